@@ -1,0 +1,82 @@
+"""The exceptions that people meet.
+
+RetortError
+├── UserError            something in the request must change; a retry cannot help
+│   ├── SpecError        the spec document is wrong (holds one Problem per mistake)
+│   ├── DataError        the dataset is missing or malformed
+│   └── ModelError       weights are missing, corrupt, unsafe or do not fit
+└── WorldError           the world failed (disk, network, a lost process); a retry may help
+    └── FetchError       something could not be downloaded
+
+Programmers' mistakes are assertions, not members of this tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a document: where, what is wrong, and what would be right."""
+
+    path: str
+    """Dotted path into the document, such as ``distillation.losses.0.temperature``."""
+    message: str
+    hint: str | None = None
+
+
+class RetortError(Exception):
+    """Base of all errors with a stable *code*, a *message* for people and a *hint* that says what to do."""
+
+    code = "internal"
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code or type(self).code
+
+
+class UserError(RetortError):
+    """The request must change before it can succeed."""
+
+    code = "bad_request"
+
+
+class SpecError(UserError):
+    """The spec document is wrong; every mistake found is listed."""
+
+    code = "bad_spec"
+
+    def __init__(self, problems: list[Problem]) -> None:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{first.path}: {first.message}{more}", hint=first.hint)
+        self.problems = tuple(problems)
+
+
+class DataError(UserError):
+    """The dataset is missing or malformed."""
+
+    code = "bad_data"
+
+
+class ModelError(UserError):
+    """The weights are missing, corrupt, unsafe, or do not fit the job."""
+
+    code = "bad_model"
+
+
+class WorldError(RetortError):
+    """The world failed; the same request may succeed later."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class FetchError(WorldError):
+    """Something could not be downloaded."""
+
+    code = "fetch_failed"

@@ -1,0 +1,118 @@
+"""What a run says: one JSON line each in its journal, numbered from 1, append-only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from retort.names import Role
+from retort.variants import Frozen
+
+
+class Failure(Frozen):
+    """Why work failed: a stable code, one sentence for people, and what to change."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    retryable: bool = False
+    log_excerpt: str | None = None
+
+
+class Event(Frozen):
+    """Common to all events."""
+
+    n: int = Field(ge=1)
+    """Number of the line in its journal, without gaps."""
+    at: float
+    """Unix time in seconds on the run's host."""
+
+
+class StageEvent(Event):
+    """A stage began."""
+
+    type: Literal["stage"] = "stage"
+    stage: str
+
+
+class ProgressEvent(Event):
+    """How much of the whole run is done."""
+
+    type: Literal["progress"] = "progress"
+    progress: float = Field(ge=0, le=1)
+    eta_s: float | None = None
+
+
+class MetricEvent(Event):
+    """Values measured at one step of one role; a value that is not finite is null."""
+
+    type: Literal["metric"] = "metric"
+    role: Role
+    step: int
+    """Epoch, counted from 1; 0 is before training."""
+    values: dict[str, float | None]
+
+
+class CheckpointEvent(Event):
+    """A student checkpoint lies at *path*, relative to the workdir, and is complete."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    role: Role
+    epoch: int
+    path: str
+    metrics: dict[str, float | None] = {}
+
+
+class ArtifactEvent(Event):
+    """A file to publish lies at *path*, relative to the workdir, and is complete."""
+
+    type: Literal["artifact"] = "artifact"
+    name: str
+    role: Role
+    path: str
+    media_type: str = "application/octet-stream"
+    metadata: dict[str, Any] = {}
+
+
+class LogEvent(Event):
+    """Something a person may want to know."""
+
+    type: Literal["log"] = "log"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    message: str
+    data: dict[str, Any] = {}
+
+
+class FinishedEvent(Event):
+    """The run is complete; nothing follows."""
+
+    type: Literal["finished"] = "finished"
+    result: dict[str, Any]
+
+
+class FailedEvent(Event):
+    """The run gave up; nothing follows."""
+
+    type: Literal["failed"] = "failed"
+    failure: Failure
+
+
+class StoppedEvent(Event):
+    """The run was asked to stop and did; nothing follows."""
+
+    type: Literal["stopped"] = "stopped"
+
+
+AnyEvent = Annotated[
+    StageEvent | ProgressEvent | MetricEvent | CheckpointEvent | ArtifactEvent | LogEvent
+    | FinishedEvent | FailedEvent | StoppedEvent,
+    Field(discriminator="type"),
+]  # fmt: skip
+
+_adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+def parse(line: str | bytes) -> AnyEvent:
+    """Read one journal line; raises pydantic.ValidationError when it is not an event."""
+    return _adapter.validate_json(line)

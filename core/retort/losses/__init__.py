@@ -1,0 +1,15 @@
+"""Distillation losses, one file per kind: writing the file registers it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retort.losses.base import FeatureLoss, HeadLoss, Loss, Predictions
+from retort.variants import family, members
+
+AnyLoss: Any = family(__name__, Loss)
+"""The tagged union of all kinds, for use as a pydantic field type."""
+
+LOSS_KINDS: dict[str, type[Loss]] = {cls.model_fields["kind"].default: cls for cls in members(__name__, Loss)}  # type: ignore[misc]
+
+__all__ = ["LOSS_KINDS", "AnyLoss", "FeatureLoss", "HeadLoss", "Loss", "Predictions"]

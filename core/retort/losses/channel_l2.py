@@ -1,0 +1,26 @@
+"""The founding article's channel-wise L2 (FitNets, Romero et al., ICLR 2015)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from retort.losses.base import FeatureLoss
+from retort.names import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ChannelL2(FeatureLoss):
+    """Mean squared error between projected student features and teacher features, channel by channel.
+
+    Not scale-free: its size follows the teacher's activations.
+    """
+
+    kind: Literal["channel_l2"] = "channel_l2"
+    levels: tuple[Level, ...] = Field(default=(Level.BACKBONE, Level.P3), min_length=1)
+
+    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
+        return (student - teacher).square().mean()

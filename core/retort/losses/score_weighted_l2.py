@@ -1,0 +1,33 @@
+"""Ultralytics' own feature distillation, as shipped in 8.4.190 (``distill_model=``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from retort.losses.base import FeatureLoss
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class ScoreWeightedL2(FeatureLoss):
+    """Squared error weighted by the teacher's confidence: ``sum (s - t)^2 w / (C sum w + 1e-9)``.
+
+    Its projector has two 1x1 convolutions with a ReLU between them.
+    """
+
+    kind: Literal["score_weighted_l2"] = "score_weighted_l2"
+
+    def build(self, student_channels: int, teacher_channels: int) -> nn.Module:
+        """Return upstream's two-layer projector."""
+        from torch import nn
+
+        return nn.Sequential(
+            nn.Conv2d(student_channels, teacher_channels, kernel_size=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(teacher_channels, teacher_channels, kernel_size=1),
+        )
+
+    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
+        error = (student - teacher).square() * confidence  # N C H W
+        return error.sum() / (confidence.sum() * student.shape[1] + 1e-9)

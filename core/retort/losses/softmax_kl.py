@@ -1,0 +1,31 @@
+"""Classic softmax distillation (Hinton et al., 2015), the founding article's choice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from retort.losses.base import HeadLoss, Predictions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SoftmaxKL(HeadLoss):
+    """KL divergence between softmaxes over the classes of each anchor, averaged over anchors.
+
+    ``temperature^2 * KL(softmax(z_t / temperature) || softmax(z_s / temperature))``. YOLO's classes are independent
+    sigmoids: this loss cannot see a shift common to all classes, and is exactly zero for a single class.
+    """
+
+    kind: Literal["softmax_kl"] = "softmax_kl"
+    temperature: float = Field(default=4.0, gt=0, le=20)
+
+    needs_classes: ClassVar[bool] = True
+
+    def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
+        tau = self.temperature
+        log_q = (student.scores / tau).log_softmax(-1)  # N A K
+        log_p = (teacher.scores / tau).log_softmax(-1)
+        return tau**2 * (log_p.exp() * (log_p - log_q)).sum(-1).mean()

@@ -1,0 +1,69 @@
+"""The environment, read in one place: variables named RETORT_*, with defaults for one machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from platformdirs import user_data_path
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator decides. Empty URLs mean the embedded default inside *home*."""
+
+    model_config = SettingsConfigDict(env_prefix="RETORT_", frozen=True, use_attribute_docstrings=True)
+
+    home: Path = Field(default_factory=lambda: user_data_path("retort"))
+    """Folder for everything the embedded default keeps."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty is SQLite in ``home``. PostgreSQL: postgresql+psycopg://user@host/name."""
+    broker_url: str = ""
+    """Celery broker; empty is an SQLite file of its own in ``home``. Redis: redis://host:6379/0."""
+    store_url: str = ""
+    """Where artifacts are kept; empty is a folder in ``home``."""
+    model_dir: Path | None = None
+    """Folder of weight files that specs name; empty is ``models`` in ``home``."""
+    work_dir: Path | None = None
+    """Folder of the runs' working folders; empty is ``work`` in ``home``."""
+    data_dirs: tuple[Path, ...] = (Path("/"),)
+    """Folders in which ``data.path`` may lie, as a JSON list."""
+    fetch_weights: bool = True
+    """Whether a worker may download published weights into the model folder."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    url: str = ""
+    """Address of the service for clients; empty is http://host:port."""
+    slots: int = Field(default=1, ge=1, le=64)
+    """Runs that one worker supervises at a time."""
+    lease_s: float = Field(default=30.0, gt=0)
+    """A worker that has not renewed for this long has lost its job."""
+    heartbeat_s: float = Field(default=5.0, gt=0)
+    """A worker renews at least this often."""
+    poll_s: float = Field(default=2.0, gt=0)
+    """A worker looks for claimable jobs at least this often, bell or no bell."""
+    reap_s: float = Field(default=5.0, gt=0)
+    """Lost jobs are looked for this often."""
+    grace_s: float = Field(default=15.0, gt=0)
+    """Time between SIGTERM and SIGKILL for a run."""
+    max_retries: int = Field(default=3, ge=0)
+    """How often a job is tried again after a lost worker or a failure that a retry may help."""
+    log_json: bool = False
+    """Log lines as JSON instead of for people."""
+
+    @model_validator(mode="after")
+    def _embedded(self) -> Self:
+        home = self.home.expanduser().absolute()
+        defaults: dict[str, object] = {
+            "home": home,
+            "database_url": self.database_url or f"sqlite:///{home / 'retort.db'}",
+            "broker_url": self.broker_url or f"sqla+sqlite:///{home / 'broker.db'}",
+            "store_url": self.store_url or (home / "artifacts").as_uri(),
+            "model_dir": self.model_dir or home / "models",
+            "work_dir": self.work_dir or home / "work",
+            "url": self.url or f"http://{self.host}:{self.port}",
+        }
+        for name, value in defaults.items():
+            object.__setattr__(self, name, value)
+        return self
