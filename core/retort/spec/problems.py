@@ -54,7 +54,9 @@ def _siblings(model: type[BaseModel], location: tuple[str | int, ...]) -> list[s
     for part in location:
         if isinstance(part, int):
             continue
-        following = [found for cls in here if part in cls.model_fields for found in _models(cls.model_fields[part].annotation)]
+        following = [
+            found for cls in here if part in cls.model_fields for found in _models(cls.model_fields[part].annotation)
+        ]
         tagged = [cls for cls in here if part in [field.default for field in cls.model_fields.values()]]
         here = following or tagged or here
     return sorted({name for cls in here for name in cls.model_fields})
