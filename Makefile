@@ -1,0 +1,73 @@
+# The front door. Needs a Python from 3.11 on and make; everything else goes into .venv.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# A shell may carry another project's environment; none of it may reach ours.
+unexport PYTHONPATH PYTHONHOME PYTHONWARNINGS VIRTUAL_ENV CONDA_PREFIX
+unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_PREFIX
+# Tests and demo run on the defaults, whatever the operator has configured.
+DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check fmt test-containers test-gpu lock clean
+
+help:
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+
+setup: $(READY)  ## install everything into .venv (the others do this by themselves)
+
+demo: $(READY)  ## distil a detector end to end on this machine, and print what it bought
+	@$(DEFAULTS) $(BIN)/python examples/demo.py
+
+up: $(READY)  ## run the service on HOST:PORT (127.0.0.1:8000) until Ctrl-C
+	@exec $(BIN)/retort up --host $(HOST) --port $(PORT)
+
+test: $(READY)  ## run the tests
+	@$(DEFAULTS) $(BIN)/python -m pytest
+
+check: $(READY)  ## run all that CI runs: lint, format, types, layers, tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory test
+
+fmt: $(READY)  ## format the code, and fix what ruff can fix
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+test-containers: $(READY)  ## build the images and run one job through them (needs root, buildah and podman)
+	./deploy/test-containers.sh
+
+test-gpu: $(READY)  ## run the tests that need a CUDA device
+	@$(DEFAULTS) $(BIN)/python -m pytest -m gpu
+
+lock: $(READY)  ## resolve the requirement files anew (UPGRADE=1 takes newer versions), from what is a week old
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
+	  --exclude-newer "$$($(BIN)/python -c 'import datetime as d; print(d.date.today() - d.timedelta(7))')" \
+	  $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	@{ echo "# The installer itself; copied from dev.txt by make lock."; \
+	  sed -n '/^uv==/,/[^\\]$$/p' requirements/dev.txt; } > requirements/uv.txt
+
+clean:  ## remove what make has made: .venv, caches, the demo's folder
+	rm -rf $(VENV) runs/demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements/uv.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Retort needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
+	  { echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c 'import cv2' || \
+	  { echo "OpenCV cannot start; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
+	@touch $@
