@@ -1,0 +1,247 @@
+"""The HTTP client: submits jobs, follows them and fetches what they make."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2 as httpx
+
+from retort import __version__
+from retort.errors import RetortError
+from retort.states import TERMINAL
+from retort.transfer import Partial, sha256_of
+
+Json = dict[str, Any]
+
+_BUSY = frozenset({429, 502, 503, 504})
+"""Answers that a later try may better."""
+_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 5.0
+
+
+class ClientError(RetortError):
+    """The service refused, or could not be reached; *status* is None when no answer came."""
+
+    def __init__(self, message: str, *, code: str, hint: str | None = None, problem: Json | None = None) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.problem: Json = problem or {}
+        """The service's problem document; empty when there is none."""
+        self.status: int | None = self.problem.get("status")
+        self.request_id: str | None = self.problem.get("request_id")
+        self.retryable = bool(self.problem.get("retryable", self.status is None))
+
+
+class Client:
+    """A connection to one service; use it as a context manager, or call close().
+
+    Args:
+        url: address of the service, such as ``http://127.0.0.1:8000``.
+        timeout_s: how long one answer may take.
+        patience_s: for how long an unreachable or overloaded service is tried again. Every call may be repeated
+            safely: submissions carry an idempotency key.
+
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 30.0, patience_s: float = 15.0) -> None:
+        self.url = url.rstrip("/")
+        self.patience_s = patience_s
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=timeout_s,
+            headers={"User-Agent": f"retort/{__version__}"},
+            follow_redirects=True,
+            trust_env=not _is_loopback(httpx.URL(self.url).host),  # a proxy has no way to this machine
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+        """Submit a job spec; return the queued job. The same key and spec give the same job."""
+        key = idempotency_key or uuid.uuid4().hex
+        return self._json("POST", "/v1/jobs", json=dict(spec), headers={"Idempotency-Key": key})
+
+    def get(self, job_id: str) -> Json:
+        """Return a job."""
+        return self._json("GET", f"/v1/jobs/{job_id}")
+
+    def list(self, *, state: str | None = None) -> Iterator[Json]:
+        """Yield the jobs, newest first, page after page."""
+        cursor: str | None = None
+        while True:
+            page = self._json("GET", "/v1/jobs", params=_given(state=state, cursor=cursor, limit=100))
+            yield from page["data"]
+            cursor = page["next_cursor"]
+            if not page["has_more"]:
+                return
+
+    def cancel(self, job_id: str) -> Json:
+        """Ask for a job to be stopped; return the job. Asking twice is harmless."""
+        return self._json("POST", f"/v1/jobs/{job_id}/cancel")
+
+    def events(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
+        """Yield the events recorded so far whose ``seq`` is above *after*, oldest first."""
+        while True:
+            page = self._json("GET", f"/v1/jobs/{job_id}/events", params={"after": after})
+            yield from page["data"]
+            after = page["next_after"]
+            if not page["has_more"]:
+                return
+
+    def stream(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
+        """Yield events as they happen until the job has ended; a broken connection resumes where it was."""
+        silent_since = time.monotonic()
+        pause_s = _PAUSE_S
+        while True:
+            try:
+                headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+                with self._http.stream("GET", f"/v1/jobs/{job_id}/stream", headers=headers) as answer:
+                    _raise_problem(answer)
+                    silent_since, pause_s = time.monotonic(), _PAUSE_S
+                    for message in httpx.EventSource(answer):
+                        if message.event == "end":
+                            return
+                        event: Json = json.loads(message.data)
+                        after = max(after, event["seq"])
+                        yield event
+            except (httpx.TransportError, ClientError) as error:
+                if time.monotonic() - silent_since > self.patience_s or not _worth_repeating(error):
+                    raise _unreachable(self.url, error) from error
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def metrics(self, job_id: str, *, role: str | None = None, name: str | None = None) -> tuple[Json, ...]:
+        """Return the series of a job: role, name, and points of step, value and time."""
+        params = _given(role=role, name=name)
+        return tuple(self._json("GET", f"/v1/jobs/{job_id}/metrics", params=params)["data"])
+
+    def artifacts(self, job_id: str) -> tuple[Json, ...]:
+        """Return what the job has published so far."""
+        return tuple(self._json("GET", f"/v1/jobs/{job_id}/artifacts")["data"])
+
+    def wait(self, job_id: str, *, timeout_s: float | None = None, every_s: float = 1.0) -> Json:
+        """Return the job once it has ended.
+
+        Raises:
+            TimeoutError: it has not within *timeout_s*.
+
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (job := self.get(job_id))["state"] not in TERMINAL:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{job_id} is still {job['state']}")
+            rest = every_s if deadline is None else deadline - time.monotonic()
+            time.sleep(max(0.0, min(every_s, rest)))
+        return job
+
+    def download(
+        self, job_id: str, name: str, path: Path, *, progress: Callable[[int, int], None] | None = None
+    ) -> Path:
+        """Fetch an artifact into the file *path*; resumes what an earlier call left, and verifies the SHA-256.
+
+        Args:
+            job_id: whose artifact.
+            name: the artifact's name, such as ``student.pt``.
+            path: where to; it appears only when it is whole and right. A right one that is there is left alone.
+            progress: called with the bytes there are and the bytes there will be.
+
+        Raises:
+            ClientError: the service refused, or what came is not what the service promised.
+
+        """
+        url = f"/v1/jobs/{job_id}/artifacts/{name}"
+        head = self._send("HEAD", url)
+        part = Partial.promised(path, head.headers)
+        if part.sha256 == sha256_of(path):
+            return path
+        deadline = time.monotonic() + self.patience_s
+        while part.missing:
+            try:
+                with self._http.stream("GET", url, headers=part.request_headers()) as answer:
+                    _raise_problem(answer)
+                    for size in part.receive(answer.status_code, answer.iter_bytes()):
+                        deadline = time.monotonic() + self.patience_s
+                        if progress:
+                            progress(size, part.size_bytes)
+            except (httpx.TransportError, ClientError) as error:
+                if time.monotonic() > deadline or not _worth_repeating(error):
+                    raise _unreachable(self.url, error) from error
+                time.sleep(_PAUSE_S)
+        if not part.finish():
+            raise ClientError(f"{name} arrived damaged", code="digest_mismatch", hint="download it again")
+        return path
+
+    def _json(self, method: str, path: str, **request: Any) -> Json:
+        answer: Json = self._send(method, path, **request).json()
+        return answer
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """Send a request that may be repeated, until it is answered or patience ends."""
+        deadline = time.monotonic() + self.patience_s
+        pause_s = _PAUSE_S
+        while True:
+            try:
+                answer = self._http.request(method, path, **request)
+                _raise_problem(answer)
+            except (httpx.TransportError, ClientError) as error:
+                if time.monotonic() > deadline or not _worth_repeating(error):
+                    raise _unreachable(self.url, error) from error
+            else:
+                return answer
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _given(**params: Any) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _worth_repeating(error: Exception) -> bool:
+    return not isinstance(error, ClientError) or error.status in _BUSY
+
+
+def _unreachable(url: str, error: Exception) -> ClientError:
+    """Return the error that people see when patience has ended."""
+    if isinstance(error, ClientError):
+        return error
+    return ClientError(
+        f"no answer from {url}: {error}", code="unreachable", hint="start the service (retort up), or name it: --url"
+    )
+
+
+def _raise_problem(answer: httpx.Response) -> None:
+    if answer.status_code < 400:
+        return
+    answer.read()
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {}
+    if not isinstance(problem, dict) or "code" not in problem:
+        problem = {"title": f"{answer.status_code} {answer.reason_phrase}", "code": f"http_{answer.status_code}"}
+    problem = {"status": answer.status_code, "request_id": answer.headers.get("X-Request-ID"), **problem}
+    message = problem.get("detail") or problem.get("title") or f"status {answer.status_code}"
+    raise ClientError(message, code=problem["code"], hint=problem.get("hint"), problem=problem)
