@@ -47,3 +47,12 @@ ACTIVE = frozenset({JobState.RUNNING, JobState.CANCELLING})
 def sources(target: JobState) -> frozenset[JobState]:
     """States from which *target* may be entered; SQL predicates are built from this."""
     return frozenset(state for state, following in TRANSITIONS.items() if target in following)
+
+
+def diagram() -> str:
+    """Return the table as a Mermaid state diagram, for the documentation."""
+    lines = ["stateDiagram-v2", f"    [*] --> {JobState.QUEUED}"]
+    for state, following in TRANSITIONS.items():
+        lines += [f"    {state} --> {target}" for target in JobState if target in following]
+    lines += [f"    {state} --> [*]" for state in JobState if state in TERMINAL]
+    return "\n".join(lines)

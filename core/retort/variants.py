@@ -8,7 +8,8 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 
 class Frozen(BaseModel):
@@ -17,22 +18,67 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+class Written(Frozen):
+    """A value that people write: a number is a number and never a text that looks like one."""
+
+    model_config = ConfigDict(strict=True)
+
+
+def mistake(message: str, *, at: str | None = None, hint: str | None = None) -> PydanticCustomError:
+    """Return the error to raise from a validator when the mistake lies at *at* (dotted), not at the whole value."""
+    context = {"at": at, "hint": hint}
+    return PydanticCustomError("mistake", "{text}", {"text": message, **context})  # type: ignore[dict-item]
+
+
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse a value that is listed twice."""
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise mistake(f"{str(value)!r} is listed twice", at=str(index), hint="list each value once")
+    return values
+
+
 def members(package: str, base: type[Frozen]) -> list[type[Frozen]]:
     """Import every module of *package* and return the concrete *base* variants found there, by name."""
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
-    found: list[type[Frozen]] = []
+    found: set[type[Frozen]] = set()
     waiting = [base]
     while waiting:
         cls = waiting.pop()
         waiting.extend(cls.__subclasses__())
         if cls.__module__.startswith(f"{package}.") and not cls.__module__.endswith(".base"):
-            found.append(cls)
-    return sorted(set(found), key=lambda cls: cls.__name__)
+            found.add(cls)
+    return sorted(found, key=lambda cls: cls.__name__)
 
 
-def family(package: str, base: type[Frozen], discriminator: str = "kind") -> Any:
-    """Join every *base* variant declared in *package* into one union, told apart by *discriminator*."""
-    union = reduce(or_, members(package, base))
+def family(package: str, base: type[Frozen], tag: str = "kind") -> Any:
+    """Join every *base* variant declared in *package* into one union, told apart by the field *tag*."""
     found = members(package, base)
-    return Annotated[union, Field(discriminator=discriminator)] if len(found) > 1 else union
+    if len(found) == 1:
+        return Annotated[found[0], BeforeValidator(_tagged(found[0], tag))]
+    return Annotated[reduce(or_, found), Field(discriminator=tag)]
+
+
+def _tagged(only: type[Frozen], tag: str) -> Any:
+    """Insist on the tag where pydantic does not: a union of one has no discriminator."""
+    name = str(only.model_fields[tag].default)
+
+    def check(value: object) -> object:
+        if not isinstance(value, dict) or value.get(tag) == name:
+            return value
+        if tag not in value:
+            raise PydanticKnownError("union_tag_not_found", {"discriminator": f"'{tag}'"})
+        context = {"discriminator": f"'{tag}'", "tag": str(value[tag]), "expected_tags": f"'{name}'"}
+        raise PydanticKnownError("union_tag_invalid", context)
+
+    return check
+
+
+def require_tag(tag: str) -> Any:
+    """Make *tag* required in a variant's JSON Schema, as it is in a document (in code it has its default)."""
+
+    def extend(schema: dict[str, Any]) -> None:
+        schema["required"] = sorted({tag, *schema.get("required", [])})
+
+    return extend

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from retort.variants import Frozen
+from pydantic import ConfigDict
+
+from retort.variants import Written, require_tag
 
 
-class Export(Frozen):
+class Export(Written):
     """One file to make from the student."""
+
+    model_config = ConfigDict(json_schema_extra=require_tag("format"))
 
     suffix: ClassVar[str]
     """Ending of the file, with its dot."""

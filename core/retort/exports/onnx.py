@@ -18,5 +18,6 @@ class Onnx(Export):
     dynamic: bool = False
     """Leave batch and image size open in the graph."""
     simplify: bool = True
+    """Remove redundant operators from the graph."""
 
     suffix: ClassVar[str] = ".onnx"

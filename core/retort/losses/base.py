@@ -7,13 +7,14 @@ registers it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from retort.names import HEAD_LEVELS, Level
-from retort.variants import Frozen
+from retort.variants import Written, distinct, require_tag
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,28 +32,40 @@ class Predictions:
     """Logits over the R distance bins of each side, (N, A, 4, R); R = 1 is a head without DFL."""
 
 
-class Loss(Frozen):
+Levels = Annotated[
+    tuple[Annotated[Level, Field(strict=False)], ...],
+    Field(min_length=1, strict=False, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(distinct),
+]
+"""Where to tap both networks, each level once."""
+
+
+class Loss(Written, ABC):
     """One term of the distillation objective."""
+
+    model_config = ConfigDict(json_schema_extra=require_tag("kind"))
 
     weight: float = Field(default=1.0, ge=0, le=1000)
     """Factor of the term; with ``balance: task_loss`` it is the term's share of the task loss."""
 
     needs_classes: ClassVar[bool] = False
     """Whether teacher and student must have class names in common."""
+    needs_bins: ClassVar[bool] = False
+    """Whether teacher and student must have distance bins (DFL), and the same number of them."""
 
 
 class HeadLoss(Loss):
     """Response-based: compares what the two Detect heads predict."""
 
+    @abstractmethod
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
-        """Return the scalar loss; only *student* carries gradient."""
-        raise AssertionError  # each kind says its own
+        """Return the scalar loss in float32 or wider; only *student* carries gradient."""
 
 
 class FeatureLoss(Loss):
     """Feature-based: compares feature maps at the named levels."""
 
-    levels: tuple[Level, ...] = Field(default=HEAD_LEVELS, min_length=1)
+    levels: Levels = HEAD_LEVELS
     """Where to tap both networks."""
 
     def build(self, student_channels: int, teacher_channels: int) -> nn.Module:
@@ -61,11 +74,36 @@ class FeatureLoss(Loss):
 
         return nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
 
+    @abstractmethod
     def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
-        """Return the scalar loss of one level.
+        """Return the scalar loss of one level in float32 or wider; only *student* carries gradient.
 
         student: projected student features, (N, C, H, W)
         teacher: teacher features, (N, C, H, W)
         confidence: the teacher's highest class probability at each position, (N, 1, H, W)
         """
-        raise AssertionError  # each kind says its own
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return *x* in float32 at least: sums of squares and areas in pixels leave the range of half precision."""
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL from the teacher's to the student's softmax over the last axis of logits: (..., R) to (...).
+
+    Times temperature squared, so that the gradient's size does not depend on it (Hinton et al., 2015).
+    """
+    log_q = (wide(student) / temperature).log_softmax(-1)
+    log_p = (wide(teacher) / temperature).log_softmax(-1)
+    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def standardise(features: Tensor, eps: float = 1e-6) -> Tensor:
+    """Zero mean and unit variance for each channel over batch and space: (N, C, H, W) to the same.
+
+    *eps* is added to the variance: a constant channel becomes zero, and its gradient stays finite.
+    """
+    x = wide(features)
+    centred = x - x.mean((0, 2, 3), keepdim=True)
+    return centred / (centred.square().mean((0, 2, 3), keepdim=True) + eps).sqrt()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from retort.losses.base import HeadLoss, Predictions
+from retort.losses.base import HeadLoss, Predictions, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,14 +22,17 @@ class BoxGIoU(HeadLoss):
     needs_classes: ClassVar[bool] = True
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
-        p_t = teacher.scores.sigmoid()
-        weight = (p_t - student.scores.sigmoid()).abs().amax(-1).detach()  # N A
+        p_t = wide(teacher.scores).sigmoid()
+        weight = (p_t - wide(student.scores).sigmoid()).abs().amax(-1).detach()  # N A
         mass = p_t.amax(-1).sum().clamp(min=1)
-        return (weight * (1 - giou(student.boxes, teacher.boxes))).sum() / mass
+        return (weight * (1 - giou(wide(student.boxes), wide(teacher.boxes)))).sum() / mass
 
 
 def giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
-    """Generalised IoU of paired boxes x1, y1, x2, y2: (..., 4) and (..., 4) to (...), in -1..1."""
+    """Generalised IoU of paired boxes x1, y1, x2, y2: (..., 4) and (..., 4) to (...), in -1..1.
+
+    A box whose corners are crossed counts as empty; pixels need float32, whose areas do not overflow.
+    """
     import torch
 
     overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
-from retort.losses.base import FeatureLoss
+from retort.losses.base import FeatureLoss, Levels, wide
 from retort.names import Level
 
 if TYPE_CHECKING:
@@ -20,7 +18,8 @@ class ChannelL2(FeatureLoss):
     """
 
     kind: Literal["channel_l2"] = "channel_l2"
-    levels: tuple[Level, ...] = Field(default=(Level.BACKBONE, Level.P3), min_length=1)
+    levels: Levels = (Level.BACKBONE, Level.P3)
+    """Where to tap both networks."""
 
     def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
-        return (student - teacher).square().mean()
+        return (wide(student) - wide(teacher)).square().mean()

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from retort.losses.base import FeatureLoss
-from retort.losses.pearson import standardise
+from retort.losses.base import FeatureLoss, divergence, standardise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,13 +21,11 @@ class ChannelWise(FeatureLoss):
 
     kind: Literal["channel_wise"] = "channel_wise"
     temperature: float = Field(default=1.0, gt=0, le=20)
+    """Above 1 the whole map counts, below 1 its peaks."""
     normalize: bool = True
     """Standardise each channel over batch and space before the softmax."""
 
     def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
         if self.normalize:
             student, teacher = standardise(student), standardise(teacher)
-        tau = self.temperature
-        log_q = (student.flatten(2) / tau).log_softmax(-1)  # N C HW
-        log_p = (teacher.flatten(2) / tau).log_softmax(-1)
-        return tau**2 * (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+        return divergence(student.flatten(2), teacher.flatten(2), self.temperature).mean()  # over N C

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retort.losses.base import HeadLoss, Predictions
+from retort.errors import ModelError
+from retort.losses.base import HeadLoss, Predictions, divergence, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,13 +22,18 @@ class Dfl(HeadLoss):
 
     kind: Literal["dfl"] = "dfl"
     temperature: float = Field(default=1.0, gt=0, le=20)
+    """Softens both distributions before they are compared."""
 
     needs_classes: ClassVar[bool] = True
+    needs_bins: ClassVar[bool] = True
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
-        tau = self.temperature
-        log_q = (student.distances / tau).log_softmax(-1)  # N A 4 R
-        log_p = (teacher.distances / tau).log_softmax(-1)
-        divergence = (log_p.exp() * (log_p - log_q)).sum(-1).mean(-1)  # N A
-        weight = teacher.scores.sigmoid().amax(-1)
-        return tau**2 * (weight * divergence).sum() / weight.sum().clamp(min=1e-9)
+        bins = student.distances.shape[-1], teacher.distances.shape[-1]
+        if bins[0] != bins[1] or min(bins) < 2:  # unequal bins would broadcast, a single one would always agree
+            message = (
+                f"the loss dfl needs equal numbers of distance bins; student and teacher have {bins[0]} and {bins[1]}"
+            )
+            raise ModelError(message, hint="use box_giou, which compares decoded boxes")
+        per_anchor = divergence(student.distances, teacher.distances, self.temperature).mean(-1)  # N A
+        weight = wide(teacher.scores).sigmoid().amax(-1)
+        return (weight * per_anchor).sum() / weight.sum().clamp(min=1e-9)

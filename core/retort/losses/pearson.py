@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from retort.losses.base import FeatureLoss
+from retort.losses.base import FeatureLoss, standardise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,10 +20,3 @@ class Pearson(FeatureLoss):
 
     def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
         return (standardise(student) - standardise(teacher)).square().mean() / 2
-
-
-def standardise(features: Tensor, eps: float = 1e-6) -> Tensor:
-    """Zero mean and unit variance for each channel over batch and space: (N, C, H, W) to the same, in float32."""
-    x = features.float() if features.dtype.itemsize < 4 else features
-    centred = x - x.mean((0, 2, 3), keepdim=True)
-    return centred / (centred.square().mean((0, 2, 3), keepdim=True) + eps).sqrt()

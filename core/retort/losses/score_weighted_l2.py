@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from retort.losses.base import FeatureLoss
+from retort.losses.base import FeatureLoss, wide
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,5 +29,6 @@ class ScoreWeightedL2(FeatureLoss):
         )
 
     def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
-        error = (student - teacher).square() * confidence  # N C H W
-        return error.sum() / (confidence.sum() * student.shape[1] + 1e-9)
+        w = wide(confidence)
+        error = (wide(student) - wide(teacher)).square() * w  # N C H W
+        return error.sum() / (w.sum() * student.shape[1] + 1e-9)

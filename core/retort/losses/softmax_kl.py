@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retort.losses.base import HeadLoss, Predictions
+from retort.losses.base import HeadLoss, Predictions, divergence
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,4 @@ class SoftmaxKL(HeadLoss):
     needs_classes: ClassVar[bool] = True
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
-        tau = self.temperature
-        log_q = (student.scores / tau).log_softmax(-1)  # N A K
-        log_p = (teacher.scores / tau).log_softmax(-1)
-        return tau**2 * (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+        return divergence(student.scores, teacher.scores, self.temperature).mean()  # over N A

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from retort.losses import AnyLoss
-from retort.spec.recipes import RECIPES, RecipeName
-from retort.variants import Frozen
+from retort.spec.recipes import RecipeName, preset
+from retort.variants import Written, mistake
 
 
-class Schedule(Frozen):
+class Schedule(Written):
     """How the distillation weight moves over training: ramps up from 0, then decays to the floor."""
 
     warmup_epochs: float = Field(default=0.0, ge=0, le=1000)
@@ -24,20 +24,31 @@ class Schedule(Frozen):
     """Distil no more once mosaic is closed."""
 
 
-class DistillationSpec(Frozen):
+class DistillationSpec(Written):
     """A recipe names a preset; any field given beside it replaces the preset's."""
 
     recipe: RecipeName = "balanced"
-    losses: tuple[AnyLoss, ...] = Field(min_length=1, max_length=16)
+    losses: Annotated[tuple[AnyLoss, ...], Field(strict=False)] = Field(default=(), min_length=1, max_length=16)
+    """Terms of the distillation objective; left out, the recipe's."""
     balance: Literal["none", "task_loss"] = "none"
     """``task_loss``: scale each term, once measured, so that its weight is its share of the task loss."""
-    schedule: Schedule
+    schedule: Schedule = Field(default_factory=Schedule)
+    """Fields left out are the recipe's."""
 
     @model_validator(mode="before")
     @classmethod
     def _expand(cls, value: object) -> object:
+        """Write the preset out, so that the stored spec no longer depends on what the recipe's name means."""
         if not isinstance(value, dict):
             return value
-        preset: dict[str, Any] = RECIPES.get(value.get("recipe", "balanced"), {})
-        given = {key: item for key, item in value.items() if item is not None or key not in preset}
-        return {**{key: preset[key] for key in ("losses", "balance", "schedule") if key in preset}, **given}
+        chosen = preset(value.get("recipe"))
+        document = {**{key: chosen[key] for key in ("losses", "balance", "schedule")}, **value}
+        if isinstance(document["schedule"], dict):
+            document["schedule"] = {**chosen["schedule"], **document["schedule"]}
+        return document
+
+    @model_validator(mode="after")
+    def _teaches(self) -> Self:
+        if all(loss.weight == 0 for loss in self.losses):
+            raise mistake("every weight is 0, so nothing is distilled", at="losses", hint="give one a weight above 0")
+        return self

@@ -3,68 +3,167 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Union, get_args, get_origin
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from retort.errors import Problem
+from retort.spec.wanted import describe, plain, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One validation error with its place in the document, told without the tags of unions."""
+
+    code: str
+    """Pydantic's name for it."""
+    path: tuple[str | int, ...]
+    owners: tuple[type[BaseModel], ...]
+    """Models that may stand where the last part of the path is looked up."""
+    input: Any
+    message: str
+    context: dict[str, Any]
+
+    @property
+    def field(self) -> str:
+        """The last name in the path, whatever index follows it."""
+        return next((part for part in reversed(self.path) if isinstance(part, str)), "")
+
+    def problem(self, message: str, hint: str | None, *below: str) -> Problem:
+        """Say it about this place, or about a place *below* it."""
+        return Problem(".".join(map(str, (*self.path, *below))) or "$", message, hint)
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """Return one Problem per mistake in *error*, found while validating *model*."""
-    return [_problem(item, model) for item in error.errors(include_url=False)]
+    """Return one Problem per mistake in *error*, found while validating *model*, without what only follows from it."""
+    mistakes = [_mistake(item, model) for item in error.errors(include_url=False)]
+    return [_say(mistake) for mistake in mistakes if not _follows(mistake, mistakes)]
 
 
-def _problem(item: Any, model: type[BaseModel]) -> Problem:
-    location: tuple[str | int, ...] = item["loc"]
-    path = ".".join(str(part) for part in location) or "$"
-    kind = item["type"]
-    if kind == "extra_forbidden":
-        known = _siblings(model, location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        return Problem(
-            path,
-            f"unknown field {location[-1]!r}",
-            f"did you mean {close[0]!r}?" if close else f"known fields here: {', '.join(sorted(known))}",
-        )
-    if kind == "union_tag_invalid":
-        tags = item["ctx"]["expected_tags"].replace("'", "")
-        tag = item["ctx"]["tag"]
-        close = difflib.get_close_matches(str(tag), tags.split(", "), n=1)
-        guess = f"did you mean {close[0]!r}? " if close else ""
-        return Problem(path, f"unknown {item['ctx']['discriminator'].strip(chr(39))} {tag!r}", f"{guess}known: {tags}")
-    if kind == "literal_error":
-        options = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-        close = difflib.get_close_matches(str(item["input"]), options.split(", "), n=1)
-        guess = f"did you mean {close[0]!r}? " if close else ""
-        return Problem(path, f"{item['input']!r} is not one of the known values", f"{guess}known: {options}")
-    if kind == "missing":
-        return Problem(path, "is required", f"add the field {location[-1]!r}")
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return Problem(path, message, f"got {item['input']!r}" if _short(item["input"]) else None)
+def _mistake(item: Any, model: type[BaseModel]) -> Mistake:
+    path, owners = _place(model, item["loc"])
+    return Mistake(item["type"], path, owners, item["input"], item["msg"], item.get("ctx", {}))
 
 
-def _short(value: object) -> bool:
-    return isinstance(value, str | int | float | bool | None) and len(repr(value)) <= 80
-
-
-def _siblings(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
-    """Names of the fields that the model at *location* knows."""
-    here: list[type[BaseModel]] = [model]
+def _place(model: type[BaseModel], location: Iterable[str | int]) -> tuple[tuple[str | int, ...], tuple[Any, ...]]:
+    """Walk *location* down from *model*: the path as people see it, and the models that own its last name."""
+    here: tuple[type[BaseModel], ...] = (model,)
+    owners, path = here, []
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, str) and len(here) > 1:  # pydantic names the member of the union it went into
+            here = tuple(cls for cls in here if part in _tags(cls))
+            owners = here
             continue
-        following = [
-            found for cls in here if part in cls.model_fields for found in _models(cls.model_fields[part].annotation)
-        ]
-        tagged = [cls for cls in here if part in [field.default for field in cls.model_fields.values()]]
-        here = following or tagged or here
-    return sorted({name for cls in here for name in cls.model_fields})
+        path.append(part)
+        if isinstance(part, str):
+            owners = here
+            here = tuple(found for cls in here if part in cls.model_fields for found in _models(cls, part))
+    return tuple(path), owners
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) is Union or get_args(annotation):
-        return [found for part in get_args(annotation) for found in _models(part)]
-    return []
+def _tags(cls: type[BaseModel]) -> list[Any]:
+    return [field.default for name, field in cls.model_fields.items() if name in {"kind", "format"}]
+
+
+def _models(cls: type[BaseModel], field: str) -> list[type[BaseModel]]:
+    """Models that the annotation of *field* speaks of, inside containers and unions."""
+    waiting, found = [cls.model_fields[field].annotation], []
+    while waiting:
+        annotation = waiting.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found.append(annotation)
+        waiting.extend(get_args(annotation))
+    return found
+
+
+def _follows(mistake: Mistake, mistakes: list[Mistake]) -> bool:
+    """Whether *mistake* only follows from another: a list emptied by bad items, a field misspelt beside its place."""
+    if mistake.code == "too_short":
+        depth = len(mistake.path)
+        return any(other.path[:depth] == mistake.path and len(other.path) > depth for other in mistakes)
+    if mistake.code == "missing":
+        beside = [m for m in mistakes if m.code == "extra_forbidden" and m.path[:-1] == mistake.path[:-1]]
+        return any(_closest(m.path[-1], _fields(m.owners)) == mistake.path[-1] for m in beside)
+    return False
+
+
+def _say(mistake: Mistake) -> Problem:
+    return _SENTENCES.get(mistake.code, _other)(mistake)
+
+
+def _unknown(mistake: Mistake) -> Problem:
+    known = _fields(mistake.owners)
+    close = _closest(mistake.path[-1], known)
+    hint = f"did you mean {close!r}?" if close else f"known fields here: {', '.join(known)}"
+    return mistake.problem(f"unknown field {mistake.path[-1]!r}", hint)
+
+
+def _missing(mistake: Mistake) -> Problem:
+    return mistake.problem("is required", f"add it: {describe(mistake.owners, mistake.field)}")
+
+
+def _unknown_tag(mistake: Mistake) -> Problem:
+    tag, known = plain(mistake.context["discriminator"]), plain(mistake.context["expected_tags"]).split(", ")
+    given = mistake.context["tag"]
+    return mistake.problem(f"unknown {tag} {given!r}", _choose(given, known), tag)
+
+
+def _missing_tag(mistake: Mistake) -> Problem:
+    tag = plain(mistake.context["discriminator"])
+    known = sorted(str(name) for cls in _models(mistake.owners[0], mistake.field) for name in _tags(cls))
+    return mistake.problem("is required", f"add it: one of {', '.join(known)}", tag)
+
+
+def _choice(mistake: Mistake) -> Problem:
+    known = plain(mistake.context["expected"]).replace(" or ", ", ").split(", ")
+    return mistake.problem(f"{shown(mistake.input)} is not one of the known values", _choose(mistake.input, known))
+
+
+def _mapping(mistake: Mistake) -> Problem:
+    known = _fields(tuple(found for cls in mistake.owners for found in _models(cls, mistake.field)))
+    return mistake.problem(f"must be a mapping, not {shown(mistake.input)}", f"known fields here: {', '.join(known)}")
+
+
+def _own(mistake: Mistake) -> Problem:
+    """Say what one of our own validators said."""
+    at = mistake.context.get("at")
+    return mistake.problem(mistake.context["text"], mistake.context.get("hint"), *(at.split(".") if at else ()))
+
+
+def _other(mistake: Mistake) -> Problem:
+    """Say pydantic's sentence, with what came and what is wanted."""
+    message = mistake.message.removeprefix("Input ")
+    for theirs, ours in (("a valid tuple", "a list"), ("Tuple should", "should"), (" after validation", "")):
+        message = message.replace(theirs, ours)
+    if mistake.code == "string_pattern_mismatch":
+        message = "is not in the form that is wanted"
+    came = "" if mistake.code in {"too_short", "too_long"} else f", got {shown(mistake.input)}"
+    return mistake.problem(f"{message}{came}", describe(mistake.owners, mistake.field))
+
+
+_SENTENCES: dict[str, Callable[[Mistake], Problem]] = {
+    "extra_forbidden": _unknown,
+    "missing": _missing,
+    "union_tag_invalid": _unknown_tag,
+    "union_tag_not_found": _missing_tag,
+    "literal_error": _choice,
+    "enum": _choice,
+    "model_type": _mapping,
+    "model_attributes_type": _mapping,
+    "mistake": _own,
+}
+
+
+def _fields(owners: Iterable[type[BaseModel]]) -> list[str]:
+    return sorted({name for cls in owners for name in cls.model_fields})
+
+
+def _closest(given: object, known: list[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(str(given), known, n=1)), None)
+
+
+def _choose(given: object, known: list[str]) -> str:
+    close = _closest(given, known)
+    return (f"did you mean {close!r}? " if close else "") + f"known: {', '.join(known)}"

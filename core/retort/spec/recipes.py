@@ -40,3 +40,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "head_lr_multiplier": 1.0,
     },
 }
+
+
+def preset(recipe: object) -> dict[str, Any]:
+    """Return the preset that *recipe* names; the default's for any other value, whose mistake its own field tells."""
+    return RECIPES.get(recipe if isinstance(recipe, str) else "balanced", RECIPES["balanced"])

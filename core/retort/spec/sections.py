@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from retort.names import ModelName
-from retort.variants import Frozen
+from retort.variants import Written, mistake
+
+LEARNING_RATE = 0.01
+"""Initial learning rate where a spec gives none."""
 
 
 def weights_file(value: str) -> str:
     """Accept a bare ``.pt`` file name: where it lies is the operator's business."""
-    if "/" in value or "\\" in value or value.startswith("."):
-        msg = "must be a bare file name in the operator's model folder, such as yolo11l.pt, not a path"
-        raise ValueError(msg)
-    if not value.endswith(".pt"):
-        msg = "must end in .pt"
-        raise ValueError(msg)
+    if any(part in value for part in "/\\") or value.startswith("."):
+        hint = "a bare file name in the operator's model folder, such as yolo11l.pt"
+        raise mistake("must be a bare file name, not a path", hint=hint)
+    if not value.endswith(".pt") or not value.isprintable():
+        raise mistake("must be a file name that ends in .pt", hint="such as yolo11l.pt")
     return value
 
 
-WeightsFile = Annotated[str, Field(min_length=4, max_length=128), AfterValidator(weights_file)]
+WeightsFile = Annotated[
+    str,
+    Field(min_length=4, max_length=128, json_schema_extra={"pattern": r"^[^./\\][^/\\]*\.pt$"}),
+    AfterValidator(weights_file),
+]
 
 
-class DataSpec(Frozen):
+def local_path(value: str) -> str:
+    """Accept a path that a file system can hold."""
+    if "\0" in value:
+        raise mistake("must not hold a NUL character", hint="a folder with a data.yaml, or that file")
+    return value
+
+
+class DataSpec(Written):
     """Where the images and labels are."""
 
-    path: str = Field(min_length=1, max_length=4096)
+    path: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(local_path)]
     """A dataset folder with a ``data.yaml``, or that file, in YOLO layout, inside a folder the operator allows."""
 
 
-class TeacherTraining(Frozen):
+class TeacherTraining(Written):
     """Train the teacher on the job's data first."""
 
     model: ModelName
@@ -45,21 +58,31 @@ class TeacherTraining(Frozen):
         return published_weights(value)
 
 
-class TeacherSpec(Frozen):
+def _one_of(schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema what the validator below insists on."""
+    schema["oneOf"] = [
+        {"required": [given], "properties": {given: {"not": {"type": "null"}}, other: {"type": "null"}}}
+        for given, other in (("weights", "train"), ("train", "weights"))
+    ]
+
+
+class TeacherSpec(Written):
     """Exactly one of a weights file, or a training."""
+
+    model_config = ConfigDict(json_schema_extra=_one_of)
 
     weights: WeightsFile | None = None
     train: TeacherTraining | None = None
 
     @model_validator(mode="after")
-    def _one_of(self) -> Self:
+    def _check(self) -> Self:
         if (self.weights is None) == (self.train is None):
-            msg = "give exactly one of weights (a .pt file) or train (a model to train on this data first)"
-            raise ValueError(msg)
+            hint = "weights: a .pt file; train: a model to train on this data first"
+            raise mistake("give exactly one of weights and train", hint=hint)
         return self
 
 
-class StudentSpec(Frozen):
+class StudentSpec(Written):
     """The network to be taught."""
 
     model: ModelName = "yolov8n"
@@ -79,7 +102,7 @@ def published_weights(value: object, default: str | None = None) -> object:
     return value
 
 
-class TrainingSpec(Frozen):
+class TrainingSpec(Written):
     """How student and control are trained; a teacher trained by the job differs in its epochs only."""
 
     epochs: int = Field(default=100, ge=1, le=10_000)
@@ -88,7 +111,7 @@ class TrainingSpec(Frozen):
     batch: int = Field(default=16, ge=2, le=1024)
     optimizer: Literal["auto", "SGD", "Adam", "AdamW", "MuSGD"] = "auto"
     """``auto`` chooses optimizer and learning rate by the number of steps, and ignores ``lr``."""
-    lr: float = Field(default=0.01, gt=0, le=1)
+    lr: float = Field(default=LEARNING_RATE, gt=0, le=1)
     """Initial learning rate of every optimizer but ``auto``."""
     head_lr_multiplier: float | None = Field(default=None, gt=0, le=100)
     """Learning rate of the Detect head over that of the rest; null takes the recipe's."""

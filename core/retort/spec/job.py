@@ -1,0 +1,57 @@
+"""The whole job: its sections, and what must hold between them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from retort.exports import AnyExport
+from retort.spec.distillation import DistillationSpec
+from retort.spec.recipes import preset
+from retort.spec.sections import LEARNING_RATE, DataSpec, StudentSpec, TeacherSpec, TrainingSpec
+from retort.variants import Written, mistake
+
+
+class JobSpec(Written):
+    """A distillation job."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+    """Up to 63 letters, digits, dots, underscores and hyphens; it need not be unique."""
+    data: DataSpec
+    teacher: TeacherSpec
+    student: StudentSpec = Field(default_factory=StudentSpec)
+    distillation: DistillationSpec = Field(default_factory=DistillationSpec)
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+    control: bool = True
+    """Also train the same student without distillation, same seed and schedule, and report the difference."""
+    exports: Annotated[tuple[AnyExport, ...], Field(strict=False)] = Field(
+        default=({"format": "onnx"},), validate_default=True, max_length=8
+    )
+    """Files to make from the student beside its weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: object) -> object:
+        """Let the recipe fill in the head's learning rate, which stands in another section."""
+        if not isinstance(value, dict):
+            return value
+        training, distillation = value.get("training", {}), value.get("distillation", {})
+        if not isinstance(training, dict) or training.get("head_lr_multiplier") is not None:
+            return value
+        recipe = distillation.get("recipe") if isinstance(distillation, dict) else None
+        return {**value, "training": {**training, "head_lr_multiplier": preset(recipe)["head_lr_multiplier"]}}
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        training, schedule = self.training, self.distillation.schedule
+        if training.optimizer == "auto" and training.lr != LEARNING_RATE:
+            hint = "name an optimizer, such as SGD, or leave lr out"
+            raise mistake("is not used: optimizer auto chooses the learning rate", at="training.lr", hint=hint)
+        if schedule.warmup_epochs > training.epochs:
+            hint = f"at most training.epochs, which is {training.epochs}"
+            raise mistake("is longer than the training", at="distillation.schedule.warmup_epochs", hint=hint)
+        if schedule.stop_with_mosaic and training.close_mosaic == training.epochs:
+            hint = f"below training.epochs, which is {training.epochs}, or set schedule.stop_with_mosaic: false"
+            raise mistake("leaves no epoch to distil in", at="training.close_mosaic", hint=hint)
+        return self
