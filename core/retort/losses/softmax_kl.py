@@ -21,6 +21,7 @@ class SoftmaxKL(HeadLoss):
 
     kind: Literal["softmax_kl"] = "softmax_kl"
     temperature: float = Field(default=4.0, gt=0, le=20)
+    """Softens both distributions before they are compared."""
 
     needs_classes: ClassVar[bool] = True
 
