@@ -1,0 +1,216 @@
+"""Datasets in YOLO layout, read strictly: nothing in them is run, and nothing outside them is opened."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from retort.errors import DataError
+from retort.intake.description import Description, read_description
+from retort.intake.labels import check_labels
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+"""First bytes of the formats above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset whose every image and label has been looked at."""
+
+    root: Path
+    """Everything lies inside this folder."""
+    train: tuple[Path, ...]
+    """Images, sorted."""
+    val: tuple[Path, ...]
+    names: tuple[str, ...]
+    """Class names in the order of their ids."""
+    digest: str
+    """SHA-256 over the names, and over name, size and content of every image and label; the place does not count."""
+    num_shared: int
+    """Validation images whose bytes are also a training image."""
+    notes: tuple[str, ...]
+    """What in the description was ignored, and why."""
+
+    @property
+    def num_train(self) -> int:
+        """Number of training images."""
+        return len(self.train)
+
+    @property
+    def num_val(self) -> int:
+        """Number of validation images."""
+        return len(self.val)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What one image and its label hold."""
+
+    name: str
+    size_bytes: int
+    image: str
+    label: str
+    """SHA-256 in hex; empty where there is no label file."""
+
+
+def locate(path: str, data_dirs: Sequence[Path]) -> Dataset:
+    """Read and check the dataset at *path*: a folder with a ``data.yaml``, or that file.
+
+    A relative path is looked for in each of the *data_dirs*. Paths in the file are relative to the file.
+
+    Raises:
+        DataError: it is missing, lies outside *data_dirs*, or is malformed; the message names file and line.
+
+    """
+    description = read_description(_find(path, data_dirs), data_dirs)
+    splits = {split: _images(description, split) for split in ("train", "val")}
+    pairs = {split: [(image, label_of(description.root, image)) for image in splits[split]] for split in splits}
+    check_labels(description, pairs)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        contents = {
+            split: list(pool.map(lambda image: _content(description.root, image), images))
+            for split, images in splits.items()
+        }
+    seen = {content.image for content in contents["train"]}
+    return Dataset(
+        root=description.root,
+        train=splits["train"],
+        val=splits["val"],
+        names=description.names,
+        digest=_digest(description.names, contents),
+        num_shared=sum(content.image in seen for content in contents["val"]),
+        notes=description.notes,
+    )
+
+
+def label_of(root: Path, image: Path) -> Path:
+    """Return where the label file of *image* would lie: ``labels`` for the last folder ``images``, ``.txt`` at the end.
+
+    Only folders below *root* count, so that a dataset kept in a folder named ``images`` means the same.
+    """
+    parts = list(image.relative_to(root).with_suffix(".txt").parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return root.joinpath(*parts)
+
+
+def overlay(dataset: Dataset, folder: Path) -> Path:
+    """Fill the new *folder* with links to the dataset's files, and return the ``data.yaml`` written there.
+
+    Ultralytics keeps a pickle, ``labels/*.cache``, beside the labels, and trusts one that it finds there. Here it finds
+    none but its own, and writes nothing into the user's folder.
+    """
+    for split, images in (("train", dataset.train), ("val", dataset.val)):
+        image_folder, label_folder = folder / "images" / split, folder / "labels" / split
+        image_folder.mkdir(parents=True)
+        label_folder.mkdir(parents=True)
+        for stem, image in _stems(images):
+            (image_folder / f"{stem}{image.suffix.lower()}").symlink_to(image)
+            label = label_of(dataset.root, image)
+            if label.is_file():
+                (label_folder / f"{stem}.txt").symlink_to(label)
+    description = {
+        "path": str(folder.absolute()),
+        "train": "images/train",
+        "val": "images/val",
+        "names": dict(enumerate(dataset.names)),
+    }
+    target = folder / "data.yaml"
+    target.write_text(yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
+    return target
+
+
+def _stems(images: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Give each image a stem of its own: images of one name in different folders share no label file."""
+    taken: set[str] = set()
+    for image in images:
+        stem, number = image.stem, 1
+        while stem.casefold() in taken:
+            number += 1
+            stem = f"{image.stem}-{number}"
+        taken.add(stem.casefold())
+        yield stem, image
+
+
+def _find(path: str, data_dirs: Sequence[Path]) -> Path:
+    """Return the resolved description file, which lies in one of the operator's folders."""
+    given = Path(path).expanduser()
+    candidates = [given] if given.is_absolute() else [folder / given for folder in data_dirs]
+    for candidate in candidates:
+        target = candidate / "data.yaml" if candidate.is_dir() else candidate
+        if target.is_file():
+            resolved = target.resolve()
+            if any(resolved.is_relative_to(folder.resolve()) for folder in data_dirs):
+                return resolved
+    shown = ", ".join(str(folder) for folder in data_dirs)
+    if any(candidate.is_dir() for candidate in candidates):
+        raise DataError(f"no data.yaml in {path}", hint=f"put one there, inside one of: {shown}")
+    raise DataError(
+        f"no dataset at {path}", hint=f"name a folder with a data.yaml, or that file, inside one of: {shown}"
+    )
+
+
+def _images(description: Description, split: str) -> tuple[Path, ...]:
+    """Collect the images of a split: from folders, and from text files that list them."""
+    found: set[Path] = set()
+    for source in description.sources[split]:
+        listed = _listed(source) if source.suffix == ".txt" else source.rglob("*")
+        pictures = [path for path in listed if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+        for picture in pictures:
+            resolved = picture.resolve()
+            if not resolved.is_relative_to(description.root):
+                raise DataError(
+                    f"{picture} leads out of the dataset's folder, to {resolved}",
+                    hint="copy the image into the dataset, or name a common folder as path in data.yaml",
+                )
+            # The image may be a link inside the dataset; its label belongs to the place where it is listed.
+            found.add(picture.parent.resolve() / picture.name)
+    if not found:
+        where = ", ".join(str(source) for source in description.sources[split])
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"no images for {split} in {where}", hint=f"put images there; known endings: {kinds}")
+    return tuple(sorted(found))
+
+
+def _listed(source: Path) -> list[Path]:
+    """Read a text file of image paths, one a line, relative to the file."""
+    paths: list[Path] = []
+    for number, line in enumerate(source.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if line.strip():
+            path = source.parent / line.strip()
+            if not path.is_file():
+                raise DataError(f"{source}:{number}: no image at {path}", hint="paths are relative to this file")
+            paths.append(path)
+    return paths
+
+
+def _content(root: Path, image: Path) -> _Content:
+    label = label_of(root, image)
+    with image.open("rb") as file:
+        first = file.read(12)
+        if not first.startswith(_MAGIC):
+            raise DataError(f"{image} is not an image", hint="remove the file, or replace it by one that opens")
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _Content(
+        name=image.relative_to(root).as_posix(),
+        size_bytes=image.stat().st_size,
+        image=digest,
+        label=hashlib.sha256(label.read_bytes()).hexdigest() if label.is_file() else "",
+    )
+
+
+def _digest(names: Sequence[str], contents: dict[str, list[_Content]]) -> str:
+    digest = hashlib.sha256(repr(tuple(names)).encode())
+    for split, items in sorted(contents.items()):
+        for item in sorted(items, key=lambda item: item.name):
+            digest.update(repr((split, item.name, item.size_bytes, item.label, item.image)).encode())
+    return digest.hexdigest()

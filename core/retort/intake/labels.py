@@ -1,0 +1,79 @@
+"""Label files: one box a line, five columns, checked before any training begins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from retort.errors import DataError
+from retort.intake.description import Description
+
+_LARGEST_BYTES = 16 << 20
+_SLACK = 1e-3
+"""How far outside 0..1 a coordinate may lie: rounding errors of the tool that wrote it."""
+_LINE = "class centre_x centre_y width height, the last four as shares (0..1) of the image's sides"
+
+
+def check_labels(description: Description, splits: Mapping[str, Sequence[tuple[Path, Path]]]) -> None:
+    """Check the label of every (image, label) pair; an image without a label file is background.
+
+    Raises:
+        DataError: a line is malformed (the first is shown with file and line), or a split has no box at all.
+
+    """
+    for split, pairs in splits.items():
+        boxes = sum(_boxes(label, len(description.names), description.root) for _, label in pairs)
+        if boxes == 0:
+            looked = pairs[0][1].parent
+            raise DataError(
+                f"{description.file}: no box in any label of {split}; labels were looked for in {looked}",
+                hint="an image images/x.jpg has its boxes in labels/x.txt",
+            )
+
+
+def _boxes(label: Path, num_classes: int, root: Path) -> int:
+    """Return how many boxes *label* holds."""
+    if not label.is_file():
+        return 0
+    shown = label.relative_to(root)
+    if not label.resolve().is_relative_to(root):
+        raise DataError(f"{shown} leads out of the dataset's folder", hint="copy the label into the dataset")
+    if label.stat().st_size > _LARGEST_BYTES:
+        raise DataError(f"{shown} is larger than {_LARGEST_BYTES >> 20} MiB", hint="one line a box is expected")
+    try:
+        text = label.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{shown} is not a text file", hint=f"each line: {_LINE}") from error
+    problems = list(_problems(text, num_classes))
+    if problems:
+        number, problem = problems[0]
+        more = f" (and {len(problems) - 1} more in this file)" if len(problems) > 1 else ""
+        raise DataError(f"{shown}:{number}: {problem}{more}", hint=f"each line: {_LINE}")
+    return sum(bool(line.strip()) for line in text.splitlines())
+
+
+def _problems(text: str, num_classes: int) -> Iterator[tuple[int, str]]:
+    """Yield line number and mistake."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        columns = line.split()
+        if columns and (problem := _problem(columns, num_classes)):
+            yield number, problem
+
+
+def _problem(columns: list[str], num_classes: int) -> str | None:
+    if len(columns) != 5:
+        polygon = "; this looks like a polygon, and boxes are needed" if len(columns) >= 7 else ""
+        return f"{len(columns)} columns where 5 are expected{polygon}"
+    try:
+        values = [float(column) for column in columns]
+    except ValueError:
+        values = [math.nan]
+    if not all(math.isfinite(value) for value in values):
+        return f"not every column is a finite number: {' '.join(columns)}"
+    class_id, *box = values
+    if not class_id.is_integer() or not 0 <= class_id < num_classes:
+        return f"class {columns[0]} is not one of 0 to {num_classes - 1}"
+    if not all(-_SLACK <= value <= 1 + _SLACK for value in box):
+        return f"a coordinate is outside 0..1: {' '.join(columns[1:])}"
+    return "the box has no area; remove the line" if min(box[2:]) <= 0 else None
