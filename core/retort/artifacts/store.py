@@ -1,0 +1,142 @@
+"""Keep bytes by their SHA-256 in a folder or an object store, whichever the URL names."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, from_url
+
+from retort.errors import RetortError, WorldError
+
+CHUNK_BYTES = 1 << 20
+_PART_BYTES = 16 << 20
+_KEY = re.compile(r"sha256/[0-9a-f]{2}/[0-9a-f]{64}")
+
+
+class StoreUnavailable(WorldError):
+    """The artifact store cannot be reached or written."""
+
+    code = "store_unavailable"
+
+
+class BytesMissing(RetortError):
+    """The store does not have the bytes that the database says it has."""
+
+    code = "artifact_bytes_missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where bytes lie in the store, and what they are."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+
+
+class Store:
+    """Bytes by content: ``file:///folder``, ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
+
+    A key is made from what it names, so putting twice is putting once, and no key is ever overwritten
+    with other bytes. Credentials of remote stores come from their usual environment variables.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        with _as_world_error(url):
+            self._store = _open(url)
+
+    def put(self, path: Path) -> Stored:
+        """Store the bytes of the file *path*, in parts, so that its size does not matter.
+
+        Raises:
+            StoreUnavailable: nothing is visible under the key.
+            OSError: *path* cannot be read.
+
+        """
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size_bytes = file.tell()
+        key = f"sha256/{sha256[:2]}/{sha256}"
+        if self.size(key) != size_bytes:
+            with _as_world_error(self.url):
+                obstore.put(self._store, key, path, chunk_size=_PART_BYTES, max_concurrency=4)
+        return Stored(key, sha256, size_bytes)
+
+    def size(self, key: str) -> int | None:
+        """Return how many bytes lie under *key*; None when there are none."""
+        try:
+            with _as_world_error(self.url):
+                return int(obstore.head(self._store, _checked(key))["size"])
+        except FileNotFoundError:
+            return None
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Return the bytes from *start* up to but not including *end*, in pieces of about a mebibyte.
+
+        The first piece is asked for at once, so that an error comes before anything is sent on.
+
+        Raises:
+            BytesMissing: nothing lies under *key*.
+            StoreUnavailable: try again later.
+
+        """
+        size_bytes = self.size(key)
+        if size_bytes is None:
+            raise BytesMissing(f"nothing is stored under {key}", hint="the store has lost it; look for a backup")
+        end = size_bytes if end is None else min(end, size_bytes)
+        if start >= end:
+            return iter(())
+        with _as_world_error(self.url):
+            whole = obstore.get(self._store, _checked(key), options={"range": (start, end)})
+            return self._pieces(whole.stream(min_chunk_size=CHUNK_BYTES))
+
+    def check(self) -> None:
+        """Write, read and remove a few bytes.
+
+        Raises:
+            StoreUnavailable: the store cannot be used.
+
+        """
+        with _as_world_error(self.url):
+            obstore.put(self._store, "check", b"retort")
+            obstore.get(self._store, "check").bytes()
+
+    def _pieces(self, stream: Any) -> Iterator[bytes]:
+        with _as_world_error(self.url):
+            for piece in stream:
+                yield bytes(piece)
+
+
+def _open(url: str) -> Any:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalStore(Path(url2pathname(parts.path)), mkdir=True)
+    return from_url(url)
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise BytesMissing(f"{key!r} is not a key of this store")
+    return key
+
+
+@contextmanager
+def _as_world_error(url: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (BaseError, OSError) as error:
+        scheme = urlsplit(url).scheme
+        raise StoreUnavailable(f"the {scheme} artifact store failed: {str(error).partition(chr(10))[0]}") from error

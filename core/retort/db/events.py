@@ -1,0 +1,153 @@
+"""What happened to a job, numbered without gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from retort.db import metrics
+from retort.db.lease import Lease, Renewal, held, lock
+from retort.db.models import Attempt, EventRow, Job, Transition
+from retort.db.statements import NO_SYNC, add
+from retort.events import AnyEvent, ArtifactEvent, FinishedEvent, LogEvent, MetricEvent, ProgressEvent, StageEvent
+from retort.names import MAP, MAP50, Role
+
+_COLUMNS = {"n", "at", "type", "level", "message"}
+
+
+def record(
+    session: Session,
+    lease: Lease,
+    events: Sequence[AnyEvent],
+    *,
+    now: float,
+    lease_s: float,
+    journal_offset: int,
+    attempt: int | None = None,
+) -> Renewal | None:
+    """Write down what the run said, and renew the lease, all or nothing.
+
+    Lines that are recorded already are ignored. Artifacts are not announced here but where they are published.
+
+    Args:
+        session: a write transaction.
+        lease: under which the worker writes.
+        events: lines of one attempt's journal.
+        now: by the database's clock.
+        lease_s: how long the lease is to last from *now*.
+        journal_offset: bytes of the journal that are recorded after this.
+        attempt: whose journal it is, when it is not the lease's own.
+
+    Returns:
+        None when the lease is no longer held; then nothing is written.
+
+    """
+    job = lock(session, lease)
+    if job is None:
+        return None
+    number = lease.attempt if attempt is None else attempt
+    fresh = _unrecorded(session, lease.job_id, number, events)
+    seen = _seen(fresh, job.best, present=number == lease.attempt)
+    last_seq: int = job.last_seq + len(fresh)
+    changed: dict[str, Any] = {"lease_until": now + lease_s, "last_seq": last_seq, **seen}
+    if seen or any(isinstance(event, StageEvent) for event in fresh):
+        changed["version"] = Job.version + 1
+    session.execute(update(Job).where(held(lease)).values(**changed), execution_options=NO_SYNC)
+    rows = [_row(lease.job_id, number, seq, event) for seq, event in enumerate(fresh, job.last_seq + 1)]
+    add(session, EventRow, rows)
+    add(session, Transition, [_stage(lease, number, event) for event in fresh if isinstance(event, StageEvent)])
+    metrics.add_points(session, lease.job_id, number, [event for event in fresh if isinstance(event, MetricEvent)])
+    session.execute(
+        update(Attempt)
+        .where(Attempt.job_id == lease.job_id, Attempt.number == number, Attempt.journal_offset < journal_offset)
+        .values(journal_offset=journal_offset),
+        execution_options=NO_SYNC,
+    )
+    return Renewal(last_seq, job.state)
+
+
+def after(session: Session, job_id: str, seq: int, limit: int) -> list[EventRow]:
+    """Return at most *limit* events of the job with numbers above *seq*, in order."""
+    query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > seq)
+    return list(session.scalars(query.order_by(EventRow.seq).limit(limit)))
+
+
+def say(session: Session, lease: Lease, message: str, level: str, now: float) -> bool:
+    """Write a log event of the worker's own; False when the lease is no longer held."""
+    seq = next_seq(session, lease)
+    if seq is None:
+        return False
+    append(session, lease.job_id, seq=seq, attempt=lease.attempt, kind="log", at=now, level=level, message=message)
+    return True
+
+
+def next_seq(session: Session, lease: Lease) -> int | None:
+    """Take the next event number under the lease; None when it is no longer held."""
+    numbered = update(Job).where(held(lease)).values(last_seq=Job.last_seq + 1).returning(Job.last_seq)
+    return session.execute(numbered, execution_options=NO_SYNC).scalar_one_or_none()
+
+
+def append(
+    session: Session,
+    job_id: str,
+    *,
+    seq: int,
+    attempt: int,
+    kind: str,
+    at: float,
+    data: dict[str, Any] | None = None,
+    level: str | None = None,
+    message: str | None = None,
+) -> None:
+    """Write one event of the service's own, under a number that the caller has taken."""
+    row = {"job_id": job_id, "seq": seq, "attempt": attempt, "n": None, "type": kind, "at": at}
+    add(session, EventRow, [{**row, "data": data or {}, "level": level, "message": message and storable(message)}])
+
+
+def storable(text: str) -> str:
+    """Replace what PostgreSQL refuses in text: NUL, and halves of surrogate pairs."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _unrecorded(session: Session, job_id: str, number: int, events: Sequence[AnyEvent]) -> list[AnyEvent]:
+    wanted = {event.n: event for event in events if not isinstance(event, ArtifactEvent)}
+    if not wanted:
+        return []
+    query = select(EventRow.n).where(
+        EventRow.job_id == job_id, EventRow.attempt == number, EventRow.n.between(min(wanted), max(wanted))
+    )
+    recorded = set(session.scalars(query))
+    return [wanted[n] for n in sorted(wanted) if n not in recorded]
+
+
+def _seen(events: Sequence[AnyEvent], best: dict[str, Any] | None, *, present: bool) -> dict[str, Any]:
+    """Return what the events change on the job; where the job stands is told by its present attempt only."""
+    seen: dict[str, Any] = {}
+    for event in events:
+        if isinstance(event, StageEvent) and present:
+            seen["stage"] = event.stage
+        elif isinstance(event, ProgressEvent) and present:
+            seen |= {"progress": event.progress, "eta_s": event.eta_s}
+        elif isinstance(event, MetricEvent) and event.role is Role.STUDENT:
+            score = event.values.get(MAP)
+            if score is not None and (best is None or score > best[MAP]):
+                best = {"role": event.role.value, "epoch": event.step, MAP50: event.values.get(MAP50), MAP: score}
+                seen["best"] = best
+    return seen
+
+
+def _row(job_id: str, number: int, seq: int, event: AnyEvent) -> dict[str, Any]:
+    row = {"job_id": job_id, "seq": seq, "attempt": number, "n": event.n, "type": event.type, "at": event.at}
+    if isinstance(event, LogEvent):
+        return {**row, "level": event.level, "message": storable(event.message), "data": event.data}
+    # The result of a finished run is on the job.
+    data = {} if isinstance(event, FinishedEvent) else event.model_dump(mode="json", exclude=_COLUMNS)
+    return {**row, "level": None, "message": None, "data": data}
+
+
+def _stage(lease: Lease, number: int, event: StageEvent) -> dict[str, Any]:
+    row = {"job_id": lease.job_id, "kind": "stage", "name": event.stage, "at": event.at, "attempt": number}
+    return {**row, "actor": f"worker:{lease.worker}", "reason": None}

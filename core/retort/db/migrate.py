@@ -1,0 +1,66 @@
+"""Alembic without an ini file: the revisions beside the source, or inside the installed wheel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+_LOCK = 0x7265746F7274  # "retort": PostgreSQL's advisory lock for migrations
+
+
+def folder() -> Path:
+    """Return where the revisions lie: in the wheel as ``retort/db/_migrations``, in a checkout at the top."""
+    here = Path(__file__).resolve().parent
+    packed = here / "_migrations"
+    return packed if packed.is_dir() else here.parents[2] / "migrations"
+
+
+def config(connection: Connection | None = None) -> Config:
+    """Return Alembic's configuration; *connection* carries the statements."""
+    made = Config()
+    made.set_main_option("script_location", str(folder()).replace("%", "%%"))
+    made.set_main_option("path_separator", "os")
+    made.attributes["connection"] = connection
+    return made
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Apply the revisions up to *revision*, in one transaction, one process at a time."""
+    with _alone(engine) as connection:
+        command.upgrade(config(connection), revision)
+
+
+def downgrade(engine: Engine, revision: str) -> None:
+    """Undo the revisions down to *revision* (``base``, ``-1`` or an id), in one transaction."""
+    with _alone(engine) as connection:
+        command.downgrade(config(connection), revision)
+
+
+def current(engine: Engine) -> str | None:
+    """Return the revision that the tables are at; None when there are none yet."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str:
+    """Return the latest revision."""
+    latest = ScriptDirectory.from_config(config()).get_current_head()
+    assert latest is not None, "there is a revision"
+    return latest
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """Keep other processes from migrating at the same time."""
+    # SQLite locks the whole file by BEGIN IMMEDIATE.
+    with engine.execution_options(retort_begin="BEGIN IMMEDIATE").begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        yield connection

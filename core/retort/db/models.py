@@ -1,0 +1,195 @@
+"""The tables."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import uuid_utils
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Double,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from retort.states import AttemptState, JobState
+
+JOB_PREFIX = "job_"
+ARTIFACT_PREFIX = "art_"
+
+_Id = String(36)
+_Count = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
+
+
+def new_id(prefix: str) -> str:
+    """Make an id that sorts by the time of its making (UUIDv7)."""
+    return prefix + uuid_utils.uuid7().hex
+
+
+def _state(kind: type[StrEnum]) -> Enum:
+    """Store the value as text without a check, so that a new state needs no migration of old rows."""
+    return Enum(
+        kind, native_enum=False, length=16, create_constraint=False, values_callable=lambda e: [m.value for m in e]
+    )
+
+
+class Base(DeclarativeBase):
+    """All tables; times are unix seconds by the database's clock, as doubles."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {float: Double(), dict[str, Any]: JSON(none_as_null=True)}  # noqa: RUF012 - read by SQLAlchemy
+
+
+class Job(Base):
+    """One accepted distillation."""
+
+    __tablename__ = "jobs"
+    # Claims take the oldest queued job and the reaper looks through the few active ones: one index serves both.
+    # lease_until is not indexed so that PostgreSQL can renew a lease in place (HOT).
+    __table_args__ = (Index(None, "state", "id"),)
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(63))
+    state: Mapped[JobState] = mapped_column(_state(JobState))
+    stage: Mapped[str | None] = mapped_column(String(63))
+    progress: Mapped[float]
+    eta_s: Mapped[float | None]
+    spec: Mapped[dict[str, Any]]
+    spec_digest: Mapped[str] = mapped_column(String(64))
+    attempt: Mapped[int]
+    """Number of the latest attempt; 0 before the first."""
+    fence: Mapped[int]
+    """Grows with every claim; a write that carries an older one is refused."""
+    retries_left: Mapped[int]
+    worker: Mapped[str | None] = mapped_column(String(255))
+    lease_until: Mapped[float | None]
+    last_seq: Mapped[int] = mapped_column(_Count)
+    """Number of the latest event."""
+    version: Mapped[int] = mapped_column(_Count)
+    """Grows with every change that a reader of the job can see; lease renewals are not among them."""
+    best: Mapped[dict[str, Any] | None]
+    result: Mapped[dict[str, Any] | None]
+    failure: Mapped[dict[str, Any] | None]
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+
+
+class Attempt(Base):
+    """One try on one worker."""
+
+    __tablename__ = "attempts"
+
+    job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    fence: Mapped[int]
+    worker: Mapped[str] = mapped_column(String(255))
+    host: Mapped[str] = mapped_column(String(255))
+    device: Mapped[str | None] = mapped_column(String(63))
+    state: Mapped[AttemptState] = mapped_column(_state(AttemptState))
+    started_at: Mapped[float]
+    ended_at: Mapped[float | None]
+    exit_code: Mapped[int | None]
+    failure: Mapped[dict[str, Any] | None]
+    journal_offset: Mapped[int] = mapped_column(BigInteger)
+    """Bytes of the attempt's journal that are recorded."""
+
+
+class Transition(Base):
+    """One change of a job's state or stage, and who made it."""
+
+    __tablename__ = "transitions"
+    __table_args__ = (Index(None, "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(_Count, primary_key=True)
+    job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"))
+    kind: Mapped[str] = mapped_column(String(5))
+    """``state`` or ``stage``."""
+    name: Mapped[str] = mapped_column(String(63))
+    at: Mapped[float]
+    actor: Mapped[str] = mapped_column(String(255))
+    reason: Mapped[str | None] = mapped_column(Text)
+    attempt: Mapped[int]
+
+
+class EventRow(Base):
+    """One thing that happened to a job; *seq* has no gaps."""
+
+    __tablename__ = "events"
+    __table_args__ = (UniqueConstraint("job_id", "attempt", "n"),)
+
+    job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    attempt: Mapped[int]
+    n: Mapped[int | None]
+    """Line of the attempt's journal; null for what the service says itself."""
+    type: Mapped[str] = mapped_column(String(16))
+    level: Mapped[str | None] = mapped_column(String(8))
+    message: Mapped[str | None] = mapped_column(Text)
+    data: Mapped[dict[str, Any]]
+    at: Mapped[float]
+
+
+class Metric(Base):
+    """One value at one step, as one attempt measured it."""
+
+    __tablename__ = "metrics"
+
+    job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    value: Mapped[float | None]
+    """Null where the measured value was not finite."""
+    at: Mapped[float]
+
+
+class Artifact(Base):
+    """One published file; a later attempt's replaces an earlier one's of the same name."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (UniqueConstraint("job_id", "name"),)
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"))
+    attempt: Mapped[int]
+    name: Mapped[str] = mapped_column(String(255))
+    role: Mapped[str] = mapped_column(String(16))
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(String(255))
+    """Where the store keeps the bytes."""
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    created_at: Mapped[float]
+
+
+class IdempotencyKey(Base):
+    """A client's name for one submission, so that sending it twice makes one job."""
+
+    __tablename__ = "idempotency_keys"
+    # Deferred: the key is written before its job, because the key decides whether there is to be one.
+    __table_args__ = (ForeignKeyConstraint(["job_id"], ["jobs.id"], deferrable=True, initially="DEFERRED"),)
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[str] = mapped_column(_Id)
+    created_at: Mapped[float]

@@ -1,0 +1,140 @@
+"""Transactions on SQLite and PostgreSQL that behave alike."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_json
+from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.orm import Session
+
+from retort.errors import WorldError
+
+BUSY_TIMEOUT_S = 30.0
+"""How long a transaction waits for its turn before it gives up."""
+
+
+class DatabaseUnavailable(WorldError):
+    """The database cannot be reached, is being restarted, or is too busy."""
+
+    code = "database_unavailable"
+
+
+class Database:
+    """A pool of connections; ``begin`` writes, ``read`` sees one unchanging moment.
+
+    A write transaction takes the lock before its first statement, so it never fails half way because
+    another writer was faster; a read transaction never waits for a writer nor holds one up.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 20) -> None:
+        self.url = _with_driver(make_url(url))
+        self.engine = create_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=BUSY_TIMEOUT_S,
+            pool_pre_ping=self.url.get_backend_name() != "sqlite",
+            pool_use_lifo=True,
+            json_serializer=_json,
+        )
+        if self.engine.dialect.name == "sqlite":
+            _prepare_sqlite(self.engine)
+            self._writing: Engine = self.engine.execution_options(retort_begin="BEGIN IMMEDIATE")
+            self._reading: Engine = self.engine
+            # SQLite's waiters poll; threads of one process can simply queue.
+            self._turn: AbstractContextManager[Any] = _Turn()
+        else:
+            self._writing = self.engine
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            self._turn = nullcontext()
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """One write transaction: committed on leaving, rolled back when an exception leaves with it.
+
+        Raises:
+            DatabaseUnavailable: nothing was written, or, if the connection broke during the commit, it may have been.
+
+        """
+        with _as_world_error(), self._turn, Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One transaction that only reads; all its statements see the same moment.
+
+        Raises:
+            DatabaseUnavailable: try again later.
+
+        """
+        with _as_world_error(), Session(self._reading, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def migrate(self) -> None:
+        """Bring the tables to the latest revision; safe to call from several processes at a time."""
+        from retort.db.migrate import upgrade
+
+        if self.engine.dialect.name == "sqlite" and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        with _as_world_error():
+            upgrade(self.engine)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self.engine.dispose()
+
+
+class _Turn:
+    """A lock between the writing threads of one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=BUSY_TIMEOUT_S):
+            raise DatabaseUnavailable("the database is busy: another transaction has been writing for too long")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _with_driver(url: URL) -> URL:
+    """Take the plain ``postgresql://`` of other tools for our driver's."""
+    return url.set(drivername="postgresql+psycopg") if url.drivername in {"postgresql", "postgres"} else url
+
+
+def _json(value: Any) -> str:
+    return to_json(value, inf_nan_mode="null").decode()
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions behind our back
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("retort_begin", "BEGIN"))
+
+
+@contextmanager
+def _as_world_error() -> Iterator[None]:
+    try:
+        yield
+    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+        cause = error.orig if isinstance(error, exc.DBAPIError) else error
+        # The statement and its values stay out of the message: they may hold what a user sent.
+        first_line = str(cause).strip().partition("\n")[0]
+        raise DatabaseUnavailable(f"the database is not available: {first_line}") from error
