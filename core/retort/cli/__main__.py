@@ -1,0 +1,5 @@
+"""``python -m retort.cli`` is ``retort``."""
+
+from retort.cli import main
+
+main()

@@ -1,0 +1,68 @@
+"""The command ``retort`` with all its subcommands, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from retort import __version__
+from retort.cli import data, jobs, local, output, recipes, results, submit, up, watch
+from retort.errors import RetortError, UserError
+
+ERROR_EXIT = 4
+"""The command itself could not do its work; 0 to 3 speak of jobs."""
+
+app = typer.Typer(
+    name="retort",
+    help="Distil YOLO detectors, and prove what the distillation bought.",
+    epilog="Exit codes: 0 done (the job succeeded), 1 the job failed, 2 cancelled, 3 timeout, 4 the command failed.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+SERVICE, LOCAL = "The service", "Without a service"
+app.command(rich_help_panel=SERVICE)(up.up)
+app.command(rich_help_panel=SERVICE)(submit.submit)
+app.command("ls", rich_help_panel=SERVICE)(jobs.list_jobs)
+app.command(rich_help_panel=SERVICE)(jobs.get)
+app.command(rich_help_panel=SERVICE)(watch.watch)
+app.command(rich_help_panel=SERVICE)(jobs.logs)
+app.command(rich_help_panel=SERVICE)(jobs.wait)
+app.command(rich_help_panel=SERVICE)(jobs.cancel)
+app.command(rich_help_panel=SERVICE)(results.download)
+app.command(rich_help_panel=LOCAL)(local.run)
+app.command(rich_help_panel=LOCAL)(recipes.validate)
+app.command("recipes", rich_help_panel=LOCAL)(recipes.list_recipes)
+app.add_typer(data.app, name="data", rich_help_panel=LOCAL)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Distil YOLO detectors, and prove what the distillation bought."""
+    if version:
+        typer.echo(f"retort {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+    else:
+        return
+    raise typer.Exit
+
+
+def start(arguments: Sequence[str]) -> int:
+    """Run one command; return its exit code. Errors become one line on stderr."""
+    as_json = "--json" in arguments
+    try:
+        code = app(args=list(arguments), prog_name="retort", standalone_mode=False)
+    except RetortError as error:
+        output.report(error, as_json=as_json)
+        return ERROR_EXIT
+    except typer.TyperException as error:
+        output.report(UserError(error.format_message(), hint="see retort --help", code="usage"), as_json=as_json)
+        return ERROR_EXIT
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,74 @@
+"""Read a spec document as it is meant on a command line: from a file or stdin, with replaced fields."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retort.errors import Problem, SpecError, UserError
+from retort.spec import parse_document
+
+
+def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read the document *source* (a file, or - for stdin), replace the fields that *sets* name, anchor its data path.
+
+    A relative ``data.path`` in a file is looked for beside that file first, then in the current folder; one from
+    stdin or from *sets* means the current folder. The service gets an absolute path.
+
+    Raises:
+        UserError: there is no such file, or an assignment is malformed.
+        SpecError: the text is not a YAML or JSON mapping.
+
+    """
+    document = parse_document(_text(source))
+    if not isinstance(document, dict):
+        raise SpecError([Problem("$", f"must be a mapping, not {type(document).__name__}")])
+    if source != "-":
+        _anchor(document, Path(source).absolute().parent, Path.cwd())
+    for assignment in sets or ():
+        assign(document, assignment)
+    _anchor(document, Path.cwd())
+    return document
+
+
+def assign(document: dict[str, Any], assignment: str) -> None:
+    """Replace or add one field: ``a.b.0.c=VALUE``; the value is read as YAML.
+
+    Raises:
+        UserError: the assignment is not of that form, or its path leads through something that holds no fields.
+
+    """
+    path, equals, text = assignment.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise UserError(f"--set {assignment!r} is not PATH=VALUE", hint="for example --set training.epochs=3")
+    here: Any = document
+    try:
+        for key in keys[:-1]:
+            here = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})
+            assert isinstance(here, dict | list)
+        here[int(keys[-1]) if isinstance(here, list) else keys[-1]] = parse_document(text)
+    except (ValueError, IndexError, AssertionError) as error:
+        raise UserError(f"--set {assignment!r}: the document has no place {path}") from error
+
+
+def _text(source: str) -> bytes:
+    if source == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror}", hint="name a YAML or JSON file, or -") from error
+
+
+def _anchor(document: dict[str, Any], *folders: Path) -> None:
+    """Make ``data.path`` absolute: in the first folder that has it, or else in the last."""
+    data = document.get("data")
+    path = data.get("path") if isinstance(data, dict) else None
+    if not isinstance(path, str) or not path or Path(path).is_absolute():
+        return
+    candidates = [folder / Path(path).expanduser() for folder in folders]
+    found = next((candidate for candidate in candidates if candidate.exists()), candidates[-1])
+    document["data"] = {**document["data"], "path": str(found.resolve())}

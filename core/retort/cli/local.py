@@ -1,0 +1,174 @@
+"""``retort run``: the whole pipeline in this terminal, with no service."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from retort.cli import live, view
+from retort.cli.documents import load
+from retort.cli.jobs import EXIT_CODES
+from retort.cli.options import AsJson, Sets, SpecFile
+from retort.cli.output import emit_line, note
+from retort.errors import UserError
+from retort.events import AnyEvent, FailedEvent, FinishedEvent, MetricEvent, ProgressEvent, StageEvent, StoppedEvent
+from retort.names import MAP, MAP50, Role
+from retort.spec import JobSpec, parse_spec
+from retort.states import TERMINAL, JobState
+
+EVERY_S = 0.3
+
+
+def run(
+    spec: SpecFile,
+    sets: Sets = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to work in; one that holds this spec's run is continued.", show_default="runs/NAME-…"
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, or a GPU's number.", show_default="a GPU if any")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C."""
+    from retort.intake.inputs import prepare
+    from retort.settings import Settings
+
+    wanted = parse_spec(load(spec, sets))
+    workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    attempt = _attempt(workdir, wanted)
+    prepare(wanted, Settings(), workdir, attempt=attempt, device=device or _device())
+    note(f"working in {workdir}")
+    with _started(workdir) as process, live.screen(as_json=as_json) as screen:
+        for standing, events in _followed(process, workdir / f"journal-{attempt}.jsonl", wanted.name):
+            screen.show(standing, events)
+    return _ended(standing, workdir, as_json=as_json)
+
+
+def _attempt(workdir: Path, spec: JobSpec) -> int:
+    """Return the number of this try in *workdir*, from 1.
+
+    Raises:
+        UserError: the folder holds something else.
+
+    """
+    kept = workdir / "spec.json"
+    if kept.is_file():
+        if JobSpec.model_validate_json(kept.read_bytes()) != spec:
+            raise UserError(f"{workdir} holds the run of another spec", hint="name another folder: --out")
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise UserError(f"{workdir} is not empty", hint="name another folder: --out")
+    return 1 + len(list(workdir.glob("journal-*.jsonl")))
+
+
+def _device() -> str:
+    """Return the first GPU that NVML finds, without importing torch; else the CPU."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return "0" if pynvml.nvmlDeviceGetCount() else "cpu"
+    except Exception:  # noqa: BLE001 - no library, no driver or no permission all mean: no GPU
+        return "cpu"
+
+
+@contextmanager
+def _started(workdir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the run in a session of its own, and let nothing of it outlive the block.
+
+    Its stdin is a pipe that closes when we die, however that happens; the run takes this as its order to die.
+    """
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
+    command = [sys.executable, "-m", "retort.run", str(workdir / "spec.json"), str(workdir)]
+    with (workdir / "run.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _followed(
+    process: subprocess.Popen[bytes], path: Path, name: str
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Yield how the run stands and what is new in its journal, until it has ended; Ctrl-C asks it to stop."""
+    from retort.journal import read
+
+    standing: dict[str, Any] = {"name": name, "state": JobState.RUNNING, "stage": None, "progress": 0.0, "eta_s": None}
+    offset, asked = 0, False
+    while standing["state"] not in TERMINAL:
+        try:
+            alive = process.poll() is None
+            events, offset = read(path, offset)
+            for event in events:
+                _apply(standing, event)
+            yield standing, [_as_shown(event) for event in events]
+            if not alive and not events:
+                standing |= _silent_death(process.returncode)
+            time.sleep(EVERY_S if alive and not events else 0)
+        except KeyboardInterrupt:
+            if asked:
+                raise
+            asked = True
+            note("stopping after this batch; Ctrl-C again kills")
+            process.terminate()
+    process.wait()
+
+
+def _apply(standing: dict[str, Any], event: AnyEvent) -> None:
+    match event:
+        case StageEvent():
+            standing["stage"] = event.stage
+        case ProgressEvent():
+            standing |= {"progress": event.progress, "eta_s": event.eta_s}
+        case MetricEvent(role=Role.STUDENT) if event.values.get(MAP) is not None:
+            standing["best"] = {MAP50: event.values.get(MAP50), MAP: event.values[MAP]}
+        case FinishedEvent():
+            standing |= {"state": JobState.SUCCEEDED, "progress": 1.0, "eta_s": None, "result": event.result}
+        case FailedEvent():
+            standing |= {"state": JobState.FAILED, "failure": event.failure.model_dump()}
+        case StoppedEvent():
+            standing["state"] = JobState.CANCELLED
+        case _:
+            pass
+
+
+def _as_shown(event: AnyEvent) -> dict[str, Any]:
+    """Give a journal line the form that the service gives its events."""
+    fields = event.model_dump(mode="json")
+    common = {name: fields.pop(name, None) for name in ("type", "at", "level", "message")}
+    return {"seq": fields.pop("n"), **common, "data": fields.pop("data", fields)}
+
+
+def _silent_death(code: int) -> dict[str, Any]:
+    message = f"the run ended with exit code {code} and did not say why"
+    failure = {"code": "run_died", "message": message, "hint": "run.log in its folder has the end of the story"}
+    return {"state": JobState.FAILED, "failure": failure}
+
+
+def _ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
+    if as_json:
+        emit_line({"type": "end", "workdir": str(workdir), **standing})
+        return EXIT_CODES[standing["state"]]
+    console = view.console()
+    if standing.get("result"):
+        console.print(view.result_table(standing["result"]))
+        console.print(view.result_sentence(standing["result"]))
+    if standing.get("failure"):
+        console.print(view.failure_text(standing["failure"]))
+    note(f"{standing['state']}: {workdir}")
+    return EXIT_CODES[standing["state"]]

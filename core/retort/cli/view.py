@@ -1,0 +1,192 @@
+"""How jobs, events and results look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from retort.names import MAP, MAP50, Role
+from retort.states import JobState
+
+Json = Mapping[str, Any]
+
+COLOURS: dict[str, str] = {
+    JobState.QUEUED: "yellow",
+    JobState.RUNNING: "cyan",
+    JobState.CANCELLING: "magenta",
+    JobState.SUCCEEDED: "green",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "magenta",
+}
+SHOWN_METRICS = {MAP50: "mAP50", MAP: "mAP50-95", "train/loss": "loss", "train/kd_loss": "distillation"}
+
+
+def console() -> Console:
+    """Return a console on stdout; where stdout is no terminal it is wide and plain."""
+    plain = Console(highlight=False, soft_wrap=True)
+    return plain if plain.is_terminal else Console(highlight=False, width=200, no_color=True)
+
+
+def jobs_table(jobs: Iterable[Json]) -> Table:
+    """One line per job."""
+    table = _table("job", "name", "state", "stage", "done", "mAP50", "created")
+    for job in jobs:
+        best = job.get("best") or {}
+        table.add_row(
+            job["id"], job["name"], _state(job["state"]), job.get("stage") or "", share(job.get("progress")),
+            score(best.get(MAP50)), clock(job["created_at"], "%Y-%m-%d %H:%M:%S"),
+        )  # fmt: skip
+    return table
+
+
+def job_page(job: Json) -> RenderableType:
+    """All that matters about one job."""
+    head = Table.grid(padding=(0, 2))
+    head.add_row("job", f"{job['id']}  {job['name']}")
+    head.add_row("state", Text.assemble(_state(job["state"]), f"  {job['stage']}" if job.get("stage") else ""))
+    head.add_row("done", f"{share(job.get('progress'))}  {duration(job.get('eta_s'), 'to go')}".strip())
+    for transition in job.get("transitions") or ():
+        reason = f" ({transition['reason']})" if transition.get("reason") else ""
+        head.add_row("", f"{clock(transition['at'])}  {transition['name']}{reason}")
+    parts: list[RenderableType] = [head]
+    if job.get("result"):
+        parts += ["", result_table(job["result"]), result_sentence(job["result"])]
+    if job.get("failure"):
+        parts.append(failure_text(job["failure"]))
+    return Group(*parts)
+
+
+def failure_text(failure: Json) -> Text:
+    """Why work failed, what to do, and the end of the log."""
+    text = Text(f"failed: {failure['message']} [{failure['code']}]", style="red")
+    if failure.get("hint"):
+        text.append(f"\nhint: {failure['hint']}", style="default")
+    if failure.get("log_excerpt"):
+        text.append(f"\n{failure['log_excerpt'].rstrip()}", style="dim")
+    return text
+
+
+def result_table(result: Json) -> Table:
+    """Teacher, student and control side by side."""
+    table = _table("", "model", "mAP50", "mAP50-95", "parameters", "file", "latency p50")
+    for role in (Role.TEACHER, Role.STUDENT, Role.CONTROL):
+        if figures := (result.get("roles") or {}).get(role):
+            latency = (figures.get("latency_ms") or {}).get("p50")
+            table.add_row(
+                role, figures["model"], score(figures["map50"]), score(figures["map"]),
+                f"{figures['num_parameters']:,}", size(figures["size_bytes"]),
+                "" if latency is None else f"{latency:.1f} ms",
+            )  # fmt: skip
+    return table
+
+
+def result_sentence(result: Json) -> str:
+    """What distillation bought, in words."""
+    gain, closed = result.get("gain"), result.get("gap_closed") or {}
+    if not gain:
+        return "No control was trained, so what distillation bought is not known."
+    bought = f"Distillation bought {gain['map50']:+.4f} mAP50 and {gain['map']:+.4f} mAP50-95 over the control"
+    if closed.get("map") is None:
+        return f"{bought}; the teacher is no better than the control, so there was no gap to close."
+    return f"{bought}: {closed['map']:.0%} of the gap to the teacher in mAP50-95."
+
+
+def event_line(event: Json) -> str | None:
+    """One event as a line; None for those that say nothing to people."""
+    kind, data = event["type"], event.get("data") or {}
+    if kind == "progress":
+        return None
+    if kind == "metric":
+        text = metric_text(data.get("role", ""), data.get("step", 0), data.get("values") or {})
+    elif event.get("message"):
+        text = event["message"]
+    else:
+        told = [str(data[key]) for key in ("state", "stage", "name", "role", "epoch", "reason") if data.get(key)]
+        text = " ".join(dict.fromkeys(told))
+    level = event.get("level") or "info"
+    mark = f"{level}: " if level in {"warning", "error"} else ""
+    return f"{clock(event['at'])}  {kind:<10}  {mark}{text}"
+
+
+def metric_text(role: str, step: int, values: Json) -> str:
+    """The figures of one epoch that people look at."""
+    shown = [f"{label} {score(values[name])}" for name, label in SHOWN_METRICS.items() if values.get(name) is not None]
+    return f"{role} epoch {step}  " + "  ".join(shown or [f"{name} {score(value)}" for name, value in values.items()])
+
+
+class TransferBar:
+    """A progress bar for downloads, on stderr; silent where that is no terminal."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def of(self, name: str) -> Callable[[int, int], None]:
+        """Add a line for one file; return what moves it."""
+        task = self._progress.add_task(name, total=None)
+        return lambda done, total: self._progress.update(task, completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """Print a result without tearing the bar."""
+        console().print(text)
+
+
+def transfer_bar() -> TransferBar:
+    """Return a bar for downloads."""
+    return TransferBar()
+
+
+def score(value: float | None) -> str:
+    """A metric with four digits; nothing when it is unknown."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def share(value: float | None) -> str:
+    """A fraction as per cent."""
+    return "" if value is None else f"{value:.0%}"
+
+
+def size(num_bytes: int) -> str:
+    """A file size for people."""
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"
+
+
+def duration(seconds: float | None, suffix: str = "") -> str:
+    """Seconds as minutes and seconds, or as hours and minutes."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    text = f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+    return f"{text} {suffix}".strip()
+
+
+def clock(at: str | float, shape: str = "%H:%M:%S") -> str:
+    """Local time of a moment, given in RFC 3339 or in Unix seconds."""
+    moment = datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else datetime.fromisoformat(at)
+    return moment.astimezone().strftime(shape)
+
+
+def _state(state: str) -> Text:
+    return Text(state, style=COLOURS.get(state, ""))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        right = column in {"done", "mAP50", "mAP50-95", "parameters", "file", "latency p50"}
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+    return table
