@@ -1,0 +1,43 @@
+"""Random predictions and features, small enough for a reference in plain loops."""
+
+from __future__ import annotations
+
+import torch
+from retort.losses import Predictions
+
+
+def make_predictions(
+    seed: int = 0,
+    *,
+    images: int = 2,
+    anchors: int = 5,
+    classes: int = 3,
+    bins: int = 4,
+    scale: float = 3.0,
+    dtype: torch.dtype = torch.float64,
+) -> Predictions:
+    """Draw class logits, boxes in a 64 px image and distance logits."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    size = normal(images, anchors, 2)
+    corner = 40 * torch.rand(images, anchors, 2, generator=generator, dtype=torch.float64)
+    boxes = torch.cat([corner, corner + 2 + 6 * size.abs()], -1)
+    distances = normal(images, anchors, 4, bins)
+    return Predictions((scale * normal(images, anchors, classes)).to(dtype), boxes.to(dtype), distances.to(dtype))
+
+
+def make_features(seed: int = 0, *shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """Draw a feature map, (2, 3, 4, 5) unless told, with channels of differing mean and scale."""
+    shape = shape or (2, 3, 4, 5)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(*shape, generator=generator, dtype=torch.float64)
+    channel = torch.arange(shape[1], dtype=torch.float64)[None, :, None, None]
+    return (x * (1 + channel) + channel - 1).to(dtype)
+
+
+def make_confidence(seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """Draw the teacher's confidence at each position, (2, 1, 4, 5)."""
+    return torch.rand(2, 1, 4, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)

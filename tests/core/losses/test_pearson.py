@@ -1,0 +1,58 @@
+"""pearson against plain loops, and its blindness to scale and mean, which is why it needs no tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from drawn import make_features
+from hypothesis import given
+from hypothesis import strategies as st
+from retort.losses.pearson import Pearson
+
+Make = Callable[..., torch.Tensor]
+
+
+def reference(student: torch.Tensor, teacher: torch.Tensor) -> float:
+    """Mean over channels of one minus numpy's correlation coefficient."""
+    channels = [
+        1 - np.corrcoef(student[:, c].flatten().numpy(), teacher[:, c].flatten().numpy())[0, 1]
+        for c in range(student.shape[1])
+    ]
+    return float(np.mean(channels))
+
+
+def test_it_is_one_minus_the_correlation(features: Make, confidence: Make):
+    student, teacher = features(0), features(1)
+
+    assert float(Pearson()(student, teacher, confidence())) == pytest.approx(reference(student, teacher), rel=1e-5)
+
+
+def test_two_points_by_hand(confidence: Make):
+    rising = torch.tensor([0.0, 2.0], dtype=torch.float64).reshape(1, 1, 1, 2)
+
+    assert float(Pearson()(rising, rising * 5, confidence())) == pytest.approx(0, abs=1e-9)
+    assert float(Pearson()(-rising, rising, confidence())) == pytest.approx(2, rel=1e-5)
+
+
+@given(st.floats(0.1, 100), st.floats(-50, 50), st.integers(0, 50))
+def test_scale_and_mean_of_either_side_do_not_matter(scale: float, shift: float, seed: int):
+    student, teacher, unused = make_features(seed), make_features(seed + 1), make_features(0)
+    plain = float(Pearson()(student, teacher, unused))
+
+    assert float(Pearson()(student * scale + shift, teacher, unused)) == pytest.approx(plain, rel=1e-3)
+    assert float(Pearson()(student, teacher * scale + shift, unused)) == pytest.approx(plain, rel=1e-3)
+    assert 0 <= plain <= 2
+
+
+def test_a_dead_channel_gives_a_finite_loss_and_gradient(features: Make, confidence: Make):
+    student = torch.zeros(2, 3, 4, 5, requires_grad=True)
+
+    loss = Pearson()(student, features(1).float(), confidence())
+    loss.backward()
+
+    assert student.grad is not None
+    assert float(loss.detach()) == pytest.approx(0.5, abs=1e-3)
+    assert bool(student.grad.isfinite().all())
