@@ -24,6 +24,8 @@ _BUSY = frozenset({429, 502, 503, 504})
 """Answers that a later try may better."""
 _PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 5.0
+_FIRST_PATIENCE_S = 2.0
+"""A service that has never answered is more likely misspelt than restarting."""
 
 
 class ClientError(RetortError):
@@ -51,7 +53,8 @@ class Client:
 
     def __init__(self, url: str, *, timeout_s: float = 30.0, patience_s: float = 15.0) -> None:
         self.url = url.rstrip("/")
-        self.patience_s = patience_s
+        self.patience_s = min(patience_s, _FIRST_PATIENCE_S)
+        self._patience_when_known_s = patience_s
         self._http = httpx.Client(
             base_url=self.url,
             timeout=timeout_s,
@@ -198,6 +201,7 @@ class Client:
         while True:
             try:
                 answer = self._http.request(method, path, **request)
+                self.patience_s = self._patience_when_known_s
                 _raise_problem(answer)
             except (httpx.TransportError, ClientError) as error:
                 if time.monotonic() > deadline or not _worth_repeating(error):

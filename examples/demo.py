@@ -1,0 +1,155 @@
+"""``make demo``: distil a digit detector end to end on this machine, over REST, and print what distillation bought."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from retort import digits
+from retort.cli import view, watch
+from retort.cli.documents import load
+from retort.client import Client
+from retort.errors import RetortError, WorldError
+from rich.console import Console
+from rich.table import Table
+
+FOLDER = Path("runs/demo").absolute()
+SPEC = Path(__file__).parent / "specs" / "demo.yaml"
+WANTED = ("student.pt", "student.onnx", "report.html", "report.json")
+OPEN_STUDENT = """
+import sys
+from ultralytics import YOLO
+model = YOLO(sys.argv[1])
+boxes = sum(len(result.boxes) for result in model.predict(sys.argv[2], imgsz=int(sys.argv[3]), verbose=False))
+assert not any(name.split(".")[0] == "retort" for name in sys.modules), "the student needs Retort"
+print(f"{len(model.names)} classes, {boxes} boxes in one image")
+"""
+OPEN_ONNX = """
+import sys
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+[given] = session.get_inputs()
+side = int(sys.argv[2])
+[answer] = session.run(None, {given.name: numpy.full((1, 3, side, side), 0.5, numpy.float32)})
+assert numpy.isfinite(answer).all(), "the graph computes what is no number"
+print(f"{given.name} {given.shape} -> {answer.shape}")
+"""
+
+
+def main() -> int:
+    """Run the demo; return 0 when every part of it worked."""
+    started = time.monotonic()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    data_yaml = digits.write(FOLDER / "digits", num_train=400, num_val=120, imgsz=128)
+    say(f"wrote {data_yaml.parent}: 400 training and 120 validation scenes")
+    spec = load(str(SPEC), [f"data.path={data_yaml.parent}"])
+    try:
+        with service() as url, Client(url) as client:
+            say(f"the service answers at {url}")
+            job = client.submit(spec)
+            say(f"submitted {job['id']}")
+            if watch.show(client, job["id"], as_json=False):
+                raise WorldError("the job did not succeed", hint=f"the service's log is {FOLDER / 'service.log'}")
+            for name in WANTED:
+                path = client.download(job["id"], name, FOLDER / "results" / name)
+                say(f"downloaded {path} ({view.size(path.stat().st_size)}), SHA-256 verified")
+            result = client.get(job["id"])["result"]
+        verify(spec["training"]["imgsz"])
+    except (RetortError, subprocess.CalledProcessError) as error:
+        say(f"error: {error}{f' ({error.hint})' if getattr(error, 'hint', None) else ''}")
+        return 1
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(result))
+    say(f"report: {FOLDER / 'results' / 'report.html'}")
+    say(f"done in {view.duration(time.monotonic() - started)} (minutes:seconds)")
+    return 0
+
+
+@contextmanager
+def service() -> Iterator[str]:
+    """Run ``retort up`` on a free port; yield its address; stop it at the end, and insist that nothing is left."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = FOLDER / "home"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
+    command = [sys.executable, "-m", "retort.cli", "up", "--json", "--port", str(port), "--home", str(home)]
+    with (FOLDER / "service.log").open("w") as log:
+        # In a session of its own: a Ctrl-C stops the demo, and the demo drains the service.
+        process = subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+        )
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        if not line:
+            raise WorldError("the service did not start", hint=f"its log is {FOLDER / 'service.log'}")
+        yield json.loads(line)["url"]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=90)
+        left = processes_of(home)
+    if code or left:
+        raise WorldError(f"the service did not stop cleanly: exit code {code}, processes left: {left}")
+    say("the service has stopped; no process is left")
+
+
+def processes_of(home: Path) -> list[int]:
+    """Return the processes that work in *home*, or for it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            works_in = process.cwd().startswith(str(home))
+            works_for = process.environ().get("RETORT_HOME") == str(home)
+        except (psutil.Error, OSError):
+            continue
+        if works_in or works_for:
+            found.append(process.pid)
+    return found
+
+
+def verify(imgsz: int) -> None:
+    """Open what was downloaded as anybody would: with plain Ultralytics, and with onnxruntime."""
+    results, elsewhere = FOLDER / "results", FOLDER / "verify"
+    elsewhere.mkdir()
+    image = next((FOLDER / "digits" / "images" / "val").iterdir())
+    settings = {"YOLO_CONFIG_DIR": str(elsewhere), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+    for title, code, arguments in (
+        ("student.pt in plain YOLO", OPEN_STUDENT, [results / "student.pt", image, imgsz]),
+        ("student.onnx in onnxruntime", OPEN_ONNX, [results / "student.onnx", imgsz]),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            cwd=elsewhere, env=os.environ | settings, check=True, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        say(f"{title}: {done.stdout.strip().splitlines()[-1]}")
+    report = json.loads((results / "report.json").read_text())
+    if report["roles"]["student"]["map50"] is None or "<html" not in (results / "report.html").read_text().lower():
+        raise WorldError("the report is incomplete")
+
+
+def table(result: dict[str, Any]) -> Table:
+    """Teacher, student and control side by side, and the share of the gap that distillation closed."""
+    shown = view.result_table(result)
+    shown.title, shown.title_justify = "What distillation bought", "left"
+    shown.caption, shown.caption_justify = view.result_sentence(result), "left"
+    return shown
+
+
+def say(text: str) -> None:
+    """Print one line at once."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
