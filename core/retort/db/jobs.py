@@ -204,10 +204,12 @@ def get(session: Session, job_id: str) -> Job:
     return job
 
 
-def page(session: Session, *, state: JobState | None = None, after: str | None = None, limit: int = 50) -> list[Job]:
-    """Return at most *limit* jobs, newest first, that are older than the job *after*."""
+def page(
+    session: Session, *, states: Collection[JobState] = (), after: str | None = None, limit: int = 50
+) -> list[Job]:
+    """Return at most *limit* jobs, newest first, in any of *states* (if given), that are older than the job *after*."""
     query = select(Job).order_by(Job.id.desc()).limit(limit)
-    query = query if state is None else query.where(Job.state == state)
+    query = query if not states else query.where(Job.state.in_(states))
     query = query if after is None else query.where(Job.id < after)
     return list(session.scalars(query))
 

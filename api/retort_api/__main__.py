@@ -1,0 +1,49 @@
+"""python -m retort_api: serve until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+from types import FrameType
+
+import uvicorn
+from retort.settings import Settings
+
+from retort_api.app import create_app
+from retort_api.deps import Service
+from retort_api.logs import configure
+
+GRACE_S = 3
+"""How long answers under way may take once the server stops."""
+
+
+class Server(uvicorn.Server):
+    """Ends streams as soon as it is asked to stop: uvicorn would wait for their clients to leave."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        self._service.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def main() -> None:
+    """Serve by the settings in the environment."""
+    settings = Settings()
+    configure(as_json=settings.log_json)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    Server(config, app.state.service).run()
+
+
+if __name__ == "__main__":
+    main()

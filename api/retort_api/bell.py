@@ -1,0 +1,100 @@
+"""The bell: after a commit, tells the workers over Celery's broker which job to look at."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Any
+
+import structlog
+from celery import Celery
+from kombu import Queue
+from retort.errors import WorldError
+
+# The worker's application says the same; the two packages never import each other.
+QUEUE = "retort"
+TASK = "retort.run_job"
+
+_REDIS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "max_retries": 0}
+_SQLITE: dict[str, Any] = {"connect_args": {"timeout": 5}, "max_retries": 0}
+_WAITING = 1000
+"""Rings that may wait for a slow broker."""
+_LAST_RINGS_S = 2.0
+"""How long closing waits for rings that are under way."""
+
+_log = structlog.get_logger("retort.api")
+
+
+class Bell:
+    """Rings from a thread of its own, so that no request waits for the broker.
+
+    A lost ring costs a worker's polling interval and nothing else: nothing is retried, nothing raises.
+    """
+
+    def __init__(self, broker_url: str) -> None:
+        self._celery = _producer(broker_url)
+        self._rings: queue.Queue[str | None] = queue.Queue(_WAITING)
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def ring(self, job_id: str) -> None:
+        """Announce a committed job; returns at once."""
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._send_all, name="bell", daemon=True)
+                self._thread.start()
+        try:
+            self._rings.put_nowait(job_id)
+        except queue.Full:
+            _log.warning("bell_not_rung", job_id=job_id, error="too many rings are waiting for the broker")
+
+    def check(self) -> None:
+        """Reach for the broker.
+
+        Raises:
+            WorldError: it is not there.
+
+        """
+        try:
+            with self._celery.connection_for_write() as connection:
+                self._celery.amqp.queues[QUEUE](connection.default_channel).declare()
+        except Exception as error:  # each transport has its own
+            raise WorldError(f"the broker is not available: {_first_line(error)}") from error
+
+    def close(self) -> None:
+        """Send what waits, within two seconds, and disconnect."""
+        if self._thread is not None:
+            try:
+                self._rings.put_nowait(None)
+            except queue.Full:
+                return
+            self._thread.join(_LAST_RINGS_S)
+        self._celery.close()
+
+    def _send_all(self) -> None:
+        while (job_id := self._rings.get()) is not None:
+            try:
+                self._celery.send_task(TASK, args=[job_id], ignore_result=True, retry=False)
+            except Exception as error:  # noqa: BLE001 - each transport has its own
+                _log.warning("bell_not_rung", job_id=job_id, error=_first_line(error))
+
+
+def _producer(broker_url: str) -> Celery:
+    redis = broker_url.startswith(("redis", "valkey"))
+    app = Celery("retort", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        task_ignore_result=True,
+        result_backend=None,
+        task_default_queue=QUEUE,
+        task_queues=[Queue(QUEUE)],
+        task_publish_retry=False,
+        broker_connection_retry=False,
+        broker_connection_timeout=1,
+        broker_transport_options=_REDIS if redis else _SQLITE if "sqlite" in broker_url else {"max_retries": 0},
+    )
+    return app
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]

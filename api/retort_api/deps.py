@@ -1,0 +1,84 @@
+"""What an endpoint stands on: one Service per application, made at its edge."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query
+from retort.artifacts import Store
+from retort.db import Database
+from retort.db.jobs import JobNotFound
+from retort.settings import Settings
+
+from retort_api.bell import Bell
+from retort_api.errors import BadParameter
+from retort_api.telemetry import Telemetry
+
+_JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything that the endpoints of one application share."""
+
+    settings: Settings
+    database: Database
+    store: Store
+    bell: Bell
+    telemetry: Telemetry
+    stopping: threading.Event
+    """Set when the server begins to shut down: streams end."""
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def is_job_id(value: str) -> bool:
+    """Whether *value* can be the id of a job at all; what cannot is kept from the database."""
+    return _JOB_ID.fullmatch(value) is not None
+
+
+def _job_id(job_id: Annotated[str, Path(description="Such as `job_01985a3e7b0c7d4e8f1a2b3c4d5e6f70`.")]) -> str:
+    if not is_job_id(job_id):
+        raise JobNotFound(f"there is no job {job_id}")
+    return job_id
+
+
+def _known_query(request: Request) -> None:
+    """Refuse misspelt query parameters, which would otherwise do nothing without a word."""
+    parameters = get_flat_params(request.scope["route"].dependant)
+    known = sorted(field.alias for field in parameters if isinstance(field.field_info, Query))
+    for name in request.query_params:
+        if name not in known:
+            hint = f"known: {', '.join(known)}" if known else "this address takes none"
+            raise BadParameter(f"query.{name}", "unknown parameter", hint=hint)
+
+
+Serving = Annotated[Service, Depends(_service)]
+JobId = Annotated[str, Depends(_job_id)]
+
+
+class Router(APIRouter):
+    """Routes under one tag that refuse unknown query parameters."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(tags=[tag], dependencies=[Depends(_known_query)])
+
+    def readable(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
+        """Register an endpoint for GET and, undocumented because it is the same without a body, for HEAD."""
+
+        def register(endpoint: Endpoint) -> Endpoint:
+            self.get(path, **options)(endpoint)
+            self.head(path, **{**options, "include_in_schema": False})(endpoint)
+            return endpoint
+
+        return register

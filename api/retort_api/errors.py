@@ -1,0 +1,205 @@
+"""What the API answers: every status code, and every refusal as application/problem+json with a stable code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
+from retort.errors import RetortError, SpecError, UserError, WorldError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+OK = 200
+ACCEPTED = 202
+PARTIAL_CONTENT = 206
+NOT_MODIFIED = 304
+SERVICE_UNAVAILABLE = 503
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
+"""When a client may repeat what failed because of the world."""
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_log = structlog.get_logger("retort.api")
+
+
+class Kind(NamedTuple):
+    """What all problems of one code have in common."""
+
+    status: int
+    title: str
+
+
+KINDS: dict[str, Kind] = {
+    "bad_request": Kind(400, "The request cannot be understood"),
+    "unreadable_body": Kind(400, "The body is not readable"),
+    "not_found": Kind(404, "There is nothing at this address"),
+    "job_not_found": Kind(404, "There is no such job"),
+    "artifact_not_found": Kind(404, "The job has no such artifact"),
+    "method_not_allowed": Kind(405, "The address knows other methods"),
+    "job_already_finished": Kind(409, "The job has already ended"),
+    "body_too_large": Kind(413, "The body is too large"),
+    "unsupported_media_type": Kind(415, "The body's type is not understood"),
+    "range_not_satisfiable": Kind(416, "The range lies outside the artifact"),
+    "bad_parameter": Kind(422, "A parameter is wrong"),
+    "bad_spec": Kind(422, "The spec is wrong"),
+    "bad_data": Kind(422, "The dataset cannot be used"),
+    "bad_model": Kind(422, "The weights cannot be used"),
+    "idempotency_key_reused": Kind(422, "The idempotency key came with another body before"),
+    "internal": Kind(500, "The service made a mistake"),
+    "artifact_bytes_missing": Kind(500, "The artifact's bytes are lost"),
+    "unavailable": Kind(503, "Something that the service needs is not available"),
+    "database_unavailable": Kind(503, "The database is not available"),
+    "store_unavailable": Kind(503, "The artifact store is not available"),
+}
+
+
+class Mistake(BaseModel):
+    """One mistake in the request."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    """Dotted path into the document, or the parameter after ``query``, ``path`` or ``header``."""
+    detail: str
+    hint: str | None
+
+
+class Problem(BaseModel):
+    """Why a request was refused (RFC 9457)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    """``urn:retort:problem:`` and the code; docs/api.md explains each."""
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    """Stable: programs decide by this."""
+    hint: str | None
+    """What to do about it."""
+    errors: tuple[Mistake, ...]
+    retryable: bool
+    """Whether the same request may succeed later."""
+    request_id: str
+
+
+class BadParameter(UserError):
+    """A parameter of the request is wrong."""
+
+    code = "bad_parameter"
+
+    def __init__(self, path: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{path}: {message}", hint=hint)
+        self.mistakes = (Mistake(path=path, detail=message, hint=hint),)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of *app* with a problem; those that nothing foresees are the middleware's."""
+    app.add_exception_handler(RetortError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_parameters)
+    app.add_exception_handler(HTTPException, _refuse_address)
+
+
+def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses for the problems that an operation foresees, and for the others."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        kind = KINDS[code]
+        known = found.get(kind.status)
+        description = f"{known['description']}; `{code}`: {kind.title}" if known else f"`{code}`: {kind.title}"
+        found[kind.status] = {"description": description, **_CONTENT}
+    return {**found, "default": {"description": "Any other problem", **_CONTENT}}
+
+
+_CONTENT = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+
+
+def answer(
+    request: Request,
+    code: str,
+    detail: str,
+    *,
+    hint: str | None = None,
+    mistakes: tuple[Mistake, ...] = (),
+    kind: Kind | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the problem *code* as a response."""
+    kind = kind or KINDS[code]
+    retryable = kind.status == SERVICE_UNAVAILABLE
+    problem = Problem(
+        type=f"urn:retort:problem:{code}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=request.url.path,
+        code=code,
+        hint=hint,
+        errors=mistakes,
+        retryable=retryable,
+        request_id=request.state.request_id,
+    )
+    # What a user sent may hold halves of surrogate pairs, which have no UTF-8.
+    body = json.dumps(problem.model_dump(mode="python"), ensure_ascii=False).encode(errors="replace")
+    again = {"Retry-After": str(RETRY_AFTER_S)} if retryable else {}
+    return Response(body, kind.status, {**again, **(headers or {})}, MEDIA_TYPE)
+
+
+def internal(request: Request) -> Response:
+    """Return the answer to an error that nothing foresaw; the log has the rest under the request's id."""
+    return answer(request, "internal", "the service made a mistake", hint="quote the request_id when reporting this")
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RetortError)
+    kind = KINDS.get(error.code)
+    if kind is None:
+        fallback = "bad_request" if isinstance(error, UserError) else "unavailable"
+        kind = KINDS[fallback if isinstance(error, UserError | WorldError) else "internal"]
+    if kind.status >= KINDS["internal"].status:
+        _log.warning("unavailable", code=error.code, error=error.message, exc_info=error.__cause__)
+    mistakes: tuple[Mistake, ...] = getattr(error, "mistakes", ())
+    if isinstance(error, SpecError):
+        mistakes = tuple(Mistake(path=p.path, detail=p.message, hint=p.hint) for p in error.problems)
+    headers = getattr(error, "headers", None)
+    return answer(
+        request, error.code, error.message, hint=error.hint, mistakes=mistakes, kind=kind, headers=headers
+    )  # fmt: skip
+
+
+async def _refuse_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    mistakes = tuple(
+        Mistake(path=".".join(str(part) for part in item["loc"]), detail=item["msg"].removeprefix("Input "), hint=None)
+        for item in error.errors()
+    )
+    return answer(request, "bad_parameter", f"{mistakes[0].path}: {mistakes[0].detail}", mistakes=mistakes)
+
+
+async def _refuse_address(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == KINDS["not_found"].status:
+        return answer(request, "not_found", f"there is nothing at {request.url.path}")
+    if error.status_code == KINDS["method_not_allowed"].status:
+        allowed = _allowed(request)
+        detail = f"{request.url.path} does not know {request.method}"
+        return answer(request, "method_not_allowed", detail, hint=f"it knows {allowed}", headers={"Allow": allowed})
+    kind = Kind(error.status_code, "The request is refused")
+    return answer(request, "bad_request", str(error.detail), kind=kind, headers=error.headers)
+
+
+def _allowed(request: Request) -> str:
+    """Return every method that the address knows; the router names those of one route only."""
+    routes = request.app.router.routes
+    return ", ".join(
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    )

@@ -1,0 +1,96 @@
+"""What every request passes: its id, one log line, the counters, safe headers, and the last resort for errors."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import structlog
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from retort_api import errors
+from retort_api.telemetry import UNMATCHED, Telemetry
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_EVENT_STREAM = "text/event-stream"
+_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+_log = structlog.get_logger("retort.api")
+
+
+class Observed:
+    """Wraps the application; knows nothing of any route."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self._app = app
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send)
+        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+            try:
+                await self._app(scope, receive, exchange.send)
+            except ClientDisconnect:
+                pass
+            except Exception:
+                _log.exception("unforeseen_error", method=scope["method"], path=scope["path"])
+                if exchange.status is not None:
+                    raise  # the server cuts the connection, which tells the client that something is missing
+                await errors.internal(Request(scope))(scope, receive, exchange.send)
+            finally:
+                self._record(exchange)
+
+    def _record(self, exchange: _Exchange) -> None:
+        scope, duration_s = exchange.scope, time.monotonic() - exchange.begun
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        if exchange.status is not None:
+            timed = exchange.media_type != _EVENT_STREAM
+            self._telemetry.answered(scope["method"], route, exchange.status, duration_s, timed=timed)
+        write = _log.debug if scope["path"] in _QUIET else _log.info
+        write(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=exchange.status,
+            duration_ms=round(duration_s * 1000, 1),
+            size_bytes=exchange.size_bytes,
+        )
+
+
+class _Exchange:
+    """One request, and what has been sent of its answer."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        offered = Headers(scope=scope).get("x-request-id", "")
+        self.request_id = offered if _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = self.request_id
+        self.scope = scope
+        self.begun = time.monotonic()
+        self.status: int | None = None
+        self.media_type = ""
+        self.size_bytes = 0
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._begin(message)
+        elif message["type"] == "http.response.body":
+            if self.scope["method"] == "HEAD":
+                message = {**message, "body": b""}
+            self.size_bytes += len(message.get("body", b""))
+        await self._send(message)
+
+    def _begin(self, message: Message) -> None:
+        self.status = message["status"]
+        headers = MutableHeaders(scope=message)
+        self.media_type = headers.get("content-type", "").partition(";")[0]
+        headers["X-Request-ID"] = self.request_id
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers.setdefault("Cache-Control", "no-cache")

@@ -1,0 +1,94 @@
+"""Following a job: its events, the stream of them, its curves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, Header, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from retort.db import events, jobs, metrics
+from retort.names import Role
+
+from retort_api.deps import JobId, Router, Serving
+from retort_api.errors import BadParameter, documented
+from retort_api.schemas import Event, EventPage, Metrics, Series
+from retort_api.stream import Follower
+
+router = Router("following")
+
+_LARGEST = 2**53 - 1
+After = Annotated[int, Query(ge=0, le=_LARGEST, description="Only events with a greater `seq`.")]
+
+
+@router.readable(
+    "/v1/jobs/{job_id}/events",
+    response_model=EventPage,
+    responses=documented("job_not_found", "bad_parameter", "database_unavailable"),
+)
+def list_events(
+    service: Serving, job_id: JobId, after: After = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> EventPage:
+    """List what happened to a job, oldest first."""
+    with service.database.read() as session:
+        jobs.get(session, job_id)
+        rows = events.after(session, job_id, after, limit + 1)
+    shown = tuple(Event.of(row) for row in rows[:limit])
+    return EventPage(data=shown, next_after=shown[-1].seq if shown else after, has_more=len(rows) > limit)
+
+
+def _follower(
+    service: Serving,
+    job_id: JobId,
+    after: After = 0,
+    last_event_id: Annotated[
+        str | None, Header(description="`id` of the last event received; wins over `after`.", max_length=20)
+    ] = None,
+) -> Follower:
+    if last_event_id:
+        if not (last_event_id.isascii() and last_event_id.isdecimal() and int(last_event_id) <= _LARGEST):
+            raise BadParameter("header.Last-Event-ID", "is not the number of an event", hint="send the id as it came")
+        after = int(last_event_id)
+    with service.database.read() as session:
+        jobs.get(session, job_id)
+    return Follower(service.database, job_id, after, service.stopping)
+
+
+@router.get(
+    "/v1/jobs/{job_id}/stream",
+    response_class=EventSourceResponse,
+    responses=documented("job_not_found", "bad_parameter", "database_unavailable"),
+)
+async def stream_events(
+    service: Serving, follower: Annotated[Follower, Depends(_follower)]
+) -> AsyncIterator[ServerSentEvent]:
+    """Stream events as they happen, as server-sent events: `id` is the event's `seq`, `event` its type.
+
+    `event: end` means that the job has ended and everything has been sent. A stream that stops without it, after ten
+    minutes or because the service restarts, is to be opened again with `Last-Event-ID`.
+    """
+    with service.telemetry.streams.track_inprogress():
+        async for message in follower.messages():
+            yield message
+
+
+@router.readable(
+    "/v1/jobs/{job_id}/metrics",
+    response_model=Metrics,
+    responses=documented("job_not_found", "bad_parameter", "database_unavailable"),
+)
+def get_metrics(
+    *,
+    service: Serving,
+    job_id: JobId,
+    role: Annotated[Role | None, Query()] = None,
+    name: Annotated[str | None, Query(description="Such as `val/mAP50-95`.", pattern=r"^[ -~]{1,255}$")] = None,
+    after_step: Annotated[int | None, Query(ge=-1, le=_LARGEST, description="Only later steps.")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Points per curve.")] = 10_000,
+) -> Metrics:
+    """Show a job's curves; where several attempts measured a step, the latest counts."""
+    wanted = None if role is None else role.value
+    with service.database.read() as session:
+        jobs.get(session, job_id)
+        found = metrics.series(session, job_id, role=wanted, name=name, after_step=after_step, limit=limit)
+    return Metrics(data=tuple(Series.of(series) for series in found))

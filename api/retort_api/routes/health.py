@@ -1,0 +1,92 @@
+"""Whether the process lives, whether the service can take jobs, and what Prometheus wants to know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from retort import __version__
+from retort.db import Database, clock
+from retort.errors import RetortError, WorldError
+
+from retort_api.deps import Router, Serving
+from retort_api.errors import OK, SERVICE_UNAVAILABLE, documented
+from retort_api.schemas import Check, Liveness, Readiness
+from retort_api.telemetry import oldest_queued_age_s
+
+router = Router("health")
+
+
+@router.readable("/livez", response_model=Liveness, responses=documented("bad_parameter"))
+def get_liveness() -> Liveness:
+    """Answer while the process can; restart it when it does not."""
+    return Liveness(status="ok", version=__version__)
+
+
+@router.readable(
+    "/readyz",
+    response_model=Readiness,
+    responses={
+        SERVICE_UNAVAILABLE: {"model": Readiness, "description": "At least one check failed."},
+        **documented("bad_parameter"),
+    },
+)
+def get_readiness(service: Serving, response: Response) -> Any:
+    """Check everything that taking and serving jobs needs."""
+    checks = {
+        "database": _check(lambda: _ask(service.database)),
+        "migrations": _check(lambda: _at_head(service.database)),
+        "broker": _check(service.bell.check),
+        "store": _check(service.store.check),
+    }
+    healthy = all(check.status == "ok" for check in checks.values())
+    if not healthy:
+        response.status_code = SERVICE_UNAVAILABLE
+    try:
+        age_s = oldest_queued_age_s(service.database)
+    except WorldError:
+        age_s = None
+    return Readiness(status="ok" if healthy else "failed", checks=checks, oldest_queued_age_s=age_s)
+
+
+@router.readable(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={
+        OK: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **documented("bad_parameter"),
+    },
+)
+def get_prometheus_metrics(service: Serving) -> Response:
+    """Show counters for Prometheus."""
+    return Response(service.telemetry.text(), OK, media_type=CONTENT_TYPE_LATEST)
+
+
+def _check(reach: Callable[[], object]) -> Check:
+    begun = time.monotonic()
+    detail: str | None = None
+    try:
+        reach()
+    except RetortError as error:
+        detail = error.message
+    except Exception as error:  # noqa: BLE001 - whatever is wrong is the answer
+        detail = f"{type(error).__name__}: {error}".partition("\n")[0]
+    duration_ms = round((time.monotonic() - begun) * 1000, 1)
+    return Check(status="failed" if detail else "ok", detail=detail, duration_ms=duration_ms)
+
+
+def _ask(database: Database) -> None:
+    with database.read() as session:
+        clock.now(session)
+
+
+def _at_head(database: Database) -> None:
+    from retort.db import migrate  # brings Alembic, which nothing else here needs
+
+    current, head = migrate.current(database.engine), migrate.head()
+    if current != head:
+        raise WorldError(f"the tables are at {current}, not at {head}; run: python -m retort.db upgrade")

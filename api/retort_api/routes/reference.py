@@ -1,0 +1,33 @@
+"""What a spec may say: its schema, and the recipes."""
+
+from __future__ import annotations
+
+from fastapi.responses import JSONResponse
+from retort.spec import RECIPES, schema
+
+from retort_api.deps import Router
+from retort_api.errors import OK, documented
+from retort_api.schemas import Recipe, Recipes
+
+router = Router("reference")
+
+_SCHEMA_TYPE = "application/schema+json"
+
+
+@router.readable(
+    "/v1/schema",
+    response_class=JSONResponse,
+    responses={
+        OK: {"description": "JSON Schema, 2020-12.", "content": {_SCHEMA_TYPE: {"schema": {"type": "object"}}}},
+        **documented("bad_parameter"),
+    },
+)
+def get_schema() -> JSONResponse:
+    """Show the JSON Schema of the spec, for editors and for programs that write specs."""
+    return JSONResponse(schema(), media_type=_SCHEMA_TYPE)
+
+
+@router.readable("/v1/recipes", response_model=Recipes, responses=documented("bad_parameter"))
+def list_recipes() -> Recipes:
+    """List the presets of the distillation section, written out."""
+    return Recipes(data=tuple(Recipe.model_validate({"name": name, **preset}) for name, preset in RECIPES.items()))
