@@ -10,6 +10,7 @@ from sqlalchemy import Row, func, select, update
 from sqlalchemy.orm import Session
 
 from retort.db import attempts, keys, transitions
+from retort.db.catalogue import JobNotFound, claimable, counts, get, page
 from retort.db.lease import Lease, Renewal, held, lock
 from retort.db.models import JOB_PREFIX, Job, new_id
 from retort.db.statements import NO_SYNC, add
@@ -18,13 +19,12 @@ from retort.events import Failure
 from retort.spec import JobSpec, digest
 from retort.states import ACTIVE, TERMINAL, AttemptState, JobState, sources
 
-_Columns = Row[*tuple[Any, ...]]
+__all__ = [
+    "JobFinished", "JobNotFound", "Reaped", "Submitted", "cancel", "claim", "claimable", "counts", "fail", "get",
+    "hand_back", "mark_cancelled", "page", "reap", "renew", "requeue", "submit", "succeed",
+]  # fmt: skip
 
-
-class JobNotFound(UserError):
-    """There is no such job."""
-
-    code = "job_not_found"
+_Row = Row[*tuple[Any, ...]]
 
 
 class JobFinished(UserError):
@@ -77,12 +77,6 @@ def submit(
     add(session, Job, [row])
     transitions.enter(session, job_id, JobState.QUEUED, seq=1, attempt=0, now=now, actor="client", reason=None)
     return Submitted(job_id, created=True)
-
-
-def claimable(session: Session, limit: int = 10) -> list[str]:
-    """Return the ids of at most *limit* queued jobs, oldest first; each must still be claimed."""
-    query = select(Job.id).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(limit)
-    return list(session.scalars(query))
 
 
 def claim(
@@ -191,35 +185,6 @@ def reap(session: Session, *, now: float, limit: int = 100) -> list[Reaped]:
     return reaped
 
 
-def get(session: Session, job_id: str) -> Job:
-    """Return the job.
-
-    Raises:
-        JobNotFound: there is no such job.
-
-    """
-    job = session.get(Job, job_id)
-    if job is None:
-        raise JobNotFound(f"there is no job {job_id}")
-    return job
-
-
-def page(
-    session: Session, *, states: Collection[JobState] = (), after: str | None = None, limit: int = 50
-) -> list[Job]:
-    """Return at most *limit* jobs, newest first, in any of *states* (if given), that are older than the job *after*."""
-    query = select(Job).order_by(Job.id.desc()).limit(limit)
-    query = query if not states else query.where(Job.state.in_(states))
-    query = query if after is None else query.where(Job.id < after)
-    return list(session.scalars(query))
-
-
-def counts(session: Session) -> dict[JobState, int]:
-    """Return how many jobs are in each state; every state is there."""
-    rows = session.execute(select(Job.state, func.count().label("number")).group_by(Job.state))
-    return dict.fromkeys(JobState, 0) | {row.state: row.number for row in rows}
-
-
 def _give_up(
     session: Session,
     lease: Lease,
@@ -284,7 +249,7 @@ def _change(
     lease: Lease | None = None,
     among: Collection[JobState] = frozenset(JobState),
     **values: Any,
-) -> _Columns | None:
+) -> _Row | None:
     """Move the job to *target* where the table of transitions allows it: the one statement that sets a state."""
     statement = update(Job).where(Job.id == job_id, Job.state.in_(sources(target) & set(among)))
     if lease is not None:

@@ -1,0 +1,57 @@
+"""Jobs as readers look for them: one, a page, the queue, how many."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import func, select, union_all
+from sqlalchemy.orm import Session
+
+from retort.db.models import Job
+from retort.errors import UserError
+from retort.states import JobState
+
+
+class JobNotFound(UserError):
+    """There is no such job."""
+
+    code = "job_not_found"
+
+
+def get(session: Session, job_id: str) -> Job:
+    """Return the job.
+
+    Raises:
+        JobNotFound: there is no such job.
+
+    """
+    job = session.get(Job, job_id)
+    if job is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    return job
+
+
+def page(
+    session: Session, *, states: Collection[JobState] = (), after: str | None = None, limit: int = 50
+) -> list[Job]:
+    """Return at most *limit* jobs, newest first, in any of *states* (if given), that are older than the job *after*."""
+    newest = select(Job.id).order_by(Job.id.desc()).limit(limit)
+    if after is not None:
+        newest = newest.where(Job.id < after)
+    # Each state's newest come from one stretch of the index, however many jobs there are.
+    per_state = [select(newest.where(Job.state == state).subquery().c.id) for state in sorted(states)]
+    wanted = union_all(*per_state) if per_state else newest
+    query = select(Job).where(Job.id.in_(wanted)).order_by(Job.id.desc()).limit(limit)
+    return list(session.scalars(query))
+
+
+def claimable(session: Session, limit: int = 10) -> list[str]:
+    """Return the ids of at most *limit* queued jobs, oldest first; each must still be claimed."""
+    query = select(Job.id).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(limit)
+    return list(session.scalars(query))
+
+
+def counts(session: Session) -> dict[JobState, int]:
+    """Return how many jobs are in each state; every state is there."""
+    rows = session.execute(select(Job.state, func.count().label("number")).group_by(Job.state))
+    return dict.fromkeys(JobState, 0) | {row.state: row.number for row in rows}
