@@ -1,0 +1,132 @@
+"""One run: ``python -m retort.run SPEC WORKDIR`` reads a file, writes a folder, and says what happens in a journal.
+
+It holds no keys and needs no network. Exit codes: 0 finished, 1 failed, 75 stopped because it was told to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from retort.errors import RetortError, Stopped, WorldError
+from retort.intake.inputs import Inputs
+from retort.journal import Journal
+from retort.spec import JobSpec, parse_document, parse_spec
+from retort.stages import sequence
+from retort.stages.failure import explain
+from retort.training import environment
+
+OK, FAILED, STOPPED = 0, 1, 75
+"""Exit codes; 75 is EX_TEMPFAIL of sysexits.h."""
+_PATIENCE_S = 20.0
+"""How long a dying run of the same job may hold the working folder."""
+_GRACE_S = 10.0
+"""From SIGTERM to SIGKILL when the parent is gone."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job to its end; return the exit code."""
+    options = _options(arguments)
+    stop = threading.Event()
+    _obey_signals(stop)
+    if not options.foreground:
+        threading.Thread(target=_die_with_parent, name="parent", daemon=True).start()
+    workdir = Path(options.workdir).resolve()
+    spec_file = Path(options.spec).resolve()
+    try:
+        inputs = Inputs.load(workdir)
+    except RetortError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return FAILED
+    os.chdir(workdir)
+    environment.prepare(workdir / "work" / "ultralytics")
+    with Journal(workdir / f"journal-{inputs.attempt}.jsonl") as journal:
+        return _tell(journal, stop, spec_file, inputs, workdir)
+
+
+def _tell(journal: Journal, stop: threading.Event, spec_file: Path, inputs: Inputs, workdir: Path) -> int:
+    """Do the work, and make its end the last line of the journal."""
+    try:
+        with _alone(workdir, stop):
+            result = sequence.go(_read(spec_file), inputs, workdir, journal, stop)
+    except BaseException as error:  # noqa: BLE001 - whatever ends a run is told
+        if stop.is_set() or isinstance(error, Stopped):
+            # A stop reaches the children too, so what they provoke on their way out is no failure.
+            journal.stopped()
+            return STOPPED
+        traceback.print_exc()
+        journal.failed(explain(error))
+        return FAILED
+    journal.finished(result)
+    return OK
+
+
+def _read(spec_file: Path) -> JobSpec:
+    try:
+        return parse_spec(parse_document(spec_file.read_bytes()))
+    except OSError as error:
+        raise WorldError(f"the spec could not be read: {error}", code="bad_workdir") from error
+
+
+@contextlib.contextmanager
+def _alone(workdir: Path, stop: threading.Event) -> Iterator[None]:
+    """Hold the working folder: an earlier run of the same job on this machine may still be dying."""
+    with (workdir / "run.lock").open("a") as file:
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise WorldError("another run holds the working folder", code="workdir_busy") from error
+                if stop.wait(0.1):
+                    raise Stopped("stopped before it began") from error
+            else:
+                break
+        yield
+
+
+def _obey_signals(stop: threading.Event) -> None:
+    """Stop at the next batch on SIGTERM and SIGINT; a second SIGINT, from an impatient person, ends it at once."""
+
+    def obey(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is Python's
+        stop.set()
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, obey)
+    signal.signal(signal.SIGINT, obey)
+
+
+def _die_with_parent() -> None:
+    """Wait for the end of standard input, a pipe that the parent holds; then stop, and kill what has not."""
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_S)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m retort.run", description="Run one distillation job.")
+    parser.add_argument("spec", help="the spec, JSON or YAML")
+    parser.add_argument("workdir", help="a folder with inputs.json; everything is written there")
+    parser.add_argument("--foreground", action="store_true", help="live on when standard input ends, as in a terminal")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What a stage receives: the job, where to work, what earlier stages found, and whom to tell."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from retort.errors import Stopped
+from retort.intake.inputs import Inputs
+from retort.journal import Journal
+from retort.names import Role
+from retort.spec import JobSpec
+
+ARTIFACTS = "artifacts"
+"""Folder of what a run publishes, in its workdir."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A file that a stage has announced."""
+
+    name: str
+    role: Role
+    path: str
+    """Relative to the workdir."""
+    media_type: str
+    metadata: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Context:
+    """One stage's view of its run."""
+
+    spec: JobSpec
+    inputs: Inputs
+    workdir: Path
+    """Absolute."""
+    journal: Journal
+    stop: threading.Event
+    results: Mapping[str, Mapping[str, Any]]
+    """By stage; earlier stages that apply to this job."""
+    tell_progress: Callable[[float], None]
+    published: list[Published] = field(default_factory=list)
+
+    def progress(self, fraction: float) -> None:
+        """Say how much of this stage is done (0 to 1)."""
+        self.tell_progress(fraction)
+
+    def check(self) -> None:
+        """Raise Stopped when the run was asked to stop; for use between the steps of a stage."""
+        if self.stop.is_set():
+            raise Stopped("asked to stop")
+
+    def folder(self, name: str) -> Path:
+        """Return an empty folder of this name for this stage to work in; what a dead attempt left there is gone."""
+        folder = self.workdir / "work" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def artifact(self, name: str) -> Path:
+        """Return where the artifact *name* belongs; its folder exists."""
+        path = self.workdir / ARTIFACTS / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def publish(
+        self, name: str, role: Role, media_type: str = "application/octet-stream", **metadata: Any
+    ) -> dict[str, Any]:
+        """Announce the complete file at ``artifact(name)``; return its name, path and size for the stage's result."""
+        path = self.artifact(name)
+        relative = path.relative_to(self.workdir).as_posix()
+        self.journal.artifact(name, role, relative, media_type, metadata)
+        self.published.append(Published(name, role, relative, media_type, metadata))
+        return {"name": name, "path": relative, "size_bytes": path.stat().st_size}

@@ -1,0 +1,106 @@
+"""What a finished stage leaves behind, so that a later attempt need not do it again."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from retort.intake.inputs import Inputs
+from retort.names import Role
+from retort.spec import JobSpec, digest
+from retort.stages.context import Context, Published
+from retort.variants import Frozen
+
+
+class KeptFile(Frozen):
+    """A published file, and what it must still be."""
+
+    name: str
+    role: Role
+    path: str
+    """Relative to the workdir."""
+    media_type: str
+    metadata: dict[str, Any]
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, workdir: Path, published: Published) -> Self:
+        """Measure what a stage has published."""
+        path = workdir / published.path
+        return cls(
+            name=published.name,
+            role=published.role,
+            path=published.path,
+            media_type=published.media_type,
+            metadata=published.metadata,
+            size_bytes=path.stat().st_size,
+            sha256=sha256_of(path),
+        )
+
+    def intact(self, workdir: Path) -> bool:
+        """Whether the file is there and has the same bytes."""
+        path = workdir / self.path
+        return path.is_file() and path.stat().st_size == self.size_bytes and sha256_of(path) == self.sha256
+
+
+class Record(Frozen):
+    """The outcome of one stage, for the job that *key* identifies."""
+
+    key: str
+    attempt: int
+    duration_s: float
+    result: dict[str, Any]
+    files: tuple[KeptFile, ...]
+
+    @classmethod
+    def of(cls, context: Context, result: dict[str, Any], duration_s: float) -> Self:
+        """Collect what a stage that has just run leaves behind."""
+        return cls(
+            key=key_of(context.spec, context.inputs),
+            attempt=context.inputs.attempt,
+            duration_s=duration_s,
+            result=result,
+            files=tuple(KeptFile.of(context.workdir, published) for published in context.published),
+        )
+
+    def save(self, workdir: Path, stage: str) -> None:
+        """Write ``stages/<stage>.json``; it appears whole or not at all."""
+        path = _path(workdir, stage)
+        path.parent.mkdir(exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(self.model_dump_json(indent=2))
+        part.replace(path)
+
+
+def load(workdir: Path, stage: str, key: str) -> Record | None:
+    """Return what *stage* left behind; None when it must run (again)."""
+    try:
+        record = Record.model_validate_json(_path(workdir, stage).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return record if record.key == key and all(file.intact(workdir) for file in record.files) else None
+
+
+def forget(workdir: Path, stage: str) -> None:
+    """Remove what *stage* left behind: a stage before it runs again, so its own outcome is out of date."""
+    _path(workdir, stage).unlink(missing_ok=True)
+
+
+def key_of(spec: JobSpec, inputs: Inputs) -> str:
+    """Return what must be the same for an outcome to be reused: spec, data, and the bytes of the weights."""
+    weights = [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.weights.items())]
+    return hashlib.sha256("\n".join([digest(spec), inputs.dataset.digest, *weights]).encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _path(workdir: Path, stage: str) -> Path:
+    return workdir / "stages" / f"{stage}.json"

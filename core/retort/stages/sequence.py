@@ -1,0 +1,64 @@
+"""Go through the stages of a job, skipping those that an earlier attempt has finished."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from retort.errors import Stopped
+from retort.intake.inputs import Inputs
+from retort.journal import Journal
+from retort.spec import JobSpec
+from retort.stages import record
+from retort.stages.context import Context
+from retort.stages.order import Stage, find
+from retort.stages.progress import Progress
+from retort.stages.record import Record
+
+
+def go(spec: JobSpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> Mapping[str, Any]:
+    """Run all stages that apply to *spec*; return the result of the last one.
+
+    Raises:
+        Stopped: *stop* was set.
+        RetortError: a stage failed in a way that people can act on.
+
+    """
+    stages = [stage for stage in find() if stage.module.applies(spec)]
+    progress = Progress(journal, {stage.name: stage.module.cost(spec) for stage in stages})
+    key = record.key_of(spec, inputs)
+    results: dict[str, dict[str, Any]] = {}
+    fresh = False
+    for stage in stages:
+        if stop.is_set():
+            raise Stopped("asked to stop")
+        kept = None if fresh else record.load(workdir, stage.name, key)
+        if kept is not None:
+            _skip(stage, kept, journal)
+        else:
+            fresh = True
+            record.forget(workdir, stage.name)
+            context = Context(spec, inputs, workdir, journal, stop, dict(results), progress.of(stage.name))
+            kept = _run(stage, context)
+        progress.done(stage.name)
+        results[stage.name] = kept.result
+    return results[stages[-1].name]
+
+
+def _run(stage: Stage, context: Context) -> Record:
+    context.journal.stage(stage.name)
+    started = time.monotonic()
+    result = stage.module.run(context)
+    kept = Record.of(context, result, time.monotonic() - started)
+    kept.save(context.workdir, stage.name)
+    return kept
+
+
+def _skip(stage: Stage, kept: Record, journal: Journal) -> None:
+    journal.log(f"{stage.name} was finished by attempt {kept.attempt}", stage=stage.name, attempt=kept.attempt)
+    for file in kept.files:
+        # The earlier attempt may have died before its supervisor read this; saying it twice does no harm.
+        journal.artifact(file.name, file.role, file.path, file.media_type, file.metadata)

@@ -1,0 +1,43 @@
+"""Train the teacher on the job's own data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retort.names import Role
+from retort.spec import JobSpec
+from retort.stages import cost as costs
+from retort.stages.context import Context
+from retort.stages.fitting import fit
+
+after = None
+
+
+def applies(spec: JobSpec) -> bool:
+    """Only where the spec asks for it."""
+    return spec.teacher.train is not None
+
+
+def cost(spec: JobSpec) -> float:
+    """Return its share of the run."""
+    assert spec.teacher.train is not None
+    return costs.training(spec.teacher.train.model, spec.teacher.train.epochs)
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Train it like the student is trained, but for its epochs."""
+    from retort.training.trainer import Plan
+
+    train = context.spec.teacher.train
+    assert train is not None
+    plan = Plan(
+        role=Role.TEACHER,
+        model=train.model,
+        weights=None if train.weights is None else context.inputs.weights[train.weights],
+        data_yaml=context.inputs.data_yaml,
+        epochs=train.epochs,
+        training=context.spec.training,
+        folder=context.folder(Role.TEACHER),
+        device=context.inputs.device,
+    )
+    return fit(context, plan)
