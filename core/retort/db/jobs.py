@@ -206,7 +206,7 @@ def _give_up(
         values["finished_at"] = now
     elif failure is None or job.retries_left > 0:
         target = JobState.QUEUED
-        values |= {"stage": None, "retries_left": Job.retries_left - (failure is not None)}
+        values |= {"stage": None, "retries_left": Job.retries_left - int(failure is not None)}
     else:
         target = JobState.FAILED
         values |= {"failure": dump, "finished_at": now}

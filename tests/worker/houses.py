@@ -1,0 +1,173 @@
+"""A whole service for a test: its database, its store, and worker processes that run scripts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from retort.artifacts import Store
+from retort.db import Database, artifacts, attempts, clock, events, jobs, metrics
+from retort.db.models import Artifact, Attempt, EventRow, Job
+from retort.settings import Settings
+from retort.spec import parse_spec
+from retort.states import TERMINAL, JobState
+from retort_worker import celery_app
+from retort_worker.devices import CPU
+from retort_worker.runner import Claimed, Supervision, Workshop
+
+T = TypeVar("T")
+SCRIPTED = (sys.executable, str(Path(__file__).with_name("scripted_run.py")))
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def eventually(look: Callable[[], T], timeout_s: float = 20.0) -> T:
+    """Look again and again until something true is seen."""
+    deadline = time.monotonic() + timeout_s
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"did not happen within {timeout_s} s"
+        time.sleep(0.02)
+    return seen
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs: a zombie whose parent does not reap it does not."""
+    command = ["/bin/ps", "-o", "state=", "-p", str(pid)]
+    state = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+@dataclass
+class House:
+    """One service: its database, its store, and the workers that a test starts."""
+
+    home: Path
+    database_url: str
+    broker_url: str
+    settings: Settings = field(init=False)
+    database: Database = field(init=False)
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.settings = self.with_settings()
+        self.database = Database(self.database_url)
+        self._dataset()
+
+    def with_settings(self, **changes: Any) -> Settings:
+        fast = {"lease_s": 3.0, "heartbeat_s": 0.3, "poll_s": 0.3, "reap_s": 0.3, "grace_s": 2.0}
+        urls = {"database_url": self.database_url, "broker_url": self.broker_url}
+        return Settings(home=self.home, **{**fast, **urls, **changes})
+
+    def _dataset(self) -> None:
+        for part in ("train", "val"):
+            images, labels = self.home / "data" / "images" / part, self.home / "data" / "labels" / part
+            images.mkdir(parents=True)
+            labels.mkdir(parents=True)
+            (images / "one.png").write_bytes(_PNG + part.encode())
+            (labels / "one.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+        text = "train: images/train\nval: images/val\nnames: [thing]\n"
+        (self.home / "data" / "data.yaml").write_text(text)
+
+    def submit(self, script: str, *, epochs: int = 3, retries: int = 3) -> str:
+        document = {
+            "name": script,
+            "data": {"path": str(self.home / "data")},
+            "teacher": {"train": {"model": "yolov8n", "weights": None}},
+            "student": {"model": "yolov8n", "weights": None},
+            "training": {"epochs": epochs},
+        }
+        with self.database.begin() as session:
+            return jobs.submit(session, parse_spec(document), now=clock.now(session), retries=retries).job_id
+
+    def workshop(self, **changes: Any) -> Workshop:
+        settings = self.with_settings(**changes)
+        store = Store(settings.store_url)
+        return Workshop(self.database, store, settings, f"test:{uuid4().hex[:6]}", "test", SCRIPTED)
+
+    def supervision(self, job_id: str, workshop: Workshop | None = None) -> tuple[Supervision, Claimed]:
+        workshop = workshop or self.workshop()
+        claimed = workshop.claim(job_id, CPU)
+        assert claimed is not None
+        return Supervision(workshop, claimed, CPU), claimed
+
+    def run(self, job_id: str, **changes: Any) -> JobState | None:
+        return self.supervision(job_id, self.workshop(**changes))[0].run()
+
+    def job(self, job_id: str) -> Job:
+        with self.database.read() as session:
+            return jobs.get(session, job_id)
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        with self.database.read() as session:
+            return attempts.of_job(session, job_id)
+
+    def artifacts(self, job_id: str) -> dict[str, Artifact]:
+        with self.database.read() as session:
+            return {row.name: row for row in artifacts.of_job(session, job_id)}
+
+    def content(self, artifact: Artifact) -> bytes:
+        return b"".join(Store(self.settings.store_url).read(artifact.key))
+
+    def events(self, job_id: str) -> list[EventRow]:
+        with self.database.read() as session:
+            return events.after(session, job_id, 0, 100_000)
+
+    def steps(self, job_id: str) -> list[int]:
+        """Steps of the training loss, as a chart shows them."""
+        with self.database.read() as session:
+            found = metrics.series(session, job_id, name="train/loss", limit=100_000)
+        return [point.step for series in found for point in series.points]
+
+    def cancel(self, job_id: str) -> None:
+        with self.database.begin() as session:
+            jobs.cancel(session, job_id, now=clock.now(session), actor="test")
+
+    def reap(self, after_s: float) -> list[jobs.Reaped]:
+        """Reap as of some time in the future."""
+        with self.database.begin() as session:
+            return jobs.reap(session, now=clock.now(session) + after_s)
+
+    def wait(self, job_id: str, *states: JobState, timeout_s: float = 20.0) -> Job:
+        wanted = set(states) or TERMINAL
+        eventually(lambda: self.job(job_id).state in wanted, timeout_s)
+        return self.job(job_id)
+
+    def workdir(self, job_id: str) -> Path:
+        return self.home / "work" / job_id
+
+    def ring(self, job_id: str, times: int = 1) -> None:
+        app = celery_app.build(self.settings)
+        for _ in range(times):
+            app.send_task(celery_app.TASK, (job_id,), queue=celery_app.QUEUE)
+        app.close()
+
+    def worker(self, **changes: Any) -> subprocess.Popen[bytes]:
+        """Start a real worker process."""
+        settings = self.with_settings(**changes)
+        names = ("home", "database_url", "broker_url", "lease_s", "heartbeat_s", "poll_s", "reap_s", "grace_s", "slots")
+        variables = {f"RETORT_{name.upper()}": str(getattr(settings, name)) for name in names}
+        command = [sys.executable, "-m", "retort_worker", "--run-command", *SCRIPTED]
+        with (self.home / f"worker-{len(self.workers)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, env={**os.environ, **variables, "RETORT_SECRET": "x"}, stdout=log, stderr=log
+            )
+        self.workers.append(process)
+        return process
+
+    def log(self, number: int = 0) -> str:
+        return (self.home / f"worker-{number}.log").read_text()
+
+    def close(self) -> None:
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            worker.wait()
+        self.database.close()

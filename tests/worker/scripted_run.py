@@ -1,0 +1,145 @@
+"""A stand-in for the program that trains: plays the script that the job's name says, over the real journal."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from retort.events import Failure
+from retort.journal import Journal
+from retort.names import Role
+
+STOP = threading.Event()
+CHILD = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+
+
+def watch_stdin() -> None:
+    while os.read(0, 1):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+def spawn_child(workdir: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", CHILD])
+    (workdir / "child.part").write_text(str(child.pid))
+    (workdir / "child.part").replace(workdir / "child.pid")
+
+
+def steps(journal: Journal, workdir: Path, last: int, _: int) -> None:
+    """Count on from where an earlier attempt came to; the pause stands for the training."""
+    path = workdir / "step.txt"
+    first = int(path.read_text()) + 1 if path.exists() else 1
+    for step in range(first, last + 1):
+        journal.metric(Role.STUDENT, step, {"train/loss": 1 / step})
+        path.with_suffix(".part").write_text(str(step))
+        path.with_suffix(".part").replace(path)
+        if STOP.wait(0.005):
+            journal.stopped()
+            sys.exit(75)
+    finish(journal, workdir, 0)
+
+
+def finish(journal: Journal, workdir: Path, epochs: int, _: int = 1) -> None:
+    journal.stage("distill")
+    for epoch in range(1, epochs + 1):
+        journal.metric(Role.STUDENT, epoch, {"train/loss": 1 / epoch, "val/mAP50": 0.5, "val/mAP50-95": epoch / 100})
+        journal.progress(epoch / epochs, 0.0)
+    (workdir / "checkpoints").mkdir(exist_ok=True)
+    (workdir / "checkpoints" / "student-epoch-0001.pt").write_bytes(b"checkpoint")
+    journal.checkpoint(Role.STUDENT, 1, "checkpoints/student-epoch-0001.pt", {"val/mAP50": 0.5})
+    (workdir / "student.pt").write_bytes(b"student")
+    journal.artifact("student.pt", Role.STUDENT, "student.pt", metadata={"licence": "AGPL-3.0"})
+    journal.finished({"roles": {}, "gain": None})
+
+
+def wait_for_stop(journal: Journal) -> None:
+    STOP.wait()
+    journal.stopped()
+    sys.exit(75)
+
+
+def checkpoint(journal: Journal, workdir: Path, *_: int) -> None:
+    (workdir / "first.pt").write_bytes(b"first")
+    journal.checkpoint(Role.STUDENT, 1, "first.pt", {})
+    wait_for_stop(journal)
+
+
+def wait(journal: Journal, *_: object) -> None:
+    journal.log("waiting", environment=dict(os.environ))
+    wait_for_stop(journal)
+
+
+def stubborn(journal: Journal, workdir: Path, *_: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    spawn_child(workdir)
+    journal.stage("stubborn")
+    time.sleep(600)
+
+
+def leave_child(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
+    spawn_child(workdir)
+    sys.stdout.write(f"child {(workdir / 'child.pid').read_text()}")
+    sys.stdout.flush()
+    finish(journal, workdir, epochs)
+
+
+def crash(*_: object) -> None:
+    sys.stdout.write("\n".join(f"line {number}" for number in range(40)) + " \x1b[31mlast line\x1b[0m\x07")
+    sys.stdout.flush()
+    os._exit(3)
+
+
+def killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def diverged(journal: Journal, *_: object) -> None:
+    journal.failed(Failure(code="diverged", message="the loss is not a number", hint="lower training.lr"))
+    sys.exit(1)
+
+
+def flaky(journal: Journal, workdir: Path, epochs: int, attempt: int) -> None:
+    if attempt == 1:
+        journal.failed(Failure(code="unlucky", message="bad luck", retryable=True))
+        sys.exit(1)
+    finish(journal, workdir, epochs)
+
+
+def garbage(journal: Journal, *_: object) -> None:
+    with journal.path.open("ab") as file:
+        file.write(b"this is not an event\n")
+    wait_for_stop(journal)
+
+
+def outside(journal: Journal, *_: object) -> None:
+    journal.artifact("student.pt", Role.STUDENT, "../../outside.pt")
+    journal.finished({})
+
+
+SCRIPTS = {
+    "finish": finish, "steps": steps, "checkpoint": checkpoint, "wait": wait, "stubborn": stubborn,
+    "leave-child": leave_child, "crash": crash, "killed": killed, "diverged": diverged, "flaky": flaky,
+    "garbage": garbage, "outside": outside,
+}  # fmt: skip
+
+
+def main() -> None:
+    spec, workdir = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    attempt = json.loads((workdir / "inputs.json").read_text())["attempt"]
+    lock = (workdir / "run.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    signal.signal(signal.SIGTERM, lambda *_: STOP.set())
+    threading.Thread(target=watch_stdin, daemon=True).start()
+    with Journal(workdir / f"journal-{attempt}.jsonl") as journal:
+        SCRIPTS[spec["name"]](journal, workdir, spec["training"]["epochs"], attempt)
+
+
+if __name__ == "__main__":
+    main()

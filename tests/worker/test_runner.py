@@ -1,0 +1,262 @@
+"""One supervision at a time, with a real process, database and store."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from concurrent.futures import Future
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from retort.states import AttemptState, JobState
+from retort_worker.runner import Supervision
+from servers import Postgres
+from sqlalchemy.exc import IntegrityError
+from worker.houses import House, alive, eventually
+
+
+def settle(future: Future[JobState | None], supervision: Supervision) -> None:
+    try:
+        future.set_result(supervision.run())
+    except BaseException as error:  # noqa: BLE001 - raised where the result is read
+        future.set_exception(error)
+
+
+def in_thread(supervision: Supervision) -> Future[JobState | None]:
+    future: Future[JobState | None] = Future()
+    threading.Thread(target=lambda: settle(future, supervision), daemon=True).start()
+    return future
+
+
+def test_a_run_that_finishes_makes_its_job_succeed(house: House):
+    job_id = house.submit("finish", epochs=3)
+    assert house.run(job_id) is JobState.SUCCEEDED
+    job = house.job(job_id)
+    assert (job.state, job.progress, job.stage) == (JobState.SUCCEEDED, 1.0, "distill")
+    assert job.result == {"roles": {}, "gain": None}
+    assert job.best["epoch"] == 3
+    assert house.steps(job_id) == [1, 2, 3]
+    assert [attempt.state for attempt in house.attempts(job_id)] == [AttemptState.SUCCEEDED]
+    published = house.artifacts(job_id)
+    assert set(published) == {"checkpoints/student-epoch-0001.pt", "run.log", "student.pt"}
+    assert house.content(published["student.pt"]) == b"student"
+    assert published["student.pt"].metadata_ == {"licence": "AGPL-3.0"}
+
+
+def test_the_working_folder_goes_when_the_job_is_over(small_house: House):
+    job_id = small_house.submit("finish")
+    small_house.run(job_id)
+    assert not small_house.workdir(job_id).exists()
+
+
+def test_a_failure_that_a_retry_cannot_help_ends_the_job_with_its_log(house: House):
+    job_id = house.submit("diverged")
+    assert house.run(job_id) is JobState.FAILED
+    failure = house.job(job_id).failure
+    assert (failure["code"], failure["hint"]) == ("diverged", "lower training.lr")
+    assert set(house.artifacts(job_id)) == {"run.log"}
+
+
+def test_a_failure_that_a_retry_may_help_is_tried_again(house: House):
+    job_id = house.submit("flaky", retries=1)
+    assert house.run(job_id) is JobState.QUEUED
+    assert house.run(job_id) is JobState.SUCCEEDED
+    assert [attempt.state for attempt in house.attempts(job_id)] == [AttemptState.FAILED, AttemptState.SUCCEEDED]
+
+
+def test_a_crash_without_a_last_word_fails_after_the_retries_with_the_end_of_the_log(house: House):
+    job_id = house.submit("crash", retries=1)
+    assert [house.run(job_id), house.run(job_id)] == [JobState.QUEUED, JobState.FAILED]
+    failure = house.job(job_id).failure
+    assert failure["code"] == "crashed"
+    assert "exit code 3" in failure["message"]
+    lines = failure["log_excerpt"].split("\n")
+    assert len(lines) == 20
+    assert lines[-1] == "line 39 \\x1b[31mlast line\\x1b[0m\\x07"
+    assert [attempt.exit_code for attempt in house.attempts(job_id)] == [3, 3]
+
+
+def test_a_run_that_the_kernel_kills_is_told_apart_and_hints_at_memory(small_house: House):
+    job_id = small_house.submit("killed", retries=0)
+    assert small_house.run(job_id) is JobState.FAILED
+    failure = small_house.job(job_id).failure
+    assert failure["code"] == "killed"
+    assert "memory" in failure["hint"]
+
+
+def test_inputs_that_cannot_be_used_fail_the_job_with_their_hint(small_house: House):
+    job_id = small_house.submit("finish")
+    (small_house.home / "data" / "data.yaml").unlink()
+    assert small_house.run(job_id) is JobState.FAILED
+    assert small_house.job(job_id).failure["code"] == "bad_data"
+
+
+def test_a_journal_that_cannot_be_read_fails_the_attempt_and_kills_the_run(small_house: House):
+    job_id = small_house.submit("garbage", retries=0)
+    assert small_house.run(job_id) is JobState.FAILED
+    assert small_house.job(job_id).failure["code"] == "bad_journal"
+
+
+def test_a_file_outside_of_the_working_folder_is_not_published(small_house: House):
+    (small_house.home / "outside.pt").write_bytes(b"secret")
+    job_id = small_house.submit("outside")
+    assert small_house.run(job_id) is JobState.FAILED
+    assert small_house.job(job_id).failure["code"] == "not_stored"
+    assert set(small_house.artifacts(job_id)) == {"run.log"}
+
+
+def test_a_checkpoint_can_be_had_while_the_run_goes_on(house: House):
+    job_id = house.submit("checkpoint")
+    supervision, _ = house.supervision(job_id)
+    running = in_thread(supervision)
+    name = "checkpoints/student-epoch-0001.pt"
+    found = eventually(lambda: house.artifacts(job_id).get(name))
+    assert house.content(found) == b"first"
+    assert house.job(job_id).state is JobState.RUNNING
+    house.cancel(job_id)
+    assert running.result(20) is JobState.CANCELLED
+    assert set(house.artifacts(job_id)) == {name, "run.log"}
+
+
+def test_the_run_knows_nothing_of_the_workers_secrets(small_house: House, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RETORT_DATABASE_URL", "postgresql://user:secret@host/name")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    job_id = small_house.submit("wait")
+    supervision, _ = small_house.supervision(job_id)
+    running = in_thread(supervision)
+    said = eventually(lambda: [row for row in small_house.events(job_id) if row.type == "log"])
+    small_house.cancel(job_id)
+    running.result(20)
+    environment = said[0].data["environment"]
+    assert "secret" not in json.dumps(environment)
+    assert environment["HOME"] == str(small_house.workdir(job_id))
+    assert not [name for name in environment if name.startswith(("RETORT_", "AWS_"))]
+
+
+def child_of(house: House, job_id: str) -> int:
+    """The process that a run has started, 0 while it has not."""
+    path = house.workdir(job_id) / "child.pid"
+    return int(path.read_text()) if path.exists() else 0
+
+
+def test_cancelling_kills_a_group_that_does_not_listen_children_included(house: House):
+    job_id = house.submit("stubborn")
+    supervision, _ = house.supervision(job_id, house.workshop(grace_s=0.5))
+    running = in_thread(supervision)
+    child = eventually(lambda: child_of(house, job_id))
+    assert alive(child)
+    house.cancel(job_id)
+    assert running.result(20) is JobState.CANCELLED
+    assert not alive(child)
+    assert house.attempts(job_id)[0].exit_code == -9
+
+
+def test_a_child_that_a_finished_run_leaves_behind_is_killed(small_house: House):
+    job_id = small_house.submit("leave-child")
+    supervision, _ = small_house.supervision(job_id)
+    assert supervision.run() is JobState.SUCCEEDED
+    log = small_house.content(small_house.artifacts(job_id)["run.log"]).decode()
+    assert not alive(int(log.removeprefix("child ")))
+
+
+def test_draining_hands_the_job_back_without_using_a_retry(house: House):
+    job_id = house.submit("steps", epochs=10_000, retries=2)
+    workshop = house.workshop()
+    supervision, _ = house.supervision(job_id, workshop)
+    running = in_thread(supervision)
+    eventually(lambda: house.steps(job_id))
+    workshop.drain()
+    assert running.result(20) is JobState.QUEUED
+    job = house.job(job_id)
+    assert job.retries_left == 2
+    assert house.attempts(job_id)[0].state is AttemptState.HANDED_BACK
+
+
+def test_a_worker_that_was_fenced_off_kills_its_run_and_writes_nothing(house: House):
+    job_id = house.submit("steps", epochs=10_000)
+    supervision, _ = house.supervision(job_id)
+    running = in_thread(supervision)
+    eventually(lambda: house.steps(job_id))
+    assert [reaped.state for reaped in house.reap(after_s=60)] == [JobState.QUEUED]
+    recorded = len(house.events(job_id))
+    assert running.result(20) is None
+    assert len(house.events(job_id)) == recorded
+    assert house.artifacts(job_id) == {}
+    assert house.attempts(job_id)[0].state is AttemptState.LOST
+    assert house.job(job_id).state is JobState.QUEUED
+
+
+def test_a_worker_whose_renewal_hangs_kills_its_run_before_the_lease_ends(small_house: House):
+    job_id = small_house.submit("stubborn")
+    supervision, _ = small_house.supervision(job_id, small_house.workshop(lease_s=1.0))
+    running = in_thread(supervision)
+    child = eventually(lambda: child_of(small_house, job_id))
+    with closing(sqlite3.connect(small_house.home / "retort.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # every renewal now waits
+        eventually(lambda: not alive(child))
+        other.execute("ROLLBACK")
+    assert running.result(20) is None
+    assert small_house.job(job_id).state is JobState.RUNNING
+    assert small_house.artifacts(job_id) == {}
+
+
+def test_a_database_that_is_away_for_a_while_loses_no_metric(tmp_path: Path, postgres: Postgres, postgres_url: str):
+    with closing(House(tmp_path, postgres_url, "")) as house:
+        job_id = house.submit("steps", epochs=300)
+        supervision, _ = house.supervision(job_id, house.workshop(lease_s=20.0))
+        running = in_thread(supervision)
+        eventually(lambda: house.steps(job_id))
+        name = house.database.engine.url.database
+        with psycopg.connect(f"host={postgres.folder} user=postgres dbname=postgres", autocommit=True) as other:
+            other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+            step = house.workdir(job_id) / "step.txt"
+            eventually(lambda: not step.exists() or int(step.read_text()) == 300)
+            other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        assert running.result(20) is JobState.SUCCEEDED
+        assert house.steps(job_id) == list(range(1, 301))
+
+
+def test_what_an_earlier_attempt_said_unheard_is_recorded_once_by_the_next(house: House):
+    job_id = house.submit("steps", epochs=40)
+    first = house.workshop()
+    supervision, _ = house.supervision(job_id, first)
+    running = in_thread(supervision)
+    eventually(lambda: house.steps(job_id))
+    first.drain()
+    running.result(20)
+    workdir = house.workdir(job_id)
+    done = int((workdir / "step.txt").read_text())
+    # The worker died with these lines written, but not recorded.
+    journal = workdir / "journal-1.jsonl"
+    kept = [line for line in journal.read_text().splitlines() if '"stopped"' not in line]
+    unheard = [json.loads(kept[-1]) for _ in range(2)]
+    for number, line in enumerate(unheard, 1):
+        line.update(n=len(kept) + 1 + number, step=done + number)
+    journal.write_text(journal.read_text() + "".join(json.dumps(line) + "\n" for line in unheard))
+    (workdir / "step.txt").write_text(str(done + 2))
+    assert house.run(job_id) is JobState.SUCCEEDED
+    assert house.steps(job_id) == list(range(1, 41))
+    numbered = [(row.attempt, row.n) for row in house.events(job_id) if row.n is not None]
+    assert len(numbered) == len(set(numbered))
+
+
+def test_publishing_and_success_are_one_transaction(small_house: House):
+    job_id = small_house.submit("finish")
+    refuse = (
+        "CREATE TRIGGER refuse BEFORE UPDATE OF state ON jobs WHEN NEW.state = 'succeeded' "
+        "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    )
+    with closing(sqlite3.connect(small_house.home / "retort.db")) as other:
+        other.execute(refuse)
+        with pytest.raises(IntegrityError, match="refused"):
+            small_house.run(job_id)
+        assert "student.pt" not in small_house.artifacts(job_id)
+        assert small_house.job(job_id).state is JobState.RUNNING
+        other.execute("DROP TRIGGER refuse")
+    small_house.reap(after_s=60)
+    assert small_house.run(job_id) is JobState.SUCCEEDED
+    assert "student.pt" in small_house.artifacts(job_id)

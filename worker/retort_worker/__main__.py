@@ -1,0 +1,78 @@
+"""Start the worker: ``python -m retort_worker``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from uuid import uuid4
+
+import structlog
+from retort.artifacts import Store
+from retort.db import Database
+from retort.settings import Settings
+
+from retort_worker import celery_app, devices, logs, tasks
+from retort_worker.consumer import consume
+from retort_worker.poller import Poller
+from retort_worker.process import allowed_environment
+from retort_worker.reaper import Reaper
+from retort_worker.runner import RUN, Workshop
+from retort_worker.slots import Slots
+
+_EXIT_S = 10.0
+"""After the last run has ended, a wedged broker connection may hold up the exit for so long."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Work until told to stop; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m retort_worker", description=__doc__)
+    parser.add_argument("--run-command", nargs="+", default=RUN, help="the program that trains (for tests)")
+    options = parser.parse_args(arguments)
+    settings = Settings()
+    logs.configure(as_json=settings.log_json)
+    database = Database(settings.database_url)
+    host = socket.gethostname()
+    workshop = Workshop(
+        database=database,
+        store=Store(settings.store_url),
+        settings=settings,
+        worker=f"{host}:{os.getpid()}:{uuid4().hex[:8]}",
+        host=host,
+        command=tuple(options.run_command),
+    )
+    slots = Slots(workshop, devices.detect(settings.slots, allowed_environment().get("CUDA_VISIBLE_DEVICES")))
+    return work(settings, database, slots)
+
+
+def work(settings: Settings, database: Database, slots: Slots) -> int:
+    """Poll, reap and listen to the bell until a signal drains the worker."""
+    poller = Poller(database, slots, poll_s=settings.poll_s)
+    reaper = Reaper(database, slots, reap_s=settings.reap_s)
+    app = celery_app.build(settings)
+    tasks.register(app, slots)
+    # The poll and the reaper stand on their own feet: they work while the broker cannot be reached.
+    poller.start()
+    reaper.start()
+    threading.Thread(target=_leave, args=(poller, slots), name="leave", daemon=True).start()
+    consume(app, slots)
+    poller.join()
+    slots.join(threading.TIMEOUT_MAX)
+    reaper.stop()
+    structlog.get_logger().info("worker stopped")
+    return 0
+
+
+def _leave(poller: Poller, slots: Slots) -> None:
+    """End the process once it has drained, even where the broker's client hangs."""
+    poller.join()
+    slots.join(threading.TIMEOUT_MAX)
+    threading.Event().wait(_EXIT_S)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""What a run starts from: the spec, the dataset and the weights, checked and laid out in its working folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retort.intake import inputs as intake
+from retort.settings import Settings
+from retort.spec import JobSpec
+
+
+def prepare(spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, device: str) -> None:
+    """Write ``spec.json`` and ``inputs.json`` into *workdir*; this may download weights.
+
+    Raises:
+        RetortError: the data or the weights cannot be used, or the world failed.
+
+    """
+    intake.prepare(spec, settings, workdir, attempt=attempt, device=device)

@@ -1,0 +1,133 @@
+"""One run's process: started in a session of its own with a scrubbed environment, and ended with its whole group."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+_ALLOWED = frozenset({"PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS"})
+_ALLOWED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_")
+_LONGEST_TMP = 70
+"""Bytes; Python's own Unix sockets add 31 to the temporary folder, and the kernel takes 107 in all."""
+
+_alive: dict[int, RunProcess] = {}
+
+
+def allowed_environment() -> dict[str, str]:
+    """What a run may know of the worker's environment: an allow-list, so that no secret is ever passed on."""
+    return {name: value for name, value in os.environ.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)}
+
+
+def kill_all() -> None:
+    """SIGKILL the group of every run of this worker."""
+    for process in tuple(_alive.values()):
+        process.send(signal.SIGKILL)
+
+
+class RunProcess:
+    """A run and everything that it starts; its process group has the number of its first process."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], scratch: Path | None) -> None:
+        self._popen = popen
+        self._scratch = scratch
+        self._reaped = False
+        # Reentrant: a signal handler may kill while the same thread is closing.
+        self._lock = threading.RLock()
+        _alive[popen.pid] = self
+
+    @classmethod
+    def start(cls, command: Sequence[str], workdir: Path, environment: Mapping[str, str]) -> Self:
+        """Start ``command spec.json workdir``; its output goes to ``workdir/run.log``.
+
+        Its standard input is a pipe that nobody writes to: it ends when the worker dies, however that happens, and the
+        run takes this as its order to die.
+
+        Raises:
+            OSError: the command cannot be started.
+
+        """
+        tmp = workdir / "tmp"
+        tmp.mkdir(exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix="retort-")) if len(os.fsencode(tmp)) > _LONGEST_TMP else None
+        inherited = {**allowed_environment(), **environment}
+        with (workdir / "run.log").open("ab") as log:
+            popen = subprocess.Popen(
+                [*command, str(workdir / "spec.json"), str(workdir)],
+                cwd=workdir,
+                env={**inherited, "HOME": str(workdir), "TMPDIR": str(scratch or tmp), "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return cls(popen, scratch)
+
+    @property
+    def pid(self) -> int:
+        """The first process, and the group."""
+        return self._popen.pid
+
+    def ended(self) -> bool:
+        """Whether the first process has exited.
+
+        Where the system can, this leaves it a zombie until ``close``, so that the group's number cannot be given to a
+        stranger while we may still signal it.
+        """
+        if self._reaped or self._popen.returncode is not None:
+            return True
+        if hasattr(os, "waitid"):
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return self._popen.poll() is not None
+
+    def terminate(self) -> None:
+        """Ask the first process to stop.
+
+        It alone: data loaders that died of the same signal would turn an orderly stop into a crash.
+        """
+        with self._lock:
+            if not self._reaped:
+                self._popen.terminate()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the whole group; nothing happens when it is gone."""
+        with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):
+            if not self._reaped:
+                os.killpg(self.pid, number)
+
+    def close(self, timeout_s: float = 2.0) -> int:
+        """SIGKILL whatever is left of the group, wait for it, and return the first process's exit code.
+
+        The code of a process that died of a signal is the signal's number, negative.
+        """
+        with self._lock:
+            self.send(signal.SIGKILL)
+            code = self._popen.wait()
+            self._reaped = True
+        _alive.pop(self.pid, None)
+        if self._popen.stdin is not None:
+            self._popen.stdin.close()
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and _group_exists(self.pid):
+            time.sleep(0.01)  # children of the first process are not ours, so there is nothing to wait on
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        return code
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

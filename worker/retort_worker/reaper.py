@@ -1,0 +1,51 @@
+"""The reaper: returns the jobs of workers that stopped renewing."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+from retort.db import Database, clock, jobs
+
+from retort_worker.slots import Slots
+
+_log = structlog.get_logger()
+_PAGE = 100
+
+
+class Reaper:
+    """A thread that looks for leases that ran out every *reap_s*; any number of workers may do so at a time."""
+
+    def __init__(self, database: Database, slots: Slots, *, reap_s: float) -> None:
+        self._database = database
+        self._slots = slots
+        self._reap_s = reap_s
+        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin; it goes on while the worker drains, and ends with the process or ``stop``."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the present look."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                while self.reap() == _PAGE:
+                    pass
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look must come
+                _log.warning("reaping failed", error=str(error))
+            self._stopped.wait(self._reap_s)
+
+    def reap(self) -> int:
+        """Return the lost jobs of one page to the queue, or fail them; return how many there were."""
+        with self._database.begin() as session:
+            reaped = jobs.reap(session, now=clock.now(session), limit=_PAGE)
+        for lost in reaped:
+            _log.warning("worker lost", job=lost.job_id, state=str(lost.state))
+        if reaped:
+            self._slots.wake()
+        return len(reaped)

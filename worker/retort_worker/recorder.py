@@ -1,0 +1,142 @@
+"""The recorder: copies what a run says into SQL, each line once, in the transaction that renews the lease."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+from retort import journal
+from retort.db import Database, DatabaseUnavailable, Lease, artifacts, attempts, clock, events
+from retort.db.artifacts import NewArtifact
+from retort.events import AnyEvent
+from retort.states import JobState
+
+from retort_worker.fence import Fence
+
+_log = structlog.get_logger()
+_RETRY_S = 0.5
+
+
+class LeaseLost(Exception):
+    """Another worker may own the job by now: kill the run, and write nothing more."""
+
+
+def journal_of(workdir: Path, attempt: int) -> Path:
+    """Where the run of this attempt writes."""
+    return workdir / f"journal-{attempt}.jsonl"
+
+
+class Recorder:
+    """Writes for one lease. The journal is the buffer: what could not be written stays there for the next beat."""
+
+    def __init__(
+        self,
+        database: Database,
+        lease: Lease,
+        workdir: Path,
+        *,
+        lease_s: float,
+        heartbeat_s: float,
+        fence: Fence,
+        listen: Callable[[AnyEvent], None],
+    ) -> None:
+        self._database = database
+        self._lease = lease
+        self._workdir = workdir
+        self._journal = journal_of(workdir, lease.attempt)
+        self._lease_s = lease_s
+        self._heartbeat_s = heartbeat_s
+        self._fence = fence
+        self._listen = listen
+        self._offset = 0
+        self._beat_at = time.monotonic()
+        self._not_before = 0.0
+        self.wished = JobState.RUNNING
+        """The state that the database wishes the job to be in, as of the last beat."""
+        self.deaf = False
+        """Set to renew only: the journal is past reading."""
+
+    def behind(self) -> bool:
+        """Whether the journal holds whole lines that are not recorded."""
+        return self._size() > self._offset and bool(journal.read(self._journal, self._offset)[0])
+
+    def tick(self, made: Sequence[NewArtifact] = ()) -> bool:
+        """Beat when there is something to write or it is time to renew; True when that was done.
+
+        *made* are checkpoints to announce; they are announced when True comes back.
+
+        Raises:
+            LeaseLost: stop everything.
+
+        """
+        if self._fence.expired:
+            raise LeaseLost
+        now = time.monotonic()
+        due = bool(made) or now - self._beat_at >= self._heartbeat_s or self._size() > self._offset
+        if not due or now < self._not_before:
+            return False
+        try:
+            self._beat(made)
+        except DatabaseUnavailable as error:
+            self._not_before = time.monotonic() + _RETRY_S
+            _log.warning("could not record; trying again", job=self._lease.job_id, error=error.message)
+            return False
+        return True
+
+    def _beat(self, made: Sequence[NewArtifact]) -> None:
+        started = time.monotonic()
+        said, offset = ([], self._offset) if self.deaf else journal.read(self._journal, self._offset)
+        self._write(said, offset, made, started=started)
+        self._offset = offset
+        self._beat_at = started
+        for event in said:
+            self._listen(event)
+
+    def catch_up(self) -> None:
+        """Record what earlier attempts said in this working folder after their worker last wrote, and listen to all.
+
+        Raises:
+            LeaseLost: stop everything.
+            DatabaseUnavailable: try again; nothing is doubled.
+
+        """
+        with self._database.read() as session:
+            recorded = {row.number: row.journal_offset for row in attempts.of_job(session, self._lease.job_id)}
+        earlier = [(number, journal_of(self._workdir, number)) for number in range(1, self._lease.attempt)]
+        told: list[AnyEvent] = []
+        for number, path in earlier:
+            said, offset = journal.read(path, recorded.get(number, 0)) if path.exists() else ([], 0)
+            if said:
+                self._write(said, offset, (), started=time.monotonic(), attempt=number)
+            told.extend(journal.read(path)[0])
+        for event in told:
+            self._listen(event)
+
+    def _write(
+        self,
+        said: Sequence[AnyEvent],
+        offset: int,
+        made: Sequence[NewArtifact],
+        *,
+        started: float,
+        attempt: int | None = None,
+    ) -> None:
+        with self._database.begin() as session:
+            now = clock.now(session)
+            renewal = events.record(
+                session, self._lease, said, now=now, lease_s=self._lease_s, journal_offset=offset, attempt=attempt
+            )
+            for artifact in made if renewal is not None else ():
+                artifacts.record(session, self._lease, artifact, now=now)
+        if renewal is None:
+            raise LeaseLost
+        self._fence.renewed(started)
+        self.wished = renewal.state
+
+    def _size(self) -> int:
+        try:
+            return self._offset if self.deaf else self._journal.stat().st_size
+        except FileNotFoundError:
+            return 0
