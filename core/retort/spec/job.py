@@ -51,7 +51,4 @@ class JobSpec(Written):
         if schedule.warmup_epochs > training.epochs:
             hint = f"at most training.epochs, which is {training.epochs}"
             raise mistake("is longer than the training", at="distillation.schedule.warmup_epochs", hint=hint)
-        if schedule.stop_with_mosaic and training.close_mosaic == training.epochs:
-            hint = f"below training.epochs, which is {training.epochs}, or set schedule.stop_with_mosaic: false"
-            raise mistake("leaves no epoch to distil in", at="training.close_mosaic", hint=hint)
         return self

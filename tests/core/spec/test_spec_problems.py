@@ -226,7 +226,6 @@ def test_a_level_listed_twice_is_refused_at_its_place(document: Document, proble
             {"training": {"epochs": 2}, "distillation": {"schedule": {"warmup_epochs": 3}}},
             "distillation.schedule.warmup_epochs",
         ),
-        ({"training": {"epochs": 10, "close_mosaic": 10}}, "training.close_mosaic"),
         ({"distillation": {"losses": [{"kind": "pearson", "weight": 0}]}}, "distillation.losses"),
     ],
     ids=str,

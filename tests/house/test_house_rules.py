@@ -1,0 +1,144 @@
+"""Each thing is done in one place: the environment, HTTP's codes, changes of state, and the layers between them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from house.source import ROOT, modules, name, tree
+
+ENVIRONMENT = {
+    "core/retort/training/environment.py",  # Ultralytics reads its variables when it is imported
+    # These three give a child process its environment.
+    "core/retort/cli/local.py",
+    "core/retort/cli/up.py",
+    "worker/retort_worker/process.py",
+}
+STATUS_NAMES = {"status_code", "status"}
+
+
+def _environment(module: Path) -> Iterator[int]:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv", "putenv", "unsetenv"}:
+            yield node.lineno
+        if isinstance(node, ast.ImportFrom) and node.module in {"os", "decouple", "dotenv"}:
+            yield from (node.lineno for alias in node.names if alias.name in {"environ", "getenv"})
+
+
+@pytest.mark.parametrize("module", [path for path in modules() if name(path) not in ENVIRONMENT], ids=name)
+def test_the_environment_is_read_through_the_settings_only(module: Path):
+    assert list(_environment(module)) == []
+
+
+@pytest.mark.parametrize("module", sorted(ENVIRONMENT))
+def test_an_exception_for_the_environment_is_needed(module: str):
+    assert list(_environment(ROOT / module))
+
+
+def _is_status(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) is int and 100 <= node.value < 600
+
+
+def _status_codes(module: Path) -> Iterator[int]:
+    """Lines on which a number is given, compared or documented as an HTTP status."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.keyword) and node.arg in STATUS_NAMES and _is_status(node.value):
+            yield node.value.lineno
+        if isinstance(node, ast.keyword) and node.arg == "responses" and isinstance(node.value, ast.Dict):
+            yield from (key.lineno for key in node.value.keys if key is not None and _is_status(key))
+        if isinstance(node, ast.Assign) and _is_status(node.value):
+            targets = [target.attr for target in node.targets if isinstance(target, ast.Attribute)]
+            yield from (node.lineno for target in targets if target in STATUS_NAMES)
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute) and node.left.attr in STATUS_NAMES:
+            yield from (node.lineno for other in node.comparators if _is_status(other))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("HTTP_"):
+            yield node.lineno
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "HTTPException":
+            yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "module", [path for path in modules("api", "worker", "core/retort/db") if path.name != "errors.py"], ids=name
+)
+def test_status_codes_live_in_the_apis_errors_only(module: Path):
+    assert list(_status_codes(module)) == []
+
+
+def _state_writes(module: Path) -> Iterator[int]:
+    """Lines that set a state: an assignment to an attribute, a keyword of values(), or a row being made."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (
+                node.lineno for target in targets if isinstance(target, ast.Attribute) and target.attr == "state"
+            )
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            writes = called in {"values", "Job", "Attempt"}
+            yield from (node.lineno for keyword in node.keywords if writes and keyword.arg == "state")
+
+
+WRITERS = {"core/retort/db/jobs.py", "core/retort/db/attempts.py"}
+
+
+@pytest.mark.parametrize(
+    "module", [path for path in modules("api", "worker", "core") if name(path) not in WRITERS], ids=name
+)
+def test_states_change_in_one_place_only(module: Path):
+    assert list(_state_writes(module)) == []
+
+
+def test_that_place_does_change_states():
+    assert list(_state_writes(ROOT / "core/retort/db/jobs.py"))
+
+
+def test_only_jobs_may_write_attempts_states():
+    importers = [
+        name(path)
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom)
+        and (
+            (node.module == "retort.db" and any(alias.name == "attempts" for alias in node.names))
+            or node.module == "retort.db.attempts"
+        )
+    ]
+    calls = [path for path in importers if path != "core/retort/db/jobs.py" and not path.startswith("api/")]
+
+    assert calls == []
+
+
+def _loaded_by(module: str, unwanted: tuple[str, ...]) -> str:
+    code = f"import sys, {module}; print(*sorted(m for m in {unwanted} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "module", ["retort_api.app", "retort_worker.celery_app", "retort.cli.app", "retort.spec", "retort.client"]
+)
+def test_only_the_run_imports_torch(module: str):
+    assert _loaded_by(module, ("torch", "torchvision", "ultralytics", "onnxruntime", "cv2", "plotly")) == ""
+
+
+def test_the_run_knows_neither_database_nor_queue_nor_network():
+    assert (
+        _loaded_by("retort.run", ("sqlalchemy", "celery", "redis", "fastapi", "httpx2", "obstore", "retort.settings"))
+        == ""
+    )
+
+
+def test_the_layers_hold():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert done.returncode == 0, done.stdout
