@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from retort.db import Database
+from retort.db.models import Base
 from servers import Postgres, Valkey
 
 
@@ -35,8 +36,8 @@ def valkey() -> Iterator[Valkey]:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres: Postgres) -> str:
-    """Name of a database with all tables and no rows."""
+def postgres_scratch(postgres: Postgres) -> str:
+    """Name of a database with all tables, which the tests use one after the other."""
     name = postgres.create()
     with closing(Database(postgres.url(name))) as database:
         database.migrate()
@@ -52,20 +53,12 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@contextmanager
-def _created(postgres: Postgres, template: str | None) -> Iterator[str]:
-    name = postgres.create(template)
-    try:
-        yield postgres.url(name)
-    finally:
-        postgres.drop(name)
-
-
 @pytest.fixture
-def postgres_url(postgres: Postgres, postgres_template: str) -> Iterator[str]:
-    """Address of a migrated PostgreSQL database of the test's own."""
-    with _created(postgres, postgres_template) as url:
-        yield url
+def postgres_url(postgres: Postgres, postgres_scratch: str) -> str:
+    """Address of a migrated PostgreSQL database in which there are no rows and no connections."""
+    # Thirty times faster than a new database, or TRUNCATE, for the few rows that a test leaves.
+    postgres.clear(postgres_scratch, [table.name for table in reversed(Base.metadata.sorted_tables)])
+    return postgres.url(postgres_scratch)
 
 
 @pytest.fixture
@@ -87,8 +80,10 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.db'}"
     else:
-        with _created(request.getfixturevalue("postgres"), None) as url:
-            yield url
+        postgres: Postgres = request.getfixturevalue("postgres")
+        name = postgres.create()
+        yield postgres.url(name)
+        postgres.drop(name)
 
 
 @pytest.fixture

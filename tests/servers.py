@@ -13,7 +13,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,17 +89,23 @@ class Postgres(Server):
         """Return SQLAlchemy's address of the database *name*."""
         return f"postgresql+psycopg://postgres@/{name}?host={self.folder}"
 
-    def create(self, template: str | None = None) -> str:
-        """Create a database, empty or like *template*; returns its name."""
+    def create(self) -> str:
+        """Create an empty database; returns its name."""
         name = f"test_{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         return name
 
     def drop(self, name: str) -> None:
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def execute(self, statement: str) -> None:
-        with psycopg.connect(f"host={self.folder} user=postgres dbname=postgres", autocommit=True) as connection:
+    def clear(self, name: str, tables: Sequence[str]) -> None:
+        """End all connections to the database, and remove the rows of *tables* in that order."""
+        here = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        self.execute(f"{here} WHERE datname = current_database() AND pid <> pg_backend_pid()", name)
+        self.execute("; ".join(f"DELETE FROM {table}" for table in tables), name)  # noqa: S608 - our own names
+
+    def execute(self, statement: str, name: str = "postgres") -> None:
+        with psycopg.connect(f"host={self.folder} user=postgres dbname={name}", autocommit=True) as connection:
             connection.execute(statement)
 
     def _run(self, command: list[str | Path]) -> None:

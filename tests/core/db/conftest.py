@@ -1,0 +1,24 @@
+"""A shop on each database in turn."""
+
+from __future__ import annotations
+
+import pytest
+from retort.db import Database
+from retort.events import Failure
+from retort.spec import JobSpec, parse_spec
+from shop import Shop
+
+
+@pytest.fixture
+def spec() -> JobSpec:
+    return parse_spec({"name": "a", "data": {"path": "/data"}, "teacher": {"weights": "yolo11l.pt"}})
+
+
+@pytest.fixture
+def shop(database: Database, spec: JobSpec) -> Shop:
+    return Shop(database, spec)
+
+
+@pytest.fixture
+def retryable() -> Failure:
+    return Failure(code="out_of_disk", message="full", hint="make room", retryable=True)

@@ -1,0 +1,189 @@
+"""Every state change that the table allows happens and is written down; every other leaves no trace."""
+
+from __future__ import annotations
+
+from itertools import pairwise, product
+
+import pytest
+from retort.db import jobs
+from retort.db.models import Job
+from retort.events import Failure
+from retort.states import TERMINAL, TRANSITIONS, JobState
+from shop import T0, Shop
+from sqlalchemy import update
+
+PAIRS = list(product(JobState, JobState))
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS, ids=[f"{a}-{b}" for a, b in PAIRS])
+def test_a_change_happens_exactly_when_the_table_of_transitions_allows_it(
+    shop: Shop, source: JobState, target: JobState
+):
+    lease = shop.running()
+    with shop.database.begin() as session:
+        session.execute(update(Job).where(Job.id == lease.job_id).values(state=source))
+    before = shop.rows()
+
+    with shop.database.begin() as session:
+        changed = jobs._change(session, lease.job_id, target, now=T0 + 1, actor="test")
+
+    after = shop.rows()
+    if target in TRANSITIONS[source]:
+        assert changed is not None
+        (job,) = after["jobs"]
+        assert (job["state"], job["version"], job["last_seq"]) == (target, 3, 3)
+        assert after["transitions"][-1]["name"] == target
+        assert after["events"][-1]["data"]["state"] == target
+    else:
+        assert changed is None
+        assert after == before
+
+
+def test_a_job_that_runs_to_its_end_leaves_a_whole_history(shop: Shop):
+    lease = shop.running()
+    with shop.database.begin() as session:
+        assert jobs.succeed(session, lease, now=T0 + 9, result={"gain": 1.5})
+
+    job, rows = shop.job(lease.job_id), shop.rows()
+    assert (job.state, job.result, job.progress) == (JobState.SUCCEEDED, {"gain": 1.5}, 1.0)
+    assert (job.created_at, job.started_at, job.finished_at) == (T0, T0, T0 + 9)
+    assert (job.worker, job.lease_until, job.attempt, job.fence) == (None, None, 1, 1)
+    assert [(row["kind"], row["name"], row["actor"]) for row in rows["transitions"]] == [
+        ("state", "queued", "client"), ("state", "running", "worker:w1"), ("state", "succeeded", "worker:w1"),
+    ]  # fmt: skip
+    assert [(row["seq"], row["type"]) for row in rows["events"]] == [(1, "state"), (2, "state"), (3, "state")]
+    (attempt,) = rows["attempts"]
+    assert (attempt["state"], attempt["exit_code"], attempt["ended_at"]) == ("succeeded", 0, T0 + 9)
+
+
+def test_a_job_that_fails_says_why_on_itself_and_on_its_attempt(shop: Shop):
+    lease = shop.running()
+    failure = Failure(code="bad_data", message="no images", hint="add some")
+    with shop.database.begin() as session:
+        assert jobs.fail(session, lease, now=T0 + 1, failure=failure, exit_code=1)
+
+    job, (attempt,) = shop.job(lease.job_id), shop.rows("attempts")["attempts"]
+    assert job.state is JobState.FAILED
+    assert job.failure == attempt["failure"] == failure.model_dump(mode="json")
+    assert (attempt["state"], attempt["exit_code"]) == ("failed", 1)
+
+
+def test_retries_are_used_up_one_by_one_until_the_failure_is_final(shop: Shop, retryable: Failure):
+    job_id = shop.queued(retries=2)
+    states = []
+    for _ in range(3):
+        lease = shop.claimed(job_id)
+        with shop.database.begin() as session:
+            states.append(jobs.requeue(session, lease, now=T0, failure=retryable, exit_code=70))
+
+    assert states == [JobState.QUEUED, JobState.QUEUED, JobState.FAILED]
+    job, attempts = shop.job(job_id), shop.rows("attempts")["attempts"]
+    assert (job.attempt, job.fence, job.retries_left, job.finished_at) == (3, 3, 0, T0)
+    assert job.failure == retryable.model_dump(mode="json")
+    assert [(row["number"], row["state"], row["exit_code"]) for row in attempts] == [
+        (1, "failed", 70), (2, "failed", 70), (3, "failed", 70),
+    ]  # fmt: skip
+
+
+def test_a_requeued_job_shows_no_failure_of_its_own(shop: Shop, retryable: Failure):
+    lease = shop.running()
+    with shop.database.begin() as session:
+        jobs.requeue(session, lease, now=T0, failure=retryable, exit_code=1)
+    job = shop.job(lease.job_id)
+    assert (job.failure, job.finished_at, job.worker, job.lease_until, job.stage) == (None, None, None, None, None)
+
+
+def test_handing_back_uses_no_retry(shop: Shop):
+    job_id = shop.queued(retries=0)
+    for _ in range(3):
+        lease = shop.claimed(job_id)
+        with shop.database.begin() as session:
+            assert jobs.hand_back(session, lease, now=T0) is JobState.QUEUED
+    job = shop.job(job_id)
+    assert (job.state, job.retries_left, job.attempt) == (JobState.QUEUED, 0, 3)
+    assert {row["state"] for row in shop.rows("attempts")["attempts"]} == {"handed_back"}
+
+
+@pytest.mark.parametrize("give_up", ["requeue", "hand_back"])
+def test_a_cancelling_job_that_is_given_up_becomes_cancelled(shop: Shop, retryable: Failure, give_up: str):
+    lease = shop.cancelling()
+    with shop.database.begin() as session:
+        if give_up == "requeue":
+            state = jobs.requeue(session, lease, now=T0 + 1, failure=retryable, exit_code=1)
+        else:
+            state = jobs.hand_back(session, lease, now=T0 + 1)
+    job = shop.job(lease.job_id)
+    assert state is job.state is JobState.CANCELLED
+    assert (job.finished_at, job.retries_left, job.failure) == (T0 + 1, 3, None)
+
+
+def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_asked_to_stop(shop: Shop):
+    queued, lease = shop.queued(), shop.running()
+    for _ in range(2):  # asking again changes nothing
+        with shop.database.begin() as session:
+            assert jobs.cancel(session, queued, now=T0 + 1, actor="client") is JobState.CANCELLED
+            assert jobs.cancel(session, lease.job_id, now=T0 + 1, actor="client") is JobState.CANCELLING
+    assert [row["name"] for row in shop.rows("transitions")["transitions"]].count("cancelled") == 1
+    assert shop.job(queued).finished_at == T0 + 1
+    assert shop.job(lease.job_id).finished_at is None
+
+    with shop.database.begin() as session:
+        assert jobs.mark_cancelled(session, lease, now=T0 + 2, exit_code=75)
+        assert jobs.cancel(session, lease.job_id, now=T0 + 3, actor="client") is JobState.CANCELLED
+    assert shop.rows("attempts")["attempts"][0]["state"] == "cancelled"
+    assert shop.job(lease.job_id).finished_at == T0 + 2
+
+
+def test_a_running_job_that_nobody_cancelled_cannot_be_marked_cancelled(shop: Shop):
+    lease = shop.running()
+    before = shop.rows()
+    with shop.database.begin() as session:
+        assert not jobs.mark_cancelled(session, lease, now=T0, exit_code=75)
+    assert shop.rows() == before
+
+
+@pytest.mark.parametrize("end", ["succeed", "fail"])
+def test_a_job_that_has_ended_cannot_be_cancelled(shop: Shop, end: str):
+    lease = shop.running()
+    with shop.database.begin() as session:
+        if end == "succeed":
+            jobs.succeed(session, lease, now=T0, result={})
+        else:
+            jobs.fail(session, lease, now=T0, failure=Failure(code="x", message="x"), exit_code=1)
+    with pytest.raises(jobs.JobFinished), shop.database.begin() as session:
+        jobs.cancel(session, lease.job_id, now=T0, actor="client")
+
+
+def test_cancelling_a_job_that_is_not_there_says_so(shop: Shop):
+    with pytest.raises(jobs.JobNotFound), shop.database.begin() as session:
+        jobs.cancel(session, "job_0", now=T0, actor="client")
+
+
+def test_a_run_that_finishes_while_it_is_being_cancelled_keeps_its_result(shop: Shop):
+    lease = shop.cancelling()
+    with shop.database.begin() as session:
+        assert jobs.succeed(session, lease, now=T0, result={"kept": True})
+    assert (shop.job(lease.job_id).state, shop.job(lease.job_id).result) == (JobState.SUCCEEDED, {"kept": True})
+
+
+def test_a_second_attempt_keeps_the_first_start_and_resets_what_the_run_tells(shop: Shop, retryable: Failure):
+    lease = shop.running()
+    with shop.database.begin() as session:
+        jobs.requeue(session, lease, now=T0 + 5, failure=retryable, exit_code=1)
+    shop.claimed(lease.job_id, worker="w2", now=T0 + 10)
+    job = shop.job(lease.job_id)
+    assert (job.started_at, job.worker, job.lease_until, job.progress) == (T0, "w2", T0 + 40, 0.0)
+
+
+def test_every_recorded_history_is_a_path_through_the_table(shop: Shop, retryable: Failure):
+    job_id = shop.queued()
+    for step in (jobs.hand_back, jobs.requeue, jobs.hand_back):
+        lease = shop.claimed(job_id)
+        more = {"failure": retryable, "exit_code": 1} if step is jobs.requeue else {}
+        with shop.database.begin() as session:
+            step(session, lease, now=T0, **more)
+    with shop.database.begin() as session:
+        jobs.cancel(session, job_id, now=T0, actor="client")
+    names = [JobState(row["name"]) for row in shop.rows("transitions")["transitions"]]
+    assert all(after in TRANSITIONS[before] for before, after in pairwise(names))
+    assert names[-1] in TERMINAL
