@@ -4,7 +4,10 @@ RetortError
 ├── UserError            something in the request must change; a retry cannot help
 │   ├── SpecError        the spec document is wrong (holds one Problem per mistake)
 │   ├── DataError        the dataset is missing or malformed
-│   └── ModelError       weights are missing, corrupt, unsafe or do not fit
+│   ├── ModelError       weights are missing, corrupt, unsafe or do not fit
+│   ├── Diverged         the loss or the weights are not finite
+│   └── OutOfMemory      the device is too small for the batch
+├── Stopped              the work was asked to stop, and did
 └── WorldError           the world failed (disk, network, a lost process); a retry may help
     └── FetchError       something could not be downloaded
 
@@ -67,6 +70,24 @@ class ModelError(UserError):
     """The weights are missing, corrupt, unsafe, or do not fit the job."""
 
     code = "bad_model"
+
+
+class Diverged(UserError):
+    """Training left the finite numbers, and going back did not help."""
+
+    code = "diverged"
+
+
+class OutOfMemory(UserError):
+    """The device is too small for the batch, the image size or the networks."""
+
+    code = "out_of_memory"
+
+
+class Stopped(RetortError):
+    """The work was asked to stop, and did; nothing is wrong."""
+
+    code = "stopped"
 
 
 class WorldError(RetortError):

@@ -1,0 +1,32 @@
+"""A plan in the words of upstream's arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retort.training.environment import num_cores
+from retort.training.plan import Plan
+
+
+def arguments(plan: Plan) -> dict[str, Any]:
+    """Upstream's arguments for *plan*; what is not named here is upstream's default."""
+    training = plan.training
+    return {
+        "model": f"{plan.model}.yaml",
+        "data": str(plan.data_yaml),
+        "save_dir": str(plan.folder),
+        "device": plan.device,
+        "epochs": plan.epochs,
+        "imgsz": training.imgsz,
+        "batch": training.batch,
+        "optimizer": training.optimizer,
+        "lr0": training.lr,
+        "close_mosaic": training.close_mosaic,
+        "seed": training.seed,
+        "amp": False,  # decided in _setup_train
+        "patience": 0,  # student and control run for the same number of epochs
+        "workers": min(8, num_cores()),  # none on a CPU, as upstream decides
+        "pretrained": False,
+        "plots": False,
+        "exist_ok": True,
+    }

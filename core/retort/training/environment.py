@@ -1,0 +1,46 @@
+"""The variables that Ultralytics and torch read once, at import: offline, safe loading, all cores."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+VARIABLES = {
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "ULTRALYTICS_SAFE_LOAD": "1",
+    "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "WANDB_MODE": "disabled",
+    "COMET_MODE": "disabled",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait by spinning starve whatever shares the cores
+}
+"""What every process that imports Ultralytics here must have, whatever it was started with."""
+
+
+def prepare(config_dir: Path) -> None:
+    """Set the environment of this process; *config_dir* receives Ultralytics' settings file and caches.
+
+    Must come before the first import of Ultralytics, which reads it once. Calling it again changes nothing.
+    """
+    if "ultralytics" in sys.modules:
+        assert is_prepared(), "Ultralytics was imported before its environment was prepared"
+        return
+    config_dir.mkdir(parents=True, exist_ok=True)
+    os.environ.update(VARIABLES)
+    os.environ["YOLO_CONFIG_DIR"] = str(config_dir)
+    # Only in a lone process: these name ranks of a distributed run, and Ultralytics believes them.
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        os.environ.pop(name, None)
+    os.environ["OMP_NUM_THREADS"] = str(num_cores())  # Ultralytics would write 1
+
+
+def is_prepared() -> bool:
+    """Tell whether the environment is what Ultralytics must read."""
+    return all(os.environ.get(name) == value for name, value in VARIABLES.items())
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,61 @@
+"""What one training is told, whom it tells, and what it hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from retort.names import Role
+from retort.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training, distilled or plain."""
+
+    role: Role
+    model: str
+    """Architecture by name, such as yolov8n."""
+    weights: Path | None
+    """Start from these; None starts from random by the seed."""
+    data_yaml: Path
+    """With absolute paths; its labels' caches are written and read beside the labels."""
+    epochs: int
+    training: TrainingSpec
+    folder: Path
+    """Receives everything that is written."""
+    device: str
+    """``cpu``, or the number of a CUDA device."""
+
+
+class Watcher(Protocol):
+    """What a training tells and asks while it runs."""
+
+    def metric(self, step: int, values: dict[str, float | None]) -> None:
+        """Take the values of epoch *step*, counted from 1; 0 is before training."""
+
+    def checkpoint(self, epoch: int, path: Path, metrics: dict[str, float | None]) -> None:
+        """Take a complete checkpoint in published form."""
+
+    def progress(self, fraction: float) -> None:
+        """Take how much of this training is done, 0..1."""
+
+    def log(self, message: str, level: str = "info", **data: Any) -> None:
+        """Take something a person may want to know."""
+
+    def stop_requested(self) -> bool:
+        """Tell whether to stop; asked at every batch."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A finished training."""
+
+    weights: Path
+    """The best epoch's weights in published form."""
+    metrics: dict[str, float | None]
+    """All metrics of the best epoch."""
+    epochs: int
+    best_epoch: int
+    """Counted from 1; by mAP50-95 on the validation set, the later of two equals."""

@@ -1,0 +1,52 @@
+"""Raw branches of a Detect head turned into what the losses compare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from retort.losses import Predictions
+from retort.training.upstream import dist2bbox, make_anchors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from retort.training.taps import Raw
+
+
+class Decoder:
+    """Decodes boxes to input pixels; keeps the anchors of the last shape."""
+
+    def __init__(self, strides: Tensor) -> None:
+        self._strides = strides
+        self._key: Any = None
+        self._anchors = self._scales = torch.empty(0)
+
+    def __call__(self, raw: Raw, classes: Tensor | None) -> Predictions:
+        """Return the branch over A anchors, reduced to *classes* (K indices; None keeps all) in their order."""
+        scores = raw["scores"].transpose(1, 2)  # N A nc
+        sides = raw["boxes"].transpose(1, 2)  # N A 4R
+        distances = sides.unflatten(-1, (4, -1))  # N A 4 R
+        return Predictions(
+            scores=scores if classes is None else scores.index_select(-1, classes),
+            boxes=self._boxes(distances.float(), raw["feats"]),
+            distances=distances,
+        )
+
+    def _boxes(self, distances: Tensor, features: list[Tensor]) -> Tensor:
+        """Expected distance of each side, as corners x1, y1, x2, y2 in pixels: (N, A, 4, R) to (N, A, 4)."""
+        anchors, scales = self._grid(features)
+        bins = distances.shape[-1]
+        ticks = torch.arange(bins, dtype=distances.dtype, device=distances.device)
+        expected = distances.softmax(-1) @ ticks if bins > 1 else distances.squeeze(-1)
+        corners: Tensor = dist2bbox(expected, anchors, xywh=False) * scales
+        return corners
+
+    def _grid(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Anchor points (A, 2) in cells and the stride of each (A, 1)."""
+        key = [(*f.shape[-2:], f.device) for f in features]
+        if key != self._key:
+            anchors, scales = make_anchors([f.float() for f in features], self._strides.to(features[0].device), 0.5)
+            self._key, self._anchors, self._scales = key, anchors, scales
+        return self._anchors, self._scales

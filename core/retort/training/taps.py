@@ -1,0 +1,79 @@
+"""Where networks are tapped: feature maps by level, and the Detect head's raw output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from retort.errors import ModelError
+from retort.names import HEAD_LEVELS, Level
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Raw = dict[str, Any]
+"""Raw output of one branch: boxes (N, 4R, A), scores (N, K, A) and the feature maps the head read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """Layer index of each level in one network."""
+
+    layers: Mapping[Level, int]
+
+    @classmethod
+    def of(cls, model: Any) -> Taps:
+        """Find the levels: the inputs of the Detect head, and the last layer of the backbone."""
+        head = dict(zip(HEAD_LEVELS, model.model[-1].f, strict=True))
+        return cls({Level.BACKBONE: len(model.yaml["backbone"]) - 1, **head})
+
+
+def forward(model: Any, images: Tensor) -> tuple[dict[Level, Tensor], dict[str, Raw]]:
+    """Run all layers on *images* (N, 3, H, W); return the features of each level and the raw branches.
+
+    Explicit instead of hooks, so that networks stay free of state that copies and pickles would carry.
+    """
+    wanted = {index: level for level, index in Taps.of(model).layers.items()}
+    features: dict[Level, Tensor] = {}
+    outputs: list[Any] = []
+    x: Any = images
+    for layer in model.model[:-1]:
+        x = layer(_inputs(layer.f, x, outputs))
+        outputs.append(x if layer.i in model.save or layer.i in wanted else None)
+        if layer.i in wanted:
+            features[wanted[layer.i]] = x
+    head = model.model[-1]
+    return features, raw_branches(head, _inputs(head.f, x, outputs))
+
+
+def _inputs(source: int | list[int], x: Any, outputs: list[Any]) -> Any:
+    """Gather what a layer reads: the previous layer's output (-1), or those of earlier layers."""
+    if isinstance(source, int):
+        return x if source == -1 else outputs[source]
+    return [x if index == -1 else outputs[index] for index in source]
+
+
+def raw_branches(head: Any, inputs: list[Tensor]) -> dict[str, Raw]:
+    """Return the head's raw branches by name, without decoding: one2many, and one2one where there is one.
+
+    In training the one2one branch reads detached features, as upstream's head does.
+    """
+    branches = {"one2many": head.forward_head(inputs, **head.one2many)}
+    if getattr(head, "one2one_cv2", None) is not None:
+        detached = [x.detach() for x in inputs] if head.training else inputs
+        branches["one2one"] = head.forward_head(detached, **head.one2one)
+    return branches
+
+
+def upstream_form(branches: dict[str, Raw]) -> Any:
+    """Return raw branches as upstream's criterion takes them."""
+    return branches if "one2one" in branches else branches["one2many"]
+
+
+def check_strides(student: Any, teacher: Any) -> None:
+    """Insist that both heads read the same strides, so that anchors and feature maps correspond."""
+    pairs = [tuple(int(s) for s in model.stride) for model in (student, teacher)]
+    if pairs[0] != pairs[1]:
+        message = f"student and teacher have different strides: {pairs[0]} and {pairs[1]}"
+        raise ModelError(message, hint="both must be detectors with levels P3, P4 and P5")

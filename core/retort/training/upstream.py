@@ -1,0 +1,64 @@
+"""The names of Ultralytics that we stand on, imported once, after its environment is set."""
+
+from __future__ import annotations
+
+from retort.training import environment
+
+assert environment.is_prepared(), "call retort.training.environment.prepare first"
+
+import torch  # noqa: E402
+from ultralytics import __version__ as version  # noqa: E402
+from ultralytics.data.augment import LetterBox  # noqa: E402
+from ultralytics.data.utils import check_det_dataset  # noqa: E402
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator  # noqa: E402
+from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
+from ultralytics.nn.modules import Conv, Detect, DWConv  # noqa: E402
+from ultralytics.nn.tasks import DetectionModel, _SafeLoad, load_checkpoint  # noqa: E402
+from ultralytics.utils import nms, ops, torch_utils  # noqa: E402
+from ultralytics.utils.export.engine import best_onnx_opset, torch2onnx  # noqa: E402
+from ultralytics.utils.metrics import box_iou  # noqa: E402
+from ultralytics.utils.tal import dist2bbox, make_anchors  # noqa: E402
+from ultralytics.utils.torch_utils import (  # noqa: E402
+    ModelEMA,
+    copy_attr,
+    fuse_conv_and_bn,
+    get_flops,
+    init_seeds,
+    intersect_dicts,
+    select_device,
+)
+
+# Where torch is too old, Ultralytics' safe loader silently becomes an unsafe one.
+assert _SafeLoad.SUPPORTED, "this torch cannot load checkpoints safely"
+
+# Ultralytics leaves one core idle whenever it selects the CPU: half of a machine with two.
+torch_utils.NUM_THREADS = environment.num_cores()
+torch.set_num_threads(environment.num_cores())
+
+__all__ = [
+    "AutoBackend",
+    "Conv",
+    "DWConv",
+    "Detect",
+    "DetectionModel",
+    "DetectionTrainer",
+    "DetectionValidator",
+    "LetterBox",
+    "ModelEMA",
+    "best_onnx_opset",
+    "box_iou",
+    "check_det_dataset",
+    "copy_attr",
+    "dist2bbox",
+    "fuse_conv_and_bn",
+    "get_flops",
+    "init_seeds",
+    "intersect_dicts",
+    "load_checkpoint",
+    "make_anchors",
+    "nms",
+    "ops",
+    "select_device",
+    "torch2onnx",
+    "version",
+]
