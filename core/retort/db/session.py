@@ -17,6 +17,8 @@ from retort.errors import WorldError
 
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for its turn before it gives up."""
+IDLE_TIMEOUT_S = 5
+"""PostgreSQL ends a transaction whose client has said nothing for so long."""
 
 
 class DatabaseUnavailable(WorldError):
@@ -50,6 +52,7 @@ class Database:
             # SQLite's waiters poll; threads of one process can simply queue.
             self._turn: AbstractContextManager[Any] = _Turn()
         else:
+            _prepare_postgresql(self.engine)
             self._writing = self.engine
             self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             self._turn = nullcontext()
@@ -127,6 +130,15 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(connection.get_execution_options().get("retort_begin", "BEGIN"))
+
+
+def _prepare_postgresql(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: object) -> None:
+        # A worker that is stopped in mid-transaction must not keep its rows from the reaper.
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT_S}s'")
+        connection.commit()
 
 
 @contextmanager
