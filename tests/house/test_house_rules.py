@@ -96,22 +96,6 @@ def test_that_place_does_change_states():
     assert list(_state_writes(ROOT / "core/retort/db/jobs.py"))
 
 
-def test_only_jobs_may_write_attempts_states():
-    importers = [
-        name(path)
-        for path in modules()
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.ImportFrom)
-        and (
-            (node.module == "retort.db" and any(alias.name == "attempts" for alias in node.names))
-            or node.module == "retort.db.attempts"
-        )
-    ]
-    calls = [path for path in importers if path != "core/retort/db/jobs.py" and not path.startswith("api/")]
-
-    assert calls == []
-
-
 def _loaded_by(module: str, unwanted: tuple[str, ...]) -> str:
     code = f"import sys, {module}; print(*sorted(m for m in {unwanted} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
