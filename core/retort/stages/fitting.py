@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from retort.journal import Level
 from retort.names import Role
@@ -13,7 +13,7 @@ from retort.stages.context import Context
 
 if TYPE_CHECKING:
     from retort.spec import DistillationSpec
-    from retort.training.trainer import Plan
+    from retort.training.plan import Plan
 
 Values = Mapping[str, float | None]
 
@@ -21,36 +21,33 @@ Values = Mapping[str, float | None]
 class JournalWatcher:
     """Passes on what one training says."""
 
-    def __init__(self, context: Context, role: Role, teacher: Values | None) -> None:
+    def __init__(self, context: Context, role: Role) -> None:
         self._context = context
         self._role = role
-        self._teacher = dict(teacher or {})
 
     def metric(self, step: int, values: Values) -> None:
         """Write down the values of one epoch."""
         self._context.journal.metric(self._role, step, values)
 
     def checkpoint(self, epoch: int, path: Path, metrics: Values) -> None:
-        """Keep a copy of a checkpoint, announce it, and set the student beside its teacher."""
-        kept = self._context.artifact(f"checkpoints/{self._role}-epoch-{epoch:04d}{path.suffix}")
-        part = kept.with_name(f"{kept.name}.part")
-        shutil.copyfile(path, part)
-        part.replace(kept)
+        """Keep and announce a checkpoint of the student, and set it beside its teacher."""
+        if self._role is not Role.STUDENT:
+            return
+        name = f"checkpoints/{self._role}-epoch-{epoch:04d}{path.suffix}"
+        kept = _keep(path, self._context.artifact(name))
         journal = self._context.journal
         journal.checkpoint(self._role, epoch, kept.relative_to(self._context.workdir), metrics)
-        compared = [f"{name} {_shown(value)} of {_shown(self._teacher.get(name))}" for name, value in metrics.items()
-                    if name in self._teacher]  # fmt: skip
-        if compared:
-            message = f"{self._role} beside teacher at epoch {epoch}: {', '.join(compared)}"
-            journal.log(message, student=dict(metrics), teacher=self._teacher)
+        sides = [f"{_shown(metrics.get(f'val/{name}'))} of {_shown(metrics.get(f'teacher/{name}'))} {name}"
+                 for name in ("mAP50", "mAP50-95")]  # fmt: skip
+        journal.log(f"student beside teacher at epoch {epoch}: {', '.join(sides)}", epoch=epoch, metrics=dict(metrics))
 
     def progress(self, fraction: float) -> None:
         """Say how much of this training is done."""
         self._context.progress(fraction)
 
-    def log(self, message: str, level: Level = "info", **data: Any) -> None:
+    def log(self, message: str, level: str = "info", **data: Any) -> None:
         """Say something that a person may want to know."""
-        self._context.journal.log(message, level, **data)
+        self._context.journal.log(message, cast("Level", level), **data)
 
     def stop_requested(self) -> bool:
         """Whether to stop at this batch."""
@@ -63,17 +60,14 @@ def fit(
     *,
     teacher: Path | None = None,
     distillation: DistillationSpec | None = None,
-    beside: Values | None = None,
 ) -> dict[str, Any]:
-    """Carry out *plan*, and publish what comes out as ``<role>.pt``; *beside* are the teacher's metrics."""
+    """Carry out *plan*, and publish what comes out as ``<role>.pt``."""
     from retort.training import trainer
 
-    watcher = JournalWatcher(context, plan.role, beside)
+    watcher = JournalWatcher(context, plan.role)
     fitted = trainer.fit(plan, watcher, teacher=teacher, distillation=distillation)
     name = f"{plan.role}.pt"
-    part = context.artifact(f"{name}.part")
-    shutil.copyfile(fitted.weights, part)
-    part.replace(context.artifact(name))
+    _keep(fitted.weights, context.artifact(name))
     metrics = {key: value for key, value in fitted.metrics.items() if key.startswith("val/")}
     published = context.publish(name, plan.role, epoch=fitted.best_epoch, metrics=metrics)
     shutil.rmtree(plan.folder, ignore_errors=True)
@@ -88,7 +82,7 @@ def fit(
 
 def plan(context: Context, role: Role) -> Plan:
     """Return the plan of the student or its control: the same but for the role."""
-    from retort.training.trainer import Plan
+    from retort.training.plan import Plan
 
     student = context.spec.student
     return Plan(
@@ -101,6 +95,14 @@ def plan(context: Context, role: Role) -> Plan:
         folder=context.folder(role),
         device=context.inputs.device,
     )
+
+
+def _keep(path: Path, target: Path) -> Path:
+    """Copy a file to *target*, which appears whole or not at all."""
+    part = target.with_name(f"{target.name}.part")
+    shutil.copyfile(path, part)
+    part.replace(target)
+    return target
 
 
 def _shown(value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -88,6 +89,11 @@ def load(workdir: Path, stage: str, key: str) -> Record | None:
 def forget(workdir: Path, stage: str) -> None:
     """Remove what *stage* left behind: a stage before it runs again, so its own outcome is out of date."""
     _path(workdir, stage).unlink(missing_ok=True)
+
+
+def total_duration(workdir: Path, stages: Iterable[str]) -> float:
+    """Return the seconds that the finished *stages* took, each in the attempt that finished it."""
+    return sum(Record.model_validate_json(_path(workdir, stage).read_bytes()).duration_s for stage in stages)
 
 
 def key_of(spec: JobSpec, inputs: Inputs) -> str:

@@ -26,7 +26,7 @@ def cost(spec: JobSpec) -> float:
 
 def run(context: Context) -> dict[str, Any]:
     """Train it like the student is trained, but for its epochs."""
-    from retort.training.trainer import Plan
+    from retort.training.plan import Plan
 
     train = context.spec.teacher.train
     assert train is not None

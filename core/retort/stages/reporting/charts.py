@@ -1,0 +1,164 @@
+"""The charts of the report, as plotly's own plain values; colours are names that the page's style sheet fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from retort.names import MAP, MAP50
+from retort.stages.reporting.history import Curves
+
+Chart = dict[str, Any]
+_TASK = ("box_loss", "cls_loss", "dfl_loss", "l1_loss")
+_MOST_CLASSES = 30
+
+
+def charts(curves: Curves, roles: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
+    """Return every chart that there are values for: name, title, note, height and plotly's data and layout."""
+    found = [
+        _accuracy(MAP, curves, roles),
+        _accuracy(MAP50, curves, roles),
+        _task_losses(curves),
+        _distillation(curves),
+        _classes(roles),
+        _rates(curves),
+    ]
+    return [chart for chart in found if chart["data"]]
+
+
+def _accuracy(metric: str, curves: Curves, roles: Mapping[str, Mapping[str, Any]]) -> Chart:
+    key = "map" if metric == MAP else "map50"
+    data = [
+        _line(role, curves[role][metric], color=role, dash="solid" if role == "student" else "dot", marker=marker)
+        for role, marker in (("student", "circle"), ("control", "diamond"))
+        if metric in curves.get(role, {})
+    ]
+    steps = [step for trace in data for step in trace["x"]]
+    level = roles.get("teacher", {}).get(key)
+    if steps and level is not None:
+        flat = {min(steps): level, max(steps): level}
+        data.append(_line("teacher", flat, color="teacher", dash="dash"))
+    note = "Each epoch on the validation images; the teacher as it ends."
+    layout = {"yaxis": {"title": "mAP", "rangemode": "tozero"}, "xaxis": _EPOCHS}
+    return _chart(key, f"{metric.removeprefix('val/')} over epochs", note, data, layout)
+
+
+def _task_losses(curves: Curves) -> Chart:
+    data = [
+        _line(
+            f"{term.removesuffix('_loss')}, {role}",
+            curves[role][f"train/{term}"],
+            color=f"series-{number}",
+            dash="solid" if role == "student" else "dot",
+        )
+        for number, term in enumerate(_TASK, start=1)
+        for role in ("student", "control")
+        if f"train/{term}" in curves.get(role, {})
+    ]
+    note = "The detector's own training losses; distillation terms are not in them."
+    return _chart("task", "Task losses", note, data, {"yaxis": {"title": "loss"}, "xaxis": _EPOCHS})
+
+
+def _distillation(curves: Curves) -> Chart:
+    series = curves.get("student", {})
+    terms = [name for name in series if name.startswith("train/kd/") and name != "train/kd/weight"]
+    data = [
+        _line(name.removeprefix("train/kd/"), series[name], color=f"series-{number % 6 + 1}")
+        for number, name in enumerate(terms)
+    ]
+    layout: Chart = {"yaxis": {"title": "weighted loss", "rangemode": "tozero"}, "xaxis": _EPOCHS}
+    if data and "train/kd/weight" in series:
+        data.append({**_line("schedule", series["train/kd/weight"], color="muted", dash="dash"), "yaxis": "y2"})
+        layout["yaxis2"] = {
+            "title": "schedule", "overlaying": "y", "side": "right", "range": [0, 1.05], "showgrid": False,
+            "tickmode": "array", "tickvals": [0, 0.5, 1],
+        }  # fmt: skip
+    note = "What the student pays for differing from its teacher, term by term; the schedule scales them all."
+    return _chart("kd", "Distillation losses", note, data, layout)
+
+
+def _classes(roles: Mapping[str, Mapping[str, Any]]) -> Chart:
+    student = roles["student"]["per_class"]
+    other = roles.get("control", roles["teacher"])["per_class"]
+    names = list(student)
+    note = "Average precision over IoU 0.50 to 0.95."
+    if len(names) > _MOST_CLASSES:
+        names.sort(key=lambda name: -abs(student[name]["ap"] - _ap(other, name)))
+        note = f"The {_MOST_CLASSES} of {len(names)} classes in which student and {_against(roles)} differ most."
+        names = names[:_MOST_CLASSES]
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": role,
+            "y": names[::-1],
+            "x": [_ap(roles[role]["per_class"], name) for name in names[::-1]],
+            "hovertemplate": "%{y}: %{x:.3f}<extra>" + role + "</extra>",
+            "meta": {"color": role},
+        }
+        # Plotly draws the first trace lowest: listed backwards, the teacher comes on top.
+        for role in ("student", "control", "teacher")
+        if role in roles and roles[role]["per_class"]
+    ]
+    layout = {
+        "barmode": "group",
+        "bargap": 0.25,
+        "xaxis": {"title": "AP50-95", "range": [0, 1]},
+        "yaxis": {"type": "category", "automargin": True},
+        "legend": {"traceorder": "reversed"},
+    }
+    return _chart("classes", "Per class", note, data, layout, height=max(320, 120 + 18 * len(names) * len(data)))
+
+
+def _against(roles: Mapping[str, Mapping[str, Any]]) -> str:
+    return "control" if "control" in roles else "teacher"
+
+
+def _rates(curves: Curves) -> Chart:
+    series = curves.get("student", {})
+    groups = [name for name in series if name.startswith("lr/")]
+    data = [
+        _line(name.removeprefix("lr/"), series[name], color=f"series-{number % 6 + 1}", dash=_DASHES[number % 4])
+        for number, name in enumerate(groups)
+    ]
+    note = "By group of parameters, at the end of each epoch; the control's is the same."
+    return _chart(
+        "lr", "Learning rate", note, data, {"yaxis": {"title": "rate", "exponentformat": "e"}, "xaxis": _EPOCHS}
+    )
+
+
+_EPOCHS: Mapping[str, Any] = {"title": "epoch"}
+_DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def _line(
+    name: str,
+    points: Mapping[int, float | None],
+    *,
+    color: str,
+    dash: str = "solid",
+    marker: str | None = None,
+) -> dict[str, Any]:
+    steps: Sequence[int] = list(points)
+    few = len(steps) <= 40
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if (marker and few) or len(steps) == 1 else "lines",
+        "name": name,
+        "x": steps,
+        "y": list(points.values()),
+        "line": {"dash": dash, "width": 2},
+        "marker": {"symbol": marker or "circle", "size": 7},
+        "hovertemplate": "epoch %{x}: %{y:.4g}<extra>" + name + "</extra>",
+        "meta": {"color": color},
+    }
+
+
+def _chart(
+    name: str, title: str, note: str, data: list[dict[str, Any]], layout: Mapping[str, Any], *, height: int = 320
+) -> Chart:
+    return {"name": name, "title": title, "note": note, "height": height, "data": data, "layout": dict(layout)}
+
+
+def _ap(per_class: Mapping[str, Mapping[str, float]], name: str) -> float:
+    return per_class.get(name, {}).get("ap", 0.0)

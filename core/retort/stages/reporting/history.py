@@ -1,0 +1,37 @@
+"""The curves of a run, read from its own journals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retort import journal
+from retort.events import MetricEvent
+
+Curves = dict[str, dict[str, dict[int, float | None]]]
+"""Values by role, name and step; steps ascend."""
+
+
+def curves(workdir: Path) -> Curves:
+    """Read the metrics of all attempts; where two measured the same step, the later attempt counts."""
+    found: Curves = {}
+    for path in sorted(workdir.glob("journal-*.jsonl"), key=_attempt):
+        for event in journal.read(path)[0]:
+            if isinstance(event, MetricEvent):
+                for name, value in event.values.items():
+                    found.setdefault(str(event.role), {}).setdefault(name, {})[event.step] = value
+    return {
+        role: {name: dict(sorted(points.items())) for name, points in sorted(series.items())}
+        for role, series in sorted(found.items())
+    }
+
+
+def listed(found: Curves) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+    """Return the curves as JSON holds them: two lists of the same length, ``step`` and ``value``."""
+    return {
+        role: {name: {"step": list(points.keys()), "value": list(points.values())} for name, points in series.items()}
+        for role, series in found.items()
+    }
+
+
+def _attempt(path: Path) -> int:
+    return int(path.stem.removeprefix("journal-"))

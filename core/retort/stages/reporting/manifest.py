@@ -1,0 +1,37 @@
+"""The manifest that goes with a student: where it comes from, byte by byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from retort.names import MAP, MAP50, Role
+from retort.stages import teacher
+from retort.stages.context import Context
+from retort.stages.record import sha256_of
+
+LICENSE = "AGPL-3.0"
+"""Of the student: Ultralytics' licence, which reaches the networks trained with it."""
+
+
+def manifest(context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest of this run's student."""
+    spec, dataset = context.spec, context.inputs.dataset
+    student = context.workdir / str(context.results["distill"]["weights"])
+    roles = result["roles"]
+    return {
+        "name": spec.name,
+        "spec_digest": result["spec_digest"],
+        "student": {"model": spec.student.model, "file": student.name, "sha256": sha256_of(student)},
+        "starting_weights": {name: sha256_of(path) for name, path in sorted(context.inputs.weights.items())},
+        "teacher": {"model": roles[Role.TEACHER]["model"], "sha256": sha256_of(teacher.weights(context))},
+        "dataset": {"digest": dataset.digest, "num_train": dataset.num_train, "num_val": dataset.num_val},
+        "classes": list(dataset.names),
+        "seeds": [spec.training.seed],
+        "device": result["device"],
+        "versions": result["versions"],
+        "metrics": {role: {MAP50: found["map50"], MAP: found["map"]} for role, found in roles.items()},
+        "license": LICENSE,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,72 @@
+"""The result of a run: who reached what, and what the distillation bought."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from retort import __version__
+from retort.names import Role
+from retort.spec import digest
+from retort.stages.context import Context
+
+_METRICS = ("map50", "map")
+
+
+def outcome(context: Context, duration_s: float) -> dict[str, Any]:
+    """Return what the run says when it has finished."""
+    roles = context.results["evaluate"]["roles"]
+    dataset = context.inputs.dataset
+    return {
+        "roles": roles,
+        "gain": gain(roles),
+        "gap_closed": gap_closed(roles),
+        "dataset": {
+            "names": list(dataset.names),
+            "num_train": dataset.num_train,
+            "num_val": dataset.num_val,
+            "num_shared": dataset.num_shared,
+            "digest": dataset.digest,
+        },
+        "spec_digest": digest(context.spec),
+        "device": context.inputs.device,
+        "versions": versions(),
+        "exports": list(context.results.get("export", {}).get("exports", [])),
+        "duration_s": round(duration_s, 1),
+    }
+
+
+def gain(roles: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:
+    """Return student less control; None where no control was trained."""
+    if Role.CONTROL not in roles:
+        return None
+    return {name: roles[Role.STUDENT][name] - roles[Role.CONTROL][name] for name in _METRICS}
+
+
+def gap_closed(roles: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None] | None:
+    """Return the gain as a share of teacher less control.
+
+    None where no control was trained; a metric is None where the teacher is not better than the control, so that there
+    is no gap to close.
+    """
+    gained = gain(roles)
+    if gained is None:
+        return None
+    closed: dict[str, float | None] = {}
+    for name in _METRICS:
+        teacher, control = roles[Role.TEACHER][name], roles[Role.CONTROL][name]
+        closed[name] = gained[name] / (teacher - control) if teacher is not None and teacher > control else None
+    return closed
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that shape a result."""
+    found = {"retort": __version__, "python": platform.python_version()}
+    for name in ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

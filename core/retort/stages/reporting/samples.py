@@ -1,0 +1,69 @@
+"""Sample validation images, each as the labels, the teacher, the control and the student see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retort.names import Role
+from retort.stages import teacher
+from retort.stages.context import Context
+from retort.stages.reporting.pictures import COLORS, Mark, Sample, compare, draw, truth
+
+NUM_IMAGES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Rows of the same image, and what the colours mean."""
+
+    rows: tuple[tuple[Sample, ...], ...]
+    legend: tuple[tuple[str, str], ...]
+    """Class name and colour; empty where colours had to be used twice."""
+
+
+def gallery(context: Context, num_images: int = NUM_IMAGES) -> Gallery:
+    """Draw up to so many images that have boxes."""
+    names = context.inputs.dataset.names
+    pairs = _chosen(context.inputs.data_yaml.parent, num_images)
+    images = [image for image, _ in pairs]
+    found = {title: _predict(context, weights, images) for title, weights in _networks(context).items()}
+    legend = tuple(zip(names, COLORS, strict=False)) if len(names) <= len(COLORS) else ()
+    tags = None if legend else names
+    rows = []
+    for index, (image, label) in enumerate(pairs):
+        expected = truth(image, label)
+        columns = [Sample("ground truth", draw(image, expected, tags), f"{len(expected)} boxes")]
+        for title, marks in found.items():
+            columns.append(Sample(title, draw(image, marks[index], tags), compare(marks[index], expected)))
+        rows.append(tuple(columns))
+    return Gallery(tuple(rows), legend)
+
+
+def _networks(context: Context) -> Mapping[str, Path]:
+    found = {"teacher": teacher.weights(context)}
+    for role, stage in ((Role.CONTROL, "control"), (Role.STUDENT, "distill")):
+        if stage in context.results:
+            found[str(role)] = context.workdir / str(context.results[stage]["weights"])
+    return found
+
+
+def _predict(context: Context, weights: Path, images: Sequence[Path]) -> list[list[Mark]]:
+    from retort.training.evaluation import predict
+
+    context.check()
+    names: Any = context.inputs.dataset.names
+    found = predict(weights, images, context.spec.training.imgsz, context.inputs.device, names=names)
+    return [[Mark((box.x1, box.y1, box.x2, box.y2), box.class_id, box.score) for box in boxes] for boxes in found]
+
+
+def _chosen(data: Path, most: int) -> list[tuple[Path, Path]]:
+    """Choose images with boxes, spread evenly over the validation set, in its order."""
+    pairs = [
+        (image, data / "labels" / "val" / f"{image.stem}.txt") for image in sorted((data / "images" / "val").iterdir())
+    ]
+    labelled = [pair for pair in pairs if pair[1].is_file() and pair[1].stat().st_size]
+    step = max(1.0, len(labelled) / most)
+    return [labelled[int(index * step)] for index in range(min(most, len(labelled)))]

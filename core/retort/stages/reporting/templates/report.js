@@ -1,0 +1,34 @@
+// Colours are names of the style sheet's variables, so that one page serves light and dark.
+(() => {
+  const charts = JSON.parse(document.getElementById("charts").textContent);
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+  const paint = (trace) => ({
+    ...trace,
+    line: trace.line && { ...trace.line, color: color(trace.meta.color) },
+    marker: { ...trace.marker, color: color(trace.meta.color) },
+  });
+
+  const axis = (given) => ({
+    gridcolor: color("grid"), zerolinecolor: color("grid"), linecolor: color("line"), automargin: true, ...given,
+    title: { text: (given || {}).title, font: { size: 12, color: color("soft") }, standoff: 8 },
+  });
+
+  const layout = (given) => ({
+    ...given,
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("ink") },
+    margin: { l: 52, r: given.yaxis2 ? 52 : 12, t: 8, b: 44 },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 }, ...given.legend },
+    hoverlabel: { font: { family: getComputedStyle(document.body).fontFamily } },
+    xaxis: axis(given.xaxis), yaxis: axis(given.yaxis),
+    ...(given.yaxis2 ? { yaxis2: axis(given.yaxis2) } : {}),
+  });
+
+  const draw = () => charts.forEach((chart) => Plotly.react(
+    `chart-${chart.name}`, chart.data.map(paint), layout(chart.layout), { responsive: true, displayModeBar: false },
+  ));
+
+  draw();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+})();

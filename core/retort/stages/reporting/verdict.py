@@ -1,0 +1,72 @@
+"""The verdict on a run in plain sentences, no better than the figures allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from retort.variants import Frozen
+
+_UNCLEAR = 0.005
+"""A smaller difference of mAP than half a point is called none: seeds alone move it more."""
+_FEW_IMAGES = 100
+
+
+class Verdict(Frozen):
+    """One sentence that sums up, and others that put it in its place."""
+
+    kind: Literal["gain", "none", "loss", "unknown"]
+    sentence: str
+    caveats: tuple[str, ...]
+
+
+def verdict(result: Mapping[str, Any]) -> Verdict:
+    """Judge the result of a run."""
+    kind, sentence = _judge(result)
+    return Verdict(kind=kind, sentence=sentence, caveats=tuple(_caveats(result)))
+
+
+def _judge(result: Mapping[str, Any]) -> tuple[Literal["gain", "none", "loss", "unknown"], str]:
+    gain = result["gain"]
+    if gain is None:
+        return "unknown", (
+            f"The student reaches {_percent(result['roles']['student']['map'])} mAP50-95. "
+            "No control was trained, so what the distillation bought is unknown."
+        )
+    points = f"{abs(gain['map']) * 100:.1f}"
+    if abs(gain["map"]) < _UNCLEAR:
+        return "none", (
+            f"Distillation made no clear difference: {gain['map'] * 100:+.1f} points of mAP50-95 against the "
+            "undistilled control."
+        )
+    if gain["map"] < 0:
+        return "loss", (
+            f"Distillation did not help: the student ends {points} points of mAP50-95 below its undistilled control."
+        )
+    closed = result["gap_closed"]["map"]
+    share = f" It closes {closed * 100:.0f}\N{NO-BREAK SPACE}% of the gap to the teacher." if closed is not None else ""
+    return "gain", f"The student gained {points} points of mAP50-95 over its undistilled control.{share}"
+
+
+def _caveats(result: Mapping[str, Any]) -> list[str]:
+    roles, dataset = result["roles"], result["dataset"]
+    found: list[str] = []
+    if result["gain"] is not None:
+        found.append("One seed: there is no interval, and another seed may give another difference.")
+        if result["gap_closed"]["map"] is None:
+            found.append("The teacher is not better than the control, so there is no gap to close.")
+    teacher = roles["teacher"]["map"]
+    if teacher is not None and teacher < roles["student"]["map"]:
+        found.append("The teacher is weaker than the student: take a better one, or train it longer.")
+    if dataset["num_shared"]:
+        found.append(
+            f"{dataset['num_shared']} of the {dataset['num_val']} validation images are also training images: "
+            "these figures do not measure how well the networks generalise."
+        )
+    if dataset["num_val"] < _FEW_IMAGES:
+        found.append(f"{dataset['num_val']} validation images are few: a point of mAP is a handful of boxes.")
+    return found
+
+
+def _percent(value: float) -> str:
+    return f"{value * 100:.1f}"
