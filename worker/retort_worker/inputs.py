@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retort.intake import inputs as intake
+from retort.intake import preparation
 from retort.settings import Settings
 from retort.spec import JobSpec
 
@@ -16,4 +16,4 @@ def prepare(spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, d
         RetortError: the data or the weights cannot be used, or the world failed.
 
     """
-    intake.prepare(spec, settings, workdir, attempt=attempt, device=device)
+    preparation.prepare(spec, settings, workdir, attempt=attempt, device=device)

@@ -41,7 +41,7 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C."""
-    from retort.intake.inputs import prepare
+    from retort.intake.preparation import prepare
     from retort.settings import Settings
 
     wanted = parse_spec(load(spec, sets))

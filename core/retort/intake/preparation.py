@@ -1,0 +1,63 @@
+"""Prepare a run: everything that its spec names, found, checked, and written down for the process to read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from retort.intake import datasets, weights
+from retort.intake.inputs import FILE, DatasetFacts, Inputs
+from retort.settings import Settings
+from retort.spec import JobSpec
+
+
+def prepare(spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, device: str) -> Inputs:
+    """Find and check all that *spec* names; write ``spec.json``, the dataset's overlay and ``inputs.json``.
+
+    Raises:
+        DataError: the dataset is missing or malformed.
+        ModelError: weights are missing.
+        FetchError: published weights could not be downloaded.
+
+    """
+    assert settings.model_dir is not None
+    workdir = workdir.absolute()
+    workdir.mkdir(parents=True, exist_ok=True)
+    found = {
+        name: weights.resolve(name, settings.model_dir, fetch=settings.fetch_weights)
+        for name in dict.fromkeys(named_weights(spec))
+    }
+    dataset = datasets.locate(spec.data.path, settings.data_dirs)
+    folder = workdir / "data"
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
+    inputs = Inputs(
+        attempt=attempt,
+        device=device,
+        data_yaml=datasets.overlay(dataset, folder),
+        weights=found,
+        dataset=DatasetFacts(
+            root=str(dataset.root),
+            names=dataset.names,
+            num_train=dataset.num_train,
+            num_val=dataset.num_val,
+            num_shared=dataset.num_shared,
+            digest=dataset.digest,
+            notes=dataset.notes,
+        ),
+    )
+    _write(workdir / "spec.json", spec.model_dump_json(indent=2))
+    _write(workdir / FILE, inputs.model_dump_json(indent=2))
+    return inputs
+
+
+def named_weights(spec: JobSpec) -> list[str]:
+    """Return the weight files that *spec* names."""
+    train = spec.teacher.train
+    named = (spec.teacher.weights, train.weights if train else None, spec.student.weights)
+    return [name for name in named if name is not None]
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
