@@ -9,7 +9,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from retort.db import Database, clock, jobs
-from retort.errors import WorldError
 from retort.states import JobState
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -61,7 +60,7 @@ class _Jobs(Collector):
             with self._database.read() as session:
                 counts = jobs.counts(session)
             age_s = oldest_queued_age_s(self._database)
-        except WorldError:
+        except Exception:  # noqa: BLE001 - away, or without its tables: the other figures are wanted all the more
             reachable.add_metric([], 0)
             yield reachable
             return

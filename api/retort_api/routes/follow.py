@@ -47,7 +47,7 @@ def _follower(
 ) -> Follower:
     if last_event_id:
         if not (last_event_id.isascii() and last_event_id.isdecimal() and int(last_event_id) <= _LARGEST):
-            raise BadParameter("header.Last-Event-ID", "is not the number of an event", hint="send the id as it came")
+            raise BadParameter("header.last-event-id", "is not the number of an event", hint="send the id as it came")
         after = int(last_event_id)
     with service.database.read() as session:
         jobs.get(session, job_id)

@@ -46,10 +46,7 @@ def get_readiness(service: Serving, response: Response) -> Any:
     healthy = all(check.status == "ok" for check in checks.values())
     if not healthy:
         response.status_code = SERVICE_UNAVAILABLE
-    try:
-        age_s = oldest_queued_age_s(service.database)
-    except WorldError:
-        age_s = None
+    age_s = _queued_age_s(service.database) if checks["migrations"].status == "ok" else None
     return Readiness(status="ok" if healthy else "failed", checks=checks, oldest_queued_age_s=age_s)
 
 
@@ -77,6 +74,13 @@ def _check(reach: Callable[[], object]) -> Check:
         detail = f"{type(error).__name__}: {error}".partition("\n")[0]
     duration_ms = round((time.monotonic() - begun) * 1000, 1)
     return Check(status="failed" if detail else "ok", detail=detail, duration_ms=duration_ms)
+
+
+def _queued_age_s(database: Database) -> float | None:
+    try:
+        return oldest_queued_age_s(database)
+    except WorldError:
+        return None
 
 
 def _ask(database: Database) -> None:

@@ -1,0 +1,61 @@
+"""A real application on a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from api.backstage import SPEC, Worker, serving
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from retort.artifacts import Store
+from retort.db import Database, Lease
+from retort.settings import Settings
+from retort_api.app import create_app
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, database_url=database_url)
+
+
+@pytest.fixture
+def small_settings(sqlite_url: str, tmp_path: Path) -> Settings:
+    """For what the database has no part in."""
+    return Settings(home=tmp_path, database_url=sqlite_url)
+
+
+@pytest.fixture
+def app(settings: Settings) -> FastAPI:
+    return create_app(settings)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as client:
+        yield client
+
+
+@pytest.fixture
+def small_client(small_settings: Settings) -> Iterator[TestClient]:
+    with serving(small_settings) as client:
+        yield client
+
+
+@pytest.fixture
+def worker(settings: Settings, database: Database, tmp_path: Path) -> Worker:
+    return Worker(database, Store(settings.store_url), tmp_path)
+
+
+@pytest.fixture
+def job_id(client: TestClient) -> str:
+    answer = client.post("/v1/jobs", json=SPEC)
+    assert answer.status_code == 202
+    found: str = answer.json()["id"]
+    return found
+
+
+@pytest.fixture
+def lease(worker: Worker, job_id: str) -> Lease:
+    return worker.claim(job_id)

@@ -1,0 +1,62 @@
+"""The bell: a committed job is announced on the broker, and nothing waits for that."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+from api.backstage import eventually
+from kombu import Connection, Queue
+from kombu.exceptions import OperationalError
+from retort.errors import WorldError
+from retort_api.bell import Bell
+from servers import Valkey, free_port
+
+
+def test_each_ring_is_one_message_that_carries_the_jobs_id_and_nothing_else(broker_url: str) -> None:
+    with closing(Bell(broker_url)) as bell:
+        bell.check()
+        bell.ring("job_1")
+        bell.ring("job_2")
+
+    with Connection(broker_url) as connection, connection.channel() as channel:
+        queue = Queue("retort")(channel)
+        messages = [eventually(lambda: queue.get(no_ack=True)) for _ in range(2)]
+        rest = queue.get(no_ack=True)
+
+    assert rest is None
+    assert {message.headers["task"] for message in messages} == {"retort.run_job"}
+    assert {message.content_type for message in messages} == {"application/json"}
+    assert [message.payload[0] for message in messages] == [["job_1"], ["job_2"]]
+    assert [message.payload[1] for message in messages] == [{}, {}]
+
+
+def test_a_broker_that_is_away_is_told_by_the_check_and_forgiven_by_the_ring() -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+
+    with closing(Bell(url)) as bell:
+        bell.ring("job_1")
+
+        with pytest.raises(WorldError, match="the broker is not available"):
+            bell.check()
+
+
+def test_the_bell_rings_again_once_the_broker_is_back(valkey: Valkey) -> None:
+    url = valkey.fresh()
+    with closing(Bell(url)) as bell, Connection(url) as connection:
+        bell.ring("job_1")
+        eventually(lambda: _next(connection))
+        valkey.execute("CLIENT KILL TYPE normal")
+        bell.ring("job_2")
+        bell.ring("job_3")
+
+        assert eventually(lambda: _next(connection)) in {"job_2", "job_3"}
+
+
+def _next(connection: Connection) -> str | None:
+    try:
+        message = Queue("retort")(connection.default_channel).get(no_ack=True)
+    except (OperationalError, *connection.connection_errors):
+        connection.close()
+        return None
+    return message and message.payload[0][0]
