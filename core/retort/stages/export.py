@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ after = "evaluate"
 TOLERANCE = 1e-3
 """Largest difference of boxes and scores, relative to the larger of the two."""
 _NUM_IMAGES = 16
+_WARM_UP, _FEWEST, _MOST, _LONGEST_S = 3, 8, 50, 5.0
+"""Latency: runs that do not count, and how many there are."""
 
 
 def applies(spec: JobSpec) -> bool:
@@ -56,12 +60,31 @@ def _onnx(context: Context, export: Onnx, weights: Path, path: Path) -> dict[str
 
     imgsz = context.spec.training.imgsz
     export_onnx(weights, path, imgsz=imgsz, opset=export.opset, dynamic=export.dynamic, simplify=export.simplify)
-    compared = compare_onnx(weights, path, val_images(context, _NUM_IMAGES), imgsz)
+    compared = compare_onnx(weights, path, val_images(context, _NUM_IMAGES), imgsz=imgsz)
     return {
+        "equal": compared.equal and compared.max_relative_error <= TOLERANCE,
         "max_relative_error": compared.max_relative_error,
         "num_images": compared.num_images,
-        "equal": compared.equal and compared.max_relative_error <= TOLERANCE,
+        "num_boxes": compared.num_boxes,
+        "latency_ms": _onnx_latency(path, imgsz),
     }
+
+
+def _onnx_latency(path: Path, imgsz: int) -> dict[str, float]:
+    """Time one image at a time with onnxruntime on the CPU: median and ninth decile in milliseconds."""
+    import numpy as np
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: np.zeros((1, 3, imgsz, imgsz), dtype=np.float32)}
+    taken: list[float] = []
+    begun = time.perf_counter()
+    while len(taken) < _FEWEST or (len(taken) < _MOST and time.perf_counter() - begun < _LONGEST_S):
+        started = time.perf_counter()
+        session.run(None, feed)
+        taken.append((time.perf_counter() - started) * 1e3)
+    warm = taken[_WARM_UP:]
+    return {"p50": statistics.median(warm), "p90": statistics.quantiles(warm, n=10)[-1]}
 
 
 def val_images(context: Context, most: int) -> list[Path]:

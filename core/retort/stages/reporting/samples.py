@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from retort.names import Role
 from retort.stages import teacher
@@ -51,12 +50,26 @@ def _networks(context: Context) -> Mapping[str, Path]:
 
 
 def _predict(context: Context, weights: Path, images: Sequence[Path]) -> list[list[Mark]]:
-    from retort.training.evaluation import predict
+    """Detect with *weights*; classes that the data does not have are left out, others get the data's numbers."""
+    from retort.training import networks
+    from retort.training.boxes import predict
+    from retort.training.objective import ClassMap
 
     context.check()
-    names: Any = context.inputs.dataset.names
-    found = predict(weights, images, context.spec.training.imgsz, context.inputs.device, names=names)
-    return [[Mark((box.x1, box.y1, box.x2, box.y2), box.class_id, box.score) for box in boxes] for boxes in found]
+    names = dict(enumerate(context.inputs.dataset.names))
+    found = predict(weights, images, imgsz=context.spec.training.imgsz, device=context.inputs.device)
+    classes = ClassMap.between(names, networks.load(weights).names)
+    numbers = {number: number for number in names}
+    if classes.student is not None and classes.teacher is not None:
+        numbers = dict(zip(classes.teacher.tolist(), classes.student.tolist(), strict=True))
+    return [
+        [
+            Mark((box.x1, box.y1, box.x2, box.y2), numbers[box.class_id], box.score)
+            for box in boxes
+            if box.class_id in numbers
+        ]
+        for boxes in found
+    ]
 
 
 def _chosen(data: Path, most: int) -> list[tuple[Path, Path]]:
