@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from retort.db import Database, Lease, jobs
 from retort.db.models import Base
 from retort.spec import JobSpec
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 T0 = 1_000_000.0
 """When everything begins, by the tests' own clock."""
@@ -41,6 +43,13 @@ class Shop:
         with self.database.begin() as session:
             jobs.cancel(session, lease.job_id, now=T0, actor="client")
         return lease
+
+    @contextmanager
+    def doomed(self) -> Iterator[Session]:
+        """A transaction that an exception ends."""
+        with suppress(ZeroDivisionError), self.database.begin() as session:
+            yield session
+            raise ZeroDivisionError
 
     def job(self, job_id: str) -> Any:
         with self.database.read() as session:

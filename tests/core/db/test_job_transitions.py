@@ -16,9 +16,7 @@ PAIRS = list(product(JobState, JobState))
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS, ids=[f"{a}-{b}" for a, b in PAIRS])
-def test_a_change_happens_exactly_when_the_table_of_transitions_allows_it(
-    shop: Shop, source: JobState, target: JobState
-):
+def test_a_change_happens_exactly_when_the_table_allows_it(shop: Shop, source: JobState, target: JobState):
     lease = shop.running()
     with shop.database.begin() as session:
         session.execute(update(Job).where(Job.id == lease.job_id).values(state=source))

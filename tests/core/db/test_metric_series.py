@@ -1,0 +1,93 @@
+"""Curves have every step once, however many attempts measured it."""
+
+from __future__ import annotations
+
+import pytest
+from retort.db import Lease, events, jobs, metrics
+from retort.events import Failure, MetricEvent
+from retort.names import Role
+from shop import T0, Shop
+from sqlalchemy import Connection, event
+
+
+def measure(shop: Shop, lease: Lease, steps: range, value: float, *, role: Role = Role.STUDENT) -> None:
+    said = [
+        MetricEvent(
+            n=100 * list(Role).index(role) + step, at=T0, role=role, step=step, values={"a": value, "b": -value}
+        )
+        for step in steps
+    ]
+    with shop.database.begin() as session:
+        events.record(session, lease, said, now=T0, lease_s=30, journal_offset=1)
+
+
+@pytest.fixture
+def job_id(shop: Shop, retryable: Failure) -> str:
+    """Three attempts at the same job: steps 1 to 6, then from the checkpoint 4 to 8, then 8 to 10."""
+    job_id = shop.queued()
+    for steps, value in ((range(1, 7), 1.0), (range(4, 9), 2.0), (range(8, 11), 3.0)):
+        lease = shop.claimed(job_id)
+        measure(shop, lease, steps, value)
+        with shop.database.begin() as session:
+            jobs.requeue(session, lease, now=T0, failure=retryable, exit_code=1)
+    return job_id
+
+
+def test_the_latest_attempts_value_counts_and_no_step_is_missing_or_doubled(shop: Shop, job_id: str):
+    with shop.database.read() as session:
+        a, b = metrics.series(session, job_id)
+    assert (a.role, a.name, b.name) == ("student", "a", "b")
+    assert [point.step for point in a.points] == [point.step for point in b.points] == list(range(1, 11))
+    assert [point.value for point in a.points] == [1, 1, 1, 2, 2, 2, 2, 3, 3, 3]
+    assert [point.attempt for point in a.points] == [1, 1, 1, 2, 2, 2, 2, 3, 3, 3]
+
+
+def test_curves_are_chosen_by_role_and_name_and_read_on_from_a_step(shop: Shop, job_id: str):
+    lease = shop.claimed(job_id)
+    measure(shop, lease, range(1, 3), 9.0, role=Role.CONTROL)
+    with shop.database.read() as session:
+        (control,) = metrics.series(session, job_id, role="control", name="a")
+        assert [point.value for point in control.points] == [9, 9]
+        assert [(s.role, s.name) for s in metrics.series(session, job_id, name="b")] == [
+            ("control", "b"),
+            ("student", "b"),
+        ]
+        first = metrics.series(session, job_id, role="student", limit=4)
+        assert [[point.step for point in series.points] for series in first] == [[1, 2, 3, 4]] * 2
+        following = metrics.series(session, job_id, role="student", name="a", after_step=4, limit=4)
+        assert [point.step for point in following[0].points] == [5, 6, 7, 8]
+        assert metrics.series(session, job_id, after_step=10) == []
+        assert metrics.series(session, "job_0") == []
+
+
+def test_the_curves_come_by_one_statement(shop: Shop, job_id: str):
+    seen: list[str] = []
+
+    def note(_c: Connection, _cursor: object, statement: str, *_: object) -> None:
+        seen.append(statement)
+
+    with shop.database.read() as session:
+        event.listen(shop.database.engine, "before_cursor_execute", note)
+        metrics.series(session, job_id)
+        event.remove(shop.database.engine, "before_cursor_execute", note)
+    assert [statement.split()[0] for statement in seen if statement != "BEGIN"] == ["SELECT"]
+
+
+def test_a_step_that_one_attempt_measured_twice_keeps_the_later_value(shop: Shop):
+    lease = shop.running()
+    for batch in ([(1, 0.1), (2, 0.2)], [(3, 0.3)]):
+        said = [MetricEvent(n=n, at=T0, role=Role.JOB, step=0, values={"a": value}) for n, value in batch]
+        with shop.database.begin() as session:
+            events.record(session, lease, said, now=T0, lease_s=30, journal_offset=1)
+    with shop.database.read() as session:
+        (series,) = metrics.series(session, lease.job_id)
+    assert [point.value for point in series.points] == [0.3]
+
+
+def test_a_value_that_was_not_finite_is_a_point_without_value(shop: Shop):
+    lease = shop.running()
+    said = [MetricEvent(n=1, at=T0, role=Role.STUDENT, step=1, values={"a": None})]
+    with shop.database.begin() as session:
+        events.record(session, lease, said, now=T0, lease_s=30, journal_offset=1)
+    with shop.database.read() as session:
+        assert metrics.series(session, lease.job_id)[0].points == (metrics.Point(1, None, T0, 1),)

@@ -1,0 +1,71 @@
+"""The statements that run all the time go through an index: their cost does not grow with the number of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from retort.db import Database, artifacts, attempts, events, jobs, metrics, transitions
+from retort.db.lease import Lease
+from retort.events import Failure, MetricEvent, StageEvent
+from retort.names import MAP, Role
+from retort.spec import JobSpec
+from retort.states import JobState
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Session
+
+FILE = artifacts.NewArtifact("a", "job", "", 1, "", "")
+FAILURE = Failure(code="x", message="x", retryable=True)
+SAID = [StageEvent(n=1, at=0, stage="x"), MetricEvent(n=2, at=0, role=Role.STUDENT, step=1, values={MAP: 0.5})]
+HOT: dict[str, Callable[[Session, Lease], Any]] = {
+    "claimable": lambda s, _: jobs.claimable(s),
+    "claim": lambda s, o: jobs.claim(s, o.job_id, worker="w", host="h", now=0, lease_s=1),
+    "renew": lambda s, o: jobs.renew(s, o, now=0, lease_s=1),
+    "record": lambda s, o: events.record(s, o, SAID, now=0, lease_s=1, journal_offset=1),
+    "publish": lambda s, o: artifacts.record(s, o, FILE, now=0),
+    "succeed": lambda s, o: jobs.succeed(s, o, now=0, result={}),
+    "requeue": lambda s, o: jobs.requeue(s, o, now=0, failure=FAILURE, exit_code=1),
+    "cancel": lambda s, o: jobs.cancel(s, o.job_id, now=0, actor="client"),
+    "reap": lambda s, _: jobs.reap(s, now=100),
+    "page": lambda s, o: jobs.page(s, after=o.job_id),
+    "page of states": lambda s, o: jobs.page(s, states=[JobState.QUEUED, JobState.FAILED], after=o.job_id),
+    "get": lambda s, o: jobs.get(s, o.job_id),
+    "events": lambda s, o: events.after(s, o.job_id, 10, 100),
+    "series": lambda s, o: metrics.series(s, o.job_id),
+    "one series": lambda s, o: metrics.series(s, o.job_id, role="student", name=MAP, after_step=3),
+    "attempts": lambda s, o: attempts.of_job(s, o.job_id),
+    "transitions": lambda s, o: transitions.of_job(s, o.job_id),
+    "artifacts": lambda s, o: artifacts.of_job(s, o.job_id),
+}
+
+
+@pytest.fixture
+def database(sqlite_url: str) -> Iterator[Database]:
+    with closing(Database(sqlite_url)) as database:
+        yield database
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_no_table_is_read_from_end_to_end(database: Database, spec: JobSpec, name: str):
+    ran: list[tuple[str, Any]] = []
+
+    def note(_c: Connection, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        ran.append((statement, parameters))
+
+    with database.begin() as session:
+        job_id = jobs.submit(session, spec, now=0, retries=1).job_id
+        lease = jobs.claim(session, job_id, worker="w", host="h", now=0, lease_s=30)
+        assert lease is not None
+        event.listen(database.engine, "before_cursor_execute", note)
+        HOT[name](session, lease)
+        event.remove(database.engine, "before_cursor_execute", note)
+        plans = [
+            step[-1]
+            for statement, parameters in ran
+            for step in session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        ]
+    assert ran, "the statement was seen"
+    tables = ("jobs", "events", "metrics", "attempts", "transitions", "artifacts")
+    assert [plan for plan in plans if plan.startswith(tuple(f"SCAN {table}" for table in tables))] == []

@@ -1,0 +1,139 @@
+"""Transactions behave alike on both databases, and an absent database is a world error, not a crash."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from retort.db import Database, DatabaseUnavailable, attempts, clock, jobs
+from retort.spec import JobSpec
+from servers import Postgres
+from shop import T0, Shop, at_once
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+
+def test_the_clock_is_the_databases_and_close_to_ours(database: Database):
+    before = time.time()
+    with database.begin() as session:
+        first = clock.now(session)
+        deadline = time.monotonic() + 5
+        while (later := clock.now(session)) <= first:  # it goes on inside a transaction
+            assert time.monotonic() < deadline
+    assert before - 1 < first < later < time.time() + 1
+
+
+def test_readers_do_not_wait_for_a_writer_and_do_not_see_what_is_not_committed(shop: Shop):
+    with shop.database.begin() as writing:
+        jobs.submit(writing, shop.spec, now=T0, retries=0)
+        with shop.database.read() as reading:
+            assert jobs.claimable(reading) == []
+    with shop.database.read() as reading:
+        assert len(jobs.claimable(reading)) == 1
+
+
+def test_a_read_sees_one_moment_from_its_first_to_its_last_statement(shop: Shop):
+    first = shop.queued()
+    with shop.database.read() as session:
+        assert jobs.claimable(session) == [first]
+        shop.claimed(first)
+        shop.queued()
+        assert jobs.claimable(session) == [first]
+
+
+def test_writers_queue_up_and_none_is_lost(shop: Shop):
+    at_once(lambda _number: [shop.queued() for _ in range(5)], 16)
+    with shop.database.read() as session:
+        assert len(jobs.claimable(session, 1000)) == 80
+
+
+def test_writers_of_several_processes_queue_up_too(shop: Shop, database_url: str):
+    def write(_number: int) -> None:
+        with closing(Database(database_url)) as other:  # of its own, as another process would have
+            for _ in range(5):
+                Shop(other, shop.spec).queued()
+
+    assert at_once(write, 6) == [None] * 6
+    with shop.database.read() as session:
+        assert len(jobs.claimable(session, 1000)) == 30
+
+
+def test_sqlite_is_set_up_for_concurrent_processes(sqlite_url: str):
+    with closing(Database(sqlite_url)) as database, database.read() as session:
+        pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        assert [session.scalar(text(f"PRAGMA {name}")) for name in pragmas] == ["wal", 1, 1, 30000]
+
+
+def test_an_attempt_without_its_job_is_refused(database: Database):
+    from retort.db.lease import Lease
+
+    with pytest.raises(IntegrityError), database.begin() as session:
+        attempts.begin(session, Lease("job_0", 1, 1, "w"), host="h", device=None, now=T0)
+
+
+def test_an_address_of_other_tools_is_understood(postgres_url: str):
+    plain = postgres_url.replace("postgresql+psycopg:", "postgresql:")
+    with closing(Database(plain)) as database, database.read() as session:
+        assert jobs.claimable(session) == []
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def test_a_database_that_is_restarted_is_unavailable_and_then_there_again(own_postgres: Postgres):
+    with closing(Database(own_postgres.url())) as database:
+        with database.begin() as session:
+            session.execute(text("CREATE TABLE t (n int)"))
+        own_postgres.kill()
+        for transaction in (database.begin, database.read):
+            with pytest.raises(DatabaseUnavailable) as caught, transaction() as session:
+                clock.now(session)
+            assert caught.value.retryable
+        own_postgres.start()
+        with database.begin() as session:
+            session.execute(text("INSERT INTO t VALUES (1)"))
+
+
+@pytest.fixture
+def postgres_shop(postgres_url: str, spec: JobSpec) -> Iterator[Shop]:
+    with closing(Database(postgres_url)) as database:
+        yield Shop(database, spec)
+
+
+def test_a_connection_that_was_terminated_is_replaced_before_anyone_notices(postgres_shop: Shop, postgres: Postgres):
+    postgres_shop.queued()
+    postgres.clear(str(postgres_shop.database.url.database), [])
+    postgres_shop.queued()
+
+
+def test_a_connection_that_breaks_in_the_middle_leaves_nothing(postgres_shop: Shop, postgres: Postgres):
+    before = postgres_shop.rows()
+
+    def submit() -> None:
+        with postgres_shop.database.begin() as session:
+            jobs.submit(session, postgres_shop.spec, now=T0, retries=0)
+            postgres.clear(str(postgres_shop.database.url.database), [])
+            clock.now(session)
+
+    with pytest.raises(DatabaseUnavailable):
+        submit()
+    assert postgres_shop.rows() == before
+
+
+def test_a_folder_that_is_not_there_is_an_unavailable_database_until_it_is_migrated(tmp_path: Path):
+    with closing(Database(f"sqlite:///{tmp_path / 'new' / 'retort.db'}")) as database:
+        with pytest.raises(DatabaseUnavailable), database.read() as session:
+            clock.now(session)
+        database.migrate()
+        with database.read() as session:
+            assert jobs.claimable(session) == []
