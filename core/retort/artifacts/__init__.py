@@ -1,5 +1,5 @@
 """Where the bytes of artifacts are kept."""
 
-from retort.artifacts.store import Store, Stored
+from retort.artifacts.store import BytesMissing, Store, Stored, StoreUnavailable
 
-__all__ = ["Store", "Stored"]
+__all__ = ["BytesMissing", "Store", "StoreUnavailable", "Stored"]

@@ -20,6 +20,7 @@ from retort.errors import RetortError, WorldError
 
 CHUNK_BYTES = 1 << 20
 _PART_BYTES = 16 << 20
+_SCHEMES = ("file", "s3", "gs", "az")
 _KEY = re.compile(r"sha256/[0-9a-f]{2}/[0-9a-f]{64}")
 
 
@@ -102,7 +103,7 @@ class Store:
             return self._pieces(whole.stream(min_chunk_size=CHUNK_BYTES))
 
     def check(self) -> None:
-        """Write, read and remove a few bytes.
+        """Write and read a few bytes.
 
         Raises:
             StoreUnavailable: the store cannot be used.
@@ -120,6 +121,9 @@ class Store:
 
 def _open(url: str) -> Any:
     parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        hint = f"RETORT_STORE_URL must begin with one of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
+        raise StoreUnavailable(f"{parts.scheme or 'no scheme'}: unknown kind of artifact store", hint=hint)
     if parts.scheme == "file":
         return LocalStore(Path(url2pathname(parts.path)), mkdir=True)
     return from_url(url)

@@ -12,6 +12,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
+from retort.db.session import as_world_error
+
 _LOCK = 0x7265746F7274  # "retort": PostgreSQL's advisory lock for migrations
 
 
@@ -45,7 +47,7 @@ def downgrade(engine: Engine, revision: str) -> None:
 
 def current(engine: Engine) -> str | None:
     """Return the revision that the tables are at; None when there are none yet."""
-    with engine.connect() as connection:
+    with as_world_error(), engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -60,7 +62,8 @@ def head() -> str:
 def _alone(engine: Engine) -> Iterator[Connection]:
     """Keep other processes from migrating at the same time."""
     # SQLite locks the whole file by BEGIN IMMEDIATE.
-    with engine.execution_options(retort_begin="BEGIN IMMEDIATE").begin() as connection:
+    writing = engine.execution_options(retort_begin="BEGIN IMMEDIATE")
+    with as_world_error(), writing.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         yield connection

@@ -65,7 +65,7 @@ class Database:
             DatabaseUnavailable: nothing was written, or, if the connection broke during the commit, it may have been.
 
         """
-        with _as_world_error(), self._turn, Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with as_world_error(), self._turn, Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
@@ -76,7 +76,7 @@ class Database:
             DatabaseUnavailable: try again later.
 
         """
-        with _as_world_error(), Session(self._reading, expire_on_commit=False) as session, session.begin():
+        with as_world_error(), Session(self._reading, expire_on_commit=False) as session, session.begin():
             yield session
 
     def migrate(self) -> None:
@@ -85,8 +85,7 @@ class Database:
 
         if self.engine.dialect.name == "sqlite" and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        with _as_world_error():
-            upgrade(self.engine)
+        upgrade(self.engine)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -142,7 +141,8 @@ def _prepare_postgresql(engine: Engine) -> None:
 
 
 @contextmanager
-def _as_world_error() -> Iterator[None]:
+def as_world_error() -> Iterator[None]:
+    """Turn what the driver says about an absent, restarted or busy database into DatabaseUnavailable."""
     try:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:

@@ -1,0 +1,117 @@
+"""The revisions make exactly the tables of the models, up and down and up again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from retort.db import Database, migrate
+from retort.db.__main__ import main
+from retort.db.models import Base
+from sqlalchemy import inspect
+
+TOP = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def empty_database(empty_database_url: str) -> Iterator[Database]:
+    with closing(Database(empty_database_url)) as database:
+        yield database
+
+
+def tables(database: Database) -> set[str]:
+    return set(inspect(database.engine).get_table_names()) - {"alembic_version"}
+
+
+def test_the_revisions_go_up_and_down_and_up_again(empty_database: Database):
+    assert migrate.current(empty_database.engine) is None
+    for _ in range(2):
+        empty_database.migrate()
+        assert migrate.current(empty_database.engine) == migrate.head()
+        assert tables(empty_database) == set(Base.metadata.tables)
+        migrate.downgrade(empty_database.engine, "base")
+        assert migrate.current(empty_database.engine) is None
+        assert tables(empty_database) == set()
+
+
+def test_every_single_revision_goes_up_and_down_and_up_again(empty_database: Database):
+    revisions = [script.revision for script in ScriptDirectory.from_config(migrate.config()).walk_revisions()]
+    for revision in reversed(revisions):
+        migrate.upgrade(empty_database.engine, revision)
+        migrate.downgrade(empty_database.engine, "-1")
+        migrate.upgrade(empty_database.engine, revision)
+        assert migrate.current(empty_database.engine) == revision
+
+
+def test_migrating_twice_changes_nothing(empty_database: Database):
+    empty_database.migrate()
+    empty_database.migrate()
+    assert migrate.current(empty_database.engine) == migrate.head()
+
+
+def test_there_is_one_head():
+    assert len(ScriptDirectory.from_config(migrate.config()).get_heads()) == 1
+
+
+def test_the_models_and_the_migrated_tables_are_the_same(database: Database):
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_processes_that_migrate_at_the_same_time_take_turns(empty_database_url: str, tmp_path: Path):
+    command = [sys.executable, "-m", "retort.db", "upgrade"]
+    environment = {**os.environ, "RETORT_DATABASE_URL": empty_database_url}
+    started = [subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(60) for process in started] == [0, 0]
+    with closing(Database(empty_database_url)) as database:
+        assert tables(database) == set(Base.metadata.tables)
+
+
+def test_the_command_line_goes_up_and_down(
+    empty_database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setenv("RETORT_DATABASE_URL", empty_database_url)
+    monkeypatch.chdir(tmp_path)
+    for arguments, told in (
+        (["current"], "empty\n"),
+        (["upgrade"], f"{migrate.head()} (head)\n"),
+        (["current"], f"{migrate.head()} (head)\n"),
+        (["downgrade", "base"], "empty\n"),
+    ):
+        assert main(arguments) == 0
+        assert capsys.readouterr().out == told
+
+
+def test_the_command_line_says_when_there_is_no_database(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("RETORT_DATABASE_URL", "postgresql://nobody@127.0.0.1:9/none")
+    for command in ("current", "upgrade"):
+        assert main([command]) == 1
+        assert capsys.readouterr().err.startswith("database_unavailable: ")
+
+
+def test_the_wheel_brings_the_revisions_along(tmp_path: Path):
+    build = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+    made = subprocess.run([sys.executable, "-c", build, tmp_path], cwd=TOP, capture_output=True, text=True, check=True)
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(tmp_path / made.stdout.split()[-1]) as wheel:
+        wheel.extractall(installed)
+    use = "from retort.db import migrate, __main__; print(migrate.folder(), __main__.main(['upgrade']))"
+    environment = {**os.environ, "PYTHONPATH": str(installed), "RETORT_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", use]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    packed = installed / "retort" / "db" / "_migrations"
+    assert done.stdout == f"{migrate.head()} (head)\n{packed} 0\n"
