@@ -1,7 +1,13 @@
-"""python -m retort_api: serve until SIGTERM or Ctrl-C."""
+"""``python -m retort_api``: serve until SIGTERM or Ctrl-C; ``python -m retort_api openapi`` prints the contract."""
 
 from __future__ import annotations
 
+import json
+import signal
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -29,8 +35,19 @@ class Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Serve by the settings in the environment."""
-    settings = Settings()
+    """Do what the command line says."""
+    if sys.argv[1:] == ["openapi"]:
+        with tempfile.TemporaryDirectory() as home:
+            document = create_app(Settings(home=Path(home))).openapi()
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    elif sys.argv[1:]:
+        sys.exit(__doc__)
+    else:
+        serve(Settings())
+
+
+def serve(settings: Settings) -> None:
+    """Serve by *settings* until a signal comes."""
     configure(as_json=settings.log_json)
     app = create_app(settings)
     config = uvicorn.Config(
@@ -42,7 +59,10 @@ def main() -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    Server(config, app.state.service).run()
+    # uvicorn raises the signal anew after its shutdown; having been asked to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with suppress(KeyboardInterrupt):
+        Server(config, app.state.service).run()
 
 
 if __name__ == "__main__":

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, Header, Query, Response
 from retort.db import attempts, clock, jobs, transitions
+from retort.db.models import JOB_PREFIX
 from retort.spec import digest, parse_spec
 from retort.states import JobState
 
 from retort_api import etags
 from retort_api.admission import admit
 from retort_api.bodies import JSON, YAML, Body, read_body
-from retort_api.deps import JobId, Router, Service, Serving, is_job_id
-from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, BadParameter, documented
+from retort_api.deps import JobId, Router, Service, Serving
+from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, documented
 from retort_api.schemas import Job, JobPage, JobSummary, job_path
 
 router = Router("jobs")
@@ -89,14 +88,16 @@ def list_jobs(
     response: Response,
     state: Annotated[list[JobState], Query(description="Only jobs in these states.")] = [],  # noqa: B006 - FastAPI copies
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", max_length=100)] = None,
+    cursor: Annotated[
+        str | None, Query(description="`next_cursor` of the page before.", pattern="^[0-9a-f]{32}$")
+    ] = None,
 ) -> JobPage:
     """List jobs, newest first."""
-    after = None if cursor is None else _position(cursor)
+    after = None if cursor is None else JOB_PREFIX + cursor
     with service.database.read() as session:
         found = jobs.page(session, states=state, after=after, limit=limit + 1)
         shown = tuple(JobSummary.of(job) for job in found[:limit])
-    following = _cursor(shown[-1].id) if len(found) > limit else None
+    following = shown[-1].id.removeprefix(JOB_PREFIX) if len(found) > limit else None
     if following:
         query = urlencode([*(("state", s.value) for s in state), ("limit", limit), ("cursor", following)])
         response.headers["Link"] = f'</v1/jobs?{query}>; rel="next"'
@@ -149,17 +150,3 @@ def _look(service: Service, job_id: str, response: Response) -> Job:
     if job.state in RETRY_AFTER_S:
         response.headers["Retry-After"] = str(RETRY_AFTER_S[job.state])
     return shown
-
-
-def _cursor(job_id: str) -> str:
-    return base64.urlsafe_b64encode(job_id.encode()).decode().rstrip("=")
-
-
-def _position(cursor: str) -> str:
-    try:
-        job_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
-        job_id = ""
-    if not is_job_id(job_id):
-        raise BadParameter("query.cursor", "is not a cursor of this service", hint="send next_cursor as it came")
-    return job_id

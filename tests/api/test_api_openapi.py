@@ -1,0 +1,107 @@
+"""The contract: the document says what the service does, and the committed one is the document."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from api.backstage import SPEC
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, settings
+from retort.settings import Settings
+from retort_api.app import create_app
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as home:
+        described: dict[str, Any] = create_app(Settings(home=Path(home))).openapi()
+    return described
+
+
+@pytest.fixture(scope="module")
+def probed(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    home = tmp_path_factory.mktemp("probed")
+    database = f"sqlite:///{shutil.copy(sqlite_template, home / 'retort.db')}"
+    app = create_app(Settings(home=home, database_url=database))
+    yield app
+    app.state.service.database.close()
+
+
+@pytest.fixture(scope="module")
+def ended(probed: FastAPI) -> str:
+    """The id of a job that has ended, so that its stream ends too."""
+    client = TestClient(probed)
+    job_id: str = client.post("/v1/jobs", json=SPEC).json()["id"]
+    client.post(f"/v1/jobs/{job_id}/cancel")
+    return job_id
+
+
+contract = schemathesis.openapi.from_path(ROOT / "docs" / "openapi.json")
+probes = settings(
+    max_examples=5, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def test_the_committed_document_is_what_the_service_says(document: dict[str, Any]) -> None:
+    committed = json.loads((ROOT / "docs" / "openapi.json").read_text())
+
+    assert committed == document, "run: python -m retort_api openapi > docs/openapi.json"
+
+
+def test_every_operation_has_a_name_a_sentence_and_its_problems(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, operation in operations(document)]
+
+    assert len(set(names)) == len(names)
+    for address, operation in operations(document):
+        assert operation["description"], address
+        default = operation["responses"]["default"]["content"]
+        assert default == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}, address
+        for status, response in operation["responses"].items():
+            refused = status.startswith("4")
+            assert not refused or "application/problem+json" in response["content"], (address, status)
+
+
+def test_every_problem_code_is_explained_in_the_manual() -> None:
+    from retort_api.errors import KINDS
+
+    manual = (ROOT / "docs" / "api.md").read_text()
+
+    assert [code for code in KINDS if f"`{code}`" not in manual] == []
+
+
+def test_every_operation_is_in_the_manual(document: dict[str, Any]) -> None:
+    manual = (ROOT / "docs" / "api.md").read_text()
+
+    assert [path for path in document["paths"] if path not in manual] == []
+
+
+@contract.parametrize()
+@probes
+def test_the_service_keeps_its_contract_whatever_is_sent(probed: FastAPI, case: Any) -> None:
+    # A spec has rules that no JSON Schema can say, such as where its data may lie.
+    beyond = [positive_data_acceptance] if case.operation.label == "POST /v1/jobs" else []
+    case.call_and_validate(app=probed, excluded_checks=beyond)
+
+
+@contract.include(path_regex="job_id").parametrize()
+@probes
+def test_the_service_keeps_its_contract_about_a_job_that_exists(probed: FastAPI, ended: str, case: Any) -> None:
+    case.path_parameters["job_id"] = ended
+    case.call_and_validate(app=probed)
