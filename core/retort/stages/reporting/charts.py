@@ -20,8 +20,9 @@ def charts(curves: Curves, roles: Mapping[str, Mapping[str, Any]]) -> list[Chart
         _accuracy(MAP50, curves, roles),
         _task_losses(curves),
         _distillation(curves),
-        _classes(roles),
+        _validation(curves),
         _rates(curves),
+        _classes(roles),
     ]
     return [chart for chart in found if chart["data"]]
 
@@ -39,24 +40,32 @@ def _accuracy(metric: str, curves: Curves, roles: Mapping[str, Mapping[str, Any]
         flat = {min(steps): level, max(steps): level}
         data.append(_line("teacher", flat, color="teacher", dash="dash"))
     note = "Each epoch on the validation images; the teacher as it ends."
-    layout = {"yaxis": {"title": "mAP", "rangemode": "tozero"}, "xaxis": _EPOCHS}
+    layout = {"yaxis": {"title": "mAP", "rangemode": "tozero"}}
     return _chart(key, f"{metric.removeprefix('val/')} over epochs", note, data, layout)
 
 
 def _task_losses(curves: Curves) -> Chart:
-    data = [
+    note = "The detector's own training losses; distillation terms are not in them."
+    return _chart("task", "Task losses", note, _terms("train", curves), {"yaxis": {"title": "loss"}})
+
+
+def _validation(curves: Curves) -> Chart:
+    note = "The same on the validation images: where they rise again, the network learns by heart."
+    return _chart("validation", "Validation losses", note, _terms("val", curves), {"yaxis": {"title": "loss"}})
+
+
+def _terms(group: str, curves: Curves) -> list[dict[str, Any]]:
+    return [
         _line(
             f"{term.removesuffix('_loss')}, {role}",
-            curves[role][f"train/{term}"],
+            curves[role][f"{group}/{term}"],
             color=f"series-{number}",
             dash="solid" if role == "student" else "dot",
         )
         for number, term in enumerate(_TASK, start=1)
         for role in ("student", "control")
-        if f"train/{term}" in curves.get(role, {})
+        if f"{group}/{term}" in curves.get(role, {})
     ]
-    note = "The detector's own training losses; distillation terms are not in them."
-    return _chart("task", "Task losses", note, data, {"yaxis": {"title": "loss"}, "xaxis": _EPOCHS})
 
 
 def _distillation(curves: Curves) -> Chart:
@@ -66,7 +75,7 @@ def _distillation(curves: Curves) -> Chart:
         _line(name.removeprefix("train/kd/"), series[name], color=f"series-{number % 6 + 1}")
         for number, name in enumerate(terms)
     ]
-    layout: Chart = {"yaxis": {"title": "weighted loss", "rangemode": "tozero"}, "xaxis": _EPOCHS}
+    layout: Chart = {"yaxis": {"title": "weighted loss", "rangemode": "tozero"}}
     if data and "train/kd/weight" in series:
         data.append({**_line("schedule", series["train/kd/weight"], color="muted", dash="dash"), "yaxis": "y2"})
         layout["yaxis2"] = {
@@ -89,25 +98,22 @@ def _classes(roles: Mapping[str, Mapping[str, Any]]) -> Chart:
     data = [
         {
             "type": "bar",
-            "orientation": "h",
             "name": role,
-            "y": names[::-1],
-            "x": [_ap(roles[role]["per_class"], name) for name in names[::-1]],
-            "hovertemplate": "%{y}: %{x:.3f}<extra>" + role + "</extra>",
+            "x": names,
+            "y": [_ap(roles[role]["per_class"], name) for name in names],
+            "hovertemplate": "%{x}: %{y:.3f}<extra>" + role + "</extra>",
             "meta": {"color": role},
         }
-        # Plotly draws the first trace lowest: listed backwards, the teacher comes on top.
-        for role in ("student", "control", "teacher")
+        for role in ("teacher", "control", "student")
         if role in roles and roles[role]["per_class"]
     ]
     layout = {
         "barmode": "group",
-        "bargap": 0.25,
-        "xaxis": {"title": "AP50-95", "range": [0, 1]},
-        "yaxis": {"type": "category", "automargin": True},
-        "legend": {"traceorder": "reversed"},
+        "bargap": 0.3,
+        "xaxis": {"type": "category", "title": "class", "showgrid": False},
+        "yaxis": {"title": "AP50-95", "rangemode": "tozero"},
     }
-    return _chart("classes", "Per class", note, data, layout, height=max(320, 120 + 18 * len(names) * len(data)))
+    return {**_chart("classes", "Per class", note, data, layout), "wide": True}
 
 
 def _against(roles: Mapping[str, Mapping[str, Any]]) -> str:
@@ -122,12 +128,9 @@ def _rates(curves: Curves) -> Chart:
         for number, name in enumerate(groups)
     ]
     note = "By group of parameters, at the end of each epoch; the control's is the same."
-    return _chart(
-        "lr", "Learning rate", note, data, {"yaxis": {"title": "rate", "exponentformat": "e"}, "xaxis": _EPOCHS}
-    )
+    return _chart("lr", "Learning rate", note, data, {"yaxis": {"title": "rate", "exponentformat": "e"}})
 
 
-_EPOCHS: Mapping[str, Any] = {"title": "epoch"}
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -154,10 +157,10 @@ def _line(
     }
 
 
-def _chart(
-    name: str, title: str, note: str, data: list[dict[str, Any]], layout: Mapping[str, Any], *, height: int = 320
-) -> Chart:
-    return {"name": name, "title": title, "note": note, "height": height, "data": data, "layout": dict(layout)}
+def _chart(name: str, title: str, note: str, data: list[dict[str, Any]], layout: Mapping[str, Any]) -> Chart:
+    steps = sorted({step for trace in data for step in trace["x"]}) if "xaxis" not in layout else []
+    epochs = {"title": "epoch", "dtick": max(1, round(len(steps) / 7)), "tick0": steps[0] if steps else 1}
+    return {"name": name, "title": title, "note": note, "data": data, "layout": {"xaxis": epochs, **layout}}
 
 
 def _ap(per_class: Mapping[str, Mapping[str, float]], name: str) -> float:

@@ -10,6 +10,7 @@ from retort.variants import Frozen
 _UNCLEAR = 0.005
 """A smaller difference of mAP than half a point is called none: seeds alone move it more."""
 _FEW_IMAGES = 100
+_NOTHING = 0.02
 
 
 class Verdict(Frozen):
@@ -55,6 +56,8 @@ def _caveats(result: Mapping[str, Any]) -> list[str]:
         found.append("One seed: there is no interval, and another seed may give another difference.")
         if result["gap_closed"]["map"] is None:
             found.append("The teacher is not better than the control, so there is no gap to close.")
+    if roles["student"]["map"] < _NOTHING:
+        found.append("The student has hardly learned anything yet: train longer before comparing.")
     teacher = roles["teacher"]["map"]
     if teacher is not None and teacher < roles["student"]["map"]:
         found.append("The teacher is weaker than the student: take a better one, or train it longer.")
