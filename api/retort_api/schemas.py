@@ -1,4 +1,4 @@
-"""What the API says: the JSON of jobs, events, metrics and artifacts. No field is ever left out."""
+"""What the API says: the JSON of jobs, events, metrics and artifacts, in which no field is ever left out."""
 
 from __future__ import annotations
 
