@@ -35,13 +35,14 @@ def page(
     session: Session, *, states: Collection[JobState] = (), after: str | None = None, limit: int = 50
 ) -> list[Job]:
     """Return at most *limit* jobs, newest first, in any of *states* (if given), that are older than the job *after*."""
-    newest = select(Job.id).order_by(Job.id.desc()).limit(limit)
+    query = select(Job).order_by(Job.id.desc()).limit(limit)
     if after is not None:
-        newest = newest.where(Job.id < after)
-    # Each state's newest come from one stretch of the index, however many jobs there are.
-    per_state = [select(newest.where(Job.state == state).subquery().c.id) for state in sorted(states)]
-    wanted = union_all(*per_state) if per_state else newest
-    query = select(Job).where(Job.id.in_(wanted)).order_by(Job.id.desc()).limit(limit)
+        query = query.where(Job.id < after)
+    if states:
+        # Each state's newest come from one stretch of the index, however many jobs there are.
+        ids = query.with_only_columns(Job.id)
+        per_state = [select(ids.where(Job.state == state).subquery().c.id) for state in sorted(states)]
+        query = query.where(Job.id.in_(union_all(*per_state)))
     return list(session.scalars(query))
 
 

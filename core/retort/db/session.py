@@ -17,7 +17,7 @@ from retort.errors import WorldError
 
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for its turn before it gives up."""
-IDLE_TIMEOUT_S = 5
+IDLE_TIMEOUT_S = 5.0
 """PostgreSQL ends a transaction whose client has said nothing for so long."""
 
 
@@ -44,6 +44,7 @@ class Database:
             pool_pre_ping=self.url.get_backend_name() != "sqlite",
             pool_use_lifo=True,
             json_serializer=_json,
+            connect_args=_postgres_options(self.url) if self.url.get_backend_name() == "postgresql" else {},
         )
         if self.engine.dialect.name == "sqlite":
             _prepare_sqlite(self.engine)
@@ -52,7 +53,6 @@ class Database:
             # SQLite's waiters poll; threads of one process can simply queue.
             self._turn: AbstractContextManager[Any] = _Turn()
         else:
-            _prepare_postgresql(self.engine)
             self._writing = self.engine
             self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             self._turn = nullcontext()
@@ -111,6 +111,18 @@ def _with_driver(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg") if url.drivername in {"postgresql", "postgres"} else url
 
 
+def _postgres_options(url: URL) -> dict[str, Any]:
+    """Let no one wait for ever, neither us for a server that is cut off nor others for us.
+
+    A worker that is stopped in the middle of a transaction would keep its job's row from the reaper.
+    """
+    limits = {"idle_in_transaction_session_timeout": IDLE_TIMEOUT_S, "lock_timeout": BUSY_TIMEOUT_S}
+    options = " ".join(f"-c {name}={int(seconds * 1000)}" for name, seconds in limits.items())
+    reach = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
+    wanted = {**reach, "tcp_user_timeout": 15_000, "options": options}
+    return {name: value for name, value in wanted.items() if name not in url.query}
+
+
 def _json(value: Any) -> str:
     return to_json(value, inf_nan_mode="null").decode()
 
@@ -131,21 +143,15 @@ def _prepare_sqlite(engine: Engine) -> None:
         connection.exec_driver_sql(connection.get_execution_options().get("retort_begin", "BEGIN"))
 
 
-def _prepare_postgresql(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def _connect(connection: Any, _record: object) -> None:
-        # A worker that is stopped in mid-transaction must not keep its rows from the reaper.
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT_S}s'")
-        connection.commit()
-
-
 @contextmanager
 def as_world_error() -> Iterator[None]:
     """Turn what the driver says about an absent, restarted or busy database into DatabaseUnavailable."""
     try:
         yield
-    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+    except (exc.DBAPIError, exc.TimeoutError) as error:
+        gone = isinstance(error, exc.DBAPIError) and error.connection_invalidated
+        if not gone and not isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError):
+            raise
         cause = error.orig if isinstance(error, exc.DBAPIError) else error
         # The statement and its values stay out of the message: they may hold what a user sent.
         first_line = str(cause).strip().partition("\n")[0]

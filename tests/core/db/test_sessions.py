@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from retort.db import Database, DatabaseUnavailable, attempts, clock, jobs
 from retort.spec import JobSpec
+from retort.states import JobState
 from servers import Postgres
 from shop import T0, Shop, at_once
 from sqlalchemy import text
@@ -128,6 +129,34 @@ def test_a_connection_that_breaks_in_the_middle_leaves_nothing(postgres_shop: Sh
     with pytest.raises(DatabaseUnavailable):
         submit()
     assert postgres_shop.rows() == before
+
+
+def test_a_process_that_stands_in_the_middle_of_a_transaction_does_not_keep_its_job(postgres_shop: Shop):
+    lease = postgres_shop.running()
+    limit = {"options": "-c idle_in_transaction_session_timeout=100"}
+    url = postgres_shop.database.url.update_query_dict(limit).render_as_string()
+
+    def reap() -> list[jobs.Reaped]:
+        with postgres_shop.database.begin() as session:
+            return jobs.reap(session, now=T0 + 31)
+
+    def stand_still() -> None:
+        with closing(Database(url)) as database, database.begin() as session:
+            assert jobs.renew(session, lease, now=T0 + 20, lease_s=30) is not None
+            deadline = time.monotonic() + 30
+            while not reap():
+                assert time.monotonic() < deadline
+            clock.now(session)
+
+    with pytest.raises(DatabaseUnavailable):
+        stand_still()
+    assert postgres_shop.job(lease.job_id).state is JobState.QUEUED
+
+
+def test_postgresql_lets_no_one_wait_for_ever(postgres_shop: Shop):
+    with postgres_shop.database.read() as session:
+        assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "5s"
+        assert session.scalar(text("SHOW lock_timeout")) == "30s"
 
 
 def test_a_folder_that_is_not_there_is_an_unavailable_database_until_it_is_migrated(tmp_path: Path):
