@@ -1,4 +1,4 @@
-"""A first job in Python: submit a spec, follow it, fetch the student. Needs a running service (make up).
+"""A first job in Python, with a running service (make up): submit a spec, follow it, fetch the student.
 
 python examples/first_job.py [URL] [FOLDER WITH A DATASET] [EPOCHS]
 """
