@@ -24,14 +24,14 @@ def admit(spec: JobSpec, data_dirs: Sequence[Path]) -> None:
 def _misplaced(path: str, data_dirs: Sequence[Path]) -> Problem | None:
     if not path.isprintable():
         return Problem("data.path", "holds characters that no path should", "use printable characters")
-    if not Path(path).is_absolute():
-        hint = "write it from the root; the service's working directory means nothing to you"
-        return Problem("data.path", f"{path!r} is not an absolute path", hint)
+    given, allowed = Path(path), [folder.expanduser() for folder in data_dirs]
+    # A worker looks for a relative path in each of the folders.
+    candidates = [given] if given.is_absolute() else [folder / given for folder in allowed]
     try:
-        where = Path(path).resolve()
+        places = [candidate.resolve() for candidate in candidates]
     except (OSError, RuntimeError) as error:  # a loop of links; too long a name
         return Problem("data.path", f"cannot be followed: {error}")
-    if any(where.is_relative_to(folder.expanduser().resolve()) for folder in data_dirs):
+    if any(place.is_relative_to(folder.resolve()) for place in places for folder in allowed):
         return None
-    allowed = ", ".join(str(folder) for folder in data_dirs) or "nowhere"
-    return Problem("data.path", f"{path!r} lies outside the folders that the operator allows", f"allowed: {allowed}")
+    folders = ", ".join(str(folder) for folder in data_dirs) or "none"
+    return Problem("data.path", f"{path!r} lies outside the folders that the operator allows", f"allowed: {folders}")

@@ -173,10 +173,11 @@ def test_data_outside_the_operators_folders_is_refused(tmp_path: Any, small_sett
         return client.post("/v1/jobs", json={**SPEC, "data": {"path": path}})
 
     with serving(settings) as client:
-        assert submit(f"{tmp_path}/allowed/digits").status_code == 202
+        for inside in (f"{tmp_path}/allowed/digits", f"{tmp_path}/allowed", "digits", "a/../digits"):
+            assert submit(inside).status_code == 202, inside
         for outside in (
             "/etc", f"{tmp_path}/allowed/../other", f"{tmp_path}/allowed/way_out/etc", f"{tmp_path}/allowed2",
-            "digits", "", "/data/\x00", "/" + "x" * 300,
+            "../digits", "way_out/etc", "", "/data/\x00", "/" + "x" * 300,
         ):  # fmt: skip
             answer = submit(outside)
             assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "data.path"), outside
