@@ -120,6 +120,8 @@ class Client:
                     for message in httpx.EventSource(answer):
                         if message.event == "end":
                             return
+                        if not message.data:
+                            continue  # the service tells the time to wait before a reconnect
                         event: Json = json.loads(message.data)
                         after = max(after, event["seq"])
                         yield event

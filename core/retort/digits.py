@@ -122,7 +122,7 @@ def scene(pool: list[list[Scan]], *, imgsz: int, seed: tuple[int, ...]) -> tuple
     paper = int(rng.integers(50, 206))
     canvas = _background(rng, imgsz, paper)
     canvas = _clutter(rng, canvas, paper)
-    for _ in range(int(rng.integers(2, 6))):
+    for _ in range(int(rng.integers(1, 5))):
         fragment = _fragment(rng, pool[rng.integers(len(pool))])
         height, width = fragment.shape
         left, top = (int(rng.integers(0, max(1, imgsz - side))) for side in (width, height))
@@ -142,13 +142,10 @@ def _placements(
     rng: np.random.Generator, pool: list[list[Scan]], imgsz: int
 ) -> Iterator[tuple[int, NDArray[np.float64], int, int]]:
     """Draw digits one after the other: class, ink (0 to 1, cropped to what is written) and corner."""
-    import numpy as np
-
-    for _ in range(int(rng.integers(3, 10))):
+    for _ in range(int(rng.integers(4, 11))):
         class_id = int(rng.integers(len(pool)))
         scan = pool[class_id][rng.integers(len(pool[class_id]))]
-        size = int(np.exp(rng.uniform(np.log(imgsz * 3 / 40), np.log(imgsz * 3 / 8))))
-        ink = _written(rng, scan, max(10, size))
+        ink = _written(rng, scan, max(10, int(rng.uniform(0.1, 0.42) * imgsz)))
         height, width = ink.shape
         if width < imgsz and height < imgsz:
             yield class_id, ink, int(rng.integers(0, imgsz - width)), int(rng.integers(0, imgsz - height))
@@ -177,7 +174,7 @@ def _fragment(rng: np.random.Generator, scans: list[Scan]) -> NDArray[np.float64
 
 def _ink(rng: np.random.Generator, paper: int) -> float:
     """Choose a grey that stands out from the *paper*: darker or lighter, faint or strong."""
-    contrast = int(rng.integers(45, 150))
+    contrast = int(rng.integers(60, 160))
     darker = rng.random() < paper / 255
     return float(min(255, max(0, paper - contrast if darker else paper + contrast)))
 
@@ -203,7 +200,7 @@ def _clutter(rng: np.random.Generator, canvas: NDArray[np.float64], paper: int) 
     picture = _picture(canvas)
     draw = ImageDraw.Draw(picture)
     side = len(canvas)
-    for _ in range(int(rng.integers(1, 6))):
+    for _ in range(int(rng.integers(0, 4))):
         points = [(int(x), int(y)) for x, y in rng.integers(0, side, (int(rng.integers(2, 4)), 2))]
         draw.line(points, fill=int(_ink(rng, paper)), width=int(rng.integers(1, 4)), joint="curve")
     for _ in range(int(rng.integers(0, 4))):

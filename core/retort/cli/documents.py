@@ -47,11 +47,18 @@ def assign(document: dict[str, Any], assignment: str) -> None:
     here: Any = document
     try:
         for key in keys[:-1]:
-            here = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})
-            assert isinstance(here, dict | list)
+            here = _inside(here, key)
         here[int(keys[-1]) if isinstance(here, list) else keys[-1]] = parse_document(text)
-    except (ValueError, IndexError, AssertionError) as error:
+    except (ValueError, LookupError) as error:
         raise UserError(f"--set {assignment!r}: the document has no place {path}") from error
+
+
+def _inside(here: Any, key: str) -> Any:
+    """Return what *key* leads to, made where it is missing; LookupError when that holds no fields."""
+    found = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})
+    if isinstance(found, dict | list):
+        return found
+    raise LookupError(key)
 
 
 def _text(source: str) -> bytes:

@@ -99,7 +99,7 @@ def _started(workdir: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()  # it waits, and closes the pipe
 
 
 def _followed(

@@ -17,6 +17,7 @@ QUICK_S = 20.0
 """A part that dies sooner than this after its start has died quickly."""
 MAX_QUICK_DEATHS = 5
 """So many quick deaths in a row, and the service gives up."""
+LONGEST_PAUSE_S = 30.0
 POLL_S = 0.1
 
 
@@ -26,6 +27,9 @@ class Part:
 
     module: str
     env: Mapping[str, str]
+    arguments: Sequence[str] = ()
+    backoff_s: float = 0.5
+    """Wait before a start anew; doubled with every quick death."""
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     restart_at: float = 0.0
@@ -38,8 +42,9 @@ class Part:
 
     def start(self) -> None:
         """Start the process in a session of its own: a Ctrl-C in the terminal reaches the supervisor only."""
+        self.close()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "retort.cli.child", self.module],
+            [sys.executable, "-m", "retort.cli.child", self.module, *self.arguments],
             env=dict(self.env),
             stdin=subprocess.PIPE,
             stdout=sys.stderr,
@@ -55,6 +60,11 @@ class Part:
             os.killpg(self.process.pid, number)
         else:
             self.process.send_signal(number)
+
+    def close(self) -> None:
+        """Close our end of the pipe by which the process knows that we live."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
 
     def note_death(self) -> float:
         """Record that the process has died; return the seconds to wait before its next start.
@@ -72,7 +82,7 @@ class Part:
                 hint="its messages above say why",
                 code="part_keeps_dying",
             )
-        pause_s = float(min(2**self.quick_deaths, 30)) / 2
+        pause_s: float = min(self.backoff_s * 2**self.quick_deaths, LONGEST_PAUSE_S)
         self.restart_at = time.monotonic() + pause_s
         return pause_s
 
@@ -146,6 +156,8 @@ class Supervisor:
                 for part in self.parts:
                     part.signal(signal.SIGKILL)
             time.sleep(POLL_S)
+        for part in self.parts:
+            part.close()
 
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

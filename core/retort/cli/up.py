@@ -27,6 +27,7 @@ def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.", show_default="8000")] = None,
     home: Annotated[Path | None, typer.Option(help="Folder for everything that the service keeps.")] = None,
+    run_command: Annotated[list[str] | None, typer.Option(hidden=True, help="The program that trains.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the service (API, worker and reaper) until Ctrl-C, which drains; a second Ctrl-C kills."""
@@ -49,7 +50,8 @@ def up(
     with _alone(settings.home):
         _check_port(settings.host, settings.port)
         _migrate(env)
-        parts = [Part("retort_api", env), Part("retort_worker", env)]
+        arguments = ["--run-command", *run_command] if run_command else []
+        parts = [Part("retort_api", env), Part("retort_worker", env, arguments)]
         supervisor = Supervisor(parts, settings.grace_s + DRAIN_MARGIN_S, note)
         supervisor.run(ready=lambda: _is_ready(url), announce=announce)
         note("stopped")

@@ -1,0 +1,54 @@
+"""A whole service started by ``retort up``, and the command line that speaks to it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from cli.commands import RUN_PROGRAM, SPEC, Ended, Retort, free_port, running
+from retort.cli.app import start
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a service whose runs play the script that the job's name says."""
+    home = tmp_path_factory.mktemp("up") / "home"
+    scripted = [f"--run-command={sys.executable}", f"--run-command={RUN_PROGRAM}"]
+    with running(home, "--port", str(free_port()), *scripted, poll_s=0.2, heartbeat_s=0.2) as (_, ready):
+        yield ready["url"]
+
+
+@pytest.fixture
+def retort(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Retort:
+    """Run a command in this process, with no configuration but the defaults."""
+    for name in [name for name in os.environ if name.startswith("RETORT_")]:
+        monkeypatch.delenv(name)
+
+    def call(*arguments: object, url: str | None = None) -> Ended:
+        capsys.readouterr()
+        if url:
+            monkeypatch.setenv("RETORT_URL", url)
+        code = start([str(argument) for argument in arguments])
+        return Ended(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def served(retort: Retort, service: str) -> Retort:
+    """Run a command against the service."""
+    return lambda *arguments: retort(*arguments, url=service)
+
+
+@pytest.fixture
+def submitted(served: Retort) -> Callable[[str, int], str]:
+    """Submit a job that plays a script; return its id."""
+
+    def submit(script: str, epochs: int) -> str:
+        ended = served("submit", SPEC, "--set", f"name={script}", "--set", f"training.epochs={epochs}")
+        assert ended.code == 0, ended.err
+        return ended.out.strip()
+
+    return submit

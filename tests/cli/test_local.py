@@ -1,0 +1,141 @@
+"""The commands that need no service."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from cli.commands import ROOT, SPEC, Retort
+from retort.spec import RECIPES
+
+
+def test_alone_it_lists_its_commands(retort: Retort):
+    told = retort()
+
+    assert told.code == 0
+    for command in (
+        "up",
+        "submit",
+        "ls",
+        "get",
+        "watch",
+        "logs",
+        "wait",
+        "cancel",
+        "download",
+        "run",
+        "recipes",
+        "data",
+    ):
+        assert command in told.out
+
+
+def test_a_misspelt_option_is_one_line_and_no_jobs_exit_code(retort: Retort):
+    told = retort("wait", "job", "--tmeout", 3)
+
+    assert told.code == 4
+    assert len(told.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("spec", sorted((ROOT / "examples" / "specs").iterdir()), ids=lambda path: path.name)
+def test_every_example_spec_is_valid(retort: Retort, spec: Path):
+    assert retort("validate", spec, "--json").code == 0
+
+
+def test_validate_prints_a_spec_that_validates(retort: Retort, tmp_path: Path):
+    full = retort("validate", SPEC)
+    (tmp_path / "full.yaml").write_text(full.out)
+
+    assert retort("validate", tmp_path / "full.yaml").out == full.out
+    assert yaml.safe_load(full.out)["distillation"]["losses"]
+
+
+def test_fields_are_replaced_by_path(retort: Retort):
+    told = retort(
+        "validate", SPEC, "--json", "--set", "training.epochs=3", "--set", "distillation.losses=[{kind: pearson}]",
+        "--set", "distillation.losses.0.weight=0.5", "--set", "student.model=yolo11n",
+    )  # fmt: skip
+
+    spec = told.json
+    assert spec["training"]["epochs"] == 3
+    assert spec["student"]["model"] == "yolo11n"
+    assert [(loss["kind"], loss["weight"]) for loss in spec["distillation"]["losses"]] == [("pearson", 0.5)]
+
+
+@pytest.mark.parametrize("assignment", ["training.epochs", "=3", "name.first=3", "teacher.train.epochs.x=3", "a..b=1"])
+def test_an_assignment_with_no_place_is_refused(retort: Retort, assignment: str):
+    told = retort("validate", SPEC, "--set", assignment)
+
+    assert told.code == 4
+    assert assignment in told.err
+
+
+def test_a_relative_data_path_means_the_files_folder_first(
+    retort: Retort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    document = yaml.safe_load(SPEC.read_text()) | {"data": {"path": "set"}}
+    spec = tmp_path / "beside" / "spec.yaml"
+    spec.parent.mkdir()
+    spec.write_text(yaml.safe_dump(document))
+    monkeypatch.chdir(tmp_path)
+
+    def path(*sets: str) -> Path:
+        told = retort("validate", spec, "--json", *(f"--set={assignment}" for assignment in sets))
+        return Path(told.json["data"]["path"])
+
+    assert path() == tmp_path / "set"
+    (spec.parent / "set").mkdir()
+    assert path() == spec.parent / "set"
+    assert path("data.path=set") == tmp_path / "set"
+
+
+def test_a_spec_that_is_not_there_is_told(retort: Retort):
+    assert (
+        retort("validate", "nowhere.yaml", "--json").error["message"]
+        == "cannot read nowhere.yaml: No such file or directory"
+    )
+
+
+def test_recipes_are_shown_expanded(retort: Retort):
+    assert set(retort("recipes", "--json").json) == set(RECIPES)
+    assert "score_weighted_l2" in retort("recipes").out
+
+
+def test_data_demo_writes_a_set_and_refuses_to_write_over_one(retort: Retort, tmp_path: Path):
+    arguments = ("data", "demo", tmp_path / "digits", "--train", 2, "--val", 1, "--imgsz", 64, "--json")
+
+    made, again = retort(*arguments), retort(*arguments)
+
+    assert Path(made.json["data_yaml"]).is_file()
+    assert (again.code, again.error["code"]) == (4, "folder_not_empty")
+
+
+def test_run_tells_what_is_wrong_with_the_data_before_it_trains(retort: Retort, tmp_path: Path):
+    told = retort("run", SPEC, "--set", f"data.path={tmp_path}", "--out", tmp_path / "out", "--json")
+
+    assert (told.code, told.error["code"]) == (4, "bad_data")
+
+
+def test_run_leaves_a_folder_alone_that_is_not_its_own(retort: Retort, tmp_path: Path):
+    (tmp_path / "mine.txt").write_text("mine")
+
+    told = retort("run", SPEC, "--out", tmp_path)
+
+    assert told.code == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.slow
+def test_run_distils_without_a_service(retort: Retort, tmp_path: Path):
+    quick = {"training.epochs": 1, "teacher.train.epochs": 1, "training.imgsz": 64, "training.batch": 16}
+    sets = [f"--set={path}={value}" for path, value in quick.items()]
+
+    ended = retort("run", SPEC, *sets, "--out", tmp_path / "out", "--device", "cpu", "--json")
+
+    *events, last = map(json.loads, ended.out.splitlines())
+    assert ended.code == 0, (tmp_path / "out" / "run.log").read_text()
+    assert {event["type"] for event in events} >= {"stage", "progress", "metric", "artifact", "finished"}
+    assert last["state"] == "succeeded"
+    assert set(last["result"]["roles"]) == {"teacher", "student", "control"}
