@@ -11,7 +11,6 @@ from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from retort import __version__
-from retort.artifacts import Store
 from retort.db import Database
 from retort.settings import Settings
 
@@ -24,12 +23,11 @@ from retort_api.telemetry import Telemetry
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the service for *settings*; the database must have been migrated, and nothing connects yet."""
+    """Return the service for *settings*; the database must have been migrated. Nothing is opened yet."""
     database = Database(settings.database_url)
     service = Service(
         settings=settings,
         database=database,
-        store=Store(settings.store_url),
         bell=Bell(settings.broker_url),
         telemetry=Telemetry(database),
         stopping=threading.Event(),

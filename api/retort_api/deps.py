@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -24,17 +25,21 @@ _JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Service:
     """Everything that the endpoints of one application share."""
 
     settings: Settings
     database: Database
-    store: Store
     bell: Bell
     telemetry: Telemetry
     stopping: threading.Event
     """Set when the server begins to shut down: streams end."""
+
+    @cached_property
+    def store(self) -> Store:
+        """Where the bytes are; opened by the first who asks, so that a store that is away stops nothing else."""
+        return Store(self.settings.store_url)
 
 
 def _service(request: Request) -> Service:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from api.backstage import SPEC, Worker, serving
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -13,6 +14,13 @@ from retort.artifacts import Store
 from retort.db import Database, Lease
 from retort.settings import Settings
 from retort_api.app import create_app
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_log() -> None:
+    """Print tracebacks as Python does: structlog's own default draws every variable of every frame, for seconds."""
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure([structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, plain])
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import anyio
+import pytest
 from api.backstage import Worker
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -88,6 +89,17 @@ def test_a_stream_does_not_answer_to_head(client: TestClient, job_id: str) -> No
     answer = client.head(f"/v1/jobs/{job_id}/stream")
 
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
+
+
+def test_an_idle_stream_is_kept_alive(client: TestClient, job_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.05)  # 15 s, as it comes
+    end = threading.Timer(0.5, lambda: client.post(f"/v1/jobs/{job_id}/cancel"))
+    end.start()
+
+    text = client.get(f"/v1/jobs/{job_id}/stream").text
+
+    end.join()
+    assert text.index("queued") < text.index("\n: ping\n") < text.index("event: end")
 
 
 def test_a_live_stream_tells_what_happens_while_it_is_open(database: Database, worker: Worker, lease: Lease) -> None:

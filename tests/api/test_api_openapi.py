@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as home:
-        described: dict[str, Any] = create_app(Settings(home=Path(home))).openapi()
-    return described
+    """The committed one; a house test compares it with the application's."""
+    read: dict[str, Any] = json.loads((ROOT / "docs" / "openapi.json").read_text())
+    return read
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +56,6 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield f"{method.upper()} {path}", operation
-
-
-def test_the_committed_document_is_what_the_service_says(document: dict[str, Any]) -> None:
-    committed = json.loads((ROOT / "docs" / "openapi.json").read_text())
-
-    assert committed == document, "run: python -m retort_api openapi > docs/openapi.json"
 
 
 def test_every_operation_has_a_name_a_sentence_and_its_problems(document: dict[str, Any]) -> None:

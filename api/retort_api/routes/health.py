@@ -13,7 +13,7 @@ from retort import __version__
 from retort.db import Database, clock
 from retort.errors import RetortError, WorldError
 
-from retort_api.deps import Router, Serving
+from retort_api.deps import Router, Service, Serving
 from retort_api.errors import OK, SERVICE_UNAVAILABLE, documented
 from retort_api.schemas import Check, Liveness, Readiness
 from retort_api.telemetry import oldest_queued_age_s
@@ -41,7 +41,7 @@ def get_readiness(service: Serving, response: Response) -> Any:
         "database": _check(lambda: _ask(service.database)),
         "migrations": _check(lambda: _at_head(service.database)),
         "broker": _check(service.bell.check),
-        "store": _check(service.store.check),
+        "store": _check(lambda: _use(service)),
     }
     healthy = all(check.status == "ok" for check in checks.values())
     if not healthy:
@@ -86,6 +86,10 @@ def _queued_age_s(database: Database) -> float | None:
 def _ask(database: Database) -> None:
     with database.read() as session:
         clock.now(session)
+
+
+def _use(service: Service) -> None:
+    service.store.check()  # opening it may fail as well
 
 
 def _at_head(database: Database) -> None:

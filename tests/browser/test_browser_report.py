@@ -1,0 +1,73 @@
+"""The report in a real browser, as the service sends it: its charts draw, and its scripts reach nothing."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+from api.backstage import SPEC, Worker, eventually
+from fastapi.testclient import TestClient
+from playwright.sync_api import sync_playwright
+from plotly.offline import get_plotlyjs
+from retort.artifacts import Store
+from retort.db import Database
+from retort.settings import Settings
+from retort_api.app import create_app
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+PAGE = f"""<!doctype html><title>report</title><style>h1 {{ color: rgb(1, 2, 3) }}</style>
+<h1>report</h1><img src="{PIXEL}"><div id="chart"></div>
+<script>{get_plotlyjs()}</script>
+<script>
+Plotly.newPlot("chart", [{{x: [1, 2, 3], y: [1, 4, 9]}}]);
+window.tried = (async () => ({{
+  fetched: await fetch("/v1/jobs").then(() => true, () => false),
+  cookie: (() => {{ try {{ return document.cookie }} catch (e) {{ return e.name }} }})(),
+  origin: window.origin,
+}}))();
+</script>"""
+
+
+@contextmanager
+def _served(settings: Settings) -> Iterator[tuple[str, TestClient]]:
+    app = create_app(settings)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            eventually(lambda: server.started or None)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", TestClient(app)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
+def test_the_report_draws_its_charts_and_its_scripts_reach_nothing(sqlite_url: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, database_url=sqlite_url)
+    with _served(settings) as (url, client), closing(Database(sqlite_url)) as database, sync_playwright() as playwright:
+        worker = Worker(database, Store(settings.store_url), tmp_path)
+        job_id = client.post("/v1/jobs", json=SPEC).json()["id"]
+        worker.publish(worker.claim(job_id), "report.html", PAGE.encode(), media_type="text/html")
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+
+        page.goto(f"{url}/v1/jobs/{job_id}/artifacts/report.html")
+        page.wait_for_selector("#chart svg .trace path.js-line", state="attached")
+
+        assert page.evaluate("window.tried") == {"fetched": False, "cookie": "SecurityError", "origin": "null"}
+        assert page.evaluate("document.querySelector('img').naturalWidth") == 1
+        assert page.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(1, 2, 3)"
+        assert errors == []
+        browser.close()
