@@ -1,0 +1,74 @@
+"""Preparing a run: what its spec names is found, and written down so that the run looks for nothing."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from core.training.pictures import draw
+from retort.errors import DataError, ModelError, WorldError
+from retort.intake.inputs import Inputs
+from retort.intake.preparation import prepare
+from retort.settings import Settings
+from retort.spec import JobSpec, parse_spec
+
+
+def spec_of(data: Path, *, teacher: str = "teacher.pt") -> JobSpec:
+    return parse_spec(
+        {
+            "name": "x",
+            "data": {"path": str(data)},
+            "teacher": {"weights": teacher},
+            "student": {"model": "yolov8n", "weights": "start.pt"},
+        }
+    )
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "models").mkdir()
+    for name in ("teacher.pt", "start.pt"):
+        with zipfile.ZipFile(tmp_path / "models" / name, "w") as file:
+            file.writestr("x", name)
+    return Settings(home=tmp_path, fetch_weights=False)
+
+
+def test_the_run_reads_back_what_was_prepared(tmp_path: Path, settings: Settings):
+    data = draw(tmp_path / "data", num_train=3, num_val=2)
+    spec = spec_of(data)
+    inputs = prepare(spec, settings, tmp_path / "work", attempt=2, device="0")
+    assert Inputs.load(tmp_path / "work") == inputs
+    assert JobSpec.model_validate_json((tmp_path / "work/spec.json").read_text()) == spec
+    assert (inputs.attempt, inputs.device) == (2, "0")
+    assert inputs.weights == {name: tmp_path / "models" / name for name in ("teacher.pt", "start.pt")}
+    assert (inputs.dataset.num_train, inputs.dataset.num_val) == (3, 2)
+    assert inputs.data_yaml == tmp_path / "work/data/data.yaml"
+    assert inputs.data_yaml.is_file()
+
+
+def test_a_later_attempt_prepares_anew_and_drops_what_ultralytics_cached(tmp_path: Path, settings: Settings):
+    spec = spec_of(draw(tmp_path / "data", num_train=3, num_val=2))
+    first = prepare(spec, settings, tmp_path / "work", attempt=1, device="cpu")
+    cached = first.data_yaml.parent / "labels/train.cache"
+    cached.write_bytes(b"a pickle")
+    second = prepare(spec, settings, tmp_path / "work", attempt=2, device="cpu")
+    assert second == first.model_copy(update={"attempt": 2})
+    assert not cached.exists()
+
+
+def test_missing_data_and_weights_are_told_before_any_process_starts(tmp_path: Path, settings: Settings):
+    with pytest.raises(DataError):
+        prepare(spec_of(tmp_path / "nowhere"), settings, tmp_path / "work", attempt=1, device="cpu")
+    data = draw(tmp_path / "data", num_train=1, num_val=1)
+    with pytest.raises(ModelError, match=r"no weights other\.pt"):
+        prepare(spec_of(data, teacher="other.pt"), settings, tmp_path / "work", attempt=1, device="cpu")
+    assert not (tmp_path / "work/inputs.json").exists()
+
+
+def test_inputs_that_are_missing_or_torn_are_an_error_of_the_world(tmp_path: Path):
+    with pytest.raises(WorldError):
+        Inputs.load(tmp_path)
+    (tmp_path / "inputs.json").write_text('{"attempt": 1')
+    with pytest.raises(WorldError):
+        Inputs.load(tmp_path)

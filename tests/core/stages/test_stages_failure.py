@@ -1,0 +1,54 @@
+"""A failure has a code that machines know, and words that help."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from retort.errors import DataError, OutOfMemory, WorldError
+from retort.events import Failure
+from retort.stages.failure import explain
+
+
+def fail(error: BaseException) -> Failure:
+    try:
+        raise error
+    except type(error) as caught:
+        return explain(caught)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Has the name of torch's."""
+
+
+def test_an_error_for_people_keeps_its_words():
+    assert fail(DataError("bad", hint="do")) == Failure(code="bad_data", message="bad", hint="do")
+    assert fail(WorldError("gone")).retryable
+    assert fail(OutOfMemory("small")).code == "out_of_memory"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retryable"),
+    [
+        (MemoryError(), "out_of_memory", False),
+        (OutOfMemoryError("CUDA"), "out_of_memory", False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory", False),
+        (OSError(errno.ENOMEM, "x"), "out_of_memory", False),
+        (OSError(errno.ENOSPC, "x"), "disk_full", True),
+        (ZeroDivisionError("x"), "internal", False),
+        (OSError(errno.EIO, "x"), "internal", False),
+    ],
+)
+def test_other_errors_get_a_code_and_the_end_of_their_traceback(error: Exception, code: str, retryable: bool):
+    failure = fail(error)
+    assert (failure.code, failure.retryable) == (code, retryable)
+    assert failure.hint
+    assert "test_stages_failure.py" in str(failure.log_excerpt)
+
+
+def test_what_strangers_wrote_is_shown_without_control_characters_and_cut():
+    failure = fail(ValueError("\x1b[31mred\n" + "x" * 10_000))
+    assert "\x1b" not in failure.message + str(failure.log_excerpt)
+    assert "\\x1b[31mred" in failure.message
+    assert len(failure.message) <= 400
+    assert len(str(failure.log_excerpt)) < 20_000

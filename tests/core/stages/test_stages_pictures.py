@@ -1,0 +1,67 @@
+"""Sample pictures: boxes where they belong, in colours that can be told apart."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from retort.stages.reporting.pictures import COLORS, Mark, compare, draw, truth
+
+
+def opened(uri: str) -> Image.Image:
+    head, _, body = uri.partition(",")
+    assert head == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(body)))
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "x.png"
+    Image.new("L", (200, 100), 128).save(path)
+    return path
+
+
+def test_labels_become_boxes_in_pixels(image: Path, tmp_path: Path):
+    label = tmp_path / "x.txt"
+    label.write_text("3 0.5 0.5 0.2 0.4\n\n")
+    assert truth(image, label) == [
+        Mark((pytest.approx(80), pytest.approx(30), pytest.approx(120), pytest.approx(70)), 3)
+    ]  # type: ignore[arg-type]
+    assert truth(image, tmp_path / "missing.txt") == []
+
+
+def test_boxes_are_drawn_at_their_place_in_their_colour(image: Path):
+    picture = opened(draw(image, [Mark((50, 25, 150, 75), 2)])).convert("RGB")
+    assert picture.size == (400, 200)
+    red, green, blue = picture.getpixel((100, 100))  # type: ignore[misc]  # on the left edge
+    assert COLORS[2] == "#009E73"
+    assert green > red + 40
+    assert green > blue
+    assert picture.getpixel((200, 100)) == pytest.approx((128, 128, 128), abs=12)
+
+
+def test_boxes_that_are_inverted_or_outside_are_drawn_without_complaint(image: Path):
+    marks = [Mark((150, 75, 50, 25), 0, 0.5), Mark((-50, -50, 500, 500), 1, 0.5), Mark((0, 0, 0, 0), 1, 0.1)]
+    assert opened(draw(image, marks, ["a", "b"])).size == (400, 200)
+
+
+def test_an_image_is_shown_as_its_camera_held_it(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (200, 100)).save(tmp_path / "x.jpg", exif=exif)
+    assert opened(draw(tmp_path / "x.jpg", [])).size == (200, 400)
+
+
+def test_detections_are_counted_once_each_by_class_and_overlap():
+    expected = [Mark((0, 0, 10, 10), 0), Mark((20, 20, 30, 30), 1)]
+    found = [
+        Mark((0, 0, 10, 9), 0, 0.9),
+        Mark((0, 0, 10, 10), 0, 0.8),  # the same object again
+        Mark((20, 20, 30, 30), 0, 0.9),  # another class
+        Mark((20, 20, 30, 23), 1, 0.9),  # too little overlap
+    ]
+    assert compare(found, expected) == "1 of 2 found, 3 wrong"
+    assert compare([], expected) == "0 of 2 found, 0 wrong"

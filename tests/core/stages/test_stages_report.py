@@ -1,0 +1,110 @@
+"""What a finished run leaves to read: the manifest, and the report for machines and for people."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core.conftest import Life
+from retort.events import FinishedEvent
+from retort.spec import digest, parse_spec
+
+
+@pytest.fixture
+def artifacts(life: Life) -> Path:
+    return life.workdir / "artifacts"
+
+
+@pytest.fixture
+def report(artifacts: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((artifacts / "report.json").read_text())
+    return found
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_report_for_machines_holds_the_result_of_the_run(life: Life, report: dict[str, Any]):
+    last = life.finished.said()[-1]
+    assert isinstance(last, FinishedEvent)
+    assert report["result"] == last.result
+    assert digest(parse_spec(report["spec"])) == report["result"]["spec_digest"]
+
+
+def test_the_report_holds_every_metric_of_every_role_and_epoch_once(report: dict[str, Any]):
+    curves = report["curves"]
+    assert curves.keys() == {"teacher", "student", "control"}
+    assert curves["teacher"]["val/mAP50-95"]["step"] == [1]
+    assert curves["student"]["train/kd/pearson"]["step"] == [1, 2]
+    for series in curves.values():
+        for points in series.values():
+            assert len(points["step"]) == len(points["value"])
+            assert points["step"] == sorted(set(points["step"]))
+
+
+def test_the_manifest_says_where_the_student_comes_from(artifacts: Path, report: dict[str, Any]):
+    manifest = json.loads((artifacts / "manifest.json").read_text())
+    assert manifest == report["manifest"]
+    assert manifest["student"]["sha256"] == sha256(artifacts / "student.pt")
+    assert manifest["teacher"]["sha256"] == sha256(artifacts / "teacher.pt")
+    assert (manifest["license"], manifest["seeds"]) == ("AGPL-3.0", [0])
+    assert manifest["versions"].keys() >= {"retort", "ultralytics", "torch", "python"}
+    assert manifest["metrics"]["student"].keys() == {"val/mAP50", "val/mAP50-95"}
+
+
+class Page(HTMLParser):
+    """Collects what a page would load, and what it shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.text = ""
+        self.charts = ""
+        self._in_charts = False
+        self._in_script = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.loads += [str(given[name]) for name in ("src", "href") if given.get(name)]
+        self._in_script = tag in {"script", "style"}
+        self._in_charts = given.get("id") == "charts"
+
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002
+        self._in_script = self._in_charts = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_charts:
+            self.charts += data
+        elif not self._in_script:
+            self.text += data
+
+
+@pytest.fixture
+def page(artifacts: Path) -> Page:
+    found = Page()
+    found.feed((artifacts / "report.html").read_text())
+    return found
+
+
+def test_the_page_loads_nothing_from_anywhere(page: Page):
+    assert page.loads
+    assert all(source.startswith("data:image/jpeg;base64,") for source in page.loads)
+
+
+def test_the_page_shows_each_sample_four_times_with_the_verdict_and_the_spec(page: Page, report: dict[str, Any]):
+    assert len(page.loads) == 4 * 4
+    assert report["verdict"]["sentence"] in page.text
+    for word in ("ground truth", "teacher", "control", "student", "yolo11n", "recipe: balanced", "retort run"):
+        assert word in page.text
+
+
+def test_the_page_draws_losses_accuracy_classes_and_rates(page: Page):
+    charts = {chart["name"]: chart for chart in json.loads(page.charts)}
+    assert charts.keys() == {"map", "map50", "task", "kd", "validation", "lr", "classes"}
+    assert {trace["name"] for trace in charts["map"]["data"]} == {"student", "control", "teacher"}
+    assert {"class_logits", "pearson", "schedule"} <= {trace["name"] for trace in charts["kd"]["data"]}

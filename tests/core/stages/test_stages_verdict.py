@@ -1,0 +1,68 @@
+"""The verdict says what the figures allow, and no more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from retort.stages.reporting.outcome import gain, gap_closed
+from retort.stages.reporting.verdict import Verdict, verdict
+
+
+def result(*, teacher: float, student: float, control: float | None, num_shared: int = 0) -> dict[str, Any]:
+    reached = {"teacher": teacher, "student": student, "control": control}
+    roles = {role: {"map": value, "map50": value} for role, value in reached.items() if value is not None}
+    dataset = {"num_val": 500, "num_shared": num_shared}
+    return {"roles": roles, "gain": gain(roles), "gap_closed": gap_closed(roles), "dataset": dataset}
+
+
+def judge(**figures: Any) -> Verdict:
+    return verdict(result(**figures))
+
+
+def test_a_gain_is_told_with_its_share_of_the_gap_and_without_an_interval():
+    said = judge(teacher=0.6, student=0.45, control=0.4)
+    assert said.kind == "gain"
+    assert said.sentence == (
+        "The student gained 5.0 points of mAP50-95 over its undistilled control. "
+        "It closes 25\N{NO-BREAK SPACE}% of the gap to the teacher."
+    )
+    assert said.caveats == ("One seed: there is no interval, and another seed may give another difference.",)
+
+
+def test_a_loss_is_told_as_plainly_as_a_gain():
+    said = judge(teacher=0.6, student=0.35, control=0.4)
+    assert said.kind == "loss"
+    assert said.sentence.startswith("Distillation did not help: the student ends 5.0 points of mAP50-95 below")
+
+
+@pytest.mark.parametrize("student", [0.396, 0.4, 0.404])
+def test_less_than_half_a_point_is_no_difference(student: float):
+    assert judge(teacher=0.6, student=student, control=0.4).kind == "none"
+
+
+def test_without_a_control_nothing_is_claimed():
+    found = result(teacher=0.6, student=0.45, control=None)
+    assert found["gain"] is None
+    assert found["gap_closed"] is None
+    said = verdict(found)
+    assert said.kind == "unknown"
+    assert "No control was trained" in said.sentence
+
+
+def test_where_the_teacher_is_not_better_there_is_no_gap():
+    found = result(teacher=0.4, student=0.45, control=0.4)
+    assert found["gap_closed"] == {"map50": None, "map": None}
+    said = verdict(found)
+    assert "gap" not in said.sentence
+    assert any("no gap to close" in caveat for caveat in said.caveats)
+    assert any("teacher is weaker than the student" in caveat for caveat in said.caveats)
+
+
+def test_validation_on_training_images_is_named_as_what_it_is():
+    said = judge(teacher=0.6, student=0.45, control=0.4, num_shared=128)
+    assert any("128 of the 500 validation images are also training images" in caveat for caveat in said.caveats)
+
+
+def test_a_student_that_learned_nothing_is_not_compared_in_earnest():
+    assert any("hardly learned" in caveat for caveat in judge(teacher=0.6, student=0.001, control=0.0).caveats)

@@ -1,0 +1,225 @@
+"""A run from outside: a process that reads a file, writes a folder, and says what happens."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from core.conftest import Life
+from core.runs import PATIENCE_S, Running, document, start
+from retort.events import (
+    AnyEvent,
+    ArtifactEvent,
+    CheckpointEvent,
+    FailedEvent,
+    FinishedEvent,
+    LogEvent,
+    MetricEvent,
+    ProgressEvent,
+    StageEvent,
+)
+
+PUBLISHED = {"teacher.pt", "student.pt", "control.pt", "student.onnx", "manifest.json", "report.json", "report.html"}
+
+
+def finish(life: Life) -> FinishedEvent:
+    last = life.finished.said()[-1]
+    assert isinstance(last, FinishedEvent), life.finished.log()
+    return last
+
+
+def test_a_run_that_is_asked_to_stop_says_so_and_exits_with_75(life: Life):
+    assert life.stopped.process.returncode == 75
+    assert life.stopped.said()[-1].type == "stopped"
+
+
+def test_a_run_exits_with_0_when_it_has_finished(life: Life):
+    assert life.finished.process.returncode == 0
+    assert finish(life).result["roles"].keys() == {"teacher", "student", "control"}
+
+
+def test_every_journal_is_numbered_without_gaps_and_ends_with_one_last_word(life: Life):
+    for attempt in (life.stopped, life.killed, life.finished):
+        events = attempt.said()
+        assert [event.n for event in events] == list(range(1, len(events) + 1))
+        assert [event.at for event in events] == sorted(event.at for event in events)
+        assert not any(event.type in {"finished", "failed", "stopped"} for event in events[:-1])
+
+
+def stages(run: Running) -> list[str]:
+    return [event.stage for event in run.said() if isinstance(event, StageEvent)]
+
+
+def test_a_later_attempt_does_only_what_is_left_and_says_so(life: Life):
+    assert stages(life.stopped) == ["train_teacher"]
+    assert stages(life.killed) == ["train_teacher", "distill"]
+    assert stages(life.finished) == ["distill", "control", "evaluate", "export", "report"]
+    said = [event for event in life.finished.said() if isinstance(event, LogEvent)]
+    assert any(event.message == "train_teacher was finished by attempt 2" for event in said)
+
+
+def test_a_later_attempt_publishes_again_what_an_earlier_one_made(life: Life):
+    published = {event.name: event for event in life.finished.said() if isinstance(event, ArtifactEvent)}
+    assert published.keys() == PUBLISHED
+    for event in published.values():
+        assert (life.workdir / event.path).stat().st_size > 0
+
+
+def test_progress_goes_up_to_one(life: Life):
+    for attempt in (life.killed, life.finished):
+        told = [event.progress for event in attempt.said() if isinstance(event, ProgressEvent)]
+        assert told == sorted(told)
+    assert told[-1] == 1.0
+
+
+def metrics(run: Running) -> dict[tuple[str, int], dict[str, float | None]]:
+    found: dict[tuple[str, int], dict[str, float | None]] = {}
+    for event in run.said():
+        if isinstance(event, MetricEvent):
+            found.setdefault((event.role, event.step), {}).update(event.values)
+    return found
+
+
+def test_every_epoch_tells_losses_apart_learning_rates_and_accuracy(life: Life):
+    found = metrics(life.finished)
+    for step in (1, 2):
+        student, control = found["student", step], found["control", step]
+        for name in ("train/box_loss", "train/cls_loss", "train/loss", "val/mAP50", "val/mAP50-95"):
+            assert student[name] is not None
+            assert control[name] is not None
+        assert {"train/kd/class_logits", "train/kd/pearson", "train/kd/weight"} <= student.keys()
+        assert not any(name.startswith("train/kd") for name in control)
+        assert any(name.startswith("lr/") for name in student)
+    assert "teacher/mAP50-95" in found["student", 0]
+
+
+def test_student_checkpoints_are_announced_whole_and_set_beside_the_teacher(life: Life):
+    events = life.finished.said()
+    found = [event for event in events if isinstance(event, CheckpointEvent)]
+    assert [(event.role, event.epoch) for event in found] == [("student", 1), ("student", 2)]
+    for event in found:
+        assert zipfile.is_zipfile(life.workdir / event.path)
+        assert event.metrics.keys() >= {"val/mAP50", "teacher/mAP50"}
+    assert any(isinstance(event, LogEvent) and "beside teacher at epoch 2" in event.message for event in events)
+
+
+def test_the_result_says_what_each_role_is_and_what_the_difference_is(life: Life):
+    result = finish(life).result
+    for found in result["roles"].values():
+        assert found["num_parameters"] > 1_000_000
+        assert found["latency_ms"]["p90"] >= found["latency_ms"]["p50"] > 0
+        assert found["per_class"].keys() <= {"red", "green", "blue"}
+    roles = result["roles"]
+    assert result["gain"]["map"] == roles["student"]["map"] - roles["control"]["map"]
+    assert (roles["teacher"]["model"], roles["teacher"]["epochs"], roles["student"]["epochs"]) == ("yolo11n", 1, 2)
+    assert (result["dataset"]["num_train"], result["dataset"]["num_val"], result["device"]) == (12, 4, "cpu")
+    (export,) = result["exports"]
+    assert (export["format"], export["path"]) == ("onnx", "student.onnx")
+    assert export["max_relative_error"] < 1e-3
+
+
+def test_the_published_student_opens_in_plain_yolo_without_retort(life: Life, tmp_path: Path):
+    script = """
+import sys
+sys.modules["retort"] = None  # as if it were not installed
+from ultralytics import YOLO
+model = YOLO(sys.argv[1])
+print(len(model.predict(sys.argv[2], imgsz=64, verbose=False)), sorted(model.names.values()))
+"""
+    image = next((life.home / "data/images/val").iterdir())
+    environment = {"YOLO_CONFIG_DIR": str(tmp_path), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(life.workdir / "artifacts/student.pt"), str(image)],
+        env={**os.environ, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip().splitlines()[-1] == "1 ['blue', 'green', 'red']", done.stderr
+
+
+def test_nothing_is_written_into_the_data_set(life: Life):
+    found = {path.suffix for path in (life.home / "data").rglob("*") if path.is_file()}
+    assert found == {".png", ".txt", ".yaml"}
+
+
+def test_a_run_dies_with_its_parent(tmp_path: Path):
+    run = start(tmp_path, document(tmp_path))
+    run.until(lambda event: isinstance(event, ProgressEvent))
+    run.let_go()
+    assert run.wait() in {75, -signal.SIGKILL}
+    deadline = time.monotonic() + PATIENCE_S
+    while run.alive():
+        assert time.monotonic() < deadline, "something of the run lives on"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def corrupt(tmp_path: Path) -> Running:
+    """A run whose teacher is a file that only looks like a checkpoint; the folder is held by another run at first."""
+    (tmp_path / "models").mkdir()
+    with zipfile.ZipFile(tmp_path / "models/broken.pt", "w") as file:
+        file.writestr("archive/data.pkl", b"cposix\nsystem\n(S'touch owned'\ntR.")
+    spec = document(tmp_path, teacher={"weights": "broken.pt"})
+    workdir = tmp_path / "work"
+    workdir.mkdir()
+    with (workdir / "run.lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        run = start(tmp_path, spec)
+        deadline = time.monotonic() + PATIENCE_S
+        while not _holds(run.process.pid, workdir / "run.lock"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert run.said() == []
+    return run
+
+
+def _holds(pid: int, path: Path) -> bool:
+    return any(link.resolve() == path for link in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_a_run_waits_for_a_dying_one_and_then_says_why_it_fails_itself(corrupt: Running):
+    assert corrupt.wait() == 1
+    last: AnyEvent = corrupt.said()[-1]
+    assert isinstance(last, FailedEvent)
+    assert (last.failure.code, last.failure.retryable) == ("bad_model", False)
+    assert "broken.pt" in last.failure.message
+    assert not (corrupt.workdir / "owned").exists()
+
+
+def test_a_folder_without_inputs_is_refused_in_words(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "retort.run", "spec.json", str(tmp_path), "--foreground"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"{tmp_path}/inputs.json is missing or malformed\n"
+
+
+def test_a_spec_that_is_damaged_is_a_failure_in_the_journal(tmp_path: Path):
+    run = start(tmp_path, document(tmp_path))
+    run.kill()
+    spec = json.loads((run.workdir / "spec.json").read_text())
+    (run.workdir / "spec.json").write_text(json.dumps({**spec, "lernrate": 1}))
+    done = subprocess.run(
+        [sys.executable, "-m", "retort.run", "spec.json", ".", "--foreground"],
+        cwd=run.workdir,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 1
+    last = run.said()[-1]
+    assert isinstance(last, FailedEvent)
+    assert last.failure.code == "bad_spec"
