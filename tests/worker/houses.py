@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from retort.states import TERMINAL, JobState
 from retort_worker import celery_app
 from retort_worker.devices import CPU
 from retort_worker.runner import Claimed, Supervision, Workshop
+from sqlalchemy.exc import SADeprecationWarning
 
 T = TypeVar("T")
 SCRIPTED = (sys.executable, str(Path(__file__).with_name("scripted_run.py")))
@@ -142,10 +145,26 @@ class House:
     def workdir(self, job_id: str) -> Path:
         return self.home / "work" / job_id
 
+    def child(self, job_id: str) -> int:
+        """The process that a run has started, 0 while it has not."""
+        path = self.workdir(job_id) / "child.pid"
+        return int(path.read_text()) if path.exists() else 0
+
+    def run_is_gone(self, job_id: str) -> bool:
+        """Whether nobody holds the working folder any more."""
+        with (self.workdir(job_id) / "run.lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
     def ring(self, job_id: str, times: int = 1) -> None:
         app = celery_app.build(self.settings)
-        for _ in range(times):
-            app.send_task(celery_app.TASK, (job_id,), queue=celery_app.QUEUE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SADeprecationWarning)  # kombu's own tables
+            for _ in range(times):
+                app.send_task(celery_app.TASK, (job_id,), queue=celery_app.QUEUE)
         app.close()
 
     def worker(self, **changes: Any) -> subprocess.Popen[bytes]:

@@ -65,6 +65,15 @@ def wait_for_stop(journal: Journal) -> None:
     sys.exit(75)
 
 
+def linger(journal: Journal, workdir: Path, last: int, attempt: int) -> None:
+    """Like steps, but the first attempt stops half way and does nothing more."""
+    for step in range(1 + (attempt > 1) * last // 2, (last // 2 if attempt == 1 else last) + 1):
+        journal.metric(Role.STUDENT, step, {"train/loss": 1 / step})
+    if attempt == 1:
+        wait_for_stop(journal)
+    finish(journal, workdir, 0)
+
+
 def checkpoint(journal: Journal, workdir: Path, *_: int) -> None:
     (workdir / "first.pt").write_bytes(b"first")
     journal.checkpoint(Role.STUDENT, 1, "first.pt", {})
@@ -124,7 +133,7 @@ def outside(journal: Journal, *_: object) -> None:
 
 
 SCRIPTS = {
-    "finish": finish, "steps": steps, "checkpoint": checkpoint, "wait": wait, "stubborn": stubborn,
+    "finish": finish, "steps": steps, "linger": linger, "checkpoint": checkpoint, "wait": wait, "stubborn": stubborn,
     "leave-child": leave_child, "crash": crash, "killed": killed, "diverged": diverged, "flaky": flaky,
     "garbage": garbage, "outside": outside,
 }  # fmt: skip

@@ -36,6 +36,7 @@ class Poller:
             except Exception as error:  # noqa: BLE001 - whatever it is, the next poll must come
                 _log.warning("poll failed", error=str(error))
             self._slots.wait(self._poll_s)
+        _log.info("draining: no more jobs are claimed here")
 
     def poll(self) -> int:
         """Start as many queued jobs as there are free slots, oldest first; return how many."""

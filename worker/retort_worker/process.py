@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from typing import Self
 
 _ALLOWED = frozenset({"PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS"})
 _ALLOWED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_")
+_GROUP = "run.group"
 _LONGEST_TMP = 70
 """Bytes; Python's own Unix sockets add 31 to the temporary folder, and the kernel takes 107 in all."""
 
@@ -25,6 +27,29 @@ _alive: dict[int, RunProcess] = {}
 def allowed_environment() -> dict[str, str]:
     """What a run may know of the worker's environment: an allow-list, so that no secret is ever passed on."""
     return {name: value for name, value in os.environ.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)}
+
+
+def kill_leftover(workdir: Path) -> None:
+    """SIGKILL the run of an earlier attempt, which holds the working folder although its lease is lost.
+
+    Its worker may be asleep, so that nothing else ends it. It is left alone where its number means nothing to us: on
+    another host, or in another container. The caller must have found ``run.lock`` held, so that the number is in use.
+    """
+    try:
+        group, where = (workdir / _GROUP).read_text().split()
+    except (OSError, ValueError):
+        return
+    if where == _where():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(int(group), signal.SIGKILL)
+
+
+def _where() -> str:
+    """Where process numbers mean the same."""
+    try:
+        return f"{socket.gethostname()}:{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
 
 
 def kill_all() -> None:
@@ -69,6 +94,7 @@ class RunProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        (workdir / _GROUP).write_text(f"{popen.pid} {_where()}\n")
         return cls(popen, scratch)
 
     @property

@@ -27,7 +27,7 @@ from retort_worker import inputs
 from retort_worker.devices import Device
 from retort_worker.fence import Fence
 from retort_worker.outcome import Outcome, explain, judge, tail
-from retort_worker.process import RunProcess
+from retort_worker.process import RunProcess, kill_leftover
 from retort_worker.publisher import LOG_NAME, Publisher
 from retort_worker.recorder import LeaseLost, Recorder
 from retort_worker.settlement import settle
@@ -146,6 +146,8 @@ class Supervision:
     def _prepare(self) -> Outcome | None:
         """Bring the working folder in order; an outcome comes back when that already ends the attempt."""
         self._workdir.mkdir(parents=True, exist_ok=True)
+        if not self._folder_is_free():
+            kill_leftover(self._workdir)
         deadline = time.monotonic() + self._settings.lease_s
         if not self._wait(lambda: self._folder_is_free() or time.monotonic() > deadline):
             return Outcome()

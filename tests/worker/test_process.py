@@ -1,0 +1,89 @@
+"""The process of a run, without a service around it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from retort_worker import devices
+from retort_worker.fence import Fence
+from retort_worker.process import RunProcess
+from worker.houses import eventually
+
+TELL = (
+    "import json, os, sys, tempfile; print(json.dumps([dict(os.environ), os.getsid(0) == os.getpid(), sys.argv[1:]]))"
+)
+
+
+def said(workdir: Path, environment: dict[str, str]) -> tuple[dict[str, str], bool, list[str]]:
+    process = RunProcess.start((sys.executable, "-c", TELL), workdir, environment)
+    eventually(process.ended)
+    assert process.close() == 0
+    variables, leads, arguments = json.loads((workdir / "run.log").read_text())
+    return variables, leads, arguments
+
+
+def test_a_run_leads_a_session_of_its_own_in_a_scrubbed_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RETORT_STORE_URL", "s3://key:secret@bucket")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    variables, leads, arguments = said(tmp_path, {"CUDA_VISIBLE_DEVICES": "3"})
+    assert leads
+    assert arguments == [str(tmp_path / "spec.json"), str(tmp_path)]
+    assert "RETORT_STORE_URL" not in variables
+    expected = {"LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "3", "HOME": str(tmp_path)}
+    assert expected.items() <= variables.items()
+
+
+def test_the_temporary_folder_is_short_enough_for_sockets_and_goes_with_the_run(tmp_path: Path):
+    workdir = tmp_path / ("long" * 20)
+    workdir.mkdir()
+    temporary = Path(said(workdir, {})[0]["TMPDIR"])
+    assert len(str(temporary)) <= 70
+    assert not temporary.exists()
+
+
+def test_a_command_that_does_not_exist_is_an_error_of_the_world(tmp_path: Path):
+    with pytest.raises(OSError, match="no-such-program"):
+        RunProcess.start(("/no-such-program",), tmp_path, {})
+
+
+def test_a_fence_that_nobody_renews_expires_once():
+    fired: list[float] = []
+    started = time.monotonic()
+    with Fence(0.25, started, lambda: fired.append(time.monotonic())) as fence:
+        eventually(lambda: fence.expired)
+    assert len(fired) == 1
+    assert 0.2 <= fired[0] - started < 0.25 + 1
+
+
+def test_a_fence_counts_from_before_the_renewal_began():
+    fired: list[float] = []
+    started = time.monotonic()
+    with Fence(0.25, started, lambda: fired.append(time.monotonic())) as fence:
+        fence.renewed(started + 0.5)
+        eventually(lambda: fence.expired)
+    assert fired[0] - started >= 0.7
+
+
+def test_without_a_gpu_every_slot_is_on_the_cpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(devices, "_gpus", list)
+    assert devices.detect(2, None) == [devices.CPU, devices.CPU]
+    assert devices.detect(1, "0,1") == [devices.CPU]
+
+
+def test_slots_are_spread_over_the_gpus_that_the_operator_lets_be_seen(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(devices, "_gpus", lambda: ["0", "1", "2"])
+    assert [device.name for device in devices.detect(4, None)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
+    seen = devices.detect(2, "2")
+    assert [(device.index, device.environment["CUDA_VISIBLE_DEVICES"]) for device in seen] == [("0", "2"), ("0", "2")]
+    assert devices.detect(1, "") == [devices.CPU]
+
+
+def test_the_worker_imports_neither_torch_nor_ultralytics():
+    look = "import sys, retort_worker.__main__; sys.exit(bool({'torch', 'ultralytics'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
