@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from cli.commands import RUN_PROGRAM, SPEC, Ended, Retort, free_port, running
@@ -12,12 +13,18 @@ from retort.cli.app import start
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a service whose runs play the script that the job's name says."""
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What a service says of itself whose runs play the script that the job's name says."""
     home = tmp_path_factory.mktemp("up") / "home"
     scripted = [f"--run-command={sys.executable}", f"--run-command={RUN_PROGRAM}"]
     with running(home, "--port", str(free_port()), *scripted, poll_s=0.2, heartbeat_s=0.2) as (_, ready):
-        yield ready["url"]
+        yield ready
+
+
+@pytest.fixture(scope="session")
+def service(ready: dict[str, Any]) -> str:
+    """Address of that service."""
+    return str(ready["url"])
 
 
 @pytest.fixture
