@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 
@@ -60,6 +61,17 @@ def test_writers_of_several_processes_queue_up_too(shop: Shop, database_url: str
     assert at_once(write, 6) == [None] * 6
     with shop.database.read() as session:
         assert len(jobs.claimable(session, 1000)) == 30
+
+
+def test_a_transaction_that_reads_first_can_still_write_when_another_came_between(shop: Shop, database_url: str):
+    with closing(Database(database_url)) as other, ThreadPoolExecutor(1) as pool:
+        with shop.database.begin() as session:
+            assert jobs.claimable(session) == []
+            between = pool.submit(Shop(other, shop.spec).queued)
+            wait([between], timeout=0.3)  # SQLite lets it in afterwards, PostgreSQL at once
+            jobs.submit(session, shop.spec, now=T0, retries=0)
+        assert between.result(10)
+    assert len(shop.rows("jobs")["jobs"]) == 2
 
 
 def test_sqlite_is_set_up_for_concurrent_processes(sqlite_url: str):
