@@ -47,11 +47,17 @@ test-containers: $(READY)  ## build the images and run one job through them (nee
 test-gpu: $(READY)  ## run the tests that need a CUDA device
 	@$(DEFAULTS) $(BIN)/python -m pytest -m gpu
 
-lock: $(READY)  ## resolve the requirement files anew (UPGRADE=1 takes newer versions), from what is a week old
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+# Nothing younger than a week, so that a package that was tampered with has had time to be found out.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
-	  --exclude-newer "$$($(BIN)/python -c 'import datetime as d; print(d.date.today() - d.timedelta(7))')" \
-	  $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	  --exclude-newer "$$($(BIN)/python -c 'import datetime as d; print(d.date.today() - d.timedelta(7))')"
+AS_DEV = $(COMPILE) --constraint requirements/dev.txt
+
+lock: $(READY)  ## resolve the requirement files anew (UPGRADE=1 takes newer versions), from what is a week old
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	$(AS_DEV) --extra api pyproject.toml -o requirements/api.txt
+	$(AS_DEV) --extra worker --extra train pyproject.toml -o requirements/worker.txt
+	echo hatchling | $(AS_DEV) - -o requirements/build.txt
 	@{ echo "# The installer itself; copied from dev.txt by make lock."; \
 	  sed -n '/^uv==/,/[^\\]$$/p' requirements/dev.txt; } > requirements/uv.txt
 
