@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import stat
-from pathlib import Path
 
 import pytest
 from house.source import ROOT, name, tracked
@@ -20,28 +19,32 @@ FOREIGN = {
 TEXTS = [path for path in tracked() if path.suffix not in {".png", ".jpg", ".pt", ".onnx", ".ico", ".woff2"}]
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=name)
-def test_a_file_names_nothing_that_is_only_here(path: Path):
-    text = path.read_text(errors="replace")
+def test_no_file_names_what_is_only_here():
+    found = [
+        f"{name(path)} names {what}: {match.group()}"
+        for path in TEXTS
+        for what, pattern in FOREIGN.items()
+        if (match := pattern.search(path.read_text(errors="replace")))
+    ]
 
-    assert [f"{what}: {match.group()}" for what, pattern in FOREIGN.items() if (match := pattern.search(text))] == []
+    assert found == []
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=name)
-def test_a_file_ends_with_one_newline_and_has_no_carriage_returns(path: Path):
-    content = path.read_bytes()
+def test_every_file_ends_with_one_newline_and_has_no_carriage_returns():
+    contents = {name(path): path.read_bytes() for path in TEXTS}
 
-    assert b"\r\n" not in content
-    assert not content or (content.endswith(b"\n") and not content.endswith(b"\n\n"))
+    assert [path for path, content in contents.items() if b"\r\n" in content] == []
+    assert [path for path, content in contents.items() if content and not re.search(rb"[^\n]\n\Z", content)] == []
 
 
 def test_no_file_is_large():
     assert [name(path) for path in tracked() if path.stat().st_size > 1_000_000] == []
 
 
-@pytest.mark.parametrize("path", [path for path in tracked() if path.read_bytes()[:2] == b"#!"], ids=name)
-def test_a_script_can_be_started(path: Path):
-    assert path.stat().st_mode & stat.S_IXUSR
+def test_scripts_can_be_started():
+    scripts = [path for path in tracked() if path.read_bytes()[:2] == b"#!"]
+
+    assert [name(path) for path in scripts if not path.stat().st_mode & stat.S_IXUSR] == []
 
 
 @pytest.mark.parametrize(
