@@ -71,7 +71,7 @@ def test_processes_that_migrate_at_the_same_time_take_turns(empty_database_url: 
     command = [sys.executable, "-m", "retort.db", "upgrade"]
     environment = {**os.environ, "RETORT_DATABASE_URL": empty_database_url}
     started = [subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(60) for process in started] == [0, 0]
+    assert [process.wait(240) for process in started] == [0, 0]
     with closing(Database(empty_database_url)) as database:
         assert tables(database) == set(Base.metadata.tables)
 
