@@ -106,6 +106,7 @@ class Objective:
         self._factor: Callable[[float], float] = lambda epoch: schedule.factor(
             spec.schedule, epoch, epochs=epochs, close_mosaic=close_mosaic
         )
+        self._weights = torch.tensor([loss.weight for loss in self.losses], device=device)
         self._decoders = Decoder(student.stride), Decoder(teacher.stride)
         self._balance = Balance(len(self.losses)) if spec.balance == "task_loss" else None
 
@@ -132,7 +133,7 @@ class Objective:
         *task* is the task loss of the batch per image, a scalar that is measured only.
         """
         terms = self.terms(features, branches, lesson, projectors)
-        weights = torch.tensor([loss.weight for loss in self.losses], device=task.device) * self.weight
+        weights = self._weights * self.weight
         if self._balance is not None:
             weights = weights * self._balance(task, terms)
         weighted = torch.stack(terms) * weights

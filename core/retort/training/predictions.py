@@ -39,7 +39,8 @@ class Decoder:
         anchors, scales = self._grid(features)
         bins = distances.shape[-1]
         ticks = torch.arange(bins, dtype=distances.dtype, device=distances.device)
-        expected = distances.softmax(-1) @ ticks if bins > 1 else distances.squeeze(-1)
+        # A sum and not a product of matrices, which autocast would compute in half precision: a third of a pixel.
+        expected = (distances.softmax(-1) * ticks).sum(-1) if bins > 1 else distances.squeeze(-1)
         corners: Tensor = dist2bbox(expected, anchors, xywh=False) * scales
         return corners
 

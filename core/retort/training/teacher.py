@@ -40,14 +40,14 @@ class Teacher:
         self.model = fold(deepcopy(model).float()).eval().requires_grad_(requires_grad=False).to(device)
         self.names: dict[int, str] = dict(model.names)
         self._dtype = torch.float16 if half else torch.float32
-        if device.type == "cuda":
-            self.model.to(dtype=self._dtype, memory_format=torch.channels_last)
+        self._layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        self.model.to(dtype=self._dtype, memory_format=self._layout)
 
     @torch.no_grad()  # inference_mode would forbid the losses to save its tensors for backward
     def __call__(self, images: Tensor) -> Lesson:
         """Answer for *images* (N, 3, H, W) in 0..1."""
         with torch.autocast(images.device.type, enabled=False):
-            features, branches = taps.forward(self.model, images.to(self._dtype))
+            features, branches = taps.forward(self.model, images.to(self._dtype, memory_format=self._layout))
         return Lesson(features, branches, confidence(features, branches.values()))
 
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Fitted", "Plan", "Watcher", "fit"]
 
 
+PROGRESS = 0.002
+"""Smallest step of progress that is told."""
+
+
 def fit(
     plan: Plan,
     watcher: Watcher,
@@ -80,6 +84,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.best_epoch = 0
         self.recovery = Recovery(plan.folder / "state.pt")
         self._batch = 0
+        self._told = 0.0
         super().__init__(overrides=arguments(plan))
         hooks: dict[str, Callable[[Any], None]] = {
             "on_train_epoch_start": self._start_epoch,
@@ -155,11 +160,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Go back to the last whole epoch when a value is not finite, the first one included."""
-        healthy = (
-            math.isfinite(float(self.fitness or 0.0))
-            and all(math.isfinite(float(value)) for value in self.tloss.values())
-            and is_finite(self.model)
-        )
+        healthy = bool(self.loss.isfinite()) and math.isfinite(float(self.fitness or 0.0)) and is_finite(self.model)
         if healthy:
             return False
         self.nan_recovery_attempts += 1
@@ -227,11 +228,11 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _end_batch(self, _: Any) -> None:
         self._batch += 1
-        self.watcher.progress((self.epoch * len(self.train_loader) + self._batch) / self._num_batches())
+        fraction = (self.epoch + self._batch / len(self.train_loader)) / self.epochs
+        if fraction - self._told >= PROGRESS or fraction == 1:
+            self._told = fraction
+            self.watcher.progress(fraction)
         self._poll(self)
-
-    def _num_batches(self) -> int:
-        return int(self.epochs * len(self.train_loader))
 
     def _poll(self, _: Any) -> None:
         if self.watcher.stop_requested():

@@ -1,0 +1,205 @@
+"""One distilled step between all families: what flows, what does not, and that it equals upstream's."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from core.training.pictures import NAMES
+from retort.errors import ModelError
+from retort.losses import LOSS_KINDS
+from retort.names import Level
+from retort.spec import DistillationSpec
+from retort.training import networks
+from retort.training.objective import Balance, ClassMap
+from retort.training.student import Distiller, distiller
+from retort.training.taps import Taps
+from retort.training.upstream import ModelEMA
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.distill_model import DistillationModel
+
+CPU = torch.device("cpu")
+FAMILIES = ("yolov8", "yolo11", "yolo12", "yolo26")
+KINDS = tuple(sorted(LOSS_KINDS))
+WIDE = {0: "cat", 1: "Blue ", 2: "red", 3: "dog", 4: "green"}
+"""A teacher's classes: the student's in another order and spelling, and others."""
+
+
+def student_of(model: str) -> Any:
+    network = networks.build(model, names=NAMES, weights=None, seed=0)
+    network.args = get_cfg()
+    return network
+
+
+def join(student: Any, teacher: Any, *losses: dict[str, Any], **fields: Any) -> Distiller:
+    plain = {"warmup_epochs": 0, "decay": "none", "stop_with_mosaic": False}
+    spec = DistillationSpec.model_validate({"losses": losses, "balance": "none", "schedule": plain, **fields})
+    made = distiller(student, teacher, spec, device=CPU, epochs=10, close_mosaic=0, seed=0)
+    made.train()
+    return made
+
+
+@pytest.mark.parametrize("theirs", FAMILIES)
+@pytest.mark.parametrize("ours", FAMILIES)
+def test_every_loss_teaches_across_families_widths_and_classes(
+    ours: str, theirs: str, published: Callable[..., Path], batch: dict[str, Any]
+) -> None:
+    teacher = networks.load(published(f"{theirs}s" if ours == theirs else f"{theirs}n", names=WIDE))
+    kinds = [kind for kind in KINDS if kind != "dfl" or "yolo26" not in {ours, theirs}]
+    model = join(student_of(f"{ours}n"), teacher, *({"kind": kind} for kind in kinds))
+    assert model.teacher is not None
+    before = deepcopy(model.teacher.model.state_dict())
+
+    loss, items = model(batch)
+    loss[-1].backward()  # the distillation loss alone
+
+    for kind in kinds:
+        assert torch.isfinite(items[f"kd/{kind}"]), kind
+        assert items[f"kd/{kind}"] > 0, kind
+    torch.testing.assert_close(loss[-1].detach(), items["kd_loss"] * len(batch["img"]))
+    head = model.student_model.model[-1]
+    first = model.student_model.model[0]
+    for part in (first, head.cv2, head.cv3, *model.projectors.values()):
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
+    assert not any(module.training for module in model.teacher.model.modules())
+    assert all(not p.requires_grad and p.grad is None for p in model.teacher.model.parameters())
+    for name, value in model.teacher.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_one2one_branch_learns_from_a_one2one_branch_only(
+    published: Callable[..., Path], batch: dict[str, Any]
+) -> None:
+    loss = {"kind": "class_logits"}
+    for teacher, wanted in (("yolo26n", True), ("yolo11n", False)):
+        model = join(student_of("yolo26n"), networks.load(published(teacher)), loss)
+        model(batch)[0][-1].backward()
+        grads = [
+            bool(p.grad is not None and p.grad.abs().sum() > 0)
+            for p in model.student_model.model[-1].one2one_cv3.parameters()
+        ]
+        assert set(grads) == {wanted}, teacher
+
+
+def test_the_teacher_is_nowhere_but_beside_the_student(published: Callable[..., Path]) -> None:
+    teacher = networks.load(published("yolo11s"))
+    student = student_of("yolov8n")
+    alone = sum(p.numel() for p in student.parameters())
+    model = join(student, teacher, {"kind": "pearson"})
+    adapters = sum(p.numel() for p in model.projectors.parameters())
+    for copy in (model, deepcopy(model), ModelEMA(model).ema, pickle.loads(pickle.dumps(model))):  # noqa: S301
+        assert sum(p.numel() for p in copy.parameters()) == alone + adapters
+        assert {key.split(".")[0] for key in copy.state_dict()} == {"student_model", "projectors"}
+    assert deepcopy(model).teacher is None
+    assert deepcopy(model).objective is None
+    assert model.teacher is not None
+
+
+def test_the_native_recipe_is_upstreams(published: Callable[..., Path], batch: dict[str, Any]) -> None:
+    for ours, theirs in (("yolov8n", "yolo11s"), ("yolo26n", "yolo26n")):
+        student = student_of(ours)
+        teacher = networks.load(published(theirs))
+        student.args.imgsz = 64
+        upstream = DistillationModel(deepcopy(teacher), deepcopy(student))
+        model = join(student, teacher, **DistillationSpec(recipe="native").model_dump(include={"losses"}))
+        for own, other in zip(model.projectors.values(), upstream.projector, strict=True):
+            own.load_state_dict(other.state_dict())
+        upstream.train()
+        expected = upstream(deepcopy(batch))[1]["dis_loss"]
+        found = model(batch)[1]["kd_loss"]
+        torch.testing.assert_close(found, expected.squeeze(), rtol=1e-4, atol=0)
+
+
+def test_folding_changes_nothing_that_the_teacher_says(published: Callable[..., Path], batch: dict[str, Any]) -> None:
+    from retort.training import taps
+
+    for name in ("yolov8n", "yolo12n", "yolo26n"):
+        plain = networks.load(published(name))
+        model = join(student_of("yolov8n"), plain, {"kind": "pearson"})
+        assert model.teacher is not None
+        lesson = model.teacher(batch["img"])
+        with torch.no_grad():
+            features, branches = taps.forward(plain, batch["img"])
+        for level in Level:
+            torch.testing.assert_close(lesson.features[level], features[level], rtol=1e-3, atol=1e-4)
+        assert lesson.branches.keys() == branches.keys()
+
+
+def test_taps_find_each_networks_own_layers(published: Callable[..., Path]) -> None:
+    found = {name: Taps.of(networks.load(published(name))).layers for name in ("yolov8n", "yolo11n", "yolo12n")}
+    assert [list(layers.values()) for layers in found.values()] == [[9, 15, 18, 21], [10, 16, 19, 22], [8, 14, 17, 20]]
+
+
+def test_without_common_classes_only_features_can_be_taught(published: Callable[..., Path]) -> None:
+    stranger = networks.load(published("yolo11n", names={0: "cat", 1: "dog"}))
+    join(student_of("yolov8n"), stranger, {"kind": "pearson"})
+    with pytest.raises(ModelError, match="class_logits needs class names in common"):
+        join(student_of("yolov8n"), stranger, {"kind": "class_logits"})
+
+
+def test_softmax_is_refused_for_a_single_common_class(published: Callable[..., Path]) -> None:
+    narrow = networks.load(published("yolo11n", names={0: "red", 1: "dog"}))
+    with pytest.raises(ModelError, match="always zero for a single class"):
+        join(student_of("yolov8n"), narrow, {"kind": "softmax_kl"})
+
+
+def test_dfl_is_refused_where_bins_differ(published: Callable[..., Path]) -> None:
+    with pytest.raises(ModelError, match="student has 16, teacher 1") as caught:
+        join(student_of("yolov8n"), networks.load(published("yolo26n")), {"kind": "dfl"})
+    assert "box_giou" in str(caught.value.hint)
+
+
+def test_classes_are_paired_by_name() -> None:
+    found = ClassMap.between({0: "red", 1: "Moon", 2: "blue"}, {0: " Blue", 1: "cat", 2: "RED", 3: "red"})
+    assert found.student is not None
+    assert found.teacher is not None
+    assert (found.student.tolist(), found.teacher.tolist()) == ([0, 2], [2, 0])
+    assert ClassMap.between(NAMES, dict(NAMES)) == ClassMap(None, None, 3)
+
+
+def test_no_distillation_outside_training_and_at_weight_zero(
+    published: Callable[..., Path], batch: dict[str, Any]
+) -> None:
+    schedule = {"warmup_epochs": 2, "decay": "none", "floor": 0.0, "stop_with_mosaic": False}
+    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), {"kind": "pearson"}, schedule=schedule)
+    loss, items = model(batch)
+    assert loss[-1] == 0
+    assert {name for name in items if name.startswith("kd")} == {"kd/pearson", "kd/weight", "kd_loss"}
+    assert model.objective is not None
+    model.objective.epoch = 1.0
+    assert model(batch)[1]["kd/weight"] == pytest.approx(0.5)
+    model.eval()
+    with torch.no_grad():
+        assert len(model(batch)[0]) == 3  # box, class, dfl
+
+
+def test_balance_makes_the_weight_the_share_of_the_task_loss(
+    published: Callable[..., Path], batch: dict[str, Any]
+) -> None:
+    losses = [{"kind": "pearson", "weight": 0.5}, {"kind": "channel_l2", "weight": 0.1}]
+    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), *losses, balance="task_loss")
+    _, items = model(batch)
+    task = sum(float(items[name]) for name in ("box_loss", "cls_loss", "dfl_loss"))
+    assert float(items["kd/pearson"]) == pytest.approx(0.5 * task, rel=1e-4)
+    assert float(items["kd/channel_l2"]) == pytest.approx(0.1 * task, rel=1e-4)
+
+
+def test_balance_freezes_after_the_first_steps_and_never_explodes() -> None:
+    from retort.training.objective import CALIBRATION_STEPS, LARGEST_SCALE
+
+    balance = Balance(2)
+    for _ in range(CALIBRATION_STEPS):
+        scales = balance(torch.tensor(6.0), [torch.tensor(2.0), torch.tensor(0.0)])
+    assert scales.tolist() == [3.0, LARGEST_SCALE]
+    assert torch.equal(balance(torch.tensor(100.0), [torch.tensor(1.0), torch.tensor(1.0)]), scales)
+
+
+def test_two_terms_of_one_kind_have_two_names(published: Callable[..., Path], batch: dict[str, Any]) -> None:
+    losses = [{"kind": "pearson", "levels": ["P3"]}, {"kind": "pearson", "levels": ["backbone"]}]
+    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), *losses)
+    assert {"kd/pearson", "kd/pearson.2"} <= model(batch)[1].keys()

@@ -1,0 +1,246 @@
+"""Whole trainings on a tiny data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from core.training.pictures import NAMES, Notebook
+from retort.errors import Diverged, ModelError, Stopped
+from retort.names import MAP, MAP50, Role
+from retort.spec import DistillationSpec, TrainingSpec
+from retort.training import networks
+from retort.training.environment import num_cores
+from retort.training.evaluation import evaluate
+from retort.training.trainer import Fit, Fitted, Plan, fit
+
+# Upstream sums the gradients of 64 images before it steps: one batch, one step, one epoch here.
+TRAINING = TrainingSpec(imgsz=96, batch=64, close_mosaic=1, checkpoint_every=2, optimizer="SGD", head_lr_multiplier=3.0)
+BALANCED = DistillationSpec()
+
+
+@pytest.fixture(scope="module")
+def plan(data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return Plan(
+        role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=3, training=TRAINING,
+        folder=tmp_path_factory.mktemp("runs"), device="cpu",
+    )  # fmt: skip
+
+
+def run(plan: Plan, name: str, notebook: Notebook, **teaching: Any) -> Fitted:
+    return fit(replace(plan, folder=plan.folder / name), notebook, **teaching)
+
+
+@pytest.fixture(scope="module")
+def teaching(published: Callable[..., Path]) -> dict[str, Any]:
+    return {"teacher": published("yolo11n"), "distillation": BALANCED}
+
+
+@pytest.fixture(scope="module")
+def distilled(plan: Plan, teaching: dict[str, Any]) -> tuple[Fitted, Notebook]:
+    notebook = Notebook()
+    return run(plan, "distilled", notebook, **teaching), notebook
+
+
+@pytest.fixture(scope="module")
+def plain(plan: Plan) -> tuple[Fitted, Notebook]:
+    notebook = Notebook()
+    return run(replace(plan, role=Role.CONTROL), "plain", notebook), notebook
+
+
+def test_every_epoch_says_all_it_measured(distilled: tuple[Fitted, Notebook], plain: tuple[Fitted, Notebook]) -> None:
+    task = {"train/box_loss", "train/cls_loss", "train/dfl_loss", "train/loss", "val/box_loss", "val/cls_loss"}
+    rates = {"lr/weight", "lr/bn", "lr/bias", "lr/weight_x3", "lr/bn_x3", "lr/bias_x3"}
+    common = task | rates | {"val/dfl_loss", "val/precision", "val/recall", MAP50, MAP}
+    terms = {f"train/kd/{label}" for label in ("class_logits", "box_giou", "pearson", "weight")} | {"train/kd_loss"}
+    compared = {"teacher/mAP50", "teacher/mAP50-95"}
+    found = distilled[1].metrics
+    assert [set(found[step]) for step in (0, 1, 2, 3)] == [
+        compared, common | terms, common | terms | compared, common | terms,
+    ]  # fmt: skip
+    assert [set(plain[1].metrics[step]) for step in (1, 2, 3)] == [common] * 3
+    for values in (*found.values(), *plain[1].metrics.values()):
+        assert all(value is not None and math.isfinite(value) for value in values.values())
+    last = found[2]
+    parts = [last[f"train/{name}"] for name in ("box_loss", "cls_loss", "dfl_loss", "kd_loss")]
+    assert last["train/loss"] == pytest.approx(sum(value or 0 for value in parts))
+    assert found[1]["lr/weight_x3"] == pytest.approx(3 * (found[1]["lr/weight"] or 0))
+
+
+@pytest.mark.usefixtures("distilled")
+def test_all_cores_are_used() -> None:
+    assert torch.get_num_threads() == num_cores()
+
+
+def test_checkpoints_are_published_with_the_teachers_map_beside(
+    distilled: tuple[Fitted, Notebook], plain: tuple[Fitted, Notebook]
+) -> None:
+    fitted, notebook = distilled
+    assert [(epoch, path.name) for epoch, path, _ in notebook.checkpoints] == [
+        (2, "student-epoch-0002.pt"), (3, "student-epoch-0003.pt"),
+    ]  # fmt: skip
+    assert set(notebook.checkpoints[0][2]) == {MAP50, MAP, "teacher/mAP50", "teacher/mAP50-95"}
+    assert set(plain[1].checkpoints[0][2]) == {MAP50, MAP}
+    for path in (fitted.weights, notebook.checkpoints[0][1]):
+        network = networks.load(path)
+        assert network.names == NAMES
+        assert sum(p.numel() for p in network.parameters()) == 3_011_433
+        assert b"teacher" not in path.read_bytes()
+    assert (fitted.epochs, fitted.best_epoch) == (3, 3)
+    assert fitted.metrics[MAP] == notebook.metrics[3][MAP]
+    assert notebook.fractions == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+def test_the_teacher_changes_the_student_but_not_where_it_starts(
+    distilled: tuple[Fitted, Notebook], plain: tuple[Fitted, Notebook]
+) -> None:
+    ours, theirs = distilled[1].metrics, plain[1].metrics
+    assert ours[1]["train/box_loss"] == theirs[1]["train/box_loss"]
+    assert ours[1]["train/cls_loss"] == theirs[1]["train/cls_loss"]
+    assert ours[3]["train/cls_loss"] != theirs[3]["train/cls_loss"]
+
+
+@pytest.mark.parametrize(("kind", "rounding"), [("class_logits", 0.0), ("pearson", 1e-3)])
+def test_a_teacher_without_a_say_leaves_the_training_as_it_was(
+    kind: str, rounding: float, plan: Plan, plain: tuple[Fitted, Notebook], teaching: dict[str, Any]
+) -> None:
+    whisper = DistillationSpec.model_validate({"losses": [{"kind": kind, "weight": 1e-30}], "balance": "none"})
+    notebook = Notebook()
+    fitted = run(plan, f"whisper-{kind}", notebook, teacher=teaching["teacher"], distillation=whisper)
+    ours, theirs = (networks.load(path).state_dict() for path in (fitted.weights, plain[0].weights))
+    for name, value in ours.items():  # another consumer of a feature map is another order of summation
+        torch.testing.assert_close(value, theirs[name], rtol=rounding, atol=rounding)
+    for epoch in (1, 2, 3):
+        assert notebook.metrics[epoch]["train/cls_loss"] == pytest.approx(plain[1].metrics[epoch]["train/cls_loss"])
+
+
+def test_the_optimizer_holds_student_and_projectors_and_never_the_teacher(plan: Plan, teaching: dict[str, Any]) -> None:
+    for optimizer in ("auto", "MuSGD"):
+        training = TRAINING.model_copy(update={"optimizer": optimizer})
+        made = Fit(
+            replace(plan, training=training, folder=plan.folder / f"optimizer-{optimizer}"), Notebook(),
+            teacher=teaching["teacher"], distillation=BALANCED,
+        )  # fmt: skip
+        made._setup_train()
+        held = [id(p) for group in made.optimizer.param_groups for p in group["params"]]
+        assert sorted(held) == sorted(id(p) for p in made.model.parameters())
+        head = {id(p) for p in made.student.model[-1].parameters()}
+        rates = {
+            boosted: {g["initial_lr"] for g in made.optimizer.param_groups if (id(g["params"][0]) in head) == boosted}
+            for boosted in (True, False)
+        }
+        assert len(rates[True]) == len(rates[False]) == 1
+        assert rates[True].pop() == pytest.approx(3 * rates[False].pop())
+        assert made.ema.ema.teacher is None
+        made.close()
+
+
+def test_no_tracking_service_is_ever_attached(plan: Plan) -> None:
+    made = Fit(replace(plan, folder=plan.folder / "callbacks"), Notebook(), teacher=None, distillation=None)
+    attached = {hook.__module__ for hooks in made.callbacks.values() for hook in hooks}
+    assert attached <= {"retort.training.trainer", "ultralytics.utils.events", "ultralytics.utils.callbacks.base"}
+    made.close()
+
+
+def test_it_stops_at_the_next_batch(plan: Plan, data_yaml: Path) -> None:
+    notebook = Notebook(stop_after=1)
+    with pytest.raises(Stopped, match="epoch 1 of 3"):
+        run(replace(plan, data_yaml=data_yaml), "stopped", notebook)
+    assert len(notebook.fractions) == 1
+    assert notebook.metrics == {}
+    assert not list((plan.folder / "stopped").rglob("*.pt"))
+
+
+def test_a_training_that_leaves_the_finite_numbers_says_so_and_publishes_nothing(plan: Plan) -> None:
+    training = TRAINING.model_copy(update={"lr": 1.0, "grad_clip": 1000.0, "optimizer": "SGD"})
+    notebook = Notebook()
+    made = Fit(replace(plan, training=training, folder=plan.folder / "nan"), notebook, teacher=None, distillation=None)
+
+    def poison(trainer: Any) -> None:
+        with torch.no_grad():
+            trainer.model.model[0].conv.weight.fill_(float("nan"))
+
+    made.add_callback("on_train_batch_start", poison)
+    with pytest.raises(Diverged, match="keeps leaving the finite numbers"):
+        made.train()
+    made.close()
+    assert [line.split(":")[0] for line in notebook.said] == ["warning"] * 3
+    assert notebook.checkpoints == []
+
+
+def test_one_epoch_that_is_not_finite_is_done_again(plan: Plan) -> None:
+    notebook = Notebook()
+    made = Fit(replace(plan, epochs=2, folder=plan.folder / "once"), notebook, teacher=None, distillation=None)
+    poisoned: list[int] = []
+
+    def poison(trainer: Any) -> None:
+        if trainer.epoch == 1 and not poisoned:
+            poisoned.append(1)
+            with torch.no_grad():
+                trainer.model.model[0].conv.weight.fill_(float("nan"))
+
+    made.add_callback("on_train_batch_start", poison)
+    made.train()
+    made.close()
+    assert len(notebook.said) == 1
+    assert sorted(notebook.metrics) == [1, 2]
+    assert all(value is not None for values in notebook.metrics.values() for value in values.values())
+
+
+def test_without_ema_the_last_weights_are_published(plan: Plan) -> None:
+    made = Fit(
+        replace(plan, epochs=2, training=TRAINING.model_copy(update={"ema": False}), folder=plan.folder / "raw"),
+        Notebook(), teacher=None, distillation=None,
+    )  # fmt: skip
+    made.train()
+    live, average = made.model.state_dict(), made.ema.ema.state_dict()
+    assert all(torch.allclose(value, average[name]) for name, value in live.items() if value.is_floating_point())
+    made.close()
+
+
+def test_a_yolo26_student_learns_from_yolo26(plan: Plan, published: Callable[..., Path]) -> None:
+    notebook = Notebook()
+    fitted = run(
+        replace(plan, model="yolo26n", epochs=2), "yolo26", notebook,
+        teacher=published("yolo26n"), distillation=BALANCED,
+    )  # fmt: skip
+    assert {"train/l1_loss", "train/kd/box_giou"} <= set(notebook.metrics[2])
+    assert networks.load(fitted.weights).model[-1].one2one_cv2 is not None
+
+
+def test_a_teacher_of_other_classes_is_not_measured_and_says_so(plan: Plan, published: Callable[..., Path]) -> None:
+    notebook = Notebook()
+    features = DistillationSpec(recipe="native")
+    run(
+        replace(plan, epochs=1), "stranger", notebook,
+        teacher=published("yolo11n", names={0: "cat", 1: "dog"}), distillation=features,
+    )  # fmt: skip
+    assert any("knows none of the data's classes" in line for line in notebook.said)
+    assert sorted(notebook.metrics) == [1]
+
+
+def test_softmax_is_warned_about(plan: Plan, teaching: dict[str, Any]) -> None:
+    notebook = Notebook()
+    run(
+        replace(plan, epochs=1), "article", notebook,
+        teacher=teaching["teacher"], distillation=DistillationSpec(recipe="article"),
+    )  # fmt: skip
+    assert any(line.startswith("warning: softmax_kl") for line in notebook.said)
+
+
+def test_an_evaluation_says_what_a_network_can_do_and_costs(published: Callable[..., Path], data_yaml: Path) -> None:
+    weights = published("yolov8n", names={0: "cat", 1: "blue", 2: "red", 3: "green"})
+    found = evaluate(weights, data_yaml=data_yaml, imgsz=96, batch=4, device="cpu")
+    assert set(found.per_class) <= set(NAMES.values())
+    assert 0 <= found.map <= found.map50 <= 1
+    assert found.size_bytes == weights.stat().st_size
+    assert 3_000_000 < found.num_parameters < 3_100_000
+    assert found.gflops > 0
+    assert 0 < found.latency_ms["p50"] <= found.latency_ms["p90"]
+    with pytest.raises(ModelError, match="none of the data's classes"):
+        evaluate(published("yolov8n", names={0: "cat"}), data_yaml=data_yaml, imgsz=96, batch=4, device="cpu")

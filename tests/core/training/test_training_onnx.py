@@ -1,0 +1,53 @@
+"""The ONNX graph of a published network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from retort.errors import UserError
+from retort.training.onnx import compare_onnx, export_onnx
+
+
+@pytest.mark.parametrize("model", ["yolov8n", "yolo11n", "yolo12n", "yolo26n"])
+def test_the_graph_gives_the_boxes_of_the_network(
+    model: str, published: Callable[..., Path], data_yaml: Path, tmp_path: Path
+) -> None:
+    weights, path = published(model), tmp_path / "student.onnx"
+    export_onnx(weights, path, imgsz=96)
+    images = sorted((data_yaml.parent / "images/val").iterdir())[:2]
+    found = compare_onnx(weights, path, images, imgsz=96)
+    assert found.equal
+    assert found.num_boxes > 0
+    assert found.max_relative_error < 1e-4
+
+
+def test_the_comparison_tells_another_network_apart(
+    published: Callable[..., Path], data_yaml: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "student.onnx"
+    export_onnx(published("yolov8n"), path, imgsz=96)
+    images = sorted((data_yaml.parent / "images/val").iterdir())[:1]
+    found = compare_onnx(published("yolov8n", seed=2), path, images, imgsz=96)
+    assert not found.equal
+
+
+def test_a_dynamic_graph_takes_another_size(published: Callable[..., Path], data_yaml: Path, tmp_path: Path) -> None:
+    weights, path = published("yolo11n"), tmp_path / "student.onnx"
+    export_onnx(weights, path, imgsz=96, dynamic=True, simplify=False)
+    images = sorted((data_yaml.parent / "images/val").iterdir())[:1]
+    assert compare_onnx(weights, path, images, imgsz=64).equal
+
+
+def test_the_opset_asked_for_is_the_one_written(published: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "student.onnx"
+    export_onnx(published("yolov8n"), path, imgsz=64, opset=17)
+    assert [entry.version for entry in onnx.load(path).opset_import if entry.domain == ""] == [17]
+
+
+def test_an_opset_that_torch_cannot_write_is_the_users_error(published: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="opset 25 cannot"):
+        export_onnx(published("yolov8n"), tmp_path / "student.onnx", imgsz=64, opset=25)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,56 @@
+"""Training on a CUDA device, in mixed precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import core.training.conftest  # noqa: F401  # prepares the environment
+import pytest
+import torch
+from core.training.pictures import Notebook
+from retort.names import Role
+from retort.spec import DistillationSpec, TrainingSpec
+from retort.training.evaluation import evaluate
+from retort.training.trainer import Fit, Plan, fit
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
+]
+
+
+def plan(data_yaml: Path, folder: Path) -> Plan:
+    training = TrainingSpec(imgsz=96, batch=8, close_mosaic=0, checkpoint_every=1, amp=True)
+    return Plan(
+        role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=2, training=training,
+        folder=folder, device="0",
+    )  # fmt: skip
+
+
+def test_two_epochs_in_mixed_precision_stay_finite(
+    published: Callable[..., Path], data_yaml: Path, tmp_path: Path
+) -> None:
+    notebook = Notebook()
+    spec = DistillationSpec.model_validate(
+        {"losses": [{"kind": kind} for kind in ("class_logits", "box_giou", "dfl", "pearson", "score_weighted_l2")]}
+    )
+    fitted = fit(plan(data_yaml, tmp_path), notebook, teacher=published("yolo11s"), distillation=spec)
+    assert sorted(notebook.metrics) == [0, 1, 2]
+    for values in notebook.metrics.values():
+        assert all(value is not None and math.isfinite(value) for value in values.values())
+    assert (notebook.metrics[2]["train/kd/class_logits"] or 0) > 0
+    assert evaluate(fitted.weights, data_yaml=data_yaml, imgsz=96, batch=8, device="0").latency_ms["p50"] > 0
+
+
+def test_the_teacher_is_asked_in_half_precision(
+    published: Callable[..., Path], data_yaml: Path, tmp_path: Path
+) -> None:
+    made = Fit(plan(data_yaml, tmp_path), Notebook(), teacher=published("yolo11n"), distillation=DistillationSpec())
+    made._setup_train()
+    assert made.amp
+    assert made.scaler.is_enabled()
+    assert {p.dtype for p in made.model.teacher.model.parameters()} == {torch.float16}
+    assert {p.dtype for p in made.model.parameters()} == {torch.float32}
+    made.close()
