@@ -1,0 +1,85 @@
+"""The containers' files keep their promises, as far as can be seen without building them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from house.source import ROOT
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def pins(title: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / f"{title}.txt").read_text()
+    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^\s;]+)", text, re.MULTILINE))
+
+
+def test_compose_has_every_part():
+    assert set(SERVICES) == {"db", "redis", "migrate", "api", "worker", "worker-cpu"}
+
+
+def test_every_secret_must_be_given():
+    references = re.findall(r"\$\{(\w*(?:PASSWORD|SECRET|TOKEN)\w*)(:\?)?", (ROOT / "docker-compose.yml").read_text())
+
+    assert references
+    assert all(demanded for _, demanded in references)
+
+
+def test_what_others_wait_for_says_when_it_is_ready():
+    for service in SERVICES.values():
+        for name, wait in service.get("depends_on", {}).items():
+            healthy = "healthcheck" in SERVICES[name] and wait["condition"] == "service_healthy"
+            assert healthy or wait["condition"] == "service_completed_successfully"
+
+
+def test_the_broker_forgets_nothing_and_evicts_nothing():
+    command = " ".join(SERVICES["redis"]["command"])
+
+    assert "--appendonly yes" in command
+    assert "--maxmemory-policy noeviction" in command
+
+
+def test_the_worker_reserves_a_gpu_and_its_twin_stands_behind_a_profile():
+    [device] = SERVICES["worker"]["deploy"]["resources"]["reservations"]["devices"]
+
+    assert device["capabilities"] == ["gpu"]
+    assert SERVICES["worker-cpu"]["profiles"] == ["cpu"]
+    assert "deploy" not in SERVICES["worker-cpu"]
+    assert all(SERVICES[name]["stop_grace_period"] == "2m" for name in ("worker", "worker-cpu"))
+
+
+def test_all_of_the_service_agree_on_where_things_are():
+    keys = {"RETORT_DATABASE_URL", "RETORT_BROKER_URL", "RETORT_STORE_URL", "RETORT_DATA_DIRS"}
+    told = [
+        {key: SERVICES[name]["environment"][key] for key in keys} for name in ("migrate", "api", "worker", "worker-cpu")
+    ]
+
+    assert all(one == told[0] for one in told)
+
+
+@pytest.mark.parametrize("file", ["Dockerfile.gpu", "api/Dockerfile"])
+def test_an_image_drops_its_rights_takes_its_base_as_an_argument_and_pins_by_hash(file: str):
+    text = (ROOT / file).read_text()
+    last = text[text.rindex("\nFROM ") :]
+
+    assert re.search(r"^ARG BASE_IMAGE=\S+$", text, re.MULTILINE)
+    assert re.search(r"^USER 10001:10001$", last, re.MULTILINE)
+    assert text.count("--require-hashes") == 3
+    assert last.rstrip().splitlines()[-1].startswith('CMD ["python", "-m", "retort_')
+
+
+@pytest.mark.parametrize("title", ["api", "worker", "build", "uv"])
+def test_images_and_tests_run_on_the_same_versions(title: str):
+    tested = pins("dev")
+
+    assert pins(title)
+    assert {name: version for name, version in pins(title).items() if tested.get(name) != version} == {}
+
+
+def test_the_apis_image_gets_no_torch():
+    assert not {"torch", "torchvision", "ultralytics", "opencv-python", "onnxruntime"} & pins("api").keys()
+    assert {"torch", "ultralytics", "celery"} <= pins("worker").keys()
