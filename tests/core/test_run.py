@@ -12,7 +12,6 @@ import time
 import zipfile
 from pathlib import Path
 
-import pytest
 from core.conftest import Life
 from core.runs import PATIENCE_S, Running, document, start
 from retort.events import (
@@ -163,37 +162,32 @@ def test_a_run_dies_with_its_parent(tmp_path: Path):
         time.sleep(0.05)
 
 
-@pytest.fixture
-def corrupt(tmp_path: Path) -> Running:
-    """A run whose teacher is a file that only looks like a checkpoint; the folder is held by another run at first."""
-    (tmp_path / "models").mkdir()
-    with zipfile.ZipFile(tmp_path / "models/broken.pt", "w") as file:
-        file.writestr("archive/data.pkl", b"cposix\nsystem\n(S'touch owned'\ntR.")
-    spec = document(tmp_path, teacher={"weights": "broken.pt"})
+def test_a_run_waits_for_a_dying_one_and_obeys_while_it_waits(tmp_path: Path):
     workdir = tmp_path / "work"
     workdir.mkdir()
     with (workdir / "run.lock").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        run = start(tmp_path, spec)
+        run = start(tmp_path, document(tmp_path))
         deadline = time.monotonic() + PATIENCE_S
-        while not _holds(run.process.pid, workdir / "run.lock"):
+        while not (workdir / "journal-1.jsonl").exists():
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        assert run.said() == []
-    return run
+        run.process.send_signal(signal.SIGTERM)
+        assert run.wait() == 75
+    assert [event.type for event in run.said()] == ["stopped"]
 
 
-def _holds(pid: int, path: Path) -> bool:
-    return any(link.resolve() == path for link in Path(f"/proc/{pid}/fd").iterdir())
-
-
-def test_a_run_waits_for_a_dying_one_and_then_says_why_it_fails_itself(corrupt: Running):
-    assert corrupt.wait() == 1
-    last: AnyEvent = corrupt.said()[-1]
+def test_a_run_whose_teacher_is_no_checkpoint_says_so_and_runs_nothing_of_it(tmp_path: Path):
+    (tmp_path / "models").mkdir()
+    with zipfile.ZipFile(tmp_path / "models/broken.pt", "w") as file:
+        file.writestr("archive/data.pkl", b"cposix\nsystem\n(S'touch owned'\ntR.")
+    run = start(tmp_path, document(tmp_path, teacher={"weights": "broken.pt"}))
+    assert run.wait() == 1
+    last: AnyEvent = run.said()[-1]
     assert isinstance(last, FailedEvent)
     assert (last.failure.code, last.failure.retryable) == ("bad_model", False)
     assert "broken.pt" in last.failure.message
-    assert not (corrupt.workdir / "owned").exists()
+    assert not (run.workdir / "owned").exists()
 
 
 def test_a_folder_without_inputs_is_refused_in_words(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def run(context: Context) -> dict[str, Any]:
         context.check()
         roles[role] = {"model": model.removesuffix(".pt"), **_measure(context, path), "epochs": epochs}
         context.progress(len(roles) / len(weights))
-    _warn(context, roles)
+    warn(context, roles)
     return {"roles": roles}
 
 
@@ -67,7 +68,7 @@ def _epochs(context: Context, stage: str) -> int | None:
     return None if result is None else int(result["epochs"])
 
 
-def _warn(context: Context, roles: dict[str, dict[str, Any]]) -> None:
+def warn(context: Context, roles: Mapping[str, Mapping[str, Any]]) -> None:
     """Say aloud when the teacher has nothing to teach."""
     taught, student = roles[Role.TEACHER]["map"], roles[Role.STUDENT]["map"]
     if taught is not None and taught < student:

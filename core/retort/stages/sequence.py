@@ -30,6 +30,7 @@ def go(spec: JobSpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
     stages = [stage for stage in find() if stage.module.applies(spec)]
     progress = Progress(journal, {stage.name: stage.module.cost(spec) for stage in stages})
     key = record.key_of(spec, inputs)
+    _remark(inputs, journal)
     results: dict[str, dict[str, Any]] = {}
     fresh = False
     for stage in stages:
@@ -46,6 +47,20 @@ def go(spec: JobSpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
         progress.done(stage.name)
         results[stage.name] = kept.result
     return results[stages[-1].name]
+
+
+def _remark(inputs: Inputs, journal: Journal) -> None:
+    """Pass on what intake noticed about the data set."""
+    data = inputs.dataset
+    for note in data.notes:
+        journal.log(note)
+    if data.num_shared:
+        journal.log(
+            f"{data.num_shared} of the {data.num_val} validation images are also training images: "
+            "the figures of this run will not show how well its networks generalise",
+            "warning",
+            num_shared=data.num_shared,
+        )
 
 
 def _run(stage: Stage, context: Context) -> Record:

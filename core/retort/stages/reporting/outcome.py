@@ -17,6 +17,8 @@ _METRICS = ("map50", "map")
 
 def outcome(context: Context, duration_s: float) -> dict[str, Any]:
     """Return what the run says when it has finished."""
+    from retort.training.devices import name_of
+
     roles = context.results["evaluate"]["roles"]
     dataset = context.inputs.dataset
     return {
@@ -31,7 +33,7 @@ def outcome(context: Context, duration_s: float) -> dict[str, Any]:
             "digest": dataset.digest,
         },
         "spec_digest": digest(context.spec),
-        "device": context.inputs.device,
+        "device": name_of(context.inputs.device),
         "versions": versions(),
         "exports": list(context.results.get("export", {}).get("exports", [])),
         "duration_s": round(duration_s, 1),

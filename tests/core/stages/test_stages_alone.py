@@ -1,0 +1,95 @@
+"""Single stages, on the folder of a finished run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core.conftest import Life
+from retort import journal
+from retort.errors import RetortError, Stopped
+from retort.events import AnyEvent, ArtifactEvent, LogEvent
+from retort.intake.inputs import Inputs
+from retort.journal import Journal
+from retort.names import Role
+from retort.spec import JobSpec
+from retort.stages import evaluate, export, sequence
+from retort.stages.context import Context
+from retort.stages.fitting import JournalWatcher
+
+
+@pytest.fixture
+def context(life: Life, tmp_path: Path) -> Iterator[Context]:
+    """The view of a stage that comes after all others, in a copy of the folder."""
+    workdir = Path(shutil.copytree(life.workdir, tmp_path / "work", symlinks=True))
+    results = {path.stem: json.loads(path.read_text())["result"] for path in (workdir / "stages").iterdir()}
+    with Journal(workdir / "journal-9.jsonl") as said:
+        yield Context(
+            spec=JobSpec.model_validate_json((workdir / "spec.json").read_text()),
+            inputs=Inputs.load(workdir),
+            workdir=workdir,
+            journal=said,
+            stop=threading.Event(),
+            results=results,
+            tell_progress=lambda _: None,
+        )
+
+
+def said(context: Context) -> list[AnyEvent]:
+    return journal.read(context.journal.path)[0]
+
+
+def test_an_export_that_gives_other_boxes_fails_the_job_and_is_not_published(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+):
+    def wrong(*_: Any) -> dict[str, Any]:
+        return {"equal": False, "max_relative_error": 0.25, "num_images": 4}
+
+    monkeypatch.setitem(export.EXPORTERS, "onnx", wrong)
+    with pytest.raises(RetortError, match=r"student\.onnx .* 0\.25") as caught:
+        export.run(context)
+    assert caught.value.code == "export_mismatch"
+    assert not any(isinstance(event, ArtifactEvent) for event in said(context))
+
+
+def test_a_teacher_that_is_weaker_than_its_student_is_told(context: Context):
+    evaluate.warn(context, {"teacher": {"map": 0.2}, "student": {"map": 0.3}})
+    evaluate.warn(context, {"teacher": {"map": 0.3}, "student": {"map": 0.3}})
+    (event,) = said(context)
+    assert isinstance(event, LogEvent)
+    assert event.level == "warning"
+    assert event.data == {"teacher": 0.2, "student": 0.3}
+
+
+def test_checkpoints_of_the_control_are_not_published(context: Context, tmp_path: Path):
+    JournalWatcher(context, Role.CONTROL).checkpoint(1, tmp_path / "x.pt", {})
+    assert said(context) == []
+
+
+def test_a_run_that_is_told_to_stop_begins_no_stage(context: Context):
+    context.stop.set()
+    with pytest.raises(Stopped):
+        sequence.go(context.spec, context.inputs, context.workdir, context.journal, context.stop)
+    assert said(context) == []
+
+
+def test_a_run_whose_stages_are_all_finished_only_repeats_its_result(context: Context):
+    result = sequence.go(context.spec, context.inputs, context.workdir, context.journal, context.stop)
+    assert result == context.results["report"]
+    events = said(context)
+    assert not any(event.type in {"stage", "metric"} for event in events)
+    assert "student.pt" in {event.name for event in events if isinstance(event, ArtifactEvent)}
+
+
+def test_what_intake_noticed_is_passed_on(context: Context):
+    data = context.inputs.dataset.model_copy(update={"notes": ("data.yaml: x is ignored",), "num_shared": 4})
+    inputs = context.inputs.model_copy(update={"dataset": data})
+    sequence.go(context.spec, inputs, context.workdir, context.journal, context.stop)
+    told = {event.message: event.level for event in said(context) if isinstance(event, LogEvent)}
+    assert told["data.yaml: x is ignored"] == "info"
+    assert [level for message, level in told.items() if message.startswith("4 of the 4 validation")] == ["warning"]
