@@ -61,7 +61,7 @@ class CheckpointEvent(Event):
     role: Role
     epoch: int
     path: str
-    metrics: dict[str, float | None] = {}
+    metrics: dict[str, float | None] = Field(default_factory=dict)
 
 
 class ArtifactEvent(Event):
@@ -72,7 +72,7 @@ class ArtifactEvent(Event):
     role: Role
     path: str
     media_type: str = "application/octet-stream"
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class LogEvent(Event):
@@ -81,7 +81,7 @@ class LogEvent(Event):
     type: Literal["log"] = "log"
     level: Literal["debug", "info", "warning", "error"] = "info"
     message: str
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = Field(default_factory=dict)
 
 
 class FinishedEvent(Event):

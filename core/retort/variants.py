@@ -27,7 +27,7 @@ class Written(Frozen):
 def mistake(message: str, *, at: str | None = None, hint: str | None = None) -> PydanticCustomError:
     """Return the error to raise from a validator when the mistake lies at *at* (dotted), not at the whole value."""
     context = {"at": at, "hint": hint}
-    return PydanticCustomError("mistake", "{text}", {"text": message, **context})  # type: ignore[dict-item]
+    return PydanticCustomError("mistake", "{text}", {"text": message, **context})
 
 
 def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
