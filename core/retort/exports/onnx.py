@@ -13,7 +13,7 @@ class Onnx(Export):
     """An ONNX graph with batch normalisation folded, for onnxruntime and most edge toolchains."""
 
     format: Literal["onnx"] = "onnx"
-    opset: int | None = Field(default=None, ge=11, le=25)
+    opset: int | None = Field(default=None, ge=11, le=20)
     """ONNX operator set; null takes the newest that both PyTorch and onnxruntime know."""
     dynamic: bool = False
     """Leave batch and image size open in the graph."""
