@@ -109,6 +109,9 @@ class TrainingSpec(Written):
     imgsz: int = Field(default=640, ge=64, le=2048, multiple_of=32)
     """Side of the square input in pixels."""
     batch: int = Field(default=16, ge=2, le=1024)
+    nominal_batch: int = Field(default=64, ge=1, le=1024)
+    """Images per step of the optimizer: gradients of smaller batches add up to it. Give it the value of ``batch`` to
+    take a step with every batch, which short trainings need."""
     optimizer: Literal["auto", "SGD", "Adam", "AdamW", "MuSGD"] = "auto"
     """``auto`` chooses optimizer and learning rate by the number of steps, and ignores ``lr``."""
     lr: float = Field(default=LEARNING_RATE, gt=0, le=1)

@@ -19,6 +19,7 @@ def arguments(plan: Plan) -> dict[str, Any]:
         "epochs": plan.epochs,
         "imgsz": training.imgsz,
         "batch": training.batch,
+        "nbs": training.nominal_batch,
         "optimizer": training.optimizer,
         "lr0": training.lr,
         "close_mosaic": training.close_mosaic,

@@ -1,0 +1,23 @@
+"""How a plan reads in the words of upstream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retort.names import Role
+from retort.spec import TrainingSpec
+from retort.training.arguments import arguments
+from retort.training.plan import Plan
+
+
+def test_the_nominal_batch_decides_how_many_images_make_a_step():
+    training = TrainingSpec(batch=16, nominal_batch=16)
+    plan = Plan(
+        role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=Path("data.yaml"), epochs=1, training=training,
+        folder=Path("folder"), device="cpu",
+    )  # fmt: skip
+
+    made = arguments(plan)
+
+    assert (made["batch"], made["nbs"]) == (16, 16)
+    assert TrainingSpec().nominal_batch == 64
