@@ -1,3 +1,5 @@
+"""Houses for the tests of the worker: a database, a store, a broker and runs that follow a script."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
