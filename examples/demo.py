@@ -52,7 +52,7 @@ def main() -> int:
     started = time.monotonic()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    data_yaml = digits.write(FOLDER / "digits", num_train=400, num_val=120, imgsz=128)
+    data_yaml = digits.write(FOLDER / "digits", num_train=400, num_val=120, imgsz=96)
     say(f"wrote {data_yaml.parent}: 400 training and 120 validation scenes")
     spec = load(str(SPEC), [f"data.path={data_yaml.parent}"])
     try:

@@ -72,7 +72,9 @@ class Board:
             (f"{job['name']}  ", "bold"), (job["state"], view.COLOURS.get(job["state"], "")),
             f"  {job.get('stage') or ''}  {view.share(progress)}  {view.duration(job.get('eta_s'), 'to go')}",
         )  # fmt: skip
-        return Group(head, ProgressBar(total=1.0, completed=progress, width=60), self._figures())
+        bar = Table.grid()  # a bar by itself does not end its line
+        bar.add_row(ProgressBar(total=1.0, completed=progress, width=60))
+        return Group(head, bar, self._figures())
 
     def _figures(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))

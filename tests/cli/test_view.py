@@ -1,0 +1,78 @@
+"""How jobs, events and results look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from retort.cli import view
+from rich.console import Console
+
+FIGURES = {"model": "yolov8n", "num_parameters": 3_007_598, "size_bytes": 6_200_000, "latency_ms": {"p50": 8.25}}
+
+
+def result(teacher: float, student: float, control: float | None) -> dict[str, Any]:
+    scores = {"teacher": teacher, "student": student} | ({} if control is None else {"control": control})
+    roles = {role: {**FIGURES, "map50": score + 0.2, "map": score} for role, score in scores.items()}
+    if control is None:
+        return {"roles": roles, "gain": None, "gap_closed": None}
+    gain, gap = student - control, teacher - control
+    closed = gain / gap if gap > 0 else None
+    return {"roles": roles, "gain": {"map50": gain, "map": gain}, "gap_closed": {"map50": closed, "map": closed}}
+
+
+def drawn(renderable: object) -> str:
+    console = Console(width=120, no_color=True)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def test_the_table_puts_teacher_student_and_control_side_by_side():
+    text = drawn(view.result_table(result(0.5, 0.4, 0.3)))
+
+    assert [line.split()[0] for line in text.splitlines()[1:]] == ["teacher", "student", "control"]
+    for told in ("0.7000", "0.4000", "3,007,598", "6.2 MB", "8.2 ms"):
+        assert told in text
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (result(0.5, 0.4, 0.3), "+0.1000 mAP50-95 over the control: 50% of the gap"),
+        (result(0.5, 0.2, 0.3), "-0.1000 mAP50-95 over the control: -50% of the gap"),
+        (result(0.3, 0.4, 0.3), "there was no gap to close"),
+        (result(0.5, 0.4, None), "No control was trained"),
+    ],
+)
+def test_the_sentence_says_what_distillation_bought_be_it_good_or_bad(given: dict[str, Any], told: str):
+    assert told in view.result_sentence(given)
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ({"type": "progress", "at": 0.0, "data": {"progress": 0.5}}, None),
+        ({"type": "stage", "at": 0.0, "data": {"stage": "distill"}}, "stage       distill"),
+        ({"type": "log", "at": 0.0, "level": "warning", "message": "few images"}, "log         warning: few images"),
+        (
+            {"type": "metric", "at": 0.0, "data": {"role": "student", "step": 2, "values": {"val/mAP50": 0.5}}},
+            "metric      student epoch 2  mAP50 0.5000",
+        ),
+    ],
+)
+def test_an_event_is_a_line_unless_it_says_nothing_to_people(event: dict[str, Any], told: str | None):
+    line = view.event_line(event)
+
+    assert line is None if told is None else line and line.endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600, "1:00:00"), (None, "")]
+)
+def test_durations_are_for_people(seconds: float | None, text: str):
+    assert view.duration(seconds) == text
+
+
+def test_moments_are_read_in_both_of_their_forms():
+    assert view.clock("1970-01-01T00:00:05Z") == view.clock(5.0)
