@@ -27,11 +27,13 @@ from retort_worker.runner import Claimed, Supervision, Workshop
 from sqlalchemy.exc import SADeprecationWarning
 
 T = TypeVar("T")
+PATIENCE_S = 60.0
+"""How long a loaded machine may take; only a failing test waits for so long."""
 SCRIPTED = (sys.executable, str(Path(__file__).with_name("scripted_run.py")))
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def eventually(look: Callable[[], T], timeout_s: float = 20.0) -> T:
+def eventually(look: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
     """Look again and again until something true is seen."""
     deadline = time.monotonic() + timeout_s
     while not (seen := look()):
@@ -64,7 +66,7 @@ class House:
         self._dataset()
 
     def with_settings(self, **changes: Any) -> Settings:
-        fast = {"lease_s": 3.0, "heartbeat_s": 0.3, "poll_s": 0.3, "reap_s": 0.3, "grace_s": 2.0}
+        fast = {"lease_s": 15.0, "heartbeat_s": 0.3, "poll_s": 0.3, "reap_s": 0.3, "grace_s": 2.0}
         urls = {"database_url": self.database_url, "broker_url": self.broker_url}
         return Settings(home=self.home, **{**fast, **urls, **changes})
 
@@ -122,10 +124,10 @@ class House:
         with self.database.read() as session:
             return events.after(session, job_id, 0, 100_000)
 
-    def steps(self, job_id: str) -> list[int]:
-        """Steps of the training loss, as a chart shows them."""
+    def steps(self, job_id: str, name: str = "train/loss") -> list[int]:
+        """Steps of a metric, as a chart shows them."""
         with self.database.read() as session:
-            found = metrics.series(session, job_id, name="train/loss", limit=100_000)
+            found = metrics.series(session, job_id, name=name, limit=100_000)
         return [point.step for series in found for point in series.points]
 
     def cancel(self, job_id: str) -> None:
@@ -137,7 +139,7 @@ class House:
         with self.database.begin() as session:
             return jobs.reap(session, now=clock.now(session) + after_s)
 
-    def wait(self, job_id: str, *states: JobState, timeout_s: float = 20.0) -> Job:
+    def wait(self, job_id: str, *states: JobState, timeout_s: float = PATIENCE_S) -> Job:
         wanted = set(states) or TERMINAL
         eventually(lambda: self.job(job_id).state in wanted, timeout_s)
         return self.job(job_id)

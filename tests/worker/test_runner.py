@@ -15,7 +15,7 @@ from retort.states import AttemptState, JobState
 from retort_worker.runner import Supervision
 from servers import Postgres
 from sqlalchemy.exc import IntegrityError
-from worker.houses import House, alive, eventually
+from worker.houses import PATIENCE_S, House, alive, eventually
 
 
 def settle(future: Future[JobState | None], supervision: Supervision) -> None:
@@ -117,7 +117,7 @@ def test_a_checkpoint_can_be_had_while_the_run_goes_on(house: House):
     assert house.content(found) == b"first"
     assert house.job(job_id).state is JobState.RUNNING
     house.cancel(job_id)
-    assert running.result(20) is JobState.CANCELLED
+    assert running.result(PATIENCE_S) is JobState.CANCELLED
     assert set(house.artifacts(job_id)) == {name, "run.log"}
 
 
@@ -129,7 +129,7 @@ def test_the_run_knows_nothing_of_the_workers_secrets(small_house: House, monkey
     running = in_thread(supervision)
     said = eventually(lambda: [row for row in small_house.events(job_id) if row.type == "log"])
     small_house.cancel(job_id)
-    running.result(20)
+    running.result(PATIENCE_S)
     environment = said[0].data["environment"]
     assert "secret" not in json.dumps(environment)
     assert environment["HOME"] == str(small_house.workdir(job_id))
@@ -143,7 +143,7 @@ def test_cancelling_kills_a_group_that_does_not_listen_children_included(house: 
     child = eventually(lambda: house.child(job_id))
     assert alive(child)
     house.cancel(job_id)
-    assert running.result(20) is JobState.CANCELLED
+    assert running.result(PATIENCE_S) is JobState.CANCELLED
     assert not alive(child)
     assert house.attempts(job_id)[0].exit_code == -9
 
@@ -163,7 +163,7 @@ def test_draining_hands_the_job_back_without_using_a_retry(house: House):
     running = in_thread(supervision)
     eventually(lambda: house.steps(job_id))
     workshop.drain()
-    assert running.result(20) is JobState.QUEUED
+    assert running.result(PATIENCE_S) is JobState.QUEUED
     job = house.job(job_id)
     assert job.retries_left == 2
     assert house.attempts(job_id)[0].state is AttemptState.HANDED_BACK
@@ -177,7 +177,7 @@ def test_a_worker_that_was_fenced_off_kills_its_run_and_writes_nothing(house: Ho
     reaped = eventually(lambda: house.reap(after_s=60))  # which skips what is being renewed at this moment
     assert [lost.state for lost in reaped] == [JobState.QUEUED]
     recorded = len(house.events(job_id))
-    assert running.result(20) is None
+    assert running.result(PATIENCE_S) is None
     assert len(house.events(job_id)) == recorded
     assert house.artifacts(job_id) == {}
     assert house.attempts(job_id)[0].state is AttemptState.LOST
@@ -186,14 +186,14 @@ def test_a_worker_that_was_fenced_off_kills_its_run_and_writes_nothing(house: Ho
 
 def test_a_worker_whose_renewal_hangs_kills_its_run_before_the_lease_ends(small_house: House):
     job_id = small_house.submit("stubborn")
-    supervision, _ = small_house.supervision(job_id, small_house.workshop(lease_s=1.0))
+    supervision, _ = small_house.supervision(job_id, small_house.workshop(lease_s=3.0))
     running = in_thread(supervision)
     child = eventually(lambda: small_house.child(job_id))
     with closing(sqlite3.connect(small_house.home / "retort.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # every renewal now waits
         eventually(lambda: not alive(child))
         other.execute("ROLLBACK")
-    assert running.result(20) is None
+    assert running.result(PATIENCE_S) is None
     assert small_house.job(job_id).state is JobState.RUNNING
     assert small_house.artifacts(job_id) == {}
 
@@ -211,32 +211,31 @@ def test_a_database_that_is_away_for_a_while_loses_no_metric(tmp_path: Path, pos
             step = house.workdir(job_id) / "step.txt"
             eventually(lambda: not step.exists() or int(step.read_text()) == 300)
             other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        assert running.result(20) is JobState.SUCCEEDED
+        assert running.result(PATIENCE_S) is JobState.SUCCEEDED
         assert house.steps(job_id) == list(range(1, 301))
 
 
 def test_what_an_earlier_attempt_said_unheard_is_recorded_once_by_the_next(house: House):
-    job_id = house.submit("steps", epochs=40)
+    job_id = house.submit("linger", epochs=40)
     first = house.workshop()
     supervision, _ = house.supervision(job_id, first)
     running = in_thread(supervision)
-    eventually(lambda: house.steps(job_id))
+    eventually(lambda: len(house.steps(job_id)) == 20)
     first.drain()
-    running.result(20)
-    workdir = house.workdir(job_id)
-    done = int((workdir / "step.txt").read_text())
-    # The worker died with these lines written, but not recorded.
-    journal = workdir / "journal-1.jsonl"
-    kept = [line for line in journal.read_text().splitlines() if '"stopped"' not in line]
-    unheard = [json.loads(kept[-1]) for _ in range(2)]
-    for number, line in enumerate(unheard, 1):
-        line.update(n=len(kept) + 1 + number, step=done + number)
-    journal.write_text(journal.read_text() + "".join(json.dumps(line) + "\n" for line in unheard))
-    (workdir / "step.txt").write_text(str(done + 2))
+    assert running.result(PATIENCE_S) is JobState.QUEUED
+    # As if the worker had died after the run had written these lines, before it recorded them.
+    journal = house.workdir(job_id) / "journal-1.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    for number in (1, 2):
+        said = {**json.loads(lines[0]), "n": len(lines) + 1, "step": number, "values": {"train/unheard": 1.0}}
+        lines.append(json.dumps(said) + "\n")
+    journal.write_text("".join(lines))
     assert house.run(job_id) is JobState.SUCCEEDED
     assert house.steps(job_id) == list(range(1, 41))
-    numbered = [(row.attempt, row.n) for row in house.events(job_id) if row.n is not None]
-    assert len(numbered) == len(set(numbered))
+    assert house.steps(job_id, "train/unheard") == [1, 2]
+    numbers = [row.n for row in house.events(job_id) if row.attempt == 1 and row.n is not None]
+    assert numbers == list(range(1, len(lines) + 1))
+    assert house.attempts(job_id)[0].journal_offset == len("".join(lines))
 
 
 def test_publishing_and_success_are_one_transaction(small_house: House):

@@ -13,7 +13,7 @@ import psycopg
 from retort.db import jobs
 from retort.states import AttemptState, JobState
 from servers import Postgres, free_port
-from worker.houses import House, alive, eventually
+from worker.houses import PATIENCE_S, House, alive, eventually
 
 NEVER = 3600.0
 """A poll or a reaping that does not come during a test."""
@@ -21,7 +21,7 @@ NEVER = 3600.0
 
 def ready(house: House, number: int = 0) -> None:
     """Wait until the worker's broker client listens."""
-    eventually(lambda: " ready." in house.log(number), 30)
+    eventually(lambda: " ready." in house.log(number))
 
 
 def test_the_bell_starts_a_run_within_two_seconds(rung_house: House):
@@ -40,7 +40,7 @@ def test_a_doubled_bell_runs_the_job_once(rung_house: House):
     job_id = rung_house.submit("finish")
     rung_house.ring(job_id, times=5)
     rung_house.worker(poll_s=NEVER, slots=3)
-    rung_house.wait(job_id, JobState.SUCCEEDED, timeout_s=30)
+    rung_house.wait(job_id, JobState.SUCCEEDED)
     last = rung_house.submit("finish")
     rung_house.ring(last)
     rung_house.wait(last, JobState.SUCCEEDED)
@@ -51,7 +51,7 @@ def test_a_job_that_nobody_rang_for_is_found_and_so_is_the_next_when_the_slot_is
     jobs = [small_house.submit("finish") for _ in range(3)]
     small_house.worker()
     for job_id in jobs:
-        assert small_house.wait(job_id, timeout_s=30).state is JobState.SUCCEEDED
+        assert small_house.wait(job_id).state is JobState.SUCCEEDED
     spans = sorted((row.started_at, row.ended_at) for job_id in jobs for row in small_house.attempts(job_id))
     assert all(ended <= started for (_, ended), (started, _) in pairwise(spans))
 
@@ -60,9 +60,9 @@ def test_with_a_dead_broker_jobs_still_run_and_the_worker_still_drains(small_hou
     small_house.broker_url = f"redis://127.0.0.1:{free_port()}/0"
     job_id = small_house.submit("finish")
     worker = small_house.worker()
-    assert small_house.wait(job_id, timeout_s=30).state is JobState.SUCCEEDED
+    assert small_house.wait(job_id).state is JobState.SUCCEEDED
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(20) == 0
+    assert worker.wait(PATIENCE_S) == 0
 
 
 def test_a_draining_worker_hands_its_job_back_and_leaves_without_waiting_for_the_training(rung_house: House):
@@ -76,7 +76,7 @@ def test_a_draining_worker_hands_its_job_back_and_leaves_without_waiting_for_the
     asked = time.monotonic()
     job = rung_house.wait(job_id, JobState.QUEUED)
     assert time.monotonic() - asked < 2.0
-    assert worker.wait(20) == 0
+    assert worker.wait(PATIENCE_S) == 0
     assert job.retries_left == 2
     assert rung_house.attempts(job_id)[0].state is AttemptState.HANDED_BACK
     assert rung_house.job(later).state is JobState.QUEUED
@@ -85,9 +85,9 @@ def test_a_draining_worker_hands_its_job_back_and_leaves_without_waiting_for_the
 def test_a_draining_worker_kills_a_run_that_does_not_listen(small_house: House):
     job_id = small_house.submit("stubborn", retries=1)
     worker = small_house.worker(grace_s=0.5)
-    child = eventually(lambda: small_house.child(job_id), 30)
+    child = eventually(lambda: small_house.child(job_id))
     worker.send_signal(signal.SIGINT)
-    assert worker.wait(20) == 0
+    assert worker.wait(PATIENCE_S) == 0
     assert not alive(child)
     assert small_house.job(job_id).state is JobState.QUEUED
     assert small_house.job(job_id).retries_left == 1
@@ -96,18 +96,18 @@ def test_a_draining_worker_kills_a_run_that_does_not_listen(small_house: House):
 def test_a_second_signal_quits_at_once_and_leaves_no_process(small_house: House):
     job_id = small_house.submit("stubborn")
     worker = small_house.worker(grace_s=NEVER)
-    child = eventually(lambda: small_house.child(job_id), 30)
+    child = eventually(lambda: small_house.child(job_id))
     worker.send_signal(signal.SIGTERM)
     eventually(lambda: "draining" in small_house.log())
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == 1
+    assert worker.wait(PATIENCE_S) == 1
     eventually(lambda: not alive(child))
 
 
 def test_a_killed_worker_leaves_no_process_and_no_gap(house: House):
     job_id = house.submit("steps", epochs=400)
-    first = house.worker()
-    eventually(lambda: house.steps(job_id), 30)
+    first = house.worker(lease_s=3.0)
+    eventually(lambda: house.steps(job_id))
     # Stopped, it records nothing, so the run's next lines are in the journal only.
     first.send_signal(signal.SIGSTOP)
     recorded = len(house.steps(job_id))
@@ -117,7 +117,7 @@ def test_a_killed_worker_leaves_no_process_and_no_gap(house: House):
     first.wait()
     eventually(lambda: house.run_is_gone(job_id))
     house.worker()
-    job = house.wait(job_id, timeout_s=40)
+    job = house.wait(job_id)
     assert job.state is JobState.SUCCEEDED
     assert house.steps(job_id) == list(range(1, 401))
     assert [row.state for row in house.attempts(job_id)] == [AttemptState.LOST, AttemptState.SUCCEEDED]
@@ -128,15 +128,15 @@ def test_a_killed_worker_leaves_no_process_and_no_gap(house: House):
 def test_a_killed_worker_takes_the_whole_group_of_its_run_along(small_house: House):
     job_id = small_house.submit("stubborn")
     worker = small_house.worker()
-    child = eventually(lambda: small_house.child(job_id), 30)
+    child = eventually(lambda: small_house.child(job_id))
     worker.kill()
     eventually(lambda: not alive(child))
 
 
 def test_a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes(house: House):
     job_id = house.submit("linger", epochs=100)
-    sleeper = house.worker(lease_s=1.5)
-    eventually(lambda: house.steps(job_id), 30)
+    sleeper = house.worker(lease_s=3.0)
+    eventually(lambda: house.steps(job_id))
     # On SQLite, whoever is stopped in mid-transaction stops all others with him.
     with house.database.begin():
         sleeper.send_signal(signal.SIGSTOP)
@@ -148,8 +148,8 @@ def test_a_worker_that_fell_asleep_in_a_transaction_is_thrown_out_of_it(
 ):
     with closing(House(tmp_path, postgres_url, f"sqla+sqlite:///{tmp_path / 'broker.db'}")) as house:
         job_id = house.submit("linger", epochs=100)
-        sleeper = house.worker(lease_s=1.5)
-        eventually(lambda: house.steps(job_id), 30)
+        sleeper = house.worker(lease_s=3.0)
+        eventually(lambda: house.steps(job_id))
         with house.database.begin() as session:
             jobs.cancel(session, job_id, now=0.0, actor="test")  # locks the job's row
             waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -163,9 +163,9 @@ def test_a_worker_that_fell_asleep_in_a_transaction_is_thrown_out_of_it(
 def rescued(house: House, sleeper: subprocess.Popen[bytes], job_id: str) -> None:
     """Another worker takes the job of the sleeper, which then wakes."""
     house.worker()
-    eventually(lambda: house.job(job_id).attempt == 2, 30)
+    eventually(lambda: house.job(job_id).attempt == 2)
     sleeper.send_signal(signal.SIGCONT)
-    assert house.wait(job_id, timeout_s=40).state is JobState.SUCCEEDED
+    assert house.wait(job_id).state is JobState.SUCCEEDED
     assert house.steps(job_id) == list(range(1, 101))
     assert [row.state for row in house.attempts(job_id)] == [AttemptState.LOST, AttemptState.SUCCEEDED]
     eventually(lambda: "lease lost" in house.log())

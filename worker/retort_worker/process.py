@@ -142,18 +142,28 @@ class RunProcess:
         if self._popen.stdin is not None:
             self._popen.stdin.close()
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline and _group_exists(self.pid):
+        while time.monotonic() < deadline and _group_lives(self.pid):
             time.sleep(0.01)  # children of the first process are not ours, so there is nothing to wait on
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
         return code
 
 
-def _group_exists(group: int) -> bool:
+def _group_lives(group: int) -> bool:
+    """Whether a process of the group still runs; one that only waits to be reaped by its new parent does not."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    stats = [_stat(path) for path in Path("/proc").glob("[0-9]*/stat")]
+    # Fields after the name: state, parent, group. Without /proc (macOS) the signal's answer has to do.
+    return not stats or any(fields[0] not in "ZX" and int(fields[2]) == group for fields in stats if fields)
+
+
+def _stat(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
