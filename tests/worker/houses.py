@@ -192,3 +192,6 @@ class House:
                 worker.kill()
             worker.wait()
         self.database.close()
+        # Pytest shows this beside a failure.
+        for log in (*self.home.glob("worker-*.log"), *self.home.glob("work/*/run.log")):
+            sys.stdout.write(f"--- {log.relative_to(self.home)}\n{log.read_text(errors='replace')}\n")
