@@ -77,7 +77,7 @@ def test_a_transaction_that_reads_first_can_still_write_when_another_came_betwee
 def test_sqlite_is_set_up_for_concurrent_processes(sqlite_url: str):
     with closing(Database(sqlite_url)) as database, database.read() as session:
         pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-        assert [session.scalar(text(f"PRAGMA {name}")) for name in pragmas] == ["wal", 1, 1, 30000]
+        assert [session.scalar(text(f"PRAGMA {name}")) for name in pragmas] == ["wal", 2, 1, 30000]
 
 
 def test_an_attempt_without_its_job_is_refused(database: Database):
@@ -91,6 +91,16 @@ def test_an_address_of_other_tools_is_understood(postgres_url: str):
     plain = postgres_url.replace("postgresql+psycopg:", "postgresql:")
     with closing(Database(plain)) as database, database.read() as session:
         assert jobs.claimable(session) == []
+
+
+def test_a_server_made_in_the_c_locale_answers_in_text(postgres: Postgres, spec: JobSpec):
+    postgres.execute("CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII'")
+    with closing(Database(postgres.url("ascii"))) as database:
+        database.migrate()
+        with database.begin() as session:
+            job_id = jobs.submit(session, spec, now=T0, retries=0).job_id
+            assert jobs.get(session, job_id).name == spec.name
+    postgres.drop("ascii")
 
 
 @pytest.fixture
