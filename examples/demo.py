@@ -70,6 +70,9 @@ def main() -> int:
     except (RetortError, subprocess.CalledProcessError) as error:
         say(f"error: {error}{f' ({error.hint})' if getattr(error, 'hint', None) else ''}")
         return 1
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(result))
     say(f"report: {FOLDER / 'results' / 'report.html'}")
     say(f"done in {view.duration(time.monotonic() - started)} (minutes:seconds)")
