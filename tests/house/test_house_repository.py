@@ -11,7 +11,7 @@ from house.source import ROOT, name, tracked
 # Written so that no pattern matches itself.
 FOREIGN = {
     "a package index": re.compile(
-        r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|--(extra-)?index-url[ =]h|find-links[ =][/h]"
+        r"p[y]pi\.org|python[h]osted\.org|download\.py[t]orch\.org|--(extra-)?index-url[ =]h|find-links[ =][/h]"
     ),
     "a machine's path": re.compile(r"(?<![\w.~-])/(root|home/[a-z]\w*|work|Users/\w+)/[\w.]"),
     "a secret": re.compile(r"-----BEGIN [A-Z ]*PRIVATE[ ]KEY|\bAKIA[0-9A-Z]{16}\b|\bghp_[0-9A-Za-z]{36}\b"),
