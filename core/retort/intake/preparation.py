@@ -23,11 +23,12 @@ def prepare(spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, d
     assert settings.model_dir is not None
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
+    # The dataset first: its mistakes cost nothing to find, published weights a download.
+    dataset = datasets.locate(spec.data.path, settings.data_dirs)
     found = {
         name: weights.resolve(name, settings.model_dir, fetch=settings.fetch_weights)
         for name in dict.fromkeys(named_weights(spec))
     }
-    dataset = datasets.locate(spec.data.path, settings.data_dirs)
     folder = workdir / "data"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
     inputs = Inputs(
