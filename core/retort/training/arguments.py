@@ -22,8 +22,7 @@ def arguments(plan: Plan) -> dict[str, Any]:
         "nbs": training.nominal_batch,
         "optimizer": training.optimizer,
         "lr0": training.lr,
-        # Upstream closes it at the one epoch that is this far from the end, so never if that is before the first.
-        "close_mosaic": min(training.close_mosaic, plan.epochs),
+        "close_mosaic": training.close_mosaic,
         "seed": training.seed,
         "amp": False,  # decided in _setup_train
         "patience": 0,  # student and control run for the same number of epochs

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from retort.names import Role
 from retort.spec import TrainingSpec
 from retort.training.arguments import arguments
@@ -23,8 +22,3 @@ def test_the_nominal_batch_decides_how_many_images_make_a_step():
 
     assert (made["batch"], made["nbs"]) == (16, 16)
     assert TrainingSpec().nominal_batch == 64
-
-
-@pytest.mark.parametrize(("epochs", "closed"), [(100, 10), (10, 10), (4, 4)])
-def test_mosaic_is_closed_for_all_epochs_where_there_are_no_more_than_it_is_closed_for(epochs: int, closed: int):
-    assert arguments(plan(TrainingSpec(close_mosaic=10), epochs))["close_mosaic"] == closed
