@@ -66,7 +66,7 @@ def main() -> int:
                 path = client.download(job["id"], name, FOLDER / "results" / name)
                 say(f"downloaded {path} ({view.size(path.stat().st_size)}), SHA-256 verified")
             result = client.get(job["id"])["result"]
-        verify(spec["training"]["imgsz"])
+        verify(result, spec["training"]["imgsz"])
     except (RetortError, subprocess.CalledProcessError) as error:
         say(f"error: {error}{f' ({error.hint})' if getattr(error, 'hint', None) else ''}")
         return 1
@@ -121,8 +121,8 @@ def processes_of(home: Path) -> list[int]:
     return found
 
 
-def verify(imgsz: int) -> None:
-    """Open what was downloaded as anybody would: with plain Ultralytics, and with onnxruntime."""
+def verify(result: dict[str, Any], imgsz: int) -> None:
+    """Open what was downloaded as anybody would: with plain Ultralytics, and with onnxruntime; read the report."""
     results, elsewhere = FOLDER / "results", FOLDER / "verify"
     elsewhere.mkdir()
     image = next((FOLDER / "digits" / "images" / "val").iterdir())
@@ -137,8 +137,8 @@ def verify(imgsz: int) -> None:
         )  # fmt: skip
         say(f"{title}: {done.stdout.strip().splitlines()[-1]}")
     report = json.loads((results / "report.json").read_text())
-    if report["roles"]["student"]["map50"] is None or "<html" not in (results / "report.html").read_text().lower():
-        raise WorldError("the report is incomplete")
+    if report["result"] != result or "<html" not in (results / "report.html").read_text().lower():
+        raise WorldError("the report does not hold the result that the service gave")
 
 
 def table(result: dict[str, Any]) -> Table:
