@@ -93,7 +93,7 @@ def result_sentence(result: Json) -> str:
         return "No control was trained, so what distillation bought is not known."
     bought = f"Distillation bought {gain['map50']:+.4f} mAP50 and {gain['map']:+.4f} mAP50-95 over the control"
     if closed.get("map") is None:
-        return f"{bought}; the teacher is no better than the control, so there was no gap to close."
+        return f"{bought}; the teacher is no better than the control, or hardly, so there was no gap to close."
     return f"{bought}: {closed['map']:.0%} of the gap to the teacher in mAP50-95."
 
 

@@ -50,8 +50,9 @@ def test_without_a_control_nothing_is_claimed():
     assert "No control was trained" in said.sentence
 
 
-def test_where_the_teacher_is_not_better_there_is_no_gap():
-    found = result(teacher=0.4, student=0.45, control=0.4)
+@pytest.mark.parametrize("teacher", [0.35, 0.4, 0.404])
+def test_where_the_teacher_is_hardly_better_there_is_no_gap(teacher: float):
+    found = result(teacher=teacher, student=0.45, control=0.4)
     assert found["gap_closed"] == {"map50": None, "map": None}
     said = verdict(found)
     assert "gap" not in said.sentence

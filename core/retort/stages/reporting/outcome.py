@@ -13,6 +13,8 @@ from retort.spec import digest
 from retort.stages.context import Context
 
 _METRICS = ("map50", "map")
+_SMALLEST_GAP = 0.005
+"""A share of less than half a point of mAP would be a share of noise."""
 
 
 def outcome(context: Context, duration_s: float) -> dict[str, Any]:
@@ -50,8 +52,8 @@ def gain(roles: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:
 def gap_closed(roles: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None] | None:
     """Return the gain as a share of teacher less control.
 
-    None where no control was trained; a metric is None where the teacher is not better than the control, so that there
-    is no gap to close.
+    None where no control was trained; a metric is None where the teacher is less than half a point better than the
+    control, so that there is no gap to close.
     """
     gained = gain(roles)
     if gained is None:
@@ -59,7 +61,8 @@ def gap_closed(roles: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None
     closed: dict[str, float | None] = {}
     for name in _METRICS:
         teacher, control = roles[Role.TEACHER][name], roles[Role.CONTROL][name]
-        closed[name] = gained[name] / (teacher - control) if teacher is not None and teacher > control else None
+        gap = 0.0 if teacher is None else teacher - control
+        closed[name] = gained[name] / gap if gap >= _SMALLEST_GAP else None
     return closed
 
 
