@@ -10,29 +10,21 @@ from pathlib import Path
 import pytest
 from retort.db import Database
 from retort.db.models import Base
-from servers import Postgres, Valkey
+from servers import Postgres, Valkey, running
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server."""
-    server = Postgres()
-    try:
-        server.start()
+    with running(Postgres()) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
     """A Redis-protocol server."""
-    server = Valkey()
-    try:
-        server.start()
+    with running(Valkey()) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,10 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import redis
@@ -143,6 +144,19 @@ class Valkey(Server):
     def execute(self, command: str, number: int = 0) -> object:
         with redis.Redis(port=self.port, db=number) as client:
             return client.execute_command(command)
+
+
+AnyServer = TypeVar("AnyServer", Postgres, Valkey)
+
+
+@contextmanager
+def running(server: AnyServer) -> Iterator[AnyServer]:
+    """Start the server; stop it at the end, also when it did not start."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def free_port() -> int:
