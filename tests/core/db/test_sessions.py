@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,7 +13,7 @@ import pytest
 from retort.db import Database, DatabaseUnavailable, attempts, clock, jobs
 from retort.spec import JobSpec
 from retort.states import JobState
-from servers import Postgres
+from servers import Postgres, running
 from shop import T0, Shop, at_once
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -80,6 +81,18 @@ def test_sqlite_is_set_up_for_concurrent_processes(sqlite_url: str):
         assert [session.scalar(text(f"PRAGMA {name}")) for name in pragmas] == ["wal", 2, 1, 30000]
 
 
+def test_a_new_sqlite_file_may_be_opened_while_another_connection_writes_to_it(tmp_path: Path):
+    path = tmp_path / "new.db"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("CREATE TABLE t (n int)")
+    other.execute("BEGIN IMMEDIATE")
+    with closing(other), closing(Database(f"sqlite:///{path}")) as database, ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(lambda: database.engine.connect().close())
+        assert not wait([opened], timeout=0.3).done, "it must wait"
+        other.execute("ROLLBACK")
+        opened.result(timeout=30)
+
+
 def test_an_attempt_without_its_job_is_refused(database: Database):
     from retort.db.lease import Lease
 
@@ -105,12 +118,8 @@ def test_a_server_made_in_the_c_locale_answers_in_text(postgres: Postgres, spec:
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    try:
-        server.start()
+    with running(Postgres()) as server:
         yield server
-    finally:
-        server.stop()
 
 
 def test_a_database_that_is_restarted_is_unavailable_and_then_there_again(own_postgres: Postgres):
