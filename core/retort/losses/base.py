@@ -68,6 +68,9 @@ class FeatureLoss(Loss):
     levels: Levels = HEAD_LEVELS
     """Where to tap both networks."""
 
+    needs_confidence: ClassVar[bool] = False
+    """Whether it reads the teacher's confidence, for which the teacher's head must be computed."""
+
     def build(self, student_channels: int, teacher_channels: int) -> nn.Module:
         """Return the trainable projector from student to teacher channels: a single 1x1 convolution."""
         from torch import nn
@@ -75,12 +78,12 @@ class FeatureLoss(Loss):
         return nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
 
     @abstractmethod
-    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
+    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor | None) -> Tensor:
         """Return the scalar loss of one level in float32 or wider; only *student* carries gradient.
 
         student: projected student features, (N, C, H, W)
         teacher: teacher features, (N, C, H, W)
-        confidence: the teacher's highest class probability at each position, (N, 1, H, W)
+        confidence: the teacher's highest class probability at each position, (N, 1, H, W); None where no loss needs it
         """
 
 

@@ -21,5 +21,5 @@ class ChannelL2(FeatureLoss):
     levels: Levels = (Level.BACKBONE, Level.P3)
     """Where to tap both networks."""
 
-    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
+    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor | None) -> Tensor:
         return (wide(student) - wide(teacher)).square().mean()

@@ -25,7 +25,7 @@ class ChannelWise(FeatureLoss):
     normalize: bool = True
     """Standardise each channel over batch and space before the softmax."""
 
-    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
+    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor | None) -> Tensor:
         if self.normalize:
             student, teacher = standardise(student), standardise(teacher)
         return divergence(student.flatten(2), teacher.flatten(2), self.temperature).mean()  # over N C

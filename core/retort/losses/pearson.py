@@ -18,5 +18,5 @@ class Pearson(FeatureLoss):
 
     kind: Literal["pearson"] = "pearson"
 
-    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
+    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor | None) -> Tensor:
         return (standardise(student) - standardise(teacher)).square().mean() / 2

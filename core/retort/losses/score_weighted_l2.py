@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from retort.losses.base import FeatureLoss, wide
 
@@ -18,6 +18,8 @@ class ScoreWeightedL2(FeatureLoss):
 
     kind: Literal["score_weighted_l2"] = "score_weighted_l2"
 
+    needs_confidence: ClassVar[bool] = True
+
     def build(self, student_channels: int, teacher_channels: int) -> nn.Module:
         """Return upstream's two-layer projector."""
         from torch import nn
@@ -28,7 +30,8 @@ class ScoreWeightedL2(FeatureLoss):
             nn.Conv2d(teacher_channels, teacher_channels, kernel_size=1),
         )
 
-    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
+    def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor | None) -> Tensor:
+        assert confidence is not None
         w = wide(confidence)
         error = (wide(student) - wide(teacher)).square() * w  # N C H W
         return error.sum() / (w.sum() * student.shape[1] + 1e-9)

@@ -30,8 +30,9 @@ class DistillationSpec(Written):
     recipe: RecipeName = "balanced"
     losses: Annotated[tuple[AnyLoss, ...], Field(strict=False)] = Field(default=(), min_length=1, max_length=16)
     """Terms of the distillation objective; left out, the recipe's."""
-    balance: Literal["none", "task_loss"] = "none"
-    """``task_loss``: scale each term, once measured, so that its weight is its share of the task loss."""
+    balance: Literal["none", "task_loss", "gradient"] = "none"
+    """What a weight means: a plain factor, the term's share of the task loss (scaled once, by the first steps), or the
+    share of the task's gradient that the term's has at the student's neck (measured again and again)."""
     schedule: Schedule = Field(default_factory=Schedule)
     """Fields left out are the recipe's."""
 

@@ -119,7 +119,7 @@ class TrainingSpec(Written):
     head_lr_multiplier: float | None = Field(default=None, gt=0, le=100)
     """Learning rate of the Detect head over that of the rest; null takes the recipe's."""
     amp: bool = True
-    """Mixed precision on a GPU; on a CPU it has no effect."""
+    """Mixed precision on a GPU; on a CPU that computes bfloat16, for the teacher alone."""
     ema: bool = True
     """Evaluate and publish an exponential moving average of the weights."""
     grad_clip: float = Field(default=10.0, gt=0, le=1000)

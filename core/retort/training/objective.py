@@ -10,9 +10,10 @@ import torch
 
 from retort.errors import ModelError
 from retort.losses import FeatureLoss, HeadLoss, Loss
-from retort.names import Level
+from retort.names import HEAD_LEVELS, Level
 from retort.spec import DistillationSpec
 from retort.training import schedule
+from retort.training.balance import BALANCES, Balance
 from retort.training.predictions import Decoder
 from retort.training.taps import Raw, Taps, check_strides
 
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from retort.training.teacher import Lesson
-
-CALIBRATION_STEPS = 50
-"""Steps over which ``balance: task_loss`` measures each term before its scale is frozen."""
-LARGEST_SCALE = 1e4
-"""A term that is almost zero while it is measured must not explode when it wakes up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +50,6 @@ class ClassMap:
 
 def _plain(name: str) -> str:
     return str(name).strip().lower()
-
-
-class Balance:
-    """Scales each term so that its weight is its share of the task loss, by means over the first steps."""
-
-    def __init__(self, num_terms: int) -> None:
-        self._num_terms = num_terms
-        self._steps = 0
-        self._task: Tensor | None = None
-        self._terms: Tensor | None = None
-        self._scales: Tensor | None = None
-
-    def __call__(self, task: Tensor, terms: list[Tensor]) -> Tensor:
-        """Return the scale of each term, (T,); a running one until the measurement ends. Nothing leaves the device."""
-        if self._scales is None or self._steps < CALIBRATION_STEPS:
-            measured = torch.stack([term.detach() for term in terms])
-            self._task = task.detach() + (0 if self._task is None else self._task)
-            self._terms = measured + (0 if self._terms is None else self._terms)
-            self._scales = (self._task / self._terms.clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
-            self._steps += 1
-        return self._scales
 
 
 class Objective:
@@ -108,7 +83,19 @@ class Objective:
         )
         self._weights = torch.tensor([loss.weight for loss in self.losses], device=device)
         self._decoders = Decoder(student.stride), Decoder(teacher.stride)
-        self._balance = Balance(len(self.losses)) if spec.balance == "task_loss" else None
+        balance = BALANCES[spec.balance]
+        self._balance: Balance | None = None if balance is None else balance()
+        self._shared = {*HEAD_LEVELS, *self.levels}
+
+    @property
+    def levels(self) -> set[Level]:
+        """Levels whose features are compared."""
+        return {level for loss in self.losses if isinstance(loss, FeatureLoss) for level in loss.levels}
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether the teacher's predictions are compared, or weigh a comparison."""
+        return any(not isinstance(loss, FeatureLoss) or loss.needs_confidence for loss in self.losses)
 
     @property
     def weight(self) -> float:
@@ -130,12 +117,14 @@ class Objective:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all terms and each weighted term, detached, by label.
 
-        *task* is the task loss of the batch per image, a scalar that is measured only.
+        *task* is the task loss of the batch per image, a scalar; it is measured only.
         """
         terms = self.terms(features, branches, lesson, projectors)
         weights = self._weights * self.weight
         if self._balance is not None:
-            weights = weights * self._balance(task, terms)
+            weights = weights * self._balance(
+                task, terms, [features[level] for level in features if level in self._shared]
+            )
         weighted = torch.stack(terms) * weights
         total = weighted.sum()
         parts = weighted.detach()
@@ -158,7 +147,7 @@ class Objective:
                     loss(
                         projectors[projector_key(index, level)](features[level]),
                         lesson.features[level],
-                        lesson.confidence[level],
+                        lesson.confidence.get(level),
                     )
                     for level in loss.levels
                 ]

@@ -55,8 +55,10 @@ class Distiller(nn.Module):
         features, branches = taps.forward(self.student_model, images)
         task, items = self.student_model.loss(batch, taps.upstream_form(branches))  # type: ignore[operator]
         if self.objective.weight > 0:
-            per_image = task.detach().sum() / len(images)
-            total, parts = self.objective(features, branches, self.teacher(images), per_image, self.projectors)
+            per_image = task.sum() / len(images)
+            total, parts = self.objective(
+                features, branches, self.teacher(images, fleeting=True), per_image, self.projectors
+            )
         else:
             total, parts = self.objective.silent(images.device)
         return torch.cat([task, total[None] * len(images)]), {**items, **parts}
@@ -104,4 +106,5 @@ def distiller(
     )
     with seeded(seed):
         adapters = projectors(objective.losses, student, teacher)
-    return Distiller(student, adapters.to(device), Teacher(teacher, device=device, half=half), objective)
+    asked = Teacher(teacher, device=device, half=half, levels=objective.levels, head=objective.needs_head)
+    return Distiller(student, adapters.to(device), asked, objective)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,22 +29,37 @@ class Taps:
         return cls({Level.BACKBONE: len(model.yaml["backbone"]) - 1, **head})
 
 
-def forward(model: Any, images: Tensor) -> tuple[dict[Level, Tensor], dict[str, Raw]]:
-    """Run all layers on *images* (N, 3, H, W); return the features of each level and the raw branches.
+def forward(
+    model: Any, images: Tensor, *, levels: Collection[Level] | None = None, head: bool = True
+) -> tuple[dict[Level, Tensor], dict[str, Raw]]:
+    """Run *model* on *images* (N, 3, H, W); return the features of each of *levels* (None: all) and the raw branches.
 
-    Explicit instead of hooks, so that networks stay free of state that copies and pickles would carry.
+    Explicit instead of hooks, so that networks stay free of state that copies and pickles would carry. Layers that
+    neither *levels* nor the *head* need are not computed.
     """
-    wanted = {index: level for level, index in Taps.of(model).layers.items()}
+    wanted = {index: level for level, index in Taps.of(model).layers.items() if levels is None or level in levels}
+    needed = reached(model, {*wanted, *([len(model.model) - 1] if head else [])})
     features: dict[Level, Tensor] = {}
     outputs: list[Any] = []
     x: Any = images
     for layer in model.model[:-1]:
-        x = layer(_inputs(layer.f, x, outputs))
-        outputs.append(x if layer.i in model.save or layer.i in wanted else None)
+        if layer.i in needed:
+            x = layer(_inputs(layer.f, x, outputs))
+        outputs.append(x if layer.i in needed and (layer.i in model.save or layer.i in wanted) else None)
         if layer.i in wanted:
             features[wanted[layer.i]] = x
-    head = model.model[-1]
-    return features, raw_branches(head, _inputs(head.f, x, outputs))
+    last = model.model[-1]
+    return features, raw_branches(last, _inputs(last.f, x, outputs)) if head else {}
+
+
+def reached(model: Any, targets: set[int]) -> set[int]:
+    """Return the layers that the layers *targets* read from, directly or through others, and themselves."""
+    found = set(targets)
+    for layer in reversed(model.model):
+        if layer.i in found:
+            sources = [layer.f] if isinstance(layer.f, int) else layer.f
+            found |= {layer.i - 1 if index == -1 else index for index in sources if layer.i or index != -1}
+    return found
 
 
 def _inputs(source: int | list[int], x: Any, outputs: list[Any]) -> Any:

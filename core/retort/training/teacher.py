@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import torch
 
 from retort.names import HEAD_LEVELS, Level
 from retort.training import taps
+from retort.training.capture import Captured
 from retort.training.upstream import Conv, DWConv, fuse_conv_and_bn
 
 if TYPE_CHECKING:
@@ -32,23 +33,54 @@ class Lesson:
 class Teacher:
     """Holds a network outside module registration, so that optimizer, EMA, copies and checkpoints never see it.
 
-    Batch normalisation is folded into the convolutions; the head is read raw, without decoding or NMS. In float16
-    (*half*, for a GPU under AMP) autocast has no weights left to cast in every step.
+    Batch normalisation is folded into the convolutions, layers that no loss asks for are left out (*levels*: features
+    wanted, None for all; *head*: whether predictions are), and the head is read raw, without decoding or NMS. Channels
+    come last, which GPUs and CPUs alike compute faster. With *half*, weights and activations have the half precision
+    that the device computes fastest, so that autocast has nothing left to cast in every step.
     """
 
-    def __init__(self, model: Any, *, device: torch.device, half: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        device: torch.device,
+        half: bool = False,
+        levels: Collection[Level] | None = None,
+        head: bool = True,
+    ) -> None:
         self.model = fold(deepcopy(model).float()).eval().requires_grad_(requires_grad=False).to(device)
         self.names: dict[int, str] = dict(model.names)
-        self._dtype = torch.float16 if half else torch.float32
-        self._layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        self.model.to(dtype=self._dtype, memory_format=self._layout)
+        self.dtype = half_precision(device) if half else torch.float32
+        self._levels, self._head = levels, head
+        self.model.to(dtype=self.dtype, memory_format=torch.channels_last)
+        self._replay = Captured(self._ask) if device.type == "cuda" else self._ask
+
+    def __call__(self, images: Tensor, *, fleeting: bool = False) -> Lesson:
+        """Answer for *images* (N, 3, H, W) in 0..1.
+
+        A *fleeting* lesson may be overwritten by the next one: on a GPU it is a replay of recorded kernels.
+        """
+        x = images.to(self.dtype, memory_format=torch.channels_last)
+        lesson: Lesson = self._replay(x) if fleeting else self._ask(x)
+        return lesson
 
     @torch.no_grad()  # inference_mode would forbid the losses to save its tensors for backward
-    def __call__(self, images: Tensor) -> Lesson:
-        """Answer for *images* (N, 3, H, W) in 0..1."""
+    def _ask(self, images: Tensor) -> Lesson:
         with torch.autocast(images.device.type, enabled=False):
-            features, branches = taps.forward(self.model, images.to(self._dtype, memory_format=self._layout))
-        return Lesson(features, branches, confidence(features, branches.values()))
+            features, branches = taps.forward(self.model, images, levels=self._levels, head=self._head)
+        return Lesson(features, branches, confidence(branches.values()) if self._head else {})
+
+
+def half_precision(device: torch.device) -> torch.dtype:
+    """Return the half precision that *device* computes fastest; float32 where it has none.
+
+    A CPU without instructions for bfloat16 emulates it, many times slower than float32.
+    """
+    if device.type == "cuda":
+        return torch.float16
+    found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.13 does not tell yet
+    fast = any(found.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+    return torch.bfloat16 if device.type == "cpu" and fast else torch.float32
 
 
 def fold(model: Any) -> Any:
@@ -61,14 +93,15 @@ def fold(model: Any) -> Any:
     return model
 
 
-def confidence(features: dict[Level, Tensor], branches: Iterable[taps.Raw]) -> dict[Level, Tensor]:
+def confidence(branches: Iterable[taps.Raw]) -> dict[Level, Tensor]:
     """Return the highest class probability at each position of each level; logits of two branches are averaged first.
 
     The backbone's last layer has P5's stride and takes P5's map.
     """
+    branches = list(branches)
     scores = torch.stack([branch["scores"].float() for branch in branches]).mean(0)  # N K A
     highest = scores.amax(1, keepdim=True).sigmoid()  # N 1 A
-    shapes = [features[level].shape[-2:] for level in HEAD_LEVELS]
+    shapes = [feature.shape[-2:] for feature in branches[0]["feats"]]
     parts = highest.split_with_sizes([height * width for height, width in shapes], dim=-1)
     maps = {
         level: part.reshape(len(part), 1, *shape) for level, part, shape in zip(HEAD_LEVELS, parts, shapes, strict=True)

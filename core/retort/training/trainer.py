@@ -117,7 +117,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
             epochs=self.plan.epochs,
             close_mosaic=self.plan.training.close_mosaic,
             seed=self.plan.training.seed,
-            half=self._mixed(),
+            half=self.plan.training.amp,
         )
         self._say_hello()
 

@@ -81,7 +81,7 @@ documents = st.fixed_dictionaries(
             optional={
                 "recipe": st.sampled_from(sorted(RECIPES)),
                 "losses": st.lists(losses, min_size=1, max_size=4),
-                "balance": st.sampled_from(["none", "task_loss"]),
+                "balance": st.sampled_from(["none", "task_loss", "gradient"]),
                 "schedule": st.fixed_dictionaries({}, optional={"floor": numbers, "stop_with_mosaic": st.booleans()}),
             },
         ),
