@@ -27,7 +27,7 @@ class Predictions:
     scores: Tensor
     """Class logits, (N, A, K)."""
     boxes: Tensor
-    """Decoded boxes x1, y1, x2, y2 in input pixels, (N, A, 4)."""
+    """Decoded boxes x1, y1, x2, y2 in input pixels, (N, A, 4); empty where no loss needs them."""
     distances: Tensor
     """Logits over the R distance bins of each side, (N, A, 4, R); R = 1 is a head without DFL."""
 
@@ -50,6 +50,8 @@ class Loss(Written, ABC):
 
     needs_classes: ClassVar[bool] = False
     """Whether teacher and student must have class names in common."""
+    needs_boxes: ClassVar[bool] = False
+    """Whether it compares decoded boxes."""
     needs_bins: ClassVar[bool] = False
     """Whether teacher and student must have distance bins (DFL), and the same number of them."""
 
@@ -76,6 +78,13 @@ class FeatureLoss(Loss):
         from torch import nn
 
         return nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
+
+    def through(self, projector: nn.Module, student: Tensor, teacher: Tensor, confidence: Tensor | None) -> Tensor:
+        """Return the loss of student features (N, C_s, H, W) that have not been projected yet.
+
+        For a loss that can do without the projected features, which are larger than all else that it computes.
+        """
+        return self(projector(student), teacher, confidence)
 
     @abstractmethod
     def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor | None) -> Tensor:

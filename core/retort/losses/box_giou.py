@@ -20,6 +20,7 @@ class BoxGIoU(HeadLoss):
     kind: Literal["box_giou"] = "box_giou"
 
     needs_classes: ClassVar[bool] = True
+    needs_boxes: ClassVar[bool] = True
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
         p_t = wide(teacher.scores).sigmoid()

@@ -29,11 +29,15 @@ class ClassLogits(HeadLoss):
     needs_classes: ClassVar[bool] = True
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
-        from torch.nn.functional import binary_cross_entropy_with_logits
+        from torch.nn.functional import softplus
 
         logits = wide(teacher.scores)  # N A K
-        z_s, p_t = wide(student.scores) / self.temperature, (logits / self.temperature).sigmoid()
-        gap = (p_t - z_s.sigmoid()).abs().clamp(min=1e-12)  # a power below 1 has no gradient at 0
-        bce = binary_cross_entropy_with_logits(z_s, p_t, reduction="none")
-        mass = logits.sigmoid().amax(-1).sum().clamp(min=1)
-        return self.temperature**2 * (gap**self.beta * bce).sum() / mass
+        z_s, p_t = wide(student.scores), logits.sigmoid()
+        mass = p_t.amax(-1).sum().clamp(min=1)
+        if self.temperature != 1:
+            z_s, p_t = z_s / self.temperature, (logits / self.temperature).sigmoid()
+        gap = (p_t - z_s.sigmoid()).abs()
+        if self.beta != 1:
+            gap = gap.clamp(min=1e-12) ** self.beta  # a power below 1 has no gradient at 0
+        bce = softplus(z_s) - z_s * p_t
+        return self.temperature**2 * (gap * bce).sum() / mass

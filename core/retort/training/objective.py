@@ -144,8 +144,9 @@ class Objective:
         for index, loss in enumerate(self.losses):
             if isinstance(loss, FeatureLoss):
                 values = [
-                    loss(
-                        projectors[projector_key(index, level)](features[level]),
+                    loss.through(
+                        projectors[projector_key(index, level)],
+                        features[level],
                         lesson.features[level],
                         lesson.confidence.get(level),
                     )
@@ -159,8 +160,12 @@ class Objective:
     def _heads(self, branches: Mapping[str, Raw], lesson: Lesson) -> list[tuple[Any, Any]]:
         """Pair the branches that both heads have: one2many, and one2one only with one2one."""
         ours, theirs = self._decoders
+        boxes = any(loss.needs_boxes for loss in self.losses)
         return [
-            (ours(branches[name], self.classes.student), theirs(lesson.branches[name], self.classes.teacher))
+            (
+                ours(branches[name], self.classes.student, boxes=boxes),
+                theirs(lesson.branches[name], self.classes.teacher, boxes=boxes),
+            )
             for name in branches
             if name in lesson.branches
         ]

@@ -23,25 +23,27 @@ class Decoder:
         self._key: Any = None
         self._anchors = self._scales = torch.empty(0)
 
-    def __call__(self, raw: Raw, classes: Tensor | None) -> Predictions:
-        """Return the branch over A anchors, reduced to *classes* (K indices; None keeps all) in their order."""
+    def __call__(self, raw: Raw, classes: Tensor | None, *, boxes: bool = True) -> Predictions:
+        """Return the branch over A anchors, reduced to *classes* (K indices; None keeps all) in their order.
+
+        Without *boxes* they are left out: to decode them costs more than some losses do.
+        """
         scores = raw["scores"].transpose(1, 2)  # N A nc
-        sides = raw["boxes"].transpose(1, 2)  # N A 4R
-        distances = sides.unflatten(-1, (4, -1))  # N A 4 R
+        sides = raw["boxes"].unflatten(1, (4, -1))  # N 4 R A
         return Predictions(
             scores=scores if classes is None else scores.index_select(-1, classes),
-            boxes=self._boxes(distances.float(), raw["feats"]),
-            distances=distances,
+            boxes=self._boxes(sides.float(), raw["feats"]) if boxes else sides.new_empty(0),
+            distances=sides.permute(0, 3, 1, 2),  # N A 4 R
         )
 
-    def _boxes(self, distances: Tensor, features: list[Tensor]) -> Tensor:
-        """Expected distance of each side, as corners x1, y1, x2, y2 in pixels: (N, A, 4, R) to (N, A, 4)."""
+    def _boxes(self, sides: Tensor, features: list[Tensor]) -> Tensor:
+        """Expected distance of each side, as corners x1, y1, x2, y2 in pixels: (N, 4, R, A) to (N, A, 4)."""
         anchors, scales = self._grid(features)
-        bins = distances.shape[-1]
-        ticks = torch.arange(bins, dtype=distances.dtype, device=distances.device)
+        bins = sides.shape[2]
+        ticks = torch.arange(bins, dtype=sides.dtype, device=sides.device)[:, None]
         # A sum and not a product of matrices, which autocast would compute in half precision: a third of a pixel.
-        expected = (distances.softmax(-1) * ticks).sum(-1) if bins > 1 else distances.squeeze(-1)
-        corners: Tensor = dist2bbox(expected, anchors, xywh=False) * scales
+        expected = (sides.softmax(2) * ticks).sum(2) if bins > 1 else sides.squeeze(2)  # N 4 A
+        corners: Tensor = dist2bbox(expected.transpose(1, 2), anchors, xywh=False) * scales
         return corners
 
     def _grid(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -56,3 +56,26 @@ def test_a_dead_channel_gives_a_finite_loss_and_gradient(features: Make, confide
     assert student.grad is not None
     assert float(loss.detach()) == pytest.approx(0.5, abs=1e-3)
     assert bool(student.grad.isfinite().all())
+
+
+def test_covariances_give_what_projected_features_give():
+    loss = Pearson()
+    projector = loss.build(5, 7).double()
+    student = make_features(0, 2, 5, 6, 4).requires_grad_()
+    teacher = make_features(1, 2, 7, 6, 4)
+
+    ways = [loss(projector(student), teacher, None), loss.through(projector, student, teacher, None)]
+    inputs = [student, projector.weight]
+    gradients = [torch.autograd.grad(value, inputs, retain_graph=True) for value in ways]
+
+    torch.testing.assert_close(ways[1], ways[0])
+    for found, expected in zip(gradients[1], gradients[0], strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_projector_of_another_make_is_applied_as_it_is():
+    loss = Pearson()
+    projector = torch.nn.Sequential(loss.build(3, 4), torch.nn.ReLU()).double()
+    student, teacher = make_features(0, 2, 3, 4, 5), make_features(1, 2, 4, 4, 5)
+
+    torch.testing.assert_close(loss.through(projector, student, teacher, None), loss(projector(student), teacher, None))
