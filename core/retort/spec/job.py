@@ -56,7 +56,8 @@ class JobSpec(Written):
 
     def _agree_on_grids(self) -> None:
         """Refuse losses that pair anchors one by one where a teacher sees the images in another size."""
-        sizes = {teacher.imgsz or self.training.imgsz for teacher in (self.teacher, *self.teacher.ensemble)}
+        given = [self.teacher.imgsz, *(teacher.imgsz for teacher in self.teacher.ensemble)]
+        sizes = {imgsz or self.training.imgsz for imgsz in given}
         if sizes == {self.training.imgsz}:
             return
         for index, loss in enumerate(self.distillation.losses):

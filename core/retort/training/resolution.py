@@ -131,8 +131,9 @@ def answering(confidences: Tensor, shape: tuple[int, int], grid: tuple[int, int]
     The nearest, or the most confident of those under the cell where *shape* is finer than *grid*.
     """
     if grid[0] < shape[0]:
-        _, chosen = adaptive_max_pool2d(confidences.float().unflatten(-1, shape)[:, None], grid, return_indices=True)
-        return chosen.flatten(1)
+        maps = confidences.float().reshape(-1, 1, *shape)
+        _, found = adaptive_max_pool2d(maps, grid, return_indices=True)
+        return found.flatten(1)
     rows, columns = (
         ((torch.arange(cells, device=confidences.device) + 0.5) * (there / cells)).long()
         for cells, there in zip(grid, shape, strict=True)

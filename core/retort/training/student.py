@@ -132,5 +132,5 @@ def distiller(
                 candidate, number, candidate.weight / whole, student, objective, device=device, half=half
             )
         tutors.append(made)
-        adapters.update(built)
+        adapters.update(dict(built.items()))
     return Distiller(student, adapters.to(device), tutors)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from retort.training import networks
 from retort.training.objective import Objective, projectors
-from retort.training.resolution import Resized, check_same_grid, paired_levels
+from retort.training.plan import FurtherTeacher, Plan
+from retort.training.resolution import Resized, check_same_grid, paired_levels, ratio_of
 from retort.training.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -48,6 +51,21 @@ class Tutor:
         number = len(self.prefix)
         own = {key[number:]: module for key, module in together.items() if _prefix(key) == self.prefix}
         return nn.ModuleDict(own)
+
+
+def candidates(weights: Path, plan: Plan) -> list[Candidate]:
+    """Load the teachers of *plan*: the first from *weights*, and the further ones.
+
+    Raises:
+        ModelError: a file cannot be loaded.
+
+    """
+    teaching, side = plan.teaching, plan.training.imgsz
+    first = FurtherTeacher(weights, teaching.weight, teaching.imgsz)
+    return [
+        Candidate(networks.load(one.weights), one.weight, ratio_of(one.imgsz, side))
+        for one in (first, *teaching.further)
+    ]
 
 
 def tutor(
