@@ -14,8 +14,8 @@ from retort.spec import parse_document
 def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
     """Read the document *source* (a file, or - for stdin), replace the fields that *sets* name, anchor its data path.
 
-    A relative ``data.path``, or ``data.unlabelled.path``, in a file is looked for beside that file first, then in the current folder; one from
-    stdin or from *sets* means the current folder. The service gets an absolute path.
+    A relative ``data.path``, or ``data.unlabelled.path``, in a file is looked for beside that file first, then in the
+    current folder; one from stdin or from *sets* means the current folder. The service gets an absolute path.
 
     Raises:
         UserError: there is no such file, or an assignment is malformed.

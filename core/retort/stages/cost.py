@@ -24,7 +24,7 @@ _VALIDATION = 0.2
 
 
 def forward(name: str, scale: float = 1.0) -> float:
-    """Return the cost of one epoch of forward passes of the network or weight file *name*, on *scale* times the pixels."""
+    """Return the cost of an epoch of forward passes of the network or weight file *name*, on *scale* x the pixels."""
     match = re.match(rf"({'|'.join(FAMILIES)})([{''.join(SIZES)}])", name)
     return _OVERHEAD + scale * (_GFLOPS[match[1]][SIZES.index(match[2])] if match else _UNKNOWN)
 

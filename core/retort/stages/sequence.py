@@ -76,8 +76,8 @@ def _remark_more(inputs: Inputs, journal: Journal) -> None:
         journal.log(note)
     if more.num_shared:
         journal.log(
-            f"{more.num_shared} of the unlabelled images are also validation images: the student sees them in training, "
-            "its control does not",
+            f"{more.num_shared} of the unlabelled images are also validation images: the student sees them in "
+            "training, its control does not",
             "warning",
             num_shared=more.num_shared,
         )

@@ -98,7 +98,7 @@ class Resized:
         corners = predicted.boxes.transpose(1, 2) / float(self.ratio)  # N 4 A, in the student's pixels
         shapes = [tuple(feature.shape[-2:]) for feature in raw["feats"]]
         sizes = [height * width for height, width in shapes]
-        levels = list(zip(raw["scores"].split(sizes, -1), corners.split(sizes, -1), shapes, strict=True))
+        levels = list(zip(torch.split(raw["scores"], sizes, -1), torch.split(corners, sizes, -1), shapes, strict=True))
         scores, boxes = [], []
         for ours in HEAD_LEVELS:
             all_scores, all_boxes, shape = levels[HEAD_LEVELS.index(self.pairs[ours])]
