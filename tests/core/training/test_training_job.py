@@ -1,0 +1,98 @@
+"""One whole job with all kinds of teaching: a larger input for its own teacher, a second teacher, unlabelled images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core.runs import Running, document, start
+from core.training.pictures import draw
+from core.training.test_training_distillation import WIDE
+from retort.events import FinishedEvent, LogEvent, MetricEvent
+from retort.intake.inputs import Inputs
+from retort.spec import JobSpec
+from retort.stages import record
+
+
+@dataclass
+class Done:
+    run: Running
+    result: dict[str, Any]
+
+    def artifact(self, name: str) -> Any:
+        text = (self.run.workdir / "artifacts" / name).read_text()
+        return json.loads(text) if name.endswith(".json") else text
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, published: Callable[..., Path]) -> Done:
+    home = tmp_path_factory.mktemp("job")
+    (home / "models").mkdir()
+    shutil.copy(published("yolo26n", names=WIDE), home / "models" / "second.pt")
+    shutil.copy(published("yolov8n", names={0: "cat"}), home / "models" / "stranger.pt")
+    spec = document(home)
+    draw(home / "data" / "more", num_train=6, num_val=2, seed=7)
+    spec["data"]["unlabelled"] = {"path": str(home / "data" / "more" / "images"), "ratio": 0.5}
+    spec["teacher"] |= {
+        "imgsz": 96,
+        "weight": 2.0,
+        "ensemble": [{"weights": "second.pt"}, {"weights": "stranger.pt", "weight": 0.5, "imgsz": 128}],
+    }
+    plain = {"warmup_epochs": 0, "decay": "none", "stop_with_mosaic": False}
+    spec["distillation"] = {"losses": [{"kind": "pearson"}, {"kind": "score_weighted_l2"}], "schedule": plain}
+    run = start(home, spec | {"exports": []})
+    assert run.wait() == 0, run.log()
+    last = run.said()[-1]
+    assert isinstance(last, FinishedEvent)
+    return Done(run, last.result)
+
+
+def test_each_teacher_is_measured_at_its_own_size(done: Done):
+    assert {role: found["imgsz"] for role, found in done.result["roles"].items()} == {
+        "teacher": 96, "student": 64, "control": 64,
+    }  # fmt: skip
+    second, stranger = done.result["ensemble"]
+    assert (second["model"], second["weight"], second["imgsz"]) == ("second", 1.0, 64)
+    assert 0 <= second["map"] <= second["map50"] <= 1
+    assert (stranger["weight"], stranger["imgsz"], stranger["map"]) == (0.5, 128, None)
+    said = [event.message for event in done.run.said() if isinstance(event, LogEvent)]
+    assert any(message.startswith("the mAP of stranger.pt is not measured") for message in said)
+
+
+def test_the_student_hears_all_teachers_and_the_control_none(done: Done):
+    metrics = [event for event in done.run.said() if isinstance(event, MetricEvent)]
+    named = {
+        role: {name for event in metrics if event.role == role for name in event.values}
+        for role in ("student", "control")
+    }
+    assert {f"train/kd/pearson{suffix}" for suffix in ("", "@1", "@2", "@3")} <= named["student"]
+    assert not any("/kd" in name for name in named["control"])
+
+
+def test_manifest_and_report_name_all_teachers_and_the_unlabelled_images(done: Done):
+    manifest = done.artifact("manifest.json")
+    second = done.run.workdir.parent / "models" / "second.pt"
+    assert manifest["ensemble"][0]["sha256"] == record.sha256_of(second)
+    assert manifest["unlabelled"]["num_images"] == 8
+    assert manifest["unlabelled"]["ratio"] == 0.5
+    assert set(manifest["starting_weights"]) == {"second.pt", "stranger.pt"}
+    caveats = done.artifact("report.json")["verdict"]["caveats"]
+    assert any("8 unlabelled images, which its control never saw" in caveat for caveat in caveats)
+    page = done.artifact("report.html")
+    assert "further teacher" in page
+    assert "8 images that only the distilled student saw" in page
+
+
+def test_what_a_stage_has_done_holds_for_the_same_unlabelled_images_and_teachers_only(done: Done):
+    spec = JobSpec.model_validate_json((done.run.workdir / "spec.json").read_text())
+    inputs = Inputs.load(done.run.workdir)
+    assert inputs.unlabelled is not None
+    key = record.key_of(spec, inputs)
+    other = inputs.model_copy(update={"unlabelled": inputs.unlabelled.model_copy(update={"digest": "0" * 64})})
+    swapped = inputs.model_copy(update={"weights": {**inputs.weights, "second.pt": inputs.weights["stranger.pt"]}})
+    assert len({key, record.key_of(spec, other), record.key_of(spec, swapped)}) == 3
