@@ -74,6 +74,23 @@ def test_the_student_hears_all_teachers_and_the_control_none(done: Done):
     assert not any("/kd" in name for name in named["control"])
 
 
+def test_each_term_is_the_weighted_mean_over_the_teachers_and_is_in_the_loss_once(done: Done):
+    epochs = [
+        event.values
+        for event in done.run.said()
+        if isinstance(event, MetricEvent) and event.role == "student" and "train/kd_loss" in event.values
+    ]
+    assert len(epochs) == 2
+    for values in epochs:
+        for term in ("pearson", "score_weighted_l2"):
+            apart = [float(values[f"train/kd/{term}@{number}"] or 0) for number in (1, 2, 3)]
+            assert min(apart) > 0
+            expected = (2.0 * apart[0] + 1.0 * apart[1] + 0.5 * apart[2]) / 3.5
+            assert values[f"train/kd/{term}"] == pytest.approx(expected, rel=1e-4)
+        terms = ("train/box_loss", "train/cls_loss", "train/dfl_loss", "train/kd_loss")
+        assert values["train/loss"] == pytest.approx(sum(values[name] or 0 for name in terms), rel=1e-5)
+
+
 def test_manifest_and_report_name_all_teachers_and_the_unlabelled_images(done: Done):
     manifest = done.artifact("manifest.json")
     second = done.run.workdir.parent / "models" / "second.pt"

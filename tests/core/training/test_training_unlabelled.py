@@ -18,8 +18,8 @@ from retort.intake import unlabelled
 from retort.names import Role
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import networks
-from retort.training.plan import FurtherTeacher, MoreImages, Plan, Teaching
-from retort.training.trainer import Fit, fit
+from retort.training.plan import MoreImages, Plan, Teaching
+from retort.training.trainer import Fit
 from retort.training.unlabelled import UnlabelledImages, isolated
 
 TRAINING = TrainingSpec(
@@ -180,25 +180,3 @@ def test_the_global_random_streams_are_left_as_they_were() -> None:
     with isolated(1), isolated(2):
         torch.rand(3)
     assert state() == before
-
-
-def test_a_whole_training_with_all_of_it(plan: Plan, more: Path, published: Callable[..., Path]) -> None:
-    further = FurtherTeacher(published("yolo26n"), weight=1.0, imgsz=None)
-    teaching = Teaching(weight=3.0, imgsz=96, further=(further,), unlabelled=MoreImages(more, ratio=1.0))
-    notebook = Notebook()
-    spec = DistillationSpec.model_validate({"schedule": {"warmup_epochs": 0, "stop_with_mosaic": False}})
-    fit(
-        replace(plan, folder=plan.folder / "all", teaching=teaching),
-        notebook,
-        teacher=published("yolo11n"),
-        distillation=spec,
-    )
-    for epoch in (1, 2):
-        values = notebook.metrics[epoch]
-        assert all(value is not None for value in values.values())
-        for label in ("class_logits", "box_giou", "pearson"):
-            apart = [values[f"train/kd/{label}@{number}"] or 0 for number in (1, 2)]
-            assert values[f"train/kd/{label}"] == pytest.approx(0.75 * apart[0] + 0.25 * apart[1], rel=1e-4)
-            assert min(apart) > 0
-        terms = ("train/box_loss", "train/cls_loss", "train/dfl_loss", "train/kd_loss")
-        assert values["train/loss"] == pytest.approx(sum(values[name] or 0 for name in terms), rel=1e-5)
