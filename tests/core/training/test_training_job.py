@@ -13,7 +13,7 @@ import pytest
 from core.runs import Running, document, start
 from core.training.pictures import draw
 from core.training.test_training_distillation import WIDE
-from retort.events import FinishedEvent, LogEvent, MetricEvent
+from retort.events import FinishedEvent, LogEvent, MetricEvent, StageEvent
 from retort.intake.inputs import Inputs
 from retort.spec import JobSpec
 from retort.stages import record
@@ -45,33 +45,27 @@ def done(tmp_path_factory: pytest.TempPathFactory, published: Callable[..., Path
     }
     plain = {"warmup_epochs": 0, "decay": "none", "stop_with_mosaic": False}
     spec["distillation"] = {"losses": [{"kind": "pearson"}, {"kind": "score_weighted_l2"}], "schedule": plain}
-    run = start(home, spec | {"exports": []})
-    assert run.wait() == 0, run.log()
+    run = start(home, spec | {"control": False, "exports": []})
+    try:
+        for stage in ("distill", "evaluate", "report"):  # each has its own patience: the machine may be busy
+            run.until(lambda event, stage=stage: isinstance(event, StageEvent) and event.stage == stage)
+        assert run.wait() == 0, run.log()
+    finally:
+        if run.process.poll() is None:
+            run.kill()
     last = run.said()[-1]
     assert isinstance(last, FinishedEvent)
     return Done(run, last.result)
 
 
 def test_each_teacher_is_measured_at_its_own_size(done: Done):
-    assert {role: found["imgsz"] for role, found in done.result["roles"].items()} == {
-        "teacher": 96, "student": 64, "control": 64,
-    }  # fmt: skip
+    assert {role: found["imgsz"] for role, found in done.result["roles"].items()} == {"teacher": 96, "student": 64}
     second, stranger = done.result["ensemble"]
     assert (second["model"], second["weight"], second["imgsz"]) == ("second", 1.0, 64)
     assert 0 <= second["map"] <= second["map50"] <= 1
     assert (stranger["weight"], stranger["imgsz"], stranger["map"]) == (0.5, 128, None)
     said = [event.message for event in done.run.said() if isinstance(event, LogEvent)]
     assert any(message.startswith("the mAP of stranger.pt is not measured") for message in said)
-
-
-def test_the_student_hears_all_teachers_and_the_control_none(done: Done):
-    metrics = [event for event in done.run.said() if isinstance(event, MetricEvent)]
-    named = {
-        role: {name for event in metrics if event.role == role for name in event.values}
-        for role in ("student", "control")
-    }
-    assert {f"train/kd/pearson{suffix}" for suffix in ("", "@1", "@2", "@3")} <= named["student"]
-    assert not any("/kd" in name for name in named["control"])
 
 
 def test_each_term_is_the_weighted_mean_over_the_teachers_and_is_in_the_loss_once(done: Done):
