@@ -75,6 +75,10 @@ class GradientBalance:
         assert self._norms is not None
         return (self._norms[0] / self._norms[1:].clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
 
+    def measure_next(self) -> None:
+        """Measure in the next step, whatever its number."""
+        self._steps = 0
+
     def _remember(self, norms: Tensor) -> None:
         self._measured += 1
         if self._norms is None:

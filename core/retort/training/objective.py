@@ -84,7 +84,7 @@ class Objective:
         self._weights = torch.tensor([loss.weight for loss in self.losses], device=device)
         self._decoders = Decoder(student.stride), Decoder(teacher.stride)
         balance = BALANCES[spec.balance]
-        self._balance: Balance | None = None if balance is None else balance()
+        self.balance: Balance | None = None if balance is None else balance()
         self._shared = {*HEAD_LEVELS, *self.levels}
 
     @property
@@ -121,8 +121,8 @@ class Objective:
         """
         terms = self.terms(features, branches, lesson, projectors)
         weights = self._weights * self.weight
-        if self._balance is not None:
-            weights = weights * self._balance(
+        if self.balance is not None:
+            weights = weights * self.balance(
                 task, terms, [features[level] for level in features if level in self._shared]
             )
         weighted = torch.stack(terms) * weights

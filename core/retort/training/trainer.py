@@ -109,6 +109,8 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def set_model_attributes(self) -> None:
         """Attach names and arguments, then join the teacher: the last step before parameters are counted."""
         super().set_model_attributes()
+        if self.device.type == "cpu":  # upstream does so on CUDA only; here a step takes a tenth less
+            self.model.to(memory_format=torch.channels_last)
         if self.distillation is None or self.teacher_weights is None:
             return
         first, *further = candidates(self.teacher_weights, self.plan)
