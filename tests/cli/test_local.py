@@ -75,20 +75,21 @@ def test_an_assignment_with_no_place_is_refused(retort: Retort, assignment: str)
 def test_a_relative_data_path_means_the_files_folder_first(
     retort: Retort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    document = yaml.safe_load(SPEC.read_text()) | {"data": {"path": "set"}}
+    document = yaml.safe_load(SPEC.read_text()) | {"data": {"path": "set", "unlabelled": {"path": "more"}}}
     spec = tmp_path / "beside" / "spec.yaml"
     spec.parent.mkdir()
     spec.write_text(yaml.safe_dump(document))
     monkeypatch.chdir(tmp_path)
 
-    def path(*sets: str) -> Path:
+    def paths(*sets: str) -> tuple[Path, Path]:
         told = retort("validate", spec, "--json", *(f"--set={assignment}" for assignment in sets))
-        return Path(told.json["data"]["path"])
+        return Path(told.json["data"]["path"]), Path(told.json["data"]["unlabelled"]["path"])
 
-    assert path() == tmp_path / "set"
+    assert paths() == (tmp_path / "set", tmp_path / "more")
     (spec.parent / "set").mkdir()
-    assert path() == spec.parent / "set"
-    assert path("data.path=set") == tmp_path / "set"
+    assert paths() == (spec.parent / "set", tmp_path / "more")
+    (spec.parent / "more").mkdir()
+    assert paths("data.path=set") == (tmp_path / "set", spec.parent / "more")
 
 
 def test_a_spec_that_is_not_there_is_told(retort: Retort):

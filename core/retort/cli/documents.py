@@ -14,8 +14,8 @@ from retort.spec import parse_document
 def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
     """Read the document *source* (a file, or - for stdin), replace the fields that *sets* name, anchor its data path.
 
-    A relative ``data.path`` in a file is looked for beside that file first, then in the current folder; one from
-    stdin or from *sets* means the current folder. The service gets an absolute path.
+    A relative ``data.path``, or ``data.unlabelled.path``, in a file is looked for beside that file first, then in the
+    current folder; one from stdin or from *sets* means the current folder. The service gets an absolute path.
 
     Raises:
         UserError: there is no such file, or an assignment is malformed.
@@ -71,11 +71,19 @@ def _text(source: str) -> bytes:
 
 
 def _anchor(document: dict[str, Any], *folders: Path) -> None:
-    """Make ``data.path`` absolute: in the first folder that has it, or else in the last."""
+    """Make ``data.path`` and ``data.unlabelled.path`` absolute: in the first folder that has it, or the last."""
     data = document.get("data")
-    path = data.get("path") if isinstance(data, dict) else None
-    if not isinstance(path, str) or not path or Path(path).is_absolute():
+    if not isinstance(data, dict):
         return
+    document["data"] = data = _anchored(data, *folders)
+    if isinstance(data.get("unlabelled"), dict):
+        data["unlabelled"] = _anchored(data["unlabelled"], *folders)
+
+
+def _anchored(section: dict[str, Any], *folders: Path) -> dict[str, Any]:
+    path = section.get("path")
+    if not isinstance(path, str) or not path or Path(path).is_absolute():
+        return dict(section)
     candidates = [folder / Path(path).expanduser() for folder in folders]
     found = next((candidate for candidate in candidates if candidate.exists()), candidates[-1])
-    document["data"] = {**document["data"], "path": str(found.resolve())}
+    return {**section, "path": str(found.resolve())}

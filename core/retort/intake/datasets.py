@@ -194,18 +194,27 @@ def _listed(source: Path) -> list[Path]:
 
 def _content(root: Path, image: Path) -> _Content:
     label = label_of(root, image)
+    return _Content(
+        name=image.relative_to(root).as_posix(),
+        size_bytes=image.stat().st_size,
+        image=digest_of(image),
+        label=hashlib.sha256(label.read_bytes()).hexdigest() if label.is_file() else "",
+    )
+
+
+def digest_of(image: Path) -> str:
+    """Return the SHA-256 in hex of a file that begins like an image.
+
+    Raises:
+        DataError: it does not.
+
+    """
     with image.open("rb") as file:
         first = file.read(12)
         if not first.startswith(_MAGIC):
             raise DataError(f"{image} is not an image", hint="remove the file, or replace it by one that opens")
         file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return _Content(
-        name=image.relative_to(root).as_posix(),
-        size_bytes=image.stat().st_size,
-        image=digest,
-        label=hashlib.sha256(label.read_bytes()).hexdigest() if label.is_file() else "",
-    )
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(names: Sequence[str], contents: dict[str, list[_Content]]) -> str:

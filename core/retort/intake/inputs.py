@@ -26,6 +26,19 @@ class DatasetFacts(Frozen):
     notes: tuple[str, ...] = ()
 
 
+class UnlabelledFacts(Frozen):
+    """What intake found out about the images without labels."""
+
+    root: str
+    folder: Path
+    """Absolute; links to the images, as the run reads them."""
+    num_images: int
+    num_shared: int
+    """How many have the bytes of a validation image."""
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
 class Inputs(Frozen):
     """What a run needs beside its spec; it looks for nothing itself."""
 
@@ -37,6 +50,7 @@ class Inputs(Frozen):
     weights: dict[str, Path]
     """Absolute, by the names that the spec uses."""
     dataset: DatasetFacts
+    unlabelled: UnlabelledFacts | None = None
 
     @classmethod
     def load(cls, workdir: Path) -> Self:

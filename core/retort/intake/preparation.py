@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from retort.intake import datasets, weights
-from retort.intake.inputs import FILE, DatasetFacts, Inputs
+from retort.intake import datasets, unlabelled, weights
+from retort.intake.datasets import Dataset
+from retort.intake.inputs import FILE, DatasetFacts, Inputs, UnlabelledFacts
+from retort.intake.unlabelled import Unlabelled
 from retort.settings import Settings
 from retort.spec import JobSpec
 
@@ -25,6 +27,7 @@ def prepare(spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, d
     workdir.mkdir(parents=True, exist_ok=True)
     # The dataset first: its mistakes cost nothing to find, published weights a download.
     dataset = datasets.locate(spec.data.path, settings.data_dirs)
+    more = _more_images(spec, settings, dataset)
     found = {
         name: weights.resolve(name, settings.model_dir, fetch=settings.fetch_weights)
         for name in dict.fromkeys(named_weights(spec))
@@ -45,16 +48,37 @@ def prepare(spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, d
             digest=dataset.digest,
             notes=dataset.notes,
         ),
+        unlabelled=None if more is None else _laid_out(more, folder),
     )
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
     _write(workdir / FILE, inputs.model_dump_json(indent=2))
     return inputs
 
 
+def _more_images(spec: JobSpec, settings: Settings, dataset: Dataset) -> Unlabelled | None:
+    wanted = spec.data.unlabelled
+    if wanted is None:
+        return None
+    return unlabelled.locate(wanted.path, settings.data_dirs, validation=dataset.val)
+
+
+def _laid_out(found: Unlabelled, folder: Path) -> UnlabelledFacts:
+    """Link the images below *folder*; say what they are."""
+    return UnlabelledFacts(
+        root=str(found.root),
+        folder=unlabelled.overlay(found, folder),
+        num_images=len(found.images),
+        num_shared=found.num_shared,
+        digest=found.digest,
+        notes=found.notes,
+    )
+
+
 def named_weights(spec: JobSpec) -> list[str]:
     """Return the weight files that *spec* names."""
     train = spec.teacher.train
-    named = (spec.teacher.weights, train.weights if train else None, spec.student.weights)
+    further = [teacher.weights for teacher in spec.teacher.ensemble]
+    named = (spec.teacher.weights, train.weights if train else None, spec.student.weights, *further)
     return [name for name in named if name is not None]
 
 

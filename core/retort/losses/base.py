@@ -54,6 +54,8 @@ class Loss(Written, ABC):
     """Whether it compares decoded boxes."""
     needs_bins: ClassVar[bool] = False
     """Whether teacher and student must have distance bins (DFL), and the same number of them."""
+    needs_same_grid: ClassVar[bool] = False
+    """Whether the teacher's anchors must be the student's, one by one: it must see the images in the same size."""
 
 
 class HeadLoss(Loss):

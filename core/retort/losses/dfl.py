@@ -26,6 +26,7 @@ class Dfl(HeadLoss):
 
     needs_classes: ClassVar[bool] = True
     needs_bins: ClassVar[bool] = True
+    needs_same_grid: ClassVar[bool] = True
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
         bins = student.distances.shape[-1], teacher.distances.shape[-1]

@@ -14,19 +14,29 @@ from retort.spec.document import parse_document
 from retort.spec.job import JobSpec
 from retort.spec.problems import explain
 from retort.spec.recipes import RECIPES
-from retort.spec.sections import DataSpec, StudentSpec, TeacherSpec, TeacherTraining, TrainingSpec
+from retort.spec.sections import (
+    DataSpec,
+    FurtherTeacher,
+    StudentSpec,
+    TeacherSpec,
+    TeacherTraining,
+    TrainingSpec,
+    UnlabelledSpec,
+)
 from retort.spec.wanted import shown
 
 __all__ = [
     "RECIPES",
     "DataSpec",
     "DistillationSpec",
+    "FurtherTeacher",
     "JobSpec",
     "Schedule",
     "StudentSpec",
     "TeacherSpec",
     "TeacherTraining",
     "TrainingSpec",
+    "UnlabelledSpec",
     "digest",
     "parse_document",
     "parse_spec",

@@ -51,4 +51,17 @@ class JobSpec(Written):
         if schedule.warmup_epochs > training.epochs:
             hint = f"at most training.epochs, which is {training.epochs}"
             raise mistake("is longer than the training", at="distillation.schedule.warmup_epochs", hint=hint)
+        self._agree_on_grids()
         return self
+
+    def _agree_on_grids(self) -> None:
+        """Refuse losses that pair anchors one by one where a teacher sees the images in another size."""
+        given = [self.teacher.imgsz, *(teacher.imgsz for teacher in self.teacher.ensemble)]
+        sizes = {imgsz or self.training.imgsz for imgsz in given}
+        if sizes == {self.training.imgsz}:
+            return
+        for index, loss in enumerate(self.distillation.losses):
+            if loss.needs_same_grid:
+                message = f"the loss {loss.kind} needs teachers that see the images at training.imgsz"
+                hint = "use box_giou, which compares decoded boxes, or leave the teacher's imgsz out"
+                raise mistake(message, at=f"distillation.losses.{index}", hint=hint)

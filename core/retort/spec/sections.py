@@ -9,6 +9,9 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from retort.names import ModelName
 from retort.variants import Written, mistake
 
+Side = Annotated[int, Field(ge=64, le=2048, multiple_of=32)]
+"""Side of a square input in pixels."""
+
 LEARNING_RATE = 0.01
 """Initial learning rate where a spec gives none."""
 
@@ -37,11 +40,25 @@ def local_path(value: str) -> str:
     return value
 
 
+LocalPath = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(local_path)]
+
+
+class UnlabelledSpec(Written):
+    """Images without labels, for the distillation terms of the student alone."""
+
+    path: LocalPath
+    """A folder of images, with all its subfolders, inside a folder the operator allows; labels there are not read."""
+    ratio: float = Field(default=1.0, gt=0, le=16)
+    """Unlabelled images for each labelled image of a step, rounded, at least one a step."""
+
+
 class DataSpec(Written):
     """Where the images and labels are."""
 
-    path: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(local_path)]
+    path: LocalPath
     """A dataset folder with a ``data.yaml``, or that file, in YOLO layout, inside a folder the operator allows."""
+    unlabelled: UnlabelledSpec | None = None
+    """More images for the student to see its teachers' answers on; the control never sees them."""
 
 
 class TeacherTraining(Written):
@@ -66,13 +83,29 @@ def _one_of(schema: dict[str, Any]) -> None:
     ]
 
 
+class FurtherTeacher(Written):
+    """A teacher beside the first: any family, size and classes."""
+
+    weights: WeightsFile
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    """Its say, relative to the other teachers'."""
+    imgsz: Side | None = None
+    """Side of its square input in pixels; null takes the student's."""
+
+
 class TeacherSpec(Written):
-    """Exactly one of a weights file, or a training."""
+    """Exactly one of a weights file, or a training; and the teachers beside this one."""
 
     model_config = ConfigDict(json_schema_extra=_one_of)
 
     weights: WeightsFile | None = None
     train: TeacherTraining | None = None
+    imgsz: Side | None = None
+    """Side of its square input in pixels, in training and evaluation too; null takes the student's."""
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    """Its say, relative to the further teachers'; what counts are the shares of the sum."""
+    ensemble: Annotated[tuple[FurtherTeacher, ...], Field(strict=False)] = Field(default=(), max_length=8)
+    """Further teachers: the distillation loss is the weighted mean over all of them."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -106,7 +139,7 @@ class TrainingSpec(Written):
     """How student and control are trained; a teacher trained by the job differs in its epochs only."""
 
     epochs: int = Field(default=100, ge=1, le=10_000)
-    imgsz: int = Field(default=640, ge=64, le=2048, multiple_of=32)
+    imgsz: Side = 640
     """Side of the square input in pixels."""
     batch: int = Field(default=16, ge=2, le=1024)
     nominal_batch: int = Field(default=64, ge=1, le=1024)

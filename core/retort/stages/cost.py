@@ -23,15 +23,29 @@ _VALIDATION = 0.2
 """Share of an epoch that its validation adds."""
 
 
-def forward(name: str) -> float:
-    """Return the cost of one epoch of forward passes of the network or weight file *name*."""
+def forward(name: str, scale: float = 1.0) -> float:
+    """Return the cost of an epoch of forward passes of the network or weight file *name*, on *scale* x the pixels."""
     match = re.match(rf"({'|'.join(FAMILIES)})([{''.join(SIZES)}])", name)
-    return _OVERHEAD + (_GFLOPS[match[1]][SIZES.index(match[2])] if match else _UNKNOWN)
+    return _OVERHEAD + scale * (_GFLOPS[match[1]][SIZES.index(match[2])] if match else _UNKNOWN)
 
 
-def training(name: str, epochs: int) -> float:
+def training(name: str, epochs: int, scale: float = 1.0) -> float:
     """Return the cost of training *name* for so many epochs."""
-    return epochs * forward(name) * (1 + _BACKWARD + _VALIDATION)
+    return epochs * forward(name, scale) * (1 + _BACKWARD + _VALIDATION)
+
+
+def scale(imgsz: int | None, spec: JobSpec) -> float:
+    """Return how many times the student's pixels a network with inputs of *imgsz* sees; None is the student's size."""
+    return ((imgsz or spec.training.imgsz) / spec.training.imgsz) ** 2
+
+
+def distilling(spec: JobSpec) -> float:
+    """Return the cost of the student's training: its own, and its teachers' forward passes."""
+    teachers = forward(teacher(spec), scale(spec.teacher.imgsz, spec))
+    teachers += sum(forward(one.weights, scale(one.imgsz, spec)) for one in spec.teacher.ensemble)
+    more = spec.data.unlabelled
+    images = 1.0 if more is None else 1 + more.ratio
+    return images * (training(spec.student.model, spec.training.epochs) + spec.training.epochs * teachers)
 
 
 def teacher(spec: JobSpec) -> str:

@@ -1,4 +1,4 @@
-"""Measure teacher, student and control with the same code on the same validation images."""
+"""Measure teachers, student and control with the same code on the same validation images."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from retort.errors import ModelError
 from retort.names import Role
-from retort.spec import JobSpec
+from retort.spec import FurtherTeacher, JobSpec
 from retort.stages import cost as costs
 from retort.stages import teacher
 from retort.stages.context import Context
@@ -23,8 +24,10 @@ def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job is measured
 
 def cost(spec: JobSpec) -> float:
     """Return its share of the run: about half an epoch each, with the timing."""
-    networks = [costs.teacher(spec), spec.student.model, *([spec.student.model] if spec.control else [])]
-    return sum(costs.forward(name) for name in networks) / 2
+    students = [spec.student.model] * (2 if spec.control else 1)
+    teachers = [(costs.teacher(spec), spec.teacher.imgsz), *((one.weights, one.imgsz) for one in spec.teacher.ensemble)]
+    taught = sum(costs.forward(name, costs.scale(imgsz, spec)) for name, imgsz in teachers)
+    return (taught + sum(map(costs.forward, students))) / 2
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -38,20 +41,35 @@ def run(context: Context) -> dict[str, Any]:
     roles: dict[str, dict[str, Any]] = {}
     for role, (model, path, epochs) in weights.items():
         context.check()
-        roles[role] = {"model": model.removesuffix(".pt"), **_measure(context, path), "epochs": epochs}
-        context.progress(len(roles) / len(weights))
+        side = teacher.imgsz(context.spec, role)
+        measured = _measure(context, path, side)
+        roles[role] = {"model": model.removesuffix(".pt"), "imgsz": side, **measured, "epochs": epochs}
+        context.progress(len(roles) / (len(weights) + len(context.spec.teacher.ensemble)))
     warn(context, roles)
-    return {"roles": roles}
+    return {"roles": roles, "ensemble": [_further(context, one) for one in context.spec.teacher.ensemble]}
 
 
-def _measure(context: Context, path: Path) -> dict[str, Any]:
+def _further(context: Context, one: FurtherTeacher) -> dict[str, Any]:
+    """Measure a further teacher; one that knows none of the data's classes, and so teaches features, has no mAP."""
+    context.check()
+    side = one.imgsz or context.spec.training.imgsz
+    found: dict[str, Any] = {"map50": None, "map": None}
+    try:
+        measured = _measure(context, context.inputs.weights[one.weights], side)
+        found = {name: measured[name] for name in found}
+    except ModelError as error:
+        context.journal.log(f"the mAP of {one.weights} is not measured: {error.message}", "warning")
+    return {"model": one.weights.removesuffix(".pt"), "weight": one.weight, "imgsz": side, **found}
+
+
+def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
     from retort.training.evaluation import evaluate
 
     training = context.spec.training
     found = evaluate(
         path,
         data_yaml=context.inputs.data_yaml,
-        imgsz=training.imgsz,
+        imgsz=imgsz,
         batch=training.batch,
         device=context.inputs.device,
     )

@@ -99,7 +99,8 @@ def total_duration(workdir: Path, stages: Iterable[str]) -> float:
 def key_of(spec: JobSpec, inputs: Inputs) -> str:
     """Return what must be the same for an outcome to be reused: spec, data, and the bytes of the weights."""
     weights = [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.weights.items())]
-    return hashlib.sha256("\n".join([digest(spec), inputs.dataset.digest, *weights]).encode()).hexdigest()
+    more = [] if inputs.unlabelled is None else [inputs.unlabelled.digest]
+    return hashlib.sha256("\n".join([digest(spec), inputs.dataset.digest, *more, *weights]).encode()).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -31,6 +31,7 @@ def go(spec: JobSpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
     progress = Progress(journal, {stage.name: stage.module.cost(spec) for stage in stages})
     key = record.key_of(spec, inputs)
     _remark(inputs, journal)
+    _remark_more(inputs, journal)
     results: dict[str, dict[str, Any]] = {}
     fresh = False
     for stage in stages:
@@ -60,6 +61,25 @@ def _remark(inputs: Inputs, journal: Journal) -> None:
             "the figures of this run will not show how well its networks generalise",
             "warning",
             num_shared=data.num_shared,
+        )
+
+
+def _remark_more(inputs: Inputs, journal: Journal) -> None:
+    """Pass on what intake noticed about the images without labels."""
+    more = inputs.unlabelled
+    if more is None:
+        return
+    journal.log(
+        f"{more.num_images} unlabelled images, which only the distilled student sees", num_images=more.num_images
+    )
+    for note in more.notes:
+        journal.log(note)
+    if more.num_shared:
+        journal.log(
+            f"{more.num_shared} of the unlabelled images are also validation images: the student sees them in "
+            "training, its control does not",
+            "warning",
+            num_shared=more.num_shared,
         )
 
 

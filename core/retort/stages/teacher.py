@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from retort.names import Role
+from retort.spec import JobSpec
 from retort.stages.context import Context
 
 
@@ -15,3 +17,9 @@ def weights(context: Context) -> Path:
     name = context.spec.teacher.weights
     assert name is not None
     return context.inputs.weights[name]
+
+
+def imgsz(spec: JobSpec, role: Role) -> int:
+    """Return the side of the images that a network of *role* sees."""
+    own = spec.teacher.imgsz if role is Role.TEACHER else None
+    return own or spec.training.imgsz

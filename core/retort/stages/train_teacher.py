@@ -7,6 +7,7 @@ from typing import Any
 from retort.names import Role
 from retort.spec import JobSpec
 from retort.stages import cost as costs
+from retort.stages import teacher
 from retort.stages.context import Context
 from retort.stages.fitting import fit
 
@@ -21,11 +22,12 @@ def applies(spec: JobSpec) -> bool:
 def cost(spec: JobSpec) -> float:
     """Return its share of the run."""
     assert spec.teacher.train is not None
-    return costs.training(spec.teacher.train.model, spec.teacher.train.epochs)
+    train = spec.teacher.train
+    return costs.training(train.model, train.epochs, scale=costs.scale(spec.teacher.imgsz, spec))
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Train it like the student is trained, but for its epochs."""
+    """Train it like the student is trained, but for its epochs and the size of its images."""
     from retort.training.plan import Plan
 
     train = context.spec.teacher.train
@@ -36,7 +38,7 @@ def run(context: Context) -> dict[str, Any]:
         weights=None if train.weights is None else context.inputs.weights[train.weights],
         data_yaml=context.inputs.data_yaml,
         epochs=train.epochs,
-        training=context.spec.training,
+        training=context.spec.training.model_copy(update={"imgsz": teacher.imgsz(context.spec, Role.TEACHER)}),
         folder=context.folder(Role.TEACHER),
         device=context.inputs.device,
     )

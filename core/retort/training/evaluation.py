@@ -144,7 +144,7 @@ def score(weights: Path, plan: Plan, *, on_batch: Callable[[], None]) -> dict[st
     judge = judged(
         weights,
         data_yaml=plan.data_yaml,
-        imgsz=plan.training.imgsz,
+        imgsz=plan.teaching.imgsz or plan.training.imgsz,
         batch=plan.training.batch,
         device=plan.device,
         folder=plan.folder,

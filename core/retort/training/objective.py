@@ -201,8 +201,13 @@ def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMa
             raise ModelError(message, hint="use box_giou, which compares decoded boxes")
 
 
-def projectors(losses: tuple[Loss, ...], student: Any, teacher: Any) -> nn.ModuleDict:
-    """Build the trainable projectors of all feature losses, one for each loss and level."""
+def projectors(
+    losses: tuple[Loss, ...], student: Any, teacher: Any, pairs: Mapping[Level, Level] | None = None
+) -> nn.ModuleDict:
+    """Build the trainable projectors of all feature losses, one for each loss and level of the student.
+
+    *pairs* names the teacher's level for each of the student's; None pairs like with like.
+    """
     from torch import nn
 
     widths = [channels(model) for model in (student, teacher)]
@@ -210,7 +215,9 @@ def projectors(losses: tuple[Loss, ...], student: Any, teacher: Any) -> nn.Modul
     for index, loss in enumerate(losses):
         if isinstance(loss, FeatureLoss):
             for level in loss.levels:
-                found[projector_key(index, level)] = loss.build(widths[0][level], widths[1][level])
+                found[projector_key(index, level)] = loss.build(
+                    widths[0][level], widths[1][pairs[level] if pairs else level]
+                )
     return nn.ModuleDict(found)
 
 

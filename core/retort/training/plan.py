@@ -11,6 +11,38 @@ from retort.spec import TrainingSpec
 
 
 @dataclass(frozen=True)
+class FurtherTeacher:
+    """A teacher beside the first."""
+
+    weights: Path
+    weight: float
+    imgsz: int | None
+    """Side of its input; None is the student's."""
+
+
+@dataclass(frozen=True)
+class MoreImages:
+    """Images without labels, for the distillation terms."""
+
+    folder: Path
+    """Its path ends in images/<name>, with empty label files in labels/<name>."""
+    ratio: float
+    """For each labelled image of a step."""
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How a student is taught, beyond the first teacher's weights; without a teacher it means nothing."""
+
+    weight: float = 1.0
+    """The first teacher's say."""
+    imgsz: int | None = None
+    """Side of the first teacher's input; None is the student's."""
+    further: tuple[FurtherTeacher, ...] = ()
+    unlabelled: MoreImages | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """One training, distilled or plain."""
 
@@ -27,6 +59,7 @@ class Plan:
     """Receives everything that is written."""
     device: str
     """``cpu``, or the number of a CUDA device."""
+    teaching: Teaching = Teaching()
 
 
 class Watcher(Protocol):

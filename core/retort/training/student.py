@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +11,10 @@ from torch import nn
 from retort.spec import DistillationSpec
 from retort.training import taps
 from retort.training.networks import seeded
-from retort.training.objective import Objective, projectors
+from retort.training.objective import Objective
+from retort.training.resolution import Resized
 from retort.training.teacher import Teacher
+from retort.training.tutor import Candidate, Tutor, learn, silent, tutor
 from retort.training.upstream import copy_attr
 
 if TYPE_CHECKING:
@@ -21,21 +24,30 @@ if TYPE_CHECKING:
 class Distiller(nn.Module):
     """What upstream's trainer trains in place of the student.
 
-    Upstream looks for the name ``student_model`` when it groups parameters and sets class weights. Teacher and
-    objective are dropped by copies and pickles, so EMA and checkpoints hold the student and the projectors only.
+    Upstream looks for the name ``student_model`` when it groups parameters and sets class weights. The tutors
+    are dropped by copies and pickles, so EMA and checkpoints hold the student and the projectors only.
     """
 
-    def __init__(self, student: nn.Module, adapters: nn.ModuleDict, teacher: Teacher, objective: Objective) -> None:
+    def __init__(self, student: nn.Module, adapters: nn.ModuleDict, tutors: Sequence[Tutor]) -> None:
         super().__init__()
         copy_attr(self, student)  # names, nc, args, yaml, stride: what trainer and validator ask a model for
         self.student_model = student
         self.projectors = adapters
-        self.teacher: Teacher | None = teacher
-        self.objective: Objective | None = objective
+        self.tutors = tuple(tutors)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave teacher and objective behind."""
-        return {**self.__dict__, "teacher": None, "objective": None}
+        """Leave the teachers and their objectives behind."""
+        return {**self.__dict__, "tutors": ()}
+
+    @property
+    def teacher(self) -> Teacher | Resized | None:
+        """The first teacher; None in a copy."""
+        return self.tutors[0].teacher if self.tutors else None
+
+    @property
+    def objective(self) -> Objective | None:
+        """The first teacher's; its epoch is all teachers'."""
+        return self.tutors[0].objective if self.tutors else None
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the loss of a batch (dict), or the student's predictions for images."""
@@ -46,22 +58,24 @@ class Distiller(nn.Module):
     def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss times batch size, the distillation loss appended, and each item detached.
 
-        Outside training the task loss alone: nothing is learned from a teacher there.
+        Outside training the task loss alone: nothing is learned from a teacher there. The images in ``unlabelled``, if
+        any, reach the distillation terms only, while there are any to compute.
         """
-        if not self.training or self.teacher is None or self.objective is None:
+        if not self.training or self.objective is None:
             found: tuple[Tensor, dict[str, Tensor]] = self.student_model.loss(batch, preds)  # type: ignore[operator]
             return found
-        images = batch["img"]
+        labelled, unlabelled = batch["img"], batch.get("unlabelled")
+        active = self.objective.weight > 0
+        images = torch.cat([labelled, unlabelled]) if active and unlabelled is not None else labelled
         features, branches = taps.forward(self.student_model, images)
-        task, items = self.student_model.loss(batch, taps.upstream_form(branches))  # type: ignore[operator]
-        if self.objective.weight > 0:
-            per_image = task.sum() / len(images)
-            total, parts = self.objective(
-                features, branches, self.teacher(images, fleeting=True), per_image, self.projectors
-            )
+        own = branches if images is labelled else taps.first(branches, len(labelled))
+        task, items = self.student_model.loss(batch, taps.upstream_form(own))  # type: ignore[operator]
+        if active:
+            per_image = task.sum() / len(labelled)
+            total, parts = learn(self.tutors, images, (features, branches), per_image, self.projectors)
         else:
-            total, parts = self.objective.silent(images.device)
-        return torch.cat([task, total[None] * len(images)]), {**items, **parts}
+            total, parts = silent(self.tutors, images.device)
+        return torch.cat([task, total[None] * len(labelled)]), {**items, **parts}
 
     @property
     def criterion(self) -> Any:
@@ -92,19 +106,31 @@ def distiller(
     close_mosaic: int,
     seed: int,
     half: bool = False,
+    further: Sequence[Candidate] = (),
 ) -> Distiller:
-    """Join *student* and the loaded network *teacher* for training.
+    """Join *student* and the loaded network *teacher*, and *further* teachers, for training.
 
-    The student's random stream is not touched: it trains on as it would alone.
+    *teacher* is a ``Candidate`` where it has a weight or an input size of its own. The student's random stream is not
+    touched: it trains on as it would alone.
 
     Raises:
-        ModelError: the spec's losses cannot compare these two networks.
+        ModelError: the spec's losses cannot compare the student with one of these networks.
 
     """
-    objective = Objective(
-        spec, student=student, teacher=teacher, device=device, epochs=epochs, close_mosaic=close_mosaic
-    )
-    with seeded(seed):
-        adapters = projectors(objective.losses, student, teacher)
-    asked = Teacher(teacher, device=device, half=half, levels=objective.levels, head=objective.needs_head)
-    return Distiller(student, adapters.to(device), asked, objective)
+    candidates = [teacher if isinstance(teacher, Candidate) else Candidate(teacher), *further]
+    whole = sum(candidate.weight for candidate in candidates)
+
+    def objective(network: Any) -> Objective:
+        return Objective(
+            spec, student=student, teacher=network, device=device, epochs=epochs, close_mosaic=close_mosaic
+        )
+
+    tutors, adapters = [], nn.ModuleDict()
+    for number, candidate in enumerate(candidates, start=1):
+        with seeded(seed + number - 1):
+            made, built = tutor(
+                candidate, number, candidate.weight / whole, student, objective, device=device, half=half
+            )
+        tutors.append(made)
+        adapters.update(dict(built.items()))
+    return Distiller(student, adapters.to(device), tutors)

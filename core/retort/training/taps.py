@@ -86,6 +86,17 @@ def upstream_form(branches: dict[str, Raw]) -> Any:
     return branches if "one2one" in branches else branches["one2many"]
 
 
+def first(branches: dict[str, Raw], number: int) -> dict[str, Raw]:
+    """Return the branches of the first images of the batch alone."""
+    return {
+        name: {
+            key: [x[:number] for x in value] if isinstance(value, list) else value[:number]
+            for key, value in raw.items()
+        }
+        for name, raw in branches.items()
+    }
+
+
 def check_strides(student: Any, teacher: Any) -> None:
     """Insist that both heads read the same strides, so that anchors and feature maps correspond."""
     pairs = [tuple(int(s) for s in model.stride) for model in (student, teacher)]

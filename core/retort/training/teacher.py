@@ -52,6 +52,8 @@ class Teacher:
         self.names: dict[int, str] = dict(model.names)
         self.dtype = half_precision(device) if half else torch.float32
         self._levels, self._head = levels, head
+        self.known: Tensor | None = None
+        """Classes that count for its confidence, those that the student has too; None for all."""
         self.model.to(dtype=self.dtype, memory_format=torch.channels_last)
         self._replay = Captured(self._ask) if device.type == "cuda" else self._ask
 
@@ -68,7 +70,7 @@ class Teacher:
     def _ask(self, images: Tensor) -> Lesson:
         with torch.autocast(images.device.type, enabled=False):
             features, branches = taps.forward(self.model, images, levels=self._levels, head=self._head)
-        return Lesson(features, branches, confidence(branches.values()) if self._head else {})
+        return Lesson(features, branches, confidence(branches.values(), self.known) if self._head else {})
 
 
 def half_precision(device: torch.device) -> torch.dtype:
@@ -93,13 +95,15 @@ def fold(model: Any) -> Any:
     return model
 
 
-def confidence(branches: Iterable[taps.Raw]) -> dict[Level, Tensor]:
+def confidence(branches: Iterable[taps.Raw], known: Tensor | None = None) -> dict[Level, Tensor]:
     """Return the highest class probability at each position of each level; logits of two branches are averaged first.
 
+    Only the classes *known* (indices; None for all) count.
     The backbone's last layer has P5's stride and takes P5's map.
     """
     branches = list(branches)
     scores = torch.stack([branch["scores"].float() for branch in branches]).mean(0)  # N K A
+    scores = scores if known is None else scores.index_select(1, known)
     highest = scores.amax(1, keepdim=True).sigmoid()  # N 1 A
     shapes = [feature.shape[-2:] for feature in branches[0]["feats"]]
     parts = highest.split_with_sizes([height * width for height, width in shapes], dim=-1)

@@ -18,6 +18,8 @@ from retort.training.plan import Fitted, Plan, Watcher
 from retort.training.publish import is_finite, publish
 from retort.training.recovery import Recovery
 from retort.training.student import Distiller, distiller
+from retort.training.tutor import candidates
+from retort.training.unlabelled import UnlabelledImages, beside, unlabelled_loader
 from retort.training.upstream import DetectionTrainer, init_seeds
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.teacher_metrics: dict[str, float | None] = {}
         self.best_metrics: dict[str, float | None] = {}
         self.best_epoch = 0
+        self.unlabelled: UnlabelledImages | None = None
         self.recovery = Recovery(plan.folder / "state.pt")
         self._batch = 0
         self._told = 0.0
@@ -110,16 +113,17 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
             self.model.to(memory_format=torch.channels_last)
         if self.distillation is None or self.teacher_weights is None:
             return
-        teacher = networks.load(self.teacher_weights)
+        first, *further = candidates(self.teacher_weights, self.plan)
         self.model = distiller(
             self.model,
-            teacher,
+            first,
             self.distillation,
             device=self.device,
             epochs=self.plan.epochs,
             close_mosaic=self.plan.training.close_mosaic,
             seed=self.plan.training.seed,
             half=self.plan.training.amp,
+            further=further,
         )
         self._say_hello()
 
@@ -142,8 +146,13 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def _build_train_pipeline(self) -> None:
         """Say it when upstream halves the batch: student and control would no longer be trained alike."""
         super()._build_train_pipeline()
+        self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
         if self.batch_size < self.plan.training.batch:
             self.watcher.log(f"out of memory: the batch is now {self.batch_size}", "warning", batch=self.batch_size)
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Move a batch to the device, and lay this step's unlabelled images beside it."""
+        return beside(super().preprocess_batch(batch), self.unlabelled, self.model, self.epoch)
 
     def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Build upstream's optimizer and move the head's parameters to their own learning rate."""
@@ -208,6 +217,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
             loader = getattr(self, name, None)
             if loader is not None:
                 loader.close()
+        self.unlabelled = None
         self.callbacks.clear()
         self.recovery.remove()
         self.model = self.ema = self.optimizer = self.validator = None

@@ -14,7 +14,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator 
 from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
 from ultralytics.nn.modules import Conv, Detect, DWConv  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel, _SafeLoad, load_checkpoint  # noqa: E402
-from ultralytics.utils import nms, ops, torch_utils  # noqa: E402
+from ultralytics.utils import RANK, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, torch2onnx  # noqa: E402
 from ultralytics.utils.metrics import box_iou  # noqa: E402
 from ultralytics.utils.tal import dist2bbox, make_anchors  # noqa: E402
@@ -26,6 +26,7 @@ from ultralytics.utils.torch_utils import (  # noqa: E402
     init_seeds,
     intersect_dicts,
     select_device,
+    unwrap_model,
 )
 
 # Where torch is too old, Ultralytics' safe loader silently becomes an unsafe one.
@@ -36,6 +37,7 @@ torch_utils.NUM_THREADS = environment.num_cores()
 torch.set_num_threads(environment.num_cores())
 
 __all__ = [
+    "RANK",
     "AutoBackend",
     "Conv",
     "DWConv",
@@ -60,5 +62,6 @@ __all__ = [
     "ops",
     "select_device",
     "torch2onnx",
+    "unwrap_model",
     "version",
 ]

@@ -272,3 +272,44 @@ def test_the_error_reads_as_one_sentence_and_counts_the_rest(document: Document)
 
 def test_a_key_that_is_no_text_is_told(document: Document, problems: Problems):
     assert [problem.path for problem in problems({**document(), 5: "x"})] == ["5"]
+
+
+TEACHERS: list[tuple[dict[str, Any], str]] = [
+    ({"teacher": {"weights": "a.pt", "imgsz": 100}}, "teacher.imgsz"),
+    (
+        {"teacher": {"weights": "a.pt", "ensemble": [{"weights": "b.pt"}, {"wieghts": "c.pt"}]}},
+        "teacher.ensemble.1.wieghts",
+    ),
+    ({"teacher": {"weights": "a.pt", "ensemble": [{"weights": "x/b.pt"}]}}, "teacher.ensemble.0.weights"),
+    ({"teacher": {"weights": "a.pt", "ensemble": [{"weights": "b.pt", "weight": 0}]}}, "teacher.ensemble.0.weight"),
+    ({"data": {"path": "x", "unlabelled": {"path": "y", "ratio": 17}}}, "data.unlabelled.ratio"),
+    ({"data": {"path": "x", "unlabelled": {"path": "a\0b"}}}, "data.unlabelled.path"),
+    ({"data": {"path": "x", "unlabelled": "y"}}, "data.unlabelled"),
+]
+
+
+@pytest.mark.parametrize(("sections", "path"), TEACHERS, ids=[path for _, path in TEACHERS])
+def test_mistakes_about_teachers_and_unlabelled_images_are_told_at_their_place(
+    sections: dict[str, Any], path: str, document: Document, problems: Problems
+):
+    [problem] = problems(document(**sections))
+
+    assert problem.path == path
+    assert problem.hint
+
+
+@pytest.mark.parametrize(
+    "teacher",
+    [{"weights": "a.pt", "imgsz": 320}, {"weights": "a.pt", "ensemble": [{"weights": "b.pt", "imgsz": 1280}]}],
+    ids=["first", "further"],
+)
+def test_distances_between_anchors_of_different_grids_are_refused(
+    teacher: dict[str, Any], document: Document, problems: Problems
+):
+    losses = {"losses": [{"kind": "pearson"}, {"kind": "dfl"}]}
+    [problem] = problems(document(teacher=teacher, distillation=losses))
+
+    assert problem.path == "distillation.losses.1"
+    assert "dfl" in problem.message
+    assert "box_giou" in str(problem.hint)
+    parse_spec(document(teacher={**teacher, "imgsz": 640, "ensemble": []}, distillation=losses))

@@ -63,12 +63,23 @@ losses = st.sampled_from(sorted(LOSS_KINDS)).flatmap(
         else {},
     )
 )
+further = st.fixed_dictionaries(
+    {"weights": st.sampled_from(["yolo11l.pt", "b.pt"])}, optional={"weight": numbers, "imgsz": st.none()}
+)
 documents = st.fixed_dictionaries(
     {
         "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", fullmatch=True),
-        "data": st.fixed_dictionaries({"path": st.text("abc/. é", min_size=1)}),
+        "data": st.fixed_dictionaries(
+            {"path": st.text("abc/. é", min_size=1)},
+            optional={
+                "unlabelled": st.none()
+                | st.fixed_dictionaries({"path": st.text("abc/.", min_size=1)}, optional={"ratio": numbers})
+            },
+        ),
         "teacher": st.one_of(
-            st.just({"weights": "yolo11l.pt"}),
+            st.fixed_dictionaries(
+                {"weights": st.just("yolo11l.pt")}, optional={"ensemble": st.lists(further, max_size=8)}
+            ),
             st.fixed_dictionaries(
                 {"train": st.fixed_dictionaries({"model": st.sampled_from(MODEL_NAMES)}, optional={"weights": weights})}
             ),
@@ -123,6 +134,13 @@ WRONG: list[dict[str, Any]] = [
     {"teacher": {}},
     {"teacher": {"weights": "a.pt", "train": {"model": "yolo11s"}}},
     {"teacher": {"weights": "../a.pt"}},
+    {"teacher": {"weights": "a.pt", "imgsz": 100}},
+    {"teacher": {"weights": "a.pt", "weight": 0}},
+    {"teacher": {"weights": "a.pt", "ensemble": [{}]}},
+    {"teacher": {"weights": "a.pt", "ensemble": [{"weights": "b.pt", "imgsz": 32}]}},
+    {"teacher": {"weights": "a.pt", "ensemble": [{"weights": "b.pt"}] * 9}},
+    {"data": {"path": "x", "unlabelled": {}}},
+    {"data": {"path": "x", "unlabelled": {"path": "y", "ratio": 0}}},
     {"teacher": {"train": {}}},
     {"student": None},
     {"student": {"model": "yolov5n"}},

@@ -67,3 +67,10 @@ def test_validation_on_training_images_is_named_as_what_it_is():
 
 def test_a_student_that_learned_nothing_is_not_compared_in_earnest():
     assert any("hardly learned" in caveat for caveat in judge(teacher=0.6, student=0.001, control=0.0).caveats)
+
+
+def test_unlabelled_images_that_the_control_never_saw_are_told():
+    found = result(teacher=0.6, student=0.45, control=0.4)
+    assert not any("unlabelled" in caveat for caveat in verdict(found).caveats)
+    told = verdict({**found, "unlabelled": {"num_images": 30}}).caveats
+    assert any("30 unlabelled images, which its control never saw" in caveat for caveat in told)

@@ -26,6 +26,11 @@ def manifest(context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
         "student": {"model": spec.student.model, "file": student.name, "sha256": sha256_of(student)},
         "starting_weights": {name: sha256_of(path) for name, path in sorted(context.inputs.weights.items())},
         "teacher": {"model": roles[Role.TEACHER]["model"], "sha256": sha256_of(teacher.weights(context))},
+        "ensemble": [
+            {**found, "sha256": sha256_of(context.inputs.weights[one.weights])}
+            for one, found in zip(spec.teacher.ensemble, result["ensemble"], strict=True)
+        ],
+        "unlabelled": result["unlabelled"],
         "dataset": {"digest": dataset.digest, "num_train": dataset.num_train, "num_val": dataset.num_val},
         "classes": list(dataset.names),
         "seeds": [spec.training.seed],

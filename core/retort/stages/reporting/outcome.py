@@ -25,6 +25,7 @@ def outcome(context: Context, duration_s: float) -> dict[str, Any]:
     dataset = context.inputs.dataset
     return {
         "roles": roles,
+        "ensemble": list(context.results["evaluate"].get("ensemble", [])),
         "gain": gain(roles),
         "gap_closed": gap_closed(roles),
         "dataset": {
@@ -34,11 +35,25 @@ def outcome(context: Context, duration_s: float) -> dict[str, Any]:
             "num_shared": dataset.num_shared,
             "digest": dataset.digest,
         },
+        "unlabelled": _unlabelled(context),
         "spec_digest": digest(context.spec),
         "device": name_of(context.inputs.device),
         "versions": versions(),
         "exports": list(context.results.get("export", {}).get("exports", [])),
         "duration_s": round(duration_s, 1),
+    }
+
+
+def _unlabelled(context: Context) -> dict[str, Any] | None:
+    """Return which images without labels the student, but not its control, has seen."""
+    found, wanted = context.inputs.unlabelled, context.spec.data.unlabelled
+    if found is None or wanted is None:
+        return None
+    return {
+        "num_images": found.num_images,
+        "num_shared": found.num_shared,
+        "digest": found.digest,
+        "ratio": wanted.ratio,
     }
 
 

@@ -28,7 +28,7 @@ def gallery(context: Context, num_images: int = NUM_IMAGES) -> Gallery:
     names = context.inputs.dataset.names
     pairs = _chosen(context.inputs.data_yaml.parent, num_images)
     images = [image for image, _ in pairs]
-    found = {title: _predict(context, weights, images) for title, weights in _networks(context).items()}
+    found = {role.value: _predict(context, role, weights, images) for role, weights in _networks(context).items()}
     legend = tuple(zip(names, COLORS, strict=False)) if len(names) <= len(COLORS) else ()
     tags = None if legend else names
     rows = []
@@ -41,15 +41,15 @@ def gallery(context: Context, num_images: int = NUM_IMAGES) -> Gallery:
     return Gallery(tuple(rows), legend)
 
 
-def _networks(context: Context) -> Mapping[str, Path]:
-    found = {"teacher": teacher.weights(context)}
+def _networks(context: Context) -> Mapping[Role, Path]:
+    found = {Role.TEACHER: teacher.weights(context)}
     for role, stage in ((Role.CONTROL, "control"), (Role.STUDENT, "distill")):
         if stage in context.results:
-            found[str(role)] = context.workdir / str(context.results[stage]["weights"])
+            found[role] = context.workdir / str(context.results[stage]["weights"])
     return found
 
 
-def _predict(context: Context, weights: Path, images: Sequence[Path]) -> list[list[Mark]]:
+def _predict(context: Context, role: Role, weights: Path, images: Sequence[Path]) -> list[list[Mark]]:
     """Detect with *weights*; classes that the data does not have are left out, others get the data's numbers."""
     from retort.training import networks
     from retort.training.boxes import predict
@@ -57,7 +57,7 @@ def _predict(context: Context, weights: Path, images: Sequence[Path]) -> list[li
 
     context.check()
     names = dict(enumerate(context.inputs.dataset.names))
-    found = predict(weights, images, imgsz=context.spec.training.imgsz, device=context.inputs.device)
+    found = predict(weights, images, imgsz=teacher.imgsz(context.spec, role), device=context.inputs.device)
     classes = ClassMap.between(names, networks.load(weights).names)
     numbers = {number: number for number in names}
     if classes.student is not None and classes.teacher is not None:

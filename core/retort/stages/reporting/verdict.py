@@ -61,6 +61,11 @@ def _caveats(result: Mapping[str, Any]) -> list[str]:
     teacher = roles["teacher"]["map"]
     if teacher is not None and teacher < roles["student"]["map"]:
         found.append("The teacher is weaker than the student: take a better one, or train it longer.")
+    if more := result.get("unlabelled"):
+        found.append(
+            f"The student also saw {more['num_images']} unlabelled images, which its control never saw: "
+            "the difference includes what they bought."
+        )
     if dataset["num_shared"]:
         found.append(
             f"{dataset['num_shared']} of the {dataset['num_val']} validation images are also training images: "
