@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from retort.errors import ModelError
-from retort.losses import FeatureLoss, HeadLoss, Loss
+from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
 from retort.names import HEAD_LEVELS, Level
 from retort.spec import DistillationSpec
-from retort.training import schedule
+from retort.training import assignment, crossing, schedule
 from retort.training.balance import BALANCES, Balance
+from retort.training.chance import Draws
 from retort.training.predictions import Decoder
 from retort.training.taps import Raw, Taps, check_strides
 
@@ -35,7 +36,7 @@ class ClassMap:
     def between(cls, student: Mapping[int, str], teacher: Mapping[int, str]) -> ClassMap:
         """Match names as upstream does: without case and outer space."""
         known = {_plain(name): index for index, name in reversed(list(teacher.items()))}
-        pairs = [(index, known[_plain(name)]) for index, name in student.items() if _plain(name) in known]
+        pairs = [(index, known[_plain(name)]) for index, name in sorted(student.items()) if _plain(name) in known]
         if pairs == [(index, index) for index in range(len(teacher))] and len(student) == len(teacher):
             return cls(None, None, len(pairs))
         ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
@@ -69,6 +70,7 @@ class Objective:
         device: torch.device,
         epochs: int,
         close_mosaic: int,
+        seed: int = 0,
     ) -> None:
         check_strides(student, teacher)
         self.spec = spec
@@ -76,6 +78,8 @@ class Objective:
         self.labels = labels(self.losses)
         self.classes = ClassMap.between(student.names, teacher.names).to(device)
         check(self.losses, student, teacher, self.classes)
+        if spec.assignment == "teacher":
+            assignment.check(student, self.classes)
         self.epoch = 0.0
         """Fractional epoch, counted from 0; the trainer moves it."""
         self._factor: Callable[[float], float] = lambda epoch: schedule.factor(
@@ -83,6 +87,7 @@ class Objective:
         )
         self._weights = torch.tensor([loss.weight for loss in self.losses], device=device)
         self._decoders = Decoder(student.stride), Decoder(teacher.stride)
+        self._draws = Draws(seed, device)
         balance = BALANCES[spec.balance]
         self._balance: Balance | None = None if balance is None else balance()
         self._shared = {*HEAD_LEVELS, *self.levels}
@@ -94,8 +99,14 @@ class Objective:
 
     @property
     def needs_head(self) -> bool:
-        """Whether the teacher's predictions are compared, or weigh a comparison."""
-        return any(not isinstance(loss, FeatureLoss) or loss.needs_confidence for loss in self.losses)
+        """Whether the teacher's predictions are compared, weigh a comparison, or assign labels."""
+        read = any(not isinstance(loss, FeatureLoss) or loss.needs_confidence for loss in self.losses)
+        return read or self.spec.assignment == "teacher"
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the student's intermediate features pass through the teacher's head."""
+        return any(isinstance(loss, CrossedLoss) for loss in self.losses)
 
     @property
     def weight(self) -> float:
@@ -139,19 +150,23 @@ class Objective:
         projectors: nn.ModuleDict,
     ) -> list[Tensor]:
         """Return each term unweighted: mean over the branches compared, or sum over the levels."""
-        heads = self._heads(branches, lesson) if any(isinstance(loss, HeadLoss) for loss in self.losses) else []
+        plain = any(isinstance(loss, HeadLoss) and not isinstance(loss, CrossedLoss) for loss in self.losses)
+        heads = self._heads(branches, lesson) if plain else []
+        draws = self._draws.at(self.epoch)
         found = []
         for index, loss in enumerate(self.losses):
             if isinstance(loss, FeatureLoss):
                 values = [
                     loss(
-                        projectors[projector_key(index, level)](features[level]),
+                        projectors[projector_key(index, level)](loss.prepare(features[level], draws)),
                         lesson.features[level],
                         lesson.confidence.get(level),
                     )
                     for level in loss.levels
                 ]
                 found.append(torch.stack(values).sum())
+            elif isinstance(loss, CrossedLoss):
+                found.append(loss(*self._crossed(projectors[projector_key(index, "crossed")], branches, lesson)))
             elif isinstance(loss, HeadLoss):
                 found.append(torch.stack([loss(ours, theirs) for ours, theirs in heads]).mean())
         return found
@@ -165,6 +180,21 @@ class Objective:
             if name in lesson.branches
         ]
 
+    def _crossed(
+        self, adapters: nn.Module, branches: Mapping[str, Raw], lesson: Lesson
+    ) -> tuple[Predictions, Predictions]:
+        """Return what the teacher's head says to the student's features and to its own: one2many, which all have."""
+        ours, theirs = branches["one2many"], lesson.branches["one2many"]
+        decode, classes = self._decoders[1], self.classes.teacher
+        return decode(crossing.cross(adapters, ours, theirs, lesson.head), classes), decode(theirs, classes)
+
+    def answers(self, lesson: Lesson | None) -> dict[str, Predictions]:
+        """Return what assigns labels, by branch; nothing where the student's own predictions do."""
+        if lesson is None or self.spec.assignment == "student":
+            return {}
+        decode = self._decoders[1]
+        return {name: decode(raw, self.classes.teacher) for name, raw in lesson.branches.items()}
+
 
 def labels(losses: tuple[Loss, ...]) -> list[str]:
     """Name each term by its kind; the second of a kind is ``<kind>.2``."""
@@ -176,9 +206,9 @@ def labels(losses: tuple[Loss, ...]) -> list[str]:
     return named
 
 
-def projector_key(index: int, level: Level) -> str:
-    """Key of the projector of one loss at one level."""
-    return f"{index}_{level}"
+def projector_key(index: int, place: Level | Literal["crossed"]) -> str:
+    """Key of the projector of one loss at one level, or of the adapters between the heads."""
+    return f"{index}_{place}"
 
 
 def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMap) -> None:
@@ -197,7 +227,7 @@ def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMa
 
 
 def projectors(losses: tuple[Loss, ...], student: Any, teacher: Any) -> nn.ModuleDict:
-    """Build the trainable projectors of all feature losses, one for each loss and level."""
+    """Build the trainable projectors of all losses: one for each feature loss and level, or those between the heads."""
     from torch import nn
 
     widths = [channels(model) for model in (student, teacher)]
@@ -206,6 +236,8 @@ def projectors(losses: tuple[Loss, ...], student: Any, teacher: Any) -> nn.Modul
         if isinstance(loss, FeatureLoss):
             for level in loss.levels:
                 found[projector_key(index, level)] = loss.build(widths[0][level], widths[1][level])
+        elif isinstance(loss, CrossedLoss):
+            found[projector_key(index, "crossed")] = crossing.adapters(loss, student, teacher)
     return nn.ModuleDict(found)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from retort.spec import DistillationSpec
-from retort.training import taps
+from retort.training import assignment, taps
 from retort.training.networks import seeded
 from retort.training.objective import Objective, projectors
 from retort.training.teacher import Teacher
@@ -52,13 +52,13 @@ class Distiller(nn.Module):
             found: tuple[Tensor, dict[str, Tensor]] = self.student_model.loss(batch, preds)  # type: ignore[operator]
             return found
         images = batch["img"]
-        features, branches = taps.forward(self.student_model, images)
-        task, items = self.student_model.loss(batch, taps.upstream_form(branches))  # type: ignore[operator]
-        if self.objective.weight > 0:
+        features, branches = taps.forward(self.student_model, images, middles=self.objective.crosses)
+        lesson = self.teacher(images, fleeting=True) if self.objective.weight > 0 else None
+        with assignment.by(self.objective.answers(lesson), self.student_model):
+            task, items = self.student_model.loss(batch, taps.upstream_form(branches))  # type: ignore[operator]
+        if lesson is not None:
             per_image = task.sum() / len(images)
-            total, parts = self.objective(
-                features, branches, self.teacher(images, fleeting=True), per_image, self.projectors
-            )
+            total, parts = self.objective(features, branches, lesson, per_image, self.projectors)
         else:
             total, parts = self.objective.silent(images.device)
         return torch.cat([task, total[None] * len(images)]), {**items, **parts}
@@ -102,9 +102,16 @@ def distiller(
 
     """
     objective = Objective(
-        spec, student=student, teacher=teacher, device=device, epochs=epochs, close_mosaic=close_mosaic
+        spec, student=student, teacher=teacher, device=device, epochs=epochs, close_mosaic=close_mosaic, seed=seed
     )
     with seeded(seed):
         adapters = projectors(objective.losses, student, teacher)
-    asked = Teacher(teacher, device=device, half=half, levels=objective.levels, head=objective.needs_head)
+    asked = Teacher(
+        teacher,
+        device=device,
+        half=half,
+        levels=objective.levels,
+        head=objective.needs_head,
+        middles=objective.crosses,
+    )
     return Distiller(student, adapters.to(device), asked, objective)
