@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retort.losses.base import FeatureLoss, HeadLoss, Loss, Predictions
+from retort.losses.base import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
 from retort.variants import family, members
 
 AnyLoss: Any = family(__name__, Loss)
@@ -12,4 +12,4 @@ AnyLoss: Any = family(__name__, Loss)
 
 LOSS_KINDS: dict[str, type[Loss]] = {cls.model_fields["kind"].default: cls for cls in members(__name__, Loss)}  # type: ignore[misc]
 
-__all__ = ["LOSS_KINDS", "AnyLoss", "FeatureLoss", "HeadLoss", "Loss", "Predictions"]
+__all__ = ["LOSS_KINDS", "AnyLoss", "CrossedLoss", "FeatureLoss", "HeadLoss", "Loss", "Predictions"]

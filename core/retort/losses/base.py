@@ -17,6 +17,7 @@ from retort.names import HEAD_LEVELS, Level
 from retort.variants import Written, distinct, require_tag
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 
@@ -66,6 +67,28 @@ class HeadLoss(Loss):
         """Return the scalar loss in float32 or wider; only *student* carries gradient."""
 
 
+class CrossedLoss(HeadLoss):
+    """Response-based, where *student* is what the teacher's head makes of the student's intermediate head features.
+
+    Both sides have the teacher's bins, and its classes reduced to those that both networks name.
+    """
+
+    needs_classes: ClassVar[bool] = True
+
+    def build(self, student_channels: int, teacher_channels: int) -> nn.Module:
+        """Return the trainable adapter of one head branch at one level: a 1x1 convolution.
+
+        It has no bias, which the alignment of means that follows would remove. It begins as the identity where the
+        widths are equal, and elsewhere as a map that keeps lengths or projects, so that nothing is lost at the start.
+        """
+        from torch import nn
+
+        adapter = nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False)
+        begin = nn.init.dirac_ if student_channels == teacher_channels else nn.init.orthogonal_
+        begin(adapter.weight)
+        return adapter
+
+
 class FeatureLoss(Loss):
     """Feature-based: compares feature maps at the named levels."""
 
@@ -87,6 +110,13 @@ class FeatureLoss(Loss):
         For a loss that can do without the projected features, which are larger than all else that it computes.
         """
         return self(projector(student), teacher, confidence)
+
+    def prepare(self, student: Tensor, generator: torch.Generator) -> Tensor:
+        """Return what the projector reads in place of the student's features (N, C, H, W), of the same shape.
+
+        Chance comes from *generator* alone, which lies on the features' device and is seeded for each step.
+        """
+        return student
 
     @abstractmethod
     def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor | None) -> Tensor:
@@ -121,3 +151,33 @@ def standardise(features: Tensor, eps: float = 1e-6) -> Tensor:
     x = wide(features)
     centred = x - x.mean((0, 2, 3), keepdim=True)
     return centred / (centred.square().mean((0, 2, 3), keepdim=True) + eps).sqrt()
+
+
+def quality_focal(student: Tensor, teacher: Tensor, *, temperature: float, beta: float) -> Tensor:
+    """``|p_t - p_s|^beta BCE(p_s, p_t)`` with ``p = sigmoid(z / temperature)``, for each logit: (...) to (...).
+
+    Quality focal loss (Li et al., NeurIPS 2020) with the teacher's probability in place of the quality.
+    """
+    from torch.nn.functional import softplus
+
+    z_s, p_t = (wide(x) if temperature == 1 else wide(x) / temperature for x in (student, teacher))
+    p_t = p_t.sigmoid()
+    gap = (p_t - z_s.sigmoid()).abs()
+    if beta != 1:
+        gap = gap.clamp(min=1e-12) ** beta  # a power below 1 has no gradient at 0
+    return gap * (softplus(z_s) - z_s * p_t)
+
+
+def giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
+    """Generalised IoU of paired boxes x1, y1, x2, y2: (..., 4) and (..., 4) to (...), in -1..1.
+
+    A box whose corners are crossed counts as empty; pixels need float32, whose areas do not overflow.
+    Rezatofighi et al., CVPR 2019.
+    """
+    import torch
+
+    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    area_a, area_b = ((box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b))
+    union = area_a + area_b - overlap
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    return overlap / (union + eps) - (hull - union) / (hull + eps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from retort.losses.base import HeadLoss, Predictions, wide
+from retort.losses.base import HeadLoss, Predictions, giou, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,6 +14,7 @@ class BoxGIoU(HeadLoss):
     """``sum_i w_i (1 - GIoU(b_s, b_t)) / max(1, sum_i max_c p_t)`` with ``w_i = max_c |p_t - p_s|``, no gradient in w.
 
     Compares decoded boxes, so it works with and without DFL and between heads of different bin counts.
+    The divisor is the teacher's confidence mass, the soft count of its positives, as in ``class_logits``.
     GIoU: Rezatofighi et al., CVPR 2019.
     """
 
@@ -27,17 +28,3 @@ class BoxGIoU(HeadLoss):
         weight = (p_t - wide(student.scores).sigmoid()).abs().amax(-1).detach()  # N A
         mass = p_t.amax(-1).sum().clamp(min=1)
         return (weight * (1 - giou(wide(student.boxes), wide(teacher.boxes)))).sum() / mass
-
-
-def giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:
-    """Generalised IoU of paired boxes x1, y1, x2, y2: (..., 4) and (..., 4) to (...), in -1..1.
-
-    A box whose corners are crossed counts as empty; pixels need float32, whose areas do not overflow.
-    """
-    import torch
-
-    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    area_a, area_b = ((box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b))
-    union = area_a + area_b - overlap
-    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    return overlap / (union + eps) - (hull - union) / (hull + eps)

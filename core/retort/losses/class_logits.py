@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retort.losses.base import HeadLoss, Predictions, wide
+from retort.losses.base import HeadLoss, Predictions, quality_focal, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,15 +29,6 @@ class ClassLogits(HeadLoss):
     needs_classes: ClassVar[bool] = True
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
-        from torch.nn.functional import softplus
-
-        logits = wide(teacher.scores)  # N A K
-        z_s, p_t = wide(student.scores), logits.sigmoid()
-        mass = p_t.amax(-1).sum().clamp(min=1)
-        if self.temperature != 1:
-            z_s, p_t = z_s / self.temperature, (logits / self.temperature).sigmoid()
-        gap = (p_t - z_s.sigmoid()).abs()
-        if self.beta != 1:
-            gap = gap.clamp(min=1e-12) ** self.beta  # a power below 1 has no gradient at 0
-        bce = softplus(z_s) - z_s * p_t
-        return self.temperature**2 * (gap * bce).sum() / mass
+        cells = quality_focal(student.scores, teacher.scores, temperature=self.temperature, beta=self.beta)  # N A K
+        mass = wide(teacher.scores).sigmoid().amax(-1).sum().clamp(min=1)
+        return self.temperature**2 * cells.sum() / mass

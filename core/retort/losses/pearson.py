@@ -21,6 +21,12 @@ class Pearson(FeatureLoss):
 
     kind: Literal["pearson"] = "pearson"
 
+    def build(self, student_channels: int, teacher_channels: int) -> nn.Module:
+        """Return a single 1x1 convolution without bias, to which a correlation is blind."""
+        from torch import nn
+
+        return nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False)
+
     def __call__(self, student: Tensor, teacher: Tensor, confidence: Tensor | None) -> Tensor:
         return (standardise(student, EPS) - standardise(teacher, EPS)).square().mean() / 2
 
@@ -29,7 +35,7 @@ class Pearson(FeatureLoss):
 
         With f the student's features, W the weights and M = N H W: var(W f) = diag(W cov(f, f) W'), and
         cov(W f, t) = diag(W cov(f, t)). Two products of matrices take the place of a dozen passes over the projected
-        features; the bias drops out.
+        features.
         """
         import torch
 

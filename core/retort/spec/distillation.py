@@ -33,6 +33,8 @@ class DistillationSpec(Written):
     balance: Literal["none", "task_loss", "gradient"] = "none"
     """What a weight means: a plain factor, the term's share of the task loss (scaled once, by the first steps), or the
     share of the task's gradient that the term's has at the student's neck (measured again and again)."""
+    assignment: Literal["student", "teacher"] = "student"
+    """Whose predictions choose the anchors that learn each ground-truth box; the teacher must know every class."""
     schedule: Schedule = Field(default_factory=Schedule)
     """Fields left out are the recipe's."""
 

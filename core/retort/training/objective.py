@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from retort.errors import ModelError
-from retort.losses import FeatureLoss, HeadLoss, Loss
+from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
 from retort.names import HEAD_LEVELS, Level
 from retort.spec import DistillationSpec
-from retort.training import schedule
+from retort.training import assignment, crossing, schedule
 from retort.training.balance import BALANCES, Balance
+from retort.training.chance import Draws
 from retort.training.predictions import Decoder
-from retort.training.taps import Raw, Taps, check_strides
+from retort.training.taps import Raw, Taps, check_strides, first
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,7 +36,7 @@ class ClassMap:
     def between(cls, student: Mapping[int, str], teacher: Mapping[int, str]) -> ClassMap:
         """Match names as upstream does: without case and outer space."""
         known = {_plain(name): index for index, name in reversed(list(teacher.items()))}
-        pairs = [(index, known[_plain(name)]) for index, name in student.items() if _plain(name) in known]
+        pairs = [(index, known[_plain(name)]) for index, name in sorted(student.items()) if _plain(name) in known]
         if pairs == [(index, index) for index in range(len(teacher))] and len(student) == len(teacher):
             return cls(None, None, len(pairs))
         ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
@@ -69,6 +70,7 @@ class Objective:
         device: torch.device,
         epochs: int,
         close_mosaic: int,
+        seed: int = 0,
     ) -> None:
         check_strides(student, teacher)
         self.spec = spec
@@ -76,6 +78,8 @@ class Objective:
         self.labels = labels(self.losses)
         self.classes = ClassMap.between(student.names, teacher.names).to(device)
         check(self.losses, student, teacher, self.classes)
+        if spec.assignment == "teacher":
+            assignment.check(student, self.classes)
         self.epoch = 0.0
         """Fractional epoch, counted from 0; the trainer moves it."""
         self._factor: Callable[[float], float] = lambda epoch: schedule.factor(
@@ -83,6 +87,7 @@ class Objective:
         )
         self._weights = torch.tensor([loss.weight for loss in self.losses], device=device)
         self._decoders = Decoder(student.stride), Decoder(teacher.stride)
+        self._draws = Draws(seed, device)
         balance = BALANCES[spec.balance]
         self.balance: Balance | None = None if balance is None else balance()
         self._shared = {*HEAD_LEVELS, *self.levels}
@@ -94,8 +99,14 @@ class Objective:
 
     @property
     def needs_head(self) -> bool:
-        """Whether the teacher's predictions are compared, or weigh a comparison."""
-        return any(not isinstance(loss, FeatureLoss) or loss.needs_confidence for loss in self.losses)
+        """Whether the teacher's predictions are compared, weigh a comparison, or assign labels."""
+        read = any(not isinstance(loss, FeatureLoss) or loss.needs_confidence for loss in self.losses)
+        return read or self.spec.assignment == "teacher"
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the student's intermediate features pass through the teacher's head."""
+        return any(isinstance(loss, CrossedLoss) for loss in self.losses)
 
     @property
     def weight(self) -> float:
@@ -139,20 +150,24 @@ class Objective:
         projectors: nn.ModuleDict,
     ) -> list[Tensor]:
         """Return each term unweighted: mean over the branches compared, or sum over the levels."""
-        heads = self._heads(branches, lesson) if any(isinstance(loss, HeadLoss) for loss in self.losses) else []
+        plain = any(isinstance(loss, HeadLoss) and not isinstance(loss, CrossedLoss) for loss in self.losses)
+        heads = self._heads(branches, lesson) if plain else []
+        draws = self._draws.at(self.epoch)
         found = []
         for index, loss in enumerate(self.losses):
             if isinstance(loss, FeatureLoss):
                 values = [
                     loss.through(
                         projectors[projector_key(index, level)],
-                        features[level],
+                        loss.prepare(features[level], draws),
                         lesson.features[level],
                         lesson.confidence.get(level),
                     )
                     for level in loss.levels
                 ]
                 found.append(torch.stack(values).sum())
+            elif isinstance(loss, CrossedLoss):
+                found.append(loss(*self._crossed(projectors[projector_key(index, "crossed")], branches, lesson)))
             elif isinstance(loss, HeadLoss):
                 found.append(torch.stack([loss(ours, theirs) for ours, theirs in heads]).mean())
         return found
@@ -160,7 +175,7 @@ class Objective:
     def _heads(self, branches: Mapping[str, Raw], lesson: Lesson) -> list[tuple[Any, Any]]:
         """Pair the branches that both heads have: one2many, and one2one only with one2one."""
         ours, theirs = self._decoders
-        boxes = any(loss.needs_boxes for loss in self.losses)
+        boxes = any(loss.needs_boxes and not isinstance(loss, CrossedLoss) for loss in self.losses)
         return [
             (
                 ours(branches[name], self.classes.student, boxes=boxes),
@@ -169,6 +184,21 @@ class Objective:
             for name in branches
             if name in lesson.branches
         ]
+
+    def _crossed(
+        self, adapters: nn.Module, branches: Mapping[str, Raw], lesson: Lesson
+    ) -> tuple[Predictions, Predictions]:
+        """Return what the teacher's head says to the student's features and to its own: one2many, which all have."""
+        ours, theirs = branches["one2many"], lesson.branches["one2many"]
+        decode, classes = self._decoders[1], self.classes.teacher
+        return decode(crossing.cross(adapters, ours, theirs, lesson.head), classes), decode(theirs, classes)
+
+    def answers(self, lesson: Lesson, number: int) -> dict[str, Predictions]:
+        """Return what assigns the labels of the first *number* images, by branch; nothing where the student does."""
+        if self.spec.assignment == "student":
+            return {}
+        decode, branches = self._decoders[1], first(lesson.branches, number)
+        return {name: decode(raw, self.classes.teacher) for name, raw in branches.items()}
 
 
 def labels(losses: tuple[Loss, ...]) -> list[str]:
@@ -181,9 +211,9 @@ def labels(losses: tuple[Loss, ...]) -> list[str]:
     return named
 
 
-def projector_key(index: int, level: Level) -> str:
-    """Key of the projector of one loss at one level."""
-    return f"{index}_{level}"
+def projector_key(index: int, place: Level | Literal["crossed"]) -> str:
+    """Key of the projector of one loss at one level, or of the adapters between the heads."""
+    return f"{index}_{place}"
 
 
 def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMap) -> None:
@@ -204,7 +234,7 @@ def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMa
 def projectors(
     losses: tuple[Loss, ...], student: Any, teacher: Any, pairs: Mapping[Level, Level] | None = None
 ) -> nn.ModuleDict:
-    """Build the trainable projectors of all feature losses, one for each loss and level of the student.
+    """Build the trainable projectors of all losses: one for each feature loss and level, or those between the heads.
 
     *pairs* names the teacher's level for each of the student's; None pairs like with like.
     """
@@ -218,6 +248,8 @@ def projectors(
                 found[projector_key(index, level)] = loss.build(
                     widths[0][level], widths[1][pairs[level] if pairs else level]
                 )
+        elif isinstance(loss, CrossedLoss):
+            found[projector_key(index, "crossed")] = crossing.adapters(loss, student, teacher)
     return nn.ModuleDict(found)
 
 

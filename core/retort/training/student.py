@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from retort.spec import DistillationSpec
-from retort.training import taps
+from retort.training import assignment, taps
 from retort.training.networks import seeded
 from retort.training.objective import Objective
 from retort.training.resolution import Resized
 from retort.training.teacher import Teacher
-from retort.training.tutor import Candidate, Tutor, learn, silent, tutor
+from retort.training.tutor import Candidate, Tutor, ask, learn, silent, tutor
 from retort.training.upstream import copy_attr
 
 if TYPE_CHECKING:
@@ -67,12 +67,15 @@ class Distiller(nn.Module):
         labelled, unlabelled = batch["img"], batch.get("unlabelled")
         active = self.objective.weight > 0
         images = torch.cat([labelled, unlabelled]) if active and unlabelled is not None else labelled
-        features, branches = taps.forward(self.student_model, images)
+        features, branches = taps.forward(self.student_model, images, middles=self.objective.crosses)
         own = branches if images is labelled else taps.first(branches, len(labelled))
-        task, items = self.student_model.loss(batch, taps.upstream_form(own))  # type: ignore[operator]
+        lessons = ask(self.tutors, images) if active else []
+        answers = self.objective.answers(lessons[0], len(labelled)) if active else {}
+        with assignment.by(answers, self.student_model):
+            task, items = self.student_model.loss(batch, taps.upstream_form(own))  # type: ignore[operator]
         if active:
             per_image = task.sum() / len(labelled)
-            total, parts = learn(self.tutors, images, (features, branches), per_image, self.projectors)
+            total, parts = learn(self.tutors, lessons, (features, branches), per_image, self.projectors)
         else:
             total, parts = silent(self.tutors, images.device)
         return torch.cat([task, total[None] * len(labelled)]), {**items, **parts}
@@ -122,7 +125,7 @@ def distiller(
 
     def objective(network: Any) -> Objective:
         return Objective(
-            spec, student=student, teacher=network, device=device, epochs=epochs, close_mosaic=close_mosaic
+            spec, student=student, teacher=network, device=device, epochs=epochs, close_mosaic=close_mosaic, seed=seed
         )
 
     tutors, adapters = [], nn.ModuleDict()

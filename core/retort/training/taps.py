@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from retort.errors import ModelError
 from retort.names import HEAD_LEVELS, Level
+from retort.training.crossing import split
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,12 +31,12 @@ class Taps:
 
 
 def forward(
-    model: Any, images: Tensor, *, levels: Collection[Level] | None = None, head: bool = True
+    model: Any, images: Tensor, *, levels: Collection[Level] | None = None, head: bool = True, middles: bool = False
 ) -> tuple[dict[Level, Tensor], dict[str, Raw]]:
     """Run *model* on *images* (N, 3, H, W); return the features of each of *levels* (None: all) and the raw branches.
 
     Explicit instead of hooks, so that networks stay free of state that copies and pickles would carry. Layers that
-    neither *levels* nor the *head* need are not computed.
+    neither *levels* nor the *head* need are not computed. *middles*: whether one2many tells its intermediate features.
     """
     wanted = {index: level for level, index in Taps.of(model).layers.items() if levels is None or level in levels}
     needed = reached(model, {*wanted, *([len(model.model) - 1] if head else [])})
@@ -49,7 +50,7 @@ def forward(
         if layer.i in wanted:
             features[wanted[layer.i]] = x
     last = model.model[-1]
-    return features, raw_branches(last, _inputs(last.f, x, outputs)) if head else {}
+    return features, raw_branches(last, _inputs(last.f, x, outputs), middles=middles) if head else {}
 
 
 def reached(model: Any, targets: set[int]) -> set[int]:
@@ -69,12 +70,14 @@ def _inputs(source: int | list[int], x: Any, outputs: list[Any]) -> Any:
     return [x if index == -1 else outputs[index] for index in source]
 
 
-def raw_branches(head: Any, inputs: list[Tensor]) -> dict[str, Raw]:
+def raw_branches(head: Any, inputs: list[Tensor], *, middles: bool = False) -> dict[str, Raw]:
     """Return the head's raw branches by name, without decoding: one2many, and one2one where there is one.
 
-    In training the one2one branch reads detached features, as upstream's head does.
+    In training the one2one branch reads detached features, as upstream's head does. With *middles*, one2many tells
+    what it computed on the way, see `crossing.split`.
     """
-    branches = {"one2many": head.forward_head(inputs, **head.one2many)}
+    many = split(inputs, head.one2many) if middles else head.forward_head(inputs, **head.one2many)
+    branches = {"one2many": many}
     if getattr(head, "one2one_cv2", None) is not None:
         detached = [x.detach() for x in inputs] if head.training else inputs
         branches["one2one"] = head.forward_head(detached, **head.one2one)
@@ -87,11 +90,12 @@ def upstream_form(branches: dict[str, Raw]) -> Any:
 
 
 def first(branches: dict[str, Raw], number: int) -> dict[str, Raw]:
-    """Return the branches of the first images of the batch alone."""
+    """Return what the criterion reads of the first images of the batch alone."""
     return {
         name: {
-            key: [x[:number] for x in value] if isinstance(value, list) else value[:number]
-            for key, value in raw.items()
+            "boxes": raw["boxes"][:number],
+            "scores": raw["scores"][:number],
+            "feats": [x[:number] for x in raw["feats"]],
         }
         for name, raw in branches.items()
     }

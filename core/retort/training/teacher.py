@@ -28,15 +28,18 @@ class Lesson:
     """Raw outputs of the head's branches: one2many, and one2one where there is one."""
     confidence: dict[Level, Tensor]
     """Highest class probability at each position, (N, 1, H, W)."""
+    head: Any = None
+    """The teacher's frozen head itself, for student features to pass through."""
 
 
 class Teacher:
     """Holds a network outside module registration, so that optimizer, EMA, copies and checkpoints never see it.
 
     Batch normalisation is folded into the convolutions, layers that no loss asks for are left out (*levels*: features
-    wanted, None for all; *head*: whether predictions are), and the head is read raw, without decoding or NMS. Channels
-    come last, which GPUs and CPUs alike compute faster. With *half*, weights and activations have the half precision
-    that the device computes fastest, so that autocast has nothing left to cast in every step.
+    wanted, None for all; *head*: whether predictions are, *middles*: and what it computes on the way), and the head is
+    read raw, without decoding or NMS. Channels come last, which GPUs and CPUs alike compute faster. With *half*,
+    weights and activations have the half precision that the device computes fastest, so that autocast has nothing left
+    to cast in every step.
     """
 
     def __init__(
@@ -47,11 +50,12 @@ class Teacher:
         half: bool = False,
         levels: Collection[Level] | None = None,
         head: bool = True,
+        middles: bool = False,
     ) -> None:
         self.model = fold(deepcopy(model).float()).eval().requires_grad_(requires_grad=False).to(device)
         self.names: dict[int, str] = dict(model.names)
         self.dtype = half_precision(device) if half else torch.float32
-        self._levels, self._head = levels, head
+        self._levels, self._head, self._middles = levels, head, middles
         self.known: Tensor | None = None
         """Classes that count for its confidence, those that the student has too; None for all."""
         self.model.to(dtype=self.dtype, memory_format=torch.channels_last)
@@ -69,8 +73,11 @@ class Teacher:
     @torch.no_grad()  # inference_mode would forbid the losses to save its tensors for backward
     def _ask(self, images: Tensor) -> Lesson:
         with torch.autocast(images.device.type, enabled=False):
-            features, branches = taps.forward(self.model, images, levels=self._levels, head=self._head)
-        return Lesson(features, branches, confidence(branches.values(), self.known) if self._head else {})
+            features, branches = taps.forward(
+                self.model, images, levels=self._levels, head=self._head, middles=self._middles
+            )
+        sure = confidence(branches.values(), self.known) if self._head else {}
+        return Lesson(features, branches, sure, self.model.model[-1])
 
 
 def half_precision(device: torch.device) -> torch.dtype:

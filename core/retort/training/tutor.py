@@ -15,7 +15,7 @@ from retort.training import networks
 from retort.training.objective import Objective, projectors
 from retort.training.plan import FurtherTeacher, Plan
 from retort.training.resolution import Resized, check_same_grid, paired_levels, ratio_of
-from retort.training.teacher import Teacher
+from retort.training.teacher import Lesson, Teacher
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +83,7 @@ def tutor(
     check_same_grid(objective.losses, objective.labels, candidate.ratio)
     pairs = paired_levels(candidate.ratio)
     levels = {pairs[level] for level in objective.levels}
-    teacher = Teacher(candidate.network, levels=levels, head=objective.needs_head, **options)
+    teacher = Teacher(candidate.network, levels=levels, head=objective.needs_head, middles=objective.crosses, **options)
     teacher.known = objective.classes.teacher if objective.classes.size else None
     prefix = "" if number == 1 else f"teacher{number}_"
     built = projectors(objective.losses, student, candidate.network, pairs)
@@ -93,26 +93,32 @@ def tutor(
     )
 
 
+def ask(tutors: Sequence[Tutor], images: Tensor) -> list[Lesson]:
+    """Return what each teacher says about *images* (N, 3, H, W), until they are asked again."""
+    return [one.teacher(images, fleeting=True) for one in tutors]
+
+
 def learn(
     tutors: Sequence[Tutor],
-    images: Tensor,
+    lessons: Sequence[Lesson],
     seen: tuple[Mapping[Level, Tensor], Mapping[str, Raw]],
     task: Tensor,
     together: nn.ModuleDict,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the weighted mean of all teachers' losses on *images*, and its items.
+    """Return the weighted mean of all teachers' losses, and its items.
 
-    *seen* are the student's features and raw branches. With several teachers, ``kd/<label>`` is the weighted mean of
-    ``kd/<label>@1``, ``kd/<label>@2`` ..., what the term is under the first teacher, the second, and so on.
+    *lessons* is what each said, *seen* are the student's features and raw branches. With several teachers,
+    ``kd/<label>`` is the weighted mean of ``kd/<label>@1``, ``kd/<label>@2`` ..., what the term is under the first
+    teacher, the second, and so on.
     """
     if len(tutors) == 1:
         (only,) = tutors
-        return only.objective(*seen, only.teacher(images, fleeting=True), task, together)
+        return only.objective(*seen, lessons[0], task, together)
     totals: list[Tensor] = []
     items: list[dict[str, Tensor]] = []
-    for one in tutors:
+    for one, lesson in zip(tutors, lessons, strict=True):
         one.objective.epoch = tutors[0].objective.epoch
-        total, found = one.objective(*seen, one.teacher(images, fleeting=True), task, one.adapters(together))
+        total, found = one.objective(*seen, lesson, task, one.adapters(together))
         totals.append(total * one.share)
         items.append(found)
     return torch.stack(totals).sum(), joined(items, [one.share for one in tutors])

@@ -64,6 +64,15 @@ def test_giou_by_hand(a: Box, b: Box, value: float):
     assert pair(a, b) == pytest.approx(value, abs=1e-6)
 
 
+def test_one_anchor_by_hand():
+    scores, box = torch.zeros(1, 1, 1), torch.tensor([[[0.0, 0.0, 10.0, 10.0]]])
+    half = torch.tensor([[[0.0, 0.0, 5.0, 10.0]]])
+    student, teacher = Predictions(scores, half, half[..., None]), Predictions(scores + 30, box, box[..., None])
+
+    # w = |1 - 0.5|, GIoU = 0.5, over a mass of 1
+    assert float(BoxGIoU()(student, teacher)) == pytest.approx(0.25, abs=1e-6)
+
+
 lengths = st.floats(0.5, 600)
 boxes = st.tuples(st.floats(0, 640), st.floats(0, 640), lengths, lengths).map(
     lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3])

@@ -13,6 +13,15 @@ import torch
 from drawn import make_confidence, make_features, make_predictions
 from retort.losses import LOSS_KINDS, FeatureLoss, HeadLoss, Loss, Predictions
 
+SETTINGS = [
+    {"kind": "channel_wise", "temperature": 4.0, "normalize": False},
+    {"kind": "class_logits", "temperature": 2.0, "beta": 2.0},
+    {"kind": "class_logits", "beta": 0.0},
+    {"kind": "cross_kd", "beta": 2.0, "box_weight": 0.5},
+    {"kind": "dfl", "temperature": 10.0},
+    {"kind": "softmax_kl", "temperature": 1.0},
+]
+"""Other settings than the defaults, under which the derivative is another formula."""
 EVERY = pytest.mark.parametrize("loss", [cls() for _, cls in sorted(LOSS_KINDS.items())], ids=lambda loss: loss.kind)
 
 
@@ -57,6 +66,12 @@ def test_the_gradient_is_the_derivative(loss: Loss):
         return compute(loss, [*student[:place], tensor, *student[place + 1 :]], teacher)
 
     assert torch.autograd.gradcheck(of, (student[place],), eps=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_the_gradient_is_the_derivative_under_other_settings(settings: dict[str, Any]):
+    loss = LOSS_KINDS[settings["kind"]].model_validate(settings)
+    test_the_gradient_is_the_derivative(loss)
 
 
 @EVERY
