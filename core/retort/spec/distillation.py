@@ -34,6 +34,8 @@ class DistillationSpec(Written):
     """``task_loss``: scale each term, once measured, so that its weight is its share of the task loss."""
     schedule: Schedule = Field(default_factory=Schedule)
     """Fields left out are the recipe's."""
+    weak_teacher: Literal["warn", "refuse"] = "warn"
+    """What to do when the student is better than its teacher before it has learned from it."""
 
     @model_validator(mode="before")
     @classmethod
