@@ -31,10 +31,10 @@ from retort.training.rules import Finding
 from retort.training.trainer import Fit, fit
 
 TRAINING = TrainingSpec(
-    imgsz=64, batch=8, nominal_batch=8, optimizer="SGD", lr=0.01, head_lr_multiplier=1.0, close_mosaic=0,
+    imgsz=64, batch=8, nominal_batch=8, optimizer="AdamW", lr=0.002, head_lr_multiplier=1.0, close_mosaic=1000,
     checkpoint_every=1000,
 )  # fmt: skip
-EPOCHS, TEACHER_EPOCHS = 12, 40
+EPOCHS, TEACHER_EPOCHS = 12, 30
 STEADY = {"warmup_epochs": 0, "decay": "none", "floor": 0.0, "stop_with_mosaic": False}
 HEALTHY = DistillationSpec.model_validate({"schedule": STEADY})
 
@@ -45,6 +45,7 @@ class Listener:
 
     metrics: dict[int, dict[str, float | None]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         """Keep the values of an epoch."""
@@ -60,8 +61,9 @@ class Listener:
     def progress(self, fraction: float) -> None:
         """Need no progress."""
 
-    def log(self, message: str, level: str = "info", **data: Any) -> None:
-        """Need no log."""
+    def log(self, message: str, level: str = "info", **_: Any) -> None:
+        """Keep what a person may want to know."""
+        self.said.append(f"{level}: {message}")
 
     def stop_requested(self) -> bool:
         """Never stop."""
@@ -135,7 +137,7 @@ CASES: dict[str, Case] = {
     "healthy": Case("not at all", ()),
     "teacher_in_train_mode": Case("teacher.train(), not folded", ("teacher_not_frozen",), TeacherInTrainMode),
     "learning_rate_x100": Case(
-        "lr 1.0 for 0.01", ("loss_exploding",), training=TRAINING.model_copy(update={"lr": 1.0})
+        "lr 0.2 for 0.002", ("loss_exploding",), training=TRAINING.model_copy(update={"lr": 0.2})
     ),
     "temperature_20": Case(
         "class_logits at T = 20, which specs refuse", ("background_dominates",),
@@ -195,8 +197,12 @@ def run(case: Case, weights: Path, data_yaml: Path, folder: Path, *, checked: bo
 
 
 def named(case: Case, findings: Sequence[Finding]) -> Finding | None:
-    """Return the critical finding that names what was broken."""
-    return next((f for f in findings if f.rule in case.named_by and f.verdict == "critical"), None)
+    """Return the first and worst finding that names what was broken."""
+    return max(
+        (f for f in findings if f.rule in case.named_by and f.verdict != "healthy"),
+        key=lambda f: f.verdict == "critical",
+        default=None,
+    )
 
 
 def broken_contract(case: Case, weights: Path, data_yaml: Path, folder: Path) -> str | None:
@@ -223,15 +229,15 @@ def main() -> None:
         folder = Path(name)
         data_yaml = draw(folder / "data", num_train=32, num_val=8)
         weights = teacher(data_yaml, folder)
-        rows = [judged(key, case, weights, data_yaml, folder, options.epochs) for key, case in CASES.items()]
+        rows = [judged(key, weights, data_yaml, folder, epochs=options.epochs) for key in CASES]
     print(table(rows))
     if options.json:
         write_json(options.json, {"provenance": provenance(), "epochs": options.epochs, "runs": rows})
 
 
-def judged(key: str, case: Case, weights: Path, data_yaml: Path, folder: Path, epochs: int) -> dict[str, Any]:
+def judged(key: str, weights: Path, data_yaml: Path, folder: Path, *, epochs: int) -> dict[str, Any]:
     """Run one case without the contract and for one epoch with it, and sum up."""
-    begun = time.perf_counter()
+    case, begun = CASES[key], time.perf_counter()
     listener = run(case, weights, data_yaml, folder / key, checked=False, epochs=epochs)
     found = named(case, listener.findings)
     last = listener.metrics.get(max(listener.metrics, default=0), {})
@@ -260,8 +266,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         others = ", ".join(
             f"{rule} {verdict} @{epoch}" for rule, verdict, epoch, _ in row["all"] if rule != row["rule"]
         )
-        shown = [row["run"], row["broken"], row["rule"] or "–", row["verdict"], row["epoch"] or "–"]
-        lines.append("| " + " | ".join(map(str, [*shown, row["contract"] or "holds", others or "–"])) + " |")
+        shown = [row["run"], row["broken"], row["rule"] or "-", row["verdict"], row["epoch"] or "-"]
+        lines.append("| " + " | ".join(map(str, [*shown, row["contract"] or "holds", others or "-"])) + " |")
     return "\n".join(lines)
 
 

@@ -26,7 +26,7 @@ PATIENCE = 10
 """Epochs in which something that moves must have moved."""
 JITTER_EPOCHS, JITTER_TURNS, JITTER = 8, 5, 0.25
 """Jitter: in so many epochs, so many changes of direction, at steps of this share of the level."""
-BACKGROUND_WARNING, BACKGROUND_CRITICAL = 0.85, 0.95
+BACKGROUND_WARNING, BACKGROUND_CRITICAL = 0.6, 0.85
 """Share of the distillation's gradient on class logits that lies where the teacher sees nothing."""
 FLAT_COSINE, ALIKE = 0.02, 0.9
 """Rise of a feature cosine that counts, and the height from which it need not rise."""
@@ -34,11 +34,13 @@ FROZEN_STEP = 1e-9
 """Relative change of a projector's weights in an epoch in which the student's moved."""
 CONFLICT_EPOCHS, CONFLICT_WARNING, CONFLICT_CRITICAL = 5, -0.1, -0.4
 """Median cosine between the gradients of task and distillation."""
-DROWNED_WARNING, DROWNED_CRITICAL, WEAK = 3.0, 10.0, 0.01
+DROWNED_WARNING, DROWNED_CRITICAL, WEAK = 5.0, 20.0, 0.01
 """Median norm of the distillation's gradient over the task's, in the last RATIO_EPOCHS."""
 RATIO_EPOCHS = 3
-EXPLODING_WARNING, EXPLODING_CRITICAL = 1.5, 3.0
-"""Training loss over the lowest so far."""
+EXPLODING_WARNING, EXPLODING_CRITICAL, EXPLODING_EPOCHS = 2.0, 4.0, 5
+"""Training loss over its median in so many epochs before; a YOLO loss rises by itself in the first epochs."""
+INSANE_KL = 50.0
+"""Nats: no network with weights of a sane size is so sure of the opposite."""
 TEACHER_SHIFT = 0.02
 """Largest change of a frozen teacher's confidence; half precision alone stays below."""
 AGREEMENT = 0.5
@@ -91,21 +93,22 @@ def classes_mismatched(history: History, _: Facts) -> Opinion | None:
 
 
 def loss_exploding(history: History, _: Facts) -> Opinion | None:
-    """A loss falls, or stays."""
-    losses = [epoch.get("train/loss") for epoch in history]
-    if losses[-1] is None:
+    """A loss falls, or stays, and predictions stay within reach."""
+    now, before = history[-1].get("train/loss"), _series(history[:-1], "train/loss")[-EXPLODING_EPOCHS:]
+    if now is None:
         return "critical", "the training loss left the finite numbers"
-    lowest = min(loss for loss in losses if loss is not None)
-    if lowest <= 0:
+    if (kl := _highest_kl(history)) > INSANE_KL:
+        return "critical", f"the student's predictions run away: a KL of {kl:.1e} nats to the teacher"
+    if len(before) < EXPLODING_EPOCHS or statistics.median(before) <= 0:
         return None
-    ratio = losses[-1] / lowest
-    return _at_most(ratio, EXPLODING_WARNING, EXPLODING_CRITICAL, f"the training loss is {ratio:.1f} times its lowest")
+    ratio = now / statistics.median(before)
+    return _at_most(ratio, EXPLODING_WARNING, EXPLODING_CRITICAL, f"the training loss is {ratio:.1f} times what it was")
 
 
 def background_dominates(history: History, facts: Facts) -> Opinion | None:
     """Distillation pulls at class logits mostly where the teacher sees something."""
     share = history[-1].get("health/background_share")
-    if share is None:
+    if share is None or _highest_kl(history) > INSANE_KL:
         return None
     said = (
         f"{share:.0%} of the distillation's gradient on class logits is background; temperature {facts.temperature:g}"
@@ -211,6 +214,10 @@ def teacher_sees_nothing(history: History, _: Facts) -> Opinion | None:
     if anchors is None:
         return None
     return ("healthy" if anchors else "warning"), f"the teacher is confident at {anchors:.0f} anchors of the probe"
+
+
+def _highest_kl(history: History) -> float:
+    return max(history[-1].get(f"health/kl_{name}") or 0.0 for name in ("foreground", "background", "dfl"))
 
 
 def _series(history: History, name: str) -> list[float]:

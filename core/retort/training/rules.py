@@ -100,7 +100,7 @@ RULES: tuple[Rule, ...] = (
         "loss_exploding",
         "The learning rate is too high.",
         "Lower training.lr by ten, or let optimizer: auto choose it; then lower training.grad_clip.",
-        loss_exploding, ("train/loss", "lr/"),
+        loss_exploding, ("train/loss", "health/kl_", "lr/"),
     ),
     Rule(
         "background_dominates",
