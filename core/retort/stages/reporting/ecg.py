@@ -110,4 +110,4 @@ def _series(curves: Curves, names: Mapping[str, str], *, first: int = 1) -> list
 
 
 def _log(title: str) -> dict[str, Any]:
-    return {"title": title, "type": "log", "exponentformat": "power", "dtick": 1}
+    return {"title": title, "type": "log", "tickmode": "linear", "dtick": "D2"}

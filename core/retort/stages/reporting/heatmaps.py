@@ -52,7 +52,10 @@ def rows(arrays: Mapping[str, Any]) -> tuple[Row, ...]:
 def _row(arrays: Mapping[str, Any], index: int) -> Row:
     image = arrays["images"][index]
     seen = _joined(arrays, "confidence", index)
-    found = [Heatmap("teacher", overlay(image, seen), f"confidence up to {seen.max():.2f}")]
+    found = [
+        Heatmap("image", _uri(Image.fromarray(image).resize((_SIDE, _SIDE))), "as the networks see it"),
+        Heatmap("teacher", overlay(image, seen), f"confidence up to {seen.max():.2f}"),
+    ]
     if all(f"kl_{level}" in arrays for level in HEAD_LEVELS):
         kl = _joined(arrays, "kl", index)
         found.append(Heatmap("KL of classes", overlay(image, kl / _KL_TOP), f"up to {kl.max():.2f} nats"))
@@ -79,7 +82,11 @@ def overlay(image: np.ndarray, values: np.ndarray) -> str:
     position = np.asarray(map_, np.float32) / 255 * (len(_STOPS) - 1)
     color = np.stack([np.interp(position, np.arange(len(_STOPS)), _STOPS[:, channel]) for channel in range(3)], -1)
     grey = np.asarray(Image.fromarray(image).convert("L").resize((_SIDE, _SIDE)), np.float32)[..., None]
-    mixed = 0.72 * color + 0.28 * grey
+    mixed = 0.65 * color + 0.35 * grey
+    return _uri(Image.fromarray(mixed.astype(np.uint8)))
+
+
+def _uri(picture: Image.Image) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(mixed.astype(np.uint8)).save(buffer, "JPEG", quality=82, optimize=True)
+    picture.save(buffer, "JPEG", quality=82, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
