@@ -110,7 +110,7 @@ def test_the_page_loads_nothing_from_anywhere(page: Page):
 
 
 def test_the_page_shows_each_sample_four_times_with_the_verdict_and_the_spec(page: Page, report: dict[str, Any]):
-    assert len(page.loads) == 4 * 4
+    assert len(page.loads) == 4 * 4 + 4 * 6  # and of each image the picture and five heatmaps
     assert report["verdict"]["sentence"] in page.text
     for word in ("ground truth", "teacher", "control", "student", "yolo11n", "recipe: balanced", "retort run"):
         assert word in page.text
@@ -118,6 +118,7 @@ def test_the_page_shows_each_sample_four_times_with_the_verdict_and_the_spec(pag
 
 def test_the_page_draws_losses_accuracy_classes_and_rates(page: Page):
     charts = {chart["name"]: chart for chart in json.loads(page.charts)}
-    assert charts.keys() == {"map", "map50", "task", "kd", "validation", "lr", "classes"}
+    ecg = {"ecg-kl", "ecg-alike", "ecg-gradients", "ecg-temperatures"}
+    assert charts.keys() == {"map", "map50", "task", "kd", "validation", "lr", "classes"} | ecg
     assert {trace["name"] for trace in charts["map"]["data"]} == {"student", "control", "teacher"}
     assert {"class_logits", "pearson", "schedule"} <= {trace["name"] for trace in charts["kd"]["data"]}
