@@ -149,7 +149,7 @@ class Event(Out):
     seq: int
     """Counts from 1 without gaps."""
     type: str
-    """state, stage, progress, metric, checkpoint, artifact, log, finished, failed or stopped."""
+    """state, stage, progress, metric, checkpoint, artifact, log, health, finished, failed or stopped."""
     level: str | None
     message: str | None
     data: dict[str, Any]

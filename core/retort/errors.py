@@ -5,6 +5,7 @@ RetortError
 │   ├── SpecError        the spec document is wrong (holds one Problem per mistake)
 │   ├── DataError        the dataset is missing or malformed
 │   ├── ModelError       weights are missing, corrupt, unsafe or do not fit
+│   ├── NotDistilling    the teacher does not teach: a check of the liveness contract broke
 │   ├── Diverged         the loss or the weights are not finite
 │   └── OutOfMemory      the device is too small for the batch
 ├── Stopped              the work was asked to stop, and did
@@ -76,6 +77,12 @@ class Diverged(UserError):
     """Training left the finite numbers, and going back did not help."""
 
     code = "diverged"
+
+
+class NotDistilling(UserError):
+    """The teacher does not teach, or is being changed: going on would train something else than was asked for."""
+
+    code = "not_distilling"
 
 
 class OutOfMemory(UserError):

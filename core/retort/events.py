@@ -84,6 +84,23 @@ class LogEvent(Event):
     data: dict[str, Any] = Field(default_factory=dict)
 
 
+class HealthEvent(Event):
+    """The verdict of one rule about the distillation has changed."""
+
+    type: Literal["health"] = "health"
+    rule: str
+    verdict: Literal["healthy", "warning", "critical"]
+    epoch: int
+    """Counted from 1; 0 is before training."""
+    message: str
+    """What was measured."""
+    cause: str
+    """What such a measurement usually comes from."""
+    advice: str
+    """What to change."""
+    values: dict[str, float | None] = Field(default_factory=dict)
+
+
 class FinishedEvent(Event):
     """The run is complete; nothing follows."""
 
@@ -106,7 +123,7 @@ class StoppedEvent(Event):
 
 AnyEvent = Annotated[
     StageEvent | ProgressEvent | MetricEvent | CheckpointEvent | ArtifactEvent | LogEvent
-    | FinishedEvent | FailedEvent | StoppedEvent,
+    | HealthEvent | FinishedEvent | FailedEvent | StoppedEvent,
     Field(discriminator="type"),
 ]  # fmt: skip
 

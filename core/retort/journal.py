@@ -22,6 +22,7 @@ from retort.events import (
     FailedEvent,
     Failure,
     FinishedEvent,
+    HealthEvent,
     LogEvent,
     MetricEvent,
     ProgressEvent,
@@ -83,6 +84,10 @@ class Journal:
     def log(self, message: str, level: Level = "info", **data: Any) -> None:
         """Say something that a person may want to know."""
         self._append(LogEvent, message=message, level=level, data=data)
+
+    def health(self, *, values: Values, **finding: Any) -> None:
+        """Say that the verdict of a rule has changed; *finding* has the other fields of a HealthEvent."""
+        self._append(HealthEvent, **finding, values=_finite(values))
 
     def finished(self, result: Mapping[str, Any]) -> None:
         """Say that the run is complete."""

@@ -56,6 +56,22 @@ def test_the_sentence_says_what_distillation_bought_be_it_good_or_bad(given: dic
         ({"type": "stage", "at": 0.0, "data": {"stage": "distill"}}, "stage       distill"),
         ({"type": "log", "at": 0.0, "level": "warning", "message": "few images"}, "log         warning: few images"),
         (
+            {
+                "type": "health",
+                "at": 0.0,
+                "level": "error",
+                "message": "it rose",
+                "data": {
+                    "rule": "loss_exploding",
+                    "verdict": "critical",
+                    "epoch": 3,
+                    "cause": "Too fast.",
+                    "advice": "Slow.",
+                },
+            },
+            "health      error: loss_exploding, epoch 3: it rose. Too fast. Slow.",
+        ),
+        (
             {"type": "metric", "at": 0.0, "data": {"role": "student", "step": 2, "values": {"val/mAP50": 0.5}}},
             "metric      student epoch 2  mAP50 0.5000",
         ),

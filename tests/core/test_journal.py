@@ -32,14 +32,17 @@ def test_every_kind_of_event_comes_back_as_it_was_said(path: Path):
         said.checkpoint(Role.STUDENT, 3, Path("artifacts/x.pt"), {"val/mAP50": 0.5})
         said.artifact("student.pt", Role.STUDENT, "artifacts/student.pt", metadata={"epoch": 3})
         said.log("careful", "warning", share=0.5)
+        said.health(
+            rule="overtaken", verdict="warning", epoch=3, message="m", cause="c", advice="a", values={"x": math.nan}
+        )
         said.failed(Failure(code="diverged", message="no"))
         said.stopped()
         said.finished({"gain": None})
     events, offset = journal.read(path)
-    assert [event.n for event in events] == list(range(1, 10))
+    assert [event.n for event in events] == list(range(1, 11))
     assert {event.at for event in events} == {12.5}
     assert offset == path.stat().st_size
-    kinds = ["stage", "progress", "metric", "checkpoint", "artifact", "log", "failed", "stopped", "finished"]
+    kinds = ["stage", "progress", "metric", "checkpoint", "artifact", "log", "health", "failed", "stopped", "finished"]
     assert [event.type for event in events] == kinds
     assert isinstance(events[5], LogEvent)
     assert events[5].data == {"share": 0.5}

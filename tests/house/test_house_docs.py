@@ -86,6 +86,21 @@ def test_the_diagram_of_states_is_drawn_from_the_table():
     assert f"```mermaid\n{diagram()}\n```" in page("architecture")
 
 
+def test_every_rule_of_health_is_documented_with_the_thresholds_it_has():
+    from retort.training import opinions
+    from retort.training.rules import RULES
+
+    text = page("health")
+    rows = re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)
+    values = {name: value for name, value in vars(opinions).items() if name.isupper() and name != "MAP"}
+
+    assert rows == [rule.name for rule in RULES]
+    assert dict(re.findall(r"^\| `([A-Z_]+)` \| (\S+) \|", text, re.MULTILINE)) == {
+        name: f"{value:g}" for name, value in values.items()
+    }
+    assert {name for name in values if text.count(f"`{name}`") < 2} == set()
+
+
 def test_every_table_is_documented():
     from retort.db.models import Base
 

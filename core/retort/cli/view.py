@@ -104,6 +104,9 @@ def event_line(event: Json) -> str | None:
         return None
     if kind == "metric":
         text = metric_text(data.get("role", ""), data.get("step", 0), data.get("values") or {})
+    elif kind == "health":
+        advice = "" if data.get("verdict") == "healthy" else f". {data.get('cause')} {data.get('advice')}"
+        text = f"{data.get('rule')}, epoch {data.get('epoch')}: {event.get('message')}{advice}"
     elif event.get("message"):
         text = event["message"]
     else:

@@ -12,10 +12,21 @@ from retort.db import metrics
 from retort.db.lease import Lease, Renewal, held, lock
 from retort.db.models import Attempt, EventRow, Job, Transition
 from retort.db.statements import NO_SYNC, add
-from retort.events import AnyEvent, ArtifactEvent, FinishedEvent, LogEvent, MetricEvent, ProgressEvent, StageEvent
+from retort.events import (
+    AnyEvent,
+    ArtifactEvent,
+    FinishedEvent,
+    HealthEvent,
+    LogEvent,
+    MetricEvent,
+    ProgressEvent,
+    StageEvent,
+)
 from retort.names import MAP, MAP50, Role
 
 _COLUMNS = {"n", "at", "type", "level", "message"}
+_LEVELS = {"healthy": "info", "warning": "warning", "critical": "error"}
+"""How loud a verdict is."""
 
 
 def record(
@@ -143,6 +154,9 @@ def _row(job_id: str, number: int, seq: int, event: AnyEvent) -> dict[str, Any]:
     row = {"job_id": job_id, "seq": seq, "attempt": number, "n": event.n, "type": event.type, "at": event.at}
     if isinstance(event, LogEvent):
         return {**row, "level": event.level, "message": storable(event.message), "data": event.data}
+    if isinstance(event, HealthEvent):
+        data = event.model_dump(mode="json", exclude=_COLUMNS)
+        return {**row, "level": _LEVELS[event.verdict], "message": storable(event.message), "data": data}
     # The result of a finished run is on the job.
     data = {} if isinstance(event, FinishedEvent) else event.model_dump(mode="json", exclude=_COLUMNS)
     return {**row, "level": None, "message": None, "data": data}

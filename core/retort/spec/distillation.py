@@ -37,6 +37,8 @@ class DistillationSpec(Written):
     """Whose predictions choose the anchors that learn each ground-truth box; the teacher must know every class."""
     schedule: Schedule = Field(default_factory=Schedule)
     """Fields left out are the recipe's."""
+    weak_teacher: Literal["warn", "refuse"] = "warn"
+    """What to do when the student is better than its teacher before it has learned from it."""
 
     @model_validator(mode="before")
     @classmethod

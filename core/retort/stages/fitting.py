@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +15,7 @@ from retort.stages.context import Context
 if TYPE_CHECKING:
     from retort.spec import DistillationSpec
     from retort.training.plan import Plan
+    from retort.training.rules import Finding
 
 Values = Mapping[str, float | None]
 
@@ -49,6 +51,10 @@ class JournalWatcher:
         """Say something that a person may want to know."""
         self._context.journal.log(message, cast("Level", level), **data)
 
+    def health(self, finding: Finding) -> None:
+        """Write down a verdict that has changed."""
+        self._context.journal.health(**asdict(finding))
+
     def stop_requested(self) -> bool:
         """Whether to stop at this batch."""
         return self._context.stop.is_set()
@@ -70,6 +76,9 @@ def fit(
     _keep(fitted.weights, context.artifact(name))
     metrics = {key: value for key, value in fitted.metrics.items() if key.startswith("val/")}
     published = context.publish(name, plan.role, epoch=fitted.best_epoch, metrics=metrics)
+    if (portraits := plan.folder / "health.npz").exists():
+        _keep(portraits, context.artifact(portraits.name))
+        context.publish(portraits.name, plan.role)
     shutil.rmtree(plan.folder, ignore_errors=True)
     return {
         "model": plan.model,

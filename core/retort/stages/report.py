@@ -11,6 +11,7 @@ from retort.stages import cost as costs
 from retort.stages import record
 from retort.stages.context import Context
 from retort.stages.reporting import charts, history, page, samples
+from retort.stages.reporting.ecg import ecg
 from retort.stages.reporting.manifest import manifest
 from retort.stages.reporting.outcome import outcome
 from retort.stages.reporting.verdict import verdict
@@ -34,12 +35,14 @@ def run(context: Context) -> dict[str, Any]:
     origin = manifest(context, result)
     _write(context, "manifest.json", origin)
     curves = history.curves(context.workdir)
+    health = ecg(context.workdir, curves)
     judged = verdict(result)
     spec = context.spec.model_dump(mode="json")
     figures = {
         "name": context.spec.name,
         "verdict": judged.model_dump(),
         "result": result,
+        "health": [finding.model_dump(exclude={"n", "at", "type"}) for finding in health.findings],
         "curves": history.listed(curves),
         "manifest": origin,
         "spec": spec,
@@ -52,6 +55,7 @@ def run(context: Context) -> dict[str, Any]:
         judged=judged,
         result=result,
         charts=charts.charts(curves, result["roles"]),
+        ecg=health,
         gallery=samples.gallery(context),
         manifest=origin,
         spec=spec,

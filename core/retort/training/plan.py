@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from retort.names import Role
 from retort.spec import TrainingSpec
+
+if TYPE_CHECKING:
+    from retort.training.rules import Finding
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ class Watcher(Protocol):
 
     def log(self, message: str, level: str = "info", **data: Any) -> None:
         """Take something a person may want to know."""
+
+    def health(self, finding: Finding) -> None:
+        """Take a verdict on the distillation that has changed."""
 
     def stop_requested(self) -> bool:
         """Tell whether to stop; asked at every batch."""

@@ -59,24 +59,26 @@ class Teacher:
         self.known: Tensor | None = None
         """Classes that count for its confidence, those that the student has too; None for all."""
         self.model.to(dtype=self.dtype, memory_format=torch.channels_last)
-        self._replay = Captured(self._ask) if device.type == "cuda" else self._ask
+        self._replay = Captured(self._brief) if device.type == "cuda" else self._brief
 
     def __call__(self, images: Tensor, *, fleeting: bool = False) -> Lesson:
-        """Answer for *images* (N, 3, H, W) in 0..1.
+        """Answer for *images* (N, 3, H, W) in 0..1: all that there is to say.
 
-        A *fleeting* lesson may be overwritten by the next one: on a GPU it is a replay of recorded kernels.
+        A *fleeting* lesson, for a training step, says what the losses need only, and may be overwritten by the next
+        one: on a GPU it is a replay of recorded kernels.
         """
         x = images.to(self.dtype, memory_format=torch.channels_last)
-        lesson: Lesson = self._replay(x) if fleeting else self._ask(x)
+        lesson: Lesson = self._replay(x) if fleeting else self._ask(x, levels=None, head=True)
         return lesson
 
+    def _brief(self, images: Tensor) -> Lesson:
+        return self._ask(images, levels=self._levels, head=self._head)
+
     @torch.no_grad()  # inference_mode would forbid the losses to save its tensors for backward
-    def _ask(self, images: Tensor) -> Lesson:
+    def _ask(self, images: Tensor, *, levels: Collection[Level] | None, head: bool) -> Lesson:
         with torch.autocast(images.device.type, enabled=False):
-            features, branches = taps.forward(
-                self.model, images, levels=self._levels, head=self._head, middles=self._middles
-            )
-        sure = confidence(branches.values(), self.known) if self._head else {}
+            features, branches = taps.forward(self.model, images, levels=levels, head=head, middles=self._middles)
+        sure = confidence(branches.values(), self.known) if head else {}
         return Lesson(features, branches, sure, self.model.model[-1])
 
 

@@ -14,6 +14,7 @@ from retort.spec import DistillationSpec
 from retort.training import measurements, networks, optimizer
 from retort.training.arguments import arguments
 from retort.training.evaluation import score
+from retort.training.monitor import Monitor
 from retort.training.plan import Fitted, Plan, Watcher
 from retort.training.publish import is_finite, publish
 from retort.training.recovery import Recovery
@@ -85,6 +86,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.best_metrics: dict[str, float | None] = {}
         self.best_epoch = 0
         self.unlabelled: UnlabelledImages | None = None
+        self.monitor: Monitor | None = None
         self.recovery = Recovery(plan.folder / "state.pt")
         self._batch = 0
         self._told = 0.0
@@ -136,9 +138,22 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
             self.ema.decay = lambda _: 0.0  # the average of the last step alone
         if self.teacher_weights is not None:
             self._examine_teacher(self.teacher_weights)
+            self.monitor = self.watch_over()
+            self.monitor.start(self)
         self.recovery.save(self)
         # A teacher's validation has drawn numbers too: from here on, plain and distilled draw the same.
         init_seeds(self.plan.training.seed, deterministic=True)
+
+    def watch_over(self) -> Monitor:
+        """Return what keeps watch over a distillation; it is not asked for in a plain training."""
+        return Monitor(self)
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Prepare a batch, check on the first that it teaches, and lay this step's unlabelled images beside it."""
+        prepared: dict[str, Any] = super().preprocess_batch(batch)
+        if self.monitor is not None:
+            self.monitor.first_batch(self, prepared)
+        return beside(prepared, self.unlabelled, self.model, self.epoch)
 
     def _mixed(self) -> bool:
         return bool(self.plan.training.amp and self.device.type == "cuda")
@@ -149,10 +164,6 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
         if self.batch_size < self.plan.training.batch:
             self.watcher.log(f"out of memory: the batch is now {self.batch_size}", "warning", batch=self.batch_size)
-
-    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Move a batch to the device, and lay this step's unlabelled images beside it."""
-        return beside(super().preprocess_batch(batch), self.unlabelled, self.model, self.epoch)
 
     def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Build upstream's optimizer and move the head's parameters to their own learning rate."""
@@ -175,6 +186,8 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         if healthy:
             return False
         self.nan_recovery_attempts += 1
+        if self.monitor is not None:
+            self.monitor.not_finite(epoch + 1)
         if self.nan_recovery_attempts > 3:
             hint = "a lower learning rate, a smaller distillation weight, or amp: false"
             raise Diverged(f"epoch {epoch + 1} keeps leaving the finite numbers", hint=hint)
@@ -198,7 +211,9 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         return True
 
     def final_eval(self) -> None:
-        """Skip upstream's: the best epoch has been measured and published."""
+        """Draw the pictures of a distillation; the best epoch has been measured and published."""
+        if self.monitor is not None:
+            self.monitor.finish(self)
 
     # What we tell and ask
 
@@ -220,7 +235,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.unlabelled = None
         self.callbacks.clear()
         self.recovery.remove()
-        self.model = self.ema = self.optimizer = self.validator = None
+        self.model = self.ema = self.optimizer = self.validator = self.monitor = None
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -252,7 +267,9 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _report(self, _: Any) -> None:
         compared = self.teacher_metrics if (self.epoch + 1) % self.plan.training.checkpoint_every == 0 else {}
-        self.watcher.metric(self.epoch + 1, {**measurements.of(self), **compared})
+        measured = measurements.of(self)
+        health = {} if self.monitor is None else self.monitor.end_epoch(self, measured)
+        self.watcher.metric(self.epoch + 1, {**measured, **health, **compared})
 
     def _say_hello(self) -> None:
         objective = self.model.objective

@@ -14,6 +14,7 @@ from retort.events import (
     FailedEvent,
     Failure,
     FinishedEvent,
+    HealthEvent,
     LogEvent,
     MetricEvent,
     ProgressEvent,
@@ -47,6 +48,25 @@ def everything() -> list[AnyEvent]:
         ArtifactEvent(n=6, at=6.0, name="student.pt", role=Role.STUDENT, path="artifacts/student.pt"),
         StoppedEvent(n=7, at=7.0),
     ]
+
+
+def test_a_verdict_is_as_loud_as_it_is_bad(shop: Shop):
+    lease = shop.running()
+    told = {"rule": "loss_exploding", "epoch": 3, "message": "it rose", "cause": "c", "advice": "a"}
+    said = [
+        HealthEvent(n=n, at=1.0, verdict=verdict, values={"train/loss": None}, **told)
+        for n, verdict in enumerate(("critical", "warning", "healthy"), start=1)
+    ]
+    record(shop, lease, said)
+
+    rows = shop.rows()["events"][-3:]
+    assert [(row["type"], row["level"], row["message"]) for row in rows] == [
+        ("health", "error", "it rose"), ("health", "warning", "it rose"), ("health", "info", "it rose"),
+    ]  # fmt: skip
+    assert rows[0]["data"] == {
+        "rule": "loss_exploding", "verdict": "critical", "epoch": 3, "cause": "c", "advice": "a",
+        "values": {"train/loss": None},
+    }  # fmt: skip
 
 
 def test_one_transaction_writes_events_points_stages_the_job_and_the_offset(shop: Shop):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from core.conftest import Life
-from retort.events import FinishedEvent
+from retort.events import FinishedEvent, HealthEvent
 from retort.spec import digest, parse_spec
 
 
@@ -45,6 +45,19 @@ def test_the_report_holds_every_metric_of_every_role_and_epoch_once(report: dict
         for points in series.values():
             assert len(points["step"]) == len(points["value"])
             assert points["step"] == sorted(set(points["step"]))
+
+
+def test_the_report_shows_the_ecg_with_its_verdicts_and_heatmaps(life: Life, artifacts: Path, report: dict[str, Any]):
+    said = [event for event in life.finished.said() if isinstance(event, HealthEvent)]
+    assert [finding["message"] for finding in report["health"]] == [event.message for event in said]
+    assert report["curves"]["student"]["health/kl_background"]["step"] == [1, 2]
+    page = Page()
+    page.feed((artifacts / "report.html").read_text())
+    names = {chart["name"] for chart in json.loads(page.charts)}
+    assert names >= {"ecg-kl", "ecg-alike", "ecg-gradients", "ecg-temperatures"}
+    assert page.text.count("cosine P5") == page.text.count("KL of classes") == 4  # one for each validation image
+    last = {event.rule: event for event in said}
+    assert all(event.advice in page.text for event in last.values() if event.verdict != "healthy")
 
 
 def test_the_manifest_says_where_the_student_comes_from(artifacts: Path, report: dict[str, Any]):
@@ -97,7 +110,7 @@ def test_the_page_loads_nothing_from_anywhere(page: Page):
 
 
 def test_the_page_shows_each_sample_four_times_with_the_verdict_and_the_spec(page: Page, report: dict[str, Any]):
-    assert len(page.loads) == 4 * 4
+    assert len(page.loads) == 4 * 4 + 4 * 6  # and of each image the picture and five heatmaps
     assert report["verdict"]["sentence"] in page.text
     for word in ("ground truth", "teacher", "control", "student", "yolo11n", "recipe: balanced", "retort run"):
         assert word in page.text
@@ -105,6 +118,7 @@ def test_the_page_shows_each_sample_four_times_with_the_verdict_and_the_spec(pag
 
 def test_the_page_draws_losses_accuracy_classes_and_rates(page: Page):
     charts = {chart["name"]: chart for chart in json.loads(page.charts)}
-    assert charts.keys() == {"map", "map50", "task", "kd", "validation", "lr", "classes"}
+    ecg = {"ecg-kl", "ecg-alike", "ecg-gradients", "ecg-temperatures"}
+    assert charts.keys() == {"map", "map50", "task", "kd", "validation", "lr", "classes"} | ecg
     assert {trace["name"] for trace in charts["map"]["data"]} == {"student", "control", "teacher"}
     assert {"class_logits", "pearson", "schedule"} <= {trace["name"] for trace in charts["kd"]["data"]}

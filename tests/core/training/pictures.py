@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from retort.training.rules import Finding
 
 NAMES = {0: "red", 1: "green", 2: "blue"}
 SIDE = 96
@@ -52,6 +53,7 @@ class Notebook:
     checkpoints: list[tuple[int, Path, dict[str, float | None]]] = field(default_factory=list)
     fractions: list[float] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         self.metrics[step] = values
@@ -64,6 +66,9 @@ class Notebook:
 
     def log(self, message: str, level: str = "info", **data: Any) -> None:  # noqa: ARG002
         self.said.append(f"{level}: {message}")
+
+    def health(self, finding: Finding) -> None:
+        self.findings.append(finding)
 
     def stop_requested(self) -> bool:
         return self.stop_after is not None and len(self.fractions) >= self.stop_after

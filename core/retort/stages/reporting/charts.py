@@ -24,13 +24,13 @@ def charts(curves: Curves, roles: Mapping[str, Mapping[str, Any]]) -> list[Chart
         _rates(curves),
         _classes(roles),
     ]
-    return [chart for chart in found if chart["data"]]
+    return [drawn for drawn in found if drawn["data"]]
 
 
 def _accuracy(metric: str, curves: Curves, roles: Mapping[str, Mapping[str, Any]]) -> Chart:
     key = "map" if metric == MAP else "map50"
     data = [
-        _line(role, curves[role][metric], color=role, dash="solid" if role == "student" else "dot", marker=marker)
+        line(role, curves[role][metric], color=role, dash="solid" if role == "student" else "dot", marker=marker)
         for role, marker in (("student", "circle"), ("control", "diamond"))
         if metric in curves.get(role, {})
     ]
@@ -38,25 +38,25 @@ def _accuracy(metric: str, curves: Curves, roles: Mapping[str, Mapping[str, Any]
     level = roles.get("teacher", {}).get(key)
     if steps and level is not None:
         flat = {min(steps): level, max(steps): level}
-        data.append(_line("teacher", flat, color="teacher", dash="dash"))
+        data.append(line("teacher", flat, color="teacher", dash="dash"))
     note = "Each epoch on the validation images; the teacher as it ends."
     layout = {"yaxis": {"title": "mAP", "rangemode": "tozero"}}
-    return _chart(key, f"{metric.removeprefix('val/')} over epochs", note, data, layout)
+    return chart(key, f"{metric.removeprefix('val/')} over epochs", note, data, layout)
 
 
 def _task_losses(curves: Curves) -> Chart:
     note = "The detector's own training losses; distillation terms are not in them."
-    return _chart("task", "Task losses", note, _terms("train", curves), {"yaxis": {"title": "loss"}})
+    return chart("task", "Task losses", note, _terms("train", curves), {"yaxis": {"title": "loss"}})
 
 
 def _validation(curves: Curves) -> Chart:
     note = "The same on the validation images: where they rise again, the network learns by heart."
-    return _chart("validation", "Validation losses", note, _terms("val", curves), {"yaxis": {"title": "loss"}})
+    return chart("validation", "Validation losses", note, _terms("val", curves), {"yaxis": {"title": "loss"}})
 
 
 def _terms(group: str, curves: Curves) -> list[dict[str, Any]]:
     return [
-        _line(
+        line(
             f"{term.removesuffix('_loss')}, {role}",
             curves[role][f"{group}/{term}"],
             color=f"series-{number}",
@@ -72,18 +72,18 @@ def _distillation(curves: Curves) -> Chart:
     series = curves.get("student", {})
     terms = [name for name in series if name.startswith("train/kd/") and name != "train/kd/weight"]
     data = [
-        _line(name.removeprefix("train/kd/"), series[name], color=f"series-{number % 6 + 1}")
+        line(name.removeprefix("train/kd/"), series[name], color=f"series-{number % 6 + 1}")
         for number, name in enumerate(terms)
     ]
     layout: Chart = {"yaxis": {"title": "weighted loss", "rangemode": "tozero"}}
     if data and "train/kd/weight" in series:
-        data.append({**_line("schedule", series["train/kd/weight"], color="muted", dash="dash"), "yaxis": "y2"})
+        data.append({**line("schedule", series["train/kd/weight"], color="muted", dash="dash"), "yaxis": "y2"})
         layout["yaxis2"] = {
             "title": "schedule", "overlaying": "y", "side": "right", "range": [0, 1.05], "showgrid": False,
             "tickmode": "array", "tickvals": [0, 0.5, 1],
         }  # fmt: skip
     note = "What the student pays for differing from its teacher, term by term; the schedule scales them all."
-    return _chart("kd", "Distillation losses", note, data, layout)
+    return chart("kd", "Distillation losses", note, data, layout)
 
 
 def _classes(roles: Mapping[str, Mapping[str, Any]]) -> Chart:
@@ -113,7 +113,7 @@ def _classes(roles: Mapping[str, Mapping[str, Any]]) -> Chart:
         "xaxis": {"type": "category", "title": "class", "showgrid": False},
         "yaxis": {"title": "AP50-95", "rangemode": "tozero"},
     }
-    return {**_chart("classes", "Per class", note, data, layout), "wide": True}
+    return {**chart("classes", "Per class", note, data, layout), "wide": True}
 
 
 def _against(roles: Mapping[str, Mapping[str, Any]]) -> str:
@@ -124,25 +124,26 @@ def _rates(curves: Curves) -> Chart:
     series = curves.get("student", {})
     groups = [name for name in series if name.startswith("lr/")]
     data = [
-        _line(name.removeprefix("lr/"), series[name], color=f"series-{number % 6 + 1}", dash=_DASHES[number % 4])
+        line(name.removeprefix("lr/"), series[name], color=f"series-{number % 6 + 1}", dash=_DASHES[number % 4])
         for number, name in enumerate(groups)
     ]
     note = "By group of parameters, at the end of each epoch; the control's is the same."
-    return _chart("lr", "Learning rate", note, data, {"yaxis": {"title": "rate", "exponentformat": "e"}})
+    return chart("lr", "Learning rate", note, data, {"yaxis": {"title": "rate", "exponentformat": "e"}})
 
 
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def _line(
+def line(
     name: str,
-    points: Mapping[int, float | None],
+    points: Mapping[Any, float | None],
     *,
     color: str,
     dash: str = "solid",
     marker: str | None = None,
 ) -> dict[str, Any]:
-    steps: Sequence[int] = list(points)
+    """Return one curve over the steps."""
+    steps: Sequence[Any] = list(points)
     few = len(steps) <= 40
     return {
         "type": "scatter",
@@ -157,7 +158,8 @@ def _line(
     }
 
 
-def _chart(name: str, title: str, note: str, data: list[dict[str, Any]], layout: Mapping[str, Any]) -> Chart:
+def chart(name: str, title: str, note: str, data: list[dict[str, Any]], layout: Mapping[str, Any]) -> Chart:
+    """Put a chart together; its steps are epochs unless *layout* says otherwise."""
     steps = sorted({step for trace in data for step in trace["x"]}) if "xaxis" not in layout else []
     epochs = {"title": "epoch", "dtick": max(1, round(len(steps) / 7)), "tick0": steps[0] if steps else 1}
     return {"name": name, "title": title, "note": note, "data": data, "layout": {"xaxis": epochs, **layout}}

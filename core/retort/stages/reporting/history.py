@@ -14,7 +14,7 @@ Curves = dict[str, dict[str, dict[int, float | None]]]
 def curves(workdir: Path) -> Curves:
     """Read the metrics of all attempts; where two measured the same step, the later attempt counts."""
     found: Curves = {}
-    for path in sorted(workdir.glob("journal-*.jsonl"), key=_attempt):
+    for path in journals(workdir):
         for event in journal.read(path)[0]:
             if isinstance(event, MetricEvent):
                 for name, value in event.values.items():
@@ -23,6 +23,11 @@ def curves(workdir: Path) -> Curves:
         role: {name: dict(sorted(points.items())) for name, points in sorted(series.items())}
         for role, series in sorted(found.items())
     }
+
+
+def journals(workdir: Path) -> list[Path]:
+    """Return the journals of all attempts, the first one first."""
+    return sorted(workdir.glob("journal-*.jsonl"), key=_attempt)
 
 
 def listed(found: Curves) -> dict[str, dict[str, dict[str, list[float | None]]]]:

@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from retort.stages.reporting.ecg import Ecg
 from retort.stages.reporting.samples import Gallery
 from retort.stages.reporting.verdict import Verdict
 
@@ -23,6 +24,7 @@ def render(
     judged: Verdict,
     result: Mapping[str, Any],
     charts: Sequence[Mapping[str, Any]],
+    ecg: Ecg,
     gallery: Gallery,
     manifest: Mapping[str, Any],
     spec: Mapping[str, Any],
@@ -42,6 +44,7 @@ def render(
         result=result,
         roles=[(role, result["roles"][role]) for role in ("teacher", "control", "student") if role in result["roles"]],
         charts=charts,
+        ecg=ecg,
         gallery=gallery,
         manifest=manifest,
         spec_yaml=yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True),

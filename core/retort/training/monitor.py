@@ -1,0 +1,159 @@
+"""Watching over one distillation: the liveness contract, the probe of each epoch, and the verdicts that change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from retort.names import MAP
+from retort.training import health, portraits
+from retort.training.evaluation import score
+from retort.training.liveness import Contract, check_rank
+from retort.training.objective import projector_key
+from retort.training.observation import network, teaching
+from retort.training.opinions import Facts
+from retort.training.probe import Probe
+from retort.training.rules import Judge
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from retort.training.plan import Watcher
+    from retort.training.student import Distiller
+
+Values = dict[str, float | None]
+
+
+class Monitor:
+    """Stands beside a trainer and is told of its turning points."""
+
+    def __init__(self, trainer: Any, contract: Contract | None = None) -> None:
+        model = network(trainer.model)
+        self.contract = contract or Contract(model)
+        self.judge = Judge(facts(model, trainer.teacher_metrics))
+        self.probe = Probe.of(trainer.test_loader.dataset, imgsz=trainer.args.imgsz, device=trainer.device)
+        self._watcher: Watcher = trainer.watcher
+        self._stillness = Stillness(model, self.probe)
+        self._seen_batch = False
+
+    def start(self, trainer: Any) -> None:
+        """Check before the first batch; measure a student that has learned before.
+
+        Raises:
+            NotDistilling: the contract is broken.
+
+        """
+        self.contract.start(network(trainer.model), trainer.optimizer)
+        student = None
+        if trainer.plan.weights is not None and self.judge.facts.teacher_map is not None:
+            student = _known_map(trainer)
+        refuse = trainer.distillation.weak_teacher == "refuse"
+        if said := check_rank(self.judge.facts.teacher_map, student, refuse=refuse):
+            self._watcher.log(said, "warning")
+
+    def first_batch(self, trainer: Any, batch: dict[str, Any]) -> None:
+        """Check the first batch, before anything is learned from it; later ones pass.
+
+        Raises:
+            NotDistilling: the contract is broken.
+
+        """
+        if not self._seen_batch:
+            self.contract.first_batch(network(trainer.model), batch)
+            self._seen_batch = True
+
+    def end_epoch(self, trainer: Any, measured: Mapping[str, float | None]) -> Values:
+        """Check, probe and judge the epoch whose other metrics are *measured*; return the metrics of health.
+
+        Raises:
+            NotDistilling: the contract is broken.
+
+        """
+        model = network(trainer.model)
+        items = {name: float(value) for name, value in trainer.tloss.items()}
+        taught = items.get("kd/weight", 0.0) > 0
+        found = {**health.measure(model, self.probe), **self._stillness.measure(model, taught=taught)}
+        self._tell(trainer.epoch + 1, {**measured, **found})
+        self.contract.epoch(model, items)
+        return found
+
+    def not_finite(self, epoch: int) -> None:
+        """Judge an epoch that left the finite numbers."""
+        self._tell(epoch, {"train/loss": None})
+
+    def finish(self, trainer: Any) -> None:
+        """Draw the student's averaged weights beside the teacher, for the report."""
+        average = network(trainer.ema.ema)
+        average.tutors = network(trainer.model).tutors
+        try:
+            portraits.save(trainer.plan.folder / portraits.FILE, average, self.probe)
+        finally:
+            average.tutors = ()
+
+    def _tell(self, epoch: int, values: Mapping[str, float | None]) -> None:
+        for finding in self.judge.hear(epoch, values):
+            self._watcher.health(finding)
+
+
+class Stillness:
+    """Measures what should not move, the teacher, and what should, the projectors."""
+
+    def __init__(self, model: Distiller, probe: Probe) -> None:
+        self._images = probe.images
+        self._first = self._ask(model, self._images)
+        self._before = _weights(model)
+        self._student = _witness(model)
+
+    @torch.no_grad()
+    def measure(self, model: Distiller, *, taught: bool) -> Values:
+        """Return the teacher's largest change of confidence, and the smallest relative step of a projector.
+
+        The teacher is asked as training asks it: the first images again, and one of them alone. Projectors move only in
+        an epoch that *taught*, and only when the optimizer took a step, which the student's weights tell.
+        """
+        again, alone = self._ask(model, self._images), self._ask(model, self._images[:1])
+        shifts = [(again - self._first).abs().max(), (alone - again[:1]).abs().max()]
+        found: Values = {"health/teacher_shift": float(torch.stack(shifts).max())}
+        weights, student = _weights(model), _witness(model)
+        if taught and weights and not torch.equal(student, self._student):
+            steps = [(now - before).norm() / before.norm() for now, before in zip(weights, self._before, strict=True)]
+            found["health/projector_step"] = float(torch.stack(steps).min())
+        self._before, self._student = weights, student
+        return found
+
+    def _ask(self, model: Distiller, images: Tensor) -> Tensor:
+        """Return the confidence at every position, (N, P)."""
+        lesson = teaching(model)[0](images)
+        return torch.cat([confidence.float().flatten(1) for confidence in lesson.confidence.values()], 1)
+
+
+def facts(model: Distiller, teacher_metrics: Mapping[str, float | None]) -> Facts:
+    """Return what the rules know beside measurements."""
+    temperatures = [float(getattr(loss, "temperature", 1.0)) for loss in teaching(model)[1].losses]
+    return Facts(teacher_metrics.get(MAP.replace("val/", "teacher/")), max(temperatures, default=1.0))
+
+
+def _weights(model: Distiller) -> list[Tensor]:
+    """Copy the weights of each projector of a term with a weight, as one vector each."""
+    losses = enumerate(teaching(model)[1].losses)
+    keys = [projector_key(i, level) for i, loss in losses if loss.weight for level in getattr(loss, "levels", ())]
+    projectors = [list(model.projectors[key].parameters()) for key in keys if key in model.projectors]
+    return [torch.cat([p.detach().flatten().float() for p in parameters]) for parameters in projectors if parameters]
+
+
+def _witness(model: Distiller) -> Tensor:
+    """Copy one parameter of the student that moves whenever the optimizer steps."""
+    return next(model.student_model.parameters()).detach().clone()
+
+
+def _known_map(trainer: Any) -> float | None:
+    """Measure the weights that the student starts from; None where they know none of the classes."""
+    from retort.errors import ModelError
+
+    try:
+        found = score(trainer.plan.weights, trainer.plan, on_batch=lambda: trainer._poll(trainer))  # noqa: SLF001
+    except ModelError:
+        return None
+    return found[MAP.replace("val/", "teacher/")]
