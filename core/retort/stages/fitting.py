@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from retort.journal import Level
 from retort.names import Role
 from retort.stages.context import Context
+from retort.training import durable
 
 if TYPE_CHECKING:
     from retort.spec import DistillationSpec
@@ -70,7 +70,6 @@ def fit(
     _keep(fitted.weights, context.artifact(name))
     metrics = {key: value for key, value in fitted.metrics.items() if key.startswith("val/")}
     published = context.publish(name, plan.role, epoch=fitted.best_epoch, metrics=metrics)
-    shutil.rmtree(plan.folder, ignore_errors=True)
     return {
         "model": plan.model,
         "weights": published["path"],
@@ -92,16 +91,14 @@ def plan(context: Context, role: Role) -> Plan:
         data_yaml=context.inputs.data_yaml,
         epochs=context.spec.training.epochs,
         training=context.spec.training,
-        folder=context.folder(role),
+        folder=context.lasting_folder(role),
         device=context.inputs.device,
     )
 
 
 def _keep(path: Path, target: Path) -> Path:
-    """Copy a file to *target*, which appears whole or not at all."""
-    part = target.with_name(f"{target.name}.part")
-    shutil.copyfile(path, part)
-    part.replace(target)
+    """Copy a file to *target*, which appears whole or not at all, and is on the disk when this returns."""
+    durable.write(target, path.read_bytes())
     return target
 
 

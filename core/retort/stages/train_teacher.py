@@ -37,7 +37,7 @@ def run(context: Context) -> dict[str, Any]:
         data_yaml=context.inputs.data_yaml,
         epochs=train.epochs,
         training=context.spec.training,
-        folder=context.folder(Role.TEACHER),
+        folder=context.lasting_folder(Role.TEACHER),
         device=context.inputs.device,
     )
     return fit(context, plan)

@@ -76,6 +76,19 @@ class Balance:
             self._steps += 1
         return self._scales
 
+    def state(self) -> dict[str, Any]:
+        """Return what was measured, in plain values."""
+        kept = {"task": self._task, "terms": self._terms, "scales": self._scales}
+        return {"steps": self._steps, **{n: None if value is None else value.tolist() for n, value in kept.items()}}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from ``state()``, which is exact: float32 and Python's numbers convert without loss."""
+        self._steps = state["steps"]
+        self._task, self._terms, self._scales = (
+            None if state[name] is None else torch.tensor(state[name], device=device)
+            for name in ("task", "terms", "scales")
+        )
+
 
 class Objective:
     """Evaluates the terms of *spec* between one student and one teacher.
@@ -114,6 +127,15 @@ class Objective:
     def weight(self) -> float:
         """Factor of the schedule now."""
         return self._factor(self.epoch)
+
+    def state(self) -> dict[str, Any]:
+        """Return, in plain values, what changes over the steps and does not follow from the epoch."""
+        return {"balance": None if self._balance is None else self._balance.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state()`` of an objective of the same spec."""
+        if self._balance is not None:
+            self._balance.restore(state["balance"], self._weights.device)
 
     def silent(self, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what a step without distillation adds: nothing, under the same labels."""

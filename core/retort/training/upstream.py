@@ -26,6 +26,7 @@ from ultralytics.utils.torch_utils import (  # noqa: E402
     init_seeds,
     intersect_dicts,
     select_device,
+    unwrap_model,
 )
 
 # Where torch is too old, Ultralytics' safe loader silently becomes an unsafe one.
@@ -60,5 +61,6 @@ __all__ = [
     "ops",
     "select_device",
     "torch2onnx",
+    "unwrap_model",
     "version",
 ]
