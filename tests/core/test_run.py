@@ -25,6 +25,7 @@ from retort.events import (
     ProgressEvent,
     StageEvent,
 )
+from retort.stages.reporting import history
 
 PUBLISHED = {"teacher.pt", "student.pt", "control.pt", "student.onnx", "manifest.json", "report.json", "report.html"}
 
@@ -63,6 +64,19 @@ def test_a_later_attempt_does_only_what_is_left_and_says_so(life: Life):
     assert stages(life.finished) == ["distill", "control", "evaluate", "export", "report"]
     said = [event for event in life.finished.said() if isinstance(event, LogEvent)]
     assert any(event.message == "train_teacher was finished by attempt 2" for event in said)
+
+
+def test_the_curves_of_killed_attempts_have_neither_gaps_nor_steps_told_twice_by_one(life: Life):
+    for run in (life.killed, life.finished):
+        told = [(event.role, event.step) for event in run.said() if isinstance(event, MetricEvent)]
+        assert len(told) == len(set(told))
+    found = history.curves(life.workdir)
+    for role, steps in (("student", [1, 2]), ("control", [1, 2]), ("teacher", [1])):
+        assert list(found[role]["train/box_loss"]) == steps
+
+
+def test_what_trainings_leave_to_later_attempts_goes_with_their_stage(life: Life):
+    assert not [role for role in ("teacher", "student", "control") if (life.workdir / "work" / role).exists()]
 
 
 def test_a_later_attempt_publishes_again_what_an_earlier_one_made(life: Life):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,13 +18,22 @@ from typing import Any
 
 import pytest
 import torch
+from core.runs import document
 from core.training import attempts
 from core.training.attempts import notes
 from core.training.pictures import Notebook
+from retort import journal
 from retort.errors import Stopped, WorldError
+from retort.intake.inputs import Inputs
+from retort.intake.preparation import prepare
+from retort.journal import Journal
 from retort.names import MAP, Role
-from retort.spec import DistillationSpec, TrainingSpec
+from retort.settings import Settings
+from retort.spec import DistillationSpec, TrainingSpec, parse_spec
+from retort.stages import control
+from retort.stages.context import Context
 from retort.stages.failure import explain
+from retort.stages.reporting import history
 from retort.training.generations import Generations
 from retort.training.objective import Balance
 from retort.training.trainer import Fit, Plan, fit
@@ -279,6 +289,24 @@ def test_a_full_disk_leaves_the_states_before_and_is_worth_a_retry(left: Plan, t
     assert (failure.code, failure.retryable) == ("disk_full", True)
     assert not list(left.folder.rglob("*.part"))
     assert found(left, **teaching) == (2, [])
+
+
+def test_a_stage_that_died_after_its_last_epoch_trains_nothing_again(tmp_path: Path) -> None:
+    training = {"epochs": 1, "imgsz": 64, "batch": 12, "close_mosaic": 0}
+    spec = parse_spec(document(tmp_path, training=training))
+    workdir = tmp_path / "work"
+    told: list[list[str]] = []
+    results = []
+    for attempt in (1, 2):
+        prepare(spec, Settings(home=tmp_path, fetch_weights=False), workdir, attempt=attempt, device="cpu")
+        with Journal(workdir / f"journal-{attempt}.jsonl") as said:
+            context = Context(spec, Inputs.load(workdir), workdir, said, threading.Event(), {}, lambda _: None)
+            results.append(control.run(context))
+            assert context.lasting == [workdir / "work" / "control"]
+            told.append([event.type for event in journal.read(said.path)[0]])
+    assert results[0] == results[1]
+    assert told == [["metric", "artifact"], ["log", "artifact"]]
+    assert history.curves(workdir)["control"]["val/mAP50"].keys() == {1}
 
 
 def test_a_balance_goes_on_exactly() -> None:
