@@ -2,9 +2,9 @@
 
     python benchmarks/resume.py --json benchmarks/results/resume.json
 
-Without ``--data`` it draws digits. A teacher is trained first; then, for each seed, a student that starts from its weights
-(so that there is an accuracy to compare after few epochs) is distilled once without an interruption, and once more with
-SIGKILL at random batches, each time in a new process that goes on from the folder.
+Without ``--data`` it draws digits. A teacher is trained first; then, for each seed, a student that starts from the same
+weights (so that there is an accuracy to compare after few epochs) is distilled once without an interruption, and once
+more with SIGKILL at random batches, each time in a new process that goes on from the folder.
 """
 
 from __future__ import annotations
