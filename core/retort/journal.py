@@ -61,8 +61,12 @@ class Journal:
         self._append(ProgressEvent, progress=min(1.0, max(0.0, fraction)), eta_s=eta_s)
 
     def metric(self, role: Role, step: int, values: Values) -> None:
-        """Write down values measured at one step; what is not finite becomes null."""
+        """Write down values measured at one step; what is not finite becomes null.
+
+        They are on the disk when this returns: the state of their epoch, from which a resume would go on, is later.
+        """
         self._append(MetricEvent, role=role, step=step, values=_finite(values))
+        os.fsync(self._file)
 
     def checkpoint(self, role: Role, epoch: int, path: Path | str, metrics: Values) -> None:
         """Announce a complete checkpoint at *path*, relative to the workdir."""

@@ -25,6 +25,7 @@ from retort.events import (
     ProgressEvent,
     StageEvent,
 )
+from retort.stages.reporting import history
 
 PUBLISHED = {"teacher.pt", "student.pt", "control.pt", "student.onnx", "manifest.json", "report.json", "report.html"}
 
@@ -65,6 +66,19 @@ def test_a_later_attempt_does_only_what_is_left_and_says_so(life: Life):
     assert any(event.message == "train_teacher was finished by attempt 2" for event in said)
 
 
+def test_the_curves_of_killed_attempts_have_neither_gaps_nor_steps_told_twice_by_one(life: Life):
+    for run in (life.killed, life.finished):
+        told = [(event.role, event.step) for event in run.said() if isinstance(event, MetricEvent)]
+        assert len(told) == len(set(told))
+    found = history.curves(life.workdir)
+    for role, steps in (("student", [1, 2]), ("control", [1, 2]), ("teacher", [1])):
+        assert list(found[role]["train/box_loss"]) == steps
+
+
+def test_what_trainings_leave_to_later_attempts_goes_with_their_stage(life: Life):
+    assert not [role for role in ("teacher", "student", "control") if (life.workdir / "work" / role).exists()]
+
+
 def test_a_later_attempt_publishes_again_what_an_earlier_one_made(life: Life):
     published = {event.name: event for event in life.finished.said() if isinstance(event, ArtifactEvent)}
     assert published.keys() == PUBLISHED
@@ -88,7 +102,7 @@ def metrics(run: Running) -> dict[tuple[str, int], dict[str, float | None]]:
 
 
 def test_every_epoch_tells_losses_apart_learning_rates_and_accuracy(life: Life):
-    found = metrics(life.finished)
+    found = {**metrics(life.killed), **metrics(life.finished)}  # the first of the student's may be resumed
     for step in (1, 2):
         student, control = found["student", step], found["control", step]
         for name in ("train/box_loss", "train/cls_loss", "train/loss", "val/mAP50", "val/mAP50-95"):
@@ -101,9 +115,9 @@ def test_every_epoch_tells_losses_apart_learning_rates_and_accuracy(life: Life):
 
 
 def test_student_checkpoints_are_announced_whole_and_set_beside_the_teacher(life: Life):
-    events = life.finished.said()
+    events = [*life.killed.said(), *life.finished.said()]
     found = [event for event in events if isinstance(event, CheckpointEvent)]
-    assert [(event.role, event.epoch) for event in found] == [("student", 1), ("student", 2)]
+    assert {(event.role, event.epoch) for event in found} == {("student", 1), ("student", 2)}
     for event in found:
         assert zipfile.is_zipfile(life.workdir / event.path)
         assert event.metrics.keys() >= {"val/mAP50", "teacher/mAP50"}

@@ -45,6 +45,8 @@ class Context:
     """By stage; earlier stages that apply to this job."""
     tell_progress: Callable[[float], None]
     published: list[Published] = field(default_factory=list)
+    lasting: list[Path] = field(default_factory=list)
+    """Folders that attempts leave to each other until the stage's outcome is on record."""
 
     def progress(self, fraction: float) -> None:
         """Say how much of this stage is done (0 to 1)."""
@@ -60,6 +62,13 @@ class Context:
         folder = self.workdir / "work" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        return folder
+
+    def lasting_folder(self, name: str) -> Path:
+        """Return the same with what earlier attempts left there; it goes when the stage's outcome is on record."""
+        folder = self.workdir / "work" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lasting.append(folder)
         return folder
 
     def artifact(self, name: str) -> Path:

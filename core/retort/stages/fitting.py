@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from retort.journal import Level
 from retort.names import Role
 from retort.stages.context import Context
+from retort.training import durable
 
 if TYPE_CHECKING:
     from retort.spec import DistillationSpec
@@ -79,7 +79,6 @@ def fit(
     if (portraits := plan.folder / "health.npz").exists():
         _keep(portraits, context.artifact(portraits.name))
         context.publish(portraits.name, plan.role)
-    shutil.rmtree(plan.folder, ignore_errors=True)
     return {
         "model": plan.model,
         "weights": published["path"],
@@ -101,16 +100,14 @@ def plan(context: Context, role: Role) -> Plan:
         data_yaml=context.inputs.data_yaml,
         epochs=context.spec.training.epochs,
         training=context.spec.training,
-        folder=context.folder(role),
+        folder=context.lasting_folder(role),
         device=context.inputs.device,
     )
 
 
 def _keep(path: Path, target: Path) -> Path:
-    """Copy a file to *target*, which appears whole or not at all."""
-    part = target.with_name(f"{target.name}.part")
-    shutil.copyfile(path, part)
-    part.replace(target)
+    """Copy a file to *target*, which appears whole or not at all, and is on the disk when this returns."""
+    durable.write(target, path.read_bytes())
     return target
 
 

@@ -13,6 +13,7 @@ from retort.intake.inputs import Inputs
 from retort.names import Role
 from retort.spec import JobSpec, digest
 from retort.stages.context import Context, Published
+from retort.training import durable
 from retort.variants import Frozen
 
 
@@ -69,12 +70,8 @@ class Record(Frozen):
         )
 
     def save(self, workdir: Path, stage: str) -> None:
-        """Write ``stages/<stage>.json``; it appears whole or not at all."""
-        path = _path(workdir, stage)
-        path.parent.mkdir(exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(self.model_dump_json(indent=2))
-        part.replace(path)
+        """Write ``stages/<stage>.json``; it appears whole or not at all, and then what the stage needed may go."""
+        durable.write(_path(workdir, stage), self.model_dump_json(indent=2).encode())
 
 
 def load(workdir: Path, stage: str, key: str) -> Record | None:

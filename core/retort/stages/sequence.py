@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -89,6 +90,8 @@ def _run(stage: Stage, context: Context) -> Record:
     result = stage.module.run(context)
     kept = Record.of(context, result, time.monotonic() - started)
     kept.save(context.workdir, stage.name)
+    for folder in context.lasting:
+        shutil.rmtree(folder, ignore_errors=True)
     return kept
 
 

@@ -39,7 +39,7 @@ def run(context: Context) -> dict[str, Any]:
         data_yaml=context.inputs.data_yaml,
         epochs=train.epochs,
         training=context.spec.training.model_copy(update={"imgsz": teacher.imgsz(context.spec, Role.TEACHER)}),
-        folder=context.folder(Role.TEACHER),
+        folder=context.lasting_folder(Role.TEACHER),
         device=context.inputs.device,
     )
     return fit(context, plan)

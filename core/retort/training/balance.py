@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -33,6 +33,12 @@ class Balance(Protocol):
         shared: the student's feature maps through which task and terms reach the rest of it
         """
 
+    def state(self) -> dict[str, Any]:
+        """Return what was measured, in plain values."""
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from ``state()``, which is exact: float32 and Python's numbers convert without loss."""
+
 
 class TaskLossBalance:
     """A weight is the term's share of the task loss, by means over the first steps."""
@@ -52,6 +58,19 @@ class TaskLossBalance:
             self._scales = (self._task / self._terms.clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
             self._steps += 1
         return self._scales
+
+    def state(self) -> dict[str, Any]:
+        """Return what was measured, in plain values."""
+        kept = {"task": self._task, "terms": self._terms, "scales": self._scales}
+        return {"steps": self._steps, **{n: None if value is None else value.tolist() for n, value in kept.items()}}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from ``state()``."""
+        self._steps = state["steps"]
+        self._task, self._terms, self._scales = (
+            None if state[name] is None else torch.tensor(state[name], device=device)
+            for name in ("task", "terms", "scales")
+        )
 
 
 class GradientBalance:
@@ -74,6 +93,16 @@ class GradientBalance:
         self._steps += 1
         assert self._norms is not None
         return (self._norms[0] / self._norms[1:].clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
+
+    def state(self) -> dict[str, Any]:
+        """Return what was measured, in plain values."""
+        norms = None if self._norms is None else self._norms.tolist()
+        return {"steps": self._steps, "measured": self._measured, "norms": norms}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from ``state()``."""
+        self._steps, self._measured = state["steps"], state["measured"]
+        self._norms = None if state["norms"] is None else torch.tensor(state["norms"], device=device)
 
     def measure_next(self) -> None:
         """Measure in the next step, whatever its number."""

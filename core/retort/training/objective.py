@@ -113,6 +113,15 @@ class Objective:
         """Factor of the schedule now."""
         return self._factor(self.epoch)
 
+    def state(self) -> dict[str, Any]:
+        """Return, in plain values, what changes over the steps and does not follow from the epoch."""
+        return {"balance": None if self.balance is None else self.balance.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state()`` of an objective of the same spec."""
+        if self.balance is not None:
+            self.balance.restore(state["balance"], self._weights.device)
+
     def silent(self, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what a step without distillation adds: nothing, under the same labels."""
         zero = torch.zeros((), device=device)

@@ -1,51 +1,198 @@
-"""The state of a training after its last whole epoch, kept in a file to go back to."""
+"""The whole state of a training after each epoch, kept in files that another process can go on from."""
 
 from __future__ import annotations
 
+import errno
 import io
+import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from retort.training import durable
+from retort.errors import WorldError
+from retort.training import durable, identity
+from retort.training.generations import Generations
+from retort.training.upstream import unwrap_model
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says when there is no room for a file."""
+State = dict[str, Any]
 
 
 class Recovery:
-    """Saves and restores the weights, their average, the optimizer and the scaler of a trainer.
+    """Saves and restores a trainer's state: two generations of it, each named by its number of whole epochs.
 
-    Upstream writes such a file in place and restores weights from a float16 average; this one is exact and whole.
+    Upstream writes such a file in place and restores weights from a float16 average; this one is exact and whole. It
+    holds tensors and plain values only. Of a state that belongs to another training nothing is used.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Path, wanted: Mapping[str, str], log: Callable[..., None]) -> None:
+        self._generations = Generations(folder / "states")
+        self._bests = folder / "weights"
+        self._wanted = dict(wanted)
+        self._log = log
+        self._named: list[int] = []
+        """Epochs whose best networks the two kept generations name."""
 
-    def save(self, trainer: Any) -> None:
-        """Write the present state; tensors and plain values only."""
-        state = {
-            "epoch": trainer.epoch if hasattr(trainer, "epoch") else -1,
-            "model": trainer.model.state_dict(),
-            "ema": trainer.ema.ema.state_dict(),
-            "updates": trainer.ema.updates,
-            "optimizer": trainer.optimizer.state_dict(),
-            "scaler": trainer.scaler.state_dict(),
-            "best_fitness": trainer.best_fitness,
-        }
+    def best(self, epoch: int) -> Path:
+        """Where the published network of *epoch*, the best so far, belongs; each state names its own."""
+        return self._bests / f"best-{epoch:04d}.pt"
+
+    def find(self) -> State | None:
+        """Return the newest state of this training that is whole, on the CPU; None to start anew. Say what was found.
+
+        A generation counts only together with the best network that it names.
+        """
+        for folder in (self._generations.folder, self._bests):
+            durable.sweep(folder)
+        damaged: list[int] = []
+        for number, content in self._generations.read():
+            state = None if content is None else _read(content)
+            if state is None or not self._has_best(state):
+                damaged.append(number)
+                continue
+            if others := identity.differences(state["identity"], self._wanted):
+                self._log(f"the state in the folder is of another {', '.join(others)}: starting anew", "warning")
+                self._generations.clear()
+                return None
+            self._named = [state["best"]["epoch"]]
+            if damaged:
+                message = f"the state after epoch {damaged[0]} is damaged: going on from the one after epoch {number}"
+                self._log(message, "warning", damaged=damaged, epoch=number)
+            return state
+        if damaged:
+            self._log("no state in the folder is whole: starting anew", "warning", damaged=damaged)
+            self._generations.clear()
+        return None
+
+    def save(self, trainer: Any, done: int) -> None:
+        """Write the state after *done* whole epochs, then remove the best networks that no kept state names.
+
+        Raises:
+            WorldError: the disk is full; the earlier generations are untouched.
+
+        """
         buffer = io.BytesIO()
-        torch.save(state, buffer)
-        durable.write(self.path, buffer.getvalue())
+        torch.save({"identity": self._wanted, "done": done, **capture(trainer, done)}, buffer)
+        try:
+            self._generations.write(done, buffer.getbuffer())
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            message = f"the disk is full: the state after epoch {done} could not be written"
+            hint = "free space on the worker; the next attempt goes on from the epoch before"
+            raise WorldError(message, hint=hint, code="disk_full") from error
+        self._forget_bests(trainer.best_epoch)
 
     def load(self, trainer: Any) -> None:
-        """Put the saved state back, in place."""
-        state = torch.load(self.path, map_location=trainer.device, weights_only=True)
-        trainer.model.train()
-        trainer.model.load_state_dict(state["model"])
-        trainer.ema.ema.load_state_dict(state["ema"])
-        trainer.ema.updates = state["updates"]
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        trainer.scaler.load_state_dict(state["scaler"])
-        trainer.best_fitness = state["best_fitness"]
+        """Put the newest whole state back, in place."""
+        state = self.find()
+        assert state is not None, "there is no state to go back to"
+        restore(trainer, state)
 
-    def remove(self) -> None:
-        """Delete the file of a training that is over."""
-        self.path.unlink(missing_ok=True)
+    def _has_best(self, state: State) -> bool:
+        best = state["best"]
+        if not best["epoch"]:
+            return True
+        path = self.best(best["epoch"])
+        return path.is_file() and identity.sha256_of(path) == best["sha256"]
+
+    def _forget_bests(self, newest: int) -> None:
+        self._named = [*self._named[-1:], newest]
+        kept = {self.best(epoch) for epoch in self._named}
+        for path in self._bests.glob("best-*.pt"):
+            if path not in kept:
+                path.unlink()
+
+
+def capture(trainer: Any, done: int) -> State:
+    """Return what *trainer* must be given back to go on after *done* epochs: tensors and plain values."""
+    model = unwrap_model(trainer.model)
+    criterion = getattr(trainer.student, "criterion", None)
+    pending = trainer.cadence.pending(done * len(trainer.train_loader))
+    return {
+        "model": model.state_dict(),
+        "ema": unwrap_model(trainer.ema.ema).state_dict(),
+        "updates": trainer.ema.updates,
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        "batch": trainer.batch_size,
+        "last_step": trainer.cadence.last_step,
+        "gradients": {n: p.grad for n, p in model.named_parameters() if pending and p.grad is not None},
+        "criterion": getattr(criterion, "updates", None),
+        "objectives": [objective.state() for objective in objectives(model)],
+        "best_fitness": None if trainer.best_fitness is None else float(trainer.best_fitness),
+        "best": {
+            "epoch": trainer.best_epoch,
+            "metrics": dict(trainer.best_metrics),
+            "sha256": identity.sha256_of(trainer.recovery.best(trainer.best_epoch)) if trainer.best_epoch else "",
+        },
+        "teacher_metrics": dict(trainer.teacher_metrics),
+        "judge": {} if trainer.monitor is None else trainer.monitor.judge.state(),
+    }
+
+
+def restore(trainer: Any, state: State) -> None:
+    """Put *state* into *trainer*, whose networks and optimizer are built; gradients follow when the epoch starts."""
+    model = unwrap_model(trainer.model)
+    model.train()
+    model.load_state_dict(state["model"])
+    unwrap_model(trainer.ema.ema).load_state_dict(state["ema"])
+    trainer.ema.updates = state["updates"]
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.scaler.load_state_dict(state["scaler"])
+    trainer.cadence.restore(state["last_step"], state["gradients"])
+    _restore_criterion(trainer.student, state["criterion"])
+    for objective, told in zip(objectives(model), state["objectives"], strict=True):
+        objective.restore(told)
+    _restore_results(trainer, state)
+    # A later epoch's scheduler counts from here, as upstream's resume does.
+    trainer.scheduler.last_epoch = state["done"] - 1
+
+
+def resume(trainer: Any, state: State) -> None:
+    """Let *trainer*, which is set up and has not begun, go on from *state*, and say so."""
+    restore(trainer, state)
+    trainer.start_epoch = state["done"]
+    message = f"going on after epoch {state['done']} of {trainer.epochs}, which an earlier attempt has done"
+    trainer.watcher.log(message, epoch=state["done"])
+
+
+def recall(trainer: Any, state: State) -> None:
+    """Let *trainer*, which will not run, know the results of *state*, which is complete, and say so."""
+    _restore_results(trainer, state)
+    trainer.epoch = state["done"] - 1
+    trainer.watcher.log(f"all {state['done']} epochs were done by an earlier attempt", epoch=state["done"])
+
+
+def _restore_results(trainer: Any, state: State) -> None:
+    trainer.best_fitness = state["best_fitness"]
+    trainer.best_epoch = state["best"]["epoch"]
+    trainer.best_metrics = dict(state["best"]["metrics"])
+    trainer.teacher_metrics = dict(state["teacher_metrics"])
+
+
+def objectives(model: Any) -> list[Any]:
+    """Return what weighs the distillation terms: ``state()`` and ``restore(state)`` keep their plain values."""
+    return [one.objective for one in getattr(model, "tutors", ())]
+
+
+def _restore_criterion(student: Any, updates: int | None) -> None:
+    """Move upstream's end-to-end criterion, whose one-to-many share falls with each epoch, to its place."""
+    criterion: Any = getattr(student, "criterion", None)
+    if updates is not None and criterion is None:
+        student.criterion = criterion = student.init_criterion()
+    if hasattr(criterion, "updates"):
+        criterion.updates = (updates or 0) - 1
+        criterion.update()
+
+
+def _read(content: memoryview) -> State | None:
+    """Open a state whose checksum is right; one of another layout is as good as damaged."""
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError):
+        return None
+    return state if isinstance(state, dict) and {"identity", "done", "best"} <= state.keys() else None

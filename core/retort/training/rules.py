@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from retort.names import MAP
 from retort.training.opinions import (
@@ -62,6 +63,15 @@ class Judge:
         self.facts = facts
         self.history: list[dict[str, float | None]] = []
         self.verdicts: dict[str, Verdict] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Return, in plain values, what a judge of the same training must know to go on."""
+        return {"history": self.history, "verdicts": dict(self.verdicts)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state()``; an empty one changes nothing."""
+        self.history = list(state.get("history", self.history))
+        self.verdicts = dict(state.get("verdicts", self.verdicts))
 
     def hear(self, epoch: int, values: Mapping[str, float | None]) -> list[Finding]:
         """Take the metrics of *epoch*, counted from 1; return the findings whose verdict has changed."""

@@ -11,17 +11,19 @@ import torch
 from retort.errors import Diverged, ModelError, OutOfMemory, Stopped
 from retort.names import MAP, MAP50
 from retort.spec import DistillationSpec
-from retort.training import measurements, networks, optimizer
+from retort.training import identity, measurements, networks, optimizer, recovery
 from retort.training.arguments import arguments
+from retort.training.cadence import Cadence
 from retort.training.evaluation import score
 from retort.training.monitor import Monitor
 from retort.training.plan import Fitted, Plan, Watcher
 from retort.training.publish import is_finite, publish
 from retort.training.recovery import Recovery
+from retort.training.reseeding import reseed
 from retort.training.student import Distiller, distiller
 from retort.training.tutor import candidates
 from retort.training.unlabelled import UnlabelledImages, beside, unlabelled_loader
-from retort.training.upstream import DetectionTrainer, init_seeds
+from retort.training.upstream import DetectionTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +45,8 @@ def fit(
 ) -> Fitted:
     """Train by *plan*; with *teacher* and *distillation*, distil.
 
-    Plain and distilled trainings of one plan start from the same weights and see the same batches.
+    Plain and distilled trainings of one plan start from the same weights and see the same batches. Where the plan's
+    folder holds a whole state of the same training, it goes on from there; one that is complete is not trained again.
 
     Raises:
         Stopped: the watcher asked for it.
@@ -87,10 +90,14 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.best_epoch = 0
         self.unlabelled: UnlabelledImages | None = None
         self.monitor: Monitor | None = None
-        self.recovery = Recovery(plan.folder / "state.pt")
+        self.cadence = Cadence()
+        self._state: recovery.State | None = None
         self._batch = 0
         self._told = 0.0
         super().__init__(overrides=arguments(plan))
+        further = [one.weights for one in plan.teaching.further]
+        teachers = [] if teacher is None else [teacher, *further]
+        self.recovery = Recovery(plan.folder, identity.of(plan, distillation, teachers, self.data), watcher.log)
         hooks: dict[str, Callable[[Any], None]] = {
             "on_train_epoch_start": self._start_epoch,
             "on_train_batch_start": self._start_batch,
@@ -100,11 +107,30 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         }
         for event, hook in hooks.items():
             self.add_callback(event, hook)
+        # Last: what an epoch tells is told before its state exists, so that no resume can leave a gap.
+        self.add_callback("on_fit_epoch_end", lambda _: self.recovery.save(self, self.epoch + 1))
+
+    def train(self) -> None:
+        """Go on from the state in the folder, if there is one; never train what is complete."""
+        self._state = self.recovery.find()
+        if self._state is not None and self._state["done"] >= self.epochs:
+            recovery.recall(self, self._state)
+        else:
+            super().train()
 
     # What upstream's loop asks of a trainer
 
+    @property
+    def accumulate(self) -> int:
+        """Batches from one optimizer step to the next, as upstream's loop must see it."""
+        return self.cadence.batches + self.cadence.offset
+
+    @accumulate.setter
+    def accumulate(self, batches: int) -> None:
+        self.cadence.batches = batches
+
     def setup_model(self) -> None:
-        """Build the network; there is never a checkpoint to resume from."""
+        """Build the network; there is never a checkpoint of upstream's to resume from."""
         plan = self.plan
         self.model = networks.build(plan.model, names=self.data["names"], weights=plan.weights, seed=plan.training.seed)
 
@@ -131,18 +157,24 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _setup_train(self) -> None:
         """Prepare as upstream does, then decide on mixed precision, without the check that downloads a network."""
+        if self._state is not None:
+            self.args.batch = self.batch_size = self._state["batch"]  # an earlier attempt may have had to halve it
         super()._setup_train()
         self.amp = self._mixed()
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp)
         if not self.plan.training.ema:
             self.ema.decay = lambda _: 0.0  # the average of the last step alone
-        if self.teacher_weights is not None:
+        state, self._state = self._state, None
+        if state is not None:
+            recovery.resume(self, state)
+        elif self.teacher_weights is not None:
             self._examine_teacher(self.teacher_weights)
+        if self.teacher_weights is not None:
             self.monitor = self.watch_over()
             self.monitor.start(self)
-        self.recovery.save(self)
-        # A teacher's validation has drawn numbers too: from here on, plain and distilled draw the same.
-        init_seeds(self.plan.training.seed, deterministic=True)
+            self.monitor.judge.restore({} if state is None else state["judge"])
+        if state is None:
+            self.recovery.save(self, 0)
 
     def watch_over(self) -> Monitor:
         """Return what keeps watch over a distillation; it is not asked for in a plain training."""
@@ -160,6 +192,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _build_train_pipeline(self) -> None:
         """Say it when upstream halves the batch: student and control would no longer be trained alike."""
+        self.cadence.start_over()
         super()._build_train_pipeline()
         self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
         if self.batch_size < self.plan.training.batch:
@@ -179,6 +212,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.scaler.update()
         self.optimizer.zero_grad()
         self.ema.update(self.model)
+        self.cadence.stepped(self.epoch * len(self.train_loader) + self._batch)
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Go back to the last whole epoch when a value is not finite, the first one included."""
@@ -193,16 +227,14 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
             raise Diverged(f"epoch {epoch + 1} keeps leaving the finite numbers", hint=hint)
         self.watcher.log(f"epoch {epoch + 1} is not finite: going back", "warning", attempt=self.nan_recovery_attempts)
         self.recovery.load(self)
-        self.scheduler.last_epoch = epoch - 1
         return True
 
     def save_model(self) -> bool:
-        """Keep the state to go back to, and publish the best network and the due checkpoint."""
-        self.recovery.save(self)
+        """Publish the best network and the due checkpoint."""
         values = measurements.of(self)
         if self.best_fitness == self.fitness:
             self.best_epoch, self.best_metrics = self.epoch + 1, values
-            self._publish(self.best)
+            self._publish(self.recovery.best(self.best_epoch))
         if (self.epoch + 1) % self.plan.training.checkpoint_every == 0 or self.epoch + 1 == self.epochs:
             path = self.plan.folder / "checkpoints" / f"{self.plan.role}-epoch-{self.epoch + 1:04d}.pt"
             self._publish(path)
@@ -224,7 +256,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def fitted(self) -> Fitted:
         """Return the result of a finished training."""
-        return Fitted(self.best, self.best_metrics, self.epoch + 1, self.best_epoch)
+        return Fitted(self.recovery.best(self.best_epoch), self.best_metrics, self.epoch + 1, self.best_epoch)
 
     def close(self) -> None:
         """Let go of loader processes, callbacks and memory, however the training ended."""
@@ -234,7 +266,6 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
                 loader.close()
         self.unlabelled = None
         self.callbacks.clear()
-        self.recovery.remove()
         self.model = self.ema = self.optimizer = self.validator = self.monitor = None
         gc.collect()
         if self.device.type == "cuda":
@@ -248,6 +279,8 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _start_epoch(self, _: Any) -> None:
         self._batch = 0
+        self.cadence.begin(self.model)
+        reseed(self, self.plan.training.seed, self.epoch, self.nan_recovery_attempts)
 
     def _start_batch(self, _: Any) -> None:
         if isinstance(self.model, Distiller) and self.model.objective is not None:

@@ -1,0 +1,50 @@
+"""When the optimizer steps: gradients of several batches are summed, also over the end of an epoch or a process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Cadence:
+    """Keeps the number of the batch of the last step, which upstream's loop holds in a local variable.
+
+    After a resume (and after going back) that loop believes that the last step was at -1, and would step at once, on
+    a part of the gradients. What it compares with, ``accumulate``, is therefore made longer by *offset* until then.
+    """
+
+    def __init__(self) -> None:
+        self.batches = 1
+        """Batches from one step to the next, as upstream sets it."""
+        self.offset = 0
+        self.last_step = -1
+        """Number of the batch, counted over all epochs from 0."""
+        self._carried: Mapping[str, Tensor] | None = None
+
+    def stepped(self, batch: int) -> None:
+        """Note the step after *batch*."""
+        self.last_step, self.offset = batch, 0
+
+    def pending(self, num_batches: int) -> bool:
+        """Whether gradients wait for a later step when *num_batches* are done."""
+        return self.last_step < num_batches - 1
+
+    def restore(self, last_step: int, gradients: Mapping[str, Tensor]) -> None:
+        """Take what a state says; it counts from the start of the next epoch on, after upstream has cleared all."""
+        self.last_step, self._carried = last_step, gradients
+
+    def begin(self, model: Any) -> None:
+        """Give *model* the gradients that wait, in the first epoch after a restoration."""
+        if self._carried is None:
+            return
+        for name, parameter in model.named_parameters():
+            if name in self._carried:
+                parameter.grad = self._carried[name].to(parameter.device, copy=True)
+        self.offset, self._carried = self.last_step + 1, None
+
+    def start_over(self) -> None:
+        """Forget all: the loader is rebuilt, and upstream counts from -1 with no gradients."""
+        self.offset, self.last_step, self._carried = 0, -1, None

@@ -1,0 +1,332 @@
+"""Trainings that are killed, stopped, out of disk or already done, and what the next attempt makes of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from core.runs import document
+from core.training import attempts
+from core.training.attempts import notes
+from core.training.pictures import Notebook
+from retort import journal
+from retort.errors import Stopped, WorldError
+from retort.intake.inputs import Inputs
+from retort.intake.preparation import prepare
+from retort.journal import Journal
+from retort.names import MAP, Role
+from retort.settings import Settings
+from retort.spec import DistillationSpec, TrainingSpec, parse_spec
+from retort.stages import control
+from retort.stages.context import Context
+from retort.stages.failure import explain
+from retort.stages.reporting import history
+from retort.training.balance import TaskLossBalance
+from retort.training.generations import Generations
+from retort.training.trainer import Fit, Plan, fit
+
+# 16 images in batches of 6 are 3 batches an epoch, and a step takes 2: gradients wait over the end of an epoch.
+TRAINING = {"imgsz": 64, "batch": 6, "nominal_batch": 12, "close_mosaic": 1, "checkpoint_every": 2, "optimizer": "SGD"}
+EPOCHS = 4
+KILLS: list[dict[str, int]] = [{"batches": 5}, {"writing": 3}, {"batches": 2}]
+"""In the second epoch; while the state after the third is written; in the redone third's successor."""
+
+
+@dataclass
+class Lives:
+    """The same training in one life, and in four; the last attempt of each found it complete."""
+
+    whole: Path
+    killed: Path
+    ends: list[int]
+
+
+@pytest.fixture(scope="module")
+def lives(data_yaml: Path, published: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    home = tmp_path_factory.mktemp("lives")
+    whole, killed = home / "whole", home / "killed"
+    told = {
+        "config_dir": str(home / "ultralytics"), "data_yaml": str(data_yaml), "model": "yolo26n", "epochs": EPOCHS,
+        "training": TRAINING, "teacher": str(published("yolo26n")), "distillation": {"balance": "task_loss"},
+        "attempts": [
+            {"folder": str(whole)}, {"folder": str(whole)},
+            *({"folder": str(killed), "die": die} for die in KILLS), {"folder": str(killed)}, {"folder": str(killed)},
+        ],
+    }  # fmt: skip
+    (home / "told.json").write_text(json.dumps(told))
+    done = subprocess.run(
+        [sys.executable, str(attempts.HERE), str(home / "told.json")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ends = json.loads(done.stdout.splitlines()[-1])
+    return Lives(whole, killed, ends)
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """The newest state, whose checksum must be right."""
+    _, content = next(Generations(folder / "states").read())
+    assert content is not None
+    found: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    return found
+
+
+def assert_same(ours: Any, theirs: Any, where: str) -> None:
+    """Equal to the last bit, through dicts and lists."""
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in ours:
+            assert_same(ours[key], theirs[key], f"{where}.{key}")
+    elif isinstance(ours, list):
+        for index, pair in enumerate(zip(ours, theirs, strict=True)):
+            assert_same(*pair, f"{where}.{index}")
+    elif isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    else:
+        assert ours == theirs, where
+
+
+def test_three_kills_change_no_bit_of_weights_average_optimizer_and_balance(lives: Lives) -> None:
+    assert lives.ends == [0, 0, -signal.SIGKILL, -signal.SIGKILL, -signal.SIGKILL, 0, 0]
+    ours, theirs = state(lives.killed), state(lives.whole)
+    assert ours["done"] == EPOCHS
+    assert ours["criterion"] == EPOCHS
+    assert ours["objectives"][0]["balance"]["steps"] == 3 * (EPOCHS - 1) - 1  # all but the first, and without mosaic
+    best = ours["best"].pop("sha256"), theirs["best"].pop("sha256")  # the files carry their date
+    assert all(best)
+    assert_same(ours, theirs, "state")
+
+
+def test_no_order_of_batches_repeats_and_a_redone_epoch_sees_what_it_saw_before(lives: Lives) -> None:
+    orders: dict[int, list[list[str]]] = {}
+    for epoch, batch in notes(lives.whole, "batches"):
+        orders.setdefault(epoch, []).append(batch["sorted_of"])
+    assert sorted(orders) == list(range(EPOCHS))
+    assert [sum(map(len, order)) for order in orders.values()] == [16] * EPOCHS
+    assert len({json.dumps(order) for order in orders.values()}) == EPOCHS
+    redone: dict[int, list[list[str]]] = {}
+    for epoch, batch in notes(lives.killed, "batches"):
+        redone.setdefault(epoch, []).append(batch["sorted_of"])
+    # Killed after 5 batches (in the 2nd epoch), while the 3rd was saved, and 2 batches on (in the 3rd again).
+    assert {epoch: len(seen) for epoch, seen in redone.items()} == {0: 3, 1: 5, 2: 8, 3: 3}
+    for epoch, seen in redone.items():
+        assert [orders[epoch][index] for index in starts(len(seen))] == seen
+
+
+def starts(seen: int) -> list[int]:
+    """Numbers of the batches within their epoch, of an epoch that was begun anew after each death."""
+    return {3: [0, 1, 2], 5: [0, 1, 0, 1, 2], 8: [0, 1, 2, 0, 1, 0, 1, 2]}[seen]
+
+
+def test_every_epoch_is_told_and_those_told_twice_were_measured_alike(lives: Lives) -> None:
+    whole = dict(notes(lives.whole, "metrics"))
+    steps = [step for step, _ in notes(lives.killed, "metrics")]
+    assert sorted(whole) == list(range(EPOCHS + 1))
+    assert steps == [0, 1, 2, 3, 3, 4]  # the third was told before the kill in mid-save
+    for step, values in notes(lives.killed, "metrics"):
+        assert values == whole[step]
+    assert sorted(epoch for epoch, _ in notes(lives.killed, "checkpoints")) == [2, 4]
+
+
+def test_what_is_complete_is_not_trained_again_and_gives_the_same_result(lives: Lives) -> None:
+    for folder in (lives.whole, lives.killed):
+        first, second = notes(folder, "fitted")
+        assert first == second
+        assert Path(first[1]["weights"]).is_file()
+        assert notes(folder, "said")[-1][1]["message"] == f"all {EPOCHS} epochs were done by an earlier attempt"
+    assert notes(lives.killed, "fitted")[0][1]["metrics"] == notes(lives.whole, "fitted")[0][1]["metrics"]
+
+
+def test_two_generations_and_their_best_networks_are_kept_and_nothing_torn(lives: Lives) -> None:
+    for folder in (lives.whole, lives.killed):
+        assert Generations(folder / "states").numbers() == [EPOCHS, EPOCHS - 1]
+        assert not list(folder.rglob("*.part"))
+        assert 1 <= len(list((folder / "weights").iterdir())) <= 2
+
+
+# One training that was stopped in its third epoch, and what may have happened to its folder since
+
+
+@pytest.fixture(scope="module")
+def plan(data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return Plan(
+        role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=3,
+        training=TrainingSpec.model_validate({**TRAINING, "batch": 16}),
+        folder=tmp_path_factory.mktemp("stopped") / "run", device="cpu",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def teaching(published: Callable[..., Path]) -> dict[str, Any]:
+    return {"teacher": published("yolo11n"), "distillation": DistillationSpec()}
+
+
+@pytest.fixture(scope="module")
+def stopped(plan: Plan, teaching: dict[str, Any]) -> Notebook:
+    notebook = Notebook(stop_after=3)
+    with pytest.raises(Stopped, match="epoch 3 of 3"):
+        fit(plan, notebook, **teaching)
+    return notebook
+
+
+@pytest.fixture
+def left(plan: Plan, stopped: Notebook, tmp_path: Path) -> Plan:
+    """A copy of the stopped training."""
+    assert sorted(stopped.metrics) == [0, 1, 2]
+    return replace(plan, folder=Path(shutil.copytree(plan.folder, tmp_path / "run")))
+
+
+def found(plan: Plan, **teaching: Any) -> tuple[int | None, list[str]]:
+    """After how many epochs a new attempt would go on, and what it says about it."""
+    notebook = Notebook()
+    made = Fit(plan, notebook, **teaching)
+    state = made.recovery.find()
+    made.close()
+    return None if state is None else state["done"], notebook.said
+
+
+def spoil(plan: Plan, number: int) -> None:
+    """Turn one bit in the middle of a state."""
+    path = Generations(plan.folder / "states").path(number)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_stopped_training_goes_on_after_its_last_whole_epoch_and_keeps_its_best(
+    left: Plan, stopped: Notebook, teaching: dict[str, Any]
+) -> None:
+    notebook = Notebook()
+    made = Fit(left, notebook, **teaching)
+    made.recovery.best(2).touch()
+    outstanding = 2.0  # better than any epoch can be
+
+    def praise(trainer: Any) -> None:
+        trainer.best_fitness = outstanding
+
+    made.add_callback("on_train_start", praise)
+    made.train()
+    fitted = made.fitted()
+    made.close()
+    assert sorted(notebook.metrics) == [3]
+    assert notebook.said[-1] == "info: going on after epoch 2 of 3, which an earlier attempt has done"
+    assert (fitted.epochs, fitted.best_epoch) == (3, 2)
+    assert fitted.metrics[MAP] == stopped.metrics[2][MAP]
+    assert fitted.weights.is_file()
+    assert notebook.fractions == pytest.approx([1.0])
+
+
+def test_of_two_generations_the_newest_whole_one_counts(left: Plan, teaching: dict[str, Any]) -> None:
+    assert found(left, **teaching) == (2, [])
+    spoil(left, 2)
+    message = "warning: the state after epoch 2 is damaged: going on from the one after epoch 1"
+    assert found(left, **teaching) == (1, [message])
+    spoil(left, 1)
+    assert found(left, **teaching) == (None, ["warning: no state in the folder is whole: starting anew"])
+    assert found(left, **teaching) == (None, [])
+
+
+def test_a_state_whose_best_network_is_gone_does_not_count(left: Plan, teaching: dict[str, Any]) -> None:
+    (left.folder / "weights" / "best-0002.pt").write_bytes(b"something else")
+    done, said = found(left, **teaching)
+    assert done == 1
+    assert "the state after epoch 2 is damaged" in said[0]
+
+
+@pytest.mark.parametrize("part", ["teacher", "plan", "data", "initial weights"])
+def test_a_state_of_another_training_is_refused_by_name(
+    part: str, left: Plan, teaching: dict[str, Any], published: Callable[..., Path], tmp_path: Path
+) -> None:
+    other = left
+    if part == "teacher":
+        teaching = {**teaching, "teacher": published("yolo11n", seed=2)}
+    elif part == "plan":
+        other = replace(left, epochs=4)
+    elif part == "data":
+        copy = shutil.copytree(left.data_yaml.parent, tmp_path / "data")
+        label = next((copy / "labels" / "train").iterdir())
+        label.write_text(label.read_text().replace("0.", "0.0", 1))
+        other = replace(left, data_yaml=copy / "data.yaml")
+        other.data_yaml.write_text(left.data_yaml.read_text().replace(str(left.data_yaml.parent), str(copy)))
+    else:
+        other = replace(left, weights=published("yolov8n"))
+    done, said = found(other, **teaching)
+    assert (done, said) == (None, [f"warning: the state in the folder is of another {part}: starting anew"])
+    assert not list((left.folder / "states").iterdir())
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let the system refuse longer files, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_states_before_and_is_worth_a_retry(left: Plan, teaching: dict[str, Any]) -> None:
+    made = Fit(left, Notebook(), **teaching)
+    made._state = made.recovery.find()
+    made._setup_train()
+    with largest_file(5_000_000), pytest.raises(WorldError, match="the disk is full") as caught:
+        made.recovery.save(made, 3)
+    made.close()
+    failure = explain(caught.value)
+    assert (failure.code, failure.retryable) == ("disk_full", True)
+    assert not list(left.folder.rglob("*.part"))
+    assert found(left, **teaching) == (2, [])
+
+
+def test_a_stage_that_died_after_its_last_epoch_trains_nothing_again(tmp_path: Path) -> None:
+    training = {"epochs": 1, "imgsz": 64, "batch": 12, "close_mosaic": 0}
+    spec = parse_spec(document(tmp_path, training=training))
+    workdir = tmp_path / "work"
+    told: list[list[str]] = []
+    results = []
+    for attempt in (1, 2):
+        prepare(spec, Settings(home=tmp_path, fetch_weights=False), workdir, attempt=attempt, device="cpu")
+        with Journal(workdir / f"journal-{attempt}.jsonl") as said:
+            context = Context(spec, Inputs.load(workdir), workdir, said, threading.Event(), {}, lambda _: None)
+            results.append(control.run(context))
+            assert context.lasting == [workdir / "work" / "control"]
+            told.append([event.type for event in journal.read(said.path)[0]])
+    assert results[0] == results[1]
+    assert told == [["metric", "artifact"], ["log", "artifact"]]
+    assert history.curves(workdir)["control"]["val/mAP50"].keys() == {1}
+
+
+def test_a_balance_goes_on_exactly() -> None:
+    stream = torch.Generator().manual_seed(0)
+    draws = [torch.rand(4, generator=stream) for _ in range(60)]
+    through, first = TaskLossBalance(), TaskLossBalance()
+    for step, draw in enumerate(draws):
+        expected = through(draw[0], list(draw[1:]))
+        if step in {0, 20, 55}:
+            second = TaskLossBalance()
+            second.restore(json.loads(json.dumps(first.state())), torch.device("cpu"))
+            first = second
+        assert torch.equal(first(draw[0], list(draw[1:])), expected)
+
+
+def test_a_generation_that_was_fallen_back_from_does_not_come_back(tmp_path: Path) -> None:
+    generations = Generations(tmp_path)
+    for number in (1, 2, 3):
+        generations.write(number, b"%d" % number)
+    assert generations.numbers() == [3, 2]
+    generations.write(2, b"again")
+    assert [(number, bytes(content or b"")) for number, content in generations.read()] == [(2, b"again")]
+    assert [path.name for path in tmp_path.iterdir()] == ["00002.state"]
