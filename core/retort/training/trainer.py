@@ -14,6 +14,7 @@ from retort.spec import DistillationSpec
 from retort.training import measurements, networks, optimizer
 from retort.training.arguments import arguments
 from retort.training.evaluation import score
+from retort.training.loader import loader_for
 from retort.training.plan import Fitted, Plan, Watcher
 from retort.training.publish import is_finite, publish
 from retort.training.recovery import Recovery
@@ -143,6 +144,12 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         if self.batch_size < self.plan.training.batch:
             self.watcher.log(f"out of memory: the batch is now {self.batch_size}", "warning", batch=self.batch_size)
 
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Build our training loader; the validation's is upstream's."""
+        if mode == "train":
+            return loader_for(self, dataset_path, batch_size, rank)
+        return super().get_dataloader(dataset_path, batch_size, rank, mode)
+
     def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Build upstream's optimizer and move the head's parameters to their own learning rate."""
         built = super().build_optimizer(model, *args, **kwargs)
@@ -221,6 +228,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _start_epoch(self, _: Any) -> None:
         self._batch = 0
+        self.train_loader.set_epoch(self.epoch, attempt=self.nan_recovery_attempts)
 
     def _start_batch(self, _: Any) -> None:
         if isinstance(self.model, Distiller) and self.model.objective is not None:
