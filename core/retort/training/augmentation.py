@@ -15,6 +15,8 @@ from retort.training.upstream import ops
 Image = np.ndarray[Any, Any]
 Array = np.ndarray[Any, Any]
 GREY = 114
+STRIP = 32
+"""Rows that are worked on at once."""
 SUBPIXELS = 32
 """Steps that OpenCV divides a pixel into when it interpolates."""
 
@@ -104,12 +106,7 @@ class Augmentation:
         table = self._colours(draw_hsv)
         upside_down, mirrored = draw.random() < self.flipud, draw.random() < self.fliplr
         rgb = draw.uniform(0, 1) > self.bgr
-        image = _render(scene, matrix, size, upside_down=upside_down, mirrored=mirrored)
-        if table is not None:
-            image = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_BGR2HSV), table)
-            image = cv2.cvtColor(image, cv2.COLOR_HSV2RGB if rgb else cv2.COLOR_HSV2BGR)
-            rgb = False
-        cv2.split(image, [out[2], out[1], out[0]] if rgb else [out[0], out[1], out[2]])
+        _render(scene, matrix, out, table=table, rgb=rgb, upside_down=upside_down, mirrored=mirrored)
         boxes = ops.xyxy2xywh(boxes)
         if upside_down:
             boxes[:, 1] = size - boxes[:, 1]
@@ -190,22 +187,38 @@ def _sides(boxes: Array) -> tuple[Array, Array]:
     return boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
 
 
-def _render(scene: Scene, matrix: Array, size: int, *, upside_down: bool, mirrored: bool) -> Image:
-    """Paint what the output shows of the scene, uint8 (size, size, 3), BGR.
+def _render(
+    scene: Scene, matrix: Array, out: Array, *, table: Array | None, rgb: bool, upside_down: bool, mirrored: bool
+) -> None:
+    """Paint what the output shows of the scene into *out*, uint8 (3, size, size).
 
-    Scale and translation alone keep rows and columns apart: two vectors of coordinates tell all, flips included.
+    Scale and translation alone keep rows and columns apart: two vectors of coordinates tell all, flips included. A
+    strip of rows goes through all steps before the next one is begun, so that it stays in the processor's cache.
     """
+    size = out.shape[1]
     x, first_x, width = _coordinates(matrix[0], size, scene.size[1], backwards=mirrored)
     y, first_y, height = _coordinates(matrix[1], size, scene.size[0], backwards=upside_down)
     canvas = np.full((height, width, 3), GREY, np.uint8)
     for image, left, top in scene.places:
         _paste(canvas, image, left - first_x, top - first_y)
-    whole = np.empty((size, size, 2), np.int16)
-    whole[..., 0], whole[..., 1] = x // SUBPIXELS, (y // SUBPIXELS)[:, None]
-    part = ((x % SUBPIXELS) + (y % SUBPIXELS * SUBPIXELS)[:, None]).astype(np.uint16)
-    fill = (GREY,) * 4
-    shown: Image = cv2.remap(canvas, whole, part, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
-    return shown
+    rows = min(STRIP, size)
+    whole, part = np.empty((rows, size, 2), np.int16), np.empty((rows, size), np.uint16)
+    bgr, hsv = (np.empty((rows, size, 3), np.uint8) for _ in range(2))
+    whole[..., 0] = x // SUBPIXELS
+    x_part, y_part = (x % SUBPIXELS).astype(np.uint16), (y % SUBPIXELS * SUBPIXELS).astype(np.uint16)
+    y_whole = y // SUBPIXELS
+    back = cv2.COLOR_HSV2RGB if rgb else cv2.COLOR_HSV2BGR
+    planes = (2, 1, 0) if rgb and table is None else (0, 1, 2)
+    for top in range(0, size, rows):
+        n = min(rows, size - top)
+        whole[:n, :, 1] = y_whole[top : top + n, None]
+        np.add(x_part, y_part[top : top + n, None], out=part[:n])
+        cv2.remap(canvas, whole[:n], part[:n], cv2.INTER_LINEAR, bgr[:n], cv2.BORDER_CONSTANT, (GREY,) * 4)
+        if table is not None:
+            cv2.cvtColor(bgr[:n], cv2.COLOR_BGR2HSV, hsv[:n])
+            cv2.LUT(hsv[:n], table, hsv[:n])
+            cv2.cvtColor(hsv[:n], back, bgr[:n])
+        cv2.split(bgr[:n], [out[plane, top : top + n] for plane in planes])
 
 
 def _coordinates(row: Array, size: int, length: int, *, backwards: bool) -> tuple[Array, int, int]:
