@@ -84,7 +84,8 @@ def summarise(rates: dict[str, list[float]]) -> dict[str, Any]:
             ("ours with, upstream without (each by default)", "RAM cache", "no cache"),
         )
     }
-    return {"ours_over_upstream": ratios[HEADLINE], "compares": HEADLINE, "time": "processor seconds of one thread", "ratios": ratios,
+    return {"ours_over_upstream": ratios[HEADLINE], "compares": HEADLINE,
+            "time": "processor seconds of one thread", "ratios": ratios,
             "images_per_s_per_core": rounded}  # fmt: skip
 
 
