@@ -148,7 +148,7 @@ class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
 def loader_for(trainer: Any, img_path: str, batch: int, local_rank: int) -> TrainingLoader:
     """Build the training loader of upstream's *trainer*; *local_rank* is -1 in a lone process."""
     world_size = max(trainer.world_size, 1) if local_rank >= 0 else 1
-    rank = int(os.environ.get("RANK", "0")) if local_rank >= 0 else 0
+    rank = torch.distributed.get_rank() if world_size > 1 else 0
     with torch_utils.torch_distributed_zero_first(local_rank):  # one rank writes the labels' cache
         stride = max(int(torch_utils.unwrap_model(trainer.model).stride.max()), 32)
         dataset = training_set(
