@@ -22,7 +22,7 @@ def provenance() -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD"),
         "clean": _git("status", "--porcelain", "--untracked-files=no") == "",
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": ["python", *(Path(sys.argv[0]).name, *sys.argv[1:])],
+        "command": ["python", *(Path(sys.argv[0]).name, *map(_shown, sys.argv[1:]))],
         "machine": machine(),
         "versions": {"python": platform.python_version(), **_versions()},
     }
@@ -47,6 +47,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     part.replace(path)
+
+
+def _shown(argument: str) -> str:
+    """Leave this machine's folders out of what is committed."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def _git(*arguments: str) -> str | None:

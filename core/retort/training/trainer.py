@@ -15,6 +15,7 @@ from retort.training import identity, measurements, networks, optimizer, recover
 from retort.training.arguments import arguments
 from retort.training.cadence import Cadence
 from retort.training.evaluation import score
+from retort.training.loader import loader_for
 from retort.training.monitor import Monitor
 from retort.training.plan import Fitted, Plan, Watcher
 from retort.training.publish import is_finite, publish
@@ -197,6 +198,12 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
         if self.batch_size < self.plan.training.batch:
             self.watcher.log(f"out of memory: the batch is now {self.batch_size}", "warning", batch=self.batch_size)
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Build our training loader; the validation's is upstream's."""
+        if mode == "train":
+            return loader_for(self, dataset_path, batch_size, rank)
+        return super().get_dataloader(dataset_path, batch_size, rank, mode)
 
     def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Build upstream's optimizer and move the head's parameters to their own learning rate."""

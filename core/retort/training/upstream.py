@@ -8,7 +8,9 @@ assert environment.is_prepared(), "call retort.training.environment.prepare firs
 
 import torch  # noqa: E402
 from ultralytics import __version__ as version  # noqa: E402
-from ultralytics.data.augment import LetterBox  # noqa: E402
+from ultralytics.data.augment import Albumentations, LetterBox  # noqa: E402
+from ultralytics.data.build import InfiniteDataLoader  # noqa: E402
+from ultralytics.data.dataset import YOLODataset  # noqa: E402
 from ultralytics.data.utils import check_det_dataset  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator  # noqa: E402
 from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
@@ -17,6 +19,7 @@ from ultralytics.nn.tasks import DetectionModel, _SafeLoad, load_checkpoint  # n
 from ultralytics.utils import RANK, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, torch2onnx  # noqa: E402
 from ultralytics.utils.metrics import box_iou  # noqa: E402
+from ultralytics.utils.patches import imread  # noqa: E402
 from ultralytics.utils.tal import dist2bbox, make_anchors  # noqa: E402
 from ultralytics.utils.torch_utils import (  # noqa: E402
     ModelEMA,
@@ -38,6 +41,7 @@ torch.set_num_threads(environment.num_cores())
 
 __all__ = [
     "RANK",
+    "Albumentations",
     "AutoBackend",
     "Conv",
     "DWConv",
@@ -45,8 +49,10 @@ __all__ = [
     "DetectionModel",
     "DetectionTrainer",
     "DetectionValidator",
+    "InfiniteDataLoader",
     "LetterBox",
     "ModelEMA",
+    "YOLODataset",
     "best_onnx_opset",
     "box_iou",
     "check_det_dataset",
@@ -54,6 +60,7 @@ __all__ = [
     "dist2bbox",
     "fuse_conv_and_bn",
     "get_flops",
+    "imread",
     "init_seeds",
     "intersect_dicts",
     "load_checkpoint",
@@ -62,6 +69,7 @@ __all__ = [
     "ops",
     "select_device",
     "torch2onnx",
+    "torch_utils",
     "unwrap_model",
     "version",
 ]
