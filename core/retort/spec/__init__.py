@@ -14,7 +14,7 @@ from retort.spec.document import parse_document
 from retort.spec.job import JobSpec
 from retort.spec.problems import explain
 from retort.spec.recipes import RECIPES
-from retort.spec.sections import DataSpec, StudentSpec, TeacherSpec, TeacherTraining, TrainingSpec
+from retort.spec.sections import DataSpec, ResourcesSpec, StudentSpec, TeacherSpec, TeacherTraining, TrainingSpec
 from retort.spec.wanted import shown
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "DataSpec",
     "DistillationSpec",
     "JobSpec",
+    "ResourcesSpec",
     "Schedule",
     "StudentSpec",
     "TeacherSpec",

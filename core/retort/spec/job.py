@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from retort.exports import AnyExport
 from retort.spec.distillation import DistillationSpec
 from retort.spec.recipes import preset
-from retort.spec.sections import LEARNING_RATE, DataSpec, StudentSpec, TeacherSpec, TrainingSpec
+from retort.spec.sections import LEARNING_RATE, DataSpec, ResourcesSpec, StudentSpec, TeacherSpec, TrainingSpec
 from retort.variants import Written, mistake
 
 
@@ -29,6 +29,7 @@ class JobSpec(Written):
         default=({"format": "onnx"},), validate_default=True, max_length=8
     )
     """Files to make from the student beside its weights."""
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
 
     @model_validator(mode="before")
     @classmethod
@@ -51,4 +52,9 @@ class JobSpec(Written):
         if schedule.warmup_epochs > training.epochs:
             hint = f"at most training.epochs, which is {training.epochs}"
             raise mistake("is longer than the training", at="distillation.schedule.warmup_epochs", hint=hint)
+        gpus = self.resources.gpus
+        if training.batch % gpus:
+            below, above = training.batch // gpus * gpus, (training.batch // gpus + 1) * gpus
+            hint = f"a multiple of {gpus}, such as {' or '.join(str(n) for n in (below, above) if n >= gpus)}"
+            raise mistake(f"does not divide by resources.gpus, which is {gpus}", at="training.batch", hint=hint)
         return self

@@ -12,7 +12,7 @@ from retort.errors import ModelError
 from retort.losses import FeatureLoss, HeadLoss, Loss
 from retort.names import Level
 from retort.spec import DistillationSpec
-from retort.training import schedule
+from retort.training import parallel, schedule
 from retort.training.predictions import Decoder
 from retort.training.taps import Raw, Taps, check_strides
 
@@ -69,8 +69,9 @@ class Balance:
     def __call__(self, task: Tensor, terms: list[Tensor]) -> Tensor:
         """Return the scale of each term, (T,); a running one until the measurement ends. Nothing leaves the device."""
         if self._scales is None or self._steps < CALIBRATION_STEPS:
-            measured = torch.stack([term.detach() for term in terms])
-            self._task = task.detach() + (0 if self._task is None else self._task)
+            # The same on every rank, or each would distil by scales of its own.
+            measured = parallel.mean(torch.stack([term.detach() for term in terms]))
+            self._task = parallel.mean(task) + (0 if self._task is None else self._task)
             self._terms = measured + (0 if self._terms is None else self._terms)
             self._scales = (self._task / self._terms.clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
             self._steps += 1

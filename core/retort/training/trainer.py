@@ -11,7 +11,7 @@ import torch
 from retort.errors import Diverged, ModelError, OutOfMemory, Stopped
 from retort.names import MAP, MAP50
 from retort.spec import DistillationSpec
-from retort.training import measurements, networks, optimizer
+from retort.training import measurements, networks, optimizer, parallel
 from retort.training.arguments import arguments
 from retort.training.evaluation import score
 from retort.training.plan import Fitted, Plan, Watcher
@@ -90,6 +90,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
             "on_train_epoch_start": self._start_epoch,
             "on_train_batch_start": self._start_batch,
             "on_train_batch_end": self._end_batch,
+            "on_train_epoch_end": self._end_epoch,
             "on_val_batch_start": self._poll,
             "on_fit_epoch_end": self._report,
         }
@@ -128,17 +129,24 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp)
         if not self.plan.training.ema:
             self.ema.decay = lambda _: 0.0  # the average of the last step alone
-        if self.teacher_weights is not None:
-            self._examine_teacher(self.teacher_weights)
-        self.recovery.save(self)
+        if parallel.rank() == 0:
+            if self.teacher_weights is not None:
+                self._examine_teacher(self.teacher_weights)
+            self.recovery.save(self)
         # A teacher's validation has drawn numbers too: from here on, plain and distilled draw the same.
-        init_seeds(self.plan.training.seed, deterministic=True)
+        init_seeds(self.plan.training.seed + parallel.rank(), deterministic=True)
 
     def _mixed(self) -> bool:
         return bool(self.plan.training.amp and self.device.type == "cuda")
 
     def _build_train_pipeline(self) -> None:
-        """Say it when upstream halves the batch: student and control would no longer be trained alike."""
+        """Say it when upstream halves the batch: student and control would no longer be trained alike.
+
+        Here the ranks are tied together, after the point at which upstream would do so for CUDA only.
+        """
+        if parallel.size() > 1:
+            self.world_size = parallel.size()
+            self.model = parallel.wrap(self.model, self.device)
         super()._build_train_pipeline()
         if self.batch_size < self.plan.training.batch:
             self.watcher.log(f"out of memory: the batch is now {self.batch_size}", "warning", batch=self.batch_size)
@@ -161,7 +169,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Go back to the last whole epoch when a value is not finite, the first one included."""
         healthy = bool(self.loss.isfinite()) and math.isfinite(float(self.fitness or 0.0)) and is_finite(self.model)
-        if healthy:
+        if not parallel.any_of(not healthy):
             return False
         self.nan_recovery_attempts += 1
         if self.nan_recovery_attempts > 3:
@@ -171,6 +179,15 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.recovery.load(self)
         self.scheduler.last_epoch = epoch - 1
         return True
+
+    def validate(self) -> tuple[dict[str, Any], Any]:
+        """Measure as upstream does, whose ranks share the images; only the first has the figures."""
+        share = parallel.share(len(self.test_loader))
+        metrics, fitness = super().validate()
+        # Upstream divides the mean sum of losses by the first rank's batches, of which it may have more than others.
+        return {
+            name: value * share if name.endswith("_loss") else value for name, value in (metrics or {}).items()
+        }, fitness
 
     def save_model(self) -> bool:
         """Keep the state to go back to, and publish the best network and the due checkpoint."""
@@ -192,9 +209,14 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     # What we tell and ask
 
     @property
+    def network(self) -> Any:
+        """What is trained, the projectors included; without what ties it to other ranks."""
+        return parallel.unwrap(self.model)
+
+    @property
     def student(self) -> Any:
         """The network being trained."""
-        return self.model.student_model if isinstance(self.model, Distiller) else self.model
+        return self.network.student_model if isinstance(self.network, Distiller) else self.network
 
     def fitted(self) -> Fitted:
         """Return the result of a finished training."""
@@ -223,8 +245,8 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self._batch = 0
 
     def _start_batch(self, _: Any) -> None:
-        if isinstance(self.model, Distiller) and self.model.objective is not None:
-            self.model.objective.epoch = self.epoch + self._batch / len(self.train_loader)
+        if isinstance(self.network, Distiller) and self.network.objective is not None:
+            self.network.objective.epoch = self.epoch + self._batch / len(self.train_loader)
 
     def _end_batch(self, _: Any) -> None:
         self._batch += 1
@@ -232,10 +254,16 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         if fraction - self._told >= PROGRESS or fraction == 1:
             self._told = fraction
             self.watcher.progress(fraction)
-        self._poll(self)
+        self._stop_if(parallel.any_of(self.watcher.stop_requested()))
+
+    def _end_epoch(self, _: Any) -> None:
+        self.tloss = parallel.means(self.tloss)
 
     def _poll(self, _: Any) -> None:
-        if self.watcher.stop_requested():
+        self._stop_if(self.watcher.stop_requested())
+
+    def _stop_if(self, wanted: bool) -> None:  # noqa: FBT001 - reads as what it does
+        if wanted:
             raise Stopped(f"stopped in epoch {self.epoch + 1} of {self.epochs}")
 
     def _report(self, _: Any) -> None:
