@@ -47,3 +47,8 @@ def num_cores() -> int:
     """Cores that this process may use; ranks of one training share the machine's."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, found // int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def rank() -> int:
+    """Return the number of this process among its machine's ranks, which torchrun gives."""
+    return int(os.environ["LOCAL_RANK"])

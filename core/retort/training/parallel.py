@@ -91,7 +91,7 @@ def share(number: int) -> float:
     return number * size() / float(total)
 
 
-def any_of(condition: bool) -> bool:  # noqa: FBT001 - reads as a function of a truth value
+def any_of(condition: bool) -> bool:
     """Tell whether *condition* holds on any rank; all must call. No GPU is waited for."""
     if size() == 1:
         return condition

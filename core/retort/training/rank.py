@@ -42,7 +42,7 @@ def main(order_file: Path) -> int:
     """Train as one of several; return the exit code."""
     threading.Thread(target=_die_with_starter, name="starter", daemon=True).start()
     order = Order.read(order_file)
-    number = int(os.environ["LOCAL_RANK"])
+    number = environment.rank()
     environment.prepare(order.plan.folder / f"ultralytics-{number}", rank=True)
 
     from retort.training.relay import Sender
@@ -86,6 +86,4 @@ def _die_with_starter() -> None:
 
 
 if __name__ == "__main__":
-    from retort.training import rank  # the class that is written has the name of this module, not of __main__
-
-    sys.exit(rank.main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1])))

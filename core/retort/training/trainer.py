@@ -71,6 +71,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     ema: Any
     optimizer: Any
     validator: Any
+    tloss: Any
 
     def __init__(
         self, plan: Plan, watcher: Watcher, *, teacher: Path | None, distillation: DistillationSpec | None
@@ -262,7 +263,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def _poll(self, _: Any) -> None:
         self._stop_if(self.watcher.stop_requested())
 
-    def _stop_if(self, wanted: bool) -> None:  # noqa: FBT001 - reads as what it does
+    def _stop_if(self, wanted: bool) -> None:
         if wanted:
             raise Stopped(f"stopped in epoch {self.epoch + 1} of {self.epochs}")
 
