@@ -20,7 +20,7 @@ from core.runs import Running, document, start
 from core.training.pictures import Notebook
 from core.training.two_ranks import half, pupil, step
 from retort.errors import DataError, ModelError, Stopped, UserError
-from retort.events import FailedEvent, FinishedEvent, LogEvent, MetricEvent, StoppedEvent
+from retort.events import FailedEvent, FinishedEvent, LogEvent, MetricEvent, StageEvent, StoppedEvent
 from retort.names import Role
 from retort.spec import TrainingSpec
 from retort.training import ranks
@@ -96,9 +96,10 @@ def test_ranks_agree_on_scales_means_and_stops(pair: list[dict[str, Any]]) -> No
 def test_a_job_on_two_processes_trains_all_its_networks(tmp_path: Path) -> None:
     spec = document(tmp_path, control=False, exports=[], resources={"gpus": 2})
     running = start(tmp_path, spec)
-    code = running.wait()
+    running.until(lambda event: isinstance(event, StageEvent) and event.stage == "distill")
+    running.until(lambda event: isinstance(event, FinishedEvent))
+    assert running.wait() == 0
     said = running.said()
-    assert (code, type(said[-1])) == (0, FinishedEvent), running.log()
     begun = [event for event in said if isinstance(event, LogEvent) and "2 CPU processes" in event.message]
     assert len(begun) == 2  # teacher and student
     measured = [event for event in said if isinstance(event, MetricEvent) and event.role is Role.STUDENT]
@@ -217,19 +218,23 @@ def _pids(running: Running) -> list[int]:
 
 
 def _left(running: Running) -> list[int]:
-    """Ranks that still live five seconds on, and the run's group."""
+    """Processes of the ranks' sessions and of the run's group that still live five seconds on."""
     deadline = time.monotonic() + 5
-    alive = _pids(running)
-    assert alive
-    while alive and time.monotonic() < deadline:
-        alive = [pid for pid in alive if _lives(pid)]
+    groups = {running.process.pid, *_pids(running)}
+    assert len(groups) >= 3
+    while (alive := _alive(groups)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return alive + ([running.process.pid] if running.alive() else [])
+    return alive
 
 
-def _lives(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
+def _alive(groups: set[int]) -> list[int]:
+    """Processes in *groups* that are more than a line in the table, waiting to be reaped."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = path.read_text(errors="replace").rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(group) in groups and state not in "ZX":
+            found.append(int(path.parent.name))
+    return found
