@@ -272,3 +272,14 @@ def test_the_error_reads_as_one_sentence_and_counts_the_rest(document: Document)
 
 def test_a_key_that_is_no_text_is_told(document: Document, problems: Problems):
     assert [problem.path for problem in problems({**document(), 5: "x"})] == ["5"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "gpus", "hint"), [(16, 3, "a multiple of 3, such as 15 or 18"), (2, 4, "a multiple of 4, such as 4")]
+)
+def test_a_batch_that_cannot_be_shared_out_over_the_gpus_is_told_with_those_that_can(
+    batch: int, gpus: int, hint: str, problems: Problems, document: Document
+):
+    (problem,) = problems(document(training={"batch": batch}, resources={"gpus": gpus}))
+    assert (problem.path, problem.hint) == ("training.batch", hint)
+    assert problem.message == f"does not divide by resources.gpus, which is {gpus}"
