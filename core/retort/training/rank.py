@@ -52,7 +52,8 @@ def main(order_file: Path) -> int:
         _train(order, number, sender)
     except BaseException as error:  # noqa: BLE001 - whatever ends a rank is told
         traceback.print_exc()
-        sender.failed(error)
+        with contextlib.suppress(OSError):  # a full disk, which the log then shows
+            sender.failed(error)
         sys.stderr.flush()
         os._exit(1)  # an orderly exit would wait for the other ranks, which may wait for this one
     return 0

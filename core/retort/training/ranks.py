@@ -59,6 +59,10 @@ def _listen(process: subprocess.Popen[bytes], receiver: Receiver, ranks: int, de
     asked = introduced = False
     while process.poll() is None and not stopped(receiver):
         receiver.read()
+        if receiver.fitted is not None:  # everything is written; what is left to do is to leave the group
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_S)
+            return
         if not introduced and len(receiver.pids) == ranks:
             introduced = True
             where = "CPU processes, over gloo" if device == "cpu" else "GPUs, over NCCL"
@@ -92,6 +96,8 @@ def _outcome(receiver: Receiver, verdict: Path, code: int) -> Fitted:
 
     When one rank dies, the others fail over the broken connection, so their errors are but its echo.
     """
+    if receiver.fitted is not None:
+        return receiver.fitted
     if stopped(receiver) or receiver.watcher.stop_requested():
         raise next((error for error in receiver.failures if isinstance(error, Stopped)), Stopped("stopped"))
     ours = [error for error in receiver.failures if isinstance(error, RetortError)]
@@ -103,9 +109,7 @@ def _outcome(receiver: Receiver, verdict: Path, code: int) -> Fitted:
         raise _lost(lost[0])
     if receiver.failures:
         raise receiver.failures[0]
-    if code != 0 or receiver.fitted is None:
-        raise WorldError(f"the ranks ended with {code} and without a word", code="rank_lost")
-    return receiver.fitted
+    raise WorldError(f"the ranks ended with {code} and without a word", code="rank_lost")
 
 
 def _lost(end: dict[str, Any]) -> WorldError:
