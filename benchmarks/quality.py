@@ -58,9 +58,9 @@ class Printer:
         """Print it."""
         print(f"{self.name} {level}: {message}", flush=True)
 
-    def __getattr__(self, name: str) -> Any:
-        """Take whatever else a training tells, in silence."""
-        return lambda *_, **__: None
+    def health(self, finding: Any) -> None:
+        """Print a verdict."""
+        print(f"{self.name} {finding.verdict} {finding.rule}: {finding.message}", flush=True)
 
     def stop_requested(self) -> bool:
         """Never."""

@@ -49,6 +49,10 @@ class Diary:
         """Keep what is said."""
         note(self.folder, "said", {"level": level, "message": message})
 
+    def health(self, finding: Any) -> None:
+        """Keep a verdict."""
+        note(self.folder, "health", {"rule": finding.rule, "verdict": finding.verdict})
+
     def stop_requested(self) -> bool:
         """Never."""
         return False

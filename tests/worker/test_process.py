@@ -84,6 +84,12 @@ def test_slots_are_spread_over_the_gpus_that_the_operator_lets_be_seen(monkeypat
     assert devices.detect(1, "") == [devices.CPU]
 
 
+def test_the_only_slot_lets_its_run_see_every_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(devices, "_gpus", lambda: ["0", "1", "2"])
+    (device,) = devices.detect(1, "2,1")
+    assert (device.name, device.index, device.environment["CUDA_VISIBLE_DEVICES"]) == ("cuda:2", "0", "2,1")
+
+
 def test_the_worker_imports_neither_torch_nor_ultralytics():
     look = "import sys, retort_worker.__main__; sys.exit(bool({'torch', 'ultralytics'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0

@@ -17,6 +17,7 @@ from retort.spec.recipes import RECIPES
 from retort.spec.sections import (
     DataSpec,
     FurtherTeacher,
+    ResourcesSpec,
     StudentSpec,
     TeacherSpec,
     TeacherTraining,
@@ -31,6 +32,7 @@ __all__ = [
     "DistillationSpec",
     "FurtherTeacher",
     "JobSpec",
+    "ResourcesSpec",
     "Schedule",
     "StudentSpec",
     "TeacherSpec",

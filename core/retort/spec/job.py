@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from retort.exports import AnyExport
 from retort.spec.distillation import DistillationSpec
 from retort.spec.recipes import preset
-from retort.spec.sections import LEARNING_RATE, DataSpec, StudentSpec, TeacherSpec, TrainingSpec
+from retort.spec.sections import LEARNING_RATE, DataSpec, ResourcesSpec, StudentSpec, TeacherSpec, TrainingSpec
 from retort.variants import Written, mistake
 
 
@@ -29,6 +29,7 @@ class JobSpec(Written):
         default=({"format": "onnx"},), validate_default=True, max_length=8
     )
     """Files to make from the student beside its weights."""
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
 
     @model_validator(mode="before")
     @classmethod
@@ -52,7 +53,16 @@ class JobSpec(Written):
             hint = f"at most training.epochs, which is {training.epochs}"
             raise mistake("is longer than the training", at="distillation.schedule.warmup_epochs", hint=hint)
         self._agree_on_grids()
+        self._share_out()
         return self
+
+    def _share_out(self) -> None:
+        """Refuse a batch that the GPUs cannot share."""
+        batch, gpus = self.training.batch, self.resources.gpus
+        if batch % gpus:
+            below, above = batch // gpus * gpus, (batch // gpus + 1) * gpus
+            hint = f"a multiple of {gpus}, such as {' or '.join(str(n) for n in (below, above) if n >= gpus)}"
+            raise mistake(f"does not divide by resources.gpus, which is {gpus}", at="training.batch", hint=hint)
 
     def _agree_on_grids(self) -> None:
         """Refuse losses that pair anchors one by one where a teacher sees the images in another size."""

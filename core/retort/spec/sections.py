@@ -162,3 +162,10 @@ class TrainingSpec(Written):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     checkpoint_every: int = Field(default=10, ge=1, le=10_000)
     """Publish a student checkpoint, and compare student with teacher, every so many epochs."""
+
+
+class ResourcesSpec(Written):
+    """What the job needs of the machine it runs on."""
+
+    gpus: int = Field(default=1, ge=1, le=64)
+    """Train on so many GPUs of one machine, each with its share of ``batch``; on a CPU, in so many processes."""

@@ -68,10 +68,14 @@ def fit(
     distillation: DistillationSpec | None = None,
 ) -> dict[str, Any]:
     """Carry out *plan*, and publish what comes out as ``<role>.pt``."""
-    from retort.training import trainer
+    from retort.training import ranks, trainer
 
     watcher = JournalWatcher(context, plan.role)
-    fitted = trainer.fit(plan, watcher, teacher=teacher, distillation=distillation)
+    gpus = context.spec.resources.gpus
+    if gpus > 1:
+        fitted = ranks.fit(plan, watcher, ranks=gpus, teacher=teacher, distillation=distillation)
+    else:
+        fitted = trainer.fit(plan, watcher, teacher=teacher, distillation=distillation)
     name = f"{plan.role}.pt"
     _keep(fitted.weights, context.artifact(name))
     metrics = {key: value for key, value in fitted.metrics.items() if key.startswith("val/")}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from retort.training import parallel
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -52,8 +54,9 @@ class TaskLossBalance:
     def __call__(self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:  # noqa: ARG002
         """Return a running scale until the measurement ends, then the frozen one."""
         if self._scales is None or self._steps < CALIBRATION_STEPS:
-            measured = torch.stack([term.detach() for term in terms])
-            self._task = task.detach() + (0 if self._task is None else self._task)
+            # The same on every rank, or each would distil by scales of its own.
+            measured = parallel.mean(torch.stack([term.detach() for term in terms]))
+            self._task = parallel.mean(task.detach()) + (0 if self._task is None else self._task)
             self._terms = measured + (0 if self._terms is None else self._terms)
             self._scales = (self._task / self._terms.clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
             self._steps += 1
@@ -89,7 +92,8 @@ class GradientBalance:
     def __call__(self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
         """Return the ratio of the norms for each term."""
         if self._norms is None or self._steps % MEASURE_EVERY == 0:
-            self._remember(torch.stack([gradient_norm(value, shared) for value in (task, *terms)]))
+            norms = torch.stack([gradient_norm(value, shared) for value in (task, *terms)])
+            self._remember(parallel.mean(norms))  # the same on every rank
         self._steps += 1
         assert self._norms is not None
         return (self._norms[0] / self._norms[1:].clamp(min=1e-12)).clamp(max=LARGEST_SCALE)

@@ -8,3 +8,8 @@ import torch
 def name_of(device: str) -> str:
     """Return ``cpu``, or the product name of the GPU with this number."""
     return "cpu" if device == "cpu" else torch.cuda.get_device_name(int(device))
+
+
+def visible() -> int:
+    """Return how many GPUs this process sees."""
+    return torch.cuda.device_count()

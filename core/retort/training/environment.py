@@ -19,8 +19,10 @@ VARIABLES = {
 """What every process that imports Ultralytics here must have, whatever it was started with."""
 
 
-def prepare(config_dir: Path) -> None:
+def prepare(config_dir: Path, *, rank: bool = False) -> None:
     """Set the environment of this process; *config_dir* receives Ultralytics' settings file and caches.
+
+    A *rank* of a distributed run keeps its number, and its share of the cores.
 
     Must come before the first import of Ultralytics, which reads it once. Calling it again changes nothing.
     """
@@ -31,7 +33,7 @@ def prepare(config_dir: Path) -> None:
     os.environ.update(VARIABLES)
     os.environ["YOLO_CONFIG_DIR"] = str(config_dir)
     # Only in a lone process: these name ranks of a distributed run, and Ultralytics believes them.
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+    for name in () if rank else ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
         os.environ.pop(name, None)
     os.environ["OMP_NUM_THREADS"] = str(num_cores())  # Ultralytics would write 1
 
@@ -42,5 +44,11 @@ def is_prepared() -> bool:
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use; ranks of one training share the machine's."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, found // int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def rank() -> int:
+    """Return the number of this process among its machine's ranks, which torchrun gives."""
+    return int(os.environ["LOCAL_RANK"])

@@ -14,7 +14,7 @@ import torch
 
 from retort.errors import ModelError
 from retort.names import MAP, MAP50
-from retort.training import networks
+from retort.training import networks, parallel
 from retort.training.environment import num_cores
 from retort.training.objective import ClassMap
 from retort.training.plan import Plan
@@ -128,7 +128,8 @@ def judged(
     judge = Judge(args=arguments, folder=folder, classes=classes, names=names)
     if on_batch is not None:
         judge.add_callback("on_val_batch_start", lambda _: on_batch())
-    judge(model=model)
+    with parallel.alone():
+        judge(model=model)
     if hasattr(judge.dataloader, "close"):
         judge.dataloader.close()
     return judge

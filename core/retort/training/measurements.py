@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from retort.names import MAP, MAP50
@@ -29,3 +30,11 @@ def of(trainer: Any) -> dict[str, float | None]:
     validated = {name: value for name, value in validated.items() if not name.startswith("val/kd")}
     found = {**trained, **learning_rates(trainer.optimizer), **validated}
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+
+def of_all_ranks(validated: Mapping[str, float], share: float) -> dict[str, float]:
+    """Correct the losses of a validation that ranks have shared: upstream divides by the first rank's batches.
+
+    *share* is the number of this rank's batches over the mean of all ranks'.
+    """
+    return {name: value * share if name.endswith("_loss") else value for name, value in validated.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from retort.names import MAP
-from retort.training import health, portraits
+from retort.training import health, parallel, portraits
 from retort.training.evaluation import score
 from retort.training.liveness import Contract, check_rank
 from retort.training.objective import projector_key
@@ -74,8 +74,11 @@ class Monitor:
         model = network(trainer.model)
         items = {name: float(value) for name, value in trainer.tloss.items()}
         taught = items.get("kd/weight", 0.0) > 0
-        found = {**health.measure(model, self.probe), **self._stillness.measure(model, taught=taught)}
-        self._tell(trainer.epoch + 1, {**measured, **found})
+        found: Values = {}
+        if parallel.rank() == 0:
+            with parallel.alone():
+                found = {**health.measure(model, self.probe), **self._stillness.measure(model, taught=taught)}
+            self._tell(trainer.epoch + 1, {**measured, **found})
         self.contract.epoch(model, items)
         return found
 
@@ -85,10 +88,13 @@ class Monitor:
 
     def finish(self, trainer: Any) -> None:
         """Draw the student's averaged weights beside the teacher, for the report."""
+        if parallel.rank() > 0:
+            return
         average = network(trainer.ema.ema)
         average.tutors = network(trainer.model).tutors
         try:
-            portraits.save(trainer.plan.folder / portraits.FILE, average, self.probe)
+            with parallel.alone():
+                portraits.save(trainer.plan.folder / portraits.FILE, average, self.probe)
         finally:
             average.tutors = ()
 
@@ -153,7 +159,7 @@ def _known_map(trainer: Any) -> float | None:
     from retort.errors import ModelError
 
     try:
-        found = score(trainer.plan.weights, trainer.plan, on_batch=lambda: trainer._poll(trainer))  # noqa: SLF001
+        found = score(trainer.plan.weights, trainer.plan, on_batch=trainer.poll)
     except ModelError:
         return None
     return found[MAP.replace("val/", "teacher/")]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from retort.names import Level
-from retort.training import assignment, taps
+from retort.training import assignment, parallel, taps
 from retort.training.tutor import learn
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class View:
 
 def network(model: Any) -> Distiller:
     """Return the network inside what parallel training has wrapped around it."""
-    return cast("Distiller", getattr(model, "module", model))
+    return cast("Distiller", parallel.unwrap(model))
 
 
 def teaching(model: Distiller) -> tuple[Teacher | Resized, Objective]:

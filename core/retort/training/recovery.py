@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from retort.errors import WorldError
+from retort.errors import Diverged, WorldError
 from retort.training import durable, identity
 from retort.training.generations import Generations
 from retort.training.upstream import unwrap_model
@@ -158,6 +158,22 @@ def resume(trainer: Any, state: State) -> None:
     trainer.start_epoch = state["done"]
     message = f"going on after epoch {state['done']} of {trainer.epochs}, which an earlier attempt has done"
     trainer.watcher.log(message, epoch=state["done"])
+
+
+def go_back(trainer: Any, epoch: int, attempt: int) -> None:
+    """Let *trainer* do *epoch* (from 0) again, which left the finite numbers; say so.
+
+    Raises:
+        Diverged: it was done again three times already.
+
+    """
+    if trainer.monitor is not None:
+        trainer.monitor.not_finite(epoch + 1)
+    if attempt > 3:
+        hint = "a lower learning rate, a smaller distillation weight, or amp: false"
+        raise Diverged(f"epoch {epoch + 1} keeps leaving the finite numbers", hint=hint)
+    trainer.watcher.log(f"epoch {epoch + 1} is not finite: going back", "warning", attempt=attempt)
+    trainer.recovery.load(trainer)
 
 
 def recall(trainer: Any, state: State) -> None:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from retort.errors import Diverged, ModelError, OutOfMemory, Stopped
-from retort.names import MAP, MAP50
+from retort.errors import OutOfMemory, Stopped
 from retort.spec import DistillationSpec
-from retort.training import identity, measurements, networks, optimizer, recovery
+from retort.training import beginning, identity, keeping, measurements, networks, optimizer, parallel, recovery
 from retort.training.arguments import arguments
 from retort.training.cadence import Cadence
-from retort.training.evaluation import score
 from retort.training.loader import loader_for
 from retort.training.monitor import Monitor
 from retort.training.plan import Fitted, Plan, Watcher
-from retort.training.publish import is_finite, publish
+from retort.training.publish import is_finite
 from retort.training.recovery import Recovery
 from retort.training.reseeding import reseed
-from retort.training.student import Distiller, distiller
-from retort.training.tutor import candidates
+from retort.training.student import Distiller
 from retort.training.unlabelled import UnlabelledImages, beside, unlabelled_loader
 from retort.training.upstream import DetectionTrainer
 
@@ -78,6 +74,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     ema: Any
     optimizer: Any
     validator: Any
+    tloss: Any
 
     def __init__(
         self, plan: Plan, watcher: Watcher, *, teacher: Path | None, distillation: DistillationSpec | None
@@ -103,13 +100,14 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
             "on_train_epoch_start": self._start_epoch,
             "on_train_batch_start": self._start_batch,
             "on_train_batch_end": self._end_batch,
-            "on_val_batch_start": self._poll,
+            "on_train_epoch_end": self._end_epoch,
+            "on_val_batch_start": self.poll,
             "on_fit_epoch_end": self._report,
         }
         for event, hook in hooks.items():
             self.add_callback(event, hook)
         # Last: what an epoch tells is told before its state exists, so that no resume can leave a gap.
-        self.add_callback("on_fit_epoch_end", lambda _: self.recovery.save(self, self.epoch + 1))
+        self.add_callback("on_fit_epoch_end", self._keep)
 
     def train(self) -> None:
         """Go on from the state in the folder, if there is one; never train what is complete."""
@@ -140,21 +138,8 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         super().set_model_attributes()
         if self.device.type == "cpu":  # upstream does so on CUDA only; here a step takes a tenth less
             self.model.to(memory_format=torch.channels_last)
-        if self.distillation is None or self.teacher_weights is None:
-            return
-        first, *further = candidates(self.teacher_weights, self.plan)
-        self.model = distiller(
-            self.model,
-            first,
-            self.distillation,
-            device=self.device,
-            epochs=self.plan.epochs,
-            close_mosaic=self.plan.training.close_mosaic,
-            seed=self.plan.training.seed,
-            half=self.plan.training.amp,
-            further=further,
-        )
-        self._say_hello()
+        if self.teacher_weights is not None:
+            beginning.join(self, self.teacher_weights)
 
     def _setup_train(self) -> None:
         """Prepare as upstream does, then decide on mixed precision, without the check that downloads a network."""
@@ -166,16 +151,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         if not self.plan.training.ema:
             self.ema.decay = lambda _: 0.0  # the average of the last step alone
         state, self._state = self._state, None
-        if state is not None:
-            recovery.resume(self, state)
-        elif self.teacher_weights is not None:
-            self._examine_teacher(self.teacher_weights)
-        if self.teacher_weights is not None:
-            self.monitor = self.watch_over()
-            self.monitor.start(self)
-            self.monitor.judge.restore({} if state is None else state["judge"])
-        if state is None:
-            self.recovery.save(self, 0)
+        beginning.begin(self, state)
 
     def watch_over(self) -> Monitor:
         """Return what keeps watch over a distillation; it is not asked for in a plain training."""
@@ -192,8 +168,14 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         return bool(self.plan.training.amp and self.device.type == "cuda")
 
     def _build_train_pipeline(self) -> None:
-        """Say it when upstream halves the batch: student and control would no longer be trained alike."""
+        """Say it when upstream halves the batch: student and control would no longer be trained alike.
+
+        Here the ranks are tied together, after the point at which upstream would do so for CUDA only.
+        """
         self.cadence.start_over()
+        if parallel.size() > 1:
+            self.world_size = parallel.size()
+            self.model = parallel.wrap(self.model, self.device)
         super()._build_train_pipeline()
         self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
         if self.batch_size < self.plan.training.batch:
@@ -224,29 +206,21 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Go back to the last whole epoch when a value is not finite, the first one included."""
         healthy = bool(self.loss.isfinite()) and math.isfinite(float(self.fitness or 0.0)) and is_finite(self.model)
-        if healthy:
+        if not parallel.any_of(not healthy):
             return False
         self.nan_recovery_attempts += 1
-        if self.monitor is not None:
-            self.monitor.not_finite(epoch + 1)
-        if self.nan_recovery_attempts > 3:
-            hint = "a lower learning rate, a smaller distillation weight, or amp: false"
-            raise Diverged(f"epoch {epoch + 1} keeps leaving the finite numbers", hint=hint)
-        self.watcher.log(f"epoch {epoch + 1} is not finite: going back", "warning", attempt=self.nan_recovery_attempts)
-        self.recovery.load(self)
+        recovery.go_back(self, epoch, self.nan_recovery_attempts)
         return True
+
+    def validate(self) -> tuple[dict[str, Any], Any]:
+        """Measure as upstream does, whose ranks share the images; only the first has the figures."""
+        share = parallel.share(len(self.test_loader))
+        metrics, fitness = super().validate()
+        return measurements.of_all_ranks(metrics or {}, share), fitness
 
     def save_model(self) -> bool:
         """Publish the best network and the due checkpoint."""
-        values = measurements.of(self)
-        if self.best_fitness == self.fitness:
-            self.best_epoch, self.best_metrics = self.epoch + 1, values
-            self._publish(self.recovery.best(self.best_epoch))
-        if (self.epoch + 1) % self.plan.training.checkpoint_every == 0 or self.epoch + 1 == self.epochs:
-            path = self.plan.folder / "checkpoints" / f"{self.plan.role}-epoch-{self.epoch + 1:04d}.pt"
-            self._publish(path)
-            compared = {name: values[name] for name in (MAP50, MAP)}
-            self.watcher.checkpoint(self.epoch + 1, path, {**compared, **self.teacher_metrics})
+        keeping.keep_networks(self)
         return True
 
     def final_eval(self) -> None:
@@ -257,9 +231,14 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     # What we tell and ask
 
     @property
+    def network(self) -> Any:
+        """What is trained, the projectors included; without what ties it to other ranks."""
+        return parallel.unwrap(self.model)
+
+    @property
     def student(self) -> Any:
         """The network being trained."""
-        return self.model.student_model if isinstance(self.model, Distiller) else self.model
+        return self.network.student_model if isinstance(self.network, Distiller) else self.network
 
     def fitted(self) -> Fitted:
         """Return the result of a finished training."""
@@ -267,31 +246,16 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def close(self) -> None:
         """Let go of loader processes, callbacks and memory, however the training ended."""
-        for name in ("train_loader", "test_loader"):
-            loader = getattr(self, name, None)
-            if loader is not None:
-                loader.close()
-        self.unlabelled = None
-        self.callbacks.clear()
-        self.model = self.ema = self.optimizer = self.validator = self.monitor = None
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _publish(self, path: Path) -> None:
-        average = self.ema.ema
-        network = average.student_model if isinstance(average, Distiller) else average
-        metadata = {"role": str(self.plan.role), "model": self.plan.model, "epoch": self.epoch + 1}
-        publish(network, path, names=self.data["names"], metadata=metadata)
+        keeping.let_go(self)
 
     def _start_epoch(self, _: Any) -> None:
         self._batch = 0
-        self.cadence.begin(self.model)
+        self.cadence.begin(self.network)
         reseed(self, self.plan.training.seed, self.epoch, self.nan_recovery_attempts)
 
     def _start_batch(self, _: Any) -> None:
-        if isinstance(self.model, Distiller) and self.model.objective is not None:
-            self.model.objective.epoch = self.epoch + self._batch / len(self.train_loader)
+        if isinstance(self.network, Distiller) and self.network.objective is not None:
+            self.network.objective.epoch = self.epoch + self._batch / len(self.train_loader)
 
     def _end_batch(self, _: Any) -> None:
         self._batch += 1
@@ -299,38 +263,30 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         if fraction - self._told >= PROGRESS or fraction == 1:
             self._told = fraction
             self.watcher.progress(fraction)
-        self._poll(self)
+        self._stop_if(parallel.any_of(self.watcher.stop_requested()))
 
-    def _poll(self, _: Any) -> None:
-        if self.watcher.stop_requested():
+    def _end_epoch(self, _: Any) -> None:
+        self.tloss = parallel.means(self.tloss)
+
+    def poll(self, _: Any = None) -> None:
+        """Stop where it is asked for.
+
+        Raises:
+            Stopped: it is.
+
+        """
+        self._stop_if(self.watcher.stop_requested())
+
+    def _stop_if(self, wanted: bool) -> None:
+        if wanted:
             raise Stopped(f"stopped in epoch {self.epoch + 1} of {self.epochs}")
+
+    def _keep(self, _: Any) -> None:
+        if parallel.rank() == 0:
+            self.recovery.save(self, self.epoch + 1)
 
     def _report(self, _: Any) -> None:
         compared = self.teacher_metrics if (self.epoch + 1) % self.plan.training.checkpoint_every == 0 else {}
         measured = measurements.of(self)
         health = {} if self.monitor is None else self.monitor.end_epoch(self, measured)
         self.watcher.metric(self.epoch + 1, {**measured, **health, **compared})
-
-    def _say_hello(self) -> None:
-        objective = self.model.objective
-        classes = objective.classes.size
-        self.watcher.log(
-            f"distilling {', '.join(objective.labels)}; {classes} classes in common",
-            classes=classes,
-            losses=objective.labels,
-        )
-        if any(label.startswith("softmax_kl") for label in objective.labels):
-            self.watcher.log(
-                "softmax_kl compares classes with each other, but YOLO's are independent: it cannot see confidence. "
-                "class_logits is made for sigmoid heads",
-                "warning",
-            )
-
-    def _examine_teacher(self, weights: Path) -> None:
-        """Measure the teacher once on the validation set, to stand beside the student's curve."""
-        try:
-            self.teacher_metrics = score(weights, self.plan, on_batch=lambda: self._poll(self))
-        except ModelError as error:  # feature losses teach across classes too
-            self.watcher.log(f"the teacher's mAP is not measured: {error.message}", "warning")
-        else:
-            self.watcher.metric(0, self.teacher_metrics)

@@ -12,7 +12,8 @@ from ultralytics.data.augment import Albumentations, LetterBox  # noqa: E402
 from ultralytics.data.build import InfiniteDataLoader  # noqa: E402
 from ultralytics.data.dataset import YOLODataset  # noqa: E402
 from ultralytics.data.utils import check_det_dataset  # noqa: E402
-from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator  # noqa: E402
+from ultralytics.engine import validator  # noqa: E402
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator, val  # noqa: E402
 from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
 from ultralytics.nn.modules import Conv, Detect, DWConv  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel, _SafeLoad, load_checkpoint  # noqa: E402
@@ -35,12 +36,16 @@ from ultralytics.utils.torch_utils import (  # noqa: E402
 # Where torch is too old, Ultralytics' safe loader silently becomes an unsafe one.
 assert _SafeLoad.SUPPORTED, "this torch cannot load checkpoints safely"
 
+VALIDATORS = validator, val
+"""The modules of its validators, each of which knows the rank of this process."""
+
 # Ultralytics leaves one core idle whenever it selects the CPU: half of a machine with two.
 torch_utils.NUM_THREADS = environment.num_cores()
 torch.set_num_threads(environment.num_cores())
 
 __all__ = [
     "RANK",
+    "VALIDATORS",
     "Albumentations",
     "AutoBackend",
     "Conv",

@@ -313,3 +313,14 @@ def test_distances_between_anchors_of_different_grids_are_refused(
     assert "dfl" in problem.message
     assert "box_giou" in str(problem.hint)
     parse_spec(document(teacher={**teacher, "imgsz": 640, "ensemble": []}, distillation=losses))
+
+
+@pytest.mark.parametrize(
+    ("batch", "gpus", "hint"), [(16, 3, "a multiple of 3, such as 15 or 18"), (2, 4, "a multiple of 4, such as 4")]
+)
+def test_a_batch_that_cannot_be_shared_out_over_the_gpus_is_told_with_those_that_can(
+    batch: int, gpus: int, hint: str, problems: Problems, document: Document
+):
+    (problem,) = problems(document(training={"batch": batch}, resources={"gpus": gpus}))
+    assert (problem.path, problem.hint) == ("training.batch", hint)
+    assert problem.message == f"does not divide by resources.gpus, which is {gpus}"

@@ -80,6 +80,9 @@ class Diary:
     def log(self, message: str, level: str = "info", **data: Any) -> None:
         note(self.folder, "said", 0, message=message, level=level, **data)
 
+    def health(self, finding: Any) -> None:
+        note(self.folder, "health", finding.epoch, rule=finding.rule, verdict=finding.verdict)
+
     def stop_requested(self) -> bool:
         return False
 

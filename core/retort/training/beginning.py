@@ -1,0 +1,82 @@
+"""How a training begins: joined to its teachers, anew or from a state, and watched over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from retort.errors import ModelError
+from retort.training import parallel, recovery
+from retort.training.evaluation import score
+from retort.training.objective import Objective
+from retort.training.plan import Watcher
+from retort.training.student import distiller
+from retort.training.tutor import candidates
+
+
+def join(trainer: Any, teacher: Path) -> None:
+    """Put student and teachers in the place of the student alone, and say what is distilled.
+
+    Raises:
+        ModelError: a teacher cannot be loaded, or does not fit the student and the losses.
+
+    """
+    plan = trainer.plan
+    first, *further = candidates(teacher, plan)
+    trainer.model = distiller(
+        trainer.model,
+        first,
+        trainer.distillation,
+        device=trainer.device,
+        epochs=plan.epochs,
+        close_mosaic=plan.training.close_mosaic,
+        seed=plan.training.seed,
+        half=plan.training.amp,
+        further=further,
+    )
+    announce(trainer.model.objective, trainer.watcher)
+
+
+def begin(trainer: Any, state: recovery.State | None) -> None:
+    """Let *trainer*, which is set up, go on from *state*, or anew; a distillation is checked and watched over.
+
+    Raises:
+        NotDistilling: the liveness contract is broken.
+
+    """
+    if state is not None:
+        recovery.resume(trainer, state)
+    elif trainer.teacher_weights is not None and parallel.rank() == 0:
+        examine(trainer, trainer.teacher_weights)
+    if trainer.teacher_weights is not None:
+        trainer.monitor = trainer.watch_over()
+        trainer.monitor.start(trainer)
+        trainer.monitor.judge.restore({} if state is None else state["judge"])
+    if state is None and parallel.rank() == 0:
+        trainer.recovery.save(trainer, 0)
+
+
+def announce(objective: Objective, watcher: Watcher) -> None:
+    """Say what is distilled, and what is known to be of little use."""
+    classes = objective.classes.size
+    watcher.log(
+        f"distilling {', '.join(objective.labels)}; {classes} classes in common",
+        classes=classes,
+        losses=objective.labels,
+    )
+    if any(label.startswith("softmax_kl") for label in objective.labels):
+        watcher.log(
+            "softmax_kl compares classes with each other, but YOLO's are independent: it cannot see confidence. "
+            "class_logits is made for sigmoid heads",
+            "warning",
+        )
+
+
+def examine(trainer: Any, teacher: Path) -> None:
+    """Measure the teacher once on the validation set, to stand beside the student's curve."""
+    try:
+        trainer.teacher_metrics = score(teacher, trainer.plan, on_batch=trainer.poll)
+    except ModelError as error:  # feature losses teach across classes too
+        trainer.watcher.log(f"the teacher's mAP is not measured: {error.message}", "warning")
+    else:
+        trainer.watcher.metric(0, trainer.teacher_metrics)

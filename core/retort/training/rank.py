@@ -1,0 +1,90 @@
+"""One rank of a training: ``python -m retort.training.rank ORDER``, started by torchrun, N at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from retort.spec import DistillationSpec
+from retort.training import environment
+from retort.training.plan import Plan
+
+
+@dataclass(frozen=True)
+class Order:
+    """What all ranks of one training are told."""
+
+    plan: Plan
+    """For the first rank; with GPUs, the next ranks take the devices that follow."""
+    teacher: Path | None
+    distillation: DistillationSpec | None
+
+    def write(self, path: Path) -> None:
+        """Write it for the ranks to read."""
+        path.write_bytes(TypeAdapter(Order).dump_json(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Order:
+        """Read what ``write`` wrote."""
+        return TypeAdapter(Order).validate_json(path.read_bytes())
+
+
+def main(order_file: Path) -> int:
+    """Train as one of several; return the exit code."""
+    threading.Thread(target=_die_with_starter, name="starter", daemon=True).start()
+    order = Order.read(order_file)
+    number = environment.rank()
+    environment.prepare(order.plan.folder / f"ultralytics-{number}", rank=True)
+
+    from retort.training.relay import Sender
+
+    sender = Sender(order.plan.folder, number)
+    try:
+        _train(order, number, sender)
+    except BaseException as error:  # noqa: BLE001 - whatever ends a rank is told
+        traceback.print_exc()
+        with contextlib.suppress(OSError):  # a full disk, which the log then shows
+            sender.failed(error)
+        sys.stderr.flush()
+        os._exit(1)  # an orderly exit would wait for the other ranks, which may wait for this one
+    return 0
+
+
+def _train(order: Order, number: int, sender: Any) -> None:
+    import torch
+
+    from retort.training import parallel, trainer
+
+    device = order.plan.device if order.plan.device == "cpu" else str(int(order.plan.device) + number)
+    parallel.join(torch.device("cpu" if device == "cpu" else f"cuda:{device}"))
+    sender.joined()
+    plan = replace(order.plan, device=device)
+    fitted = trainer.fit(plan, sender, teacher=order.teacher, distillation=order.distillation)
+    sender.fitted(fitted)
+    parallel.leave()
+
+
+def _die_with_starter() -> None:
+    """Kill this session when standard input ends: a pipe that the run holds, so that no rank outlives its run.
+
+    torchrun puts each rank into a session of its own, where no signal to the run's group arrives.
+    """
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
