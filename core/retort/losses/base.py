@@ -47,7 +47,7 @@ class Loss(Written, ABC):
     model_config = ConfigDict(json_schema_extra=require_tag("kind"))
 
     weight: float = Field(default=1.0, ge=0, le=1000)
-    """Factor of the term; with ``balance: task_loss`` it is the term's share of the task loss."""
+    """Factor of the term; with a balance, its share of the task loss or of the task's gradient."""
 
     needs_classes: ClassVar[bool] = False
     """Whether teacher and student must have class names in common."""
@@ -57,6 +57,10 @@ class Loss(Written, ABC):
     """Whether teacher and student must have distance bins (DFL), and the same number of them."""
     needs_same_grid: ClassVar[bool] = False
     """Whether the teacher's anchors must be the student's, one by one: it must see the images in the same size."""
+
+    def falls_back(self) -> bool:
+        """Whether it compares decoded boxes where bins or grids differ, instead of being refused."""
+        return False
 
 
 class HeadLoss(Loss):

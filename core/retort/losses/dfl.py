@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from retort.errors import ModelError
-from retort.losses.base import HeadLoss, Predictions, divergence, wide
+from retort.losses.base import HeadLoss, Predictions, divergence, giou, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,24 +17,34 @@ class Dfl(HeadLoss):
     """KL between the softmaxes over distance bins of each box side, weighted by the teacher's confidence.
 
     ``temperature^2 * sum_i w_i mean_sides KL(d_t || d_s) / sum_i w_i`` with ``w_i = max_c p_t``. Both heads need the
-    same number of bins; YOLO26 has none.
+    same number of bins, on the same grid; YOLO26 has none. Elsewhere it is refused or, with ``otherwise: giou``, D_i is
+    ``1 - GIoU(b_t, b_s)`` in place of the KL.
     """
 
     kind: Literal["dfl"] = "dfl"
     temperature: float = Field(default=1.0, gt=0, le=20)
     """Softens both distributions before they are compared."""
+    otherwise: Literal["refuse", "giou"] = "refuse"
+    """What to do where the heads' distance bins or grids differ: refuse the job, or compare decoded boxes."""
 
     needs_classes: ClassVar[bool] = True
     needs_bins: ClassVar[bool] = True
     needs_same_grid: ClassVar[bool] = True
 
+    def falls_back(self) -> bool:
+        """Only where the spec says so."""
+        return self.otherwise == "giou"
+
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
         bins = student.distances.shape[-1], teacher.distances.shape[-1]
-        if bins[0] != bins[1] or min(bins) < 2:  # unequal bins would broadcast, a single one would always agree
+        if bins[0] == bins[1] and min(bins) > 1:
+            apart = divergence(student.distances, teacher.distances, self.temperature).mean(-1)  # N A
+        elif self.falls_back():
+            apart = 1 - giou(wide(student.boxes), wide(teacher.boxes))
+        else:  # unequal bins would broadcast, a single one would always agree
             message = (
                 f"the loss dfl needs equal numbers of distance bins; student and teacher have {bins[0]} and {bins[1]}"
             )
-            raise ModelError(message, hint="use box_giou, which compares decoded boxes")
-        per_anchor = divergence(student.distances, teacher.distances, self.temperature).mean(-1)  # N A
+            raise ModelError(message, hint="otherwise: giou, or box_giou, which compares decoded boxes")
         weight = wide(teacher.scores).sigmoid().amax(-1)
-        return (weight * per_anchor).sum() / weight.sum().clamp(min=1e-9)
+        return (weight * apart).sum() / weight.sum().clamp(min=1e-9)

@@ -33,8 +33,9 @@ class DistillationSpec(Written):
     balance: Literal["none", "task_loss", "gradient"] = "none"
     """What a weight means: a plain factor, the term's share of the task loss (scaled once, by the first steps), or the
     share of the task's gradient that the term's has at the student's neck (measured again and again)."""
-    assignment: Literal["student", "teacher"] = "student"
-    """Whose predictions choose the anchors that learn each ground-truth box; the teacher must know every class."""
+    assignment: Literal["student", "teacher", "auto"] = "student"
+    """Whose predictions choose the anchors that learn each ground-truth box. A teacher must know every class for it;
+    ``auto`` lets one that does, and else the student."""
     schedule: Schedule = Field(default_factory=Schedule)
     """Fields left out are the recipe's."""
     weak_teacher: Literal["warn", "refuse"] = "warn"
@@ -47,7 +48,7 @@ class DistillationSpec(Written):
         if not isinstance(value, dict):
             return value
         chosen = preset(value.get("recipe"))
-        document = {**{key: chosen[key] for key in ("losses", "balance", "schedule")}, **value}
+        document = {**{key: chosen[key] for key in ("losses", "balance", "assignment", "schedule")}, **value}
         if isinstance(document["schedule"], dict):
             document["schedule"] = {**chosen["schedule"], **document["schedule"]}
         return document

@@ -71,7 +71,7 @@ class JobSpec(Written):
         if sizes == {self.training.imgsz}:
             return
         for index, loss in enumerate(self.distillation.losses):
-            if loss.needs_same_grid:
+            if loss.needs_same_grid and not loss.falls_back():
                 message = f"the loss {loss.kind} needs teachers that see the images at training.imgsz"
                 hint = "use box_giou, which compares decoded boxes, or leave the teacher's imgsz out"
                 raise mistake(message, at=f"distillation.losses.{index}", hint=hint)

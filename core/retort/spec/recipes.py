@@ -1,4 +1,4 @@
-"""Named presets of losses, balance, schedule and head learning rate, fully written into the stored spec."""
+"""Named presets of losses, balance, assignment, schedule and head learning rate, fully written into the stored spec."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from typing import Any, Literal
 RecipeName = Literal["balanced", "article", "native"]
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # Ours. Binary class and box mimicking (BCKD) with correlation of neck features (PKD); each term a share of the
-    # task loss, ramped up in the first epoch, decayed like DAMO-YOLO and YOLOv6 do, off without mosaic like RTMDet.
+    # Ours. The teacher's predictions choose the anchors that learn each label (PP-YOLOE), so that labels and teacher
+    # pull at the same anchors; there, binary class mimicking (BCKD) and the teacher's distributions of distances (LD),
+    # with correlation of neck features (PKD). Weights are shares of the task's gradient. It does not decay: a patient
+    # teacher (Beyer et al., CVPR 2022) teaches to the end.
     "balanced": {
-        "summary": "Class, box and feature distillation, each a share of the task loss, decaying to the end.",
+        "summary": "Labels assigned by the teacher; classes, boxes and features, each a share of the task's gradient.",
         "losses": [
-            {"kind": "class_logits", "weight": 0.4},
-            {"kind": "box_giou", "weight": 0.2},
-            {"kind": "pearson", "weight": 0.2, "levels": ["P3", "P4", "P5"]},
+            {"kind": "class_logits", "weight": 1.0},
+            {"kind": "dfl", "weight": 0.5, "otherwise": "giou"},
+            {"kind": "pearson", "weight": 0.5, "levels": ["P3", "P4", "P5"]},
         ],
-        "balance": "task_loss",
-        "schedule": {"warmup_epochs": 1, "decay": "cosine", "floor": 0.05, "stop_with_mosaic": True},
+        "balance": "gradient",
+        "assignment": "auto",
+        "schedule": {"warmup_epochs": 1, "decay": "none", "floor": 0.0, "stop_with_mosaic": False},
         "head_lr_multiplier": 1.0,
     },
     # The founding article: softmax over independent sigmoids (see docs), unnormalised features.
@@ -28,6 +31,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             {"kind": "channel_l2", "weight": 0.3, "levels": ["backbone", "P3"]},
         ],
         "balance": "none",
+        "assignment": "student",
         "schedule": {"warmup_epochs": 0, "decay": "none", "floor": 0.0, "stop_with_mosaic": False},
         "head_lr_multiplier": 3.0,
     },
@@ -36,6 +40,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "summary": "What Ultralytics ships: score-weighted L2 at the neck, weight 6.",
         "losses": [{"kind": "score_weighted_l2", "weight": 6.0, "levels": ["P3", "P4", "P5"]}],
         "balance": "none",
+        "assignment": "student",
         "schedule": {"warmup_epochs": 0, "decay": "none", "floor": 0.0, "stop_with_mosaic": False},
         "head_lr_multiplier": 1.0,
     },

@@ -52,9 +52,16 @@ def criteria(student: Any) -> dict[str, Any]:
     return {"one2many": whole} if hasattr(whole, "assigner") else {"one2many": whole.one2many, "one2one": whole.one2one}
 
 
-def check(student: Any, classes: ClassMap) -> None:
-    """Insist that the teacher knows every class of the student's labels."""
-    if classes.size < len(student.names):
+def decide(wanted: str, student: Any, classes: ClassMap) -> bool:
+    """Tell whether the teacher assigns, by the spec's word: ``student``, ``teacher``, or ``auto``.
+
+    Raises:
+        ModelError: it is asked to, and does not know every class of the student's labels.
+
+    """
+    knows = classes.size == len(student.names)
+    if wanted == "teacher" and not knows:
         message = f"assignment: teacher needs all classes of the student, but the teacher knows {classes.size} of "
         message += f"{len(student.names)}"
-        raise ModelError(message, hint="a teacher trained on these classes, or assignment: student")
+        raise ModelError(message, hint="a teacher trained on these classes, or assignment: auto")
+    return wanted != "student" and knows

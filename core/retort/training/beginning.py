@@ -59,8 +59,9 @@ def begin(trainer: Any, state: recovery.State | None) -> None:
 def announce(objective: Objective, watcher: Watcher) -> None:
     """Say what is distilled, and what is known to be of little use."""
     classes = objective.classes.size
+    by = "the teacher" if objective.assigns else "the student's own predictions"
     watcher.log(
-        f"distilling {', '.join(objective.labels)}; {classes} classes in common",
+        f"distilling {', '.join(objective.labels)}; {classes} classes in common; labels assigned by {by}",
         classes=classes,
         losses=objective.labels,
     )

@@ -78,8 +78,8 @@ class Objective:
         self.labels = labels(self.losses)
         self.classes = ClassMap.between(student.names, teacher.names).to(device)
         check(self.losses, student, teacher, self.classes)
-        if spec.assignment == "teacher":
-            assignment.check(student, self.classes)
+        self.assigns = assignment.decide(spec.assignment, student, self.classes)
+        """Whether the teacher chooses the anchors of the task loss."""
         self.epoch = 0.0
         """Fractional epoch, counted from 0; the trainer moves it."""
         self._factor: Callable[[float], float] = lambda epoch: schedule.factor(
@@ -101,7 +101,7 @@ class Objective:
     def needs_head(self) -> bool:
         """Whether the teacher's predictions are compared, weigh a comparison, or assign labels."""
         read = any(not isinstance(loss, FeatureLoss) or loss.needs_confidence for loss in self.losses)
-        return read or self.spec.assignment == "teacher"
+        return read or self.assigns
 
     @property
     def crosses(self) -> bool:
@@ -184,7 +184,8 @@ class Objective:
     def _heads(self, branches: Mapping[str, Raw], lesson: Lesson) -> list[tuple[Any, Any]]:
         """Pair the branches that both heads have: one2many, and one2one only with one2one."""
         ours, theirs = self._decoders
-        boxes = any(loss.needs_boxes and not isinstance(loss, CrossedLoss) for loss in self.losses)
+        plain = [loss for loss in self.losses if not isinstance(loss, CrossedLoss)]
+        boxes = any(loss.needs_boxes or (loss.falls_back() and not _alike(branches, lesson.branches)) for loss in plain)
         return [
             (
                 ours(branches[name], self.classes.student, boxes=boxes),
@@ -204,10 +205,16 @@ class Objective:
 
     def answers(self, lesson: Lesson, number: int) -> dict[str, Predictions]:
         """Return what assigns the labels of the first *number* images, by branch; nothing where the student does."""
-        if self.spec.assignment == "student":
+        if not self.assigns:
             return {}
         decode, branches = self._decoders[1], first(lesson.branches, number)
         return {name: decode(raw, self.classes.teacher) for name, raw in branches.items()}
+
+
+def _alike(ours: Mapping[str, Raw], theirs: Mapping[str, Raw]) -> bool:
+    """Tell whether both sides have the same distance bins, more than one."""
+    rows = {raw["boxes"].shape[1] for raw in (*ours.values(), *theirs.values())}  # 4 R
+    return len(rows) == 1 and 4 not in rows
 
 
 def labels(losses: tuple[Loss, ...]) -> list[str]:
@@ -235,7 +242,7 @@ def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMa
         if label.startswith("softmax_kl") and classes.size < 2:
             message = "the loss softmax_kl is always zero for a single class; student and teacher have one in common"
             raise ModelError(message, hint="use class_logits")
-        if loss.needs_bins and (bins[0] != bins[1] or bins[0] < 2):
+        if loss.needs_bins and not loss.falls_back() and (bins[0] != bins[1] or bins[0] < 2):
             message = f"the loss {label} needs equal numbers of distance bins; student has {bins[0]}, teacher {bins[1]}"
             raise ModelError(message, hint="use box_giou, which compares decoded boxes")
 

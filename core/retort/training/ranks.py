@@ -17,7 +17,7 @@ from retort.spec import DistillationSpec
 from retort.training import devices
 from retort.training.plan import Fitted, Plan, Watcher
 from retort.training.rank import Order
-from retort.training.relay import Receiver, stopped
+from retort.training.relay import Receiver, forget, stopped
 
 _TICK_S = 0.05
 _GRACE_S = 10.0
@@ -46,6 +46,8 @@ def fit(
         raise UserError(message, hint="fewer gpus, or a worker with more of them", code="too_few_gpus")
     receiver = Receiver(plan.folder, watcher)
     order, verdict = plan.folder / "order.json", plan.folder / "verdict.json"
+    forget(plan.folder)
+    verdict.unlink(missing_ok=True)
     Order(plan, teacher, distillation).write(order)
     arguments = [str(order), str(ranks), str(verdict)]
     with _launched(arguments) as process:

@@ -138,6 +138,12 @@ def stopped(receiver: Receiver) -> bool:
     return any(isinstance(error, Stopped) for error in receiver.failures)
 
 
+def forget(folder: Path) -> None:
+    """Remove what an earlier attempt in *folder* has said, and that it was asked to stop."""
+    for path in (messages_file(folder), stop_file(folder)):
+        path.unlink(missing_ok=True)
+
+
 def messages_file(folder: Path) -> Path:
     """Where the ranks' lines are."""
     return folder / "ranks.jsonl"

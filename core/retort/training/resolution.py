@@ -49,7 +49,7 @@ def check_same_grid(losses: tuple[Loss, ...], labels: list[str], ratio: Fraction
     if all(STRIDES[theirs] == STRIDES[ours] * ratio for ours, theirs in pairs.items() if ours in STRIDES):
         return
     for label, loss in zip(labels, losses, strict=True):
-        if loss.needs_same_grid:
+        if loss.needs_same_grid and not loss.falls_back():
             message = (
                 f"the loss {label} needs a teacher that sees the images in the student's size, not {ratio} times it"
             )

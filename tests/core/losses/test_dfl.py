@@ -81,3 +81,19 @@ def test_heads_without_equal_bins_are_refused_rather_than_broadcast(
         Dfl()(predictions(0, bins=student_bins), predictions(1, bins=teacher_bins))
 
     assert "box_giou" in str(caught.value.hint)
+
+
+def test_decoded_boxes_are_compared_where_bins_differ_and_the_spec_says_so(predictions: Make):
+    from retort.losses.base import giou
+
+    student, teacher = predictions(0, bins=4), predictions(1, bins=1)
+    total = weights = 0.0
+    for image in range(2):
+        for anchor in range(5):
+            weight = max(1 / (1 + math.exp(-z)) for z in teacher.scores[image, anchor].tolist())
+            total += weight * (1 - float(giou(student.boxes[image, anchor], teacher.boxes[image, anchor])))
+            weights += weight
+
+    assert float(Dfl(otherwise="giou")(student, teacher)) == pytest.approx(total / weights)
+    same = predictions(1, bins=4)
+    assert float(Dfl(otherwise="giou")(student, same)) == float(Dfl()(student, same))

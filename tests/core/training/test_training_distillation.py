@@ -153,6 +153,25 @@ def test_dfl_is_refused_where_bins_differ(published: Callable[..., Path]) -> Non
     assert "box_giou" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("theirs", ["yolo26n", "yolo11n"])
+@pytest.mark.parametrize("ours", ["yolo26n", "yolov8n"])
+def test_the_balanced_recipe_teaches_whatever_the_heads_and_the_classes(
+    ours: str, theirs: str, published: Callable[..., Path], batch: dict[str, Any]
+) -> None:
+    for names in (WIDE, {0: "cat", 1: "blue"}):  # all of the student's classes, and one of them
+        teacher = networks.load(published(theirs, names=names))
+        spec = DistillationSpec()
+        model = distiller(student_of(ours), teacher, spec, device=CPU, epochs=10, close_mosaic=0, seed=0)
+        model.train()
+        assert model.objective is not None
+        assert model.objective.assigns == (names is WIDE)
+        model.objective.epoch = 1.0
+        loss, items = model(batch)
+        loss.sum().backward()
+        for label in model.objective.labels:
+            assert items[f"kd/{label}"] > 0, label
+
+
 def test_classes_are_paired_by_name() -> None:
     found = ClassMap.between({0: "red", 1: "Moon", 2: "blue"}, {0: " Blue", 1: "cat", 2: "RED", 3: "red"})
     assert found.student is not None

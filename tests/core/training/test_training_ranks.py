@@ -196,6 +196,26 @@ def test_the_watcher_hears_the_first_rank_only_and_only_whole_lines(tmp_path: Pa
     assert receiver.pids == {0: os.getpid(), 1: os.getpid()}
 
 
+def test_ranks_go_on_where_stopped_ranks_have_left_off(tmp_path: Path, data_yaml: Path) -> None:
+    training = TrainingSpec(imgsz=64, batch=4, close_mosaic=0, checkpoint_every=100)
+    plan = Plan(
+        role=Role.CONTROL, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=3, training=training,
+        folder=tmp_path, device="cpu",
+    )  # fmt: skip
+    first, second = Notebook(stop_after=6), Notebook()  # four batches an epoch
+    with pytest.raises(Stopped):
+        ranks.fit(plan, first, ranks=2)
+
+    fitted = ranks.fit(plan, second, ranks=2)
+
+    assert fitted.epochs == 3
+    assert fitted.weights.is_file()
+    done = len(first.metrics)
+    assert 1 <= done < 3
+    assert sorted(second.metrics) == list(range(done + 1, 4))
+    assert any("going on after epoch" in line for line in second.said)
+
+
 def test_more_gpus_than_there_are_is_said_before_anything_starts(tmp_path: Path, data_yaml: Path) -> None:
     plan = Plan(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=1, training=TrainingSpec(),
