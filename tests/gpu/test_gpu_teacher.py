@@ -1,0 +1,66 @@
+"""The teacher's fast path on a CUDA device: half precision, channels last, and kernels that are replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import core.training.conftest  # noqa: F401  # prepares the environment
+import pytest
+import torch
+from core.training.pictures import Notebook
+from retort.errors import OutOfMemory
+from retort.names import Level, Role
+from retort.spec import DistillationSpec, TrainingSpec
+from retort.training import networks
+from retort.training.capture import Captured
+from retort.training.teacher import Teacher
+from retort.training.trainer import Plan, fit
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
+]
+DEVICE = torch.device("cuda:0")
+
+
+def images(seed: int, number: int = 4) -> torch.Tensor:
+    return torch.rand(number, 3, 96, 96, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+@pytest.mark.parametrize("model", ["yolov8n", "yolo11n", "yolo12n", "yolo26n"])
+def test_replayed_kernels_say_what_the_network_says(model: str, published: Callable[..., Path]) -> None:
+    teacher = Teacher(networks.load(published(model)), device=DEVICE, half=True)
+    assert next(teacher.model.parameters()).dtype is torch.float16
+    for seed in range(6):  # the first ones are not yet replayed
+        expected = teacher(images(seed))
+        found = teacher(images(seed), fleeting=True)
+        for level in (Level.P3, Level.P4, Level.P5):
+            torch.testing.assert_close(found.features[level], expected.features[level], rtol=1e-2, atol=1e-2)
+            torch.testing.assert_close(found.confidence[level], expected.confidence[level], rtol=0, atol=1e-2)
+    assert isinstance(teacher._replay, Captured)
+    assert len(teacher._replay._recorded) == 1
+
+
+def test_a_shape_of_its_own_is_not_replayed_from_another(published: Callable[..., Path]) -> None:
+    teacher = Teacher(networks.load(published("yolo11n")), device=DEVICE, half=True)
+    for _ in range(4):
+        teacher(images(0), fleeting=True)
+    odd = teacher(images(1, number=3), fleeting=True)
+    torch.testing.assert_close(odd.features[Level.P3], teacher(images(1, number=3)).features[Level.P3])
+
+
+def test_a_batch_that_no_halving_makes_fit_is_out_of_memory(
+    published: Callable[..., Path], data_yaml: Path, tmp_path: Path
+) -> None:
+    training = TrainingSpec(imgsz=96, batch=8, close_mosaic=0)
+    plan = Plan(
+        role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=1, training=training,
+        folder=tmp_path, device="0",
+    )  # fmt: skip
+    torch.cuda.set_per_process_memory_fraction(0.001)
+    try:
+        with pytest.raises(OutOfMemory):
+            fit(plan, Notebook(), teacher=published("yolo11s"), distillation=DistillationSpec())
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
