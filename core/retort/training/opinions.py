@@ -108,7 +108,8 @@ def loss_exploding(history: History, _: Facts) -> Opinion | None:
 def background_dominates(history: History, facts: Facts) -> Opinion | None:
     """Distillation pulls at class logits mostly where the teacher sees something."""
     share = history[-1].get("health/background_share")
-    if share is None or _highest_kl(history) > INSANE_KL:
+    blind = history[-1].get("health/foreground_anchors") == 0  # then all is background, which another rule says
+    if share is None or blind or _highest_kl(history) > INSANE_KL:
         return None
     said = (
         f"{share:.0%} of the distillation's gradient on class logits is background; temperature {facts.temperature:g}"
