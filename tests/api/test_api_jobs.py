@@ -35,7 +35,7 @@ def test_the_stored_spec_is_written_out_and_gives_the_same_job_again(client: Tes
 
     again = client.post("/v1/jobs", json=first["spec"]).json()
 
-    assert [loss["kind"] for loss in first["spec"]["distillation"]["losses"]] == ["class_logits", "box_giou", "pearson"]
+    assert [loss["kind"] for loss in first["spec"]["distillation"]["losses"]] == ["class_logits", "dfl", "pearson"]
     assert again["spec_digest"] == first["spec_digest"]
     assert again["id"] != first["id"]
 

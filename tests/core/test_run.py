@@ -27,7 +27,9 @@ from retort.events import (
 )
 from retort.stages.reporting import history
 
-PUBLISHED = {"teacher.pt", "student.pt", "control.pt", "student.onnx", "manifest.json", "report.json", "report.html"}
+PUBLISHED = {
+    "teacher.pt", "student.pt", "health.npz", "control.pt", "student.onnx", "manifest.json", "report.json", "report.html",
+}  # fmt: skip
 
 
 def finish(life: Life) -> FinishedEvent:

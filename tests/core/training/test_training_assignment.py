@@ -150,7 +150,7 @@ def test_a_teacher_that_lacks_a_class_of_the_labels_is_refused(published: Callab
     teacher = networks.load(published("yolo11n", names={0: "red", 1: "green"}))
     with pytest.raises(ModelError, match="knows 2 of 3") as caught:
         join(student_of("yolov8n"), teacher, LOSS, assignment="teacher")
-    assert "assignment: student" in str(caught.value.hint)
+    assert "assignment: auto" in str(caught.value.hint)
 
 
 def test_a_whole_training_with_every_new_thing(published: Callable[..., Path], data_yaml: Path, tmp_path: Path) -> None:

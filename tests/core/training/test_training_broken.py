@@ -75,7 +75,7 @@ def test_a_student_better_than_its_teacher_is_refused_where_the_setting_says_so(
     weak = published("yolo11n")
     student = Path(shutil.copy(knows, tmp_path / "student.pt"))
     for setting in ("refuse", "warn"):
-        spec = broken_runs.HEALTHY.model_copy(update={"weak_teacher": setting})
+        spec = broken_runs.HEALTHY.model_copy(update={"weak_teacher": setting, "assignment": "student"})
         plan = broken_runs.plan(data, tmp_path / setting, epochs=1)
         made = broken_runs.Sound(
             replace(plan, weights=student), listener := Listener(), teacher=weak, distillation=spec

@@ -39,7 +39,9 @@ def student_of(model: str) -> Any:
 
 def join(student: Any, teacher: Any, *losses: dict[str, Any], **fields: Any) -> Distiller:
     plain = {"warmup_epochs": 0, "decay": "none", "stop_with_mosaic": False}
-    spec = DistillationSpec.model_validate({"losses": losses, "balance": "none", "schedule": plain, **fields})
+    spec = DistillationSpec.model_validate(
+        {"losses": losses, "balance": "none", "assignment": "student", "schedule": plain, **fields}
+    )
     made = distiller(student, teacher, spec, device=CPU, epochs=10, close_mosaic=0, seed=0)
     made.train()
     return made

@@ -107,7 +107,7 @@ def test_a_job_on_two_processes_trains_all_its_networks(tmp_path: Path) -> None:
     assert [event.step for event in measured if "train/kd_loss" in event.values] == [1, 2]
     for values in trained:
         assert all(value is not None and math.isfinite(value) for value in values.values())
-        assert all((values[f"train/kd/{label}"] or 0) > 0 for label in ("class_logits", "box_giou", "pearson"))
+        assert all((values[f"train/kd/{label}"] or 0) > 0 for label in ("class_logits", "dfl", "pearson"))
     assert (running.workdir / "artifacts" / "student.pt").is_file()
     assert len(list((running.workdir / "artifacts" / "checkpoints").glob("student-*.pt"))) == 2
     assert not _left(running)

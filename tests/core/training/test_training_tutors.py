@@ -25,7 +25,9 @@ LOSSES = ({"kind": "class_logits", "weight": 0.5}, {"kind": "box_giou"}, {"kind"
 
 
 def together(student: Any, *teachers: Candidate, balance: str = "none") -> Distiller:
-    spec = DistillationSpec.model_validate({"losses": LOSSES, "balance": balance, "schedule": PLAIN})
+    spec = DistillationSpec.model_validate(
+        {"losses": LOSSES, "balance": balance, "assignment": "student", "schedule": PLAIN}
+    )
     first, *further = teachers
     made = distiller(student, first, spec, device=CPU, epochs=10, close_mosaic=0, seed=0, further=further)
     made.train()
