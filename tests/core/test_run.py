@@ -28,7 +28,8 @@ from retort.events import (
 from retort.stages.reporting import history
 
 PUBLISHED = {
-    "teacher.pt", "student.pt", "health.npz", "control.pt", "student.onnx", "manifest.json", "report.json", "report.html",
+    "teacher.pt", "student.pt", "health.npz", "control.pt", "student.onnx", "manifest.json", "report.json",
+    "report.html",
 }  # fmt: skip
 
 
