@@ -14,6 +14,7 @@ from retort.names import Role
 from retort.spec import JobSpec, digest
 from retort.stages.context import Context, Published
 from retort.training import durable
+from retort.training.durable import sha256_of
 from retort.variants import Frozen
 
 
@@ -98,12 +99,6 @@ def key_of(spec: JobSpec, inputs: Inputs) -> str:
     weights = [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.weights.items())]
     more = [] if inputs.unlabelled is None else [inputs.unlabelled.digest]
     return hashlib.sha256("\n".join([digest(spec), inputs.dataset.digest, *more, *weights]).encode()).hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _path(workdir: Path, stage: str) -> Path:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from retort.spec import DistillationSpec
-from retort.training.plan import Plan
+from retort.training.durable import sha256_of
+from retort.training.plan import Plan, Teaching
 from retort.training.upstream import version
 
 
@@ -24,6 +25,7 @@ def of(
     *data* is upstream's description of the data set. Where the files lie and which device trains does not count.
     """
     chosen = {key: value for key, value in asdict(plan).items() if key in {"role", "model", "epochs"}}
+    chosen["teaching"] = _teaching(plan.teaching)
     chosen["training"] = plan.training.model_dump(mode="json")
     chosen["distillation"] = None if distillation is None else distillation.model_dump(mode="json")
     return {
@@ -40,10 +42,11 @@ def differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str
     return [part for part in wanted if found.get(part) != wanted[part]]
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _teaching(teaching: Teaching) -> list[Any]:
+    """Tell apart what each teacher has to say, in which size it sees, and how many images have no labels."""
+    more = teaching.unlabelled
+    said = [(teaching.weight, teaching.imgsz), *((one.weight, one.imgsz) for one in teaching.further)]
+    return [said, None if more is None else (more.ratio, sorted(path.name for path in more.folder.iterdir()))]
 
 
 def _data(data: Mapping[str, Any]) -> str:

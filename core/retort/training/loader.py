@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from retort.errors import DataError
+from retort.training import parallel
 from retort.training.augmentation import Augmentation, Tile
 from retort.training.epochs import EpochSampler, Order, Sample
 from retort.training.pictures import Pictures, budget, resized
@@ -150,7 +151,7 @@ def loader_for(trainer: Any, img_path: str, batch: int, local_rank: int) -> Trai
     world_size = max(trainer.world_size, 1) if local_rank >= 0 else 1
     rank = torch.distributed.get_rank() if world_size > 1 else 0
     with torch_utils.torch_distributed_zero_first(local_rank):  # one rank writes the labels' cache
-        stride = max(int(torch_utils.unwrap_model(trainer.model).stride.max()), 32)
+        stride = max(int(parallel.unwrap(trainer.model).stride.max()), 32)
         dataset = training_set(
             trainer.args, img_path, batch, trainer.data, stride=stride, seed=trainer.args.seed, rank=rank,
             world_size=world_size,

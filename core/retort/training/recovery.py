@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 from retort.errors import Diverged, WorldError
-from retort.training import durable, identity
+from retort.training import durable, identity, parallel
 from retort.training.generations import Generations
-from retort.training.upstream import unwrap_model
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when there is no room for a file."""
@@ -97,7 +96,7 @@ class Recovery:
         if not best["epoch"]:
             return True
         path = self.best(best["epoch"])
-        return path.is_file() and identity.sha256_of(path) == best["sha256"]
+        return path.is_file() and durable.sha256_of(path) == best["sha256"]
 
     def _forget_bests(self, newest: int) -> None:
         self._named = [*self._named[-1:], newest]
@@ -109,12 +108,12 @@ class Recovery:
 
 def capture(trainer: Any, done: int) -> State:
     """Return what *trainer* must be given back to go on after *done* epochs: tensors and plain values."""
-    model = unwrap_model(trainer.model)
+    model = parallel.unwrap(trainer.model)
     criterion = getattr(trainer.student, "criterion", None)
     pending = trainer.cadence.pending(done * len(trainer.train_loader))
     return {
         "model": model.state_dict(),
-        "ema": unwrap_model(trainer.ema.ema).state_dict(),
+        "ema": parallel.unwrap(trainer.ema.ema).state_dict(),
         "updates": trainer.ema.updates,
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
@@ -127,7 +126,7 @@ def capture(trainer: Any, done: int) -> State:
         "best": {
             "epoch": trainer.best_epoch,
             "metrics": dict(trainer.best_metrics),
-            "sha256": identity.sha256_of(trainer.recovery.best(trainer.best_epoch)) if trainer.best_epoch else "",
+            "sha256": durable.sha256_of(trainer.recovery.best(trainer.best_epoch)) if trainer.best_epoch else "",
         },
         "teacher_metrics": dict(trainer.teacher_metrics),
         "judge": {} if trainer.monitor is None else trainer.monitor.judge.state(),
@@ -136,10 +135,10 @@ def capture(trainer: Any, done: int) -> State:
 
 def restore(trainer: Any, state: State) -> None:
     """Put *state* into *trainer*, whose networks and optimizer are built; gradients follow when the epoch starts."""
-    model = unwrap_model(trainer.model)
+    model = parallel.unwrap(trainer.model)
     model.train()
     model.load_state_dict(state["model"])
-    unwrap_model(trainer.ema.ema).load_state_dict(state["ema"])
+    parallel.unwrap(trainer.ema.ema).load_state_dict(state["ema"])
     trainer.ema.updates = state["updates"]
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.scaler.load_state_dict(state["scaler"])

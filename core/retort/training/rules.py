@@ -152,13 +152,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "distillation_drowns_task",
         "The weights of the distillation terms are too large.",
-        "Set balance: task_loss, so that weights are shares, or lower the weights.",
+        "Set balance: gradient, so that weights are shares, or lower the weights.",
         distillation_drowns_task, ("health/grad_ratio", "train/kd"),
     ),
     Rule(
         "distillation_too_weak",
         "The weights of the distillation terms are so small that they change almost nothing.",
-        "Set balance: task_loss, so that weights are shares, or raise the weights.",
+        "Set balance: gradient, so that weights are shares, or raise the weights.",
         distillation_too_weak, ("health/grad_ratio", "train/kd"),
     ),
     Rule(

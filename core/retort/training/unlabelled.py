@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from retort.training.upstream import RANK, unwrap_model
+from retort.training import parallel
+from retort.training.upstream import RANK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +46,7 @@ def unlabelled_loader(trainer: Any, more: MoreImages | None) -> UnlabelledImages
 
 def beside(batch: dict[str, Any], images: UnlabelledImages | None, model: Any, epoch: int) -> dict[str, Any]:
     """Add the next unlabelled images to *batch* as ``unlabelled`` (M, 3, H, W) in 0..1, while *model* distils."""
-    objective = getattr(unwrap_model(model), "objective", None)
+    objective = getattr(parallel.unwrap(model), "objective", None)
     if images is None or objective is None or objective.weight == 0:
         return batch
     device = batch["img"].device

@@ -30,7 +30,6 @@ from ultralytics.utils.torch_utils import (  # noqa: E402
     init_seeds,
     intersect_dicts,
     select_device,
-    unwrap_model,
 )
 
 # Where torch is too old, Ultralytics' safe loader silently becomes an unsafe one.
@@ -75,6 +74,5 @@ __all__ = [
     "select_device",
     "torch2onnx",
     "torch_utils",
-    "unwrap_model",
     "version",
 ]

@@ -36,6 +36,7 @@ from retort.stages.failure import explain
 from retort.stages.reporting import history
 from retort.training.balance import TaskLossBalance
 from retort.training.generations import Generations
+from retort.training.plan import Teaching
 from retort.training.trainer import Fit, Plan, fit
 
 # 16 images in batches of 6 are 3 batches an epoch, and a step takes 2: gradients wait over the end of an epoch.
@@ -243,6 +244,11 @@ def test_a_state_whose_best_network_is_gone_does_not_count(left: Plan, teaching:
     done, said = found(left, **teaching)
     assert done == 1
     assert "the state after epoch 2 is damaged" in said[0]
+
+
+def test_a_state_of_another_way_of_teaching_is_refused(left: Plan, teaching: dict[str, Any]) -> None:
+    done, said = found(replace(left, teaching=Teaching(imgsz=128)), **teaching)
+    assert (done, said) == (None, ["warning: the state in the folder is of another plan: starting anew"])
 
 
 @pytest.mark.parametrize("part", ["teacher", "plan", "data", "initial weights"])

@@ -9,7 +9,7 @@ from typing import Any
 from retort.names import MAP, MAP50, Role
 from retort.stages import teacher
 from retort.stages.context import Context
-from retort.stages.record import sha256_of
+from retort.training.durable import sha256_of
 
 LICENSE = "AGPL-3.0"
 """Of the student: Ultralytics' licence, which reaches the networks trained with it."""
