@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from retort import journal
-from retort.events import HealthEvent
+from retort.events import HealthEvent, MetricEvent
+from retort.names import Role
 from retort.stages.reporting.charts import Chart, chart, line
 from retort.stages.reporting.heatmaps import Row, load, rows
 from retort.stages.reporting.history import Curves, journals
@@ -38,12 +39,17 @@ def ecg(workdir: Path, curves: Curves) -> Ecg:
 
 
 def findings(workdir: Path) -> list[HealthEvent]:
-    """Return the verdicts of the last attempt that said any; an attempt that trained anew judges anew."""
-    for path in reversed(journals(workdir)):
-        found = [event for event in journal.read(path)[0] if isinstance(event, HealthEvent)]
-        if found:
-            return found
-    return []
+    """Return the verdicts of all attempts; one that trained from the first epoch on has judged anew.
+
+    An attempt that went on knows what was said before, and says again at most what fell into the torn epoch.
+    """
+    found: dict[tuple[str, int], HealthEvent] = {}
+    for path in journals(workdir):
+        said = journal.read(path)[0]
+        if any(isinstance(e, MetricEvent) and e.role == Role.STUDENT and e.step == 1 for e in said):
+            found.clear()
+        found |= {(event.rule, event.epoch): event for event in said if isinstance(event, HealthEvent)}
+    return list(found.values())
 
 
 def _kl(curves: Curves) -> Chart:
