@@ -104,6 +104,11 @@ class Objective:
         return read or self.assigns
 
     @property
+    def needs_maps(self) -> bool:
+        """Whether the teacher's confidence weighs a comparison of features."""
+        return any(isinstance(loss, FeatureLoss) and loss.needs_confidence for loss in self.losses)
+
+    @property
     def crosses(self) -> bool:
         """Whether the student's intermediate features pass through the teacher's head."""
         return any(isinstance(loss, CrossedLoss) for loss in self.losses)

@@ -35,11 +35,11 @@ class Lesson:
 class Teacher:
     """Holds a network outside module registration, so that optimizer, EMA, copies and checkpoints never see it.
 
-    Batch normalisation is folded into the convolutions, layers that no loss asks for are left out (*levels*: features
-    wanted, None for all; *head*: whether predictions are, *middles*: and what it computes on the way), and the head is
-    read raw, without decoding or NMS. Channels come last, which GPUs and CPUs alike compute faster. With *half*,
-    weights and activations have the half precision that the device computes fastest, so that autocast has nothing left
-    to cast in every step.
+    Batch normalisation is folded into the convolutions, and the head is read raw, without decoding or NMS. What no
+    loss asks for is left out: *levels* are the features wanted (None for all), *head* whether predictions are,
+    *middles* whether what the head computes on the way is, *maps* whether the confidence at each position is. Channels
+    come last, which GPUs and CPUs alike compute faster. With *half*, weights and activations have the half precision
+    that the device computes fastest, so that autocast has nothing left to cast in every step.
     """
 
     def __init__(
@@ -51,11 +51,12 @@ class Teacher:
         levels: Collection[Level] | None = None,
         head: bool = True,
         middles: bool = False,
+        maps: bool = True,
     ) -> None:
         self.model = fold(deepcopy(model).float()).eval().requires_grad_(requires_grad=False).to(device)
         self.names: dict[int, str] = dict(model.names)
         self.dtype = half_precision(device) if half else torch.float32
-        self._levels, self._head, self._middles = levels, head, middles
+        self._levels, self._head, self._middles, self._maps = levels, head, middles, maps
         self.known: Tensor | None = None
         """Classes that count for its confidence, those that the student has too; None for all."""
         self.model.to(dtype=self.dtype, memory_format=torch.channels_last)
@@ -68,17 +69,17 @@ class Teacher:
         one: on a GPU it is a replay of recorded kernels.
         """
         x = images.to(self.dtype, memory_format=torch.channels_last)
-        lesson: Lesson = self._replay(x) if fleeting else self._ask(x, levels=None, head=True)
+        lesson: Lesson = self._replay(x) if fleeting else self._ask(x, levels=None, head=True, maps=True)
         return lesson
 
     def _brief(self, images: Tensor) -> Lesson:
-        return self._ask(images, levels=self._levels, head=self._head)
+        return self._ask(images, levels=self._levels, head=self._head, maps=self._maps and self._head)
 
     @torch.no_grad()  # inference_mode would forbid the losses to save its tensors for backward
-    def _ask(self, images: Tensor, *, levels: Collection[Level] | None, head: bool) -> Lesson:
+    def _ask(self, images: Tensor, *, levels: Collection[Level] | None, head: bool, maps: bool) -> Lesson:
         with torch.autocast(images.device.type, enabled=False):
             features, branches = taps.forward(self.model, images, levels=levels, head=head, middles=self._middles)
-        sure = confidence(branches.values(), self.known) if head else {}
+        sure = confidence(branches.values(), self.known) if maps else {}
         return Lesson(features, branches, sure, self.model.model[-1])
 
 

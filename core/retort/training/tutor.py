@@ -83,7 +83,14 @@ def tutor(
     check_same_grid(objective.losses, objective.labels, candidate.ratio)
     pairs = paired_levels(candidate.ratio)
     levels = {pairs[level] for level in objective.levels}
-    teacher = Teacher(candidate.network, levels=levels, head=objective.needs_head, middles=objective.crosses, **options)
+    teacher = Teacher(
+        candidate.network,
+        levels=levels,
+        head=objective.needs_head,
+        middles=objective.crosses,
+        maps=objective.needs_maps,
+        **options,
+    )
     teacher.known = objective.classes.teacher if objective.classes.size else None
     prefix = "" if number == 1 else f"teacher{number}_"
     built = projectors(objective.losses, student, candidate.network, pairs)
