@@ -32,6 +32,10 @@ class Predictions:
     distances: Tensor
     """Logits over the R distance bins of each side, (N, A, 4, R); R = 1 is a head without DFL."""
 
+    def confidence(self) -> Tensor:
+        """Return the highest class probability of each anchor, (N, A)."""
+        return wide(self.scores.amax(-1)).sigmoid()
+
 
 Levels = Annotated[
     tuple[Annotated[Level, Field(strict=False)], ...],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retort.losses.base import HeadLoss, Predictions, quality_focal, wide
+from retort.losses.base import HeadLoss, Predictions, quality_focal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,5 +30,5 @@ class ClassLogits(HeadLoss):
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
         cells = quality_focal(student.scores, teacher.scores, temperature=self.temperature, beta=self.beta)  # N A K
-        mass = wide(teacher.scores).sigmoid().amax(-1).sum().clamp(min=1)
+        mass = teacher.confidence().sum().clamp(min=1)
         return self.temperature**2 * cells.sum() / mass

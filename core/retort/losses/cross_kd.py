@@ -30,7 +30,7 @@ class CrossKD(CrossedLoss):
     """Factor of the boxes' part; the classes' part has 1."""
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
-        confident = wide(teacher.scores).sigmoid().amax(-1)  # N A
+        confident = teacher.confidence()  # N A
         cells = quality_focal(student.scores, teacher.scores, temperature=1.0, beta=self.beta)  # N A K
         if teacher.distances.shape[-1] > 1:
             apart = divergence(student.distances, teacher.distances, 1.0).mean(-1)  # N A

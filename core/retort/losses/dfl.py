@@ -46,5 +46,5 @@ class Dfl(HeadLoss):
                 f"the loss dfl needs equal numbers of distance bins; student and teacher have {bins[0]} and {bins[1]}"
             )
             raise ModelError(message, hint="otherwise: giou, or box_giou, which compares decoded boxes")
-        weight = wide(teacher.scores).sigmoid().amax(-1)
+        weight = teacher.confidence()  # N A
         return (weight * apart).sum() / weight.sum().clamp(min=1e-9)

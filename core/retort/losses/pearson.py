@@ -35,7 +35,7 @@ class Pearson(FeatureLoss):
 
         With f the student's features, W the weights and M = N H W: var(W f) = diag(W cov(f, f) W'), and
         cov(W f, t) = diag(W cov(f, t)). Two products of matrices take the place of a dozen passes over the projected
-        features.
+        features. They are computed in bfloat16 where the teacher's features have no more digits than that.
         """
         import torch
 
@@ -44,15 +44,17 @@ class Pearson(FeatureLoss):
             return super().through(projector, student, teacher, confidence)
         with torch.autocast(student.device.type, enabled=False):
             w = wide(weight.flatten(1))  # C_t C_s
-            f, t = centred(student), centred(teacher)  # M C_s, M C_t
-            var_s = ((w @ (f.T @ f / len(f))) * w).sum(1)
-            cov = (w * (t.T @ f / len(f))).sum(1)
-            var_t = t.square().mean(0)
+            f, t = wide(rows(student)), rows(teacher)  # M C_s, M C_t
+            f = f - f.mean(0)
+            var_t = (wide(t) - wide(t).mean(0)).square().mean(0)
+            # One side without its mean is enough for a covariance. float16 lacks the range for sums over M.
+            f, t = (f.to(t.dtype), t) if t.dtype == torch.bfloat16 else (f, wide(t))
+            var_s = ((w @ wide(f.T @ f)) * w).sum(1) / len(f)
+            cov = (w * wide(t.T @ f)).sum(1) / len(f)
             alike = var_s / (var_s + EPS) + var_t / (var_t + EPS)
             return (alike / 2 - cov / ((var_s + EPS) * (var_t + EPS)).sqrt()).mean()
 
 
-def centred(features: Tensor) -> Tensor:
-    """Return (N, C, H, W) as a matrix (N H W, C) whose columns have zero mean."""
-    x = wide(features).movedim(1, -1).flatten(0, -2)
-    return x - x.mean(0)
+def rows(features: Tensor) -> Tensor:
+    """Return (N, C, H, W) as a matrix (N H W, C)."""
+    return features.movedim(1, -1).flatten(0, -2)

@@ -72,7 +72,7 @@ def predictions(model: Distiller, view: View, probe: Probe) -> dict[str, Tensor]
 
 def foreground(theirs: Predictions) -> Tensor:
     """Tell where the teacher sees something, (N, A)."""
-    return theirs.scores.float().sigmoid().amax(-1) >= FOREGROUND
+    return theirs.confidence() >= FOREGROUND
 
 
 def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:

@@ -73,6 +73,23 @@ def test_covariances_give_what_projected_features_give():
         torch.testing.assert_close(found, expected)
 
 
+def test_a_teacher_in_bfloat16_is_compared_in_its_own_precision():
+    loss = Pearson()
+    projector = loss.build(5, 7)
+    student = (make_features(0, 4, 5, 16, 16).float() + 3).requires_grad_()  # a mean that must not drown the rest
+    teacher = (make_features(1, 4, 7, 16, 16) - 2).bfloat16()
+
+    found, expected = (
+        loss.through(projector, student, teacher, None),
+        loss(projector(student), teacher.float(), None),
+    )
+    gradients = [torch.autograd.grad(value, [student, projector.weight]) for value in (found, expected)]
+
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=0)
+    for ours, theirs in zip(*gradients, strict=True):
+        assert (ours - theirs).norm() < 0.02 * theirs.norm()
+
+
 def test_a_projector_of_another_make_is_applied_as_it_is():
     loss = Pearson()
     projector = torch.nn.Sequential(loss.build(3, 4), torch.nn.ReLU()).double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickletools
+import platform
 import subprocess
 import sys
 import zipfile
@@ -122,6 +123,28 @@ def test_ultralytics_is_not_imported_before_its_environment_is_set() -> None:
         capture_output=True, text=True, env=environ, timeout=120, check=False,
     )  # fmt: skip
     assert "call retort.training.environment.prepare first" in done.stderr
+
+
+PAGES_OF_64_MIB = 16384
+FAULTS = """
+import resource, tempfile
+from pathlib import Path
+from retort.training import environment
+
+environment.prepare(Path(tempfile.mkdtemp()))
+import torch
+
+for _ in range(16):  # a few until the pieces fit
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16 * 2**20)  # 64 MiB, which the C library would give back at once
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library does not keep what is freed")
+def test_memory_of_one_step_is_there_for_the_next() -> None:
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, timeout=120, check=True)
+    assert int(done.stdout) < PAGES_OF_64_MIB / 10
 
 
 def test_equal_seeds_give_equal_bytes_and_leave_the_random_stream_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import torch
 from retort.names import Level
 from retort.training import networks, taps
-from retort.training.teacher import Teacher, half_precision
+from retort.training.teacher import Teacher, fold, fuse_activations, half_precision
+from retort.training.upstream import Conv
 
 CPU = torch.device("cpu")
 
@@ -57,3 +59,33 @@ def test_half_precision_says_nearly_the_same(model: str, published: Callable[...
     assert half.branches["one2many"]["scores"].dtype is torch.bfloat16
     for level in (Level.P3, Level.P4, Level.P5):
         torch.testing.assert_close(half.confidence[level].float(), exact.confidence[level], rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("model", ["yolov8n", "yolo11n", "yolo12n", "yolo26n"])
+def test_activations_inside_convolutions_are_the_same_activations(
+    model: str, published: Callable[..., Path], batch: dict[str, Any]
+) -> None:
+    plain = fold(networks.load(published(model)).float()).eval()
+    fused = deepcopy(plain)
+    fuse_activations(fused)
+    forwards = [module.forward for module in fused.modules() if isinstance(module, Conv)]
+
+    with torch.no_grad():
+        (expected, expected_raw), (found, found_raw) = (taps.forward(one, batch["img"]) for one in (plain, fused))
+
+    assert sum(getattr(forward, "func", None) is not None for forward in forwards) > 40
+    for level in (Level.P3, Level.P4, Level.P5):
+        torch.testing.assert_close(found[level], expected[level], rtol=1e-3, atol=1e-4)
+    for name, raw in expected_raw.items():
+        torch.testing.assert_close(found_raw[name]["scores"], raw["scores"], rtol=1e-3, atol=1e-3)
+
+
+def test_a_head_that_features_pass_through_lets_their_gradient_pass(published: Callable[..., Path]) -> None:
+    teacher = Teacher(networks.load(published("yolo11n")), device=CPU, middles=True)
+    image = torch.rand(1, 3, 64, 64)
+    lesson = teacher(image, fleeting=True)
+    features = [x.clone().requires_grad_() for x in lesson.branches["one2many"]["feats"]]
+
+    lesson.head.forward_head(features, **lesson.head.one2many)["scores"].sum().backward()
+
+    assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in features)
