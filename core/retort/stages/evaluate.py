@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retort.errors import ModelError
 from retort.names import Role
 from retort.spec import FurtherTeacher, JobSpec
 from retort.stages import cost as costs
@@ -50,19 +49,15 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _further(context: Context, one: FurtherTeacher) -> dict[str, Any]:
-    """Measure a further teacher; one that knows none of the data's classes, and so teaches features, has no mAP."""
     context.check()
     side = one.imgsz or context.spec.training.imgsz
-    found: dict[str, Any] = {"map50": None, "map": None}
-    try:
-        measured = _measure(context, context.inputs.weights[one.weights], side)
-        found = {name: measured[name] for name in found}
-    except ModelError as error:
-        context.journal.log(f"the mAP of {one.weights} is not measured: {error.message}", "warning")
+    measured = _measure(context, context.inputs.weights[one.weights], side)
+    found = {name: measured[name] for name in ("map50", "map")}
     return {"model": one.weights.removesuffix(".pt"), "weight": one.weight, "imgsz": side, **found}
 
 
 def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
+    """Measure one network; a teacher that knows none of the data's classes, and so teaches features, has no mAP."""
     from retort.training.evaluation import evaluate
 
     training = context.spec.training
@@ -73,6 +68,8 @@ def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
         batch=training.batch,
         device=context.inputs.device,
     )
+    if found.map is None:
+        context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")
     return dataclasses.asdict(found)
 
 

@@ -28,9 +28,9 @@ WARM_UP, LONGEST_S, FEWEST, MOST = 3, 10.0, 5, 50
 class Evaluation:
     """What a network can do and what it costs."""
 
-    map50: float
-    map: float
-    """mAP50-95."""
+    map50: float | None
+    map: float | None
+    """mAP50-95; None, like mAP50, where the network knows none of the data's classes."""
     per_class: dict[str, dict[str, float]]
     """``ap50`` and ``ap`` of every class with ground truth."""
     num_parameters: int
@@ -70,19 +70,23 @@ def evaluate(weights: Path, *, data_yaml: Path, imgsz: int, batch: int, device: 
     """Measure published *weights* on the validation images of *data_yaml*.
 
     Raises:
-        ModelError: as judged.
+        ModelError: the weights cannot be loaded.
 
     """
-    with TemporaryDirectory() as folder:
-        judge = judged(weights, data_yaml=data_yaml, imgsz=imgsz, batch=batch, device=device, folder=Path(folder))
-    box = judge.metrics.box
-    folded = networks.load(weights).fuse(verbose=False)
+    network = networks.load(weights)
+    box: Any = None
+    names: dict[int, str] = {}
+    if classes_of(network, data_yaml)[1].size:
+        with TemporaryDirectory() as folder:
+            judge = judged(weights, data_yaml=data_yaml, imgsz=imgsz, batch=batch, device=device, folder=Path(folder))
+        box, names = judge.metrics.box, judge.metrics.names
+    folded = network.fuse(verbose=False)
     return Evaluation(
-        map50=float(box.map50),
-        map=float(box.map),
+        map50=float(box.map50) if box else None,
+        map=float(box.map) if box else None,
         per_class={
-            judge.metrics.names[int(index)]: {"ap50": float(box.ap50[i]), "ap": float(box.ap[i])}
-            for i, index in enumerate(box.ap_class_index)
+            names[int(index)]: {"ap50": float(box.ap50[i]), "ap": float(box.ap[i])}
+            for i, index in enumerate(box.ap_class_index if box else ())
         },
         num_parameters=sum(parameter.numel() for parameter in folded.parameters()),
         gflops=float(get_flops(folded, imgsz)),
@@ -108,8 +112,7 @@ def judged(
 
     """
     model = networks.load(weights)
-    names = dict(check_det_dataset(str(data_yaml))["names"])
-    classes = ClassMap.between(names, model.names)
+    names, classes = classes_of(model, data_yaml)
     if classes.size == 0:
         raise ModelError(
             f"{weights.name} knows none of the data's classes", hint=f"the data has {', '.join(names.values())}"
@@ -133,6 +136,12 @@ def judged(
     if hasattr(judge.dataloader, "close"):
         judge.dataloader.close()
     return judge
+
+
+def classes_of(model: Any, data_yaml: Path) -> tuple[dict[int, str], ClassMap]:
+    """Return the data's classes by number, and those that *model* knows too."""
+    names = dict(check_det_dataset(str(data_yaml))["names"])
+    return names, ClassMap.between(names, model.names)
 
 
 def score(weights: Path, plan: Plan, *, on_batch: Callable[[], None]) -> dict[str, float | None]:

@@ -60,6 +60,17 @@ def test_where_the_teacher_is_hardly_better_there_is_no_gap(teacher: float):
     assert any("teacher is weaker than the student" in caveat for caveat in said.caveats)
 
 
+def test_a_teacher_without_common_classes_has_no_gap_that_is_known():
+    found = result(teacher=0.6, student=0.45, control=0.4)
+    found["roles"]["teacher"] = {"map": None, "map50": None}
+    found["gap_closed"] = gap_closed(found["roles"])
+    said = verdict(found)
+    assert said.kind == "gain"
+    assert "gap" not in said.sentence
+    assert any("no gap to it is known" in caveat for caveat in said.caveats)
+    assert not any("weaker" in caveat or "hardly" in caveat for caveat in said.caveats)
+
+
 def test_validation_on_training_images_is_named_as_what_it_is():
     said = judge(teacher=0.6, student=0.45, control=0.4, num_shared=128)
     assert any("128 of the 500 validation images are also training images" in caveat for caveat in said.caveats)

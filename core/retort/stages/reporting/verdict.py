@@ -54,7 +54,9 @@ def _caveats(result: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     if result["gain"] is not None:
         found.append("One seed: there is no interval, and another seed may give another difference.")
-        if result["gap_closed"]["map"] is None:
+        if roles["teacher"]["map"] is None:
+            found.append("The teacher knows none of the data's classes and has no mAP, so no gap to it is known.")
+        elif result["gap_closed"]["map"] is None:
             found.append("The teacher is no better than the control, or hardly, so there is no gap to close.")
     if roles["student"]["map"] < _NOTHING:
         found.append("The student has hardly learned anything yet: train longer before comparing.")
