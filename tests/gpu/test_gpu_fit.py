@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import core.training.conftest  # noqa: F401  # prepares the environment
@@ -54,3 +55,13 @@ def test_the_teacher_is_asked_in_half_precision(
     assert {p.dtype for p in made.model.teacher.model.parameters()} == {torch.float16}
     assert {p.dtype for p in made.model.parameters()} == {torch.float32}
     made.close()
+
+
+def test_a_compiled_student_is_distilled_in_mixed_precision(
+    published: Callable[..., Path], data_yaml: Path, tmp_path: Path
+) -> None:
+    notebook, wanted = Notebook(), plan(data_yaml, tmp_path)
+    compiled = replace(wanted, training=wanted.training.model_copy(update={"compile": True}))
+    fit(compiled, notebook, teacher=published("yolo11s"), distillation=DistillationSpec())
+    assert sorted(notebook.metrics) == [0, 1, 2]
+    assert all(value is not None and math.isfinite(value) for value in notebook.metrics[2].values())

@@ -5,13 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from retort.errors import ModelError
 from retort.training import parallel, recovery
+from retort.training.compiling import compile_layers
 from retort.training.evaluation import score
 from retort.training.objective import Objective
-from retort.training.plan import Watcher
+from retort.training.plan import Plan, Watcher
 from retort.training.student import distiller
 from retort.training.tutor import candidates
+
+
+def shape(network: Any, plan: Plan, device: torch.device) -> None:
+    """Let *network* compute as fast as *device* and *plan* allow; what it computes stays the same."""
+    if device.type == "cpu":  # upstream does so on CUDA only; here a step takes a tenth less
+        network.to(memory_format=torch.channels_last)
+    if plan.training.compile:
+        compile_layers(network)
 
 
 def join(trainer: Any, teacher: Path) -> None:

@@ -12,6 +12,7 @@ from retort.spec import DistillationSpec
 from retort.training import beginning, identity, keeping, measurements, networks, optimizer, parallel, recovery
 from retort.training.arguments import arguments
 from retort.training.cadence import Cadence
+from retort.training.compiling import explained
 from retort.training.loader import loader_for
 from retort.training.monitor import Monitor
 from retort.training.plan import Fitted, Plan, Watcher
@@ -48,14 +49,15 @@ def fit(
     Raises:
         Stopped: the watcher asked for it.
         Diverged: the loss or the weights are not finite, and going back three times did not help.
-        ModelError: weights cannot be used, or student and teacher do not fit the losses.
+        ModelError: weights cannot be used, student and teacher do not fit the losses, or nothing can be compiled here.
         OutOfMemory: the device is too small, also for a smaller batch.
 
     """
     assert (teacher is None) == (distillation is None), "teacher and distillation come together"
     run = Fit(plan, watcher, teacher=teacher, distillation=distillation)
     try:
-        run.train()
+        with explained():
+            run.train()
     except torch.OutOfMemoryError as error:
         hint = f"a batch below {plan.training.batch}, smaller images, or smaller networks"
         raise OutOfMemory(f"the device has too little memory to train {plan.model}", hint=hint) from error
@@ -136,8 +138,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def set_model_attributes(self) -> None:
         """Attach names and arguments, then join the teacher: the last step before parameters are counted."""
         super().set_model_attributes()
-        if self.device.type == "cpu":  # upstream does so on CUDA only; here a step takes a tenth less
-            self.model.to(memory_format=torch.channels_last)
+        beginning.shape(self.model, self.plan, self.device)
         if self.teacher_weights is not None:
             beginning.join(self, self.teacher_weights)
 
