@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-_ALLOWED = frozenset({"PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS"})
+_ALLOWED = frozenset({"PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "CXX"})
 _ALLOWED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_")
 _GROUP = "run.group"
 _LONGEST_TMP = 70
