@@ -23,11 +23,11 @@ from retort.losses.softmax_kl import SoftmaxKL
 from retort.names import MAP, Role
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import networks, publish
-from retort.training.liveness import Contract
-from retort.training.monitor import Monitor
-from retort.training.observation import network
+from retort.training.health.liveness import Contract
+from retort.training.health.monitor import Monitor
+from retort.training.health.observation import network
+from retort.training.health.rules import Finding
 from retort.training.plan import Plan
-from retort.training.rules import Finding
 from retort.training.trainer import Fit, fit
 
 TRAINING = TrainingSpec(

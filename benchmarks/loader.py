@@ -102,7 +102,7 @@ def _rate(batches: Batches, seconds: float) -> float:
 
 def _sources(data: dict[str, Any], imgsz: int, batch: int) -> dict[str, Batches]:
     """Return endless batches of each loader under each condition."""
-    from retort.training.loader import training_loader, training_set
+    from retort.training.batches.loader import training_loader, training_set
     from retort.training.upstream import YOLODataset
     from ultralytics.cfg import get_cfg
     from ultralytics.data.build import build_dataloader

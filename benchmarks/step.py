@@ -26,8 +26,8 @@ import torch  # noqa: E402
 from provenance import provenance, write_json  # noqa: E402
 from retort.spec import DistillationSpec  # noqa: E402
 from retort.training import networks  # noqa: E402
-from retort.training.balance import MEASURE_EVERY, GradientBalance  # noqa: E402
-from retort.training.student import distiller  # noqa: E402
+from retort.training.distillation.balance import MEASURE_EVERY, GradientBalance  # noqa: E402
+from retort.training.distillation.student import distiller  # noqa: E402
 from ultralytics.cfg import get_cfg  # noqa: E402
 from ultralytics.nn.distill_model import DistillationModel  # noqa: E402
 

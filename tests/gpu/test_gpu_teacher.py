@@ -13,8 +13,8 @@ from retort.errors import OutOfMemory
 from retort.names import Level, Role
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import networks
-from retort.training.capture import Captured
-from retort.training.teacher import Teacher
+from retort.training.distillation.capture import Captured
+from retort.training.distillation.teacher import Teacher
 from retort.training.trainer import Plan, fit
 
 pytestmark = [

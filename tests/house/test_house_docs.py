@@ -87,12 +87,12 @@ def test_the_diagram_of_states_is_drawn_from_the_table():
 
 
 def test_every_rule_of_health_is_documented_with_the_thresholds_it_has():
-    from retort.training import opinions
-    from retort.training.rules import RULES
+    from retort.training.health import symptoms
+    from retort.training.health.rules import RULES
 
     text = page("health")
     rows = re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)
-    values = {name: value for name, value in vars(opinions).items() if name.isupper() and name != "MAP"}
+    values = {name: value for name, value in vars(symptoms).items() if name.isupper() and name != "MAP"}
 
     assert rows == [rule.name for rule in RULES]
     assert dict(re.findall(r"^\| `([A-Z_]+)` \| (\S+) \|", text, re.MULTILINE)) == {

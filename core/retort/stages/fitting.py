@@ -14,8 +14,8 @@ from retort.training import durable
 
 if TYPE_CHECKING:
     from retort.spec import DistillationSpec
+    from retort.training.health.rules import Finding
     from retort.training.plan import Plan
-    from retort.training.rules import Finding
 
 Values = Mapping[str, float | None]
 
@@ -68,7 +68,8 @@ def fit(
     distillation: DistillationSpec | None = None,
 ) -> dict[str, Any]:
     """Carry out *plan*, and publish what comes out as ``<role>.pt``."""
-    from retort.training import ranks, trainer
+    from retort.training import trainer
+    from retort.training.distributed import ranks
 
     watcher = JournalWatcher(context, plan.role)
     gpus = context.spec.resources.gpus

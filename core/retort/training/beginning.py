@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from retort.errors import ModelError
-from retort.training import parallel, recovery
+from retort.training import parallel
 from retort.training.compiling import compile_layers
+from retort.training.distillation.objective import Objective
+from retort.training.distillation.student import distiller
+from retort.training.distillation.tutor import candidates
 from retort.training.evaluation import score
-from retort.training.objective import Objective
 from retort.training.plan import Plan, Watcher
-from retort.training.student import distiller
-from retort.training.tutor import candidates
+from retort.training.state import recovery
 
 
 def shape(network: Any, plan: Plan, device: torch.device) -> None:

@@ -15,8 +15,8 @@ import torch
 from retort.errors import ModelError
 from retort.names import MAP, MAP50
 from retort.training import networks, parallel
+from retort.training.distillation.objective import ClassMap
 from retort.training.environment import num_cores
-from retort.training.objective import ClassMap
 from retort.training.plan import Plan
 from retort.training.upstream import DetectionValidator, check_det_dataset, get_flops, select_device
 

@@ -10,8 +10,8 @@ import torch
 
 from retort.names import MAP, MAP50
 from retort.training import measurements
+from retort.training.distillation.student import Distiller
 from retort.training.publish import publish
-from retort.training.student import Distiller
 
 
 def keep_networks(trainer: Any) -> None:

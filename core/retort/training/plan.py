@@ -10,7 +10,7 @@ from retort.names import Role
 from retort.spec import TrainingSpec
 
 if TYPE_CHECKING:
-    from retort.training.rules import Finding
+    from retort.training.health.rules import Finding
 
 
 @dataclass(frozen=True)

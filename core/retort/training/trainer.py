@@ -9,18 +9,19 @@ import torch
 
 from retort.errors import OutOfMemory, Stopped
 from retort.spec import DistillationSpec
-from retort.training import beginning, identity, keeping, measurements, networks, optimizer, parallel, recovery
+from retort.training import beginning, keeping, measurements, networks, optimizer, parallel
 from retort.training.arguments import arguments
+from retort.training.batches.loader import loader_for
+from retort.training.batches.unlabelled import UnlabelledImages, beside, unlabelled_loader
 from retort.training.cadence import Cadence
 from retort.training.compiling import explained
-from retort.training.loader import loader_for
-from retort.training.monitor import Monitor
+from retort.training.distillation.student import Distiller
+from retort.training.health.monitor import Monitor
 from retort.training.plan import Fitted, Plan, Watcher
 from retort.training.publish import is_finite
-from retort.training.recovery import Recovery
-from retort.training.reseeding import reseed
-from retort.training.student import Distiller
-from retort.training.unlabelled import UnlabelledImages, beside, unlabelled_loader
+from retort.training.state import identity, recovery
+from retort.training.state.recovery import Recovery
+from retort.training.state.reseeding import reseed
 from retort.training.upstream import DetectionTrainer
 
 if TYPE_CHECKING:

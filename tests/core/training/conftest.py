@@ -13,7 +13,8 @@ from retort.training import environment
 environment.prepare(Path(tempfile.mkdtemp(prefix="retort-ultralytics-")))
 
 from core.training.pictures import NAMES, draw  # noqa: E402
-from retort.training import networks, taps  # noqa: E402
+from retort.training import networks  # noqa: E402
+from retort.training.distillation import taps  # noqa: E402
 from retort.training.publish import publish  # noqa: E402
 
 

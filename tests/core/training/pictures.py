@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from retort.training.rules import Finding
+from retort.training.health.rules import Finding
 
 NAMES = {0: "red", 1: "green", 2: "blue"}
 SIDE = 96

@@ -16,8 +16,9 @@ from core.training.test_training_distillation import WIDE, join, student_of
 from retort.errors import ModelError
 from retort.names import Role
 from retort.spec import DistillationSpec, TrainingSpec
-from retort.training import assignment, networks
-from retort.training.student import Distiller
+from retort.training import networks
+from retort.training.distillation import assignment
+from retort.training.distillation.student import Distiller
 from retort.training.trainer import Plan, fit
 from ultralytics.utils.tal import TaskAlignedAssigner
 

@@ -13,9 +13,10 @@ from core.training.pictures import NAMES
 from core.training.test_training_distillation import CPU, WIDE, join, student_of
 from retort.losses.cross_kd import CrossKD
 from retort.spec import DistillationSpec
-from retort.training import crossing, networks, taps
-from retort.training.chance import Draws
-from retort.training.teacher import Teacher
+from retort.training import networks
+from retort.training.distillation import crossing, taps
+from retort.training.distillation.draws import Draws
+from retort.training.distillation.teacher import Teacher
 
 CROSS = {"kind": "cross_kd"}
 

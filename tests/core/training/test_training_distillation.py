@@ -16,10 +16,10 @@ from retort.losses import LOSS_KINDS
 from retort.names import Level
 from retort.spec import DistillationSpec
 from retort.training import networks
-from retort.training.objective import ClassMap
-from retort.training.student import Distiller, distiller
-from retort.training.taps import Taps
-from retort.training.teacher import Teacher
+from retort.training.distillation.objective import ClassMap
+from retort.training.distillation.student import Distiller, distiller
+from retort.training.distillation.taps import Taps
+from retort.training.distillation.teacher import Teacher
 from retort.training.upstream import ModelEMA
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.distill_model import DistillationModel
@@ -119,7 +119,7 @@ def test_the_native_recipe_is_upstreams(published: Callable[..., Path], batch: d
 
 
 def test_folding_changes_nothing_that_the_teacher_says(published: Callable[..., Path], batch: dict[str, Any]) -> None:
-    from retort.training import taps
+    from retort.training.distillation import taps
 
     for name in ("yolov8n", "yolo12n", "yolo26n"):
         plain = networks.load(published(name))

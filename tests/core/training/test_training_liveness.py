@@ -12,11 +12,11 @@ import torch
 from core.training.pictures import NAMES
 from retort.errors import NotDistilling
 from retort.spec import DistillationSpec
-from retort.training import liveness, networks
-from retort.training.health import agreement, binary_kl, cka, iou
-from retort.training.liveness import Contract
-from retort.training.probe import _fitted
-from retort.training.student import Distiller, distiller
+from retort.training import networks
+from retort.training.distillation.student import Distiller, distiller
+from retort.training.health.liveness import Contract
+from retort.training.health.probe import _fitted
+from retort.training.health.vitals import agreement, binary_kl, cka, iou, liveness
 from retort.training.upstream import LetterBox
 from torch.distributions import Bernoulli, kl_divergence
 from ultralytics.cfg import get_cfg
@@ -155,7 +155,7 @@ def test_labels_move_with_their_image_into_the_letterbox() -> None:
 
 def test_agreement_follows_the_datas_numbers_and_counts_found_objects_only() -> None:
     from retort.losses import Predictions
-    from retort.training.probe import Probe
+    from retort.training.health.probe import Probe
 
     boxes = torch.tensor([[[0.0, 0, 32, 32], [32, 32, 64, 64], [0, 32, 32, 64]]])
     scores = torch.tensor([[[5.0, -5], [-5, 5], [-5, -5]]])

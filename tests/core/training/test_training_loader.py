@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from retort.training.epochs import EpochSampler, Order, Sample
-from retort.training.loader import TrainingLoader, TrainingSet, training_loader, training_set
-from retort.training.pictures import Pictures, budget
+from retort.training.batches.epochs import EpochSampler, Order, Sample
+from retort.training.batches.loader import TrainingLoader, TrainingSet, training_loader, training_set
+from retort.training.batches.pictures import Pictures, budget
 from retort.training.upstream import YOLODataset, check_det_dataset
 from ultralytics.cfg import get_cfg
 

@@ -23,9 +23,9 @@ from retort.errors import DataError, ModelError, Stopped, UserError
 from retort.events import FailedEvent, FinishedEvent, LogEvent, MetricEvent, StageEvent, StoppedEvent
 from retort.names import Role
 from retort.spec import TrainingSpec
-from retort.training import ranks
+from retort.training.distributed import ranks
+from retort.training.distributed.relay import Receiver, Sender, messages_file
 from retort.training.plan import Fitted, Plan
-from retort.training.relay import Receiver, Sender, messages_file
 
 ROOTS = [str(Path(__file__).parents[2])]
 LONG = {"epochs": 500, "imgsz": 64, "batch": 4, "checkpoint_every": 1, "close_mosaic": 0}

@@ -14,10 +14,10 @@ from core.training.test_training_distillation import WIDE, join, student_of
 from retort.errors import ModelError
 from retort.names import Level
 from retort.training import networks
-from retort.training.predictions import Decoder
-from retort.training.resolution import Resized, answering, fit_map, paired_levels, ratio_of
-from retort.training.teacher import Lesson
-from retort.training.tutor import Candidate
+from retort.training.distillation.predictions import Decoder
+from retort.training.distillation.resolution import Resized, answering, fit_map, paired_levels, ratio_of
+from retort.training.distillation.teacher import Lesson
+from retort.training.distillation.tutor import Candidate
 
 P3, P4, P5, BACKBONE = Level.P3, Level.P4, Level.P5, Level.BACKBONE
 HEAD = (P3, P4, P5)

@@ -34,9 +34,9 @@ from retort.stages import control
 from retort.stages.context import Context
 from retort.stages.failure import explain
 from retort.stages.reporting import history
-from retort.training.balance import TaskLossBalance
-from retort.training.generations import Generations
+from retort.training.distillation.balance import TaskLossBalance
 from retort.training.plan import Teaching
+from retort.training.state.generations import Generations
 from retort.training.trainer import Fit, Plan, fit
 
 # 16 images in batches of 6 are 3 batches an epoch, and a step takes 2: gradients wait over the end of an epoch.

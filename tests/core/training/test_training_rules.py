@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from retort.training.opinions import Facts
-from retort.training.rules import RULES, Judge
+from retort.training.health.rules import RULES, Judge
+from retort.training.health.symptoms import Facts
 
 Values = dict[str, float | None]
 FINE: Values = {

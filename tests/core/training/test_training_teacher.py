@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from retort.names import Level
-from retort.training import networks, taps
-from retort.training.teacher import Teacher, fold, fuse_activations, half_precision
+from retort.training import networks
+from retort.training.distillation import taps
+from retort.training.distillation.teacher import Teacher, fold, fuse_activations, half_precision
 from retort.training.upstream import Conv
 
 CPU = torch.device("cpu")

@@ -16,9 +16,9 @@ from retort.errors import ModelError
 from retort.names import Level
 from retort.spec import DistillationSpec
 from retort.training import networks
-from retort.training.student import Distiller, distiller
-from retort.training.teacher import Teacher
-from retort.training.tutor import Candidate
+from retort.training.distillation.student import Distiller, distiller
+from retort.training.distillation.teacher import Teacher
+from retort.training.distillation.tutor import Candidate
 
 PLAIN = {"warmup_epochs": 0, "decay": "none", "stop_with_mosaic": False}
 LOSSES = ({"kind": "class_logits", "weight": 0.5}, {"kind": "box_giou"}, {"kind": "pearson", "levels": ["P3", "P5"]})

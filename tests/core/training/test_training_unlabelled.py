@@ -18,9 +18,9 @@ from retort.intake import unlabelled
 from retort.names import Role
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import networks
+from retort.training.batches.unlabelled import UnlabelledImages, isolated
 from retort.training.plan import MoreImages, Plan, Teaching
 from retort.training.trainer import Fit
-from retort.training.unlabelled import UnlabelledImages, isolated
 
 TRAINING = TrainingSpec(
     imgsz=64, batch=8, nominal_batch=8, close_mosaic=1, checkpoint_every=2, optimizer="SGD", lr=0.001

@@ -34,7 +34,7 @@ def pupil(teacher: Path, **fields: Any) -> Any:
     from core.training.pictures import NAMES
     from retort.spec import DistillationSpec
     from retort.training import networks
-    from retort.training.student import distiller
+    from retort.training.distillation.student import distiller
     from ultralytics.cfg import get_cfg
 
     student = networks.build("yolov8n", names=NAMES, weights=None, seed=0)
@@ -67,7 +67,7 @@ def main(folder: Path) -> None:
     environment.prepare(folder / f"ultralytics-{rank}", rank=True)
     import torch
     from retort.training import parallel
-    from retort.training.balance import TaskLossBalance
+    from retort.training.distillation.balance import TaskLossBalance
 
     parallel.join(torch.device("cpu"))
     whole = pupil(folder / "teacher.pt")

@@ -53,7 +53,7 @@ def _predict(context: Context, role: Role, weights: Path, images: Sequence[Path]
     """Detect with *weights*; classes that the data does not have are left out, others get the data's numbers."""
     from retort.training import networks
     from retort.training.boxes import predict
-    from retort.training.objective import ClassMap
+    from retort.training.distillation.objective import ClassMap
 
     context.check()
     names = dict(enumerate(context.inputs.dataset.names))

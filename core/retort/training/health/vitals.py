@@ -11,15 +11,15 @@ import torch
 from retort.losses import FeatureLoss, Predictions
 from retort.losses.base import divergence, standardise
 from retort.names import HEAD_LEVELS, Level
-from retort.training.objective import projector_key
-from retort.training.observation import View, gradient, look, objective, teaching, trainable, undisturbed
-from retort.training.predictions import Decoder
+from retort.training.distillation.objective import projector_key
+from retort.training.distillation.predictions import Decoder
+from retort.training.health.observation import View, gradient, look, objective, teaching, trainable, undisturbed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from retort.training.probe import Probe
-    from retort.training.student import Distiller
+    from retort.training.distillation.student import Distiller
+    from retort.training.health.probe import Probe
 
 FOREGROUND = 0.25
 """The teacher sees something at an anchor from this confidence on, as predictions shown to people do."""

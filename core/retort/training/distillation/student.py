@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from retort.spec import DistillationSpec
-from retort.training import assignment, taps
+from retort.training.distillation import assignment, taps
+from retort.training.distillation.objective import Objective
+from retort.training.distillation.resolution import Resized
+from retort.training.distillation.teacher import Teacher
+from retort.training.distillation.tutor import Candidate, Tutor, ask, learn, silent, tutor
 from retort.training.networks import seeded
-from retort.training.objective import Objective
-from retort.training.resolution import Resized
-from retort.training.teacher import Teacher
-from retort.training.tutor import Candidate, Tutor, ask, learn, silent, tutor
 from retort.training.upstream import copy_attr
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ import torch
 
 from retort.errors import NotDistilling
 from retort.losses import FeatureLoss
-from retort.training.objective import projector_key
-from retort.training.observation import gradient, look, teaching, trainable, undisturbed
+from retort.training.distillation.objective import projector_key
+from retort.training.health.observation import gradient, look, teaching, trainable, undisturbed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from retort.training.student import Distiller
-    from retort.training.tutor import Tutor
+    from retort.training.distillation.student import Distiller
+    from retort.training.distillation.tutor import Tutor
 
 LEAST_SHARE = 1e-6
 """Norm of a term's gradient, before its weight, over the task's: what is smaller is lost in the rounding of a sum."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from retort.names import HEAD_LEVELS, Level
-from retort.training import taps
-from retort.training.capture import Captured
+from retort.training.distillation import taps
+from retort.training.distillation.capture import Captured
 from retort.training.upstream import Conv, DWConv, fuse_conv_and_bn
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from retort.losses.base import standardise, wide
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from retort.training.taps import Raw
+    from retort.training.distillation.taps import Raw
 
 HEADS = {"boxes": "box_head", "scores": "cls_head"}
 """Outputs of a branch, and upstream's name of the layers that make each."""

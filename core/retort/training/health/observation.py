@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from retort.names import Level
-from retort.training import assignment, parallel, taps
-from retort.training.tutor import learn
+from retort.training import parallel
+from retort.training.distillation import assignment, taps
+from retort.training.distillation.tutor import learn
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from retort.training.objective import Objective
-    from retort.training.resolution import Resized
-    from retort.training.student import Distiller
-    from retort.training.teacher import Lesson, Teacher
+    from retort.training.distillation.objective import Objective
+    from retort.training.distillation.resolution import Resized
+    from retort.training.distillation.student import Distiller
+    from retort.training.distillation.teacher import Lesson, Teacher
 
 
 @dataclass(frozen=True, slots=True)

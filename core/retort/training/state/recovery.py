@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from retort.errors import Diverged, WorldError
-from retort.training import durable, identity, parallel
-from retort.training.generations import Generations
+from retort.training import durable, parallel
+from retort.training.state import identity
+from retort.training.state.generations import Generations
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when there is no room for a file."""

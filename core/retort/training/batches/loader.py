@@ -13,9 +13,9 @@ import torch
 
 from retort.errors import DataError
 from retort.training import parallel
-from retort.training.augmentation import Augmentation, Tile
-from retort.training.epochs import EpochSampler, Order, Sample
-from retort.training.pictures import Pictures, budget, resized
+from retort.training.batches.augmentation import Augmentation, Tile
+from retort.training.batches.epochs import EpochSampler, Order, Sample
+from retort.training.batches.pictures import Pictures, budget, resized
 from retort.training.upstream import Albumentations, InfiniteDataLoader, YOLODataset, imread, ops, torch_utils
 
 Array = np.ndarray[Any, Any]

@@ -11,14 +11,14 @@ import torch
 
 from retort.names import HEAD_LEVELS
 from retort.training import durable
-from retort.training.health import binary_kl, compared, cosine_map, foreground, projected
-from retort.training.observation import View, look, undisturbed
+from retort.training.health.observation import View, look, undisturbed
+from retort.training.health.vitals import binary_kl, compared, cosine_map, foreground, projected
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from retort.training.probe import Probe
-    from retort.training.student import Distiller
+    from retort.training.distillation.student import Distiller
+    from retort.training.health.probe import Probe
 
 FILE = "health.npz"
 """Name of the file in a training's folder."""

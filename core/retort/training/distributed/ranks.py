@@ -15,9 +15,9 @@ from typing import Any
 from retort.errors import RetortError, Stopped, UserError, WorldError
 from retort.spec import DistillationSpec
 from retort.training import devices
+from retort.training.distributed.rank import Order
+from retort.training.distributed.relay import Receiver, forget, stopped
 from retort.training.plan import Fitted, Plan, Watcher
-from retort.training.rank import Order
-from retort.training.relay import Receiver, forget, stopped
 
 _TICK_S = 0.05
 _GRACE_S = 10.0
@@ -79,7 +79,7 @@ def _listen(process: subprocess.Popen[bytes], receiver: Receiver, ranks: int, de
 @contextlib.contextmanager
 def _launched(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the launcher in our process group; at the end, whatever the reason, its ranks are dead and it is too."""
-    command = [sys.executable, "-m", "retort.training.torchrun", *arguments]
+    command = [sys.executable, "-m", "retort.training.distributed.torchrun", *arguments]
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert process.stdin is not None
     try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from retort.losses import Predictions
-    from retort.training.objective import ClassMap
+    from retort.training.distillation.objective import ClassMap
 
 
 class Taught:

@@ -1,6 +1,6 @@
 """Starts the ranks of one training and waits for them: torchrun's launcher, which says in a file which rank was lost.
 
-``python -m retort.training.torchrun ORDER RANKS VERDICT``. Standard input is passed on to the ranks.
+``python -m retort.training.distributed.torchrun ORDER RANKS VERDICT``. Standard input is passed on to the ranks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(order: str, number: int, verdict: Path) -> int:
         shutdown_timeout=5,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "retort.training.rank", order)
+        elastic_launch(config, sys.executable)("-m", "retort.training.distributed.rank", order)
     except ChildFailedError as error:
         verdict.write_text(json.dumps([_told(rank, failure) for rank, failure in error.failures.items()]))
         return 1

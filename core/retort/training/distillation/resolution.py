@@ -13,9 +13,9 @@ from torch.nn.functional import adaptive_max_pool2d, interpolate
 from retort.errors import ModelError
 from retort.losses import Loss
 from retort.names import HEAD_LEVELS, Level
-from retort.training.predictions import Decoder
-from retort.training.taps import Raw
-from retort.training.teacher import Lesson, Teacher, confidence
+from retort.training.distillation.predictions import Decoder
+from retort.training.distillation.taps import Raw
+from retort.training.distillation.teacher import Lesson, Teacher, confidence
 from retort.training.upstream import make_anchors
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from retort.errors import ModelError
 from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
 from retort.names import HEAD_LEVELS, Level
 from retort.spec import DistillationSpec
-from retort.training import assignment, crossing, schedule
-from retort.training.balance import BALANCES, Balance
-from retort.training.chance import Draws
-from retort.training.predictions import Decoder
-from retort.training.taps import Raw, Taps, check_strides, first
+from retort.training.distillation import assignment, crossing, schedule
+from retort.training.distillation.balance import BALANCES, Balance
+from retort.training.distillation.draws import Draws
+from retort.training.distillation.predictions import Decoder
+from retort.training.distillation.taps import Raw, Taps, check_strides, first
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from retort.training.teacher import Lesson
+    from retort.training.distillation.teacher import Lesson
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +277,7 @@ def projectors(
 @torch.no_grad()
 def channels(model: Any) -> dict[Level, int]:
     """Measure the number of channels at each level, without touching the network's statistics."""
-    from retort.training.taps import forward
+    from retort.training.distillation.taps import forward
 
     was_training = model.training
     model.eval()

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from retort.training import networks
-from retort.training.objective import Objective, projectors
+from retort.training.distillation.objective import Objective, projectors
+from retort.training.distillation.resolution import Resized, check_same_grid, paired_levels, ratio_of
+from retort.training.distillation.teacher import Lesson, Teacher
 from retort.training.plan import FurtherTeacher, Plan
-from retort.training.resolution import Resized, check_same_grid, paired_levels, ratio_of
-from retort.training.teacher import Lesson, Teacher
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from retort.names import Level
-    from retort.training.taps import Raw
+    from retort.training.distillation.taps import Raw
 
 
 @dataclass(frozen=True)

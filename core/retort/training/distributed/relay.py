@@ -11,8 +11,8 @@ from typing import Any
 
 from retort import errors
 from retort.errors import RetortError, Stopped
+from retort.training.health.rules import Finding
 from retort.training.plan import Fitted, Watcher
-from retort.training.rules import Finding
 
 _EXCERPT = 4000
 """Characters of a traceback that are told."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retort.names import MAP
-from retort.training.opinions import (
+from retort.training.health.symptoms import (
     Facts,
     History,
     Opinion,

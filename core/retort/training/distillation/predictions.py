@@ -12,7 +12,7 @@ from retort.training.upstream import dist2bbox, make_anchors
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from retort.training.taps import Raw
+    from retort.training.distillation.taps import Raw
 
 
 class Decoder:

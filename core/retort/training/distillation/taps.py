@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from retort.errors import ModelError
 from retort.names import HEAD_LEVELS, Level
-from retort.training.crossing import split
+from retort.training.distillation.crossing import split
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""One rank of a training: ``python -m retort.training.rank ORDER``, started by torchrun, N at a time."""
+"""One rank of a training: ``python -m retort.training.distributed.rank ORDER``, started by torchrun, N at a time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main(order_file: Path) -> int:
     number = environment.rank()
     environment.prepare(order.plan.folder / f"ultralytics-{number}", rank=True)
 
-    from retort.training.relay import Sender
+    from retort.training.distributed.relay import Sender
 
     sender = Sender(order.plan.folder, number)
     try:

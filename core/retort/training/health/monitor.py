@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from retort.names import MAP
-from retort.training import health, parallel, portraits
+from retort.training import parallel
+from retort.training.distillation.objective import projector_key
 from retort.training.evaluation import score
-from retort.training.liveness import Contract, check_rank
-from retort.training.objective import projector_key
-from retort.training.observation import network, teaching
-from retort.training.opinions import Facts
-from retort.training.probe import Probe
-from retort.training.rules import Judge
+from retort.training.health import portraits, vitals
+from retort.training.health.liveness import Contract, check_rank
+from retort.training.health.observation import network, teaching
+from retort.training.health.probe import Probe
+from retort.training.health.rules import Judge
+from retort.training.health.symptoms import Facts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from retort.training.distillation.student import Distiller
     from retort.training.plan import Watcher
-    from retort.training.student import Distiller
 
 Values = dict[str, float | None]
 
@@ -77,7 +78,7 @@ class Monitor:
         found: Values = {}
         if parallel.rank() == 0:
             with parallel.alone():
-                found = {**health.measure(model, self.probe), **self._stillness.measure(model, taught=taught)}
+                found = {**vitals.measure(model, self.probe), **self._stillness.measure(model, taught=taught)}
             self._tell(trainer.epoch + 1, {**measured, **found})
         self.contract.epoch(model, items)
         return found

@@ -1,0 +1,1 @@
+"""The distillation itself: student, teachers, and the objective between them."""
