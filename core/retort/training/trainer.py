@@ -11,6 +11,7 @@ from retort.errors import OutOfMemory, Stopped
 from retort.spec import DistillationSpec
 from retort.training import beginning, keeping, measurements, networks, optimizer, parallel
 from retort.training.arguments import arguments
+from retort.training.batches.colours import coloured
 from retort.training.batches.loader import loader_for
 from retort.training.batches.unlabelled import UnlabelledImages, beside, unlabelled_loader
 from retort.training.cadence import Cadence
@@ -161,7 +162,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, check on the first that it teaches, and lay this step's unlabelled images beside it."""
-        prepared: dict[str, Any] = super().preprocess_batch(batch)
+        prepared = coloured(super().preprocess_batch(batch))
         if self.monitor is not None:
             self.monitor.first_batch(self, prepared)
         return beside(prepared, self.unlabelled, self.model, self.epoch)

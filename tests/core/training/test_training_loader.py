@@ -7,9 +7,12 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from retort.training.batches import colours
+from retort.training.batches.augmentation import _colours
 from retort.training.batches.epochs import EpochSampler, Order, Sample
 from retort.training.batches.loader import TrainingLoader, TrainingSet, training_loader, training_set
 from retort.training.batches.pictures import Pictures, budget
@@ -22,9 +25,13 @@ def data(data_yaml: Path) -> dict[str, Any]:
     return check_det_dataset(str(data_yaml))
 
 
-def make(data: dict[str, Any], *, seed: int = 0, room: int = 1 << 30, batch: int = 4, **hyp: Any) -> TrainingSet:
+def make(
+    data: dict[str, Any], *, seed: int = 0, room: int = 1 << 30, batch: int = 4, later: bool = False, **hyp: Any
+) -> TrainingSet:
     args = get_cfg(overrides={"imgsz": 64, **hyp})
-    return training_set(args, data["train"], batch, data, stride=32, seed=seed, max_cache_bytes=room)
+    return training_set(
+        args, data["train"], batch, data, stride=32, seed=seed, max_cache_bytes=room, colours_later=later
+    )
 
 
 def upstreams(data: dict[str, Any], ours: TrainingSet, **hyp: Any) -> YOLODataset:
@@ -69,6 +76,39 @@ def test_the_same_numbers_make_upstreams_labels_exactly_and_its_images_nearly(
             difference = (found["img"][0].int() - expected["img"].int()).abs().float()
             assert difference.mean() < 0.5  # of 255
             assert (difference > 8).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("strength", [{}, {"hsv_h": 0.5, "hsv_s": 0.9, "hsv_v": 0.9}])
+def test_colours_that_are_left_for_the_device_come_out_the_same(data: dict[str, Any], strength: dict[str, Any]) -> None:
+    now, later = make(data, **strength), make(data, later=True, **strength)
+    samples = [Sample(0, 0, place) for place in range(len(now))]
+    expected, found = now.__getitems__(samples), later.__getitems__(samples)
+    assert colours.KEY not in expected
+    assert not torch.equal(found["img"], expected["img"])
+    bright = colours.coloured({**found, "img": found["img"] / 255})
+    assert colours.KEY not in bright
+    assert torch.equal(found["bboxes"], expected["bboxes"])
+    difference = (bright["img"] * 255 - expected["img"]).abs()
+    assert difference.mean() < 0.1  # of 255
+    assert (difference > 2).float().mean() < 0.01  # hues that round the other way
+
+
+def test_every_colour_changes_as_opencv_changes_it() -> None:
+    levels = torch.arange(0, 256, 15, dtype=torch.uint8)
+    pixels = torch.cartesian_prod(levels, levels, levels).reshape(1, -1, 18, 3)  # N H W 3, RGB
+    gains = np.array([0.3, -0.4, 0.2])
+    hsv = cv2.LUT(cv2.cvtColor(pixels[0].numpy(), cv2.COLOR_RGB2HSV), _colours(gains))
+    expected = torch.from_numpy(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)).float()
+
+    found = colours.recoloured(pixels.permute(0, 3, 1, 2) / 255, torch.tensor(gains, dtype=torch.float32)[None])
+
+    difference = (found[0].permute(1, 2, 0) * 255 - expected).abs()
+    assert (difference > 1).float().mean() < 0.02  # hues that round the other way
+    assert difference.max() < 10
+
+
+def test_images_in_bgr_among_others_are_coloured_at_once(data: dict[str, Any]) -> None:
+    assert colours.KEY not in make(data, later=True, bgr=0.5).__getitems__([Sample(0, 0, 0)])
 
 
 @pytest.mark.parametrize("hyp", [{"degrees": 10.0}, {"mixup": 0.5}, {"cutmix": 1.0}, {"shear": 2.0}])

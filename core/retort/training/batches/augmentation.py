@@ -62,6 +62,8 @@ class Augmentation:
     flipud: float
     fliplr: float
     bgr: float
+    colours_later: bool = False
+    """Whether the colours are left to who trains on the image; see `colours`."""
 
     @staticmethod
     def suits(hyp: Any) -> bool:
@@ -72,17 +74,18 @@ class Augmentation:
         return one_scale and not custom and not any(getattr(hyp, name) for name in others)
 
     @classmethod
-    def of(cls, hyp: Any, imgsz: int) -> Augmentation:
-        """Read upstream's hyperparameters."""
+    def of(cls, hyp: Any, imgsz: int, *, colours_later: bool = False) -> Augmentation:
+        """Read upstream's hyperparameters; a batch with images in BGR among others cannot be coloured later."""
         return cls(
             imgsz=imgsz, mosaic=hyp.mosaic, translate=hyp.translate, scale=hyp.scale,
             hsv=(hyp.hsv_h, hyp.hsv_s, hyp.hsv_v), flipud=hyp.flipud, fliplr=hyp.fliplr, bgr=hyp.bgr,
+            colours_later=colours_later and not hyp.bgr,
         )  # fmt: skip
 
     def __call__(
         self, index: int, pool: Sequence[int], load: Callable[[int], Tile], *, draw: random.Random,
         draw_hsv: np.random.RandomState, out: Array,
-    ) -> tuple[Array, Array]:  # fmt: skip
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
         """Augment image *index*, with a mosaic's others from *pool*, into *out*.
 
         Args:
@@ -94,7 +97,8 @@ class Augmentation:
             out: uint8 (3, imgsz, imgsz), receives the image in RGB.
 
         Returns:
-            Boxes, float32 (n, 4), xywh as parts of the image; classes, float32 (n, 1).
+            Boxes, float32 (n, 4), xywh as parts of the image; classes, float32 (n, 1); and by how much hue, saturation
+            and value change, float32 (3,) in -1..1, which is done already unless the colours are left for later.
 
         """
         size = self.imgsz
@@ -103,7 +107,8 @@ class Augmentation:
         boxes, classes = _move(scene, matrix, scale, size)
         for _ in ("mixup", "cutmix"):
             draw.uniform(0, 1)
-        table = self._colours(draw_hsv)
+        gains = draw_hsv.uniform(-1, 1, 3) * self.hsv if any(self.hsv) else np.zeros(3)
+        table = _colours(gains) if any(self.hsv) and not self.colours_later else None
         upside_down, mirrored = draw.random() < self.flipud, draw.random() < self.fliplr
         rgb = draw.uniform(0, 1) > self.bgr
         _render(scene, matrix, out, table=table, rgb=rgb, upside_down=upside_down, mirrored=mirrored)
@@ -112,7 +117,7 @@ class Augmentation:
             boxes[:, 1] = size - boxes[:, 1]
         if mirrored:
             boxes[:, 0] = size - boxes[:, 0]
-        return boxes / np.float32(size), classes
+        return boxes / np.float32(size), classes, gains.astype(np.float32)
 
     def _mosaic(self, index: int, pool: Sequence[int], load: Callable[[int], Tile], draw: random.Random) -> Scene:
         size, border = self.imgsz, -self.imgsz // 2
@@ -144,18 +149,16 @@ class Augmentation:
         shift[:2, 2] = move
         return shift @ stretch @ centre, scale
 
-    def _colours(self, draw: np.random.RandomState) -> Array | None:
-        """Return a lookup table for hue, saturation and value, uint8 (1, 256, 3)."""
-        if not any(self.hsv):
-            return None
-        gains = draw.uniform(-1, 1, 3) * self.hsv
-        x = np.arange(256, dtype=np.float64)
-        table = np.empty((1, 256, 3), np.uint8)
-        table[0, :, 0] = (x + gains[0] * 180) % 180
-        table[0, :, 1] = np.clip(x * (gains[1] + 1), 0, 255)
-        table[0, :, 2] = np.clip(x * (gains[2] + 1), 0, 255)
-        table[0, 0, 1] = 0  # white stays white
-        return table
+
+def _colours(gains: Array) -> Array:
+    """Return a lookup table for hue, saturation and value, uint8 (1, 256, 3)."""
+    x = np.arange(256, dtype=np.float64)
+    table = np.empty((1, 256, 3), np.uint8)
+    table[0, :, 0] = (x + gains[0] * 180) % 180
+    table[0, :, 1] = np.clip(x * (gains[1] + 1), 0, 255)
+    table[0, :, 2] = np.clip(x * (gains[2] + 1), 0, 255)
+    table[0, 0, 1] = 0  # white stays white
+    return table
 
 
 def _in_pixels(boxes: Array, w: int, h: int) -> Array:

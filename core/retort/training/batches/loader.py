@@ -13,6 +13,7 @@ import torch
 
 from retort.errors import DataError
 from retort.training import parallel
+from retort.training.batches import colours
 from retort.training.batches.augmentation import Augmentation, Tile
 from retort.training.batches.epochs import EpochSampler, Order, Sample
 from retort.training.batches.pictures import Pictures, budget, resized
@@ -29,7 +30,16 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
     through upstream's own transforms, under the same seeds.
     """
 
-    def __init__(self, *args: Any, seed: int, max_cache_bytes: int, world_size: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        seed: int,
+        max_cache_bytes: int,
+        world_size: int = 1,
+        colours_later: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.colours_later = colours_later
         super().__init__(*args, cache=None, **kwargs)
         self.order = Order(seed, self.ni, min(self.batch_size * world_size, self.ni))
         self._draw, self._draw_hsv = random.Random(), np.random.RandomState()  # noqa: S311
@@ -45,7 +55,7 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         blurs = any(getattr(t, "transform", None) for t in built.transforms if isinstance(t, Albumentations))
         polygons = any(len(label["segments"]) for label in self.labels)
         fast = plain and not blurs and not polygons and Augmentation.suits(hyp)
-        self.fast = Augmentation.of(hyp, self.imgsz) if fast else None
+        self.fast = Augmentation.of(hyp, self.imgsz, colours_later=self.colours_later) if fast else None
         return built
 
     def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> Any:
@@ -65,11 +75,13 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         pixels = images.numpy()
         found = [self._fast(sample, pixels[at]) for at, sample in enumerate(samples)]
         indices = [self.order.index(sample) for sample in samples]
-        counts = torch.tensor([len(boxes) for boxes, _ in found])
+        counts = torch.tensor([len(boxes) for boxes, *_ in found])
+        gains = {colours.KEY: torch.from_numpy(np.stack([gains for *_, gains in found]))}
         return {
+            **(gains if self.fast.colours_later else {}),
             "batch_idx": torch.repeat_interleave(torch.arange(len(samples), dtype=torch.float32), counts),
-            "bboxes": torch.from_numpy(np.concatenate([boxes for boxes, _ in found])),
-            "cls": torch.from_numpy(np.concatenate([classes for _, classes in found])),
+            "bboxes": torch.from_numpy(np.concatenate([boxes for boxes, *_ in found])),
+            "cls": torch.from_numpy(np.concatenate([classes for _, classes, _ in found])),
             "im_file": tuple(self.im_files[index] for index in indices),
             "img": images,
             "ori_shape": tuple(tuple(self.labels[index]["shape"]) for index in indices),
@@ -81,7 +93,7 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         """Return the batch, which is whole already."""
         return batch
 
-    def _fast(self, sample: Sample, out: Array) -> tuple[Array, Array]:
+    def _fast(self, sample: Sample, out: Array) -> tuple[Array, Array, Array]:
         assert self.fast is not None
         seed, seed_hsv = self.order.seeds(sample)
         self._draw.seed(seed)
@@ -154,7 +166,7 @@ def loader_for(trainer: Any, img_path: str, batch: int, local_rank: int) -> Trai
         stride = max(int(parallel.unwrap(trainer.model).stride.max()), 32)
         dataset = training_set(
             trainer.args, img_path, batch, trainer.data, stride=stride, seed=trainer.args.seed, rank=rank,
-            world_size=world_size,
+            world_size=world_size, colours_later=trainer.device.type != "cpu",
         )  # fmt: skip
     return training_loader(
         dataset, batch, workers=trainer.args.workers, device=trainer.device.type, rank=rank, world_size=world_size,
@@ -164,13 +176,17 @@ def loader_for(trainer: Any, img_path: str, batch: int, local_rank: int) -> Trai
 
 def training_set(
     args: Any, img_path: str, batch: int, data: dict[str, Any], *, stride: int, seed: int, rank: int = 0,
-    world_size: int = 1, max_cache_bytes: int | None = None,
+    world_size: int = 1, max_cache_bytes: int | None = None, colours_later: bool = False,
 ) -> TrainingSet:  # fmt: skip
-    """Build the training set of upstream's arguments; *batch* is one rank's."""
+    """Build the training set of upstream's arguments; *batch* is one rank's.
+
+    With *colours_later* its batches go through `colours.coloured` on the device that trains.
+    """
     return TrainingSet(
         img_path=img_path, imgsz=args.imgsz, batch_size=batch, augment=True, hyp=args, rect=False,
         single_cls=args.single_cls or False, stride=stride, pad=0.0, prefix="train: " if rank == 0 else "",
         task=args.task, classes=args.classes, data=data, fraction=args.fraction, seed=seed, world_size=world_size,
+        colours_later=colours_later,
         max_cache_bytes=budget(world_size) if max_cache_bytes is None else max_cache_bytes,
     )  # fmt: skip
 
