@@ -67,9 +67,10 @@ class Distiller(nn.Module):
         labelled, unlabelled = batch["img"], batch.get("unlabelled")
         active = self.objective.weight > 0
         images = torch.cat([labelled, unlabelled]) if active and unlabelled is not None else labelled
+        # Teachers first: what they need on the way is free again before the student keeps all of its own.
+        lessons = ask(self.tutors, images) if active else []
         features, branches = taps.forward(self.student_model, images, middles=self.objective.crosses)
         own = branches if images is labelled else taps.first(branches, len(labelled))
-        lessons = ask(self.tutors, images) if active else []
         answers = self.objective.answers(lessons[0], len(labelled)) if active else {}
         with assignment.by(answers, self.student_model):
             task, items = self.student_model.loss(batch, taps.upstream_form(own))  # type: ignore[operator]
