@@ -16,11 +16,14 @@ from retort.losses import LOSS_KINDS
 from retort.names import Level
 from retort.spec import DistillationSpec
 from retort.training import networks
+from retort.training.distillation import taps
 from retort.training.distillation.objective import ClassMap
 from retort.training.distillation.student import Distiller, distiller
 from retort.training.distillation.taps import Taps
 from retort.training.distillation.teacher import Teacher
+from retort.training.distillation.tutor import ask, learn
 from retort.training.upstream import ModelEMA
+from torch.utils._python_dispatch import TorchDispatchMode
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.distill_model import DistillationModel
 
@@ -73,6 +76,42 @@ def test_every_loss_teaches_across_families_widths_and_classes(
     assert all(not p.requires_grad and p.grad is None for p in model.teacher.model.parameters())
     for name, value in model.teacher.model.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+class Listening(TorchDispatchMode):
+    """Notes the operators whose result a GPU could only give after all its work is done."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero", "item")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.name().removeprefix("aten::").split(".")[0]
+        if name.lstrip("_") in {waiting.lstrip("_") for waiting in self.WAITING} or name.startswith("unique"):
+            self.heard.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("balance", ["none", "task_loss", "gradient"])
+def test_a_distilled_step_never_waits_for_the_device(
+    balance: str, published: Callable[..., Path], batch: dict[str, Any]
+) -> None:
+    kinds = ({"kind": kind} for kind in KINDS)
+    model = join(student_of("yolov8n"), networks.load(published("yolo11n", names=WIDE)), *kinds, balance=balance)
+    features, branches = taps.forward(model.student_model, batch["img"], middles=True)
+    task = torch.stack([raw["scores"].sigmoid().mean() for raw in branches.values()]).sum()
+    for _ in range(2):  # in the first one anchors are made, which may wait
+        with Listening() as listening:
+            lessons = ask(model.tutors, batch["img"])
+            loss, _ = learn(model.tutors, lessons, (features, branches), task, model.projectors)
+            loss.backward(retain_graph=True)
+    assert listening.heard == []
+    with Listening() as listening:  # it would hear
+        assert float(loss.detach()) > 0
+        assert bool((loss > 0).any())
+    assert set(listening.heard) == {"_local_scalar_dense"}
 
 
 def test_a_one2one_branch_learns_from_a_one2one_branch_only(

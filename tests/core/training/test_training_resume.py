@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import resource
 import shutil
 import signal
@@ -294,6 +296,22 @@ def test_a_full_disk_leaves_the_states_before_and_is_worth_a_retry(left: Plan, t
     failure = explain(caught.value)
     assert (failure.code, failure.retryable) == ("disk_full", True)
     assert not list(left.folder.rglob("*.part"))
+    assert found(left, **teaching) == (2, [])
+
+
+def test_a_device_without_room_leaves_the_states_before(left: Plan, teaching: dict[str, Any]) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no device that is always full")
+    made = Fit(left, Notebook(), **teaching)
+    made._state = made.recovery.find()
+    made._setup_train()
+    (left.folder / "states" / f".00003.state.{os.getpid()}.part").symlink_to(full)  # where it is written first
+    with pytest.raises(WorldError, match="the disk is full") as caught:
+        made.recovery.save(made, 3)
+    made.close()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.ENOSPC
     assert found(left, **teaching) == (2, [])
 
 
