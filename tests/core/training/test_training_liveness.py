@@ -14,9 +14,10 @@ from retort.errors import NotDistilling
 from retort.spec import DistillationSpec
 from retort.training import networks
 from retort.training.distillation.student import Distiller, distiller
+from retort.training.health import liveness
 from retort.training.health.liveness import Contract
 from retort.training.health.probe import _fitted
-from retort.training.health.vitals import agreement, binary_kl, cka, iou, liveness
+from retort.training.health.vitals import agreement, binary_kl, cka, iou
 from retort.training.upstream import LetterBox
 from torch.distributions import Bernoulli, kl_divergence
 from ultralytics.cfg import get_cfg
