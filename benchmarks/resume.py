@@ -106,7 +106,7 @@ def orders(folder: Path, epochs: int) -> list[str]:
     shown: dict[int, list[list[str]]] = {}
     for epoch, files in notes(folder, "batches"):
         shown.setdefault(epoch, []).append(files)
-    size = len(shown[epochs - 1])
+    size = min(len(batches) for batches in shown.values())  # of an epoch that no kill interrupted
     return [json.dumps(shown[epoch][-size:]) for epoch in range(epochs)]
 
 
