@@ -113,7 +113,7 @@ class Study:
         given = self.options
         if given.teacher.endswith(".pt"):
             return Path(given.teacher).resolve()
-        epochs = given.teacher_epochs or given.epochs
+        epochs = given.teacher_epochs or 2 * given.epochs
         name = key_of(given.teacher, epochs, self.training(0).model_dump(mode="json"), self.digest)
         path = self.work / f"teacher-{name}.pt"
         if not path.exists():
@@ -223,7 +223,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--close-mosaic", type=int, default=10)
     parser.add_argument("--teacher", default="yolo11s", help="an architecture to train, or a .pt file")
-    parser.add_argument("--teacher-epochs", type=int, help="left out, the students'")
+    parser.add_argument("--teacher-epochs", type=int, help="left out, twice the students': it has learned to its end")
     parser.add_argument("--student", default="yolov8n")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--work", type=Path, default=Path("runs/quality"))

@@ -9,12 +9,16 @@ import core.training.conftest  # noqa: F401  # prepares the environment
 import pytest
 import torch
 from core.training.pictures import Notebook
+from core.training.test_training_distillation import student_of
 from retort.errors import OutOfMemory
 from retort.names import Level, Role
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import networks
+from retort.training.distillation import taps
 from retort.training.distillation.capture import Captured
+from retort.training.distillation.student import distiller
 from retort.training.distillation.teacher import Teacher
+from retort.training.distillation.tutor import ask, learn
 from retort.training.trainer import Plan, fit
 
 pytestmark = [
@@ -64,3 +68,28 @@ def test_a_batch_that_no_halving_makes_fit_is_out_of_memory(
             fit(plan, Notebook(), teacher=published("yolo11s"), distillation=DistillationSpec())
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_a_distilled_step_never_waits_for_the_device(published: Callable[..., Path]) -> None:
+    student = student_of("yolov8n").to(DEVICE)
+    model = distiller(
+        student, networks.load(published("yolo11n")), DistillationSpec(),
+        device=DEVICE, epochs=10, close_mosaic=0, seed=0, half=True,
+    )  # fmt: skip
+    model.train()
+    assert model.objective is not None
+    model.objective.epoch = 5.0
+    try:
+        for step in range(8):
+            with torch.autocast("cuda", dtype=torch.float16):
+                seen = images(step)
+                features, branches = taps.forward(student, seen)
+                task = torch.stack([raw["scores"].float().sigmoid().mean() for raw in branches.values()]).sum()
+                if step > 4:  # anchors are made, kernels recorded and gradients measured by then
+                    torch.cuda.set_sync_debug_mode("error")
+                lessons = ask(model.tutors, seen)
+                total, _ = learn(model.tutors, lessons, (features, branches), task, model.projectors)
+            total.backward()
+            torch.cuda.set_sync_debug_mode("default")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
