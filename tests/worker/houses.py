@@ -42,6 +42,13 @@ def eventually(look: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
     return seen
 
 
+def halt(process: subprocess.Popen[bytes]) -> None:
+    """Stop a process, and wait until each of its threads stands still: on a loaded machine one may still be at work."""
+    process.send_signal(signal.SIGSTOP)
+    command = ["/bin/ps", "-L", "-o", "state=", "-p", str(process.pid)]
+    eventually(lambda: set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()) == {"T"})
+
+
 def alive(pid: int) -> bool:
     """Whether the process runs: a zombie whose parent does not reap it does not."""
     command = ["/bin/ps", "-o", "state=", "-p", str(pid)]

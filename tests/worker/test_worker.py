@@ -13,7 +13,7 @@ import psycopg
 from retort.db import jobs
 from retort.states import AttemptState, JobState
 from servers import Postgres, free_port
-from worker.houses import PATIENCE_S, House, alive, eventually
+from worker.houses import PATIENCE_S, House, alive, eventually, halt
 
 NEVER = 3600.0
 """A poll or a reaping that does not come during a test."""
@@ -109,7 +109,7 @@ def test_a_killed_worker_leaves_no_process_and_no_gap(house: House):
     first = house.worker(lease_s=3.0)
     eventually(lambda: house.steps(job_id))
     # Stopped, it records nothing, so the run's next lines are in the journal only.
-    first.send_signal(signal.SIGSTOP)
+    halt(first)
     recorded = len(house.steps(job_id))
     written = house.workdir(job_id) / "step.txt"
     eventually(lambda: int(written.read_text()) > recorded + 20)
@@ -139,7 +139,7 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes(house: 
     eventually(lambda: house.steps(job_id))
     # On SQLite, whoever is stopped in mid-transaction stops all others with him.
     with house.database.begin():
-        sleeper.send_signal(signal.SIGSTOP)
+        halt(sleeper)
     rescued(house, sleeper, job_id)
 
 
@@ -155,7 +155,7 @@ def test_a_worker_that_fell_asleep_in_a_transaction_is_thrown_out_of_it(
             waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             with psycopg.connect(f"host={postgres.folder} user=postgres dbname=postgres") as other:
                 eventually(lambda: other.execute(waiting).fetchone())
-            sleeper.send_signal(signal.SIGSTOP)
+            halt(sleeper)
             session.rollback()
         rescued(house, sleeper, job_id)
 
