@@ -13,6 +13,7 @@ import psycopg
 from retort.db import jobs
 from retort.states import AttemptState, JobState
 from servers import Postgres, free_port
+from sqlalchemy import text
 from worker.houses import PATIENCE_S, House, alive, eventually, halt
 
 NEVER = 3600.0
@@ -138,7 +139,8 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_when_it_wakes(house: 
     sleeper = house.worker(lease_s=3.0)
     eventually(lambda: house.steps(job_id))
     # On SQLite, whoever is stopped in mid-transaction stops all others with him.
-    with house.database.begin():
+    with house.database.begin() as session:
+        session.execute(text("SELECT 1"))  # a transaction begins with its first statement
         halt(sleeper)
     rescued(house, sleeper, job_id)
 
