@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from retort.training.batches import colours
 from retort.training.batches.augmentation import Augmentation, Tile
 from retort.training.batches.epochs import EpochSampler, Order, Sample
 from retort.training.batches.pictures import Pictures, budget, resized
+from retort.training.environment import num_cores
 from retort.training.upstream import Albumentations, InfiniteDataLoader, YOLODataset, imread, ops, torch_utils
 
 Array = np.ndarray[Any, Any]
@@ -203,8 +203,7 @@ def training_loader(
     batch = min(batch, len(sampler))
     batches = -(-len(sampler) // batch)
     cuda = device != "cpu" and torch.cuda.is_available()
-    cores = (os.cpu_count() or 1) // max(world_size, 1)
-    workers = 0 if batches <= 1 else min(workers, cores, batches)
+    workers = 0 if batches <= 1 else min(workers, num_cores(), batches)
     return TrainingLoader(
         dataset=dataset, batch_size=batch, sampler=sampler, num_workers=workers, pin_memory=cuda,
         prefetch_factor=4 if workers else None, collate_fn=dataset.collate_fn,
