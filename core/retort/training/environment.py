@@ -42,16 +42,16 @@ def prepare(config_dir: Path, *, rank: bool = False) -> None:
     keep_freed_memory()
 
 
-def keep_freed_memory() -> bool:
-    """Let the C library keep what is freed for what is needed next; tell whether it does. Only glibc can.
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed for what is needed next, where it is glibc.
 
     By default it hands tensors of some megabytes back to the kernel, which clears each page anew in the next step: with
     the maps of a teacher's first layers that took a tenth of a distilled step on a CPU. A process trains and ends.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is None:
-        return False
-    return all(mallopt(which, size) == 1 for which, size in _KEPT.items())
+    if mallopt is not None:
+        for which, size in _KEPT.items():
+            mallopt(which, size)
 
 
 def is_prepared() -> bool:

@@ -140,7 +140,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def set_model_attributes(self) -> None:
         """Attach names and arguments, then join the teacher: the last step before parameters are counted."""
         super().set_model_attributes()
-        beginning.shape(self.model, self.plan, self.device)
+        beginning.accelerate(self.model, self.plan, self.device)
         if self.teacher_weights is not None:
             beginning.join(self, self.teacher_weights)
 

@@ -81,7 +81,7 @@ def test_every_loss_teaches_across_families_widths_and_classes(
 class Listening(TorchDispatchMode):
     """Notes the operators whose result a GPU could only give after all its work is done."""
 
-    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero", "item")
+    WAITING = frozenset({"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Listening(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function.name().removeprefix("aten::").split(".")[0]
-        if name.lstrip("_") in {waiting.lstrip("_") for waiting in self.WAITING} or name.startswith("unique"):
+        if name in self.WAITING:
             self.heard.append(name)
         return function(*args, **(kwargs or {}))
 

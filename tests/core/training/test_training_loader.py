@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from retort.training.batches import colours
-from retort.training.batches.augmentation import _colours
 from retort.training.batches.epochs import EpochSampler, Order, Sample
 from retort.training.batches.loader import TrainingLoader, TrainingSet, training_loader, training_set
 from retort.training.batches.pictures import Pictures, budget
@@ -97,7 +96,7 @@ def test_every_colour_changes_as_opencv_changes_it() -> None:
     levels = torch.arange(0, 256, 15, dtype=torch.uint8)
     pixels = torch.cartesian_prod(levels, levels, levels).reshape(1, -1, 18, 3)  # N H W 3, RGB
     gains = np.array([0.3, -0.4, 0.2])
-    hsv = cv2.LUT(cv2.cvtColor(pixels[0].numpy(), cv2.COLOR_RGB2HSV), _colours(gains))
+    hsv = cv2.LUT(cv2.cvtColor(pixels[0].numpy(), cv2.COLOR_RGB2HSV), colours.lookup_table(gains))
     expected = torch.from_numpy(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)).float()
 
     found = colours.recoloured(pixels.permute(0, 3, 1, 2) / 255, torch.tensor(gains, dtype=torch.float32)[None])

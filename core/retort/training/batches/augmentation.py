@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from retort.training.batches.colours import lookup_table
 from retort.training.upstream import ops
 
 Image = np.ndarray[Any, Any]
@@ -108,7 +109,7 @@ class Augmentation:
         for _ in ("mixup", "cutmix"):
             draw.uniform(0, 1)
         gains = draw_hsv.uniform(-1, 1, 3) * self.hsv if any(self.hsv) else np.zeros(3)
-        table = _colours(gains) if any(self.hsv) and not self.colours_later else None
+        table = lookup_table(gains) if any(self.hsv) and not self.colours_later else None
         upside_down, mirrored = draw.random() < self.flipud, draw.random() < self.fliplr
         rgb = draw.uniform(0, 1) > self.bgr
         _render(scene, matrix, out, table=table, rgb=rgb, upside_down=upside_down, mirrored=mirrored)
@@ -148,17 +149,6 @@ class Augmentation:
         stretch[0, 0] = stretch[1, 1] = scale
         shift[:2, 2] = move
         return shift @ stretch @ centre, scale
-
-
-def _colours(gains: Array) -> Array:
-    """Return a lookup table for hue, saturation and value, uint8 (1, 256, 3)."""
-    x = np.arange(256, dtype=np.float64)
-    table = np.empty((1, 256, 3), np.uint8)
-    table[0, :, 0] = (x + gains[0] * 180) % 180
-    table[0, :, 1] = np.clip(x * (gains[1] + 1), 0, 255)
-    table[0, :, 2] = np.clip(x * (gains[2] + 1), 0, 255)
-    table[0, 0, 1] = 0  # white stays white
-    return table
 
 
 def _in_pixels(boxes: Array, w: int, h: int) -> Array:

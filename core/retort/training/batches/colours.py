@@ -1,9 +1,10 @@
-"""Hue, saturation and value of a whole batch, changed on the device that trains: a loader process has better to do."""
+"""Hue, saturation and value: as a table for OpenCV, or of a whole batch on the device that trains."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -13,6 +14,17 @@ KEY = "hsv"
 """Of a batch's gains, where its colours are still to be changed."""
 _AT_ONCE = 16
 """Images: a change of colours takes a dozen times the memory of what it changes."""
+
+
+def lookup_table(gains: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return what becomes of each hue, saturation and value under *gains* (3,), uint8 (1, 256, 3)."""
+    x = np.arange(256, dtype=np.float64)
+    table = np.empty((1, 256, 3), np.uint8)
+    table[0, :, 0] = (x + gains[0] * 180) % 180
+    table[0, :, 1] = np.clip(x * (gains[1] + 1), 0, 255)
+    table[0, :, 2] = np.clip(x * (gains[2] + 1), 0, 255)
+    table[0, 0, 1] = 0  # white stays white
+    return table
 
 
 def coloured(batch: dict[str, Any]) -> dict[str, Any]:

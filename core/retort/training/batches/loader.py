@@ -76,9 +76,9 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         found = [self._fast(sample, pixels[at]) for at, sample in enumerate(samples)]
         indices = [self.order.index(sample) for sample in samples]
         counts = torch.tensor([len(boxes) for boxes, *_ in found])
-        gains = {colours.KEY: torch.from_numpy(np.stack([gains for *_, gains in found]))}
+        later = {colours.KEY: torch.from_numpy(np.stack([gains for *_, gains in found]))}
         return {
-            **(gains if self.fast.colours_later else {}),
+            **(later if self.fast.colours_later else {}),
             "batch_idx": torch.repeat_interleave(torch.arange(len(samples), dtype=torch.float32), counts),
             "bboxes": torch.from_numpy(np.concatenate([boxes for boxes, *_ in found])),
             "cls": torch.from_numpy(np.concatenate([classes for _, classes, _ in found])),
