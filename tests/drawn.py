@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from retort.losses import Predictions
 
@@ -41,3 +43,13 @@ def make_features(seed: int = 0, *shape: int, dtype: torch.dtype = torch.float64
 def make_confidence(seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
     """Draw the teacher's confidence at each position, (2, 1, 4, 5)."""
     return torch.rand(2, 1, 4, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def class_weights(teacher: Predictions, class_balance: float) -> list[float]:
+    """Weigh each class in plain loops: by its mass of squares, to equal shares where all is balanced."""
+    count = teacher.scores.shape[-1]
+    logits = [teacher.scores[..., index].flatten().tolist() for index in range(count)]
+    masses = [sum((1 / (1 + math.exp(-z))) ** 2 for z in column) for column in logits]
+    seen = [mass for mass in masses if mass >= 1]
+    shares = sum(mass ** (1 - class_balance) for mass in seen)
+    return [sum(seen) / shares * mass**-class_balance if mass >= 1 else 1.0 for mass in masses]

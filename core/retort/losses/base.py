@@ -32,10 +32,30 @@ class Predictions:
     distances: Tensor
     """Logits over the R distance bins of each side, (N, A, 4, R); R = 1 is a head without DFL."""
 
-    def confidence(self) -> Tensor:
-        """Return the highest class probability of each anchor, (N, A)."""
-        return wide(self.scores.amax(-1)).sigmoid()
+    def confidence(self, class_balance: float = 0.0) -> Tensor:
+        """Return the highest class probability of each anchor, weighted by class where they are balanced: (N, A)."""
+        if class_balance == 0:
+            return wide(self.scores.amax(-1)).sigmoid()
+        return (wide(self.scores).sigmoid() * self.class_weights(class_balance)).amax(-1)
 
+    def class_weights(self, class_balance: float) -> Tensor:
+        """Return a weight for each class, (K,), by how much there is of it in the batch.
+
+        ``w_c = m_c^-g sum m / sum m^(1-g)`` over the classes seen, with the mass ``m_c = sum p_c^2`` over all anchors
+        and *class_balance* g: at 1 each class has the same share of the whole mass, which stays what it is. Squares,
+        so that thousands of doubtful anchors make no mass. A class is seen where its mass is 1 at least, that of one
+        sure anchor; the others keep weight 1. Inverse frequency as in class-balanced losses (Cui et al., CVPR 2019),
+        with the teacher's predictions in place of labels: mAP is a mean over classes, whatever their numbers.
+        """
+        mass = wide(self.scores).sigmoid().square().sum((0, 1))  # K
+        seen = mass >= 1
+        share = mass.clamp(min=1) ** (1 - class_balance) * seen
+        scale = (mass * seen).sum() / share.sum().clamp(min=1)
+        return (share * scale / mass.clamp(min=1)).where(seen, 1)
+
+
+ClassBalance = Annotated[float, Field(ge=0, le=1)]
+"""How far rare classes are raised, by ``Predictions.class_weights``: 0 weights anchors alike, 1 classes."""
 
 Levels = Annotated[
     tuple[Annotated[Level, Field(strict=False)], ...],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retort.losses.base import HeadLoss, Predictions, quality_focal
+from retort.losses.base import ClassBalance, HeadLoss, Predictions, quality_focal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 class ClassLogits(HeadLoss):
     """Quality-weighted binary cross-entropy to the teacher's class probabilities, over all anchors.
 
-    ``sum |p_t - p_s|^beta * BCE(p_s, p_t) / max(1, sum_i max_c p_t)`` with ``p = sigmoid(z / temperature)``, times
-    temperature squared. The divisor is the teacher's confidence mass, the soft count of its positives (the paper
-    divides by assigned positives); it needs no labels.
+    ``sum w_c |p_t - p_s|^beta * BCE(p_s, p_t) / max(1, sum_i max_c p_t)`` with ``p = sigmoid(z / temperature)``, times
+    temperature squared. w_c weighs the classes (``Predictions.class_weights``), 1 without ``class_balance``. The
+    divisor is the teacher's confidence mass, the soft count of its positives (the paper divides by assigned positives);
+    it needs no labels.
     """
 
     kind: Literal["class_logits"] = "class_logits"
@@ -25,10 +26,14 @@ class ClassLogits(HeadLoss):
     """Above 1 the background drowns the foreground: 8400 anchors against a few positives."""
     beta: float = Field(default=1.0, ge=0, le=4)
     """Power of the difference in probability that weights each class of each anchor."""
+    class_balance: ClassBalance = 0.0
+    """0 leaves each class the share that its objects have, 1 gives all classes the same."""
 
     needs_classes: ClassVar[bool] = True
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
         cells = quality_focal(student.scores, teacher.scores, temperature=self.temperature, beta=self.beta)  # N A K
+        if self.class_balance:
+            cells = cells * teacher.class_weights(self.class_balance)
         mass = teacher.confidence().sum().clamp(min=1)
         return self.temperature**2 * cells.sum() / mass

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retort.losses.base import CrossedLoss, Predictions, divergence, giou, quality_focal, wide
+from retort.losses.base import ClassBalance, CrossedLoss, Predictions, divergence, giou, quality_focal, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 class CrossKD(CrossedLoss):
     """The teacher's head, fed with the student's intermediate head features x, must say what it says to its own.
 
-    ``sum |p_t - p_x|^beta BCE(p_x, p_t) / max(1, sum_i w_i) + box_weight * sum_i w_i D_i / sum_i w_i`` with
-    ``w_i = max_c p_t``. D is the mean over sides of ``KL(d_t || d_x)``, or ``1 - GIoU(b_x, b_t)`` where the teacher's
-    head has no distance bins. The student's own head is left to the ground truth.
+    ``sum w_c |p_t - p_x|^beta BCE(p_x, p_t) / max(1, sum_i max_c p_t) + box_weight * sum_i w_i D_i / sum_i w_i`` with
+    ``w_i = max_c w_c p_t``; w_c weighs the classes (``Predictions.class_weights``), 1 without ``class_balance``. D is
+    the mean over sides of ``KL(d_t || d_x)``, or ``1 - GIoU(b_x, b_t)`` where the teacher's head has no distance bins.
+    The student's own head is left to the ground truth.
     """
 
     kind: Literal["cross_kd"] = "cross_kd"
@@ -28,13 +29,18 @@ class CrossKD(CrossedLoss):
     """Power of the difference in probability that weights each class of each anchor."""
     box_weight: float = Field(default=4.0, ge=0, le=100)
     """Factor of the boxes' part; the classes' part has 1."""
+    class_balance: ClassBalance = 0.0
+    """0 leaves each class the share that its objects have, 1 gives all classes the same."""
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
-        confident = teacher.confidence()  # N A
+        confident = teacher.confidence(self.class_balance)  # N A
         cells = quality_focal(student.scores, teacher.scores, temperature=1.0, beta=self.beta)  # N A K
         if teacher.distances.shape[-1] > 1:
             apart = divergence(student.distances, teacher.distances, 1.0).mean(-1)  # N A
         else:
             apart = 1 - giou(wide(student.boxes), wide(teacher.boxes))
-        classes, mass = cells.sum(), confident.sum()
-        return classes / mass.clamp(min=1) + self.box_weight * (confident * apart).sum() / mass.clamp(min=1e-9)
+        mass = teacher.confidence().sum()
+        if self.class_balance:
+            cells = cells * teacher.class_weights(self.class_balance)
+        boxes = (confident * apart).sum() / confident.sum().clamp(min=1e-9)
+        return cells.sum() / mass.clamp(min=1) + self.box_weight * boxes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from retort.errors import ModelError
-from retort.losses.base import HeadLoss, Predictions, divergence, giou, wide
+from retort.losses.base import ClassBalance, HeadLoss, Predictions, divergence, giou, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class Dfl(HeadLoss):
     """KL between the softmaxes over distance bins of each box side, weighted by the teacher's confidence.
 
-    ``temperature^2 * sum_i w_i mean_sides KL(d_t || d_s) / sum_i w_i`` with ``w_i = max_c p_t``. Both heads need the
-    same number of bins, on the same grid; YOLO26 has none. Elsewhere it is refused or, with ``otherwise: giou``, D_i is
-    ``1 - GIoU(b_t, b_s)`` in place of the KL.
+    ``temperature^2 * sum_i w_i mean_sides KL(d_t || d_s) / sum_i w_i`` with
+    ``w_i = max_c w_c p_t``; w_c weighs the classes (``Predictions.class_weights``), 1 without ``class_balance``. Both
+    heads need the same number of bins, on the same grid; YOLO26 has none. Elsewhere it is refused or, with
+    ``otherwise: giou``, D_i is ``1 - GIoU(b_t, b_s)`` in place of the KL.
     """
 
     kind: Literal["dfl"] = "dfl"
@@ -26,6 +27,9 @@ class Dfl(HeadLoss):
     """Softens both distributions before they are compared."""
     otherwise: Literal["refuse", "giou"] = "refuse"
     """What to do where the heads' distance bins or grids differ: refuse the job, or compare decoded boxes."""
+
+    class_balance: ClassBalance = 0.0
+    """0 leaves each class the share that its objects have, 1 gives all classes the same."""
 
     needs_classes: ClassVar[bool] = True
     needs_bins: ClassVar[bool] = True
@@ -46,5 +50,5 @@ class Dfl(HeadLoss):
                 f"the loss dfl needs equal numbers of distance bins; student and teacher have {bins[0]} and {bins[1]}"
             )
             raise ModelError(message, hint="otherwise: giou, or box_giou, which compares decoded boxes")
-        weight = teacher.confidence()  # N A
+        weight = teacher.confidence(self.class_balance)  # N A
         return (weight * apart).sum() / weight.sum().clamp(min=1e-9)

@@ -14,8 +14,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "balanced": {
         "summary": "Labels assigned by the teacher; classes, boxes and features, each a share of the task's gradient.",
         "losses": [
-            {"kind": "class_logits", "weight": 1.0},
-            {"kind": "dfl", "weight": 0.5, "otherwise": "giou"},
+            {"kind": "class_logits", "weight": 1.0, "class_balance": 1.0},
+            {"kind": "dfl", "weight": 0.5, "otherwise": "giou", "class_balance": 1.0},
             {"kind": "pearson", "weight": 0.5, "levels": ["P3", "P4", "P5"]},
         ],
         "balance": "gradient",

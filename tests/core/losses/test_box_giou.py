@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from drawn import class_weights
 from hypothesis import given
 from hypothesis import strategies as st
 from retort.losses import Predictions
@@ -26,16 +27,18 @@ def reference_giou(a: Box, b: Box) -> float:
     return overlap / union - (hull - union) / hull
 
 
-def reference(student: Predictions, teacher: Predictions) -> float:
+def reference(student: Predictions, teacher: Predictions, class_balance: float = 0.0) -> float:
     """sum of w (1 - GIoU) over the teacher's mass, one anchor at a time."""
     total = mass = 0.0
+    weights = class_weights(teacher, class_balance)
     for image in range(student.scores.shape[0]):
         for anchor in range(student.scores.shape[1]):
             pairs = zip(student.scores[image, anchor].tolist(), teacher.scores[image, anchor].tolist(), strict=True)
             p = [(1 / (1 + math.exp(-z_s)), 1 / (1 + math.exp(-z_t))) for z_s, z_t in pairs]
             mass += max(p_t for _, p_t in p)
             boxes = tuple(student.boxes[image, anchor].tolist()), tuple(teacher.boxes[image, anchor].tolist())
-            total += max(abs(p_t - p_s) for p_s, p_t in p) * (1 - reference_giou(*boxes))
+            gaps = [w * abs(p_t - p_s) for w, (p_s, p_t) in zip(weights, p, strict=True)]
+            total += max(gaps) * (1 - reference_giou(*boxes))
     return total / max(1.0, mass)
 
 
@@ -43,10 +46,13 @@ def pair(a: Box, b: Box) -> float:
     return float(giou(torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)))
 
 
-def test_it_is_what_plain_loops_compute(predictions: Make):
+@pytest.mark.parametrize("class_balance", [0.0, 0.5, 1.0])
+def test_it_is_what_plain_loops_compute(class_balance: float, predictions: Make):
     student, teacher = predictions(0, anchors=40), predictions(1, anchors=40)
 
-    assert float(BoxGIoU()(student, teacher)) == pytest.approx(reference(student, teacher), rel=1e-7)
+    found = BoxGIoU(class_balance=class_balance)(student, teacher)
+
+    assert float(found) == pytest.approx(reference(student, teacher, class_balance), rel=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,26 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from drawn import class_weights
 from retort.losses import Predictions
 from retort.losses.class_logits import ClassLogits
 
 Make = Callable[..., Predictions]
 
 
-def reference(student: Predictions, teacher: Predictions, temperature: float, beta: float) -> float:
-    """sum |p_t - p_s|^beta BCE / max(1, sum of the teacher's best probabilities), one number at a time."""
+def reference(
+    student: Predictions, teacher: Predictions, temperature: float, beta: float, class_balance: float = 0.0
+) -> float:
+    """sum w |p_t - p_s|^beta BCE / max(1, sum of the teacher's best probabilities), one number at a time."""
     total = mass = 0.0
+    weights = class_weights(teacher, class_balance)
     for image in range(student.scores.shape[0]):
         for anchor in range(student.scores.shape[1]):
             logits = [float(z) for z in teacher.scores[image, anchor]]
             mass += max(1 / (1 + math.exp(-z)) for z in logits)
-            for z_s, z_t in zip(student.scores[image, anchor].tolist(), logits, strict=True):
+            for z_s, z_t, w in zip(student.scores[image, anchor].tolist(), logits, weights, strict=True):
                 p_s, p_t = 1 / (1 + math.exp(-z_s / temperature)), 1 / (1 + math.exp(-z_t / temperature))
-                total += abs(p_t - p_s) ** beta * -(p_t * math.log(p_s) + (1 - p_t) * math.log(1 - p_s))
+                total += w * abs(p_t - p_s) ** beta * -(p_t * math.log(p_s) + (1 - p_t) * math.log(1 - p_s))
     return temperature**2 * total / max(1.0, mass)
 
 
@@ -33,12 +37,13 @@ def single(logit: float) -> Predictions:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 2.0])
-def test_it_is_what_plain_loops_compute(temperature: float, beta: float, predictions: Make):
+@pytest.mark.parametrize("class_balance", [0.0, 0.5, 1.0])
+def test_it_is_what_plain_loops_compute(temperature: float, beta: float, class_balance: float, predictions: Make):
     student, teacher = predictions(0), predictions(1)
 
-    found = ClassLogits(temperature=temperature, beta=beta)(student, teacher)
+    found = ClassLogits(temperature=temperature, beta=beta, class_balance=class_balance)(student, teacher)
 
-    assert float(found) == pytest.approx(reference(student, teacher, temperature, beta), rel=1e-9)
+    assert float(found) == pytest.approx(reference(student, teacher, temperature, beta, class_balance), rel=1e-9)
 
 
 def test_an_undecided_student_under_a_sure_teacher_by_hand():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from drawn import class_weights
 from retort.losses import Predictions
 from retort.losses.cross_kd import CrossKD
 
@@ -31,16 +32,20 @@ def apart(a: list[float], b: list[float]) -> float:
     return 1 - overlap / union + (hull - union) / hull
 
 
-def reference(crossed: Predictions, teacher: Predictions, beta: float, box_weight: float) -> float:
+def reference(
+    crossed: Predictions, teacher: Predictions, beta: float, box_weight: float, class_balance: float = 0.0
+) -> float:
     """Both parts, one anchor at a time."""
-    classes = boxes = mass = 0.0
+    classes = boxes = mass = confident = 0.0
+    weights = class_weights(teacher, class_balance)
     images, anchors, _, bins = teacher.distances.shape
     for image, anchor in ((i, a) for i in range(images) for a in range(anchors)):
         z_x, z_t = crossed.scores[image, anchor].tolist(), teacher.scores[image, anchor].tolist()
-        for p_x, p_t in ((sigmoid(x), sigmoid(t)) for x, t in zip(z_x, z_t, strict=True)):
-            classes += abs(p_t - p_x) ** beta * -(p_t * math.log(p_x) + (1 - p_t) * math.log(1 - p_x))
-        weight = max(sigmoid(z) for z in z_t)
-        mass += weight
+        for w, p_x, p_t in ((w, sigmoid(x), sigmoid(t)) for w, x, t in zip(weights, z_x, z_t, strict=True)):
+            classes += w * abs(p_t - p_x) ** beta * -(p_t * math.log(p_x) + (1 - p_t) * math.log(1 - p_x))
+        mass += max(sigmoid(z) for z in z_t)
+        weight = max(w * sigmoid(z) for w, z in zip(weights, z_t, strict=True))
+        confident += weight
         if bins == 1:
             boxes += weight * apart(crossed.boxes[image, anchor].tolist(), teacher.boxes[image, anchor].tolist())
             continue
@@ -48,17 +53,21 @@ def reference(crossed: Predictions, teacher: Predictions, beta: float, box_weigh
             d_t, d_x = teacher.distances[image, anchor, side], crossed.distances[image, anchor, side]
             pairs = zip(softmax(d_t.tolist()), softmax(d_x.tolist()), strict=True)
             boxes += weight / 4 * sum(p * math.log(p / q) for p, q in pairs)
-    return classes / max(1.0, mass) + box_weight * boxes / mass
+    return classes / max(1.0, mass) + box_weight * boxes / confident
 
 
 @pytest.mark.parametrize("bins", [1, 4, 16])
 @pytest.mark.parametrize(("beta", "box_weight"), [(1.0, 4.0), (0.0, 1.0), (2.0, 0.0)])
-def test_it_is_what_plain_loops_compute(bins: int, beta: float, box_weight: float, predictions: Make):
+@pytest.mark.parametrize("class_balance", [0.0, 1.0])
+def test_it_is_what_plain_loops_compute(
+    bins: int, beta: float, box_weight: float, class_balance: float, predictions: Make
+):
     crossed, teacher = predictions(0, bins=bins), predictions(1, bins=bins)
 
-    found = CrossKD(beta=beta, box_weight=box_weight)(crossed, teacher)
+    found = CrossKD(beta=beta, box_weight=box_weight, class_balance=class_balance)(crossed, teacher)
 
-    assert float(found) == pytest.approx(reference(crossed, teacher, beta, box_weight), rel=1e-6)
+    expected = reference(crossed, teacher, beta, box_weight, class_balance)
+    assert float(found) == pytest.approx(expected, rel=1e-6)
 
 
 def single(logit: float, bin_logit: float) -> Predictions:

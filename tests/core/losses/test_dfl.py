@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from drawn import class_weights
 from retort.errors import ModelError
 from retort.losses import Predictions
 from retort.losses.dfl import Dfl
@@ -19,12 +20,14 @@ def softmax(logits: list[float], temperature: float) -> list[float]:
     return [power / sum(powers) for power in powers]
 
 
-def reference(student: Predictions, teacher: Predictions, temperature: float) -> float:
+def reference(student: Predictions, teacher: Predictions, temperature: float, class_balance: float = 0.0) -> float:
     """T^2 sum w mean KL / sum w, one side of one anchor at a time."""
     total = weights = 0.0
+    by_class = class_weights(teacher, class_balance)
     for image in range(student.scores.shape[0]):
         for anchor in range(student.scores.shape[1]):
-            weight = max(1 / (1 + math.exp(-z)) for z in teacher.scores[image, anchor].tolist())
+            logits = teacher.scores[image, anchor].tolist()
+            weight = max(w / (1 + math.exp(-z)) for w, z in zip(by_class, logits, strict=True))
             sides = []
             for side in range(4):
                 p = softmax(teacher.distances[image, anchor, side].tolist(), temperature)
@@ -36,12 +39,13 @@ def reference(student: Predictions, teacher: Predictions, temperature: float) ->
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 10.0])
-def test_it_is_what_plain_loops_compute(temperature: float, predictions: Make):
+@pytest.mark.parametrize("class_balance", [0.0, 0.5, 1.0])
+def test_it_is_what_plain_loops_compute(temperature: float, class_balance: float, predictions: Make):
     student, teacher = predictions(0, bins=16), predictions(1, bins=16)
 
-    found = Dfl(temperature=temperature)(student, teacher)
+    found = Dfl(temperature=temperature, class_balance=class_balance)(student, teacher)
 
-    assert float(found) == pytest.approx(reference(student, teacher, temperature), rel=1e-9)
+    assert float(found) == pytest.approx(reference(student, teacher, temperature, class_balance), rel=1e-9)
 
 
 def test_two_bins_by_hand(predictions: Make):
