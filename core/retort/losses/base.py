@@ -161,13 +161,17 @@ def wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype.itemsize < 4 else x
 
 
+def soften(logits: Tensor, temperature: float) -> Tensor:
+    """Return *logits* in float32 at least, over the temperature; a division by 1 would be a pass over memory."""
+    return wide(logits) if temperature == 1 else wide(logits) / temperature
+
+
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """KL from the teacher's to the student's softmax over the last axis of logits: (..., R) to (...).
 
     Times temperature squared, so that the gradient's size does not depend on it (Hinton et al., 2015).
     """
-    log_q = (wide(student) / temperature).log_softmax(-1)
-    log_p = (wide(teacher) / temperature).log_softmax(-1)
+    log_q, log_p = (soften(logits, temperature).log_softmax(-1) for logits in (student, teacher))
     return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
@@ -188,12 +192,18 @@ def quality_focal(student: Tensor, teacher: Tensor, *, temperature: float, beta:
     """
     from torch.nn.functional import softplus
 
-    z_s, p_t = (wide(x) if temperature == 1 else wide(x) / temperature for x in (student, teacher))
-    p_t = p_t.sigmoid()
+    z_s, p_t = soften(student, temperature), soften(teacher, temperature).sigmoid()
     gap = (p_t - z_s.sigmoid()).abs()
     if beta != 1:
         gap = gap.clamp(min=1e-12) ** beta  # a power below 1 has no gradient at 0
     return gap * (softplus(z_s) - z_s * p_t)
+
+
+def by_class(cells: Tensor, teacher: Predictions, class_balance: float) -> Tensor:
+    """Return the sum of *cells*, (N, A, K) to a scalar, each class with its weight: ``Predictions.class_weights``."""
+    if class_balance == 0:
+        return cells.sum()
+    return (cells.sum((0, 1)) * teacher.class_weights(class_balance)).sum()
 
 
 def giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retort.losses.base import ClassBalance, HeadLoss, Predictions, quality_focal
+from retort.losses.base import ClassBalance, HeadLoss, Predictions, by_class, quality_focal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,5 @@ class ClassLogits(HeadLoss):
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
         cells = quality_focal(student.scores, teacher.scores, temperature=self.temperature, beta=self.beta)  # N A K
-        if self.class_balance:
-            cells = cells * teacher.class_weights(self.class_balance)
         mass = teacher.confidence().sum().clamp(min=1)
-        return self.temperature**2 * cells.sum() / mass
+        return self.temperature**2 * by_class(cells, teacher, self.class_balance) / mass

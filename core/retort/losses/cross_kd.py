@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retort.losses.base import ClassBalance, CrossedLoss, Predictions, divergence, giou, quality_focal, wide
+from retort.losses.base import ClassBalance, CrossedLoss, Predictions, by_class, divergence, giou, quality_focal, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +39,5 @@ class CrossKD(CrossedLoss):
             apart = divergence(student.distances, teacher.distances, 1.0).mean(-1)  # N A
         else:
             apart = 1 - giou(wide(student.boxes), wide(teacher.boxes))
-        mass = teacher.confidence().sum()
-        if self.class_balance:
-            cells = cells * teacher.class_weights(self.class_balance)
-        boxes = (confident * apart).sum() / confident.sum().clamp(min=1e-9)
-        return cells.sum() / mass.clamp(min=1) + self.box_weight * boxes
+        classes = by_class(cells, teacher, self.class_balance) / teacher.confidence().sum().clamp(min=1)
+        return classes + self.box_weight * (confident * apart).sum() / confident.sum().clamp(min=1e-9)
