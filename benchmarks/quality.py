@@ -234,8 +234,8 @@ def parse() -> argparse.Namespace:
 
 
 def seeds(text: str) -> list[int]:
-    """Read ``3`` as three seeds from 0, ``4,5`` as those two."""
-    return [int(part) for part in text.split(",")] if "," in text else list(range(int(text)))
+    """Read ``3`` as three seeds from 0, ``4,5`` as those two, ``4,`` as that one."""
+    return [int(part) for part in text.split(",") if part] if "," in text else list(range(int(text)))
 
 
 if __name__ == "__main__":

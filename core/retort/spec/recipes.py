@@ -9,10 +9,11 @@ RecipeName = Literal["balanced", "article", "native"]
 RECIPES: dict[str, dict[str, Any]] = {
     # Ours. The teacher's predictions choose the anchors that learn each label (PP-YOLOE), so that labels and teacher
     # pull at the same anchors; there, binary class mimicking (BCKD) and the teacher's distributions of distances (LD),
-    # with correlation of neck features (PKD). Weights are shares of the task's gradient. It does not decay: a patient
-    # teacher (Beyer et al., CVPR 2022) teaches to the end.
+    # with correlation of neck features (PKD). Weights are shares of the task's gradient, and rare classes have the
+    # share of common ones, as in mAP. It does not decay: a patient teacher (Beyer et al., CVPR 2022) teaches on.
     "balanced": {
-        "summary": "Labels assigned by the teacher; classes, boxes and features, each a share of the task's gradient.",
+        "summary": "Labels assigned by the teacher; classes, boxes and features, each a share of the task's gradient; "
+        "rare classes as loud as common ones.",
         "losses": [
             {"kind": "class_logits", "weight": 1.0, "class_balance": 1.0},
             {"kind": "dfl", "weight": 0.5, "otherwise": "giou", "class_balance": 1.0},
