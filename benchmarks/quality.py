@@ -74,13 +74,18 @@ class Study:
         self.options = options
         self.work: Path = options.work
         self.work.mkdir(parents=True, exist_ok=True)
-        source = options.data or digits.write(self.work / "digits", imgsz=options.imgsz)
+        source = options.data or self.scenes()
         dataset = datasets.locate(str(source.resolve()), [Path("/")])
         self.digest = dataset.digest
         overlay = self.work / "data"
         shutil.rmtree(overlay, ignore_errors=True)
         self.data_yaml = datasets.overlay(dataset, overlay)
         self.facts = {"digest": dataset.digest, "num_train": dataset.num_train, "num_val": dataset.num_val}
+
+    def scenes(self) -> Path:
+        """Draw the scenes of digits, where an earlier start has not."""
+        drawn = self.work / f"digits-{self.options.imgsz}"
+        return drawn / "data.yaml" if drawn.exists() else digits.write(drawn, imgsz=self.options.imgsz)
 
     def training(self, seed: int) -> TrainingSpec:
         """How every network here is trained."""
