@@ -75,6 +75,17 @@ class ArtifactEvent(Event):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
+class SavedEvent(Event):
+    """Training can go on from *files* on any machine, once they are all there; each is complete and never changes."""
+
+    type: Literal["saved"] = "saved"
+    stage: str
+    epoch: int
+    """Whole epochs of the stage that are done; 0 where the stage is finished, or does not train."""
+    files: tuple[str, ...]
+    """Relative to the workdir."""
+
+
 class LogEvent(Event):
     """Something a person may want to know."""
 
@@ -122,8 +133,8 @@ class StoppedEvent(Event):
 
 
 AnyEvent = Annotated[
-    StageEvent | ProgressEvent | MetricEvent | CheckpointEvent | ArtifactEvent | LogEvent
-    | HealthEvent | FinishedEvent | FailedEvent | StoppedEvent,
+    StageEvent | ProgressEvent | MetricEvent | CheckpointEvent | ArtifactEvent | SavedEvent
+    | LogEvent | HealthEvent | FinishedEvent | FailedEvent | StoppedEvent,
     Field(discriminator="type"),
 ]  # fmt: skip
 

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -26,6 +26,7 @@ from retort.events import (
     LogEvent,
     MetricEvent,
     ProgressEvent,
+    SavedEvent,
     StageEvent,
     StoppedEvent,
     parse,
@@ -84,6 +85,10 @@ class Journal:
         self._append(
             ArtifactEvent, name=name, role=role, path=str(path), media_type=media_type, metadata=dict(metadata or {})
         )
+
+    def saved(self, stage: str, epoch: int, files: Sequence[str]) -> None:
+        """Announce *files*, relative to the workdir, from which the run can go on anywhere."""
+        self._append(SavedEvent, stage=stage, epoch=epoch, files=tuple(files))
 
     def log(self, message: str, level: Level = "info", **data: Any) -> None:
         """Say something that a person may want to know."""

@@ -39,6 +39,15 @@ class UnlabelledFacts(Frozen):
     notes: tuple[str, ...] = ()
 
 
+class Adjustments(Frozen):
+    """What earlier attempts have taught about the machine; null leaves it as the spec or the machine says."""
+
+    batch: int | None = None
+    """Instead of ``training.batch``: it did not fit into the GPU's memory."""
+    loader_workers: int | None = None
+    """Processes that load images: shared memory was too small for more."""
+
+
 class Inputs(Frozen):
     """What a run needs beside its spec; it looks for nothing itself."""
 
@@ -51,6 +60,7 @@ class Inputs(Frozen):
     """Absolute, by the names that the spec uses."""
     dataset: DatasetFacts
     unlabelled: UnlabelledFacts | None = None
+    adjustments: Adjustments = Adjustments()
 
     @classmethod
     def load(cls, workdir: Path) -> Self:

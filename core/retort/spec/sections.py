@@ -171,3 +171,9 @@ class ResourcesSpec(Written):
 
     gpus: int = Field(default=1, ge=1, le=64)
     """Train on so many GPUs of one machine, each with its share of ``batch``; on a CPU, in so many processes."""
+    max_runtime_s: float | None = Field(default=None, gt=0, le=31_536_000)
+    """Fail the job once its attempts have run for so long in all; what it has published stays."""
+    max_queue_s: float | None = Field(default=None, gt=0, le=31_536_000)
+    """Give the job up as expired when it has not started so long after it was queued."""
+    halve_batch: bool = False
+    """After running out of GPU memory, try once more with half of ``training.batch``, for student and control alike."""
