@@ -41,7 +41,7 @@ CLASSES: dict[str, FailureClass] = {
     "crashed": FailureClass("The run died without a last word.", 2, 10),
     "cuda_error": FailureClass("The GPU or its driver failed.", 2, 10),
     "rank_lost": FailureClass("One of the processes that train together died.", 2, 10),
-    "shared_memory": FailureClass("/dev/shm is too small for the processes that load images.", 1),
+    "shared_memory": FailureClass("Shared memory is too small for the processes that load images.", 1),
     "stuck": FailureClass("The run lived, but did not get on.", 2, 10),
     "stopped": FailureClass("Something else than Retort told the run to stop.", 3, 10),
     "disk_full": FailureClass("The disk of the working folder is full.", 3, 60),
