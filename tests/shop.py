@@ -9,7 +9,7 @@ from typing import Any
 
 from retort.db import Database, Lease, jobs
 from retort.db.models import Base
-from retort.spec import JobSpec
+from retort.spec import JobSpec, parse_spec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -25,9 +25,10 @@ class Shop:
         self.database = database
         self.spec = spec
 
-    def queued(self, *, retries: int = 3, now: float = T0) -> str:
+    def queued(self, *, retries: int = 3, now: float = T0, resources: dict[str, Any] | None = None, **more: Any) -> str:
+        spec = parse_spec({**self.spec.model_dump(mode="json"), "resources": resources or {}})
         with self.database.begin() as session:
-            return jobs.submit(session, self.spec, now=now, retries=retries).job_id
+            return jobs.submit(session, spec, now=now, retries=retries, **more).job_id
 
     def claimed(self, job_id: str, *, worker: str = "w1", now: float = T0) -> Lease:
         with self.database.begin() as session:
@@ -35,8 +36,19 @@ class Shop:
         assert lease is not None
         return lease
 
-    def running(self, *, retries: int = 3, now: float = T0) -> Lease:
-        return self.claimed(self.queued(retries=retries, now=now), now=now)
+    def running(self, *, retries: int = 3, now: float = T0, **more: Any) -> Lease:
+        return self.claimed(self.queued(retries=retries, now=now, **more), now=now)
+
+    def claimable(self, *, now: float = T0, gpus: int | None = None) -> list[str]:
+        """The jobs that a worker would try, in that order."""
+        with self.database.read() as session:
+            return [job.job_id for job in jobs.claimable(session, now=now, gpus=gpus)]
+
+    def pausing(self, *, retries: int = 3) -> Lease:
+        lease = self.running(retries=retries)
+        with self.database.begin() as session:
+            jobs.pause(session, lease.job_id, now=T0, actor="client")
+        return lease
 
     def cancelling(self, *, retries: int = 3) -> Lease:
         lease = self.running(retries=retries)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from retort.db import Database, clock, jobs
+from retort.db import Database, catalogue, clock, jobs
 from retort.states import JobState
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -81,5 +81,5 @@ class _Jobs(Collector):
 def oldest_queued_age_s(database: Database) -> float | None:
     """Return how long the job at the head of the queue has existed; None when the queue is empty."""
     with database.read() as session:
-        waiting = jobs.claimable(session, limit=1)
-        return clock.now(session) - jobs.get(session, waiting[0]).created_at if waiting else None
+        waiting = catalogue.oldest_queued(session)
+        return None if waiting is None else clock.now(session) - waiting.created_at

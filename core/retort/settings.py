@@ -47,6 +47,14 @@ class Settings(BaseSettings):
     """Lost jobs are looked for this often."""
     grace_s: float = Field(default=15.0, gt=0)
     """Time between SIGTERM and SIGKILL for a run."""
+    setup_timeout_s: float = Field(default=1800.0, gt=0)
+    """A run that does not get on for so long while it prepares, exports or reports is ended and tried again."""
+    step_timeout_s: float = Field(default=300.0, gt=0)
+    """The same between two batches."""
+    checkpoint_timeout_s: float = Field(default=420.0, gt=0)
+    """The same while it writes its state."""
+    keep_saved_s: float = Field(default=604_800.0, ge=0)
+    """For so long after its end a job that failed or was cancelled can be retried from what it has saved."""
     max_retries: int = Field(default=3, ge=0)
     """How often a job is tried again after a lost worker or a failure that a retry may help."""
     log_json: bool = False

@@ -10,10 +10,14 @@ class JobState(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
     CANCELLING = "cancelling"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    """It waited for longer than its spec allows, and never started."""
 
 
 class AttemptState(StrEnum):
@@ -26,21 +30,29 @@ class AttemptState(StrEnum):
     LOST = "lost"
     """The worker stopped renewing its lease."""
     HANDED_BACK = "handed_back"
-    """A draining worker returned the job without using up a retry."""
+    """The worker returned the job without using up a retry: it drained, or the job was paused."""
 
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED}),
-    JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLING, JobState.QUEUED}),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED, JobState.EXPIRED}),
+    JobState.RUNNING: frozenset(
+        {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLING, JobState.PAUSING, JobState.QUEUED}
+    ),
+    # A run that finishes or fails for good before it can stop has ended; resuming takes the wish back.
+    JobState.PAUSING: frozenset(
+        {JobState.PAUSED, JobState.RUNNING, JobState.CANCELLING, JobState.SUCCEEDED, JobState.FAILED}
+    ),
+    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
     # A run that finishes while it is being cancelled keeps its result: the race is legal.
     JobState.CANCELLING: frozenset({JobState.CANCELLED, JobState.SUCCEEDED, JobState.FAILED}),
     JobState.SUCCEEDED: frozenset(),
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),
+    JobState.EXPIRED: frozenset(),
 }
 
 TERMINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
-ACTIVE = frozenset({JobState.RUNNING, JobState.CANCELLING})
+ACTIVE = frozenset({JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING})
 """States in which a worker holds the lease."""
 
 

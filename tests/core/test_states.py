@@ -31,7 +31,7 @@ def test_every_job_can_still_end(state: JobState):
 
 
 def test_nothing_leaves_an_end():
-    assert {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED} == TERMINAL
+    assert {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED} == TERMINAL
     assert all(not reachable(state) for state in TERMINAL)
 
 
@@ -41,7 +41,7 @@ def test_a_cancelled_job_never_comes_back():
 
 
 def test_a_worker_holds_a_job_only_between_queue_and_end():
-    assert {JobState.RUNNING, JobState.CANCELLING} == ACTIVE
+    assert {JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING} == ACTIVE
     assert not ACTIVE & TERMINAL
 
 

@@ -86,7 +86,7 @@ def _state_writes(module: Path) -> Iterator[int]:
             yield from (node.lineno for keyword in node.keywords if writes and keyword.arg == "state")
 
 
-WRITERS = {"core/retort/db/jobs.py", "core/retort/db/attempts.py"}
+WRITERS = {"core/retort/db/moves.py", "core/retort/db/attempts.py"}
 
 
 def test_states_change_in_one_place_only():
@@ -94,7 +94,7 @@ def test_states_change_in_one_place_only():
 
 
 def test_that_place_does_change_states():
-    assert list(_state_writes(ROOT / "core/retort/db/jobs.py"))
+    assert list(_state_writes(ROOT / "core/retort/db/moves.py"))
 
 
 def _loaded_by(module: str, unwanted: tuple[str, ...]) -> str:

@@ -23,7 +23,9 @@ from retort.spec import parse_spec
 from retort.states import TERMINAL, JobState
 from retort_worker import celery_app
 from retort_worker.devices import CPU
-from retort_worker.runner import Claimed, Supervision, Workshop
+from retort_worker.supervision import Supervision
+from retort_worker.workshop import Claimed, Workshop
+from sqlalchemy import update
 from sqlalchemy.exc import SADeprecationWarning
 
 T = TypeVar("T")
@@ -87,16 +89,25 @@ class House:
         text = "train: images/train\nval: images/val\nnames: [thing]\n"
         (self.home / "data" / "data.yaml").write_text(text)
 
-    def submit(self, script: str, *, epochs: int = 3, retries: int = 3) -> str:
+    def submit(self, script: str, *, epochs: int = 3, retries: int = 3, **resources: Any) -> str:
         document = {
             "name": script,
             "data": {"path": str(self.home / "data")},
             "teacher": {"train": {"model": "yolov8n", "weights": None}},
             "student": {"model": "yolov8n", "weights": None},
             "training": {"epochs": epochs},
+            "resources": resources,
         }
         with self.database.begin() as session:
             return jobs.submit(session, parse_spec(document), now=clock.now(session), retries=retries).job_id
+
+    def resubmit(self, parent: Job) -> str:
+        """Retry a job that has ended."""
+        with self.database.begin() as session:
+            spec = parse_spec(parent.spec)
+            return jobs.submit(
+                session, spec, now=clock.now(session), retries=3, parent=parent, go_on=True
+            ).job_id  # fmt: skip
 
     def workshop(self, **changes: Any) -> Workshop:
         settings = self.with_settings(**changes)
@@ -105,9 +116,15 @@ class House:
 
     def supervision(self, job_id: str, workshop: Workshop | None = None) -> tuple[Supervision, Claimed]:
         workshop = workshop or self.workshop()
+        self.hurry(job_id)
         claimed = workshop.claim(job_id, CPU)
         assert claimed is not None
         return Supervision(workshop, claimed, CPU), claimed
+
+    def hurry(self, job_id: str) -> None:
+        """Let a retry be claimed at once."""
+        with self.database.begin() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(claimable_at=0.0))
 
     def run(self, job_id: str, **changes: Any) -> JobState | None:
         return self.supervision(job_id, self.workshop(**changes))[0].run()
@@ -138,8 +155,12 @@ class House:
         return [point.step for series in found for point in series.points]
 
     def cancel(self, job_id: str) -> None:
+        self.wish(jobs.cancel, job_id)
+
+    def wish(self, what: Callable[..., JobState], job_id: str) -> JobState:
+        """Ask for something, as a client would."""
         with self.database.begin() as session:
-            jobs.cancel(session, job_id, now=clock.now(session), actor="test")
+            return what(session, job_id, now=clock.now(session), actor="test")
 
     def reap(self, after_s: float) -> list[jobs.Reaped]:
         """Reap as of some time in the future."""

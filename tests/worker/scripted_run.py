@@ -121,6 +121,48 @@ def flaky(journal: Journal, workdir: Path, epochs: int, attempt: int) -> None:
     finish(journal, workdir, epochs)
 
 
+def train(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
+    """Like a training: a state after each epoch, announced as saved; ends when told to finish early."""
+    states = workdir / "work" / "student" / "states"
+    states.mkdir(parents=True, exist_ok=True)
+    done = max((int(path.stem) for path in states.iterdir()), default=0)
+    journal.log(f"going on after epoch {done}", epoch=done)
+    while done < epochs and not (workdir / "finish").exists():
+        done += 1
+        journal.metric(Role.STUDENT, done, {"train/loss": 1 / done, "val/mAP50": 0.5, "val/mAP50-95": done / 1e5})
+        (states / f"{done:05d}.state").write_bytes(f"epoch {done}".encode())
+        (states / f"{done - 1:05d}.state").unlink(missing_ok=True)
+        journal.saved("distill", done, [f"work/student/states/{done:05d}.state"])
+        if STOP.wait(0.02):
+            journal.stopped()
+            sys.exit(75)
+    (workdir / "student.pt").write_bytes(f"student of {done} epochs".encode())
+    journal.artifact("student.pt", Role.STUDENT, "student.pt")
+    journal.finished({"epochs": done})
+
+
+def stuck(journal: Journal, workdir: Path, *_: int) -> None:
+    """Get on twice, and then no more."""
+    import faulthandler
+
+    faulthandler.register(signal.SIGQUIT, all_threads=True)
+    for count in (1, 2):
+        (workdir / "pulse").write_text(f"step {count}")
+        time.sleep(0.2)
+    journal.stage("distill")
+    time.sleep(600)
+
+
+def tight(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
+    """Need a smaller batch than the spec's."""
+    batch = json.loads((workdir / "inputs.json").read_text())["adjustments"]["batch"]
+    if batch is None:
+        journal.failed(Failure(code="out_of_memory", message="16 images are too many", hint="fewer"))
+        sys.exit(1)
+    journal.log(f"batch {batch}")
+    finish(journal, workdir, epochs)
+
+
 def garbage(journal: Journal, *_: object) -> None:
     with journal.path.open("ab") as file:
         file.write(b"this is not an event\n")
@@ -135,7 +177,7 @@ def outside(journal: Journal, *_: object) -> None:
 SCRIPTS = {
     "finish": finish, "steps": steps, "linger": linger, "checkpoint": checkpoint, "wait": wait, "stubborn": stubborn,
     "leave-child": leave_child, "crash": crash, "killed": killed, "diverged": diverged, "flaky": flaky,
-    "garbage": garbage, "outside": outside,
+    "garbage": garbage, "train": train, "stuck": stuck, "tight": tight, "outside": outside,
 }  # fmt: skip
 
 

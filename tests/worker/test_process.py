@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from retort_worker import devices
 from retort_worker.fence import Fence
 from retort_worker.process import RunProcess
 from worker.houses import eventually
@@ -68,26 +67,6 @@ def test_a_fence_counts_from_before_the_renewal_began():
         fence.renewed(started + 0.5)
         eventually(lambda: fence.expired)
     assert fired[0] - started >= 0.7
-
-
-def test_without_a_gpu_every_slot_is_on_the_cpu(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(devices, "_gpus", list)
-    assert devices.detect(2, None) == [devices.CPU, devices.CPU]
-    assert devices.detect(1, "0,1") == [devices.CPU]
-
-
-def test_slots_are_spread_over_the_gpus_that_the_operator_lets_be_seen(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(devices, "_gpus", lambda: ["0", "1", "2"])
-    assert [device.name for device in devices.detect(4, None)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]
-    seen = devices.detect(2, "2")
-    assert [(device.index, device.environment["CUDA_VISIBLE_DEVICES"]) for device in seen] == [("0", "2"), ("0", "2")]
-    assert devices.detect(1, "") == [devices.CPU]
-
-
-def test_the_only_slot_lets_its_run_see_every_gpu(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(devices, "_gpus", lambda: ["0", "1", "2"])
-    (device,) = devices.detect(1, "2,1")
-    assert (device.name, device.index, device.environment["CUDA_VISIBLE_DEVICES"]) == ("cuda:2", "0", "2,1")
 
 
 def test_the_worker_imports_neither_torch_nor_ultralytics():

@@ -15,13 +15,15 @@ from retort.artifacts import Store
 from retort.db import Database
 from retort.settings import Settings
 
-from retort_worker import celery_app, devices, logs, tasks
+from retort_worker import celery_app, gpus, logs, tasks
 from retort_worker.consumer import consume
+from retort_worker.devices import Pool
+from retort_worker.housekeeper import Housekeeper
 from retort_worker.poller import Poller
 from retort_worker.process import allowed_environment
 from retort_worker.reaper import Reaper
-from retort_worker.runner import RUN, Workshop
 from retort_worker.slots import Slots
+from retort_worker.workshop import RUN, Workshop
 
 _EXIT_S = 10.0
 """After the last run has ended, a wedged broker connection may hold up the exit for so long."""
@@ -44,19 +46,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host=host,
         command=tuple(options.run_command),
     )
-    slots = Slots(workshop, devices.detect(settings.slots, allowed_environment().get("CUDA_VISIBLE_DEVICES")))
-    return work(settings, database, slots)
+    pool = Pool(settings.slots, gpus.visible(allowed_environment().get("CUDA_VISIBLE_DEVICES")))
+    slots = Slots(workshop, pool)
+    return work(workshop, slots, Housekeeper(workshop, pool))
 
 
-def work(settings: Settings, database: Database, slots: Slots) -> int:
-    """Poll, reap and listen to the bell until a signal drains the worker."""
-    poller = Poller(database, slots, poll_s=settings.poll_s)
-    reaper = Reaper(database, slots, reap_s=settings.reap_s)
+def work(workshop: Workshop, slots: Slots, housekeeper: Housekeeper) -> int:
+    """Poll, reap, tidy and listen to the bell until a signal drains the worker."""
+    settings = workshop.settings
+    poller = Poller(slots, poll_s=settings.poll_s)
+    reaper = Reaper(workshop.database, slots, reap_s=settings.reap_s)
     app = celery_app.build(settings)
     tasks.register(app, slots)
     # The poll and the reaper stand on their own feet: they work while the broker cannot be reached.
     poller.start()
     reaper.start()
+    housekeeper.start()
     threading.Thread(target=_leave, args=(poller, slots), name="leave", daemon=True).start()
     consume(app, slots)
     poller.join()

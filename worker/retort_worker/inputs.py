@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from retort.intake import preparation
+from retort.intake.inputs import Adjustments
 from retort.settings import Settings
 from retort.spec import JobSpec
 
 
-def prepare(spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, device: str) -> None:
+def prepare(
+    spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, device: str, adjustments: Adjustments
+) -> None:
     """Write ``spec.json`` and ``inputs.json`` into *workdir*; this may download weights.
 
     Raises:
         RetortError: the data or the weights cannot be used, or the world failed.
 
     """
-    preparation.prepare(spec, settings, workdir, attempt=attempt, device=device)
+    preparation.prepare(spec, settings, workdir, attempt=attempt, device=device, adjustments=adjustments)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 import structlog
-from retort.db import Database, jobs
 
 from retort_worker.slots import Slots
 
@@ -15,8 +14,7 @@ _log = structlog.get_logger()
 class Poller:
     """A thread that looks for claimable jobs every *poll_s*, and at once when a slot becomes free."""
 
-    def __init__(self, database: Database, slots: Slots, *, poll_s: float) -> None:
-        self._database = database
+    def __init__(self, slots: Slots, *, poll_s: float) -> None:
         self._slots = slots
         self._poll_s = poll_s
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
@@ -39,10 +37,8 @@ class Poller:
         _log.info("draining: no more jobs are claimed here")
 
     def poll(self) -> int:
-        """Start as many queued jobs as there are free slots, oldest first; return how many."""
-        free = self._slots.num_free
-        if not free:
-            return 0
-        with self._database.read() as session:
-            waiting = jobs.claimable(session, limit=free)
-        return sum(self._slots.start(job_id) is not None for job_id in waiting)
+        """Start runs until there is no free slot or nothing to claim; return how many."""
+        started = 0
+        while self._slots.start() is not None:
+            started += 1
+        return started

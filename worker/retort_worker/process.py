@@ -123,6 +123,12 @@ class RunProcess:
             if not self._reaped:
                 self._popen.terminate()
 
+    def dump_stacks(self) -> None:
+        """Have the first process print where each of its threads is, into its log."""
+        with self._lock:
+            if not self._reaped:
+                self._popen.send_signal(signal.SIGQUIT)
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the whole group; nothing happens when it is gone."""
         with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):

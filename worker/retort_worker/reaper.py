@@ -1,4 +1,4 @@
-"""The reaper: returns the jobs of workers that stopped renewing."""
+"""The reaper: returns the jobs of workers that stopped renewing, and gives up those that waited for too long."""
 
 from __future__ import annotations
 
@@ -41,11 +41,15 @@ class Reaper:
             self._stopped.wait(self._reap_s)
 
     def reap(self) -> int:
-        """Return the lost jobs of one page to the queue, or fail them; return how many there were."""
+        """Move one page of lost and one of expired jobs; return how many the longer one had."""
         with self._database.begin() as session:
-            reaped = jobs.reap(session, now=clock.now(session), limit=_PAGE)
-        for lost in reaped:
-            _log.warning("worker lost", job=lost.job_id, state=str(lost.state))
-        if reaped:
+            now = clock.now(session)
+            lost = jobs.reap(session, now=now, limit=_PAGE)
+            expired = jobs.expire(session, now=now, limit=_PAGE)
+        for job in lost:
+            _log.warning("worker lost", job=job.job_id, state=str(job.state))
+        for job in expired:
+            _log.warning("waited too long", job=job.job_id)
+        if lost:
             self._slots.wake()
-        return len(reaped)
+        return max(len(lost), len(expired))

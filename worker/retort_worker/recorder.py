@@ -8,12 +8,13 @@ from pathlib import Path
 
 import structlog
 from retort import journal
-from retort.db import Database, DatabaseUnavailable, Lease, artifacts, attempts, clock, events
-from retort.db.artifacts import NewArtifact
+from retort.db import Database, DatabaseUnavailable, Lease, artifacts, attempts, clock, events, recovery
 from retort.events import AnyEvent
 from retort.states import JobState
+from retort.workdir import journal as journal_of
 
 from retort_worker.fence import Fence
+from retort_worker.publisher import Made
 
 _log = structlog.get_logger()
 _RETRY_S = 0.5
@@ -21,11 +22,6 @@ _RETRY_S = 0.5
 
 class LeaseLost(Exception):
     """Another worker may own the job by now: kill the run, and write nothing more."""
-
-
-def journal_of(workdir: Path, attempt: int) -> Path:
-    """Where the run of this attempt writes."""
-    return workdir / f"journal-{attempt}.jsonl"
 
 
 class Recorder:
@@ -55,6 +51,8 @@ class Recorder:
         self._not_before = 0.0
         self.wished = JobState.RUNNING
         """The state that the database wishes the job to be in, as of the last beat."""
+        self.finish_early = False
+        """Whether the run is to finish early, as of the last beat."""
         self.deaf = False
         """Set to renew only: the journal is past reading."""
 
@@ -62,10 +60,10 @@ class Recorder:
         """Whether the journal holds whole lines that are not recorded."""
         return self._size() > self._offset and bool(journal.read(self._journal, self._offset)[0])
 
-    def tick(self, made: Sequence[NewArtifact] = ()) -> bool:
+    def tick(self, made: Made) -> bool:
         """Beat when there is something to write or it is time to renew; True when that was done.
 
-        *made* are checkpoints to announce; they are announced when True comes back.
+        *made* is what the publisher has brought into the store; it is announced when True comes back.
 
         Raises:
             LeaseLost: stop everything.
@@ -85,7 +83,7 @@ class Recorder:
             return False
         return True
 
-    def _beat(self, made: Sequence[NewArtifact]) -> None:
+    def _beat(self, made: Made) -> None:
         started = time.monotonic()
         said, offset = ([], self._offset) if self.deaf else journal.read(self._journal, self._offset)
         self._write(said, offset, made, started=started)
@@ -109,7 +107,7 @@ class Recorder:
         for number, path in earlier:
             said, offset = journal.read(path, recorded.get(number, 0)) if path.exists() else ([], 0)
             if said:
-                self._write(said, offset, (), started=time.monotonic(), attempt=number)
+                self._write(said, offset, Made(), started=time.monotonic(), attempt=number)
             told.extend(journal.read(path)[0])
         for event in told:
             self._listen(event)
@@ -118,7 +116,7 @@ class Recorder:
         self,
         said: Sequence[AnyEvent],
         offset: int,
-        made: Sequence[NewArtifact],
+        made: Made,
         *,
         started: float,
         attempt: int | None = None,
@@ -128,12 +126,15 @@ class Recorder:
             renewal = events.record(
                 session, self._lease, said, now=now, lease_s=self._lease_s, journal_offset=offset, attempt=attempt
             )
-            for artifact in made if renewal is not None else ():
+            if renewal is None:
+                raise LeaseLost
+            for artifact in made.artifacts:
                 artifacts.record(session, self._lease, artifact, now=now)
-        if renewal is None:
-            raise LeaseLost
+            if made.saved is not None:
+                recovery.record(session, self._lease, made.saved, now=now)
         self._fence.renewed(started)
         self.wished = renewal.state
+        self.finish_early = renewal.finish_early
 
     def _size(self) -> int:
         try:

@@ -1,20 +1,24 @@
-"""The slots of one worker: how many runs it supervises at a time, on which device each, and whether it drains."""
+"""The slots of one worker: what it claims next, how many runs it supervises at a time, and whether it drains."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
 
 import structlog
 
-from retort_worker.devices import Device
+from retort_worker import gpus
+from retort_worker.devices import Device, Pool
 from retort_worker.process import kill_all
-from retort_worker.runner import Claimed, Supervision, Workshop
+from retort_worker.supervision import Supervision
+from retort_worker.workshop import Claimed, Workshop
 
 _log = structlog.get_logger()
+_TRIES = 10
+"""How often the queue is looked at anew when other workers were faster each time."""
+_CLEAN_S = 30.0
+"""A driver may take so long to free what a run held."""
 
 
 class Slots:
@@ -23,58 +27,75 @@ class Slots:
     The bell and the poll both come here, so together they never run more than the worker's slots.
     """
 
-    def __init__(self, workshop: Workshop, devices: Sequence[Device]) -> None:
+    def __init__(self, workshop: Workshop, pool: Pool) -> None:
         self._workshop = workshop
-        self._free = deque(devices)
+        self._pool = pool
         # SimpleQueue.put may be called from a signal handler; an Event's lock may not.
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
-
-    @property
-    def num_free(self) -> int:
-        """Slots that could take a job now; none while draining."""
-        return 0 if self.draining else len(self._free)
+        self._claiming = threading.Lock()
 
     @property
     def draining(self) -> bool:
         """Whether the worker was told to stop."""
         return self._workshop.draining
 
-    def start(self, job_id: str) -> threading.Thread | None:
-        """Claim the job and supervise its run; None when there is no free slot or nothing to claim.
+    def start(self) -> threading.Thread | None:
+        """Claim the job that is next and supervise its run; None when there is no room or nothing to claim.
 
         Raises:
             Exception: the database's, when claiming failed.
 
         """
-        if self.draining:
-            return None
-        try:
-            device = self._free.popleft()
-        except IndexError:
-            return None
-        try:
-            claimed = self._workshop.claim(job_id, device)
-        except BaseException:
-            self._free.append(device)
-            raise
-        if claimed is None:
-            self._free.append(device)
-            return None
-        thread = threading.Thread(target=self._supervise, args=(claimed, device), name=f"run-{job_id}", daemon=True)
-        with self._lock:
-            self._threads.add(thread)
-        thread.start()
+        with self._claiming:
+            found = self._claim_next()
+            if found is None:
+                return None
+            claimed, device = found
+            name = f"run-{claimed.lease.job_id}"
+            thread = threading.Thread(target=self._supervise, args=(claimed, device), name=name, daemon=True)
+            with self._lock:
+                self._threads.add(thread)
+                thread.start()
         return thread
 
+    def _claim_next(self) -> tuple[Claimed, Device] | None:
+        for _ in range(_TRIES):
+            if self.draining or not self._pool.num_free:
+                return None
+            waiting = self._workshop.waiting(self._pool.most_gpus)
+            for job in waiting:
+                device = self._pool.take(job.gpus)
+                if device is None:
+                    return None  # its GPUs become free one after the other: nobody overtakes it here
+                claimed = self._try(job.job_id, device)
+                if claimed is not None:
+                    return claimed, device
+            if not waiting:
+                return None
+        return None
+
+    def _try(self, job_id: str, device: Device) -> Claimed | None:
+        claimed = None
+        try:
+            claimed = self._workshop.claim(job_id, device)
+        finally:
+            if claimed is None:
+                self._pool.give_back(device)
+        return claimed
+
     def _supervise(self, claimed: Claimed, device: Device) -> None:
+        before = gpus.use(device.gpus)
         try:
             Supervision(self._workshop, claimed, device).run()
         except Exception:  # noqa: BLE001 - writing nothing is safe: the lease runs out and a reaper returns the job
             _log.exception("supervision failed", job=claimed.lease.job_id, attempt=claimed.lease.attempt)
         finally:
-            self._free.append(device)
+            unclean = gpus.unclean(before, patience_s=_CLEAN_S)
+            if unclean:
+                _log.error("GPU not clean after a run: quarantined", gpus=unclean, job=claimed.lease.job_id)
+            self._pool.give_back(device, unclean=unclean)
             with self._lock:
                 self._threads.discard(threading.current_thread())
             self.wake()

@@ -1,4 +1,4 @@
-"""The one Celery task: a bell that says which job to look at."""
+"""The one Celery task: a bell that says to look at the queue."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from retort_worker.slots import Slots
 
 
 def register(app: Celery, slots: Slots) -> None:
-    """Add the task to *app*: it starts the job in a free slot and stays until the run has ended.
+    """Add the task to *app*: it starts the job that is next in a free slot and stays until its run has ended.
 
-    A doubled, late or mistaken ring does nothing: claiming matches no row. Without a free slot the job stays queued,
-    and is found by a poll, here or on another worker.
+    Which job was announced does not matter: a bell says that the queue is worth a look, and the queue says whose turn
+    it is. A doubled, late or mistaken ring does nothing. Without a free slot the job stays queued, and is found by a
+    poll, here or on another worker.
     """
 
     @app.task(name=TASK, shared=False)  # type: ignore[untyped-decorator]
-    def run_job(job_id: str) -> None:
-        supervision = slots.start(str(job_id))
+    def run_job(job_id: str) -> None:  # noqa: ARG001 - the name of the one who rang
+        supervision = slots.start()
         if supervision is not None:
             supervision.join()

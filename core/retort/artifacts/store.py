@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,9 @@ from retort.errors import RetortError, WorldError
 CHUNK_BYTES = 1 << 20
 _PART_BYTES = 16 << 20
 _SCHEMES = ("file", "s3", "gs", "az")
-_KEY = re.compile(r"sha256/[0-9a-f]{2}/[0-9a-f]{64}")
+_KEY = re.compile(r"(sha256/[0-9a-f]{2}|saved/job_[0-9a-f]{32}/[0-9]+)/[0-9a-f]{64}")
+_SAVED = "saved"
+"""Folder of what belongs to one attempt of one job, and goes with it."""
 
 
 class StoreUnavailable(WorldError):
@@ -57,8 +59,10 @@ class Store:
         with _as_world_error(url):
             self._store = _open(url)
 
-    def put(self, path: Path) -> Stored:
+    def put(self, path: Path, *, saved_by: tuple[str, int] | None = None) -> Stored:
         """Store the bytes of the file *path*, in parts, so that its size does not matter.
+
+        With *saved_by*, a job and the number of its attempt, they are that attempt's alone: see ``delete_saved``.
 
         Raises:
             StoreUnavailable: nothing is visible under the key.
@@ -68,7 +72,7 @@ class Store:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size_bytes = file.tell()
-        key = f"sha256/{sha256[:2]}/{sha256}"
+        key = f"sha256/{sha256[:2]}/{sha256}" if saved_by is None else f"{_SAVED}/{saved_by[0]}/{saved_by[1]}/{sha256}"
         if self.size(key) != size_bytes:
             with _as_world_error(self.url):
                 obstore.put(self._store, key, path, chunk_size=_PART_BYTES, max_concurrency=4)
@@ -94,13 +98,51 @@ class Store:
         """
         size_bytes = self.size(key)
         if size_bytes is None:
-            raise BytesMissing(f"nothing is stored under {key}", hint="the store has lost it; look for a backup")
+            raise BytesMissing(f"nothing is stored under {key}", hint="look for a backup")
         end = size_bytes if end is None else min(end, size_bytes)
         if start >= end:
             return iter(())
         with _as_world_error(self.url):
             whole = obstore.get(self._store, _checked(key), options={"range": (start, end)})
             return self._pieces(whole.stream(min_chunk_size=CHUNK_BYTES))
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Write the bytes under *key* to the file *path*, which appears whole or not at all.
+
+        Raises:
+            BytesMissing: nothing lies under *key*, or what does is damaged.
+            StoreUnavailable: try again later.
+
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        digest = hashlib.sha256()
+        pieces = self.read(key)
+        try:
+            with part.open("wb") as file:
+                for piece in pieces:
+                    digest.update(piece)
+                    file.write(piece)
+            if digest.hexdigest() != key.rpartition("/")[2]:
+                raise BytesMissing(f"what is stored under {key} is damaged", hint="look for a backup")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def saved_jobs(self) -> list[str]:
+        """Return the ids of the jobs whose attempts have bytes of their own."""
+        with _as_world_error(self.url):
+            found = obstore.list_with_delimiter(self._store, _SAVED)
+        return [str(prefix).rpartition("/")[2] for prefix in found["common_prefixes"]]
+
+    def delete_saved(self, job_id: str, attempt: int | None = None, *, but: Collection[str] = ()) -> None:
+        """Remove what is the attempt's alone, or all attempts' of the job, except what lies under the keys *but*."""
+        folder = f"{_SAVED}/{job_id}" if attempt is None else f"{_SAVED}/{job_id}/{attempt}"
+        with _as_world_error(self.url):
+            for page in obstore.list(self._store, folder):
+                gone = [str(found["path"]) for found in page if found["path"] not in but]
+                if gone:
+                    obstore.delete(self._store, gone)
 
     def check(self) -> None:
         """Write and read a few bytes.
@@ -125,7 +167,7 @@ def _open(url: str) -> Any:
         hint = f"RETORT_STORE_URL must begin with one of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
         raise StoreUnavailable(f"{parts.scheme or 'no scheme'}: unknown kind of artifact store", hint=hint)
     if parts.scheme == "file":
-        return LocalStore(Path(url2pathname(parts.path)), mkdir=True)
+        return LocalStore(Path(url2pathname(parts.path)), mkdir=True, automatic_cleanup=True)
     return from_url(url)
 
 

@@ -18,6 +18,12 @@ def of_job(session: Session, job_id: str) -> list[Attempt]:
     return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)))
 
 
+def count_failures(session: Session, job_id: str, code: str) -> int:
+    """Return how many of the job's attempts that have ended failed with *code*."""
+    failures = session.scalars(select(Attempt.failure).where(Attempt.job_id == job_id, Attempt.failure.is_not(None)))
+    return sum(failure["code"] == code for failure in failures if failure is not None)
+
+
 def begin(session: Session, lease: Lease, *, host: str, device: str | None, now: float) -> None:
     """Open the attempt that *lease* was given for."""
     row = {"job_id": lease.job_id, "number": lease.attempt, "fence": lease.fence, "worker": lease.worker}

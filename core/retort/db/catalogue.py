@@ -1,4 +1,4 @@
-"""Jobs as readers look for them: one, a page, the queue, how many."""
+"""Jobs as readers look for them: one, a page, how many."""
 
 from __future__ import annotations
 
@@ -46,10 +46,16 @@ def page(
     return list(session.scalars(query))
 
 
-def claimable(session: Session, limit: int = 10) -> list[str]:
-    """Return the ids of at most *limit* queued jobs, oldest first; each must still be claimed."""
-    query = select(Job.id).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(limit)
-    return list(session.scalars(query))
+def oldest_queued(session: Session) -> Job | None:
+    """Return the job that has waited longest since it was submitted."""
+    first = select(func.min(Job.id)).where(Job.state == JobState.QUEUED).scalar_subquery()
+    return session.scalar(select(Job).where(Job.id == first))
+
+
+def states(session: Session, job_ids: Collection[str]) -> dict[str, JobState]:
+    """Return the states of those of the jobs that there are."""
+    rows = session.execute(select(Job.id, Job.state).where(Job.id.in_(job_ids)))
+    return {row.id: row.state for row in rows}
 
 
 def counts(session: Session) -> dict[JobState, int]:

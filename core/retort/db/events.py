@@ -20,6 +20,7 @@ from retort.events import (
     LogEvent,
     MetricEvent,
     ProgressEvent,
+    SavedEvent,
     StageEvent,
 )
 from retort.names import MAP, MAP50, Role
@@ -41,7 +42,8 @@ def record(
 ) -> Renewal | None:
     """Write down what the run said, and renew the lease, all or nothing.
 
-    Lines that are recorded already are ignored. Artifacts are not announced here but where they are published.
+    Lines that are recorded already are ignored. Artifacts and saved states are not announced here but where they are
+    brought into the store.
 
     Args:
         session: a write transaction.
@@ -77,7 +79,7 @@ def record(
         .values(journal_offset=journal_offset),
         execution_options=NO_SYNC,
     )
-    return Renewal(last_seq, job.state)
+    return Renewal(last_seq, job.state, finish_early=job.finish_early)
 
 
 def after(session: Session, job_id: str, seq: int, limit: int) -> list[EventRow]:
@@ -124,7 +126,7 @@ def storable(text: str) -> str:
 
 
 def _unrecorded(session: Session, job_id: str, number: int, events: Sequence[AnyEvent]) -> list[AnyEvent]:
-    wanted = {event.n: event for event in events if not isinstance(event, ArtifactEvent)}
+    wanted = {event.n: event for event in events if not isinstance(event, ArtifactEvent | SavedEvent)}
     if not wanted:
         return []
     query = select(EventRow.n).where(

@@ -1,36 +1,33 @@
-"""Jobs and the changes of their states, all of which happen here."""
+"""Jobs as workers move them: submitted, claimed, renewed, brought to an end or given back."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from retort.db import attempts, keys, transitions
-from retort.db.catalogue import JobNotFound, claimable, counts, get, page
-from retort.db.lease import Lease, Renewal, held, lock
+from retort.db import attempts, keys, moves, transitions
+from retort.db.catalogue import JobNotFound, counts, get, page
+from retort.db.control import JobFinished, WrongState, cancel, finish_early, pause, prioritize, resume
+from retort.db.lease import Lease, Renewal, held
 from retort.db.models import JOB_PREFIX, Job, new_id
+from retort.db.moves import outlook
+from retort.db.queue import Waiting, claimable, may_be_claimed
+from retort.db.reaping import Reaped, expire, reap
 from retort.db.statements import NO_SYNC, add
-from retort.errors import UserError
 from retort.events import Failure
 from retort.spec import JobSpec, digest
-from retort.states import ACTIVE, TERMINAL, AttemptState, JobState, sources
+from retort.states import AttemptState, JobState
 
 __all__ = [
-    "JobFinished", "JobNotFound", "Reaped", "Submitted", "cancel", "claim", "claimable", "counts", "fail", "get",
-    "hand_back", "mark_cancelled", "page", "reap", "renew", "requeue", "submit", "succeed",
+    "DEFAULT_OWNER", "JobFinished", "JobNotFound", "Reaped", "Submitted", "Waiting", "WrongState", "cancel", "claim",
+    "claimable", "counts", "expire", "fail", "finish_early", "get", "hand_back", "mark_cancelled", "outlook", "page",
+    "pause", "prioritize", "reap", "renew", "resume", "submit", "succeed",
 ]  # fmt: skip
 
-_Row = Row[*tuple[Any, ...]]
-
-
-class JobFinished(UserError):
-    """The job has ended, so it cannot be changed any more."""
-
-    code = "job_already_finished"
+DEFAULT_OWNER = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +38,32 @@ class Submitted:
     created: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Reaped:
-    """A job taken from a worker that stopped renewing, and the state it went to."""
-
-    job_id: str
-    state: JobState
-
-
 def submit(
     session: Session,
     spec: JobSpec,
     *,
     now: float,
     retries: int,
+    owner: str = DEFAULT_OWNER,
+    priority: int = 0,
     key: str | None = None,
     body_sha256: str | None = None,
+    parent: Job | None = None,
+    go_on: bool = False,
 ) -> Submitted:
     """Accept a job into the queue, once per idempotency *key*.
+
+    Args:
+        session: a write transaction.
+        spec: what to do.
+        now: by the database's clock.
+        retries: how often failures may be retried.
+        owner: with whom other owners share the workers.
+        priority: higher ones are claimed first.
+        key: the client's name for this submission.
+        body_sha256: what must be the same when the key comes again; the spec's digest if left out.
+        parent: the job that this one repeats.
+        go_on: from the files that *parent* has saved.
 
     Raises:
         keys.KeyReused: the key came with another body before.
@@ -69,10 +74,15 @@ def submit(
         known = keys.take(session, key, body_sha256 or digest(spec), job_id, now=now)
         if known != job_id:
             return Submitted(known, created=False)
+    patience_s = spec.resources.max_queue_s
+    inherited = {"recovery": parent.recovery, "adjustments": parent.adjustments} if parent and go_on else {}
     row = {
         "id": job_id, "name": spec.name, "state": JobState.QUEUED, "progress": 0.0,
         "spec": spec.model_dump(mode="json"), "spec_digest": digest(spec),
         "attempt": 0, "fence": 0, "retries_left": retries, "last_seq": 1, "version": 1, "created_at": now,
+        "owner": owner, "priority": priority, "gpus": spec.resources.gpus, "claimable_at": now, "run_s": 0.0,
+        "expires_at": None if patience_s is None else now + patience_s, "finish_early": False,
+        "parent_id": parent and parent.id, **inherited,
     }  # fmt: skip
     add(session, Job, [row])
     transitions.enter(session, job_id, JobState.QUEUED, seq=1, attempt=0, now=now, actor="client", reason=None)
@@ -82,11 +92,12 @@ def submit(
 def claim(
     session: Session, job_id: str, *, worker: str, host: str, now: float, lease_s: float, device: str | None = None
 ) -> Lease | None:
-    """Take the job for *worker* until ``now + lease_s``; None when it is not queued (any more)."""
-    taken = _change(
+    """Take the job for *worker* until ``now + lease_s``; None when it is not to be claimed (any more)."""
+    taken = moves.move(
         session, job_id, JobState.RUNNING, now=now, actor=f"worker:{worker}",
-        attempt=Job.attempt + 1, fence=Job.fence + 1, worker=worker, lease_until=now + lease_s,
-        stage=None, progress=0.0, eta_s=None, started_at=func.coalesce(Job.started_at, now),
+        among={JobState.QUEUED}, where=may_be_claimed(now),
+        attempt=Job.attempt + 1, fence=Job.fence + 1, worker=worker, lease_until=now + lease_s, claimed_at=now,
+        expires_at=None, stage=None, progress=0.0, eta_s=None, started_at=func.coalesce(Job.started_at, now),
     )  # fmt: skip
     if taken is None:
         return None
@@ -101,164 +112,43 @@ def renew(session: Session, lease: Lease, *, now: float, lease_s: float, count: 
         update(Job)
         .where(held(lease))
         .values(lease_until=now + lease_s, last_seq=Job.last_seq + count)
-        .returning(Job.last_seq, Job.state)
+        .returning(Job.last_seq, Job.state, Job.finish_early)
     )
     row = session.execute(renewed, execution_options=NO_SYNC).one_or_none()
-    return row and Renewal(row.last_seq, row.state)
+    return row and Renewal(row.last_seq, row.state, finish_early=row.finish_early)
 
 
 def succeed(session: Session, lease: Lease, *, now: float, result: dict[str, Any], exit_code: int = 0) -> bool:
-    """End the job with *result*, also while it is being cancelled; False when the lease is no longer held."""
-    return _end(session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, result=result, progress=1.0)
+    """End the job with *result*, whatever was wished meanwhile; False when the lease is no longer held."""
+    return moves.end(
+        session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, result=result, progress=1.0, recovery=None
+    )  # fmt: skip
 
 
-def fail(session: Session, lease: Lease, *, now: float, failure: Failure, exit_code: int | None) -> bool:
-    """End the job for good; False when the lease is no longer held."""
-    return _end(session, lease, JobState.FAILED, now=now, exit_code=exit_code, failure=failure)
+def fail(session: Session, lease: Lease, *, now: float, failure: Failure, exit_code: int | None) -> JobState | None:
+    """Close an attempt that failed, and try the job again where that may help and its budget allows.
+
+    Returns:
+        QUEUED when it is tried again, PAUSED or CANCELLED when that was wished, else FAILED; None when the lease is
+        not held.
+
+    """
+    actor = f"worker:{lease.worker}"
+    return moves.give_up(
+        session, lease, AttemptState.FAILED, now=now, actor=actor, failure=failure, exit_code=exit_code
+    )  # fmt: skip
 
 
 def mark_cancelled(session: Session, lease: Lease, *, now: float, exit_code: int | None) -> bool:
     """End a job whose run has stopped because it was cancelled; False when it was not, or the lease is not held."""
-    return _end(session, lease, JobState.CANCELLED, now=now, exit_code=exit_code)
-
-
-def requeue(session: Session, lease: Lease, *, now: float, failure: Failure, exit_code: int | None) -> JobState | None:
-    """Try the job again after a failure that a retry may help, if it has a retry left.
-
-    Returns:
-        QUEUED, or FAILED when no retry is left, or CANCELLED when that was wished; None when the lease is not held.
-
-    """
-    actor = f"worker:{lease.worker}"
-    return _give_up(session, lease, AttemptState.FAILED, now=now, actor=actor, failure=failure, exit_code=exit_code)
+    return moves.end(session, lease, JobState.CANCELLED, now=now, exit_code=exit_code)
 
 
 def hand_back(session: Session, lease: Lease, *, now: float) -> JobState | None:
-    """Return the job of a draining worker to the queue without using up a retry.
+    """Return the job of a worker that drains, or that was told to pause, without using up a retry.
 
     Returns:
-        QUEUED, or CANCELLED when that was wished; None when the lease is not held.
+        QUEUED, or PAUSED or CANCELLED when that was wished; None when the lease is not held.
 
     """
-    return _give_up(session, lease, AttemptState.HANDED_BACK, now=now, actor=f"worker:{lease.worker}")
-
-
-def cancel(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
-    """Cancel a queued job at once; ask a running one to stop. Asking again changes nothing.
-
-    Raises:
-        JobNotFound: there is no such job.
-        JobFinished: it has succeeded or failed.
-
-    """
-    state = session.scalar(select(Job.state).where(Job.id == job_id).with_for_update())
-    if state is None:
-        raise JobNotFound(f"there is no job {job_id}")
-    if state in {JobState.CANCELLING, JobState.CANCELLED}:
-        return state
-    if state in TERMINAL:
-        raise JobFinished(f"job {job_id} has already {state}", hint="a job that has ended cannot be cancelled")
-    target, ended = (JobState.CANCELLED, now) if state is JobState.QUEUED else (JobState.CANCELLING, None)
-    changed = _change(session, job_id, target, among={state}, now=now, actor=actor, finished_at=ended)
-    assert changed is not None, "the row is locked"
-    return target
-
-
-def reap(session: Session, *, now: float, limit: int = 100) -> list[Reaped]:
-    """Take at most *limit* jobs from workers whose leases ran out before *now*; call again until none is left."""
-    query = select(Job.id, Job.attempt, Job.fence, Job.worker).where(Job.state.in_(ACTIVE), Job.lease_until < now)
-    # A row that is locked is being renewed, ended or reaped at this moment.
-    lost = session.execute(query.order_by(Job.id).limit(limit).with_for_update(skip_locked=True)).all()
-    reaped = []
-    for job_id, attempt, fence, worker in lost:
-        assert worker is not None, "active jobs have a worker"
-        lease = Lease(job_id, attempt, fence, worker)
-        failure = Failure(
-            code="lost_worker",
-            message=f"the worker {worker} stopped renewing its lease",
-            hint="look for what ended the worker or cut it off from the database; the job need not change",
-            retryable=True,
-        )
-        state = _give_up(session, lease, AttemptState.LOST, now=now, actor="reaper", failure=failure)
-        assert state is not None, "the row is locked"
-        reaped.append(Reaped(job_id, state))
-    return reaped
-
-
-def _give_up(
-    session: Session,
-    lease: Lease,
-    attempt_state: AttemptState,
-    *,
-    now: float,
-    actor: str,
-    failure: Failure | None = None,
-    exit_code: int | None = None,
-) -> JobState | None:
-    """Close an attempt that did not bring the job to an end, and send the job where it belongs."""
-    job = lock(session, lease)
-    if job is None:
-        return None
-    dump = failure.model_dump(mode="json") if failure else None
-    values: dict[str, Any] = {"worker": None, "lease_until": None, "eta_s": None}
-    if job.state is JobState.CANCELLING:
-        target = JobState.CANCELLED
-        values["finished_at"] = now
-    elif failure is None or job.retries_left > 0:
-        target = JobState.QUEUED
-        values |= {"stage": None, "retries_left": Job.retries_left - int(failure is not None)}
-    else:
-        target = JobState.FAILED
-        values |= {"failure": dump, "finished_at": now}
-    reason = failure.code if failure else "drain"
-    changed = _change(session, lease.job_id, target, lease=lease, now=now, actor=actor, reason=reason, **values)
-    assert changed is not None, "the row is locked"
-    attempts.end(session, lease.job_id, lease.attempt, attempt_state, now=now, exit_code=exit_code, failure=dump)
-    return target
-
-
-def _end(
-    session: Session,
-    lease: Lease,
-    target: JobState,
-    *,
-    now: float,
-    exit_code: int | None,
-    failure: Failure | None = None,
-    **values: Any,
-) -> bool:
-    """Bring the job to the terminal state *target* under the lease, and its attempt with it."""
-    dump = failure.model_dump(mode="json") if failure else None
-    values |= {"failure": dump, "worker": None, "lease_until": None, "eta_s": None, "finished_at": now}
-    actor, reason = f"worker:{lease.worker}", failure.code if failure else None
-    if _change(session, lease.job_id, target, lease=lease, now=now, actor=actor, reason=reason, **values) is None:
-        return False
-    state = AttemptState(target.value)
-    attempts.end(session, lease.job_id, lease.attempt, state, now=now, exit_code=exit_code, failure=dump)
-    return True
-
-
-def _change(
-    session: Session,
-    job_id: str,
-    target: JobState,
-    *,
-    now: float,
-    actor: str,
-    reason: str | None = None,
-    lease: Lease | None = None,
-    among: Collection[JobState] = frozenset(JobState),
-    **values: Any,
-) -> _Row | None:
-    """Move the job to *target* where the table of transitions allows it: the one statement that sets a state."""
-    statement = update(Job).where(Job.id == job_id, Job.state.in_(sources(target) & set(among)))
-    if lease is not None:
-        statement = statement.where(held(lease))
-    statement = statement.values(state=target, version=Job.version + 1, last_seq=Job.last_seq + 1, **values)
-    returning = statement.returning(Job.last_seq, Job.attempt, Job.fence)
-    row = session.execute(returning, execution_options=NO_SYNC).one_or_none()
-    if row is not None:
-        transitions.enter(
-            session, job_id, target, seq=row.last_seq, attempt=row.attempt, now=now, actor=actor, reason=reason
-        )
-    return row
+    return moves.give_up(session, lease, AttemptState.HANDED_BACK, now=now, actor=f"worker:{lease.worker}")

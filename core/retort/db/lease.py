@@ -28,6 +28,7 @@ class Renewal:
 
     last_seq: int
     state: JobState
+    finish_early: bool = False
 
 
 def held(lease: Lease) -> ColumnElement[bool]:
@@ -39,8 +40,8 @@ def lock(session: Session, lease: Lease) -> Row[*tuple[Any, ...]] | None:
     """Keep the job's row from changing until the transaction ends.
 
     Returns:
-        state, retries_left, last_seq and best; None when the lease is no longer held.
+        state, finish_early, last_seq and best; None when the lease is no longer held.
 
     """
-    columns = select(Job.state, Job.retries_left, Job.last_seq, Job.best)
+    columns = select(Job.state, Job.finish_early, Job.last_seq, Job.best)
     return session.execute(columns.where(held(lease)).with_for_update()).one_or_none()

@@ -9,6 +9,7 @@ import uuid_utils
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Double,
     Enum,
     ForeignKey,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -28,6 +30,7 @@ JOB_PREFIX = "job_"
 ARTIFACT_PREFIX = "art_"
 
 _Id = String(36)
+_EXPIRES, _SAVED = text("expires_at IS NOT NULL"), text("recovery IS NOT NULL")
 _Count = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
 
 
@@ -61,9 +64,14 @@ class Job(Base):
     """One accepted distillation."""
 
     __tablename__ = "jobs"
-    # Claims take the oldest queued job and the reaper looks through the few active ones: one index serves both.
+    # Lists and the reaper, which looks through the few active jobs, go by the first index, claims by the second.
     # lease_until is not indexed so that PostgreSQL can renew a lease in place (HOT).
-    __table_args__ = (Index(None, "state", "id"),)
+    __table_args__ = (
+        Index(None, "state", "id"),
+        Index("ix_jobs_queue", "state", "priority", "owner", "id"),
+        Index("ix_jobs_expiry", "expires_at", postgresql_where=_EXPIRES, sqlite_where=_EXPIRES),
+        Index("ix_jobs_saved", "finished_at", postgresql_where=_SAVED, sqlite_where=_SAVED),
+    )
 
     id: Mapped[str] = mapped_column(_Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(63))
@@ -78,6 +86,28 @@ class Job(Base):
     fence: Mapped[int]
     """Grows with every claim; a write that carries an older one is refused."""
     retries_left: Mapped[int]
+    owner: Mapped[str] = mapped_column(String(63))
+    """Who shares the workers fairly with other owners."""
+    priority: Mapped[int]
+    """Higher ones are claimed first."""
+    gpus: Mapped[int]
+    """As in the spec's resources: how many a worker must have."""
+    claimable_at: Mapped[float]
+    """Not to be claimed before: a retry waits until its cause may have passed."""
+    expires_at: Mapped[float | None]
+    """Not to be claimed after; null once it has been claimed, or where the spec sets no limit."""
+    claimed_at: Mapped[float | None]
+    """When the present attempt began."""
+    run_s: Mapped[float]
+    """Seconds for which the ended attempts ran."""
+    finish_early: Mapped[bool] = mapped_column(Boolean())
+    """The run is to end its training, and to evaluate and publish the best network so far."""
+    adjustments: Mapped[dict[str, Any] | None]
+    """What attempts have taught about the machine; null where nothing."""
+    recovery: Mapped[dict[str, Any] | None]
+    """Files in the store from which any worker can go on."""
+    parent_id: Mapped[str | None] = mapped_column(_Id, index=True)
+    """The job that this one retries, or is a clone of."""
     worker: Mapped[str | None] = mapped_column(String(255))
     lease_until: Mapped[float | None]
     last_seq: Mapped[int] = mapped_column(_Count)

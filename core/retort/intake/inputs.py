@@ -48,6 +48,9 @@ class Adjustments(Frozen):
     """Processes that load images: shared memory was too small for more."""
 
 
+AS_GIVEN = Adjustments()
+
+
 class Inputs(Frozen):
     """What a run needs beside its spec; it looks for nothing itself."""
 
@@ -60,7 +63,7 @@ class Inputs(Frozen):
     """Absolute, by the names that the spec uses."""
     dataset: DatasetFacts
     unlabelled: UnlabelledFacts | None = None
-    adjustments: Adjustments = Adjustments()
+    adjustments: Adjustments = AS_GIVEN
 
     @classmethod
     def load(cls, workdir: Path) -> Self:

@@ -7,13 +7,21 @@ from pathlib import Path
 
 from retort.intake import datasets, unlabelled, weights
 from retort.intake.datasets import Dataset
-from retort.intake.inputs import FILE, DatasetFacts, Inputs, UnlabelledFacts
+from retort.intake.inputs import AS_GIVEN, FILE, Adjustments, DatasetFacts, Inputs, UnlabelledFacts
 from retort.intake.unlabelled import Unlabelled
 from retort.settings import Settings
 from retort.spec import JobSpec
 
 
-def prepare(spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, device: str) -> Inputs:
+def prepare(
+    spec: JobSpec,
+    settings: Settings,
+    workdir: Path,
+    *,
+    attempt: int,
+    device: str,
+    adjustments: Adjustments = AS_GIVEN,
+) -> Inputs:
     """Find and check all that *spec* names; write ``spec.json``, the dataset's overlay and ``inputs.json``.
 
     Raises:
@@ -49,6 +57,7 @@ def prepare(spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, d
             notes=dataset.notes,
         ),
         unlabelled=None if more is None else _laid_out(more, folder),
+        adjustments=adjustments,
     )
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
     _write(workdir / FILE, inputs.model_dump_json(indent=2))

@@ -170,3 +170,37 @@ def test_a_url_that_names_no_store_is_refused(url: str):
 
 def test_a_url_of_an_object_store_is_understood_without_reaching_it():
     assert Store("s3://bucket/prefix").url == "s3://bucket/prefix"
+
+
+def saved(store: Store, path: Path, content: bytes, job: int, attempt: int) -> str:
+    path.write_bytes(content)
+    return store.put(path, saved_by=(f"job_{job:032x}", attempt)).key
+
+
+def test_what_an_attempt_saves_is_its_own_and_goes_when_it_says_so(store: Store, folder: Path, tmp_path: Path):
+    path = tmp_path / "state"
+    old, new, others = (saved(store, path, content, 1, 1) for content in (b"1", b"2", b"3"))
+    later, stranger = saved(store, path, b"1", 1, 2), saved(store, path, b"1", 2, 1)
+    assert len({old, later, stranger}) == 3
+    store.delete_saved(f"job_{1:032x}", 1, but={new, others})
+    assert files(folder) == sorted([new, others, later, stranger])
+    assert sorted(store.saved_jobs()) == [f"job_{1:032x}", f"job_{2:032x}"]
+    store.delete_saved(f"job_{1:032x}")
+    assert files(folder) == [stranger]
+    store.delete_saved(f"job_{2:032x}")
+    assert store.saved_jobs() == []
+
+
+def test_a_file_is_fetched_whole_or_not_at_all(store: Store, folder: Path, big: Path, tmp_path: Path):
+    key = store.put(big, saved_by=(f"job_{1:032x}", 1)).key
+    target = tmp_path / "new" / "big.bin"
+    store.fetch(key, target)
+    assert target.read_bytes() == big.read_bytes()
+    with (folder / key).open("r+b") as file:
+        file.write(b"something else")
+    with pytest.raises(BytesMissing, match="damaged"):
+        store.fetch(key, tmp_path / "damaged.bin")
+    store.delete_saved(f"job_{1:032x}")
+    with pytest.raises(BytesMissing):
+        store.fetch(key, tmp_path / "gone.bin")
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "a folder"}

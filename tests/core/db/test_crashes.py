@@ -23,7 +23,7 @@ def here(name):
         sys.stdin.read()
 
 with Database(url).begin() as session:
-    lease = jobs.claim(session, job_id, worker="doomed", host="h", now=1.0, lease_s=30)
+    lease = jobs.claim(session, job_id, worker="doomed", host="h", now=1e6, lease_s=30)
     said = [StageEvent(n=1, at=1.0, stage="x"), MetricEvent(n=2, at=1.0, role="student", step=1, values={"a": 1.0})]
     events.record(session, lease, said, now=1.0, lease_s=30, journal_offset=9)
     here("recorded")

@@ -34,8 +34,8 @@ def test_publishing_the_same_bytes_again_changes_nothing(shop: Shop, retryable: 
     lease = shop.running()
     with shop.database.begin() as session:
         first = artifacts.record(session, lease, FILE, now=T0)
-        jobs.requeue(session, lease, now=T0, failure=retryable, exit_code=1)
-    lease = shop.claimed(lease.job_id)
+        jobs.fail(session, lease, now=T0, failure=retryable, exit_code=1)
+    lease = shop.claimed(lease.job_id, now=T0 + 100)
     before = shop.rows()
     with shop.database.begin() as session:
         assert artifacts.record(session, lease, FILE, now=T0 + 9) == first
@@ -46,8 +46,8 @@ def test_a_later_attempts_file_of_the_same_name_replaces_the_earlier_one(shop: S
     lease = shop.running()
     with shop.database.begin() as session:
         first = artifacts.record(session, lease, FILE, now=T0)
-        jobs.requeue(session, lease, now=T0, failure=retryable, exit_code=1)
-    lease = shop.claimed(lease.job_id)
+        jobs.fail(session, lease, now=T0, failure=retryable, exit_code=1)
+    lease = shop.claimed(lease.job_id, now=T0 + 100)
     other = replace(FILE, sha256="b" * 64, key="sha256/bb/" + "b" * 64, size_bytes=11)
     with shop.database.begin() as session:
         assert artifacts.record(session, lease, other, now=T0 + 9) == first

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise, product
 
 import pytest
-from retort.db import jobs
+from retort.db import jobs, moves
 from retort.db.models import Job
 from retort.events import Failure
 from retort.states import TERMINAL, TRANSITIONS, JobState
@@ -23,7 +23,7 @@ def test_a_change_happens_exactly_when_the_table_allows_it(shop: Shop, source: J
     before = shop.rows()
 
     with shop.database.begin() as session:
-        changed = jobs._change(session, lease.job_id, target, now=T0 + 1, actor="test")
+        changed = moves.move(session, lease.job_id, target, now=T0 + 1, actor="test")
 
     after = shop.rows()
     if target in TRANSITIONS[source]:
@@ -58,7 +58,7 @@ def test_a_job_that_fails_says_why_on_itself_and_on_its_attempt(shop: Shop):
     lease = shop.running()
     failure = Failure(code="bad_data", message="no images", hint="add some")
     with shop.database.begin() as session:
-        assert jobs.fail(session, lease, now=T0 + 1, failure=failure, exit_code=1)
+        assert jobs.fail(session, lease, now=T0 + 1, failure=failure, exit_code=1) is JobState.FAILED
 
     job, (attempt,) = shop.job(lease.job_id), shop.rows("attempts")["attempts"]
     assert job.state is JobState.FAILED
@@ -69,14 +69,14 @@ def test_a_job_that_fails_says_why_on_itself_and_on_its_attempt(shop: Shop):
 def test_retries_are_used_up_one_by_one_until_the_failure_is_final(shop: Shop, retryable: Failure):
     job_id = shop.queued(retries=2)
     states = []
-    for _ in range(3):
-        lease = shop.claimed(job_id)
+    for now in (T0, T0 + 100, T0 + 200):
+        lease = shop.claimed(job_id, now=now)
         with shop.database.begin() as session:
-            states.append(jobs.requeue(session, lease, now=T0, failure=retryable, exit_code=70))
+            states.append(jobs.fail(session, lease, now=now, failure=retryable, exit_code=70))
 
     assert states == [JobState.QUEUED, JobState.QUEUED, JobState.FAILED]
     job, attempts = shop.job(job_id), shop.rows("attempts")["attempts"]
-    assert (job.attempt, job.fence, job.retries_left, job.finished_at) == (3, 3, 0, T0)
+    assert (job.attempt, job.fence, job.retries_left, job.finished_at) == (3, 3, 0, T0 + 200)
     assert job.failure == retryable.model_dump(mode="json")
     assert [(row["number"], row["state"], row["exit_code"]) for row in attempts] == [
         (1, "failed", 70), (2, "failed", 70), (3, "failed", 70),
@@ -86,7 +86,7 @@ def test_retries_are_used_up_one_by_one_until_the_failure_is_final(shop: Shop, r
 def test_a_requeued_job_shows_no_failure_of_its_own(shop: Shop, retryable: Failure):
     lease = shop.running()
     with shop.database.begin() as session:
-        jobs.requeue(session, lease, now=T0, failure=retryable, exit_code=1)
+        jobs.fail(session, lease, now=T0, failure=retryable, exit_code=1)
     job = shop.job(lease.job_id)
     assert (job.failure, job.finished_at, job.worker, job.lease_until, job.stage) == (None, None, None, None, None)
 
@@ -102,12 +102,12 @@ def test_handing_back_uses_no_retry(shop: Shop):
     assert {row["state"] for row in shop.rows("attempts")["attempts"]} == {"handed_back"}
 
 
-@pytest.mark.parametrize("give_up", ["requeue", "hand_back"])
+@pytest.mark.parametrize("give_up", ["fail", "hand_back"])
 def test_a_cancelling_job_that_is_given_up_becomes_cancelled(shop: Shop, retryable: Failure, give_up: str):
     lease = shop.cancelling()
     with shop.database.begin() as session:
-        if give_up == "requeue":
-            state = jobs.requeue(session, lease, now=T0 + 1, failure=retryable, exit_code=1)
+        if give_up == "fail":
+            state = jobs.fail(session, lease, now=T0 + 1, failure=retryable, exit_code=1)
         else:
             state = jobs.hand_back(session, lease, now=T0 + 1)
     job = shop.job(lease.job_id)
@@ -167,17 +167,17 @@ def test_a_run_that_finishes_while_it_is_being_cancelled_keeps_its_result(shop: 
 def test_a_second_attempt_keeps_the_first_start_and_resets_what_the_run_tells(shop: Shop, retryable: Failure):
     lease = shop.running()
     with shop.database.begin() as session:
-        jobs.requeue(session, lease, now=T0 + 5, failure=retryable, exit_code=1)
-    shop.claimed(lease.job_id, worker="w2", now=T0 + 10)
+        jobs.fail(session, lease, now=T0 + 5, failure=retryable, exit_code=1)
+    shop.claimed(lease.job_id, worker="w2", now=T0 + 60)
     job = shop.job(lease.job_id)
-    assert (job.started_at, job.worker, job.lease_until, job.progress) == (T0, "w2", T0 + 40, 0.0)
+    assert (job.started_at, job.worker, job.lease_until, job.progress) == (T0, "w2", T0 + 90, 0.0)
 
 
 def test_every_recorded_history_is_a_path_through_the_table(shop: Shop, retryable: Failure):
     job_id = shop.queued()
-    for step in (jobs.hand_back, jobs.requeue, jobs.hand_back):
-        lease = shop.claimed(job_id)
-        more = {"failure": retryable, "exit_code": 1} if step is jobs.requeue else {}
+    for number, step in enumerate((jobs.hand_back, jobs.fail, jobs.hand_back)):
+        lease = shop.claimed(job_id, now=T0 + 100 * number)
+        more = {"failure": retryable, "exit_code": 1} if step is jobs.fail else {}
         with shop.database.begin() as session:
             step(session, lease, now=T0, **more)
     with shop.database.begin() as session:

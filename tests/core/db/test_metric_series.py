@@ -25,11 +25,11 @@ def measure(shop: Shop, lease: Lease, steps: range, value: float, *, role: Role 
 def job_id(shop: Shop, retryable: Failure) -> str:
     """Three attempts at the same job: steps 1 to 6, then from the checkpoint 4 to 8, then 8 to 10."""
     job_id = shop.queued()
-    for steps, value in ((range(1, 7), 1.0), (range(4, 9), 2.0), (range(8, 11), 3.0)):
-        lease = shop.claimed(job_id)
-        measure(shop, lease, steps, value)
+    for number, steps in enumerate((range(1, 7), range(4, 9), range(8, 11))):
+        lease = shop.claimed(job_id, now=T0 + 100 * number)
+        measure(shop, lease, steps, number + 1.0)
         with shop.database.begin() as session:
-            jobs.requeue(session, lease, now=T0, failure=retryable, exit_code=1)
+            jobs.fail(session, lease, now=T0, failure=retryable, exit_code=1)
     return job_id
 
 
@@ -43,7 +43,7 @@ def test_the_latest_attempts_value_counts_and_no_step_is_missing_or_doubled(shop
 
 
 def test_curves_are_chosen_by_role_and_name_and_read_on_from_a_step(shop: Shop, job_id: str):
-    lease = shop.claimed(job_id)
+    lease = shop.claimed(job_id, now=T0 + 300)
     measure(shop, lease, range(1, 3), 9.0, role=Role.CONTROL)
     with shop.database.read() as session:
         (control,) = metrics.series(session, job_id, role="control", name="a")

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from retort.db import Database, artifacts, attempts, events, jobs, metrics, transitions
+from retort.db import Database, artifacts, attempts, catalogue, events, jobs, metrics, recovery, transitions
 from retort.db.lease import Lease
 from retort.events import Failure, MetricEvent, StageEvent
 from retort.names import MAP, Role
@@ -20,13 +20,20 @@ FILE = artifacts.NewArtifact("a", "job", "", 1, "", "")
 FAILURE = Failure(code="x", message="x", retryable=True)
 SAID = [StageEvent(n=1, at=0, stage="x"), MetricEvent(n=2, at=0, role=Role.STUDENT, step=1, values={MAP: 0.5})]
 HOT: dict[str, Callable[[Session, Lease], Any]] = {
-    "claimable": lambda s, _: jobs.claimable(s),
+    "claimable": lambda s, _: jobs.claimable(s, now=0),
+    "claimable for few GPUs": lambda s, _: jobs.claimable(s, now=0, gpus=1),
     "claim": lambda s, o: jobs.claim(s, o.job_id, worker="w", host="h", now=0, lease_s=1),
     "renew": lambda s, o: jobs.renew(s, o, now=0, lease_s=1),
     "record": lambda s, o: events.record(s, o, SAID, now=0, lease_s=1, journal_offset=1),
     "publish": lambda s, o: artifacts.record(s, o, FILE, now=0),
     "succeed": lambda s, o: jobs.succeed(s, o, now=0, result={}),
-    "requeue": lambda s, o: jobs.requeue(s, o, now=0, failure=FAILURE, exit_code=1),
+    "fail": lambda s, o: jobs.fail(s, o, now=0, failure=FAILURE, exit_code=1),
+    "pause": lambda s, o: jobs.pause(s, o.job_id, now=0, actor="client"),
+    "expire": lambda s, _: jobs.expire(s, now=100),
+    "oldest queued": lambda s, _: catalogue.oldest_queued(s),
+    "forget what was saved": lambda s, _: recovery.forget_old(s, before=100),
+    "what nobody can go on with": lambda s, o: recovery.without(s, [o.job_id]),
+    "states": lambda s, o: catalogue.states(s, [o.job_id]),
     "cancel": lambda s, o: jobs.cancel(s, o.job_id, now=0, actor="client"),
     "reap": lambda s, _: jobs.reap(s, now=100),
     "page": lambda s, o: jobs.page(s, after=o.job_id),

@@ -162,8 +162,8 @@ def test_the_end_of_an_earlier_attempts_journal_is_recorded_under_the_present_le
     first = shop.running()
     record(shop, first, [StageEvent(n=1, at=1.0, stage="distill"), metric(2, 1, 0.1)], offset=20)
     with shop.database.begin() as session:
-        jobs.requeue(session, first, now=T0, failure=retryable, exit_code=-9)
-    second = shop.claimed(first.job_id, worker="w2")
+        jobs.fail(session, first, now=T0, failure=retryable, exit_code=-9)
+    second = shop.claimed(first.job_id, worker="w2", now=T0 + 100)
     record(shop, second, [StageEvent(n=1, at=9.0, stage="evaluate")], offset=5)
 
     rest = [StageEvent(n=3, at=2.0, stage="control"), ProgressEvent(n=4, at=2.0, progress=0.9), metric(5, 2, 0.2)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from retort.states import AttemptState, JobState
-from retort_worker.runner import Supervision
+from retort_worker.supervision import Supervision
 from servers import Postgres
 from sqlalchemy.exc import IntegrityError
 from worker.houses import PATIENCE_S, House, alive, eventually

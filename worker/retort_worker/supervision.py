@@ -1,89 +1,38 @@
-"""The runner: supervises one run from its claim to its end."""
+"""The supervision of one run, from its claim to its end."""
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import structlog
-from retort.artifacts import Store
-from retort.db import Database, DatabaseUnavailable, Lease, clock, jobs
+from retort.db import DatabaseUnavailable
 from retort.errors import RetortError
 from retort.events import AnyEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
-from retort.settings import Settings
+from retort.intake.inputs import Adjustments
 from retort.spec import parse_spec
-from retort.states import JobState
+from retort.states import TERMINAL, JobState
+from retort.workdir import LOG
 
-from retort_worker import inputs
+from retort_worker import folder, inputs
 from retort_worker.devices import Device
 from retort_worker.fence import Fence
+from retort_worker.limits import Limits
 from retort_worker.outcome import Outcome, explain, judge, tail
 from retort_worker.process import RunProcess, kill_leftover
-from retort_worker.publisher import LOG_NAME, Publisher
+from retort_worker.publisher import Publisher
 from retort_worker.recorder import LeaseLost, Recorder
 from retort_worker.settlement import settle
+from retort_worker.workshop import Claimed, Workshop
 
 _log = structlog.get_logger()
 _TICK_S = 0.1
-
-RUN = (sys.executable, "-m", "retort.run")
-"""The program that trains; it is given a spec and a working folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A job that this worker now holds; *started* is this machine's monotonic clock before the claim."""
-
-    lease: Lease
-    spec: Mapping[str, Any]
-    started: float
-
-
-@dataclass
-class Workshop:
-    """What all runs of one worker share."""
-
-    database: Database
-    store: Store
-    settings: Settings
-    worker: str
-    host: str
-    command: tuple[str, ...] = RUN
-    draining: bool = False
-
-    def drain(self) -> None:
-        """Claim no more, and stop what runs."""
-        self.draining = True
-
-    def claim(self, job_id: str, device: Device) -> Claimed | None:
-        """Take the job if it is queued."""
-        started = time.monotonic()
-        with self.database.begin() as session:
-            lease = jobs.claim(
-                session,
-                job_id,
-                worker=self.worker,
-                host=self.host,
-                now=clock.now(session),
-                lease_s=self.settings.lease_s,
-                device=device.name,
-            )
-            return None if lease is None else Claimed(lease, jobs.get(session, job_id).spec, started)
-
-    @property
-    def folder(self) -> Path:
-        """Where the runs' working folders are."""
-        assert self.settings.work_dir is not None
-        return self.settings.work_dir
+_STACKS_S = 1.0
+"""How long a stuck run may take to print its stacks."""
 
 
 class Supervision:
@@ -99,7 +48,14 @@ class Supervision:
         self._process: RunProcess | None = None
         self._last_word: AnyEvent | None = None
         self._fence = Fence(self._settings.lease_s, claimed.started, self._kill)
-        self._publisher = Publisher(workshop.store, self._workdir)
+        self._limits = Limits(
+            self._settings,
+            self._workdir,
+            started=claimed.started,
+            ran_s=claimed.ran_s,
+            max_runtime_s=claimed.spec["resources"].get("max_runtime_s"),
+        )
+        self._publisher = Publisher(workshop.store, self._workdir, self._lease.job_id, self._lease.attempt)
         self._recorder = Recorder(
             workshop.database,
             self._lease,
@@ -124,7 +80,7 @@ class Supervision:
             self._end_process()
             self._publisher.close()
         self._log.info("run ended", state=state and str(state))
-        if state is not None and state is not JobState.QUEUED:
+        if state in TERMINAL:
             shutil.rmtree(self._workdir, ignore_errors=True)
         return state
 
@@ -146,24 +102,33 @@ class Supervision:
     def _prepare(self) -> Outcome | None:
         """Bring the working folder in order; an outcome comes back when that already ends the attempt."""
         self._workdir.mkdir(parents=True, exist_ok=True)
-        if not self._folder_is_free():
+        if not folder.is_free(self._workdir):
             kill_leftover(self._workdir)
         deadline = time.monotonic() + self._settings.lease_s
-        if not self._wait(lambda: self._folder_is_free() or time.monotonic() > deadline):
-            return Outcome()
-        if not self._folder_is_free():
+        if not self._wait(lambda: folder.is_free(self._workdir) or time.monotonic() > deadline):
+            return Outcome(failure=self._limits.timed_out())
+        if not folder.is_free(self._workdir):
             message = "an earlier run of this job still holds its working folder"
             return Outcome(failure=Failure(code="folder_busy", message=message, retryable=True))
         self._catch_up()
         preparing = _in_background(self._prepare_inputs)
         if not self._wait(preparing.done):
-            return Outcome()
+            return Outcome(failure=self._limits.timed_out())
         preparing.result()
         return None
 
     def _prepare_inputs(self) -> None:
-        spec = parse_spec(dict(self._claimed.spec))
-        inputs.prepare(spec, self._settings, self._workdir, attempt=self._lease.attempt, device=self._device.index)
+        claimed, lease = self._claimed, self._lease
+        if claimed.recovery is not None:
+            folder.restore(self._workdir, claimed.recovery, self._workshop.store, lease.job_id)
+        inputs.prepare(
+            parse_spec(dict(claimed.spec)),
+            self._settings,
+            self._workdir,
+            attempt=lease.attempt,
+            device=self._device.index,
+            adjustments=Adjustments.model_validate(claimed.adjustments or {}),
+        )
 
     def _catch_up(self) -> None:
         while True:
@@ -176,26 +141,43 @@ class Supervision:
                 return
 
     def _train(self) -> Outcome:
-        log = self._workdir / LOG_NAME
+        log = self._workdir / LOG
         start = log.stat().st_size if log.exists() else 0
+        self._limits.begin()
         self._process = RunProcess.start(self._workshop.command, self._workdir, self._device.environment)
-        told_to_stop = self._watch(self._process)
+        told_to_stop, failure = self._watch(self._process)
         code = self._process.close()
         while self._recorder.behind():
             self._tick()
-        return judge(self._last_word, code, told_to_stop=told_to_stop, excerpt=tail(log, start))
+        excerpt = tail(log, start)
+        if failure is not None and not isinstance(self._last_word, FinishedEvent):
+            return Outcome(failure=failure.model_copy(update={"log_excerpt": excerpt}), exit_code=code)
+        return judge(self._last_word, code, told_to_stop=told_to_stop, excerpt=excerpt)
 
-    def _watch(self, process: RunProcess) -> bool:
-        """Beat until the run has exited; return whether it was told to stop."""
+    def _watch(self, process: RunProcess) -> tuple[bool, Failure | None]:
+        """Beat until the run has exited; return whether it was told to stop, and the limit that it came to."""
         told_at: float | None = None
+        failure: Failure | None = None
         while not process.ended():
             self._tick()
-            if told_at is None and self._should_stop():
-                told_at = time.monotonic()
-                process.terminate()
-            elif told_at is not None and time.monotonic() - told_at >= self._settings.grace_s:
+            if told_at is None:
+                failure = self._limit(process)
+                if failure is not None or self._should_stop():
+                    told_at = time.monotonic()
+                    process.terminate()
+            elif time.monotonic() - told_at >= self._settings.grace_s:
                 process.send(signal.SIGKILL)
-        return told_at is not None
+        return told_at is not None, failure
+
+    def _limit(self, process: RunProcess) -> Failure | None:
+        """Return the failure of a run that must not go on; one that is stuck prints its stacks first."""
+        failure = self._limits.timed_out()
+        if failure is None and (failure := self._limits.stuck()) is not None:
+            process.dump_stacks()
+            deadline = time.monotonic() + _STACKS_S
+            while time.monotonic() < deadline and not process.ended():
+                self._tick()
+        return failure
 
     def _settle(self, outcome: Outcome) -> JobState:
         self._publisher.add_log()
@@ -203,10 +185,10 @@ class Supervision:
             self._tick()
         if outcome.result is not None and (failure := self._publisher.failure()) is not None:
             outcome = Outcome(failure=failure, exit_code=outcome.exit_code)
-        live, final = self._publisher.fresh(), self._publisher.stored()
+        made, stored = self._publisher.fresh(), self._publisher.stored()
         while True:
             try:
-                state = settle(self._workshop.database, self._lease, outcome, live=live, final=final)
+                state = settle(self._workshop.database, self._lease, outcome, made=made, stored=stored)
             except DatabaseUnavailable:
                 self._tick()
                 continue
@@ -215,38 +197,29 @@ class Supervision:
             return state
 
     def _wait(self, done: Callable[[], bool]) -> bool:
-        """Beat until *done*; False when the attempt should stop first."""
+        """Beat until *done*; False when the attempt should stop first, or the job's time is up."""
         while not done():
             self._tick()
-            if self._should_stop():
+            if self._should_stop() or self._limits.timed_out() is not None:
                 return False
         return True
 
     def _tick(self) -> None:
-        fresh = self._publisher.fresh()
-        if self._recorder.tick(fresh):
-            self._publisher.announced(fresh)
+        made = self._publisher.fresh()
+        if self._recorder.tick(made):
+            self._publisher.announced(made)
+            if self._recorder.finish_early:
+                folder.finish_early(self._workdir)
         else:
             time.sleep(_TICK_S)
 
     def _should_stop(self) -> bool:
-        return self._workshop.draining or self._recorder.wished is JobState.CANCELLING
+        return self._workshop.draining or self._recorder.wished in {JobState.CANCELLING, JobState.PAUSING}
 
     def _listen(self, event: AnyEvent) -> None:
         self._publisher.listen(event)
         if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent):
             self._last_word = event
-
-    def _folder_is_free(self) -> bool:
-        """Whether the run of an earlier attempt is gone: until then it may still write to its journal."""
-        try:
-            with (self._workdir / "run.lock").open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return True
-        except BlockingIOError:
-            return False
-        return True
 
     def _kill(self) -> None:
         if self._process is not None:

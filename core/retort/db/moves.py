@@ -1,0 +1,135 @@
+"""The changes of jobs' states, and the one statement that makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Row, select, update
+from sqlalchemy.orm import Session
+
+from retort.db import attempts, retries, transitions
+from retort.db.lease import Lease, held, lock
+from retort.db.models import Job
+from retort.db.statements import NO_SYNC
+from retort.events import Failure
+from retort.states import AttemptState, JobState, sources
+
+_LET_GO: dict[str, Any] = {"worker": None, "lease_until": None, "claimed_at": None, "eta_s": None}
+
+
+def move(
+    session: Session,
+    job_id: str,
+    target: JobState,
+    *,
+    now: float,
+    actor: str,
+    reason: str | None = None,
+    lease: Lease | None = None,
+    among: Collection[JobState] = frozenset(JobState),
+    where: Collection[Any] = (),
+    **values: Any,
+) -> Row[*tuple[Any, ...]] | None:
+    """Move the job to *target* where the table of transitions allows it; None when it does not, or not any more."""
+    statement = update(Job).where(Job.id == job_id, Job.state.in_(sources(target) & set(among)), *where)
+    if lease is not None:
+        statement = statement.where(held(lease))
+    statement = statement.values(state=target, version=Job.version + 1, last_seq=Job.last_seq + 1, **values)
+    returning = statement.returning(Job.last_seq, Job.attempt, Job.fence)
+    row = session.execute(returning, execution_options=NO_SYNC).one_or_none()
+    if row is not None:
+        transitions.enter(
+            session, job_id, target, seq=row.last_seq, attempt=row.attempt, now=now, actor=actor, reason=reason
+        )
+    return row
+
+
+def end(
+    session: Session,
+    lease: Lease,
+    target: JobState,
+    *,
+    now: float,
+    exit_code: int | None,
+    failure: Failure | None = None,
+    **values: Any,
+) -> bool:
+    """Bring the job to the terminal state *target* under the lease, and its attempt with it."""
+    dump = failure.model_dump(mode="json") if failure else None
+    values |= {**_LET_GO, "failure": dump, "finished_at": now, "run_s": _run_until(now)}
+    actor, reason = f"worker:{lease.worker}", failure.code if failure else None
+    if move(session, lease.job_id, target, lease=lease, now=now, actor=actor, reason=reason, **values) is None:
+        return False
+    state = AttemptState(target.value)
+    attempts.end(session, lease.job_id, lease.attempt, state, now=now, exit_code=exit_code, failure=dump)
+    return True
+
+
+def give_up(
+    session: Session,
+    lease: Lease,
+    attempt_state: AttemptState,
+    *,
+    now: float,
+    actor: str,
+    failure: Failure | None = None,
+    exit_code: int | None = None,
+    alive_until: float | None = None,
+) -> JobState | None:
+    """Close an attempt that did not bring the job to an end, and send the job where it belongs.
+
+    Returns:
+        CANCELLED or PAUSED when that was wished, else QUEUED, or FAILED when trying again cannot help or there is no
+        retry left; None when the lease is not held.
+
+    """
+    job = lock(session, lease)
+    if job is None:
+        return None
+    ran_until = now if alive_until is None else min(now, alive_until)
+    dump = failure.model_dump(mode="json") if failure else None
+    target, changes = _destination(session, lease, job.state, failure, now=now)
+    values = {**_LET_GO, "run_s": _run_until(ran_until), **changes}
+    if target is JobState.FAILED:
+        values["failure"] = dump
+    reason = failure.code if failure else "pause" if target is JobState.PAUSED else "drain"
+    changed = move(session, lease.job_id, target, lease=lease, now=now, actor=actor, reason=reason, **values)
+    assert changed is not None, "the row is locked"
+    attempts.end(session, lease.job_id, lease.attempt, attempt_state, now=now, exit_code=exit_code, failure=dump)
+    return target
+
+
+def outlook(session: Session, lease: Lease, *, succeeded: bool, failure: Failure | None, now: float) -> JobState | None:
+    """Return the state to which the job will go when its attempt ends so, and keep it from changing until then.
+
+    None when the lease is not held.
+    """
+    job = lock(session, lease)
+    if job is None:
+        return None
+    return JobState.SUCCEEDED if succeeded else _destination(session, lease, job.state, failure, now=now)[0]
+
+
+def _destination(
+    session: Session, lease: Lease, state: JobState, failure: Failure | None, *, now: float
+) -> tuple[JobState, dict[str, Any]]:
+    """Return where a job goes whose attempt ended without a result, and what changes on it."""
+    if state is JobState.CANCELLING:
+        return JobState.CANCELLED, {"finished_at": now}
+    resting = JobState.PAUSED if state is JobState.PAUSING else JobState.QUEUED
+    # Being told to pause is as good a reason to stop as the world's failures, and costs no retry.
+    if failure is None or (failure.retryable and resting is JobState.PAUSED):
+        return resting, {"stage": None}
+    about = session.execute(select(Job.retries_left, Job.spec, Job.adjustments).where(Job.id == lease.job_id)).one()
+    earlier = attempts.count_failures(session, lease.job_id, failure.code)
+    again = retries.decide(failure, about, earlier=earlier)
+    if again is None:
+        return JobState.FAILED, {"finished_at": now}
+    learned = {"retries_left": Job.retries_left - 1, "adjustments": again.adjustments}
+    return resting, {"stage": None, "claimable_at": now + again.pause_s, **learned}
+
+
+def _run_until(moment: float) -> Any:
+    """Seconds that all attempts ran, the present one until *moment*."""
+    return Job.run_s + moment - Job.claimed_at

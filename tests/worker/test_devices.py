@@ -1,0 +1,141 @@
+"""Which GPUs a run gets, and which no run gets any more."""
+
+# ruff: noqa: N802 - the driver's library names its functions so
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from retort_worker import gpus
+from retort_worker.devices import CPU, Pool
+from retort_worker.gpus import Use
+
+GIB = 1 << 30
+
+
+class Driver:
+    """NVML of a machine with three GPUs, as far as it is asked."""
+
+    NVMLError = LookupError
+
+    def __init__(self) -> None:
+        self.processes: dict[int, list[int]] = {0: [], 1: [], 2: []}
+        self.used = {0: 0, 1: 0, 2: 0}
+
+    def nvmlInit(self) -> None: ...
+
+    def nvmlShutdown(self) -> None: ...
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.processes)
+
+    def nvmlDeviceGetHandleByIndex(self, number: int) -> int:
+        if number not in self.processes:
+            raise self.NVMLError(number)
+        return number
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:
+        return int(uuid.removeprefix("GPU-"))
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
+        return [SimpleNamespace(pid=pid) for pid in self.processes[handle]]
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        return SimpleNamespace(used=self.used[handle])
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    made = Driver()
+    monkeypatch.setitem(sys.modules, "pynvml", made)
+    return made
+
+
+def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert gpus.visible(None) == gpus.visible("0,1") == []
+    assert gpus.use(["0"]) == {}
+
+
+@pytest.mark.usefixtures("driver")
+def test_the_operators_choice_of_gpus_is_kept():
+    assert gpus.visible(None) == ["0", "1", "2"]
+    assert gpus.visible("2, 1") == ["2", "1"]
+    assert gpus.visible("GPU-1") == ["GPU-1"]
+    assert gpus.visible("") == []
+
+
+def test_on_a_cpu_there_are_as_many_runs_as_slots_however_many_processes_they_make():
+    pool = Pool(2)
+    assert (pool.num_free, pool.most_gpus) == (2, None)
+    assert pool.take(8) is CPU
+    assert pool.take(1) is CPU
+    assert pool.take(1) is None
+    pool.give_back(CPU)
+    assert pool.num_free == 1
+
+
+def test_each_run_has_its_gpus_alone_and_sees_no_other():
+    pool = Pool(8, ["0", "1", "2", "3"])
+    assert pool.num_slots == 4
+    first, wide = pool.take(1), pool.take(2)
+    assert first is not None
+    assert wide is not None
+    assert (first.name, first.index, first.environment) == ("cuda:0", "0", {"CUDA_VISIBLE_DEVICES": "0"})
+    assert (wide.gpus, wide.environment) == (("1", "2"), {"CUDA_VISIBLE_DEVICES": "1,2"})
+    assert pool.take(2) is None
+    pool.give_back(first)
+    again = pool.take(2)
+    assert again is not None
+    assert again.gpus == ("0", "3")
+
+
+def test_with_fewer_slots_than_gpus_a_run_still_gets_only_what_it_asks_for():
+    pool = Pool(1, ["0", "1", "2", "3"])
+    device = pool.take(1)
+    assert device is not None
+    assert device.gpus == ("0",)
+    assert (pool.num_free, pool.take(1)) == (0, None)
+
+
+def test_a_gpu_that_is_not_clean_is_not_given_out_until_it_is_released():
+    pool = Pool(2, ["0", "1"])
+    device = pool.take(2)
+    assert device is not None
+    pool.give_back(device, unclean=["0"])
+    assert (pool.quarantined(), pool.num_free, pool.most_gpus) == (["0"], 1, 1)
+    last = pool.take(1)
+    assert last is not None
+    assert last.gpus == ("1",)
+    assert pool.take(1) is None
+    pool.release("0")
+    assert (pool.quarantined(), pool.num_free, pool.most_gpus) == ([], 1, 2)
+
+
+def test_a_gpu_is_clean_when_nobody_new_uses_it_and_its_memory_is_free_again(driver: Driver):
+    driver.processes[1], driver.used[1] = [7], 3 * GIB  # somebody else's
+    before = gpus.use(["0", "1", "2"])
+    assert before["1"] == Use(frozenset({7}), 3 * GIB)
+    assert gpus.unclean(before, patience_s=0) == []
+    driver.processes[0] = [99]
+    driver.used[2] = GIB
+    assert gpus.unclean(before, patience_s=0) == ["0", "2"]
+    driver.processes[1], driver.used[1] = [], 0
+    assert gpus.unclean({"1": before["1"]}, patience_s=0) == []
+
+
+def test_a_driver_gets_a_moment_to_free_what_a_run_held():
+    before = {"0": Use(frozenset(), 0)}
+    looks = iter([{"0": Use(frozenset({5}), GIB)}, {"0": Use(frozenset(), GIB)}, {"0": Use(frozenset(), 0)}])
+    assert gpus.unclean(before, patience_s=60, look=lambda _: next(looks)) == []
+
+
+def test_a_gpu_that_the_driver_has_lost_is_not_clean(driver: Driver):
+    before = gpus.use(["0", "2"])
+    del driver.processes[2]
+    assert gpus.unclean(before, patience_s=0) == ["2"]
+    assert gpus.is_unused("0")
+    assert not gpus.is_unused("2")

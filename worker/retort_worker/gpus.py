@@ -1,0 +1,92 @@
+"""What the driver says about the GPUs of this machine, through NVML, which needs no torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+_MEMORY_MARGIN_BYTES = 512 << 20
+"""What a driver may keep for itself after a run."""
+_LOOK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Who uses a GPU at one moment."""
+
+    processes: frozenset[int]
+    memory_bytes: int
+
+
+def visible(names: str | None) -> list[str]:
+    """Return the GPUs that this worker may use: those that the operator's CUDA_VISIBLE_DEVICES *names*, or all."""
+    with _nvml() as nvml:
+        if nvml is None:
+            return []
+        found = [str(number) for number in range(nvml.nvmlDeviceGetCount())]
+    return found if names is None else [name.strip() for name in names.split(",") if name.strip()]
+
+
+def use(gpus: Sequence[str]) -> dict[str, Use]:
+    """Return who uses each of *gpus*; one of which the driver says nothing is left out."""
+    seen = {}
+    with _nvml() as nvml:
+        for gpu in gpus if nvml is not None else ():
+            try:
+                seen[gpu] = _use(nvml, gpu)
+            except nvml.NVMLError:
+                continue
+    return seen
+
+
+def unclean(
+    before: dict[str, Use], *, patience_s: float, look: Callable[[Sequence[str]], dict[str, Use]] = use
+) -> list[str]:
+    """Return the GPUs that are not as they were *before* a run: processes or memory are left, after *patience_s* still.
+
+    A driver takes a moment to free what a killed process held. One that cannot be asked any more is not clean.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        now = look(tuple(before))
+        dirty = [gpu for gpu, was in before.items() if gpu not in now or not is_clean(was, now[gpu])]
+        if not dirty or time.monotonic() >= deadline:
+            return dirty
+        time.sleep(_LOOK_S)
+
+
+def is_unused(gpu: str) -> bool:
+    """Whether no process uses the GPU, as far as the driver tells."""
+    seen = use([gpu]).get(gpu)
+    return seen is not None and not seen.processes and seen.memory_bytes <= _MEMORY_MARGIN_BYTES
+
+
+def is_clean(before: Use, now: Use) -> bool:
+    """Whether nobody new uses the GPU, and its memory is free again."""
+    return now.processes <= before.processes and now.memory_bytes <= before.memory_bytes + _MEMORY_MARGIN_BYTES
+
+
+def _use(nvml: Any, gpu: str) -> Use:
+    by_uuid = gpu.startswith(("GPU-", "MIG-"))
+    handle = nvml.nvmlDeviceGetHandleByUUID(gpu) if by_uuid else nvml.nvmlDeviceGetHandleByIndex(int(gpu))
+    processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    return Use(frozenset(one.pid for one in processes), int(nvml.nvmlDeviceGetMemoryInfo(handle).used))
+
+
+@contextmanager
+def _nvml() -> Iterator[Any]:
+    """Give the library, or None: no library, no driver or no permission all mean that there is no GPU."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # noqa: BLE001 - as said
+        yield None
+        return
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
