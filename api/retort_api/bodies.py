@@ -50,6 +50,21 @@ async def read_body(request: Request) -> Body:
 
     """
     media_type = _media_type(request.headers.get("content-type", ""))
+    return Body(await _read(request), media_type)
+
+
+async def read_patch(request: Request) -> Any:
+    """Read the changes to a spec that the request's body names; none when there is no body.
+
+    Raises:
+        UserError: as ``read_body``, or the body is not what its Content-Type says.
+
+    """
+    data = await _read(request)
+    return Body(data, _media_type(request.headers.get("content-type", ""))).document() if data else {}
+
+
+async def _read(request: Request) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > BODY_LIMIT:
         raise _too_large()
@@ -58,7 +73,7 @@ async def read_body(request: Request) -> Body:
         data += chunk
         if len(data) > BODY_LIMIT:
             raise _too_large()
-    return Body(bytes(data), media_type)
+    return bytes(data)
 
 
 def _media_type(content_type: str) -> str:

@@ -21,6 +21,8 @@ from retort_api.bell import Bell
 from retort_api.errors import BadParameter
 from retort_api.telemetry import Telemetry
 
+IDEMPOTENCY_KEY = r"^[!-~]{1,255}$"
+OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
 _JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 

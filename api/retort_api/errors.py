@@ -42,6 +42,7 @@ KINDS: dict[str, Kind] = {
     "artifact_not_found": Kind(404, "The job has no such artifact"),
     "method_not_allowed": Kind(405, "The address knows other methods"),
     "job_already_finished": Kind(409, "The job has already ended"),
+    "wrong_state": Kind(409, "The job is not in a state for this"),
     "body_too_large": Kind(413, "The body is too large"),
     "unsupported_media_type": Kind(415, "The body's type is not understood"),
     "range_not_satisfiable": Kind(416, "The range lies outside the artifact"),

@@ -71,6 +71,15 @@ class Best(Out):
     map: float | None = Field(alias=MAP)
 
 
+class Saved(Out):
+    """What lies in the store for others to go on from."""
+
+    attempt: int
+    stage: str
+    epoch: int
+    """Whole epochs of the stage; 0 where the stage is finished."""
+
+
 class JobLinks(Out):
     """Addresses on this service."""
 
@@ -79,13 +88,19 @@ class JobLinks(Out):
     stream: str
     metrics: str
     artifacts: str
+    attempts: str
     cancel: str
+    stop: str
+    pause: str
+    resume: str
+    retry: str
+    clone: str
 
     @classmethod
     def of(cls, job_id: str) -> JobLinks:
         """Return the links of a job."""
         home = job_path(job_id)
-        parts = ("events", "stream", "metrics", "artifacts", "cancel")
+        parts = set(cls.model_fields) - {"self"}
         return cls.model_validate({"self": home, **{part: f"{home}/{part}" for part in parts}})
 
 
@@ -105,6 +120,13 @@ class JobSummary(Out):
     attempt: int
     """Number of the latest attempt; 0 before the first."""
     retries_left: int
+    owner: str
+    priority: int
+    """Higher ones are claimed first."""
+    finish_early: bool
+    """Whether it was asked to end its training and keep the best."""
+    parent_id: str | None
+    """The job that this one retries, or is a clone of."""
     spec_digest: str
     """SHA-256 of the spec's canonical JSON, in hex."""
     created_at: datetime
@@ -121,6 +143,16 @@ class JobSummary(Out):
 class Job(JobSummary):
     """A job in full."""
 
+    claimable_at: datetime
+    """Not to be claimed before: after a failure a retry waits."""
+    expires_at: datetime | None
+    """When it is given up if it has not started by then."""
+    run_s: float
+    """Seconds for which the attempts that have ended ran."""
+    adjustments: dict[str, Any] | None
+    """What attempts have taught about the machine, such as a smaller batch."""
+    saved: Saved | None
+    """From where another worker would go on, or a retry."""
     result: dict[str, Any] | None
     """Once succeeded: figures of teacher, student and control, and what distillation gained."""
     attempts: tuple[Attempt, ...]
@@ -131,8 +163,22 @@ class Job(JobSummary):
     @classmethod
     def whole(cls, job: JobRow, attempts: Sequence[AttemptRow], transitions: Sequence[TransitionRow]) -> Job:
         """Return the row with its attempts and transitions."""
-        links = JobLinks.of(job.id)
-        return cls.model_validate(_shown(job, cls, links=links, attempts=attempts, transitions=transitions))
+        given = {"links": JobLinks.of(job.id), "saved": job.recovery, "attempts": attempts, "transitions": transitions}
+        return cls.model_validate(_shown(job, cls, **given))
+
+
+class Change(BaseModel):
+    """What may change about a job that has not ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    priority: int = Field(ge=-100, le=100)
+
+
+class Attempts(Out):
+    """A job's tries, first to last."""
+
+    data: tuple[Attempt, ...]
 
 
 class JobPage(Out):

@@ -75,10 +75,17 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def submit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+    def submit(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        owner: str | None = None,
+        priority: int | None = None,
+    ) -> Json:
         """Submit a job spec; return the queued job. The same key and spec give the same job."""
-        key = idempotency_key or uuid.uuid4().hex
-        return self._json("POST", "/v1/jobs", json=dict(spec), headers={"Idempotency-Key": key})
+        params = _given(owner=owner, priority=priority)
+        return self._json("POST", "/v1/jobs", json=dict(spec), params=params, headers=_key(idempotency_key))
 
     def get(self, job_id: str) -> Json:
         """Return a job."""
@@ -97,6 +104,30 @@ class Client:
     def cancel(self, job_id: str) -> Json:
         """Ask for a job to be stopped; return the job. Asking twice is harmless."""
         return self._json("POST", f"/v1/jobs/{job_id}/cancel")
+
+    def pause(self, job_id: str) -> Json:
+        """Ask for a job to stop and wait; return the job. It goes on from its last whole epoch."""
+        return self._json("POST", f"/v1/jobs/{job_id}/pause")
+
+    def resume(self, job_id: str) -> Json:
+        """Let a paused job go on; return the job."""
+        return self._json("POST", f"/v1/jobs/{job_id}/resume")
+
+    def stop(self, job_id: str) -> Json:
+        """Ask for a job's training to end now, and for the best network so far to be published; return the job."""
+        return self._json("POST", f"/v1/jobs/{job_id}/stop")
+
+    def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Json:
+        """Queue a new job that goes on where one that failed, was cancelled or expired ended; return the new one."""
+        return self._json("POST", f"/v1/jobs/{job_id}/retry", headers=_key(idempotency_key))
+
+    def clone(self, job_id: str, patch: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None) -> Json:
+        """Queue a new job with a job's spec, changed by *patch* (RFC 7396), from the beginning; return the new job."""
+        return self._json("POST", f"/v1/jobs/{job_id}/clone", json=dict(patch or {}), headers=_key(idempotency_key))
+
+    def prioritize(self, job_id: str, priority: int) -> Json:
+        """Give a job another priority; return the job."""
+        return self._json("PATCH", f"/v1/jobs/{job_id}", json={"priority": priority})
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
         """Yield the events recorded so far whose ``seq`` is above *after*, oldest first."""
@@ -219,6 +250,11 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _key(given: str | None) -> dict[str, str]:
+    """Name a submission, so that sending it again after a broken connection makes one job."""
+    return {"Idempotency-Key": given or uuid.uuid4().hex}
 
 
 def _given(**params: Any) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def test_an_unforeseen_error_is_a_problem_that_leads_to_the_log_and_tells_no_sec
     ("method", "path", "allowed"),
     [
         ("PUT", "/v1/jobs", "GET, HEAD, POST"),
-        ("DELETE", "/v1/jobs/job_1", "GET, HEAD"),
+        ("DELETE", "/v1/jobs/job_1", "GET, HEAD, PATCH"),
         ("GET", "/v1/jobs/job_1/cancel", "POST"),
         ("POST", "/v1/jobs/job_1/artifacts/a/b", "GET, HEAD"),
         ("OPTIONS", "/livez", "GET, HEAD"),

@@ -7,12 +7,12 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from retort.db import events, jobs, metrics
+from retort.db import attempts, events, jobs, metrics
 from retort.names import Role
 
 from retort_api.deps import JobId, Router, Serving
 from retort_api.errors import documented
-from retort_api.schemas import Event, EventPage, Metrics, Series
+from retort_api.schemas import Attempts, Event, EventPage, Metrics, Series
 from retort_api.stream import Follower
 
 router = Router("following")
@@ -67,6 +67,19 @@ async def stream_events(
     with service.telemetry.streams.track_inprogress():
         async for message in follower.messages():
             yield message
+
+
+@router.readable(
+    "/v1/jobs/{job_id}/attempts",
+    response_model=Attempts,
+    responses=documented("job_not_found", "bad_parameter", "database_unavailable"),
+)
+def list_attempts(service: Serving, job_id: JobId) -> Attempts:
+    """List a job's tries on workers, first to last: where, for how long, and how each ended."""
+    with service.database.read() as session:
+        jobs.get(session, job_id)
+        found = attempts.of_job(session, job_id)
+    return Attempts.model_validate({"data": found})
 
 
 @router.readable(

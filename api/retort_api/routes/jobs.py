@@ -1,4 +1,4 @@
-"""Jobs: submit, look, list, cancel."""
+"""Jobs: submit, look, list."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, Header, Query, Response
-from retort.db import attempts, clock, jobs, transitions
+from retort.db import clock, jobs
 from retort.db.models import JOB_PREFIX
 from retort.spec import digest, parse_spec
 from retort.states import JobState
@@ -14,25 +14,14 @@ from retort.states import JobState
 from retort_api import etags
 from retort_api.admission import admit
 from retort_api.bodies import JSON, YAML, Body, read_body
-from retort_api.deps import JobId, Router, Service, Serving
+from retort_api.deps import IDEMPOTENCY_KEY, OWNER, JobId, Router, Serving
 from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, documented
-from retort_api.schemas import Job, JobPage, JobSummary, job_path
+from retort_api.looking import HEADERS, SUBMITTED_HEADERS, look, show_submitted
+from retort_api.schemas import Job, JobPage, JobSummary
 
 router = Router("jobs")
 
-RETRY_AFTER_S = {JobState.QUEUED: 10, JobState.RUNNING: 2, JobState.CANCELLING: 2}
-"""When looking again may show something new; a job that has ended does not change."""
-_FIRST_LOOK_S = 2
 _SPEC = {"schema": {"$ref": "#/components/schemas/JobSpec"}}
-_HEADERS: dict[str, Any] = {
-    "ETag": {"description": "The job's version.", "schema": {"type": "string"}},
-    "Retry-After": {
-        "description": "Seconds after which looking again is worth it; absent once the job has ended.",
-        "schema": {"type": "integer"},
-    },
-}
-_LOCATION = {"description": "Address of the job.", "schema": {"type": "string"}}
-_REPLAYED = {"description": "`true` when the key was known: the job is the earlier one.", "schema": {"type": "string"}}
 
 
 @router.post(
@@ -41,7 +30,7 @@ _REPLAYED = {"description": "`true` when the key was known: the job is the earli
     response_model=Job,
     openapi_extra={"requestBody": {"required": True, "content": {JSON: _SPEC, YAML: _SPEC}}},
     responses={
-        ACCEPTED: {"headers": {**_HEADERS, "Location": _LOCATION, "Idempotency-Replayed": _REPLAYED}},
+        ACCEPTED: {"headers": SUBMITTED_HEADERS},
         **documented(
             "unreadable_body", "body_too_large", "unsupported_media_type", "bad_spec", "bad_parameter",
             "idempotency_key_reused", "database_unavailable",
@@ -49,10 +38,13 @@ _REPLAYED = {"description": "`true` when the key was known: the job is the earli
     },
 )  # fmt: skip
 def submit_job(
+    *,
     service: Serving,
     response: Response,
     body: Annotated[Body, Depends(read_body)],
-    idempotency_key: Annotated[str | None, Header(pattern=r"^[!-~]{1,255}$")] = None,
+    owner: Annotated[str, Query(pattern=OWNER, description="Owners share the workers fairly.")] = jobs.DEFAULT_OWNER,
+    priority: Annotated[int, Query(ge=-100, le=100, description="Higher ones are claimed first.")] = 0,
+    idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
 ) -> Job:
     """Submit a spec; the job is queued when this returns.
 
@@ -67,17 +59,12 @@ def submit_job(
             spec,
             now=clock.now(session),
             retries=service.settings.max_retries,
+            owner=owner,
+            priority=priority,
             key=idempotency_key,
             body_sha256=digest(spec),
         )
-    if submitted.created:
-        service.bell.ring(submitted.job_id)
-    else:
-        response.headers["Idempotency-Replayed"] = "true"
-    response.headers["Location"] = job_path(submitted.job_id)
-    job = _look(service, submitted.job_id, response)
-    response.headers["Retry-After"] = str(_FIRST_LOOK_S)
-    return job
+    return show_submitted(service, submitted, response)
 
 
 @router.readable(
@@ -108,8 +95,8 @@ def list_jobs(
     "/v1/jobs/{job_id}",
     response_model=Job,
     responses={
-        OK: {"headers": _HEADERS},
-        NOT_MODIFIED: {"description": "The job is still what the ETag names.", "headers": _HEADERS},
+        OK: {"headers": HEADERS},
+        NOT_MODIFIED: {"description": "The job is still what the ETag names.", "headers": HEADERS},
         **documented("job_not_found", "bad_parameter", "database_unavailable"),
     },
 )
@@ -117,36 +104,7 @@ def get_job(
     service: Serving, job_id: JobId, response: Response, if_none_match: Annotated[str | None, Header()] = None
 ) -> Any:
     """Show where a job stands."""
-    job = _look(service, job_id, response)
+    job = look(service, job_id, response)
     if etags.unchanged(if_none_match, response.headers["ETag"]):
         return Response(None, NOT_MODIFIED, response.headers)
     return job
-
-
-@router.post(
-    "/v1/jobs/{job_id}/cancel",
-    status_code=ACCEPTED,
-    response_model=Job,
-    responses={
-        OK: {"model": Job, "description": "The job is cancelled.", "headers": _HEADERS},
-        ACCEPTED: {"description": "The run has been asked to stop.", "headers": _HEADERS},
-        **documented("job_not_found", "job_already_finished", "bad_parameter", "database_unavailable"),
-    },
-)
-def cancel_job(service: Serving, job_id: JobId, response: Response) -> Job:
-    """Cancel a job. Asking again is harmless; what the run has published stays."""
-    with service.database.begin() as session:
-        state = jobs.cancel(session, job_id, now=clock.now(session), actor="client")
-    response.status_code = OK if state is JobState.CANCELLED else ACCEPTED
-    return _look(service, job_id, response)
-
-
-def _look(service: Service, job_id: str, response: Response) -> Job:
-    """Read a job, and say in the headers which version it is and when to look again."""
-    with service.database.read() as session:
-        job = jobs.get(session, job_id)
-        shown = Job.whole(job, attempts.of_job(session, job_id), transitions.of_job(session, job_id))
-    response.headers["ETag"] = etags.strong(job.version)
-    if job.state in RETRY_AFTER_S:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S[job.state])
-    return shown

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retort import __version__
-from retort.cli import data, jobs, local, output, recipes, results, submit, up, watch
+from retort.cli import control, data, jobs, local, output, recipes, results, submit, up, watch
 from retort.errors import RetortError, UserError
 
 ERROR_EXIT = 4
@@ -29,7 +29,9 @@ app.command(rich_help_panel=SERVICE)(jobs.get)
 app.command(rich_help_panel=SERVICE)(watch.watch)
 app.command(rich_help_panel=SERVICE)(jobs.logs)
 app.command(rich_help_panel=SERVICE)(jobs.wait)
-app.command(rich_help_panel=SERVICE)(jobs.cancel)
+for _command in (control.cancel, control.stop, control.pause, control.resume, control.retry, control.clone):
+    app.command(rich_help_panel=SERVICE)(_command)
+app.command(rich_help_panel=SERVICE)(control.priority)
 app.command(rich_help_panel=SERVICE)(results.download)
 app.command(rich_help_panel=LOCAL)(local.run)
 app.command(rich_help_panel=LOCAL)(recipes.validate)

@@ -1,4 +1,4 @@
-"""The commands that read jobs, wait for them, and stop them."""
+"""The commands that read jobs and wait for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from retort.cli.output import emit, emit_line, note
 from retort.cli.service import connect, find
 from retort.states import JobState
 
-EXIT_CODES: dict[str, int] = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 2}
+EXIT_CODES: dict[str, int] = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 2, JobState.EXPIRED: 1}
 TIMEOUT_EXIT = 3
 
 
@@ -64,7 +64,7 @@ def wait(
     url: Url = None,
     as_json: AsJson = False,
 ) -> int:
-    """Wait for a job to end. Exit code: 0 succeeded, 1 failed, 2 cancelled, 3 timeout."""
+    """Wait for a job to end. Exit code: 0 succeeded, 1 failed or expired, 2 cancelled, 3 timeout."""
     with connect(url) as client:
         found = find(client, job_id)
         try:
@@ -75,16 +75,6 @@ def wait(
             note(str(late))
             return TIMEOUT_EXIT
         return ended(job, as_json=as_json)
-
-
-def cancel(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
-    """Ask for a job to be stopped."""
-    with connect(url) as client:
-        job = client.cancel(find(client, job_id))
-    if as_json:
-        emit(job)
-    else:
-        typer.echo(f"{job['id']} is {job['state']}")
 
 
 def ended(job: dict[str, Any], *, as_json: bool) -> int:

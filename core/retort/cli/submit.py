@@ -20,12 +20,14 @@ def submit(  # noqa: PLR0917 - typer gives each by name
     key: Annotated[
         str | None, typer.Option("--idempotency-key", help="Submitting twice with one key makes one job.")
     ] = None,
+    owner: Annotated[str | None, typer.Option(help="Owners share the workers fairly.")] = None,
+    priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher ones are claimed first.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> int:
     """Submit a distillation job; print its id."""
     with connect(url) as client:
-        job = client.submit(load(spec, sets), idempotency_key=key)
+        job = client.submit(load(spec, sets), idempotency_key=key, owner=owner, priority=priority)
         if follow:
             note(f"{job['id']} at {client.url}")
             return watch.show(client, job["id"], as_json=as_json)

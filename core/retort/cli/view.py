@@ -19,10 +19,13 @@ Json = Mapping[str, Any]
 COLOURS: dict[str, str] = {
     JobState.QUEUED: "yellow",
     JobState.RUNNING: "cyan",
+    JobState.PAUSING: "blue",
+    JobState.PAUSED: "blue",
     JobState.CANCELLING: "magenta",
     JobState.SUCCEEDED: "green",
     JobState.FAILED: "red",
     JobState.CANCELLED: "magenta",
+    JobState.EXPIRED: "red",
 }
 SHOWN_METRICS = {MAP50: "mAP50", MAP: "mAP50-95", "train/loss": "loss", "train/kd_loss": "distillation"}
 

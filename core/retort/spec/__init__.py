@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from retort.errors import Problem, SpecError
 from retort.spec.distillation import DistillationSpec, Schedule
-from retort.spec.document import parse_document
+from retort.spec.document import merge, parse_document
 from retort.spec.job import JobSpec
 from retort.spec.problems import explain
 from retort.spec.recipes import RECIPES
@@ -40,6 +40,7 @@ __all__ = [
     "TrainingSpec",
     "UnlabelledSpec",
     "digest",
+    "merge",
     "parse_document",
     "parse_spec",
     "schema",

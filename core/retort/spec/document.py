@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import yaml
@@ -29,6 +30,18 @@ def parse_document(text: str | bytes) -> Any:
         raise SpecError([Problem("$", f"not readable as YAML or JSON: {error}")]) from error
     except RecursionError as error:
         raise SpecError([Problem("$", "nested too deeply")]) from error
+
+
+def merge(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *document* changed by *patch* (JSON Merge Patch, RFC 7396): null removes a field, mappings are merged."""
+    merged = {key: value for key, value in document.items() if patch.get(key, ...) is not None}
+    for key, value in patch.items():
+        if isinstance(value, dict):
+            inner = document.get(key)
+            merged[key] = merge(inner if isinstance(inner, dict) else {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
 
 
 def _json(text: str) -> Any:

@@ -1,0 +1,56 @@
+"""Looking at one job for an answer: the job, and the headers that say which version it is and when to look again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Response
+from retort.db import attempts, jobs, transitions
+from retort.states import JobState
+
+from retort_api import etags
+from retort_api.deps import Service
+from retort_api.schemas import Job, job_path
+
+FIRST_LOOK_S = 2
+RETRY_AFTER_S = {
+    JobState.QUEUED: 10, JobState.RUNNING: 2, JobState.CANCELLING: 2, JobState.PAUSING: 2, JobState.PAUSED: 30,
+}  # fmt: skip
+"""When looking again may show something new; a job that has ended does not change."""
+HEADERS: dict[str, Any] = {
+    "ETag": {"description": "The job's version.", "schema": {"type": "string"}},
+    "Retry-After": {
+        "description": "Seconds after which looking again is worth it; absent once the job has ended.",
+        "schema": {"type": "integer"},
+    },
+}
+SUBMITTED_HEADERS: dict[str, Any] = {
+    **HEADERS,
+    "Location": {"description": "Address of the job.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true` when the key was known: the job is the earlier one.", "schema": {"type": "string"},
+    },
+}  # fmt: skip
+
+
+def look(service: Service, job_id: str, response: Response) -> Job:
+    """Read a job."""
+    with service.database.read() as session:
+        job = jobs.get(session, job_id)
+        shown = Job.whole(job, attempts.of_job(session, job_id), transitions.of_job(session, job_id))
+    response.headers["ETag"] = etags.strong(job.version)
+    if job.state in RETRY_AFTER_S:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S[job.state])
+    return shown
+
+
+def show_submitted(service: Service, submitted: jobs.Submitted, response: Response) -> Job:
+    """Ring for a job that is new, and read it."""
+    if submitted.created:
+        service.bell.ring(submitted.job_id)
+    else:
+        response.headers["Idempotency-Replayed"] = "true"
+    response.headers["Location"] = job_path(submitted.job_id)
+    job = look(service, submitted.job_id, response)
+    response.headers["Retry-After"] = str(FIRST_LOOK_S)
+    return job
