@@ -27,7 +27,7 @@ from retort.training.health.liveness import Contract
 from retort.training.health.monitor import Monitor
 from retort.training.health.observation import network
 from retort.training.health.rules import Finding
-from retort.training.plan import Plan
+from retort.training.plan import Plan, Watcher
 from retort.training.trainer import Fit, fit
 
 TRAINING = TrainingSpec(
@@ -40,7 +40,7 @@ HEALTHY = DistillationSpec.model_validate({"schedule": STEADY})
 
 
 @dataclass
-class Listener:
+class Listener(Watcher):
     """Writes down what a training says."""
 
     metrics: dict[int, dict[str, float | None]] = field(default_factory=dict)

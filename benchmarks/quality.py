@@ -28,11 +28,11 @@ from retort.intake import datasets  # noqa: E402
 from retort.names import MAP, MAP50, Role  # noqa: E402
 from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
 from retort.training.evaluation import evaluate  # noqa: E402
-from retort.training.plan import Plan  # noqa: E402
+from retort.training.plan import Plan, Watcher  # noqa: E402
 from retort.training.trainer import fit  # noqa: E402
 
 
-class Printer:
+class Printer(Watcher):
     """A watcher that prints a line for each epoch and keeps the curve."""
 
     def __init__(self, name: str) -> None:

@@ -24,9 +24,10 @@ from retort import digits
 from retort.names import MAP, MAP50, Role
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import environment
+from retort.training.plan import Watcher
 
 
-class Diary:
+class Diary(Watcher):
     """A watcher that kills its process when so much of the training is done."""
 
     def __init__(self, folder: Path, until: float | None) -> None:

@@ -4,7 +4,8 @@ RetortError
 ├── UserError            something in the request must change; a retry cannot help
 │   ├── SpecError        the spec document is wrong (holds one Problem per mistake)
 │   ├── DataError        the dataset is missing or malformed
-│   ├── ModelError       weights are missing, corrupt, unsafe or do not fit
+│   ├── ModelError       weights are missing, corrupt or unsafe
+│   │   └── TeacherMismatch  teacher and student do not fit each other under the losses
 │   ├── NotDistilling    the teacher does not teach: a check of the liveness contract broke
 │   ├── Diverged         the loss or the weights are not finite
 │   └── OutOfMemory      the device is too small for the batch
@@ -17,7 +18,11 @@ Programmers' mistakes are assertions, not members of this tree.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says when there is no room for a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,12 @@ class ModelError(UserError):
     """The weights are missing, corrupt, unsafe, or do not fit the job."""
 
     code = "bad_model"
+
+
+class TeacherMismatch(ModelError):
+    """Teacher and student do not fit each other under the losses of the spec."""
+
+    code = "teacher_mismatch"
 
 
 class Diverged(UserError):

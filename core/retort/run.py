@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import fcntl
 import os
 import signal
@@ -25,6 +26,8 @@ from retort.spec import JobSpec, parse_document, parse_spec
 from retort.stages import sequence
 from retort.stages.failure import explain
 from retort.training import environment
+from retort.workdir import LOCK
+from retort.workdir import journal as journal_of
 
 OK, FAILED, STOPPED = 0, 1, 75
 """Exit codes; 75 is EX_TEMPFAIL of sysexits.h."""
@@ -39,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     stop = threading.Event()
     _obey_signals(stop)
+    faulthandler.register(signal.SIGQUIT, all_threads=True)  # so that a supervisor can see where a run hangs
     if not options.foreground:
         threading.Thread(target=_die_with_parent, name="parent", daemon=True).start()
     workdir = Path(options.workdir).resolve()
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     os.chdir(workdir)
     environment.prepare(workdir / "work" / "ultralytics")
-    with Journal(workdir / f"journal-{inputs.attempt}.jsonl") as journal:
+    with Journal(journal_of(workdir, inputs.attempt)) as journal:
         return _tell(journal, stop, spec_file, inputs, workdir)
 
 
@@ -81,7 +85,7 @@ def _read(spec_file: Path) -> JobSpec:
 @contextlib.contextmanager
 def _alone(workdir: Path, stop: threading.Event) -> Iterator[None]:
     """Hold the working folder: an earlier run of the same job on this machine may still be dying."""
-    with (workdir / "run.lock").open("a") as file:
+    with (workdir / LOCK).open("a") as file:
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:

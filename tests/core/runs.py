@@ -15,6 +15,7 @@ from typing import Any
 from core.training.pictures import draw
 from retort import journal
 from retort.events import AnyEvent
+from retort.intake.inputs import AS_GIVEN, Adjustments
 from retort.intake.preparation import prepare
 from retort.settings import Settings
 from retort.spec import parse_spec
@@ -87,10 +88,18 @@ class Running:
         return True
 
 
-def start(home: Path, spec: dict[str, Any], *, attempt: int = 1, workdir: Path | None = None) -> Running:
+def start(
+    home: Path,
+    spec: dict[str, Any],
+    *,
+    attempt: int = 1,
+    workdir: Path | None = None,
+    adjustments: Adjustments = AS_GIVEN,
+) -> Running:
     """Prepare an attempt in ``home/work``, and start it as a worker does: own session, stdin a pipe."""
     workdir = workdir or home / "work"
-    prepare(parse_spec(spec), Settings(home=home, fetch_weights=False), workdir, attempt=attempt, device="cpu")
+    settings = Settings(home=home, fetch_weights=False)
+    prepare(parse_spec(spec), settings, workdir, attempt=attempt, device="cpu", adjustments=adjustments)
     command = [sys.executable, "-m", "retort.run", str(workdir / "spec.json"), str(workdir)]
     with (workdir / "run.log").open("ab") as log:
         process = subprocess.Popen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from retort.errors import Stopped
 from retort.intake.inputs import Inputs
 from retort.journal import Journal
 from retort.names import Role
-from retort.spec import JobSpec
+from retort.pulse import Pulse
+from retort.spec import JobSpec, TrainingSpec
+from retort.workdir import FINISH
 
 ARTIFACTS = "artifacts"
 """Folder of what a run publishes, in its workdir."""
@@ -44,6 +46,12 @@ class Context:
     results: Mapping[str, Mapping[str, Any]]
     """By stage; earlier stages that apply to this job."""
     tell_progress: Callable[[float], None]
+    pulse: Pulse
+    stage: str
+    key: str
+    """What must be the same for the stage's outcome to be reused."""
+    finished: tuple[str, ...] = ()
+    """Files that the finished stages have left, relative to the workdir."""
     published: list[Published] = field(default_factory=list)
     lasting: list[Path] = field(default_factory=list)
     """Folders that attempts leave to each other until the stage's outcome is on record."""
@@ -56,6 +64,20 @@ class Context:
         """Raise Stopped when the run was asked to stop; for use between the steps of a stage."""
         if self.stop.is_set():
             raise Stopped("asked to stop")
+
+    @property
+    def training(self) -> TrainingSpec:
+        """How this attempt trains: as the spec says, but for a batch that the GPU has room for."""
+        batch = self.inputs.adjustments.batch
+        return self.spec.training if batch is None else self.spec.training.model_copy(update={"batch": batch})
+
+    def finishes_early(self) -> bool:
+        """Whether the run was asked to keep the best that there is, and to come to its end."""
+        return (self.workdir / FINISH).exists()
+
+    def saved(self, epoch: int, files: Sequence[str] = ()) -> None:
+        """Announce *files*, with those of the finished stages, as what another machine can go on from."""
+        self.journal.saved(self.stage, epoch, [*self.finished, *files])
 
     def folder(self, name: str) -> Path:
         """Return an empty folder of this name for this stage to work in; what a dead attempt left there is gone."""

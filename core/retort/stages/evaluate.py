@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from retort.errors import Diverged
 from retort.names import Role
 from retort.spec import FurtherTeacher, JobSpec
 from retort.stages import cost as costs
@@ -35,7 +37,7 @@ def run(context: Context) -> dict[str, Any]:
         Role.TEACHER: (costs.teacher(context.spec), teacher.weights(context), _epochs(context, "train_teacher")),
         Role.STUDENT: _trained(context, "distill"),
     }
-    if context.spec.control:
+    if context.spec.control and not context.results["control"].get("dropped"):
         weights[Role.CONTROL] = _trained(context, "control")
     roles: dict[str, dict[str, Any]] = {}
     for role, (model, path, epochs) in weights.items():
@@ -60,14 +62,18 @@ def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
     """Measure one network; a teacher that knows none of the data's classes, and so teaches features, has no mAP."""
     from retort.training.evaluation import evaluate
 
-    training = context.spec.training
+    training = context.training
     found = evaluate(
         path,
         data_yaml=context.inputs.data_yaml,
         imgsz=imgsz,
         batch=training.batch,
         device=context.inputs.device,
+        on_batch=lambda: context.pulse.beat("step"),
     )
+    context.pulse.beat("setup")
+    if found.map is not None and not math.isfinite(found.map):
+        raise Diverged(f"the mAP of {path.name} is not a finite number", hint="lower the learning rate")
     if found.map is None:
         context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")
     return dataclasses.asdict(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import traceback
 
-from retort.errors import RetortError
+from retort.errors import DISK_FULL, RetortError
 from retort.events import Failure
 
 _EXCERPT_LINES = 30
@@ -17,21 +17,10 @@ def explain(error: BaseException) -> Failure:
     if isinstance(error, RetortError):
         return Failure(code=error.code, message=error.message, hint=error.hint, retryable=error.retryable)
     excerpt = _excerpt(error)
-    if _is_out_of_memory(error):
-        return Failure(
-            code="out_of_memory",
-            message="the device or the machine ran out of memory",
-            hint="lower training.batch or training.imgsz, or choose smaller networks",
-            log_excerpt=excerpt,
-        )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure(
-            code="disk_full",
-            message="the disk of the working folder is full",
-            hint="free space on the worker",
-            retryable=True,
-            log_excerpt=excerpt,
-        )
+    for known in (_out_of_memory, _shared_memory, _disk_full, _cuda):
+        failure = known(error)
+        if failure is not None:
+            return failure.model_copy(update={"log_excerpt": excerpt})
     return Failure(
         code="internal",
         message=printable(f"the run failed with {type(error).__name__}: {error}")[:_LINE_CHARACTERS],
@@ -45,16 +34,70 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def _out_of_memory(error: BaseException) -> Failure | None:
     """Know torch's own error by its name: this module does not import torch."""
     names = {cls.__name__ for cls in type(error).__mro__}
     told = str(error).lower()
-    return (
+    if not (
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         or "OutOfMemoryError" in names
         or (isinstance(error, RuntimeError) and ("can't allocate memory" in told or "out of memory" in told))
+    ):
+        return None
+    return Failure(
+        code="out_of_memory",
+        message=_told("the device or the machine ran out of memory", error),
+        hint="lower training.batch or training.imgsz, choose smaller networks, or allow resources.halve_batch",
     )
+
+
+def _shared_memory(error: BaseException) -> Failure | None:
+    told = str(error).lower()
+    if not any(sign in told for sign in ("bus error", "shared memory object", "shared memory file", "shm_open")):
+        return None
+    return Failure(
+        code="shared_memory",
+        message=_told("shared memory ran out", error),
+        hint="give the worker's container more: shm_size; the next attempt loads images without processes",
+        retryable=True,
+    )
+
+
+def _disk_full(error: BaseException) -> Failure | None:
+    """Know it by its number, and by what torch's writer of files says."""
+    full = isinstance(error, OSError) and error.errno in DISK_FULL
+    told = str(error)
+    if not full and not ("PytorchStreamWriter failed writing" in told or "No space left on device" in told):
+        return None
+    return Failure(
+        code="disk_full",
+        message="the disk of the working folder is full",
+        hint="free space on the worker",
+        retryable=True,
+    )
+
+
+def _cuda(error: BaseException) -> Failure | None:
+    names = {cls.__name__ for cls in type(error).__mro__}
+    told = str(error)
+    signs = ("CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS", "NCCL error", "unable to find an engine")
+    if "AcceleratorError" not in names and not (
+        isinstance(error, RuntimeError) and any(sign in told for sign in signs)
+    ):
+        return None
+    return Failure(
+        code="cuda_error",
+        message=_told("the GPU or its driver failed", error),
+        hint="look at the driver's log on the worker (dmesg, nvidia-smi); another GPU may be in order",
+        retryable=True,
+    )
+
+
+def _told(what: str, error: BaseException) -> str:
+    """Add the first line of what the system said, which has the numbers."""
+    first = printable(str(error).partition("\n")[0])[:_LINE_CHARACTERS]
+    return f"{what}: {first}" if first else what
 
 
 def _excerpt(error: BaseException) -> str:

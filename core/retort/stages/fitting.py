@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from retort.errors import WorldError
 from retort.journal import Level
 from retort.names import Role
 from retort.stages.context import Context
 from retort.training import durable
+from retort.training.plan import Watcher
+from retort.training.state import generations
 
 if TYPE_CHECKING:
     from retort.spec import DistillationSpec
@@ -20,12 +24,14 @@ if TYPE_CHECKING:
 Values = Mapping[str, float | None]
 
 
-class JournalWatcher:
+class JournalWatcher(Watcher):
     """Passes on what one training says."""
 
-    def __init__(self, context: Context, role: Role) -> None:
+    def __init__(self, context: Context, plan: Plan) -> None:
         self._context = context
-        self._role = role
+        self._plan = plan
+        self._role = plan.role
+        self._announced = 0
 
     def metric(self, step: int, values: Values) -> None:
         """Write down the values of one epoch."""
@@ -43,6 +49,23 @@ class JournalWatcher:
                  for name in ("mAP50", "mAP50-95")]  # fmt: skip
         journal.log(f"student beside teacher at epoch {epoch}: {', '.join(sides)}", epoch=epoch, metrics=dict(metrics))
 
+    def saved(self, epoch: int) -> None:
+        """Announce every so many epochs what another machine can go on from."""
+        if epoch % self._plan.training.checkpoint_every == 0 or epoch == self._plan.epochs:
+            self.announce_saved()
+
+    def announce_saved(self) -> None:
+        """Announce the newest state, unless that was done."""
+        found = generations.movable(self._plan.folder)
+        if found is not None and found[0] > self._announced:
+            self._announced = found[0]
+            workdir = self._context.workdir
+            self._context.saved(found[0], [path.relative_to(workdir).as_posix() for path in found[1]])
+
+    def alive(self, section: str) -> None:
+        """Beat."""
+        self._context.pulse.beat(section)
+
     def progress(self, fraction: float) -> None:
         """Say how much of this training is done."""
         self._context.progress(fraction)
@@ -56,8 +79,12 @@ class JournalWatcher:
         self._context.journal.health(**asdict(finding))
 
     def stop_requested(self) -> bool:
-        """Whether to stop at this batch."""
-        return self._context.stop.is_set()
+        """Whether to stop at this batch: a control that is cut short would be no twin of its student."""
+        return self._context.stop.is_set() or (self._role is Role.CONTROL and self._context.finishes_early())
+
+    def finish_requested(self) -> bool:
+        """Whether the student's training is to end here; the others' are not cut short."""
+        return self._role is Role.STUDENT and self._context.finishes_early()
 
 
 def fit(
@@ -71,12 +98,17 @@ def fit(
     from retort.training import trainer
     from retort.training.distributed import ranks
 
-    watcher = JournalWatcher(context, plan.role)
+    watcher = JournalWatcher(context, plan)
     gpus = context.spec.resources.gpus
-    if gpus > 1:
-        fitted = ranks.fit(plan, watcher, ranks=gpus, teacher=teacher, distillation=distillation)
-    else:
-        fitted = trainer.fit(plan, watcher, teacher=teacher, distillation=distillation)
+    try:
+        if gpus > 1:
+            fitted = ranks.fit(plan, watcher, ranks=gpus, teacher=teacher, distillation=distillation)
+        else:
+            fitted = trainer.fit(plan, watcher, teacher=teacher, distillation=distillation)
+    except BaseException:
+        with contextlib.suppress(OSError, WorldError):
+            watcher.announce_saved()
+        raise
     name = f"{plan.role}.pt"
     _keep(fitted.weights, context.artifact(name))
     metrics = {key: value for key, value in fitted.metrics.items() if key.startswith("val/")}
@@ -89,6 +121,8 @@ def fit(
         "weights": published["path"],
         "metrics": fitted.metrics,
         "epochs": fitted.epochs,
+        "planned_epochs": plan.epochs,
+        "batch": plan.training.batch,
         "best_epoch": fitted.best_epoch,
     }
 
@@ -103,10 +137,11 @@ def plan(context: Context, role: Role) -> Plan:
         model=student.model,
         weights=None if student.weights is None else context.inputs.weights[student.weights],
         data_yaml=context.inputs.data_yaml,
-        epochs=context.spec.training.epochs,
-        training=context.spec.training,
+        epochs=context.training.epochs,
+        training=context.training,
         folder=context.lasting_folder(role),
         device=context.inputs.device,
+        loader_workers=context.inputs.adjustments.loader_workers,
     )
 
 

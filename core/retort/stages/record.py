@@ -63,7 +63,7 @@ class Record(Frozen):
     def of(cls, context: Context, result: dict[str, Any], duration_s: float) -> Self:
         """Collect what a stage that has just run leaves behind."""
         return cls(
-            key=key_of(context.spec, context.inputs),
+            key=context.key,
             attempt=context.inputs.attempt,
             duration_s=duration_s,
             result=result,
@@ -94,11 +94,25 @@ def total_duration(workdir: Path, stages: Iterable[str]) -> float:
     return sum(Record.model_validate_json(_path(workdir, stage).read_bytes()).duration_s for stage in stages)
 
 
+def files(stage: str, kept: Record) -> tuple[str, ...]:
+    """Return what *stage* left behind, relative to the workdir: its record and the files that this names."""
+    return (_path(Path(), stage).as_posix(), *(file.path for file in kept.files))
+
+
 def key_of(spec: JobSpec, inputs: Inputs) -> str:
     """Return what must be the same for an outcome to be reused: spec, data, and the bytes of the weights."""
     weights = [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.weights.items())]
     more = [] if inputs.unlabelled is None else [inputs.unlabelled.digest]
     return hashlib.sha256("\n".join([digest(spec), inputs.dataset.digest, *more, *weights]).encode()).hexdigest()
+
+
+def key_of_stage(key: str, stage: str, inputs: Inputs) -> str:
+    """Return the *key* of a job for one stage: a smaller batch counts for whatever follows the teacher.
+
+    Student and control must be trained alike; a teacher is a teacher whatever its batch was.
+    """
+    batch = inputs.adjustments.batch
+    return key if batch is None or stage == "train_teacher" else f"{key} batch {batch}"
 
 
 def _path(workdir: Path, stage: str) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from retort.errors import Stopped
 from retort.intake.inputs import Inputs
 from retort.journal import Journal
+from retort.pulse import Pulse
 from retort.spec import JobSpec
 from retort.stages import record
 from retort.stages.context import Context
@@ -30,7 +31,8 @@ def go(spec: JobSpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
     """
     stages = [stage for stage in find() if stage.module.applies(spec)]
     progress = Progress(journal, {stage.name: stage.module.cost(spec) for stage in stages})
-    key = record.key_of(spec, inputs)
+    key, pulse = record.key_of(spec, inputs), Pulse(workdir)
+    finished: tuple[str, ...] = ()
     _remark(inputs, journal)
     _remark_more(inputs, journal)
     results: dict[str, dict[str, Any]] = {}
@@ -38,14 +40,22 @@ def go(spec: JobSpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
     for stage in stages:
         if stop.is_set():
             raise Stopped("asked to stop")
-        kept = None if fresh else record.load(workdir, stage.name, key)
+        pulse.beat("setup")
+        stage_key = record.key_of_stage(key, stage.name, inputs)
+        kept = None if fresh else record.load(workdir, stage.name, stage_key)
         if kept is not None:
             _skip(stage, kept, journal)
         else:
             fresh = True
             record.forget(workdir, stage.name)
-            context = Context(spec, inputs, workdir, journal, stop, dict(results), progress.of(stage.name))
+            context = Context(
+                spec, inputs, workdir, journal, stop, dict(results), progress.of(stage.name), pulse,
+                stage.name, stage_key, finished,
+            )  # fmt: skip
             kept = _run(stage, context)
+        finished += record.files(stage.name, kept)
+        if fresh:
+            journal.saved(stage.name, 0, finished)
         progress.done(stage.name)
         results[stage.name] = kept.result
     return results[stages[-1].name]

@@ -38,8 +38,9 @@ def run(context: Context) -> dict[str, Any]:
         weights=None if train.weights is None else context.inputs.weights[train.weights],
         data_yaml=context.inputs.data_yaml,
         epochs=train.epochs,
-        training=context.spec.training.model_copy(update={"imgsz": teacher.imgsz(context.spec, Role.TEACHER)}),
+        training=context.training.model_copy(update={"imgsz": teacher.imgsz(context.spec, Role.TEACHER)}),
         folder=context.lasting_folder(Role.TEACHER),
         device=context.inputs.device,
+        loader_workers=context.inputs.adjustments.loader_workers,
     )
     return fit(context, plan)

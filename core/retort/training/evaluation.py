@@ -66,8 +66,16 @@ class Judge(DetectionValidator):  # type: ignore[misc]
         self.metrics.names = self._names
 
 
-def evaluate(weights: Path, *, data_yaml: Path, imgsz: int, batch: int, device: str) -> Evaluation:
-    """Measure published *weights* on the validation images of *data_yaml*.
+def evaluate(
+    weights: Path,
+    *,
+    data_yaml: Path,
+    imgsz: int,
+    batch: int,
+    device: str,
+    on_batch: Callable[[], None] | None = None,
+) -> Evaluation:
+    """Measure published *weights* on the validation images of *data_yaml*; *on_batch* is called before each batch.
 
     Raises:
         ModelError: the weights cannot be loaded.
@@ -78,7 +86,10 @@ def evaluate(weights: Path, *, data_yaml: Path, imgsz: int, batch: int, device: 
     names: dict[int, str] = {}
     if classes_of(network, data_yaml)[1].size:
         with TemporaryDirectory() as folder:
-            judge = judged(weights, data_yaml=data_yaml, imgsz=imgsz, batch=batch, device=device, folder=Path(folder))
+            judge = judged(
+                weights, data_yaml=data_yaml, imgsz=imgsz, batch=batch, device=device, folder=Path(folder),
+                on_batch=on_batch,
+            )  # fmt: skip
         box, names = judge.metrics.box, judge.metrics.names
     folded = network.fuse(verbose=False)
     return Evaluation(

@@ -96,11 +96,16 @@ def share(number: int) -> float:
 
 def any_of(condition: bool) -> bool:
     """Tell whether *condition* holds on any rank; all must call. No GPU is waited for."""
+    return highest(int(condition)) > 0
+
+
+def highest(value: int) -> int:
+    """Return the highest *value* of all ranks; all must call. No GPU is waited for."""
     if size() == 1:
-        return condition
-    flag = torch.tensor([int(condition)])
-    distributed.all_reduce(flag, distributed.ReduceOp.MAX, group=_control[0])
-    return bool(flag)
+        return value
+    shared = torch.tensor([value])
+    distributed.all_reduce(shared, distributed.ReduceOp.MAX, group=_control[0])
+    return int(shared)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from retort.names import Role
 from retort.spec import TrainingSpec
@@ -63,16 +63,24 @@ class Plan:
     device: str
     """``cpu``, or the number of a CUDA device."""
     teaching: Teaching = Teaching()
+    loader_workers: int | None = None
+    """Processes that load images, at most; None leaves it to the machine."""
 
 
-class Watcher(Protocol):
-    """What a training tells and asks while it runs."""
+class Watcher:
+    """What a training tells and asks while it runs; this one does not listen and wishes nothing."""
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         """Take the values of epoch *step*, counted from 1; 0 is before training."""
 
     def checkpoint(self, epoch: int, path: Path, metrics: dict[str, float | None]) -> None:
         """Take a complete checkpoint in published form."""
+
+    def saved(self, epoch: int) -> None:
+        """Learn that the state after so many whole epochs is on the disk."""
+
+    def alive(self, section: str) -> None:
+        """Learn that the training gets on, and with what (``retort.workdir.SECTIONS``); told at every batch."""
 
     def progress(self, fraction: float) -> None:
         """Take how much of this training is done, 0..1."""
@@ -85,6 +93,11 @@ class Watcher(Protocol):
 
     def stop_requested(self) -> bool:
         """Tell whether to stop; asked at every batch."""
+        return False
+
+    def finish_requested(self) -> bool:
+        """Tell whether the training is to end now and keep its best network; asked at every batch."""
+        return False
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from retort.errors import OutOfMemory, Stopped
+from retort.errors import OutOfMemory
 from retort.spec import DistillationSpec
-from retort.training import beginning, keeping, measurements, networks, optimizer, parallel
+from retort.training import beginning, keeping, measurements, networks, optimizer, parallel, wishes
 from retort.training.arguments import arguments
 from retort.training.batches.colours import coloured
 from retort.training.batches.loader import loader_for
@@ -24,6 +24,7 @@ from retort.training.state import identity, recovery
 from retort.training.state.recovery import Recovery
 from retort.training.state.reseeding import reseed
 from retort.training.upstream import DetectionTrainer
+from retort.training.wishes import Finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,7 @@ def fit(
         Stopped: the watcher asked for it.
         Diverged: the loss or the weights are not finite, and going back three times did not help.
         ModelError: weights cannot be used, student and teacher do not fit the losses, or nothing can be compiled here.
-        OutOfMemory: the device is too small, also for a smaller batch.
+        OutOfMemory: the device is too small for the batch.
 
     """
     assert (teacher is None) == (distillation is None), "teacher and distillation come together"
@@ -61,8 +62,11 @@ def fit(
         with explained():
             run.train()
     except torch.OutOfMemoryError as error:
-        hint = f"a batch below {plan.training.batch}, smaller images, or smaller networks"
-        raise OutOfMemory(f"the device has too little memory to train {plan.model}", hint=hint) from error
+        training = plan.training
+        told = str(error).partition("\n")[0]
+        message = f"no memory to train {plan.model} with batch {training.batch} at {training.imgsz} pixels: {told}"
+        hint = f"a batch below {training.batch}, smaller images or networks, or allow resources.halve_batch"
+        raise OutOfMemory(message, hint=hint) from error
     finally:
         run.close()
     return run.fitted()
@@ -116,10 +120,15 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def train(self) -> None:
         """Go on from the state in the folder, if there is one; never train what is complete."""
         self._state = self.recovery.find()
-        if self._state is not None and self._state["done"] >= self.epochs:
+        early = parallel.any_of(self.watcher.finish_requested())
+        if self._state is not None and (early or self._state["done"] >= self.epochs):
             recovery.recall(self, self._state)
-        else:
+            return
+        try:
             super().train()
+        except Finished:
+            self.watcher.log(f"finished early, after epoch {self.epoch + 1} of {self.epochs}", epoch=self.epoch + 1)
+            self.final_eval()
 
     # What upstream's loop asks of a trainer
 
@@ -171,18 +180,13 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         return bool(self.plan.training.amp and self.device.type == "cuda")
 
     def _build_train_pipeline(self) -> None:
-        """Say it when upstream halves the batch: student and control would no longer be trained alike.
-
-        Here the ranks are tied together, after the point at which upstream would do so for CUDA only.
-        """
+        """Tie the ranks together here, after the point at which upstream would do so for CUDA only."""
         self.cadence.start_over()
         if parallel.size() > 1:
             self.world_size = parallel.size()
             self.model = parallel.wrap(self.model, self.device)
         super()._build_train_pipeline()
         self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
-        if self.batch_size < self.plan.training.batch:
-            self.watcher.log(f"out of memory: the batch is now {self.batch_size}", "warning", batch=self.batch_size)
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Build our training loader; the validation's is upstream's."""
@@ -223,6 +227,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def save_model(self) -> bool:
         """Publish the best network and the due checkpoint."""
+        self.watcher.alive("checkpoint")
         keeping.keep_networks(self)
         return True
 
@@ -253,6 +258,9 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _start_epoch(self, _: Any) -> None:
         self._batch = 0
+        # Upstream halves the batch up to three times when memory runs out in the first epoch: student and control would
+        # not be trained alike. Halving is for the service, and for both of them.
+        self._oom_retries = 3
         self.cadence.begin(self.network)
         reseed(self, self.plan.training.seed, self.epoch, self.nan_recovery_attempts)
 
@@ -266,27 +274,20 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         if fraction - self._told >= PROGRESS or fraction == 1:
             self._told = fraction
             self.watcher.progress(fraction)
-        self._stop_if(parallel.any_of(self.watcher.stop_requested()))
+        wishes.obey(self)
 
     def _end_epoch(self, _: Any) -> None:
         self.tloss = parallel.means(self.tloss)
 
     def poll(self, _: Any = None) -> None:
-        """Stop where it is asked for.
-
-        Raises:
-            Stopped: it is.
-
-        """
-        self._stop_if(self.watcher.stop_requested())
-
-    def _stop_if(self, wanted: bool) -> None:
-        if wanted:
-            raise Stopped(f"stopped in epoch {self.epoch + 1} of {self.epochs}")
+        """Say that it gets on, and stop where it is asked for (``wishes.poll``)."""
+        wishes.poll(self)
 
     def _keep(self, _: Any) -> None:
         if parallel.rank() == 0:
+            self.watcher.alive("checkpoint")
             self.recovery.save(self, self.epoch + 1)
+            self.watcher.saved(self.epoch + 1)
 
     def _report(self, _: Any) -> None:
         compared = self.teacher_metrics if (self.epoch + 1) % self.plan.training.checkpoint_every == 0 else {}

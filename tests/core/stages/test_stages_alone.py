@@ -17,10 +17,11 @@ from retort.events import AnyEvent, ArtifactEvent, LogEvent
 from retort.intake.inputs import Inputs
 from retort.journal import Journal
 from retort.names import Role
+from retort.pulse import Pulse
 from retort.spec import JobSpec
 from retort.stages import evaluate, export, sequence
 from retort.stages.context import Context
-from retort.stages.fitting import JournalWatcher
+from retort.stages.fitting import JournalWatcher, plan
 
 
 @pytest.fixture
@@ -37,6 +38,9 @@ def context(life: Life, tmp_path: Path) -> Iterator[Context]:
             stop=threading.Event(),
             results=results,
             tell_progress=lambda _: None,
+            pulse=Pulse(workdir),
+            stage="extra",
+            key="",
         )
 
 
@@ -67,7 +71,7 @@ def test_a_teacher_that_is_weaker_than_its_student_is_told(context: Context):
 
 
 def test_checkpoints_of_the_control_are_not_published(context: Context, tmp_path: Path):
-    JournalWatcher(context, Role.CONTROL).checkpoint(1, tmp_path / "x.pt", {})
+    JournalWatcher(context, plan(context, Role.CONTROL)).checkpoint(1, tmp_path / "x.pt", {})
     assert said(context) == []
 
 

@@ -21,6 +21,16 @@ class OutOfMemoryError(RuntimeError):
     """Has the name of torch's."""
 
 
+class AcceleratorError(RuntimeError):
+    """Has the name of torch's."""
+
+
+def test_what_the_system_said_is_told_with_its_numbers():
+    told = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB\nmore"
+    assert "Tried to allocate 2.00 GiB" in fail(OutOfMemoryError(told)).message
+    assert "more" not in fail(OutOfMemoryError(told)).message
+
+
 def test_an_error_for_people_keeps_its_words():
     assert fail(DataError("bad", hint="do")) == Failure(code="bad_data", message="bad", hint="do")
     assert fail(WorldError("gone")).retryable
@@ -35,6 +45,13 @@ def test_an_error_for_people_keeps_its_words():
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out_of_memory", False),
         (OSError(errno.ENOMEM, "x"), "out_of_memory", False),
         (OSError(errno.ENOSPC, "x"), "disk_full", True),
+        (OSError(errno.EFBIG, "x"), "disk_full", True),
+        (RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"), "disk_full", True),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), "shared_memory", True),
+        (RuntimeError("unable to open shared memory object </torch_7> in read-write mode"), "shared_memory", True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "cuda_error", True),
+        (RuntimeError("NCCL error in: ProcessGroupNCCL.cpp:2, unhandled cuda error"), "cuda_error", True),
+        (AcceleratorError("uncorrectable ECC error encountered"), "cuda_error", True),
         (ZeroDivisionError("x"), "internal", False),
         (OSError(errno.EIO, "x"), "internal", False),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from core.conftest import Life
-from retort.intake.inputs import Inputs
+from retort.intake.inputs import Adjustments, Inputs
 from retort.spec import JobSpec
 from retort.stages import record
 
@@ -64,3 +64,11 @@ def test_another_spec_data_set_or_teacher_makes_another_key(copy: Path):
     assert len(keys) == 4
     later = inputs.model_copy(update={"attempt": 9})
     assert record.key_of(spec, later) == record.key_of(spec, inputs)
+
+
+def test_a_smaller_batch_makes_another_key_for_all_but_the_teacher(copy: Path):
+    inputs = Inputs.load(copy)
+    smaller = inputs.model_copy(update={"adjustments": Adjustments(batch=2)})
+    for stage, same in (("train_teacher", True), ("distill", False), ("control", False)):
+        keys = {record.key_of_stage("job", stage, found) for found in (inputs, smaller)}
+        assert (len(keys) == 1) is same

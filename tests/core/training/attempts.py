@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from retort.training.plan import Watcher
+
 HERE = Path(__file__)
 """As a script it is told by a JSON file: plan, teacher, distillation, and folder and death of each attempt."""
 
@@ -59,7 +61,7 @@ def live(trainer: Any, told: dict[str, Any], attempt: dict[str, Any]) -> None:
     note(folder, "fitted", fitted.epochs, best=fitted.best_epoch, metrics=fitted.metrics, weights=str(fitted.weights))
 
 
-class Diary:
+class Diary(Watcher):
     """A watcher that writes everything down, and dies after the batch it is told."""
 
     def __init__(self, folder: Path, die: dict[str, Any] | None) -> None:

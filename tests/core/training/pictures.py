@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from retort.training.health.rules import Finding
+from retort.training.plan import Watcher
 
 NAMES = {0: "red", 1: "green", 2: "blue"}
 SIDE = 96
@@ -45,7 +46,7 @@ def scene(rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
 
 
 @dataclass
-class Notebook:
+class Notebook(Watcher):
     """A watcher that remembers, and asks to stop after so many batches."""
 
     stop_after: int | None = None

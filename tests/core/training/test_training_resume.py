@@ -30,6 +30,7 @@ from retort.intake.inputs import Inputs
 from retort.intake.preparation import prepare
 from retort.journal import Journal
 from retort.names import MAP, Role
+from retort.pulse import Pulse
 from retort.settings import Settings
 from retort.spec import DistillationSpec, TrainingSpec, parse_spec
 from retort.stages import control
@@ -324,12 +325,15 @@ def test_a_stage_that_died_after_its_last_epoch_trains_nothing_again(tmp_path: P
     for attempt in (1, 2):
         prepare(spec, Settings(home=tmp_path, fetch_weights=False), workdir, attempt=attempt, device="cpu")
         with Journal(workdir / f"journal-{attempt}.jsonl") as said:
-            context = Context(spec, Inputs.load(workdir), workdir, said, threading.Event(), {}, lambda _: None)
+            context = Context(
+                spec, Inputs.load(workdir), workdir, said, threading.Event(), {}, lambda _: None,
+                Pulse(workdir), "control", "",
+            )  # fmt: skip
             results.append(control.run(context))
             assert context.lasting == [workdir / "work" / "control"]
             told.append([event.type for event in journal.read(said.path)[0]])
     assert results[0] == results[1]
-    assert told == [["metric", "artifact"], ["log", "artifact"]]
+    assert told == [["metric", "saved", "artifact"], ["log", "artifact"]]
     assert history.curves(workdir)["control"]["val/mAP50"].keys() == {1}
 
 

@@ -24,6 +24,7 @@ def manifest(context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
         "name": spec.name,
         "spec_digest": result["spec_digest"],
         "student": {"model": spec.student.model, "file": student.name, "sha256": sha256_of(student)},
+        "training": result["training"],
         "starting_weights": {name: sha256_of(path) for name, path in sorted(context.inputs.weights.items())},
         "teacher": {"model": roles[Role.TEACHER]["model"], "sha256": sha256_of(teacher.weights(context))},
         "ensemble": [

@@ -26,6 +26,7 @@ def outcome(context: Context, duration_s: float) -> dict[str, Any]:
     return {
         "roles": roles,
         "ensemble": list(context.results["evaluate"].get("ensemble", [])),
+        "training": _training(context),
         "gain": gain(roles),
         "gap_closed": gap_closed(roles),
         "dataset": {
@@ -42,6 +43,12 @@ def outcome(context: Context, duration_s: float) -> dict[str, Any]:
         "exports": list(context.results.get("export", {}).get("exports", [])),
         "duration_s": round(duration_s, 1),
     }
+
+
+def _training(context: Context) -> dict[str, Any]:
+    """Return for how long, and in which batches, the student was trained; fewer epochs than planned: finished early."""
+    student = context.results["distill"]
+    return {name: student[name] for name in ("epochs", "planned_epochs", "batch")}
 
 
 def _unlabelled(context: Context) -> dict[str, Any] | None:

@@ -44,8 +44,9 @@ def gallery(context: Context, num_images: int = NUM_IMAGES) -> Gallery:
 def _networks(context: Context) -> Mapping[Role, Path]:
     found = {Role.TEACHER: teacher.weights(context)}
     for role, stage in ((Role.CONTROL, "control"), (Role.STUDENT, "distill")):
-        if stage in context.results:
-            found[role] = context.workdir / str(context.results[stage]["weights"])
+        weights = context.results.get(stage, {}).get("weights")
+        if weights is not None:
+            found[role] = context.workdir / str(weights)
     return found
 
 

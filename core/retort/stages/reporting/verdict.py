@@ -30,9 +30,10 @@ def verdict(result: Mapping[str, Any]) -> Verdict:
 def _judge(result: Mapping[str, Any]) -> tuple[Literal["gain", "none", "loss", "unknown"], str]:
     gain = result["gain"]
     if gain is None:
+        why = "No control was trained" if not _finished_early(result) else "It was finished early, without a control"
         return "unknown", (
             f"The student reaches {_percent(result['roles']['student']['map'])} mAP50-95. "
-            "No control was trained, so what the distillation bought is unknown."
+            f"{why}, so what the distillation bought is unknown."
         )
     points = f"{abs(gain['map']) * 100:.1f}"
     if abs(gain["map"]) < _UNCLEAR:
@@ -58,6 +59,12 @@ def _caveats(result: Mapping[str, Any]) -> list[str]:
             found.append("The teacher knows none of the data's classes and has no mAP, so no gap to it is known.")
         elif result["gap_closed"]["map"] is None:
             found.append("The teacher is no better than the control, or hardly, so there is no gap to close.")
+    if _finished_early(result):
+        training = result["training"]
+        found.append(
+            f"Training was finished early, after epoch {training['epochs']} of {training['planned_epochs']}: the "
+            "learning rate had not come down yet."
+        )
     if roles["student"]["map"] < _NOTHING:
         found.append("The student has hardly learned anything yet: train longer before comparing.")
     teacher = roles["teacher"]["map"]
@@ -76,6 +83,11 @@ def _caveats(result: Mapping[str, Any]) -> list[str]:
     if dataset["num_val"] < _FEW_IMAGES:
         found.append(f"{dataset['num_val']} validation images are few: a point of mAP is a handful of boxes.")
     return found
+
+
+def _finished_early(result: Mapping[str, Any]) -> bool:
+    training = result.get("training")
+    return training is not None and training["epochs"] < training["planned_epochs"]
 
 
 def _percent(value: float) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from retort.errors import DataError
 from retort.training import parallel
-from retort.training.batches import colours
+from retort.training.batches import colours, shared_memory
 from retort.training.batches.augmentation import Augmentation, Tile
 from retort.training.batches.epochs import EpochSampler, Order, Sample
 from retort.training.batches.pictures import Pictures, budget, resized
@@ -169,7 +169,7 @@ def loader_for(trainer: Any, img_path: str, batch: int, local_rank: int) -> Trai
             world_size=world_size, colours_later=trainer.device.type != "cpu",
         )  # fmt: skip
     return training_loader(
-        dataset, batch, workers=trainer.args.workers, device=trainer.device.type, rank=rank, world_size=world_size,
+        dataset, batch, workers=_that_fit(trainer, batch), device=trainer.device.type, rank=rank, world_size=world_size,
         drop_last=bool(trainer.args.compile),
     )  # fmt: skip
 
@@ -206,11 +206,30 @@ def training_loader(
     workers = 0 if batches <= 1 else min(workers, num_cores(), batches)
     return TrainingLoader(
         dataset=dataset, batch_size=batch, sampler=sampler, num_workers=workers, pin_memory=cuda,
-        prefetch_factor=4 if workers else None, collate_fn=dataset.collate_fn,
+        prefetch_factor=shared_memory.PREFETCH if workers else None, collate_fn=dataset.collate_fn,
         worker_init_fn=_work_alone if workers else None,
         multiprocessing_context="fork" if workers else None,  # kept images are shared, not copied
         drop_last=drop_last and len(sampler) > batch,
     )  # fmt: skip
+
+
+def _that_fit(trainer: Any, batch: int) -> int:
+    """Return how many of the loader processes that *trainer* asks for shared memory has room for; say where fewer."""
+    wanted, imgsz = min(int(trainer.args.workers), num_cores()), int(trainer.args.imgsz)
+    if trainer.device.type == "cpu":
+        return wanted  # upstream asks for none there
+    free = shared_memory.free_bytes()
+    fitting = shared_memory.affordable(wanted, batch=batch, imgsz=imgsz, free=free)
+    if fitting < wanted:
+        need_mib, free_mib = shared_memory.in_flight(batch, imgsz) >> 20, (free or 0) >> 20
+        trainer.watcher.log(
+            f"shared memory has {free_mib} MiB free, and each loader process needs {need_mib} MiB: {fitting} of "
+            f"{wanted} are started; give the worker's container more (shm_size)",
+            "warning",
+            free_mib=free_mib,
+            need_mib=need_mib,
+        )
+    return fitting
 
 
 def _work_alone(_: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from retort.errors import ModelError
+from retort.errors import TeacherMismatch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,12 +56,12 @@ def decide(wanted: str, student: Any, classes: ClassMap) -> bool:
     """Tell whether the teacher assigns, by the spec's word: ``student``, ``teacher``, or ``auto``.
 
     Raises:
-        ModelError: it is asked to, and does not know every class of the student's labels.
+        TeacherMismatch: it is asked to, and does not know every class of the student's labels.
 
     """
     knows = classes.size == len(student.names)
     if wanted == "teacher" and not knows:
         message = f"assignment: teacher needs all classes of the student, but the teacher knows {classes.size} of "
         message += f"{len(student.names)}"
-        raise ModelError(message, hint="a teacher trained on these classes, or assignment: auto")
+        raise TeacherMismatch(message, hint="a teacher trained on these classes, or assignment: auto")
     return wanted != "student" and knows

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from retort.errors import ModelError
+from retort.errors import TeacherMismatch
 from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
 from retort.names import HEAD_LEVELS, Level
 from retort.spec import DistillationSpec
@@ -57,7 +57,7 @@ class Objective:
     """Evaluates the terms of *spec* between one student and one teacher.
 
     Raises:
-        ModelError: a loss of the spec cannot compare these two networks.
+        TeacherMismatch: a loss of the spec cannot compare these two networks.
 
     """
 
@@ -243,13 +243,13 @@ def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMa
     for label, loss in zip(labels(losses), losses, strict=True):
         if loss.needs_classes and classes.size == 0:
             message = f"the loss {label} needs class names in common; student and teacher have none"
-            raise ModelError(message, hint="a teacher trained on these classes, or feature losses only")
+            raise TeacherMismatch(message, hint="a teacher trained on these classes, or feature losses only")
         if label.startswith("softmax_kl") and classes.size < 2:
             message = "the loss softmax_kl is always zero for a single class; student and teacher have one in common"
-            raise ModelError(message, hint="use class_logits")
+            raise TeacherMismatch(message, hint="use class_logits")
         if loss.needs_bins and not loss.falls_back() and (bins[0] != bins[1] or bins[0] < 2):
             message = f"the loss {label} needs equal numbers of distance bins; student has {bins[0]}, teacher {bins[1]}"
-            raise ModelError(message, hint="use box_giou, which compares decoded boxes")
+            raise TeacherMismatch(message, hint="use box_giou, which compares decoded boxes")
 
 
 def projectors(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 
-from retort.errors import ModelError
+from retort.errors import TeacherMismatch
 from retort.losses import Loss
 from retort.names import HEAD_LEVELS, Level
 from retort.training.distillation.predictions import Decoder
@@ -42,7 +42,7 @@ def check_same_grid(losses: tuple[Loss, ...], labels: list[str], ratio: Fraction
     """Refuse losses that pair anchors one by one, unless strides are equal in the student's pixels at all levels.
 
     Raises:
-        ModelError: a loss needs the same grid, and the teacher has another one.
+        TeacherMismatch: a loss needs the same grid, and the teacher has another one.
 
     """
     pairs = paired_levels(ratio)
@@ -53,7 +53,7 @@ def check_same_grid(losses: tuple[Loss, ...], labels: list[str], ratio: Fraction
             message = (
                 f"the loss {label} needs a teacher that sees the images in the student's size, not {ratio} times it"
             )
-            raise ModelError(message, hint="use box_giou, which compares decoded boxes")
+            raise TeacherMismatch(message, hint="use box_giou, which compares decoded boxes")
 
 
 class Resized:

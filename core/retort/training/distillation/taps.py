@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from retort.errors import ModelError
+from retort.errors import TeacherMismatch
 from retort.names import HEAD_LEVELS, Level
 from retort.training.distillation.crossing import split
 
@@ -106,4 +106,4 @@ def check_strides(student: Any, teacher: Any) -> None:
     pairs = [tuple(int(s) for s in model.stride) for model in (student, teacher)]
     if pairs[0] != pairs[1]:
         message = f"student and teacher have different strides: {pairs[0]} and {pairs[1]}"
-        raise ModelError(message, hint="both must be detectors with levels P3, P4 and P5")
+        raise TeacherMismatch(message, hint="both must be detectors with levels P3, P4 and P5")

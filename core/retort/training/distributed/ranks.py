@@ -58,7 +58,7 @@ def fit(
 
 def _listen(process: subprocess.Popen[bytes], receiver: Receiver, ranks: int, device: str) -> None:
     """Pass on what the ranks say until they have ended or stopped."""
-    asked = introduced = False
+    asked = finishing = introduced = False
     while process.poll() is None and not stopped(receiver):
         receiver.read()
         if receiver.fitted is not None:  # everything is written; what is left to do is to leave the group
@@ -73,6 +73,9 @@ def _listen(process: subprocess.Popen[bytes], receiver: Receiver, ranks: int, de
         if not asked and receiver.watcher.stop_requested():
             asked = True
             receiver.ask_to_stop()
+        if not finishing and receiver.watcher.finish_requested():
+            finishing = True
+            receiver.ask_to_finish()
         time.sleep(_TICK_S)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,14 +17,16 @@ from retort.training.plan import Fitted, Watcher
 
 _EXCERPT = 4000
 """Characters of a traceback that are told."""
+_ALIVE_S = 0.5
 
 
-class Sender:
+class Sender(Watcher):
     """A rank's watcher: the first rank passes on what is told, the others keep it to themselves."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         self._folder = folder
         self._rank = rank
+        self._alive = ("", 0.0)
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         """Pass on the values of one epoch."""
@@ -32,6 +35,17 @@ class Sender:
     def checkpoint(self, epoch: int, path: Path, metrics: dict[str, float | None]) -> None:
         """Pass on a checkpoint."""
         self._first("checkpoint", epoch=epoch, path=str(path), metrics=metrics)
+
+    def saved(self, epoch: int) -> None:
+        """Pass on that a state is on the disk."""
+        self._first("saved", epoch=epoch)
+
+    def alive(self, section: str) -> None:
+        """Pass on that the training gets on, twice a second at most."""
+        now = time.monotonic()
+        if section != self._alive[0] or now - self._alive[1] >= _ALIVE_S:
+            self._alive = section, now
+            self._first("alive", section=section)
 
     def progress(self, fraction: float) -> None:
         """Pass on how much is done."""
@@ -48,6 +62,10 @@ class Sender:
     def stop_requested(self) -> bool:
         """Whether to stop, for the first rank to tell the others."""
         return self._rank == 0 and stop_file(self._folder).exists()
+
+    def finish_requested(self) -> bool:
+        """Whether to end now, for the first rank to tell the others."""
+        return self._rank == 0 and finish_file(self._folder).exists()
 
     def joined(self) -> None:
         """Say that this rank has begun, and which process it is."""
@@ -102,6 +120,10 @@ class Receiver:
         """Ask the ranks to stop at the next batch."""
         stop_file(self.folder).touch()
 
+    def ask_to_finish(self) -> None:
+        """Ask the ranks to end at the next batch and keep the best network."""
+        finish_file(self.folder).touch()
+
     def _take(self, rank: int, kind: str, said: dict[str, Any]) -> None:
         if kind == "joined":
             self.pids[rank] = said["pid"]
@@ -139,8 +161,8 @@ def stopped(receiver: Receiver) -> bool:
 
 
 def forget(folder: Path) -> None:
-    """Remove what an earlier attempt in *folder* has said, and that it was asked to stop."""
-    for path in (messages_file(folder), stop_file(folder)):
+    """Remove what an earlier attempt in *folder* has said, and what it was asked for."""
+    for path in (messages_file(folder), stop_file(folder), finish_file(folder)):
         path.unlink(missing_ok=True)
 
 
@@ -152,3 +174,8 @@ def messages_file(folder: Path) -> Path:
 def stop_file(folder: Path) -> Path:
     """The file whose existence asks the ranks to stop."""
     return folder / "ranks.stop"
+
+
+def finish_file(folder: Path) -> Path:
+    """The file whose existence asks the ranks to end early."""
+    return folder / "ranks.finish"

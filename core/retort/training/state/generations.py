@@ -8,6 +8,8 @@ from pathlib import Path
 
 from retort.training import durable
 
+STATES, BESTS = "states", "weights"
+"""Folders of a training."""
 KEPT = 2
 """The newest, and the one before it."""
 _MAGIC = b"retort-state-1 "
@@ -57,3 +59,14 @@ class Generations:
 
     def _older(self, number: int) -> list[int]:
         return [earlier for earlier in self.numbers() if earlier <= number][KEPT:]
+
+
+def movable(folder: Path) -> tuple[int, list[Path]] | None:
+    """Return from which files another machine can go on with the training in *folder*, and after how many epochs.
+
+    The newest generation, and the best networks, one of which it names.
+    """
+    states = Generations(folder / STATES)
+    for number in states.numbers():
+        return number, [states.path(number), *sorted((folder / BESTS).glob("best-*.pt"))]
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import pickle
 from collections.abc import Callable, Mapping
@@ -11,13 +10,11 @@ from typing import Any
 
 import torch
 
-from retort.errors import Diverged, WorldError
+from retort.errors import DISK_FULL, Diverged, WorldError
 from retort.training import durable, parallel
 from retort.training.state import identity
-from retort.training.state.generations import Generations
+from retort.training.state.generations import BESTS, STATES, Generations
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says when there is no room for a file."""
 State = dict[str, Any]
 
 
@@ -29,8 +26,8 @@ class Recovery:
     """
 
     def __init__(self, folder: Path, wanted: Mapping[str, str], log: Callable[..., None]) -> None:
-        self._generations = Generations(folder / "states")
-        self._bests = folder / "weights"
+        self._generations = Generations(folder / STATES)
+        self._bests = folder / BESTS
         self._wanted = dict(wanted)
         self._log = log
         self._named: list[int] = []
@@ -79,7 +76,7 @@ class Recovery:
         try:
             self._generations.write(done, buffer.getbuffer())
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in DISK_FULL:
                 raise
             message = f"the disk is full: the state after epoch {done} could not be written"
             hint = "free space on the worker; the next attempt goes on from the epoch before"

@@ -1,27 +1,19 @@
-"""What the API says: the JSON of jobs, events, metrics and artifacts, in which no field is ever left out."""
+"""Jobs as they are shown: alone, in lists, with their attempts and transitions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, Self
-from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
-from retort.db.metrics import Series as SeriesRow
-from retort.db.models import Artifact as ArtifactRow
 from retort.db.models import Attempt as AttemptRow
-from retort.db.models import EventRow
 from retort.db.models import Job as JobRow
 from retort.db.models import Transition as TransitionRow
 from retort.names import MAP, MAP50, Role
 from retort.states import AttemptState, JobState
 
-
-class Out(BaseModel):
-    """A value that leaves the service; times are UTC."""
-
-    model_config = ConfigDict(from_attributes=True, frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+from retort_api.schemas.base import Out, job_path, shown
 
 
 class Failure(Out):
@@ -137,7 +129,7 @@ class JobSummary(Out):
     @classmethod
     def of(cls, job: JobRow) -> Self:
         """Return the row as it is shown in lists."""
-        return cls.model_validate(_shown(job, cls, links=JobLinks.of(job.id)))
+        return cls.model_validate(shown(job, cls, links=JobLinks.of(job.id)))
 
 
 class Job(JobSummary):
@@ -164,7 +156,7 @@ class Job(JobSummary):
     def whole(cls, job: JobRow, attempts: Sequence[AttemptRow], transitions: Sequence[TransitionRow]) -> Job:
         """Return the row with its attempts and transitions."""
         given = {"links": JobLinks.of(job.id), "saved": job.recovery, "attempts": attempts, "transitions": transitions}
-        return cls.model_validate(_shown(job, cls, **given))
+        return cls.model_validate(shown(job, cls, **given))
 
 
 class Change(BaseModel):
@@ -187,142 +179,3 @@ class JobPage(Out):
     data: tuple[JobSummary, ...]
     next_cursor: str | None
     has_more: bool
-
-
-class Event(Out):
-    """One thing that happened to a job."""
-
-    seq: int
-    """Counts from 1 without gaps."""
-    type: str
-    """state, stage, progress, metric, checkpoint, artifact, log, health, finished, failed or stopped."""
-    level: str | None
-    message: str | None
-    data: dict[str, Any]
-    attempt: int
-    at: datetime
-
-    @classmethod
-    def of(cls, row: EventRow) -> Event:
-        """Return the row as it is shown."""
-        return cls.model_validate(row)
-
-
-class EventPage(Out):
-    """Events in order."""
-
-    data: tuple[Event, ...]
-    next_after: int
-    """What to send as ``after`` next time."""
-    has_more: bool
-
-
-class Point(Out):
-    """One value of a metric; null where it was not finite."""
-
-    step: int
-    value: float | None
-    at: datetime
-
-
-class Series(Out):
-    """One role's metric over the steps."""
-
-    role: str
-    name: str
-    points: tuple[Point, ...]
-
-    @classmethod
-    def of(cls, series: SeriesRow) -> Series:
-        """Return the curve as it is shown."""
-        return cls.model_validate(series)
-
-
-class Metrics(Out):
-    """A job's curves."""
-
-    data: tuple[Series, ...]
-
-
-class ArtifactLinks(Out):
-    """Addresses on this service."""
-
-    self: str
-
-
-class Artifact(Out):
-    """A published file."""
-
-    id: str
-    name: str
-    role: str
-    size_bytes: int
-    sha256: str
-    """Hex."""
-    media_type: str
-    metadata: dict[str, Any]
-    created_at: datetime
-    links: ArtifactLinks
-
-    @classmethod
-    def of(cls, row: ArtifactRow) -> Artifact:
-        """Return the row as it is shown."""
-        address = f"{job_path(row.job_id)}/artifacts/{quote(row.name)}"
-        return cls.model_validate(_shown(row, cls, metadata=row.metadata_, links={"self": address}))
-
-
-class Artifacts(Out):
-    """What a job has published so far, by name."""
-
-    data: tuple[Artifact, ...]
-
-
-class Recipe(Out):
-    """A named preset of the distillation section."""
-
-    name: str
-    summary: str
-    losses: tuple[dict[str, Any], ...]
-    balance: str
-    schedule: dict[str, Any]
-    head_lr_multiplier: float
-
-
-class Recipes(Out):
-    """All presets."""
-
-    data: tuple[Recipe, ...]
-
-
-class Check(Out):
-    """How one thing that the service needs stands."""
-
-    status: Literal["ok", "failed"]
-    detail: str | None
-    duration_ms: float
-
-
-class Readiness(Out):
-    """Whether the service can take jobs."""
-
-    status: Literal["ok", "failed"]
-    checks: dict[str, Check]
-    oldest_queued_age_s: float | None
-    """For information: a queue that only grows has no worker. Null when nothing waits."""
-
-
-class Liveness(Out):
-    """The process answers."""
-
-    status: Literal["ok"]
-    version: str
-
-
-def job_path(job_id: str) -> str:
-    """Return the address of a job."""
-    return f"/v1/jobs/{job_id}"
-
-
-def _shown(row: object, model: type[Out], **given: Any) -> dict[str, Any]:
-    """Take from *row* the fields of *model* that are not given."""
-    return {**{name: getattr(row, name) for name in model.model_fields if name not in given}, **given}

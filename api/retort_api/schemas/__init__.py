@@ -1,0 +1,50 @@
+"""What the API says: the JSON of jobs, events, metrics and artifacts, in which no field is ever left out."""
+
+from __future__ import annotations
+
+from retort_api.schemas.artifacts import Artifact, ArtifactLinks, Artifacts
+from retort_api.schemas.base import Out, job_path
+from retort_api.schemas.following import Event, EventPage, Metrics, Point, Series
+from retort_api.schemas.jobs import (
+    Attempt,
+    Attempts,
+    Best,
+    Change,
+    Failure,
+    Job,
+    JobLinks,
+    JobPage,
+    JobSummary,
+    Saved,
+    Transition,
+)
+from retort_api.schemas.service import Check, Liveness, Readiness, Recipe, Recipes
+
+__all__ = [
+    "Artifact",
+    "ArtifactLinks",
+    "Artifacts",
+    "Attempt",
+    "Attempts",
+    "Best",
+    "Change",
+    "Check",
+    "Event",
+    "EventPage",
+    "Failure",
+    "Job",
+    "JobLinks",
+    "JobPage",
+    "JobSummary",
+    "Liveness",
+    "Metrics",
+    "Out",
+    "Point",
+    "Readiness",
+    "Recipe",
+    "Recipes",
+    "Saved",
+    "Series",
+    "Transition",
+    "job_path",
+]

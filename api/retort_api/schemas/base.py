@@ -1,0 +1,23 @@
+"""What all that the API says has in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Out(BaseModel):
+    """A value that leaves the service; times are UTC."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+
+
+def job_path(job_id: str) -> str:
+    """Return the address of a job."""
+    return f"/v1/jobs/{job_id}"
+
+
+def shown(row: object, model: type[Out], **given: Any) -> dict[str, Any]:
+    """Take from *row* the fields of *model* that are not given."""
+    return {**{name: getattr(row, name) for name in model.model_fields if name not in given}, **given}

@@ -1,0 +1,48 @@
+"""The service itself: its presets and how it stands."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from retort_api.schemas.base import Out
+
+
+class Recipe(Out):
+    """A named preset of the distillation section."""
+
+    name: str
+    summary: str
+    losses: tuple[dict[str, Any], ...]
+    balance: str
+    schedule: dict[str, Any]
+    head_lr_multiplier: float
+
+
+class Recipes(Out):
+    """All presets."""
+
+    data: tuple[Recipe, ...]
+
+
+class Check(Out):
+    """How one thing that the service needs stands."""
+
+    status: Literal["ok", "failed"]
+    detail: str | None
+    duration_ms: float
+
+
+class Readiness(Out):
+    """Whether the service can take jobs."""
+
+    status: Literal["ok", "failed"]
+    checks: dict[str, Check]
+    oldest_queued_age_s: float | None
+    """For information: a queue that only grows has no worker. Null when nothing waits."""
+
+
+class Liveness(Out):
+    """The process answers."""
+
+    status: Literal["ok"]
+    version: str

@@ -1,0 +1,105 @@
+"""A run that finishes early, and one that goes on elsewhere: real training, in real processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core.runs import Running, document, start
+from retort.events import FinishedEvent, LogEvent, MetricEvent, SavedEvent, StageEvent
+from retort.intake.inputs import Adjustments
+
+
+def early_document(home: Path) -> dict[str, Any]:
+    """A student that would train for very long."""
+    training = {"epochs": 500, "imgsz": 64, "batch": 4, "checkpoint_every": 2, "close_mosaic": 0}
+    return {**document(home), "training": training, "exports": []}
+
+
+def epochs_of(running: Running, role: str) -> list[int]:
+    """Epochs that were trained; 0 is a measurement before the first."""
+    told = [event for event in running.said() if isinstance(event, MetricEvent) and event.role == role]
+    return [event.step for event in told if event.step]
+
+
+def last_map(running: Running) -> float | None:
+    told = [event.values for event in running.said() if isinstance(event, MetricEvent)]
+    return [values["val/mAP50-95"] for values in told if "val/mAP50-95" in values][-1]
+
+
+def result_of(running: Running) -> dict[str, Any]:
+    return next(event.result for event in running.said() if isinstance(event, FinishedEvent))
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory: pytest.TempPathFactory) -> Running:
+    """Killed in its third epoch, asked to finish early while nothing ran, and run again."""
+    home = tmp_path_factory.mktemp("early")
+    spec = early_document(home)
+    killed = start(home, spec, attempt=1)
+    killed.until(lambda event: isinstance(event, MetricEvent) and event.role == "student" and event.step == 3)
+    (home / "work" / "finish").touch()
+    killed.until(lambda event: isinstance(event, StageEvent) and event.stage == "evaluate")
+    killed.kill()
+    finished = start(home, spec, attempt=2)
+    assert finished.wait() == 0, finished.log()
+    return finished
+
+
+def test_a_training_that_is_finished_early_keeps_its_best_and_goes_on_to_the_report(early: Running):
+    first = Running(early.process, early.workdir, 1)
+    trained = epochs_of(first, "student")
+    assert trained == list(range(1, len(trained) + 1))
+    assert 3 <= len(trained) < 20
+    result = result_of(early)
+    assert result["training"] == {"epochs": len(trained), "planned_epochs": 500, "batch": 4}
+    assert result["roles"].keys() == {"teacher", "student"}
+    assert result["gain"] is result["gap_closed"] is None
+    report = json.loads((early.workdir / "artifacts" / "report.json").read_text())
+    assert "finished early" in report["verdict"]["sentence"]
+    assert any(f"after epoch {len(trained)} of 500" in caveat for caveat in report["verdict"]["caveats"])
+    assert report["manifest"]["training"]["epochs"] == len(trained)
+
+
+def test_the_control_of_a_job_that_finishes_early_is_dropped_and_the_job_says_why(early: Running):
+    first = Running(early.process, early.workdir, 1)
+    assert epochs_of(first, "control") == []
+    assert not (early.workdir / "artifacts" / "control.pt").exists()
+    told = [event.message for event in first.said() if isinstance(event, LogEvent)]
+    assert any("control is not trained" in message for message in told)
+
+
+def test_what_was_saved_is_enough_to_go_on_on_another_machine(tmp_path: Path):
+    home = tmp_path / "one"
+    spec = {**early_document(home), "control": False}
+    spec["training"] = {**spec["training"], "epochs": 5}
+    first = start(home, spec, attempt=1)
+    first.until(lambda event: isinstance(event, SavedEvent) and event.stage == "distill" and event.epoch >= 2)
+    first.kill()
+    saved = [event for event in first.said() if isinstance(event, SavedEvent)][-1]
+    assert "stages/train_teacher.json" in saved.files
+
+    other = tmp_path / "other"
+    for name in saved.files:
+        (other / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(first.workdir / name, other / name)
+    second = start(home, spec, attempt=2, workdir=other)
+    assert second.wait() == 0, second.log()
+
+    assert epochs_of(second, "teacher") == []
+    assert epochs_of(second, "student") == list(range(saved.epoch + 1, 6))
+    whole = start(home, spec, attempt=1, workdir=tmp_path / "whole")
+    assert whole.wait() == 0, whole.log()
+    assert last_map(second) == last_map(whole)
+    assert result_of(second)["roles"]["student"]["map"] == result_of(whole)["roles"]["student"]["map"]
+
+
+def test_a_smaller_batch_of_this_attempt_is_used_and_shown(tmp_path: Path):
+    spec = {**early_document(tmp_path), "control": False}
+    spec["training"] = {**spec["training"], "epochs": 1, "batch": 4}
+    running = start(tmp_path, spec, adjustments=Adjustments(batch=2))
+    assert running.wait() == 0, running.log()
+    assert result_of(running)["training"]["batch"] == 2
