@@ -13,7 +13,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_
 DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check fmt test-containers test-gpu lock clean
+.PHONY: help setup demo up test check chaos chaos-quick fmt test-containers test-gpu lock clean
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -30,12 +30,21 @@ up: $(READY)  ## run the service on HOST:PORT (127.0.0.1:8000) until Ctrl-C
 test: $(READY)  ## run the tests
 	@$(DEFAULTS) $(BIN)/python -m pytest
 
-check: $(READY)  ## run all that CI runs: lint, format, types, layers, tests
+check: $(READY)  ## run all that CI runs: lint, format, types, layers, a little chaos, tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory chaos-quick
 	@$(MAKE) --no-print-directory test
+
+CHAOS := $(DEFAULTS) env PYTHONPATH=tests $(BIN)/python -m chaos
+
+chaos: $(READY)  ## torment a whole service for an hour, and print what was lost (JSON=PATH keeps it)
+	@$(CHAOS) $(if $(JSON),--json $(JSON))
+
+chaos-quick: $(READY)  ## the same in two minutes
+	@$(CHAOS) --quick $(if $(JSON),--json $(JSON))
 
 fmt: $(READY)  ## format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix-only

@@ -58,6 +58,29 @@ def alive(pid: int) -> bool:
     return bool(state) and not state.startswith("Z")
 
 
+def write_dataset(home: Path) -> None:
+    """Write the smallest data set that intake accepts."""
+    for part in ("train", "val"):
+        images, labels = home / "data" / "images" / part, home / "data" / "labels" / part
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        (images / "one.png").write_bytes(_PNG + part.encode())
+        (labels / "one.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (home / "data" / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [thing]\n")
+
+
+def document(home: Path, name: str, *, epochs: int, **resources: Any) -> dict[str, Any]:
+    """A spec on that data set, for a run that plays what the job's name says."""
+    return {
+        "name": name,
+        "data": {"path": str(home / "data")},
+        "teacher": {"train": {"model": "yolov8n", "weights": None}},
+        "student": {"model": "yolov8n", "weights": None},
+        "training": {"epochs": epochs},
+        "resources": resources,
+    }
+
+
 @dataclass
 class House:
     """One service: its database, its store, and the workers that a test starts."""
@@ -72,34 +95,21 @@ class House:
     def __post_init__(self) -> None:
         self.settings = self.with_settings()
         self.database = Database(self.database_url)
-        self._dataset()
+        write_dataset(self.home)
 
     def with_settings(self, **changes: Any) -> Settings:
         fast = {"lease_s": 15.0, "heartbeat_s": 0.3, "poll_s": 0.3, "reap_s": 0.3, "grace_s": 2.0}
         urls = {"database_url": self.database_url, "broker_url": self.broker_url}
         return Settings(home=self.home, **{**fast, **urls, **changes})
 
-    def _dataset(self) -> None:
-        for part in ("train", "val"):
-            images, labels = self.home / "data" / "images" / part, self.home / "data" / "labels" / part
-            images.mkdir(parents=True)
-            labels.mkdir(parents=True)
-            (images / "one.png").write_bytes(_PNG + part.encode())
-            (labels / "one.txt").write_text("0 0.5 0.5 0.2 0.2\n")
-        text = "train: images/train\nval: images/val\nnames: [thing]\n"
-        (self.home / "data" / "data.yaml").write_text(text)
-
     def submit(self, script: str, *, epochs: int = 3, retries: int = 3, **resources: Any) -> str:
-        document = {
-            "name": script,
-            "data": {"path": str(self.home / "data")},
-            "teacher": {"train": {"model": "yolov8n", "weights": None}},
-            "student": {"model": "yolov8n", "weights": None},
-            "training": {"epochs": epochs},
-            "resources": resources,
-        }
         with self.database.begin() as session:
-            return jobs.submit(session, parse_spec(document), now=clock.now(session), retries=retries).job_id
+            return jobs.submit(
+                session,
+                parse_spec(document(self.home, script, epochs=epochs, **resources)),
+                now=clock.now(session),
+                retries=retries,
+            ).job_id
 
     def resubmit(self, parent: Job) -> str:
         """Retry a job that has ended."""

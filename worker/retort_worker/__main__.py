@@ -32,7 +32,9 @@ _EXIT_S = 10.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Work until told to stop; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m retort_worker", description=__doc__)
-    parser.add_argument("--run-command", nargs="+", default=RUN, help="the program that trains (for tests)")
+    parser.add_argument(
+        "--run-command", nargs=argparse.REMAINDER, default=RUN, help="the program that trains (for tests)"
+    )
     options = parser.parse_args(arguments)
     settings = Settings()
     logs.configure(as_json=settings.log_json)

@@ -6,6 +6,7 @@ import threading
 
 import structlog
 from retort.db import Database, clock, jobs
+from retort.db.session import IDLE_TIMEOUT_S
 
 from retort_worker.slots import Slots
 
@@ -43,9 +44,12 @@ class Reaper:
     def reap(self) -> int:
         """Move one page of lost and one of expired jobs; return how many the longer one had."""
         with self._database.begin() as session:
+            asleep = jobs.wake(session, idle_s=IDLE_TIMEOUT_S)
             now = clock.now(session)
             lost = jobs.reap(session, now=now, limit=_PAGE)
             expired = jobs.expire(session, now=now, limit=_PAGE)
+        if asleep:
+            _log.warning("transactions of sleeping clients ended", number=asleep)
         for job in lost:
             _log.warning("worker lost", job=job.job_id, state=str(job.state))
         for job in expired:

@@ -15,7 +15,7 @@ from retort.db.lease import Lease, Renewal, held
 from retort.db.models import JOB_PREFIX, Job, new_id
 from retort.db.moves import outlook
 from retort.db.queue import Waiting, claimable, may_be_claimed
-from retort.db.reaping import Reaped, expire, reap
+from retort.db.reaping import Reaped, expire, reap, wake
 from retort.db.statements import NO_SYNC, add
 from retort.events import Failure
 from retort.spec import JobSpec, digest
@@ -24,7 +24,7 @@ from retort.states import AttemptState, JobState
 __all__ = [
     "DEFAULT_OWNER", "JobFinished", "JobNotFound", "Reaped", "Submitted", "Waiting", "WrongState", "cancel", "claim",
     "claimable", "counts", "expire", "fail", "finish_early", "get", "hand_back", "mark_cancelled", "outlook", "page",
-    "pause", "prioritize", "reap", "renew", "resume", "submit", "succeed",
+    "pause", "prioritize", "reap", "renew", "resume", "submit", "succeed", "wake",
 ]  # fmt: skip
 
 DEFAULT_OWNER = "default"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from retort.db.session import as_world_error
 
 _LOCK = 0x7265746F7274  # "retort": PostgreSQL's advisory lock for migrations
+_TURN = threading.Lock()  # Alembic's context is one per process
 
 
 def folder() -> Path:
@@ -63,7 +65,7 @@ def _alone(engine: Engine) -> Iterator[Connection]:
     """Keep other processes from migrating at the same time."""
     # SQLite locks the whole file by BEGIN IMMEDIATE.
     writing = engine.execution_options(retort_begin="BEGIN IMMEDIATE")
-    with as_world_error(), writing.begin() as connection:
+    with _TURN, as_world_error(), writing.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         yield connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from retort.db import moves
@@ -44,6 +44,25 @@ def reap(session: Session, *, now: float, limit: int = 100) -> list[Reaped]:
         assert state is not None, "the row is locked"
         reaped.append(Reaped(job_id, state))
     return reaped
+
+
+def wake(session: Session, *, idle_s: float) -> int:
+    """End transactions whose clients fell asleep *idle_s* ago, in mid-statement too; return how many.
+
+    They hold their jobs' rows, which ``reap`` must skip. PostgreSQL's own timeout for idle transactions counts a client
+    that stopped in the middle of a message as active, and (seen in 15) forgets one whose last statements were
+    pipelined, as those of an executemany are. On SQLite nothing can be done about such a client.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return 0
+    return sum(session.execute(_END_SLEEPERS, {"idle_s": idle_s}).scalars())
+
+
+_END_SLEEPERS = text(
+    "SELECT pg_terminate_backend(pid)::int FROM pg_stat_activity WHERE datname = current_database() "
+    "AND usename = current_user AND pid <> pg_backend_pid() AND wait_event = 'ClientRead' AND state <> 'idle' "
+    "AND state_change < clock_timestamp() - make_interval(secs => :idle_s)"
+)
 
 
 def expire(session: Session, *, now: float, limit: int = 100) -> list[Reaped]:

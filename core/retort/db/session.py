@@ -20,7 +20,7 @@ from retort.errors import WorldError
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for its turn before it gives up."""
 IDLE_TIMEOUT_S = 5.0
-"""PostgreSQL ends a transaction whose client has said nothing for so long."""
+"""PostgreSQL, or a reaper, ends a transaction whose client has said nothing for so long."""
 
 
 class DatabaseUnavailable(WorldError):
