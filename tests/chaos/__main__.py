@@ -26,6 +26,7 @@ class Counts:
     zombies: int
     black_hole_s: float
     windows: int
+    window_s: float
     storm_s: float
     throughput: float
     """What must be left of it; short windows on a busy machine say little."""
@@ -36,8 +37,8 @@ class Counts:
     trainings: int
 
 
-WHOLE = Counts(500, 200, 120.0, 4, 10.0, 0.95, 6, 200, 10, 500, 2)
-QUICK = Counts(30, 12, 5.0, 1, 2.0, 0.5, 2, 16, 2, 60, 0)
+WHOLE = Counts(500, 200, 120.0, 5, 6.0, 10.0, 0.95, 6, 200, 10, 500, 2)
+QUICK = Counts(20, 8, 5.0, 1, 3.0, 2.0, 0.5, 2, 8, 1, 60, 0)
 
 
 class Chaos:
@@ -75,7 +76,7 @@ class Chaos:
     def database(self) -> list[Line]:
         """Take the database away."""
         verdict, ratios = database.torment(
-            self._folder / "database", windows=self._counts.windows, storm_s=self._counts.storm_s
+            self._folder / "database", windows=self._counts.windows, window_s=self._counts.window_s, storm_s=self._counts.storm_s
         )  # fmt: skip
         self._note(verdict)
         return database.lines(verdict, ratios, self._counts.throughput)

@@ -15,8 +15,6 @@ from chaos.lines import Line, say
 from chaos.stage import Stage, staged
 from servers import Postgres, Valkey, running
 
-WINDOW_S = 5.0
-
 
 class Flow:
     """A steady stream of jobs that are over at once, as fast as they go."""
@@ -42,12 +40,12 @@ class Flow:
 
             return [str(job.state) for job in jobs.page(session, limit=100)]
 
-    def per_second(self, windows: int) -> float:
-        """Return the median of how many jobs ended per second, in windows of five seconds."""
+    def per_second(self, windows: int, window_s: float) -> float:
+        """Return the median of how many jobs ended per second, in so many windows."""
         rates = []
         for _ in range(windows):
             before, begun = self._ended(), time.monotonic()
-            time.sleep(WINDOW_S)
+            time.sleep(window_s)
             rates.append((self._ended() - before) / (time.monotonic() - begun))
         return statistics.median(rates)
 
@@ -65,7 +63,7 @@ class Flow:
         self._thread.join()
 
 
-def torment(folder: Path, *, windows: int, storm_s: float) -> tuple[Verdict, dict[str, float]]:
+def torment(folder: Path, *, windows: int, window_s: float, storm_s: float) -> tuple[Verdict, dict[str, float]]:
     """Do all of it; return what was found, and by misfortune the throughput afterwards over that before it."""
     with running(Postgres()) as postgres, running(Valkey()) as valkey, staged(folder, postgres, valkey.url()) as stage:
         stage.start_api()
@@ -73,13 +71,13 @@ def torment(folder: Path, *, windows: int, storm_s: float) -> tuple[Verdict, dic
             stage.add_machine(slots=4)
         stage.ready()
         flow = Flow(stage)
-        flow.per_second(1)
+        flow.per_second(1, window_s)
         ratios = {}
         for name in ("restarted", "terminated", "exhausted"):
-            before = flow.per_second(windows)
+            before = flow.per_second(windows, window_s)
             _strike(name, postgres, stage, storm_s)
-            time.sleep(5.0)  # the recovery itself is not throughput
-            ratios[name] = flow.per_second(windows) / before
+            time.sleep(window_s)  # the recovery itself is not throughput
+            ratios[name] = flow.per_second(windows, window_s) / before
             say(f"PostgreSQL {name}: {ratios[name]:.2f} of {before:.1f} jobs/s afterwards")
         flow.stop()
         return audit(stage, stage.wait_for_all()), ratios

@@ -34,7 +34,7 @@ def storm(
         killed: Counter[str] = Counter()
         while done.total() < kills:
             if len(stage.accepted) < kills and sum(state == "queued" for state in stage.states().values()) < 6:
-                stage.submit("train.60", draw.randint(8, 25))
+                stage.submit("train.300", draw.randint(6, 14))
             kind = draw.choices(["run", "worker", "api"], [5, 4, 2])[0]
             done[kind] += _kill(stage, kind, draw, killed)
             if done.total() % 50 == 0:

@@ -28,8 +28,7 @@ def measure(folder: Path, *, times: int, seed: int) -> tuple[int, int, int]:
         confirmed = _interrupt(states, draw, by_kill=by_kill)
         killed, full = killed + by_kill, full + (not by_kill)
         whole = [found for found, content in Generations(states).read() if content is not None]
-        if not whole or whole[0] < confirmed:
-            bad += 1
+        bad += max(whole, default=0) < confirmed
     say(f"saves: {killed} kills, {full} full disks, {bad} unloadable")
     return killed, full, bad
 
