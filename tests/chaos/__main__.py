@@ -76,8 +76,11 @@ class Chaos:
     def database(self) -> list[Line]:
         """Take the database away."""
         verdict, ratios = database.torment(
-            self._folder / "database", windows=self._counts.windows, window_s=self._counts.window_s, storm_s=self._counts.storm_s
-        )  # fmt: skip
+            self._folder / "database",
+            windows=self._counts.windows,
+            window_s=self._counts.window_s,
+            storm_s=self._counts.storm_s,
+        )
         self._note(verdict)
         return database.lines(verdict, ratios, self._counts.throughput)
 

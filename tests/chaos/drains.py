@@ -37,7 +37,7 @@ def measure(folder: Path, postgres: Postgres, valkey: Valkey, *, cycles: int) ->
         machine = stage.add_machine(slots=SLOTS)
         for cycle in range(cycles):
             stage.ready()
-            eventually(lambda: sum(state is JobState.RUNNING for state in _fill(stage).values()) >= SLOTS)
+            eventually(lambda: _fill(stage) >= SLOTS)
             _drain(stage, machine.process, found)
             (machine.folder / "worker.log").rename(machine.folder / f"worker-{cycle}.log")
             stage.start_worker(machine)
@@ -47,10 +47,11 @@ def measure(folder: Path, postgres: Postgres, valkey: Valkey, *, cycles: int) ->
         return audit(stage, stage.wait_for_all()), found
 
 
-def _fill(stage: Stage) -> dict[str, JobState]:
-    if sum(state in {JobState.QUEUED, JobState.RUNNING} for state in stage.states().values()) < 2 * SLOTS:
+def _fill(stage: Stage) -> int:
+    """Submit where few jobs are left; return how many run."""
+    if stage.number(JobState.QUEUED, JobState.RUNNING) < 2 * SLOTS:
         stage.submit("train.100", 40)
-    return stage.states()
+    return stage.number(JobState.RUNNING)
 
 
 def _drain(stage: Stage, process: object, found: Drains) -> None:

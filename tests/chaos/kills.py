@@ -13,8 +13,11 @@ from pathlib import Path
 from chaos.ledger import INTERVAL, Verdict, audit
 from chaos.lines import Line, say
 from chaos.stage import Stage, staged
+from retort.states import JobState
 from servers import Postgres, Valkey
 
+YOUNG_S = 4.0
+"""A worker that is killed before it has begun to work proves nothing."""
 MOST_RUN_KILLS = 2
 """Of one job: a third time the job is meant to fail as ``killed``."""
 
@@ -33,9 +36,9 @@ def storm(
         done: Counter[str] = Counter()
         killed: Counter[str] = Counter()
         while done.total() < kills:
-            if len(stage.accepted) < kills and sum(state == "queued" for state in stage.states().values()) < 6:
+            if len(stage.accepted) < kills and stage.number(JobState.QUEUED) < 6:
                 stage.submit("train.300", draw.randint(6, 14))
-            kind = draw.choices(["run", "worker", "api"], [5, 4, 2])[0]
+            kind = draw.choices(["run", "worker", "api"], [5, 3, 2])[0]
             done[kind] += _kill(stage, kind, draw, killed)
             if done.total() % 50 == 0:
                 say(f"kills: {dict(done)}, {len(stage.accepted)} jobs")
@@ -55,11 +58,13 @@ def _kill(stage: Stage, kind: str, draw: random.Random, killed: Counter[str]) ->
                 return 1
         return 0
     if kind == "worker":
-        machine = draw.choice(stage.machines)
-        assert machine.process is not None
-        machine.process.kill()
-        stage.start_worker(machine)
-        return 1
+        at_work = [machine for machine in stage.machines if machine.age_s() > YOUNG_S]
+        for machine in draw.sample(at_work, min(1, len(at_work))):
+            assert machine.process is not None
+            machine.process.kill()
+            stage.start_worker(machine)
+            return 1
+        return 0
     index = draw.randrange(len(stage.apis))
     stage.apis[index][1].kill()
     stage.restart_api(index)

@@ -49,6 +49,11 @@ class Machine:
     command: tuple[str, ...] | None = TRAINER
     """What trains; None is the real thing."""
     process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+
+    def age_s(self) -> float:
+        """For how long its worker has been there."""
+        return time.monotonic() - self.started_at
 
     def runs(self) -> list[tuple[str, int]]:
         """Job and process group of each run that was started here and whose folder is still there."""
@@ -133,6 +138,7 @@ class Stage:
         command = [sys.executable, "-m", "retort_worker", *given]
         with (machine.folder / "worker.log").open("ab") as log:
             machine.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        machine.started_at = time.monotonic()
 
     def ready(self) -> None:
         """Wait until every worker polls."""
@@ -171,6 +177,12 @@ class Stage:
         with self.database.read() as session:
             return catalogue.states(session, list(self.accepted))
 
+    def number(self, *wanted: JobState) -> int:
+        """Return how many jobs are in one of the states."""
+        with self.database.read() as session:
+            counts = jobs.counts(session)
+        return sum(counts[state] for state in wanted)
+
     def job(self, job_id: str) -> Job:
         """Return a job."""
         with self.database.read() as session:
@@ -178,8 +190,9 @@ class Stage:
 
     def wait_for_all(self, timeout_s: float = PATIENCE_S) -> list[str]:
         """Wait until every accepted job has ended; return those that have not in time, or are gone."""
+        going_on = set(JobState) - TERMINAL
         with contextlib.suppress(TimeoutError):
-            eventually(lambda: not self._open(), timeout_s, 0.2)
+            eventually(lambda: not self.number(*going_on), timeout_s, 0.2)
         return self._open()
 
     def _open(self) -> list[str]:

@@ -10,7 +10,10 @@ from pathlib import Path
 from chaos.ledger import Verdict, audit
 from chaos.lines import Line, say
 from chaos.stage import Machine, Stage, eventually, staged
+from retort.db.models import Job
+from retort.states import ACTIVE, JobState
 from servers import Postgres, Valkey
+from sqlalchemy import select
 
 SLOTS = 4
 
@@ -25,8 +28,8 @@ def haunt(folder: Path, postgres: Postgres, valkey: Valkey, *, zombies: int, see
             stage.add_machine(slots=SLOTS)
         stage.ready()
         while count < zombies:
-            while sum(state in {"queued", "running"} for state in stage.states().values()) < 5 * SLOTS:
-                stage.submit("train.60", draw.randint(15, 40))
+            while stage.number(JobState.QUEUED, JobState.RUNNING) < 5 * SLOTS:
+                stage.submit("train.100", draw.randint(15, 40))
             time.sleep(draw.uniform(0.2, 1.0))
             count += _cycle(stage, draw.sample(stage.machines, 3))
             say(f"zombies: {count}, {len(stage.accepted)} jobs")
@@ -40,10 +43,6 @@ def _cycle(stage: Stage, sleepers: list[Machine]) -> int:
     # What is supervised at this moment, by the workers' own names.
     pids = {machine.process.pid for machine in sleepers if machine.process}
     with stage.database.read() as session:
-        from retort.db.models import Job
-        from retort.states import ACTIVE
-        from sqlalchemy import select
-
         held = session.execute(select(Job.id, Job.fence, Job.worker).where(Job.state.in_(ACTIVE))).all()
     lost = [(job_id, fence) for job_id, fence, worker in held if int(worker.split(":")[1]) in pids]
 

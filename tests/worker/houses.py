@@ -207,12 +207,12 @@ class House:
                 app.send_task(celery_app.TASK, (job_id,), queue=celery_app.QUEUE)
         app.close()
 
-    def worker(self, **changes: Any) -> subprocess.Popen[bytes]:
+    def worker(self, *, program: tuple[str, ...] = ("-m", "retort_worker"), **changes: Any) -> subprocess.Popen[bytes]:
         """Start a real worker process."""
         settings = self.with_settings(**changes)
         names = ("home", "database_url", "broker_url", "lease_s", "heartbeat_s", "poll_s", "reap_s", "grace_s", "slots")
         variables = {f"RETORT_{name.upper()}": str(getattr(settings, name)) for name in names}
-        command = [sys.executable, "-m", "retort_worker", "--run-command", *SCRIPTED]
+        command = [sys.executable, *program, "--run-command", *SCRIPTED]
         with (self.home / f"worker-{len(self.workers)}.log").open("wb") as log:
             process = subprocess.Popen(
                 command, env={**os.environ, **variables, "RETORT_SECRET": "x"}, stdout=log, stderr=log

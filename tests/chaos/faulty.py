@@ -1,0 +1,79 @@
+"""A worker or an API process that is killed at a named point: ``faulty.py POINT MODULE [ARGUMENTS…]``.
+
+What happens at the point really happens, or really does not: the function there is wrapped, and the process dies before
+it or after it. In a database transaction, after it means before the commit.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from retort.artifacts import Store
+from retort.db import events, jobs
+from retort.states import JobState
+from retort_api.bell import Bell
+from retort_worker import supervision
+from retort_worker.process import RunProcess
+from retort_worker.recorder import Recorder
+from retort_worker.workshop import Workshop
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(owner: Any, name: str, when: Callable[..., bool] = lambda *_, **__: True) -> None:
+    """Die instead of doing it, where its arguments are such."""
+    original = getattr(owner, name)
+
+    def wrapped(*given: Any, **named: Any) -> Any:
+        if when(*given, **named):
+            die()
+        return original(*given, **named)
+
+    setattr(owner, name, wrapped)
+
+
+def after(owner: Any, name: str, when: Callable[[Any], bool] = bool) -> None:
+    """Die when it is done, where its answer is such."""
+    original = getattr(owner, name)
+
+    def wrapped(*given: Any, **named: Any) -> Any:
+        answer = original(*given, **named)
+        if when(answer):
+            die()
+        return answer
+
+    setattr(owner, name, wrapped)
+
+
+def say_something(_session: Any, _lease: Any, said: Any, **_: Any) -> bool:
+    return bool(said)
+
+
+POINTS: dict[str, Callable[[], None]] = {
+    "before the job is committed": lambda: after(jobs, "submit"),
+    "after the job is committed, before the bell": lambda: before(Bell, "ring"),
+    "after the claim": lambda: after(Workshop, "claim"),
+    "before the run starts": lambda: before(RunProcess, "start"),
+    "after the run has started": lambda: after(RunProcess, "start"),
+    "before something is recorded": lambda: before(events, "record", say_something),
+    "after a line is recorded": lambda: after(Recorder, "_beat", lambda _: True),
+    "while a state is brought into the store": lambda: before(Store, "put", lambda *_, **named: bool(named)),
+    "after the state is in the store": lambda: after(Store, "put", lambda kept: kept.key.startswith("saved/")),
+    "after the training, before it is published": lambda: before(supervision, "settle"),
+    "while it is published": lambda: after(jobs, "succeed"),
+    "after it is published": lambda: after(supervision, "settle", lambda state: state is JobState.SUCCEEDED),
+    "while the job is handed back": lambda: after(jobs, "hand_back"),
+    "while a lost job is reaped": lambda: after(jobs, "reap"),
+}
+
+if __name__ == "__main__":
+    POINTS[sys.argv[1]]()
+    module, sys.argv = sys.argv[2], sys.argv[2:]
+    runpy.run_module(module, run_name="__main__")
