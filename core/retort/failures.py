@@ -21,6 +21,8 @@ class FailureClass:
 
 
 LONGEST_PAUSE_S = 600.0
+AS_BUDGETED = 1_000_000
+"""Only the job's own budget bounds these retries."""
 
 CLASSES: dict[str, FailureClass] = {
     # The request must change.
@@ -36,7 +38,7 @@ CLASSES: dict[str, FailureClass] = {
     "too_few_gpus": FailureClass("The job asks for more GPUs than the worker has."),
     "timeout": FailureClass("The job has run for as long as its spec allows."),
     # The world failed; it may be in order next time.
-    "lost_worker": FailureClass("The worker died, or was cut off from the database.", 10),
+    "lost_worker": FailureClass("The worker died, or was cut off from the database.", AS_BUDGETED),
     "killed": FailureClass("Something killed the run, most likely the machine out of memory.", 2, 10),
     "crashed": FailureClass("The run died without a last word.", 2, 10),
     "cuda_error": FailureClass("The GPU or its driver failed.", 2, 10),

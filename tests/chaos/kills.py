@@ -36,13 +36,13 @@ def storm(
         done: Counter[str] = Counter()
         killed: Counter[str] = Counter()
         while done.total() < kills:
-            if len(stage.accepted) < kills and stage.number(JobState.QUEUED) < 6:
+            if len(stage.accepted) < kills and stage.number(JobState.QUEUED) < 8:
                 stage.submit("train.300", draw.randint(6, 14))
-            kind = draw.choices(["run", "worker", "api"], [5, 3, 2])[0]
+            kind = draw.choices(["run", "worker", "api"], [6, 3, 2])[0]
             done[kind] += _kill(stage, kind, draw, killed)
             if done.total() % 50 == 0:
                 say(f"kills: {dict(done)}, {len(stage.accepted)} jobs")
-            time.sleep(draw.uniform(0.05, 0.4))
+            time.sleep(draw.uniform(0.2, 0.8))
         say(f"kills: done, {dict(done)}; waiting for {len(stage.accepted)} jobs")
         return audit(stage, stage.wait_for_all()), done, len(stage.accepted)
 

@@ -24,8 +24,8 @@ def fails(shop: Shop, job_id: str, failure: Failure) -> list[JobState]:
 @pytest.mark.parametrize("code", failures.CLASSES)
 def test_each_class_of_failures_is_tried_again_as_often_as_it_says(shop: Shop, code: str):
     kind = failures.of(code)
-    states = fails(shop, shop.queued(retries=100), Failure(code=code, message="x", retryable=kind.retries > 0))
-    assert states == [JobState.QUEUED] * kind.retries + [JobState.FAILED]
+    states = fails(shop, shop.queued(retries=20), Failure(code=code, message="x", retryable=kind.retries > 0))
+    assert states == [JobState.QUEUED] * min(kind.retries, 20) + [JobState.FAILED]
 
 
 def test_a_jobs_own_budget_ends_its_retries_too(shop: Shop):
