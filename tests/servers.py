@@ -64,10 +64,12 @@ class Server:
 
 
 class Postgres(Server):
-    """A PostgreSQL server on a socket in its own folder; as root it runs as ``nobody``."""
+    """A PostgreSQL server on a socket in its own folder, and on *host* if given; as root it runs as ``nobody``."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "") -> None:
         super().__init__("postgres")
+        self.host = host
+        self.port = free_port() if host else 5432
         self.user = "nobody" if os.geteuid() == 0 else None
         self.data = self.folder / "data"
         self.programs = _postgres_programs(self.folder, readable_by_all=self.user is not None)
@@ -76,10 +78,14 @@ class Postgres(Server):
             shutil.chown(self.folder, self.user)
         command = [self.programs / "initdb", "-D", self.data, "-U", "postgres", "--auth=trust", "--no-locale"]
         self._run([*command, "--encoding=UTF8", "--no-sync"])
+        if host:
+            with (self.data / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {host}/24 trust\n")
 
     def start(self) -> None:
         options = {
-            "listen_addresses": "", "unix_socket_directories": self.folder, "max_connections": 300,
+            "listen_addresses": self.host, "port": self.port, "unix_socket_directories": self.folder,
+            "max_connections": 300,
             "fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB",
         }  # fmt: skip
         settings = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
@@ -88,7 +94,11 @@ class Postgres(Server):
 
     def url(self, name: str = "postgres") -> str:
         """Return SQLAlchemy's address of the database *name*."""
-        return f"postgresql+psycopg://postgres@/{name}?host={self.folder}"
+        return f"postgresql+psycopg://postgres@/{name}?host={self.folder}&port={self.port}"
+
+    def remote_url(self, name: str) -> str:
+        """Return the same over the network."""
+        return f"postgresql+psycopg://postgres@{self.host}:{self.port}/{name}"
 
     def create(self) -> str:
         """Create an empty database; returns its name."""
@@ -106,7 +116,9 @@ class Postgres(Server):
         self.execute("; ".join(f"DELETE FROM {table}" for table in tables), name)  # noqa: S608 - our own names
 
     def execute(self, statement: str, name: str = "postgres") -> None:
-        with psycopg.connect(f"host={self.folder} user=postgres dbname={name}", autocommit=True) as connection:
+        with psycopg.connect(
+            f"host={self.folder} port={self.port} user=postgres dbname={name}", autocommit=True
+        ) as connection:
             connection.execute(statement)
 
     def _run(self, command: list[str | Path]) -> None:
@@ -120,20 +132,28 @@ class Valkey(Server):
 
     DATABASES = 64
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         super().__init__("valkey")
+        self.host = host
         self.port = 0
         self._numbers = itertools.cycle(range(self.DATABASES))
 
     def start(self) -> None:
         self.port = self.port or free_port()
-        options = {"port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": "", "databases": self.DATABASES}
+        options = {
+            "port": self.port,
+            "bind": self.host,
+            "protected-mode": "no",
+            "dir": self.folder,
+            "save": "",
+            "databases": self.DATABASES,
+        }
         words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
         self.spawn([_valkey_program(), *words], lambda: self.execute("PING"))
 
     def url(self, number: int = 0) -> str:
         """Return Celery's address of the numbered database."""
-        return f"redis://127.0.0.1:{self.port}/{number}"
+        return f"redis://{self.host}:{self.port}/{number}"
 
     def fresh(self) -> str:
         """Return the address of a database in which there is nothing."""
@@ -142,7 +162,7 @@ class Valkey(Server):
         return self.url(number)
 
     def execute(self, command: str, number: int = 0) -> object:
-        with redis.Redis(port=self.port, db=number) as client:
+        with redis.Redis(host=self.host, port=self.port, db=number) as client:
             return client.execute_command(command)
 
 

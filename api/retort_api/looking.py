@@ -38,19 +38,25 @@ def look(service: Service, job_id: str, response: Response) -> Job:
     with service.database.read() as session:
         job = jobs.get(session, job_id)
         shown = Job.whole(job, attempts.of_job(session, job_id), transitions.of_job(session, job_id))
-    response.headers["ETag"] = etags.strong(job.version)
-    if job.state in RETRY_AFTER_S:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S[job.state])
+    _tell(job.version, job.state, response)
     return shown
 
 
 def show_submitted(service: Service, submitted: jobs.Submitted, response: Response) -> Job:
-    """Ring for a job that is new, and read it."""
-    if submitted.created:
+    """Ring for a job that is new, and show it: it is known without being read."""
+    if submitted.job is not None and submitted.transition is not None:
         service.bell.ring(submitted.job_id)
+        job = Job.whole(submitted.job, [], [submitted.transition])
+        _tell(submitted.job.version, submitted.job.state, response)
     else:
         response.headers["Idempotency-Replayed"] = "true"
+        job = look(service, submitted.job_id, response)
     response.headers["Location"] = job_path(submitted.job_id)
-    job = look(service, submitted.job_id, response)
     response.headers["Retry-After"] = str(FIRST_LOOK_S)
     return job
+
+
+def _tell(version: int, state: JobState, response: Response) -> None:
+    response.headers["ETag"] = etags.strong(version)
+    if state in RETRY_AFTER_S:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S[state])

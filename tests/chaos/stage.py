@@ -48,6 +48,8 @@ class Machine:
     settings: dict[str, Any]
     command: tuple[str, ...] | None = TRAINER
     """What trains; None is the real thing."""
+    prefix: tuple[str, ...] = ()
+    """What the worker is started by, such as a command that puts it into a network of its own."""
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
 
@@ -120,11 +122,13 @@ class Stage:
         except httpx.TransportError:
             return False
 
-    def add_machine(self, *, command: tuple[str, ...] | None = TRAINER, **settings: Any) -> Machine:
+    def add_machine(
+        self, *, command: tuple[str, ...] | None = TRAINER, prefix: tuple[str, ...] = (), **settings: Any
+    ) -> Machine:
         """Add a machine with a worker on it."""
         folder = self.folder / f"machine-{len(self.machines)}"
         folder.mkdir()
-        machine = Machine(folder, settings, command)
+        machine = Machine(folder, settings, command, prefix)
         self.machines.append(machine)
         self.start_worker(machine)
         return machine
@@ -135,7 +139,7 @@ class Stage:
             machine.process.wait()
         environment = self.environment(work_dir=machine.folder / "work", **machine.settings)
         given = ["--run-command", *machine.command] if machine.command else []
-        command = [sys.executable, "-m", "retort_worker", *given]
+        command = [*machine.prefix, sys.executable, "-m", "retort_worker", *given]
         with (machine.folder / "worker.log").open("ab") as log:
             machine.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         machine.started_at = time.monotonic()

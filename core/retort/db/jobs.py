@@ -12,7 +12,7 @@ from retort.db import attempts, keys, moves, transitions
 from retort.db.catalogue import JobNotFound, counts, get, page
 from retort.db.control import JobFinished, WrongState, cancel, finish_early, pause, prioritize, resume
 from retort.db.lease import Lease, Renewal, held
-from retort.db.models import JOB_PREFIX, Job, new_id
+from retort.db.models import JOB_PREFIX, Job, Transition, new_id
 from retort.db.moves import outlook
 from retort.db.queue import Waiting, claimable, may_be_claimed
 from retort.db.reaping import Reaped, expire, reap, wake
@@ -36,6 +36,10 @@ class Submitted:
 
     job_id: str
     created: bool
+    job: Job | None = None
+    """The new job, as it was written; None where the key was known."""
+    transition: Transition | None = None
+    """The first."""
 
 
 def submit(
@@ -85,8 +89,8 @@ def submit(
         "parent_id": parent and parent.id, **inherited,
     }  # fmt: skip
     add(session, Job, [row])
-    transitions.enter(session, job_id, JobState.QUEUED, seq=1, attempt=0, now=now, actor="client", reason=None)
-    return Submitted(job_id, created=True)
+    first = transitions.enter(session, job_id, JobState.QUEUED, seq=1, attempt=0, now=now, actor="client", reason=None)
+    return Submitted(job_id, created=True, job=Job(**row), transition=Transition(**first))
 
 
 def claim(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -26,10 +28,18 @@ def enter(
     now: float,
     actor: str,
     reason: str | None,
-) -> None:
-    """Write down that the job has entered *state*, as a transition and as the event numbered *seq*."""
+) -> dict[str, Any]:
+    """Write down that the job has entered *state*, as the event numbered *seq* and as a transition; return its row."""
     what = {"actor": actor, "reason": reason}
-    row = {"job_id": job_id, "kind": "state", "name": state.value, "at": now, "attempt": attempt, **what}
+    row: dict[str, Any] = {
+        "job_id": job_id,
+        "kind": "state",
+        "name": state.value,
+        "at": now,
+        "attempt": attempt,
+        **what,
+    }
     add(session, Transition, [row])
     data = {"state": state.value, **what}
     events.append(session, job_id, seq=seq, attempt=attempt, kind="state", at=now, data=data)
+    return row
