@@ -92,7 +92,7 @@ def _alone(workdir: Path, stop: threading.Event) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
-                    raise WorldError("another run holds the working folder", code="workdir_busy") from error
+                    raise WorldError("another run holds the working folder", code="folder_busy") from error
                 if stop.wait(0.1):
                     raise Stopped("stopped before it began") from error
             else:

@@ -65,6 +65,7 @@ def begin(trainer: Any, state: recovery.State | None) -> None:
         trainer.monitor.start(trainer)
         trainer.monitor.judge.restore({} if state is None else state["judge"])
     if state is None and parallel.rank() == 0:
+        trainer.watcher.alive("checkpoint")
         trainer.recovery.save(trainer, 0)
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from retort.journal import Journal
 from retort.names import Role
 from retort.pulse import Pulse
 from retort.spec import JobSpec
-from retort.stages import evaluate, export, sequence
+from retort.stages import control, evaluate, export, sequence
 from retort.stages.context import Context
 from retort.stages.fitting import JournalWatcher, plan
 
@@ -73,6 +74,16 @@ def test_a_teacher_that_is_weaker_than_its_student_is_told(context: Context):
 def test_checkpoints_of_the_control_are_not_published(context: Context, tmp_path: Path):
     JournalWatcher(context, plan(context, Role.CONTROL)).checkpoint(1, tmp_path / "x.pt", {})
     assert said(context) == []
+
+
+def test_a_student_that_an_earlier_job_finished_early_gets_no_control_of_full_length(context: Context):
+    student = {**context.results["distill"], "epochs": 1}
+    results = {**context.results, "distill": student}
+    assert control.run(replace(context, results=results)) == {"dropped": control.WHY}
+    (event,) = said(context)
+    assert isinstance(event, LogEvent)
+    assert "no gain" in event.message
+    assert not (context.workdir / "work" / "control").exists()
 
 
 def test_a_run_that_is_told_to_stop_begins_no_stage(context: Context):
