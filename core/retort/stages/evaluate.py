@@ -69,6 +69,7 @@ def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
         imgsz=imgsz,
         batch=training.batch,
         device=context.inputs.device,
+        loader_workers=context.inputs.adjustments.loader_workers,
         on_batch=lambda: context.pulse.beat("step"),
     )
     context.pulse.beat("setup")

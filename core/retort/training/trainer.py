@@ -11,7 +11,8 @@ from retort.spec import DistillationSpec
 from retort.training import beginning, compiling, keeping, measurements, memory, networks, optimizer, parallel, wishes
 from retort.training.arguments import arguments
 from retort.training.batches.colours import coloured
-from retort.training.batches.loader import loader_for
+from retort.training.batches.loader import loader_for, workers_for
+from retort.training.batches.shared_memory import free_bytes
 from retort.training.batches.unlabelled import UnlabelledImages, beside, unlabelled_loader
 from retort.training.cadence import Cadence
 from retort.training.distillation.student import Distiller
@@ -178,6 +179,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         if parallel.size() > 1:
             self.world_size = parallel.size()
             self.model = parallel.wrap(self.model, self.device)
+        self.args.workers = workers_for(self, free_bytes())
         super()._build_train_pipeline()
         self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
 
