@@ -30,7 +30,8 @@ def join(trainer: Any, teacher: Path) -> None:
     """Put student and teachers in the place of the student alone, and say what is distilled.
 
     Raises:
-        ModelError: a teacher cannot be loaded, or does not fit the student and the losses.
+        ModelError: a teacher cannot be loaded.
+        TeacherMismatch: it does not fit the student and the losses.
 
     """
     plan = trainer.plan

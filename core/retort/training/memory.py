@@ -43,7 +43,9 @@ def explained(plan: Plan) -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "CUBLAS_STATUS_ALLOC_FAILED" not in str(error):
+            raise
         raise too_little(plan, str(error), Held.by(plan.device)) from error
 
 

@@ -18,7 +18,6 @@ from retort.training.cadence import Cadence
 from retort.training.distillation.student import Distiller
 from retort.training.health.monitor import Monitor
 from retort.training.plan import Fitted, Plan, Watcher
-from retort.training.publish import is_finite
 from retort.training.state import identity, recovery
 from retort.training.state.recovery import Recovery
 from retort.training.state.reseeding import reseed
@@ -51,7 +50,8 @@ def fit(
     Raises:
         Stopped: the watcher asked for it.
         Diverged: the loss or the weights are not finite, and going back three times did not help.
-        ModelError: weights cannot be used, student and teacher do not fit the losses, or nothing can be compiled here.
+        ModelError: weights cannot be used, or nothing can be compiled here.
+        TeacherMismatch: student and teacher do not fit the losses.
         OutOfMemory: the device is too small for the batch.
 
     """
@@ -207,8 +207,8 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Go back to the last whole epoch when a value is not finite, the first one included."""
-        healthy = bool(self.loss.isfinite()) and math.isfinite(float(self.fitness or 0.0)) and is_finite(self.model)
-        if not parallel.any_of(not healthy):
+        figures = bool(self.loss.isfinite()) and math.isfinite(float(self.fitness or 0.0))
+        if not parallel.any_of(not (figures and networks.is_finite(self.model))):
             return False
         self.nan_recovery_attempts += 1
         recovery.go_back(self, epoch, self.nan_recovery_attempts)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from core.conftest import Life
 from retort import journal
-from retort.errors import RetortError, Stopped
+from retort.errors import Diverged, RetortError, Stopped
 from retort.events import AnyEvent, ArtifactEvent, LogEvent
 from retort.intake.inputs import Inputs
 from retort.journal import Journal
@@ -69,6 +69,13 @@ def test_a_teacher_that_is_weaker_than_its_student_is_told(context: Context):
     assert isinstance(event, LogEvent)
     assert event.level == "warning"
     assert event.data == {"teacher": 0.2, "student": 0.3}
+
+
+@pytest.mark.parametrize("figures", [(float("nan"), 0.5), (0.5, float("inf"))])
+def test_figures_that_are_no_numbers_end_the_job_before_anything_stands_beside_them(figures: tuple[float, float]):
+    with pytest.raises(Diverged, match=r"student\.pt is not a finite number"):
+        evaluate.refuse_nonsense("student.pt", *figures)
+    evaluate.refuse_nonsense("teacher.pt", None, None)  # knows none of the classes
 
 
 def test_checkpoints_of_the_control_are_not_published(context: Context, tmp_path: Path):
