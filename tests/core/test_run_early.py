@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,21 @@ def test_what_was_saved_is_enough_to_go_on_on_another_machine(tmp_path: Path):
     for name in ("val/mAP50-95", "train/box_loss", "health/teacher_shift"):
         assert curves["student"][name] == wanted["student"][name]
         assert curves["student"][name]["step"] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_that_is_stopped_says_what_is_newer_than_it_has_said_before_its_last_word(tmp_path: Path):
+    spec = early_document(tmp_path)
+    spec["training"] = {**spec["training"], "checkpoint_every": 400}
+    running = start(tmp_path, spec)
+    running.until(lambda event: isinstance(event, MetricEvent) and event.role == "student" and event.step == 2)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.wait() == 75
+    *_, saved, last = running.said()
+    assert last.type == "stopped"
+    assert isinstance(saved, SavedEvent)
+    assert (saved.stage, saved.epoch >= 1) == ("distill", True)
+    assert f"work/student/states/{saved.epoch:05d}.state" in saved.files
+    assert all((running.workdir / name).is_file() for name in saved.files)
 
 
 def test_a_smaller_batch_of_this_attempt_is_used_and_shown(tmp_path: Path):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from core.training.pictures import Notebook
 from retort.errors import OutOfMemory
 from retort.names import Role
 from retort.spec import TrainingSpec
 from retort.training.memory import Held, explained, too_little
 from retort.training.plan import Plan
+from retort.training.trainer import Fit
 
 TOLD = (
     "CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0 has a total capacity of 7.79 GiB of which 1.25 GiB is free."
@@ -34,6 +38,26 @@ def test_the_numbers_are_those_of_the_job_of_torch_and_of_the_device(plan: Plan)
     assert error.code == "out_of_memory"
     assert "below 32" in str(error.hint)
     assert "halve_batch" in str(error.hint)
+
+
+def test_no_batch_is_halved_behind_the_back_of_the_control(plan: Plan, data_yaml: Path, tmp_path: Path):
+    tried: list[int] = []
+
+    class Starved(Fit):
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            tried.append(len(batch["img"]))
+            raise torch.OutOfMemoryError(TOLD)
+
+    made = Starved(
+        replace(plan, data_yaml=data_yaml, folder=tmp_path / "run", training=TrainingSpec(batch=8, imgsz=64)),
+        Notebook(), teacher=None, distillation=None,
+    )  # fmt: skip
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            made.train()
+    finally:
+        made.close()
+    assert tried == [8]
 
 
 @pytest.mark.parametrize(
