@@ -11,7 +11,7 @@ from pathlib import Path
 from house.source import ROOT, modules, name, tree
 from retort import errors
 from retort.errors import RetortError, UserError
-from retort.failures import CLASSES
+from retort.failures import AS_BUDGETED, CLASSES
 
 RUN_AND_WORKER = ("core/retort/stages", "core/retort/training", "core/retort/intake", "core/retort/losses", "worker")
 ALONE = ("core/retort/run.py", "core/retort/journal.py")
@@ -74,4 +74,6 @@ def test_every_class_is_documented_with_its_cause_and_its_retries():
 def _told(retries: int, delay_s: float) -> str:
     if not retries:
         return "no"
+    if retries == AS_BUDGETED:
+        return "as budgeted"
     return f"{retries}, after {delay_s:g} s" if delay_s else str(retries)

@@ -26,11 +26,14 @@ class Held:
 
     @classmethod
     def by(cls, device: str) -> Held | None:
-        """Ask the GPU with this number; None for a CPU."""
+        """Ask the GPU with this number; None for a CPU, and where the GPU does not answer any more."""
         if device == "cpu":
             return None
-        free, total = torch.cuda.mem_get_info(int(device))
-        return cls(free, total, torch.cuda.max_memory_allocated(int(device)))
+        try:
+            free, total = torch.cuda.mem_get_info(int(device))
+            return cls(free, total, torch.cuda.max_memory_allocated(int(device)))
+        except RuntimeError:
+            return None
 
 
 @contextmanager
