@@ -5,7 +5,7 @@ RetortError
 │   ├── SpecError        the spec document is wrong (holds one Problem per mistake)
 │   ├── DataError        the dataset is missing or malformed
 │   ├── ModelError       weights are missing, corrupt or unsafe
-│   │   └── TeacherMismatch  teacher and student do not fit each other under the losses
+│   ├── TeacherMismatch  teacher and student do not fit each other under the losses
 │   ├── NotDistilling    the teacher does not teach: a check of the liveness contract broke
 │   ├── Diverged         the loss or the weights are not finite
 │   └── OutOfMemory      the device is too small for the batch
@@ -73,12 +73,12 @@ class DataError(UserError):
 
 
 class ModelError(UserError):
-    """The weights are missing, corrupt, unsafe, or do not fit the job."""
+    """The weights are missing, corrupt or unsafe, or do not fit the architecture that is to have them."""
 
     code = "bad_model"
 
 
-class TeacherMismatch(ModelError):
+class TeacherMismatch(UserError):
     """Teacher and student do not fit each other under the losses of the spec."""
 
     code = "teacher_mismatch"

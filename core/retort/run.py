@@ -69,7 +69,7 @@ def _tell(journal: Journal, stop: threading.Event, spec_file: Path, inputs: Inpu
             journal.stopped()
             return STOPPED
         traceback.print_exc()
-        journal.failed(explain(error))
+        journal.failed(explain(error, inputs.device))
         return FAILED
     journal.finished(result)
     return OK

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+from core.runs import PATIENCE_S, document, start
 from retort import pulse
 from retort.pulse import Pulse
 
@@ -45,3 +50,33 @@ def test_what_makes_no_sense_is_no_pulse(tmp_path: Path):
     for text in ("", "step", "step x", "sleep 3", "step 3 4"):
         (tmp_path / "pulse").write_text(text)
         assert pulse.read(tmp_path) is None
+
+
+def until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_run_tells_what_it_is_at_and_prints_its_stacks_when_asked_without_ending(tmp_path: Path):
+    training = {"epochs": 50, "imgsz": 64, "batch": 4, "checkpoint_every": 1, "close_mosaic": 0}
+    run = start(tmp_path, document(tmp_path, training=training))
+    seen: list[str] = []
+
+    def told() -> set[str]:
+        assert run.process.poll() is None, run.log()
+        beat = pulse.read(run.workdir)
+        if beat is not None:
+            seen.append(beat[0])
+        return set(seen)
+
+    try:
+        until(lambda: told() == {"setup", "step", "checkpoint"})
+        assert seen[0] == "setup"
+        os.kill(run.process.pid, signal.SIGQUIT)
+        until(lambda: b"most recent call first" in (run.workdir / "run.log").read_bytes())
+    finally:
+        run.process.send_signal(signal.SIGTERM)
+        code = run.wait()
+    assert code == 75

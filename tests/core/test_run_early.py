@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,21 @@ def last_map(running: Running) -> float | None:
 
 def result_of(running: Running) -> dict[str, Any]:
     return next(event.result for event in running.said() if isinstance(event, FinishedEvent))
+
+
+def curves_of(workdir: Path) -> dict[str, Any]:
+    curves: dict[str, Any] = json.loads((workdir / "artifacts" / "report.json").read_text())["curves"]
+    return curves
+
+
+def assert_same_weights(ours: Path, theirs: Path) -> None:
+    """To the last bit: the bytes of every tensor; the rest of the files carries their date."""
+    pair = []
+    for path in (ours, theirs):
+        with zipfile.ZipFile(path) as file:
+            pair.append({name: file.read(name) for name in file.namelist() if "/data/" in name})
+    assert len(pair[0]) > 100
+    assert pair[0] == pair[1]
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +100,7 @@ def test_what_was_saved_is_enough_to_go_on_on_another_machine(tmp_path: Path):
     assert "stages/train_teacher.json" in saved.files
 
     other = tmp_path / "other"
+    assert not [name for name in saved.files if name.startswith("journal")]  # they go on changing
     for name in saved.files:
         (other / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(first.workdir / name, other / name)
@@ -95,6 +113,27 @@ def test_what_was_saved_is_enough_to_go_on_on_another_machine(tmp_path: Path):
     assert whole.wait() == 0, whole.log()
     assert last_map(second) == last_map(whole)
     assert result_of(second)["roles"]["student"]["map"] == result_of(whole)["roles"]["student"]["map"]
+    assert_same_weights(other / "artifacts" / "student.pt", tmp_path / "whole" / "artifacts" / "student.pt")
+    curves, wanted = curves_of(other), curves_of(tmp_path / "whole")
+    assert curves["teacher"]["val/mAP50-95"] == wanted["teacher"]["val/mAP50-95"]
+    for name in ("val/mAP50-95", "train/box_loss", "health/teacher_shift"):
+        assert curves["student"][name] == wanted["student"][name]
+        assert curves["student"][name]["step"] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_that_is_stopped_says_what_is_newer_than_it_has_said_before_its_last_word(tmp_path: Path):
+    spec = early_document(tmp_path)
+    spec["training"] = {**spec["training"], "checkpoint_every": 400}
+    running = start(tmp_path, spec)
+    running.until(lambda event: isinstance(event, MetricEvent) and event.role == "student" and event.step == 2)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.wait() == 75
+    *_, saved, last = running.said()
+    assert last.type == "stopped"
+    assert isinstance(saved, SavedEvent)
+    assert (saved.stage, saved.epoch >= 1) == ("distill", True)
+    assert f"work/student/states/{saved.epoch:05d}.state" in saved.files
+    assert all((running.workdir / name).is_file() for name in saved.files)
 
 
 def test_a_smaller_batch_of_this_attempt_is_used_and_shown(tmp_path: Path):

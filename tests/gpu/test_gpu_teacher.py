@@ -54,7 +54,7 @@ def test_a_shape_of_its_own_is_not_replayed_from_another(published: Callable[...
     torch.testing.assert_close(odd.features[Level.P3], teacher(images(1, number=3)).features[Level.P3])
 
 
-def test_a_batch_that_no_halving_makes_fit_is_out_of_memory(
+def test_a_batch_that_does_not_fit_is_out_of_memory_with_the_numbers(
     published: Callable[..., Path], data_yaml: Path, tmp_path: Path
 ) -> None:
     training = TrainingSpec(imgsz=96, batch=8, close_mosaic=0)
@@ -64,7 +64,7 @@ def test_a_batch_that_no_halving_makes_fit_is_out_of_memory(
     )  # fmt: skip
     torch.cuda.set_per_process_memory_fraction(0.001)
     try:
-        with pytest.raises(OutOfMemory):
+        with pytest.raises(OutOfMemory, match=r"batch 8 at 96 pixels; .* GiB were free; .* at its peak"):
             fit(plan, Notebook(), teacher=published("yolo11s"), distillation=DistillationSpec())
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retort.errors import ModelError
+from retort.errors import TeacherMismatch
 from retort.losses.base import ClassBalance, HeadLoss, Predictions, divergence, giou, wide
 
 if TYPE_CHECKING:
@@ -49,6 +49,6 @@ class Dfl(HeadLoss):
             message = (
                 f"the loss dfl needs equal numbers of distance bins; student and teacher have {bins[0]} and {bins[1]}"
             )
-            raise ModelError(message, hint="otherwise: giou, or box_giou, which compares decoded boxes")
+            raise TeacherMismatch(message, hint="otherwise: giou, or box_giou, which compares decoded boxes")
         weight = teacher.confidence(self.class_balance)  # N A
         return (weight * apart).sum() / weight.sum().clamp(min=1e-9)

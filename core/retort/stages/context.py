@@ -15,6 +15,7 @@ from retort.journal import Journal
 from retort.names import Role
 from retort.pulse import Pulse
 from retort.spec import JobSpec, TrainingSpec
+from retort.stages import past
 from retort.workdir import FINISH
 
 ARTIFACTS = "artifacts"
@@ -77,7 +78,7 @@ class Context:
 
     def saved(self, epoch: int, files: Sequence[str] = ()) -> None:
         """Announce *files*, with those of the finished stages, as what another machine can go on from."""
-        self.journal.saved(self.stage, epoch, [*self.finished, *files])
+        self.journal.saved(self.stage, epoch, [*self.finished, *past.keep(self.workdir), *files])
 
     def folder(self, name: str) -> Path:
         """Return an empty folder of this name for this stage to work in; what a dead attempt left there is gone."""

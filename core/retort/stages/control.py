@@ -13,6 +13,8 @@ from retort.stages.fitting import fit, plan
 
 after = "distill"
 
+WHY = "the job was finished early, before its control was trained"
+
 
 def applies(spec: JobSpec) -> bool:
     """Only where the spec asks for it."""
@@ -25,8 +27,12 @@ def cost(spec: JobSpec) -> float:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Train it; where the job finishes early, drop it: trained for less long than planned, it would be no fair twin."""
-    if context.finishes_early():
+    """Train it; where the job finishes early, drop it: a twin is trained for as many epochs, by the same schedule.
+
+    A student that was finished early may come from another job, which nobody has asked to finish.
+    """
+    student = context.results.get("distill", {})
+    if context.finishes_early() or student.get("epochs") != student.get("planned_epochs"):
         return _dropped(context)
     try:
         return fit(context, plan(context, Role.CONTROL))
@@ -38,4 +44,4 @@ def run(context: Context) -> dict[str, Any]:
 
 def _dropped(context: Context) -> dict[str, Any]:
     context.journal.log("the job finishes early: its control is not trained, so no gain will be claimed", "warning")
-    return {"dropped": True}
+    return {"dropped": WHY}

@@ -69,14 +69,25 @@ def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
         imgsz=imgsz,
         batch=training.batch,
         device=context.inputs.device,
+        loader_workers=context.inputs.adjustments.loader_workers,
         on_batch=lambda: context.pulse.beat("step"),
     )
     context.pulse.beat("setup")
-    if found.map is not None and not math.isfinite(found.map):
-        raise Diverged(f"the mAP of {path.name} is not a finite number", hint="lower the learning rate")
+    refuse_nonsense(path.name, found.map50, found.map)
     if found.map is None:
         context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")
     return dataclasses.asdict(found)
+
+
+def refuse_nonsense(name: str, *figures: float | None) -> None:
+    """Insist that final figures are numbers: nothing is published beside others.
+
+    Raises:
+        Diverged: one is not finite.
+
+    """
+    if not all(figure is None or math.isfinite(figure) for figure in figures):
+        raise Diverged(f"the mAP of {name} is not a finite number", hint="lower the learning rate")
 
 
 def _trained(context: Context, stage: str) -> tuple[str, Path, int | None]:

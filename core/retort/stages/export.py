@@ -40,6 +40,7 @@ def run(context: Context) -> dict[str, Any]:
     made: list[dict[str, Any]] = []
     for number, export in enumerate(context.spec.exports, start=1):
         context.check()
+        context.pulse.beat("setup")
         name = f"student{export.suffix}" if number == 1 else f"student-{number}{export.suffix}"
         compared = EXPORTERS[export.format](context, export, student, context.artifact(name))
         error = compared["max_relative_error"]

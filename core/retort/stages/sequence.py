@@ -14,7 +14,7 @@ from retort.intake.inputs import Inputs
 from retort.journal import Journal
 from retort.pulse import Pulse
 from retort.spec import JobSpec
-from retort.stages import record
+from retort.stages import past, record
 from retort.stages.context import Context
 from retort.stages.order import Stage, find
 from retort.stages.progress import Progress
@@ -55,7 +55,7 @@ def go(spec: JobSpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
             kept = _run(stage, context)
         finished += record.files(stage.name, kept)
         if fresh:
-            journal.saved(stage.name, 0, finished)
+            journal.saved(stage.name, 0, [*finished, *past.keep(workdir)])
         progress.done(stage.name)
         results[stage.name] = kept.result
     return results[stages[-1].name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retort.training.environment import num_cores
+from retort.training.environment import num_workers
 from retort.training.plan import Plan
 
 
@@ -26,7 +26,7 @@ def arguments(plan: Plan) -> dict[str, Any]:
         "seed": training.seed,
         "amp": False,  # decided in _setup_train
         "patience": 0,  # student and control run for the same number of epochs
-        "workers": min(8, num_cores(), 8 if plan.loader_workers is None else plan.loader_workers),  # none on a CPU
+        "workers": num_workers(plan.loader_workers),  # none on a CPU
         "pretrained": False,
         "plots": False,
         "exist_ok": True,

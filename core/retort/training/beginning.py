@@ -30,7 +30,8 @@ def join(trainer: Any, teacher: Path) -> None:
     """Put student and teachers in the place of the student alone, and say what is distilled.
 
     Raises:
-        ModelError: a teacher cannot be loaded, or does not fit the student and the losses.
+        ModelError: a teacher cannot be loaded.
+        TeacherMismatch: it does not fit the student and the losses.
 
     """
     plan = trainer.plan
@@ -65,6 +66,7 @@ def begin(trainer: Any, state: recovery.State | None) -> None:
         trainer.monitor.start(trainer)
         trainer.monitor.judge.restore({} if state is None else state["judge"])
     if state is None and parallel.rank() == 0:
+        trainer.watcher.alive("checkpoint")
         trainer.recovery.save(trainer, 0)
 
 

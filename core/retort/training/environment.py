@@ -65,6 +65,11 @@ def num_cores() -> int:
     return max(1, found // int(os.environ.get("WORLD_SIZE", "1")))
 
 
+def num_workers(most: int | None = None) -> int:
+    """Processes that load images: one for each core, eight at most; *most* where that is known to be too many."""
+    return min(8, num_cores(), 8 if most is None else most)
+
+
 def rank() -> int:
     """Return the number of this process among its machine's ranks, which torchrun gives."""
     return int(os.environ["LOCAL_RANK"])

@@ -15,8 +15,10 @@ import torch
 from retort.errors import ModelError
 from retort.names import MAP, MAP50
 from retort.training import networks, parallel
+from retort.training.batches import shared_memory
+from retort.training.batches.shared_memory import Demand
 from retort.training.distillation.objective import ClassMap
-from retort.training.environment import num_cores
+from retort.training.environment import num_workers
 from retort.training.plan import Plan
 from retort.training.upstream import DetectionValidator, check_det_dataset, get_flops, select_device
 
@@ -73,6 +75,7 @@ def evaluate(
     imgsz: int,
     batch: int,
     device: str,
+    loader_workers: int | None = None,
     on_batch: Callable[[], None] | None = None,
 ) -> Evaluation:
     """Measure published *weights* on the validation images of *data_yaml*; *on_batch* is called before each batch.
@@ -88,7 +91,7 @@ def evaluate(
         with TemporaryDirectory() as folder:
             judge = judged(
                 weights, data_yaml=data_yaml, imgsz=imgsz, batch=batch, device=device, folder=Path(folder),
-                on_batch=on_batch,
+                loader_workers=loader_workers, on_batch=on_batch,
             )  # fmt: skip
         box, names = judge.metrics.box, judge.metrics.names
     folded = network.fuse(verbose=False)
@@ -114,6 +117,7 @@ def judged(
     batch: int,
     device: str,
     folder: Path,
+    loader_workers: int | None = None,
     on_batch: Callable[[], None] | None = None,
 ) -> Judge:
     """Run the validator over the validation images and return it with its metrics.
@@ -134,7 +138,9 @@ def judged(
         "batch": 2 * batch,  # like validation in training: a batch's images share one padded shape
         "rect": True,
         "device": device,
-        "workers": min(8, num_cores()),
+        "workers": shared_memory.affordable(
+            num_workers(loader_workers), Demand(batch, imgsz, trains=False), shared_memory.free_bytes()
+        ),
         "plots": False,
         "task": "detect",
         "mode": "val",
@@ -169,6 +175,7 @@ def score(weights: Path, plan: Plan, *, on_batch: Callable[[], None]) -> dict[st
         batch=plan.training.batch,
         device=plan.device,
         folder=plan.folder,
+        loader_workers=plan.loader_workers,
         on_batch=on_batch,
     )
     box = judge.metrics.box

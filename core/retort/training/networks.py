@@ -23,7 +23,7 @@ def load(weights: Path) -> Any:
     """Load a detection network in float32 and eval mode, through the safe loader only.
 
     Raises:
-        ModelError: the file is missing, damaged, unsafe, or holds something else than a YOLO detector.
+        ModelError: the file is missing, damaged, unsafe, or holds something else than a sound YOLO detector.
 
     """
     if not weights.is_file():
@@ -36,7 +36,32 @@ def load(weights: Path) -> Any:
         raise ModelError(
             message, hint="an Ultralytics detection checkpoint, not damaged and not TorchScript"
         ) from error
-    return detector(model, weights.name)
+    network = detector(model, weights.name)
+    if (found := flaw(network)) is not None:
+        message = f"weights file {weights.name} comes from a training that diverged: {found}"
+        raise ModelError(message, hint="weights that have been trained to an end")
+    return network
+
+
+def flaw(model: nn.Module) -> str | None:
+    """Return what a training that left the finite numbers has done to *model*; None where it is sound.
+
+    Upstream saves such weights as zeros, so that a layer of nothing but zeros tells as much.
+    """
+    for name, value in model.state_dict().items():
+        if not value.is_floating_point():
+            continue
+        if not bool(value.isfinite().all()):
+            return f"{name} holds values that are not finite"
+        if value.ndim == 4 and not bool(value.any()):
+            return f"{name} is all zeros"
+    return None
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Tell whether every floating-point weight and buffer is finite."""
+    tensors = (value for value in model.state_dict().values() if value.is_floating_point())
+    return all(bool(value.isfinite().all()) for value in tensors)
 
 
 def detector(model: Any, name: str) -> Any:

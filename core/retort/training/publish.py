@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from retort.errors import Diverged
-from retort.training import durable
+from retort.training import durable, networks
 from retort.training.upstream import version
 
 LICENSE = "AGPL-3.0 (https://ultralytics.com/license)"
@@ -31,7 +31,7 @@ def publish(
     *metadata* (plain values, no paths) is kept under the key ``retort``.
 
     Raises:
-        Diverged: a weight is not finite.
+        Diverged: a weight is not finite, or a layer is all zeros.
 
     """
     checkpoint = {
@@ -58,8 +58,8 @@ def publish(
 
 def clean(model: Any, names: Mapping[int, str]) -> Any:
     """Return a float16 copy of *model* on the CPU without anything that training, loading or validating left on it."""
-    if not is_finite(model):
-        raise Diverged("the network holds weights that are not finite", hint="lower the learning rate")
+    if (flaw := networks.flaw(model)) is not None:
+        raise Diverged(f"the network cannot be published: {flaw}", hint="lower the learning rate")
     network = deepcopy(model).float().cpu().half().to(memory_format=torch.contiguous_format).eval()
     for value in network.state_dict().values():
         if value.is_floating_point():
@@ -74,9 +74,3 @@ def clean(model: Any, names: Mapping[int, str]) -> Any:
     head = network.model[-1]
     head.shape, head.anchors, head.strides = None, torch.empty(0), torch.empty(0)  # caches of the last image size
     return network
-
-
-def is_finite(model: Any) -> bool:
-    """Tell whether every floating-point weight and buffer is finite."""
-    tensors = (value for value in model.state_dict().values() if value.is_floating_point())
-    return all(bool(value.isfinite().all()) for value in tensors)

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from retort.errors import OutOfMemory
 from retort.spec import DistillationSpec
-from retort.training import beginning, keeping, measurements, networks, optimizer, parallel, wishes
+from retort.training import beginning, compiling, keeping, measurements, memory, networks, optimizer, parallel, wishes
 from retort.training.arguments import arguments
 from retort.training.batches.colours import coloured
-from retort.training.batches.loader import loader_for
+from retort.training.batches.loader import loader_for, workers_for
+from retort.training.batches.shared_memory import free_bytes
 from retort.training.batches.unlabelled import UnlabelledImages, beside, unlabelled_loader
 from retort.training.cadence import Cadence
-from retort.training.compiling import explained
 from retort.training.distillation.student import Distiller
 from retort.training.health.monitor import Monitor
 from retort.training.plan import Fitted, Plan, Watcher
-from retort.training.publish import is_finite
 from retort.training.state import identity, recovery
 from retort.training.state.recovery import Recovery
 from retort.training.state.reseeding import reseed
@@ -52,21 +50,16 @@ def fit(
     Raises:
         Stopped: the watcher asked for it.
         Diverged: the loss or the weights are not finite, and going back three times did not help.
-        ModelError: weights cannot be used, student and teacher do not fit the losses, or nothing can be compiled here.
+        ModelError: weights cannot be used, or nothing can be compiled here.
+        TeacherMismatch: student and teacher do not fit the losses.
         OutOfMemory: the device is too small for the batch.
 
     """
     assert (teacher is None) == (distillation is None), "teacher and distillation come together"
     run = Fit(plan, watcher, teacher=teacher, distillation=distillation)
     try:
-        with explained():
+        with memory.explained(plan), compiling.explained():
             run.train()
-    except torch.OutOfMemoryError as error:
-        training = plan.training
-        told = str(error).partition("\n")[0]
-        message = f"no memory to train {plan.model} with batch {training.batch} at {training.imgsz} pixels: {told}"
-        hint = f"a batch below {training.batch}, smaller images or networks, or allow resources.halve_batch"
-        raise OutOfMemory(message, hint=hint) from error
     finally:
         run.close()
     return run.fitted()
@@ -98,6 +91,8 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.monitor: Monitor | None = None
         self.cadence = Cadence()
         self._state: recovery.State | None = None
+        self.whole_epochs = 0
+        """Epochs that are measured and whose state is on the disk; the same on every rank."""
         self._batch = 0
         self._told = 0.0
         super().__init__(overrides=arguments(plan))
@@ -121,7 +116,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         """Go on from the state in the folder, if there is one; never train what is complete."""
         self._state = self.recovery.find()
         early = parallel.any_of(self.watcher.finish_requested())
-        if self._state is not None and (early or self._state["done"] >= self.epochs):
+        if self._state is not None and self._state["done"] >= (1 if early else self.epochs):
             recovery.recall(self, self._state)
             return
         try:
@@ -155,8 +150,6 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _setup_train(self) -> None:
         """Prepare as upstream does, then decide on mixed precision, without the check that downloads a network."""
-        if self._state is not None:
-            self.args.batch = self.batch_size = self._state["batch"]  # an earlier attempt may have had to halve it
         super()._setup_train()
         self.amp = self._mixed()
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp)
@@ -164,6 +157,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
             self.ema.decay = lambda _: 0.0  # the average of the last step alone
         state, self._state = self._state, None
         beginning.begin(self, state)
+        self.watcher.alive("setup")  # until the first batch is done, whatever has been measured so far
 
     def watch_over(self) -> Monitor:
         """Return what keeps watch over a distillation; it is not asked for in a plain training."""
@@ -185,6 +179,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         if parallel.size() > 1:
             self.world_size = parallel.size()
             self.model = parallel.wrap(self.model, self.device)
+        self.args.workers = workers_for(self, free_bytes())
         super()._build_train_pipeline()
         self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
 
@@ -212,8 +207,8 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Go back to the last whole epoch when a value is not finite, the first one included."""
-        healthy = bool(self.loss.isfinite()) and math.isfinite(float(self.fitness or 0.0)) and is_finite(self.model)
-        if not parallel.any_of(not healthy):
+        figures = bool(self.loss.isfinite()) and math.isfinite(float(self.fitness or 0.0))
+        if not parallel.any_of(not (figures and networks.is_finite(self.model))):
             return False
         self.nan_recovery_attempts += 1
         recovery.go_back(self, epoch, self.nan_recovery_attempts)
@@ -233,6 +228,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def final_eval(self) -> None:
         """Draw the pictures of a distillation; the best epoch has been measured and published."""
+        self.watcher.alive("setup")
         if self.monitor is not None:
             self.monitor.finish(self)
 
@@ -256,11 +252,14 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         """Let go of loader processes, callbacks and memory, however the training ended."""
         keeping.let_go(self)
 
+    @property
+    def at_end_of_epoch(self) -> bool:
+        """Whether all batches of the epoch are done."""
+        return self._batch == len(self.train_loader)
+
     def _start_epoch(self, _: Any) -> None:
         self._batch = 0
-        # Upstream halves the batch up to three times when memory runs out in the first epoch: student and control would
-        # not be trained alike. Halving is for the service, and for both of them.
-        self._oom_retries = 3
+        self._oom_retries = 3  # upstream would halve the batch for one of student and control; that is the service's
         self.cadence.begin(self.network)
         reseed(self, self.plan.training.seed, self.epoch, self.nan_recovery_attempts)
 
@@ -288,6 +287,8 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
             self.watcher.alive("checkpoint")
             self.recovery.save(self, self.epoch + 1)
             self.watcher.saved(self.epoch + 1)
+        self.whole_epochs = self.epoch + 1
+        wishes.obey_between_epochs(self)
 
     def _report(self, _: Any) -> None:
         compared = self.teacher_metrics if (self.epoch + 1) % self.plan.training.checkpoint_every == 0 else {}

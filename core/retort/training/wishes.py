@@ -27,9 +27,20 @@ def obey(trainer: Any) -> None:
     asked = parallel.highest(_asked(trainer.watcher))
     if asked == _STOP:
         raise _stopped(trainer)
-    if asked == _FINISH and trainer.best_epoch:
-        trainer.epoch -= 1
-        raise Finished
+    if asked == _FINISH and trainer.whole_epochs and not trainer.at_end_of_epoch:
+        _finish(trainer)
+
+
+def obey_between_epochs(trainer: Any) -> None:
+    """End *trainer* where it is asked to finish early: an epoch has been measured, and its state is on the disk.
+
+    Raises:
+        Finished: it is over.
+
+    """
+    asked = parallel.any_of(trainer.watcher.finish_requested())
+    if asked and trainer.whole_epochs < trainer.epochs:
+        _finish(trainer)
 
 
 def poll(trainer: Any) -> None:
@@ -48,6 +59,11 @@ def _asked(watcher: Any) -> int:
     if watcher.stop_requested():
         return _STOP
     return _FINISH if watcher.finish_requested() else _GO_ON
+
+
+def _finish(trainer: Any) -> None:
+    trainer.epoch = trainer.whole_epochs - 1
+    raise Finished
 
 
 def _stopped(trainer: Any) -> Stopped:

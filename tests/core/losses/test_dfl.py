@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from drawn import class_weights
-from retort.errors import ModelError
+from retort.errors import TeacherMismatch
 from retort.losses import Predictions
 from retort.losses.dfl import Dfl
 
@@ -81,7 +81,7 @@ def test_anchors_of_which_the_teacher_is_not_sure_hardly_count(predictions: Make
 def test_heads_without_equal_bins_are_refused_rather_than_broadcast(
     student_bins: int, teacher_bins: int, predictions: Make
 ):
-    with pytest.raises(ModelError, match="equal numbers of distance bins") as caught:
+    with pytest.raises(TeacherMismatch, match="equal numbers of distance bins") as caught:
         Dfl()(predictions(0, bins=student_bins), predictions(1, bins=teacher_bins))
 
     assert "box_giou" in str(caught.value.hint)

@@ -6,20 +6,21 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from core.conftest import Life
 from retort import journal
-from retort.errors import RetortError, Stopped
+from retort.errors import Diverged, RetortError, Stopped
 from retort.events import AnyEvent, ArtifactEvent, LogEvent
 from retort.intake.inputs import Inputs
 from retort.journal import Journal
 from retort.names import Role
 from retort.pulse import Pulse
 from retort.spec import JobSpec
-from retort.stages import evaluate, export, sequence
+from retort.stages import control, evaluate, export, sequence
 from retort.stages.context import Context
 from retort.stages.fitting import JournalWatcher, plan
 
@@ -70,9 +71,26 @@ def test_a_teacher_that_is_weaker_than_its_student_is_told(context: Context):
     assert event.data == {"teacher": 0.2, "student": 0.3}
 
 
+@pytest.mark.parametrize("figures", [(float("nan"), 0.5), (0.5, float("inf"))])
+def test_figures_that_are_no_numbers_end_the_job_before_anything_stands_beside_them(figures: tuple[float, float]):
+    with pytest.raises(Diverged, match=r"student\.pt is not a finite number"):
+        evaluate.refuse_nonsense("student.pt", *figures)
+    evaluate.refuse_nonsense("teacher.pt", None, None)  # knows none of the classes
+
+
 def test_checkpoints_of_the_control_are_not_published(context: Context, tmp_path: Path):
     JournalWatcher(context, plan(context, Role.CONTROL)).checkpoint(1, tmp_path / "x.pt", {})
     assert said(context) == []
+
+
+def test_a_student_that_an_earlier_job_finished_early_gets_no_control_of_full_length(context: Context):
+    student = {**context.results["distill"], "epochs": 1}
+    results = {**context.results, "distill": student}
+    assert control.run(replace(context, results=results)) == {"dropped": control.WHY}
+    (event,) = said(context)
+    assert isinstance(event, LogEvent)
+    assert "no gain" in event.message
+    assert not (context.workdir / "work" / "control").exists()
 
 
 def test_a_run_that_is_told_to_stop_begins_no_stage(context: Context):

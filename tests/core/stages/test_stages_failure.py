@@ -46,6 +46,22 @@ def test_an_error_for_people_keeps_its_words():
         (OSError(errno.ENOMEM, "x"), "out_of_memory", False),
         (OSError(errno.ENOSPC, "x"), "disk_full", True),
         (OSError(errno.EFBIG, "x"), "disk_full", True),
+        (OSError(errno.ENOSPC, "x", "/dev/shm/sem.7"), "shared_memory", True),  # noqa: S108
+        (
+            RuntimeError("unable to mmap 8 bytes from file </torch_7>: Cannot allocate"),
+            "shared_memory",
+            True,
+        ),
+        (
+            RuntimeError("unable to allocate shared memory(shm) for file: No space left"),
+            "shared_memory",
+            True,
+        ),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "killed", True),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Segmentation fault. "), "crashed", True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "out_of_memory", False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "cuda_error", True),
+        (RuntimeError("rank 1: DistBackendError: NCCL communicator was aborted on rank 1."), "cuda_error", True),
         (RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"), "disk_full", True),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), "shared_memory", True),
         (RuntimeError("unable to open shared memory object </torch_7> in read-write mode"), "shared_memory", True),
@@ -61,6 +77,22 @@ def test_other_errors_get_a_code_and_the_end_of_their_traceback(error: Exception
     assert (failure.code, failure.retryable) == (code, retryable)
     assert failure.hint
     assert "test_stages_failure.py" in str(failure.log_excerpt)
+
+
+def test_the_systems_own_word_counts_wherever_a_library_has_hidden_it():
+    told = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+    told.__cause__ = RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")
+    assert explain(told).code == "shared_memory"
+    dealt_with = RuntimeError("surprise")
+    dealt_with.__context__ = OSError(errno.ENOSPC, "No space left on device")
+    assert explain(dealt_with).code == "disk_full"
+    dealt_with.__suppress_context__ = True
+    assert explain(dealt_with).code == "internal"
+
+
+def test_a_gpu_that_failed_is_named():
+    failure = explain(RuntimeError("CUDA error: device-side assert triggered\nmore"), "3")
+    assert failure.message == "GPU 3 of the run, or its driver, failed: CUDA error: device-side assert triggered"
 
 
 def test_what_strangers_wrote_is_shown_without_control_characters_and_cut():

@@ -80,6 +80,14 @@ def test_a_student_that_learned_nothing_is_not_compared_in_earnest():
     assert any("hardly learned" in caveat for caveat in judge(teacher=0.6, student=0.001, control=0.0).caveats)
 
 
+def test_a_control_that_was_dropped_is_told_with_the_reason():
+    found = {
+        **result(teacher=0.6, student=0.45, control=None),
+        "control_dropped": "the job was finished early, before its twin",
+    }
+    assert "The job was finished early, before its twin, so what the" in verdict(found).sentence
+
+
 def test_unlabelled_images_that_the_control_never_saw_are_told():
     found = result(teacher=0.6, student=0.45, control=0.4)
     assert not any("unlabelled" in caveat for caveat in verdict(found).caveats)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from core.training.pictures import Notebook
 from core.training.test_training_distillation import WIDE, join, student_of
-from retort.errors import ModelError
+from retort.errors import TeacherMismatch
 from retort.names import Role
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import networks
@@ -149,7 +149,7 @@ def test_pictures_without_a_box_are_background(published: Callable[..., Path], b
 
 def test_a_teacher_that_lacks_a_class_of_the_labels_is_refused(published: Callable[..., Path]) -> None:
     teacher = networks.load(published("yolo11n", names={0: "red", 1: "green"}))
-    with pytest.raises(ModelError, match="knows 2 of 3") as caught:
+    with pytest.raises(TeacherMismatch, match="knows 2 of 3") as caught:
         join(student_of("yolov8n"), teacher, LOSS, assignment="teacher")
     assert "assignment: auto" in str(caught.value.hint)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from core.training.pictures import NAMES
-from retort.errors import ModelError
+from retort.errors import TeacherMismatch
 from retort.losses import LOSS_KINDS
 from retort.names import Level
 from retort.spec import DistillationSpec
@@ -178,18 +178,18 @@ def test_taps_find_each_networks_own_layers(published: Callable[..., Path]) -> N
 def test_without_common_classes_only_features_can_be_taught(published: Callable[..., Path]) -> None:
     stranger = networks.load(published("yolo11n", names={0: "cat", 1: "dog"}))
     join(student_of("yolov8n"), stranger, {"kind": "pearson"})
-    with pytest.raises(ModelError, match="class_logits needs class names in common"):
+    with pytest.raises(TeacherMismatch, match="class_logits needs class names in common"):
         join(student_of("yolov8n"), stranger, {"kind": "class_logits"})
 
 
 def test_softmax_is_refused_for_a_single_common_class(published: Callable[..., Path]) -> None:
     narrow = networks.load(published("yolo11n", names={0: "red", 1: "dog"}))
-    with pytest.raises(ModelError, match="always zero for a single class"):
+    with pytest.raises(TeacherMismatch, match="always zero for a single class"):
         join(student_of("yolov8n"), narrow, {"kind": "softmax_kl"})
 
 
 def test_dfl_is_refused_where_bins_differ(published: Callable[..., Path]) -> None:
-    with pytest.raises(ModelError, match="student has 16, teacher 1") as caught:
+    with pytest.raises(TeacherMismatch, match="student has 16, teacher 1") as caught:
         join(student_of("yolov8n"), networks.load(published("yolo26n")), {"kind": "dfl"})
     assert "box_giou" in str(caught.value.hint)
 

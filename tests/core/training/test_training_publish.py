@@ -201,6 +201,22 @@ def test_a_truncated_file_is_refused(published: Callable[..., Path], tmp_path: P
         networks.load(path)
 
 
+@pytest.mark.parametrize(("spoilt", "said"), [(float("nan"), "values that are not finite"), (0.0, "is all zeros")])
+def test_what_a_diverged_training_has_left_is_neither_published_nor_used(
+    spoilt: float, said: str, published: Callable[..., Path], tmp_path: Path
+) -> None:
+    checkpoint = torch.load(published("yolov8n"), weights_only=False)
+    with torch.no_grad():
+        checkpoint["model"].model[3].conv.weight.fill_(spoilt)  # upstream makes zeros of it when it saves
+    with pytest.raises(Diverged, match=said) as caught:
+        publish(checkpoint["model"].float(), tmp_path / "never.pt", names=NAMES)
+    assert caught.value.code == "diverged"
+    assert not (tmp_path / "never.pt").exists()
+    torch.save(checkpoint, tmp_path / "spoilt.pt")
+    with pytest.raises(ModelError, match=rf"spoilt\.pt comes from a training that diverged: model\.3.* {said}"):
+        networks.load(tmp_path / "spoilt.pt")
+
+
 def test_another_kind_of_network_is_refused(tmp_path: Path) -> None:
     from ultralytics.nn.tasks import SegmentationModel
 

@@ -196,6 +196,24 @@ def test_the_watcher_hears_the_first_rank_only_and_only_whole_lines(tmp_path: Pa
     assert receiver.pids == {0: os.getpid(), 1: os.getpid()}
 
 
+def test_a_beat_of_the_first_rank_is_passed_on_once_and_needs_no_room_in_the_lines(tmp_path: Path) -> None:
+    felt: list[str] = []
+
+    class Feeling(Notebook):
+        def alive(self, section: str) -> None:
+            felt.append(section)
+
+    messages_file(tmp_path).symlink_to("/dev/full")  # where a line would raise
+    receiver = Receiver(tmp_path, Feeling())
+    first, second = Sender(tmp_path, 0), Sender(tmp_path, 1)
+    for section in ("setup", "step"):
+        second.alive("checkpoint")
+        first.alive(section)
+        receiver._feel()
+        receiver._feel()
+    assert felt == ["setup", "step"]
+
+
 def test_ranks_go_on_where_stopped_ranks_have_left_off(tmp_path: Path, data_yaml: Path) -> None:
     training = TrainingSpec(imgsz=64, batch=4, close_mosaic=0, checkpoint_every=100)
     plan = Plan(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from core.training.test_training_distillation import WIDE, join, student_of
-from retort.errors import ModelError
+from retort.errors import TeacherMismatch
 from retort.names import Level
 from retort.training import networks
 from retort.training.distillation.predictions import Decoder
@@ -171,7 +171,9 @@ def test_a_teacher_that_sees_the_same_images_scaled_up_and_down_says_the_same_as
 
 def test_distances_are_refused_from_another_size(published: Callable[..., Path]):
     teacher = Candidate(networks.load(published("yolo11n")), ratio=Fraction(2))
-    with pytest.raises(ModelError, match="dfl needs a teacher that sees the images in the student's size") as caught:
+    with pytest.raises(
+        TeacherMismatch, match="dfl needs a teacher that sees the images in the student's size"
+    ) as caught:
         join(student_of("yolov8n"), teacher, {"kind": "dfl"})
     assert "box_giou" in str(caught.value.hint)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from core.training.test_training_distillation import CPU, WIDE, join, student_of
-from retort.errors import ModelError
+from retort.errors import TeacherMismatch
 from retort.names import Level
 from retort.spec import DistillationSpec
 from retort.training import networks
@@ -92,7 +92,7 @@ def test_a_step_without_distillation_says_zero_under_the_same_names(teachers: li
 
 def test_a_teacher_without_common_classes_is_refused_beside_one_that_has_them(published: Callable[..., Path]):
     stranger = Candidate(networks.load(published("yolo11n", names={0: "cat", 1: "dog"})))
-    with pytest.raises(ModelError, match="class names in common"):
+    with pytest.raises(TeacherMismatch, match="class names in common"):
         together(student_of("yolov8n"), Candidate(networks.load(published("yolo11n"))), stranger)
 
 

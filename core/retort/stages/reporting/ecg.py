@@ -10,9 +10,10 @@ from typing import Any
 from retort import journal
 from retort.events import HealthEvent, MetricEvent
 from retort.names import Role
+from retort.stages import past
 from retort.stages.reporting.charts import Chart, chart, line
 from retort.stages.reporting.heatmaps import Row, load, rows
-from retort.stages.reporting.history import Curves, journals
+from retort.stages.reporting.history import Curves
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def findings(workdir: Path) -> list[HealthEvent]:
     An attempt that went on knows what was said before, and says again at most what fell into the torn epoch.
     """
     found: dict[tuple[str, int], HealthEvent] = {}
-    for path in journals(workdir):
+    for path in past.attempts(workdir):
         said = journal.read(path)[0]
         if any(isinstance(e, MetricEvent) and e.role == Role.STUDENT and e.step == 1 for e in said):
             found.clear()

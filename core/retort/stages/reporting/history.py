@@ -1,4 +1,4 @@
-"""The curves of a run, read from its own journals."""
+"""The curves of a run, read from the journals of its attempts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from retort import journal
 from retort.events import MetricEvent
+from retort.stages import past
 
 Curves = dict[str, dict[str, dict[int, float | None]]]
 """Values by role, name and step; steps ascend."""
@@ -14,7 +15,7 @@ Curves = dict[str, dict[str, dict[int, float | None]]]
 def curves(workdir: Path) -> Curves:
     """Read the metrics of all attempts; where two measured the same step, the later attempt counts."""
     found: Curves = {}
-    for path in journals(workdir):
+    for path in past.attempts(workdir):
         for event in journal.read(path)[0]:
             if isinstance(event, MetricEvent):
                 for name, value in event.values.items():
@@ -25,18 +26,9 @@ def curves(workdir: Path) -> Curves:
     }
 
 
-def journals(workdir: Path) -> list[Path]:
-    """Return the journals of all attempts, the first one first."""
-    return sorted(workdir.glob("journal-*.jsonl"), key=_attempt)
-
-
 def listed(found: Curves) -> dict[str, dict[str, dict[str, list[float | None]]]]:
     """Return the curves as JSON holds them: two lists of the same length, ``step`` and ``value``."""
     return {
         role: {name: {"step": list(points.keys()), "value": list(points.values())} for name, points in series.items()}
         for role, series in found.items()
     }
-
-
-def _attempt(path: Path) -> int:
-    return int(path.stem.removeprefix("journal-"))

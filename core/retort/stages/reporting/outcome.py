@@ -27,6 +27,7 @@ def outcome(context: Context, duration_s: float) -> dict[str, Any]:
         "roles": roles,
         "ensemble": list(context.results["evaluate"].get("ensemble", [])),
         "training": _training(context),
+        "control_dropped": context.results.get("control", {}).get("dropped"),
         "gain": gain(roles),
         "gap_closed": gap_closed(roles),
         "dataset": {

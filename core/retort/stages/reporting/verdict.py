@@ -30,10 +30,10 @@ def verdict(result: Mapping[str, Any]) -> Verdict:
 def _judge(result: Mapping[str, Any]) -> tuple[Literal["gain", "none", "loss", "unknown"], str]:
     gain = result["gain"]
     if gain is None:
-        why = "No control was trained" if not _finished_early(result) else "It was finished early, without a control"
+        why = result.get("control_dropped") or "no control was trained"
         return "unknown", (
             f"The student reaches {_percent(result['roles']['student']['map'])} mAP50-95. "
-            f"{why}, so what the distillation bought is unknown."
+            f"{why[0].upper()}{why[1:]}, so what the distillation bought is unknown."
         )
     points = f"{abs(gain['map']) * 100:.1f}"
     if abs(gain["map"]) < _UNCLEAR:

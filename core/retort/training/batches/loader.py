@@ -16,6 +16,8 @@ from retort.training.batches import colours, shared_memory
 from retort.training.batches.augmentation import Augmentation, Tile
 from retort.training.batches.epochs import EpochSampler, Order, Sample
 from retort.training.batches.pictures import Pictures, budget, resized
+from retort.training.batches.shared_memory import Demand
+from retort.training.batches.unlabelled import per_step
 from retort.training.environment import num_cores
 from retort.training.upstream import Albumentations, InfiniteDataLoader, YOLODataset, imread, ops, torch_utils
 
@@ -158,6 +160,14 @@ class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
         self._next, self._whole = (self._next[0] + 1, 0), True
 
 
+def workers_for(trainer: Any, free: int | None) -> int:
+    """Return how many processes each of *trainer*'s loaders may have in *free* bytes of shared memory."""
+    ranks, batch = max(1, parallel.size()), trainer.batch_size
+    demand = Demand(-(-batch // ranks), trainer.args.imgsz, per_step(trainer.plan.teaching.unlabelled, batch, ranks))
+    wanted = min(int(trainer.args.workers), num_cores())
+    return shared_memory.lowered(wanted, demand, free, trainer.watcher.log, ranks=ranks)
+
+
 def loader_for(trainer: Any, img_path: str, batch: int, local_rank: int) -> TrainingLoader:
     """Build the training loader of upstream's *trainer*; *local_rank* is -1 in a lone process."""
     world_size = max(trainer.world_size, 1) if local_rank >= 0 else 1
@@ -169,7 +179,7 @@ def loader_for(trainer: Any, img_path: str, batch: int, local_rank: int) -> Trai
             world_size=world_size, colours_later=trainer.device.type != "cpu",
         )  # fmt: skip
     return training_loader(
-        dataset, batch, workers=_that_fit(trainer, batch), device=trainer.device.type, rank=rank, world_size=world_size,
+        dataset, batch, workers=trainer.args.workers, device=trainer.device.type, rank=rank, world_size=world_size,
         drop_last=bool(trainer.args.compile),
     )  # fmt: skip
 
@@ -211,25 +221,6 @@ def training_loader(
         multiprocessing_context="fork" if workers else None,  # kept images are shared, not copied
         drop_last=drop_last and len(sampler) > batch,
     )  # fmt: skip
-
-
-def _that_fit(trainer: Any, batch: int) -> int:
-    """Return how many of the loader processes that *trainer* asks for shared memory has room for; say where fewer."""
-    wanted, imgsz = min(int(trainer.args.workers), num_cores()), int(trainer.args.imgsz)
-    if trainer.device.type == "cpu":
-        return wanted  # upstream asks for none there
-    free = shared_memory.free_bytes()
-    fitting = shared_memory.affordable(wanted, batch=batch, imgsz=imgsz, free=free)
-    if fitting < wanted:
-        need_mib, free_mib = shared_memory.in_flight(batch, imgsz) >> 20, (free or 0) >> 20
-        trainer.watcher.log(
-            f"shared memory has {free_mib} MiB free, and each loader process needs {need_mib} MiB: {fitting} of "
-            f"{wanted} are started; give the worker's container more (shm_size)",
-            "warning",
-            free_mib=free_mib,
-            need_mib=need_mib,
-        )
-    return fitting
 
 
 def _work_alone(_: int) -> None:

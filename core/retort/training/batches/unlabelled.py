@@ -29,12 +29,12 @@ def unlabelled_loader(trainer: Any, more: MoreImages | None) -> UnlabelledImages
     if more is None:
         return None
     world_size = max(trainer.world_size, 1)
-    per_step = max(1, round(more.ratio * trainer.batch_size / world_size))
+    number = per_step(more, trainer.batch_size, world_size)
     with isolated(trainer.args.seed):
-        dataset = trainer.build_dataset(str(more.folder), "train", per_step)
+        dataset = trainer.build_dataset(str(more.folder), "train", number)
     return UnlabelledImages(
         dataset,
-        per_step=per_step,
+        per_step=number,
         num_steps=len(trainer.train_loader),
         seed=trainer.args.seed,
         args=trainer.args,
@@ -42,6 +42,11 @@ def unlabelled_loader(trainer: Any, more: MoreImages | None) -> UnlabelledImages
         rank=max(RANK, 0),
         world_size=world_size,
     )
+
+
+def per_step(more: MoreImages | None, batch: int, world_size: int) -> int:
+    """Return how many of *more* a rank sees in a step of *batch* labelled images over all ranks."""
+    return 0 if more is None else max(1, round(more.ratio * batch / world_size))
 
 
 def beside(batch: dict[str, Any], images: UnlabelledImages | None, model: Any, epoch: int) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def distiller(
     touched: it trains on as it would alone.
 
     Raises:
-        ModelError: the spec's losses cannot compare the student with one of these networks.
+        TeacherMismatch: the spec's losses cannot compare the student with one of these networks.
 
     """
     candidates = [teacher if isinstance(teacher, Candidate) else Candidate(teacher), *further]

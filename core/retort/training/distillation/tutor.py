@@ -76,7 +76,7 @@ def tutor(
     *options* go to ``Teacher``; *make* builds the objective between the student and a network.
 
     Raises:
-        ModelError: the losses cannot compare the two networks, or not in these sizes.
+        TeacherMismatch: the losses cannot compare the two networks, or not in these sizes.
 
     """
     objective = make(candidate.network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -41,6 +42,7 @@ class Order:
 def main(order_file: Path) -> int:
     """Train as one of several; return the exit code."""
     threading.Thread(target=_die_with_starter, name="starter", daemon=True).start()
+    faulthandler.register(signal.SIGQUIT, all_threads=True)
     order = Order.read(order_file)
     number = environment.rank()
     environment.prepare(order.plan.folder / f"ultralytics-{number}", rank=True)
@@ -48,6 +50,7 @@ def main(order_file: Path) -> int:
     from retort.training.distributed.relay import Sender
 
     sender = Sender(order.plan.folder, number)
+    sender.alive("setup")
     try:
         _train(order, number, sender)
     except BaseException as error:  # noqa: BLE001 - whatever ends a rank is told

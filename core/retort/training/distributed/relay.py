@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from retort import errors
+from retort import errors, pulse
 from retort.errors import RetortError, Stopped
+from retort.pulse import Pulse
 from retort.training.health.rules import Finding
 from retort.training.plan import Fitted, Watcher
+from retort.workdir import PULSE
 
 _EXCERPT = 4000
 """Characters of a traceback that are told."""
-_ALIVE_S = 0.5
 
 
 class Sender(Watcher):
@@ -26,7 +26,7 @@ class Sender(Watcher):
     def __init__(self, folder: Path, rank: int) -> None:
         self._folder = folder
         self._rank = rank
-        self._alive = ("", 0.0)
+        self._pulse = Pulse(folder)
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         """Pass on the values of one epoch."""
@@ -41,11 +41,9 @@ class Sender(Watcher):
         self._first("saved", epoch=epoch)
 
     def alive(self, section: str) -> None:
-        """Pass on that the training gets on, twice a second at most."""
-        now = time.monotonic()
-        if section != self._alive[0] or now - self._alive[1] >= _ALIVE_S:
-            self._alive = section, now
-            self._first("alive", section=section)
+        """Pass on that the training gets on, in a file of its own: a disk that is full must not end it here."""
+        if self._rank == 0:
+            self._pulse.beat(section)
 
     def progress(self, fraction: float) -> None:
         """Pass on how much is done."""
@@ -102,9 +100,12 @@ class Receiver:
     """Processes by rank, as far as they have begun."""
     fitted: Fitted | None = None
     failures: list[BaseException] = field(default_factory=list)
+    felt: tuple[str, int] | None = None
+    """The newest beat that was passed on."""
 
     def read(self) -> None:
-        """Take the whole lines that have come since."""
+        """Take the beat and the whole lines that have come since."""
+        self._feel()
         try:
             with messages_file(self.folder).open("rb") as file:
                 file.seek(self.offset)
@@ -123,6 +124,12 @@ class Receiver:
     def ask_to_finish(self) -> None:
         """Ask the ranks to end at the next batch and keep the best network."""
         finish_file(self.folder).touch()
+
+    def _feel(self) -> None:
+        beat = pulse.read(self.folder)
+        if beat is not None and beat != self.felt:
+            self.felt = beat
+            self.watcher.alive(beat[0])
 
     def _take(self, rank: int, kind: str, said: dict[str, Any]) -> None:
         if kind == "joined":
@@ -162,7 +169,7 @@ def stopped(receiver: Receiver) -> bool:
 
 def forget(folder: Path) -> None:
     """Remove what an earlier attempt in *folder* has said, and what it was asked for."""
-    for path in (messages_file(folder), stop_file(folder), finish_file(folder)):
+    for path in (messages_file(folder), stop_file(folder), finish_file(folder), folder / PULSE):
         path.unlink(missing_ok=True)
 
 

@@ -152,7 +152,7 @@ def restore(trainer: Any, state: State) -> None:
 def resume(trainer: Any, state: State) -> None:
     """Let *trainer*, which is set up and has not begun, go on from *state*, and say so."""
     restore(trainer, state)
-    trainer.start_epoch = state["done"]
+    trainer.start_epoch = trainer.whole_epochs = state["done"]
     message = f"going on after epoch {state['done']} of {trainer.epochs}, which an earlier attempt has done"
     trainer.watcher.log(message, epoch=state["done"])
 
@@ -174,10 +174,11 @@ def go_back(trainer: Any, epoch: int, attempt: int) -> None:
 
 
 def recall(trainer: Any, state: State) -> None:
-    """Let *trainer*, which will not run, know the results of *state*, which is complete, and say so."""
+    """Let *trainer*, which will not run any more, know the results of *state*, and say so."""
     _restore_results(trainer, state)
     trainer.epoch = state["done"] - 1
-    trainer.watcher.log(f"all {state['done']} epochs were done by an earlier attempt", epoch=state["done"])
+    which = f"all {state['done']}" if state["done"] >= trainer.epochs else f"{state['done']} of {trainer.epochs}"
+    trainer.watcher.log(f"{which} epochs were done by an earlier attempt", epoch=state["done"])
 
 
 def _restore_results(trainer: Any, state: State) -> None:
