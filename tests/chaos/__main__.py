@@ -7,6 +7,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -141,16 +142,26 @@ def play(chaos: Chaos, only: Sequence[str]) -> list[Line]:
     """Play the scenes and return their lines."""
     lines: list[Line] = []
     with ThreadPoolExecutor(1) as pool:
-        waiting: Future[list[Line]] | None = pool.submit(chaos.deaths) if "deaths" in only else None
+        waiting: Future[list[Line]] | None = pool.submit(_played, "deaths", chaos.deaths) if "deaths" in only else None
         for name in SCENES:
             if name in only:
                 begun = time.monotonic()
-                scene: Callable[[], list[Line]] = getattr(chaos, name)
-                lines += scene()
+                lines += _played(name, getattr(chaos, name))
                 say(f"{name}: {time.monotonic() - begun:.0f} s")
         if waiting is not None:
             lines += waiting.result()
     return lines + chaos.points()
+
+
+def _played(name: str, scene: Callable[[], list[Line]]) -> list[Line]:
+    """Play one scene; one that breaks is a line that fails, and the others go on."""
+    try:
+        lines = scene()
+    except Exception as error:  # noqa: BLE001 - whatever broke it, it has proven nothing
+        traceback.print_exc()
+        return [Line(name, f"broke: {error!r}", "-", ok=False)]
+    say("\n" + table(lines))
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

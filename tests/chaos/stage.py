@@ -62,7 +62,7 @@ class Machine:
         found = []
         for path in (self.folder / "work").glob("job_*/run.group"):
             with contextlib.suppress(OSError, ValueError):
-                found.append((path.parent.name, int(path.read_text().split()[0])))
+                found.append((path.parent.name, int(path.read_text().partition(" ")[0])))
         return found
 
 
