@@ -8,9 +8,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from retort.db import Database
 from retort.db.models import Base
 from servers import Postgres, Valkey, running
+
+_QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("short", max_examples=40, stateful_step_count=50, **_QUIET)
+settings.register_profile("long", max_examples=250, stateful_step_count=40, **_QUIET)
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,7 @@ def test_owner_and_priority_are_given_when_submitting_and_the_priority_may_chang
     assert (plain["owner"], plain["priority"]) == ("default", 0)
     assert (given["owner"], given["priority"]) == ("vision-team", 5)
     before = client.get(f"/v1/jobs/{plain['id']}").headers["ETag"]
-    raised = client.patch(f"/v1/jobs/{plain['id']}", json={"priority": 9})
+    raised = client.patch(f"/v1/jobs/{plain['id']}", json={"priority": 9.0})
     assert (raised.status_code, raised.json()["priority"]) == (200, 9)
     assert raised.headers["ETag"] != before
     assert client.post(f"/v1/jobs/{given['id']}/clone").json()["owner"] == "vision-team"

@@ -64,7 +64,7 @@ def test_a_job_that_finishes_early_keeps_and_publishes_what_it_has(house: House)
 
 
 def test_another_machine_goes_on_from_what_was_saved_and_no_bytes_are_left_at_the_end(house: House):
-    job_id = house.submit("train", epochs=60)
+    job_id = house.submit("train", epochs=300)
     first = house.workshop()
     running = in_thread(house.supervision(job_id, first)[0])
     eventually(lambda: saved_epoch(house, job_id) > 5)
@@ -77,13 +77,13 @@ def test_another_machine_goes_on_from_what_was_saved_and_no_bytes_are_left_at_th
 
     assert house.run(job_id) is JobState.SUCCEEDED
     assert beginnings(house, job_id) == [0, saved]
-    assert house.steps(job_id) == list(range(1, 61))
+    assert house.steps(job_id) == list(range(1, 301))
     Housekeeper(house.workshop(), Pool(1)).tidy_store()
     assert store.saved_jobs() == []
 
 
 def test_on_the_same_machine_the_newer_state_in_its_folder_wins(house: House):
-    job_id = house.submit("train", epochs=60)
+    job_id = house.submit("train", epochs=300)
     first = house.workshop()
     running = in_thread(house.supervision(job_id, first)[0])
     eventually(lambda: saved_epoch(house, job_id) > 3)
@@ -91,9 +91,9 @@ def test_on_the_same_machine_the_newer_state_in_its_folder_wins(house: House):
     running.result(PATIENCE_S)
     states = house.workdir(job_id) / "work" / "student" / "states"
     (newest,) = states.iterdir()
-    newest.rename(states / "00050.state")  # the run came further before it could say so
+    newest.rename(states / "00290.state")  # the run came further before it could say so
     assert house.run(job_id) is JobState.SUCCEEDED
-    assert beginnings(house, job_id)[1] == 50
+    assert beginnings(house, job_id)[1] == 290
 
 
 def test_only_the_latest_state_is_kept_in_the_store(house: House):
@@ -110,7 +110,7 @@ def test_only_the_latest_state_is_kept_in_the_store(house: House):
 
 
 def test_a_retry_goes_on_from_what_the_job_has_saved(house: House):
-    job_id = house.submit("train", epochs=30)
+    job_id = house.submit("train", epochs=300)
     running = in_thread(house.supervision(job_id)[0])
     eventually(lambda: saved_epoch(house, job_id) > 3)
     house.cancel(job_id)
@@ -121,14 +121,14 @@ def test_a_retry_goes_on_from_what_the_job_has_saved(house: House):
     Housekeeper(house.workshop(keep_saved_s=0), Pool(1)).tidy_store()
     assert house.run(child) is JobState.SUCCEEDED
     assert beginnings(house, child) == [parent.recovery["epoch"]]
-    assert house.steps(child) == list(range(parent.recovery["epoch"] + 1, 31))
+    assert house.steps(child) == list(range(parent.recovery["epoch"] + 1, 301))
     Housekeeper(house.workshop(keep_saved_s=0), Pool(1)).tidy_store()
     assert house.job(job_id).recovery is None
     assert Store(house.settings.store_url).saved_jobs() == []
 
 
 def test_a_job_whose_saved_bytes_are_gone_begins_anew(house: House):
-    job_id = house.submit("train", epochs=30)
+    job_id = house.submit("train", epochs=300)
     workshop = house.workshop()
     running = in_thread(house.supervision(job_id, workshop)[0])
     eventually(lambda: saved_epoch(house, job_id) > 3)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from retort.db.models import Attempt as AttemptRow
 from retort.db.models import Job as JobRow
 from retort.db.models import Transition as TransitionRow
@@ -159,12 +159,17 @@ class Job(JobSummary):
         return cls.model_validate(shown(job, cls, **given))
 
 
+def _whole(value: object) -> object:
+    """Take 5.0 for the integer that JSON Schema says it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Change(BaseModel):
     """What may change about a job that has not ended."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    priority: int = Field(ge=-100, le=100)
+    priority: Annotated[int, BeforeValidator(_whole), Field(ge=-100, le=100)]
 
 
 class Attempts(Out):

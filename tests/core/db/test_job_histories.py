@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from retort.db import Database, Lease, artifacts, events, jobs, recovery, repeats
 from retort.db.models import Base
@@ -25,9 +25,6 @@ from shop import T0
 from sqlalchemy import delete, select
 
 LEASE_S = 30.0
-QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
-settings.register_profile("long", max_examples=250, stateful_step_count=40, **QUIET)
-settings.register_profile("short", max_examples=25, stateful_step_count=40, **QUIET)
 FAILURES = [
     Failure(code=code, message="x", retryable=retryable)
     for code, retryable in (("crashed", True), ("disk_full", True), ("diverged", False), ("out_of_memory", False))
