@@ -169,7 +169,7 @@ class Change(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    priority: Annotated[int, BeforeValidator(_whole), Field(ge=-100, le=100)]
+    priority: Annotated[int, Field(ge=-100, le=100), BeforeValidator(_whole)]
 
 
 class Attempts(Out):
