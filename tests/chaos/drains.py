@@ -50,7 +50,7 @@ def measure(folder: Path, postgres: Postgres, valkey: Valkey, *, cycles: int) ->
 def _fill(stage: Stage) -> int:
     """Submit where few jobs are left; return how many run."""
     if stage.number(JobState.QUEUED, JobState.RUNNING) < 2 * SLOTS:
-        stage.submit("train.100", 40)
+        stage.submit("train.100", 25)
     return stage.number(JobState.RUNNING)
 
 
@@ -61,7 +61,7 @@ def _drain(stage: Stage, process: object, found: Drains) -> None:
     process.send_signal(signal.SIGTERM)  # type: ignore[attr-defined]
     begun = time.monotonic()
     for _ in range(3):
-        stage.submit("train.100", 40)
+        stage.submit("train.100", 25)
     process.wait(60)  # type: ignore[attr-defined]
     found.exited_after_s.append(time.monotonic() - begun)
     with stage.database.read() as session:
