@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
@@ -55,6 +56,9 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
+    # What has been made by now lives as long as the process: looking through it again and again stalls requests.
+    gc.collect()
+    gc.freeze()
     # uvicorn raises the signal anew after its shutdown; having been asked to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with suppress(KeyboardInterrupt):

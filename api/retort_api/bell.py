@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from typing import Any
 
 import structlog
@@ -19,6 +20,9 @@ _REDIS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "max
 _SQLITE: dict[str, Any] = {"connect_args": {"timeout": 5}, "max_retries": 0}
 _WAITING = 1000
 """Rings that may wait for a slow broker."""
+_BURST = 16
+_WINDOW_S = 0.2
+"""So many rings in so long wake everybody: a worker goes on until nothing can be claimed, so others are left out."""
 _LAST_RINGS_S = 2.0
 """How long closing waits for rings that are under way."""
 
@@ -72,7 +76,15 @@ class Bell:
         self._celery.close()
 
     def _send_all(self) -> None:
+        begun, sent = 0.0, 0
         while (job_id := self._rings.get()) is not None:
+            if sent >= _BURST and (rest_s := begun + _WINDOW_S - time.monotonic()) > 0:
+                time.sleep(rest_s)
+                while self._rings.qsize() > _BURST:
+                    job_id = self._rings.get_nowait() or job_id
+            if time.monotonic() - begun >= _WINDOW_S:
+                begun, sent = time.monotonic(), 0
+            sent += 1
             try:
                 self._celery.send_task(TASK, args=[job_id], ignore_result=True, retry=False)
             except Exception as error:  # noqa: BLE001 - each transport has its own

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
@@ -13,12 +13,13 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from retort.artifacts import Store
-from retort.db import Database
-from retort.db.jobs import JobNotFound
+from retort.db import Database, clock, jobs
+from retort.db.together import GroupCommit
 from retort.settings import Settings
 
 from retort_api.bell import Bell
 from retort_api.errors import BadParameter
+from retort_api.renderings import Renderings
 from retort_api.telemetry import Telemetry
 
 IDEMPOTENCY_KEY = r"^[!-~]{1,255}$"
@@ -37,6 +38,17 @@ class Service:
     telemetry: Telemetry
     stopping: threading.Event
     """Set when the server begins to shut down: streams end."""
+    renderings: Renderings = field(default_factory=Renderings)
+
+    @cached_property
+    def submissions(self) -> GroupCommit[jobs.Submission, jobs.Submitted]:
+        """Where submissions are written: those that come at a time go into one transaction."""
+
+        def write(submissions: Sequence[jobs.Submission]) -> Sequence[jobs.Submitted | Exception]:
+            with self.database.begin() as session:
+                return jobs.submit_all(session, submissions, now=clock.now(session))
+
+        return GroupCommit(write)
 
     @cached_property
     def store(self) -> Store:
@@ -44,7 +56,8 @@ class Service:
         return Store(self.settings.store_url)
 
 
-def _service(request: Request) -> Service:
+# These are coroutines so that FastAPI calls them where it is instead of sending each to a thread.
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
@@ -54,14 +67,16 @@ def is_job_id(value: str) -> bool:
     return _JOB_ID.fullmatch(value) is not None
 
 
-def _job_id(job_id: Annotated[str, Path(description="Such as `job_01985a3e7b0c7d4e8f1a2b3c4d5e6f70`.")]) -> str:
+async def _job_id(job_id: Annotated[str, Path(description="Such as `job_01985a3e7b0c7d4e8f1a2b3c4d5e6f70`.")]) -> str:
     if not is_job_id(job_id):
-        raise JobNotFound(f"there is no job {job_id}")
+        raise jobs.JobNotFound(f"there is no job {job_id}")
     return job_id
 
 
-def _known_query(request: Request) -> None:
+async def _known_query(request: Request) -> None:
     """Refuse misspelt query parameters, which would otherwise do nothing without a word."""
+    if not request.query_params:
+        return
     parameters = get_flat_params(request.scope["route"].dependant)
     known = sorted(field.alias for field in parameters if isinstance(field.field_info, Query))
     for name in request.query_params:

@@ -9,7 +9,9 @@ from retort.db import attempts, jobs, transitions
 from retort.states import JobState
 
 from retort_api import etags
+from retort_api.bodies import JSON
 from retort_api.deps import Service
+from retort_api.errors import NOT_MODIFIED, OK
 from retort_api.schemas import Job, job_path
 
 FIRST_LOOK_S = 2
@@ -40,6 +42,21 @@ def look(service: Service, job_id: str, response: Response) -> Job:
         shown = Job.whole(job, attempts.of_job(session, job_id), transitions.of_job(session, job_id))
     _tell(job.version, job.state, response)
     return shown
+
+
+def answer(service: Service, job_id: str, if_none_match: str | None, response: Response) -> Response:
+    """Show the job unless it is what the client has; it is read whole only when its version is a new one."""
+    with service.database.glance() as session:
+        version, state = jobs.standing(session, job_id)
+    _tell(version, state, response)
+    if etags.unchanged(if_none_match, response.headers["ETag"]):
+        return Response(None, NOT_MODIFIED, response.headers)
+    shown = service.renderings.get(job_id, version)
+    if shown is None:
+        shown = look(service, job_id, response).model_dump_json(by_alias=True).encode()  # which may be newer by now
+        if response.headers["ETag"] == etags.strong(version):
+            service.renderings.put(job_id, version, shown)
+    return Response(shown, OK, response.headers, JSON)
 
 
 def show_submitted(service: Service, submitted: jobs.Submitted, response: Response) -> Job:

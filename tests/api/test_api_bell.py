@@ -53,6 +53,18 @@ def test_the_bell_rings_again_once_the_broker_is_back(valkey: Valkey) -> None:
         assert eventually(lambda: _next(connection)) in {"job_2", "job_3"}
 
 
+def test_of_many_rings_at_a_time_a_few_are_enough_and_the_last_is_among_them(valkey: Valkey) -> None:
+    url, many = valkey.fresh(), 200
+    with closing(Bell(url)) as bell:
+        for number in range(many):
+            bell.ring(f"job_{number}")
+
+    with Connection(url) as connection:
+        rung = list(iter(lambda: _next(connection), None))
+    assert 16 <= len(rung) < many / 2
+    assert rung[-1] == f"job_{many - 1}"
+
+
 def _next(connection: Connection) -> str | None:
     try:
         message = Queue("retort")(connection.default_channel).get(no_ack=True)

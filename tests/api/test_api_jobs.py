@@ -10,7 +10,7 @@ import pytest
 import yaml
 from api.backstage import SPEC, Worker, serving
 from fastapi.testclient import TestClient
-from retort.db import Lease
+from retort.db import Lease, clock, recovery
 from retort.events import Failure, MetricEvent, ProgressEvent, StageEvent
 from retort.names import MAP, MAP50, Role
 
@@ -139,6 +139,24 @@ def test_a_running_job_tells_its_stage_progress_and_best_epoch(
         (1, "running", "here", "cpu")
     ]
     assert [t["name"] for t in job["transitions"]] == ["queued", "running", "distill"]
+
+
+def test_what_a_worker_has_saved_makes_another_version_of_the_job(
+    client: TestClient, worker: Worker, lease: Lease
+) -> None:
+    address = f"/v1/jobs/{lease.job_id}"
+    before = [client.get(address), client.get(address)]
+    saved = {"job_id": lease.job_id, "attempt": 1, "stage": "distill", "epoch": 3, "files": []}
+    with worker.database.begin() as session:
+        assert recovery.record(session, lease, saved, now=clock.now(session))
+
+    after = client.get(address, headers={"If-None-Match": before[0].headers["ETag"]})
+
+    assert [answer.json()["saved"] for answer in before] == [None, None]
+    assert before[0].content == before[1].content
+    assert after.status_code == 200
+    assert after.headers["ETag"] != before[0].headers["ETag"]
+    assert after.json()["saved"] == {"attempt": 1, "stage": "distill", "epoch": 3}
 
 
 def test_a_failed_job_says_why_and_what_to_change(client: TestClient, worker: Worker, lease: Lease) -> None:

@@ -6,17 +6,16 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, Header, Query, Response
-from retort.db import clock, jobs
+from retort.db import jobs
 from retort.db.models import JOB_PREFIX
-from retort.spec import digest, parse_spec
+from retort.spec import parse_spec
 from retort.states import JobState
 
-from retort_api import etags
 from retort_api.admission import admit
 from retort_api.bodies import JSON, YAML, Body, read_body
 from retort_api.deps import IDEMPOTENCY_KEY, OWNER, JobId, Router, Serving
 from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, documented
-from retort_api.looking import HEADERS, SUBMITTED_HEADERS, look, show_submitted
+from retort_api.looking import HEADERS, SUBMITTED_HEADERS, answer, show_submitted
 from retort_api.schemas import Job, JobPage, JobSummary
 
 router = Router("jobs")
@@ -53,18 +52,10 @@ def submit_job(
     """
     spec = parse_spec(body.document())
     admit(spec, service.settings.data_dirs)
-    with service.database.begin() as session:
-        submitted = jobs.submit(
-            session,
-            spec,
-            now=clock.now(session),
-            retries=service.settings.max_retries,
-            owner=owner,
-            priority=priority,
-            key=idempotency_key,
-            body_sha256=digest(spec),
-        )
-    return show_submitted(service, submitted, response)
+    submission = jobs.Submission(
+        spec=spec, retries=service.settings.max_retries, owner=owner, priority=priority, key=idempotency_key
+    )
+    return show_submitted(service, service.submissions(submission), response)
 
 
 @router.readable(
@@ -104,7 +95,4 @@ def get_job(
     service: Serving, job_id: JobId, response: Response, if_none_match: Annotated[str | None, Header()] = None
 ) -> Any:
     """Show where a job stands."""
-    job = look(service, job_id, response)
-    if etags.unchanged(if_none_match, response.headers["ETag"]):
-        return Response(None, NOT_MODIFIED, response.headers)
-    return job
+    return answer(service, job_id, if_none_match, response)

@@ -18,7 +18,7 @@ from obstore.store import LocalStore, from_url
 
 from retort.errors import RetortError, WorldError
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 4 << 20
 _PART_BYTES = 16 << 20
 _SCHEMES = ("file", "s3", "gs", "az")
 _KEY = re.compile(r"(sha256/[0-9a-f]{2}|saved/job_[0-9a-f]{32}/[0-9]+)/[0-9a-f]{64}")
@@ -57,6 +57,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self.url = url
         with _as_world_error(url):
+            self._folder = _local_folder(url)
             self._store = _open(url)
 
     def put(self, path: Path, *, saved_by: tuple[str, int] | None = None) -> Stored:
@@ -87,7 +88,7 @@ class Store:
             return None
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Return the bytes from *start* up to but not including *end*, in pieces of about a mebibyte.
+        """Return the bytes from *start* up to but not including *end*, in pieces of a few mebibytes.
 
         The first piece is asked for at once, so that an error comes before anything is sent on.
 
@@ -102,6 +103,8 @@ class Store:
         end = size_bytes if end is None else min(end, size_bytes)
         if start >= end:
             return iter(())
+        if self._folder is not None:
+            return self._read_file(self._folder / _checked(key), start, end)
         with _as_world_error(self.url):
             whole = obstore.get(self._store, _checked(key), options={"range": (start, end)})
             return self._pieces(whole.stream(min_chunk_size=CHUNK_BYTES))
@@ -155,10 +158,30 @@ class Store:
             obstore.put(self._store, "check", b"retort")
             obstore.get(self._store, "check").bytes()
 
+    def _read_file(self, path: Path, start: int, end: int) -> Iterator[bytes]:
+        """Read plainly, which is several times as fast as through the store, and as near to sendfile as it gets."""
+        with _as_world_error(self.url):
+            file = path.open("rb", buffering=0)
+
+        def pieces() -> Iterator[bytes]:
+            with _as_world_error(self.url), file:
+                file.seek(start)
+                left = end - start
+                while left > 0 and (piece := file.read(min(left, CHUNK_BYTES))):
+                    left -= len(piece)
+                    yield piece
+
+        return pieces()
+
     def _pieces(self, stream: Any) -> Iterator[bytes]:
         with _as_world_error(self.url):
             for piece in stream:
                 yield bytes(piece)
+
+
+def _local_folder(url: str) -> Path | None:
+    parts = urlsplit(url)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 
 
 def _open(url: str) -> Any:
@@ -166,8 +189,8 @@ def _open(url: str) -> Any:
     if parts.scheme not in _SCHEMES:
         hint = f"RETORT_STORE_URL must begin with one of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
         raise StoreUnavailable(f"{parts.scheme or 'no scheme'}: unknown kind of artifact store", hint=hint)
-    if parts.scheme == "file":
-        return LocalStore(Path(url2pathname(parts.path)), mkdir=True, automatic_cleanup=True)
+    if (folder := _local_folder(url)) is not None:
+        return LocalStore(folder, mkdir=True, automatic_cleanup=True)
     return from_url(url)
 
 

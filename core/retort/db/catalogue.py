@@ -31,6 +31,19 @@ def get(session: Session, job_id: str) -> Job:
     return job
 
 
+def standing(session: Session, job_id: str) -> tuple[int, JobState]:
+    """Return the version of the job, and its state: enough to tell whether it has changed.
+
+    Raises:
+        JobNotFound: there is no such job.
+
+    """
+    row = session.execute(select(Job.version, Job.state).where(Job.id == job_id)).one_or_none()
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    return row.version, row.state
+
+
 def page(
     session: Session, *, states: Collection[JobState] = (), after: str | None = None, limit: int = 50
 ) -> list[Job]:

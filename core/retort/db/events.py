@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select, update
@@ -118,6 +118,13 @@ def append(
     """Write one event of the service's own, under a number that the caller has taken."""
     row = {"job_id": job_id, "seq": seq, "attempt": attempt, "n": None, "type": kind, "at": at}
     add(session, EventRow, [{**row, "data": data or {}, "level": level, "message": message and storable(message)}])
+
+
+def of_transition(entered: Mapping[str, Any], *, seq: int) -> dict[str, Any]:
+    """Return the event of a transition's row."""
+    about = {"job_id": entered["job_id"], "seq": seq, "attempt": entered["attempt"], "at": entered["at"]}
+    data = {"state": entered["name"], "actor": entered["actor"], "reason": entered["reason"]}
+    return {**about, "n": None, "type": "state", "data": data, "level": None, "message": None}
 
 
 def storable(text: str) -> str:

@@ -1,96 +1,31 @@
-"""Jobs as workers move them: submitted, claimed, renewed, brought to an end or given back."""
+"""Jobs as workers move them: claimed, renewed, brought to an end or given back."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from retort.db import attempts, keys, moves, transitions
-from retort.db.catalogue import JobNotFound, counts, get, page
+from retort.db import attempts, moves
+from retort.db.catalogue import JobNotFound, counts, get, page, standing
 from retort.db.control import JobFinished, WrongState, cancel, finish_early, pause, prioritize, resume
 from retort.db.lease import Lease, Renewal, held
-from retort.db.models import JOB_PREFIX, Job, Transition, new_id
+from retort.db.models import Job
 from retort.db.moves import outlook
 from retort.db.queue import Waiting, claimable, may_be_claimed
 from retort.db.reaping import Reaped, expire, reap, wake
-from retort.db.statements import NO_SYNC, add
+from retort.db.statements import NO_SYNC
+from retort.db.submissions import DEFAULT_OWNER, Submission, Submitted, submit, submit_all
 from retort.events import Failure
-from retort.spec import JobSpec, digest
 from retort.states import AttemptState, JobState
 
 __all__ = [
-    "DEFAULT_OWNER", "JobFinished", "JobNotFound", "Reaped", "Submitted", "Waiting", "WrongState", "cancel", "claim",
-    "claimable", "counts", "expire", "fail", "finish_early", "get", "hand_back", "mark_cancelled", "outlook", "page",
-    "pause", "prioritize", "reap", "renew", "resume", "submit", "succeed", "wake",
+    "DEFAULT_OWNER", "JobFinished", "JobNotFound", "Reaped", "Submission", "Submitted", "Waiting", "WrongState",
+    "cancel", "claim", "claimable", "counts", "expire", "fail", "finish_early", "get", "hand_back", "mark_cancelled",
+    "outlook", "page", "pause", "prioritize", "reap", "renew", "resume", "standing", "submit", "submit_all", "succeed",
+    "wake",
 ]  # fmt: skip
-
-DEFAULT_OWNER = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """The job that a submission stands for, and whether this submission made it."""
-
-    job_id: str
-    created: bool
-    job: Job | None = None
-    """The new job, as it was written; None where the key was known."""
-    transition: Transition | None = None
-    """The first."""
-
-
-def submit(
-    session: Session,
-    spec: JobSpec,
-    *,
-    now: float,
-    retries: int,
-    owner: str = DEFAULT_OWNER,
-    priority: int = 0,
-    key: str | None = None,
-    body_sha256: str | None = None,
-    parent: Job | None = None,
-    go_on: bool = False,
-) -> Submitted:
-    """Accept a job into the queue, once per idempotency *key*.
-
-    Args:
-        session: a write transaction.
-        spec: what to do.
-        now: by the database's clock.
-        retries: how often failures may be retried.
-        owner: with whom other owners share the workers.
-        priority: higher ones are claimed first.
-        key: the client's name for this submission.
-        body_sha256: what must be the same when the key comes again; the spec's digest if left out.
-        parent: the job that this one repeats.
-        go_on: from the files that *parent* has saved.
-
-    Raises:
-        keys.KeyReused: the key came with another body before.
-
-    """
-    job_id = new_id(JOB_PREFIX)
-    if key is not None:
-        known = keys.take(session, key, body_sha256 or digest(spec), job_id, now=now)
-        if known != job_id:
-            return Submitted(known, created=False)
-    patience_s = spec.resources.max_queue_s
-    inherited = {"recovery": parent.recovery, "adjustments": parent.adjustments} if parent and go_on else {}
-    row = {
-        "id": job_id, "name": spec.name, "state": JobState.QUEUED, "progress": 0.0,
-        "spec": spec.model_dump(mode="json"), "spec_digest": digest(spec),
-        "attempt": 0, "fence": 0, "retries_left": retries, "last_seq": 1, "version": 1, "created_at": now,
-        "owner": owner, "priority": priority, "gpus": spec.resources.gpus, "claimable_at": now, "run_s": 0.0,
-        "expires_at": None if patience_s is None else now + patience_s, "finish_early": False,
-        "parent_id": parent and parent.id, **inherited,
-    }  # fmt: skip
-    add(session, Job, [row])
-    first = transitions.enter(session, job_id, JobState.QUEUED, seq=1, attempt=0, now=now, actor="client", reason=None)
-    return Submitted(job_id, created=True, job=Job(**row), transition=Transition(**first))
 
 
 def claim(

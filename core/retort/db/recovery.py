@@ -23,7 +23,7 @@ def record(session: Session, lease: Lease, saved: dict[str, Any], *, now: float)
     seq = events.next_seq(session, lease)
     if seq is None:
         return False
-    changed = update(Job).where(held(lease)).values(recovery=saved)
+    changed = update(Job).where(held(lease)).values(recovery=saved, version=Job.version + 1)
     session.execute(changed, execution_options=NO_SYNC)
     size_bytes = sum(file["size_bytes"] for file in saved["files"])
     told = {"stage": saved["stage"], "epoch": saved["epoch"], "size_bytes": size_bytes}
@@ -40,7 +40,8 @@ def forget_old(session: Session, *, before: float, limit: int = 100) -> list[str
     needed = exists().where(child.parent_id == Job.id, child.state.not_in(TERMINAL))
     old = select(Job.id).where(Job.recovery.is_not(None), Job.finished_at < before, ~needed)
     ids = list(session.scalars(old.limit(limit)))
-    session.execute(update(Job).where(Job.id.in_(ids)).values(recovery=None), execution_options=NO_SYNC)
+    forgotten = update(Job).where(Job.id.in_(ids)).values(recovery=None, version=Job.version + 1)
+    session.execute(forgotten, execution_options=NO_SYNC)
     return ids
 
 

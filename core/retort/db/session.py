@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sqlite3
 import threading
 import time
@@ -42,7 +43,6 @@ class Database:
             self.url,
             pool_size=pool_size,
             max_overflow=0,
-            pool_pre_ping=self.url.get_backend_name() != "sqlite",
             pool_timeout=BUSY_TIMEOUT_S,
             pool_use_lifo=True,
             json_serializer=_json,
@@ -52,11 +52,14 @@ class Database:
             _prepare_sqlite(self.engine)
             self._writing: Engine = self.engine.execution_options(retort_begin="BEGIN IMMEDIATE")
             self._reading: Engine = self.engine
+            self._glancing: Engine = self.engine
             # SQLite's waiters poll; threads of one process can simply queue.
             self._turn: AbstractContextManager[Any] = _Turn()
         else:
+            event.listen(self.engine, "checkout", _refuse_closed)
             self._writing = self.engine
             self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            self._glancing = self.engine.execution_options(isolation_level="AUTOCOMMIT")
             self._turn = nullcontext()
 
     @contextmanager
@@ -79,6 +82,17 @@ class Database:
 
         """
         with as_world_error(), Session(self._reading, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def glance(self) -> Iterator[Session]:
+        """For one statement that only reads: a round trip where ``read`` makes three.
+
+        Raises:
+            DatabaseUnavailable: try again later.
+
+        """
+        with as_world_error(), Session(self._glancing, expire_on_commit=False) as session:
             yield session
 
     def migrate(self) -> None:
@@ -124,6 +138,17 @@ def _postgres_options(url: URL) -> dict[str, Any]:
     # A server made in the C locale would otherwise answer in bytes.
     wanted = {**reach, "tcp_user_timeout": 15_000, "options": options, "client_encoding": "utf8"}
     return {name: value for name, value in wanted.items() if name not in url.query}
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool replace a connection that the server has closed: it would be readable before anything was asked.
+
+    Unlike a ping it costs no round trip.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN | select.POLLHUP)
+    if poll.poll(0):
+        raise exc.DisconnectionError("the server has closed the connection")
 
 
 def _json(value: Any) -> str:
