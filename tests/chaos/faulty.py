@@ -57,7 +57,7 @@ def say_something(_session: Any, _lease: Any, said: Any, **_: Any) -> bool:
 
 
 POINTS: dict[str, Callable[[], None]] = {
-    "before the job is committed": lambda: after(jobs, "submit"),
+    "before the job is committed": lambda: after(jobs, "submit_all"),
     "after the job is committed, before the bell": lambda: before(Bell, "ring"),
     "after the claim": lambda: after(Workshop, "claim"),
     "before the run starts": lambda: before(RunProcess, "start"),
