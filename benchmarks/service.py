@@ -73,7 +73,7 @@ class Bench:
 
     def jobs(self) -> list[Line]:
         """No-op jobs a second, from the queue to their end."""
-        with self._stand("PostgreSQL", slots=32, poll_s=0.5) as stand:
+        with self._stand("PostgreSQL", slots=8, poll_s=0.5) as stand:
             runs.start_workers(stand, workers=2)
             rate = runs.end_to_end(stand, number=self._counts.jobs)
         return [Line("no-op jobs end to end, PostgreSQL, two workers", f"{rate:.0f}/s", ">= 250/s", rate >= 250)]

@@ -127,9 +127,8 @@ class House:
     def supervision(self, job_id: str, workshop: Workshop | None = None) -> tuple[Supervision, Claimed]:
         workshop = workshop or self.workshop()
         self.hurry(job_id)
-        claimed = workshop.claim(job_id, CPU)
-        assert claimed is not None
-        return Supervision(workshop, claimed, CPU), claimed
+        (claimed,) = workshop.claim({job_id: CPU})
+        return Supervision(workshop, claimed), claimed
 
     def hurry(self, job_id: str) -> None:
         """Let a retry be claimed at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -44,6 +45,21 @@ def test_the_temporary_folder_is_short_enough_for_sockets_and_goes_with_the_run(
     temporary = Path(said(workdir, {})[0]["TMPDIR"])
     assert len(str(temporary)) <= 70
     assert not temporary.exists()
+
+
+def test_waiting_for_a_run_ends_with_the_run_or_in_time(tmp_path: Path):
+    process = RunProcess.start((sys.executable, "-c", "import sys; sys.exit(3)"), tmp_path, {})
+    begun = time.monotonic()
+    while not process.ended():
+        process.wait(60.0 if hasattr(os, "pidfd_open") else 0.1)
+    assert time.monotonic() - begun < 30
+    assert process.close() == 3
+    process = RunProcess.start((sys.executable, "-c", "import time; time.sleep(60)"), tmp_path, {})
+    begun = time.monotonic()
+    process.wait(0.2)
+    assert time.monotonic() - begun >= 0.2
+    assert not process.ended()
+    assert process.close() == -9
 
 
 def test_a_command_that_does_not_exist_is_an_error_of_the_world(tmp_path: Path):

@@ -32,7 +32,9 @@ def visible(names: str | None) -> list[str]:
 
 def use(gpus: Sequence[str]) -> dict[str, Use]:
     """Return who uses each of *gpus*; one of which the driver says nothing is left out."""
-    seen = {}
+    seen: dict[str, Use] = {}
+    if not gpus:
+        return seen  # looking for a driver takes a while
     with _nvml() as nvml:
         for gpu in gpus if nvml is not None else ():
             try:

@@ -39,6 +39,6 @@ class Poller:
     def poll(self) -> int:
         """Start runs until there is no free slot or nothing to claim; return how many."""
         started = 0
-        while self._slots.start() is not None:
-            started += 1
+        while begun := self._slots.start():
+            started += len(begun)
         return started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -65,6 +66,8 @@ class RunProcess:
         self._popen = popen
         self._scratch = scratch
         self._reaped = False
+        # Readable once the process has exited; where the system has none, whoever waits looks at the clock.
+        self._exit = os.pidfd_open(popen.pid) if hasattr(os, "pidfd_open") else None
         # Reentrant: a signal handler may kill while the same thread is closing.
         self._lock = threading.RLock()
         _alive[popen.pid] = self
@@ -114,6 +117,15 @@ class RunProcess:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         return self._popen.poll() is not None
 
+    def wait(self, timeout_s: float) -> None:
+        """Return when the first process has exited, or after *timeout_s*."""
+        if self._exit is None:
+            time.sleep(timeout_s)
+        else:
+            poll = select.poll()
+            poll.register(self._exit, select.POLLIN)
+            poll.poll(timeout_s * 1000)
+
     def terminate(self) -> None:
         """Ask the first process to stop.
 
@@ -144,6 +156,9 @@ class RunProcess:
             self.send(signal.SIGKILL)
             code = self._popen.wait()
             self._reaped = True
+            if self._exit is not None:
+                os.close(self._exit)
+                self._exit = None
         _alive.pop(self.pid, None)
         if self._popen.stdin is not None:
             self._popen.stdin.close()

@@ -54,6 +54,7 @@ class Publisher:
         self._attempt = attempt
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._num_waiting = 0
         self._stored: dict[str, NewArtifact] = {}
         self._fresh: dict[str, NewArtifact] = {}
@@ -93,6 +94,11 @@ class Publisher:
         with self._lock:
             return self._num_waiting > 0
 
+    def wait(self, timeout_s: float) -> None:
+        """Return when no file is on its way any more, or after *timeout_s*."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._num_waiting == 0, timeout_s)
+
     def fresh(self) -> Made:
         """Return what can be announced now, and was not marked as announced."""
         with self._lock:
@@ -129,8 +135,9 @@ class Publisher:
             try:
                 work()
             finally:
-                with self._lock:
+                with self._idle:
                     self._num_waiting -= 1
+                    self._idle.notify_all()
 
     def _put(self, wanted: _Wanted) -> None:
         try:

@@ -100,6 +100,8 @@ class Recorder:
             DatabaseUnavailable: try again; nothing is doubled.
 
         """
+        if self._lease.attempt == 1:
+            return
         with self._database.read() as session:
             recorded = {row.number: row.journal_offset for row in attempts.of_job(session, self._lease.job_id)}
         earlier = [(number, journal_of(self._workdir, number)) for number in range(1, self._lease.attempt)]

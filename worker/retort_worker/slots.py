@@ -5,8 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Sequence
 
 import structlog
+from retort.db.jobs import Waiting
 
 from retort_worker import gpus
 from retort_worker.devices import Device, Pool
@@ -41,60 +43,71 @@ class Slots:
         """Whether the worker was told to stop."""
         return self._workshop.draining
 
-    def start(self) -> threading.Thread | None:
-        """Claim the job that is next and supervise its run; None when there is no room or nothing to claim.
+    def start(self) -> list[threading.Thread]:
+        """Claim the jobs that are next, as many as there is room for, and supervise their runs.
+
+        Nothing comes back when there is no room, or nothing to claim.
 
         Raises:
             Exception: the database's, when claiming failed.
 
         """
         with self._claiming:
-            found = self._claim_next()
-            if found is None:
-                return None
-            claimed, device = found
-            name = f"run-{claimed.lease.job_id}"
-            thread = threading.Thread(target=self._supervise, args=(claimed, device), name=name, daemon=True)
-            with self._lock:
-                self._threads.add(thread)
-                thread.start()
+            return [self._begin(claimed) for claimed in self._claim()]
+
+    def _begin(self, claimed: Claimed) -> threading.Thread:
+        name = f"run-{claimed.claim.lease.job_id}"
+        thread = threading.Thread(target=self._supervise, args=(claimed,), name=name, daemon=True)
+        with self._lock:
+            self._threads.add(thread)
+            thread.start()
         return thread
 
-    def _claim_next(self) -> tuple[Claimed, Device] | None:
+    def _claim(self) -> list[Claimed]:
         for _ in range(_TRIES):
-            if self.draining or not self._pool.num_free:
-                return None
-            waiting = self._workshop.waiting(self._pool.most_gpus)
-            for job in waiting:
-                device = self._pool.take(job.gpus)
-                if device is None:
-                    return None  # its GPUs become free one after the other: nobody overtakes it here
-                claimed = self._try(job.job_id, device)
-                if claimed is not None:
-                    return claimed, device
-            if not waiting:
-                return None
-        return None
+            room = self._pool.num_free
+            if self.draining or not room:
+                break
+            wanted = self._with_room(self._workshop.waiting(self._pool.most_gpus, room))
+            if not wanted:
+                break
+            claimed = self._try(wanted)
+            if claimed:
+                return claimed
+        return []
 
-    def _try(self, job_id: str, device: Device) -> Claimed | None:
-        claimed = None
+    def _with_room(self, waiting: Sequence[Waiting]) -> dict[str, Device]:
+        """Take devices for the jobs that are next, until one has to wait for its GPUs: nobody overtakes it here."""
+        wanted: dict[str, Device] = {}
+        for job in waiting:
+            device = self._pool.take(job.gpus)
+            if device is None:
+                break
+            wanted[job.job_id] = device
+        return wanted
+
+    def _try(self, wanted: dict[str, Device]) -> list[Claimed]:
+        claimed: list[Claimed] = []
         try:
-            claimed = self._workshop.claim(job_id, device)
+            claimed = self._workshop.claim(wanted)
         finally:
-            if claimed is None:
-                self._pool.give_back(device)
+            taken = {one.claim.lease.job_id for one in claimed}
+            for job_id, device in wanted.items():
+                if job_id not in taken:
+                    self._pool.give_back(device)
         return claimed
 
-    def _supervise(self, claimed: Claimed, device: Device) -> None:
+    def _supervise(self, claimed: Claimed) -> None:
+        lease, device = claimed.claim.lease, claimed.device
         before = gpus.use(device.gpus)
         try:
-            Supervision(self._workshop, claimed, device).run()
+            Supervision(self._workshop, claimed).run()
         except Exception:  # noqa: BLE001 - writing nothing is safe: the lease runs out and a reaper returns the job
-            _log.exception("supervision failed", job=claimed.lease.job_id, attempt=claimed.lease.attempt)
+            _log.exception("supervision failed", job=lease.job_id, attempt=lease.attempt)
         finally:
             unclean = gpus.unclean(before, patience_s=_CLEAN_S)
             if unclean:
-                _log.error("GPU not clean after a run: quarantined", gpus=unclean, job=claimed.lease.job_id)
+                _log.error("GPU not clean after a run: quarantined", gpus=unclean, job=lease.job_id)
             self._pool.give_back(device, unclean=unclean)
             with self._lock:
                 self._threads.discard(threading.current_thread())

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent import futures
 
 import structlog
 from retort.db import DatabaseUnavailable
@@ -19,7 +19,6 @@ from retort.states import TERMINAL, JobState
 from retort.workdir import LOG
 
 from retort_worker import folder, inputs
-from retort_worker.devices import Device
 from retort_worker.fence import Fence
 from retort_worker.limits import Limits
 from retort_worker.outcome import Outcome, explain, judge, tail
@@ -38,13 +37,13 @@ _STACKS_S = 1.0
 class Supervision:
     """One attempt: prepares, starts, listens, stops, publishes, and settles. All of it under one lease."""
 
-    def __init__(self, workshop: Workshop, claimed: Claimed, device: Device) -> None:
+    def __init__(self, workshop: Workshop, claimed: Claimed) -> None:
         self._workshop = workshop
         self._settings = workshop.settings
-        self._claimed = claimed
-        self._lease = claimed.lease
-        self._device = device
-        self._workdir = workshop.folder / claimed.lease.job_id
+        self._claim = claim = claimed.claim
+        self._lease = claim.lease
+        self._device = claimed.device
+        self._workdir = workshop.folder / claim.lease.job_id
         self._process: RunProcess | None = None
         self._last_word: AnyEvent | None = None
         self._fence = Fence(self._settings.lease_s, claimed.started, self._kill)
@@ -52,8 +51,8 @@ class Supervision:
             self._settings,
             self._workdir,
             started=claimed.started,
-            ran_s=claimed.ran_s,
-            max_runtime_s=claimed.spec["resources"].get("max_runtime_s"),
+            ran_s=claim.ran_s,
+            max_runtime_s=claim.spec["resources"].get("max_runtime_s"),
         )
         self._publisher = Publisher(workshop.store, self._workdir, self._lease.job_id, self._lease.attempt)
         self._recorder = Recorder(
@@ -112,22 +111,22 @@ class Supervision:
             return Outcome(failure=Failure(code="folder_busy", message=message, retryable=True))
         self._catch_up()
         preparing = _in_background(self._prepare_inputs)
-        if not self._wait(preparing.done):
+        if not self._wait(preparing.done, lambda timeout_s: futures.wait([preparing], timeout_s)):
             return Outcome(failure=self._limits.timed_out())
         preparing.result()
         return None
 
     def _prepare_inputs(self) -> None:
-        claimed, lease = self._claimed, self._lease
-        if claimed.recovery is not None:
-            folder.restore(self._workdir, claimed.recovery, self._workshop.store, lease.job_id)
+        claim, lease = self._claim, self._lease
+        if claim.recovery is not None:
+            folder.restore(self._workdir, claim.recovery, self._workshop.store, lease.job_id)
         inputs.prepare(
-            parse_spec(dict(claimed.spec)),
+            parse_spec(dict(claim.spec)),
             self._settings,
             self._workdir,
             attempt=lease.attempt,
             device=self._device.index,
-            adjustments=Adjustments.model_validate(claimed.adjustments or {}),
+            adjustments=Adjustments.model_validate(claim.adjustments or {}),
         )
 
     def _catch_up(self) -> None:
@@ -159,7 +158,7 @@ class Supervision:
         told_at: float | None = None
         failure: Failure | None = None
         while not process.ended():
-            self._tick()
+            self._tick(process.wait)
             if told_at is None:
                 failure = self._limit(process)
                 if failure is not None or self._should_stop():
@@ -176,13 +175,13 @@ class Supervision:
             process.dump_stacks()
             deadline = time.monotonic() + _STACKS_S
             while time.monotonic() < deadline and not process.ended():
-                self._tick()
+                self._tick(process.wait)
         return failure
 
     def _settle(self, outcome: Outcome) -> JobState:
         self._publisher.add_log()
         while self._publisher.busy():
-            self._tick()
+            self._tick(self._publisher.wait)
         if outcome.result is not None and (failure := self._publisher.failure()) is not None:
             outcome = Outcome(failure=failure, exit_code=outcome.exit_code)
         made, stored = self._publisher.fresh(), self._publisher.stored()
@@ -196,22 +195,23 @@ class Supervision:
                 raise LeaseLost
             return state
 
-    def _wait(self, done: Callable[[], bool]) -> bool:
+    def _wait(self, done: Callable[[], bool], rest: Callable[[float], object] = time.sleep) -> bool:
         """Beat until *done*; False when the attempt should stop first, or the job's time is up."""
         while not done():
-            self._tick()
+            self._tick(rest)
             if self._should_stop() or self._limits.timed_out() is not None:
                 return False
         return True
 
-    def _tick(self) -> None:
+    def _tick(self, rest: Callable[[float], object] = time.sleep) -> None:
+        """Beat, or *rest* for a moment; whoever waits for something gives a rest that it ends."""
         made = self._publisher.fresh()
         if self._recorder.tick(made):
             self._publisher.announced(made)
             if self._recorder.finish_early:
                 folder.finish_early(self._workdir)
         else:
-            time.sleep(_TICK_S)
+            rest(_TICK_S)
 
     def _should_stop(self) -> bool:
         return self._workshop.draining or self._recorder.wished in {JobState.CANCELLING, JobState.PAUSING}
@@ -230,9 +230,9 @@ class Supervision:
             self._process.close()
 
 
-def _in_background(work: Callable[[], None]) -> Future[None]:
+def _in_background(work: Callable[[], None]) -> futures.Future[None]:
     """Run *work* in a thread that does not keep the process alive."""
-    future: Future[None] = Future()
+    future: futures.Future[None] = futures.Future()
 
     def body() -> None:
         try:

@@ -9,7 +9,7 @@ from retort_worker.slots import Slots
 
 
 def register(app: Celery, slots: Slots) -> None:
-    """Add the task to *app*: it starts the job that is next in a free slot and stays until its run has ended.
+    """Add the task to *app*: it starts the jobs that are next in the free slots and stays until their runs have ended.
 
     Which job was announced does not matter: a bell says that the queue is worth a look, and the queue says whose turn
     it is. A doubled, late or mistaken ring does nothing. Without a free slot the job stays queued, and is found by a
@@ -18,6 +18,5 @@ def register(app: Celery, slots: Slots) -> None:
 
     @app.task(name=TASK, shared=False)  # type: ignore[untyped-decorator]
     def run_job(job_id: str) -> None:  # noqa: ARG001 - the name of the one who rang
-        supervision = slots.start()
-        if supervision is not None:
+        for supervision in slots.start():
             supervision.join()

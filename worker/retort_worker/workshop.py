@@ -7,10 +7,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from retort.artifacts import Store
-from retort.db import Database, Lease, clock, jobs
+from retort.db import Database, clock, jobs
 from retort.settings import Settings
 
 from retort_worker.devices import Device
@@ -21,15 +20,12 @@ RUN = (sys.executable, "-m", "retort.run")
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A job that this worker now holds; *started* is this machine's monotonic clock before the claim."""
+    """A job that this worker now holds, and where it runs."""
 
-    lease: Lease
-    spec: Mapping[str, Any]
+    claim: jobs.Claim
+    device: Device
     started: float
-    ran_s: float
-    """How long earlier attempts ran."""
-    adjustments: Mapping[str, Any] | None
-    recovery: Mapping[str, Any] | None
+    """This machine's monotonic clock before the claim."""
 
 
 @dataclass
@@ -48,28 +44,25 @@ class Workshop:
         """Claim no more, and stop what runs."""
         self.draining = True
 
-    def waiting(self, gpus: int | None) -> list[jobs.Waiting]:
-        """Return the jobs to try to claim, in that order; none that needs more than *gpus*."""
-        with self.database.read() as session:
-            return jobs.claimable(session, now=clock.now(session), gpus=gpus)
+    def waiting(self, gpus: int | None, number: int) -> list[jobs.Waiting]:
+        """Return the jobs to try to claim, in that order, where *number* can run; none that needs more than *gpus*."""
+        with self.database.glance() as session:
+            return jobs.claimable(session, now=clock.now(session), gpus=gpus, number=number)
 
-    def claim(self, job_id: str, device: Device) -> Claimed | None:
-        """Take the job if it may be claimed (still)."""
+    def claim(self, wanted: Mapping[str, Device]) -> list[Claimed]:
+        """Take those of the jobs that may be claimed (still), each to run on its device."""
         started = time.monotonic()
+        names = {job_id: device.name for job_id, device in wanted.items()}
         with self.database.begin() as session:
-            lease = jobs.claim(
+            claims = jobs.claim_all(
                 session,
-                job_id,
+                names,
                 worker=self.worker,
                 host=self.host,
                 now=clock.now(session),
                 lease_s=self.settings.lease_s,
-                device=device.name,
             )
-            if lease is None:
-                return None
-            job = jobs.get(session, job_id)
-            return Claimed(lease, job.spec, started, job.run_s, job.adjustments, job.recovery)
+        return [Claimed(claim, wanted[claim.lease.job_id], started) for claim in claims]
 
     @property
     def folder(self) -> Path:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from retort.db import events
 from retort.db.lease import Lease, lock
 from retort.db.models import ARTIFACT_PREFIX, Artifact, new_id
-from retort.db.statements import add_or_replace
+from retort.db.statements import add_or_replace, table
 from retort.errors import UserError
+
+_ARTIFACTS = table(Artifact)
+_KNOWN = select(_ARTIFACTS.c.id, _ARTIFACTS.c.sha256, _ARTIFACTS.c.role).where(
+    _ARTIFACTS.c.job_id == bindparam("job"), _ARTIFACTS.c.name == bindparam("name")
+)
 
 
 class ArtifactNotFound(UserError):
@@ -45,8 +50,8 @@ def record(session: Session, lease: Lease, artifact: NewArtifact, *, now: float)
     """
     if lock(session, lease) is None:
         return None
-    query = select(Artifact.id, Artifact.sha256, Artifact.role)
-    known = session.execute(query.where(Artifact.job_id == lease.job_id, Artifact.name == artifact.name)).one_or_none()
+    wanted = {"job": lease.job_id, "name": artifact.name}
+    known = session.connection().execute(_KNOWN, wanted).one_or_none()
     if known is not None and (known.sha256, known.role) == (artifact.sha256, artifact.role):
         return str(known.id)
     seq = events.next_seq(session, lease)

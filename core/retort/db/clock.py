@@ -14,4 +14,4 @@ _NOW = {
 
 def now(session: Session) -> float:
     """Return unix time in seconds, to the millisecond at least, as the database sees it."""
-    return float(session.execute(_NOW[session.get_bind().dialect.name]).scalar_one())
+    return float(session.connection().execute(_NOW[session.get_bind().dialect.name]).scalar_one())

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from retort.db import metrics
-from retort.db.lease import Lease, Renewal, held, lock
+from retort.db.lease import HELD, Lease, Renewal, held_by, lock
 from retort.db.models import Attempt, EventRow, Job, Transition
-from retort.db.statements import NO_SYNC, add
+from retort.db.statements import add, table
 from retort.events import (
     AnyEvent,
     ArtifactEvent,
@@ -25,6 +25,22 @@ from retort.events import (
 )
 from retort.names import MAP, MAP50, Role
 
+_JOBS, _ATTEMPTS, _EVENTS = table(Job), table(Attempt), table(EventRow)
+_NUMBER = update(_JOBS).where(HELD).values(last_seq=_JOBS.c.last_seq + 1).returning(_JOBS.c.last_seq)
+_RECORDED = select(_EVENTS.c.n).where(
+    _EVENTS.c.job_id == bindparam("job"),
+    _EVENTS.c.attempt == bindparam("attempt"),
+    _EVENTS.c.n.between(bindparam("first"), bindparam("last")),
+)
+_READ = (
+    update(_ATTEMPTS)
+    .where(
+        _ATTEMPTS.c.job_id == bindparam("job"),
+        _ATTEMPTS.c.number == bindparam("attempt"),
+        _ATTEMPTS.c.journal_offset < bindparam("offset"),
+    )
+    .values(journal_offset=bindparam("offset"))
+)
 _COLUMNS = {"n", "at", "type", "level", "message"}
 _LEVELS = {"healthy": "info", "warning": "warning", "critical": "error"}
 """How loud a verdict is."""
@@ -67,18 +83,13 @@ def record(
     last_seq: int = job.last_seq + len(fresh)
     changed: dict[str, Any] = {"lease_until": now + lease_s, "last_seq": last_seq, **seen}
     if seen or any(isinstance(event, StageEvent) for event in fresh):
-        changed["version"] = Job.version + 1
-    session.execute(update(Job).where(held(lease)).values(**changed), execution_options=NO_SYNC)
+        changed["version"] = _JOBS.c.version + 1
+    session.connection().execute(update(_JOBS).where(HELD).values(**changed), held_by(lease))
     rows = [_row(lease.job_id, number, seq, event) for seq, event in enumerate(fresh, job.last_seq + 1)]
     add(session, EventRow, rows)
     add(session, Transition, [_stage(lease, number, event) for event in fresh if isinstance(event, StageEvent)])
     metrics.add_points(session, lease.job_id, number, [event for event in fresh if isinstance(event, MetricEvent)])
-    session.execute(
-        update(Attempt)
-        .where(Attempt.job_id == lease.job_id, Attempt.number == number, Attempt.journal_offset < journal_offset)
-        .values(journal_offset=journal_offset),
-        execution_options=NO_SYNC,
-    )
+    session.connection().execute(_READ, {"job": lease.job_id, "attempt": number, "offset": journal_offset})
     return Renewal(last_seq, job.state, finish_early=job.finish_early)
 
 
@@ -99,8 +110,7 @@ def say(session: Session, lease: Lease, message: str, level: str, now: float) ->
 
 def next_seq(session: Session, lease: Lease) -> int | None:
     """Take the next event number under the lease; None when it is no longer held."""
-    numbered = update(Job).where(held(lease)).values(last_seq=Job.last_seq + 1).returning(Job.last_seq)
-    return session.execute(numbered, execution_options=NO_SYNC).scalar_one_or_none()
+    return session.connection().execute(_NUMBER, held_by(lease)).scalar_one_or_none()
 
 
 def append(
@@ -136,10 +146,8 @@ def _unrecorded(session: Session, job_id: str, number: int, events: Sequence[Any
     wanted = {event.n: event for event in events if not isinstance(event, ArtifactEvent | SavedEvent)}
     if not wanted:
         return []
-    query = select(EventRow.n).where(
-        EventRow.job_id == job_id, EventRow.attempt == number, EventRow.n.between(min(wanted), max(wanted))
-    )
-    recorded = set(session.scalars(query))
+    about = {"job": job_id, "attempt": number, "first": min(wanted), "last": max(wanted)}
+    recorded = set(session.connection().execute(_RECORDED, about).scalars())
     return [wanted[n] for n in sorted(wanted) if n not in recorded]
 
 

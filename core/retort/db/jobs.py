@@ -4,57 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import func, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from retort.db import attempts, moves
+from retort.db import moves
 from retort.db.catalogue import JobNotFound, counts, get, page, standing
+from retort.db.claims import Claim, claim, claim_all
 from retort.db.control import JobFinished, WrongState, cancel, finish_early, pause, prioritize, resume
-from retort.db.lease import Lease, Renewal, held
+from retort.db.lease import HELD, Lease, Renewal, held_by
 from retort.db.models import Job
 from retort.db.moves import outlook
-from retort.db.queue import Waiting, claimable, may_be_claimed
+from retort.db.queue import Waiting, claimable
 from retort.db.reaping import Reaped, expire, reap, wake
-from retort.db.statements import NO_SYNC
+from retort.db.statements import table
 from retort.db.submissions import DEFAULT_OWNER, Submission, Submitted, submit, submit_all
 from retort.events import Failure
 from retort.states import AttemptState, JobState
 
 __all__ = [
-    "DEFAULT_OWNER", "JobFinished", "JobNotFound", "Reaped", "Submission", "Submitted", "Waiting", "WrongState",
-    "cancel", "claim", "claimable", "counts", "expire", "fail", "finish_early", "get", "hand_back", "mark_cancelled",
-    "outlook", "page", "pause", "prioritize", "reap", "renew", "resume", "standing", "submit", "submit_all", "succeed",
-    "wake",
+    "DEFAULT_OWNER", "Claim", "JobFinished", "JobNotFound", "Reaped", "Submission", "Submitted", "Waiting",
+    "WrongState", "cancel", "claim", "claim_all", "claimable", "counts", "expire", "fail", "finish_early", "get",
+    "hand_back", "mark_cancelled", "outlook", "page", "pause", "prioritize", "reap", "renew", "resume", "standing",
+    "submit", "submit_all", "succeed", "wake",
 ]  # fmt: skip
 
-
-def claim(
-    session: Session, job_id: str, *, worker: str, host: str, now: float, lease_s: float, device: str | None = None
-) -> Lease | None:
-    """Take the job for *worker* until ``now + lease_s``; None when it is not to be claimed (any more)."""
-    taken = moves.move(
-        session, job_id, JobState.RUNNING, now=now, actor=f"worker:{worker}",
-        among={JobState.QUEUED}, where=may_be_claimed(now),
-        attempt=Job.attempt + 1, fence=Job.fence + 1, worker=worker, lease_until=now + lease_s, claimed_at=now,
-        expires_at=None, stage=None, progress=0.0, eta_s=None, started_at=func.coalesce(Job.started_at, now),
-    )  # fmt: skip
-    if taken is None:
-        return None
-    lease = Lease(job_id, taken.attempt, taken.fence, worker)
-    attempts.begin(session, lease, host=host, device=device, now=now)
-    return lease
+_JOBS = table(Job)
+_WISHES = (_JOBS.c.last_seq, _JOBS.c.state, _JOBS.c.finish_early)
 
 
 def renew(session: Session, lease: Lease, *, now: float, lease_s: float, count: int = 0) -> Renewal | None:
     """Hold the job until ``now + lease_s`` and take *count* event numbers; None when the lease is no longer held."""
-    renewed = (
-        update(Job)
-        .where(held(lease))
-        .values(lease_until=now + lease_s, last_seq=Job.last_seq + count)
-        .returning(Job.last_seq, Job.state, Job.finish_early)
-    )
-    row = session.execute(renewed, execution_options=NO_SYNC).one_or_none()
-    return row and Renewal(row.last_seq, row.state, finish_early=row.finish_early)
+    changed = {"lease_until": now + lease_s, "last_seq": _JOBS.c.last_seq + count}
+    renewed = update(_JOBS).where(HELD).values(**changed).returning(*_WISHES)
+    row = session.connection().execute(renewed, held_by(lease)).one_or_none()
+    return None if row is None else Renewal(row.last_seq, row.state, finish_early=row.finish_early)
 
 
 def succeed(session: Session, lease: Lease, *, now: float, result: dict[str, Any], exit_code: int = 0) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, select
+from sqlalchemy import ColumnElement, Row, and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from retort.db.models import Job
+from retort.db.statements import table
 from retort.states import ACTIVE, JobState
 
 
@@ -31,9 +32,20 @@ class Renewal:
     finish_early: bool = False
 
 
-def held(lease: Lease) -> ColumnElement[bool]:
-    """True for the job's row as long as nobody else has claimed it and it has not ended or gone back to the queue."""
-    return and_(Job.id == lease.job_id, Job.fence == lease.fence, Job.state.in_(ACTIVE))
+_JOBS = table(Job)
+HELD: ColumnElement[bool] = and_(
+    _JOBS.c.id == bindparam("held_job"), _JOBS.c.fence == bindparam("held_fence"), _JOBS.c.state.in_(ACTIVE)
+)
+"""True for the job's row as long as nobody else has claimed it and it has not ended or gone back to the queue.
+
+Which lease is meant is said when the statement runs, by ``held_by``.
+"""
+_LOCK = select(_JOBS.c.state, _JOBS.c.finish_early, _JOBS.c.last_seq, _JOBS.c.best).where(HELD).with_for_update()
+
+
+def held_by(lease: Lease) -> dict[str, Any]:
+    """Return the parameters of ``HELD``."""
+    return {"held_job": lease.job_id, "held_fence": lease.fence}
 
 
 def lock(session: Session, lease: Lease) -> Row[*tuple[Any, ...]] | None:
@@ -43,5 +55,4 @@ def lock(session: Session, lease: Lease) -> Row[*tuple[Any, ...]] | None:
         state, finish_early, last_seq and best; None when the lease is no longer held.
 
     """
-    columns = select(Job.state, Job.finish_early, Job.last_seq, Job.best)
-    return session.execute(columns.where(held(lease)).with_for_update()).one_or_none()
+    return session.connection().execute(_LOCK, held_by(lease)).one_or_none()

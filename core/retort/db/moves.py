@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from retort.db import attempts, retries, transitions
-from retort.db.lease import Lease, held, lock
+from retort.db.lease import HELD, Lease, held_by, lock
 from retort.db.models import Job
-from retort.db.statements import NO_SYNC
+from retort.db.statements import table
 from retort.events import Failure
 from retort.states import AttemptState, JobState, sources
 
+_JOBS = table(Job)
 _LET_GO: dict[str, Any] = {"worker": None, "lease_until": None, "claimed_at": None, "eta_s": None}
 
 
@@ -28,21 +31,39 @@ def move(
     reason: str | None = None,
     lease: Lease | None = None,
     among: Collection[JobState] = frozenset(JobState),
-    where: Collection[Any] = (),
+    ran_until: float | None = None,
     **values: Any,
 ) -> Row[*tuple[Any, ...]] | None:
-    """Move the job to *target* where the table of transitions allows it; None when it does not, or not any more."""
-    statement = update(Job).where(Job.id == job_id, Job.state.in_(sources(target) & set(among)), *where)
-    if lease is not None:
-        statement = statement.where(held(lease))
-    statement = statement.values(state=target, version=Job.version + 1, last_seq=Job.last_seq + 1, **values)
-    returning = statement.returning(Job.last_seq, Job.attempt, Job.fence)
-    row = session.execute(returning, execution_options=NO_SYNC).one_or_none()
+    """Move the job to *target* where the table of transitions allows it; None when it does not, or not any more.
+
+    A job that leaves its worker has *ran_until* then; *values* are further columns, and what to write there.
+    """
+    statement = _statement(
+        target, frozenset(among), tuple(values), leased=lease is not None, ran=ran_until is not None
+    )  # fmt: skip
+    about = {"of_job": job_id, "ran_until": ran_until, **(held_by(lease) if lease else {})}
+    written = {f"new_{name}": value for name, value in values.items()}
+    row = session.connection().execute(statement, {**about, **written}).one_or_none()
     if row is not None:
         transitions.enter(
             session, job_id, target, seq=row.last_seq, attempt=row.attempt, now=now, actor=actor, reason=reason
         )
     return row
+
+
+@lru_cache(maxsize=64)
+def _statement(
+    target: JobState, among: frozenset[JobState], names: tuple[str, ...], *, leased: bool, ran: bool
+) -> ReturningUpdate[*tuple[Any, ...]]:
+    """Build it once: that takes several times as long as running it."""
+    columns = _JOBS.c
+    where = (columns.id == bindparam("of_job"), columns.state.in_(sources(target) & among))
+    values = {name: bindparam(f"new_{name}", type_=columns[name].type) for name in names}
+    counted = {"version": columns.version + 1, "last_seq": columns.last_seq + 1}
+    statement = update(_JOBS).where(*where, *((HELD,) if leased else ())).values(state=target, **counted, **values)
+    if ran:
+        statement = statement.values(run_s=columns.run_s + bindparam("ran_until") - columns.claimed_at)
+    return statement.returning(columns.last_seq, columns.attempt, columns.fence)
 
 
 def end(
@@ -57,9 +78,12 @@ def end(
 ) -> bool:
     """Bring the job to the terminal state *target* under the lease, and its attempt with it."""
     dump = failure.model_dump(mode="json") if failure else None
-    values |= {**_LET_GO, "failure": dump, "finished_at": now, "run_s": _run_until(now)}
+    values |= {**_LET_GO, "failure": dump, "finished_at": now}
     actor, reason = f"worker:{lease.worker}", failure.code if failure else None
-    if move(session, lease.job_id, target, lease=lease, now=now, actor=actor, reason=reason, **values) is None:
+    moved = move(
+        session, lease.job_id, target, lease=lease, now=now, ran_until=now, actor=actor, reason=reason, **values
+    )  # fmt: skip
+    if moved is None:
         return False
     state = AttemptState(target.value)
     attempts.end(session, lease.job_id, lease.attempt, state, now=now, exit_code=exit_code, failure=dump)
@@ -90,11 +114,13 @@ def give_up(
     ran_until = now if alive_until is None else min(now, alive_until)
     dump = failure.model_dump(mode="json") if failure else None
     target, changes = _destination(session, lease, job.state, failure, now=now)
-    values = {**_LET_GO, "run_s": _run_until(ran_until), **changes}
+    values = {**_LET_GO, **changes}
     if target is JobState.FAILED:
         values["failure"] = dump
     reason = failure.code if failure else "pause" if target is JobState.PAUSED else "drain"
-    changed = move(session, lease.job_id, target, lease=lease, now=now, actor=actor, reason=reason, **values)
+    changed = move(
+        session, lease.job_id, target, lease=lease, now=now, ran_until=ran_until, actor=actor, reason=reason, **values
+    )  # fmt: skip
     assert changed is not None, "the row is locked"
     attempts.end(session, lease.job_id, lease.attempt, attempt_state, now=now, exit_code=exit_code, failure=dump)
     return target
@@ -126,10 +152,5 @@ def _destination(
     again = retries.decide(failure, about, earlier=earlier)
     if again is None:
         return JobState.FAILED, {"finished_at": now}
-    learned = {"retries_left": Job.retries_left - 1, "adjustments": again.adjustments}
+    learned = {"retries_left": about.retries_left - 1, "adjustments": again.adjustments}
     return resting, {"stage": None, "claimable_at": now + again.pause_s, **learned}
-
-
-def _run_until(moment: float) -> Any:
-    """Seconds that all attempts ran, the present one until *moment*."""
-    return Job.run_s + moment - Job.claimed_at

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import func, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Select, bindparam, func, or_, select
+from sqlalchemy.orm import Session
 
 from retort.db.models import Job
+from retort.db.statements import table
 from retort.states import ACTIVE, JobState
 
 _WAITING = Job.state == JobState.QUEUED
+# Statements are built once: that takes several times as long as running them.
+_HIGHEST = select(func.max(Job.priority)).where(_WAITING)
+_NEXT_HIGHEST = _HIGHEST.where(Job.priority < bindparam("priority"))
+_ACTIVE = select(Job.owner, func.count().label("number")).where(Job.state.in_(ACTIVE)).group_by(Job.owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,56 +32,86 @@ class Waiting:
     """How many it needs."""
 
 
-def claimable(session: Session, *, now: float, gpus: int | None = None) -> list[Waiting]:
-    """Return the oldest job of each owner at the highest priority that has any to claim, in the order to try them.
+def claimable(session: Session, *, now: float, gpus: int | None = None, number: int = 1) -> list[Waiting]:
+    """Return the oldest jobs of each owner at the highest priority that has any to claim, in the order to try them.
 
-    The owner with the fewest jobs on workers comes first. Jobs that need more than *gpus*, if given, are left out, as
-    are those whose retry has to wait.
+    The owner with the fewest jobs on workers comes first, those counted that would have been claimed by then. Jobs that
+    need more than *gpus*, if given, are left out, as are those whose retry has to wait.
+
+    Args:
+        session: any.
+        now: by the database's clock.
+        gpus: how many a job may need.
+        number: how many jobs are wanted; there are fewer when no more wait at that priority, and more where there are
+            more owners.
+
     """
-    priority = session.scalar(select(func.max(Job.priority)).where(_WAITING))
+    about = {"now": now, "gpus": gpus}
+    priority = session.scalar(_HIGHEST)
     while priority is not None:
-        heads = _heads(session, priority, now=now, gpus=gpus)
+        heads = session.execute(_heads(fitting=gpus is not None), {**about, "priority": priority}).all()
         if heads:
-            active = _active(session) if len(heads) > 1 else {}
-            heads.sort(key=lambda row: (active.get(row.owner, 0), row.id))
-            return [Waiting(row.id, row.gpus) for row in heads]
-        priority = session.scalar(select(func.max(Job.priority)).where(_WAITING, Job.priority < priority))
+            return _dealt(session, heads, {**about, "priority": priority, "number": number})
+        priority = session.scalar(_NEXT_HIGHEST, {"priority": priority})
     return []
 
 
-def may_be_claimed(now: float) -> tuple[Any, ...]:
+def may_be_claimed(now: Any) -> tuple[Any, ...]:
     """Conditions beside the state: its retry need not wait any more, and it has not waited for too long."""
-    return (Job.claimable_at <= now, or_(Job.expires_at.is_(None), Job.expires_at > now))
+    jobs = table(Job)
+    return (jobs.c.claimable_at <= now, or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > now))
 
 
-def _heads(session: Session, priority: int, *, now: float, gpus: int | None) -> list[Any]:
-    """Return id, owner and gpus of each owner's oldest claimable job of this priority."""
-    owners = _owners(priority)
-    fitting = () if gpus is None else (Job.gpus <= gpus,)
-    oldest = (
-        select(func.min(Job.id))
-        .where(_WAITING, Job.priority == priority, Job.owner == owners.c.owner, *may_be_claimed(now), *fitting)
-        .scalar_subquery()
-    )
+def _dealt(session: Session, heads: Sequence[Any], about: Mapping[str, Any]) -> list[Waiting]:
+    """Deal the owners' jobs: the next one is always of the owner who would have the fewest on workers."""
+    active = {row.owner: row.number for row in session.execute(_ACTIVE)} if len(heads) > 1 else {}
+    lines = [iter([head]) for head in heads]
+    if len(heads) < about["number"]:
+        oldest = _oldest(fitting=about["gpus"] is not None)
+        lines = [iter(session.execute(oldest, {**about, "owner": head.owner}).all()) for head in heads]
+    turns = [(active.get(row.owner, 0), row.id, row, line) for line in lines for row in islice(line, 1)]
+    heapq.heapify(turns)
+    dealt = []
+    while turns:
+        share, _, row, line = turns[0]
+        dealt.append(Waiting(row.id, row.gpus))
+        following = next(line, None)
+        if following is None:
+            heapq.heappop(turns)
+        else:
+            heapq.heapreplace(turns, (share + 1, following.id, following, line))
+    return dealt
+
+
+@cache
+def _oldest(*, fitting: bool) -> Select[Any]:
+    """Select the oldest claimable jobs of one owner and priority; where *fitting*, that need at most so many GPUs."""
+    jobs = table(Job)
+    query = select(jobs.c.id, jobs.c.owner, jobs.c.gpus).where(*_line(bindparam("owner"), fitting=fitting))
+    return query.order_by(jobs.c.id).limit(bindparam("number"))
+
+
+@cache
+def _heads(*, fitting: bool) -> Select[Any]:
+    """Select each owner's oldest claimable job of one priority; where *fitting*, that needs at most so many GPUs."""
+    jobs, owners = table(Job), _owners()
+    oldest = select(func.min(jobs.c.id)).where(*_line(owners.c.owner, fitting=fitting)).scalar_subquery()
     ids = select(oldest.label("id")).where(owners.c.owner.is_not(None)).subquery()
-    head = aliased(Job)
-    return list(session.execute(select(head.id, head.owner, head.gpus).join(ids, head.id == ids.c.id)))
+    head = jobs.alias("head")
+    return select(head.c.id, head.c.owner, head.c.gpus).join(ids, head.c.id == ids.c.id)
 
 
-def _owners(priority: int) -> Any:
+def _line(owner: Any, *, fitting: bool) -> tuple[Any, ...]:
+    jobs = table(Job)
+    fits = (jobs.c.gpus <= bindparam("gpus"),) if fitting else ()
+    queued = (jobs.c.state == JobState.QUEUED, jobs.c.priority == bindparam("priority"), jobs.c.owner == owner)
+    return (*queued, *may_be_claimed(bindparam("now")), *fits)
+
+
+def _owners() -> Any:
     """Name the owners with waiting jobs, hopping from one to the next over the index, however many jobs each has."""
-    first = select(func.min(Job.owner).label("owner")).where(_WAITING, Job.priority == priority)
-    known = first.cte("owners", recursive=True)
-    later = aliased(Job)
-    following = select(func.min(later.owner)).where(
-        later.state == JobState.QUEUED, later.priority == priority, later.owner > known.c.owner
-    )
-    return known.union_all(select(following.scalar_subquery()).where(known.c.owner.is_not(None)))
-
-
-def _active(session: Session) -> dict[str, int]:
-    """Return how many jobs each owner has on workers."""
-    rows = session.execute(
-        select(Job.owner, func.count().label("number")).where(Job.state.in_(ACTIVE)).group_by(Job.owner)
-    )
-    return {row.owner: row.number for row in rows}
+    jobs = table(Job)
+    queued = (jobs.c.state == JobState.QUEUED, jobs.c.priority == bindparam("priority"))
+    known = select(func.min(jobs.c.owner).label("owner")).where(*queued).cte("owners", recursive=True)
+    following = select(func.min(jobs.c.owner)).where(*queued, jobs.c.owner > known.c.owner).scalar_subquery()
+    return known.union_all(select(following).where(known.c.owner.is_not(None)))

@@ -8,9 +8,9 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from retort.db import events
-from retort.db.lease import Lease, held
+from retort.db.lease import HELD, Lease, held_by
 from retort.db.models import Job
-from retort.db.statements import NO_SYNC
+from retort.db.statements import NO_SYNC, table
 from retort.states import TERMINAL
 
 
@@ -23,8 +23,9 @@ def record(session: Session, lease: Lease, saved: dict[str, Any], *, now: float)
     seq = events.next_seq(session, lease)
     if seq is None:
         return False
-    changed = update(Job).where(held(lease)).values(recovery=saved, version=Job.version + 1)
-    session.execute(changed, execution_options=NO_SYNC)
+    jobs = table(Job)
+    changed = update(jobs).where(HELD).values(recovery=saved, version=jobs.c.version + 1)
+    session.connection().execute(changed, held_by(lease))
     size_bytes = sum(file["size_bytes"] for file in saved["files"])
     told = {"stage": saved["stage"], "epoch": saved["epoch"], "size_bytes": size_bytes}
     events.append(session, lease.job_id, seq=seq, attempt=lease.attempt, kind="saved", at=now, data=told)

@@ -86,7 +86,7 @@ class Database:
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
-        """For one statement that only reads: a round trip where ``read`` makes three.
+        """For statements that only read, each at a moment of its own: two round trips fewer than ``read`` makes.
 
         Raises:
             DatabaseUnavailable: try again later.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Table, insert
+from sqlalchemy import Insert, Table, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -23,12 +24,15 @@ def table(model: type[Base]) -> Table:
 def add(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert *rows* (by column name) in one batch."""
     if rows:
-        session.connection().execute(insert(table(model)), rows)
+        # One row does not pay for the driver's way of sending many.
+        session.connection().execute(insert(table(model)), rows[0] if len(rows) == 1 else rows)
 
 
 def add_or_ignore(session: Session, model: type[Base], row: Mapping[str, Any]) -> bool:
     """Insert *row* unless its primary key is taken; returns whether it went in."""
-    statement = _insert(session, model).on_conflict_do_nothing(index_elements=table(model).primary_key.columns)
+    statement = _insert(session.get_bind().dialect.name, model).on_conflict_do_nothing(
+        index_elements=table(model).primary_key.columns
+    )
     return session.connection().execute(statement, row).rowcount == 1
 
 
@@ -38,12 +42,20 @@ def add_or_replace(
     """Insert *rows*; where *key* is taken, overwrite every column but the key's and those to *keep*."""
     if not rows:
         return
-    statement = _insert(session, model)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in {*key, *keep}}
-    session.connection().execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)
+    names = tuple(name for name in rows[0] if name not in {*key, *keep})
+    statement = _add_or_replace(session.get_bind().dialect.name, model, tuple(key), names)
+    session.connection().execute(statement, rows[0] if len(rows) == 1 else rows)
 
 
-def _insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
-    if session.get_bind().dialect.name == "sqlite":
+@cache
+def _add_or_replace(dialect: str, model: type[Base], key: tuple[str, ...], names: tuple[str, ...]) -> Insert:
+    """Build it once: that takes several times as long as running it."""
+    statement = _insert(dialect, model)
+    changed = {name: statement.excluded[name] for name in names}
+    return statement.on_conflict_do_update(index_elements=key, set_=changed)
+
+
+def _insert(dialect: str, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
+    if dialect == "sqlite":
         return sqlite.insert(table(model))
     return postgresql.insert(table(model))

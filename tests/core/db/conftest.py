@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
+
 import pytest
 from retort.db import Database
 from retort.events import Failure
@@ -17,6 +20,12 @@ def spec() -> JobSpec:
 @pytest.fixture
 def shop(database: Database, spec: JobSpec) -> Shop:
     return Shop(database, spec)
+
+
+@pytest.fixture
+def postgres_shop(postgres_url: str, spec: JobSpec) -> Iterator[Shop]:
+    with closing(Database(postgres_url)) as database:
+        yield Shop(database, spec)
 
 
 @pytest.fixture

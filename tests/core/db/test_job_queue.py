@@ -39,6 +39,46 @@ def test_owners_share_the_workers_however_many_jobs_each_has(shop: Shop):
     assert shop.claimable() == [crowd[3]]
 
 
+def test_jobs_that_are_claimed_together_are_shared_as_if_one_after_the_other(shop: Shop):
+    crowd = [shop.queued(owner="a") for _ in range(20)]
+    late, busy = [shop.queued(owner="b") for _ in range(2)], [shop.queued(owner="c") for _ in range(3)]
+    for _ in range(2):
+        shop.claimed(busy.pop(0))
+    assert shop.claimable(number=3) == [crowd[0], late[0], busy[0]]
+    dealt = [crowd[0], late[0], crowd[1], late[1], crowd[2], busy[0]]
+    assert shop.claimable(number=6)[:6] == dealt
+    assert shop.claimable(number=20)[6:] == crowd[3:20]
+    order = []
+    for _ in range(6):
+        order.append(shop.claimable()[0])
+        shop.claimed(order[-1])
+    assert order == dealt
+
+
+def test_of_jobs_that_are_wanted_together_each_is_claimed_that_still_may_be(shop: Shop):
+    first, second, gone = shop.queued(), shop.queued(), shop.queued()
+    shop.claimed(gone)
+    wanted = {second: "cuda:1", gone: "cuda:2", first: "cuda:0", "job_0": "cuda:3"}
+    with shop.database.begin() as session:
+        claims = jobs.claim_all(session, wanted, worker="w", host="h1", now=T0, lease_s=30)
+    assert {claim.lease.job_id for claim in claims} == {first, second}
+    attempts = {row["job_id"]: row for row in shop.rows("attempts")["attempts"] if row["job_id"] != gone}
+    for claim in claims:
+        job = shop.job(claim.lease.job_id)
+        assert (job.state, job.worker, job.lease_until, job.version) == (JobState.RUNNING, "w", T0 + 30, 2)
+        assert (claim.lease.attempt, claim.lease.fence, claim.spec) == (job.attempt, job.fence, job.spec)
+        assert attempts[job.id]["device"] == wanted[job.id]
+        assert [event["data"]["state"] for event in shop.events(job.id)] == ["queued", "running"]
+
+
+def test_a_job_that_another_transaction_holds_is_passed_over(postgres_shop: Shop):
+    held, free = postgres_shop.queued(), postgres_shop.queued()
+    with postgres_shop.database.begin() as session, postgres_shop.database.begin() as other:
+        jobs.cancel(session, held, now=T0, actor="client")
+        claims = jobs.claim_all(other, {held: "cpu", free: "cpu"}, worker="w", host="h", now=T0, lease_s=30)
+        assert [claim.lease.job_id for claim in claims] == [free]
+
+
 def test_of_owners_with_equal_shares_the_one_whose_job_is_older_goes_first(shop: Shop):
     z, a = shop.queued(owner="z"), shop.queued(owner="a")
     assert shop.claimable() == [z, a]

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from retort.db import Database, DatabaseUnavailable, attempts, clock, jobs
+from retort.db.lease import Lease
+from retort.db.models import Attempt
+from retort.db.statements import add
 from retort.spec import JobSpec
 from retort.states import JobState
 from servers import Postgres, running
@@ -94,10 +97,8 @@ def test_a_new_sqlite_file_may_be_opened_while_another_connection_writes_to_it(t
 
 
 def test_an_attempt_without_its_job_is_refused(database: Database):
-    from retort.db.lease import Lease
-
     with pytest.raises(IntegrityError), database.begin() as session:
-        attempts.begin(session, Lease("job_0", 1, 1, "w"), host="h", device=None, now=T0)
+        add(session, Attempt, [attempts.row(Lease("job_0", 1, 1, "w"), host="h", device=None, now=T0)])
 
 
 def test_an_address_of_other_tools_is_understood(postgres_url: str):
@@ -134,12 +135,6 @@ def test_a_database_that_is_restarted_is_unavailable_and_then_there_again(own_po
         own_postgres.start()
         with database.begin() as session:
             session.execute(text("INSERT INTO t VALUES (1)"))
-
-
-@pytest.fixture
-def postgres_shop(postgres_url: str, spec: JobSpec) -> Iterator[Shop]:
-    with closing(Database(postgres_url)) as database:
-        yield Shop(database, spec)
 
 
 def test_a_connection_that_was_terminated_is_replaced_before_anyone_notices(postgres_shop: Shop, postgres: Postgres):
