@@ -20,6 +20,7 @@ from retort.settings import Settings
 from retort_api.bell import Bell
 from retort_api.errors import BadParameter
 from retort_api.renderings import Renderings
+from retort_api.standings import Standings
 from retort_api.telemetry import Telemetry
 
 IDEMPOTENCY_KEY = r"^[!-~]{1,255}$"
@@ -39,6 +40,11 @@ class Service:
     stopping: threading.Event
     """Set when the server begins to shut down: streams end."""
     renderings: Renderings = field(default_factory=Renderings)
+
+    @cached_property
+    def standings(self) -> Standings:
+        """Where it is read whether jobs have changed."""
+        return Standings(self.database)
 
     @cached_property
     def submissions(self) -> GroupCommit[jobs.Submission, jobs.Submitted]:

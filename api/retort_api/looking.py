@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Response
 from retort.db import attempts, jobs, transitions
 from retort.states import JobState
+from starlette.concurrency import run_in_threadpool
 
 from retort_api import etags
 from retort_api.bodies import JSON
@@ -44,19 +45,24 @@ def look(service: Service, job_id: str, response: Response) -> Job:
     return shown
 
 
-def answer(service: Service, job_id: str, if_none_match: str | None, response: Response) -> Response:
+async def answer(service: Service, job_id: str, if_none_match: str | None, response: Response) -> Response:
     """Show the job unless it is what the client has; it is read whole only when its version is a new one."""
-    with service.database.glance() as session:
-        version, state = jobs.standing(session, job_id)
-    _tell(version, state, response)
+    standing = await service.standings.of(job_id)
+    _tell(standing.version, standing.state, response)
     if etags.unchanged(if_none_match, response.headers["ETag"]):
         return Response(None, NOT_MODIFIED, response.headers)
-    shown = service.renderings.get(job_id, version)
+    shown = service.renderings.get(job_id, standing.version)
     if shown is None:
-        shown = look(service, job_id, response).model_dump_json(by_alias=True).encode()  # which may be newer by now
-        if response.headers["ETag"] == etags.strong(version):
-            service.renderings.put(job_id, version, shown)
+        shown = await run_in_threadpool(_render, service, job_id, standing.version, response)
     return Response(shown, OK, response.headers, JSON)
+
+
+def _render(service: Service, job_id: str, version: int, response: Response) -> bytes:
+    """Read the job, which may be newer than *version* by now, and keep what is shown."""
+    shown = look(service, job_id, response).model_dump_json(by_alias=True).encode()
+    if response.headers["ETag"] == etags.strong(version):
+        service.renderings.put(job_id, version, shown)
+    return shown
 
 
 def show_submitted(service: Service, submitted: jobs.Submitted, response: Response) -> Job:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from types import FrameType
+from typing import Any
 
 import structlog
 from celery import Celery
@@ -17,6 +18,7 @@ from retort_worker.slots import Slots
 _log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _RESTART_S = 5.0
+_AWAKE_S = 0.1
 
 
 class Signals:
@@ -49,10 +51,23 @@ def consume(app: Celery, slots: Slots) -> None:
     signals.install()
 
     class Consumer(Worker):  # type: ignore[misc]
-        """Celery's worker with our signal handlers."""
+        """Celery's worker with our signal handlers, that listens again soon after a task has ended.
+
+        While all its threads are busy it leaves bells to other workers, and Celery notices the end of a task only when
+        something else wakes it, or after a second.
+        """
+
+        _awake: Any = None
 
         def install_platform_tweaks(self, _worker: Worker) -> None:
             signals.install()
+
+        def on_consumer_ready(self, consumer: Any) -> None:
+            super().on_consumer_ready(consumer)
+            if self._awake is not None:
+                self._awake.cancel()  # it listened before, over a connection that broke
+            if consumer.hub is not None:
+                self._awake = consumer.hub.call_repeatedly(_AWAKE_S, lambda: None)
 
     while not slots.draining:
         Consumer(

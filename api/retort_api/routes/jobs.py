@@ -91,8 +91,8 @@ def list_jobs(
         **documented("job_not_found", "bad_parameter", "database_unavailable"),
     },
 )
-def get_job(
+async def get_job(
     service: Serving, job_id: JobId, response: Response, if_none_match: Annotated[str | None, Header()] = None
 ) -> Any:
     """Show where a job stands."""
-    return answer(service, job_id, if_none_match, response)
+    return await answer(service, job_id, if_none_match, response)

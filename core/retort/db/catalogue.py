@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import func, select, union_all
+from sqlalchemy import bindparam, func, select, union_all
 from sqlalchemy.orm import Session
 
 from retort.db.models import Job
+from retort.db.statements import table
 from retort.errors import UserError
 from retort.states import JobState
+
+_JOBS = table(Job)
+_STANDINGS = select(_JOBS.c.id, _JOBS.c.version, _JOBS.c.state).where(_JOBS.c.id.in_(bindparam("ids", expanding=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Enough to tell whether a job has changed."""
+
+    version: int
+    state: JobState
 
 
 class JobNotFound(UserError):
@@ -31,17 +44,10 @@ def get(session: Session, job_id: str) -> Job:
     return job
 
 
-def standing(session: Session, job_id: str) -> tuple[int, JobState]:
-    """Return the version of the job, and its state: enough to tell whether it has changed.
-
-    Raises:
-        JobNotFound: there is no such job.
-
-    """
-    row = session.execute(select(Job.version, Job.state).where(Job.id == job_id)).one_or_none()
-    if row is None:
-        raise JobNotFound(f"there is no job {job_id}")
-    return row.version, row.state
+def standings(session: Session, job_ids: Sequence[str]) -> dict[str, Standing]:
+    """Return where those of the jobs stand that there are."""
+    rows = session.connection().execute(_STANDINGS, {"ids": job_ids})
+    return {row.id: Standing(row.version, row.state) for row in rows}
 
 
 def page(

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from retort.db import moves
-from retort.db.catalogue import JobNotFound, counts, get, page, standing
+from retort.db.catalogue import JobNotFound, Standing, counts, get, page, standings
 from retort.db.claims import Claim, claim, claim_all
 from retort.db.control import JobFinished, WrongState, cancel, finish_early, pause, prioritize, resume
 from retort.db.lease import HELD, Lease, Renewal, held_by
@@ -22,10 +22,10 @@ from retort.events import Failure
 from retort.states import AttemptState, JobState
 
 __all__ = [
-    "DEFAULT_OWNER", "Claim", "JobFinished", "JobNotFound", "Reaped", "Submission", "Submitted", "Waiting",
-    "WrongState", "cancel", "claim", "claim_all", "claimable", "counts", "expire", "fail", "finish_early", "get",
-    "hand_back", "mark_cancelled", "outlook", "page", "pause", "prioritize", "reap", "renew", "resume", "standing",
-    "submit", "submit_all", "succeed", "wake",
+    "DEFAULT_OWNER", "Claim", "JobFinished", "JobNotFound", "Reaped", "Standing", "Submission", "Submitted",
+    "Waiting", "WrongState", "cancel", "claim", "claim_all", "claimable", "counts", "expire", "fail",
+    "finish_early", "get", "hand_back", "mark_cancelled", "outlook", "page", "pause", "prioritize", "reap", "renew",
+    "resume", "standings", "submit", "submit_all", "succeed", "wake",
 ]  # fmt: skip
 
 _JOBS = table(Job)
