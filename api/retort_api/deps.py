@@ -14,14 +14,13 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from retort.artifacts import Store
 from retort.db import Database, clock, jobs
-from retort.db.together import GroupCommit
 from retort.settings import Settings
 
 from retort_api.bell import Bell
 from retort_api.errors import BadParameter
 from retort_api.renderings import Renderings
-from retort_api.standings import Standings
 from retort_api.telemetry import Telemetry
+from retort_api.together import Together
 
 IDEMPOTENCY_KEY = r"^[!-~]{1,255}$"
 OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
@@ -42,19 +41,25 @@ class Service:
     renderings: Renderings = field(default_factory=Renderings)
 
     @cached_property
-    def standings(self) -> Standings:
-        """Where it is read whether jobs have changed."""
-        return Standings(self.database)
+    def standings(self) -> Together[str, jobs.Standing]:
+        """Where it is read whether jobs have changed, by their ids."""
+
+        def look(job_ids: Sequence[str]) -> Sequence[jobs.Standing | Exception]:
+            with self.database.glance() as session:
+                found = jobs.standings(session, job_ids)
+            return [found.get(job_id) or jobs.JobNotFound(f"there is no job {job_id}") for job_id in job_ids]
+
+        return Together(look)
 
     @cached_property
-    def submissions(self) -> GroupCommit[jobs.Submission, jobs.Submitted]:
-        """Where submissions are written: those that come at a time go into one transaction."""
+    def submissions(self) -> Together[jobs.Submission, jobs.Submitted]:
+        """Where submissions are written."""
 
         def write(submissions: Sequence[jobs.Submission]) -> Sequence[jobs.Submitted | Exception]:
             with self.database.begin() as session:
                 return jobs.submit_all(session, submissions, now=clock.now(session))
 
-        return GroupCommit(write)
+        return Together(write)
 
     @cached_property
     def store(self) -> Store:

@@ -1,4 +1,4 @@
-"""Looking at one job for an answer: the job, and the headers that say which version it is and when to look again."""
+"""One job as an answer: the job, and the headers that say which version it is and when to look again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from retort_api import etags
 from retort_api.bodies import JSON
 from retort_api.deps import Service
-from retort_api.errors import NOT_MODIFIED, OK
+from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK
 from retort_api.schemas import Job, job_path
 
 FIRST_LOOK_S = 2
@@ -47,7 +47,7 @@ def look(service: Service, job_id: str, response: Response) -> Job:
 
 async def answer(service: Service, job_id: str, if_none_match: str | None, response: Response) -> Response:
     """Show the job unless it is what the client has; it is read whole only when its version is a new one."""
-    standing = await service.standings.of(job_id)
+    standing = await service.standings(job_id)
     _tell(standing.version, standing.state, response)
     if etags.unchanged(if_none_match, response.headers["ETag"]):
         return Response(None, NOT_MODIFIED, response.headers)
@@ -63,6 +63,16 @@ def _render(service: Service, job_id: str, version: int, response: Response) -> 
     if response.headers["ETag"] == etags.strong(version):
         service.renderings.put(job_id, version, shown)
     return shown
+
+
+async def submit(service: Service, submission: jobs.Submission, response: Response) -> Response:
+    """Write down that the job is wanted, and show it, or the earlier one of its key."""
+    submitted = await service.submissions(submission)
+    if submitted.created:
+        job = show_submitted(service, submitted, response)
+    else:
+        job = await run_in_threadpool(show_submitted, service, submitted, response)
+    return Response(job.model_dump_json(by_alias=True), ACCEPTED, response.headers, JSON)
 
 
 def show_submitted(service: Service, submitted: jobs.Submitted, response: Response) -> Job:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, Header, Query, Response
 from retort.db import jobs
 from retort.db.models import JOB_PREFIX
-from retort.spec import parse_spec
+from retort.spec import JobSpec, parse_spec
 from retort.states import JobState
+from starlette.concurrency import run_in_threadpool
 
 from retort_api.admission import admit
 from retort_api.bodies import JSON, YAML, Body, read_body
 from retort_api.deps import IDEMPOTENCY_KEY, OWNER, JobId, Router, Serving
 from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, documented
-from retort_api.looking import HEADERS, SUBMITTED_HEADERS, answer, show_submitted
+from retort_api.looking import HEADERS, SUBMITTED_HEADERS, answer, submit
 from retort_api.schemas import Job, JobPage, JobSummary
 
 router = Router("jobs")
@@ -36,7 +39,7 @@ _SPEC = {"schema": {"$ref": "#/components/schemas/JobSpec"}}
         ),
     },
 )  # fmt: skip
-def submit_job(
+async def submit_job(
     *,
     service: Serving,
     response: Response,
@@ -44,18 +47,23 @@ def submit_job(
     owner: Annotated[str, Query(pattern=OWNER, description="Owners share the workers fairly.")] = jobs.DEFAULT_OWNER,
     priority: Annotated[int, Query(ge=-100, le=100, description="Higher ones are claimed first.")] = 0,
     idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
-) -> Job:
+) -> Any:
     """Submit a spec; the job is queued when this returns.
 
     With an `Idempotency-Key` it is safe to send the same spec again after a broken connection: the same key and spec
     (spelling, order and defaults left out do not matter) answer with the job of the first time.
     """
-    spec = parse_spec(body.document())
-    admit(spec, service.settings.data_dirs)
+    spec = await run_in_threadpool(_admitted, body, service.settings.data_dirs)
     submission = jobs.Submission(
         spec=spec, retries=service.settings.max_retries, owner=owner, priority=priority, key=idempotency_key
     )
-    return show_submitted(service, service.submissions(submission), response)
+    return await submit(service, submission, response)
+
+
+def _admitted(body: Body, data_dirs: Sequence[Path]) -> JobSpec:
+    spec = parse_spec(body.document())
+    admit(spec, data_dirs)
+    return spec
 
 
 @router.readable(

@@ -89,3 +89,12 @@ def test_counts_name_every_state(shop: Shop):
 def test_a_job_that_is_not_there_is_said_to_be_missing(shop: Shop):
     with pytest.raises(jobs.JobNotFound):
         shop.job("job_0")
+
+
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_many_submissions_in_one_transaction_are_as_many_jobs(shop: Shop, count: int):
+    with shop.database.begin() as session:
+        given = [jobs.Submission(spec=shop.spec, retries=1, priority=number) for number in range(count)]
+        outcomes = jobs.submit_all(session, given, now=T0)
+    told = [outcome for outcome in outcomes if isinstance(outcome, jobs.Submitted)]
+    assert [shop.job(one.job_id).priority for one in told] == list(range(count))
