@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
+from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Select, bindparam, func, or_, select
+from sqlalchemy.orm import Session
 
 from retort.db.models import Metric
-from retort.db.statements import add_or_replace
+from retort.db.statements import add_or_replace, table
 from retort.events import MetricEvent
 
 _KEY = ("job_id", "role", "name", "step", "attempt")
@@ -48,23 +50,34 @@ def series(
 
     Where several attempts measured the same step, the latest attempt's value counts.
     """
-    later = aliased(Metric)
-    same_point = [getattr(later, column) == getattr(Metric, column) for column in _KEY[:-1]]
-    overtaken = select(later.job_id).where(*same_point, later.attempt > Metric.attempt).exists()
-    rank = func.row_number().over(partition_by=(Metric.role, Metric.name), order_by=Metric.step).label("rank")
-    points = select(Metric.role, Metric.name, Metric.step, Metric.value, Metric.at, Metric.attempt, rank)
-    points = points.where(Metric.job_id == job_id, ~overtaken)
-    for column, wanted in ((Metric.role, role), (Metric.name, name)):
-        points = points if wanted is None else points.where(column == wanted)
-    if after_step is not None:
-        points = points.where(Metric.step > after_step)
-    ranked = points.subquery()
-    first = select(ranked).where(ranked.c.rank <= limit).order_by(ranked.c.role, ranked.c.name, ranked.c.step)
-    rows = session.execute(first)
+    wanted = {"role": role, "name": name, "after_step": after_step}
+    given = frozenset(column for column, value in wanted.items() if value is not None)
+    rows = session.connection().execute(_statement(given), {"job_id": job_id, "limit": limit, **wanted})
     return [
         Series(key[0], key[1], tuple(Point(row.step, row.value, row.at, row.attempt) for row in group))
         for key, group in groupby(rows, key=lambda row: (row.role, row.name))
     ]
+
+
+@cache
+def _statement(given: frozenset[str]) -> Select[Any]:
+    """Select the points, in one pass over the job's stretch of the primary key, whatever the planner believes.
+
+    That key goes by role, name, step and attempt, so a point that a later attempt measured anew comes just before that.
+    """
+    columns = table(Metric).c
+    where = [columns.job_id == bindparam("job_id")]
+    where += [columns[name] == bindparam(name) for name in ("role", "name") if name in given]
+    where += [columns.step > bindparam("after_step")] if "after_step" in given else []
+    curve = (columns.role, columns.name)
+    following = func.lead(columns.step).over(partition_by=curve, order_by=(columns.step, columns.attempt))
+    shown = (columns.role, columns.name, columns.step, columns.value, columns.at, columns.attempt)
+    points = select(*shown, following.label("following")).where(*where).subquery().c
+    latest = or_(points.following.is_(None), points.following != points.step)
+    rank = func.row_number().over(partition_by=(points.role, points.name), order_by=points.step).label("rank")
+    ranked = select(*(points[column.name] for column in shown), rank).where(latest).subquery()
+    first = select(ranked).where(ranked.c.rank <= bindparam("limit"))
+    return first.order_by(ranked.c.role, ranked.c.name, ranked.c.step)
 
 
 def add_points(session: Session, job_id: str, attempt: int, events: Sequence[MetricEvent]) -> None:
