@@ -13,7 +13,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_
 DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check chaos chaos-quick fmt test-containers test-gpu lock clean
+.PHONY: help setup demo up test check lint chaos chaos-quick fmt test-containers test-gpu lock clean
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -31,12 +31,14 @@ test: $(READY)  ## run the tests
 	@$(DEFAULTS) $(BIN)/python -m pytest
 
 check: $(READY)  ## run all that CI runs: lint, format, types, layers, a little chaos, tests
+	@$(MAKE) --no-print-directory --jobs=2 lint chaos-quick
+	@$(MAKE) --no-print-directory test
+
+lint: $(READY)  ## look at the code without running it: lint, format, types, layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	@$(MAKE) --no-print-directory chaos-quick
-	@$(MAKE) --no-print-directory test
 
 CHAOS := $(DEFAULTS) env PYTHONPATH=tests $(BIN)/python -m chaos
 
