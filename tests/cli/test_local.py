@@ -113,6 +113,23 @@ def test_data_demo_writes_a_set_and_refuses_to_write_over_one(retort: Retort, tm
     assert (again.code, again.error["code"]) == (4, "folder_not_empty")
 
 
+def test_data_check_tells_all_that_is_wrong_and_exits_with_1(retort: Retort, tmp_path: Path):
+    retort("data", "demo", tmp_path / "digits", "--train", 2, "--val", 1, "--imgsz", 64)
+    good = retort("data", "check", tmp_path / "digits")
+    assert (good.code, good.out.splitlines()[-1]) == (0, "a job would take it")
+    label, picture = (next((tmp_path / "digits").glob(f"{kind}/train/*")) for kind in ("labels", "images"))
+    label.write_text("10 0.5 0.5 0.1 0.1\n")
+    picture.write_bytes(picture.read_bytes()[:-200])
+    bad = retort("data", "check", tmp_path / "digits")
+    assert (bad.code, bad.out.splitlines()[-1]) == (1, "a job would refuse it, or lose images")
+    assert f"labels/train/{label.name}:1: class 10 is not one of 0 to 9" in bad.out
+    told = retort("data", "check", tmp_path / "digits", "--json")
+    assert (told.code, told.json["ok"], told.json["names"][-1]) == (1, False, "9")
+    codes = [finding["code"] for finding in told.json["findings"]]
+    assert codes[:2] == ["malformed_label", "broken_image"]
+    assert "class_without_boxes" in codes
+
+
 def test_run_tells_what_is_wrong_with_the_data_before_it_trains(retort: Retort, tmp_path: Path):
     told = retort("run", SPEC, "--set", f"data.path={tmp_path}", "--out", tmp_path / "out", "--json")
 

@@ -1,21 +1,25 @@
-"""``retort data``: data sets that come with Retort."""
+"""``retort data``: data sets that come with Retort, and what is wrong with others."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from retort.cli.options import AsJson
 from retort.cli.output import emit
 
-app = typer.Typer(help="Make data sets.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from retort.intake.checkup import Checkup
+
+app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
 
 
 @app.callback()
 def data() -> None:
-    """Make data sets."""
+    """Make and check data sets."""
 
 
 @app.command()
@@ -36,3 +40,64 @@ def demo(  # noqa: PLR0917 - typer gives each by name
         emit(made)
     else:
         typer.echo(f"{path}: {num_train} training and {num_val} validation scenes of {imgsz} px")
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with a data.yaml, or that file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell all that is wrong or doubtful in a data set in YOLO layout; exit with 1 where a job would refuse it."""
+    from retort.intake import checkup
+
+    found = checkup.check(str(folder.absolute()), [Path("/")])
+    if as_json:
+        emit(_plain(found))
+    else:
+        _show(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _plain(found: Checkup) -> dict[str, Any]:
+    about = {name: value for name, value in asdict(found).items() if name != "root"}
+    return {"ok": found.ok, "root": found.root and str(found.root), **about}
+
+
+def _show(found: Checkup) -> None:
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    from retort.cli.view import console
+
+    board = console()
+    if found.splits:
+        table = Table(
+            "class",
+            *(Column(split, justify="right") for split in found.splits),
+            box=None,
+            pad_edge=False,
+            padding=(0, 3, 0, 0),
+            header_style="bold",
+        )
+        for number, name in enumerate(found.names):
+            table.add_row(escape(name), *(f"{split.boxes[number]:,}" for split in found.splits.values()))
+        table.add_row("images", *(f"{split.num_images:,}" for split in found.splits.values()), style="dim")
+        table.add_row("without a box", *(f"{split.num_backgrounds:,}" for split in found.splits.values()), style="dim")
+        board.print(table)
+    for finding in found.findings:
+        colour = "red" if finding.severity == "error" else "yellow"
+        counted = f": {finding.number:,}" if finding.places or finding.number > 1 else ""
+        hint = f" ({finding.hint})" if finding.hint else ""
+        board.print(f"[{colour}]{finding.severity}[/] {escape(finding.message + counted + hint)}")
+        for place in finding.places:
+            board.print(f"  {escape(place)}")
+        if finding.number > len(finding.places) > 0:
+            board.print(f"  and {finding.number - len(finding.places):,} more")
+    board.print(_verdict(found))
+
+
+def _verdict(found: Checkup) -> str:
+    if not found.ok:
+        return "a job would refuse it, or lose images"
+    return "a job would take it" if found.findings else "nothing is wrong"

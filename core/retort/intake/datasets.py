@@ -68,8 +68,8 @@ def locate(path: str, data_dirs: Sequence[Path]) -> Dataset:
         DataError: it is missing, lies outside *data_dirs*, or is malformed; the message names file and line.
 
     """
-    description = read_description(_find(path, data_dirs), data_dirs)
-    splits = {split: _images(description, split) for split in ("train", "val")}
+    description = read_description(find(path, data_dirs), data_dirs)
+    splits = {split: images_of(description, split) for split in ("train", "val")}
     pairs = {split: [(image, label_of(description.root, image)) for image in splits[split]] for split in splits}
     check_labels(description, pairs)
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -140,8 +140,13 @@ def _stems(images: Sequence[Path]) -> Iterator[tuple[str, Path]]:
         yield stem, image
 
 
-def _find(path: str, data_dirs: Sequence[Path]) -> Path:
-    """Return the resolved description file, which lies in one of the operator's folders."""
+def find(path: str, data_dirs: Sequence[Path]) -> Path:
+    """Return the resolved description file of the dataset at *path*, which lies in one of the operator's folders.
+
+    Raises:
+        DataError: it does not, or is not there.
+
+    """
     given = Path(path).expanduser()
     candidates = [given] if given.is_absolute() else [folder / given for folder in data_dirs]
     for candidate in candidates:
@@ -158,8 +163,13 @@ def _find(path: str, data_dirs: Sequence[Path]) -> Path:
     )
 
 
-def _images(description: Description, split: str) -> tuple[Path, ...]:
-    """Collect the images of a split: from folders, and from text files that list them."""
+def images_of(description: Description, split: str) -> tuple[Path, ...]:
+    """Collect the images of a split: from folders, and from text files that list them.
+
+    Raises:
+        DataError: there are none, or one lies outside the dataset.
+
+    """
     found: set[Path] = set()
     for source in description.sources[split]:
         listed = _listed(source) if source.suffix == ".txt" else source.rglob("*")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from retort.errors import DataError
 from retort.intake.description import Description
@@ -12,7 +14,26 @@ from retort.intake.description import Description
 _LARGEST_BYTES = 16 << 20
 _SLACK = 1e-3
 """How far outside 0..1 a coordinate may lie: rounding errors of the tool that wrote it."""
-_LINE = "class centre_x centre_y width height, the last four as shares (0..1) of the image's sides"
+LINE = "class centre_x centre_y width height, the last four as shares (0..1) of the image's sides"
+"""What a label file's lines must hold."""
+
+
+class Box(NamedTuple):
+    """A labelled object: its class, and its box as shares of the image's sides."""
+
+    class_id: int
+    centre_x: float
+    centre_y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a label file holds: boxes, and lines that are none, each with its number."""
+
+    boxes: tuple[Box, ...]
+    problems: tuple[tuple[int, str], ...]
 
 
 def check_labels(description: Description, splits: Mapping[str, Sequence[tuple[Path, Path]]]) -> None:
@@ -23,7 +44,7 @@ def check_labels(description: Description, splits: Mapping[str, Sequence[tuple[P
 
     """
     for split, pairs in splits.items():
-        boxes = sum(_boxes(label, len(description.names), description.root) for _, label in pairs)
+        boxes = sum(_count(label, len(description.names), description.root) for _, label in pairs)
         if boxes == 0:
             looked = pairs[0][1].parent
             raise DataError(
@@ -32,10 +53,25 @@ def check_labels(description: Description, splits: Mapping[str, Sequence[tuple[P
             )
 
 
-def _boxes(label: Path, num_classes: int, root: Path) -> int:
+def _count(label: Path, num_classes: int, root: Path) -> int:
     """Return how many boxes *label* holds."""
+    content = read(label, num_classes, root)
+    if content.problems:
+        number, problem = content.problems[0]
+        more = f" (and {len(content.problems) - 1} more in this file)" if len(content.problems) > 1 else ""
+        raise DataError(f"{label.relative_to(root)}:{number}: {problem}{more}", hint=f"each line: {LINE}")
+    return len(content.boxes)
+
+
+def read(label: Path, num_classes: int, root: Path) -> Content:
+    """Read the label file *label* of a dataset at *root*; there need be none.
+
+    Raises:
+        DataError: it leads out of *root*, or is no text file of a likely size.
+
+    """
     if not label.is_file():
-        return 0
+        return Content((), ())
     shown = label.relative_to(root)
     if not label.resolve().is_relative_to(root):
         raise DataError(f"{shown} leads out of the dataset's folder", hint="copy the label into the dataset")
@@ -44,21 +80,16 @@ def _boxes(label: Path, num_classes: int, root: Path) -> int:
     try:
         text = label.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{shown} is not a text file", hint=f"each line: {_LINE}") from error
-    problems = list(_problems(text, num_classes))
-    if problems:
-        number, problem = problems[0]
-        more = f" (and {len(problems) - 1} more in this file)" if len(problems) > 1 else ""
-        raise DataError(f"{shown}:{number}: {problem}{more}", hint=f"each line: {_LINE}")
-    return sum(bool(line.strip()) for line in text.splitlines())
-
-
-def _problems(text: str, num_classes: int) -> Iterator[tuple[int, str]]:
-    """Yield line number and mistake."""
+        raise DataError(f"{shown} is not a text file", hint=f"each line: {LINE}") from error
+    boxes, problems = [], []
     for number, line in enumerate(text.splitlines(), start=1):
         columns = line.split()
         if columns and (problem := _problem(columns, num_classes)):
-            yield number, problem
+            problems.append((number, problem))
+        elif columns:
+            class_id, *box = map(float, columns)
+            boxes.append(Box(int(class_id), *box))
+    return Content(tuple(boxes), tuple(problems))
 
 
 def _problem(columns: list[str], num_classes: int) -> str | None:
