@@ -20,8 +20,8 @@ _REDIS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1, "max
 _SQLITE: dict[str, Any] = {"connect_args": {"timeout": 5}, "max_retries": 0}
 _WAITING = 1000
 """Rings that may wait for a slow broker."""
-_BURST = 16
-_WINDOW_S = 0.2
+BURST = 16
+WINDOW_S = 0.2
 """So many rings in so long wake everybody: a worker goes on until nothing can be claimed, so others are left out."""
 _LAST_RINGS_S = 2.0
 """How long closing waits for rings that are under way."""
@@ -78,11 +78,11 @@ class Bell:
     def _send_all(self) -> None:
         begun, sent = 0.0, 0
         while (job_id := self._rings.get()) is not None:
-            if sent >= _BURST and (rest_s := begun + _WINDOW_S - time.monotonic()) > 0:
+            if sent >= BURST and (rest_s := begun + WINDOW_S - time.monotonic()) > 0:
                 time.sleep(rest_s)
-                while self._rings.qsize() > _BURST:
+                while self._rings.qsize() > BURST:
                     job_id = self._rings.get_nowait() or job_id
-            if time.monotonic() - begun >= _WINDOW_S:
+            if time.monotonic() - begun >= WINDOW_S:
                 begun, sent = time.monotonic(), 0
             sent += 1
             try:
