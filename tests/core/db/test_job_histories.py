@@ -13,7 +13,15 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from retort.db import Database, Lease, artifacts, events, jobs, recovery, repeats
 from retort.db.models import Base
 from retort.errors import UserError
@@ -40,6 +48,8 @@ class Seen:
     """The one that is valid."""
     published: set[int] = field(default_factory=set)
     """Attempts that published under a valid lease."""
+    retries: int = 1
+    """With which it was submitted."""
 
 
 class Histories(RuleBasedStateMachine):
@@ -66,7 +76,7 @@ class Histories(RuleBasedStateMachine):
     @rule(
         target=ids,
         owner=st.sampled_from("ab"),
-        priority=st.integers(-1, 1),
+        priority=st.sampled_from([0, 0, 0, 1, -1]),
         patience=st.sampled_from([None, 20.0, 200.0]),
         retries=st.integers(0, 2),
         key=st.sampled_from([None, "k1", "k2"]),
@@ -82,7 +92,7 @@ class Histories(RuleBasedStateMachine):
         if key is not None:
             assert made.created == (key not in self.keys)
             assert self.keys.setdefault(key, made.job_id) == made.job_id
-        self.seen.setdefault(made.job_id, Seen())
+        self.seen.setdefault(made.job_id, Seen(retries=retries))
         return made.job_id
 
     @rule(job_id=ids, what=st.sampled_from([jobs.cancel, jobs.pause, jobs.resume, jobs.finish_early]))
@@ -108,22 +118,30 @@ class Histories(RuleBasedStateMachine):
 
     # Workers, also those that have lost their lease and do not know it
 
-    @rule(target=leases, worker=st.sampled_from(["w1", "w2", "w3"]))
+    @rule(target=leases, worker=st.sampled_from(["w1", "w2", "w3"]), number=st.integers(1, 4))
     @precondition(lambda self: self.seen)
-    def claim_next(self, worker: str) -> Lease | None:
+    def claim_next(self, worker: str, number: int) -> Any:
         with self.database.read() as session:
-            waiting = jobs.claimable(session, now=self.now)
-        if not waiting:
-            return None
+            waiting = [job.job_id for job in jobs.claimable(session, now=self.now, number=number)][:number]
         rows = self.rows()
         able = [row for row in rows.values() if self.is_claimable(row)]
-        first = rows[waiting[0].job_id]
-        assert first["priority"] == max(row["priority"] for row in able)
-        peers = [row for row in able if row["priority"] == first["priority"]]
+        peers = [row for row in able if row["priority"] == max(row["priority"] for row in able)]
+        assert len(waiting) == min(number, len(peers))
         active = Counter(row["owner"] for row in rows.values() if row["state"] in ACTIVE)
-        assert active[first["owner"]] == min(active[row["owner"]] for row in peers)
-        assert first["id"] == min(row["id"] for row in peers if row["owner"] == first["owner"])
-        return self.claim(first["id"], worker)
+        for job_id in waiting:
+            owner = rows[job_id]["owner"]
+            assert active[owner] == min(active[row["owner"]] for row in peers)
+            assert job_id == min(row["id"] for row in peers if row["owner"] == owner)
+            peers.remove(rows[job_id])
+            active[owner] += 1
+        with self.database.begin() as session:
+            claims = jobs.claim_all(
+                session, dict.fromkeys(waiting), worker=worker, host="h", now=self.now, lease_s=LEASE_S
+            )
+        assert {claim.lease.job_id for claim in claims} == set(waiting)
+        for claim in claims:
+            self.seen[claim.lease.job_id].lease = claim.lease
+        return multiple(*(claim.lease for claim in claims))
 
     @rule(target=leases, job_id=ids, worker=st.sampled_from(["w1", "w2"]))
     def claim(self, job_id: str, worker: str) -> Lease | None:
@@ -191,7 +209,7 @@ class Histories(RuleBasedStateMachine):
 
     # Time
 
-    @rule(seconds=st.sampled_from([1.0, 10.0, 31.0, 700.0]))
+    @rule(seconds=st.sampled_from([1.0, 10.0, 25.0, 31.0, 700.0]))
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
 
@@ -249,7 +267,12 @@ class Histories(RuleBasedStateMachine):
         assert [event["seq"] for event in own["events"]] == list(range(1, row["last_seq"] + 1))
         assert (row["result"] is not None) == (row["state"] is JobState.SUCCEEDED)
         assert (row["finished_at"] is not None) == (row["state"] in TERMINAL)
-        assert row["retries_left"] >= 0
+        tried_again = [
+            later["reason"] not in {"drain", "pause"}
+            for earlier, later in pairwise(own["transitions"])
+            if (earlier["name"], later["name"]) == (JobState.RUNNING, JobState.QUEUED)
+        ]
+        assert row["retries_left"] == seen.retries - sum(tried_again) >= 0
         assert row["run_s"] >= 0
         assert {artifact["attempt"] for artifact in own["artifacts"]} <= seen.published
         if row["state"] is JobState.SUCCEEDED:
