@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    initialize,
     invariant,
     multiple,
     precondition,
@@ -37,6 +38,14 @@ FAILURES = [
     Failure(code=code, message="x", retryable=retryable)
     for code, retryable in (("crashed", True), ("disk_full", True), ("diverged", False), ("out_of_memory", False))
 ]
+
+SUBMISSION: dict[str, st.SearchStrategy[Any]] = {
+    "owner": st.sampled_from("ab"),
+    "priority": st.sampled_from([0, 0, 0, 1, -1]),
+    "patience": st.sampled_from([None, 20.0, 200.0]),
+    "retries": st.integers(0, 2),
+    "key": st.sampled_from([None, None, "k1", "k2"]),
+}
 
 
 @dataclass
@@ -73,14 +82,11 @@ class Histories(RuleBasedStateMachine):
 
     # Clients
 
-    @rule(
-        target=ids,
-        owner=st.sampled_from("ab"),
-        priority=st.sampled_from([0, 0, 0, 1, -1]),
-        patience=st.sampled_from([None, 20.0, 200.0]),
-        retries=st.integers(0, 2),
-        key=st.sampled_from([None, "k1", "k2"]),
-    )
+    @initialize(target=ids, crowd=st.lists(st.fixed_dictionaries(SUBMISSION), max_size=6))
+    def begin(self, crowd: list[dict[str, Any]]) -> Any:
+        return multiple(*(self.submit(**one) for one in crowd))
+
+    @rule(target=ids, **SUBMISSION)
     def submit(self, owner: str, priority: int, patience: float | None, retries: int, key: str | None) -> str:
         resources = {"max_queue_s": patience, "halve_batch": True}
         spec = parse_spec({**self.document, "resources": resources})
@@ -139,7 +145,9 @@ class Histories(RuleBasedStateMachine):
                 session, dict.fromkeys(waiting), worker=worker, host="h", now=self.now, lease_s=LEASE_S
             )
         assert {claim.lease.job_id for claim in claims} == set(waiting)
+        rows = self.rows()
         for claim in claims:
+            assert rows[claim.lease.job_id]["lease_until"] == self.now + LEASE_S
             self.seen[claim.lease.job_id].lease = claim.lease
         return multiple(*(claim.lease for claim in claims))
 
