@@ -23,6 +23,8 @@ _WAITING = 1000
 BURST = 16
 WINDOW_S = 0.2
 """So many rings in so long wake everybody: a worker goes on until nothing can be claimed, so others are left out."""
+_BURST_EMBEDDED = 2
+"""The same for a database in the broker's place, whose few listeners look once a second."""
 _LAST_RINGS_S = 2.0
 """How long closing waits for rings that are under way."""
 
@@ -36,7 +38,9 @@ class Bell:
     """
 
     def __init__(self, broker_url: str) -> None:
-        self._celery = _producer(broker_url)
+        redis = broker_url.startswith(("redis", "valkey"))
+        self._celery = _producer(broker_url, redis=redis)
+        self._burst = BURST if redis else _BURST_EMBEDDED
         self._rings: queue.Queue[str | None] = queue.Queue(_WAITING)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -78,9 +82,9 @@ class Bell:
     def _send_all(self) -> None:
         begun, sent = 0.0, 0
         while (job_id := self._rings.get()) is not None:
-            if sent >= BURST and (rest_s := begun + WINDOW_S - time.monotonic()) > 0:
+            if sent >= self._burst and (rest_s := begun + WINDOW_S - time.monotonic()) > 0:
                 time.sleep(rest_s)
-                while self._rings.qsize() > BURST:
+                while self._rings.qsize() > self._burst:
                     job_id = self._rings.get_nowait() or job_id
             if time.monotonic() - begun >= WINDOW_S:
                 begun, sent = time.monotonic(), 0
@@ -91,8 +95,7 @@ class Bell:
                 _log.warning("bell_not_rung", job_id=job_id, error=_first_line(error))
 
 
-def _producer(broker_url: str) -> Celery:
-    redis = broker_url.startswith(("redis", "valkey"))
+def _producer(broker_url: str, *, redis: bool) -> Celery:
     app = Celery("retort", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_serializer="json",
