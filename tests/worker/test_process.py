@@ -47,6 +47,21 @@ def test_the_temporary_folder_is_short_enough_for_sockets_and_goes_with_the_run(
     assert not temporary.exists()
 
 
+def test_a_system_that_refuses_to_tell_of_exits_is_asked_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(_pid: int) -> int:
+        raise PermissionError("seccomp")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
+    process = RunProcess.start((sys.executable, "-c", "import sys; sys.exit(3)"), tmp_path, {})
+    deadline = time.monotonic() + 60
+    while not process.ended():
+        assert time.monotonic() < deadline
+        process.wait(0.05)
+    assert process.close() == 3
+
+
 def test_waiting_for_a_run_ends_with_the_run_or_in_time(tmp_path: Path):
     process = RunProcess.start((sys.executable, "-c", "import sys; sys.exit(3)"), tmp_path, {})
     begun = time.monotonic()

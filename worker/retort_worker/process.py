@@ -66,8 +66,7 @@ class RunProcess:
         self._popen = popen
         self._scratch = scratch
         self._reaped = False
-        # Readable once the process has exited; where the system has none, whoever waits looks at the clock.
-        self._exit = os.pidfd_open(popen.pid) if hasattr(os, "pidfd_open") else None
+        self._exit = _exit_of(popen.pid)
         # Reentrant: a signal handler may kill while the same thread is closing.
         self._lock = threading.RLock()
         _alive[popen.pid] = self
@@ -168,6 +167,14 @@ class RunProcess:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
         return code
+
+
+def _exit_of(pid: int) -> int | None:
+    """Open what is readable once the process has exited; None where the system has no such thing, or refuses it."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
 
 
 def _group_lives(group: int) -> bool:
