@@ -16,11 +16,13 @@ from retort.db.models import Job
 from retort.db.statements import table
 from retort.states import ACTIVE, JobState
 
-_WAITING = Job.state == JobState.QUEUED
 # Statements are built once: that takes several times as long as running them.
-_HIGHEST = select(func.max(Job.priority)).where(_WAITING)
-_NEXT_HIGHEST = _HIGHEST.where(Job.priority < bindparam("priority"))
-_ACTIVE = select(Job.owner, func.count().label("number")).where(Job.state.in_(ACTIVE)).group_by(Job.owner)
+_JOBS = table(Job).c
+_WAITING = _JOBS.state == JobState.QUEUED
+_OF_PRIORITY = (_WAITING, _JOBS.priority == bindparam("priority"))
+_HIGHEST = select(func.max(_JOBS.priority)).where(_WAITING)
+_NEXT_HIGHEST = _HIGHEST.where(_JOBS.priority < bindparam("priority"))
+_ACTIVE = select(_JOBS.owner, func.count().label("number")).where(_JOBS.state.in_(ACTIVE)).group_by(_JOBS.owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,7 @@ def claimable(session: Session, *, now: float, gpus: int | None = None, number: 
 
 def may_be_claimed(now: Any) -> tuple[Any, ...]:
     """Conditions beside the state: its retry need not wait any more, and it has not waited for too long."""
-    jobs = table(Job)
-    return (jobs.c.claimable_at <= now, or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > now))
+    return (_JOBS.claimable_at <= now, or_(_JOBS.expires_at.is_(None), _JOBS.expires_at > now))
 
 
 def _dealt(session: Session, heads: Sequence[Any], about: Mapping[str, Any]) -> list[Waiting]:
@@ -86,32 +87,28 @@ def _dealt(session: Session, heads: Sequence[Any], about: Mapping[str, Any]) -> 
 @cache
 def _oldest(*, fitting: bool) -> Select[Any]:
     """Select the oldest claimable jobs of one owner and priority; where *fitting*, that need at most so many GPUs."""
-    jobs = table(Job)
-    query = select(jobs.c.id, jobs.c.owner, jobs.c.gpus).where(*_line(bindparam("owner"), fitting=fitting))
-    return query.order_by(jobs.c.id).limit(bindparam("number"))
+    query = select(_JOBS.id, _JOBS.owner, _JOBS.gpus).where(*_line(bindparam("owner"), fitting=fitting))
+    return query.order_by(_JOBS.id).limit(bindparam("number"))
 
 
 @cache
 def _heads(*, fitting: bool) -> Select[Any]:
     """Select each owner's oldest claimable job of one priority; where *fitting*, that needs at most so many GPUs."""
-    jobs, owners = table(Job), _owners()
-    oldest = select(func.min(jobs.c.id)).where(*_line(owners.c.owner, fitting=fitting)).scalar_subquery()
+    owners, head = _owners(), table(Job).alias("head").c
+    oldest = select(func.min(_JOBS.id)).where(*_line(owners.c.owner, fitting=fitting)).scalar_subquery()
     ids = select(oldest.label("id")).where(owners.c.owner.is_not(None)).subquery()
-    head = jobs.alias("head")
-    return select(head.c.id, head.c.owner, head.c.gpus).join(ids, head.c.id == ids.c.id)
+    return select(head.id, head.owner, head.gpus).join(ids, head.id == ids.c.id)
 
 
 def _line(owner: Any, *, fitting: bool) -> tuple[Any, ...]:
-    jobs = table(Job)
-    fits = (jobs.c.gpus <= bindparam("gpus"),) if fitting else ()
-    queued = (jobs.c.state == JobState.QUEUED, jobs.c.priority == bindparam("priority"), jobs.c.owner == owner)
-    return (*queued, *may_be_claimed(bindparam("now")), *fits)
+    """Return the conditions of the jobs in one owner's line."""
+    fits = (_JOBS.gpus <= bindparam("gpus"),) if fitting else ()
+    return (*_OF_PRIORITY, _JOBS.owner == owner, *may_be_claimed(bindparam("now")), *fits)
 
 
 def _owners() -> Any:
     """Name the owners with waiting jobs, hopping from one to the next over the index, however many jobs each has."""
-    jobs = table(Job)
-    queued = (jobs.c.state == JobState.QUEUED, jobs.c.priority == bindparam("priority"))
-    known = select(func.min(jobs.c.owner).label("owner")).where(*queued).cte("owners", recursive=True)
-    following = select(func.min(jobs.c.owner)).where(*queued, jobs.c.owner > known.c.owner).scalar_subquery()
+    first = select(func.min(_JOBS.owner).label("owner")).where(*_OF_PRIORITY)
+    known = first.cte("owners", recursive=True)
+    following = select(func.min(_JOBS.owner)).where(*_OF_PRIORITY, _JOBS.owner > known.c.owner).scalar_subquery()
     return known.union_all(select(following).where(known.c.owner.is_not(None)))

@@ -24,8 +24,7 @@ def table(model: type[Base]) -> Table:
 def add(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert *rows* (by column name) in one batch."""
     if rows:
-        # One row does not pay for the driver's way of sending many.
-        session.connection().execute(insert(table(model)), rows[0] if len(rows) == 1 else rows)
+        session.connection().execute(insert(table(model)), _one_or_many(rows))
 
 
 def add_or_ignore(session: Session, model: type[Base], row: Mapping[str, Any]) -> bool:
@@ -44,7 +43,12 @@ def add_or_replace(
         return
     names = tuple(name for name in rows[0] if name not in {*key, *keep})
     statement = _add_or_replace(session.get_bind().dialect.name, model, tuple(key), names)
-    session.connection().execute(statement, rows[0] if len(rows) == 1 else rows)
+    session.connection().execute(statement, _one_or_many(rows))
+
+
+def _one_or_many(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """One row does not pay for the driver's way of sending many."""
+    return rows[0] if len(rows) == 1 else rows
 
 
 @cache
