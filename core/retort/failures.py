@@ -30,7 +30,6 @@ CLASSES: dict[str, FailureClass] = {
     "bad_data": FailureClass("The dataset is missing or malformed."),
     "bad_model": FailureClass("Weights are missing, corrupt or unsafe."),
     "bad_export": FailureClass("The student cannot be written in a format that was asked for."),
-    "export_mismatch": FailureClass("The exported file computes something else than the student."),
     "teacher_mismatch": FailureClass("Teacher and student do not fit each other under the losses of the spec."),
     "not_distilling": FailureClass("The teacher does not teach, or is being changed."),
     "diverged": FailureClass("The loss, the weights or the final figures are not finite numbers."),

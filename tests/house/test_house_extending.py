@@ -48,8 +48,8 @@ assert names.index("count_images") == names.index("distill") + 1, names
 EXPORT = """
 from retort.spec import parse_spec
 spec = parse_spec({"name": "a", "data": {"path": "/d"}, "teacher": {"weights": "a.pt"},
-                   "exports": [{"format": "torchscript", "optimize": True}, {"format": "onnx"}]})
-assert [export.suffix for export in spec.exports] == [".torchscript", ".onnx"]
+                   "exports": [{"format": "mnn", "precision": "fp16"}, {"format": "onnx"}]})
+assert [export.suffix for export in spec.exports] == [".mnn", ".onnx"]
 """
 
 

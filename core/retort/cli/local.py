@@ -166,8 +166,7 @@ def _ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
         return EXIT_CODES[standing["state"]]
     console = view.console()
     if standing.get("result"):
-        console.print(view.result_table(standing["result"]))
-        console.print(view.result_sentence(standing["result"]))
+        console.print(*view.result_parts(standing["result"]), sep="\n")
     if standing.get("failure"):
         console.print(view.failure_text(standing["failure"]))
     note(f"{standing['state']}: {workdir}")

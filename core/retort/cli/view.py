@@ -59,7 +59,7 @@ def job_page(job: Json) -> RenderableType:
         head.add_row("", f"{clock(transition['at'])}  {transition['name']}{reason}")
     parts: list[RenderableType] = [head]
     if job.get("result"):
-        parts += ["", result_table(job["result"]), result_sentence(job["result"])]
+        parts += ["", *result_parts(job["result"])]
     if job.get("failure"):
         parts.append(failure_text(job["failure"]))
     return Group(*parts)
@@ -75,9 +75,23 @@ def failure_text(failure: Json) -> Text:
     return text
 
 
+def result_parts(result: Json) -> list[RenderableType]:
+    """All that there is to see of a result."""
+    parts: list[RenderableType] = [result_table(result)]
+    if result.get("exports"):
+        parts += ["", export_table(result), *map(Text, export_notes(result))]
+    return [*parts, "", result_sentence(result)]
+
+
+def export_notes(result: Json) -> list[str]:
+    """Why a form is not what was asked for, and what to do."""
+    told = [export for export in result["exports"] if export.get("reason")]
+    return [f"{one['path']}: {one['reason']}" + (f"\n  {one['hint']}" if one.get("hint") else "") for one in told]
+
+
 def result_table(result: Json) -> Table:
     """Teacher, student and control side by side."""
-    table = _table("", "model", "mAP50", "mAP50-95", "parameters", "file", "latency p50")
+    table = _table("", "model", "mAP50", "mAP50-95", "parameters", "file size", "latency p50")
     for role in (Role.TEACHER, Role.STUDENT, Role.CONTROL):
         if figures := (result.get("roles") or {}).get(role):
             latency = (figures.get("latency_ms") or {}).get("p50")
@@ -98,6 +112,23 @@ def result_sentence(result: Json) -> str:
     if closed.get("map") is None:
         return f"{bought}; the teacher is no better than the control, or hardly, so there was no gap to close."
     return f"{bought}: {closed['map']:.0%} of the gap to the teacher in mAP50-95."
+
+
+def export_table(result: Json) -> Table:
+    """The student's other forms: what each has kept and what it costs."""
+    table = _table("file", "status", "mAP50-95", "lost", "latency p50", "of PyTorch", "file size")
+    for export in result.get("exports", []):
+        made = "map" in export
+        table.add_row(
+            export["path"],
+            Text(export["status"], style="" if export["status"] == "passed" else "yellow"),
+            score(export["map"]) if made else "",
+            f"{export['map_drop'] * 100:+.1f}" if made else "",
+            f"{export['latency_ms']['p50']:.1f} ms" if made else "",
+            f"{export['latency_ratio']:.2f} x" if made else "",
+            size(export["size_bytes"]) if "size_bytes" in export else "",
+        )
+    return table
 
 
 def event_line(event: Json) -> str | None:
@@ -186,6 +217,9 @@ def clock(at: str | float, shape: str = "%H:%M:%S") -> str:
     return moment.astimezone().strftime(shape)
 
 
+_NUMBERS = frozenset({"done", "mAP50", "mAP50-95", "parameters", "file size", "latency p50", "lost", "of PyTorch"})
+
+
 def _state(state: str) -> Text:
     return Text(state, style=COLOURS.get(state, ""))
 
@@ -193,6 +227,6 @@ def _state(state: str) -> Text:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
-        right = column in {"done", "mAP50", "mAP50-95", "parameters", "file", "latency p50"}
+        right = column in _NUMBERS
         table.add_column(column, justify="right" if right else "left", no_wrap=True)
     return table

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from retort.variants import Written, require_tag
 
+FEWEST_IMAGES, ENOUGH_IMAGES = 50, 300
+"""Calibration: fewer images are refused, and fewer than enough are warned of."""
+
 
 class Export(Written):
-    """One file to make from the student."""
+    """One form of the student to make, measured on the validation images after it was made.
+
+    A variant has the field ``precision`` as well: of its weights, and with int8 of its activations.
+    """
 
     model_config = ConfigDict(json_schema_extra=require_tag("format"))
 
+    max_map_drop: float | None = Field(default=0.01, ge=0, le=1)
+    """Budget: the mAP50-95 (0 to 1) that it may lose against the student in PyTorch; null accepts any loss."""
+
     suffix: ClassVar[str]
-    """Ending of the file, with its dot."""
+    """Ending of the file or folder, with what belongs before it."""
     media_type: ClassVar[str] = "application/octet-stream"
+
+
+class Calibrated(Export):
+    """A form that may be in INT8, whose ranges come from training images."""
+
+    calibration_images: int = Field(default=ENOUGH_IMAGES, ge=FEWEST_IMAGES, le=10_000)
+    """Training images that the INT8 ranges are taken from, stratified by class; none of them is a validation image."""
+    fallback: bool = True
+    """Where INT8 loses more than the budget, keep the layers that it hurts most in higher precision."""

@@ -1,18 +1,21 @@
-"""ONNX in float32, checked against PyTorch by the export stage."""
+"""ONNX in float32, checked against PyTorch by the export stage, or in INT8 with its scales in the graph."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from retort.exports.base import Export
+from retort.exports.base import Calibrated
+from retort.variants import mistake
 
 
-class Onnx(Export):
+class Onnx(Calibrated):
     """An ONNX graph with batch normalisation folded, for onnxruntime and most edge toolchains."""
 
     format: Literal["onnx"] = "onnx"
+    precision: Literal["fp32", "int8"] = "fp32"
+    """``int8``: convolutions by onnxruntime's static quantization; boxes and scores are decoded in float32."""
     opset: int | None = Field(default=None, ge=11, le=20)
     """ONNX operator set; null takes the newest that both PyTorch and onnxruntime know."""
     dynamic: bool = False
@@ -21,3 +24,13 @@ class Onnx(Export):
     """Remove redundant operators from the graph."""
 
     suffix: ClassVar[str] = ".onnx"
+
+    @model_validator(mode="after")
+    def _quantizable(self) -> Self:
+        if self.precision == "int8" and self.dynamic:
+            raise mistake("is for float32 only", at="dynamic", hint="leave dynamic out, or take precision: fp32")
+        if self.precision == "int8" and self.opset is not None and self.opset < 13:
+            raise mistake(
+                "is too old for INT8 with a scale for each channel", at="opset", hint="13 or more, or leave it out"
+            )
+        return self

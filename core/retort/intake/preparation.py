@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from retort.errors import DataError
+from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.intake import datasets, unlabelled, weights
 from retort.intake.datasets import Dataset
 from retort.intake.inputs import AS_GIVEN, FILE, Adjustments, DatasetFacts, Inputs, UnlabelledFacts
@@ -35,6 +37,7 @@ def prepare(
     workdir.mkdir(parents=True, exist_ok=True)
     # The dataset first: its mistakes cost nothing to find, published weights a download.
     dataset = datasets.locate(spec.data.path, settings.data_dirs)
+    _refuse_to_calibrate(spec, dataset)
     more = _more_images(spec, settings, dataset)
     found = {
         name: weights.resolve(name, settings.model_dir, fetch=settings.fetch_weights)
@@ -62,6 +65,18 @@ def prepare(
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
     _write(workdir / FILE, inputs.model_dump_json(indent=2))
     return inputs
+
+
+def _refuse_to_calibrate(spec: JobSpec, dataset: Dataset) -> None:
+    """Refuse INT8 without enough images to take its ranges from: better now than after the training."""
+    quantized = [export.format for export in spec.exports if export.precision == "int8"]
+    usable = dataset.num_train - dataset.num_shared
+    if quantized and usable < FEWEST_IMAGES:
+        raise DataError(
+            f"INT8 ({', '.join(quantized)}) needs at least {FEWEST_IMAGES} training images that are not validation "
+            f"images, to take its ranges from; this dataset has {usable}",
+            hint=f"add training images ({ENOUGH_IMAGES} are advised), or leave the INT8 exports out",
+        )
 
 
 def _more_images(spec: JobSpec, settings: Settings, dataset: Dataset) -> Unlabelled | None:

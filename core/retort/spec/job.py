@@ -26,7 +26,7 @@ class JobSpec(Written):
     control: bool = True
     """Also train the same student without distillation, same seed and schedule, and report the difference."""
     exports: Annotated[tuple[AnyExport, ...], Field(strict=False)] = Field(
-        default=({"format": "onnx"},), validate_default=True, max_length=8
+        default=({"format": "onnx"},), validate_default=True, max_length=16
     )
     """Files to make from the student beside its weights."""
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)

@@ -162,6 +162,8 @@ class TrainingSpec(Written):
     close_mosaic: int = Field(default=10, ge=0, le=10_000)
     """Train the last epochs, this many, on whole images without mosaic."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    seeds: int = Field(default=1, ge=1, le=16)
+    """Train student and control so many times, with the seeds from ``seed`` on, and tell the gain with its interval."""
     checkpoint_every: int = Field(default=10, ge=1, le=10_000)
     """Publish a student checkpoint, and compare student with teacher, every so many epochs."""
 

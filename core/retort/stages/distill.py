@@ -32,13 +32,13 @@ def run(context: Context) -> dict[str, Any]:
     """Train it."""
     return fit(
         context,
-        dataclasses.replace(plan(context, Role.STUDENT), teaching=_teaching(context)),
+        dataclasses.replace(plan(context, Role.STUDENT), teaching=teaching(context)),
         teacher=teacher.weights(context),
         distillation=context.spec.distillation,
     )
 
 
-def _teaching(context: Context) -> Teaching:
+def teaching(context: Context) -> Teaching:
     """Say how the student is taught; the control, whose plan is the same otherwise, knows none of it."""
     from retort.training.plan import FurtherTeacher, MoreImages, Teaching
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retort.errors import Diverged
 from retort.names import Role
@@ -15,7 +15,10 @@ from retort.stages import cost as costs
 from retort.stages import teacher
 from retort.stages.context import Context
 
-after = "control"
+if TYPE_CHECKING:
+    from retort.training.judge import Trial
+
+after = "repeat"
 
 
 def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job is measured
@@ -47,7 +50,22 @@ def run(context: Context) -> dict[str, Any]:
         roles[role] = {"model": model.removesuffix(".pt"), "imgsz": side, **measured, "epochs": epochs}
         context.progress(len(roles) / (len(weights) + len(context.spec.teacher.ensemble)))
     warn(context, roles)
-    return {"roles": roles, "ensemble": [_further(context, one) for one in context.spec.teacher.ensemble]}
+    return {
+        "roles": roles,
+        "ensemble": [_further(context, one) for one in context.spec.teacher.ensemble],
+        "repeats": [_repeated(context, one) for one in context.results.get("repeat", {}).get("runs", [])],
+    }
+
+
+def _repeated(context: Context, one: Mapping[str, Any]) -> dict[str, Any]:
+    """Judge the networks of one more seed; their speed is that of the first."""
+    found: dict[str, Any] = {"seed": one["seed"]}
+    for role in (Role.STUDENT, Role.CONTROL):
+        if role in one:
+            context.check()
+            judged = _accuracy(context, context.workdir / str(one[role]["weights"]), context.spec.training.imgsz)
+            found[role] = {name: judged[name] for name in ("map50", "map")}
+    return found
 
 
 def _further(context: Context, one: FurtherTeacher) -> dict[str, Any]:
@@ -62,21 +80,38 @@ def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
     """Measure one network; a teacher that knows none of the data's classes, and so teaches features, has no mAP."""
     from retort.training.evaluation import evaluate
 
-    training = context.training
-    found = evaluate(
-        path,
+    found = evaluate(path, _trial(context, imgsz))
+    context.pulse.beat("setup")
+    if found.accuracy is None:
+        context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")
+        accuracy: dict[str, Any] = {"map50": None, "map": None, "per_class": {}, "by_size": {}}
+    else:
+        refuse_nonsense(path.name, found.accuracy.map50, found.accuracy.map)
+        accuracy = dataclasses.asdict(found.accuracy)
+    weighs = {name: getattr(found, name) for name in ("num_parameters", "gflops", "size_bytes")}
+    return {**accuracy, **weighs, **dataclasses.asdict(found.speed)}
+
+
+def _accuracy(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
+    from retort.training import networks
+    from retort.training.judge import accuracy
+
+    found = accuracy(networks.load(path), _trial(context, imgsz))
+    refuse_nonsense(path.name, found.map50, found.map)
+    return dataclasses.asdict(found)
+
+
+def _trial(context: Context, imgsz: int) -> Trial:
+    from retort.training.judge import Trial
+
+    return Trial(
         data_yaml=context.inputs.data_yaml,
         imgsz=imgsz,
-        batch=training.batch,
+        batch=context.training.batch,
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,
         on_batch=lambda: context.pulse.beat("step"),
     )
-    context.pulse.beat("setup")
-    refuse_nonsense(path.name, found.map50, found.map)
-    if found.map is None:
-        context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")
-    return dataclasses.asdict(found)
 
 
 def refuse_nonsense(name: str, *figures: float | None) -> None:

@@ -1,27 +1,24 @@
-"""Make the student's other forms, and check each box by box against PyTorch."""
+"""Make the student's other forms, check them against PyTorch, and measure what each has kept and what it costs."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retort.errors import RetortError
-from retort.exports.onnx import Onnx
+from retort.errors import RetortError, Stopped
 from retort.names import Role
 from retort.spec import JobSpec
 from retort.stages import cost as costs
 from retort.stages.context import Context
+from retort.stages.exporting import budget
+from retort.stages.exporting.bench import Bench
+from retort.stages.exporting.makers import Needs
 
 after = "evaluate"
 
-TOLERANCE = 1e-3
-"""Largest difference of boxes and scores, relative to the larger of the two."""
-_NUM_IMAGES = 16
-_WARM_UP, _FEWEST, _MOST, _LONGEST_S = 3, 8, 50, 5.0
-"""Latency: runs that do not count, and how many there are."""
+_EXACT = {("onnx", "fp32"), ("torchscript", "fp32"), ("openvino", "fp32")}
+"""What must give PyTorch's boxes, one by one."""
 
 
 def applies(spec: JobSpec) -> bool:
@@ -30,70 +27,95 @@ def applies(spec: JobSpec) -> bool:
 
 
 def cost(spec: JobSpec) -> float:
-    """Return its share of the run."""
-    return len(spec.exports) * costs.forward(spec.student.model) / 2
+    """Return its share of the run: an evaluation each, and the calibration."""
+    quantized = sum(export.precision == "int8" for export in spec.exports)
+    return (len(spec.exports) / 2 + float(quantized)) * costs.forward(spec.student.model)
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Return format, path, size, error and latency of each file."""
-    student = context.workdir / str(context.results["distill"]["weights"])
+    """Return of each form what was measured, and whether it is within its budget; one that fails fails alone."""
+    bench = Bench(context)
     made: list[dict[str, Any]] = []
+    taken: set[str] = set()
     for number, export in enumerate(context.spec.exports, start=1):
         context.check()
         context.pulse.beat("setup")
-        name = f"student{export.suffix}" if number == 1 else f"student-{number}{export.suffix}"
-        compared = EXPORTERS[export.format](context, export, student, context.artifact(name))
-        error = compared["max_relative_error"]
-        if not compared.pop("equal"):
-            raise RetortError(
-                f"{name} does not give the student's boxes: they differ by {error:.2g} of their size",
-                hint=f"the tolerance is {TOLERANCE:g}; try another opset, or simplify: false",
-                code="export_mismatch",
-            )
-        published = context.publish(name, Role.STUDENT, export.media_type, format=export.format, **compared)
-        made.append({"format": export.format, "path": name, "size_bytes": published["size_bytes"], **compared})
+        name = _name(export, taken)
+        made.append(_entry(bench, export, name))
+        _tell(context, made[-1])
         context.progress(number / len(context.spec.exports))
     return {"exports": made}
 
 
-def _onnx(context: Context, export: Onnx, weights: Path, path: Path) -> dict[str, Any]:
-    from retort.training.onnx import compare_onnx, export_onnx
+def _name(export: Any, taken: set[str]) -> str:
+    """Name a form by its precision, where that is not fp32, and by a number where it must be."""
+    stem = "student" if export.precision == "fp32" else f"student-{export.precision}"
+    name, number = f"{stem}{export.suffix}", 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}{export.suffix}"
+    taken.add(name)
+    return name
 
-    imgsz = context.spec.training.imgsz
-    export_onnx(weights, path, imgsz=imgsz, opset=export.opset, dynamic=export.dynamic, simplify=export.simplify)
-    compared = compare_onnx(weights, path, val_images(context, _NUM_IMAGES), imgsz=imgsz)
-    return {
-        "equal": compared.equal and compared.max_relative_error <= TOLERANCE,
-        "max_relative_error": compared.max_relative_error,
-        "num_images": compared.num_images,
-        "num_boxes": compared.num_boxes,
-        "latency_ms": _onnx_latency(path, imgsz),
+
+def _entry(bench: Bench, export: Any, name: str) -> dict[str, Any]:
+    """Make, measure and publish one form; say why where that cannot be."""
+    context, path = bench.context, bench.context.artifact(name)
+    about: dict[str, Any] = {"format": export.format, "precision": export.precision, "path": name}
+    about |= {"reason": None, "hint": None, "files": []}
+    try:
+        measured = budget.produce(bench, export, path)
+        if (export.format, export.precision) in _EXACT:
+            measured |= _compared(bench, export, path)
+    except Needs as error:
+        files = _published(context, export, error.files)
+        return {**about, "status": "needs", "reason": error.message, "hint": error.hint, "files": files}
+    except Stopped:
+        raise
+    except RetortError as error:
+        return {**about, "status": "failed", "reason": error.message, "hint": error.hint}
+    if measured["status"] == "differs":
+        return {**about, **measured}
+    files = _published(context, export, sorted(path.iterdir()) if path.is_dir() else [path])
+    size = sum(context.artifact(file).stat().st_size for file in files)
+    return {**about, **measured, "files": files, "size_bytes": size}
+
+
+def _compared(bench: Bench, export: Any, path: Path) -> dict[str, Any]:
+    from retort.training.exporting.comparison import TOLERANCE, compare
+    from retort.training.runtimes import RUNTIMES
+
+    found = compare(bench.weights, RUNTIMES[export.format](path), bench.val_images, imgsz=bench.imgsz)
+    told: dict[str, Any] = {
+        "max_relative_error": found.max_relative_error,
+        "num_images": found.num_images,
+        "num_boxes": found.num_boxes,
+        "num_unequal": found.num_unequal,
     }
+    if not found.equal:
+        told |= {
+            "status": "differs",
+            "reason": f"it does not give the student's boxes: {found.num_unequal} of {found.num_boxes} differ, the raw "
+            f"output by {found.max_relative_error:.2g} of its size",
+            "hint": f"the tolerance is {TOLERANCE:g}; try another opset, or simplify: false",
+        }
+    return told
 
 
-def _onnx_latency(path: Path, imgsz: int) -> dict[str, float]:
-    """Time one image at a time with onnxruntime on the CPU: median and ninth decile in milliseconds."""
-    import numpy as np
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    feed = {session.get_inputs()[0].name: np.zeros((1, 3, imgsz, imgsz), dtype=np.float32)}
-    taken: list[float] = []
-    begun = time.perf_counter()
-    while len(taken) < _FEWEST or (len(taken) < _MOST and time.perf_counter() - begun < _LONGEST_S):
-        started = time.perf_counter()
-        session.run(None, feed)
-        taken.append((time.perf_counter() - started) * 1e3)
-    warm = taken[_WARM_UP:]
-    return {"p50": statistics.median(warm), "p90": statistics.quantiles(warm, n=10)[-1]}
+def _published(context: Context, export: Any, paths: Sequence[Path]) -> list[str]:
+    names = [path.relative_to(context.artifact("x").parent).as_posix() for path in paths]
+    for name in names:
+        context.publish(name, Role.STUDENT, export.media_type, format=export.format, precision=export.precision)
+    return names
 
 
-def val_images(context: Context, most: int) -> list[Path]:
-    """Return at most so many validation images, spread evenly."""
-    images = sorted((context.inputs.data_yaml.parent / "images" / "val").iterdir())
-    step = max(1.0, len(images) / most)
-    return [images[int(index * step)] for index in range(min(most, len(images)))]
-
-
-EXPORTERS: dict[str, Callable[[Context, Any, Path, Path], dict[str, Any]]] = {"onnx": _onnx}
-"""How each format of ``retort.exports`` is made."""
+def _tell(context: Context, entry: dict[str, Any]) -> None:
+    """Warn of a form that is not what was asked for."""
+    if entry["status"] == "passed":
+        drop = f"{entry['map_drop'] * 100:+.1f}"
+        context.journal.log(f"{entry['path']}: loses {drop} points of mAP50-95, {entry['latency_ms']['p50']:.1f} ms")
+        return
+    why = entry.get("reason") or (
+        f"it loses {entry['map_drop'] * 100:.1f} points of mAP50-95, and may lose {entry['max_map_drop'] * 100:.1f}"
+    )
+    context.journal.log(f"{entry['path']} ({entry['status']}): {why}", "warning", hint=entry.get("hint"))

@@ -27,6 +27,9 @@ Values = Mapping[str, float | None]
 class JournalWatcher(Watcher):
     """Passes on what one training says."""
 
+    tells_health = True
+    """Whether what it says of the distillation's health is kept."""
+
     def __init__(self, context: Context, plan: Plan) -> None:
         self._context = context
         self._plan = plan
@@ -60,7 +63,12 @@ class JournalWatcher(Watcher):
         if found is not None and found[0] > self._announced:
             self._announced = found[0]
             workdir = self._context.workdir
-            self._context.saved(found[0], [path.relative_to(workdir).as_posix() for path in found[1]])
+            files = [path.relative_to(workdir).as_posix() for path in found[1]]
+            self._context.saved(found[0], [*files, *self.also_saved()])
+
+    def also_saved(self) -> list[str]:
+        """Return what else of the stage another machine needs to go on."""
+        return []
 
     def alive(self, section: str) -> None:
         """Beat."""
@@ -93,12 +101,14 @@ def fit(
     *,
     teacher: Path | None = None,
     distillation: DistillationSpec | None = None,
+    watcher: JournalWatcher | None = None,
+    name: str | None = None,
 ) -> dict[str, Any]:
-    """Carry out *plan*, and publish what comes out as ``<role>.pt``."""
+    """Carry out *plan*, and publish what comes out as *name*, which is ``<role>.pt`` if left out."""
     from retort.training import trainer
     from retort.training.distributed import ranks
 
-    watcher = JournalWatcher(context, plan)
+    watcher = watcher or JournalWatcher(context, plan)
     gpus = context.spec.resources.gpus
     try:
         if gpus > 1:
@@ -109,11 +119,11 @@ def fit(
         with contextlib.suppress(OSError, WorldError):
             watcher.announce_saved()
         raise
-    name = f"{plan.role}.pt"
+    name = name or f"{plan.role}.pt"
     _keep(fitted.weights, context.artifact(name))
     metrics = {key: value for key, value in fitted.metrics.items() if key.startswith("val/")}
     published = context.publish(name, plan.role, epoch=fitted.best_epoch, metrics=metrics)
-    if (portraits := plan.folder / "health.npz").exists():
+    if watcher.tells_health and (portraits := plan.folder / "health.npz").exists():
         _keep(portraits, context.artifact(portraits.name))
         context.publish(portraits.name, plan.role)
     return {

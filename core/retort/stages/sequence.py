@@ -16,6 +16,7 @@ from retort.pulse import Pulse
 from retort.spec import JobSpec
 from retort.stages import past, record
 from retort.stages.context import Context
+from retort.stages.exporting.makers import lacking
 from retort.stages.order import Stage, find
 from retort.stages.progress import Progress
 from retort.stages.record import Record
@@ -35,6 +36,7 @@ def go(spec: JobSpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
     finished: tuple[str, ...] = ()
     _remark(inputs, journal)
     _remark_more(inputs, journal)
+    _forewarn(spec, journal)
     results: dict[str, dict[str, Any]] = {}
     fresh = False
     for stage in stages:
@@ -92,6 +94,16 @@ def _remark_more(inputs: Inputs, journal: Journal) -> None:
             "warning",
             num_shared=more.num_shared,
         )
+
+
+def _forewarn(spec: JobSpec, journal: Journal) -> None:
+    """Say before the training which forms of the student this machine will not be able to make."""
+    for export in spec.exports:
+        why = lacking(export)
+        if why is not None:
+            journal.log(
+                f"the {export.format} export will not be built here: {why}; it gets what to build it from", "warning"
+            )
 
 
 def _run(stage: Stage, context: Context) -> Record:

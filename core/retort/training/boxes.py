@@ -82,5 +82,5 @@ def prepare(image: Path, imgsz: int) -> tuple[Tensor, tuple[int, int]]:
     if bgr is None:
         raise DataError(f"{image.name} is not an image that can be read")
     square = LetterBox((imgsz, imgsz), auto=False)(image=bgr)  # H W 3, BGR
-    rgb = torch.from_numpy(square[..., ::-1].copy()).permute(2, 0, 1)  # 3 H W
+    rgb = torch.from_numpy(square[..., ::-1].transpose(2, 0, 1).copy())  # 3 H W, in this order for runtimes that insist
     return rgb[None].float() / 255, bgr.shape[:2]

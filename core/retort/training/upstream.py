@@ -18,7 +18,7 @@ from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
 from ultralytics.nn.modules import Conv, Detect, DWConv  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel, _SafeLoad, load_checkpoint  # noqa: E402
 from ultralytics.utils import RANK, nms, ops, torch_utils  # noqa: E402
-from ultralytics.utils.export.engine import best_onnx_opset, torch2onnx  # noqa: E402
+from ultralytics.utils.export.engine import best_onnx_opset, onnx2engine, torch2onnx  # noqa: E402
 from ultralytics.utils.metrics import box_iou  # noqa: E402
 from ultralytics.utils.patches import imread  # noqa: E402
 from ultralytics.utils.tal import dist2bbox, make_anchors  # noqa: E402
@@ -70,6 +70,7 @@ __all__ = [
     "load_checkpoint",
     "make_anchors",
     "nms",
+    "onnx2engine",
     "ops",
     "select_device",
     "torch2onnx",

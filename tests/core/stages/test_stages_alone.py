@@ -13,16 +13,21 @@ from typing import Any
 import pytest
 from core.conftest import Life
 from retort import journal
-from retort.errors import Diverged, RetortError, Stopped
+from retort.errors import Diverged, Stopped
 from retort.events import AnyEvent, ArtifactEvent, LogEvent
 from retort.intake.inputs import Inputs
 from retort.journal import Journal
 from retort.names import Role
 from retort.pulse import Pulse
-from retort.spec import JobSpec
+from retort.spec import JobSpec, parse_spec
 from retort.stages import control, evaluate, export, sequence
 from retort.stages.context import Context
+from retort.stages.exporting.bench import Bench
+from retort.stages.exporting.makers import MAKERS
 from retort.stages.fitting import JournalWatcher, plan
+from retort.training import networks
+from retort.training.exporting.graph import export_onnx
+from retort.training.publish import publish
 
 
 @pytest.fixture
@@ -49,17 +54,41 @@ def said(context: Context) -> list[AnyEvent]:
     return journal.read(context.journal.path)[0]
 
 
-def test_an_export_that_gives_other_boxes_fails_the_job_and_is_not_published(
-    context: Context, monkeypatch: pytest.MonkeyPatch
-):
-    def wrong(*_: Any) -> dict[str, Any]:
-        return {"equal": False, "max_relative_error": 0.25, "num_images": 4}
+def test_an_export_that_gives_other_boxes_is_told_and_not_published(context: Context, monkeypatch: pytest.MonkeyPatch):
+    def of_another_network(bench: Bench, _: Any, path: Path, kept: Any) -> None:
+        assert not kept
+        network = networks.load(bench.weights)
+        network.model[-1].cv2[0][-1].weight.data[:8] += 100  # other boxes at the finest level
+        publish(network, path.with_name("other.pt"), names=network.names)
+        export_onnx(path.with_name("other.pt"), path, imgsz=64)
 
-    monkeypatch.setitem(export.EXPORTERS, "onnx", wrong)
-    with pytest.raises(RetortError, match=r"student\.onnx .* 0\.25") as caught:
-        export.run(context)
-    assert caught.value.code == "export_mismatch"
+    monkeypatch.setitem(MAKERS, "onnx", of_another_network)
+    (made,) = export.run(context)["exports"]
+    assert (made["status"], made["files"]) == ("differs", [])
+    assert "does not give the student's boxes" in made["reason"]
     assert not any(isinstance(event, ArtifactEvent) for event in said(context))
+    assert any(isinstance(event, LogEvent) and event.level == "warning" for event in said(context))
+
+
+def test_an_export_that_cannot_be_made_does_not_fail_the_others(context: Context):
+    asked = document_with(context, [{"format": "onnx", "precision": "int8"}, {"format": "torchscript"}])
+    first, second = export.run(replace(context, spec=asked))["exports"]
+    assert (first["status"], second["status"]) == ("failed", "passed")
+    assert "INT8 needs at least 50 training images" in first["reason"]
+    assert second["num_unequal"] == 0
+
+
+def test_what_only_tensorrt_can_make_leaves_what_to_make_it_from(context: Context):
+    asked = document_with(context, [{"format": "engine", "precision": "fp16"}])
+    (made,) = export.run(replace(context, spec=asked))["exports"]
+    assert (made["status"], made["files"]) == ("needs", ["student-fp16.engine.onnx"])
+    assert "trtexec --onnx=student-fp16.engine.onnx --saveEngine=student-fp16.engine --fp16" in made["hint"]
+    sequence._forewarn(asked, context.journal)
+    assert sum("TensorRT" in event.message for event in said(context) if isinstance(event, LogEvent)) == 2
+
+
+def document_with(context: Context, exports: list[dict[str, Any]]) -> JobSpec:
+    return parse_spec(context.spec.model_dump(mode="json") | {"exports": exports})
 
 
 def test_a_teacher_that_is_weaker_than_its_student_is_told(context: Context):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from retort.exports import EXPORT_FORMATS
 from retort.spec import parse_spec
-from retort.stages.export import EXPORTERS
+from retort.stages.exporting.makers import MAKERS
 from retort.stages.order import Stage, StageModule, find, ordered
 
 
@@ -22,7 +22,7 @@ def names(stages: list[Stage]) -> list[str]:
 
 
 def test_the_stages_of_a_run_are_in_their_order():
-    assert names(find()) == ["train_teacher", "distill", "control", "evaluate", "export", "report"]
+    assert names(find()) == ["train_teacher", "distill", "control", "repeat", "evaluate", "export", "report"]
 
 
 def test_an_added_stage_runs_right_after_the_one_it_names():
@@ -60,4 +60,4 @@ def test_a_big_teacher_makes_distilling_dearer_than_the_control():
 
 
 def test_every_export_format_can_be_made():
-    assert EXPORTERS.keys() == EXPORT_FORMATS.keys()
+    assert MAKERS.keys() == EXPORT_FORMATS.keys()

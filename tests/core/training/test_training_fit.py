@@ -17,6 +17,7 @@ from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import networks
 from retort.training.environment import num_cores
 from retort.training.evaluation import evaluate
+from retort.training.judge import Trial
 from retort.training.trainer import Fit, Fitted, Plan, fit
 
 # Upstream sums the gradients of 64 images before it steps: one batch, one step, one epoch here.
@@ -247,15 +248,18 @@ def test_softmax_is_warned_about(plan: Plan, teaching: dict[str, Any]) -> None:
 
 def test_an_evaluation_says_what_a_network_can_do_and_costs(published: Callable[..., Path], data_yaml: Path) -> None:
     weights = published("yolov8n", names={0: "cat", 1: "blue", 2: "red", 3: "green"})
-    found = evaluate(weights, data_yaml=data_yaml, imgsz=96, batch=4, device="cpu")
-    assert set(found.per_class) <= set(NAMES.values())
-    assert found.map is not None
-    assert found.map50 is not None
-    assert 0 <= found.map <= found.map50 <= 1
+    trial = Trial(data_yaml, imgsz=96, batch=4, device="cpu")
+    found = evaluate(weights, trial)
+    assert found.accuracy is not None
+    assert set(found.accuracy.per_class) <= set(NAMES.values())
+    assert 0 <= found.accuracy.map <= found.accuracy.map50 <= 1
+    assert sum(size["number"] or 0 for size in found.accuracy.by_size.values()) > 0
     assert found.size_bytes == weights.stat().st_size
     assert 3_000_000 < found.num_parameters < 3_100_000
     assert found.gflops > 0
-    assert 0 < found.latency_ms["p50"] <= found.latency_ms["p90"]
-    stranger = evaluate(published("yolov8n", names={0: "cat"}), data_yaml=data_yaml, imgsz=96, batch=4, device="cpu")
-    assert (stranger.map, stranger.map50, stranger.per_class) == (None, None, {})
-    assert stranger.latency_ms["p50"] > 0
+    assert 0 < found.speed.latency_ms["p50"] <= found.speed.latency_ms["p90"]
+    assert (found.speed.throughput["8"] or 0) > 0
+    assert found.speed.peak_memory_bytes is None or found.speed.peak_memory_bytes > 0
+    stranger = evaluate(published("yolov8n", names={0: "cat"}), trial)
+    assert stranger.accuracy is None
+    assert stranger.speed.latency_ms["p50"] > 0

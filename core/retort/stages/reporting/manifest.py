@@ -34,7 +34,7 @@ def manifest(context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
         "unlabelled": result["unlabelled"],
         "dataset": {"digest": dataset.digest, "num_train": dataset.num_train, "num_val": dataset.num_val},
         "classes": list(dataset.names),
-        "seeds": [spec.training.seed],
+        "seeds": list(range(spec.training.seed, spec.training.seed + spec.training.seeds)),
         "device": result["device"],
         "versions": result["versions"],
         "metrics": {role: {MAP50: found["map50"], MAP: found["map"]} for role, found in roles.items()},

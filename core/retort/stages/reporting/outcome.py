@@ -11,6 +11,7 @@ from retort import __version__
 from retort.names import Role
 from retort.spec import digest
 from retort.stages.context import Context
+from retort.stages.reporting.statistics import over_seeds
 
 _METRICS = ("map50", "map")
 _SMALLEST_GAP = 0.005
@@ -30,6 +31,7 @@ def outcome(context: Context, duration_s: float) -> dict[str, Any]:
         "control_dropped": context.results.get("control", {}).get("dropped"),
         "gain": gain(roles),
         "gap_closed": gap_closed(roles),
+        "seeds": _seeds(context),
         "dataset": {
             "names": list(dataset.names),
             "num_train": dataset.num_train,
@@ -50,6 +52,18 @@ def _training(context: Context) -> dict[str, Any]:
     """Return for how long, and in which batches, the student was trained; fewer epochs than planned: finished early."""
     student = context.results["distill"]
     return {name: student[name] for name in ("epochs", "planned_epochs", "batch")}
+
+
+def _seeds(context: Context) -> dict[str, Any] | None:
+    """Return what each seed gave, and what can be said of them all; None where there was one."""
+    repeats = context.results["evaluate"].get("repeats", [])
+    if not repeats:
+        return None
+    roles = context.results["evaluate"]["roles"]
+    known = [role for role in (Role.STUDENT, Role.CONTROL) if role in roles]
+    first: dict[str, Any] = {role: {name: roles[role][name] for name in _METRICS} for role in known}
+    runs = [{"seed": context.spec.training.seed, **first}, *repeats]
+    return {"runs": runs, "statistics": {name: over_seeds(runs, name) for name in _METRICS}}
 
 
 def _unlabelled(context: Context) -> dict[str, Any] | None:

@@ -35,6 +35,9 @@ def _judge(result: Mapping[str, Any]) -> tuple[Literal["gain", "none", "loss", "
             f"The student reaches {_percent(result['roles']['student']['map'])} mAP50-95. "
             f"{why[0].upper()}{why[1:]}, so what the distillation bought is unknown."
         )
+    over = ((result.get("seeds") or {}).get("statistics") or {}).get("map")
+    if over is not None:
+        return _judge_seeds(over)
     points = f"{abs(gain['map']) * 100:.1f}"
     if abs(gain["map"]) < _UNCLEAR:
         return "none", (
@@ -50,11 +53,26 @@ def _judge(result: Mapping[str, Any]) -> tuple[Literal["gain", "none", "loss", "
     return "gain", f"The student gained {points} points of mAP50-95 over its undistilled control.{share}"
 
 
+def _judge_seeds(over: Mapping[str, Any]) -> tuple[Literal["gain", "none", "loss", "unknown"], str]:
+    """Judge the difference of several seeds by its interval: one that holds 0 shows no difference."""
+    found = over["difference"]
+    numbers = (
+        f"{found['mean'] * 100:+.1f} points of mAP50-95 over {over['num_seeds']} seeds "
+        f"({found['level']:.0%} interval {found['low'] * 100:+.1f} to {found['high'] * 100:+.1f}, "
+        f"paired t-test p = {found['p_value']:.2g})"
+    )
+    if found["low"] > 0:
+        return "gain", f"Distillation gained {numbers}, against the undistilled control."
+    if found["high"] < 0:
+        return "loss", f"Distillation did not help: {numbers}, against the undistilled control."
+    return "none", f"No difference is shown: {numbers}, against the undistilled control."
+
+
 def _caveats(result: Mapping[str, Any]) -> list[str]:
     roles, dataset = result["roles"], result["dataset"]
     found: list[str] = []
     if result["gain"] is not None:
-        found.append("One seed: there is no interval, and another seed may give another difference.")
+        found.append(_on_seeds(result))
         if roles["teacher"]["map"] is None:
             found.append("The teacher knows none of the data's classes and has no mAP, so no gap to it is known.")
         elif result["gap_closed"]["map"] is None:
@@ -83,6 +101,16 @@ def _caveats(result: Mapping[str, Any]) -> list[str]:
     if dataset["num_val"] < _FEW_IMAGES:
         found.append(f"{dataset['num_val']} validation images are few: a point of mAP is a handful of boxes.")
     return found
+
+
+def _on_seeds(result: Mapping[str, Any]) -> str:
+    over = ((result.get("seeds") or {}).get("statistics") or {}).get("map")
+    if over is None:
+        return "One seed: there is no interval, and another seed may give another difference."
+    return (
+        f"The interval is over {over['num_seeds']} seeds on one data set; the figures of the student that is published "
+        "are those of the first."
+    )
 
 
 def _finished_early(result: Mapping[str, Any]) -> bool:

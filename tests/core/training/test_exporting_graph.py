@@ -8,7 +8,9 @@ from pathlib import Path
 import onnx
 import pytest
 from retort.errors import UserError
-from retort.training.onnx import compare_onnx, export_onnx
+from retort.training.exporting.comparison import compare
+from retort.training.exporting.graph import export_onnx
+from retort.training.runtimes import of_onnx
 
 
 @pytest.mark.parametrize("model", ["yolov8n", "yolo11n", "yolo12n", "yolo26n"])
@@ -18,7 +20,7 @@ def test_the_graph_gives_the_boxes_of_the_network(
     weights, path = published(model), tmp_path / "student.onnx"
     export_onnx(weights, path, imgsz=96)
     images = sorted((data_yaml.parent / "images/val").iterdir())[:2]
-    found = compare_onnx(weights, path, images, imgsz=96)
+    found = compare(weights, of_onnx(path), images, imgsz=96)
     assert found.equal
     assert found.num_boxes > 0
     assert found.max_relative_error < 1e-4
@@ -30,15 +32,20 @@ def test_the_comparison_tells_another_network_apart(
     path = tmp_path / "student.onnx"
     export_onnx(published("yolov8n"), path, imgsz=96)
     images = sorted((data_yaml.parent / "images/val").iterdir())[:1]
-    found = compare_onnx(published("yolov8n", seed=2), path, images, imgsz=96)
+    found = compare(published("yolov8n", seed=2), of_onnx(path), images, imgsz=96)
     assert not found.equal
+    assert found.num_unequal > 0
 
 
-def test_a_dynamic_graph_takes_another_size(published: Callable[..., Path], data_yaml: Path, tmp_path: Path) -> None:
+def test_a_dynamic_graph_takes_another_size_and_many_images(
+    published: Callable[..., Path], data_yaml: Path, tmp_path: Path
+) -> None:
     weights, path = published("yolo11n"), tmp_path / "student.onnx"
     export_onnx(weights, path, imgsz=96, dynamic=True, simplify=False)
     images = sorted((data_yaml.parent / "images/val").iterdir())[:1]
-    assert compare_onnx(weights, path, images, imgsz=64).equal
+    runtime = of_onnx(path)
+    assert runtime.batches
+    assert compare(weights, runtime, images, imgsz=64).equal
 
 
 def test_the_opset_asked_for_is_the_one_written(published: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""One form, made and measured, and made anew with some layers in float until it loses no more than it may."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retort.exports.base import Calibrated, Export
+from retort.stages.exporting.bench import Bench
+from retort.stages.exporting.makers import MAKERS
+
+if TYPE_CHECKING:
+    from retort.training.exporting.sensitivity import Sensitivity
+
+_SHOWN = 12
+"""So many of the ranked layers are told."""
+_MOST = 0.5
+"""The fallback ends when so large a share of the layers is in float: then INT8 is not worth its name."""
+
+
+def produce(bench: Bench, export: Export, path: Path) -> dict[str, Any]:
+    """Make the form at *path*, and return what was measured of it and what it took to stay in the budget.
+
+    Raises:
+        Needs: this machine cannot make it.
+        DataError: there are too few images to calibrate with.
+
+    """
+    steps: list[dict[str, Any]] = []
+    kept: Sequence[str] = ()
+    ranking: list[Sensitivity] = []
+    while True:
+        steps.append(_made(bench, export, path, kept))
+        if _fits(export, steps[-1]) or not _may_fall_back(export):
+            break
+        assert isinstance(export, Calibrated)
+        ranking = bench.ranking(export.calibration_images)
+        following = max(1, 2 * len(kept))
+        if following > _MOST * len(ranking):
+            break
+        kept = [one.layer for one in ranking[:following]]
+    best = min(steps, key=lambda step: float(step["map_drop"]))
+    if steps[-1] is not best and not _fits(export, steps[-1]):
+        steps[-1] = _made(bench, export, path, best["kept"])
+    return {
+        **steps[-1],
+        **_quantization(bench, export),
+        "steps": [{"num_kept": len(step["kept"]), "map": step["map"], "map_drop": step["map_drop"]} for step in steps],
+        "sensitivity": [asdict(one) for one in ranking[:_SHOWN]],
+        "max_map_drop": export.max_map_drop,
+        "status": "passed" if _fits(export, steps[-1]) else "over_budget",
+    }
+
+
+def _may_fall_back(export: Export) -> bool:
+    return isinstance(export, Calibrated) and export.fallback and getattr(export, "precision", None) == "int8"
+
+
+def _fits(export: Export, step: dict[str, Any]) -> bool:
+    return export.max_map_drop is None or step["map_drop"] <= export.max_map_drop
+
+
+def _made(bench: Bench, export: Export, path: Path, kept: Sequence[str]) -> dict[str, Any]:
+    """Make the form with the layers *kept* in higher precision, and measure it."""
+    from retort.training import speed
+    from retort.training.evaluation import evaluate_runtime
+    from retort.training.runtimes import RUNTIMES
+
+    bench.beat()
+    if path.is_dir():
+        shutil.rmtree(path)
+    MAKERS[export.format](bench, export, path, kept)  # type: ignore[attr-defined]
+    bench.beat()
+    load = RUNTIMES[export.format]  # type: ignore[attr-defined]
+    device = load(path).device.type
+    found, timed = evaluate_runtime(
+        lambda: load(path), bench.network.names, bench.trial("cpu" if device == "cpu" else "0")
+    )
+    bench.beat()
+    student = bench.context.results["evaluate"]["roles"]["student"]
+    return {
+        "kept": list(kept),
+        **asdict(found),
+        "map_drop": student["map"] - found.map,
+        **asdict(timed),
+        "latency_ratio": speed.ratio(load(path), bench.pytorch(device), imgsz=bench.imgsz),
+    }
+
+
+def _quantization(bench: Bench, export: Export) -> dict[str, Any]:
+    """Return what an INT8 form was calibrated with; None for the others."""
+    if not isinstance(export, Calibrated) or getattr(export, "precision", None) != "int8":
+        return {"calibration": None}
+    chosen = bench.float_graph(export.calibration_images).calibration
+    return {
+        "calibration": {
+            "num_images": len(chosen.images), "wanted": chosen.wanted, "per_class": chosen.per_class,
+            "warning": chosen.warning,
+        }
+    }  # fmt: skip

@@ -1,0 +1,137 @@
+"""Train student and control again with other seeds, so that what distillation bought has an interval."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from retort.errors import Stopped
+from retort.names import MAP, MAP50, Role
+from retort.spec import JobSpec
+from retort.stages import cost as costs
+from retort.stages import teacher
+from retort.stages.context import Context
+from retort.stages.distill import teaching
+from retort.stages.fitting import JournalWatcher, Values, fit, plan
+from retort.training import durable
+
+after = "control"
+
+WHY = "the job was finished early, before it was repeated with other seeds"
+
+
+def applies(spec: JobSpec) -> bool:
+    """Only where the spec asks for more than one seed."""
+    return spec.training.seeds > 1
+
+
+def cost(spec: JobSpec) -> float:
+    """Return its share of the run: as often the student's training, and the control's."""
+    control = costs.training(spec.student.model, spec.training.epochs) if spec.control else 0.0
+    return (spec.training.seeds - 1) * (costs.distilling(spec) + control)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Task:
+    """One more network to train."""
+
+    seed: int
+    role: Role
+
+    @property
+    def name(self) -> str:
+        return f"{self.role}-seed-{self.seed}"
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Return the weights by seed and role; where the job finishes early, none."""
+    roles = [Role.STUDENT, Role.CONTROL] if context.spec.control else [Role.STUDENT]
+    first = context.spec.training.seed
+    seeds = range(first + 1, first + context.spec.training.seeds)
+    tasks = [_Task(seed, role) for seed in seeds for role in roles]
+    folder = context.lasting_folder("repeat")
+    found: dict[int, dict[str, Any]] = {}
+    for number, task in enumerate(tasks):
+        student = context.results["distill"]
+        if context.finishes_early() or student["epochs"] != student["planned_epochs"]:
+            return _dropped(context)
+        try:
+            known = found.setdefault(task.seed, {"seed": task.seed})
+            known[task.role.value] = _once(context, task, folder, (number / len(tasks), 1 / len(tasks)))
+        except Stopped:
+            if context.stop.is_set():
+                raise
+            return _dropped(context)
+    return {"runs": list(found.values())}
+
+
+def _dropped(context: Context) -> dict[str, Any]:
+    context.journal.log("the job finishes early: it is not repeated with other seeds", "warning")
+    return {"dropped": WHY, "runs": []}
+
+
+def _once(context: Context, task: _Task, folder: Path, part: tuple[float, float]) -> dict[str, Any]:
+    """Train one more network; one that an earlier attempt has trained is only announced again."""
+    name, kept = task.name, folder / f"{task.name}.json"
+    if kept.is_file() and context.artifact(f"{name}.pt").is_file():
+        result: dict[str, Any] = json.loads(kept.read_text())
+        context.publish(f"{name}.pt", task.role, seed=task.seed)
+        return result
+    wanted = plan(context, task.role)
+    training = wanted.training.model_copy(update={"seed": task.seed})
+    wanted = dataclasses.replace(wanted, training=training, folder=context.lasting_folder(name))
+    watcher = _Watcher(context, wanted, folder, part)
+    if task.role is Role.STUDENT:
+        wanted = dataclasses.replace(wanted, teaching=teaching(context))
+        result = fit(
+            context, wanted, teacher=teacher.weights(context), distillation=context.spec.distillation,
+            watcher=watcher, name=f"{name}.pt",
+        )  # fmt: skip
+    else:
+        result = fit(context, wanted, watcher=watcher, name=f"{name}.pt")
+    durable.write(kept, json.dumps(result).encode())
+    return result
+
+
+class _Watcher(JournalWatcher):
+    """Tells of one repetition only what is to be compared, under names of its own."""
+
+    tells_health = False
+
+    def __init__(self, context: Context, plan: Any, folder: Path, part: tuple[float, float]) -> None:
+        super().__init__(context, plan)
+        self._seed = plan.training.seed
+        self._folder = folder
+        self._done, self._share = part
+
+    def metric(self, step: int, values: Values) -> None:
+        """Write down the mAP of one epoch."""
+        told = {f"seed-{self._seed}/{self._role}/{name}": values[name] for name in (MAP50, MAP) if name in values}
+        if step and told:
+            self._context.journal.metric(Role.JOB, step, told)
+
+    def checkpoint(self, epoch: int, path: Path, metrics: Values) -> None:
+        """Announce none: only the first seed's are for use."""
+
+    def health(self, finding: Any) -> None:
+        """Say nothing: the first seed's is told."""
+
+    def progress(self, fraction: float) -> None:
+        """Say how much of all repetitions is done."""
+        self._context.progress(self._done + self._share * fraction)
+
+    def finish_requested(self) -> bool:
+        """Never: a repetition that was cut short could not be compared."""
+        return False
+
+    def stop_requested(self) -> bool:
+        """Whether to stop at this batch, for good or because the job finishes early."""
+        return self._context.stop.is_set() or self._context.finishes_early()
+
+    def also_saved(self) -> list[str]:
+        """Return what the repetitions before this one have left."""
+        workdir = self._context.workdir
+        left = [path.relative_to(workdir).as_posix() for path in sorted(self._folder.glob("*.json"))]
+        return [*left, *(one.path for one in self._context.published)]

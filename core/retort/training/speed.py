@@ -1,0 +1,120 @@
+"""Speed and memory of a network that runs: measured warm, on this device, with nothing else in the process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from retort.training.runtimes import Runtime
+
+WARM_UP, LONGEST_S, FEWEST, MOST = 3, 10.0, 5, 50
+"""Unmeasured runs, then measured ones until the time or the number is used up, but a few at least."""
+BATCH = 8
+"""The larger of the two batches."""
+_STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What running a network takes."""
+
+    latency_ms: dict[str, float]
+    """``p50`` and ``p90`` of one image through the network, boxes decoded, without NMS."""
+    throughput: dict[str, float | None]
+    """Images a second by size of the batch; null where the network takes one image at a time."""
+    peak_memory_bytes: int | None
+    """What loading and running one image at a time takes at most; None where the system does not tell."""
+    runtime: str
+    device: str
+
+
+def measure(load: Callable[[], Runtime], *, imgsz: int) -> Speed:
+    """Load a network and time it on images of side *imgsz*, one and ``BATCH`` at a time."""
+    before = _start_counting()
+    runtime = load()
+    one = torch.zeros(1, 3, imgsz, imgsz, device=runtime.device)
+    single = times_ms(runtime, one)
+    peak = _peak(runtime.device, before)
+    throughput: dict[str, float | None] = {"1": 1e3 / statistics.median(single), str(BATCH): None}
+    if runtime.batches:
+        many = times_ms(runtime, one.expand(BATCH, -1, -1, -1).contiguous())
+        throughput[str(BATCH)] = BATCH * 1e3 / statistics.median(many)
+    return Speed(
+        latency_ms={"p50": statistics.median(single), "p90": statistics.quantiles(single, n=10)[-1]},
+        throughput=throughput,
+        peak_memory_bytes=peak,
+        runtime=runtime.name,
+        device=runtime.device.type,
+    )
+
+
+def times_ms(runtime: Runtime, images: torch.Tensor) -> list[float]:
+    """Return the times of single runs over *images* in milliseconds, after a warm-up."""
+    taken: list[float] = []
+    for _ in range(WARM_UP):
+        runtime.run(images)
+    _wait(runtime.device)
+    begun = time.perf_counter()
+    while len(taken) < FEWEST or (len(taken) < MOST and time.perf_counter() - begun < LONGEST_S):
+        started = time.perf_counter()
+        runtime.run(images)
+        _wait(runtime.device)
+        taken.append((time.perf_counter() - started) * 1e3)
+    return taken
+
+
+def ratio(runtime: Runtime, base: Runtime, *, imgsz: int) -> float:
+    """Return how long one image takes in *runtime* over how long in *base*: medians of runs that take turns."""
+    images = [torch.zeros(1, 3, imgsz, imgsz, device=one.device) for one in (runtime, base)]
+    taken: tuple[list[float], list[float]] = ([], [])
+    begun = time.perf_counter()
+    while len(taken[0]) < FEWEST + WARM_UP or (len(taken[0]) < MOST and time.perf_counter() - begun < LONGEST_S):
+        for one, image, times in zip((runtime, base), images, taken, strict=True):
+            one.run(image)  # the other's traces in the caches are not its fault
+            _wait(one.device)
+            started = time.perf_counter()
+            one.run(image)
+            _wait(one.device)
+            times.append(time.perf_counter() - started)
+    ours, theirs = (statistics.median(times[WARM_UP:]) for times in taken)
+    return ours / theirs
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _start_counting() -> int | None:
+    """Give freed memory back to the system, forget the peak so far, and return what is in use (Linux)."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+    with contextlib.suppress(OSError):
+        _REFERENCES.write_text("5")  # proc(5): the peak of the resident set is reset
+        return _resident("VmRSS")
+    return None
+
+
+def _peak(device: torch.device, before: int | None) -> int | None:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return None if before is None else max(0, _resident("VmHWM") - before)
+
+
+def _resident(name: str) -> int:
+    (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
