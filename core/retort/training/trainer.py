@@ -15,14 +15,15 @@ from retort.training.batches.loader import loader_for, workers_for
 from retort.training.batches.shared_memory import free_bytes
 from retort.training.batches.unlabelled import UnlabelledImages, beside, unlabelled_loader
 from retort.training.cadence import Cadence
+from retort.training.distillation import assignment
 from retort.training.distillation.student import Distiller
 from retort.training.health.monitor import Monitor
+from retort.training.ignored import set_apart, spare
 from retort.training.plan import Fitted, Plan, Watcher
 from retort.training.state import identity, recovery
 from retort.training.state.recovery import Recovery
 from retort.training.state.reseeding import reseed
 from retort.training.upstream import DetectionTrainer
-from retort.training.wishes import Finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +122,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
             return
         try:
             super().train()
-        except Finished:
+        except wishes.Finished:
             self.watcher.log(f"finished early, after epoch {self.epoch + 1} of {self.epochs}", epoch=self.epoch + 1)
             self.final_eval()
 
@@ -165,7 +166,9 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, check on the first that it teaches, and lay this step's unlabelled images beside it."""
-        prepared = coloured(super().preprocess_batch(batch))
+        prepared = set_apart(coloured(super().preprocess_batch(batch)))
+        if not isinstance(self.network, Distiller):  # which does so itself
+            spare(assignment.criteria(self.student).values(), prepared)
         if self.monitor is not None:
             self.monitor.first_batch(self, prepared)
         return beside(prepared, self.unlabelled, self.model, self.epoch)

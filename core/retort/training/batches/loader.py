@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from retort.errors import DataError
-from retort.training import parallel
+from retort.training import ignored, parallel
 from retort.training.batches import colours, shared_memory
 from retort.training.batches.augmentation import Augmentation, Tile
 from retort.training.batches.epochs import EpochSampler, Order, Sample
@@ -45,7 +45,12 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         super().__init__(*args, cache=None, **kwargs)
         self.order = Order(seed, self.ni, min(self.batch_size * world_size, self.ni))
         self._draw, self._draw_hsv = random.Random(), np.random.RandomState()  # noqa: S311
-        self._corners = [ops.xywh2xyxy(label["bboxes"]) for label in self.labels]
+        self._ignored = ignored.read(self.im_files)
+        self._objects = [
+            ignored.joined(label["bboxes"], label["cls"], more)
+            for label, more in zip(self.labels, self._ignored, strict=True)
+        ]
+        self._corners = [ops.xywh2xyxy(boxes) for boxes, _ in self._objects]
         shapes = [resized(*label["shape"], imgsz=self.imgsz) for label in self.labels]
         recent = self.order.window * self.order.batch
         self.pictures = Pictures(self._read, shapes, max_bytes=max_cache_bytes, recent=recent)
@@ -67,6 +72,18 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         image = self.pictures[i].copy()  # upstream's colours are changed in place
         shape = self.labels[i].get("shape", image.shape[:2])
         return image, tuple(shape), image.shape[:2]
+
+    def get_image_and_label(self, index: int) -> Any:
+        """Return what upstream's transforms begin with; the ignored boxes go through them as well."""
+        label, more = self.labels[index], self._ignored[index]
+        if not len(more):
+            return super().get_image_and_label(index)
+        boxes, classes = self._objects[index]
+        self.labels[index] = {**label, "bboxes": boxes, "cls": classes}
+        try:
+            return super().get_image_and_label(index)
+        finally:
+            self.labels[index] = label
 
     def __getitems__(self, samples: Sequence[Sample]) -> Batch:
         """Return a whole batch: images go to their place in it without being copied twice."""
@@ -118,7 +135,7 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         return made
 
     def _tile(self, index: int) -> Tile:
-        return Tile(self.pictures[index], self._corners[index], self.labels[index]["cls"])
+        return Tile(self.pictures[index], self._corners[index], self._objects[index][1])
 
     def _read(self, index: int) -> Array:
         image = imread(self.im_files[index], flags=self.cv2_flag)

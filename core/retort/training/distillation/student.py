@@ -14,6 +14,7 @@ from retort.training.distillation.objective import Objective
 from retort.training.distillation.resolution import Resized
 from retort.training.distillation.teacher import Teacher
 from retort.training.distillation.tutor import Candidate, Tutor, ask, learn, silent, tutor
+from retort.training.ignored import spared
 from retort.training.networks import seeded
 from retort.training.upstream import copy_attr
 
@@ -72,7 +73,8 @@ class Distiller(nn.Module):
         features, branches = taps.forward(self.student_model, images, middles=self.objective.crosses)
         own = branches if images is labelled else taps.first(branches, len(labelled))
         answers = self.objective.answers(lessons[0], len(labelled)) if active else {}
-        with assignment.by(answers, self.student_model):
+        criteria = assignment.criteria(self.student_model).values()
+        with assignment.by(answers, self.student_model), spared(criteria, batch):
             task, items = self.student_model.loss(batch, taps.upstream_form(own))  # type: ignore[operator]
         if active:
             per_image = task.sum() / len(labelled)
