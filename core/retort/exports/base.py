@@ -33,5 +33,7 @@ class Calibrated(Export):
 
     calibration_images: int = Field(default=ENOUGH_IMAGES, ge=FEWEST_IMAGES, le=10_000)
     """Training images that the INT8 ranges are taken from, stratified by class; none of them is a validation image."""
+    aware_epochs: int = Field(default=0, ge=0, le=1000)
+    """Train the student on for so many epochs with INT8 simulated in it (QAT); weights and ranges come from there."""
     fallback: bool = True
     """Where INT8 loses more than the budget, keep the layers that it hurts most in higher precision."""

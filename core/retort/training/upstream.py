@@ -7,6 +7,7 @@ from retort.training import environment
 assert environment.is_prepared(), "call retort.training.environment.prepare first"
 
 import torch  # noqa: E402
+from ultralytics import YOLO  # noqa: E402
 from ultralytics import __version__ as version  # noqa: E402
 from ultralytics.data.augment import Albumentations, LetterBox  # noqa: E402
 from ultralytics.data.build import InfiniteDataLoader  # noqa: E402
@@ -17,7 +18,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator,
 from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
 from ultralytics.nn.modules import Conv, Detect, DWConv  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel, _SafeLoad, load_checkpoint  # noqa: E402
-from ultralytics.utils import RANK, nms, ops, torch_utils  # noqa: E402
+from ultralytics.utils import RANK, SETTINGS, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, onnx2engine, torch2onnx  # noqa: E402
 from ultralytics.utils.metrics import box_iou  # noqa: E402
 from ultralytics.utils.patches import imread  # noqa: E402
@@ -35,9 +36,13 @@ from ultralytics.utils.torch_utils import (  # noqa: E402
 # Where torch is too old, Ultralytics' safe loader silently becomes an unsafe one.
 assert _SafeLoad.SUPPORTED, "this torch cannot load checkpoints safely"
 
+TRACKERS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+"""Names of upstream's integrations among its settings."""
 VALIDATORS = validator, val
 """The modules of its validators, each of which knows the rank of this process."""
 
+# Upstream calls whatever trackers are installed by itself; ours are on the other side of the journal.
+SETTINGS.update(dict.fromkeys(TRACKERS, False))
 # Ultralytics leaves one core idle whenever it selects the CPU: half of a machine with two.
 torch_utils.NUM_THREADS = environment.num_cores()
 torch.set_num_threads(environment.num_cores())
@@ -45,6 +50,7 @@ torch.set_num_threads(environment.num_cores())
 __all__ = [
     "RANK",
     "VALIDATORS",
+    "YOLO",
     "Albumentations",
     "AutoBackend",
     "Conv",

@@ -16,6 +16,7 @@ from retort.errors import DataError
 from retort.exports import EXPORT_FORMATS
 from retort.training.boxes import folded, prepare
 from retort.training.exporting import engine
+from retort.training.exporting.aware import Lesson, train_aware
 from retort.training.exporting.calibration import choose
 from retort.training.exporting.comparison import compare
 from retort.training.exporting.graph import export_onnx, metadata
@@ -24,7 +25,7 @@ from retort.training.exporting.openvino import export_openvino, quantize_openvin
 from retort.training.exporting.quantization import FloatGraph
 from retort.training.exporting.sensitivity import difference, rank
 from retort.training.exporting.torchscript import export_torchscript
-from retort.training.runtimes import RUNTIMES, Runtime, of_network
+from retort.training.runtimes import RUNTIMES, Runtime, of_network, of_onnx
 
 S = 96
 ABOUT = {"task": "detect", "names": {0: "red"}}
@@ -140,6 +141,23 @@ def test_the_calibration_cache_holds_each_tensors_scale_as_a_float_in_hex(graph:
     images = struct.unpack(">f", bytes.fromhex(read["images"]))[0]
     assert images == pytest.approx(1 / 127, rel=1e-6)  # pixels reach from 0 to 1
     assert len(read) == len(graph.scales()) > 100
+
+
+def test_a_student_trained_on_with_int8_in_it_gives_a_graph_with_its_scales(
+    published: Callable[..., Path], data_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    batches: list[None] = []
+    lesson = Lesson(
+        data_yaml, imgsz=S, batch=8, epochs=1, device="cpu", seed=0, on_batch=lambda: batches.append(None)
+    )  # fmt: skip
+    weights = published("yolov8n")
+    train_aware(weights, tmp_path / "aware.onnx", lesson, tmp_path / "fit")
+    assert len(batches) > 2  # 16 images to train with, and a validation
+    assert len(quantized_layers(onnx.load(tmp_path / "aware.onnx"))) > 50
+    images = output(of_onnx(tmp_path / "aware.onnx"), data_yaml.parent)
+    assert images.shape == output(of_network(folded(weights)), data_yaml.parent).shape
+    assert {path.name for path in tmp_path.iterdir()} == {"aware.onnx", "fit"}  # no tracker of upstream's has written
 
 
 def test_what_this_machine_lacks_for_an_engine_is_told() -> None:

@@ -63,6 +63,20 @@ class Bench:
             self._graphs[key] = FloatGraph(path, chosen, imgsz=self.imgsz)
         return self._graphs[key]
 
+    def aware_graph(self, epochs: int) -> Path:
+        """Return the INT8 graph of the student trained on for so many epochs with INT8 simulated in it."""
+        from retort.training.exporting.aware import Lesson, train_aware
+
+        path = self._folder / f"aware-{epochs}.onnx"
+        if not path.exists():
+            context = self.context
+            lesson = Lesson(
+                data_yaml=context.inputs.data_yaml, imgsz=self.imgsz, batch=context.training.batch, epochs=epochs,
+                device=context.inputs.device, seed=context.spec.training.seed, on_batch=self.beat,
+            )  # fmt: skip
+            train_aware(self.weights, path, lesson, self._folder / f"aware-{epochs}")
+        return path
+
     def ranking(self, num_images: int) -> list[Sensitivity]:
         """Return the layers in the order in which INT8 hurts them, the worst first."""
         from retort.training.exporting.sensitivity import rank

@@ -56,7 +56,13 @@ def produce(bench: Bench, export: Export, path: Path) -> dict[str, Any]:
 
 
 def _may_fall_back(export: Export) -> bool:
-    return isinstance(export, Calibrated) and export.fallback and getattr(export, "precision", None) == "int8"
+    return _is_calibrated(export) and export.fallback  # type: ignore[attr-defined]
+
+
+def _is_calibrated(export: Export) -> bool:
+    """Tell whether its ranges come from calibration images, and layers can be left out of INT8."""
+    quantized = isinstance(export, Calibrated) and getattr(export, "precision", None) == "int8"
+    return quantized and not export.aware_epochs  # type: ignore[attr-defined]
 
 
 def _fits(export: Export, step: dict[str, Any]) -> bool:
@@ -92,8 +98,9 @@ def _made(bench: Bench, export: Export, path: Path, kept: Sequence[str]) -> dict
 
 def _quantization(bench: Bench, export: Export) -> dict[str, Any]:
     """Return what an INT8 form was calibrated with; None for the others."""
-    if not isinstance(export, Calibrated) or getattr(export, "precision", None) != "int8":
+    if not _is_calibrated(export):
         return {"calibration": None}
+    assert isinstance(export, Calibrated)
     chosen = bench.float_graph(export.calibration_images).calibration
     return {
         "calibration": {

@@ -31,7 +31,9 @@ class Needs(RetortError):
 def _onnx(bench: Bench, export: Onnx, path: Path, kept: Collection[str]) -> None:
     from retort.training.exporting.graph import export_onnx
 
-    if export.precision == "int8":
+    if export.precision == "int8" and export.aware_epochs:
+        path.write_bytes(bench.aware_graph(export.aware_epochs).read_bytes())
+    elif export.precision == "int8":
         bench.float_graph(export.calibration_images, opset=export.opset).write(path, kept=kept)
     else:
         options = {"opset": export.opset, "dynamic": export.dynamic, "simplify": export.simplify}
@@ -41,7 +43,9 @@ def _onnx(bench: Bench, export: Onnx, path: Path, kept: Collection[str]) -> None
 def _openvino(bench: Bench, export: OpenVino, path: Path, kept: Collection[str]) -> None:
     from retort.training.exporting.openvino import export_openvino, quantize_openvino
 
-    if export.precision == "int8":
+    if export.precision == "int8" and export.aware_epochs:
+        export_openvino(bench.aware_graph(export.aware_epochs), path, half=True, metadata=bench.metadata)
+    elif export.precision == "int8":
         quantize_openvino(bench.float_graph(export.calibration_images), path, kept=kept, metadata=bench.metadata)
     else:
         export_openvino(bench.graph, path, half=export.precision == "fp16", metadata=bench.metadata)
@@ -64,7 +68,11 @@ def _engine(bench: Bench, export: Engine, path: Path, kept: Collection[str]) -> 
     from retort.training.exporting import engine
 
     graph, files = bench.graph, []
-    if export.precision == "int8":
+    if export.precision == "int8" and export.aware_epochs:
+        graph = path.with_suffix(".engine.onnx")
+        graph.write_bytes(bench.aware_graph(export.aware_epochs).read_bytes())
+        files = [graph]
+    elif export.precision == "int8":
         ranged = bench.float_graph(export.calibration_images)
         graph = path.with_suffix(".engine.onnx")
         ranged.write(graph, kept=kept, symmetric=True)
