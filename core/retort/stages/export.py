@@ -62,7 +62,7 @@ def _entry(bench: Bench, export: Any, name: str) -> dict[str, Any]:
     """Make, measure and publish one form; say why where that cannot be."""
     context, path = bench.context, bench.context.artifact(name)
     about: dict[str, Any] = {"format": export.format, "precision": export.precision, "path": name}
-    about |= {"reason": None, "hint": None, "files": []}
+    about |= {"reason": None, "hint": None, "files": [], "calibration": None}
     try:
         measured = budget.produce(bench, export, path)
         if (export.format, export.precision) in _EXACT:

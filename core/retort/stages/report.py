@@ -10,7 +10,7 @@ from retort.spec import JobSpec
 from retort.stages import cost as costs
 from retort.stages import record
 from retort.stages.context import Context
-from retort.stages.reporting import charts, history, page, samples
+from retort.stages.reporting import charts, comparisons, history, page, samples
 from retort.stages.reporting.ecg import ecg
 from retort.stages.reporting.manifest import manifest
 from retort.stages.reporting.outcome import outcome
@@ -55,6 +55,8 @@ def run(context: Context) -> dict[str, Any]:
         judged=judged,
         result=result,
         charts=charts.charts(curves, result["roles"]),
+        comparisons=comparisons.comparisons(result),
+        quantization=comparisons.quantization(result),
         ecg=health,
         gallery=samples.gallery(context),
         manifest=origin,

@@ -119,6 +119,8 @@ def test_the_page_shows_each_sample_four_times_with_the_verdict_and_the_spec(pag
 def test_the_page_draws_losses_accuracy_classes_and_rates(page: Page):
     charts = {chart["name"]: chart for chart in json.loads(page.charts)}
     ecg = {"ecg-kl", "ecg-alike", "ecg-gradients", "ecg-temperatures"}
-    assert charts.keys() == {"map", "map50", "task", "kd", "validation", "lr", "classes"} | ecg
+    beside = {"tradeoff", "sizes", "gains"}
+    assert charts.keys() == {"map", "map50", "task", "kd", "validation", "lr", "classes"} | beside | ecg
+    assert [trace["name"] for trace in charts["tradeoff"]["data"]] == ["teacher", "control", "student", "student.onnx"]
     assert {trace["name"] for trace in charts["map"]["data"]} == {"student", "control", "teacher"}
     assert {"class_logits", "pearson", "schedule"} <= {trace["name"] for trace in charts["kd"]["data"]}

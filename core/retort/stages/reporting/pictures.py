@@ -84,6 +84,12 @@ def _tag(pen: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], color
 
 def compare(found: Sequence[Mark], expected: Sequence[Mark]) -> str:
     """Say in words how many of the *expected* boxes were found, at IoU 0.5 and with the right class."""
+    right, wrong = matched(found, expected)
+    return f"{right} of {len(expected)} found, {wrong} wrong"
+
+
+def matched(found: Sequence[Mark], expected: Sequence[Mark]) -> tuple[int, int]:
+    """Count the *expected* boxes that were found, at IoU 0.5 and with the right class, and the boxes that are wrong."""
     left = list(expected)
     wrong = 0
     for mark in sorted(found, key=lambda mark: -(mark.score or 0.0)):
@@ -92,7 +98,7 @@ def compare(found: Sequence[Mark], expected: Sequence[Mark]) -> str:
             left.remove(max(same, key=lambda other: _iou(mark.box, other.box)))
         else:
             wrong += 1
-    return f"{len(expected) - len(left)} of {len(expected)} found, {wrong} wrong"
+    return len(expected) - len(left), wrong
 
 
 def _iou(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
