@@ -31,6 +31,12 @@ class Settings(BaseSettings):
     """Folders in which ``data.path`` may lie, as a JSON list."""
     fetch_weights: bool = True
     """Whether a worker may download published weights into the model folder."""
+    tracking_dir: Path | None = None
+    """Folder of what trackers keep on this machine; empty is ``tracking`` in ``home``."""
+    mlflow_uri: str = ""
+    """MLflow's tracking server, http://host:5000; empty is an SQLite file in the tracking folder."""
+    tracking_timeout_s: float = Field(default=30.0, gt=0)
+    """A tracker that takes longer over one thing is switched off; a job's end waits no longer for all of them."""
     host: str = "127.0.0.1"
     port: int = 8000
     url: str = ""
@@ -70,6 +76,7 @@ class Settings(BaseSettings):
             "store_url": self.store_url or (home / "artifacts").as_uri(),
             "model_dir": self.model_dir or home / "models",
             "work_dir": self.work_dir or home / "work",
+            "tracking_dir": self.tracking_dir or home / "tracking",
             "url": self.url or f"http://{self.host}:{self.port}",
         }
         for name, value in defaults.items():

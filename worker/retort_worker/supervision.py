@@ -26,6 +26,7 @@ from retort_worker.process import RunProcess, kill_leftover
 from retort_worker.publisher import Publisher
 from retort_worker.recorder import LeaseLost, Recorder
 from retort_worker.settlement import settle
+from retort_worker.trackers import Trackers
 from retort_worker.workshop import Claimed, Workshop
 
 _log = structlog.get_logger()
@@ -55,6 +56,7 @@ class Supervision:
             max_runtime_s=claim.spec["resources"].get("max_runtime_s"),
         )
         self._publisher = Publisher(workshop.store, self._workdir, self._lease.job_id, self._lease.attempt)
+        self._trackers = Trackers(workshop, claim, self._workdir)
         self._recorder = Recorder(
             workshop.database,
             self._lease,
@@ -78,6 +80,7 @@ class Supervision:
         finally:
             self._end_process()
             self._publisher.close()
+            self._trackers.close()
         self._log.info("run ended", state=state and str(state))
         if state in TERMINAL:
             shutil.rmtree(self._workdir, ignore_errors=True)
@@ -142,6 +145,7 @@ class Supervision:
     def _train(self) -> Outcome:
         log = self._workdir / LOG
         start = log.stat().st_size if log.exists() else 0
+        self._trackers.begin()
         self._limits.begin()
         self._process = RunProcess.start(self._workshop.command, self._workdir, self._device.environment)
         told_to_stop, failure = self._watch(self._process)
@@ -184,6 +188,10 @@ class Supervision:
             self._tick(self._publisher.wait)
         if outcome.result is not None and (failure := self._publisher.failure()) is not None:
             outcome = Outcome(failure=failure, exit_code=outcome.exit_code)
+        self._trackers.end(outcome)
+        while self._trackers.busy():
+            self._tick(self._trackers.wait)
+        self._trackers.report(self._recorder)
         made, stored = self._publisher.fresh(), self._publisher.stored()
         while True:
             try:
@@ -212,12 +220,14 @@ class Supervision:
                 folder.finish_early(self._workdir)
         else:
             rest(_TICK_S)
+        self._trackers.report(self._recorder)
 
     def _should_stop(self) -> bool:
         return self._workshop.draining or self._recorder.wished in {JobState.CANCELLING, JobState.PAUSING}
 
     def _listen(self, event: AnyEvent) -> None:
         self._publisher.listen(event)
+        self._trackers.listen(event)
         if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent):
             self._last_word = event
 
