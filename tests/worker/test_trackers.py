@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from worker.trackers import (
     HANGING,
     MISSING,
     MLFLOW,
+    PATIENCE_S,
     RAISING,
     WANDB,
     WITHOUT_LIBRARIES,
@@ -27,10 +29,27 @@ from worker.trackers import (
 )
 
 
-def test_mlflow_is_told_of_spec_curves_and_end(house: House):
+@pytest.fixture(scope="module")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, which take it ten seconds to make."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def mlflow_house(small_house: House, empty_mlflow: Path) -> House:
+    (small_house.home / "tracking").mkdir()
+    shutil.copy(empty_mlflow, small_house.home / "tracking")
+    return small_house
+
+
+def test_mlflow_is_told_of_spec_curves_and_end(house: House):  # and makes its own tables
     job_id = submit(house, "finish", MLFLOW)
 
-    assert house.run(job_id) is JobState.SUCCEEDED
+    assert house.run(job_id, tracking_timeout_s=PATIENCE_S) is JobState.SUCCEEDED
 
     run, curves = told_mlflow(house)
     assert (run.info.run_name, run.info.status) == ("finish", "FINISHED")
@@ -44,7 +63,7 @@ def test_mlflow_is_told_of_spec_curves_and_end(house: House):
 def test_weights_and_biases_writes_a_run_to_be_sent_later(small_house: House):
     job_id = submit(small_house, "finish", WANDB)
 
-    assert small_house.run(job_id) is JobState.SUCCEEDED
+    assert small_house.run(job_id, tracking_timeout_s=PATIENCE_S) is JobState.SUCCEEDED
 
     config, rows = told_wandb(small_house)
     assert (config["id"], config["project"]) == (job_id, "cells")
@@ -53,42 +72,42 @@ def test_weights_and_biases_writes_a_run_to_be_sent_later(small_house: House):
     assert warnings_of(small_house, job_id) == []
 
 
-def test_a_resumed_job_is_the_same_run_and_no_epoch_is_told_twice(small_house: House):
-    job_id = submit(small_house, "linger", {**MLFLOW, **WANDB}, epochs=6)
-    supervision, _ = small_house.supervision(job_id, workshop := small_house.workshop())
+def test_a_resumed_job_is_the_same_run_and_no_epoch_is_told_twice(mlflow_house: House):
+    job_id = submit(mlflow_house, "linger", {**MLFLOW, **WANDB}, epochs=6)
+    supervision, _ = mlflow_house.supervision(job_id, workshop := mlflow_house.workshop(tracking_timeout_s=PATIENCE_S))
     thread = threading.Thread(target=supervision.run)
     thread.start()
-    eventually(lambda: small_house.steps(job_id) == [1, 2, 3])
+    eventually(lambda: mlflow_house.steps(job_id) == [1, 2, 3])
     workshop.drain()
     thread.join()
-    assert small_house.job(job_id).state is JobState.QUEUED
+    assert mlflow_house.job(job_id).state is JobState.QUEUED
 
-    assert small_house.run(job_id) is JobState.SUCCEEDED
+    assert mlflow_house.run(job_id, tracking_timeout_s=PATIENCE_S) is JobState.SUCCEEDED
 
-    run, curves = told_mlflow(small_house)
+    run, curves = told_mlflow(mlflow_house)
     assert run.info.status == "FINISHED"
     assert [step for step, _ in curves["student/train/loss"]] == [1, 2, 3, 4, 5, 6]
-    config, rows = told_wandb(small_house)
+    config, rows = told_wandb(mlflow_house)
     assert config["id"] == job_id
     assert [row["student/epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
 
 
-def test_files_are_handed_over_only_where_the_spec_says_so(small_house: House):
-    submit_both = [submit(small_house, "finish", {"mlflow": {"experiment": "cells", "artifacts": True}})]
-    assert small_house.run(submit_both[0]) is JobState.SUCCEEDED
+def test_files_are_handed_over_only_where_the_spec_says_so(mlflow_house: House):
+    job_id = submit(mlflow_house, "finish", {"mlflow": {"experiment": "cells", "artifacts": True}})
+    assert mlflow_house.run(job_id, tracking_timeout_s=PATIENCE_S) is JobState.SUCCEEDED
 
-    found = sorted(path.name for path in (small_house.home / "tracking" / "mlartifacts").rglob("*.pt"))
+    found = sorted(path.name for path in (mlflow_house.home / "tracking" / "mlartifacts").rglob("*.pt"))
     assert found == ["student.pt"]
 
 
-def test_what_a_run_names_outside_of_its_folder_is_never_handed_over(small_house: House):
-    (small_house.home / "work").mkdir()
-    (small_house.home / "outside.pt").write_bytes(b"secret")
-    job_id = submit(small_house, "outside", {"mlflow": {"experiment": "cells", "artifacts": True}})
+def test_what_a_run_names_outside_of_its_folder_is_never_handed_over(mlflow_house: House):
+    (mlflow_house.home / "work").mkdir()
+    (mlflow_house.home / "outside.pt").write_bytes(b"secret")
+    job_id = submit(mlflow_house, "outside", {"mlflow": {"experiment": "cells", "artifacts": True}})
 
-    small_house.run(job_id)
+    mlflow_house.run(job_id, tracking_timeout_s=PATIENCE_S)
 
-    assert list((small_house.home / "tracking").rglob("*.pt")) == []
+    assert list((mlflow_house.home / "tracking").rglob("*.pt")) == []
 
 
 @pytest.mark.parametrize(
@@ -103,17 +122,17 @@ def test_what_a_run_names_outside_of_its_folder_is_never_handed_over(small_house
     ids=["not installed", "raises", "hangs", "dies", "cannot be started"],
 )
 def test_a_tracker_that_fails_is_switched_off_and_the_job_goes_on(
-    small_house: House, program: tuple[str, ...], reason: str
+    mlflow_house: House, program: tuple[str, ...], reason: str
 ):
-    job_id = submit(small_house, "finish", MLFLOW)
-    timeout_s = 0.5 if program is HANGING else 20.0
-    workshop = replace(small_house.workshop(tracking_timeout_s=timeout_s), tracker=program)
-    supervision, _ = small_house.supervision(job_id, workshop)
+    job_id = submit(mlflow_house, "finish", MLFLOW)
+    timeout_s = 0.5 if program is HANGING else PATIENCE_S
+    workshop = replace(mlflow_house.workshop(tracking_timeout_s=timeout_s), tracker=program)
+    supervision, _ = mlflow_house.supervision(job_id, workshop)
 
     assert supervision.run() is JobState.SUCCEEDED
 
-    assert small_house.steps(job_id) == [1, 2, 3]
-    (warning,) = warnings_of(small_house, job_id)
+    assert mlflow_house.steps(job_id) == [1, 2, 3]
+    (warning,) = warnings_of(mlflow_house, job_id)
     assert warning.startswith("MLflow is switched off for this attempt: ")
     assert reason in warning
 
@@ -137,19 +156,19 @@ def test_a_server_that_never_answers_holds_up_neither_the_lease_nor_the_end(smal
     assert "within 4 s" in warning or "longer than 4 s" in warning
 
 
-def test_a_failed_attempt_is_told_with_its_reason(small_house: House):
-    job_id = submit(small_house, "diverged", MLFLOW)
+def test_a_failed_attempt_is_told_with_its_reason(mlflow_house: House):
+    job_id = submit(mlflow_house, "diverged", MLFLOW)
 
-    assert small_house.run(job_id) is JobState.FAILED
+    assert mlflow_house.run(job_id, tracking_timeout_s=PATIENCE_S) is JobState.FAILED
 
-    run, _ = told_mlflow(small_house)
+    run, _ = told_mlflow(mlflow_house)
     assert (run.info.status, run.data.tags["retort.failure"]) == ("FAILED", "diverged: the loss is not a number")
 
 
 def test_a_spec_that_wants_no_tracker_starts_none(small_house: House):
     job_id = submit(small_house, "finish", {})
 
-    assert small_house.run(job_id) is JobState.SUCCEEDED
+    assert small_house.run(job_id, tracking_timeout_s=PATIENCE_S) is JobState.SUCCEEDED
 
     assert not (small_house.home / "tracking").exists()
 

@@ -12,6 +12,8 @@ from retort.db import clock, jobs
 from retort.spec import parse_spec
 from worker.houses import House, document
 
+PATIENCE_S = 120.0
+"""MLflow takes its time on a loaded machine; only a failing test waits for so long."""
 WANDB = {"wandb": {"project": "cells"}}
 MLFLOW = {"mlflow": {"experiment": "cells"}}
 

@@ -16,6 +16,7 @@ class WandbSpec(Written):
     """A run in Weights & Biases; whose account it is, is the worker's business."""
 
     project: ProjectName
+    """Where the run is shown; made where there is none."""
     mode: Literal["offline", "online"] = "offline"
     """``offline`` writes a folder on the worker, to be sent by ``wandb sync``; ``online`` sends at once."""
     entity: ProjectName | None = None
@@ -28,6 +29,7 @@ class MlflowSpec(Written):
     """A run in MLflow; where the server is, the operator says."""
 
     experiment: ExperimentName
+    """Where the run is shown; made where there is none."""
     artifacts: bool = False
     """Hand over the report and the student's weights, too."""
 
