@@ -13,7 +13,7 @@ from retort.spec import JobSpec
 def prepare(
     spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, device: str, adjustments: Adjustments
 ) -> None:
-    """Write ``spec.json`` and ``inputs.json`` into *workdir*; this may download weights.
+    """Write ``spec.json`` and ``inputs.json`` into *workdir*; this may download weights and data.
 
     Raises:
         RetortError: the data or the weights cannot be used, or the world failed.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from retort.intake import datasets, unlabelled, weights
+from retort.intake import datasets, known, unlabelled, weights
 from retort.intake.datasets import Dataset
 from retort.intake.inputs import AS_GIVEN, FILE, Adjustments, DatasetFacts, Inputs, UnlabelledFacts
+from retort.intake.known import Origin
 from retort.intake.unlabelled import Unlabelled
 from retort.settings import Settings
 from retort.spec import JobSpec
@@ -27,14 +28,14 @@ def prepare(
     Raises:
         DataError: the dataset is missing or malformed.
         ModelError: weights are missing.
-        FetchError: published weights could not be downloaded.
+        FetchError: published weights, or a known data set, could not be downloaded.
 
     """
     assert settings.model_dir is not None
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
     # The dataset first: its mistakes cost nothing to find, published weights a download.
-    dataset = datasets.locate(spec.data.path, settings.data_dirs)
+    dataset, origin = _dataset(spec, settings)
     more = _more_images(spec, settings, dataset)
     found = {
         name: weights.resolve(name, settings.model_dir, fetch=settings.fetch_weights)
@@ -54,7 +55,9 @@ def prepare(
             num_val=dataset.num_val,
             num_shared=dataset.num_shared,
             digest=dataset.digest,
-            notes=dataset.notes,
+            notes=(*dataset.notes, *(origin.notes if origin else ())),
+            known_as=origin.name if origin else None,
+            archives=dict(origin.archives) if origin else {},
         ),
         unlabelled=None if more is None else _laid_out(more, folder),
         adjustments=adjustments,
@@ -62,6 +65,16 @@ def prepare(
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
     _write(workdir / FILE, inputs.model_dump_json(indent=2))
     return inputs
+
+
+def _dataset(spec: JobSpec, settings: Settings) -> tuple[Dataset, Origin | None]:
+    """Return the data set, and where it came from when it is a known one."""
+    if spec.data.path is not None:
+        return datasets.locate(spec.data.path, settings.data_dirs), None
+    assert spec.data.dataset is not None
+    assert settings.dataset_dir is not None
+    origin = known.resolve(spec.data.dataset, settings.dataset_dir, fetch_missing=settings.fetch_datasets)
+    return datasets.locate(str(origin.folder), [settings.dataset_dir]), origin
 
 
 def _more_images(spec: JobSpec, settings: Settings, dataset: Dataset) -> Unlabelled | None:
