@@ -156,6 +156,20 @@ def test_a_server_that_never_answers_holds_up_neither_the_lease_nor_the_end(smal
     assert "within 4 s" in warning or "longer than 4 s" in warning
 
 
+def test_weights_and_biases_that_cannot_be_reached_is_switched_off_too(
+    small_house: House, black_hole: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_BASE_URL", black_hole)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    job_id = submit(small_house, "finish", {"wandb": {"project": "cells", "mode": "online"}})
+
+    assert small_house.run(job_id, tracking_timeout_s=4.0) is JobState.SUCCEEDED
+
+    (warning,) = warnings_of(small_house, job_id)
+    assert warning.startswith("Weights & Biases is switched off for this attempt: ")
+    assert "0" * 40 not in warning
+
+
 def test_a_failed_attempt_is_told_with_its_reason(mlflow_house: House):
     job_id = submit(mlflow_house, "diverged", MLFLOW)
 
