@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retort.intake import preparation
+from retort.intake import known, preparation
 from retort.intake.inputs import Adjustments
 from retort.settings import Settings
 from retort.spec import JobSpec
@@ -20,3 +20,8 @@ def prepare(
 
     """
     preparation.prepare(spec, settings, workdir, attempt=attempt, device=device, adjustments=adjustments)
+
+
+def announcement(spec: JobSpec, settings: Settings) -> str | None:
+    """Return what the job's owner should know before a preparation that may take long."""
+    return known.announcement(spec.data.dataset, settings.dataset_dir)

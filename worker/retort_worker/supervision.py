@@ -113,6 +113,8 @@ class Supervision:
             message = "an earlier run of this job still holds its working folder"
             return Outcome(failure=Failure(code="folder_busy", message=message, retryable=True))
         self._catch_up()
+        if told := inputs.announcement(parse_spec(dict(self._claim.spec)), self._settings):
+            self._recorder.say(told, "info")
         preparing = _in_background(self._prepare_inputs)
         if not self._wait(preparing.done, lambda timeout_s: futures.wait([preparing], timeout_s)):
             return Outcome(failure=self._limits.timed_out())

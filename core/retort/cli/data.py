@@ -99,6 +99,8 @@ def fetch(
     """Fetch a known data set, check it, and lay it out; nothing happens where it is there already."""
     from retort.intake import known
 
+    if announced := known.announcement(name, _folder()):
+        note(announced)
     origin = known.resolve(name, _folder(), fetch_missing=True)
     if as_json:
         emit({"name": origin.name, "folder": str(origin.folder), "archives": dict(origin.archives)})

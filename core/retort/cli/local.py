@@ -52,6 +52,7 @@ def run(
 ) -> int:
     """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C."""
     from retort.cli.trackers import told
+    from retort.intake.known import announcement
     from retort.intake.preparation import prepare
     from retort.settings import Settings
 
@@ -59,6 +60,8 @@ def run(
     wanted = parse_spec(load(spec, sets))
     workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     attempt = _attempt(workdir, wanted)
+    if announced := announcement(wanted.data.dataset, settings.dataset_dir):
+        note(announced)
     prepare(wanted, settings, workdir, attempt=attempt, device=device or _device())
     note(f"working in {workdir}")
     with (

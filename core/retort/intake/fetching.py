@@ -114,6 +114,9 @@ def _receive(archive: Archive, part: Path, about: Path) -> None:
     if tag:
         headers |= {"Range": f"bytes={size}-", "If-Range": tag}
     with httpx.stream("GET", archive.url, headers=headers, follow_redirects=True, timeout=30.0) as answer:
+        if tag and answer.status_code == httpx.codes.RANGE_NOT_SATISFIABLE:  # there is no rest
+            part.unlink()
+            return _receive(archive, part, about)
         answer.raise_for_status()
         rest = answer.status_code == httpx.codes.PARTIAL_CONTENT
         size = size if rest else 0
@@ -132,6 +135,7 @@ def _receive(archive: Archive, part: Path, about: Path) -> None:
             os.fsync(file.fileno())
     if whole is not None and size != whole:
         raise httpx.ReadError(f"{size} of {whole} bytes arrived")
+    return None
 
 
 def _begun(part: Path, about: Path) -> tuple[str | None, int]:

@@ -56,6 +56,14 @@ def here(known: Known, folder: Path) -> bool:
     return (folder / known.name / "data.yaml").is_file()
 
 
+def announcement(name: str | None, folder: Path | None) -> str | None:
+    """Return what there is to say before the data set is made; None where none is meant, or it is here."""
+    known = catalogue.CATALOGUE.get((name or "").lower())
+    if known is None or folder is None or here(known, folder):
+        return None
+    return f"the data set {known.name} is not here yet: it is fetched ({known.size}) and laid out first"
+
+
 def _make(known: Known, folder: Path, home: Path, *, allowed: bool) -> None:
     if home.exists():
         raise DataError(f"{home} is not a data set that was fetched", hint="put a data.yaml there, or move it away")

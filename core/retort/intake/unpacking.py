@@ -91,8 +91,12 @@ def _write(archive: Path, member: _Member, file: IO[bytes], folder: Path, room: 
         return
     room.files -= 1
     target = folder.joinpath(*path.parts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("xb" if not target.exists() else "wb") as written:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = target.open("wb")
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, ValueError) as error:
+        raise DataError(f"{archive.name} holds {member.name!r} beside a folder of that name") from error
+    with written:
         while chunk := file.read(_CHUNK_BYTES):
             room.size_bytes -= len(chunk)
             if room.files < 0 or room.size_bytes < 0:

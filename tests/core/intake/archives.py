@@ -126,6 +126,11 @@ def visdrone() -> dict[str, bytes]:
     }
 
 
+def tag_of(data: bytes) -> str:
+    """The strong validator that the server gives to these bytes."""
+    return f'"{hash(data)}"'
+
+
 class Publisher(ThreadingHTTPServer):
     """Answers by file name, with ranges; may break off, forget ranges, or have another edition."""
 
@@ -151,8 +156,11 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             self.send_error(404)
             return
-        tag = f'"{hash(body)}"'
+        tag = tag_of(body)
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.headers.get("If-Range") == tag else 0
+        if start >= len(body):
+            self.send_error(416)
+            return
         self.send_response(206 if start else 200)
         self.send_header("ETag", tag)
         self.send_header("Content-Length", str(len(body) - start))

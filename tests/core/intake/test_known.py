@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from core.intake import archives
-from core.intake.archives import Publisher, publishing
+from core.intake.archives import Publisher, publishing, tag_of
 from retort.errors import DataError, FetchError
 from retort.intake import catalogue, checkup, datasets, known
 from retort.intake.catalogue import CATALOGUE
@@ -129,6 +130,18 @@ def test_a_file_that_has_changed_meanwhile_is_fetched_from_its_beginning(tmp_pat
 
     assert server.asked == [("coco8.zip", "bytes=18-")]
     assert datasets.locate(str(origin.folder), [tmp_path]).num_train == 2
+
+
+def test_a_part_that_is_the_whole_already_is_fetched_anew(tmp_path: Path, publish: Publish):
+    server = publish("coco8", archives.coco8())
+    (tmp_path / "archives").mkdir()
+    data = server.files["coco8.zip"]
+    (tmp_path / "archives" / "coco8.zip.part").write_bytes(data)
+    (tmp_path / "archives" / "coco8.zip.part.json").write_text(json.dumps({"etag": tag_of(data)}))
+
+    known.resolve("coco8", tmp_path, fetch_missing=True)
+
+    assert server.asked == [("coco8.zip", f"bytes={len(data)}-"), ("coco8.zip", None)]
 
 
 def test_what_has_another_checksum_than_the_published_one_is_refused_and_kept_aside(tmp_path: Path, publish: Publish):
