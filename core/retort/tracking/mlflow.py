@@ -9,10 +9,10 @@ from retort.tracking.opening import Opening, figures, flat
 
 JOB_TAG = "retort.job_id"
 _ENDED = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
-_PARAMS = 100
+_PARAMS, _METRICS = 100, 500
 """MLflow takes so many at a time."""
-_LONGEST = 6000
-"""Characters of a parameter's value."""
+_LONGEST = 5000
+"""Characters of a value."""
 
 
 class Mlflow:
@@ -66,10 +66,11 @@ class Mlflow:
             found = {f"final/{name}": value for name, value in figures(event.result).items()}
             self._log(found, at=event.at, step=0)
         if isinstance(event, FailedEvent):
-            self._client.set_tag(self._run_id, "retort.failure", f"{event.failure.code}: {event.failure.message}")
+            failure = f"{event.failure.code}: {event.failure.message}"
+            self._client.set_tag(self._run_id, "retort.failure", failure[:_LONGEST])
         self._client.set_terminated(self._run_id, _ENDED[event.type])
 
     def _log(self, values: dict[str, Any], *, at: float, step: int) -> None:
         metrics = [self._entities.Metric(name, value, int(at * 1000), step) for name, value in values.items()]
-        if metrics:
-            self._client.log_batch(self._run_id, metrics=metrics)
+        for start in range(0, len(metrics), _METRICS):
+            self._client.log_batch(self._run_id, metrics=metrics[start : start + _METRICS])

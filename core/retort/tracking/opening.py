@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,24 +66,29 @@ def openings(
     ]
 
 
-def flat(value: Any, path: str = "") -> dict[str, Any]:
+def flat(value: Any) -> dict[str, Any]:
     """Return the leaves of nested mappings and lists by their dotted paths: ``distillation.losses.0.kind``."""
-    if isinstance(value, dict):
-        items = list(value.items())
-    elif isinstance(value, list | tuple):
-        items = list(enumerate(value))
-    else:
-        return {path: value}
-    return {
-        name: leaf for key, item in items for name, leaf in flat(item, f"{path}.{key}" if path else str(key)).items()
-    }
+    return {".".join(path): leaf for path, leaf in _leaves(value)}
 
 
 def figures(result: dict[str, Any]) -> dict[str, float]:
     """Return the numbers that a run ended with, by role: ``student/map``."""
-    found = flat(result.get("roles", {}))
     return {
-        name.replace(".", "/"): float(value)
-        for name, value in found.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        "/".join(map(_speakable, path)): float(leaf)
+        for path, leaf in _leaves(result.get("roles", {}))
+        if isinstance(leaf, int | float) and not isinstance(leaf, bool)
     }
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if not isinstance(value, dict | list | tuple):
+        yield path, value
+        return
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _leaves(item, (*path, str(key)))
+
+
+def _speakable(name: str) -> str:
+    """Return a part of a name, such as a class's, in letters that every tracker takes."""
+    plain = re.sub(r"[^\w\- :.]", "_", name)
+    return plain if plain.strip(". ") else "_"

@@ -118,6 +118,16 @@ def test_figures_are_the_numbers_of_each_role():
     assert figures({"roles": roles}) == {"student/map": 0.5, "control/map": 1.0}
 
 
+def test_figures_of_classes_have_names_that_every_tracker_takes():
+    classes = {"traffic light": 1.0, "a/b (old)": 2.0, "..": 3.0, "Größe": 4.0}
+    assert figures({"roles": {"student": {"per_class": classes}}}) == {
+        "student/per_class/traffic light": 1.0,
+        "student/per_class/a_b _old_": 2.0,
+        "student/per_class/_": 3.0,
+        "student/per_class/Größe": 4.0,
+    }
+
+
 def test_an_event_of_a_failure_is_not_passed_on_twice(tmp_path: Path):
     feed = feed_of(tmp_path)
     feed.listen(FailedEvent(n=1, at=0.0, failure=Failure(code="x", message="y")))
