@@ -69,9 +69,8 @@ class Known:
     archives: tuple[Archive, ...]
     names: tuple[str, ...]
     layout: Layout = "yolo"
-    train: str = "images/train"
-    """Folder of the images that are learnt from."""
-    val: str = "images/val"
+    folders: tuple[tuple[str, str], ...] = (("images/train", "images/val"), ("train/images", "valid/images"))
+    """In YOLO layout: where the images to learn from and to measure on may be; editions differ."""
     largest_bytes: int = 500 * _MB
     """What is unpacked is no larger, generously."""
     most_files: int = 10_000
@@ -93,8 +92,7 @@ _KNOWN = (
         licence="images: Flickr's terms of use; annotations: CC BY 4.0",
         archives=(Archive(f"{_ASSETS}/coco128.zip", 50 * _MB),),
         names=COCO_CLASSES,
-        train="images/train2017",
-        val="images/train2017",
+        folders=(("images/train2017", "images/train2017"),),
     ),
     Known(
         name="coco",
@@ -159,7 +157,7 @@ _KNOWN = (
         about="VisDrone2019-DET: 6,471 images from drones to learn from, 548 to measure on, 10 classes; ignored "
         "regions and others are left out",
         size="1.5 GB",
-        licence="for academic use",
+        licence="see https://github.com/VisDrone/VisDrone-Dataset",
         archives=(
             Archive(f"{_ASSETS}/VisDrone2019-DET-train.zip", 3_000 * _MB),
             Archive(f"{_ASSETS}/VisDrone2019-DET-val.zip", 500 * _MB),
@@ -173,7 +171,7 @@ _KNOWN = (
         name="african-wildlife",
         about="buffaloes, elephants, rhinos and zebras: 1,052 images to learn from, 225 to measure on",
         size="100 MB",
-        licence="AGPL-3.0",
+        licence="see https://docs.ultralytics.com/datasets/detect/african-wildlife",
         archives=(Archive(f"{_ASSETS}/african-wildlife.zip", 400 * _MB),),
         names=("buffalo", "elephant", "rhino", "zebra"),
         largest_bytes=1_000 * _MB,

@@ -15,17 +15,20 @@ from retort.intake.catalogue import Known, Layout
 
 Corners = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels."""
+Folders = tuple[str, str]
+"""Of the images to learn from, and of those to measure on."""
+_OURS: Folders = ("images/train", "images/val")
 
 
-def convert(known: Known, unpacked: Path, target: Path) -> None:
-    """Move what was unpacked into the new folder *target*, with images and labels as ``data.yaml`` will name them.
+def convert(known: Known, unpacked: Path, target: Path) -> Folders:
+    """Move what was unpacked into the new folder *target*, in YOLO layout; return where its images are.
 
     Raises:
         DataError: it is not laid out as this data set is.
 
     """
     try:
-        _CONVERTERS[known.layout](known, unpacked, target)
+        return _CONVERTERS[known.layout](known, unpacked, target)
     except RetortError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ET.ParseError) as error:
@@ -35,21 +38,25 @@ def convert(known: Known, unpacked: Path, target: Path) -> None:
         ) from error
 
 
-def _yolo(known: Known, unpacked: Path, target: Path) -> None:
+def _yolo(known: Known, unpacked: Path, target: Path) -> Folders:
     """Take the folder that holds the images; archives differ in what they put around it."""
-    folders = [unpacked, *sorted(path for path in unpacked.glob("*") if path.is_dir())]
-    base = next((folder for folder in folders if (folder / known.train).is_dir()), None)
-    if base is None:
-        raise DataError(f"{known.name} holds no folder {known.train}", hint="what was fetched is another edition of it")
-    base.rename(target)
+    around = [unpacked, *sorted(path for path in unpacked.glob("*") if path.is_dir())]
+    for base in around:
+        for folders in known.folders:
+            if all((base / folder).is_dir() for folder in folders):
+                base.rename(target)
+                return folders
+    wanted = " or ".join(train for train, _ in known.folders)
+    raise DataError(f"{known.name} holds no folder {wanted}", hint="what was fetched is another edition of it")
 
 
-def _coco(known: Known, unpacked: Path, target: Path) -> None:
+def _coco(known: Known, unpacked: Path, target: Path) -> Folders:
     for split, folder in (("train", "train2017"), ("val", "val2017")):
         (target / "images").mkdir(parents=True, exist_ok=True)
         (unpacked / folder).rename(target / "images" / split)
         document = json.loads((unpacked / "annotations" / f"instances_{folder}.json").read_bytes())
         _write_labels(target / "labels" / split, _coco_labels(document, known.names))
+    return _OURS
 
 
 def _coco_labels(document: dict[str, Any], names: Sequence[str]) -> Iterable[tuple[str, list[str]]]:
@@ -68,7 +75,7 @@ def _coco_labels(document: dict[str, Any], names: Sequence[str]) -> Iterable[tup
         yield image["file_name"], [line for line in lines if line]
 
 
-def _voc(known: Known, unpacked: Path, target: Path) -> None:
+def _voc(known: Known, unpacked: Path, target: Path) -> Folders:
     kit = unpacked / "VOCdevkit"
     parts = (("2007", "trainval", "train"), ("2012", "trainval", "train"), ("2007", "test", "val"))
     for year, listed, split in parts:
@@ -82,6 +89,7 @@ def _voc(known: Known, unpacked: Path, target: Path) -> None:
             (folder / "JPEGImages" / name).rename(target / "images" / split / name)
             found.append((name, _voc_lines((folder / "Annotations" / f"{stem}.xml").read_bytes(), known.names)))
         _write_labels(target / "labels" / split, found)
+    return _OURS
 
 
 def _voc_lines(document: bytes, names: Sequence[str]) -> list[str]:
@@ -100,7 +108,7 @@ def _voc_lines(document: bytes, names: Sequence[str]) -> list[str]:
     return [line for line in lines if line]
 
 
-def _visdrone(known: Known, unpacked: Path, target: Path) -> None:
+def _visdrone(known: Known, unpacked: Path, target: Path) -> Folders:
     for split in ("train", "val"):
         folder = unpacked / f"VisDrone2019-DET-{split}"
         (target / "images").mkdir(parents=True, exist_ok=True)
@@ -108,6 +116,7 @@ def _visdrone(known: Known, unpacked: Path, target: Path) -> None:
         pictures = sorted((target / "images" / split).glob("*.jpg"))
         found = [(picture.name, _visdrone_lines(folder, picture, len(known.names))) for picture in pictures]
         _write_labels(target / "labels" / split, found)
+    return _OURS
 
 
 def _visdrone_lines(folder: Path, picture: Path, num_classes: int) -> list[str]:
@@ -160,7 +169,7 @@ def _number(element: ET.Element, path: str) -> float:
     return float(element.findtext(path) or "")
 
 
-_CONVERTERS: dict[Layout, Callable[[Known, Path, Path], None]] = {
+_CONVERTERS: dict[Layout, Callable[[Known, Path, Path], Folders]] = {
     "yolo": _yolo,
     "coco": _coco,
     "voc": _voc,

@@ -94,8 +94,8 @@ def _lay_out(known: Known, found: list[Fetched], part: Path) -> None:
     room = Room(known.most_files, known.largest_bytes)
     for archive in found:
         unpack(archive.path, unpacked, room)
-    convert(known, unpacked, target)
-    description = {"train": known.train, "val": known.val, "names": dict(enumerate(known.names))}
+    train, val = convert(known, unpacked, target)
+    description = {"train": train, "val": val, "names": dict(enumerate(known.names))}
     (target / "data.yaml").write_text(yaml.safe_dump(description, sort_keys=False))
 
 

@@ -70,6 +70,23 @@ def test_a_set_in_yolo_layout_is_fetched_once_and_fit_to_learn_from(tmp_path: Pa
     assert list((tmp_path / "archives").iterdir()) == []
 
 
+@pytest.mark.parametrize("folders", [("images/train", "images/val"), ("train/images", "valid/images")])
+@pytest.mark.parametrize("around", ["", "african-wildlife/"])
+def test_editions_that_differ_in_their_folders_are_read_alike(
+    tmp_path: Path, publish: Publish, folders: tuple[str, str], around: str
+):
+    files: dict[str, bytes | str] = {}
+    for shade, folder in enumerate(folders):
+        files[f"{around}{folder}/x.jpg"] = archives.picture(shade * 50)
+        files[f"{around}{folder.replace('images', 'labels')}/x.txt"] = f"{shade} 0.5 0.5 0.2 0.2\n"
+    publish("african-wildlife", {"african-wildlife.zip": archives.zipped(files)})
+
+    origin = known.resolve("african-wildlife", tmp_path, fetch_missing=True)
+
+    found = datasets.locate(str(origin.folder), [tmp_path])
+    assert (found.num_train, found.num_val, found.names[1]) == (1, 1, "elephant")
+
+
 def test_images_that_are_learnt_from_and_measured_on_are_noticed(tmp_path: Path, publish: Publish):
     publish("coco128", archives.coco128())
     origin = known.resolve("coco128", tmp_path, fetch_missing=True)
