@@ -82,9 +82,12 @@ def _reason(error: Exception) -> str:
 
 def leave() -> NoReturn:
     """Serve, and end at once: libraries would wait for threads of theirs, and all that counts has been answered."""
-    code = main()
-    sys.stderr.flush()
-    os._exit(code)
+    code = 1
+    try:
+        code = main()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from retort.names import Role
 from retort.settings import Settings
 from retort.spec import parse_spec
 from retort.tracking.feed import COMMAND, Feed
-from retort.tracking.opening import figures, flat, openings
+from retort.tracking.opening import Opening, figures, flat, openings
 
 PATIENCE_S = 60.0
 SLOW = (sys.executable, "-c", "import sys; [print('{\"error\": null}', flush=True) for _ in sys.stdin]")
@@ -73,6 +74,18 @@ def test_how_it_failed_is_written_down(tmp_path: Path):
     assert ended(feed_of(tmp_path), failure=Failure(code="diverged", message="not a number")) == []
 
     assert "diverged: not a number" in records.texts(tmp_path / "logs")["failure"]
+
+
+def test_a_tracker_whose_worker_was_killed_ends_and_keeps_what_it_was_told(tmp_path: Path):
+    opening = Opening(
+        kind="tensorboard", job_id="job", attempt=1, spec={"name": "x"}, tags={}, folder=tmp_path / "logs"
+    )
+    lines = f"{opening.model_dump_json()}\n{measured(1, loss=1.0).model_dump_json()}\n"
+
+    ended = subprocess.run(COMMAND, input=lines.encode(), capture_output=True, timeout=PATIENCE_S, check=False)
+
+    assert (ended.returncode, ended.stdout.count(b"null")) == (0, 2)
+    assert records.scalars(tmp_path / "logs") == {"student/loss": {1: 1.0}}
 
 
 def test_a_switch_that_is_off_starts_nothing(tmp_path: Path):
