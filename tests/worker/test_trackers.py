@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import threading
@@ -90,6 +91,27 @@ def test_a_resumed_job_is_the_same_run_and_no_epoch_is_told_twice(mlflow_house: 
     config, rows = told_wandb(mlflow_house)
     assert config["id"] == job_id
     assert [row["student/epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_an_earlier_attempt_said_unheard_is_told_by_the_next(mlflow_house: House):
+    job_id = submit(mlflow_house, "linger", MLFLOW, epochs=6)
+    supervision, _ = mlflow_house.supervision(job_id, workshop := mlflow_house.workshop(tracking_timeout_s=PATIENCE_S))
+    thread = threading.Thread(target=supervision.run)
+    thread.start()
+    eventually(lambda: mlflow_house.steps(job_id) == [1, 2, 3])
+    workshop.drain()
+    thread.join()
+    # As if the worker had died after the run had written this line, before it recorded it.
+    journal = mlflow_house.workdir(job_id) / "journal-1.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    said = {**json.loads(lines[0]), "n": len(lines) + 1, "step": 2, "values": {"train/unheard": 1.0}}
+    journal.write_text("".join(lines) + json.dumps(said) + "\n")
+
+    assert mlflow_house.run(job_id, tracking_timeout_s=PATIENCE_S) is JobState.SUCCEEDED
+
+    _, curves = told_mlflow(mlflow_house)
+    assert curves["student/train/unheard"] == [(2, 1.0)]
+    assert [step for step, _ in curves["student/train/loss"]] == [1, 2, 3, 4, 5, 6]
 
 
 def test_files_are_handed_over_only_where_the_spec_says_so(mlflow_house: House):

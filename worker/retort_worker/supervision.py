@@ -135,6 +135,7 @@ class Supervision:
         )
 
     def _catch_up(self) -> None:
+        self._trackers.look_back()
         while True:
             try:
                 self._recorder.catch_up()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 from retort.db import Database, jobs, metrics
-from retort.events import AnyEvent
+from retort.errors import WorldError
+from retort.events import AnyEvent, MetricEvent
 from retort.intake.inputs import Inputs
 from retort.spec import parse_spec
 from retort.tracking.feed import Feed, Reached
@@ -27,12 +29,25 @@ class Trackers:
         self._claim = claim
         self._workdir = workdir
         self._feed: Feed | None = None
+        self._reached: Reached = {}
+        self._early: list[MetricEvent] | None = []
+        """Told before they are open; None once they are, or are not wanted."""
         self._untold: list[str] = []
+
+    def look_back(self) -> None:
+        """See how far earlier attempts are on record, before what they said unheard is recorded too."""
+        wanted = self._claim.spec.get("tracking", {})
+        if self._claim.lease.attempt > 1 and (wanted.get("wandb") or wanted.get("mlflow")):
+            with suppress(WorldError):  # then points come twice
+                self._reached = _reached(self._workshop.database, self._claim.lease.job_id)
 
     def begin(self) -> None:
         """Open them, once the inputs of the run are known."""
+        early, self._early = self._early, None
         try:
             self._feed = self._open()
+            for event in early or ():
+                self.listen(event)
         except Exception as error:  # noqa: BLE001 - a run needs no tracker
             _log.exception("trackers were not opened", job=self._claim.lease.job_id)
             self._untold.append(f"no tracker is told of this attempt: {error}")
@@ -47,7 +62,7 @@ class Trackers:
         return Feed(
             wanted,
             self._workdir,
-            reached=_reached(self._workshop.database, lease.job_id) if lease.attempt > 1 else {},
+            reached=self._reached,
             timeout_s=settings.tracking_timeout_s,
             command=self._workshop.tracker,
         )
@@ -56,6 +71,8 @@ class Trackers:
         """Pass an event on, after it was recorded."""
         if self._feed is not None:
             self._feed.listen(event)
+        elif self._early is not None and isinstance(event, MetricEvent):
+            self._early.append(event)
 
     def end(self, outcome: Outcome) -> None:
         """Say how the attempt ended."""

@@ -56,7 +56,7 @@ class Feed:
                 self._tell(event.model_copy(update={"values": values}), self._channels)
         elif isinstance(event, ArtifactEvent) and event.name in HANDED_OVER:
             path = (self._workdir / event.path).resolve()
-            if path.is_relative_to(self._workdir):
+            if path.is_relative_to(self._workdir) and path.is_file():
                 self._tell(event.model_copy(update={"path": str(path)}), self._with_files)
 
     def _is_news(self, event: MetricEvent, name: str) -> bool:
