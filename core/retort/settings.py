@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     """Folder of what trackers keep on this machine; empty is ``tracking`` in ``home``."""
     mlflow_uri: str = ""
     """MLflow's tracking server, http://host:5000; empty is an SQLite file in the tracking folder."""
-    tracking_timeout_s: float = Field(default=30.0, gt=0)
+    tracking_timeout_s: float = Field(default=60.0, gt=0)
     """A tracker that takes longer over one thing is switched off; a job's end waits no longer for all of them."""
     host: str = "127.0.0.1"
     port: int = 8000

@@ -28,7 +28,7 @@ class Opening(Frozen):
     """Where the tracker keeps what it keeps on this machine."""
     address: str = ""
     """Where its server is, if it needs to be told."""
-    timeout_s: float = 30.0
+    timeout_s: float = 60.0
     """For how long it may be at one thing."""
 
 
