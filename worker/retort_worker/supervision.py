@@ -221,9 +221,9 @@ class Supervision:
             self._publisher.announced(made)
             if self._recorder.finish_early:
                 folder.finish_early(self._workdir)
+            self._trackers.report(self._recorder)
         else:
             rest(_TICK_S)
-        self._trackers.report(self._recorder)
 
     def _should_stop(self) -> bool:
         return self._workshop.draining or self._recorder.wished in {JobState.CANCELLING, JobState.PAUSING}

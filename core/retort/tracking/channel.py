@@ -66,6 +66,8 @@ class Channel:
             self._closed = True
             if self._process is not None:
                 _kill(self._process)
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(None)  # the thread may wait for a line
 
     def _work(self) -> None:
         try:

@@ -88,6 +88,22 @@ def test_a_tracker_whose_worker_was_killed_ends_and_keeps_what_it_was_told(tmp_p
     assert records.scalars(tmp_path / "logs") == {"student/loss": {1: 1.0}}
 
 
+def test_a_feed_that_is_closed_leaves_neither_process_nor_thread(tmp_path: Path):
+    feed = feed_of(tmp_path)
+    feed.listen(measured(1, loss=1.0))
+    while not records.written(tmp_path / "logs"):
+        feed.wait(0.01)
+    (channel,) = feed._channels.values()
+
+    feed.close()
+
+    channel.wait(PATIENCE_S)
+    assert not channel.busy
+    assert channel._process is not None
+    assert channel._process.returncode == -9
+    assert feed.troubles() == []
+
+
 def test_a_switch_that_is_off_starts_nothing(tmp_path: Path):
     feed = feed_of(tmp_path, tensorboard=False)
     feed.listen(measured(1, loss=1.0))
