@@ -75,6 +75,7 @@ class Channel:
                 try:
                     while (line := self._lines.get()) is not None:
                         self._ask(process, line)
+                        self._lines.task_done()
                     assert process.stdin
                     process.stdin.close()
                     process.wait(self._timeout_s)

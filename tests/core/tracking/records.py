@@ -39,11 +39,6 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
     return found
 
 
-def written(folder: Path) -> bool:
-    """Whether there is a record beside the first, which all files have."""
-    return any(len(list(events(path))) > 1 for path in folder.rglob("events.out.tfevents.*"))
-
-
 def texts(folder: Path) -> dict[str, str]:
     """Return the texts below *folder* by their tags."""
     return {

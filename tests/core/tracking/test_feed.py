@@ -91,9 +91,9 @@ def test_a_tracker_whose_worker_was_killed_ends_and_keeps_what_it_was_told(tmp_p
 def test_a_feed_that_is_closed_leaves_neither_process_nor_thread(tmp_path: Path):
     feed = feed_of(tmp_path)
     feed.listen(measured(1, loss=1.0))
-    while not records.written(tmp_path / "logs"):
-        feed.wait(0.01)
     (channel,) = feed._channels.values()
+    while channel._lines.unfinished_tasks:  # until all has been answered
+        channel.wait(0.01)
 
     feed.close()
 
