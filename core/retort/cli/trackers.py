@@ -51,5 +51,6 @@ def _reached(workdir: Path, attempt: int) -> Reached:
             continue  # what cannot be read is told twice
         for event in events:
             if isinstance(event, MetricEvent):
-                reached |= {(event.role.value, name): event.step for name in event.values}
+                for curve in ((event.role.value, name) for name in event.values):
+                    reached[curve] = max(event.step, reached.get(curve, 0))
     return reached
