@@ -67,7 +67,7 @@ AS_DEV = $(COMPILE) --constraint requirements/dev.txt
 lock: $(READY)  ## resolve the requirement files anew (UPGRADE=1 takes newer versions), from what is a week old
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
 	$(AS_DEV) --extra api pyproject.toml -o requirements/api.txt
-	$(AS_DEV) --extra worker --extra train pyproject.toml -o requirements/worker.txt
+	$(AS_DEV) --extra worker --extra train --extra tracking pyproject.toml -o requirements/worker.txt
 	echo hatchling | $(AS_DEV) - -o requirements/build.txt
 	@{ echo "# The installer itself; copied from dev.txt by make lock."; \
 	  sed -n '/^uv==/,/[^\\]$$/p' requirements/dev.txt; } > requirements/uv.txt

@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from retort.errors import Problem, SpecError
+from retort.errors import DataError, Problem, SpecError
+from retort.intake import catalogue
 from retort.spec import JobSpec
 
 
 def admit(spec: JobSpec, data_dirs: Sequence[Path]) -> None:
-    """Check that the data lies where the operator allows; whether it is there, only the worker can see.
+    """Check that the data lies where the operator allows, or is known; whether it is there, only the worker can see.
 
     Raises:
-        SpecError: it does not.
+        SpecError: it does not, or is not.
 
     """
-    problem = _misplaced(spec.data.path, data_dirs)
+    data = spec.data
+    problem = _misplaced(data.path, data_dirs) if data.path is not None else _unknown(str(data.dataset))
     if problem is not None:
         raise SpecError([problem])
+
+
+def _unknown(name: str) -> Problem | None:
+    try:
+        catalogue.find(name)
+    except DataError as error:
+        return Problem("data.dataset", error.message, error.hint)
+    return None
 
 
 def _misplaced(path: str, data_dirs: Sequence[Path]) -> Problem | None:

@@ -171,6 +171,14 @@ class Client:
         """Return what the job has published so far."""
         return tuple(self._json("GET", f"/v1/jobs/{job_id}/artifacts")["data"])
 
+    def tensorboard(self, job_id: str, path: Path) -> Path:
+        """Fetch the curves so far as event files for TensorBoard, one ZIP file, into the file *path*."""
+        answer = self._send("GET", f"/v1/jobs/{job_id}/artifacts/tensorboard")
+        part = path.with_name(f".{path.name}.part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(answer.content)
+        return part.replace(path)
+
     def wait(self, job_id: str, *, timeout_s: float | None = None, every_s: float = 1.0) -> Json:
         """Return the job once it has ended.
 

@@ -46,7 +46,7 @@ CLASSES: dict[str, FailureClass] = {
     "stuck": FailureClass("The run lived, but did not get on.", 2, 10),
     "stopped": FailureClass("Something else than Retort told the run to stop.", 3, 10),
     "disk_full": FailureClass("The disk of the working folder is full.", 3, 60),
-    "fetch_failed": FailureClass("Published weights could not be downloaded.", 5, 15),
+    "fetch_failed": FailureClass("Published weights, or a known data set, could not be downloaded.", 5, 15),
     "store_unavailable": FailureClass("The artifact store cannot be reached or written.", 5, 15),
     "not_stored": FailureClass("A file of the run could not be brought into the store.", 3, 15),
     "folder_busy": FailureClass("An earlier run of the job still holds its working folder.", 5, 15),

@@ -31,6 +31,16 @@ class Settings(BaseSettings):
     """Folders in which ``data.path`` may lie, as a JSON list."""
     fetch_weights: bool = True
     """Whether a worker may download published weights into the model folder."""
+    dataset_dir: Path | None = None
+    """Folder of the known data sets; empty is ``datasets`` in ``home``."""
+    fetch_datasets: bool = True
+    """Whether a worker may download known data sets into that folder."""
+    tracking_dir: Path | None = None
+    """Folder of what trackers keep on this machine; empty is ``tracking`` in ``home``."""
+    mlflow_uri: str = ""
+    """MLflow's tracking server, http://host:5000; empty is an SQLite file in the tracking folder."""
+    tracking_timeout_s: float = Field(default=60.0, gt=0)
+    """A tracker that takes longer over one thing is switched off; a job's end waits no longer for all of them."""
     host: str = "127.0.0.1"
     port: int = 8000
     url: str = ""
@@ -69,7 +79,9 @@ class Settings(BaseSettings):
             "broker_url": self.broker_url or f"sqla+sqlite:///{home / 'broker.db'}",
             "store_url": self.store_url or (home / "artifacts").as_uri(),
             "model_dir": self.model_dir or home / "models",
+            "dataset_dir": self.dataset_dir or home / "datasets",
             "work_dir": self.work_dir or home / "work",
+            "tracking_dir": self.tracking_dir or home / "tracking",
             "url": self.url or f"http://{self.host}:{self.port}",
         }
         for name, value in defaults.items():

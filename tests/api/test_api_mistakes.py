@@ -60,6 +60,12 @@ def test_a_body_without_a_length_is_measured_while_it_comes(small_client: TestCl
         ({"distillation": {"losses": [{"kind": "pearsn"}]}}, "distillation.losses.0", "pearson"),
         ({"student": {"model": "yolov8q"}}, "student.model", "yolov8"),
         ({"data": {"path": "\ud800"}}, "data.path", ""),
+        ({"data": {"dataset": "coco129"}}, "data.dataset", "did you mean 'coco128'?"),
+        ({"data": {"dataset": "../etc"}}, "data.dataset", "coco128"),
+        ({"data": {"dataset": "coco128", "path": "/data"}}, "data.dataset", "path: a folder"),
+        ({"data": {"dataset": None}}, "data.path", "dataset: a known data set"),
+        ({"tracking": {"wandb": {"project": "a/b"}}}, "tracking.wandb.project", ""),
+        ({"tracking": {"mlflow": {}}}, "tracking.mlflow.experiment", ""),
         ({"\ud800": 1}, "", ""),
     ],
 )
@@ -76,6 +82,13 @@ def test_a_mistake_in_the_spec_says_where_and_what_would_be_right(
     assert mistake["path"].startswith(path)
     assert hint in (mistake["hint"] or "")
     assert mistake["detail"]
+
+
+def test_a_known_data_set_is_accepted_by_its_name_whether_it_is_here_or_not(small_client: TestClient) -> None:
+    answer = small_client.post("/v1/jobs", json={**SPEC, "data": {"dataset": "VisDrone"}})
+
+    assert answer.status_code == 202
+    assert answer.json()["spec"]["data"] == {"path": None, "dataset": "VisDrone", "unlabelled": None}
 
 
 def test_every_mistake_is_told_at_once(small_client: TestClient) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cli.commands import SPEC, Retort
+from core.tracking import records
 
 Submitted = Callable[[str, int], str]
 
@@ -132,6 +134,18 @@ def test_download_fetches_everything_into_the_folder_asked_for(served: Retort, s
     assert (tmp_path / "student.pt").read_bytes() == b"student"
     assert (tmp_path / "checkpoints" / "student-epoch-0001.pt").read_bytes() == b"checkpoint"
     assert {item["name"] for item in done.json} >= {"student.pt", "checkpoints/student-epoch-0001.pt"}
+
+
+def test_the_curves_are_downloaded_as_event_files_for_tensorboard(served: Retort, submitted: Submitted, tmp_path: Path):
+    job_id = submitted("finish", 2)
+    served("wait", job_id, "--timeout", 30)
+
+    done = served("download", job_id, "tensorboard", "student.pt", "--out", tmp_path, "--json")
+
+    assert (done.code, [item["name"] for item in done.json]) == (0, ["student.pt", "tensorboard"])
+    with zipfile.ZipFile(tmp_path / "tensorboard.zip") as file:
+        file.extractall(tmp_path / "logs")
+    assert records.scalars(tmp_path / "logs")["student/val/mAP50-95"] == {1: 0.01, 2: 0.02}
 
 
 def test_an_artifact_that_is_not_there_is_told_with_what_is(served: Retort, submitted: Submitted, tmp_path: Path):

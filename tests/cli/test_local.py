@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from cli.commands import ROOT, SPEC, Retort
+from core.intake import archives
+from core.tracking import records
 from retort.spec import RECIPES
 
 
@@ -130,6 +132,39 @@ def test_data_check_tells_all_that_is_wrong_and_exits_with_1(retort: Retort, tmp
     assert "class_without_boxes" in codes
 
 
+def test_data_list_says_what_is_known_and_what_is_here(retort: Retort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+    (tmp_path / "datasets" / "coco8").mkdir(parents=True)
+    (tmp_path / "datasets" / "coco8" / "data.yaml").touch()
+
+    known = {item["name"]: item for item in retort("data", "list", "--json").json}
+
+    assert {name for name, item in known.items() if item["here"]} == {"coco8"}
+    assert known["coco"]["archives"][0]["checksum"][0] == "sha1"
+    assert "visdrone" in retort("data", "list").out
+
+
+def test_data_fetch_lays_out_what_was_put_there_by_hand(
+    retort: Retort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path))
+    (tmp_path / "datasets" / "archives").mkdir(parents=True)
+    (tmp_path / "datasets" / "archives" / "coco8.zip").write_bytes(archives.coco8()["coco8.zip"])
+
+    told = retort("data", "fetch", "coco8")
+
+    assert (told.code, Path(told.out.strip())) == (0, tmp_path / "datasets" / "coco8")
+    assert "nobody has published a checksum" in told.err
+    assert retort("data", "check", tmp_path / "datasets" / "coco8", "--json").json["ok"]
+
+
+def test_data_fetch_of_an_unknown_name_says_which_is_meant(retort: Retort):
+    told = retort("data", "fetch", "coco81", "--json")
+
+    assert (told.code, told.error["code"]) == (4, "bad_data")
+    assert "did you mean 'coco8'?" in told.error["hint"]
+
+
 def test_run_tells_what_is_wrong_with_the_data_before_it_trains(retort: Retort, tmp_path: Path):
     told = retort("run", SPEC, "--set", f"data.path={tmp_path}", "--out", tmp_path / "out", "--json")
 
@@ -157,3 +192,6 @@ def test_run_distils_without_a_service(retort: Retort, tmp_path: Path):
     assert {event["type"] for event in events} >= {"stage", "progress", "metric", "artifact", "finished"}
     assert last["state"] == "succeeded"
     assert set(last["result"]["roles"]) == {"teacher", "student", "control"}
+    curves = records.scalars(tmp_path / "out" / "artifacts" / "tensorboard")
+    assert {name.partition("/")[0] for name in curves} == {"teacher", "student", "control", "job"}
+    assert curves["student/val/mAP50-95"].keys() == {1}

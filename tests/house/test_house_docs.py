@@ -101,6 +101,17 @@ def test_every_rule_of_health_is_documented_with_the_thresholds_it_has():
     assert {name for name in values if text.count(f"`{name}`") < 2} == set()
 
 
+def test_every_known_data_set_is_documented_with_what_it_is_checked_against():
+    from retort.intake.catalogue import CATALOGUE
+
+    rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| .+ \| (.+?) \|$", page("datasets"), re.MULTILINE))
+
+    assert list(rows) == list(CATALOGUE)
+    for name, known in CATALOGUE.items():
+        published = all(archive.checksum for archive in known.archives)
+        assert published != (rows[name] == "what was fetched first"), name
+
+
 def test_every_table_is_documented():
     from retort.db.models import Base
 

@@ -13,9 +13,10 @@ from house.source import ROOT, modules, name, tree
 
 ENVIRONMENT = {
     "core/retort/training/environment.py",  # Ultralytics reads its variables when it is imported
-    # These three give a child process its environment.
+    # These four give a child process its environment.
     "core/retort/cli/local.py",
     "core/retort/cli/up.py",
+    "core/retort/tracking/channel.py",
     "worker/retort_worker/process.py",
 }
 STATUS_NAMES = {"status_code", "status"}

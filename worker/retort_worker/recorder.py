@@ -92,6 +92,21 @@ class Recorder:
         for event in said:
             self._listen(event)
 
+    def say(self, message: str, level: str) -> bool:
+        """Write a log event of the worker's own; False when that has to be tried again.
+
+        Raises:
+            LeaseLost: stop everything.
+
+        """
+        try:
+            with self._database.begin() as session:
+                if not events.say(session, self._lease, message, level, clock.now(session)):
+                    raise LeaseLost
+        except DatabaseUnavailable:
+            return False
+        return True
+
     def catch_up(self) -> None:
         """Record what earlier attempts said in this working folder after their worker last wrote, and listen to all.
 

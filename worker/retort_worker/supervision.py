@@ -26,6 +26,7 @@ from retort_worker.process import RunProcess, kill_leftover
 from retort_worker.publisher import Publisher
 from retort_worker.recorder import LeaseLost, Recorder
 from retort_worker.settlement import settle
+from retort_worker.trackers import Trackers
 from retort_worker.workshop import Claimed, Workshop
 
 _log = structlog.get_logger()
@@ -55,6 +56,7 @@ class Supervision:
             max_runtime_s=claim.spec["resources"].get("max_runtime_s"),
         )
         self._publisher = Publisher(workshop.store, self._workdir, self._lease.job_id, self._lease.attempt)
+        self._trackers = Trackers(workshop, claim, self._workdir)
         self._recorder = Recorder(
             workshop.database,
             self._lease,
@@ -78,6 +80,7 @@ class Supervision:
         finally:
             self._end_process()
             self._publisher.close()
+            self._trackers.close()
         self._log.info("run ended", state=state and str(state))
         if state in TERMINAL:
             shutil.rmtree(self._workdir, ignore_errors=True)
@@ -110,6 +113,8 @@ class Supervision:
             message = "an earlier run of this job still holds its working folder"
             return Outcome(failure=Failure(code="folder_busy", message=message, retryable=True))
         self._catch_up()
+        if told := inputs.announcement(parse_spec(dict(self._claim.spec)), self._settings):
+            self._recorder.say(told, "info")
         preparing = _in_background(self._prepare_inputs)
         if not self._wait(preparing.done, lambda timeout_s: futures.wait([preparing], timeout_s)):
             return Outcome(failure=self._limits.timed_out())
@@ -130,6 +135,7 @@ class Supervision:
         )
 
     def _catch_up(self) -> None:
+        self._trackers.look_back()
         while True:
             try:
                 self._recorder.catch_up()
@@ -142,6 +148,7 @@ class Supervision:
     def _train(self) -> Outcome:
         log = self._workdir / LOG
         start = log.stat().st_size if log.exists() else 0
+        self._trackers.begin()
         self._limits.begin()
         self._process = RunProcess.start(self._workshop.command, self._workdir, self._device.environment)
         told_to_stop, failure = self._watch(self._process)
@@ -184,6 +191,10 @@ class Supervision:
             self._tick(self._publisher.wait)
         if outcome.result is not None and (failure := self._publisher.failure()) is not None:
             outcome = Outcome(failure=failure, exit_code=outcome.exit_code)
+        self._trackers.end(outcome)
+        while self._trackers.busy():
+            self._tick(self._trackers.wait)
+        self._trackers.report(self._recorder)
         made, stored = self._publisher.fresh(), self._publisher.stored()
         while True:
             try:
@@ -210,6 +221,7 @@ class Supervision:
             self._publisher.announced(made)
             if self._recorder.finish_early:
                 folder.finish_early(self._workdir)
+            self._trackers.report(self._recorder)
         else:
             rest(_TICK_S)
 
@@ -218,6 +230,7 @@ class Supervision:
 
     def _listen(self, event: AnyEvent) -> None:
         self._publisher.listen(event)
+        self._trackers.listen(event)
         if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent):
             self._last_word = event
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from retort.artifacts import Store
 from retort.db import Database, clock, jobs
 from retort.settings import Settings
+from retort.tracking import feed
 
 from retort_worker.devices import Device
 
@@ -38,6 +39,8 @@ class Workshop:
     worker: str
     host: str
     command: tuple[str, ...] = RUN
+    tracker: tuple[str, ...] = feed.COMMAND
+    """The program that tells a tracker."""
     draining: bool = False
 
     def drain(self) -> None:

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from retort_api.routes import artifacts, control, follow, health, jobs, reference
+from retort_api.routes import artifacts, control, follow, health, jobs, reference, tensorboard
 
-ROUTERS = (jobs.router, control.router, follow.router, artifacts.router, reference.router, health.router)
+ROUTERS = (
+    jobs.router,
+    control.router,
+    follow.router,
+    tensorboard.router,  # before the artifacts, whose names may be anything
+    artifacts.router,
+    reference.router,
+    health.router,
+)

@@ -1,4 +1,4 @@
-"""``retort data``: data sets that come with Retort, and what is wrong with others."""
+"""``retort data``: data sets that come with Retort or are known by name, and what is wrong with others."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retort.cli.options import AsJson
-from retort.cli.output import emit
+from retort.cli.output import emit, note
 
 if TYPE_CHECKING:
     from retort.intake.checkup import Checkup
 
-app = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
+app = typer.Typer(help="Make, fetch and check data sets.", no_args_is_help=True)
 
 
 @app.callback()
 def data() -> None:
-    """Make and check data sets."""
+    """Make, fetch and check data sets."""
 
 
 @app.command()
@@ -57,6 +57,65 @@ def check(
         _show(found)
     if not found.ok:
         raise typer.Exit(1)
+
+
+@app.command("list")
+def list_known(as_json: AsJson = False) -> None:
+    """List the data sets that a spec may name as data.dataset, and which of them are here."""
+    from rich.table import Table
+
+    from retort.cli.view import console
+    from retort.intake import known
+    from retort.intake.catalogue import CATALOGUE
+
+    folder = _folder()
+    if as_json:
+        emit(
+            [
+                {
+                    "name": found.name,
+                    "about": found.about,
+                    "size": found.size,
+                    "licence": found.licence,
+                    "num_classes": len(found.names),
+                    "here": known.here(found, folder),
+                    "archives": [asdict(archive) for archive in found.archives],
+                }
+                for found in CATALOGUE.values()
+            ]
+        )
+        return
+    table = Table("name", "here", "download", "what it is", box=None, padding=(0, 3, 0, 0), header_style="bold")
+    for found in CATALOGUE.values():
+        table.add_row(found.name, "yes" if known.here(found, folder) else "no", found.size, found.about)
+    console().print(table)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A known data set: retort data list.")],
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a known data set, check it, and lay it out; nothing happens where it is there already."""
+    from retort.intake import known
+
+    if announced := known.announcement(name, _folder()):
+        note(announced)
+    origin = known.resolve(name, _folder(), fetch_missing=True)
+    if as_json:
+        emit({"name": origin.name, "folder": str(origin.folder), "archives": dict(origin.archives)})
+        return
+    for told in origin.notes:
+        note(told)
+    typer.echo(origin.folder)
+
+
+def _folder() -> Path:
+    from retort.settings import Settings
+
+    folder = Settings().dataset_dir
+    assert folder is not None
+    return folder
 
 
 def _plain(found: Checkup) -> dict[str, Any]:

@@ -20,10 +20,20 @@ from retort.cli.jobs import EXIT_CODES
 from retort.cli.options import AsJson, Sets, SpecFile
 from retort.cli.output import emit_line, note
 from retort.errors import UserError
-from retort.events import AnyEvent, FailedEvent, FinishedEvent, MetricEvent, ProgressEvent, StageEvent, StoppedEvent
+from retort.events import (
+    AnyEvent,
+    FailedEvent,
+    Failure,
+    FinishedEvent,
+    MetricEvent,
+    ProgressEvent,
+    StageEvent,
+    StoppedEvent,
+)
 from retort.names import MAP, MAP50, Role
 from retort.spec import JobSpec, parse_spec
 from retort.states import TERMINAL, JobState
+from retort.workdir import journal as journal_of
 
 EVERY_S = 0.3
 
@@ -41,17 +51,30 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C."""
+    from retort.cli.trackers import told
+    from retort.intake.known import announcement
     from retort.intake.preparation import prepare
     from retort.settings import Settings
 
+    settings = Settings()
     wanted = parse_spec(load(spec, sets))
     workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     attempt = _attempt(workdir, wanted)
-    prepare(wanted, Settings(), workdir, attempt=attempt, device=device or _device())
+    if announced := announcement(wanted.data.dataset, settings.dataset_dir):
+        note(announced)
+    prepare(wanted, settings, workdir, attempt=attempt, device=device or _device())
     note(f"working in {workdir}")
-    with _started(workdir) as process, live.screen(as_json=as_json) as screen:
-        for standing, events in _followed(process, workdir / f"journal-{attempt}.jsonl", wanted.name):
-            screen.show(standing, events)
+    with (
+        told(wanted, settings, workdir, attempt) as feed,
+        _started(workdir) as process,
+        live.screen(as_json=as_json) as screen,
+    ):
+        for standing, events in _followed(process, journal_of(workdir, attempt), wanted.name):
+            for event in events:
+                feed.listen(event)
+            screen.show(standing, [_as_shown(event) for event in events])
+        failure = standing.get("failure")
+        feed.end(standing.get("result"), failure and Failure.model_validate(failure))
     return _ended(standing, workdir, as_json=as_json)
 
 
@@ -104,7 +127,7 @@ def _started(workdir: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def _followed(
     process: subprocess.Popen[bytes], path: Path, name: str
-) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+) -> Iterator[tuple[dict[str, Any], list[AnyEvent]]]:
     """Yield how the run stands and what is new in its journal, until it has ended; Ctrl-C asks it to stop."""
     from retort.journal import read
 
@@ -116,7 +139,7 @@ def _followed(
             events, offset = read(path, offset)
             for event in events:
                 _apply(standing, event)
-            yield standing, [_as_shown(event) for event in events]
+            yield standing, events
             if not alive and not events:
                 standing |= _silent_death(process.returncode)
             time.sleep(EVERY_S if alive and not events else 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from retort.errors import WorldError
 from retort.variants import Frozen
@@ -24,6 +24,10 @@ class DatasetFacts(Frozen):
     """Validation images whose bytes are also a training image."""
     digest: str
     notes: tuple[str, ...] = ()
+    known_as: str | None = None
+    """Its name among the known data sets."""
+    archives: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the files that it was made from, where it was fetched."""
 
 
 class UnlabelledFacts(Frozen):

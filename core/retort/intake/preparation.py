@@ -7,9 +7,10 @@ from pathlib import Path
 
 from retort.errors import DataError
 from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
-from retort.intake import datasets, unlabelled, weights
+from retort.intake import datasets, known, unlabelled, weights
 from retort.intake.datasets import Dataset
 from retort.intake.inputs import AS_GIVEN, FILE, Adjustments, DatasetFacts, Inputs, UnlabelledFacts
+from retort.intake.known import Origin
 from retort.intake.unlabelled import Unlabelled
 from retort.settings import Settings
 from retort.spec import JobSpec
@@ -29,14 +30,14 @@ def prepare(
     Raises:
         DataError: the dataset is missing or malformed.
         ModelError: weights are missing.
-        FetchError: published weights could not be downloaded.
+        FetchError: published weights, or a known data set, could not be downloaded.
 
     """
     assert settings.model_dir is not None
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
     # The dataset first: its mistakes cost nothing to find, published weights a download.
-    dataset = datasets.locate(spec.data.path, settings.data_dirs)
+    dataset, origin = _dataset(spec, settings)
     _refuse_to_calibrate(spec, dataset)
     more = _more_images(spec, settings, dataset)
     found = {
@@ -57,7 +58,9 @@ def prepare(
             num_val=dataset.num_val,
             num_shared=dataset.num_shared,
             digest=dataset.digest,
-            notes=dataset.notes,
+            notes=(*dataset.notes, *(origin.notes if origin else ())),
+            known_as=origin.name if origin else None,
+            archives=dict(origin.archives) if origin else {},
         ),
         unlabelled=None if more is None else _laid_out(more, folder),
         adjustments=adjustments,
@@ -77,6 +80,16 @@ def _refuse_to_calibrate(spec: JobSpec, dataset: Dataset) -> None:
             f"images, to take its ranges from; this dataset has {usable}",
             hint=f"add training images ({ENOUGH_IMAGES} are advised), or leave the INT8 exports out",
         )
+
+
+def _dataset(spec: JobSpec, settings: Settings) -> tuple[Dataset, Origin | None]:
+    """Return the data set, and where it came from when it is a known one."""
+    if spec.data.path is not None:
+        return datasets.locate(spec.data.path, settings.data_dirs), None
+    assert spec.data.dataset is not None
+    assert settings.dataset_dir is not None
+    origin = known.resolve(spec.data.dataset, settings.dataset_dir, fetch_missing=settings.fetch_datasets)
+    return datasets.locate(str(origin.folder), [settings.dataset_dir]), origin
 
 
 def _more_images(spec: JobSpec, settings: Settings, dataset: Dataset) -> Unlabelled | None:

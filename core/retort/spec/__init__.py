@@ -24,6 +24,7 @@ from retort.spec.sections import (
     TrainingSpec,
     UnlabelledSpec,
 )
+from retort.spec.tracking import MlflowSpec, TrackingSpec, WandbSpec
 from retort.spec.wanted import shown
 
 __all__ = [
@@ -32,13 +33,16 @@ __all__ = [
     "DistillationSpec",
     "FurtherTeacher",
     "JobSpec",
+    "MlflowSpec",
     "ResourcesSpec",
     "Schedule",
     "StudentSpec",
     "TeacherSpec",
     "TeacherTraining",
+    "TrackingSpec",
     "TrainingSpec",
     "UnlabelledSpec",
+    "WandbSpec",
     "digest",
     "merge",
     "parse_document",

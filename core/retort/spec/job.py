@@ -10,6 +10,7 @@ from retort.exports import AnyExport
 from retort.spec.distillation import DistillationSpec
 from retort.spec.recipes import preset
 from retort.spec.sections import LEARNING_RATE, DataSpec, ResourcesSpec, StudentSpec, TeacherSpec, TrainingSpec
+from retort.spec.tracking import TrackingSpec
 from retort.variants import Written, mistake
 
 
@@ -29,6 +30,7 @@ class JobSpec(Written):
         default=({"format": "onnx"},), validate_default=True, max_length=16
     )
     """Files to make from the student beside its weights."""
+    tracking: TrackingSpec = Field(default_factory=TrackingSpec)
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
 
     @model_validator(mode="before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -43,6 +44,14 @@ def local_path(value: str) -> str:
 LocalPath = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(local_path)]
 
 
+def _one_of(first: str, second: str, schema: dict[str, Any]) -> None:
+    """Say in the JSON Schema what a validator insists on: exactly one of two fields."""
+    schema["oneOf"] = [
+        {"required": [given], "properties": {given: {"not": {"type": "null"}}, other: {"type": "null"}}}
+        for given, other in ((first, second), (second, first))
+    ]
+
+
 class UnlabelledSpec(Written):
     """Images without labels, for the distillation terms of the student alone."""
 
@@ -53,12 +62,25 @@ class UnlabelledSpec(Written):
 
 
 class DataSpec(Written):
-    """Where the images and labels are."""
+    """Where the images and labels are: exactly one of a path, or the name of a known data set."""
 
-    path: LocalPath
+    model_config = ConfigDict(json_schema_extra=partial(_one_of, "path", "dataset"))
+
+    path: LocalPath | None = None
     """A dataset folder with a ``data.yaml``, or that file, in YOLO layout, inside a folder the operator allows."""
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] | None = None
+    """A known data set, such as coco128: the worker fetches it where it is not there yet."""
     unlabelled: UnlabelledSpec | None = None
     """More images for the student to see its teachers' answers on; the control never sees them."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        hint = "path: a folder with a data.yaml; dataset: a known data set, such as coco128"
+        if self.path is None and self.dataset is None:
+            raise mistake("is missing, and so is dataset", at="path", hint=hint)
+        if self.path is not None and self.dataset is not None:
+            raise mistake("cannot be given beside path", at="dataset", hint=hint)
+        return self
 
 
 class TeacherTraining(Written):
@@ -75,14 +97,6 @@ class TeacherTraining(Written):
         return published_weights(value)
 
 
-def _one_of(schema: dict[str, Any]) -> None:
-    """Say in the JSON Schema what the validator below insists on."""
-    schema["oneOf"] = [
-        {"required": [given], "properties": {given: {"not": {"type": "null"}}, other: {"type": "null"}}}
-        for given, other in (("weights", "train"), ("train", "weights"))
-    ]
-
-
 class FurtherTeacher(Written):
     """A teacher beside the first: any family, size and classes."""
 
@@ -96,7 +110,7 @@ class FurtherTeacher(Written):
 class TeacherSpec(Written):
     """Exactly one of a weights file, or a training; and the teachers beside this one."""
 
-    model_config = ConfigDict(json_schema_extra=_one_of)
+    model_config = ConfigDict(json_schema_extra=partial(_one_of, "weights", "train"))
 
     weights: WeightsFile | None = None
     train: TeacherTraining | None = None

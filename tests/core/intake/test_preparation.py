@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 
 import pytest
+from core.intake import archives
 from core.training.pictures import draw
 from retort.errors import DataError, ModelError, WorldError
 from retort.intake.inputs import Inputs
@@ -55,6 +57,26 @@ def test_a_later_attempt_prepares_anew_and_drops_what_ultralytics_cached(tmp_pat
     second = prepare(spec, settings, tmp_path / "work", attempt=2, device="cpu")
     assert second == first.model_copy(update={"attempt": 2})
     assert not cached.exists()
+
+
+def test_a_known_data_set_is_prepared_by_its_name_and_says_where_it_came_from(tmp_path: Path):
+    settings = Settings(home=tmp_path, fetch_datasets=False)
+    place = tmp_path / "datasets" / "archives"
+    place.mkdir(parents=True)
+    (place / "coco128.zip").write_bytes(data := archives.coco128()["coco128.zip"])
+    (tmp_path / "models").mkdir()
+    document = {
+        "name": "x",
+        "data": {"dataset": "coco128"},
+        "teacher": {"train": {"model": "yolov8n", "weights": None}},
+    }
+    spec = parse_spec({**document, "student": {"model": "yolov8n", "weights": None}})
+    inputs = prepare(spec, settings, tmp_path / "work", attempt=1, device="cpu")
+    assert inputs.dataset.known_as == "coco128"
+    assert inputs.dataset.archives == {"coco128.zip": hashlib.sha256(data).hexdigest()}
+    assert (inputs.dataset.num_train, inputs.dataset.num_shared) == (3, 3)
+    assert any("nobody has published a checksum" in note for note in inputs.dataset.notes)
+    assert inputs.data_yaml == tmp_path / "work/data/data.yaml"
 
 
 def test_missing_data_and_weights_are_told_before_any_process_starts(tmp_path: Path, settings: Settings):

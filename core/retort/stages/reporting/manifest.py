@@ -32,7 +32,13 @@ def manifest(context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
             for one, found in zip(spec.teacher.ensemble, result["ensemble"], strict=True)
         ],
         "unlabelled": result["unlabelled"],
-        "dataset": {"digest": dataset.digest, "num_train": dataset.num_train, "num_val": dataset.num_val},
+        "dataset": {
+            "digest": dataset.digest,
+            "num_train": dataset.num_train,
+            "num_val": dataset.num_val,
+            "known_as": dataset.known_as,
+            "archives": dataset.archives,
+        },
         "classes": list(dataset.names),
         "seeds": list(range(spec.training.seed, spec.training.seed + spec.training.seeds)),
         "device": result["device"],

@@ -1,0 +1,177 @@
+"""Annotations in the formats of known data sets, rewritten as one label file an image in YOLO layout."""
+
+from __future__ import annotations
+
+import json
+import math
+import xml.etree.ElementTree as ET
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from retort.errors import DataError, RetortError
+from retort.intake.catalogue import Known, Layout
+
+Corners = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels."""
+Folders = tuple[str, str]
+"""Of the images to learn from, and of those to measure on."""
+_OURS: Folders = ("images/train", "images/val")
+
+
+def convert(known: Known, unpacked: Path, target: Path) -> Folders:
+    """Move what was unpacked into the new folder *target*, in YOLO layout; return where its images are.
+
+    Raises:
+        DataError: it is not laid out as this data set is.
+
+    """
+    try:
+        return _CONVERTERS[known.layout](known, unpacked, target)
+    except RetortError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ET.ParseError) as error:
+        message = f"{known.name} is not laid out as it was: {type(error).__name__}: {error}"
+        raise DataError(
+            message, hint="what was fetched is another edition of it; use its folder by data.path"
+        ) from error
+
+
+def _yolo(known: Known, unpacked: Path, target: Path) -> Folders:
+    """Take the folder that holds the images; archives differ in what they put around it."""
+    around = [unpacked, *sorted(path for path in unpacked.glob("*") if path.is_dir())]
+    for base in around:
+        for folders in known.folders:
+            if all((base / folder).is_dir() for folder in folders):
+                base.rename(target)
+                return folders
+    wanted = " or ".join(train for train, _ in known.folders)
+    raise DataError(f"{known.name} holds no folder {wanted}", hint="what was fetched is another edition of it")
+
+
+def _coco(known: Known, unpacked: Path, target: Path) -> Folders:
+    for split, folder in (("train", "train2017"), ("val", "val2017")):
+        (target / "images").mkdir(parents=True, exist_ok=True)
+        (unpacked / folder).rename(target / "images" / split)
+        document = json.loads((unpacked / "annotations" / f"instances_{folder}.json").read_bytes())
+        _write_labels(target / "labels" / split, _coco_labels(document, known.names))
+    return _OURS
+
+
+def _coco_labels(document: dict[str, Any], names: Sequence[str]) -> Iterable[tuple[str, list[str]]]:
+    categories = sorted(document["categories"], key=lambda category: category["id"])
+    if [category["name"] for category in categories] != list(names):
+        raise ValueError("its classes are others")
+    class_of = {category["id"]: number for number, category in enumerate(categories)}
+    boxes: defaultdict[int, list[tuple[int, Corners]]] = defaultdict(list)
+    for item in document["annotations"]:
+        if not item.get("iscrowd"):
+            left, top, width, height = item["bbox"]
+            boxes[item["image_id"]].append((class_of[item["category_id"]], (left, top, left + width, top + height)))
+    for image in document["images"]:
+        size = (image["width"], image["height"])
+        lines = [_line(number, corners, size) for number, corners in boxes[image["id"]]]
+        yield image["file_name"], [line for line in lines if line]
+
+
+def _voc(known: Known, unpacked: Path, target: Path) -> Folders:
+    kit = unpacked / "VOCdevkit"
+    parts = (("2007", "trainval", "train"), ("2012", "trainval", "train"), ("2007", "test", "val"))
+    for year, listed, split in parts:
+        folder = kit / f"VOC{year}"
+        (target / "images" / split).mkdir(parents=True, exist_ok=True)
+        # A line may also have a column that says whether the class is there.
+        stems = [line.split()[0] for line in (folder / "ImageSets" / "Main" / f"{listed}.txt").read_text().splitlines()]
+        found = []
+        for stem in stems:
+            name = _bare(f"{stem}.jpg")
+            (folder / "JPEGImages" / name).rename(target / "images" / split / name)
+            found.append((name, _voc_lines((folder / "Annotations" / f"{stem}.xml").read_bytes(), known.names)))
+        _write_labels(target / "labels" / split, found)
+    return _OURS
+
+
+def _voc_lines(document: bytes, names: Sequence[str]) -> list[str]:
+    """Read one image's objects; its pixels are counted from 1, and both corners belong to the box."""
+    if b"<!DOCTYPE" in document or b"<!ENTITY" in document:
+        raise ValueError("an annotation declares entities")
+    root = ET.fromstring(document)  # noqa: S314 - without entities there is nothing to expand
+    size = (_number(root, "size/width"), _number(root, "size/height"))
+    lines = []
+    for item in root.iter("object"):
+        if item.findtext("difficult", "0").strip() == "1":
+            continue
+        number = names.index((item.findtext("name") or "").strip())
+        left, top, right, bottom = (_number(item, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
+        lines.append(_line(number, (left - 1, top - 1, right, bottom), size))
+    return [line for line in lines if line]
+
+
+def _visdrone(known: Known, unpacked: Path, target: Path) -> Folders:
+    for split in ("train", "val"):
+        folder = unpacked / f"VisDrone2019-DET-{split}"
+        (target / "images").mkdir(parents=True, exist_ok=True)
+        (folder / "images").rename(target / "images" / split)
+        pictures = sorted((target / "images" / split).glob("*.jpg"))
+        found = [(picture.name, _visdrone_lines(folder, picture, len(known.names))) for picture in pictures]
+        _write_labels(target / "labels" / split, found)
+    return _OURS
+
+
+def _visdrone_lines(folder: Path, picture: Path, num_classes: int) -> list[str]:
+    """Read one image's rows: left, top, width, height, counts, class (0 is an ignored region, 11 other things)."""
+    size = _size(picture)
+    lines = []
+    for row in (folder / "annotations" / f"{picture.stem}.txt").read_text().splitlines():
+        columns = [int(column) for column in row.split(",") if column.strip()]
+        if columns and columns[4] and 1 <= columns[5] <= num_classes:
+            left, top, width, height = columns[:4]
+            lines.append(_line(columns[5] - 1, (left, top, left + width, top + height), size))
+    return [line for line in lines if line]
+
+
+def _size(picture: Path) -> tuple[float, float]:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise DataError("this installation opens no images", hint="install retort[train]") from error
+    with Image.open(picture) as opened:
+        return opened.size
+
+
+def _line(number: int, corners: Corners, size: tuple[float, float]) -> str:
+    """Return a label's line for a box, cut at the edges of the image; empty where nothing is left of it."""
+    width, height = size
+    left, right = (min(max(x / width, 0.0), 1.0) for x in (corners[0], corners[2]))
+    top, bottom = (min(max(y / height, 0.0), 1.0) for y in (corners[1], corners[3]))
+    if not all(map(math.isfinite, (left, top, right, bottom))):
+        raise ValueError("a box is not finite")
+    if round(right - left, 6) <= 0 or round(bottom - top, 6) <= 0:
+        return ""
+    return f"{number} {(left + right) / 2:.6f} {(top + bottom) / 2:.6f} {right - left:.6f} {bottom - top:.6f}"
+
+
+def _write_labels(folder: Path, found: Iterable[tuple[str, list[str]]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for image, lines in found:
+        label = (folder / _bare(image)).with_suffix(".txt")
+        label.write_text("".join(f"{line}\n" for line in lines))
+
+
+def _bare(name: str) -> str:
+    if Path(name).name != name:
+        raise ValueError(f"{name!r} is not the bare name of a file")
+    return name
+
+
+def _number(element: ET.Element, path: str) -> float:
+    return float(element.findtext(path) or "")
+
+
+_CONVERTERS: dict[Layout, Callable[[Known, Path, Path], Folders]] = {
+    "yolo": _yolo,
+    "coco": _coco,
+    "voc": _voc,
+    "visdrone": _visdrone,
+}

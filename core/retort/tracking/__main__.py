@@ -1,0 +1,94 @@
+"""The process of one tracker: reads what a run says, line by line, and answers each line once it is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, BinaryIO, NoReturn, Protocol
+
+from retort.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent, StoppedEvent, parse
+from retort.tracking.opening import Opening
+
+
+class Tracker(Protocol):
+    """What is told of a run."""
+
+    def metric(self, event: MetricEvent) -> None: ...  # noqa: D102 - as their names say
+    def artifact(self, event: ArtifactEvent) -> None: ...  # noqa: D102
+    def end(self, event: AnyEvent) -> None: ...  # noqa: D102
+
+
+def begin(opening: Opening) -> Tracker:
+    """Open the tracker that is meant; its library is imported only here."""
+    if opening.kind == "wandb":
+        from retort.tracking.wandb import WeightsAndBiases
+
+        return WeightsAndBiases(opening)
+    if opening.kind == "mlflow":
+        from retort.tracking.mlflow import Mlflow
+
+        return Mlflow(opening)
+    from retort.tracking.tensorboard import TensorBoard
+
+    return TensorBoard(opening)
+
+
+def tell(tracker: Tracker, event: AnyEvent) -> None:
+    """Tell *tracker* of one event."""
+    match event:
+        case MetricEvent():
+            tracker.metric(event)
+        case ArtifactEvent():
+            tracker.artifact(event)
+        case FinishedEvent() | FailedEvent() | StoppedEvent():
+            tracker.end(event)
+        case _:
+            pass
+
+
+def main() -> int:
+    """Serve until standard input ends; return the exit code."""
+    # Libraries print as they please: the channel to the supervising side is kept from them.
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    tracker: Tracker | None = None
+    try:
+        for line in sys.stdin.buffer:
+            if tracker is None:
+                tracker = begin(Opening.model_validate_json(line))
+            else:
+                tell(tracker, parse(line))
+            _answer(answers, None)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the supervising side is told
+        import traceback
+
+        traceback.print_exc()
+        _answer(answers, _reason(error))
+        return 1
+    return 0
+
+
+def _answer(answers: BinaryIO | Any, error: str | None) -> None:
+    answers.write(json.dumps({"error": error}).encode() + b"\n")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed here"
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def leave() -> NoReturn:
+    """Serve, and end at once: libraries would wait for threads of theirs, and all that counts has been answered."""
+    code = 1
+    try:
+        code = main()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    leave()

@@ -1,0 +1,75 @@
+"""TensorBoard: event files in one folder per role, so that teacher, student and control are drawn over each other."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import yaml
+
+from retort.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
+from retort.names import Role
+from retort.tracking.opening import Opening, figures, flat
+
+
+class TensorBoard:
+    """Writes records as they come; a later attempt writes files of its own beside those of earlier ones."""
+
+    def __init__(self, opening: Opening) -> None:
+        # tensorboardX imports torch where it finds it, and needs none of it here.
+        sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+        from tensorboardX import summary
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.record_writer import RecordWriter
+
+        self._summary, self._event, self._writer = summary, Event, RecordWriter
+        self._opening = opening
+        self._writers: dict[Role, Any] = {}
+        self._at = 0.0
+
+    def metric(self, event: MetricEvent) -> None:
+        """Write the values of one step as one record."""
+        self._at = event.at
+        values = [{"tag": name, "simple_value": value} for name, value in event.values.items() if value is not None]
+        self._write(event.role, event.step, {"value": values})
+
+    def artifact(self, event: ArtifactEvent) -> None:
+        """Keep nothing: the files are beside these."""
+
+    def end(self, event: AnyEvent) -> None:
+        """Write the spec, and what came of it as hyperparameters with their results."""
+        self._at = max(self._at, event.at)
+        spec = yaml.safe_dump(self._opening.spec, sort_keys=False, allow_unicode=True)
+        self._text("spec", spec)
+        self._text("tags", yaml.safe_dump(self._opening.tags))
+        if isinstance(event, FailedEvent):
+            self._text("failure", f"{event.failure.code}: {event.failure.message}")
+        if isinstance(event, FinishedEvent):
+            self._finished(figures(event.result))
+        for writer in self._writers.values():
+            writer.close()
+
+    def _finished(self, found: dict[str, float]) -> None:
+        told = {name: value for name, value in flat(self._opening.spec).items() if value is not None}
+        for part in self._summary.hparams(told, found):
+            self._write(Role.JOB, 0, part)
+        self._write(Role.JOB, 0, {"value": [{"tag": name, "simple_value": found[name]} for name in sorted(found)]})
+
+    def _text(self, tag: str, text: str) -> None:
+        indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown's way to leave it as it is
+        self._write(Role.JOB, 0, self._summary.text(tag, indented))
+
+    def _write(self, role: Role, step: int, summary: Any) -> None:
+        if role not in self._writers:
+            self._writers[role] = self._begun(role)
+        record = self._event(wall_time=self._at, step=step, summary=summary)
+        self._writers[role].write(record.SerializeToString())
+        self._writers[role].flush()
+
+    def _begun(self, role: Role) -> Any:
+        folder = self._opening.folder / role.value
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(self._at):010d}.retort.{self._opening.attempt}"
+        writer = self._writer(str(folder / name))
+        writer.write(self._event(wall_time=self._at, file_version="brain.Event:2").SerializeToString())
+        return writer

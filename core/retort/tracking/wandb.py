@@ -1,0 +1,63 @@
+"""Weights & Biases: one run per job, with an x axis of epochs for each role."""
+
+from __future__ import annotations
+
+from retort.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
+from retort.names import Role
+from retort.tracking.opening import Opening, figures
+
+
+class WeightsAndBiases:
+    """A run whose id is the job's, so that a later attempt goes on with it."""
+
+    def __init__(self, opening: Opening) -> None:
+        import wandb
+
+        about = opening.spec["tracking"]["wandb"]
+        opening.folder.mkdir(parents=True, exist_ok=True)
+        self._wandb = wandb
+        self._run = wandb.init(
+            project=about["project"],
+            entity=about["entity"],
+            mode=about["mode"],
+            id=opening.job_id,
+            resume="allow" if about["mode"] == "online" else None,
+            name=opening.spec["name"],
+            config={"spec": opening.spec, **opening.tags},
+            dir=str(opening.folder),
+            settings=wandb.Settings(
+                console="off",
+                disable_code=True,
+                disable_git=True,
+                x_disable_meta=True,
+                x_disable_machine_info=True,
+                x_disable_stats=True,
+                silent=True,
+                init_timeout=opening.timeout_s,
+                finish_timeout=opening.timeout_s,
+                finish_timeout_raises=True,
+            ),
+        )
+        for role in Role:
+            self._run.define_metric(f"{role}/epoch", hidden=True)
+            self._run.define_metric(f"{role}/*", step_metric=f"{role}/epoch")
+
+    def metric(self, event: MetricEvent) -> None:
+        """Log the values of one epoch of one role."""
+        values = {f"{event.role}/{name}": value for name, value in event.values.items() if value is not None}
+        self._run.log({f"{event.role}/epoch": event.step, **values})
+
+    def artifact(self, event: ArtifactEvent) -> None:
+        """Hand over a file."""
+        kind = "model" if event.name.endswith(".pt") else "report"
+        artifact = self._wandb.Artifact(f"{self._run.id}-{event.name}", type=kind)
+        artifact.add_file(event.path, name=event.name)
+        self._run.log_artifact(artifact)
+
+    def end(self, event: AnyEvent) -> None:
+        """Write the final figures, and end the run as the job's attempt has ended."""
+        if isinstance(event, FinishedEvent):
+            self._run.summary.update({f"final/{name}": value for name, value in figures(event.result).items()})
+        if isinstance(event, FailedEvent):
+            self._run.summary["failure"] = f"{event.failure.code}: {event.failure.message}"
+        self._run.finish(exit_code=0 if isinstance(event, FinishedEvent) else 1)

@@ -1,0 +1,99 @@
+"""Event files for TensorBoard: what is on record, at any time, as TensorBoard reads it."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+from api.backstage import SPEC, Worker
+from core.tracking import records
+from fastapi.testclient import TestClient
+from retort.db import Lease
+from retort.events import Failure, MetricEvent
+from retort.names import Role
+
+
+def measured(n: int, role: Role, step: int, **values: float | None) -> MetricEvent:
+    return MetricEvent(n=n, at=1_000_000.0 + n, role=role, step=step, values=values)
+
+
+def unpacked(data: bytes, folder: Path) -> Path:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        file.extractall(folder)
+    return folder
+
+
+def test_a_running_jobs_curves_are_drawn_over_each_other(
+    client: TestClient, worker: Worker, lease: Lease, tmp_path: Path
+) -> None:
+    said = [
+        measured(1, Role.TEACHER, 1, loss=2.0, map=0.5),
+        measured(2, Role.STUDENT, 1, loss=1.0, map=0.25),
+        measured(3, Role.STUDENT, 2, loss=None, map=0.375),
+        measured(4, Role.CONTROL, 2, map=0.125),
+    ]
+    worker.record(lease, *said)
+
+    answer = client.get(f"/v1/jobs/{lease.job_id}/artifacts/tensorboard")
+
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/zip")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="first-tensorboard.zip"'
+    folder = unpacked(answer.content, tmp_path / "logs")
+    assert records.scalars(folder) == {
+        "teacher/loss": {1: 2.0},
+        "teacher/map": {1: 0.5},
+        "student/loss": {1: 1.0},
+        "student/map": {1: 0.25, 2: 0.375},
+        "control/map": {2: 0.125},
+    }
+    assert "name: first" in records.texts(folder)["spec"]
+    assert lease.job_id in records.texts(folder)["tags"]
+
+
+def test_the_same_record_makes_the_same_bytes_which_need_not_be_sent_again(
+    client: TestClient, worker: Worker, lease: Lease
+) -> None:
+    address = f"/v1/jobs/{lease.job_id}/artifacts/tensorboard"
+    worker.record(lease, measured(1, Role.STUDENT, 1, loss=1.0))
+    etag = client.get(address).headers["ETag"]
+
+    again = client.get(address, headers={"If-None-Match": etag})
+    worker.record(lease, measured(2, Role.STUDENT, 2, loss=0.5))
+
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get(address, headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_what_came_of_a_job_is_there_too(client: TestClient, worker: Worker, lease: Lease, tmp_path: Path) -> None:
+    worker.record(lease, measured(1, Role.STUDENT, 1, loss=1.0))
+    worker.succeed(lease, {"roles": {"student": {"map": 0.5, "model": "yolov8n"}}})
+
+    data = client.get(f"/v1/jobs/{lease.job_id}/artifacts/tensorboard").content
+
+    folder = unpacked(data, tmp_path / "logs")
+    assert records.scalars(folder)["job/student/map"] == {0: 0.5}
+    assert "_hparams_/session_start_info" in records.tags(folder)
+
+
+def test_a_failed_job_says_why(client: TestClient, worker: Worker, lease: Lease, tmp_path: Path) -> None:
+    worker.fail(lease, Failure(code="diverged", message="the loss is not a number"))
+
+    data = client.get(f"/v1/jobs/{lease.job_id}/artifacts/tensorboard").content
+
+    assert "diverged: the loss is not a number" in records.texts(unpacked(data, tmp_path / "logs"))["failure"]
+
+
+def test_where_the_spec_wants_none_there_are_none(small_client: TestClient) -> None:
+    job_id = small_client.post("/v1/jobs", json={**SPEC, "tracking": {"tensorboard": False}}).json()["id"]
+
+    answer = small_client.get(f"/v1/jobs/{job_id}/artifacts/tensorboard")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "artifact_not_found")
+    assert "tracking.tensorboard: false" in answer.json()["hint"]
+
+
+def test_a_job_that_is_not_there_has_none(small_client: TestClient) -> None:
+    answer = small_client.get(f"/v1/jobs/job_{'0' * 32}/artifacts/tensorboard")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")

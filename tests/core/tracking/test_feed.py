@@ -1,0 +1,165 @@
+"""The feed of trackers: what is passed on, and TensorBoard's files as a run without a service writes them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core.tracking import records
+from retort.events import ArtifactEvent, FailedEvent, Failure, LogEvent, MetricEvent
+from retort.names import Role
+from retort.settings import Settings
+from retort.spec import parse_spec
+from retort.tracking.feed import COMMAND, Feed
+from retort.tracking.opening import Opening, figures, flat, openings
+
+PATIENCE_S = 60.0
+SLOW = (sys.executable, "-c", "import sys; [print('{\"error\": null}', flush=True) for _ in sys.stdin]")
+
+
+def feed_of(folder: Path, *, attempt: int = 1, reached: Any = None, command: Any = COMMAND, **tracking: Any) -> Feed:
+    document = {"name": "x", "data": {"path": "/data"}, "teacher": {"weights": "a.pt"}, "tracking": tracking}
+    settings = Settings(home=folder / "home")
+    tags = {"dataset_digest": "d"}
+    wanted = openings(
+        parse_spec(document), settings, job_id="job", attempt=attempt, tags=tags, event_files=folder / "logs"
+    )
+    return Feed(wanted, folder, reached=reached or {}, timeout_s=PATIENCE_S, command=command)
+
+
+def measured(step: int, **values: float | None) -> MetricEvent:
+    return MetricEvent(n=step, at=1_000_000.0 + step, role=Role.STUDENT, step=step, values=values)
+
+
+def ended(feed: Feed, result: dict[str, Any] | None = None, failure: Failure | None = None) -> list[str]:
+    feed.end(result, failure)
+    while feed.busy():
+        feed.wait(0.1)
+    return feed.troubles()
+
+
+def test_event_files_are_written_while_the_run_speaks(tmp_path: Path):
+    feed = feed_of(tmp_path)
+    feed.listen(measured(1, loss=1.0, map=None))
+    feed.listen(LogEvent(n=2, at=0.0, message="hello"))
+    feed.listen(measured(2, loss=0.5))
+
+    assert ended(feed, {"roles": {"student": {"map": 0.25}}}) == []
+
+    found = records.scalars(tmp_path / "logs")
+    assert found["student/loss"] == {1: 1.0, 2: 0.5}
+    assert found["job/student/map"] == {0: 0.25}
+    assert "dataset_digest: d" in records.texts(tmp_path / "logs")["tags"]
+
+
+def test_a_later_attempt_writes_beside_the_earlier_and_repeats_no_step(tmp_path: Path):
+    first = feed_of(tmp_path)
+    first.listen(measured(1, loss=1.0))
+    first.listen(measured(2, loss=0.5))
+    assert ended(first) == []
+
+    second = feed_of(tmp_path, attempt=2, reached={("student", "loss"): 2})
+    second.listen(measured(2, loss=9.0, late=1.0))
+    second.listen(measured(3, loss=0.25))
+    assert ended(second) == []
+
+    assert records.scalars(tmp_path / "logs")["student/loss"] == {1: 1.0, 2: 0.5, 3: 0.25}
+    assert records.scalars(tmp_path / "logs")["student/late"] == {2: 1.0}
+
+
+def test_how_it_failed_is_written_down(tmp_path: Path):
+    assert ended(feed_of(tmp_path), failure=Failure(code="diverged", message="not a number")) == []
+
+    assert "diverged: not a number" in records.texts(tmp_path / "logs")["failure"]
+
+
+def test_a_tracker_whose_worker_was_killed_ends_and_keeps_what_it_was_told(tmp_path: Path):
+    opening = Opening(
+        kind="tensorboard", job_id="job", attempt=1, spec={"name": "x"}, tags={}, folder=tmp_path / "logs"
+    )
+    lines = f"{opening.model_dump_json()}\n{measured(1, loss=1.0).model_dump_json()}\n"
+
+    ended = subprocess.run(COMMAND, input=lines.encode(), capture_output=True, timeout=PATIENCE_S, check=False)
+
+    assert (ended.returncode, ended.stdout.count(b"null")) == (0, 2)
+    assert records.scalars(tmp_path / "logs") == {"student/loss": {1: 1.0}}
+
+
+def test_a_feed_that_is_closed_leaves_neither_process_nor_thread(tmp_path: Path):
+    feed = feed_of(tmp_path)
+    feed.listen(measured(1, loss=1.0))
+    (channel,) = feed._channels.values()
+    while channel._lines.unfinished_tasks:  # until all has been answered
+        channel.wait(0.01)
+
+    feed.close()
+
+    channel.wait(PATIENCE_S)
+    assert not channel.busy
+    assert channel._process is not None
+    assert channel._process.returncode == -9
+    assert feed.troubles() == []
+
+
+def test_a_switch_that_is_off_starts_nothing(tmp_path: Path):
+    feed = feed_of(tmp_path, tensorboard=False)
+    feed.listen(measured(1, loss=1.0))
+
+    assert not feed.busy()
+    assert ended(feed) == []
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_tracker_that_does_not_keep_up_is_switched_off_and_nobody_waits(tmp_path: Path):
+    asleep = (sys.executable, "-c", "import time; time.sleep(600)")
+    feed = feed_of(tmp_path, command=asleep)
+    for step in range(1, 10_100):
+        feed.listen(measured(step, loss=1.0))
+
+    assert feed.troubles() == ["TensorBoard is switched off for this attempt: it does not keep up with the run"]
+    assert feed.troubles() == []
+    feed.close()
+
+
+def test_events_are_told_one_by_one_to_whoever_answers(tmp_path: Path):
+    feed = feed_of(tmp_path, command=SLOW)
+    for step in range(1, 200):
+        feed.listen(measured(step, loss=1.0))
+    feed.listen(ArtifactEvent(n=1, at=0.0, name="student.pt", role=Role.STUDENT, path="student.pt"))
+
+    assert ended(feed) == []
+
+
+def test_a_spec_is_flattened_by_dotted_paths():
+    assert flat({"a": {"b": [1, {"c": None}]}, "d": True}) == {"a.b.0": 1, "a.b.1.c": None, "d": True}
+
+
+@pytest.mark.parametrize("result", [{}, {"roles": {}}])
+def test_a_result_without_figures_has_none(result: dict[str, Any]):
+    assert figures(result) == {}
+
+
+def test_figures_are_the_numbers_of_each_role():
+    roles = {"student": {"map": 0.5, "model": "yolov8n", "stopped": True}, "control": {"map": 1}}
+    assert figures({"roles": roles}) == {"student/map": 0.5, "control/map": 1.0}
+
+
+def test_figures_of_classes_have_names_that_every_tracker_takes():
+    classes = {"traffic light": 1.0, "a/b (old)": 2.0, "..": 3.0, "Größe": 4.0}
+    assert figures({"roles": {"student": {"per_class": classes}}}) == {
+        "student/per_class/traffic light": 1.0,
+        "student/per_class/a_b _old_": 2.0,
+        "student/per_class/_": 3.0,
+        "student/per_class/Größe": 4.0,
+    }
+
+
+def test_an_event_of_a_failure_is_not_passed_on_twice(tmp_path: Path):
+    feed = feed_of(tmp_path)
+    feed.listen(FailedEvent(n=1, at=0.0, failure=Failure(code="x", message="y")))
+    assert ended(feed, failure=Failure(code="x", message="y")) == []
+    files = list((tmp_path / "logs").rglob("events.out.tfevents.*"))
+    assert [sum("failure" in str(event) for event in records.events(path)) for path in files] == [1]
