@@ -9,6 +9,7 @@ from retort.stages.reporting.charts import Chart, chart
 
 _ROLES = (("teacher", "square"), ("control", "diamond"), ("student", "circle"))
 _MOST = 30
+_TICKS_MS = [number * 10**power for power in range(-1, 4) for number in (1, 2, 5)]
 
 
 def comparisons(result: Mapping[str, Any]) -> list[Chart]:
@@ -38,7 +39,7 @@ def _tradeoff(result: Mapping[str, Any]) -> Chart:
         if "map" in export
     ]
     layout = {
-        "xaxis": {"title": "latency p50, ms", "type": "log", "dtick": "D2"},
+        "xaxis": {"title": "latency p50, ms", "type": "log", "tickmode": "array", "tickvals": _TICKS_MS},
         "yaxis": {"title": "mAP50-95"},
         "legend": {"y": -0.25, "yanchor": "top"},
     }

@@ -11,6 +11,7 @@ from retort import __version__
 from retort.names import Role
 from retort.spec import digest
 from retort.stages.context import Context
+from retort.stages.reporting.quality import data_quality
 from retort.stages.reporting.statistics import over_seeds
 
 _METRICS = ("map50", "map")
@@ -39,6 +40,7 @@ def outcome(context: Context, duration_s: float) -> dict[str, Any]:
             "num_shared": dataset.num_shared,
             "digest": dataset.digest,
         },
+        "data_quality": data_quality(context),
         "unlabelled": _unlabelled(context),
         "spec_digest": digest(context.spec),
         "device": name_of(context.inputs.device),
