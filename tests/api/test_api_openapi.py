@@ -87,7 +87,7 @@ def test_every_operation_is_in_the_manual(document: dict[str, Any]) -> None:
 
 def beyond_the_schema(case: Any) -> list[Any]:
     """What no JSON Schema can say: where data may lie, how a patched spec looks, and that a key was used before."""
-    made = ("POST /v1/jobs", "POST /v1/jobs/{job_id}/clone", "POST /v1/jobs/{job_id}/retry")
+    made = ("POST /v1/jobs", "POST /v1/jobs/{job_id}/clone", "POST /v1/jobs/{job_id}/retry", "POST /v1/sweeps")
     return [positive_data_acceptance] if case.operation.label in made else []
 
 

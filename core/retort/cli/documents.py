@@ -11,8 +11,10 @@ from retort.errors import Problem, SpecError, UserError
 from retort.spec import parse_document
 
 
-def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
+def load(source: str, sets: Sequence[str] | None = None, *, inside: str | None = None) -> dict[str, Any]:
     """Read the document *source* (a file, or - for stdin), replace the fields that *sets* name, anchor its data path.
+
+    The spec is the document, or, for a sweep, what stands under the field *inside*.
 
     A relative ``data.path``, or ``data.unlabelled.path``, in a file is looked for beside that file first, then in the
     current folder; one from stdin or from *sets* means the current folder. The service gets an absolute path.
@@ -26,11 +28,16 @@ def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SpecError([Problem("$", f"must be a mapping, not {type(document).__name__}")])
     if source != "-":
-        _anchor(document, Path(source).absolute().parent, Path.cwd())
+        _anchor(_spec(document, inside), Path(source).absolute().parent, Path.cwd())
     for assignment in sets or ():
         assign(document, assignment)
-    _anchor(document, Path.cwd())
+    _anchor(_spec(document, inside), Path.cwd())
     return document
+
+
+def _spec(document: dict[str, Any], inside: str | None) -> dict[str, Any]:
+    found = document if inside is None else document.get(inside)
+    return found if isinstance(found, dict) else {}
 
 
 def assign(document: dict[str, Any], assignment: str) -> None:

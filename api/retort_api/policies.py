@@ -1,0 +1,11 @@
+"""What a browser may do with pages and files that runs have made (Content-Security-Policy)."""
+
+from __future__ import annotations
+
+# A report's own inline scripts draw its charts. Sandboxed, they run as a page of nowhere: they can reach neither this
+# service nor the network.
+REPORT_POLICY = (
+    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+FILE_POLICY = "sandbox; default-src 'none'"
