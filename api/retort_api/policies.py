@@ -9,3 +9,5 @@ REPORT_POLICY = (
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 FILE_POLICY = "sandbox; default-src 'none'"
+# Plotly makes the program of its parallel coordinates as it runs. In the same sandbox it can reach no more for that.
+SWEEP_POLICY = REPORT_POLICY.replace("script-src 'unsafe-inline'", "script-src 'unsafe-inline' 'unsafe-eval'")

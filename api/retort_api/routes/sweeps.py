@@ -20,7 +20,7 @@ from retort_api.admission import admit
 from retort_api.bodies import JSON, YAML, Body, read_body
 from retort_api.deps import IDEMPOTENCY_KEY, OWNER, Router, Service, Serving, SweepId
 from retort_api.errors import ACCEPTED, OK, documented
-from retort_api.policies import REPORT_POLICY
+from retort_api.policies import SWEEP_POLICY
 from retort_api.schemas import Sweep, SweepPage, SweepSummary, sweep_path
 
 router = Router("sweeps")
@@ -81,8 +81,12 @@ def _admit(sweep: SweepSpec, data_dirs: Sequence[Folder]) -> None:
         try:
             admit(spec, data_dirs)
         except SpecError as error:
-            problems = [Problem(f"base.{one.path}", one.message, one.hint) for one in error.problems]
+            problems = [Problem(_place(sweep, one.path), one.message, one.hint) for one in error.problems]
             raise SpecError(problems) from error
+
+
+def _place(sweep: SweepSpec, path: str) -> str:
+    return f"{'parameters' if path in sweep.parameters else 'base'}.{path}"
 
 
 @router.readable(
@@ -165,7 +169,7 @@ def get_sweep_report(service: Serving, sweep_id: SweepId) -> HTMLResponse:
         best = sweeps.bests(session, [sweep_id]).get(sweep_id)
         spec = sweeps.best_spec(session, sweep_id) if best else None
     page = render(Sweep.whole(row, best, listed).model_dump(mode="json"), spec)
-    return HTMLResponse(page, headers={"Content-Security-Policy": REPORT_POLICY})
+    return HTMLResponse(page, headers={"Content-Security-Policy": SWEEP_POLICY})
 
 
 def _look(service: Service, sweep_id: str) -> Sweep:

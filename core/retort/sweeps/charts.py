@@ -45,7 +45,7 @@ def parallel(sweep: Json) -> dict[str, Any] | None:
         "line": {"color": values, "cmin": min(values), "cmax": max(values), "showscale": False},
         "meta": {"reversed": objective["goal"] == "minimize"},
     }
-    note = "A line is a trial that succeeded, the brighter the better. Draw along an axis to choose some of them."
+    note = "A line is a trial that succeeded, the more orange the better. Draw along an axis to choose some."
     columns = len(dimensions)
     return {"name": "parallel", "title": "Parameters", "note": note, "data": [trace], "layout": {}, "columns": columns}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from retort.errors import SpecError
 from retort.events import Failure
 from retort.spec import JobSpec, SweepSpec
-from retort.states import TERMINAL, JobState, SweepState, TrialState
+from retort.states import LIVE_SWEEPS, TERMINAL, JobState, SweepState, TrialState
 from retort.sweeps.points import Point, child
 from retort.sweeps.pruning import hopeless
 from retort.sweeps.strategies import next_points
@@ -54,6 +54,8 @@ def decide(sweep: SweepSpec, state: SweepState, trials: Sequence[Trial], failure
         failure: why it gives up, where it was decided to before.
 
     """
+    if state not in LIVE_SWEEPS:
+        return Decision()
     ended = {trial.number: _ended(sweep, trial) for trial in trials if trial.outcome is None and _is_over(trial)}
     known = [ended.get(trial.number, trial) for trial in trials]
     best = _best(sweep, known)

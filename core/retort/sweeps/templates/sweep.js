@@ -26,7 +26,8 @@
   });
 
   const layout = (chart) => ({
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: font("ink", 12),
+    // Plotly gives the labels of axes a halo in the colour of the paper.
+    paper_bgcolor: color("card"), plot_bgcolor: color("card"), font: font("ink", 12),
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
     margin: chart.columns ? { l: 70, r: 60, t: 56, b: 28 } : { l: 56, r: 16, t: 12, b: 44 },
     ...(chart.columns ? {} : { xaxis: axis(chart.layout.xaxis), yaxis: axis(chart.layout.yaxis) }),
