@@ -31,9 +31,10 @@ def add_or_ignore(
     session: Session, model: type[Base], row: Mapping[str, Any], *, key: Sequence[str] | None = None
 ) -> bool:
     """Insert *row* unless its *key*, or primary key, is taken; returns whether it went in."""
-    taken: Any = table(model).primary_key.columns if key is None else key
+    primary = table(model).primary_key.columns
+    taken: Any = primary if key is None else key
     statement = _insert(session.get_bind().dialect.name, model).on_conflict_do_nothing(index_elements=taken)
-    return session.connection().execute(statement, row).rowcount == 1
+    return session.connection().execute(statement.returning(*primary), row).one_or_none() is not None
 
 
 def add_or_replace(

@@ -32,7 +32,7 @@ def hopeless(sweep: SweepSpec, trials: Sequence[Trial]) -> dict[int, str]:
 def _verdict(sweep: SweepSpec, ended: Sequence[Trial], trial: Trial) -> str | None:
     from optuna.pruners import MedianPruner
 
-    warmup = round(WARMUP * trial.num_epochs)
+    warmup = round(WARMUP * trial.num_epochs) + 1  # epochs count from 1
     pruner = MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=warmup)
     if not pruner.prune(study(sweep, ended, trial.number), frozen(sweep, trial)):
         return None

@@ -29,7 +29,7 @@
     // Plotly gives the labels of axes a halo in the colour of the paper.
     paper_bgcolor: color("card"), plot_bgcolor: color("card"), font: font("ink", 12),
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-    margin: chart.columns ? { l: 70, r: 60, t: 56, b: 28 } : { l: 56, r: 16, t: 12, b: 44 },
+    margin: chart.columns ? { l: 80, r: 80, t: 56, b: 28 } : { l: 56, r: 16, t: 12, b: 44 },
     ...(chart.columns ? {} : { xaxis: axis(chart.layout.xaxis), yaxis: axis(chart.layout.yaxis) }),
   });
 
