@@ -68,6 +68,13 @@ def test_the_example_searches_the_temperatures_and_weights_of_the_article():
     assert tried == [(t, *weights) for t in (2.0, 4.0, 7.0) for weights in ((0.7, 0.3), (0.3, 0.7))]
 
 
+def test_a_sweep_is_checked_without_a_service(retort: Retort, document: Path):
+    valid = retort("validate", document, "--json")
+    assert (valid.code, valid.json["failures"]) == (0, 5)
+    wrong = retort("validate", document, "--set", "parameters={training.lrr: {values: [0.1]}}", "--json")
+    assert (wrong.code, wrong.error["errors"][0]["path"]) == (4, "parameters.training.lrr")
+
+
 def test_a_wrong_sweep_is_told_with_its_parameter(served: Retort, document: Path):
     refused = served("sweep", document, "--set", "parameters={training.lr: {values: [5.0]}}")
     assert refused.code == 4

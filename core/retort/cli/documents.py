@@ -11,10 +11,8 @@ from retort.errors import Problem, SpecError, UserError
 from retort.spec import parse_document
 
 
-def load(source: str, sets: Sequence[str] | None = None, *, inside: str | None = None) -> dict[str, Any]:
+def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
     """Read the document *source* (a file, or - for stdin), replace the fields that *sets* name, anchor its data path.
-
-    The spec is the document, or, for a sweep, what stands under the field *inside*.
 
     A relative ``data.path``, or ``data.unlabelled.path``, in a file is looked for beside that file first, then in the
     current folder; one from stdin or from *sets* means the current folder. The service gets an absolute path.
@@ -28,16 +26,20 @@ def load(source: str, sets: Sequence[str] | None = None, *, inside: str | None =
     if not isinstance(document, dict):
         raise SpecError([Problem("$", f"must be a mapping, not {type(document).__name__}")])
     if source != "-":
-        _anchor(_spec(document, inside), Path(source).absolute().parent, Path.cwd())
+        _anchor(_spec(document), Path(source).absolute().parent, Path.cwd())
     for assignment in sets or ():
         assign(document, assignment)
-    _anchor(_spec(document, inside), Path.cwd())
+    _anchor(_spec(document), Path.cwd())
     return document
 
 
-def _spec(document: dict[str, Any], inside: str | None) -> dict[str, Any]:
-    found = document if inside is None else document.get(inside)
-    return found if isinstance(found, dict) else {}
+def is_sweep(document: dict[str, Any]) -> bool:
+    """Whether the document is a sweep, with a spec inside it."""
+    return isinstance(document.get("base"), dict)
+
+
+def _spec(document: dict[str, Any]) -> dict[str, Any]:
+    return document["base"] if is_sweep(document) else document
 
 
 def assign(document: dict[str, Any], assignment: str) -> None:

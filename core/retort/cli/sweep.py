@@ -39,8 +39,7 @@ def submit(  # noqa: PLR0917 - typer gives each by name
 ) -> int:
     """Search for the best values of a spec's fields, by many jobs; print the sweep's id."""
     with connect(url) as client:
-        document = load(file, sets, inside="base")
-        sweep = client.submit_sweep(document, idempotency_key=key, owner=owner, priority=priority)
+        sweep = client.submit_sweep(load(file, sets), idempotency_key=key, owner=owner, priority=priority)
         if follow:
             note(f"{sweep['id']} at {client.url}")
             return _show(client, sweep["id"], as_json=as_json)

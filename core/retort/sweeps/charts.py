@@ -38,11 +38,12 @@ def parallel(sweep: Json) -> dict[str, Any] | None:
         for name, (path, domain) in zip(names, parameters.items(), strict=True)
     ]
     values = [trial["value"] for trial in trials]
-    dimensions.append({"label": objective["metric"], "values": values, "range": _span(values)})
+    low, high = _span(values)
+    dimensions.append({"label": objective["metric"], "values": values, "range": [low, high]})
     trace = {
         "type": "parcoords",
         "dimensions": dimensions,
-        "line": {"color": values, "cmin": min(values), "cmax": max(values), "showscale": False},
+        "line": {"color": values, "cmin": low, "cmax": high, "showscale": False},
         "meta": {"reversed": objective["goal"] == "minimize"},
     }
     note = "A line is a trial that succeeded, the more orange the better. Draw along an axis to choose some."
