@@ -14,6 +14,7 @@ from retort_worker.devices import Pool
 from retort_worker.slots import Slots
 from retort_worker.sweeper import Sweeper
 from shop import at_once
+from sqlalchemy import update
 from worker.houses import PATIENCE_S, House, document, eventually
 from worker.test_supervision import in_thread
 
@@ -201,6 +202,15 @@ def test_nothing_is_looked_at_twice_while_nothing_changes(house: House):
     driver.move_on = asked.append  # type: ignore[assignment, method-assign]
     assert driver.sweep() == 0
     assert asked == []
+
+
+def test_a_sweep_that_cannot_be_read_does_not_hold_up_the_others(house: House):
+    broken, whole = search(house, GRID), search(house, GRID)
+    with house.database.begin() as session:
+        objective = {"role": "student", "metric": "val/mAP50-95"}
+        session.execute(update(Sweep).where(Sweep.id == broken).values(spec={"objective": objective}))
+    assert sweeper(house).sweep() == 1
+    assert states(house, whole) == [TrialState.QUEUED]
 
 
 def test_real_workers_drive_a_sweep_to_its_end_while_one_of_them_is_killed(small_house: House):

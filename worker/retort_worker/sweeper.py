@@ -49,9 +49,13 @@ class Sweeper:
         self._seen = {sweep_id: pulse for sweep_id, pulse in self._seen.items() if sweep_id in pulses}
         moved = 0
         for sweep_id in changed:
-            if self.move_on(sweep_id):
-                moved += 1
-            else:
+            try:
+                done = self.move_on(sweep_id)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other sweeps must go on
+                _log.warning("sweep not moved on", sweep=sweep_id, error=str(error))
+                continue
+            moved += done
+            if not done:
                 self._seen[sweep_id] = pulses[sweep_id]
         return moved
 
