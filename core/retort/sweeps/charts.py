@@ -113,4 +113,5 @@ def _orders(name: str, values: Sequence[float], domain: Json) -> dict[str, Any]:
 
 def _span(values: Sequence[float]) -> list[float]:
     low, high = min(values), max(values)
-    return [low, high] if low < high else [low - abs(low) * 0.1 - 1e-6, high + abs(high) * 0.1 + 1e-6]
+    around = 0.0 if low < high else max(abs(low) * 0.1, 0.01)
+    return [low - around, high + around]
