@@ -70,7 +70,9 @@ def _placed(sweep: SweepSpec, point: Point, problem: Problem) -> Problem:
     given = ", ".join(f"{path} = {json.dumps(value)}" for path, value in point.items())
     named = [path for path in _assignments(sweep, point) if _within(problem.path, path) or _within(path, problem.path)]
     if named:
-        return Problem(f"parameters.{named[0]}", f"{problem.message} (with {given})", problem.hint)
+        leader = next((path for path, domain in sweep.parameters.items() if named[0] in domain.also), None)
+        place = named[0] if leader is None else f"{leader}.also.{named[0]}"
+        return Problem(f"parameters.{place}", f"{problem.message} (with {given})", problem.hint)
     return Problem("parameters", f"with {given}, {problem.path}: {problem.message}", problem.hint)
 
 

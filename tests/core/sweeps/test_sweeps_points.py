@@ -71,6 +71,11 @@ def test_fields_that_move_along_have_the_value_at_the_same_place():
         ({"training.batch": values(8, -1)}, "parameters.training.batch", "greater than or equal to 2, got -1"),
         ({"training.lr": values("0.1")}, "parameters.training.lr", "valid number, got '0.1'"),
         ({"resources.gpus": values(1, 3)}, "parameters", "with resources.gpus = 3, training.batch: does not divide"),
+        (
+            {"training.epochs": values(1, also={"training.batch": [-1]})},
+            "parameters.training.epochs.also.training.batch",
+            "greater than or equal to 2, got -1",
+        ),
         ({"exports.0": values({"format": "onnx"})}, None, None),
         ({"exports.1.opset": values(13)}, "parameters.exports.1.opset", "has 1 items"),
     ],
