@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from retort.artifacts import Store
-from retort.db import Database, clock, jobs
+from retort.db import Database, clock, jobs, sweeps
 from retort.settings import Settings
 
 from retort_api.bell import Bell
@@ -25,6 +25,7 @@ from retort_api.together import Together
 IDEMPOTENCY_KEY = r"^[!-~]{1,255}$"
 OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
 _JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+_SWEEP_ID = re.compile(r"swp_[0-9a-f]{32}")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
@@ -84,6 +85,14 @@ async def _job_id(job_id: Annotated[str, Path(description="Such as `job_01985a3e
     return job_id
 
 
+async def _sweep_id(
+    sweep_id: Annotated[str, Path(description="Such as `swp_01985a3e7b0c7d4e8f1a2b3c4d5e6f70`.")],
+) -> str:
+    if not _SWEEP_ID.fullmatch(sweep_id):
+        raise sweeps.SweepNotFound(f"there is no sweep {sweep_id}")
+    return sweep_id
+
+
 async def _known_query(request: Request) -> None:
     """Refuse misspelt query parameters, which would otherwise do nothing without a word."""
     if not request.query_params:
@@ -98,6 +107,7 @@ async def _known_query(request: Request) -> None:
 
 Serving = Annotated[Service, Depends(_service)]
 JobId = Annotated[str, Depends(_job_id)]
+SweepId = Annotated[str, Depends(_sweep_id)]
 
 
 class Router(APIRouter):

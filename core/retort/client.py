@@ -85,7 +85,7 @@ class Client:
     ) -> Json:
         """Submit a job spec; return the queued job. The same key and spec give the same job."""
         params = _given(owner=owner, priority=priority)
-        return self._json("POST", "/v1/jobs", json=dict(spec), params=params, headers=_key(idempotency_key))
+        return self._json("POST", "/v1/jobs", json=dict(spec), params=params, headers=name_submission(idempotency_key))
 
     def get(self, job_id: str) -> Json:
         """Return a job."""
@@ -119,11 +119,13 @@ class Client:
 
     def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Json:
         """Queue a new job that goes on where one that failed, was cancelled or expired ended; return the new one."""
-        return self._json("POST", f"/v1/jobs/{job_id}/retry", headers=_key(idempotency_key))
+        return self._json("POST", f"/v1/jobs/{job_id}/retry", headers=name_submission(idempotency_key))
 
     def clone(self, job_id: str, patch: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None) -> Json:
         """Queue a new job with a job's spec, changed by *patch* (RFC 7396), from the beginning; return the new job."""
-        return self._json("POST", f"/v1/jobs/{job_id}/clone", json=dict(patch or {}), headers=_key(idempotency_key))
+        return self._json(
+            "POST", f"/v1/jobs/{job_id}/clone", json=dict(patch or {}), headers=name_submission(idempotency_key)
+        )
 
     def prioritize(self, job_id: str, priority: int) -> Json:
         """Give a job another priority; return the job."""
@@ -260,7 +262,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _key(given: str | None) -> dict[str, str]:
+def name_submission(given: str | None) -> dict[str, str]:
     """Name a submission, so that sending it again after a broken connection makes one job."""
     return {"Idempotency-Key": given or uuid.uuid4().hex}
 

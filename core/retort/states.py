@@ -33,6 +33,32 @@ class AttemptState(StrEnum):
     """The worker returned the job without using up a retry: it drained, or the job was paused."""
 
 
+class SweepState(StrEnum):
+    """Where a sweep stands."""
+
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    """Some of its jobs still run; no more are made."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class TrialState(StrEnum):
+    """Where a trial stands; its job's own state is finer."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    PRUNED = "pruned"
+    """Cancelled because others were better at the same epoch."""
+    CANCELLED = "cancelled"
+
+
+LIVE_SWEEPS = frozenset({SweepState.RUNNING, SweepState.CANCELLING})
+"""States of sweeps that workers look after."""
+
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED, JobState.EXPIRED}),
     JobState.RUNNING: frozenset(

@@ -11,14 +11,28 @@ from typing import Any, TypeVar
 
 from fastapi.testclient import TestClient
 from retort.artifacts import Store
-from retort.db import Database, Lease, artifacts, clock, events, jobs
+from retort.db import Database, Lease, artifacts, clock, events, jobs, sweeping, sweeps
 from retort.db.artifacts import NewArtifact
-from retort.events import AnyEvent, Failure
+from retort.db.models import SweepTrial
+from retort.events import AnyEvent, Failure, MetricEvent
+from retort.names import MAP, Role
 from retort.settings import Settings
+from retort.states import TrialState
+from retort.sweeps.decisions import decide
 from retort_api.app import create_app
 
 T = TypeVar("T")
 SPEC: dict[str, Any] = {"name": "first", "data": {"path": "/data/digits"}, "teacher": {"weights": "yolo11s.pt"}}
+SWEEP: dict[str, Any] = {
+    "name": "kd-search",
+    "base": {**SPEC, "distillation": {"recipe": "article"}},
+    "parameters": {
+        "distillation.losses.0.temperature": {"values": [2.0, 4.0, 7.0]},
+        "distillation.losses.0.weight": {"values": [0.7, 0.3], "also": {"distillation.losses.1.weight": [0.3, 0.7]}},
+    },
+    "search": {"strategy": "grid"},
+    "concurrency": 2,
+}
 LEASE_S = 60.0
 
 
@@ -74,6 +88,34 @@ class Worker:
     def succeed(self, lease: Lease, result: dict[str, Any]) -> None:
         with self.database.begin() as session:
             assert jobs.succeed(session, lease, now=clock.now(session), result=result)
+
+    def sweep(self, sweep_id: str) -> None:
+        """Move a sweep on as far as it goes by itself."""
+        while True:
+            with self.database.read() as session:
+                standing = sweeping.look(session, sweep_id)
+            decision = decide(standing.spec, standing.state, standing.trials, standing.failure)
+            if not decision:
+                return
+            with self.database.begin() as session:
+                assert sweeping.carry_out(session, standing, decision, now=clock.now(session))
+
+    def try_all(self, sweep_id: str, score: Callable[[dict[str, Any]], float]) -> None:
+        """Run the sweep to its end; each trial reaches what *score* says of its parameters."""
+        self.sweep(sweep_id)
+        while waiting := self._waiting(sweep_id):
+            for trial in waiting:
+                assert trial.job_id is not None
+                lease = self.claim(trial.job_id)
+                self.record(
+                    lease, MetricEvent(n=1, at=0, role=Role.STUDENT, step=1, values={MAP: score(trial.parameters)})
+                )
+                self.succeed(lease, {})
+            self.sweep(sweep_id)
+
+    def _waiting(self, sweep_id: str) -> list[SweepTrial]:
+        with self.database.read() as session:
+            return [one.trial for one in sweeps.trials(session, sweep_id) if one.state is TrialState.QUEUED]
 
     def fail(self, lease: Lease, failure: Failure) -> None:
         with self.database.begin() as session:

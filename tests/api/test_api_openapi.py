@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from api.backstage import SPEC
+from api.backstage import SPEC, SWEEP
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, settings
@@ -44,6 +44,13 @@ def ended(probed: FastAPI) -> str:
     job_id: str = client.post("/v1/jobs", json=SPEC).json()["id"]
     client.post(f"/v1/jobs/{job_id}/cancel")
     return job_id
+
+
+@pytest.fixture(scope="module")
+def swept(probed: FastAPI) -> str:
+    """The id of a sweep."""
+    sweep_id: str = TestClient(probed).post("/v1/sweeps", json=SWEEP).json()["id"]
+    return sweep_id
 
 
 contract = schemathesis.openapi.from_path(ROOT / "docs" / "openapi.json")
@@ -87,7 +94,7 @@ def test_every_operation_is_in_the_manual(document: dict[str, Any]) -> None:
 
 def beyond_the_schema(case: Any) -> list[Any]:
     """What no JSON Schema can say: where data may lie, how a patched spec looks, and that a key was used before."""
-    made = ("POST /v1/jobs", "POST /v1/jobs/{job_id}/clone", "POST /v1/jobs/{job_id}/retry")
+    made = ("POST /v1/jobs", "POST /v1/jobs/{job_id}/clone", "POST /v1/jobs/{job_id}/retry", "POST /v1/sweeps")
     return [positive_data_acceptance] if case.operation.label in made else []
 
 
@@ -101,4 +108,11 @@ def test_the_service_keeps_its_contract_whatever_is_sent(probed: FastAPI, case: 
 @probes
 def test_the_service_keeps_its_contract_about_a_job_that_exists(probed: FastAPI, ended: str, case: Any) -> None:
     case.path_parameters["job_id"] = ended
+    case.call_and_validate(app=probed, excluded_checks=beyond_the_schema(case))
+
+
+@contract.include(path_regex="sweep_id").parametrize()
+@probes
+def test_the_service_keeps_its_contract_about_a_sweep_that_exists(probed: FastAPI, swept: str, case: Any) -> None:
+    case.path_parameters["sweep_id"] = swept
     case.call_and_validate(app=probed, excluded_checks=beyond_the_schema(case))

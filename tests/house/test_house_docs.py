@@ -14,8 +14,9 @@ from house.source import ROOT
 from retort.exports import EXPORT_FORMATS
 from retort.losses import LOSS_KINDS
 from retort.settings import Settings
-from retort.spec import RECIPES, parse_document, parse_spec
+from retort.spec import RECIPES, parse_document, parse_spec, parse_sweep
 from retort.states import diagram
+from retort.sweeps.points import check
 
 DOCS = ROOT / "docs"
 
@@ -125,7 +126,11 @@ SPECS = sorted((ROOT / "examples").rglob("specs/*.yaml"))
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.name)
 def test_every_example_spec_is_valid(path: Path):
-    parse_spec(parse_document(path.read_bytes()))
+    document = parse_document(path.read_bytes())
+    if "base" in document:
+        check(parse_sweep(document))
+    else:
+        parse_spec(document)
 
 
 def test_there_are_example_specs():
@@ -142,6 +147,8 @@ def test_every_whole_spec_in_the_documentation_is_valid(path: Path):
         document: Any = parse_document(block)
         if isinstance(document, dict) and {"name", "data", "teacher"} <= document.keys():
             parse_spec(document)
+        elif isinstance(document, dict) and {"base", "parameters"} <= document.keys():
+            check(parse_sweep(document))
 
 
 @pytest.mark.parametrize(

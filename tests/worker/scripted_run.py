@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -169,6 +170,21 @@ def garbage(journal: Journal, *_: object) -> None:
     wait_for_stop(journal)
 
 
+def searched(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
+    """Like a training whose figures follow from its learning rate: best at 0.1, and failing above 0.5."""
+    lr = json.loads((workdir / "spec.json").read_text())["training"]["lr"]
+    if lr > 0.5:
+        journal.failed(Failure(code="diverged", message="the loss is not a number", hint="lower training.lr"))
+        sys.exit(1)
+    for epoch in range(1, epochs + 1):
+        score = epoch / epochs * (1 - abs(lr - 0.1))
+        journal.metric(Role.STUDENT, epoch, {"val/mAP50": score, "val/mAP50-95": score})
+        if STOP.wait(0.01):
+            journal.stopped()
+            sys.exit(75)
+    journal.finished({"epochs": epochs})
+
+
 def outside(journal: Journal, *_: object) -> None:
     journal.artifact("student.pt", Role.STUDENT, "../../outside.pt")
     journal.finished({})
@@ -178,6 +194,7 @@ SCRIPTS = {
     "finish": finish, "steps": steps, "linger": linger, "checkpoint": checkpoint, "wait": wait, "stubborn": stubborn,
     "leave-child": leave_child, "crash": crash, "killed": killed, "diverged": diverged, "flaky": flaky,
     "garbage": garbage, "train": train, "stuck": stuck, "tight": tight, "outside": outside,
+    "searched": searched,
 }  # fmt: skip
 
 
@@ -189,7 +206,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: STOP.set())
     threading.Thread(target=watch_stdin, daemon=True).start()
     with Journal(workdir / f"journal-{attempt}.jsonl") as journal:
-        SCRIPTS[spec["name"]](journal, workdir, spec["training"]["epochs"], attempt)
+        script = re.sub(r"-[0-9]{4}$", "", spec["name"])  # a trial is named after its sweep
+        SCRIPTS[script](journal, workdir, spec["training"]["epochs"], attempt)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from retort_worker.poller import Poller
 from retort_worker.process import allowed_environment
 from retort_worker.reaper import Reaper
 from retort_worker.slots import Slots
+from retort_worker.sweeper import Sweeper
 from retort_worker.workshop import RUN, Workshop
 
 _EXIT_S = 10.0
@@ -64,6 +65,7 @@ def work(workshop: Workshop, slots: Slots, housekeeper: Housekeeper) -> int:
     poller.start()
     reaper.start()
     housekeeper.start()
+    Sweeper(workshop.database, slots, look_s=settings.poll_s).start()
     threading.Thread(target=_leave, args=(poller, slots), name="leave", daemon=True).start()
     consume(app, slots)
     poller.join()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retort_api.routes import artifacts, control, follow, health, jobs, reference, tensorboard
+from retort_api.routes import artifacts, control, follow, health, jobs, reference, sweeps, tensorboard
 
 ROUTERS = (
     jobs.router,
@@ -10,6 +10,7 @@ ROUTERS = (
     follow.router,
     tensorboard.router,  # before the artifacts, whose names may be anything
     artifacts.router,
+    sweeps.router,
     reference.router,
     health.router,
 )

@@ -19,6 +19,7 @@ from retort.db.models import Artifact as ArtifactRow
 from retort_api import etags, ranges
 from retort_api.deps import JobId, Router, Serving
 from retort_api.errors import NOT_MODIFIED, OK, PARTIAL_CONTENT, documented
+from retort_api.policies import FILE_POLICY, REPORT_POLICY
 from retort_api.schemas import Artifact, Artifacts
 
 router = Router("artifacts")
@@ -26,13 +27,6 @@ router = Router("artifacts")
 REPORT = "report.html"
 _BINARY = "application/octet-stream"
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?charset=[\w-]+)?", re.ASCII)
-# The report's own inline scripts draw its charts. Sandboxed, they run as a page of nowhere: they can reach neither
-# this service nor the network.
-_REPORT_POLICY = (
-    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-)
-_FILE_POLICY = "sandbox; default-src 'none'"
 
 _TEXT: dict[str, Any] = {"schema": {"type": "string"}}
 _BYTES = {"content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}}}
@@ -112,7 +106,7 @@ def _headers(row: ArtifactRow, etag: str) -> dict[str, str]:
     return {
         "Accept-Ranges": "bytes",
         "Content-Disposition": _disposition(row.name, inline=report),
-        "Content-Security-Policy": _REPORT_POLICY if report else _FILE_POLICY,
+        "Content-Security-Policy": REPORT_POLICY if report else FILE_POLICY,
         "Content-Type": row.media_type if _MEDIA_TYPE.fullmatch(row.media_type) else _BINARY,
         "ETag": etag,
         "Repr-Digest": f"sha-256=:{digest}:",

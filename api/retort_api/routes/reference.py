@@ -1,9 +1,9 @@
-"""What a spec may say: its schema, and the recipes."""
+"""What a spec may say: its schema, the sweep's, and the recipes."""
 
 from __future__ import annotations
 
 from fastapi.responses import JSONResponse
-from retort.spec import RECIPES, schema
+from retort.spec import RECIPES, schema, sweep_schema
 
 from retort_api.deps import Router
 from retort_api.errors import OK, documented
@@ -25,6 +25,19 @@ _SCHEMA_TYPE = "application/schema+json"
 def get_schema() -> JSONResponse:
     """Show the JSON Schema of the spec, for editors and for programs that write specs."""
     return JSONResponse(schema(), media_type=_SCHEMA_TYPE)
+
+
+@router.readable(
+    "/v1/schema/sweep",
+    response_class=JSONResponse,
+    responses={
+        OK: {"description": "JSON Schema, 2020-12.", "content": {_SCHEMA_TYPE: {"schema": {"type": "object"}}}},
+        **documented("bad_parameter"),
+    },
+)
+def get_sweep_schema() -> JSONResponse:
+    """Show the JSON Schema of the sweep, with that of the spec inside it."""
+    return JSONResponse(sweep_schema(), media_type=_SCHEMA_TYPE)
 
 
 @router.readable("/v1/recipes", response_model=Recipes, responses=documented("bad_parameter"))

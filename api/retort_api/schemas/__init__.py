@@ -1,9 +1,9 @@
-"""What the API says: the JSON of jobs, events, metrics and artifacts, in which no field is ever left out."""
+"""What the API says: the JSON of jobs, sweeps, events, metrics and artifacts, in which no field is ever left out."""
 
 from __future__ import annotations
 
 from retort_api.schemas.artifacts import Artifact, ArtifactLinks, Artifacts
-from retort_api.schemas.base import Out, job_path
+from retort_api.schemas.base import Out, job_path, sweep_path
 from retort_api.schemas.following import Event, EventPage, Metrics, Point, Series
 from retort_api.schemas.jobs import (
     Attempt,
@@ -19,6 +19,7 @@ from retort_api.schemas.jobs import (
     Transition,
 )
 from retort_api.schemas.service import Check, Liveness, Readiness, Recipe, Recipes
+from retort_api.schemas.sweeps import BestTrial, Sweep, SweepLinks, SweepPage, SweepSummary, Trial
 
 __all__ = [
     "Artifact",
@@ -27,6 +28,7 @@ __all__ = [
     "Attempt",
     "Attempts",
     "Best",
+    "BestTrial",
     "Change",
     "Check",
     "Event",
@@ -45,6 +47,12 @@ __all__ = [
     "Recipes",
     "Saved",
     "Series",
+    "Sweep",
+    "SweepLinks",
+    "SweepPage",
+    "SweepSummary",
     "Transition",
+    "Trial",
     "job_path",
+    "sweep_path",
 ]

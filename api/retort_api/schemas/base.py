@@ -18,6 +18,11 @@ def job_path(job_id: str) -> str:
     return f"/v1/jobs/{job_id}"
 
 
+def sweep_path(sweep_id: str) -> str:
+    """Return the address of a sweep."""
+    return f"/v1/sweeps/{sweep_id}"
+
+
 def shown(row: object, model: type[Out], **given: Any) -> dict[str, Any]:
     """Take from *row* the fields of *model* that are not given."""
     return {**{name: getattr(row, name) for name in model.model_fields if name not in given}, **given}

@@ -119,6 +119,8 @@ class JobSummary(Out):
     """Whether it was asked to end its training and keep the best."""
     parent_id: str | None
     """The job that this one retries, or is a clone of."""
+    sweep_id: str | None
+    """The sweep of which it is a trial."""
     spec_digest: str
     """SHA-256 of the spec's canonical JSON, in hex."""
     created_at: datetime

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retort import __version__
-from retort.cli import control, data, jobs, local, output, recipes, results, submit, up, watch
+from retort.cli import control, data, jobs, local, output, recipes, results, submit, sweep, up, watch
 from retort.errors import RetortError, UserError
 
 ERROR_EXIT = 4
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-SERVICE, LOCAL = "The service", "Without a service"
+SERVICE, SWEEPS, LOCAL = "The service", "Sweeps", "Without a service"
 app.command(rich_help_panel=SERVICE)(up.up)
 app.command(rich_help_panel=SERVICE)(submit.submit)
 app.command("ls", rich_help_panel=SERVICE)(jobs.list_jobs)
@@ -33,6 +33,13 @@ for _command in (control.cancel, control.stop, control.pause, control.resume, co
     app.command(rich_help_panel=SERVICE)(_command)
 app.command(rich_help_panel=SERVICE)(control.priority)
 app.command(rich_help_panel=SERVICE)(results.download)
+app.command("sweep", rich_help_panel=SWEEPS)(sweep.submit)
+app.command("sweeps", rich_help_panel=SWEEPS)(sweep.list_sweeps)
+app.command("sweep-get", rich_help_panel=SWEEPS)(sweep.get)
+app.command("sweep-watch", rich_help_panel=SWEEPS)(sweep.watch)
+app.command("sweep-cancel", rich_help_panel=SWEEPS)(sweep.cancel)
+app.command("sweep-best", rich_help_panel=SWEEPS)(sweep.best)
+app.command("sweep-report", rich_help_panel=SWEEPS)(sweep.report)
 app.command(rich_help_panel=LOCAL)(local.run)
 app.command(rich_help_panel=LOCAL)(recipes.validate)
 app.command("recipes", rich_help_panel=LOCAL)(recipes.list_recipes)

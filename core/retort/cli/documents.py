@@ -26,11 +26,20 @@ def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SpecError([Problem("$", f"must be a mapping, not {type(document).__name__}")])
     if source != "-":
-        _anchor(document, Path(source).absolute().parent, Path.cwd())
+        _anchor(_spec(document), Path(source).absolute().parent, Path.cwd())
     for assignment in sets or ():
         assign(document, assignment)
-    _anchor(document, Path.cwd())
+    _anchor(_spec(document), Path.cwd())
     return document
+
+
+def is_sweep(document: dict[str, Any]) -> bool:
+    """Whether the document is a sweep, with a spec inside it."""
+    return isinstance(document.get("base"), dict)
+
+
+def _spec(document: dict[str, Any]) -> dict[str, Any]:
+    return document["base"] if is_sweep(document) else document
 
 
 def assign(document: dict[str, Any], assignment: str) -> None:

@@ -16,3 +16,5 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Replace a field: training.epochs=3. May be repeated."),
 ]
+SweepId = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's id, or a unique beginning or end of it.")]
+SweepFile = Annotated[str, typer.Argument(metavar="FILE", help="A YAML or JSON file; - reads standard input.")]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import typer
 import yaml
 
-from retort.cli.documents import load
+from retort.cli.documents import is_sweep, load
 from retort.cli.options import AsJson, Sets, SpecFile
 from retort.cli.output import emit
+
+if TYPE_CHECKING:
+    from retort.spec import JobSpec, SweepSpec
 
 
 def list_recipes(as_json: AsJson = False) -> None:
@@ -25,11 +30,20 @@ def list_recipes(as_json: AsJson = False) -> None:
 
 
 def validate(spec: SpecFile, sets: Sets = None, as_json: AsJson = False) -> None:
-    """Check a spec without submitting it; print it with every default and preset written out."""
-    from retort.spec import parse_spec
-
-    full = parse_spec(load(spec, sets)).model_dump(mode="json")
+    """Check a spec or a sweep without submitting it; print it with every default and preset written out."""
+    full = _checked(load(spec, sets)).model_dump(mode="json")
     if as_json:
         emit(full)
     else:
         typer.echo(yaml.safe_dump(full, sort_keys=False, default_flow_style=None, width=110), nl=False)
+
+
+def _checked(document: dict[str, Any]) -> JobSpec | SweepSpec:
+    from retort.spec import parse_spec, parse_sweep
+    from retort.sweeps.points import check
+
+    if not is_sweep(document):
+        return parse_spec(document)
+    sweep = parse_sweep(document)
+    check(sweep)
+    return sweep

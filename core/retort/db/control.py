@@ -27,7 +27,7 @@ class WrongState(UserError):
     code = "wrong_state"
 
 
-def cancel(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
+def cancel(session: Session, job_id: str, *, now: float, actor: str, reason: str | None = None) -> JobState:
     """Cancel a waiting job at once; ask a running one to stop. Asking again changes nothing.
 
     Raises:
@@ -40,9 +40,10 @@ def cancel(session: Session, job_id: str, *, now: float, actor: str) -> JobState
         return job.state
     _refuse_ended(job, "cancelled")
     waits = job.state in {JobState.QUEUED, JobState.PAUSED}
+    about: dict[str, Any] = {"now": now, "actor": actor, "reason": reason}
     if waits:
-        return _move(session, job, JobState.CANCELLED, now=now, actor=actor, finished_at=now, expires_at=None)
-    return _move(session, job, JobState.CANCELLING, now=now, actor=actor)
+        return _move(session, job, JobState.CANCELLED, **about, finished_at=now, expires_at=None)
+    return _move(session, job, JobState.CANCELLING, **about)
 
 
 def pause(session: Session, job_id: str, *, now: float, actor: str) -> JobState:

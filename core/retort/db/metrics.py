@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -57,6 +57,17 @@ def series(
         Series(key[0], key[1], tuple(Point(row.step, row.value, row.at, row.attempt) for row in group))
         for key, group in groupby(rows, key=lambda row: (row.role, row.name))
     ]
+
+
+def curves(session: Session, job_ids: Collection[str], *, role: str, name: str) -> dict[str, dict[int, float]]:
+    """Return one metric of each of the jobs by step, as the latest attempt has measured it; finite values only."""
+    columns = table(Metric).c
+    wanted = (columns.job_id.in_(job_ids), columns.role == role, columns.name == name, columns.value.is_not(None))
+    query = select(columns.job_id, columns.step, columns.value).where(*wanted)
+    found: dict[str, dict[int, float]] = {}
+    for row in session.connection().execute(query.order_by(columns.job_id, columns.step, columns.attempt)):
+        found.setdefault(row.job_id, {})[row.step] = row.value
+    return found
 
 
 @cache

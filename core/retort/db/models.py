@@ -24,10 +24,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from retort.states import AttemptState, JobState
+from retort.states import AttemptState, JobState, SweepState, TrialState
 
 JOB_PREFIX = "job_"
 ARTIFACT_PREFIX = "art_"
+SWEEP_PREFIX = "swp_"
 
 _Id = String(36)
 _EXPIRES, _SAVED = text("expires_at IS NOT NULL"), text("recovery IS NOT NULL")
@@ -108,6 +109,8 @@ class Job(Base):
     """Files in the store from which any worker can go on."""
     parent_id: Mapped[str | None] = mapped_column(_Id, index=True)
     """The job that this one retries, or is a clone of."""
+    sweep_id: Mapped[str | None] = mapped_column(_Id)
+    """The sweep of which this is a trial."""
     worker: Mapped[str | None] = mapped_column(String(255))
     lease_until: Mapped[float | None]
     last_seq: Mapped[int] = mapped_column(_Count)
@@ -223,3 +226,51 @@ class IdempotencyKey(Base):
     body_sha256: Mapped[str] = mapped_column(String(64))
     job_id: Mapped[str] = mapped_column(_Id)
     created_at: Mapped[float]
+
+
+class Sweep(Base):
+    """One search: many jobs that differ in some fields of their specs."""
+
+    __tablename__ = "sweeps"
+    __table_args__ = (Index(None, "state", "id"), UniqueConstraint("idempotency_key"))
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(63))
+    state: Mapped[SweepState] = mapped_column(_state(SweepState))
+    spec: Mapped[dict[str, Any]]
+    spec_digest: Mapped[str] = mapped_column(String(64))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    owner: Mapped[str] = mapped_column(String(63))
+    priority: Mapped[int]
+    retries: Mapped[int]
+    """As for each of its jobs."""
+    num_trials: Mapped[int]
+    """How many there are to be."""
+    version: Mapped[int] = mapped_column(_Count)
+    """Grows with every decision: one that was made of what is no longer so is not carried out."""
+    best: Mapped[int | None]
+    """Number of the best trial so far."""
+    failure: Mapped[dict[str, Any] | None]
+    created_at: Mapped[float]
+    finished_at: Mapped[float | None]
+
+
+class SweepTrial(Base):
+    """One point of a sweep, and the job that tries it."""
+
+    __tablename__ = "trials"
+    __table_args__ = (UniqueConstraint("job_id"),)
+
+    sweep_id: Mapped[str] = mapped_column(_Id, ForeignKey("sweeps.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    job_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("jobs.id"))
+    """Null where the point was no valid spec."""
+    parameters: Mapped[dict[str, Any]]
+    pruned: Mapped[bool] = mapped_column(Boolean())
+    """It has been told to stop because others are better."""
+    outcome: Mapped[TrialState | None] = mapped_column(_state(TrialState))
+    """Null while its job has not ended."""
+    value: Mapped[float | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    begun_at: Mapped[float]
+    ended_at: Mapped[float | None]

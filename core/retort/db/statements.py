@@ -27,12 +27,14 @@ def add(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) 
         session.connection().execute(insert(table(model)), _one_or_many(rows))
 
 
-def add_or_ignore(session: Session, model: type[Base], row: Mapping[str, Any]) -> bool:
-    """Insert *row* unless its primary key is taken; returns whether it went in."""
-    statement = _insert(session.get_bind().dialect.name, model).on_conflict_do_nothing(
-        index_elements=table(model).primary_key.columns
-    )
-    return session.connection().execute(statement, row).rowcount == 1
+def add_or_ignore(
+    session: Session, model: type[Base], row: Mapping[str, Any], *, key: Sequence[str] | None = None
+) -> bool:
+    """Insert *row* unless its *key*, or primary key, is taken; returns whether it went in."""
+    primary = table(model).primary_key.columns
+    taken: Any = primary if key is None else key
+    statement = _insert(session.get_bind().dialect.name, model).on_conflict_do_nothing(index_elements=taken)
+    return session.connection().execute(statement.returning(*primary), row).one_or_none() is not None
 
 
 def add_or_replace(

@@ -36,6 +36,8 @@ class Submission:
     """The job that this one repeats."""
     go_on: bool = False
     """From the files that *parent* has saved."""
+    sweep_id: str | None = None
+    """The sweep of which it is a trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ def submit_all(session: Session, submissions: Sequence[Submission], *, now: floa
             outcomes.append(Submitted(known, created=False))
             continue
         row = _row(submission, job_id, now=now)
-        first = transitions.row(job_id, JobState.QUEUED, attempt=0, now=now, actor="client", reason=None)
+        actor = "client" if submission.sweep_id is None else f"sweep:{submission.sweep_id}"
+        first = transitions.row(job_id, JobState.QUEUED, attempt=0, now=now, actor=actor, reason=None)
         accepted.append({"job": row, "transition": first})
         outcomes.append(Submitted(job_id, created=True, job=Job(**row), transition=Transition(**first)))
     add(session, Job, [one["job"] for one in accepted])
@@ -109,5 +112,5 @@ def _row(submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
         "owner": submission.owner, "priority": submission.priority, "gpus": spec.resources.gpus, "claimable_at": now,
         "run_s": 0.0, "expires_at": None if patience_s is None else now + patience_s, "finish_early": False,
         "parent_id": parent and parent.id, "recovery": inherited and inherited.recovery,
-        "adjustments": inherited and inherited.adjustments,
+        "adjustments": inherited and inherited.adjustments, "sweep_id": submission.sweep_id,
     }  # fmt: skip

@@ -24,19 +24,25 @@ from retort.spec.sections import (
     TrainingSpec,
     UnlabelledSpec,
 )
+from retort.spec.sweep import MOST_TRIALS, Domain, Objective, Search, SweepSpec, sweep_schema
 from retort.spec.tracking import MlflowSpec, TrackingSpec, WandbSpec
 from retort.spec.wanted import shown
 
 __all__ = [
+    "MOST_TRIALS",
     "RECIPES",
     "DataSpec",
     "DistillationSpec",
+    "Domain",
     "FurtherTeacher",
     "JobSpec",
     "MlflowSpec",
+    "Objective",
     "ResourcesSpec",
     "Schedule",
+    "Search",
     "StudentSpec",
+    "SweepSpec",
     "TeacherSpec",
     "TeacherTraining",
     "TrackingSpec",
@@ -47,7 +53,9 @@ __all__ = [
     "merge",
     "parse_document",
     "parse_spec",
+    "parse_sweep",
     "schema",
+    "sweep_schema",
 ]
 
 
@@ -66,7 +74,23 @@ def parse_spec(document: Any) -> JobSpec:
         raise SpecError(explain(error, JobSpec)) from error
 
 
-def digest(spec: JobSpec) -> str:
+def parse_sweep(document: Any) -> SweepSpec:
+    """Validate a sweep document; whether its trials are valid, ``retort.sweeps.points.check`` tells.
+
+    Raises:
+        SpecError: one Problem per mistake, each with its path, what is wrong and what would be right.
+
+    """
+    if not isinstance(document, dict):
+        hint = "required: name, base, parameters, search"
+        raise SpecError([Problem("$", f"must be a mapping, not {shown(document)}", hint)])
+    try:
+        return SweepSpec.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(explain(error, SweepSpec)) from error
+
+
+def digest(spec: JobSpec | SweepSpec) -> str:
     """SHA-256 of the spec's canonical JSON, in hex."""
     canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from retort.errors import Problem
 from retort.spec.wanted import describe, plain, shown
+
+_KEY = "[key]"
+"""What pydantic says after a mapping's key that is itself wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,8 @@ class Mistake:
     path: tuple[str | int, ...]
     owners: tuple[type[BaseModel], ...]
     """Models that may stand where the last part of the path is looked up."""
+    inner: tuple[type[BaseModel], ...]
+    """Models that may stand at the path itself."""
     input: Any
     message: str
     context: dict[str, Any]
@@ -43,15 +48,22 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
 
 
 def _mistake(item: Any, model: type[BaseModel]) -> Mistake:
-    path, owners = _place(model, item["loc"])
-    return Mistake(item["type"], path, owners, item["input"], item["msg"], item.get("ctx", {}))
+    path, owners, inner = _place(model, item["loc"])
+    return Mistake(item["type"], path, owners, inner, item["input"], item["msg"], item.get("ctx", {}))
 
 
-def _place(model: type[BaseModel], location: Iterable[str | int]) -> tuple[tuple[str | int, ...], tuple[Any, ...]]:
-    """Walk *location* down from *model*: the path as people see it, and the models that own its last name."""
+def _place(
+    model: type[BaseModel], location: Iterable[str | int]
+) -> tuple[tuple[str | int, ...], tuple[Any, ...], tuple[Any, ...]]:
+    """Walk *location* down from *model*: the path as people see it, the models that own its last name, those there."""
     here: tuple[type[BaseModel], ...] = (model,)
     owners, path = here, []
+    key_follows = False
     for part in location:
+        if key_follows or part == _KEY:  # the key of a mapping is no field
+            path += [part] if part != _KEY else []
+            key_follows = False
+            continue
         if isinstance(part, str) and len(here) > 1:  # pydantic names the member of the union it went into
             here = tuple(cls for cls in here if part in _tags(cls))
             owners = here
@@ -59,8 +71,13 @@ def _place(model: type[BaseModel], location: Iterable[str | int]) -> tuple[tuple
         path.append(part)
         if isinstance(part, str):
             owners = here
+            key_follows = any(_is_mapping(cls, part) for cls in here)
             here = tuple(found for cls in here if part in cls.model_fields for found in _models(cls, part))
-    return tuple(path), owners
+    return tuple(path), owners, here
+
+
+def _is_mapping(cls: type[BaseModel], field: str) -> bool:
+    return field in cls.model_fields and get_origin(cls.model_fields[field].annotation) is dict
 
 
 def _tags(cls: type[BaseModel]) -> list[Any]:
@@ -122,8 +139,8 @@ def _choice(mistake: Mistake) -> Problem:
 
 
 def _mapping(mistake: Mistake) -> Problem:
-    known = _fields(tuple(found for cls in mistake.owners for found in _models(cls, mistake.field)))
-    return mistake.problem(f"must be a mapping, not {shown(mistake.input)}", f"known fields here: {', '.join(known)}")
+    known = f"known fields here: {', '.join(_fields(mistake.inner))}"
+    return mistake.problem(f"must be a mapping, not {shown(mistake.input)}", known)
 
 
 def _own(mistake: Mistake) -> Problem:

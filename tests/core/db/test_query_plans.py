@@ -7,12 +7,25 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from retort.db import Database, artifacts, attempts, catalogue, events, jobs, metrics, recovery, transitions
+from retort.db import (
+    Database,
+    artifacts,
+    attempts,
+    catalogue,
+    events,
+    jobs,
+    metrics,
+    recovery,
+    sweeping,
+    sweeps,
+    transitions,
+)
 from retort.db.lease import Lease
 from retort.events import Failure, MetricEvent, StageEvent
 from retort.names import MAP, Role
-from retort.spec import JobSpec
+from retort.spec import JobSpec, parse_sweep
 from retort.states import JobState
+from retort.sweeps.decisions import decide
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
@@ -45,7 +58,28 @@ HOT: dict[str, Callable[[Session, Lease], Any]] = {
     "attempts": lambda s, o: attempts.of_job(s, o.job_id),
     "transitions": lambda s, o: transitions.of_job(s, o.job_id),
     "artifacts": lambda s, o: artifacts.of_job(s, o.job_id),
+    "live sweeps": lambda s, _: sweeping.live(s),
+    "pulse of a sweep": lambda s, o: sweeping.pulse(s, sweep_of(s, o)),
+    "look at a sweep": lambda s, o: sweeping.look(s, sweep_of(s, o)),
+    "page of sweeps": lambda s, o: sweeps.page(s, after=sweep_of(s, o)),
+    "trials": lambda s, o: sweeps.trials(s, sweep_of(s, o)),
+    "counts of trials": lambda s, o: sweeps.counts(s, [sweep_of(s, o)]),
+    "best trials": lambda s, o: sweeps.bests(s, [sweep_of(s, o)]),
+    "cancel a sweep": lambda s, o: sweeps.cancel(s, sweep_of(s, o), now=0, actor="client"),
 }
+
+
+def sweep_of(session: Session, lease: Lease) -> str:
+    """Submit a sweep and begin its trials."""
+    base = {**jobs.get(session, lease.job_id).spec, "name": "a"}
+    parameters = {"training.epochs": {"values": [1, 2]}}
+    search = {"strategy": "grid"}
+    spec = parse_sweep({"name": "a", "base": base, "parameters": parameters, "search": search, "concurrency": 2})
+    sweep_id = sweeps.submit(session, spec, now=0, retries=0).sweep_id
+    standing = sweeping.look(session, sweep_id)
+    decision = decide(standing.spec, standing.state, standing.trials)
+    assert sweeping.carry_out(session, standing, decision, now=0)
+    return sweep_id
 
 
 @pytest.fixture
@@ -74,5 +108,5 @@ def test_no_table_is_read_from_end_to_end(database: Database, spec: JobSpec, nam
             for step in session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
         ]
     assert ran, "the statement was seen"
-    tables = ("jobs", "events", "metrics", "attempts", "transitions", "artifacts")
+    tables = ("jobs", "events", "metrics", "attempts", "transitions", "artifacts", "sweeps", "trials")
     assert [plan for plan in plans if plan.startswith(tuple(f"SCAN {table}" for table in tables))] == []

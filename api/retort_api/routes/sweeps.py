@@ -1,0 +1,180 @@
+"""Sweeps: submit, look, list, cancel, and take the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path as Folder
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Depends, Header, Query, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from retort.db import clock, jobs, sweeps
+from retort.db.models import SWEEP_PREFIX
+from retort.errors import Problem, SpecError
+from retort.spec import SweepSpec, parse_sweep
+from retort.states import SweepState
+from retort.sweeps.points import check
+
+from retort_api.admission import admit
+from retort_api.bodies import JSON, YAML, Body, read_body
+from retort_api.deps import IDEMPOTENCY_KEY, OWNER, Router, Service, Serving, SweepId
+from retort_api.errors import ACCEPTED, OK, documented
+from retort_api.policies import SWEEP_POLICY
+from retort_api.schemas import Sweep, SweepPage, SweepSummary, sweep_path
+
+router = Router("sweeps")
+
+_SPEC = {"schema": {"$ref": "#/components/schemas/SweepSpec"}}
+_TEXT = {"schema": {"type": "string"}}
+_HEADERS = {
+    "Location": {"description": "Address of the sweep.", **_TEXT},
+    "Idempotency-Replayed": {
+        "description": "`true` when the key was known: the sweep is the earlier one.", **_TEXT
+    },
+}  # fmt: skip
+_REFUSALS = ("sweep_not_found", "bad_parameter", "database_unavailable")
+
+
+@router.post(
+    "/v1/sweeps",
+    status_code=ACCEPTED,
+    response_model=Sweep,
+    openapi_extra={"requestBody": {"required": True, "content": {JSON: _SPEC, YAML: _SPEC}}},
+    responses={
+        ACCEPTED: {"headers": _HEADERS},
+        **documented(
+            "unreadable_body", "body_too_large", "unsupported_media_type", "bad_spec", "bad_parameter",
+            "idempotency_key_reused", "database_unavailable",
+        ),
+    },
+)  # fmt: skip
+def submit_sweep(
+    *,
+    service: Serving,
+    response: Response,
+    body: Annotated[Body, Depends(read_body)],
+    owner: Annotated[str, Query(pattern=OWNER, description="Owner of the jobs.")] = jobs.DEFAULT_OWNER,
+    priority: Annotated[int, Query(ge=-100, le=100, description="Priority of the jobs.")] = 0,
+    idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
+) -> Sweep:
+    """Submit a sweep: many jobs that differ in some fields, and the search for the best of them.
+
+    Every combination of a grid, and the extremes of ranges, are checked at once. The workers make the jobs, as many at
+    a time as `concurrency` says.
+    """
+    sweep = parse_sweep(body.document())
+    _admit(sweep, service.settings.data_dirs)
+    with service.database.begin() as session:
+        submitted = sweeps.submit(
+            session, sweep, now=clock.now(session), retries=service.settings.max_retries,
+            owner=owner, priority=priority, key=idempotency_key,
+        )  # fmt: skip
+    response.headers["Location"] = sweep_path(submitted.sweep_id)
+    if not submitted.created:
+        response.headers["Idempotency-Replayed"] = "true"
+    return _look(service, submitted.sweep_id)
+
+
+def _admit(sweep: SweepSpec, data_dirs: Sequence[Folder]) -> None:
+    for spec in {spec.data: spec for spec in check(sweep)}.values():
+        try:
+            admit(spec, data_dirs)
+        except SpecError as error:
+            problems = [Problem(_place(sweep, one.path), one.message, one.hint) for one in error.problems]
+            raise SpecError(problems) from error
+
+
+def _place(sweep: SweepSpec, path: str) -> str:
+    return f"{'parameters' if path in sweep.parameters else 'base'}.{path}"
+
+
+@router.readable(
+    "/v1/sweeps", response_model=SweepPage, responses=documented("bad_parameter", "database_unavailable")
+)  # fmt: skip
+def list_sweeps(
+    service: Serving,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[
+        str | None, Query(description="`next_cursor` of the page before.", pattern="^[0-9a-f]{32}$")
+    ] = None,
+) -> SweepPage:
+    """List sweeps, newest first."""
+    after = None if cursor is None else SWEEP_PREFIX + cursor
+    with service.database.read() as session:
+        found = sweeps.page(session, after=after, limit=limit + 1)
+        ids = [row.id for row in found[:limit]]
+        counts, bests = sweeps.counts(session, ids), sweeps.bests(session, ids)
+    shown = tuple(SweepSummary.of(row, counts[row.id], bests.get(row.id)) for row in found[:limit])
+    following = shown[-1].id.removeprefix(SWEEP_PREFIX) if len(found) > limit else None
+    if following:
+        query = urlencode([("limit", limit), ("cursor", following)])
+        response.headers["Link"] = f'</v1/sweeps?{query}>; rel="next"'
+    return SweepPage(data=shown, next_cursor=following, has_more=following is not None)
+
+
+@router.readable("/v1/sweeps/{sweep_id}", response_model=Sweep, responses=documented(*_REFUSALS))
+def get_sweep(service: Serving, sweep_id: SweepId) -> Sweep:
+    """Show where a sweep stands: its trials with their parameters and values, and the best so far."""
+    return _look(service, sweep_id)
+
+
+@router.post(
+    "/v1/sweeps/{sweep_id}/cancel",
+    response_model=Sweep,
+    responses={
+        OK: {"model": Sweep, "description": "The sweep is cancelled."},
+        ACCEPTED: {"model": Sweep, "description": "Its jobs have been asked to stop."},
+        **documented("sweep_already_finished", *_REFUSALS),
+    },
+)
+def cancel_sweep(service: Serving, sweep_id: SweepId, response: Response) -> Sweep:
+    """Cancel a sweep and the jobs of it that have not ended. Asking again is harmless."""
+    with service.database.begin() as session:
+        state = sweeps.cancel(session, sweep_id, now=clock.now(session), actor="client")
+    response.status_code = OK if state is SweepState.CANCELLED else ACCEPTED
+    return _look(service, sweep_id)
+
+
+@router.readable(
+    "/v1/sweeps/{sweep_id}/best",
+    response_class=JSONResponse,
+    responses={
+        OK: {
+            "description": "A job spec, ready to submit.",
+            "content": {JSON: {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
+        },
+        **documented("no_trial_succeeded", *_REFUSALS),
+    },
+)
+def get_best_spec(service: Serving, sweep_id: SweepId) -> Any:
+    """Show the whole spec of the best trial so far, ready to submit."""
+    with service.database.read() as session:
+        return JSONResponse(sweeps.best_spec(session, sweep_id))
+
+
+@router.readable(
+    "/v1/sweeps/{sweep_id}/report",
+    response_class=HTMLResponse,
+    responses={OK: {"description": "One page that needs nothing else."}, **documented(*_REFUSALS)},
+)
+def get_sweep_report(service: Serving, sweep_id: SweepId) -> HTMLResponse:
+    """Show the sweep as a page: a table, a plot of the parameters, and the best spec. It needs nothing else."""
+    from retort.sweeps.page import render  # with it come the templates and the charts' program
+
+    with service.database.read() as session:
+        row = sweeps.get(session, sweep_id)
+        listed = sweeps.trials(session, sweep_id)
+        best = sweeps.bests(session, [sweep_id]).get(sweep_id)
+        spec = sweeps.best_spec(session, sweep_id) if best else None
+    page = render(Sweep.whole(row, best, listed).model_dump(mode="json"), spec)
+    return HTMLResponse(page, headers={"Content-Security-Policy": SWEEP_POLICY})
+
+
+def _look(service: Service, sweep_id: str) -> Sweep:
+    with service.database.read() as session:
+        row = sweeps.get(session, sweep_id)
+        listed = sweeps.trials(session, sweep_id)
+        best = sweeps.bests(session, [sweep_id]).get(sweep_id)
+    return Sweep.whole(row, best, listed)

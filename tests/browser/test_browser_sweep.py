@@ -1,0 +1,48 @@
+"""A sweep's page in a real browser, as the service sends it: its plots draw, wide and narrow, and fit the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from api.backstage import SWEEP, Worker
+from browser.test_browser_report import CHROMIUM, _served
+from playwright.sync_api import Browser, sync_playwright
+from retort.artifacts import Store
+from retort.db import Database
+from retort.settings import Settings
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_of_a_sweep_draws_its_plots_on_any_screen(
+    browser: Browser, width: int, scheme: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, database_url=sqlite_url)
+    with _served(settings) as (url, client), closing(Database(sqlite_url)) as database:
+        sweep_id = client.post("/v1/sweeps", json=SWEEP).json()["id"]
+        worker = Worker(database, Store(settings.store_url), tmp_path)
+        worker.try_all(sweep_id, lambda parameters: 1 / parameters["distillation.losses.0.temperature"])
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+
+        page.goto(f"{url}/v1/sweeps/{sweep_id}/report")
+
+        page.wait_for_selector("#chart-history svg .trace path.js-line", state="attached")
+        page.wait_for_selector("#chart-parallel .axis-title", state="attached")
+        axes = page.locator("#chart-parallel .axis-title").all_text_contents()
+        assert axes == ["temperature", "weight", "val/mAP50-95"]
+        assert page.evaluate("document.documentElement.scrollWidth") == width, "only tables and charts scroll sideways"
+        assert page.locator("tr.best th").text_content() == "1"
+        assert errors == []
