@@ -1,0 +1,70 @@
+"""A run with several seeds: real training, killed among the repetitions, gone on with by another attempt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core.runs import Running, document, start
+from retort.events import AnyEvent, ArtifactEvent, FinishedEvent, MetricEvent
+from retort.names import Role
+
+
+def repeated(event: AnyEvent, role: str) -> bool:
+    """Whether it tells of an epoch of the repetition with seed 8."""
+    told = isinstance(event, MetricEvent) and event.role is Role.JOB
+    return told and any(name.startswith(f"seed-8/{role}/") for name in event.values)
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> tuple[Running, Running]:
+    """Killed while the second control trained, and finished by a second attempt."""
+    home = tmp_path_factory.mktemp("seeds")
+    training = {"epochs": 1, "imgsz": 64, "batch": 4, "close_mosaic": 0, "seed": 7, "seeds": 2}
+    spec = {**document(home), "training": training, "exports": []}
+    killed = start(home, spec, attempt=1)
+    killed.until(lambda event: isinstance(event, ArtifactEvent) and event.name == "student-seed-8.pt")
+    killed.kill()
+    finished = start(home, spec, attempt=2)
+    finished.wait()
+    return killed, finished
+
+
+def result(running: Running) -> dict[str, Any]:
+    return next(event.result for event in running.said() if isinstance(event, FinishedEvent))
+
+
+def test_every_seed_is_trained_once_whatever_was_killed(life: tuple[Running, Running]):
+    killed, finished = life
+    assert any(repeated(event, "student") for event in killed.said())
+    assert not any(repeated(event, "student") for event in finished.said())
+    assert any(repeated(event, "control") for event in finished.said())
+    published = {event.name for event in finished.said() if isinstance(event, ArtifactEvent)}
+    assert {"student.pt", "control.pt", "student-seed-8.pt", "control-seed-8.pt"} <= published
+
+
+def test_the_result_has_each_seed_and_what_can_be_said_of_both(life: tuple[Running, Running]):
+    found = result(life[1])
+    first, second = found["seeds"]["runs"]
+    assert (first["seed"], second["seed"]) == (7, 8)
+    assert first["student"]["map"] == found["roles"]["student"]["map"]
+    over = found["seeds"]["statistics"]["map"]
+    gains = [run["student"]["map"] - run["control"]["map"] for run in (first, second)]
+    assert over["num_seeds"] == 2
+    assert over["difference"]["mean"] == pytest.approx(sum(gains) / 2)
+    assert over["difference"]["low"] <= over["difference"]["mean"] <= over["difference"]["high"]
+
+
+def test_the_repetitions_are_other_networks_and_their_curves_stand_apart(life: tuple[Running, Running]):
+    artifacts = life[1].workdir / "artifacts"
+    weights = [(artifacts / f"student{seed}.pt").read_bytes() for seed in ("", "-seed-8")]
+    assert weights[0] != weights[1]
+    report = json.loads((artifacts / "report.json").read_text())
+    assert "seed-8/control/val/mAP50-95" in report["curves"]["job"]
+    assert report["curves"]["student"]["val/mAP50-95"]["step"] == [1]
+    assert report["manifest"]["seeds"] == [7, 8]
+    page = Path(artifacts / "report.html").read_text()
+    assert "Seed by seed" in page
+    assert "2 seeds" in page
