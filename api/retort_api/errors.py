@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 OK = 200
+CREATED = 201
 ACCEPTED = 202
 PARTIAL_CONTENT = 206
 NOT_MODIFIED = 304
@@ -40,6 +41,7 @@ KINDS: dict[str, Kind] = {
     "not_found": Kind(404, "There is nothing at this address"),
     "job_not_found": Kind(404, "There is no such job"),
     "artifact_not_found": Kind(404, "The job has no such artifact"),
+    "model_not_found": Kind(404, "There is no such registered model"),
     "method_not_allowed": Kind(405, "The address knows other methods"),
     "job_already_finished": Kind(409, "The job has already ended"),
     "wrong_state": Kind(409, "The job is not in a state for this"),

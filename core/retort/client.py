@@ -15,6 +15,7 @@ import httpx2 as httpx
 
 from retort import __version__
 from retort.errors import RetortError
+from retort.model_calls import ModelCalls
 from retort.states import TERMINAL
 from retort.transfer import Partial, sha256_of
 
@@ -40,7 +41,7 @@ class ClientError(RetortError):
         self.retryable = bool(self.problem.get("retryable", self.status is None))
 
 
-class Client:
+class Client(ModelCalls):
     """A connection to one service; use it as a context manager, or call close().
 
     Args:
@@ -84,8 +85,7 @@ class Client:
         priority: int | None = None,
     ) -> Json:
         """Submit a job spec; return the queued job. The same key and spec give the same job."""
-        params = _given(owner=owner, priority=priority)
-        return self._json("POST", "/v1/jobs", json=dict(spec), params=params, headers=_key(idempotency_key))
+        return self._submit("/v1/jobs", spec, idempotency_key, owner, priority)
 
     def get(self, job_id: str) -> Json:
         """Return a job."""
@@ -222,6 +222,12 @@ class Client:
         if not part.finish():
             raise ClientError(f"{name} arrived damaged", code="digest_mismatch", hint="download it again")
         return path
+
+    def _submit(
+        self, path: str, spec: Mapping[str, Any], key: str | None, owner: str | None, priority: int | None
+    ) -> Json:
+        params = _given(owner=owner, priority=priority)
+        return self._json("POST", path, json=dict(spec), params=params, headers=_key(key))
 
     def _json(self, method: str, path: str, **request: Any) -> Json:
         answer: Json = self._send(method, path, **request).json()

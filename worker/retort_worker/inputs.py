@@ -7,11 +7,11 @@ from pathlib import Path
 from retort.intake import preparation
 from retort.intake.inputs import Adjustments
 from retort.settings import Settings
-from retort.spec import JobSpec
+from retort.spec import AnySpec
 
 
 def prepare(
-    spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, device: str, adjustments: Adjustments
+    spec: AnySpec, settings: Settings, workdir: Path, *, attempt: int, device: str, adjustments: Adjustments
 ) -> None:
     """Write ``spec.json`` and ``inputs.json`` into *workdir*; this may download weights.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from retort_api.routes import artifacts, control, follow, health, jobs, reference
+from retort_api.routes import advice, artifacts, control, follow, health, jobs, models, reference
 
-ROUTERS = (jobs.router, control.router, follow.router, artifacts.router, reference.router, health.router)
+ROUTERS = (
+    jobs.router, advice.router, control.router, follow.router, artifacts.router, models.router, reference.router,
+    health.router,
+)  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retort import __version__
-from retort.cli import control, data, jobs, local, output, recipes, results, submit, up, watch
+from retort.cli import advise, control, data, jobs, local, models, output, recipes, results, submit, up, watch
 from retort.errors import RetortError, UserError
 
 ERROR_EXIT = 4
@@ -33,7 +33,9 @@ for _command in (control.cancel, control.stop, control.pause, control.resume, co
     app.command(rich_help_panel=SERVICE)(_command)
 app.command(rich_help_panel=SERVICE)(control.priority)
 app.command(rich_help_panel=SERVICE)(results.download)
+app.add_typer(models.app, name="models", rich_help_panel=SERVICE)
 app.command(rich_help_panel=LOCAL)(local.run)
+app.command(rich_help_panel=LOCAL)(advise.advise)
 app.command(rich_help_panel=LOCAL)(recipes.validate)
 app.command("recipes", rich_help_panel=LOCAL)(recipes.list_recipes)
 app.add_typer(data.app, name="data", rich_help_panel=LOCAL)

@@ -22,7 +22,7 @@ from retort.cli.output import emit_line, note
 from retort.errors import UserError
 from retort.events import AnyEvent, FailedEvent, FinishedEvent, MetricEvent, ProgressEvent, StageEvent, StoppedEvent
 from retort.names import MAP, MAP50, Role
-from retort.spec import JobSpec, parse_spec
+from retort.spec import AnySpec, parse_document, parse_spec
 from retort.states import TERMINAL, JobState
 
 EVERY_S = 0.3
@@ -41,21 +41,39 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C."""
+    wanted = parse_spec(load(spec, sets))
+    workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    return ended(carry_out(wanted, workdir, device, as_json=as_json), workdir, as_json=as_json)
+
+
+def carry_out(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool) -> dict[str, Any]:
+    """Do in *workdir* what is wanted, and show it; return how it stands in the end. What it trains is registered."""
     from retort.intake.preparation import prepare
     from retort.settings import Settings
 
-    wanted = parse_spec(load(spec, sets))
-    workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    settings = Settings()
     attempt = _attempt(workdir, wanted)
-    prepare(wanted, Settings(), workdir, attempt=attempt, device=device or _device())
+    prepare(wanted, settings, workdir, attempt=attempt, device=device or _device())
     note(f"working in {workdir}")
     with _started(workdir) as process, live.screen(as_json=as_json) as screen:
         for standing, events in _followed(process, workdir / f"journal-{attempt}.jsonl", wanted.name):
             screen.show(standing, events)
-    return _ended(standing, workdir, as_json=as_json)
+    assert settings.model_dir is not None
+    _register(wanted.name, workdir / "artifacts", settings.model_dir, student=standing["state"] == JobState.SUCCEEDED)
+    return standing
 
 
-def _attempt(workdir: Path, spec: JobSpec) -> int:
+def _register(name: str, artifacts: Path, model_dir: Path, *, student: bool) -> None:
+    """Let later specs name what was trained: a teacher whatever became of the run, a *student* that was judged."""
+    from retort.intake import registered
+
+    for role in (Role.TEACHER, *((Role.STUDENT,) if student else ())):
+        if (artifacts / f"{role}.pt").is_file():
+            reference = registered.add(f"{name}-{role}", artifacts / f"{role}.pt", model_dir)
+            note(f"registered as {reference}")
+
+
+def _attempt(workdir: Path, spec: AnySpec) -> int:
     """Return the number of this try in *workdir*, from 1.
 
     Raises:
@@ -64,7 +82,7 @@ def _attempt(workdir: Path, spec: JobSpec) -> int:
     """
     kept = workdir / "spec.json"
     if kept.is_file():
-        if JobSpec.model_validate_json(kept.read_bytes()) != spec:
+        if parse_spec(parse_document(kept.read_bytes())) != spec:
             raise UserError(f"{workdir} holds the run of another spec", hint="name another folder: --out")
     elif workdir.exists() and any(workdir.iterdir()):
         raise UserError(f"{workdir} is not empty", hint="name another folder: --out")
@@ -160,14 +178,15 @@ def _silent_death(code: int) -> dict[str, Any]:
     return {"state": JobState.FAILED, "failure": failure}
 
 
-def _ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
+def ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
+    """Print how a run has ended; return the exit code that says so."""
     if as_json:
         emit_line({"type": "end", "workdir": str(workdir), **standing})
         return EXIT_CODES[standing["state"]]
     console = view.console()
     if standing.get("result"):
-        console.print(view.result_table(standing["result"]))
-        console.print(view.result_sentence(standing["result"]))
+        for part in view.result_parts(standing["result"]):
+            console.print(part)
     if standing.get("failure"):
         console.print(view.failure_text(standing["failure"]))
     note(f"{standing['state']}: {workdir}")

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 from rich.text import Text
 
+from retort.cli import verdicts
 from retort.names import MAP, MAP50, Role
 from retort.states import JobState
 
@@ -59,7 +60,7 @@ def job_page(job: Json) -> RenderableType:
         head.add_row("", f"{clock(transition['at'])}  {transition['name']}{reason}")
     parts: list[RenderableType] = [head]
     if job.get("result"):
-        parts += ["", result_table(job["result"]), result_sentence(job["result"])]
+        parts += ["", *result_parts(job["result"])]
     if job.get("failure"):
         parts.append(failure_text(job["failure"]))
     return Group(*parts)
@@ -73,6 +74,13 @@ def failure_text(failure: Json) -> Text:
     if failure.get("log_excerpt"):
         text.append(f"\n{failure['log_excerpt'].rstrip()}", style="dim")
     return text
+
+
+def result_parts(result: Json) -> list[RenderableType]:
+    """What a job has found: figures and a sentence, or advice."""
+    if result.get("task") == "advise":
+        return verdicts.parts(result)
+    return [result_table(result), result_sentence(result)]
 
 
 def result_table(result: Json) -> Table:

@@ -27,10 +27,12 @@ def add(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) 
         session.connection().execute(insert(table(model)), _one_or_many(rows))
 
 
-def add_or_ignore(session: Session, model: type[Base], row: Mapping[str, Any]) -> bool:
-    """Insert *row* unless its primary key is taken; returns whether it went in."""
+def add_or_ignore(
+    session: Session, model: type[Base], row: Mapping[str, Any], *, key: Sequence[str] | None = None
+) -> bool:
+    """Insert *row* unless its primary key, or the unique *key*, is taken; returns whether it went in."""
     statement = _insert(session.get_bind().dialect.name, model).on_conflict_do_nothing(
-        index_elements=table(model).primary_key.columns
+        index_elements=key or table(model).primary_key.columns
     )
     return session.connection().execute(statement, row).rowcount == 1
 

@@ -10,11 +10,11 @@ from retort.intake.datasets import Dataset
 from retort.intake.inputs import AS_GIVEN, FILE, Adjustments, DatasetFacts, Inputs, UnlabelledFacts
 from retort.intake.unlabelled import Unlabelled
 from retort.settings import Settings
-from retort.spec import JobSpec
+from retort.spec import AdviceSpec, AnySpec, places
 
 
 def prepare(
-    spec: JobSpec,
+    spec: AnySpec,
     settings: Settings,
     workdir: Path,
     *,
@@ -38,7 +38,7 @@ def prepare(
     more = _more_images(spec, settings, dataset)
     found = {
         name: weights.resolve(name, settings.model_dir, fetch=settings.fetch_weights)
-        for name in dict.fromkeys(named_weights(spec))
+        for name in dict.fromkeys(places.weights(spec).values())
     }
     folder = workdir / "data"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
@@ -64,8 +64,8 @@ def prepare(
     return inputs
 
 
-def _more_images(spec: JobSpec, settings: Settings, dataset: Dataset) -> Unlabelled | None:
-    wanted = spec.data.unlabelled
+def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> Unlabelled | None:
+    wanted = None if isinstance(spec, AdviceSpec) else spec.data.unlabelled
     if wanted is None:
         return None
     return unlabelled.locate(wanted.path, settings.data_dirs, validation=dataset.val)
@@ -81,14 +81,6 @@ def _laid_out(found: Unlabelled, folder: Path) -> UnlabelledFacts:
         digest=found.digest,
         notes=found.notes,
     )
-
-
-def named_weights(spec: JobSpec) -> list[str]:
-    """Return the weight files that *spec* names."""
-    train = spec.teacher.train
-    further = [teacher.weights for teacher in spec.teacher.ensemble]
-    named = (spec.teacher.weights, train.weights if train else None, spec.student.weights, *further)
-    return [name for name in named if name is not None]
 
 
 def _write(path: Path, text: str) -> None:

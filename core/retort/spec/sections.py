@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from retort import references
 from retort.names import ModelName
 from retort.variants import Written, mistake
 
@@ -17,18 +18,36 @@ LEARNING_RATE = 0.01
 
 
 def weights_file(value: str) -> str:
-    """Accept a bare ``.pt`` file name: where it lies is the operator's business."""
+    """Accept a registered model by its digest, or a bare ``.pt`` file name, whose place is the operator's business."""
+    if value.startswith(references.PREFIX):
+        return _registered(value)
     if any(part in value for part in "/\\") or value.startswith("."):
         hint = "a bare file name in the operator's model folder, such as yolo11l.pt"
         raise mistake("must be a bare file name, not a path", hint=hint)
     if not value.endswith(".pt") or not value.isprintable():
-        raise mistake("must be a file name that ends in .pt", hint="such as yolo11l.pt")
+        hint = f"such as yolo11l.pt; or a registered model: {references.FORM}"
+        raise mistake("must be a file name that ends in .pt", hint=hint)
     return value
+
+
+def _registered(value: str) -> str:
+    """Insist on the digest: a name alone would mean another model with every one that is registered."""
+    if references.parse(value) is not None:
+        return value
+    name = value.removeprefix(references.PREFIX).partition("@")[0]
+    if "@" not in value:
+        hint = f"model:{name}@sha256:DIGEST, with 64 hexadecimal digits; retort models show {name} lists them"
+        raise mistake(f"names the model {name!r} without a digest, so that it could change its meaning", hint=hint)
+    raise mistake("is not a reference to a registered model", hint=references.FORM)
 
 
 WeightsFile = Annotated[
     str,
-    Field(min_length=4, max_length=128, json_schema_extra={"pattern": r"^[^./\\][^/\\]*\.pt$"}),
+    Field(
+        min_length=4,
+        max_length=160,
+        json_schema_extra={"pattern": rf"^([^./\\][^/\\]*\.pt|{references.PATTERN})$"},
+    ),
     AfterValidator(weights_file),
 ]
 

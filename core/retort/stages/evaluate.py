@@ -10,6 +10,7 @@ from typing import Any
 
 from retort.errors import Diverged
 from retort.names import Role
+from retort.references import title
 from retort.spec import FurtherTeacher, JobSpec
 from retort.stages import cost as costs
 from retort.stages import teacher
@@ -44,7 +45,7 @@ def run(context: Context) -> dict[str, Any]:
         context.check()
         side = teacher.imgsz(context.spec, role)
         measured = _measure(context, path, side)
-        roles[role] = {"model": model.removesuffix(".pt"), "imgsz": side, **measured, "epochs": epochs}
+        roles[role] = {"model": title(model), "imgsz": side, **measured, "epochs": epochs}
         context.progress(len(roles) / (len(weights) + len(context.spec.teacher.ensemble)))
     warn(context, roles)
     return {"roles": roles, "ensemble": [_further(context, one) for one in context.spec.teacher.ensemble]}
@@ -55,7 +56,7 @@ def _further(context: Context, one: FurtherTeacher) -> dict[str, Any]:
     side = one.imgsz or context.spec.training.imgsz
     measured = _measure(context, context.inputs.weights[one.weights], side)
     found = {name: measured[name] for name in ("map50", "map")}
-    return {"model": one.weights.removesuffix(".pt"), "weight": one.weight, "imgsz": side, **found}
+    return {"model": title(one.weights), "weight": one.weight, "imgsz": side, **found}
 
 
 def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
