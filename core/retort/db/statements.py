@@ -34,7 +34,8 @@ def add_or_ignore(
     statement = _insert(session.get_bind().dialect.name, model).on_conflict_do_nothing(
         index_elements=key or table(model).primary_key.columns
     )
-    return session.connection().execute(statement, row).rowcount == 1
+    # Without the option SQLAlchemy does not tell, for insertions, how many there were on PostgreSQL.
+    return session.connection().execute(statement, row, execution_options={"preserve_rowcount": True}).rowcount == 1
 
 
 def add_or_replace(
