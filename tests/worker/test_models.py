@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -121,4 +120,7 @@ def test_bytes_that_the_store_has_lost_are_told(small_house: House):
     (small_house.home / "artifacts" / "sha256" / TEACHER[:2] / TEACHER).unlink()
     job_id = submit(small_house, "show-inputs", teacher={"weights": str(Reference("teach-teacher", TEACHER))})
     assert small_house.run(job_id) is JobState.FAILED
-    assert json.dumps(small_house.job(job_id).failure).count("artifact_bytes_missing") == 1
+    failure = small_house.job(job_id).failure
+    assert failure["code"] == "bad_model"
+    assert f"the bytes of model:teach-teacher@sha256:{TEACHER} are lost" in failure["message"]
+    assert "retort models push" in failure["hint"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from retort import references
-from retort.artifacts import Store
+from retort.artifacts import BytesMissing, Store
 from retort.db import Database, registry
 from retort.errors import ModelError
 from retort.intake import registered
@@ -18,8 +18,7 @@ def bring(named: Iterable[str], database: Database, store: Store, model_dir: Pat
     """See to it that every registered model among *named* lies whole and right in *model_dir*.
 
     Raises:
-        ModelError: one is not registered.
-        BytesMissing: the store has lost its bytes.
+        ModelError: one is not registered, or the store has lost its bytes.
         StoreUnavailable, DatabaseUnavailable: try again later.
 
     """
@@ -41,5 +40,9 @@ def _fetch(reference: Reference, database: Database, store: Store, model_dir: Pa
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".", dir=target.parent) as folder:  # other runs may fetch the same at the same time
         part = Path(folder) / target.name
-        store.fetch(key, part)
+        try:
+            store.fetch(key, part)
+        except BytesMissing as error:
+            hint = f"bring the file again: retort models push FILE --name {reference.name}; or look for a backup"
+            raise ModelError(f"the bytes of {reference} are lost: {error.message}", hint=hint) from error
         part.replace(target)
