@@ -16,7 +16,7 @@ from retort.training import networks
 from retort.training.distillation.teacher import Teacher
 from retort.training.upstream import get_cfg, get_flops, select_device
 
-WARM_UP, LONGEST_S, FEWEST, MOST = 2, 20.0, 3, 15
+WARM_UP, LONGEST_S, FEWEST, MOST = 2, 20.0, 3, 9
 """Steps: unmeasured ones, then pairs of measured ones until the time or the number is used up, but a few at least."""
 _BOXES_PER_IMAGE = 8
 _ATTENTION = frozenset({"ABlock", "PSABlock"})

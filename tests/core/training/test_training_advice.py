@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import broken_runs
 import pytest
 from core.runs import Running, start
-from core.training.pictures import NAMES, draw
+from core.training.pictures import NAMES
 from retort.events import ArtifactEvent, FinishedEvent, StageEvent
 from retort.references import Reference
 from retort.training import networks
@@ -48,17 +48,6 @@ def test_a_step_under_a_teacher_takes_longer_than_without(published: Callable[..
     assert found.ratio > 1
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("scenes"), num_train=32, num_val=8)
-
-
-@pytest.fixture(scope="module")
-def knows(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A yolov8n that finds the rectangles and names their colours."""
-    return broken_runs.teacher(data, tmp_path_factory.mktemp("knows"), epochs=26)
-
-
 @pytest.fixture
 def home(tmp_path: Path, knows: Path, published: Callable[..., Path]) -> Path:
     """A model folder with one who knows, one who does not, one who knows other things, and one that is no network."""
@@ -71,8 +60,8 @@ def home(tmp_path: Path, knows: Path, published: Callable[..., Path]) -> Path:
     return tmp_path
 
 
-def ask(home: Path, data: Path, **changes: Any) -> Running:
-    document = {"task": "advise", "data": {"path": str(data.parent)}, "imgsz": 64, "batch": 4, **changes}
+def ask(home: Path, scenes: Path, **changes: Any) -> Running:
+    document = {"task": "advise", "data": {"path": str(scenes.parent)}, "imgsz": 64, "batch": 4, **changes}
     running = start(home, document)
     assert running.wait() == 0, running.log()
     return running
@@ -84,9 +73,9 @@ def advice(running: Running) -> dict[str, Any]:
     return dict(last.result)
 
 
-def test_the_teacher_that_knows_is_recommended_to_a_student_that_does_not(home: Path, data: Path) -> None:
+def test_the_teacher_that_knows_is_recommended_to_a_student_that_does_not(home: Path, scenes: Path) -> None:
     student = {"model": "yolo26n", "weights": "start.pt"}
-    running = ask(home, data, student=student, candidates=["weak.pt", "knows.pt", "coco.pt"])
+    running = ask(home, scenes, student=student, candidates=["weak.pt", "knows.pt", "coco.pt"])
 
     found = advice(running)
     by_title = {one["title"]: one for one in found["candidates"]}
@@ -109,8 +98,8 @@ def test_the_teacher_that_knows_is_recommended_to_a_student_that_does_not(home: 
     assert [event.name for event in said if isinstance(event, ArtifactEvent)] == ["advice.json"]
 
 
-def test_a_teacher_weaker_than_the_student_is_refused_with_both_figures(home: Path, data: Path) -> None:
-    found = advice(ask(home, data, student={"model": "yolov8n", "weights": "knows.pt"}, candidates=["weak.pt"]))
+def test_a_teacher_weaker_than_the_student_is_refused_with_both_figures(home: Path, scenes: Path) -> None:
+    found = advice(ask(home, scenes, student={"model": "yolov8n", "weights": "knows.pt"}, candidates=["weak.pt"]))
 
     (weak,) = found["candidates"]
     assert (weak["verdict"], found["recommended"]) == ("refused", None)
@@ -120,17 +109,15 @@ def test_a_teacher_weaker_than_the_student_is_refused_with_both_figures(home: Pa
 
 
 def test_an_untrained_student_is_not_measured_and_a_registered_model_and_a_broken_file_are_candidates(
-    home: Path, data: Path, knows: Path
+    home: Path, scenes: Path, knows: Path
 ) -> None:
-    import hashlib
-
     reference = Reference("street-teacher", hashlib.sha256(knows.read_bytes()).hexdigest())
     shutil.copy(knows, home / "models" / "registered" / reference.file_name)
     broken = (home / "models" / "start.pt").read_bytes().replace(b"ultralytics.nn.tasks", b"ultralytics.nn.tosks")
     (home / "models" / "broken.pt").write_bytes(broken)
 
     student = {"model": "yolo26n", "weights": None}
-    found = advice(ask(home, data, student=student, candidates=["broken.pt", str(reference)]))
+    found = advice(ask(home, scenes, student=student, candidates=["broken.pt", str(reference)]))
 
     assert (found["student"]["map"], found["student"]["per_class"]) == (None, {})
     assert [one["verdict"] for one in found["candidates"]] == ["refused", "recommended"]
