@@ -163,8 +163,8 @@ def test_run_distils_without_a_service_and_registers_what_it_has_trained(
     assert set(last["result"]["roles"]) == {"teacher", "student", "control"}
     named = re.findall(r"^registered as (model:\S+)$", ended.err, re.MULTILINE)
     assert [reference.partition("@")[0] for reference in named] == [
-        "model:first-job-teacher",
-        "model:first-job-student",
+        "model:digits-teacher",
+        "model:digits-student",
     ]
     assert_another_run_may_start_from(named[0], retort, tmp_path)
 
@@ -177,5 +177,5 @@ def assert_another_run_may_start_from(reference: str, retort: Retort, tmp_path: 
     *_, last = map(json.loads, ended.out.splitlines())
     assert last["state"] == "succeeded", (tmp_path / "advice" / "run.log").read_text()
     (one,) = last["result"]["candidates"]
-    assert (one["weights"], one["model"], one["classes"]["known"]) == (reference, "yolo11s", 10)
+    assert (one["weights"], one["model"], one["classes"]["known"]) == (reference, "yolo11n", 10)
     assert ended.code == (0 if last["result"]["recommended"] else 1)

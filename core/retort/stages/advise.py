@@ -139,7 +139,12 @@ def _conditions(context: Context, spec: AdviceSpec) -> dict[str, Any]:
     from retort.training.devices import name_of
 
     data = context.inputs.dataset
-    dataset = {"names": list(data.names), "num_val": data.num_val, "digest": data.digest}
+    dataset = {
+        "names": list(data.names),
+        "num_val": data.num_val,
+        "num_shared": data.num_shared,
+        "digest": data.digest,
+    }
     return {"dataset": dataset, "imgsz": spec.imgsz, "batch": spec.batch, "device": name_of(context.inputs.device)}
 
 

@@ -107,7 +107,7 @@ def warn(context: Context, roles: Mapping[str, Mapping[str, Any]]) -> None:
     if taught is not None and taught < student:
         context.journal.log(
             f"the teacher ({taught:.3f} mAP50-95) is weaker than the student ({student:.3f}): "
-            "take a better teacher, or train it longer",
+            "take a better teacher, or train it longer; retort advise compares candidates",
             "warning",
             teacher=taught,
             student=student,

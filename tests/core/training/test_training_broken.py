@@ -70,8 +70,10 @@ def test_a_student_better_than_its_teacher_is_refused_where_the_setting_says_so(
         )
         try:
             if setting == "refuse":
-                with pytest.raises(NotDistilling, match="weaker than its student"):
+                with pytest.raises(NotDistilling, match="weaker than its student") as caught:
                     made.train()
+                assert caught.value.code == "not_distilling"
+                assert "retort advise" in (caught.value.hint or "")
             else:
                 made.train()
                 assert any("weaker than its student" in message for message in listener.said)
