@@ -201,7 +201,9 @@ class Client(ModelCalls):
             ClientError: the service refused, or what came is not what the service promised.
 
         """
-        url = f"/v1/jobs/{job_id}/artifacts/{name}"
+        return self._download(f"/v1/jobs/{job_id}/artifacts/{name}", path, progress)
+
+    def _download(self, url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> Path:
         head = self._send("HEAD", url)
         part = Partial.promised(path, head.headers)
         if part.sha256 == sha256_of(path):
@@ -220,7 +222,7 @@ class Client(ModelCalls):
                     raise _unreachable(self.url, error) from error
                 time.sleep(_PAUSE_S)
         if not part.finish():
-            raise ClientError(f"{name} arrived damaged", code="digest_mismatch", hint="download it again")
+            raise ClientError(f"{path.name} arrived damaged", code="digest_mismatch", hint="download it again")
         return path
 
     def _submit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ class ModelCalls(ABC):
     def _submit(
         self, path: str, spec: Mapping[str, Any], key: str | None, owner: str | None, priority: int | None
     ) -> Json: ...
+
+    @abstractmethod
+    def _download(self, url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> Path: ...
 
     def advise(
         self,
@@ -58,6 +61,10 @@ class ModelCalls(ABC):
         return self._json(
             "POST", "/v1/models", params={"name": name}, content=body, headers=headers, timeout=_PATIENCE_S
         )
+
+    def download_model(self, name: str, sha256: str, path: Path) -> Path:
+        """Fetch a registered model into the file *path*, as artifacts are fetched: continued, and verified."""
+        return self._download(f"/v1/models/{name}/{sha256}", path)
 
 
 class _FileBody:

@@ -68,6 +68,26 @@ def test_models_are_listed_newest_first_page_after_page_and_shown_by_name(client
     assert [model["reference"] for model in named] == [reference("street-teacher", n) for n in (b"2", b"1", b"0")]
 
 
+def test_a_model_is_downloaded_whole_or_in_part_and_verifiable(client: TestClient):
+    link = push(client).json()["links"]["file"]
+
+    whole, head, rest = client.get(link), client.head(link), client.get(link, headers={"Range": "bytes=10-"})
+    again = client.get(link, headers={"If-None-Match": whole.headers["ETag"]})
+
+    assert (whole.status_code, whole.content) == (200, archive())
+    assert whole.headers["ETag"] == f'"sha256-{link.rpartition("/")[2]}"' == head.headers["ETag"]
+    assert whole.headers["Content-Disposition"] == 'attachment; filename="street-teacher.pt"'
+    assert (rest.status_code, rest.content, again.status_code) == (206, archive()[10:], 304)
+
+
+def test_a_digest_that_the_name_does_not_have_is_not_found(client: TestClient):
+    push(client)
+
+    for digest in ("0" * 64, "latest"):
+        refused = client.get(f"/v1/models/street-teacher/{digest}")
+        assert (refused.status_code, refused.json()["code"]) == (404, "model_not_found")
+
+
 def test_a_name_that_stands_for_nothing_is_not_found(client: TestClient):
     for name in ("nobody", "no body"):
         refused = client.get(f"/v1/models/{name}")

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from cli.commands import SPEC, Retort
+from retort.intake import registered
+from retort.references import parse
 from worker.houses import write_dataset
 from worker.scripted_run import archive
 
@@ -134,6 +136,24 @@ def test_a_job_may_name_what_was_pushed_and_nothing_else(served: Retort, weights
     assert taken.code == 0, taken.err
     assert (refused.code, refused.error["code"]) == (4, "bad_spec")
     assert reference.partition("@")[2] in refused.error["hint"]
+
+
+def test_a_pulled_model_lies_where_local_runs_look_for_it(
+    served: Retort, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path / "home"))
+    reference = parse(served("models", "push", weights, "--name", "mine").out.strip())
+    assert reference is not None
+
+    for _ in range(2):
+        pulled = served("models", "pull", reference)
+        assert pulled.code == 0, pulled.err
+    told = served("models", "pull", f"model:mine@sha256:{DIGEST}", "--json")
+
+    assert registered.resolve(reference, tmp_path / "home" / "models").read_bytes() == weights.read_bytes()
+    assert pulled.out.strip() == str(registered.path(reference, tmp_path / "home" / "models"))
+    assert (told.code, told.error["code"]) == (4, "model_not_found")
+    assert served("models", "pull", "mine").code == 4
 
 
 def test_what_is_no_checkpoint_does_not_travel(served: Retort, tmp_path: Path):

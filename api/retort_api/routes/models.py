@@ -8,7 +8,7 @@ from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Path, Query, Request, Response
+from fastapi import Header, Path, Query, Request, Response
 from retort import references
 from retort.db import clock, registry
 from retort.db.models import MODEL_PREFIX
@@ -17,15 +17,18 @@ from retort.errors import UserError
 from retort.intake import checkpoints
 from starlette.concurrency import run_in_threadpool
 
+from retort_api import sending
 from retort_api.deps import Router, Service, Serving
 from retort_api.errors import CREATED, OK, documented
 from retort_api.schemas import Model, ModelPage, Models
+from retort_api.sending import StoredFile
 
 router = Router("models")
 
 _BINARY = "application/octet-stream"
 _BODY = {"required": True, "content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}}}
 _LOCATION = {"Location": {"description": "Address of the model's name.", "schema": {"type": "string"}}}
+_DOWNLOAD = sending.responses("model_not_found")
 _NAME = rf"^{references.NAME}$"
 
 
@@ -100,6 +103,31 @@ def get_model(service: Serving, name: Annotated[str, Path(description="Such as `
         raise ModelNotFound(f"there is no model named {name!r}")
     with service.database.read() as session:
         return Models(data=tuple(Model.of(row) for row in registry.named(session, name)))
+
+
+@router.head("/v1/models/{name}/{sha256}", responses=_DOWNLOAD, operation_id="describe_model_file")
+@router.get("/v1/models/{name}/{sha256}", responses=_DOWNLOAD, operation_id="download_model")
+def download_model(
+    *,
+    request: Request,
+    service: Serving,
+    name: Annotated[str, Path(description="Such as `street-teacher`.")],
+    sha256: Annotated[str, Path(description="In hex.")],
+    range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
+    if_range: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Download a registered model, or the rest of it, as an artifact is downloaded."""
+    reference = references.parse(f"{references.PREFIX}{name}@sha256:{sha256}")
+    if reference is None:
+        raise ModelNotFound(f"there is no model named {name!r} with the digest {sha256!r}")
+    with service.database.read() as session:
+        row = registry.find(session, reference)
+        if row is None:
+            message, hint = registry.unknown(reference, [one.sha256 for one in registry.versions(session, name)])
+            raise ModelNotFound(message, hint=hint)
+    file = StoredFile(f"{name}.pt", row.sha256, row.size_bytes, _BINARY, row.key)
+    return sending.send(request, service.store, file, range_=range_, if_range=if_range, if_none_match=if_none_match)
 
 
 def _expect_bytes(request: Request) -> None:

@@ -21,6 +21,7 @@ class ModelLinks(Out):
     """Addresses on this service."""
 
     self: str
+    file: str
     job: str | None
 
 
@@ -51,7 +52,8 @@ class Model(Out):
     @classmethod
     def of(cls, row: RegisteredModel) -> Model:
         """Return the row as it is shown."""
-        links = {"self": model_path(row.name), "job": row.job_id and job_path(row.job_id)}
+        home = model_path(row.name)
+        links = {"self": home, "file": f"{home}/{row.sha256}", "job": row.job_id and job_path(row.job_id)}
         reference = str(Reference(row.name, row.sha256))
         return cls.model_validate(shown(row, cls, reference=reference, links=links))
 

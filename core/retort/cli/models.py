@@ -66,6 +66,37 @@ def push(
         note("name it in a spec in place of a weights file")
 
 
+@app.command()
+def pull(
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="model:NAME@sha256:DIGEST")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="where local runs look for the reference")
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a registered model: local runs may then name it, too."""
+    from retort import references
+    from retort.intake import registered
+    from retort.settings import Settings
+
+    wanted = references.parse(reference)
+    if wanted is None:
+        raise UserError(f"{reference!r} is not a reference", hint=references.FORM)
+    model_dir = Settings().model_dir
+    assert model_dir is not None
+    with connect(url) as client:
+        known = [model["sha256"] for model in client.model(wanted.name)]
+        if wanted.sha256 not in known:
+            hint = f"it has: {', '.join(f'sha256:{digest}' for digest in known)}"
+            raise UserError(f"{wanted.name} has no such digest", hint=hint, code="model_not_found")
+        path = client.download_model(wanted.name, wanted.sha256, out or registered.path(wanted, model_dir))
+    if as_json:
+        emit({"reference": reference, "path": str(path)})
+    else:
+        typer.echo(str(path))
+
+
 def _show(found: Iterable[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         emit(list(found))

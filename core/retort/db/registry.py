@@ -53,20 +53,19 @@ def register(session: Session, model: NewModel, *, now: float) -> bool:
 
 
 def register_trained(session: Session, lease: Lease, artifact: NewArtifact, *, now: float) -> bool:
-    """Register what a job has trained as ``<job name>-<role>``, and say so among its events.
+    """Register what a job has trained as ``<job name>-<role>``, and say among its events what to call it.
 
     Returns:
-        False when it is registered already, or is no network of a teacher or student.
+        False when it is registered already, which an equal job may have done, or is no network of teacher or student.
 
     """
     if TRAINED.get(artifact.role) != artifact.name:
         return False
     job_name = session.scalars(select(Job.name).where(Job.id == lease.job_id)).one()
     model = _trained(f"{job_name}-{artifact.role}", artifact, lease.job_id)
-    if not register(session, model, now=now):
-        return False
+    fresh = register(session, model, now=now)
     events.say(session, lease, f"registered as {Reference(model.name, model.sha256)}", "info", now)
-    return True
+    return fresh
 
 
 def _trained(name: str, artifact: NewArtifact, job_id: str) -> NewModel:

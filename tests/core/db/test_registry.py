@@ -59,7 +59,6 @@ def test_what_a_job_has_trained_is_registered_under_the_jobs_name_with_what_the_
     lease = shop.running()
     with shop.database.begin() as session:
         assert registry.register_trained(session, lease, TEACHER, now=T0 + 5)
-        assert not registry.register_trained(session, lease, TEACHER, now=T0 + 6)
         assert not registry.register_trained(session, lease, replace(TEACHER, name="teacher.onnx"), now=T0 + 6)
         assert not registry.register_trained(session, lease, replace(TEACHER, role="control"), now=T0 + 6)
     (row,) = shop.rows("models")["models"]
@@ -70,6 +69,14 @@ def test_what_a_job_has_trained_is_registered_under_the_jobs_name_with_what_the_
     assert (row["job_id"], row["created_at"]) == (lease.job_id, T0 + 5)
     said = [event["message"] for event in shop.events(lease.job_id) if event["type"] == "log"]
     assert said == [f"registered as model:a-teacher@sha256:{'b' * 64}"]
+
+
+def test_an_equal_job_registers_nothing_new_but_says_what_to_call_it(shop: Shop):
+    for lease, fresh in ((shop.running(), True), (shop.running(), False)):
+        with shop.database.begin() as session:
+            assert registry.register_trained(session, lease, TEACHER, now=T0) is fresh
+        assert shop.events(lease.job_id)[-1]["message"] == f"registered as model:a-teacher@sha256:{'b' * 64}"
+    assert len(shop.rows("models")["models"]) == 1
 
 
 def test_what_is_not_known_of_a_network_is_left_open(shop: Shop):
