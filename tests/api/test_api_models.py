@@ -12,6 +12,7 @@ import pytest
 from api.backstage import SPEC
 from fastapi.testclient import TestClient
 from retort.artifacts import Store
+from retort.intake import checkpoints
 from retort.settings import Settings
 
 BINARY = {"Content-Type": "application/octet-stream"}
@@ -125,6 +126,18 @@ def test_a_file_that_is_announced_as_too_large_is_refused_before_it_is_sent(smal
     refused = small_client.post("/v1/models", params={"name": "x"}, content=b"begin", headers=headers)
 
     assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
+
+
+def test_a_file_that_grows_too_large_on_its_way_is_refused_and_not_kept(
+    small_client: TestClient, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(checkpoints, "LARGEST_BYTES", 1000)
+    pieces = (archive(bytes(300)) for _ in range(3))  # without a length, in chunks
+
+    refused = small_client.post("/v1/models", params={"name": "x"}, content=pieces, headers=BINARY)
+
+    assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
+    assert not list((small_settings.home / "artifacts").rglob("*/*/*"))
 
 
 def test_other_types_and_names_are_refused(small_client: TestClient):
