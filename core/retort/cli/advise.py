@@ -24,7 +24,7 @@ NONE_TO_RECOMMEND = 1
 def advise(  # noqa: PLR0917 - typer gives each by name
     document: Annotated[
         str | None,
-        typer.Argument(metavar="[SPEC]", help="A request for advice, or a job's spec; - reads standard input."),
+        typer.Argument(metavar="SPEC", help="A request for advice, or a job's spec; - reads standard input."),
     ] = None,
     spec: Annotated[str | None, typer.Option("--spec", metavar="SPEC", help="The same.")] = None,
     candidates: Annotated[

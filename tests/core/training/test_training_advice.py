@@ -13,6 +13,7 @@ from core.runs import Running, start
 from core.training.pictures import NAMES
 from retort.events import ArtifactEvent, FinishedEvent, StageEvent
 from retort.references import Reference
+from retort.stages.advising.rules import ATTENTION
 from retort.training import networks
 from retort.training.comparison import FEWEST, Bench, anatomy
 
@@ -34,7 +35,7 @@ def test_a_network_is_taken_apart_and_left_whole(published: Callable[..., Path])
 def test_attention_is_told_from_convolution(published: Callable[..., Path]) -> None:
     shares = {name: anatomy(networks.load(published(name)), 64).attention for name in ("yolov8n", "yolo11n", "yolo12n")}
 
-    assert shares["yolov8n"] == 0 < shares["yolo11n"] < 0.2 < shares["yolo12n"]
+    assert shares["yolov8n"] == 0 < shares["yolo11n"] < ATTENTION < shares["yolo12n"]
 
 
 def test_a_step_under_a_teacher_takes_longer_than_without(published: Callable[..., Path]) -> None:

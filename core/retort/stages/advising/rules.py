@@ -22,8 +22,8 @@ ALIKE = 0.01
 """Candidates within one point of mAP50-95 teach alike: the cheaper one is taken."""
 LEAST_MAP = 0.01
 """A network below has not learned the data."""
-ATTENTION = 0.2
-"""Share of parameters in attention blocks: at most 0.1 in YOLOv8, YOLO11 and YOLO26, 0.28 and more in YOLO12."""
+ATTENTION = 0.15
+"""Share of parameters in attention blocks: at most 0.1 in YOLOv8, YOLO11 and YOLO26, 0.21 and more in YOLO12."""
 
 Kind = Literal["recommended", "possible", "refused"]
 
