@@ -68,8 +68,13 @@ def _register(name: str, artifacts: Path, model_dir: Path, *, student: bool) -> 
     from retort.intake import registered
 
     for role in (Role.TEACHER, *((Role.STUDENT,) if student else ())):
-        if (artifacts / f"{role}.pt").is_file():
+        if not (artifacts / f"{role}.pt").is_file():
+            continue
+        try:
             reference = registered.add(f"{name}-{role}", artifacts / f"{role}.pt", model_dir)
+        except OSError as error:  # the run has done its work all the same
+            note(f"the {role} could not be registered: {error}")
+        else:
             note(f"registered as {reference}")
 
 

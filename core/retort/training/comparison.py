@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -85,6 +86,7 @@ class Bench:
 
         A busy machine slows both alike. What the losses between the two add depends on the recipe and is left out.
         """
+        gc.collect()  # the teacher before lies in a circle with its recorded kernels, and a GPU has room for few
         asked = Teacher(teacher, device=self._device, half=True)
         images = self._batch["img"]
 
