@@ -2,25 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from retort import references
+from retort.db import registry
 from retort.errors import DataError, Problem, SpecError
 from retort.intake import catalogue
-from retort.spec import JobSpec
+from retort.spec import AnySpec, parse_spec, places
+
+Known = Callable[[str], Sequence[str]]
+"""Digests of what is registered by a model's name, newest first."""
 
 
-def admit(spec: JobSpec, data_dirs: Sequence[Path]) -> None:
-    """Check that the data lies where the operator allows, or is known; whether it is there, only the worker can see.
+def read(document: Any, known: Known) -> AnySpec:
+    """Read a spec; where it names a model without a digest, the newest one is told.
 
     Raises:
-        SpecError: it does not, or is not.
+        SpecError: the document is wrong.
+
+    """
+    try:
+        return parse_spec(document)
+    except SpecError as error:
+        raise SpecError([_with_newest(problem, document, known) for problem in error.problems]) from error
+
+
+def admit(spec: AnySpec, data_dirs: Sequence[Path], known: Known) -> None:
+    """Check that the data lies where the operator allows or is known, and that the models it names are registered.
+
+    Whether the data is there, only the worker can see.
+
+    Raises:
+        SpecError: something is not so.
 
     """
     data = spec.data
     problem = _misplaced(data.path, data_dirs) if data.path is not None else _unknown(str(data.dataset))
-    if problem is not None:
-        raise SpecError([problem])
+    problems = [*([] if problem is None else [problem]), *_unregistered(spec, known)]
+    if problems:
+        raise SpecError(problems)
+
+
+def _unregistered(spec: AnySpec, known: Known) -> Iterator[Problem]:
+    for path, name in places.weights(spec).items():
+        reference = references.parse(name)
+        if reference is None:
+            continue
+        digests = known(reference.name)
+        if reference.sha256 not in digests:
+            yield Problem(path, *registry.unknown(reference, digests))
+
+
+def _with_newest(problem: Problem, document: Any, known: Known) -> Problem:
+    name = re.fullmatch(rf"{references.PREFIX}({references.NAME})", str(_at(document, problem.path)))
+    digests = known(name[1]) if name is not None else ()
+    if name is None or not digests:
+        return problem
+    return Problem(problem.path, problem.message, f"the newest is {references.Reference(name[1], digests[0])}")
+
+
+def _at(document: Any, path: str) -> Any:
+    """Return what stands in *document* at a dotted path; None where there is nothing."""
+    here = document
+    for part in path.split("."):
+        if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
+            here = here[int(part)]
+        else:
+            here = here.get(part) if isinstance(here, dict) else None
+    return here
 
 
 def _unknown(name: str) -> Problem | None:

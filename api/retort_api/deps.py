@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from retort.artifacts import Store
-from retort.db import Database, clock, jobs, sweeps
+from retort.db import Database, clock, jobs, registry, sweeps
 from retort.settings import Settings
 
 from retort_api.bell import Bell
@@ -61,6 +61,11 @@ class Service:
                 return jobs.submit_all(session, submissions, now=clock.now(session))
 
         return Together(write)
+
+    def digests(self, name: str) -> list[str]:
+        """Return the digests of what is registered by that name, newest first."""
+        with self.database.read() as session:
+            return [model.sha256 for model in registry.versions(session, name)]
 
     @cached_property
     def store(self) -> Store:

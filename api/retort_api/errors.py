@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 OK = 200
+CREATED = 201
 ACCEPTED = 202
 PARTIAL_CONTENT = 206
 NOT_MODIFIED = 304
@@ -41,6 +42,7 @@ KINDS: dict[str, Kind] = {
     "job_not_found": Kind(404, "There is no such job"),
     "sweep_not_found": Kind(404, "There is no such sweep"),
     "artifact_not_found": Kind(404, "The job has no such artifact"),
+    "model_not_found": Kind(404, "There is no such registered model"),
     "method_not_allowed": Kind(405, "The address knows other methods"),
     "job_already_finished": Kind(409, "The job has already ended"),
     "sweep_already_finished": Kind(409, "The sweep has already ended"),

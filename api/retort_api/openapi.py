@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from retort.spec import sweep_schema
+from retort.spec import schema, sweep_schema
 
 from retort_api.errors import Problem
 
@@ -20,7 +20,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
         )
         schemas: dict[str, Any] = document["components"]["schemas"]
-        schemas |= _with_parts("SweepSpec", sweep_schema()) | _with_parts("Problem", Problem.model_json_schema())
+        schemas |= _with_parts("JobSpec", schema()) | _with_parts("AdviceSpec", schema("advise"))
+        schemas |= _with_parts("SweepSpec", sweep_schema())
+        schemas |= _with_parts("Problem", Problem.model_json_schema())
         document["components"]["schemas"] = dict(sorted(schemas.items()))
         app.openapi_schema = document
     return app.openapi_schema

@@ -14,33 +14,21 @@ from typing import Any, Self
 import httpx2 as httpx
 
 from retort import __version__
-from retort.errors import RetortError
+from retort.answers import ClientError, raise_problem, unreachable, worth_repeating
+from retort.model_calls import ModelCalls
 from retort.states import TERMINAL
+from retort.sweep_calls import SweepCalls
 from retort.transfer import Partial, sha256_of
 
 Json = dict[str, Any]
 
-_BUSY = frozenset({429, 502, 503, 504})
-"""Answers that a later try may better."""
 _PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 5.0
 _FIRST_PATIENCE_S = 2.0
 """A service that has never answered is more likely misspelt than restarting."""
 
 
-class ClientError(RetortError):
-    """The service refused, or could not be reached; *status* is None when no answer came."""
-
-    def __init__(self, message: str, *, code: str, hint: str | None = None, problem: Json | None = None) -> None:
-        super().__init__(message, hint=hint, code=code)
-        self.problem: Json = problem or {}
-        """The service's problem document; empty when there is none."""
-        self.status: int | None = self.problem.get("status")
-        self.request_id: str | None = self.problem.get("request_id")
-        self.retryable = bool(self.problem.get("retryable", self.status is None))
-
-
-class Client:
+class Client(ModelCalls, SweepCalls):
     """A connection to one service; use it as a context manager, or call close().
 
     Args:
@@ -84,8 +72,7 @@ class Client:
         priority: int | None = None,
     ) -> Json:
         """Submit a job spec; return the queued job. The same key and spec give the same job."""
-        params = _given(owner=owner, priority=priority)
-        return self._json("POST", "/v1/jobs", json=dict(spec), params=params, headers=name_submission(idempotency_key))
+        return self._submit("/v1/jobs", spec, idempotency_key, owner, priority)
 
     def get(self, job_id: str) -> Json:
         """Return a job."""
@@ -119,12 +106,12 @@ class Client:
 
     def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Json:
         """Queue a new job that goes on where one that failed, was cancelled or expired ended; return the new one."""
-        return self._json("POST", f"/v1/jobs/{job_id}/retry", headers=name_submission(idempotency_key))
+        return self._json("POST", f"/v1/jobs/{job_id}/retry", headers=_name_submission(idempotency_key))
 
     def clone(self, job_id: str, patch: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None) -> Json:
         """Queue a new job with a job's spec, changed by *patch* (RFC 7396), from the beginning; return the new job."""
         return self._json(
-            "POST", f"/v1/jobs/{job_id}/clone", json=dict(patch or {}), headers=name_submission(idempotency_key)
+            "POST", f"/v1/jobs/{job_id}/clone", json=dict(patch or {}), headers=_name_submission(idempotency_key)
         )
 
     def prioritize(self, job_id: str, priority: int) -> Json:
@@ -148,7 +135,7 @@ class Client:
             try:
                 headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
                 with self._http.stream("GET", f"/v1/jobs/{job_id}/stream", headers=headers) as answer:
-                    _raise_problem(answer)
+                    raise_problem(answer)
                     silent_since, pause_s = time.monotonic(), _PAUSE_S
                     for message in httpx.EventSource(answer):
                         if message.event == "end":
@@ -159,8 +146,8 @@ class Client:
                         after = max(after, event["seq"])
                         yield event
             except (httpx.TransportError, ClientError) as error:
-                if time.monotonic() - silent_since > self.patience_s or not _worth_repeating(error):
-                    raise _unreachable(self.url, error) from error
+                if time.monotonic() - silent_since > self.patience_s or not worth_repeating(error):
+                    raise unreachable(self.url, error) from error
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -211,7 +198,9 @@ class Client:
             ClientError: the service refused, or what came is not what the service promised.
 
         """
-        url = f"/v1/jobs/{job_id}/artifacts/{name}"
+        return self._download(f"/v1/jobs/{job_id}/artifacts/{name}", path, progress)
+
+    def _download(self, url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> Path:
         head = self._send("HEAD", url)
         part = Partial.promised(path, head.headers)
         if part.sha256 == sha256_of(path):
@@ -220,18 +209,27 @@ class Client:
         while part.missing:
             try:
                 with self._http.stream("GET", url, headers=part.request_headers()) as answer:
-                    _raise_problem(answer)
+                    raise_problem(answer)
                     for size in part.receive(answer.status_code, answer.iter_bytes()):
                         deadline = time.monotonic() + self.patience_s
                         if progress:
                             progress(size, part.size_bytes)
             except (httpx.TransportError, ClientError) as error:
-                if time.monotonic() > deadline or not _worth_repeating(error):
-                    raise _unreachable(self.url, error) from error
+                if time.monotonic() > deadline or not worth_repeating(error):
+                    raise unreachable(self.url, error) from error
                 time.sleep(_PAUSE_S)
         if not part.finish():
-            raise ClientError(f"{name} arrived damaged", code="digest_mismatch", hint="download it again")
+            raise ClientError(f"{path.name} arrived damaged", code="digest_mismatch", hint="download it again")
         return path
+
+    def _submit(
+        self, path: str, spec: Mapping[str, Any], key: str | None, owner: str | None, priority: int | None
+    ) -> Json:
+        params = _given(owner=owner, priority=priority)
+        return self._json("POST", path, json=dict(spec), params=params, headers=_name_submission(key))
+
+    def _text(self, method: str, path: str) -> str:
+        return str(self._send(method, path).text)
 
     def _json(self, method: str, path: str, **request: Any) -> Json:
         answer: Json = self._send(method, path, **request).json()
@@ -245,10 +243,10 @@ class Client:
             try:
                 answer = self._http.request(method, path, **request)
                 self.patience_s = self._patience_when_known_s
-                _raise_problem(answer)
+                raise_problem(answer)
             except (httpx.TransportError, ClientError) as error:
-                if time.monotonic() > deadline or not _worth_repeating(error):
-                    raise _unreachable(self.url, error) from error
+                if time.monotonic() > deadline or not worth_repeating(error):
+                    raise unreachable(self.url, error) from error
             else:
                 return answer
             time.sleep(pause_s)
@@ -262,38 +260,10 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def name_submission(given: str | None) -> dict[str, str]:
+def _name_submission(given: str | None) -> dict[str, str]:
     """Name a submission, so that sending it again after a broken connection makes one job."""
     return {"Idempotency-Key": given or uuid.uuid4().hex}
 
 
 def _given(**params: Any) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
-
-
-def _worth_repeating(error: Exception) -> bool:
-    return not isinstance(error, ClientError) or error.status in _BUSY
-
-
-def _unreachable(url: str, error: Exception) -> ClientError:
-    """Return the error that people see when patience has ended."""
-    if isinstance(error, ClientError):
-        return error
-    return ClientError(
-        f"no answer from {url}: {error}", code="unreachable", hint="start the service (retort up), or name it: --url"
-    )
-
-
-def _raise_problem(answer: httpx.Response) -> None:
-    if answer.status_code < 400:
-        return
-    answer.read()
-    try:
-        problem = answer.json()
-    except ValueError:
-        problem = {}
-    if not isinstance(problem, dict) or "code" not in problem:
-        problem = {"title": f"{answer.status_code} {answer.reason_phrase}", "code": f"http_{answer.status_code}"}
-    problem = {"status": answer.status_code, "request_id": answer.headers.get("X-Request-ID"), **problem}
-    message = problem.get("detail") or problem.get("title") or f"status {answer.status_code}"
-    raise ClientError(message, code=problem["code"], hint=problem.get("hint"), problem=problem)

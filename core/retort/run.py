@@ -22,7 +22,7 @@ from types import FrameType
 from retort.errors import RetortError, Stopped, WorldError
 from retort.intake.inputs import Inputs
 from retort.journal import Journal
-from retort.spec import JobSpec, parse_document, parse_spec
+from retort.spec import AnySpec, parse_document, parse_spec
 from retort.stages import sequence
 from retort.stages.failure import explain
 from retort.training import environment
@@ -75,7 +75,7 @@ def _tell(journal: Journal, stop: threading.Event, spec_file: Path, inputs: Inpu
     return OK
 
 
-def _read(spec_file: Path) -> JobSpec:
+def _read(spec_file: Path) -> AnySpec:
     try:
         return parse_spec(parse_document(spec_file.read_bytes()))
     except OSError as error:

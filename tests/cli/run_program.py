@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -26,7 +27,31 @@ def first_job(journal: Journal, workdir: Path, *_: int) -> None:
     journal.finished({"roles": roles, "gain": gain, "gap_closed": {"map50": None, "map": 1 / 3}})
 
 
+def advice(journal: Journal, workdir: Path, *_: int) -> None:
+    """Recommend the first candidate, whatever it is; refuse one that is called so."""
+    spec = json.loads((workdir / "spec.json").read_text())
+    figures = {
+        "model": "yolo11s", "map50": 0.6, "map": 0.4, "num_parameters": 9_400_000, "capacity": {"gflops": 2.5},
+        "step": {"ratio": 1.2}, "ap_over_student": {"0": 0.1}, "weaker_classes": [], "reasons": ["It is better."],
+    }  # fmt: skip
+    candidates = [
+        {
+            "weights": name,
+            "title": name.removesuffix(".pt"),
+            **figures,
+            "verdict": "refused" if "weak" in name else "recommended",
+        }
+        for name in spec["candidates"]
+    ]
+    best = next((one for one in candidates if one["verdict"] == "recommended"), None)
+    journal.finished({
+        "task": "advise", "student": {**FIGURES, "weights": None}, "candidates": candidates, "recommended": best,
+        "sentence": f"Take {best['title']}." if best else "None of them should teach this student.",
+    })  # fmt: skip
+
+
 scripted_run.SCRIPTS["first-job"] = first_job
+scripted_run.SCRIPTS["advice"] = advice
 
 if __name__ == "__main__":
     scripted_run.main()

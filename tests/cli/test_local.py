@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -181,7 +182,10 @@ def test_run_leaves_a_folder_alone_that_is_not_its_own(retort: Retort, tmp_path:
 
 
 @pytest.mark.slow
-def test_run_distils_without_a_service(retort: Retort, tmp_path: Path):
+def test_run_distils_without_a_service_and_registers_what_it_has_trained(
+    retort: Retort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RETORT_HOME", str(tmp_path / "home"))
     quick = {"training.epochs": 1, "teacher.train.epochs": 1, "training.imgsz": 64, "training.batch": 16}
     sets = [f"--set={path}={value}" for path, value in quick.items()]
 
@@ -195,3 +199,21 @@ def test_run_distils_without_a_service(retort: Retort, tmp_path: Path):
     curves = records.scalars(tmp_path / "out" / "artifacts" / "tensorboard")
     assert {name.partition("/")[0] for name in curves} == {"teacher", "student", "control", "job"}
     assert curves["student/val/mAP50-95"].keys() == {1}
+    named = re.findall(r"^registered as (model:\S+)$", ended.err, re.MULTILINE)
+    assert [reference.partition("@")[0] for reference in named] == [
+        "model:digits-teacher",
+        "model:digits-student",
+    ]
+    assert_another_run_may_start_from(named[0], retort, tmp_path)
+
+
+def assert_another_run_may_start_from(reference: str, retort: Retort, tmp_path: Path) -> None:
+    sets = [f"--set={assignment}" for assignment in ("imgsz=64", "batch=4", "student.weights=null")]
+    own = ("--spec", SPEC, "--candidate", reference, "--out", tmp_path / "advice", "--device", "cpu", "--json")
+    ended = retort("advise", *own, *sets)
+
+    *_, last = map(json.loads, ended.out.splitlines())
+    assert last["state"] == "succeeded", (tmp_path / "advice" / "run.log").read_text()
+    (one,) = last["result"]["candidates"]
+    assert (one["weights"], one["model"], one["classes"]["known"]) == (reference, "yolo11n", 10)
+    assert ended.code == (0 if last["result"]["recommended"] else 1)

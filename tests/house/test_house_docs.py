@@ -145,7 +145,7 @@ def _blocks(text: str, language: str) -> list[str]:
 def test_every_whole_spec_in_the_documentation_is_valid(path: Path):
     for block in _blocks(path.read_text(), "ya?ml"):
         document: Any = parse_document(block)
-        if isinstance(document, dict) and {"name", "data", "teacher"} <= document.keys():
+        if isinstance(document, dict) and ({"name", "data", "teacher"} <= document.keys() or "task" in document):
             parse_spec(document)
         elif isinstance(document, dict) and {"base", "parameters"} <= document.keys():
             check(parse_sweep(document))

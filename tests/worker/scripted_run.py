@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 from retort.events import Failure
@@ -190,11 +192,44 @@ def outside(journal: Journal, *_: object) -> None:
     journal.finished({})
 
 
+def archive(content: bytes) -> bytes:
+    """A file that begins like a checkpoint."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr(zipfile.ZipInfo("best/data.pkl"), content)
+    return buffer.getvalue()
+
+
+def trained(journal: Journal, workdir: Path) -> None:
+    """Publish a teacher and a student."""
+    for role in (Role.TEACHER, Role.STUDENT):
+        (workdir / f"{role}.pt").write_bytes(archive(role.encode()))
+        about = {"model": "yolo11s", "imgsz": 64, "data": {"names": ["thing"], "digest": "d" * 64}}
+        metadata = {"epoch": 1, "metrics": {"val/mAP50": 0.5, "val/box_loss": 1.0}, **about}
+        journal.artifact(f"{role}.pt", role, f"{role}.pt", metadata=metadata)
+
+
+def teach(journal: Journal, workdir: Path, *_: int) -> None:
+    trained(journal, workdir)
+    journal.finished({"roles": {}, "gain": None})
+
+
+def teach_and_fail(journal: Journal, workdir: Path, *_: int) -> None:
+    trained(journal, workdir)
+    diverged(journal)
+
+
+def show_inputs(journal: Journal, workdir: Path, *_: int) -> None:
+    """Say what the run would start from."""
+    journal.log("inputs", weights=json.loads((workdir / "inputs.json").read_text())["weights"])
+    journal.finished({})
+
+
 SCRIPTS = {
     "finish": finish, "steps": steps, "linger": linger, "checkpoint": checkpoint, "wait": wait, "stubborn": stubborn,
     "leave-child": leave_child, "crash": crash, "killed": killed, "diverged": diverged, "flaky": flaky,
     "garbage": garbage, "train": train, "stuck": stuck, "tight": tight, "outside": outside,
-    "searched": searched,
+    "searched": searched, "teach": teach, "teach-and-fail": teach_and_fail, "show-inputs": show_inputs,
 }  # fmt: skip
 
 
@@ -207,7 +242,7 @@ def main() -> None:
     threading.Thread(target=watch_stdin, daemon=True).start()
     with Journal(workdir / f"journal-{attempt}.jsonl") as journal:
         script = re.sub(r"-[0-9]{4}$", "", spec["name"])  # a trial is named after its sweep
-        SCRIPTS[script](journal, workdir, spec["training"]["epochs"], attempt)
+        SCRIPTS[script](journal, workdir, spec.get("training", {}).get("epochs", 0), attempt)
 
 
 if __name__ == "__main__":

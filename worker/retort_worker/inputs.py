@@ -7,11 +7,11 @@ from pathlib import Path
 from retort.intake import known, preparation
 from retort.intake.inputs import Adjustments
 from retort.settings import Settings
-from retort.spec import JobSpec
+from retort.spec import AnySpec
 
 
 def prepare(
-    spec: JobSpec, settings: Settings, workdir: Path, *, attempt: int, device: str, adjustments: Adjustments
+    spec: AnySpec, settings: Settings, workdir: Path, *, attempt: int, device: str, adjustments: Adjustments
 ) -> None:
     """Write ``spec.json`` and ``inputs.json`` into *workdir*; this may download weights and data.
 
@@ -22,6 +22,6 @@ def prepare(
     preparation.prepare(spec, settings, workdir, attempt=attempt, device=device, adjustments=adjustments)
 
 
-def announcement(spec: JobSpec, settings: Settings) -> str | None:
+def announcement(spec: AnySpec, settings: Settings) -> str | None:
     """Return what the job's owner should know before a preparation that may take long."""
     return known.announcement(spec.data.dataset, settings.dataset_dir)

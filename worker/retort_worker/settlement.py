@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from retort.db import Database, Lease, artifacts, clock, jobs, recovery
+from retort.db import Database, Lease, artifacts, clock, jobs, recovery, registry
 from retort.db.artifacts import NewArtifact
+from retort.names import Role
 from retort.states import TERMINAL, JobState
 
 from retort_worker.outcome import Outcome
@@ -41,6 +42,10 @@ def settle(
             recovery.record(session, lease, made.saved, now=now)
         for artifact in (*made.artifacts, *stored) if target in TERMINAL else made.artifacts:
             artifacts.record(session, lease, artifact, now=now)
+        for artifact in stored if target in TERMINAL else ():
+            # A teacher is good for other jobs whatever became of this one; a student that nobody has judged is not.
+            if target is JobState.SUCCEEDED or artifact.role == Role.TEACHER:
+                registry.register_trained(session, lease, artifact, now=now)
         _close(session, lease, outcome, target, now=now)
         return target
 

@@ -14,11 +14,11 @@ from retort.db import DatabaseUnavailable
 from retort.errors import RetortError
 from retort.events import AnyEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
 from retort.intake.inputs import Adjustments
-from retort.spec import parse_spec
+from retort.spec import parse_spec, places
 from retort.states import TERMINAL, JobState
 from retort.workdir import LOG
 
-from retort_worker import folder, inputs
+from retort_worker import folder, inputs, models
 from retort_worker.fence import Fence
 from retort_worker.limits import Limits
 from retort_worker.outcome import Outcome, explain, judge, tail
@@ -125,8 +125,11 @@ class Supervision:
         claim, lease = self._claim, self._lease
         if claim.recovery is not None:
             folder.restore(self._workdir, claim.recovery, self._workshop.store, lease.job_id)
+        spec, model_dir = parse_spec(dict(claim.spec)), self._settings.model_dir
+        assert model_dir is not None
+        models.bring(places.weights(spec).values(), self._workshop.database, self._workshop.store, model_dir)
         inputs.prepare(
-            parse_spec(dict(claim.spec)),
+            spec,
             self._settings,
             self._workdir,
             attempt=lease.attempt,

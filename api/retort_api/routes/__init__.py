@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from retort_api.routes import artifacts, control, follow, health, jobs, reference, sweeps, tensorboard
+from retort_api.routes import (
+    advice,
+    artifacts,
+    control,
+    follow,
+    health,
+    jobs,
+    models,
+    reference,
+    sweeps,
+    tensorboard,
+)
 
 ROUTERS = (
     jobs.router,
+    advice.router,
     control.router,
     follow.router,
     tensorboard.router,  # before the artifacts, whose names may be anything
     artifacts.router,
+    models.router,
     sweeps.router,
     reference.router,
     health.router,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Response
-from retort.db import clock, jobs, repeats
+from retort.db import clock, jobs, registry, repeats
 from retort.errors import Problem, SpecError
 from retort.states import JobState
 
@@ -155,9 +155,13 @@ def _wish(
 def _terms(service: Service, session: Any, key: str | None) -> dict[str, Any]:
     """Return on which terms a new job is made from an old one."""
     settings = service.settings
+
+    def known(name: str) -> list[str]:
+        return [model.sha256 for model in registry.versions(session, name)]
+
     return {
         "now": clock.now(session),
         "retries": settings.max_retries,
-        "admit": lambda spec: admit(spec, settings.data_dirs),
+        "admit": lambda spec: admit(spec, settings.data_dirs, known),
         "key": key,
     }

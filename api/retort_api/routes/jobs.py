@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, Header, Query, Response
 from retort.db import jobs
 from retort.db.models import JOB_PREFIX
-from retort.spec import JobSpec, parse_spec
+from retort.spec import AnySpec
 from retort.states import JobState
 from starlette.concurrency import run_in_threadpool
 
-from retort_api.admission import admit
+from retort_api.admission import admit, read
 from retort_api.bodies import JSON, YAML, Body, read_body
-from retort_api.deps import IDEMPOTENCY_KEY, OWNER, JobId, Router, Serving
+from retort_api.deps import IDEMPOTENCY_KEY, OWNER, JobId, Router, Service, Serving
 from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, documented
 from retort_api.looking import HEADERS, SUBMITTED_HEADERS, answer, submit
 from retort_api.schemas import Job, JobPage, JobSummary
 
 router = Router("jobs")
 
-_SPEC = {"schema": {"$ref": "#/components/schemas/JobSpec"}}
+_SPEC = {"schema": {"anyOf": [{"$ref": f"#/components/schemas/{kind}"} for kind in ("JobSpec", "AdviceSpec")]}}
 
 
 @router.post(
@@ -53,16 +51,16 @@ async def submit_job(
     With an `Idempotency-Key` it is safe to send the same spec again after a broken connection: the same key and spec
     (spelling, order and defaults left out do not matter) answer with the job of the first time.
     """
-    spec = await run_in_threadpool(_admitted, body, service.settings.data_dirs)
+    spec = await run_in_threadpool(_admitted, body, service)
     submission = jobs.Submission(
         spec=spec, retries=service.settings.max_retries, owner=owner, priority=priority, key=idempotency_key
     )
     return await submit(service, submission, response)
 
 
-def _admitted(body: Body, data_dirs: Sequence[Path]) -> JobSpec:
-    spec = parse_spec(body.document())
-    admit(spec, data_dirs)
+def _admitted(body: Body, service: Service) -> AnySpec:
+    spec = read(body.document(), service.digests)
+    admit(spec, service.settings.data_dirs, service.digests)
     return spec
 
 

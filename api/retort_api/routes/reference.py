@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from fastapi import Query
 from fastapi.responses import JSONResponse
 from retort.spec import RECIPES, schema, sweep_schema
 
@@ -22,9 +25,11 @@ _SCHEMA_TYPE = "application/schema+json"
         **documented("bad_parameter"),
     },
 )
-def get_schema() -> JSONResponse:
+def get_schema(
+    task: Annotated[Literal["distill", "advise"], Query(description="What the spec asks for.")] = "distill",
+) -> JSONResponse:
     """Show the JSON Schema of the spec, for editors and for programs that write specs."""
-    return JSONResponse(schema(), media_type=_SCHEMA_TYPE)
+    return JSONResponse(schema(task), media_type=_SCHEMA_TYPE)
 
 
 @router.readable(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path as Folder
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -12,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from retort.db import clock, jobs, sweeps
 from retort.db.models import SWEEP_PREFIX
 from retort.errors import Problem, SpecError
-from retort.spec import SweepSpec, parse_sweep
+from retort.spec import SweepSpec, parse_sweep, places
 from retort.states import SweepState
 from retort.sweeps.points import check
 
@@ -64,7 +62,7 @@ def submit_sweep(
     a time as `concurrency` says.
     """
     sweep = parse_sweep(body.document())
-    _admit(sweep, service.settings.data_dirs)
+    _admit(sweep, service)
     with service.database.begin() as session:
         submitted = sweeps.submit(
             session, sweep, now=clock.now(session), retries=service.settings.max_retries,
@@ -76,10 +74,11 @@ def submit_sweep(
     return _look(service, submitted.sweep_id)
 
 
-def _admit(sweep: SweepSpec, data_dirs: Sequence[Folder]) -> None:
-    for spec in {spec.data: spec for spec in check(sweep)}.values():
+def _admit(sweep: SweepSpec, service: Service) -> None:
+    named = {(spec.data, tuple(places.weights(spec).items())): spec for spec in check(sweep)}
+    for spec in named.values():
         try:
-            admit(spec, data_dirs)
+            admit(spec, service.settings.data_dirs, service.digests)
         except SpecError as error:
             problems = [Problem(_place(sweep, one.path), one.message, one.hint) for one in error.problems]
             raise SpecError(problems) from error

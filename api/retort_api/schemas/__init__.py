@@ -1,4 +1,4 @@
-"""What the API says: the JSON of jobs, sweeps, events, metrics and artifacts, in which no field is ever left out."""
+"""What the API says: the JSON of jobs, sweeps, events, metrics, artifacts and models; no field is ever left out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from retort_api.schemas.jobs import (
     Saved,
     Transition,
 )
+from retort_api.schemas.models import Model, ModelLinks, ModelPage, Models
 from retort_api.schemas.service import Check, Liveness, Readiness, Recipe, Recipes
 from retort_api.schemas.sweeps import BestTrial, Sweep, SweepLinks, SweepPage, SweepSummary, Trial
 
@@ -40,6 +41,10 @@ __all__ = [
     "JobSummary",
     "Liveness",
     "Metrics",
+    "Model",
+    "ModelLinks",
+    "ModelPage",
+    "Models",
     "Out",
     "Point",
     "Readiness",

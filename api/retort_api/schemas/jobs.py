@@ -148,7 +148,7 @@ class Job(JobSummary):
     saved: Saved | None
     """From where another worker would go on, or a retry."""
     result: dict[str, Any] | None
-    """Once succeeded: figures of teacher, student and control, and what distillation gained."""
+    """Once succeeded: figures of teacher, student and control, and what distillation gained; or the advice."""
     attempts: tuple[Attempt, ...]
     transitions: tuple[Transition, ...]
     spec: dict[str, Any]

@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from retort import __version__
-from retort.cli import control, data, jobs, local, output, recipes, results, submit, sweep, up, watch
+from retort.cli import (
+    advise,
+    control,
+    data,
+    jobs,
+    local,
+    models,
+    output,
+    recipes,
+    results,
+    submit,
+    sweep,
+    up,
+    watch,
+)
 from retort.errors import RetortError, UserError
 
 ERROR_EXIT = 4
@@ -33,6 +47,7 @@ for _command in (control.cancel, control.stop, control.pause, control.resume, co
     app.command(rich_help_panel=SERVICE)(_command)
 app.command(rich_help_panel=SERVICE)(control.priority)
 app.command(rich_help_panel=SERVICE)(results.download)
+app.add_typer(models.app, name="models", rich_help_panel=SERVICE)
 app.command("sweep", rich_help_panel=SWEEPS)(sweep.submit)
 app.command("sweeps", rich_help_panel=SWEEPS)(sweep.list_sweeps)
 app.command("sweep-get", rich_help_panel=SWEEPS)(sweep.get)
@@ -41,6 +56,7 @@ app.command("sweep-cancel", rich_help_panel=SWEEPS)(sweep.cancel)
 app.command("sweep-best", rich_help_panel=SWEEPS)(sweep.best)
 app.command("sweep-report", rich_help_panel=SWEEPS)(sweep.report)
 app.command(rich_help_panel=LOCAL)(local.run)
+app.command(rich_help_panel=LOCAL)(advise.advise)
 app.command(rich_help_panel=LOCAL)(recipes.validate)
 app.command("recipes", rich_help_panel=LOCAL)(recipes.list_recipes)
 app.add_typer(data.app, name="data", rich_help_panel=LOCAL)

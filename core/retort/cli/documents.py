@@ -26,10 +26,10 @@ def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SpecError([Problem("$", f"must be a mapping, not {type(document).__name__}")])
     if source != "-":
-        _anchor(_spec(document), Path(source).absolute().parent, Path.cwd())
+        anchor(_spec(document), Path(source).absolute().parent, Path.cwd())
     for assignment in sets or ():
         assign(document, assignment)
-    _anchor(_spec(document), Path.cwd())
+    anchor(_spec(document), Path.cwd())
     return document
 
 
@@ -79,7 +79,7 @@ def _text(source: str) -> bytes:
         raise UserError(f"cannot read {source}: {error.strerror}", hint="name a YAML or JSON file, or -") from error
 
 
-def _anchor(document: dict[str, Any], *folders: Path) -> None:
+def anchor(document: dict[str, Any], *folders: Path) -> None:
     """Make ``data.path`` and ``data.unlabelled.path`` absolute: in the first folder that has it, or the last."""
     data = document.get("data")
     if not isinstance(data, dict):

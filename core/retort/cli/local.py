@@ -31,7 +31,7 @@ from retort.events import (
     StoppedEvent,
 )
 from retort.names import MAP, MAP50, Role
-from retort.spec import JobSpec, parse_spec
+from retort.spec import AnySpec, parse_document, parse_spec
 from retort.states import TERMINAL, JobState
 from retort.workdir import journal as journal_of
 
@@ -51,14 +51,19 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C."""
+    wanted = parse_spec(load(spec, sets))
+    workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    return ended(carry_out(wanted, workdir, device, as_json=as_json), workdir, as_json=as_json)
+
+
+def carry_out(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool) -> dict[str, Any]:
+    """Do in *workdir* what is wanted, and show it; return how it stands in the end. What it trains is registered."""
     from retort.cli.trackers import told
     from retort.intake.known import announcement
     from retort.intake.preparation import prepare
     from retort.settings import Settings
 
     settings = Settings()
-    wanted = parse_spec(load(spec, sets))
-    workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     attempt = _attempt(workdir, wanted)
     if announced := announcement(wanted.data.dataset, settings.dataset_dir):
         note(announced)
@@ -75,10 +80,27 @@ def run(
             screen.show(standing, [_as_shown(event) for event in events])
         failure = standing.get("failure")
         feed.end(standing.get("result"), failure and Failure.model_validate(failure))
-    return _ended(standing, workdir, as_json=as_json)
+    assert settings.model_dir is not None
+    _register(wanted.name, workdir / "artifacts", settings.model_dir, student=standing["state"] == JobState.SUCCEEDED)
+    return standing
 
 
-def _attempt(workdir: Path, spec: JobSpec) -> int:
+def _register(name: str, artifacts: Path, model_dir: Path, *, student: bool) -> None:
+    """Let later specs name what was trained: a teacher whatever became of the run, a *student* that was judged."""
+    from retort.intake import registered
+
+    for role in (Role.TEACHER, *((Role.STUDENT,) if student else ())):
+        if not (artifacts / f"{role}.pt").is_file():
+            continue
+        try:
+            reference = registered.add(f"{name}-{role}", artifacts / f"{role}.pt", model_dir)
+        except OSError as error:  # the run has done its work all the same
+            note(f"the {role} could not be registered: {error}")
+        else:
+            note(f"registered as {reference}")
+
+
+def _attempt(workdir: Path, spec: AnySpec) -> int:
     """Return the number of this try in *workdir*, from 1.
 
     Raises:
@@ -87,7 +109,7 @@ def _attempt(workdir: Path, spec: JobSpec) -> int:
     """
     kept = workdir / "spec.json"
     if kept.is_file():
-        if JobSpec.model_validate_json(kept.read_bytes()) != spec:
+        if parse_spec(parse_document(kept.read_bytes())) != spec:
             raise UserError(f"{workdir} holds the run of another spec", hint="name another folder: --out")
     elif workdir.exists() and any(workdir.iterdir()):
         raise UserError(f"{workdir} is not empty", hint="name another folder: --out")
@@ -183,13 +205,15 @@ def _silent_death(code: int) -> dict[str, Any]:
     return {"state": JobState.FAILED, "failure": failure}
 
 
-def _ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
+def ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
+    """Print how a run has ended; return the exit code that says so."""
     if as_json:
         emit_line({"type": "end", "workdir": str(workdir), **standing})
         return EXIT_CODES[standing["state"]]
     console = view.console()
     if standing.get("result"):
-        console.print(*view.result_parts(standing["result"]), sep="\n")
+        for part in view.result_parts(standing["result"]):
+            console.print(part)
     if standing.get("failure"):
         console.print(view.failure_text(standing["failure"]))
     note(f"{standing['state']}: {workdir}")

@@ -12,7 +12,7 @@ from retort.cli.options import AsJson, Sets, SpecFile
 from retort.cli.output import emit
 
 if TYPE_CHECKING:
-    from retort.spec import JobSpec, SweepSpec
+    from retort.spec import AnySpec, SweepSpec
 
 
 def list_recipes(as_json: AsJson = False) -> None:
@@ -38,7 +38,7 @@ def validate(spec: SpecFile, sets: Sets = None, as_json: AsJson = False) -> None
         typer.echo(yaml.safe_dump(full, sort_keys=False, default_flow_style=None, width=110), nl=False)
 
 
-def _checked(document: dict[str, Any]) -> JobSpec | SweepSpec:
+def _checked(document: dict[str, Any]) -> AnySpec | SweepSpec:
     from retort.spec import parse_spec, parse_sweep
     from retort.sweeps.points import check
 

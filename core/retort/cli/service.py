@@ -8,15 +8,14 @@ from itertools import islice
 from retort.client import Client
 from retort.errors import UserError
 from retort.settings import Settings
-from retort.sweep_client import SweepClient
 
 _SEARCHED = 2000
 """How many of the newest jobs an abbreviation is looked up in."""
 
 
-def connect(url: str | None) -> SweepClient:
+def connect(url: str | None) -> Client:
     """Open a connection to *url*, or to the configured service."""
-    return SweepClient(url or Settings().url)
+    return Client(url or Settings().url)
 
 
 def find(client: Client, text: str) -> str:
@@ -32,7 +31,7 @@ def find(client: Client, text: str) -> str:
     return _only(text, ids, kind="job", lister="retort ls")
 
 
-def find_sweep(client: SweepClient, text: str) -> str:
+def find_sweep(client: Client, text: str) -> str:
     """Return the id of the one sweep that *text* abbreviates: a beginning (with or without ``swp_``) or an end of it.
 
     Raises:

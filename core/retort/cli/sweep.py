@@ -16,8 +16,8 @@ from retort.cli.documents import load
 from retort.cli.options import AsJson, Sets, SweepFile, SweepId, Url
 from retort.cli.output import emit, note
 from retort.cli.service import connect, find_sweep
+from retort.client import Client
 from retort.states import LIVE_SWEEPS, SweepState
-from retort.sweep_client import SweepClient
 
 EXIT_CODES: dict[str, int] = {SweepState.SUCCEEDED: 0, SweepState.FAILED: 1, SweepState.CANCELLED: 2}
 EVERY_S = 1.0
@@ -113,7 +113,7 @@ def _write(text: str, out: Path | None) -> None:
         note(str(out))
 
 
-def _show(client: SweepClient, sweep_id: str, *, as_json: bool) -> int:
+def _show(client: Client, sweep_id: str, *, as_json: bool) -> int:
     """Show a sweep until it has ended; return the exit code that says how."""
     seen: dict[int, Mapping[str, Any]] = {}
     try:

@@ -13,7 +13,7 @@ from retort.events import MetricEvent
 from retort.intake.inputs import Inputs
 from retort.journal import read
 from retort.settings import Settings
-from retort.spec import JobSpec
+from retort.spec import AnySpec
 from retort.tracking.feed import Feed, Reached
 from retort.tracking.opening import openings
 from retort.workdir import journal as journal_of
@@ -23,7 +23,7 @@ FOLDER = Path("artifacts") / "tensorboard"
 
 
 @contextmanager
-def told(spec: JobSpec, settings: Settings, workdir: Path, attempt: int) -> Iterator[Feed]:
+def told(spec: AnySpec, settings: Settings, workdir: Path, attempt: int) -> Iterator[Feed]:
     """Feed the trackers that *spec* names; when the block ends, wait a limited time for them."""
     name = f"local_{hashlib.sha256(str(workdir).encode()).hexdigest()[:32]}"
     tags = {"dataset_digest": Inputs.load(workdir).dataset.digest}

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 from rich.text import Text
 
+from retort.cli import verdicts
 from retort.names import MAP, MAP50, Role
 from retort.states import JobState
 
@@ -76,7 +77,9 @@ def failure_text(failure: Json) -> Text:
 
 
 def result_parts(result: Json) -> list[RenderableType]:
-    """All that there is to see of a result."""
+    """What a job has found: figures, exports and a sentence, or advice."""
+    if result.get("task") == "advise":
+        return verdicts.parts(result)
     parts: list[RenderableType] = [result_table(result)]
     if result.get("exports"):
         parts += ["", export_table(result), *map(Text, export_notes(result))]

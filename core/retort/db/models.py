@@ -29,6 +29,7 @@ from retort.states import AttemptState, JobState, SweepState, TrialState
 JOB_PREFIX = "job_"
 ARTIFACT_PREFIX = "art_"
 SWEEP_PREFIX = "swp_"
+MODEL_PREFIX = "mdl_"
 
 _Id = String(36)
 _EXPIRES, _SAVED = text("expires_at IS NOT NULL"), text("recovery IS NOT NULL")
@@ -212,6 +213,30 @@ class Artifact(Base):
     key: Mapped[str] = mapped_column(String(255))
     """Where the store keeps the bytes."""
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
+    created_at: Mapped[float]
+
+
+class RegisteredModel(Base):
+    """Weights that later jobs may name; the same name may stand for many, each with its digest."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("name", "sha256"),)
+
+    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(80))
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str] = mapped_column(String(255))
+    """Where the store keeps the bytes."""
+    role: Mapped[str | None] = mapped_column(String(16))
+    """What it was in its job; null for one from outside, as all that follows is."""
+    architecture: Mapped[str | None] = mapped_column(String(63))
+    classes: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    imgsz: Mapped[int | None]
+    metrics: Mapped[dict[str, Any] | None]
+    """On the job's validation images, in its best epoch."""
+    dataset_digest: Mapped[str | None] = mapped_column(String(64))
+    job_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("jobs.id"))
     created_at: Mapped[float]
 
 

@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 from retort.db import jobs
 from retort.db.control import WrongState
 from retort.db.models import Job
-from retort.spec import JobSpec, digest, merge, parse_spec
+from retort.spec import AnySpec, digest, merge, parse_spec
 from retort.states import TERMINAL, JobState
 
 _ANEW = "clone makes a job that begins anew"
 
 
 def retry(
-    session: Session, job_id: str, *, now: float, retries: int, admit: Callable[[JobSpec], None], key: str | None = None
+    session: Session, job_id: str, *, now: float, retries: int, admit: Callable[[AnySpec], None], key: str | None = None
 ) -> jobs.Submitted:
     """Queue a new job with the spec of one that failed, was cancelled or expired; it goes on from what that saved.
 
@@ -46,7 +46,7 @@ def clone(
     *,
     now: float,
     retries: int,
-    admit: Callable[[JobSpec], None],
+    admit: Callable[[AnySpec], None],
     key: str | None = None,
 ) -> jobs.Submitted:
     """Queue a new job with the spec of any other, changed by *patch* (RFC 7396), that begins anew.
@@ -68,7 +68,7 @@ def _again(
     *,
     now: float,
     retries: int,
-    admit: Callable[[JobSpec], None],
+    admit: Callable[[AnySpec], None],
     key: str | None,
     go_on: bool,
 ) -> jobs.Submitted:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from retort.db import events, keys, transitions
 from retort.db.models import JOB_PREFIX, EventRow, Job, Transition, new_id
 from retort.db.statements import add
-from retort.spec import JobSpec, digest
+from retort.spec import AnySpec, digest
 from retort.states import JobState
 
 DEFAULT_OWNER = "default"
@@ -21,7 +21,7 @@ DEFAULT_OWNER = "default"
 class Submission:
     """A job that someone wants to be done."""
 
-    spec: JobSpec
+    spec: AnySpec
     retries: int
     """How often failures may be retried."""
     owner: str = DEFAULT_OWNER
@@ -52,7 +52,7 @@ class Submitted:
     """The first."""
 
 
-def submit(session: Session, spec: JobSpec, *, now: float, retries: int, **about: Any) -> Submitted:
+def submit(session: Session, spec: AnySpec, *, now: float, retries: int, **about: Any) -> Submitted:
     """Accept a job into the queue, once per idempotency key; *about* are more fields of ``Submission``.
 
     Raises:

@@ -13,11 +13,11 @@ from retort.intake.inputs import AS_GIVEN, FILE, Adjustments, DatasetFacts, Inpu
 from retort.intake.known import Origin
 from retort.intake.unlabelled import Unlabelled
 from retort.settings import Settings
-from retort.spec import JobSpec
+from retort.spec import AdviceSpec, AnySpec, places
 
 
 def prepare(
-    spec: JobSpec,
+    spec: AnySpec,
     settings: Settings,
     workdir: Path,
     *,
@@ -42,7 +42,7 @@ def prepare(
     more = _more_images(spec, settings, dataset)
     found = {
         name: weights.resolve(name, settings.model_dir, fetch=settings.fetch_weights)
-        for name in dict.fromkeys(named_weights(spec))
+        for name in dict.fromkeys(places.weights(spec).values())
     }
     folder = workdir / "data"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
@@ -70,9 +70,10 @@ def prepare(
     return inputs
 
 
-def _refuse_to_calibrate(spec: JobSpec, dataset: Dataset) -> None:
+def _refuse_to_calibrate(spec: AnySpec, dataset: Dataset) -> None:
     """Refuse INT8 without enough images to take its ranges from: better now than after the training."""
-    quantized = [export.format for export in spec.exports if export.precision == "int8"]
+    exports = () if isinstance(spec, AdviceSpec) else spec.exports
+    quantized = [export.format for export in exports if export.precision == "int8"]
     usable = dataset.num_train - dataset.num_shared
     if quantized and usable < FEWEST_IMAGES:
         raise DataError(
@@ -82,7 +83,7 @@ def _refuse_to_calibrate(spec: JobSpec, dataset: Dataset) -> None:
         )
 
 
-def _dataset(spec: JobSpec, settings: Settings) -> tuple[Dataset, Origin | None]:
+def _dataset(spec: AnySpec, settings: Settings) -> tuple[Dataset, Origin | None]:
     """Return the data set, and where it came from when it is a known one."""
     if spec.data.path is not None:
         return datasets.locate(spec.data.path, settings.data_dirs), None
@@ -92,8 +93,8 @@ def _dataset(spec: JobSpec, settings: Settings) -> tuple[Dataset, Origin | None]
     return datasets.locate(str(origin.folder), [settings.dataset_dir]), origin
 
 
-def _more_images(spec: JobSpec, settings: Settings, dataset: Dataset) -> Unlabelled | None:
-    wanted = spec.data.unlabelled
+def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> Unlabelled | None:
+    wanted = None if isinstance(spec, AdviceSpec) else spec.data.unlabelled
     if wanted is None:
         return None
     return unlabelled.locate(wanted.path, settings.data_dirs, validation=dataset.val)
@@ -109,14 +110,6 @@ def _laid_out(found: Unlabelled, folder: Path) -> UnlabelledFacts:
         digest=found.digest,
         notes=found.notes,
     )
-
-
-def named_weights(spec: JobSpec) -> list[str]:
-    """Return the weight files that *spec* names."""
-    train = spec.teacher.train
-    further = [teacher.weights for teacher in spec.teacher.ensemble]
-    named = (spec.teacher.weights, train.weights if train else None, spec.student.weights, *further)
-    return [name for name in named if name is not None]
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,7 +10,9 @@ from typing import BinaryIO
 
 import httpx2 as httpx
 
+from retort import references
 from retort.errors import FetchError, ModelError
+from retort.intake import registered
 from retort.names import OFFICIAL_WEIGHTS
 
 ASSETS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
@@ -22,11 +24,15 @@ _CHUNK_BYTES = 1 << 20
 def resolve(name: str, model_dir: Path, *, fetch: bool, source: str = ASSETS_URL) -> Path:
     """Return the path of the weight file *name* in *model_dir*, fetching a published one where that is allowed.
 
+    A registered model must be there already.
+
     Raises:
         ModelError: there is no such file, or it is not a PyTorch checkpoint.
         FetchError: the file is a published one, and could not be downloaded.
 
     """
+    if (reference := references.parse(name)) is not None:
+        return registered.resolve(reference, model_dir)
     if Path(name).name != name or not name.endswith(".pt"):
         raise ModelError(f"{name!r} is not the bare name of a .pt file")
     path = model_dir / name

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from retort.errors import Problem, SpecError
+from retort.spec.advice import AdviceSpec
 from retort.spec.distillation import DistillationSpec, Schedule
 from retort.spec.document import merge, parse_document
 from retort.spec.job import JobSpec
@@ -31,6 +32,9 @@ from retort.spec.wanted import shown
 __all__ = [
     "MOST_TRIALS",
     "RECIPES",
+    "TASKS",
+    "AdviceSpec",
+    "AnySpec",
     "DataSpec",
     "DistillationSpec",
     "Domain",
@@ -59,8 +63,14 @@ __all__ = [
 ]
 
 
-def parse_spec(document: Any) -> JobSpec:
-    """Validate a document and expand its presets; parsing the dump of the result gives an equal spec.
+AnySpec = JobSpec | AdviceSpec
+"""Whatever a job can be asked to do."""
+TASKS: dict[str, type[JobSpec | AdviceSpec]] = {"distill": JobSpec, "advise": AdviceSpec}
+"""The documents that there are, by what they call their ``task``."""
+
+
+def parse_spec(document: Any) -> AnySpec:
+    """Validate a document of any task, and expand its presets; parsing the dump of the result gives an equal spec.
 
     Raises:
         SpecError: one Problem per mistake, each with its path, what is wrong and what would be right.
@@ -68,10 +78,15 @@ def parse_spec(document: Any) -> JobSpec:
     """
     if not isinstance(document, dict):
         raise SpecError([Problem("$", f"must be a mapping, not {shown(document)}", "required: name, data, teacher")])
+    task = document.get("task", "distill")
+    model = TASKS.get(task) if isinstance(task, str) else None
+    if model is None:
+        message = f"{shown(task)} is not one of the known values"
+        raise SpecError([Problem("task", message, f"known: {', '.join(TASKS)}")])
     try:
-        return JobSpec.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
-        raise SpecError(explain(error, JobSpec)) from error
+        raise SpecError(explain(error, model)) from error
 
 
 def parse_sweep(document: Any) -> SweepSpec:
@@ -90,12 +105,13 @@ def parse_sweep(document: Any) -> SweepSpec:
         raise SpecError(explain(error, SweepSpec)) from error
 
 
-def digest(spec: JobSpec | SweepSpec) -> str:
+def digest(spec: AnySpec | SweepSpec) -> str:
     """SHA-256 of the spec's canonical JSON, in hex."""
     canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of the document as people write it."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **JobSpec.model_json_schema(mode="validation")}
+def schema(task: str = "distill") -> dict[str, Any]:
+    """JSON Schema (2020-12) of the document of *task* as people write it."""
+    made = TASKS[task].model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

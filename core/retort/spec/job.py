@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,8 @@ from retort.variants import Written, mistake
 class JobSpec(Written):
     """A distillation job."""
 
+    task: Literal["distill"] = "distill"
+    """What the job does; a request for advice says ``advise``, and has other fields."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
     """Up to 63 letters, digits, dots, underscores and hyphens; it need not be unique."""
     data: DataSpec

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from retort import references
 from retort.names import ModelName
 from retort.variants import Written, mistake
 
@@ -18,18 +19,36 @@ LEARNING_RATE = 0.01
 
 
 def weights_file(value: str) -> str:
-    """Accept a bare ``.pt`` file name: where it lies is the operator's business."""
+    """Accept a registered model by its digest, or a bare ``.pt`` file name, whose place is the operator's business."""
+    if value.startswith(references.PREFIX):
+        return _registered(value)
     if any(part in value for part in "/\\") or value.startswith("."):
         hint = "a bare file name in the operator's model folder, such as yolo11l.pt"
         raise mistake("must be a bare file name, not a path", hint=hint)
     if not value.endswith(".pt") or not value.isprintable():
-        raise mistake("must be a file name that ends in .pt", hint="such as yolo11l.pt")
+        hint = f"such as yolo11l.pt; or a registered model: {references.FORM}"
+        raise mistake("must be a file name that ends in .pt", hint=hint)
     return value
+
+
+def _registered(value: str) -> str:
+    """Insist on the digest: a name alone would mean another model with every one that is registered."""
+    if references.parse(value) is not None:
+        return value
+    name = value.removeprefix(references.PREFIX).partition("@")[0]
+    if "@" not in value:
+        hint = f"model:{name}@sha256:DIGEST, with 64 hexadecimal digits; retort models show {name} lists them"
+        raise mistake(f"names the model {name!r} without a digest, so that it could change its meaning", hint=hint)
+    raise mistake("is not a reference to a registered model", hint=references.FORM)
 
 
 WeightsFile = Annotated[
     str,
-    Field(min_length=4, max_length=128, json_schema_extra={"pattern": r"^[^./\\][^/\\]*\.pt$"}),
+    Field(
+        min_length=4,
+        max_length=160,
+        json_schema_extra={"pattern": rf"^([^./\\][^/\\]*\.pt|{references.PATTERN})$"},
+    ),
     AfterValidator(weights_file),
 ]
 
@@ -61,7 +80,7 @@ class UnlabelledSpec(Written):
     """Unlabelled images for each labelled image of a step, rounded, at least one a step."""
 
 
-class DataSpec(Written):
+class DataSource(Written):
     """Where the images and labels are: exactly one of a path, or the name of a known data set."""
 
     model_config = ConfigDict(json_schema_extra=partial(_one_of, "path", "dataset"))
@@ -70,8 +89,6 @@ class DataSpec(Written):
     """A dataset folder with a ``data.yaml``, or that file, in YOLO layout, inside a folder the operator allows."""
     dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] | None = None
     """A known data set, such as coco128: the worker fetches it where it is not there yet."""
-    unlabelled: UnlabelledSpec | None = None
-    """More images for the student to see its teachers' answers on; the control never sees them."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -81,6 +98,13 @@ class DataSpec(Written):
         if self.path is not None and self.dataset is not None:
             raise mistake("cannot be given beside path", at="dataset", hint=hint)
         return self
+
+
+class DataSpec(DataSource):
+    """The data set of a job."""
+
+    unlabelled: UnlabelledSpec | None = None
+    """More images for the student to see its teachers' answers on; the control never sees them."""
 
 
 class TeacherTraining(Written):

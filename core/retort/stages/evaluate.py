@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from retort.errors import Diverged
 from retort.names import Role
+from retort.references import title
 from retort.spec import FurtherTeacher, JobSpec
 from retort.stages import cost as costs
 from retort.stages import teacher
 from retort.stages.context import Context
 
 if TYPE_CHECKING:
+    from retort.training.evaluation import Evaluation
     from retort.training.judge import Trial
 
 after = "repeat"
@@ -47,7 +49,7 @@ def run(context: Context) -> dict[str, Any]:
         context.check()
         side = teacher.imgsz(context.spec, role)
         measured = _measure(context, path, side)
-        roles[role] = {"model": model.removesuffix(".pt"), "imgsz": side, **measured, "epochs": epochs}
+        roles[role] = {"model": title(model), "imgsz": side, **measured, "epochs": epochs}
         context.progress(len(roles) / (len(weights) + len(context.spec.teacher.ensemble)))
     warn(context, roles)
     return {
@@ -73,7 +75,7 @@ def _further(context: Context, one: FurtherTeacher) -> dict[str, Any]:
     side = one.imgsz or context.spec.training.imgsz
     measured = _measure(context, context.inputs.weights[one.weights], side)
     found = {name: measured[name] for name in ("map50", "map")}
-    return {"model": one.weights.removesuffix(".pt"), "weight": one.weight, "imgsz": side, **found}
+    return {"model": title(one.weights), "weight": one.weight, "imgsz": side, **found}
 
 
 def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
@@ -84,11 +86,21 @@ def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
     context.pulse.beat("setup")
     if found.accuracy is None:
         context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")
-        accuracy: dict[str, Any] = {"map50": None, "map": None, "per_class": {}, "by_size": {}}
-    else:
-        refuse_nonsense(path.name, found.accuracy.map50, found.accuracy.map)
+    return flat(path.name, found)
+
+
+def flat(name: str, found: Evaluation) -> dict[str, Any]:
+    """Return what was measured of the network *name* as results hold it.
+
+    Raises:
+        Diverged: a figure is not finite.
+
+    """
+    accuracy: dict[str, Any] = {"map50": None, "map": None, "per_class": {}, "by_size": {}}
+    if found.accuracy is not None:
+        refuse_nonsense(name, found.accuracy.map50, found.accuracy.map)
         accuracy = dataclasses.asdict(found.accuracy)
-    weighs = {name: getattr(found, name) for name in ("num_parameters", "gflops", "size_bytes")}
+    weighs = {field: getattr(found, field) for field in ("num_parameters", "gflops", "size_bytes")}
     return {**accuracy, **weighs, **dataclasses.asdict(found.speed)}
 
 
@@ -141,7 +153,7 @@ def warn(context: Context, roles: Mapping[str, Mapping[str, Any]]) -> None:
     if taught is not None and taught < student:
         context.journal.log(
             f"the teacher ({taught:.3f} mAP50-95) is weaker than the student ({student:.3f}): "
-            "take a better teacher, or train it longer",
+            "take a better teacher, or train it longer; retort advise compares candidates",
             "warning",
             teacher=taught,
             student=student,

@@ -122,7 +122,11 @@ def fit(
     name = name or f"{plan.role}.pt"
     _keep(fitted.weights, context.artifact(name))
     metrics = {key: value for key, value in fitted.metrics.items() if key.startswith("val/")}
-    published = context.publish(name, plan.role, epoch=fitted.best_epoch, metrics=metrics)
+    dataset = context.inputs.dataset
+    published = context.publish(
+        name, plan.role, epoch=fitted.best_epoch, metrics=metrics, model=plan.model, imgsz=plan.training.imgsz,
+        data={"names": list(dataset.names), "digest": dataset.digest},
+    )  # fmt: skip
     if watcher.tells_health and (portraits := plan.folder / "health.npz").exists():
         _keep(portraits, context.artifact(portraits.name))
         context.publish(portraits.name, plan.role)

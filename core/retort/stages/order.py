@@ -8,19 +8,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from retort.spec import JobSpec
 from retort.stages.context import Context
 
 
 class StageModule(Protocol):
-    """What a module must say to be a stage."""
+    """What a module must say to be a stage; one that is not for distillations also says ``task``."""
 
     after: str | None
 
-    def applies(self, spec: JobSpec) -> bool:
+    def applies(self, spec: Any) -> bool:
         """Whether a job needs this stage."""
 
-    def cost(self, spec: JobSpec) -> float:
+    def cost(self, spec: Any) -> float:
         """How long it takes, in the unit of ``retort.stages.cost``."""
 
     def run(self, context: Context) -> dict[str, Any]:
@@ -37,13 +36,13 @@ class Stage:
     module: StageModule
 
 
-def find() -> list[Stage]:
-    """Import every module of this package and return those that are stages, in order."""
+def find(task: str = "distill") -> list[Stage]:
+    """Import every module of this package and return those that are stages of *task*, in order."""
     package = importlib.import_module(__package__ or "retort.stages")
     found: list[Stage] = []
     for item in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"{package.__name__}.{item.name}")
-        if hasattr(module, "after"):
+        if hasattr(module, "after") and getattr(module, "task", "distill") == task:
             found.append(Stage(item.name, module.after, cast("StageModule", module)))
     return ordered(found)
 

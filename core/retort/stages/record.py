@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from retort.intake.inputs import Inputs
 from retort.names import Role
-from retort.spec import JobSpec, digest
+from retort.spec import AnySpec, digest
 from retort.stages.context import Context, Published
 from retort.training import durable
 from retort.training.durable import sha256_of
@@ -99,7 +99,7 @@ def files(stage: str, kept: Record) -> tuple[str, ...]:
     return (_path(Path(), stage).as_posix(), *(file.path for file in kept.files))
 
 
-def key_of(spec: JobSpec, inputs: Inputs) -> str:
+def key_of(spec: AnySpec, inputs: Inputs) -> str:
     """Return what must be the same for an outcome to be reused: spec, data, and the bytes of the weights."""
     weights = [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.weights.items())]
     more = [] if inputs.unlabelled is None else [inputs.unlabelled.digest]

@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from retort.errors import Stopped
 from retort.intake.inputs import Inputs
 from retort.journal import Journal
 from retort.pulse import Pulse
-from retort.spec import JobSpec
+from retort.spec import AdviceSpec, AnySpec, JobSpec
 from retort.stages import past, record
 from retort.stages.context import Context
 from retort.stages.exporting.makers import lacking
@@ -22,7 +22,7 @@ from retort.stages.progress import Progress
 from retort.stages.record import Record
 
 
-def go(spec: JobSpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> Mapping[str, Any]:
+def go(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> Mapping[str, Any]:
     """Run all stages that apply to *spec*; return the result of the last one.
 
     Raises:
@@ -30,7 +30,7 @@ def go(spec: JobSpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
         RetortError: a stage failed in a way that people can act on.
 
     """
-    stages = [stage for stage in find() if stage.module.applies(spec)]
+    stages = [stage for stage in find(spec.task) if stage.module.applies(spec)]
     progress = Progress(journal, {stage.name: stage.module.cost(spec) for stage in stages})
     key, pulse = record.key_of(spec, inputs), Pulse(workdir)
     finished: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ def go(spec: JobSpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
             fresh = True
             record.forget(workdir, stage.name)
             context = Context(
-                spec, inputs, workdir, journal, stop, dict(results), progress.of(stage.name), pulse,
+                cast("JobSpec", spec), inputs, workdir, journal, stop, dict(results), progress.of(stage.name), pulse,
                 stage.name, stage_key, finished,
             )  # fmt: skip
             kept = _run(stage, context)
@@ -96,9 +96,9 @@ def _remark_more(inputs: Inputs, journal: Journal) -> None:
         )
 
 
-def _forewarn(spec: JobSpec, journal: Journal) -> None:
+def _forewarn(spec: AnySpec, journal: Journal) -> None:
     """Say before the training which forms of the student this machine will not be able to make."""
-    for export in spec.exports:
+    for export in () if isinstance(spec, AdviceSpec) else spec.exports:
         why = lacking(export)
         if why is not None:
             journal.log(

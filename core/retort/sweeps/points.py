@@ -24,7 +24,10 @@ def child(sweep: SweepSpec, number: int, point: Point) -> JobSpec:
         SpecError: there is no such field, or the combination is no valid spec.
 
     """
-    return parse_spec(_written(sweep, point, name=f"{sweep.name}-{number:04d}"))
+    spec = parse_spec(_written(sweep, point, name=f"{sweep.name}-{number:04d}"))
+    if not isinstance(spec, JobSpec):
+        raise SpecError([Problem("task", "only distillation can be searched", "leave task out")])
+    return spec
 
 
 def grid(sweep: SweepSpec) -> Iterator[Point]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from retort.settings import Settings
-from retort.spec import JobSpec, digest
+from retort.spec import AnySpec, JobSpec, digest
 from retort.variants import Frozen
 
 Kind = Literal["tensorboard", "wandb", "mlflow"]
@@ -33,7 +33,7 @@ class Opening(Frozen):
 
 
 def openings(
-    spec: JobSpec,
+    spec: AnySpec,
     settings: Settings,
     *,
     job_id: str,
@@ -41,7 +41,12 @@ def openings(
     tags: dict[str, str],
     event_files: Path | None = None,
 ) -> list[Opening]:
-    """Return whom *spec* wants to be told; TensorBoard only where there is a folder for its *event_files*."""
+    """Return whom *spec* wants to be told; TensorBoard only where there is a folder for its *event_files*.
+
+    Advice has no curves, and tells nobody.
+    """
+    if not isinstance(spec, JobSpec):
+        return []
     assert settings.tracking_dir is not None
     folder = settings.tracking_dir
     places: dict[Kind, tuple[Path, str]] = {

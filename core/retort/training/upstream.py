@@ -9,6 +9,7 @@ assert environment.is_prepared(), "call retort.training.environment.prepare firs
 import torch  # noqa: E402
 from ultralytics import YOLO  # noqa: E402
 from ultralytics import __version__ as version  # noqa: E402
+from ultralytics.cfg import get_cfg  # noqa: E402
 from ultralytics.data.augment import Albumentations, LetterBox  # noqa: E402
 from ultralytics.data.build import InfiniteDataLoader  # noqa: E402
 from ultralytics.data.dataset import YOLODataset  # noqa: E402
@@ -69,6 +70,7 @@ __all__ = [
     "copy_attr",
     "dist2bbox",
     "fuse_conv_and_bn",
+    "get_cfg",
     "get_flops",
     "imread",
     "init_seeds",

@@ -25,6 +25,14 @@ def test_the_stages_of_a_run_are_in_their_order():
     assert names(find()) == ["train_teacher", "distill", "control", "repeat", "evaluate", "export", "report"]
 
 
+def test_advice_has_a_stage_of_its_own_and_no_other():
+    (only,) = find("advise")
+    spec = parse_spec({"task": "advise", "data": {"path": "/d"}, "candidates": ["yolo11l.pt"]})
+    assert only.name == "advise"
+    assert only.module.applies(spec)
+    assert only.module.cost(spec) > 0
+
+
 def test_an_added_stage_runs_right_after_the_one_it_names():
     added = ordered([*find(), stage("quantize", "distill")])
     assert names(added)[:4] == ["train_teacher", "distill", "quantize", "control"]

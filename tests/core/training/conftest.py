@@ -12,6 +12,7 @@ from retort.training import environment
 
 environment.prepare(Path(tempfile.mkdtemp(prefix="retort-ultralytics-")))
 
+import broken_runs  # noqa: E402
 from core.training.pictures import NAMES, draw  # noqa: E402
 from retort.training import networks  # noqa: E402
 from retort.training.distillation import taps  # noqa: E402
@@ -38,6 +39,18 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set from which a few epochs teach something: 32 training and 8 validation images."""
+    return draw(tmp_path_factory.mktemp("scenes"), num_train=32, num_val=8)
+
+
+@pytest.fixture(scope="session")
+def knows(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A yolov8n that finds those rectangles and names their colours."""
+    return broken_runs.teacher(scenes, tmp_path_factory.mktemp("knows"), epochs=26)
 
 
 def make_opinionated(network: Any) -> None:

@@ -10,28 +10,16 @@ from pathlib import Path
 import broken_runs
 import pytest
 from broken_runs import CASES, Listener
-from core.training.pictures import draw
 from retort.errors import NotDistilling
 
 FEW = 3
 """Epochs in which a broken run is named; a healthy one takes longer to show that it is none."""
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("scenes"), num_train=32, num_val=8)
-
-
-@pytest.fixture(scope="module")
-def knows(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher that finds the rectangles and names their colours."""
-    return broken_runs.teacher(data, tmp_path_factory.mktemp("knows"), epochs=26)
-
-
 @pytest.fixture
-def broken(data: Path, knows: Path, tmp_path: Path) -> Callable[..., Listener]:
+def broken(scenes: Path, knows: Path, tmp_path: Path) -> Callable[..., Listener]:
     def run(name: str, *, checked: bool, epochs: int = FEW) -> Listener:
-        return broken_runs.run(CASES[name], knows, data, tmp_path, checked=checked, epochs=epochs)
+        return broken_runs.run(CASES[name], knows, scenes, tmp_path, checked=checked, epochs=epochs)
 
     return run
 
@@ -70,20 +58,22 @@ def test_the_contract_ends_what_is_dead_before_it_trains(
 
 
 def test_a_student_better_than_its_teacher_is_refused_where_the_setting_says_so(
-    knows: Path, data: Path, published: Callable[..., Path], tmp_path: Path
+    knows: Path, scenes: Path, published: Callable[..., Path], tmp_path: Path
 ) -> None:
     weak = published("yolo11n")
     student = Path(shutil.copy(knows, tmp_path / "student.pt"))
     for setting in ("refuse", "warn"):
         spec = broken_runs.HEALTHY.model_copy(update={"weak_teacher": setting, "assignment": "student"})
-        plan = broken_runs.plan(data, tmp_path / setting, epochs=1)
+        plan = broken_runs.plan(scenes, tmp_path / setting, epochs=1)
         made = broken_runs.Sound(
             replace(plan, weights=student), listener := Listener(), teacher=weak, distillation=spec
         )
         try:
             if setting == "refuse":
-                with pytest.raises(NotDistilling, match="weaker than its student"):
+                with pytest.raises(NotDistilling, match="weaker than its student") as caught:
                     made.train()
+                assert caught.value.code == "not_distilling"
+                assert "retort advise" in (caught.value.hint or "")
             else:
                 made.train()
                 assert any("weaker than its student" in message for message in listener.said)

@@ -188,7 +188,10 @@ def check_rank(teacher_map: float | None, student_map: float | None, *, refuse: 
         return None
     said = f"the teacher is weaker than its student: mAP50-95 {teacher_map:.3f} against {student_map:.3f}"
     if refuse:
-        hint = "a better teacher, or one fine-tuned on this data; distillation.weak_teacher: warn trains all the same"
+        hint = (
+            "a better teacher, or one fine-tuned on this data (retort advise compares candidates); "
+            "distillation.weak_teacher: warn trains all the same"
+        )
         raise NotDistilling(said, hint=hint)
     return said
 

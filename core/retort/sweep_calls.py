@@ -1,15 +1,27 @@
-"""The HTTP client for sweeps: submits, follows and cancels them, and fetches what they have found."""
+"""The calls of the HTTP client that are about sweeps."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from retort.client import Client, Json, name_submission
+Json = dict[str, Any]
 
 
-class SweepClient(Client):
-    """A client that also knows sweeps."""
+class SweepCalls(ABC):
+    """What a client can ask about sweeps; how a request is sent is its own business."""
+
+    @abstractmethod
+    def _json(self, method: str, path: str, **request: Any) -> Json: ...
+
+    @abstractmethod
+    def _text(self, method: str, path: str) -> str: ...
+
+    @abstractmethod
+    def _submit(
+        self, path: str, spec: Mapping[str, Any], key: str | None, owner: str | None, priority: int | None
+    ) -> Json: ...
 
     def submit_sweep(
         self,
@@ -20,11 +32,7 @@ class SweepClient(Client):
         priority: int | None = None,
     ) -> Json:
         """Submit a sweep; return it. The same key and document give the same sweep."""
-        params = {"owner": owner, "priority": priority}
-        given = {name: value for name, value in params.items() if value is not None}
-        return self._json(
-            "POST", "/v1/sweeps", json=dict(sweep), params=given, headers=name_submission(idempotency_key)
-        )  # fmt: skip
+        return self._submit("/v1/sweeps", sweep, idempotency_key, owner, priority)
 
     def get_sweep(self, sweep_id: str) -> Json:
         """Return a sweep with its trials."""
@@ -50,4 +58,4 @@ class SweepClient(Client):
 
     def sweep_report(self, sweep_id: str) -> str:
         """Return the sweep's page, HTML that needs nothing else."""
-        return str(self._send("GET", f"/v1/sweeps/{sweep_id}/report").text)
+        return self._text("GET", f"/v1/sweeps/{sweep_id}/report")

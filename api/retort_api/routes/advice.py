@@ -1,0 +1,65 @@
+"""Advice: which of some teachers should teach, measured by a worker."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Query, Response
+from retort.db import jobs
+from retort.errors import Problem, SpecError
+from retort.spec import AdviceSpec, AnySpec
+from starlette.concurrency import run_in_threadpool
+
+from retort_api.admission import admit, read
+from retort_api.bodies import JSON, YAML, Body, read_body
+from retort_api.deps import IDEMPOTENCY_KEY, OWNER, Router, Service, Serving
+from retort_api.errors import ACCEPTED, documented
+from retort_api.looking import SUBMITTED_HEADERS, submit
+from retort_api.schemas import Job
+
+router = Router("advice")
+
+_SPEC = {"schema": {"$ref": "#/components/schemas/AdviceSpec"}}
+
+
+@router.post(
+    "/v1/advise",
+    status_code=ACCEPTED,
+    response_model=Job,
+    openapi_extra={"requestBody": {"required": True, "content": {JSON: _SPEC, YAML: _SPEC}}},
+    responses={
+        ACCEPTED: {"headers": SUBMITTED_HEADERS},
+        **documented(
+            "unreadable_body", "body_too_large", "unsupported_media_type", "bad_spec", "bad_parameter",
+            "idempotency_key_reused", "database_unavailable",
+        ),
+    },
+)  # fmt: skip
+async def advise(
+    *,
+    service: Serving,
+    response: Response,
+    body: Annotated[Body, Depends(read_body)],
+    owner: Annotated[str, Query(pattern=OWNER, description="Owners share the workers fairly.")] = jobs.DEFAULT_OWNER,
+    priority: Annotated[int, Query(ge=-100, le=100, description="Higher ones are claimed first.")] = 0,
+    idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
+) -> Any:
+    """Ask which of some teachers should teach a student on some data.
+
+    The answer is a job like any other: a worker measures student and candidates on the validation images, and the
+    job's result compares them and recommends one, or none, with reasons. An `Idempotency-Key` works as for jobs.
+    """
+    spec = await run_in_threadpool(_admitted, body, service)
+    submission = jobs.Submission(
+        spec=spec, retries=service.settings.max_retries, owner=owner, priority=priority, key=idempotency_key
+    )
+    return await submit(service, submission, response)
+
+
+def _admitted(body: Body, service: Service) -> AnySpec:
+    document = body.document()
+    spec = read({"task": "advise", **document} if isinstance(document, dict) else document, service.digests)
+    if not isinstance(spec, AdviceSpec):
+        raise SpecError([Problem("task", f"must be advise here, not {spec.task}", "POST /v1/jobs takes other tasks")])
+    admit(spec, service.settings.data_dirs, service.digests)
+    return spec

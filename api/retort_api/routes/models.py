@@ -1,0 +1,165 @@
+"""Registered models: what jobs have trained and what clients bring, for later jobs to name by digest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path as File
+from tempfile import NamedTemporaryFile
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import Header, Path, Query, Request, Response
+from retort import references
+from retort.db import clock, registry
+from retort.db.models import MODEL_PREFIX
+from retort.db.registry import ModelNotFound, NewModel
+from retort.errors import UserError
+from retort.intake import checkpoints
+from starlette.concurrency import run_in_threadpool
+
+from retort_api import sending
+from retort_api.deps import Router, Service, Serving
+from retort_api.errors import CREATED, OK, documented
+from retort_api.schemas import Model, ModelPage, Models
+from retort_api.sending import StoredFile
+
+router = Router("models")
+
+_BINARY = "application/octet-stream"
+_BODY = {"required": True, "content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}}}
+_LOCATION = {"Location": {"description": "Address of the model's name.", "schema": {"type": "string"}}}
+_DOWNLOAD = sending.responses("model_not_found")
+_NAME = rf"^{references.NAME}$"
+
+
+@router.post(
+    "/v1/models",
+    status_code=CREATED,
+    response_model=Model,
+    openapi_extra={"requestBody": _BODY},
+    responses={
+        CREATED: {"description": "The model is registered.", "headers": _LOCATION},
+        OK: {"model": Model, "description": "It was registered by this name already.", "headers": _LOCATION},
+        **documented(
+            "body_too_large", "unsupported_media_type", "bad_model", "bad_parameter", "store_unavailable",
+            "database_unavailable",
+        ),
+    },
+)  # fmt: skip
+async def register_model(
+    *,
+    service: Serving,
+    request: Request,
+    response: Response,
+    name: Annotated[str, Query(pattern=_NAME, description="Later models may have the same name.")],
+) -> Any:
+    """Register weights from outside: the body is a .pt file of at most 1 GiB.
+
+    The file is judged by its shape and not opened further; a worker that is to use it loads it through the safe
+    loader. Sending the same file again is harmless.
+    """
+    _expect_bytes(request)
+    with NamedTemporaryFile(suffix=".pt") as file:
+        async for chunk in _bounded(request):
+            await run_in_threadpool(file.write, chunk)
+        await run_in_threadpool(file.flush)
+        model, created = await run_in_threadpool(_register, service, name, File(file.name))
+    response.status_code = CREATED if created else OK
+    response.headers["Location"] = model.links.self
+    return model
+
+
+@router.readable(
+    "/v1/models", response_model=ModelPage, responses=documented("bad_parameter", "database_unavailable")
+)  # fmt: skip
+def list_models(
+    service: Serving,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[
+        str | None, Query(description="`next_cursor` of the page before.", pattern="^[0-9a-f]{32}$")
+    ] = None,
+) -> ModelPage:
+    """List registered models, newest first."""
+    after = None if cursor is None else MODEL_PREFIX + cursor
+    with service.database.read() as session:
+        found = registry.page(session, after=after, limit=limit + 1)
+        shown = tuple(Model.of(row) for row in found[:limit])
+    following = shown[-1].id.removeprefix(MODEL_PREFIX) if len(found) > limit else None
+    if following:
+        query = urlencode({"limit": limit, "cursor": following})
+        response.headers["Link"] = f'</v1/models?{query}>; rel="next"'
+    return ModelPage(data=shown, next_cursor=following, has_more=following is not None)
+
+
+@router.readable(
+    "/v1/models/{name}",
+    response_model=Models,
+    responses=documented("model_not_found", "bad_parameter", "database_unavailable"),
+)
+def get_model(service: Serving, name: Annotated[str, Path(description="Such as `street-teacher`.")]) -> Models:
+    """Show all that is registered by a name, newest first."""
+    if not re.fullmatch(references.NAME, name):
+        raise ModelNotFound(f"there is no model named {name!r}")
+    with service.database.read() as session:
+        return Models(data=tuple(Model.of(row) for row in registry.named(session, name)))
+
+
+@router.head("/v1/models/{name}/{sha256}", responses=_DOWNLOAD, operation_id="describe_model_file")
+@router.get("/v1/models/{name}/{sha256}", responses=_DOWNLOAD, operation_id="download_model")
+def download_model(
+    *,
+    request: Request,
+    service: Serving,
+    name: Annotated[str, Path(description="Such as `street-teacher`.")],
+    sha256: Annotated[str, Path(description="In hex.")],
+    range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
+    if_range: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Download a registered model, or the rest of it, as an artifact is downloaded."""
+    reference = references.parse(f"{references.PREFIX}{name}@sha256:{sha256}")
+    if reference is None:
+        raise ModelNotFound(f"there is no model named {name!r} with the digest {sha256!r}")
+    with service.database.read() as session:
+        row = registry.find(session, reference)
+        if row is None:
+            message, hint = registry.unknown(reference, [one.sha256 for one in registry.versions(session, name)])
+            raise ModelNotFound(message, hint=hint)
+    file = StoredFile(f"{name}.pt", row.sha256, row.size_bytes, _BINARY, row.key)
+    return sending.send(request, service.store, file, range_=range_, if_range=if_range, if_none_match=if_none_match)
+
+
+def _expect_bytes(request: Request) -> None:
+    """Refuse what is announced as something else, or as too large, before any of it is read."""
+    named = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if named != _BINARY:
+        told = f"{named!r} is not understood" if named else "the request has no Content-Type"
+        raise UserError(told, code="unsupported_media_type", hint=f"send Content-Type: {_BINARY}")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > checkpoints.LARGEST_BYTES:
+        raise _too_large()
+
+
+async def _bounded(request: Request) -> Any:
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > checkpoints.LARGEST_BYTES:
+            raise _too_large()
+        yield chunk
+
+
+def _too_large() -> UserError:
+    return UserError(f"the file is larger than {checkpoints.LARGEST_BYTES} bytes", code="body_too_large")
+
+
+def _register(service: Service, name: str, file: File) -> tuple[Model, bool]:
+    checkpoints.check(file, "the body")
+    stored = service.store.put(file)
+    model = NewModel(name=name, sha256=stored.sha256, size_bytes=stored.size_bytes, key=stored.key)
+    with service.database.begin() as session:
+        created = registry.register(session, model, now=clock.now(session))
+        row = registry.find(session, references.Reference(name, stored.sha256))
+        assert row is not None, "it is there now"
+        return Model.of(row), created

@@ -1,0 +1,61 @@
+"""What a service answers when it cannot do as asked, or does not answer at all, as errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2 as httpx
+
+from retort.errors import RetortError
+
+_BUSY = frozenset({429, 502, 503, 504})
+"""Answers that a later try may better."""
+
+
+class ClientError(RetortError):
+    """The service refused, or could not be reached; *status* is None when no answer came."""
+
+    def __init__(
+        self, message: str, *, code: str, hint: str | None = None, problem: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.problem: dict[str, Any] = problem or {}
+        """The service's problem document; empty when there is none."""
+        self.status: int | None = self.problem.get("status")
+        self.request_id: str | None = self.problem.get("request_id")
+        self.retryable = bool(self.problem.get("retryable", self.status is None))
+
+
+def worth_repeating(error: Exception) -> bool:
+    """Whether the same request may be answered later."""
+    return not isinstance(error, ClientError) or error.status in _BUSY
+
+
+def unreachable(url: str, error: Exception) -> ClientError:
+    """Return the error that people see when patience has ended."""
+    if isinstance(error, ClientError):
+        return error
+    return ClientError(
+        f"no answer from {url}: {error}", code="unreachable", hint="start the service (retort up), or name it: --url"
+    )
+
+
+def raise_problem(answer: httpx.Response) -> None:
+    """Raise what the service says against a request.
+
+    Raises:
+        ClientError: it refused.
+
+    """
+    if answer.status_code < 400:
+        return
+    answer.read()
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {}
+    if not isinstance(problem, dict) or "code" not in problem:
+        problem = {"title": f"{answer.status_code} {answer.reason_phrase}", "code": f"http_{answer.status_code}"}
+    problem = {"status": answer.status_code, "request_id": answer.headers.get("X-Request-ID"), **problem}
+    message = problem.get("detail") or problem.get("title") or f"status {answer.status_code}"
+    raise ClientError(message, code=problem["code"], hint=problem.get("hint"), problem=problem)

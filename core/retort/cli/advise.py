@@ -1,0 +1,117 @@
+"""``retort advise``: measure candidate teachers, and say which should teach."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from retort.cli import local, watch
+from retort.cli.documents import anchor, assign, load
+from retort.cli.jobs import EXIT_CODES
+from retort.cli.options import AsJson, Sets
+from retort.cli.output import emit, note
+from retort.cli.service import connect
+from retort.errors import UserError
+from retort.spec import AdviceSpec, JobSpec, parse_spec
+from retort.states import JobState
+
+NONE_TO_RECOMMEND = 1
+
+
+def advise(  # noqa: PLR0917 - typer gives each by name
+    document: Annotated[
+        str | None,
+        typer.Argument(metavar="SPEC", help="A request for advice, or a job's spec; - reads standard input."),
+    ] = None,
+    spec: Annotated[str | None, typer.Option("--spec", metavar="SPEC", help="The same.")] = None,
+    candidates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--candidate", metavar="WEIGHTS", help="A weights file or a model that might teach. May be repeated."
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="A dataset folder with a data.yaml, or that file.")] = None,
+    student: Annotated[str | None, typer.Option(help="The student's architecture.", show_default="yolov8n")] = None,
+    student_weights: Annotated[str | None, typer.Option(help="Weights that the student starts from.")] = None,
+    sets: Sets = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to work in.", show_default="runs/NAME-…")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, or a GPU's number.", show_default="a GPU if any")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Ask this service instead of measuring here.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Compare candidate teachers on the validation images; exit with 1 where none is to be recommended."""
+    if document is not None and spec is not None:
+        raise UserError("two specs are given", hint="name one")
+    source = document if document is not None else spec
+    wanted = _request(load(source) if source else {})
+    _options(wanted, candidates=candidates, data=data, student=student, student_weights=student_weights)
+    for assignment in sets or ():
+        assign(wanted, assignment)
+    anchor(wanted, Path.cwd())
+    if url is not None:
+        return _asked(url, wanted, as_json=as_json)
+    request = parse_spec(wanted)
+    assert isinstance(request, AdviceSpec), "its task says so"
+    workdir = (out or Path("runs") / f"{request.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    standing = local.carry_out(request, workdir, device, as_json=as_json)
+    code = local.ended(standing, workdir, as_json=as_json)
+    return code or _judge(standing["result"])
+
+
+def _request(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the request for advice that a document is, or that a job's spec gives rise to."""
+    if document.get("task", "distill" if "teacher" in document else "advise") == "advise":
+        return {**document, "task": "advise"}
+    job = parse_spec(document)
+    assert isinstance(job, JobSpec), "its task says so"
+    own = (job.teacher.weights, *(one.weights for one in job.teacher.ensemble))
+    return {
+        "task": "advise",
+        "name": job.name,
+        "data": {"path": job.data.path},
+        "student": job.student.model_dump(),
+        "candidates": list(dict.fromkeys(name for name in own if name is not None)),
+        "imgsz": job.training.imgsz,
+        "batch": job.training.batch,
+    }
+
+
+def _options(
+    wanted: dict[str, Any],
+    *,
+    candidates: list[str] | None,
+    data: str | None,
+    student: str | None,
+    student_weights: str | None,
+) -> None:
+    """Let what the options say stand in the request; candidates come after those that it has."""
+    if candidates:
+        wanted["candidates"] = list(dict.fromkeys([*wanted.get("candidates", ()), *candidates]))
+    if data is not None:
+        wanted["data"] = {"path": data}
+    if student is not None:
+        wanted["student"] = {"model": student}
+    if student_weights is not None:
+        wanted["student"] = {**wanted.get("student", {}), "weights": student_weights}
+
+
+def _asked(url: str, wanted: dict[str, Any], *, as_json: bool) -> int:
+    """Have a worker of the service measure; Ctrl-C leaves the job running."""
+    with connect(url) as client:
+        job = client.advise(wanted)
+        note(f"{job['id']} at {client.url}")
+        if as_json:
+            job = client.wait(job["id"])
+            emit(job)
+            code = EXIT_CODES[job["state"]]
+        else:
+            code = watch.show(client, job["id"], as_json=False)
+            job = client.get(job["id"])
+    return code if job["state"] != JobState.SUCCEEDED else _judge(job["result"])
+
+
+def _judge(advice: dict[str, Any]) -> int:
+    return 0 if advice["recommended"] else NONE_TO_RECOMMEND

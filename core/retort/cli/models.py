@@ -1,0 +1,118 @@
+"""``retort models``: the registered models that specs may name by digest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from retort.cli.options import AsJson, Url
+from retort.cli.output import emit, note
+from retort.cli.service import connect
+from retort.errors import UserError
+
+app = typer.Typer(help="List, show and bring models that specs may name.", invoke_without_command=True)
+
+
+@app.callback()
+def models(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List registered models, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    with connect(url) as client:
+        found = list(islice(client.models(), limit))
+    _show(found, as_json=as_json)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as street-teacher.")],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show all that is registered by a name, newest first."""
+    with connect(url) as client:
+        found = client.model(name)
+    _show(found, as_json=as_json)
+
+
+@app.command()
+def push(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt file as Ultralytics saves it.")],
+    name: Annotated[str, typer.Option(help="What it is called; later ones may have the same name.")],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register weights from outside; print the reference that specs may name."""
+    from retort.intake import checkpoints
+
+    if not file.is_file():
+        raise UserError(f"cannot read {file}", hint="name a .pt file")
+    checkpoints.check(file, str(file))  # before it travels
+    with connect(url) as client:
+        model = client.register_model(file, name)
+    if as_json:
+        emit(model)
+    else:
+        typer.echo(model["reference"])
+        note("name it in a spec in place of a weights file")
+
+
+@app.command()
+def pull(
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="model:NAME@sha256:DIGEST")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write.", show_default="where local runs look for the reference")
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a registered model: local runs may then name it, too."""
+    from retort import references
+    from retort.intake import registered
+    from retort.settings import Settings
+
+    wanted = references.parse(reference)
+    if wanted is None:
+        raise UserError(f"{reference!r} is not a reference", hint=references.FORM)
+    model_dir = Settings().model_dir
+    assert model_dir is not None
+    with connect(url) as client:
+        known = [model["sha256"] for model in client.model(wanted.name)]
+        if wanted.sha256 not in known:
+            hint = f"it has: {', '.join(f'sha256:{digest}' for digest in known)}"
+            raise UserError(f"{wanted.name} has no such digest", hint=hint, code="model_not_found")
+        path = client.download_model(wanted.name, wanted.sha256, out or registered.path(wanted, model_dir))
+    if as_json:
+        emit({"reference": reference, "path": str(path)})
+    else:
+        typer.echo(str(path))
+
+
+def _show(found: Iterable[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        emit(list(found))
+        return
+    from rich.table import Table
+
+    from retort.cli import view
+    from retort.names import MAP
+
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in ("reference", "architecture", "classes", "mAP50-95", "size", "registered"):
+        table.add_column(column, overflow="fold")
+    for model in found:
+        table.add_row(
+            model["reference"], model["architecture"] or "", str(len(model["classes"])) if model["classes"] else "",
+            view.score((model["metrics"] or {}).get(MAP)), view.size(model["size_bytes"]),
+            view.clock(model["created_at"], "%Y-%m-%d %H:%M:%S"),
+        )  # fmt: skip
+    view.console().print(table)

@@ -1,0 +1,46 @@
+"""References to registered models: a name for people, and the digest that makes it mean the same for ever."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+PREFIX = "model:"
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
+"""Of a registered model: a job's name with ``-teacher`` or ``-student`` fits."""
+SHA256 = r"[0-9a-f]{64}"
+PATTERN = rf"{PREFIX}{NAME}@sha256:{SHA256}"
+FORM = "model:NAME@sha256:DIGEST, with all 64 hexadecimal digits in lower case"
+_WHOLE = re.compile(rf"{PREFIX}({NAME})@sha256:({SHA256})")
+_SHOWN_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One registered model."""
+
+    name: str
+    sha256: str
+    """Of the file, in hex."""
+
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.name}@sha256:{self.sha256}"
+
+    @property
+    def file_name(self) -> str:
+        """What the file is called in a folder of registered models."""
+        return f"{self.name}@sha256-{self.sha256}.pt"
+
+
+def parse(text: str) -> Reference | None:
+    """Read a reference; None when *text* is none."""
+    found = _WHOLE.fullmatch(text)
+    return None if found is None else Reference(*found.groups())
+
+
+def title(weights: str) -> str:
+    """Return what people call a weights file or a registered model in a table."""
+    reference = parse(weights)
+    if reference is None:
+        return weights.removesuffix(".pt")
+    return f"{reference.name}@{reference.sha256[:_SHOWN_DIGITS]}"

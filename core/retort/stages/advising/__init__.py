@@ -1,0 +1,1 @@
+"""Advice about teachers: what was measured, judged by rules that have sources."""

@@ -1,0 +1,205 @@
+"""Registered models come from outside too, are listed and shown, and are what specs may name."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api.backstage import SPEC
+from fastapi.testclient import TestClient
+from retort.artifacts import Store
+from retort.intake import checkpoints
+from retort.settings import Settings
+
+BINARY = {"Content-Type": "application/octet-stream"}
+
+
+def archive(content: bytes = b"weights", *, names: tuple[str, ...] = ("data.pkl", "data/0"), **how: Any) -> bytes:
+    """A file in the shape that torch.save gives it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", **how) as file:
+        for name in names:
+            file.writestr(zipfile.ZipInfo(f"best/{name}"), content, how.get("compression"))
+    return buffer.getvalue()
+
+
+def push(client: TestClient, name: str = "street-teacher", content: bytes = b"weights") -> Any:
+    return client.post("/v1/models", params={"name": name}, content=archive(content), headers=BINARY)
+
+
+def reference(name: str, content: bytes = b"weights") -> str:
+    return f"model:{name}@sha256:{hashlib.sha256(archive(content)).hexdigest()}"
+
+
+def test_a_pushed_model_is_registered_and_its_bytes_are_in_the_store(client: TestClient, settings: Settings):
+    answer = push(client)
+
+    model = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["Location"] == "/v1/models/street-teacher" == model["links"]["self"]
+    assert model["reference"] == reference("street-teacher")
+    assert model["size_bytes"] == len(archive())
+    assert {model[field] for field in ("role", "architecture", "classes", "metrics", "job_id")} == {None}
+    sha256 = model["sha256"]
+    assert b"".join(Store(settings.store_url).read(f"sha256/{sha256[:2]}/{sha256}")) == archive()
+
+
+def test_pushing_the_same_file_again_is_harmless(client: TestClient):
+    first, again = push(client), push(client)
+
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert len(client.get("/v1/models").json()["data"]) == 1
+
+
+def test_models_are_listed_newest_first_page_after_page_and_shown_by_name(client: TestClient):
+    for number in range(3):
+        push(client, content=str(number).encode())
+    push(client, "other")
+
+    page = client.get("/v1/models", params={"limit": 3}).json()
+    rest = client.get("/v1/models", params={"limit": 3, "cursor": page["next_cursor"]}).json()
+    named = client.get("/v1/models/street-teacher").json()["data"]
+
+    assert [model["name"] for model in page["data"]] == ["other"] + ["street-teacher"] * 2
+    assert (page["has_more"], rest["has_more"], len(rest["data"])) == (True, False, 1)
+    assert [model["reference"] for model in named] == [reference("street-teacher", n) for n in (b"2", b"1", b"0")]
+
+
+def test_a_model_is_downloaded_whole_or_in_part_and_verifiable(client: TestClient):
+    link = push(client).json()["links"]["file"]
+
+    whole, head, rest = client.get(link), client.head(link), client.get(link, headers={"Range": "bytes=10-"})
+    again = client.get(link, headers={"If-None-Match": whole.headers["ETag"]})
+
+    assert (whole.status_code, whole.content) == (200, archive())
+    assert whole.headers["ETag"] == f'"sha256-{link.rpartition("/")[2]}"' == head.headers["ETag"]
+    assert whole.headers["Content-Disposition"] == 'attachment; filename="street-teacher.pt"'
+    assert (rest.status_code, rest.content, again.status_code) == (206, archive()[10:], 304)
+
+
+def test_a_digest_that_the_name_does_not_have_is_not_found(client: TestClient):
+    push(client)
+
+    for digest in ("0" * 64, "latest"):
+        refused = client.get(f"/v1/models/street-teacher/{digest}")
+        assert (refused.status_code, refused.json()["code"]) == (404, "model_not_found")
+
+
+def test_a_name_that_stands_for_nothing_is_not_found(client: TestClient):
+    for name in ("nobody", "no body"):
+        refused = client.get(f"/v1/models/{name}")
+        assert (refused.status_code, refused.json()["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "not a PyTorch checkpoint, or it is cut off"),
+        (b"\x80\x02}q\x00.", "not a PyTorch checkpoint, or it is cut off"),
+        (archive()[:-30], "not a PyTorch checkpoint, or it is cut off"),
+        (archive(names=("notes.txt",)), "one folder with a data.pkl"),
+        (archive(names=("data.pkl", "code/__torch__.py")), "TorchScript"),
+        (archive(names=("data.pkl", "../../x")), "leads out"),
+        (archive(compression=zipfile.ZIP_DEFLATED), "compressed"),
+    ],
+    ids=["empty", "pickle", "cut", "zip", "torchscript", "escaping", "compressed"],
+)
+def test_what_is_no_checkpoint_by_its_shape_is_refused_and_not_kept(
+    small_client: TestClient, small_settings: Settings, body: bytes, said: str
+):
+    refused = small_client.post("/v1/models", params={"name": "x"}, content=body, headers=BINARY)
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "bad_model")
+    assert said in refused.json()["detail"]
+    assert refused.json()["hint"]
+    assert small_client.get("/v1/models").json()["data"] == []
+    assert not list((small_settings.home / "artifacts").rglob("*/*/*"))
+
+
+def test_a_file_that_is_announced_as_too_large_is_refused_before_it_is_sent(small_client: TestClient):
+    headers = {**BINARY, "Content-Length": str(2 << 30)}
+
+    refused = small_client.post("/v1/models", params={"name": "x"}, content=b"begin", headers=headers)
+
+    assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
+
+
+def test_a_file_that_grows_too_large_on_its_way_is_refused_and_not_kept(
+    small_client: TestClient, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(checkpoints, "LARGEST_BYTES", 1000)
+    pieces = (archive(bytes(300)) for _ in range(3))  # without a length, in chunks
+
+    refused = small_client.post("/v1/models", params={"name": "x"}, content=pieces, headers=BINARY)
+
+    assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
+    assert not list((small_settings.home / "artifacts").rglob("*/*/*"))
+
+
+def test_other_types_and_names_are_refused(small_client: TestClient):
+    typed = small_client.post("/v1/models", params={"name": "x"}, json={})
+    named = small_client.post("/v1/models", params={"name": "a b"}, content=archive(), headers=BINARY)
+
+    assert (typed.status_code, typed.json()["code"]) == (415, "unsupported_media_type")
+    assert (named.status_code, named.json()["code"]) == (422, "bad_parameter")
+
+
+def submit(client: TestClient, weights: str) -> Any:
+    return client.post("/v1/jobs", json={**SPEC, "teacher": {"weights": weights}})
+
+
+def test_a_job_may_name_a_registered_model_by_its_digest(client: TestClient):
+    push(client)
+
+    answer = submit(client, reference("street-teacher"))
+
+    assert answer.status_code == 202
+    assert answer.json()["spec"]["teacher"]["weights"] == reference("street-teacher")
+
+
+def test_an_unknown_digest_is_refused_with_those_that_the_name_has(client: TestClient):
+    push(client)
+
+    refused = submit(client, reference("street-teacher", b"other"))
+
+    (mistake,) = refused.json()["errors"]
+    assert (refused.status_code, refused.json()["code"], mistake["path"]) == (422, "bad_spec", "teacher.weights")
+    assert reference("street-teacher", b"other").partition("@")[2] in mistake["detail"]
+    assert reference("street-teacher").partition("@")[2] in mistake["hint"]
+    assert client.get("/v1/jobs").json()["data"] == []
+
+
+def test_a_name_without_a_digest_is_refused_with_the_newest(client: TestClient):
+    for content in (b"old", b"new"):
+        push(client, content=content)
+
+    known, unknown = submit(client, "model:street-teacher"), submit(client, "model:nobody")
+
+    assert (known.status_code, unknown.status_code) == (422, 422)
+    assert known.json()["hint"] == f"the newest is {reference('street-teacher', b'new')}"
+    assert "model:nobody@sha256:DIGEST" in unknown.json()["hint"]
+
+
+def test_a_clone_may_name_only_what_is_registered(client: TestClient, job_id: str):
+    push(client)
+
+    def clone(weights: str) -> Any:
+        return client.post(f"/v1/jobs/{job_id}/clone", json={"teacher": {"weights": weights}})
+
+    assert clone(reference("street-teacher")).status_code == 202
+    assert clone(reference("nobody")).json()["code"] == "bad_spec"
+
+
+def test_temporary_files_of_uploads_do_not_stay(
+    small_client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    push(small_client)
+    small_client.post("/v1/models", params={"name": "x"}, content=b"no", headers=BINARY)
+
+    assert list((tmp_path / "tmp").iterdir()) == []

@@ -1,0 +1,127 @@
+"""Real networks on real images: what they are made of, what a step under them costs, and who should teach."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core.runs import Running, start
+from core.training.pictures import NAMES
+from retort.events import ArtifactEvent, FinishedEvent, StageEvent
+from retort.references import Reference
+from retort.stages.advising.rules import ATTENTION
+from retort.training import networks
+from retort.training.comparison import FEWEST, Bench, anatomy
+
+COCO = {index: f"thing {index}" for index in range(80)}
+
+
+def test_a_network_is_taken_apart_and_left_whole(published: Callable[..., Path]) -> None:
+    network = networks.load(published("yolo11n"))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    found = anatomy(network, 64)
+
+    assert (found.architecture, found.names) == ("yolo11n", tuple(NAMES.values()))
+    assert found.num_parameters < sum(parameter.numel() for parameter in network.parameters())  # folded
+    assert 0.05 < found.gflops < 0.08
+    assert all(value.equal(before[name]) for name, value in network.state_dict().items())
+
+
+def test_attention_is_told_from_convolution(published: Callable[..., Path]) -> None:
+    shares = {name: anatomy(networks.load(published(name)), 64).attention for name in ("yolov8n", "yolo11n", "yolo12n")}
+
+    assert shares["yolov8n"] == 0 < shares["yolo11n"] < ATTENTION < shares["yolo12n"]
+
+
+def test_a_step_under_a_teacher_takes_longer_than_without(published: Callable[..., Path]) -> None:
+    beats: list[int] = []
+    bench = Bench("yolov8n", weights=None, names=NAMES, imgsz=64, batch=2, device="cpu")
+
+    found = bench.step(networks.load(published("yolo11m")), on_step=lambda: beats.append(1))
+
+    assert found.num_steps >= FEWEST
+    assert len(beats) > 2 * found.num_steps  # those that are not measured too
+    assert found.ratio > 1
+
+
+@pytest.fixture
+def home(tmp_path: Path, knows: Path, published: Callable[..., Path]) -> Path:
+    """A model folder with one who knows, one who does not, one who knows other things, and one that is no network."""
+    (tmp_path / "models" / "registered").mkdir(parents=True)
+    for name, path in {
+        "knows.pt": knows, "weak.pt": published("yolo11n"), "start.pt": published("yolo26n"),
+        "coco.pt": published("yolo11n", names=COCO),
+    }.items():  # fmt: skip
+        shutil.copy(path, tmp_path / "models" / name)
+    return tmp_path
+
+
+def ask(home: Path, scenes: Path, **changes: Any) -> Running:
+    document = {"task": "advise", "data": {"path": str(scenes.parent)}, "imgsz": 64, "batch": 4, **changes}
+    running = start(home, document)
+    assert running.wait() == 0, running.log()
+    return running
+
+
+def advice(running: Running) -> dict[str, Any]:
+    last = running.said()[-1]
+    assert isinstance(last, FinishedEvent)
+    return dict(last.result)
+
+
+def test_the_teacher_that_knows_is_recommended_to_a_student_that_does_not(home: Path, scenes: Path) -> None:
+    student = {"model": "yolo26n", "weights": "start.pt"}
+    running = ask(home, scenes, student=student, candidates=["weak.pt", "knows.pt", "coco.pt"])
+
+    found = advice(running)
+    by_title = {one["title"]: one for one in found["candidates"]}
+    assert {title: one["verdict"] for title, one in by_title.items()} == {
+        "weak": "refused", "knows": "recommended", "coco": "refused",
+    }  # fmt: skip
+    assert found["recommended"]["weights"] == "knows.pt"
+    knows = by_title["knows"]
+    assert knows["map"] > found["student"]["map"]
+    assert knows["ap_over_student"] == {
+        name: pytest.approx(knows["per_class"][name]["ap"] - found["student"]["per_class"][name]["ap"])
+        for name in NAMES.values()
+    }
+    assert knows["capacity"]["gflops"] == pytest.approx(knows["gflops"] / found["student"]["gflops"])
+    assert knows["classes"] == {"known": 3, "others": 0, "wanted": 3}
+    assert knows["step"]["ratio"] > 1
+    assert (by_title["coco"]["map"], by_title["coco"]["classes"]["known"]) == (None, 0)
+    said = running.said()
+    assert [event.stage for event in said if isinstance(event, StageEvent)] == ["advise"]
+    assert [event.name for event in said if isinstance(event, ArtifactEvent)] == ["advice.json"]
+
+
+def test_a_teacher_weaker_than_the_student_is_refused_with_both_figures(home: Path, scenes: Path) -> None:
+    found = advice(ask(home, scenes, student={"model": "yolov8n", "weights": "knows.pt"}, candidates=["weak.pt"]))
+
+    (weak,) = found["candidates"]
+    assert (weak["verdict"], found["recommended"]) == ("refused", None)
+    assert "weaker than the student" in weak["reasons"][0]
+    assert f"{found['student']['map']:.3f}" in weak["reasons"][0]
+    assert set(weak["weaker_classes"]) == set(NAMES.values())
+
+
+def test_an_untrained_student_is_not_measured_and_a_registered_model_and_a_broken_file_are_candidates(
+    home: Path, scenes: Path, knows: Path
+) -> None:
+    reference = Reference("street-teacher", hashlib.sha256(knows.read_bytes()).hexdigest())
+    shutil.copy(knows, home / "models" / "registered" / reference.file_name)
+    broken = (home / "models" / "start.pt").read_bytes().replace(b"ultralytics.nn.tasks", b"ultralytics.nn.tosks")
+    (home / "models" / "broken.pt").write_bytes(broken)
+
+    student = {"model": "yolo26n", "weights": None}
+    found = advice(ask(home, scenes, student=student, candidates=["broken.pt", str(reference)]))
+
+    assert (found["student"]["map"], found["student"]["per_class"]) == (None, {})
+    assert [one["verdict"] for one in found["candidates"]] == ["refused", "recommended"]
+    assert "cannot be loaded" in found["candidates"][0]["reasons"][0]
+    assert found["recommended"]["weights"] == str(reference)
+    assert "The student's mAP is not known" in found["sentence"]
