@@ -12,7 +12,7 @@ from concurrent import futures
 import structlog
 from retort.db import DatabaseUnavailable
 from retort.errors import RetortError
-from retort.events import AnyEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
+from retort.events import AnyEvent, AwaitingReviewEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
 from retort.intake.inputs import Adjustments
 from retort.spec import parse_spec
 from retort.states import TERMINAL, JobState
@@ -120,6 +120,7 @@ class Supervision:
         claim, lease = self._claim, self._lease
         if claim.recovery is not None:
             folder.restore(self._workdir, claim.recovery, self._workshop.store, lease.job_id)
+        folder.write_decisions(self._workdir, self._workshop.database, lease.job_id)
         inputs.prepare(
             parse_spec(dict(claim.spec)),
             self._settings,
@@ -149,7 +150,7 @@ class Supervision:
         while self._recorder.behind():
             self._tick()
         excerpt = tail(log, start)
-        if failure is not None and not isinstance(self._last_word, FinishedEvent):
+        if failure is not None and not isinstance(self._last_word, FinishedEvent | AwaitingReviewEvent):
             return Outcome(failure=failure.model_copy(update={"log_excerpt": excerpt}), exit_code=code)
         return judge(self._last_word, code, told_to_stop=told_to_stop, excerpt=excerpt)
 
@@ -182,7 +183,8 @@ class Supervision:
         self._publisher.add_log()
         while self._publisher.busy():
             self._tick(self._publisher.wait)
-        if outcome.result is not None and (failure := self._publisher.failure()) is not None:
+        whole = outcome.result is not None or outcome.awaits_review
+        if whole and (failure := self._publisher.failure()) is not None:
             outcome = Outcome(failure=failure, exit_code=outcome.exit_code)
         made, stored = self._publisher.fresh(), self._publisher.stored()
         while True:
@@ -218,7 +220,7 @@ class Supervision:
 
     def _listen(self, event: AnyEvent) -> None:
         self._publisher.listen(event)
-        if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent):
+        if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent | AwaitingReviewEvent):
             self._last_word = event
 
     def _kill(self) -> None:

@@ -21,6 +21,7 @@ COLOURS: dict[str, str] = {
     JobState.RUNNING: "cyan",
     JobState.PAUSING: "blue",
     JobState.PAUSED: "blue",
+    JobState.AWAITING_REVIEW: "yellow",
     JobState.CANCELLING: "magenta",
     JobState.SUCCEEDED: "green",
     JobState.FAILED: "red",

@@ -212,6 +212,21 @@ class Artifact(Base):
     created_at: Mapped[float]
 
 
+class Review(Base):
+    """What somebody has decided about the pseudo-labels of one image."""
+
+    __tablename__ = "reviews"
+
+    job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"), primary_key=True)
+    image: Mapped[str] = mapped_column(String(128), primary_key=True)
+    decision: Mapped[str] = mapped_column(String(8))
+    """``accept``, ``reject`` or ``edit``."""
+    boxes: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """With ``edit``: all that there is on the image."""
+    reviewer: Mapped[str] = mapped_column(String(63))
+    at: Mapped[float]
+
+
 class IdempotencyKey(Base):
     """A client's name for one submission, so that sending it twice makes one job."""
 

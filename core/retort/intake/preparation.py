@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
-from retort.intake import datasets, unlabelled, weights
+from retort.intake import datasets, to_label, unlabelled, weights
 from retort.intake.datasets import Dataset
 from retort.intake.inputs import AS_GIVEN, FILE, Adjustments, DatasetFacts, Inputs, UnlabelledFacts
 from retort.intake.unlabelled import Unlabelled
 from retort.settings import Settings
 from retort.spec import JobSpec
+from retort.workdir import DECISIONS
 
 
 def prepare(
@@ -26,6 +28,7 @@ def prepare(
 
     Raises:
         DataError: the dataset is missing or malformed.
+        SpecError: the spec does not fit the dataset.
         ModelError: weights are missing.
         FetchError: published weights could not be downloaded.
 
@@ -36,6 +39,8 @@ def prepare(
     # The dataset first: its mistakes cost nothing to find, published weights a download.
     dataset = datasets.locate(spec.data.path, settings.data_dirs)
     more = _more_images(spec, settings, dataset)
+    wanted = spec.pseudo_labels
+    to_be_labelled = None if wanted is None else to_label.locate(wanted, settings.data_dirs, dataset)
     found = {
         name: weights.resolve(name, settings.model_dir, fetch=settings.fetch_weights)
         for name in dict.fromkeys(named_weights(spec))
@@ -57,6 +62,8 @@ def prepare(
             notes=dataset.notes,
         ),
         unlabelled=None if more is None else _laid_out(more, folder),
+        to_label=None if to_be_labelled is None else to_label.overlay(to_be_labelled, folder),
+        decisions=_digest_of(workdir / DECISIONS),
         adjustments=adjustments,
     )
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
@@ -89,6 +96,11 @@ def named_weights(spec: JobSpec) -> list[str]:
     further = [teacher.weights for teacher in spec.teacher.ensemble]
     named = (spec.teacher.weights, train.weights if train else None, spec.student.weights, *further)
     return [name for name in named if name is not None]
+
+
+def _digest_of(path: Path) -> str | None:
+    """Return the SHA-256 of a file that need not be there."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,0 +1,110 @@
+"""Let the teacher label images without labels, and say how good its labels seem to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from retort.names import Role
+from retort.review.boxes import Scored
+from retort.review.pictures import LABELS, Picture, PseudoLabels
+from retort.spec import JobSpec, PseudoLabelsSpec
+from retort.stages import cost as costs
+from retort.stages.context import Context
+from retort.stages.labelling import detection, likeness, quality
+from retort.stages.labelling.likeness import Looks
+from retort.training import durable
+
+after = "train_teacher"
+
+
+def applies(spec: JobSpec) -> bool:
+    """Only where the spec names such images."""
+    return spec.pseudo_labels is not None
+
+
+def cost(spec: JobSpec) -> float:
+    """Return its share of the run, as if there were as many images as the data set has."""
+    return costs.forward(costs.teacher(spec), costs.scale(spec.teacher.imgsz, spec))
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Label them, leave out what would spoil the measurement or teach twice, and publish all of it."""
+    wanted, facts = context.spec.pseudo_labels, context.inputs.to_label
+    assert wanted is not None
+    assert facts is not None, "intake has found them"
+    names = context.inputs.dataset.names
+    looks = likeness.look(sorted((facts.folder / "images").iterdir()), _alive(context))
+    copies = _copies(context, looks)
+    found = detection.detect(context, looks.images, looks.sizes, conf=wanted.lowest, kind="new")
+    pictures = tuple(_pictures(context, looks, found, copies))
+    figures = quality.figures(pictures, wanted, names, len(looks.unreadable))
+    figures["agreement"] = quality.agreement(pictures, facts.folder / "labels", names)
+    _remark(context, looks, figures)
+    labels = PseudoLabels(classes=names, pictures=pictures, figures=figures)
+    durable.write(context.artifact(LABELS), labels.model_dump_json().encode())
+    context.publish(LABELS, Role.JOB, "application/json")
+    return {"figures": figures}
+
+
+def _copies(context: Context, looks: Looks) -> dict[int, tuple[str, str]]:
+    """Return by number which images are left out because of how they look: why, and like which file."""
+    alive = _alive(context)
+    validation = likeness.look(sorted((context.inputs.data_yaml.parent / "images" / "val").iterdir()), alive)
+    found = likeness.like(looks, validation, lambda: alive(0))
+    left_out = {number: ("validation", validation.images[other].name) for number, other in found.items()}
+    fresh = [number for number in range(len(looks.images)) if number not in left_out]
+    for number, other in likeness.repeated(looks, fresh, lambda: alive(0)).items():
+        left_out[number] = ("duplicate", looks.images[other].stem)
+    return left_out
+
+
+def _pictures(
+    context: Context, looks: Looks, found: Iterator[tuple[Scored, ...]], copies: dict[int, tuple[str, str]]
+) -> Iterator[Picture]:
+    wanted, facts = context.spec.pseudo_labels, context.inputs.to_label
+    assert wanted is not None
+    assert facts is not None
+    for number, (image, (width, height), boxes) in enumerate(zip(looks.images, looks.sizes, found, strict=True)):
+        kept, doubtful = _parted(boxes, wanted)
+        reason, like = copies.get(number, (None if kept else "empty", None))
+        yield Picture.model_validate(
+            {
+                "image": image.stem, "file": facts.files[image.stem], "width": width, "height": height,
+                "kept": kept, "doubtful": doubtful, "left_out": reason, "like": like,
+            }
+        )  # fmt: skip
+        context.progress((number + 1) / len(looks.images))
+
+
+def _parted(boxes: tuple[Scored, ...], wanted: PseudoLabelsSpec) -> tuple[tuple[Scored, ...], tuple[Scored, ...]]:
+    """Part labels from what is doubtful."""
+    kept = tuple(box for box in boxes if box.score >= wanted.threshold(box.name))
+    if wanted.ignore_from is None:
+        return kept, ()
+    return kept, tuple(box for box in boxes if wanted.ignore_from <= box.score < wanted.threshold(box.name))
+
+
+def _remark(context: Context, looks: Looks, figures: dict[str, Any]) -> None:
+    """Say what was found, and loudly what would have leaked."""
+    context.journal.log(quality.sentence(figures), num_images=figures["num_images"], num_used=figures["num_used"])
+    if number := figures["left_out"]["validation"]:
+        context.journal.log(
+            f"{number} images look like validation images and are left out: "
+            "a student that was trained on them would be measured too well",
+            "warning",
+            num_images=number,
+        )
+    if looks.unreadable:
+        shown = ", ".join(path.name for path in looks.unreadable[:5])
+        context.journal.log(f"{len(looks.unreadable)} images cannot be opened and are left out: {shown}", "warning")
+    if figures["num_used"] == 0:
+        context.journal.log("no image was labelled: student and control learn from the data set alone", "warning")
+
+
+def _alive(context: Context) -> Callable[[int], None]:
+    def on_image(_: int) -> None:
+        context.check()
+        context.pulse.beat("step")
+
+    return on_image
