@@ -15,6 +15,7 @@ import httpx2 as httpx
 
 from retort import __version__
 from retort.errors import RetortError
+from retort.review.calls import Reviewing
 from retort.states import TERMINAL
 from retort.transfer import Partial, sha256_of
 
@@ -170,6 +171,10 @@ class Client:
     def artifacts(self, job_id: str) -> tuple[Json, ...]:
         """Return what the job has published so far."""
         return tuple(self._json("GET", f"/v1/jobs/{job_id}/artifacts")["data"])
+
+    def review(self, job_id: str) -> Reviewing:
+        """Return what can be done with the review of a job's pseudo-labels."""
+        return Reviewing(self._send, job_id)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None, every_s: float = 1.0) -> Json:
         """Return the job once it has ended.

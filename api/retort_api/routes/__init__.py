@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from retort_api.routes import artifacts, control, follow, health, jobs, reference
+from retort_api.routes import artifacts, control, follow, health, jobs, reference, review
 
-ROUTERS = (jobs.router, control.router, follow.router, artifacts.router, reference.router, health.router)
+ROUTERS = (jobs.router, control.router, follow.router, artifacts.router, review.router, reference.router, health.router)

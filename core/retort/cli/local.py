@@ -20,12 +20,22 @@ from retort.cli.jobs import EXIT_CODES
 from retort.cli.options import AsJson, Sets, SpecFile
 from retort.cli.output import emit_line, note
 from retort.errors import UserError
-from retort.events import AnyEvent, FailedEvent, FinishedEvent, MetricEvent, ProgressEvent, StageEvent, StoppedEvent
+from retort.events import (
+    AnyEvent,
+    AwaitingReviewEvent,
+    FailedEvent,
+    FinishedEvent,
+    MetricEvent,
+    ProgressEvent,
+    StageEvent,
+    StoppedEvent,
+)
 from retort.names import MAP, MAP50, Role
 from retort.spec import JobSpec, parse_spec
 from retort.states import TERMINAL, JobState
 
 EVERY_S = 0.3
+_ENDED = TERMINAL | {JobState.AWAITING_REVIEW}
 
 
 def run(
@@ -40,7 +50,7 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, or a GPU's number.", show_default="a GPU if any")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C."""
+    """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C, 5 awaits review."""
     from retort.intake.preparation import prepare
     from retort.settings import Settings
 
@@ -110,7 +120,7 @@ def _followed(
 
     standing: dict[str, Any] = {"name": name, "state": JobState.RUNNING, "stage": None, "progress": 0.0, "eta_s": None}
     offset, asked = 0, False
-    while standing["state"] not in TERMINAL:
+    while standing["state"] not in _ENDED:
         try:
             alive = process.poll() is None
             events, offset = read(path, offset)
@@ -143,6 +153,8 @@ def _apply(standing: dict[str, Any], event: AnyEvent) -> None:
             standing |= {"state": JobState.FAILED, "failure": event.failure.model_dump()}
         case StoppedEvent():
             standing["state"] = JobState.CANCELLED
+        case AwaitingReviewEvent():
+            standing["state"] = JobState.AWAITING_REVIEW
         case _:
             pass
 
@@ -171,4 +183,6 @@ def _ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
     if standing.get("failure"):
         console.print(view.failure_text(standing["failure"]))
     note(f"{standing['state']}: {workdir}")
+    if standing["state"] == JobState.AWAITING_REVIEW:
+        note(f"look at artifacts/review there, and decide: retort review show --workdir {workdir}")
     return EXIT_CODES[standing["state"]]
