@@ -13,6 +13,8 @@ IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$"
 """Names of images: they are files, parts of addresses, and keys in a database."""
 ImageName = Annotated[str, Field(pattern=IMAGE)]
 
+PICTURES = "review/"
+"""Where copies of the images lie for people to look at."""
 LABELS = "pseudo-labels.json"
 REVIEW = "review.json"
 REVIEWED = "pseudo-labels-reviewed.json"
@@ -30,8 +32,8 @@ class Picture(Frozen):
     """Boxes that are labels, most certain first."""
     doubtful: tuple[Scored, ...] = ()
     """Boxes that are neither labels nor background."""
-    left_out: Literal["validation", "duplicate", "empty"] | None = None
-    """Why it is not trained on: it looks like a validation image, or like another of these, or nothing was found."""
+    left_out: Literal["validation", "training", "duplicate", "empty"] | None = None
+    """Why it is not trained on: it looks like one of the data set's, or like another of these, or it has no label."""
     like: str | None = None
     """The image that it looks like."""
 
@@ -40,11 +42,31 @@ class Picture(Frozen):
         return tuple(box.plain() for box in self.kept)
 
 
+class Doubt(Box):
+    """A training label where the teacher sees nothing of its class."""
+
+    instead: str | None
+    """What the teacher is certain to see there."""
+
+
+class Suspect(Frozen):
+    """A training image whose labels the teacher does not agree with."""
+
+    image: str
+    missing: tuple[Scored, ...]
+    """What the teacher is certain to see where there is no label."""
+    doubtful: tuple[Doubt, ...]
+    duplicate: tuple[Box, ...]
+    """Labels that lie on an earlier one of the same class."""
+
+
 class PseudoLabels(Frozen):
     """All that the teacher has found, and how good it seems to be."""
 
     classes: tuple[str, ...]
     pictures: tuple[Picture, ...]
+    suspects: tuple[Suspect, ...] = ()
+    """Training images, where the spec wants these to be looked at."""
     figures: dict[str, Any]
 
 

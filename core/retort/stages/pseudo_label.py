@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from retort.names import Role
 from retort.review.boxes import Scored
 from retort.review.pictures import LABELS, Picture, PseudoLabels
-from retort.spec import JobSpec, PseudoLabelsSpec
+from retort.spec import JobSpec
 from retort.stages import cost as costs
 from retort.stages.context import Context
-from retort.stages.labelling import detection, likeness, quality
+from retort.stages.labelling import checking, detection, likeness, quality
 from retort.stages.labelling.likeness import Looks
 from retort.training import durable
 
 after = "train_teacher"
+
+Reason = Literal["validation", "training", "duplicate"]
 
 
 def applies(spec: JobSpec) -> bool:
@@ -40,33 +42,37 @@ def run(context: Context) -> dict[str, Any]:
     pictures = tuple(_pictures(context, looks, found, copies))
     figures = quality.figures(pictures, wanted, names, len(looks.unreadable))
     figures["agreement"] = quality.agreement(pictures, facts.folder / "labels", names)
+    suspects, figures["existing"] = checking.check(context, _alive(context)) if wanted.check_labels else ((), None)
     _remark(context, looks, figures)
-    labels = PseudoLabels(classes=names, pictures=pictures, figures=figures)
+    labels = PseudoLabels(classes=names, pictures=pictures, suspects=suspects, figures=figures)
     durable.write(context.artifact(LABELS), labels.model_dump_json().encode())
     context.publish(LABELS, Role.JOB, "application/json")
     return {"figures": figures}
 
 
-def _copies(context: Context, looks: Looks) -> dict[int, tuple[str, str]]:
+def _copies(context: Context, looks: Looks) -> dict[int, tuple[Reason, str]]:
     """Return by number which images are left out because of how they look: why, and like which file."""
-    alive = _alive(context)
-    validation = likeness.look(sorted((context.inputs.data_yaml.parent / "images" / "val").iterdir()), alive)
-    found = likeness.like(looks, validation, lambda: alive(0))
-    left_out = {number: ("validation", validation.images[other].name) for number, other in found.items()}
+    alive, given = _alive(context), context.inputs.data_yaml.parent / "images"
+    left_out: dict[int, tuple[Reason, str]] = {}
+    splits: tuple[tuple[Reason, str], ...] = (("validation", "val"), ("training", "train"))
+    for reason, split in splits:
+        others = likeness.look(sorted((given / split).iterdir()), alive)
+        for number, other in likeness.like(looks, others, alive).items():
+            left_out.setdefault(number, (reason, others.images[other].name))
     fresh = [number for number in range(len(looks.images)) if number not in left_out]
-    for number, other in likeness.repeated(looks, fresh, lambda: alive(0)).items():
+    for number, other in likeness.repeated(looks, fresh, alive).items():
         left_out[number] = ("duplicate", looks.images[other].stem)
     return left_out
 
 
 def _pictures(
-    context: Context, looks: Looks, found: Iterator[tuple[Scored, ...]], copies: dict[int, tuple[str, str]]
+    context: Context, looks: Looks, found: Iterator[tuple[Scored, ...]], copies: dict[int, tuple[Reason, str]]
 ) -> Iterator[Picture]:
     wanted, facts = context.spec.pseudo_labels, context.inputs.to_label
     assert wanted is not None
     assert facts is not None
     for number, (image, (width, height), boxes) in enumerate(zip(looks.images, looks.sizes, found, strict=True)):
-        kept, doubtful = _parted(boxes, wanted)
+        kept, doubtful = quality.parted(boxes, wanted)
         reason, like = copies.get(number, (None if kept else "empty", None))
         yield Picture.model_validate(
             {
@@ -75,14 +81,6 @@ def _pictures(
             }
         )  # fmt: skip
         context.progress((number + 1) / len(looks.images))
-
-
-def _parted(boxes: tuple[Scored, ...], wanted: PseudoLabelsSpec) -> tuple[tuple[Scored, ...], tuple[Scored, ...]]:
-    """Part labels from what is doubtful."""
-    kept = tuple(box for box in boxes if box.score >= wanted.threshold(box.name))
-    if wanted.ignore_from is None:
-        return kept, ()
-    return kept, tuple(box for box in boxes if wanted.ignore_from <= box.score < wanted.threshold(box.name))
 
 
 def _remark(context: Context, looks: Looks, figures: dict[str, Any]) -> None:
@@ -98,13 +96,21 @@ def _remark(context: Context, looks: Looks, figures: dict[str, Any]) -> None:
     if looks.unreadable:
         shown = ", ".join(path.name for path in looks.unreadable[:5])
         context.journal.log(f"{len(looks.unreadable)} images cannot be opened and are left out: {shown}", "warning")
+    if (existing := figures["existing"]) is not None and existing["num_suspect"]:
+        context.journal.log(
+            f"the labels of {existing['num_suspect']} of the {existing['num_images']} training images should be looked "
+            f"at: {existing['num_missing']} boxes seem to be missing, {existing['num_doubtful']} are doubtful, "
+            f"{existing['num_duplicate']} are there twice; {LABELS} lists them",
+            "warning",
+            num_suspect=existing["num_suspect"],
+        )
     if figures["num_used"] == 0:
         context.journal.log("no image was labelled: student and control learn from the data set alone", "warning")
 
 
-def _alive(context: Context) -> Callable[[int], None]:
-    def on_image(_: int) -> None:
+def _alive(context: Context) -> likeness.Alive:
+    def alive() -> None:
         context.check()
         context.pulse.beat("step")
 
-    return on_image
+    return alive

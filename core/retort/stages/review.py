@@ -10,7 +10,7 @@ from retort.errors import AwaitingReview, DataError
 from retort.names import Role
 from retort.review import precision
 from retort.review.decisions import Decisions, ReviewError, settled, still_open
-from retort.review.pictures import LABELS, REVIEW, REVIEWED, Picture, Proposals, PseudoLabels, Reviewed
+from retort.review.pictures import LABELS, PICTURES, REVIEW, REVIEWED, Picture, Proposals, PseudoLabels, Reviewed
 from retort.spec import JobSpec
 from retort.stages.context import Context
 from retort.stages.labelling import sampling
@@ -76,7 +76,7 @@ def _publish(context: Context, proposals: Proposals) -> None:
     for number, picture in enumerate(proposals.pictures, start=1):
         context.check()
         context.pulse.beat("step")
-        name = f"review/{picture.image}.jpg"
+        name = f"{PICTURES}{picture.image}.jpg"
         with Image.open(files[picture.image]) as file:
             small = ImageOps.exif_transpose(file).convert("RGB")
         small.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.LANCZOS)

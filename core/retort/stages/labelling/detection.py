@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,13 +55,17 @@ def _predict(
 ) -> list[list[Scored]]:
     from retort.training.boxes import predict
 
+    def alive() -> None:
+        context.check()
+        context.pulse.beat("step")
+
     found = predict(
         teacher.weights(context),
         images,
         imgsz=teacher.imgsz(context.spec, Role.TEACHER),
         device=context.inputs.device,
         conf=conf,
-        on_image=_alive(context),
+        on_image=alive,
     )
     return [
         _distinct(scored for box in boxes if (scored := _scored(box, names.get(box.class_id), size)) is not None)
@@ -81,14 +85,6 @@ def _scored(box: Detected, name: str | None, size: tuple[int, int]) -> Scored | 
     if name is None or x1 >= x2 or y1 >= y2:
         return None
     return Scored(name=name, score=box.score, x1=x1, y1=y1, x2=x2, y2=y2)
-
-
-def _alive(context: Context) -> Callable[[], None]:
-    def on_image() -> None:
-        context.check()
-        context.pulse.beat("step")
-
-    return on_image
 
 
 def _names(weights: Path, names: Sequence[str]) -> dict[int, str]:

@@ -32,12 +32,16 @@ class Looks:
     unreadable: tuple[Path, ...]
 
 
-def look(images: Sequence[Path], on_image: Callable[[int], None]) -> Looks:
-    """Open *images*; *on_image* is told the number of each before it is."""
+Alive = Callable[[], None]
+"""Is called before each image: says that the stage gets on, and stops it where that is wished."""
+
+
+def look(images: Sequence[Path], alive: Alive) -> Looks:
+    """Open *images*."""
     opened: list[tuple[Path, tuple[int, int], NDArray[np.float32]]] = []
     unreadable = []
-    for number, image in enumerate(images):
-        on_image(number)
+    for image in images:
+        alive()
         try:
             with Image.open(image) as file:
                 picture = ImageOps.exif_transpose(file)
@@ -46,38 +50,37 @@ def look(images: Sequence[Path], on_image: Callable[[int], None]) -> Looks:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             unreadable.append(image)
     thumbs = np.array([thumb for _, _, thumb in opened], dtype=np.float32).reshape(-1, _SIDE, _SIDE + 1)
-    bits = np.packbits((thumbs[:, :, 1:] > thumbs[:, :, :-1]).reshape(len(thumbs), -1), axis=1)
-    flat = thumbs.reshape(len(thumbs), -1)
+    bits = np.packbits((thumbs[:, :, 1:] > thumbs[:, :, :-1]).reshape(len(thumbs), _SIDE * _SIDE), axis=1)
+    flat = thumbs.reshape(len(thumbs), _SIDE * (_SIDE + 1))
     return Looks(
         images=tuple(image for image, _, _ in opened),
         sizes=tuple(size for _, size, _ in opened),
-        thumbs=flat - flat.mean(axis=1, keepdims=True) if len(flat) else flat,
-        hashes=np.ascontiguousarray(bits).view(np.uint64).reshape(len(bits), -1),
+        thumbs=flat - flat.mean(axis=1, keepdims=True),
+        hashes=np.ascontiguousarray(bits).view(np.uint64),
         unreadable=tuple(unreadable),
     )
 
 
-def like(looks: Looks, others: Looks, on_row: Callable[[], None]) -> dict[int, int]:
+def like(looks: Looks, others: Looks, alive: Alive) -> dict[int, int]:
     """Return for each image of *looks* that looks like one of *others* the numbers of both."""
-    return {row: found[0] for row in range(len(looks.images)) if (found := _same(looks, row, others, on_row))}
+    return {row: found[0] for row in range(len(looks.images)) if (found := _same(looks, row, others, alive))}
 
 
-def repeated(looks: Looks, among: Sequence[int], on_row: Callable[[], None]) -> dict[int, int]:
+def repeated(looks: Looks, among: Sequence[int], alive: Alive) -> dict[int, int]:
     """Return for each image *among* those of *looks* that looks like an earlier one the numbers of both."""
     copies: dict[int, int] = {}
     wanted = set(among)
     for row in among:
-        on_row()
-        earlier = [other for other in _same(looks, row, looks, on_row, before=row) if other in wanted]
+        earlier = [other for other in _same(looks, row, looks, alive, before=row) if other in wanted]
         first = next((other for other in earlier if other not in copies), None)
         if first is not None:
             copies[row] = first
     return copies
 
 
-def _same(looks: Looks, row: int, others: Looks, on_row: Callable[[], None], *, before: int | None = None) -> list[int]:
+def _same(looks: Looks, row: int, others: Looks, alive: Alive, *, before: int | None = None) -> list[int]:
     """Return the numbers of those of *others*, up to *before*, that image *row* looks like."""
-    on_row()
+    alive()
     hashes, thumbs = others.hashes[:before], others.thumbs[:before]
     if not len(hashes):
         return []

@@ -9,7 +9,7 @@ from typing import Any
 
 from retort.intake import labels
 from retort.review import precision
-from retort.review.boxes import Box
+from retort.review.boxes import Box, Scored
 from retort.review.pictures import Picture
 from retort.spec import PseudoLabelsSpec
 
@@ -29,7 +29,7 @@ def figures(
         "num_images": len(pictures) + num_unreadable,
         "num_used": len(used),
         "left_out": {
-            **{reason: reasons[reason] for reason in ("validation", "duplicate", "empty")},
+            **{reason: reasons[reason] for reason in ("validation", "training", "duplicate", "empty")},
             "unreadable": num_unreadable,
         },
         "num_boxes": len(kept),
@@ -80,6 +80,14 @@ def as_box(row: labels.Box, names: Sequence[str]) -> Box | None:
     corners = [round(min(1.0, max(0.0, value)), 6) for value in (left, top, left + row.width, top + row.height)]
     x1, y1, x2, y2 = corners
     return Box(name=names[row.class_id], x1=x1, y1=y1, x2=x2, y2=y2) if x1 < x2 and y1 < y2 else None
+
+
+def parted(boxes: tuple[Scored, ...], wanted: PseudoLabelsSpec) -> tuple[tuple[Scored, ...], tuple[Scored, ...]]:
+    """Part labels from what is doubtful."""
+    kept = tuple(box for box in boxes if box.score >= wanted.threshold(box.name))
+    if wanted.ignore_from is None:
+        return kept, ()
+    return kept, tuple(box for box in boxes if wanted.ignore_from <= box.score < wanted.threshold(box.name))
 
 
 def sentence(found: Mapping[str, Any]) -> str:
