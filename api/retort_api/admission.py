@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from retort.errors import Problem, SpecError
@@ -16,22 +16,31 @@ def admit(spec: JobSpec, data_dirs: Sequence[Path]) -> None:
         SpecError: it does not.
 
     """
-    problem = _misplaced(spec.data.path, data_dirs)
-    if problem is not None:
-        raise SpecError([problem])
+    problems = [problem for place, path in _folders(spec) if (problem := _misplaced(place, path, data_dirs))]
+    if problems:
+        raise SpecError(problems)
 
 
-def _misplaced(path: str, data_dirs: Sequence[Path]) -> Problem | None:
+def _folders(spec: JobSpec) -> Iterator[tuple[str, str]]:
+    """Yield what the spec calls folders of images, with where it does."""
+    yield "data.path", spec.data.path
+    if spec.data.unlabelled is not None:
+        yield "data.unlabelled.path", spec.data.unlabelled.path
+    if spec.pseudo_labels is not None:
+        yield "pseudo_labels.path", spec.pseudo_labels.path
+
+
+def _misplaced(place: str, path: str, data_dirs: Sequence[Path]) -> Problem | None:
     if not path.isprintable():
-        return Problem("data.path", "holds characters that no path should", "use printable characters")
+        return Problem(place, "holds characters that no path should", "use printable characters")
     given, allowed = Path(path), [folder.expanduser() for folder in data_dirs]
     # A worker looks for a relative path in each of the folders.
     candidates = [given] if given.is_absolute() else [folder / given for folder in allowed]
     try:
         places = [candidate.resolve() for candidate in candidates]
     except (OSError, RuntimeError) as error:  # a loop of links; too long a name
-        return Problem("data.path", f"cannot be followed: {error}")
-    if any(place.is_relative_to(folder.resolve()) for place in places for folder in allowed):
+        return Problem(place, f"cannot be followed: {error}")
+    if any(found.is_relative_to(folder.resolve()) for found in places for folder in allowed):
         return None
     folders = ", ".join(str(folder) for folder in data_dirs) or "none"
-    return Problem("data.path", f"{path!r} lies outside the folders that the operator allows", f"allowed: {folders}")
+    return Problem(place, f"{path!r} lies outside the folders that the operator allows", f"allowed: {folders}")

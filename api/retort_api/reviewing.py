@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from retort.artifacts import Store
-from retort.db import artifacts, jobs
+from retort.db import Database, artifacts, jobs
 from retort.db.artifacts import ArtifactNotFound
 from retort.errors import UserError
 from retort.review.decisions import ReviewError
@@ -53,20 +53,21 @@ class Proposed:
         self._known: OrderedDict[str, Proposals] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of_job(self, session: Any, store: Store, job_id: str) -> Proposals:
-        """Return what is to be looked at.
+    def of_job(self, database: Database, store: Store, job_id: str) -> Proposals:
+        """Return what is to be looked at; no connection is held while the store is read.
 
         Raises:
             JobNotFound: there is no such job.
             ReviewNotFound: it has no review (yet).
 
         """
-        jobs.get(session, job_id)
-        try:
-            row = artifacts.named(session, job_id, REVIEW)
-        except ArtifactNotFound as error:
-            hint = "a job with pseudo_labels.review has one as soon as its teacher has labelled the images"
-            raise ReviewNotFound(f"job {job_id} has no review", hint=hint) from error
+        with database.read() as session:
+            jobs.get(session, job_id)
+            try:
+                row = artifacts.named(session, job_id, REVIEW)
+            except ArtifactNotFound as error:
+                hint = "a job with pseudo_labels.review has one as soon as its teacher has labelled the images"
+                raise ReviewNotFound(f"job {job_id} has no review", hint=hint) from error
         with self._lock:
             found = self._known.get(row.sha256)
         if found is None:

@@ -56,14 +56,13 @@ def list_review_images(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", pattern=IMAGE)] = None,
 ) -> ReviewImagePage:
     """List the images to look at, with the teacher's boxes and what was decided, by name."""
+    pictures = [one for one in _proposals(service, job_id).pictures if cursor is None or one.image > cursor]
+    if decided is None:
+        pictures = pictures[: limit + 1]
     with service.database.read() as session:
-        proposals = service.proposed.of_job(session, service.store, job_id)
-        decisions = {found.image: found for found in reviews.of_job(session, job_id)}
-    pictures = [
-        picture
-        for picture in proposals.pictures
-        if (cursor is None or picture.image > cursor) and decided in {None, picture.image in decisions}
-    ]
+        found = reviews.of_job(session, job_id, [one.image for one in pictures] if decided is None else None)
+    decisions = {decision.image: decision for decision in found}
+    pictures = [one for one in pictures if decided in {None, one.image in decisions}]
     shown = tuple(ReviewImage.of(job_id, one, decisions.get(one.image)) for one in pictures[:limit])
     following = shown[-1].image if len(pictures) > limit else None
     if following:
@@ -87,12 +86,13 @@ def decide_review_image(
     `accept` takes the teacher's boxes, `reject` leaves the image out, `edit` puts the `boxes` on it that are sent: all
     that there is to see, for what is not in them counts as background.
     """
+    proposals = _proposals(service, job_id)
+    picture = picture_of(proposals, image)
+    wanted = understood(Decide, document)
+    boxes = drawn(wanted.boxes, proposals)
     with service.database.begin() as session:
-        proposals = service.proposed.of_job(session, service.store, job_id)
-        picture = picture_of(proposals, image)
-        wanted = understood(Decide, document)
-        about = {"image": image, "reviewer": wanted.reviewer, "at": clock.now(session), "decision": wanted.decision}
-        decision = understood(Decision, {**about, "boxes": drawn(wanted.boxes, proposals)})
+        about = {"image": image, "reviewer": wanted.reviewer, "at": clock.now(session)}
+        decision = understood(Decision, {**about, "decision": wanted.decision, "boxes": boxes})
         reviews.decide(session, job_id, [decision])
     return ReviewImage.of(job_id, picture, decision)
 
@@ -113,9 +113,9 @@ def complete_review(
 
     It is refused while images are open, unless `{"rest": "accept"}` or `{"rest": "reject"}` says what becomes of them.
     """
+    proposals = _proposals(service, job_id)
+    wanted = understood(Complete, document)
     with service.database.begin() as session:
-        proposals = service.proposed.of_job(session, service.store, job_id)
-        wanted = understood(Complete, document)
         reviews.complete(
             session, job_id, proposals, rest=wanted.rest, reviewer=wanted.reviewer, now=clock.now(session),
             actor="client",
@@ -169,8 +169,8 @@ def import_review(
 
     Images that are not in the file stay as they are. A file with a mistake changes nothing.
     """
+    proposals = _proposals(service, job_id)
     with service.database.read() as session:
-        proposals = service.proposed.of_job(session, service.store, job_id)
         now = clock.now(session)
     decisions = exchange.imported(proposals, form_name, data, reviewer=reviewer, at=now)
     with service.database.begin() as session:
@@ -178,9 +178,13 @@ def import_review(
     return _summary(service, job_id)
 
 
+def _proposals(service: Service, job_id: str) -> Proposals:
+    return service.proposed.of_job(service.database, service.store, job_id)
+
+
 def _both(service: Service, job_id: str) -> tuple[Proposals, dict[str, Decision]]:
+    proposals = _proposals(service, job_id)
     with service.database.read() as session:
-        proposals = service.proposed.of_job(session, service.store, job_id)
         return proposals, {found.image: found for found in reviews.of_job(session, job_id)}
 
 
