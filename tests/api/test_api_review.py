@@ -177,7 +177,7 @@ def test_decisions_are_final_once_the_review_is_complete(client: TestClient, wai
     late = client.post(f"/v1/jobs/{waiting}/review/import?format=coco", content=exported)
     assert (late.status_code, late.json()["code"]) == (409, "wrong_state")
     again = client.post(f"/v1/jobs/{waiting}/review/complete", json={"rest": "reject"})
-    assert (again.status_code, again.json()["code"]) == (409, "wrong_state")
+    assert (again.status_code, again.json()["state"]) == (200, "queued"), "asking again is harmless"
     assert images(client, waiting) == before
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from sqlalchemy import insert, literal, select
 from sqlalchemy.orm import Session
 
-from retort.db import control
+from retort.db import catalogue, control
 from retort.db.models import Review
 from retort.db.statements import add_or_replace, table
 from retort.errors import UserError
-from retort.review.decisions import Decision, ReviewError, Verdict
+from retort.review.decisions import Decision, ReviewError, Verdict, still_open
 from retort.review.pictures import Proposals
 from retort.states import JobState
 
@@ -62,14 +62,20 @@ def complete(
 ) -> JobState:
     """Queue the job, which goes on with what was decided; *rest* is decided about the images that are open.
 
+    Asking again when that is done changes nothing.
+
     Raises:
         JobNotFound, JobFinished, WrongState: as ``decide``.
         ReviewOpen: images are open, and nothing was said about the rest.
 
     """
-    job = control.under_review(session, job_id)
-    decided = set(session.scalars(select(Review.image).where(Review.job_id == job_id)))
-    remaining = [picture.image for picture in proposals.pictures if picture.image not in decided]
+    try:
+        job = control.under_review(session, job_id)
+    except control.WrongState:
+        if _remaining(session, job_id, proposals):
+            raise
+        return catalogue.get(session, job_id).state
+    remaining = _remaining(session, job_id, proposals)
     if remaining and rest is None:
         shown = ", ".join(remaining[:5]) + (", …" if len(remaining) > 5 else "")
         hint = 'decide about them, or say what becomes of the rest: {"rest": "accept"} or {"rest": "reject"}'
@@ -87,6 +93,11 @@ def inherit(session: Session, parent_id: str, job_id: str) -> None:
     columns = [column for column in _REVIEWS.c if column.name != "job_id"]
     found = select(literal(job_id), *columns).where(_REVIEWS.c.job_id == parent_id)
     session.connection().execute(insert(_REVIEWS).from_select(["job_id", *(column.name for column in columns)], found))
+
+
+def _remaining(session: Session, job_id: str, proposals: Proposals) -> list[str]:
+    decided = set(session.scalars(select(Review.image).where(Review.job_id == job_id)))
+    return still_open(proposals, decided)
 
 
 def _write(session: Session, job_id: str, decisions: Sequence[Decision]) -> None:

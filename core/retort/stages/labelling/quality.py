@@ -23,8 +23,14 @@ def figures(
     """Return the counts and histograms of what was found on *pictures*."""
     used = [picture for picture in pictures if picture.left_out is None]
     reasons = Counter[str | None](picture.left_out for picture in pictures)
-    kept = [box for picture in used for box in picture.kept]
-    doubtful = [box for picture in used for box in picture.doubtful]
+    images = Counter(name for picture in used for name in {box.name for box in picture.kept})
+    kept, doubtful = Counter[str](), Counter[str]()
+    scores: dict[str, list[float]] = {name: [] for name in names}
+    for picture in used:
+        kept.update(box.name for box in picture.kept)
+        doubtful.update(box.name for box in picture.doubtful)
+        for box in (*picture.kept, *picture.doubtful):
+            scores[box.name].append(box.score)
     return {
         "num_images": len(pictures) + num_unreadable,
         "num_used": len(used),
@@ -32,20 +38,20 @@ def figures(
             **{reason: reasons[reason] for reason in ("validation", "training", "duplicate", "empty")},
             "unreadable": num_unreadable,
         },
-        "num_boxes": len(kept),
-        "num_doubtful": len(doubtful),
+        "num_boxes": kept.total(),
+        "num_doubtful": doubtful.total(),
         "confidence": {name: wanted.threshold(name) for name in names},
         "ignore_from": wanted.ignore_from,
         "per_class": {
             name: {
-                "num_images": sum(any(box.name == name for box in picture.kept) for picture in used),
-                "num_boxes": sum(box.name == name for box in kept),
-                "num_doubtful": sum(box.name == name for box in doubtful),
-                "histogram": _histogram([box.score for box in (*kept, *doubtful) if box.name == name]),
+                "num_images": images[name],
+                "num_boxes": kept[name],
+                "num_doubtful": doubtful[name],
+                "histogram": _histogram(scores[name]),
             }
             for name in names
         },
-        "histogram": _histogram([box.score for box in (*kept, *doubtful)]),
+        "histogram": _histogram([score for found in scores.values() for score in found]),
     }
 
 
