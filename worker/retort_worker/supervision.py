@@ -109,7 +109,9 @@ class Supervision:
         if not folder.is_free(self._workdir):
             message = "an earlier run of this job still holds its working folder"
             return Outcome(failure=Failure(code="folder_busy", message=message, retryable=True))
-        self._catch_up()
+        self._insist(self._recorder.catch_up)
+        self._last_word = None  # what earlier runs said at last is not this one's
+        self._insist(lambda: folder.write_decisions(self._workdir, self._workshop.database, self._lease.job_id))
         preparing = _in_background(self._prepare_inputs)
         if not self._wait(preparing.done, lambda timeout_s: futures.wait([preparing], timeout_s)):
             return Outcome(failure=self._limits.timed_out())
@@ -120,7 +122,6 @@ class Supervision:
         claim, lease = self._claim, self._lease
         if claim.recovery is not None:
             folder.restore(self._workdir, claim.recovery, self._workshop.store, lease.job_id)
-        folder.write_decisions(self._workdir, self._workshop.database, lease.job_id)
         inputs.prepare(
             parse_spec(dict(claim.spec)),
             self._settings,
@@ -130,14 +131,14 @@ class Supervision:
             adjustments=Adjustments.model_validate(claim.adjustments or {}),
         )
 
-    def _catch_up(self) -> None:
+    def _insist(self, work: Callable[[], None]) -> None:
+        """Do what needs the database, and beat until it is there."""
         while True:
             try:
-                self._recorder.catch_up()
+                work()
             except DatabaseUnavailable:
                 self._tick()
             else:
-                self._last_word = None  # what earlier runs said at last is not this one's
                 return
 
     def _train(self) -> Outcome:

@@ -207,6 +207,23 @@ def test_an_archive_that_lies_about_its_sizes_gets_no_further_than_it_says():
     assert "not a zip archive" in refusal("yolo", bytes(data))
 
 
+def test_a_description_of_any_length_is_not_read():
+    names = "names: [" + "RBC, " * 100_000 + "]"
+    assert "larger than 256 KiB" in refusal("yolo", zipped(**{"data.yaml": names, "labels__a_txt": ""}))
+
+
+def test_what_is_told_about_a_file_is_short_whatever_is_in_it():
+    long = "x" * 100_000
+    for form, data in (
+        ("coco", coco(categories=[{"id": 3, "name": long}])),
+        ("coco", coco(images=[{"id": i, "file_name": long, "width": 9, "height": 9} for i in (7, 8)])),
+        ("yolo", zipped(**{f"../{long[:60_000]}.txt": ""})),
+        ("cvat", f"<{long}/>"),
+        ("label_studio", [{"data": {"image": "a"}, "annotations": [{"result": [{"type": long, "value": {}}]}]}]),
+    ):
+        assert len(refusal(form, data)) < 300
+
+
 def test_an_archive_without_labels_and_one_with_a_name_twice_are_refused():
     assert "no label files" in refusal("yolo", zipped(**{"data.yaml": "names: [RBC]"}))
     assert "a is there twice" in refusal("yolo", zipped(labels__a_txt="", more__a_txt=""))

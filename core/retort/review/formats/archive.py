@@ -57,7 +57,7 @@ def _unpacked(source: zipfile.ZipFile, suffixes: Collection[str]) -> dict[PurePo
         if info.is_dir() or path.suffix.lower() not in suffixes:
             continue
         if path in found:
-            raise ReviewError(f"{path} is in the archive twice", hint="pack it again")
+            raise ReviewError(f"{str(path)[:100]} is in the archive twice", hint="pack it again")
         # What the archive says of sizes is a claim: no more is unpacked than there is room for.
         with source.open(info) as file:
             found[path] = content = file.read(left + 1)
@@ -69,13 +69,11 @@ def _unpacked(source: zipfile.ZipFile, suffixes: Collection[str]) -> dict[PurePo
 
 def _checked(info: zipfile.ZipInfo) -> PurePosixPath:
     """Return the path of a member, which must be a plain one inside the archive."""
-    path = PurePosixPath(info.filename)
+    path, shown = PurePosixPath(info.filename), f"{info.filename[:100]!r}"
     if path.is_absolute() or ".." in path.parts or "\\" in info.filename or ":" in info.filename:
-        raise ReviewError(
-            f"{info.filename!r} leads out of the archive", hint="pack the folder itself, with plain names"
-        )
+        raise ReviewError(f"{shown} leads out of the archive", hint="pack the folder itself, with plain names")
     if stat.S_ISLNK(info.external_attr >> 16):
-        raise ReviewError(f"{info.filename!r} is a link", hint="pack files, not links")
+        raise ReviewError(f"{shown} is a link", hint="pack files, not links")
     if info.flag_bits & 1:
         raise ReviewError("the archive is encrypted", hint="pack it without a password")
     return path

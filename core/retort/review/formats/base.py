@@ -94,7 +94,7 @@ def box(name: str, corners: tuple[float, float, float, float], classes: Classes,
 
     """
     if name not in classes:
-        raise ReviewError(f"{place}: {name!r} is no class of this job", hint=f"its classes: {', '.join(classes)}")
+        raise ReviewError(f"{place}: {name[:100]!r} is no class of this job", hint=f"its classes: {', '.join(classes)}")
     if not all(math.isfinite(value) and -SLACK <= value <= 1 + SLACK for value in corners):
         raise ReviewError(f"{place}: the box reaches out of its image", hint="keep boxes inside their images")
     x1, y1, x2, y2 = (round(min(1.0, max(0.0, value)), DIGITS) for value in corners)
@@ -111,7 +111,7 @@ def add(found: dict[str, Shape], image: str, what: Shape, place: str) -> None:
 
     """
     if image in found:
-        raise ReviewError(f"{place}: the image {image} is there twice", hint="each image once")
+        raise ReviewError(f"{place}: the image {image[:100]} is there twice", hint="each image once")
     found[image] = what
 
 

@@ -70,7 +70,7 @@ class _Reader:
         except (expat.ExpatError, LookupError, ValueError) as error:
             raise ReviewError(f"no XML that can be read: {error}", hint=_HINT) from error
         if self._root != "annotations":
-            raise ReviewError(f"the document is {self._root!r}, not 'annotations'", hint=_HINT)
+            raise ReviewError(f"the document is {self._root[:100]!r}, not 'annotations'", hint=_HINT)
 
     def _refuse(self, *_: object) -> None:
         """Entities are declared in a document type: without one there are none to blow up, or to lead elsewhere."""

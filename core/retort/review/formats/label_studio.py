@@ -90,7 +90,7 @@ def _image(task: _Task, index: int) -> str:
 
 def _box(result: _Result, classes: Classes, place: str) -> Box:
     if result.type != RECTANGLES:
-        raise ReviewError(f"{place}: {result.type} is no rectangle", hint="use rectanglelabels")
+        raise ReviewError(f"{place}: {result.type[:100]} is no rectangle", hint="use rectanglelabels")
     value: _Value = parse(json.dumps(result.value).encode(), _Value, "Label Studio")
     if value.rotation:
         raise ReviewError(f"{place}: the box is turned", hint="draw it upright")

@@ -14,6 +14,8 @@ from retort.review.formats.base import Album, Classes, Read, add, box
 
 _NAMES = {"data.yaml", "data.yml", "classes.txt", "obj.names"}
 _LISTS = {"train.txt", "val.txt", "test.txt", "images.txt", "readme.txt"}
+_LONGEST_BYTES = 256 << 10
+"""Of a description: reading YAML takes its time."""
 _LINE = "each line: class centre_x centre_y width height, the last four as shares (0..1) of the image's sides"
 
 
@@ -80,6 +82,8 @@ def _names(files: dict[PurePosixPath, bytes]) -> list[str] | None:
 
 
 def _described(path: PurePosixPath, content: bytes) -> list[str] | None:
+    if len(content) > _LONGEST_BYTES:
+        raise ReviewError(f"{path} is larger than {_LONGEST_BYTES >> 10} KiB", hint="names: [first, second]")
     try:
         found = yaml.safe_load(_text(path, content))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
