@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("boxes", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("reviewer", sa.String(length=63), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("seen", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_reviews_job_id")),
         sa.PrimaryKeyConstraint("job_id", "image", name=op.f("pk_reviews")),
     )

@@ -156,11 +156,9 @@ def test_what_becomes_of_the_rest_may_be_said(client: TestClient, waiting: str, 
     decide(client, waiting, "b", decision="edit", boxes=[])
     done = client.post(f"/v1/jobs/{waiting}/review/complete", json={"rest": rest, "reviewer": "bob"})
     assert done.json()["state"] == "queued"
-    found = {
-        image: (one["decision"]["decision"], one["decision"]["reviewer"])
-        for image, one in images(client, waiting).items()
-    }
-    assert found == {"a": (rest, "bob"), "b": ("edit", "somebody"), "c.1": (rest, "bob")}
+    told = {image: one["decision"] for image, one in images(client, waiting).items()}
+    found = {image: (one["decision"], one["reviewer"], one["seen"]) for image, one in told.items()}
+    assert found == {"a": (rest, "bob", False), "b": ("edit", "somebody", True), "c.1": (rest, "bob", False)}
 
 
 @pytest.mark.parametrize("body", [{"rest": "edit"}, {"rest": 1}, {"all": "accept"}, [1]])

@@ -175,7 +175,7 @@ def test_run_ends_to_wait_for_people_and_goes_on_with_what_they_decide(retort: R
     done = retort(*command)
     assert done.code == 0, (tmp_path / "out/run.log").read_text()
     result = json.loads(done.out.splitlines()[-1])["result"]
-    assert (result["pseudo_labels"]["num_trained"], result["pseudo_labels"]["review"]["num_accepted"]) == (8, 8)
+    assert (result["pseudo_labels"]["num_trained"], result["pseudo_labels"]["review"]["num_unseen"]) == (8, 8)
     assert str(data) in json.loads((tmp_path / "out/inputs.json").read_text())["dataset"]["root"]
 
 

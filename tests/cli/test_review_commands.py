@@ -105,6 +105,7 @@ def test_a_review_in_a_folder_needs_no_service(retort: Retort, folder: Path):
     assert (refused.code, refused.error["code"]) == (4, "review_open")
     assert call("complete", "--rest", "accept").json["num_open"] == 0
     assert decided(folder) == {"a": "edit", "b": "reject", "c": "accept"}
+    assert [one.image for one in Decisions.load(folder / "decisions.json").values() if not one.seen] == ["c"]
     assert Decisions.load(folder / "decisions.json")["a"].reviewer == "ann"
 
 

@@ -59,6 +59,8 @@ class ReviewDecision(Out):
     """With ``edit``: all that there is on the image."""
     reviewer: str
     at: datetime
+    seen: bool
+    """Whether the image was looked at; not, where it was only said what becomes of the rest."""
 
 
 class ReviewImageLinks(Out):

@@ -100,8 +100,7 @@ class FolderDesk:
         if unknown := [image for image in images if image not in known]:
             hint = "retort review show lists them"
             raise UserError(f"this review has no image {unknown[0]!r}", hint=hint, code="image_not_found")
-        at = time.time()
-        self._keep([Decision(image=image, decision=verdict, reviewer=reviewer, at=at) for image in images])
+        self._keep(_decisions(images, verdict, reviewer))
 
     def export(self, form: str) -> bytes:
         """Make the file."""
@@ -119,7 +118,7 @@ class FolderDesk:
             hint = "decide about them, or say what becomes of the rest: --rest accept, or --rest reject"
             raise UserError(f"{len(remaining)} images are open: {remaining[0]} …", hint=hint, code="review_open")
         if rest is not None:
-            self.decide(remaining, rest, reviewer)
+            self._keep(_decisions(remaining, rest, reviewer, seen=False))
         return f"the review is complete; start the run again: retort run SPEC --out {self._workdir}"
 
     def _decisions(self) -> dict[str, Decision]:
@@ -130,3 +129,8 @@ class FolderDesk:
         part = self._workdir / f"{DECISIONS}.part"
         part.write_text(Decisions(decisions=tuple(kept.values())).model_dump_json(indent=2))
         part.replace(self._workdir / DECISIONS)
+
+
+def _decisions(images: Sequence[str], verdict: Verdict, reviewer: str, *, seen: bool = True) -> list[Decision]:
+    at = time.time()
+    return [Decision(image=image, decision=verdict, reviewer=reviewer, at=at, seen=seen) for image in images]

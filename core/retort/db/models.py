@@ -225,6 +225,8 @@ class Review(Base):
     """With ``edit``: all that there is on the image."""
     reviewer: Mapped[str] = mapped_column(String(63))
     at: Mapped[float]
+    seen: Mapped[bool] = mapped_column(Boolean())
+    """Whether the image was looked at; not, where it was only said what becomes of the rest."""
 
 
 class IdempotencyKey(Base):

@@ -29,12 +29,8 @@ def of_job(session: Session, job_id: str, images: Sequence[str] | None = None) -
     query = select(Review).where(Review.job_id == job_id).order_by(Review.image)
     if images is not None:
         query = query.where(Review.image.in_(images))
-    return [
-        Decision.model_validate(
-            {"image": row.image, "decision": row.decision, "boxes": row.boxes, "reviewer": row.reviewer, "at": row.at}
-        )
-        for row in session.scalars(query)
-    ]
+    columns = ("image", "decision", "boxes", "reviewer", "at", "seen")
+    return [Decision.model_validate({name: getattr(row, name) for name in columns}) for row in session.scalars(query)]
 
 
 def decide(session: Session, job_id: str, decisions: Sequence[Decision]) -> None:
@@ -83,7 +79,7 @@ def complete(
     if rest == "edit":
         raise ReviewError("the rest can be accepted or rejected", hint="accept or reject")
     if rest is not None:
-        about = {"decision": rest, "reviewer": reviewer, "at": now}
+        about = {"decision": rest, "reviewer": reviewer, "at": now, "seen": False}
         _write(session, job_id, [Decision.model_validate({"image": image, **about}) for image in remaining])
     return control.go_on(session, job, now=now, actor=actor)
 
@@ -109,6 +105,7 @@ def _write(session: Session, job_id: str, decisions: Sequence[Decision]) -> None
             "boxes": None if decision.boxes is None else [box.model_dump() for box in decision.boxes],
             "reviewer": decision.reviewer,
             "at": decision.at,
+            "seen": decision.seen,
         }
         for decision in decisions
     ]

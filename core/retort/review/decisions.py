@@ -49,6 +49,8 @@ class Decision(Ruling):
     reviewer: Annotated[str, Field(pattern=REVIEWER)] = SOMEBODY
     at: float
     """Unix time in seconds."""
+    seen: bool = True
+    """Whether the picture was looked at; not, where it was only said what becomes of the rest."""
 
 
 class Decisions(Frozen):

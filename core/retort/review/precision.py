@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from retort.review.boxes import Box, matched
-from retort.review.decisions import Ruling
+from retort.review.decisions import Decision, Ruling
 from retort.review.pictures import Picture
 
 _Z = 1.959963984540054
@@ -38,19 +38,21 @@ def compare(pairs: Iterable[tuple[Sequence[Box], Sequence[Box]]], classes: Seque
     return {**_both(right.total(), found.total(), there.total()), "per_class": by_class}
 
 
-def judged(pictures: Sequence[Picture], rulings: Mapping[str, Ruling], classes: Sequence[str]) -> dict[str, Any]:
-    """Return what the *rulings* say of the teacher's labels.
+def judged(pictures: Sequence[Picture], decisions: Mapping[str, Decision], classes: Sequence[str]) -> dict[str, Any]:
+    """Return what the *decisions* about pictures that were looked at say of the teacher's labels.
 
     All boxes of a picture that was accepted are right, all of one that was rejected are wrong; on one that was edited
     those are right that the reviewer's boxes of the same class cover.
     """
-    seen = [(picture, rulings[picture.image]) for picture in pictures if picture.image in rulings]
+    decided = [(picture, decisions[picture.image]) for picture in pictures if picture.image in decisions]
+    seen = [(picture, decision) for picture, decision in decided if decision.seen]
     counted = Counter(ruling.decision for _, ruling in seen)
     known = [(picture.kept, _truth(picture, ruling)) for picture, ruling in seen if ruling.decision != "reject"]
     refused = [(picture.kept, ()) for picture, ruling in seen if ruling.decision == "reject"]
     of_all = compare([*known, *refused], classes)
     return {
         "num_images": len(seen),
+        "num_unseen": len(decided) - len(seen),
         **{f"num_{decision}ed": counted[decision] for decision in ("accept", "reject", "edit")},
         "precision": of_all["precision"],
         "recall": compare(known, classes)["recall"],

@@ -91,7 +91,8 @@ def _publish(context: Context, proposals: Proposals) -> None:
 
 def _sentence(figures: dict[str, Any], num_used: int) -> str:
     found = figures["precision"]
-    said = f"{figures['num_images']} images were looked at, {num_used} are trained on"
+    unseen = f" ({figures['num_unseen']} were decided about unseen)" if figures["num_unseen"] else ""
+    said = f"{figures['num_images']} images were looked at{unseen}, {num_used} are trained on"
     if found["value"] is None:
         return said
     return (

@@ -108,13 +108,16 @@ def test_boxes_that_are_the_teachers_own_accept_it_in_whatever_order():
 
 def test_precision_counts_boxes_of_accepted_edited_and_rejected_pictures():
     pictures = [picture(LEFT, RIGHT, image=image) for image in "abcd"]
-    rulings = {
-        "a": Ruling(decision="accept"),
-        "b": Ruling(decision="reject"),
-        "c": Ruling(decision="edit", boxes=(box(x2=0.39), box("WBC", x1=0.6, x2=1.0), box(y1=0.6, y2=0.9))),
+    drawn = (box(x2=0.39), box("WBC", x1=0.6, x2=1.0), box(y1=0.6, y2=0.9))
+    decisions = {
+        "a": Decision(image="a", decision="accept", at=1.0),
+        "b": Decision(image="b", decision="reject", at=1.0),
+        "c": Decision(image="c", decision="edit", boxes=drawn, at=1.0),
+        "d": Decision(image="d", decision="accept", at=1.0, seen=False),
     }
-    found = precision.judged(pictures, rulings, ("RBC", "WBC"))
+    found = precision.judged(pictures, decisions, ("RBC", "WBC"))
     assert (found["num_images"], found["num_accepted"], found["num_rejected"], found["num_edited"]) == (3, 1, 1, 1)
+    assert found["num_unseen"] == 1, "what nobody has looked at says nothing of the teacher"
     assert (found["precision"]["right"], found["precision"]["total"]) == (3, 6)
     assert (found["recall"]["right"], found["recall"]["total"]) == (3, 5)  # of those that were not rejected
     assert found["per_class"].keys() == {"RBC", "WBC"}

@@ -38,8 +38,10 @@ def detect(
         kind: what images these are; an attempt that follows finds theirs by this name.
 
     """
-    kept = context.lasting_folder(f"boxes-{hashlib.sha256(context.key.encode()).hexdigest()[:12]}")
-    names = _names(teacher.weights(context), context.inputs.dataset.names)
+    weights = teacher.weights(context)
+    origin = hashlib.sha256(f"{context.key} {durable.sha256_of(weights)}".encode()).hexdigest()
+    kept = context.lasting_folder(f"boxes-{origin[:12]}")
+    names = _names(weights, context.inputs.dataset.names)
     for start in range(0, len(images), _AT_A_TIME):
         part = slice(start, start + _AT_A_TIME)
         path = kept / f"{kind}-{start:07d}.json"
