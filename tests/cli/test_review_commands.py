@@ -13,6 +13,7 @@ from retort.client import Client
 from retort.review.decisions import Decisions
 from retort.review.formats import FORMS
 from retort.review.pictures import Proposals
+from worker.houses import eventually
 from worker.scripted_run import seen
 
 Submitted = Callable[[str, int], str]
@@ -22,8 +23,7 @@ Submitted = Callable[[str, int], str]
 def waiting(served: Retort, submitted: Submitted) -> str:
     """A job of the service that waits for its review."""
     job_id = submitted("review", 1)
-    while served("get", job_id, "--json").json["state"] != "awaiting_review":
-        pass
+    eventually(lambda: served("get", job_id, "--json").json["state"] == "awaiting_review")
     return job_id
 
 

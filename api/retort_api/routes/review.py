@@ -10,7 +10,6 @@ from retort.db import clock, jobs, reviews
 from retort.review import exchange
 from retort.review.decisions import REVIEWER, SOMEBODY, Decision
 from retort.review.pictures import IMAGE, Proposals
-from starlette.requests import Request
 
 from retort_api.bodies import JSON, read_decision, read_patch, read_upload
 from retort_api.deps import JobId, Router, Service, Serving
@@ -22,7 +21,14 @@ from retort_api.schemas.review import Complete, Decide, Review, ReviewImage, Rev
 
 router = Router("review")
 
-_READING = ("job_not_found", "review_not_found", "bad_parameter", "database_unavailable", "store_unavailable")
+_READING = (
+    "job_not_found",
+    "review_not_found",
+    "bad_parameter",
+    "artifact_bytes_missing",
+    "database_unavailable",
+    "store_unavailable",
+)
 _WRITING = (*_READING, "job_already_finished", "wrong_state", "bad_review")
 _BODIES = ("unreadable_body", "body_too_large", "unsupported_media_type")
 FormName = Annotated[
@@ -135,11 +141,11 @@ def complete_review(
         **documented(*_READING),
     },
 )
-def export_review(request: Request, service: Serving, job_id: JobId, form_name: FormName) -> Response:
+def export_review(service: Serving, job_id: JobId, form_name: FormName) -> Response:
     """Export the review for another tool: COCO, YOLO, CVAT or Label Studio."""
     proposals, decisions = _both(service, job_id)
     form = exchange.form(form_name)
-    data = b"" if request.method == "HEAD" else form.write(exchange.album(proposals, decisions))
+    data = form.write(exchange.album(proposals, decisions))
     headers = {
         "Content-Disposition": f'attachment; filename="{job_id}-{form_name}{form.suffix}"',
         "Content-Security-Policy": "sandbox; default-src 'none'",

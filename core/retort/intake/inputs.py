@@ -48,8 +48,6 @@ class ToLabelFacts(Frozen):
     files: dict[str, str]
     """Paths in *root* by the names of the links, without their endings."""
     num_labels: int
-    num_shared: int
-    """How many have the bytes of a validation image."""
     digest: str
     notes: tuple[str, ...] = ()
 

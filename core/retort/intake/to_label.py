@@ -32,7 +32,6 @@ class ToLabel:
     labels: dict[str, Path]
     """Of those that have one, by the same names."""
     digest: str
-    num_shared: int
     notes: tuple[str, ...]
 
 
@@ -45,7 +44,7 @@ def locate(wanted: PseudoLabelsSpec, data_dirs: Sequence[Path], dataset: Dataset
 
     """
     _check_classes(wanted, dataset.names)
-    found = unlabelled.locate(wanted.path, data_dirs, validation=dataset.val)
+    found = unlabelled.locate(wanted.path, data_dirs)
     home = next(folder.resolve() for folder in data_dirs if found.root.is_relative_to(folder.resolve()))
     images = dict(_named(found.root, found.images))
     usable: dict[str, Path] = {}
@@ -59,7 +58,7 @@ def locate(wanted: PseudoLabelsSpec, data_dirs: Sequence[Path], dataset: Dataset
     whole = hashlib.sha256(found.digest.encode())
     for name, label in sorted(usable.items()):
         whole.update(repr((name, hashlib.sha256(label.read_bytes()).hexdigest())).encode())
-    return ToLabel(found.root, images, usable, whole.hexdigest(), found.num_shared, tuple(notes[:_SHOWN]))
+    return ToLabel(found.root, images, usable, whole.hexdigest(), tuple(notes[:_SHOWN]))
 
 
 def overlay(found: ToLabel, folder: Path) -> ToLabelFacts:
@@ -74,7 +73,6 @@ def overlay(found: ToLabel, folder: Path) -> ToLabelFacts:
         folder=laid.absolute(),
         files={name: image.relative_to(found.root).as_posix() for name, image in found.images.items()},
         num_labels=len(found.labels),
-        num_shared=found.num_shared,
         digest=found.digest,
         notes=found.notes,
     )
