@@ -14,7 +14,8 @@ from typing import Any
 import httpx2 as httpx
 from retort.artifacts import Store
 from retort.db import artifacts, clock, jobs
-from retort.db.models import Base, Job, Metric
+from retort.db.base import Base
+from retort.db.models import Job, Metric
 from retort.spec import parse_spec
 from retort.states import JobState
 from service_stand import Load, Stand, answers, eventually, header, load, percentile, post

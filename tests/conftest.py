@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from retort.db import Database
-from retort.db.models import Base
+from retort.db.base import Base
 from servers import Postgres, Valkey, running
 
 _QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}

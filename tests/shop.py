@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from retort.db import Database, Lease, jobs
-from retort.db.models import Base
+from retort.db.base import Base
 from retort.spec import JobSpec, parse_spec
 from sqlalchemy import select
 from sqlalchemy.orm import Session

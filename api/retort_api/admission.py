@@ -11,7 +11,7 @@ from retort import references
 from retort.db import registry
 from retort.errors import DataError, Problem, SpecError
 from retort.intake import catalogue
-from retort.spec import AnySpec, parse_spec, places
+from retort.spec import AdviceSpec, AnySpec, parse_spec, places
 
 Known = Callable[[str], Sequence[str]]
 """Digests of what is registered by a model's name, newest first."""
@@ -39,9 +39,10 @@ def admit(spec: AnySpec, data_dirs: Sequence[Path], known: Known) -> None:
         SpecError: something is not so.
 
     """
-    data = spec.data
-    problem = _misplaced(data.path, data_dirs) if data.path is not None else _unknown(str(data.dataset))
-    problems = [*([] if problem is None else [problem]), *_unregistered(spec, known)]
+    problems = [problem for place, path in _folders(spec) if (problem := _misplaced(place, path, data_dirs))]
+    if spec.data.dataset is not None and (problem := _unknown(spec.data.dataset)):
+        problems.append(problem)
+    problems += _unregistered(spec, known)
     if problems:
         raise SpecError(problems)
 
@@ -83,17 +84,29 @@ def _unknown(name: str) -> Problem | None:
     return None
 
 
-def _misplaced(path: str, data_dirs: Sequence[Path]) -> Problem | None:
+def _folders(spec: AnySpec) -> Iterator[tuple[str, str]]:
+    """Yield what the spec calls folders of images, with where it does."""
+    if spec.data.path is not None:
+        yield "data.path", spec.data.path
+    if isinstance(spec, AdviceSpec):
+        return
+    if spec.data.unlabelled is not None:
+        yield "data.unlabelled.path", spec.data.unlabelled.path
+    if spec.pseudo_labels is not None:
+        yield "pseudo_labels.path", spec.pseudo_labels.path
+
+
+def _misplaced(place: str, path: str, data_dirs: Sequence[Path]) -> Problem | None:
     if not path.isprintable():
-        return Problem("data.path", "holds characters that no path should", "use printable characters")
+        return Problem(place, "holds characters that no path should", "use printable characters")
     given, allowed = Path(path), [folder.expanduser() for folder in data_dirs]
     # A worker looks for a relative path in each of the folders.
     candidates = [given] if given.is_absolute() else [folder / given for folder in allowed]
     try:
         places = [candidate.resolve() for candidate in candidates]
     except (OSError, RuntimeError) as error:  # a loop of links; too long a name
-        return Problem("data.path", f"cannot be followed: {error}")
-    if any(place.is_relative_to(folder.resolve()) for place in places for folder in allowed):
+        return Problem(place, f"cannot be followed: {error}")
+    if any(found.is_relative_to(folder.resolve()) for found in places for folder in allowed):
         return None
     folders = ", ".join(str(folder) for folder in data_dirs) or "none"
-    return Problem("data.path", f"{path!r} lies outside the folders that the operator allows", f"allowed: {folders}")
+    return Problem(place, f"{path!r} lies outside the folders that the operator allows", f"allowed: {folders}")

@@ -12,6 +12,10 @@ from retort.spec import parse_document
 
 BODY_LIMIT = 64 * 1024
 """Largest body in bytes; a spec with every field written out takes about 3 KiB."""
+DECISION_LIMIT = 1 << 20
+"""The same of a decision about one image, with all its boxes."""
+UPLOAD_LIMIT = 32 << 20
+"""The same of a file with labels."""
 JSON = "application/json"
 YAML = "application/yaml"
 
@@ -64,15 +68,36 @@ async def read_patch(request: Request) -> Any:
     return Body(data, _media_type(request.headers.get("content-type", ""))).document() if data else {}
 
 
-async def _read(request: Request) -> bytes:
+async def read_decision(request: Request) -> Any:
+    """Read a decision about one image.
+
+    Raises:
+        UserError: as ``read_body``, or the body is not what its Content-Type says.
+
+    """
+    data = await _read(request, DECISION_LIMIT)
+    return Body(data, _media_type(request.headers.get("content-type", ""))).document()
+
+
+async def read_upload(request: Request) -> bytes:
+    """Read a file, whatever its Content-Type says.
+
+    Raises:
+        UserError: it is too large.
+
+    """
+    return await _read(request, UPLOAD_LIMIT)
+
+
+async def _read(request: Request, limit: int = BODY_LIMIT) -> bytes:
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > BODY_LIMIT:
-        raise _too_large()
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > BODY_LIMIT:
-            raise _too_large()
+        if len(data) > limit:
+            raise _too_large(limit)
     return bytes(data)
 
 
@@ -86,5 +111,5 @@ def _media_type(content_type: str) -> str:
     raise UserError(told, code="unsupported_media_type", hint=f"send Content-Type: {JSON} or {YAML}")
 
 
-def _too_large() -> UserError:
-    return UserError(f"the body is larger than {BODY_LIMIT} bytes", code="body_too_large")
+def _too_large(limit: int) -> UserError:
+    return UserError(f"the body is larger than {limit} bytes", code="body_too_large")

@@ -19,6 +19,7 @@ from retort.settings import Settings
 from retort_api.bell import Bell
 from retort_api.errors import BadParameter
 from retort_api.renderings import Renderings
+from retort_api.reviewing import Proposed
 from retort_api.telemetry import Telemetry
 from retort_api.together import Together
 
@@ -40,6 +41,7 @@ class Service:
     stopping: threading.Event
     """Set when the server begins to shut down: streams end."""
     renderings: Renderings = field(default_factory=Renderings)
+    proposed: Proposed = field(default_factory=Proposed)
 
     @cached_property
     def standings(self) -> Together[str, jobs.Standing]:

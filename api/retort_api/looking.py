@@ -18,6 +18,7 @@ from retort_api.schemas import Job, job_path
 FIRST_LOOK_S = 2
 RETRY_AFTER_S = {
     JobState.QUEUED: 10, JobState.RUNNING: 2, JobState.CANCELLING: 2, JobState.PAUSING: 2, JobState.PAUSED: 30,
+    JobState.AWAITING_REVIEW: 30,
 }  # fmt: skip
 """When looking again may show something new; a job that has ended does not change."""
 HEADERS: dict[str, Any] = {

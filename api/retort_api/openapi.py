@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from retort.spec import schema, sweep_schema
 
 from retort_api.errors import Problem
+from retort_api.schemas.review import Complete, Decide
 
 _REF = "#/components/schemas/{model}"
 
@@ -22,7 +23,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas: dict[str, Any] = document["components"]["schemas"]
         schemas |= _with_parts("JobSpec", schema()) | _with_parts("AdviceSpec", schema("advise"))
         schemas |= _with_parts("SweepSpec", sweep_schema())
-        schemas |= _with_parts("Problem", Problem.model_json_schema())
+        for model in (Problem, Decide, Complete):
+            schemas |= _with_parts(model.__name__, model.model_json_schema())
         document["components"]["schemas"] = dict(sorted(schemas.items()))
         app.openapi_schema = document
     return app.openapi_schema

@@ -16,6 +16,7 @@ import httpx2 as httpx
 from retort import __version__
 from retort.answers import ClientError, raise_problem, unreachable, worth_repeating
 from retort.model_calls import ModelCalls
+from retort.review.calls import Reviewing
 from retort.states import TERMINAL
 from retort.sweep_calls import SweepCalls
 from retort.transfer import Partial, sha256_of
@@ -167,6 +168,10 @@ class Client(ModelCalls, SweepCalls):
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(answer.content)
         return part.replace(path)
+
+    def review(self, job_id: str) -> Reviewing:
+        """Return what can be done with the review of a job's pseudo-labels."""
+        return Reviewing(self._send, job_id)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None, every_s: float = 1.0) -> Json:
         """Return the job once it has ended.

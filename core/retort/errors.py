@@ -10,6 +10,7 @@ RetortError
 │   ├── Diverged         the loss or the weights are not finite
 │   └── OutOfMemory      the device is too small for the batch
 ├── Stopped              the work was asked to stop, and did
+│   └── AwaitingReview   the work stopped by itself: people have to look at something first
 └── WorldError           the world failed (disk, network, a lost process); a retry may help
     └── FetchError       something could not be downloaded
 
@@ -106,6 +107,14 @@ class Stopped(RetortError):
     """The work was asked to stop, and did; nothing is wrong."""
 
     code = "stopped"
+
+
+class AwaitingReview(Stopped):
+    """The work stopped by itself until people have looked at *num_images* images; nothing is wrong."""
+
+    def __init__(self, message: str, *, num_images: int) -> None:
+        super().__init__(message)
+        self.num_images = num_images
 
 
 class WorldError(RetortError):

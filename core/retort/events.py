@@ -132,9 +132,17 @@ class StoppedEvent(Event):
     type: Literal["stopped"] = "stopped"
 
 
+class AwaitingReviewEvent(Event):
+    """The run goes on once people have looked at what it has published for them; nothing follows."""
+
+    type: Literal["awaiting_review"] = "awaiting_review"
+    num_images: int
+    """Images that wait to be looked at."""
+
+
 AnyEvent = Annotated[
     StageEvent | ProgressEvent | MetricEvent | CheckpointEvent | ArtifactEvent | SavedEvent
-    | LogEvent | HealthEvent | FinishedEvent | FailedEvent | StoppedEvent,
+    | LogEvent | HealthEvent | FinishedEvent | FailedEvent | StoppedEvent | AwaitingReviewEvent,
     Field(discriminator="type"),
 ]  # fmt: skip
 

@@ -17,6 +17,7 @@ from retort.errors import WorldError
 from retort.events import (
     AnyEvent,
     ArtifactEvent,
+    AwaitingReviewEvent,
     CheckpointEvent,
     Event,
     FailedEvent,
@@ -109,6 +110,10 @@ class Journal:
     def stopped(self) -> None:
         """Say that the run was asked to stop and did."""
         self._append(StoppedEvent)
+
+    def awaiting_review(self, num_images: int) -> None:
+        """Say that people have to look at so many images before the run can go on."""
+        self._append(AwaitingReviewEvent, num_images=num_images)
 
     def close(self) -> None:
         """Close the file; nothing can be written after."""

@@ -1,6 +1,6 @@
 """One run: ``python -m retort.run SPEC WORKDIR`` reads a file, writes a folder, and says what happens in a journal.
 
-It holds no keys and needs no network. Exit codes: 0 finished, 1 failed, 75 stopped because it was told to.
+It holds no keys and needs no network. Exit codes: 0 finished, 1 failed, 3 waits for people, 75 was told to stop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-from retort.errors import RetortError, Stopped, WorldError
+from retort.errors import AwaitingReview, RetortError, Stopped, WorldError
 from retort.intake.inputs import Inputs
 from retort.journal import Journal
 from retort.spec import AnySpec, parse_document, parse_spec
@@ -29,7 +29,7 @@ from retort.training import environment
 from retort.workdir import LOCK
 from retort.workdir import journal as journal_of
 
-OK, FAILED, STOPPED = 0, 1, 75
+OK, FAILED, AWAITING_REVIEW, STOPPED = 0, 1, 3, 75
 """Exit codes; 75 is EX_TEMPFAIL of sysexits.h."""
 _PATIENCE_S = 20.0
 """How long a dying run of the same job may hold the working folder."""
@@ -63,6 +63,9 @@ def _tell(journal: Journal, stop: threading.Event, spec_file: Path, inputs: Inpu
     try:
         with _alone(workdir, stop):
             result = sequence.go(_read(spec_file), inputs, workdir, journal, stop)
+    except AwaitingReview as error:
+        journal.awaiting_review(error.num_images)
+        return AWAITING_REVIEW
     except BaseException as error:  # noqa: BLE001 - whatever ends a run is told
         if stop.is_set() or isinstance(error, Stopped):
             # A stop reaches the children too, so what they provoke on their way out is no failure.

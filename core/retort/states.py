@@ -12,6 +12,8 @@ class JobState(StrEnum):
     RUNNING = "running"
     PAUSING = "pausing"
     PAUSED = "paused"
+    AWAITING_REVIEW = "awaiting_review"
+    """People have to look at its pseudo-labels; no worker holds it."""
     CANCELLING = "cancelling"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -30,7 +32,7 @@ class AttemptState(StrEnum):
     LOST = "lost"
     """The worker stopped renewing its lease."""
     HANDED_BACK = "handed_back"
-    """The worker returned the job without using up a retry: it drained, or the job was paused."""
+    """The worker returned the job without using up a retry: it drained, or the job was paused or waits for people."""
 
 
 class SweepState(StrEnum):
@@ -62,13 +64,21 @@ LIVE_SWEEPS = frozenset({SweepState.RUNNING, SweepState.CANCELLING})
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED, JobState.EXPIRED}),
     JobState.RUNNING: frozenset(
-        {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLING, JobState.PAUSING, JobState.QUEUED}
+        {
+            JobState.SUCCEEDED,
+            JobState.FAILED,
+            JobState.CANCELLING,
+            JobState.PAUSING,
+            JobState.QUEUED,
+            JobState.AWAITING_REVIEW,
+        }
     ),
     # A run that finishes or fails for good before it can stop has ended; resuming takes the wish back.
     JobState.PAUSING: frozenset(
         {JobState.PAUSED, JobState.RUNNING, JobState.CANCELLING, JobState.SUCCEEDED, JobState.FAILED}
     ),
     JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
+    JobState.AWAITING_REVIEW: frozenset({JobState.QUEUED, JobState.CANCELLED}),
     # A run that finishes while it is being cancelled keeps its result: the race is legal.
     JobState.CANCELLING: frozenset({JobState.CANCELLED, JobState.SUCCEEDED, JobState.FAILED}),
     JobState.SUCCEEDED: frozenset(),

@@ -14,6 +14,9 @@ FINISH = "finish"
 PULSE = "pulse"
 """The run rewrites it whenever it gets on: ``<section> <count>``."""
 
+DECISIONS = "decisions.json"
+"""The worker writes it: what reviewers have decided about pseudo-labels."""
+
 SECTIONS = ("setup", "step", "checkpoint")
 """What a run can be at: preparing something, going through batches, or writing its state."""
 

@@ -114,3 +114,17 @@ def test_data_outside_the_operators_folders_is_refused(tmp_path: Path, small_set
         ):  # fmt: skip
             answer = submit(outside)
             assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "data.path"), outside
+
+
+def test_other_folders_of_images_must_lie_there_too_and_every_mistake_is_told(
+    tmp_path: Path, small_settings: Settings
+) -> None:
+    (tmp_path / "allowed").mkdir()
+    settings = small_settings.model_copy(update={"data_dirs": (tmp_path / "allowed",)})
+    data = {"path": "digits", "unlabelled": {"path": "/etc"}}
+    with serving(settings) as client:
+        refused = client.post("/v1/jobs", json={**SPEC, "data": data, "pseudo_labels": {"path": "/more"}})
+        taken = client.post("/v1/jobs", json={**SPEC, "data": {"path": "digits"}, "pseudo_labels": {"path": "more"}})
+    assert refused.status_code == 422
+    assert [mistake["path"] for mistake in refused.json()["errors"]] == ["data.unlabelled.path", "pseudo_labels.path"]
+    assert taken.status_code == 202

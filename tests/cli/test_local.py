@@ -182,6 +182,40 @@ def test_run_leaves_a_folder_alone_that_is_not_its_own(retort: Retort, tmp_path:
 
 
 @pytest.mark.slow
+def test_run_ends_to_wait_for_people_and_goes_on_with_what_they_decide(retort: Retort, tmp_path: Path):
+    from core.training.pictures import draw
+
+    data, more = (
+        draw(tmp_path / name, num_train=8, num_val=4, seed=seed).parent for seed, name in enumerate(("a", "b"))
+    )
+    spec = {
+        "name": "labels",
+        "data": {"path": "a"},
+        "teacher": {"train": {"model": "yolo11n", "weights": None, "epochs": 1}},
+        "student": {"model": "yolov8n", "weights": None},
+        "pseudo_labels": {"path": "b/images/train", "review": "all"},
+        "training": {"epochs": 1, "imgsz": 64, "batch": 4},
+        "control": False,
+        "exports": [],
+    }
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    command = ("run", tmp_path / "spec.yaml", "--out", tmp_path / "out", "--device", "cpu", "--json")
+
+    waits = retort(*command)
+
+    assert waits.code == 5, (tmp_path / "out/run.log").read_text()
+    assert json.loads(waits.out.splitlines()[-1])["state"] == "awaiting_review"
+    assert json.loads((tmp_path / "out/spec.json").read_text())["pseudo_labels"]["path"] == str(more / "images/train")
+    assert retort("review", "show", "--workdir", tmp_path / "out", "--json").json["num_images"] == 8
+    assert retort("review", "complete", "--workdir", tmp_path / "out", "--rest", "accept").code == 0
+    done = retort(*command)
+    assert done.code == 0, (tmp_path / "out/run.log").read_text()
+    result = json.loads(done.out.splitlines()[-1])["result"]
+    assert (result["pseudo_labels"]["num_trained"], result["pseudo_labels"]["review"]["num_unseen"]) == (8, 8)
+    assert str(data) in json.loads((tmp_path / "out/inputs.json").read_text())["dataset"]["root"]
+
+
+@pytest.mark.slow
 def test_run_distils_without_a_service_and_registers_what_it_has_trained(
     retort: Retort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -114,7 +114,7 @@ def test_every_known_data_set_is_documented_with_what_it_is_checked_against():
 
 
 def test_every_table_is_documented():
-    from retort.db.models import Base
+    from retort.db.base import Base
 
     text = page("architecture")
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from retort.events import Failure
 from retort.journal import Journal
 from retort.names import Role
+from retort.review.boxes import Scored
+from retort.review.pictures import Picture, Proposals
 
 STOP = threading.Event()
 CHILD = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -166,6 +168,40 @@ def tight(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
     finish(journal, workdir, epochs)
 
 
+def review(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
+    """Wait for people; with what they have decided, go on."""
+    decisions = workdir / "decisions.json"
+    (workdir / "artifacts/review").mkdir(parents=True, exist_ok=True)
+    proposals = Proposals(mode="sample", classes=("red",), pictures=(seen("a"), seen("b")))
+    if not decisions.exists():
+        (workdir / "stages").mkdir(exist_ok=True)
+        (workdir / "stages/pseudo_label.json").write_text("labelled")
+        journal.saved("pseudo_label", 0, ["stages/pseudo_label.json"])
+        for picture in proposals.pictures:
+            (workdir / f"artifacts/review/{picture.image}.jpg").write_bytes(picture.image.encode())
+            journal.artifact(f"review/{picture.image}.jpg", Role.JOB, f"artifacts/review/{picture.image}.jpg")
+        (workdir / "artifacts/review.json").write_text(proposals.model_dump_json())
+        journal.artifact("review.json", Role.JOB, "artifacts/review.json", "application/json")
+        journal.awaiting_review(2)
+        sys.exit(3)
+    kept = (workdir / "stages/pseudo_label.json").read_text()
+    found = [(one["image"], one["decision"]) for one in json.loads(decisions.read_text())["decisions"]]
+    journal.log(f"{kept}; decided: {found}")
+    finish(journal, workdir, epochs)
+
+
+def seen(image: str) -> Picture:
+    box = Scored(name="red", x1=0.1, y1=0.1, x2=0.5, y2=0.5, score=0.9)
+    return Picture(image=image, file=f"{image}.png", width=64, height=64, kept=(box,))
+
+
+def lost_picture(journal: Journal, *_: object) -> None:
+    """Name a picture that is not there, and wait for people all the same."""
+    journal.artifact("review/a.jpg", Role.JOB, "artifacts/review/a.jpg")
+    journal.awaiting_review(1)
+    sys.exit(3)
+
+
 def garbage(journal: Journal, *_: object) -> None:
     with journal.path.open("ab") as file:
         file.write(b"this is not an event\n")
@@ -230,6 +266,7 @@ SCRIPTS = {
     "leave-child": leave_child, "crash": crash, "killed": killed, "diverged": diverged, "flaky": flaky,
     "garbage": garbage, "train": train, "stuck": stuck, "tight": tight, "outside": outside,
     "searched": searched, "teach": teach, "teach-and-fail": teach_and_fail, "show-inputs": show_inputs,
+    "review": review, "lost-picture": lost_picture,
 }  # fmt: skip
 
 

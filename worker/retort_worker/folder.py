@@ -10,6 +10,8 @@ from typing import Any
 import structlog
 from retort import workdir
 from retort.artifacts import BytesMissing, Store
+from retort.db import Database, reviews
+from retort.review.decisions import Decisions
 from retort.workdir import journal
 
 _log = structlog.get_logger()
@@ -47,6 +49,24 @@ def restore(folder: Path, recovery: Mapping[str, Any], store: Store, job_id: str
         _log.warning("saved files are gone: the job begins anew", job=job_id, error=error.message)
         return False
     return True
+
+
+def write_decisions(folder: Path, database: Database, job_id: str) -> None:
+    """Tell the run what people have decided about its pseudo-labels, if anything.
+
+    Raises:
+        DatabaseUnavailable: try again later.
+
+    """
+    with database.read() as session:
+        found = reviews.of_job(session, job_id)
+    path = folder / workdir.DECISIONS
+    if found:
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(Decisions(decisions=tuple(found)).model_dump_json())
+        part.replace(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def finish_early(folder: Path) -> None:

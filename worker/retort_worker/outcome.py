@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retort.errors import RetortError
-from retort.events import AnyEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
+from retort.events import AnyEvent, AwaitingReviewEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
 
 _EXCERPT_LINES = 20
 _EXCERPT_BYTES = 16_384
@@ -25,6 +25,8 @@ class Outcome:
     result: dict[str, Any] | None = None
     failure: Failure | None = None
     exit_code: int | None = None
+    awaits_review: bool = False
+    """It goes on once people have looked at what it has published for them."""
 
 
 def judge(last: AnyEvent | None, exit_code: int, *, told_to_stop: bool, excerpt: str) -> Outcome:
@@ -34,6 +36,8 @@ def judge(last: AnyEvent | None, exit_code: int, *, told_to_stop: bool, excerpt:
     """
     if isinstance(last, FinishedEvent):
         return Outcome(result=last.result, exit_code=exit_code)
+    if isinstance(last, AwaitingReviewEvent):
+        return Outcome(exit_code=exit_code, awaits_review=True)
     if told_to_stop:
         return Outcome(exit_code=exit_code)
     if isinstance(last, FailedEvent):

@@ -16,9 +16,11 @@ from retort.artifacts.store import Stored
 from retort.db.artifacts import NewArtifact
 from retort.errors import RetortError, WorldError
 from retort.events import AnyEvent, ArtifactEvent, CheckpointEvent, Failure, SavedEvent
+from retort.review.pictures import PICTURES
 from retort.workdir import LOG
 
 _log = structlog.get_logger()
+_BINARY = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class _Wanted:
     metadata: dict[str, object]
     at_once: bool
     """Announced while the job runs, not only when it ends."""
+    needed: bool = True
+    """Without it the job's result, or what people are to look at, is not complete."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Publisher:
         self._num_waiting = 0
         self._stored: dict[str, NewArtifact] = {}
         self._fresh: dict[str, NewArtifact] = {}
+        self._announced: dict[str, NewArtifact] = {}
         self._to_save: SavedEvent | None = None
         self._saved: dict[str, Any] | None = None
         self._failures: dict[str, Failure] = {}
@@ -68,9 +73,11 @@ class Publisher:
         if isinstance(event, CheckpointEvent):
             name = f"checkpoints/{event.role}-epoch-{event.epoch:04d}{Path(event.path).suffix}"
             metadata = {"epoch": event.epoch, "metrics": event.metrics}
-            self._add(_Wanted(name, event.path, event.role, "application/octet-stream", metadata, at_once=True))
+            self._add(_Wanted(name, event.path, event.role, _BINARY, metadata, at_once=True, needed=False))
         elif isinstance(event, ArtifactEvent):
-            self._add(_Wanted(event.name, event.path, event.role, event.media_type, event.metadata, at_once=False))
+            # There may be thousands of pictures: too many for the transaction in which the job moves on.
+            at_once = event.name.startswith(PICTURES)
+            self._add(_Wanted(event.name, event.path, event.role, event.media_type, event.metadata, at_once))
         elif isinstance(event, SavedEvent):
             with self._lock:
                 self._to_save = event
@@ -79,7 +86,7 @@ class Publisher:
     def add_log(self) -> None:
         """Take up the run's output, once the run has ended."""
         if (self._workdir / LOG).exists():
-            self._add(_Wanted(LOG, LOG, "job", "text/plain; charset=utf-8", {}, at_once=True))
+            self._add(_Wanted(LOG, LOG, "job", "text/plain; charset=utf-8", {}, at_once=True, needed=False))
 
     def _add(self, wanted: _Wanted) -> None:
         self._enqueue(lambda: self._put(wanted))
@@ -108,6 +115,7 @@ class Publisher:
         """Mark what ``fresh`` gave as recorded."""
         with self._lock:
             for artifact in made.artifacts:
+                self._announced[artifact.name] = artifact
                 if self._fresh.get(artifact.name) == artifact:
                     del self._fresh[artifact.name]
             if self._saved is made.saved:
@@ -117,9 +125,9 @@ class Publisher:
             self._enqueue(lambda: self._tidy(keys))
 
     def stored(self) -> list[NewArtifact]:
-        """Everything that was brought into the store, the latest of each name."""
+        """Everything that was brought into the store and not announced yet, the latest of each name."""
         with self._lock:
-            return list(self._stored.values())
+            return [artifact for name, artifact in self._stored.items() if self._announced.get(name) != artifact]
 
     def failure(self) -> Failure | None:
         """Why something that the result needs could not be stored."""
@@ -145,7 +153,7 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - it becomes the job's failure
             _log.exception("could not store", artifact=wanted.name)
             with self._lock:
-                if not wanted.at_once:
+                if wanted.needed:
                     self._failures[wanted.name] = _explain(wanted, error)
             return
         artifact = NewArtifact(

@@ -13,18 +13,20 @@ from retort.states import TERMINAL, JobState
 from retort_worker.outcome import Outcome
 from retort_worker.publisher import Made
 
+_PUBLISHED = TERMINAL | {JobState.AWAITING_REVIEW}
+
 
 def settle(
     database: Database, lease: Lease, outcome: Outcome, *, made: Made, stored: Sequence[NewArtifact]
 ) -> JobState | None:
-    """Publish and end, fail, cancel, pause, retry or hand back, all or nothing.
+    """Publish and end, fail, cancel, pause, retry, wait for people or hand back, all or nothing.
 
     Args:
         database: where to write.
         lease: under which to write.
         outcome: how the run ended.
         made: what is announced however the job goes on: its checkpoints, its log, what it can go on from.
-        stored: what is announced when the job is over.
+        stored: what is announced when the job is over, or people are to look at it.
 
     Returns:
         The job's new state; None when the lease is no longer held, and nothing was written.
@@ -35,12 +37,15 @@ def settle(
     """
     with database.begin() as session:
         now = clock.now(session)
-        target = jobs.outlook(session, lease, succeeded=outcome.result is not None, failure=outcome.failure, now=now)
+        resting = JobState.AWAITING_REVIEW if outcome.awaits_review else JobState.QUEUED
+        target = jobs.outlook(
+            session, lease, succeeded=outcome.result is not None, failure=outcome.failure, now=now, resting=resting
+        )  # fmt: skip
         if target is None:
             return None
         if made.saved is not None:
             recovery.record(session, lease, made.saved, now=now)
-        for artifact in (*made.artifacts, *stored) if target in TERMINAL else made.artifacts:
+        for artifact in (*made.artifacts, *stored) if target in _PUBLISHED else made.artifacts:
             artifacts.record(session, lease, artifact, now=now)
         for artifact in stored if target in TERMINAL else ():
             # A teacher is good for other jobs whatever became of this one; a student that nobody has judged is not.
@@ -57,6 +62,8 @@ def _close(session: Any, lease: Lease, outcome: Outcome, target: JobState, *, no
         jobs.succeed(session, lease, now=now, result=outcome.result, exit_code=code or 0)
     elif target is JobState.CANCELLED:
         jobs.mark_cancelled(session, lease, now=now, exit_code=code)
+    elif outcome.awaits_review:
+        jobs.await_review(session, lease, now=now, exit_code=code)
     elif outcome.failure is None:
         jobs.hand_back(session, lease, now=now)
     else:

@@ -12,7 +12,7 @@ from concurrent import futures
 import structlog
 from retort.db import DatabaseUnavailable
 from retort.errors import RetortError
-from retort.events import AnyEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
+from retort.events import AnyEvent, AwaitingReviewEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
 from retort.intake.inputs import Adjustments
 from retort.spec import parse_spec, places
 from retort.states import TERMINAL, JobState
@@ -112,7 +112,10 @@ class Supervision:
         if not folder.is_free(self._workdir):
             message = "an earlier run of this job still holds its working folder"
             return Outcome(failure=Failure(code="folder_busy", message=message, retryable=True))
-        self._catch_up()
+        self._trackers.look_back()
+        self._insist(self._recorder.catch_up)
+        self._last_word = None  # what earlier runs said at last is not this one's
+        self._insist(lambda: folder.write_decisions(self._workdir, self._workshop.database, self._lease.job_id))
         if told := inputs.announcement(parse_spec(dict(self._claim.spec)), self._settings):
             self._recorder.say(told, "info")
         preparing = _in_background(self._prepare_inputs)
@@ -137,15 +140,14 @@ class Supervision:
             adjustments=Adjustments.model_validate(claim.adjustments or {}),
         )
 
-    def _catch_up(self) -> None:
-        self._trackers.look_back()
+    def _insist(self, work: Callable[[], None]) -> None:
+        """Do what needs the database, and beat until it is there."""
         while True:
             try:
-                self._recorder.catch_up()
+                work()
             except DatabaseUnavailable:
                 self._tick()
             else:
-                self._last_word = None  # what earlier runs said at last is not this one's
                 return
 
     def _train(self) -> Outcome:
@@ -159,7 +161,7 @@ class Supervision:
         while self._recorder.behind():
             self._tick()
         excerpt = tail(log, start)
-        if failure is not None and not isinstance(self._last_word, FinishedEvent):
+        if failure is not None and not isinstance(self._last_word, FinishedEvent | AwaitingReviewEvent):
             return Outcome(failure=failure.model_copy(update={"log_excerpt": excerpt}), exit_code=code)
         return judge(self._last_word, code, told_to_stop=told_to_stop, excerpt=excerpt)
 
@@ -192,7 +194,8 @@ class Supervision:
         self._publisher.add_log()
         while self._publisher.busy():
             self._tick(self._publisher.wait)
-        if outcome.result is not None and (failure := self._publisher.failure()) is not None:
+        whole = outcome.result is not None or outcome.awaits_review
+        if whole and (failure := self._publisher.failure()) is not None:
             outcome = Outcome(failure=failure, exit_code=outcome.exit_code)
         self._trackers.end(outcome)
         while self._trackers.busy():
@@ -234,7 +237,7 @@ class Supervision:
     def _listen(self, event: AnyEvent) -> None:
         self._publisher.listen(event)
         self._trackers.listen(event)
-        if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent):
+        if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent | AwaitingReviewEvent):
             self._last_word = event
 
     def _kill(self) -> None:

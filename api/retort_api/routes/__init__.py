@@ -11,6 +11,7 @@ from retort_api.routes import (
     jobs,
     models,
     reference,
+    review,
     sweeps,
     tensorboard,
 )
@@ -22,6 +23,7 @@ ROUTERS = (
     follow.router,
     tensorboard.router,  # before the artifacts, whose names may be anything
     artifacts.router,
+    review.router,
     models.router,
     sweeps.router,
     reference.router,

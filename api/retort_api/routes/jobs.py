@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Header, Query, Response
 from retort.db import jobs
-from retort.db.models import JOB_PREFIX
+from retort.db.base import JOB_PREFIX
 from retort.spec import AnySpec
 from retort.states import JobState
 from starlette.concurrency import run_in_threadpool

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from fastapi import Header, Path, Query, Request, Response
 from retort import references
 from retort.db import clock, registry
-from retort.db.models import MODEL_PREFIX
+from retort.db.base import MODEL_PREFIX
 from retort.db.registry import ModelNotFound, NewModel
 from retort.errors import UserError
 from retort.intake import checkpoints

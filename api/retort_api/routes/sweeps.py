@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import Depends, Header, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from retort.db import clock, jobs, sweeps
-from retort.db.models import SWEEP_PREFIX
+from retort.db.base import SWEEP_PREFIX
 from retort.errors import Problem, SpecError
 from retort.spec import SweepSpec, parse_sweep, places
 from retort.states import SweepState

@@ -17,7 +17,8 @@ class Event(Out):
     seq: int
     """Counts from 1 without gaps."""
     type: str
-    """state, stage, progress, metric, checkpoint, artifact, log, health, finished, failed or stopped."""
+    """state, stage, progress, metric, checkpoint, artifact, log, health, finished, failed, stopped or
+    awaiting_review."""
     level: str | None
     message: str | None
     data: dict[str, Any]

@@ -81,6 +81,7 @@ class JobLinks(Out):
     metrics: str
     artifacts: str
     attempts: str
+    review: str
     cancel: str
     stop: str
     pause: str

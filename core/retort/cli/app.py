@@ -18,6 +18,7 @@ from retort.cli import (
     output,
     recipes,
     results,
+    review,
     submit,
     sweep,
     up,
@@ -26,12 +27,13 @@ from retort.cli import (
 from retort.errors import RetortError, UserError
 
 ERROR_EXIT = 4
-"""The command itself could not do its work; 0 to 3 speak of jobs."""
+"""The command itself could not do its work; the others speak of jobs."""
 
 app = typer.Typer(
     name="retort",
     help="Distil YOLO detectors, and prove what the distillation bought.",
-    epilog="Exit codes: 0 done (the job succeeded), 1 the job failed, 2 cancelled, 3 timeout, 4 the command failed.",
+    epilog="Exit codes: 0 done (the job succeeded), 1 the job failed, 2 cancelled, 3 timeout, 4 the command failed, "
+    "5 the run waits for a review.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -47,6 +49,7 @@ for _command in (control.cancel, control.stop, control.pause, control.resume, co
     app.command(rich_help_panel=SERVICE)(_command)
 app.command(rich_help_panel=SERVICE)(control.priority)
 app.command(rich_help_panel=SERVICE)(results.download)
+app.add_typer(review.app, name="review", rich_help_panel=SERVICE)
 app.add_typer(models.app, name="models", rich_help_panel=SERVICE)
 app.command("sweep", rich_help_panel=SWEEPS)(sweep.submit)
 app.command("sweeps", rich_help_panel=SWEEPS)(sweep.list_sweeps)

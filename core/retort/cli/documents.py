@@ -14,8 +14,9 @@ from retort.spec import parse_document
 def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
     """Read the document *source* (a file, or - for stdin), replace the fields that *sets* name, anchor its data path.
 
-    A relative ``data.path``, or ``data.unlabelled.path``, in a file is looked for beside that file first, then in the
-    current folder; one from stdin or from *sets* means the current folder. The service gets an absolute path.
+    A relative ``data.path``, ``data.unlabelled.path`` or ``pseudo_labels.path`` in a file is looked for beside that
+    file first, then in the current folder; one from stdin or from *sets* means the current folder. The service gets an
+    absolute path.
 
     Raises:
         UserError: there is no such file, or an assignment is malformed.
@@ -80,7 +81,9 @@ def _text(source: str) -> bytes:
 
 
 def anchor(document: dict[str, Any], *folders: Path) -> None:
-    """Make ``data.path`` and ``data.unlabelled.path`` absolute: in the first folder that has it, or the last."""
+    """Make ``data.path`` and the other folders of images absolute: in the first folder that has it, or the last."""
+    if isinstance(document.get("pseudo_labels"), dict):
+        document["pseudo_labels"] = _anchored(document["pseudo_labels"], *folders)
     data = document.get("data")
     if not isinstance(data, dict):
         return

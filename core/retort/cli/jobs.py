@@ -13,7 +13,9 @@ from retort.cli.output import emit, emit_line, note
 from retort.cli.service import connect, find
 from retort.states import JobState
 
-EXIT_CODES: dict[str, int] = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 2, JobState.EXPIRED: 1}
+EXIT_CODES: dict[str, int] = {
+    JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 2, JobState.EXPIRED: 1, JobState.AWAITING_REVIEW: 5,
+}  # fmt: skip
 TIMEOUT_EXIT = 3
 
 

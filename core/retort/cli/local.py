@@ -22,6 +22,7 @@ from retort.cli.output import emit_line, note
 from retort.errors import UserError
 from retort.events import (
     AnyEvent,
+    AwaitingReviewEvent,
     FailedEvent,
     Failure,
     FinishedEvent,
@@ -36,6 +37,7 @@ from retort.states import TERMINAL, JobState
 from retort.workdir import journal as journal_of
 
 EVERY_S = 0.3
+_ENDED = TERMINAL | {JobState.AWAITING_REVIEW}
 
 
 def run(
@@ -50,7 +52,7 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, or a GPU's number.", show_default="a GPU if any")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C."""
+    """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C, 5 awaits review."""
     wanted = parse_spec(load(spec, sets))
     workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     return ended(carry_out(wanted, workdir, device, as_json=as_json), workdir, as_json=as_json)
@@ -155,7 +157,7 @@ def _followed(
 
     standing: dict[str, Any] = {"name": name, "state": JobState.RUNNING, "stage": None, "progress": 0.0, "eta_s": None}
     offset, asked = 0, False
-    while standing["state"] not in TERMINAL:
+    while standing["state"] not in _ENDED:
         try:
             alive = process.poll() is None
             events, offset = read(path, offset)
@@ -188,6 +190,8 @@ def _apply(standing: dict[str, Any], event: AnyEvent) -> None:
             standing |= {"state": JobState.FAILED, "failure": event.failure.model_dump()}
         case StoppedEvent():
             standing["state"] = JobState.CANCELLED
+        case AwaitingReviewEvent():
+            standing["state"] = JobState.AWAITING_REVIEW
         case _:
             pass
 
@@ -217,4 +221,6 @@ def ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
     if standing.get("failure"):
         console.print(view.failure_text(standing["failure"]))
     note(f"{standing['state']}: {workdir}")
+    if standing["state"] == JobState.AWAITING_REVIEW:
+        note(f"look at artifacts/review there, and decide: retort review show --workdir {workdir}")
     return EXIT_CODES[standing["state"]]

@@ -22,6 +22,7 @@ COLOURS: dict[str, str] = {
     JobState.RUNNING: "cyan",
     JobState.PAUSING: "blue",
     JobState.PAUSED: "blue",
+    JobState.AWAITING_REVIEW: "yellow",
     JobState.CANCELLING: "magenta",
     JobState.SUCCEEDED: "green",
     JobState.FAILED: "red",
@@ -144,6 +145,8 @@ def event_line(event: Json) -> str | None:
     elif kind == "health":
         advice = "" if data.get("verdict") == "healthy" else f". {data.get('cause')} {data.get('advice')}"
         text = f"{data.get('rule')}, epoch {data.get('epoch')}: {event.get('message')}{advice}"
+    elif kind == "awaiting_review":
+        text = f"{data.get('num_images')} images wait to be looked at: retort review show"
     elif event.get("message"):
         text = event["message"]
     else:

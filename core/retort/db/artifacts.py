@@ -9,8 +9,9 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from retort.db import events
+from retort.db.base import ARTIFACT_PREFIX, new_id
 from retort.db.lease import Lease, lock
-from retort.db.models import ARTIFACT_PREFIX, Artifact, new_id
+from retort.db.models import Artifact
 from retort.db.statements import add_or_replace, table
 from retort.errors import UserError
 

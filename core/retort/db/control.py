@@ -39,7 +39,7 @@ def cancel(session: Session, job_id: str, *, now: float, actor: str, reason: str
     if job.state in {JobState.CANCELLING, JobState.CANCELLED}:
         return job.state
     _refuse_ended(job, "cancelled")
-    waits = job.state in {JobState.QUEUED, JobState.PAUSED}
+    waits = job.state in {JobState.QUEUED, JobState.PAUSED, JobState.AWAITING_REVIEW}
     about: dict[str, Any] = {"now": now, "actor": actor, "reason": reason}
     if waits:
         return _move(session, job, JobState.CANCELLED, **about, finished_at=now, expires_at=None)
@@ -52,7 +52,7 @@ def pause(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
     Raises:
         JobNotFound: there is no such job.
         JobFinished: it has ended.
-        WrongState: it is being cancelled.
+        WrongState: it is being cancelled, or waits for its review.
 
     """
     job = _locked(session, job_id)
@@ -60,6 +60,7 @@ def pause(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
         return job.state
     _refuse_ended(job, "paused")
     _refuse_cancelling(job)
+    _refuse_reviewed(job)
     if job.state is JobState.QUEUED:
         return _move(session, job, JobState.PAUSED, now=now, actor=actor, expires_at=None)
     return _move(session, job, JobState.PAUSING, now=now, actor=actor)
@@ -73,7 +74,7 @@ def resume(session: Session, job_id: str, *, now: float, actor: str) -> JobState
     Raises:
         JobNotFound: there is no such job.
         JobFinished: it has ended.
-        WrongState: it is being cancelled.
+        WrongState: it is being cancelled, or waits for its review.
 
     """
     job = _locked(session, job_id)
@@ -81,6 +82,7 @@ def resume(session: Session, job_id: str, *, now: float, actor: str) -> JobState
         return job.state
     _refuse_ended(job, "resumed")
     _refuse_cancelling(job)
+    _refuse_reviewed(job)
     if job.state is JobState.PAUSING:
         return _move(session, job, JobState.RUNNING, now=now, actor=actor)
     return _queue(session, job, now=now, actor=actor)
@@ -126,6 +128,28 @@ def prioritize(session: Session, job_id: str, priority: int) -> None:
     session.execute(changed, execution_options=NO_SYNC)
 
 
+def under_review(session: Session, job_id: str) -> Job:
+    """Return the job, which waits for its review and cannot change until the transaction ends.
+
+    Raises:
+        JobNotFound: there is no such job.
+        JobFinished: it has ended.
+        WrongState: it does not wait for a review, or not any more.
+
+    """
+    job = _locked(session, job_id)
+    _refuse_ended(job, "reviewed")
+    if job.state is not JobState.AWAITING_REVIEW:
+        hint = "decisions count while the job is awaiting_review; they are final once the review is completed"
+        raise WrongState(f"job {job_id} is {job.state}: it does not wait for a review", hint=hint)
+    return job
+
+
+def go_on(session: Session, job: Job, *, now: float, actor: str) -> JobState:
+    """Queue a job whose review is complete."""
+    return _move(session, job, JobState.QUEUED, now=now, actor=actor, claimable_at=now)
+
+
 def _locked(session: Session, job_id: str) -> Job:
     """Return the job, which nobody can change until the transaction ends."""
     job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
@@ -144,6 +168,12 @@ def _refuse_ended(job: Job, done: str) -> None:
 def _refuse_cancelling(job: Job) -> None:
     if job.state is JobState.CANCELLING:
         raise WrongState(f"job {job.id} is being cancelled", hint="wait until it has ended, then retry or clone it")
+
+
+def _refuse_reviewed(job: Job) -> None:
+    if job.state is JobState.AWAITING_REVIEW:
+        hint = "complete the review: POST …/review/complete; until then no worker holds the job"
+        raise WrongState(f"job {job.id} waits for its review", hint=hint)
 
 
 def _queue(session: Session, job: Job, *, now: float, actor: str) -> JobState:

@@ -23,9 +23,9 @@ from retort.states import AttemptState, JobState
 
 __all__ = [
     "DEFAULT_OWNER", "Claim", "JobFinished", "JobNotFound", "Reaped", "Standing", "Submission", "Submitted",
-    "Waiting", "WrongState", "cancel", "claim", "claim_all", "claimable", "counts", "expire", "fail",
-    "finish_early", "get", "hand_back", "mark_cancelled", "outlook", "page", "pause", "prioritize", "reap", "renew",
-    "resume", "standings", "submit", "submit_all", "succeed", "wake",
+    "Waiting", "WrongState", "await_review", "cancel", "claim", "claim_all", "claimable", "counts", "expire",
+    "fail", "finish_early", "get", "hand_back", "mark_cancelled", "outlook", "page", "pause", "prioritize", "reap",
+    "renew", "resume", "standings", "submit", "submit_all", "succeed", "wake",
 ]  # fmt: skip
 
 _JOBS = table(Job)
@@ -74,3 +74,16 @@ def hand_back(session: Session, lease: Lease, *, now: float) -> JobState | None:
 
     """
     return moves.give_up(session, lease, AttemptState.HANDED_BACK, now=now, actor=f"worker:{lease.worker}")
+
+
+def await_review(session: Session, lease: Lease, *, now: float, exit_code: int | None) -> JobState | None:
+    """Let the job of a run that waits for people rest without a worker, and without using up a retry.
+
+    Returns:
+        AWAITING_REVIEW, or PAUSED or CANCELLED when that was wished; None when the lease is not held.
+
+    """
+    return moves.give_up(
+        session, lease, AttemptState.HANDED_BACK, now=now, actor=f"worker:{lease.worker}", exit_code=exit_code,
+        resting=JobState.AWAITING_REVIEW,
+    )  # fmt: skip

@@ -2,64 +2,26 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any
 
-import uuid_utils
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
-    Double,
-    Enum,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    Integer,
-    MetaData,
     String,
     Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
+from retort.db.base import Base, Count, Id, state_of
 from retort.states import AttemptState, JobState, SweepState, TrialState
 
-JOB_PREFIX = "job_"
-ARTIFACT_PREFIX = "art_"
-SWEEP_PREFIX = "swp_"
-MODEL_PREFIX = "mdl_"
-
-_Id = String(36)
 _EXPIRES, _SAVED = text("expires_at IS NOT NULL"), text("recovery IS NOT NULL")
-_Count = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
-
-
-def new_id(prefix: str) -> str:
-    """Make an id that sorts by the time of its making (UUIDv7)."""
-    return prefix + uuid_utils.uuid7().hex
-
-
-def _state(kind: type[StrEnum]) -> Enum:
-    """Store the value as text without a check, so that a new state needs no migration of old rows."""
-    return Enum(
-        kind, native_enum=False, length=16, create_constraint=False, values_callable=lambda e: [m.value for m in e]
-    )
-
-
-class Base(DeclarativeBase):
-    """All tables; times are unix seconds by the database's clock, as doubles."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {float: Double(), dict[str, Any]: JSON(none_as_null=True)}  # noqa: RUF012 - read by SQLAlchemy
 
 
 class Job(Base):
@@ -75,9 +37,9 @@ class Job(Base):
         Index("ix_jobs_saved", "finished_at", postgresql_where=_SAVED, sqlite_where=_SAVED),
     )
 
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(63))
-    state: Mapped[JobState] = mapped_column(_state(JobState))
+    state: Mapped[JobState] = mapped_column(state_of(JobState))
     stage: Mapped[str | None] = mapped_column(String(63))
     progress: Mapped[float]
     eta_s: Mapped[float | None]
@@ -108,15 +70,15 @@ class Job(Base):
     """What attempts have taught about the machine; null where nothing."""
     recovery: Mapped[dict[str, Any] | None]
     """Files in the store from which any worker can go on."""
-    parent_id: Mapped[str | None] = mapped_column(_Id, index=True)
+    parent_id: Mapped[str | None] = mapped_column(Id, index=True)
     """The job that this one retries, or is a clone of."""
-    sweep_id: Mapped[str | None] = mapped_column(_Id)
+    sweep_id: Mapped[str | None] = mapped_column(Id)
     """The sweep of which this is a trial."""
     worker: Mapped[str | None] = mapped_column(String(255))
     lease_until: Mapped[float | None]
-    last_seq: Mapped[int] = mapped_column(_Count)
+    last_seq: Mapped[int] = mapped_column(Count)
     """Number of the latest event."""
-    version: Mapped[int] = mapped_column(_Count)
+    version: Mapped[int] = mapped_column(Count)
     """Grows with every change that a reader of the job can see; lease renewals are not among them."""
     best: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
@@ -131,13 +93,13 @@ class Attempt(Base):
 
     __tablename__ = "attempts"
 
-    job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"), primary_key=True)
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     fence: Mapped[int]
     worker: Mapped[str] = mapped_column(String(255))
     host: Mapped[str] = mapped_column(String(255))
     device: Mapped[str | None] = mapped_column(String(63))
-    state: Mapped[AttemptState] = mapped_column(_state(AttemptState))
+    state: Mapped[AttemptState] = mapped_column(state_of(AttemptState))
     started_at: Mapped[float]
     ended_at: Mapped[float | None]
     exit_code: Mapped[int | None]
@@ -152,8 +114,8 @@ class Transition(Base):
     __tablename__ = "transitions"
     __table_args__ = (Index(None, "job_id", "id"),)
 
-    id: Mapped[int] = mapped_column(_Count, primary_key=True)
-    job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"))
+    id: Mapped[int] = mapped_column(Count, primary_key=True)
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id"))
     kind: Mapped[str] = mapped_column(String(5))
     """``state`` or ``stage``."""
     name: Mapped[str] = mapped_column(String(63))
@@ -169,7 +131,7 @@ class EventRow(Base):
     __tablename__ = "events"
     __table_args__ = (UniqueConstraint("job_id", "attempt", "n"),)
 
-    job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"), primary_key=True)
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id"), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     attempt: Mapped[int]
     n: Mapped[int | None]
@@ -186,7 +148,7 @@ class Metric(Base):
 
     __tablename__ = "metrics"
 
-    job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"), primary_key=True)
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id"), primary_key=True)
     role: Mapped[str] = mapped_column(String(16), primary_key=True)
     name: Mapped[str] = mapped_column(String(255), primary_key=True)
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -202,8 +164,8 @@ class Artifact(Base):
     __tablename__ = "artifacts"
     __table_args__ = (UniqueConstraint("job_id", "name"),)
 
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
-    job_id: Mapped[str] = mapped_column(_Id, ForeignKey("jobs.id"))
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id"))
     attempt: Mapped[int]
     name: Mapped[str] = mapped_column(String(255))
     role: Mapped[str] = mapped_column(String(16))
@@ -222,7 +184,7 @@ class RegisteredModel(Base):
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("name", "sha256"),)
 
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(80))
     sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
@@ -236,8 +198,25 @@ class RegisteredModel(Base):
     metrics: Mapped[dict[str, Any] | None]
     """On the job's validation images, in its best epoch."""
     dataset_digest: Mapped[str | None] = mapped_column(String(64))
-    job_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("jobs.id"))
+    job_id: Mapped[str | None] = mapped_column(Id, ForeignKey("jobs.id"))
     created_at: Mapped[float]
+
+
+class Review(Base):
+    """What somebody has decided about the pseudo-labels of one image."""
+
+    __tablename__ = "reviews"
+
+    job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id"), primary_key=True)
+    image: Mapped[str] = mapped_column(String(128), primary_key=True)
+    decision: Mapped[str] = mapped_column(String(8))
+    """``accept``, ``reject`` or ``edit``."""
+    boxes: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """With ``edit``: all that there is on the image."""
+    reviewer: Mapped[str] = mapped_column(String(63))
+    at: Mapped[float]
+    seen: Mapped[bool] = mapped_column(Boolean())
+    """Whether the image was looked at; not, where it was only said what becomes of the rest."""
 
 
 class IdempotencyKey(Base):
@@ -249,7 +228,7 @@ class IdempotencyKey(Base):
 
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str] = mapped_column(String(64))
-    job_id: Mapped[str] = mapped_column(_Id)
+    job_id: Mapped[str] = mapped_column(Id)
     created_at: Mapped[float]
 
 
@@ -259,9 +238,9 @@ class Sweep(Base):
     __tablename__ = "sweeps"
     __table_args__ = (Index(None, "state", "id"), UniqueConstraint("idempotency_key"))
 
-    id: Mapped[str] = mapped_column(_Id, primary_key=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(63))
-    state: Mapped[SweepState] = mapped_column(_state(SweepState))
+    state: Mapped[SweepState] = mapped_column(state_of(SweepState))
     spec: Mapped[dict[str, Any]]
     spec_digest: Mapped[str] = mapped_column(String(64))
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
@@ -271,7 +250,7 @@ class Sweep(Base):
     """As for each of its jobs."""
     num_trials: Mapped[int]
     """How many there are to be."""
-    version: Mapped[int] = mapped_column(_Count)
+    version: Mapped[int] = mapped_column(Count)
     """Grows with every decision: one that was made of what is no longer so is not carried out."""
     best: Mapped[int | None]
     """Number of the best trial so far."""
@@ -286,14 +265,14 @@ class SweepTrial(Base):
     __tablename__ = "trials"
     __table_args__ = (UniqueConstraint("job_id"),)
 
-    sweep_id: Mapped[str] = mapped_column(_Id, ForeignKey("sweeps.id"), primary_key=True)
+    sweep_id: Mapped[str] = mapped_column(Id, ForeignKey("sweeps.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    job_id: Mapped[str | None] = mapped_column(_Id, ForeignKey("jobs.id"))
+    job_id: Mapped[str | None] = mapped_column(Id, ForeignKey("jobs.id"))
     """Null where the point was no valid spec."""
     parameters: Mapped[dict[str, Any]]
     pruned: Mapped[bool] = mapped_column(Boolean())
     """It has been told to stop because others are better."""
-    outcome: Mapped[TrialState | None] = mapped_column(_state(TrialState))
+    outcome: Mapped[TrialState | None] = mapped_column(state_of(TrialState))
     """Null while its job has not ended."""
     value: Mapped[float | None]
     reason: Mapped[str | None] = mapped_column(Text)

@@ -18,6 +18,7 @@ from retort.events import Failure
 from retort.states import AttemptState, JobState, sources
 
 _JOBS = table(Job)
+_REASONS = {JobState.PAUSED: "pause", JobState.AWAITING_REVIEW: "review"}
 _LET_GO: dict[str, Any] = {"worker": None, "lease_until": None, "claimed_at": None, "eta_s": None}
 
 
@@ -100,11 +101,12 @@ def give_up(
     failure: Failure | None = None,
     exit_code: int | None = None,
     alive_until: float | None = None,
+    resting: JobState = JobState.QUEUED,
 ) -> JobState | None:
     """Close an attempt that did not bring the job to an end, and send the job where it belongs.
 
     Returns:
-        CANCELLED or PAUSED when that was wished, else QUEUED, or FAILED when trying again cannot help or there is no
+        CANCELLED or PAUSED when that was wished, else *resting*, or FAILED when trying again cannot help or there is no
         retry left; None when the lease is not held.
 
     """
@@ -113,11 +115,11 @@ def give_up(
         return None
     ran_until = now if alive_until is None else min(now, alive_until)
     dump = failure.model_dump(mode="json") if failure else None
-    target, changes = _destination(session, lease, job.state, failure, now=now)
+    target, changes = _destination(session, lease, job.state, failure, now=now, resting=resting)
     values = {**_LET_GO, **changes}
     if target is JobState.FAILED:
         values["failure"] = dump
-    reason = failure.code if failure else "pause" if target is JobState.PAUSED else "drain"
+    reason = failure.code if failure else _REASONS.get(target, "drain")
     changed = move(
         session, lease.job_id, target, lease=lease, now=now, ran_until=ran_until, actor=actor, reason=reason, **values
     )  # fmt: skip
@@ -126,7 +128,15 @@ def give_up(
     return target
 
 
-def outlook(session: Session, lease: Lease, *, succeeded: bool, failure: Failure | None, now: float) -> JobState | None:
+def outlook(
+    session: Session,
+    lease: Lease,
+    *,
+    succeeded: bool,
+    failure: Failure | None,
+    now: float,
+    resting: JobState = JobState.QUEUED,
+) -> JobState | None:
     """Return the state to which the job will go when its attempt ends so, and keep it from changing until then.
 
     None when the lease is not held.
@@ -134,16 +144,18 @@ def outlook(session: Session, lease: Lease, *, succeeded: bool, failure: Failure
     job = lock(session, lease)
     if job is None:
         return None
-    return JobState.SUCCEEDED if succeeded else _destination(session, lease, job.state, failure, now=now)[0]
+    if succeeded:
+        return JobState.SUCCEEDED
+    return _destination(session, lease, job.state, failure, now=now, resting=resting)[0]
 
 
 def _destination(
-    session: Session, lease: Lease, state: JobState, failure: Failure | None, *, now: float
+    session: Session, lease: Lease, state: JobState, failure: Failure | None, *, now: float, resting: JobState
 ) -> tuple[JobState, dict[str, Any]]:
     """Return where a job goes whose attempt ended without a result, and what changes on it."""
     if state is JobState.CANCELLING:
         return JobState.CANCELLED, {"finished_at": now}
-    resting = JobState.PAUSED if state is JobState.PAUSING else JobState.QUEUED
+    resting = JobState.PAUSED if state is JobState.PAUSING else resting
     # Being told to pause is as good a reason to stop as the world's failures, and costs no retry.
     if failure is None or (failure.retryable and resting is JobState.PAUSED):
         return resting, {"stage": None}

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from retort.db import events
 from retort.db.artifacts import NewArtifact
+from retort.db.base import MODEL_PREFIX, new_id
 from retort.db.lease import Lease
-from retort.db.models import MODEL_PREFIX, Job, RegisteredModel, new_id
+from retort.db.models import Job, RegisteredModel
 from retort.db.statements import add_or_ignore
 from retort.errors import UserError
 from retort.names import MAP, MAP50, Role

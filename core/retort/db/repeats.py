@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from retort.db import jobs
+from retort.db import jobs, reviews
 from retort.db.control import WrongState
 from retort.db.models import Job
 from retort.spec import AnySpec, digest, merge, parse_spec
@@ -36,7 +36,10 @@ def retry(
         raise WrongState(f"job {job_id} is {parent.state}: it has not ended", hint=f"wait, or cancel it; {_ANEW}")
     if parent.state is JobState.SUCCEEDED:
         raise WrongState(f"job {job_id} has succeeded: there is nothing to go on with", hint=_ANEW)
-    return _again(session, parent, {}, now=now, retries=retries, admit=admit, key=key, go_on=True)
+    submitted = _again(session, parent, {}, now=now, retries=retries, admit=admit, key=key, go_on=True)
+    if submitted.created:
+        reviews.inherit(session, parent.id, submitted.job_id)
+    return submitted
 
 
 def clone(

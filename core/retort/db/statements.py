@@ -10,7 +10,7 @@ from sqlalchemy import Insert, Table, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from retort.db.models import Base
+from retort.db.base import Base
 
 NO_SYNC = {"synchronize_session": False}
 """For updates: no objects of the rows are loaded, so none need to follow."""

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from retort.db import events, keys, transitions
-from retort.db.models import JOB_PREFIX, EventRow, Job, Transition, new_id
+from retort.db.base import JOB_PREFIX, new_id
+from retort.db.models import EventRow, Job, Transition
 from retort.db.statements import add
 from retort.spec import AnySpec, digest
 from retort.states import JobState

@@ -10,8 +10,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from retort.db import jobs, metrics
+from retort.db.base import SWEEP_PREFIX, new_id
 from retort.db.keys import KeyReused
-from retort.db.models import SWEEP_PREFIX, Job, Sweep, SweepTrial, new_id
+from retort.db.models import Job, Sweep, SweepTrial
 from retort.db.statements import NO_SYNC, add_or_ignore
 from retort.errors import UserError
 from retort.spec import Objective, SweepSpec, digest

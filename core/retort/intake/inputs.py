@@ -43,6 +43,19 @@ class UnlabelledFacts(Frozen):
     notes: tuple[str, ...] = ()
 
 
+class ToLabelFacts(Frozen):
+    """What intake found out about the images that the teacher is to label."""
+
+    root: str
+    folder: Path
+    """Absolute; links to the images in ``images``, and to the labels that there are for them in ``labels``."""
+    files: dict[str, str]
+    """Paths in *root* by the names of the links, without their endings."""
+    num_labels: int
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
 class Adjustments(Frozen):
     """What earlier attempts have taught about the machine; null leaves it as the spec or the machine says."""
 
@@ -67,6 +80,9 @@ class Inputs(Frozen):
     """Absolute, by the names that the spec uses."""
     dataset: DatasetFacts
     unlabelled: UnlabelledFacts | None = None
+    to_label: ToLabelFacts | None = None
+    decisions: str | None = None
+    """SHA-256 of what people have decided about pseudo-labels; null where they have decided nothing."""
     adjustments: Adjustments = AS_GIVEN
 
     @classmethod

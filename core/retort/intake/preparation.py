@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
 from retort.errors import DataError
 from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
-from retort.intake import datasets, known, unlabelled, weights
+from retort.intake import datasets, known, to_label, unlabelled, weights
 from retort.intake.datasets import Dataset
 from retort.intake.inputs import AS_GIVEN, FILE, Adjustments, DatasetFacts, Inputs, UnlabelledFacts
 from retort.intake.known import Origin
 from retort.intake.unlabelled import Unlabelled
 from retort.settings import Settings
 from retort.spec import AdviceSpec, AnySpec, places
+from retort.workdir import DECISIONS
 
 
 def prepare(
@@ -29,6 +31,7 @@ def prepare(
 
     Raises:
         DataError: the dataset is missing or malformed.
+        SpecError: the spec does not fit the dataset.
         ModelError: weights are missing.
         FetchError: published weights, or a known data set, could not be downloaded.
 
@@ -40,6 +43,8 @@ def prepare(
     dataset, origin = _dataset(spec, settings)
     _refuse_to_calibrate(spec, dataset)
     more = _more_images(spec, settings, dataset)
+    wanted = None if isinstance(spec, AdviceSpec) else spec.pseudo_labels
+    to_be_labelled = None if wanted is None else to_label.locate(wanted, settings.data_dirs, dataset)
     found = {
         name: weights.resolve(name, settings.model_dir, fetch=settings.fetch_weights)
         for name in dict.fromkeys(places.weights(spec).values())
@@ -63,6 +68,8 @@ def prepare(
             archives=dict(origin.archives) if origin else {},
         ),
         unlabelled=None if more is None else _laid_out(more, folder),
+        to_label=None if to_be_labelled is None else to_label.overlay(to_be_labelled, folder),
+        decisions=_digest_of(workdir / DECISIONS),
         adjustments=adjustments,
     )
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
@@ -110,6 +117,11 @@ def _laid_out(found: Unlabelled, folder: Path) -> UnlabelledFacts:
         digest=found.digest,
         notes=found.notes,
     )
+
+
+def _digest_of(path: Path) -> str | None:
+    """Return the SHA-256 of a file that need not be there."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _write(path: Path, text: str) -> None:

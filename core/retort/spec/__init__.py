@@ -14,6 +14,7 @@ from retort.spec.distillation import DistillationSpec, Schedule
 from retort.spec.document import merge, parse_document
 from retort.spec.job import JobSpec
 from retort.spec.problems import explain
+from retort.spec.pseudo_labels import PseudoLabelsSpec
 from retort.spec.recipes import RECIPES
 from retort.spec.sections import (
     DataSpec,
@@ -42,6 +43,7 @@ __all__ = [
     "JobSpec",
     "MlflowSpec",
     "Objective",
+    "PseudoLabelsSpec",
     "ResourcesSpec",
     "Schedule",
     "Search",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from retort.exports import AnyExport
 from retort.spec.distillation import DistillationSpec
+from retort.spec.pseudo_labels import PseudoLabelsSpec
 from retort.spec.recipes import preset
 from retort.spec.sections import LEARNING_RATE, DataSpec, ResourcesSpec, StudentSpec, TeacherSpec, TrainingSpec
 from retort.spec.tracking import TrackingSpec
@@ -24,6 +25,8 @@ class JobSpec(Written):
     data: DataSpec
     teacher: TeacherSpec
     student: StudentSpec = Field(default_factory=StudentSpec)
+    pseudo_labels: PseudoLabelsSpec | None = None
+    """More training images for student and control, labelled by the teacher."""
     distillation: DistillationSpec = Field(default_factory=DistillationSpec)
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     control: bool = True

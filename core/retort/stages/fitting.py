@@ -12,6 +12,7 @@ from retort.errors import WorldError
 from retort.journal import Level
 from retort.names import Role
 from retort.stages.context import Context
+from retort.stages.labelling import layout
 from retort.training import durable
 from retort.training.plan import Watcher
 from retort.training.state import generations
@@ -142,7 +143,7 @@ def fit(
 
 
 def plan(context: Context, role: Role) -> Plan:
-    """Return the plan of the student or its control: the same but for the role."""
+    """Return the plan of the student or its control: the same but for the role, pseudo-labels included."""
     from retort.training.plan import Plan
 
     student = context.spec.student
@@ -150,7 +151,7 @@ def plan(context: Context, role: Role) -> Plan:
         role=role,
         model=student.model,
         weights=None if student.weights is None else context.inputs.weights[student.weights],
-        data_yaml=context.inputs.data_yaml,
+        data_yaml=layout.data_yaml(context),
         epochs=context.training.epochs,
         training=context.training,
         folder=context.lasting_folder(role),

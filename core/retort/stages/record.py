@@ -17,6 +17,8 @@ from retort.training import durable
 from retort.training.durable import sha256_of
 from retort.variants import Frozen
 
+_BEFORE_STUDENT = frozenset({"train_teacher", "pseudo_label", "review"})
+
 
 class KeptFile(Frozen):
     """A published file, and what it must still be."""
@@ -102,17 +104,20 @@ def files(stage: str, kept: Record) -> tuple[str, ...]:
 def key_of(spec: AnySpec, inputs: Inputs) -> str:
     """Return what must be the same for an outcome to be reused: spec, data, and the bytes of the weights."""
     weights = [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.weights.items())]
-    more = [] if inputs.unlabelled is None else [inputs.unlabelled.digest]
+    more = [found.digest for found in (inputs.unlabelled, inputs.to_label) if found is not None]
     return hashlib.sha256("\n".join([digest(spec), inputs.dataset.digest, *more, *weights]).encode()).hexdigest()
 
 
 def key_of_stage(key: str, stage: str, inputs: Inputs) -> str:
     """Return the *key* of a job for one stage: a smaller batch counts for whatever follows the teacher.
 
-    Student and control must be trained alike; a teacher is a teacher whatever its batch was.
+    Student and control must be trained alike; a teacher is a teacher whatever its batch was. What people decide counts
+    for their review, and so for what comes after it.
     """
     batch = inputs.adjustments.batch
-    return key if batch is None or stage == "train_teacher" else f"{key} batch {batch}"
+    if stage == "review":
+        key = f"{key} decisions {inputs.decisions}"
+    return key if batch is None or stage in _BEFORE_STUDENT else f"{key} batch {batch}"
 
 
 def _path(workdir: Path, stage: str) -> Path:

@@ -80,6 +80,9 @@ def _remark(inputs: Inputs, journal: Journal) -> None:
 def _remark_more(inputs: Inputs, journal: Journal) -> None:
     """Pass on what intake noticed about the images without labels."""
     more = inputs.unlabelled
+    if inputs.to_label is not None:
+        for note in inputs.to_label.notes:
+            journal.log(note)
     if more is None:
         return
     journal.log(

@@ -36,8 +36,18 @@ class Box:
     class_id: int
 
 
-def predict(weights: Path, images: Sequence[Path], *, imgsz: int, device: str, conf: float = 0.25) -> list[list[Box]]:
+def predict(
+    weights: Path,
+    images: Sequence[Path],
+    *,
+    imgsz: int,
+    device: str,
+    conf: float = 0.25,
+    on_image: Callable[[], None] | None = None,
+) -> list[list[Box]]:
     """Detect with published *weights* in each image file; boxes of one image are ordered by score.
+
+    *on_image* is called before each image.
 
     Raises:
         ModelError: the weights cannot be loaded.
@@ -46,7 +56,12 @@ def predict(weights: Path, images: Sequence[Path], *, imgsz: int, device: str, c
     """
     where = select_device(device, verbose=False)
     network = folded(weights).to(where)
-    return [detect(network_output(network), image, imgsz=imgsz, device=where, conf=conf) for image in images]
+    found = []
+    for image in images:
+        if on_image is not None:
+            on_image()
+        found.append(detect(network_output(network), image, imgsz=imgsz, device=where, conf=conf))
+    return found
 
 
 def folded(weights: Path) -> Any:

@@ -23,6 +23,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "measured": {"cancel": "cancelling", "pause": "pausing", "resume": "running", "finish early": "running"},
     "pausing": {"cancel": "cancelling", "pause": "pausing", "resume": "running", "finish early": NOT_NOW},
     "paused": {"cancel": "cancelled", "pause": "paused", "resume": "queued", "finish early": NOT_NOW},
+    "awaiting_review": {"cancel": "cancelled", "pause": NOT_NOW, "resume": NOT_NOW, "finish early": NOT_NOW},
     "cancelling": {"cancel": "cancelling", "pause": NOT_NOW, "resume": NOT_NOW, "finish early": NOT_NOW},
     "succeeded": dict.fromkeys(WISHES, ENDED),
     "failed": dict.fromkeys(WISHES, ENDED),
@@ -69,6 +70,8 @@ def brought_to(shop: Shop, position: str) -> str:
             jobs.succeed(session, lease, now=T0, result={})
         elif position == "failed":
             jobs.fail(session, lease, now=T0, failure=Failure(code="x", message="x"), exit_code=1)
+        elif position == "awaiting_review":
+            assert jobs.await_review(session, lease, now=T0, exit_code=3) is JobState.AWAITING_REVIEW
         elif position == "pausing":
             jobs.pause(session, lease.job_id, now=T0, actor="client")
         elif position in {"cancelling", "cancelled"}:

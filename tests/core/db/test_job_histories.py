@@ -23,11 +23,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from retort.db import Database, Lease, artifacts, events, jobs, recovery, repeats
-from retort.db.models import Base
+from retort.db import Database, Lease, artifacts, events, jobs, recovery, repeats, reviews
+from retort.db.base import Base
 from retort.errors import UserError
 from retort.events import Failure, MetricEvent
 from retort.names import MAP, Role
+from retort.review.decisions import Decision
+from retort.review.pictures import Picture, Proposals
 from retort.spec import JobSpec, parse_spec
 from retort.states import ACTIVE, TERMINAL, TRANSITIONS, JobState
 from shop import T0
@@ -59,6 +61,13 @@ class Seen:
     """Attempts that published under a valid lease."""
     retries: int = 1
     """With which it was submitted."""
+
+
+def _seen(image: str) -> Picture:
+    return Picture(image=image, file=image, width=1, height=1, kept=())
+
+
+PROPOSALS = Proposals(mode="all", classes=("red",), pictures=(_seen("a"), _seen("b")))
 
 
 class Histories(RuleBasedStateMachine):
@@ -200,6 +209,43 @@ class Histories(RuleBasedStateMachine):
     @rule(lease=leases)
     def hand_back(self, lease: Lease | None) -> None:
         self.write(lease, lambda session, held: jobs.hand_back(session, held, now=self.now))
+
+    @rule(lease=leases)
+    def await_review(self, lease: Lease | None) -> None:
+        self.write(lease, lambda session, held: jobs.await_review(session, held, now=self.now, exit_code=3))
+
+    # Reviewers
+
+    @rule(job_id=ids, image=st.sampled_from(["a", "b"]), verdict=st.sampled_from(["accept", "reject"]))
+    def decide(self, job_id: str, image: str, verdict: str) -> None:
+        decision = Decision.model_validate({"image": image, "decision": verdict, "at": self.now})
+        self.review(job_id, lambda session: reviews.decide(session, job_id, [decision]), refused_while_waiting=False)
+
+    @rule(job_id=ids, rest=st.sampled_from(["accept", None]))
+    def complete(self, job_id: str, rest: Any) -> None:
+        def work(session: Any) -> None:
+            reviews.complete(
+                session, job_id, PROPOSALS, rest=rest, reviewer="ann", now=self.now, actor="client"
+            )  # fmt: skip
+
+        done = self.review(job_id, work, refused_while_waiting=rest is None)
+        if done:
+            assert self.row(job_id)["state"] is JobState.QUEUED
+            with self.database.read() as session:
+                assert {found.image for found in reviews.of_job(session, job_id)} == {"a", "b"}
+
+    def review(self, job_id: str, work: Callable[[Any], None], *, refused_while_waiting: bool) -> bool:
+        """Do it exactly when the job waits for its review."""
+        before, waits = self.everything(job_id), self.row(job_id)["state"] is JobState.AWAITING_REVIEW
+        try:
+            with self.database.begin() as session:
+                work(session)
+        except UserError:
+            assert refused_while_waiting or not waits
+            assert self.everything(job_id) == before
+            return False
+        assert waits
+        return True
 
     def write(self, lease: Lease | None, what: Callable[[Any, Lease], Any], *, ends: bool = True) -> bool:
         """Write under a lease: exactly when it is valid something happens."""

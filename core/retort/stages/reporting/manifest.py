@@ -32,6 +32,7 @@ def manifest(context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
             for one, found in zip(spec.teacher.ensemble, result["ensemble"], strict=True)
         ],
         "unlabelled": result["unlabelled"],
+        "pseudo_labels": _pseudo_labels(result["pseudo_labels"]),
         "dataset": {
             "digest": dataset.digest,
             "num_train": dataset.num_train,
@@ -47,3 +48,11 @@ def manifest(context: Context, result: Mapping[str, Any]) -> dict[str, Any]:
         "license": LICENSE,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _pseudo_labels(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return which pseudo-labels the student has learned from, and how many of those that people saw were right."""
+    if found is None:
+        return None
+    kept = {name: found[name] for name in ("digest", "num_trained", "num_boxes", "confidence", "ignore_from")}
+    return {**kept, "reviewed_precision": None if found["review"] is None else found["review"]["precision"]}

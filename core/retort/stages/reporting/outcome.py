@@ -42,6 +42,7 @@ def outcome(context: Context, duration_s: float) -> dict[str, Any]:
         },
         "data_quality": data_quality(context),
         "unlabelled": _unlabelled(context),
+        "pseudo_labels": _pseudo_labels(context),
         "spec_digest": digest(context.spec),
         "device": name_of(context.inputs.device),
         "versions": versions(),
@@ -78,6 +79,20 @@ def _unlabelled(context: Context) -> dict[str, Any] | None:
         "num_shared": found.num_shared,
         "digest": found.digest,
         "ratio": wanted.ratio,
+    }
+
+
+def _pseudo_labels(context: Context) -> dict[str, Any] | None:
+    """Return what the teacher has labelled for student and control, and what people said of it."""
+    found, labelled = context.inputs.to_label, context.results.get("pseudo_label")
+    if found is None or labelled is None:
+        return None
+    figures, reviewed = labelled["figures"], context.results.get("review", {})
+    return {
+        **figures,
+        "num_trained": reviewed.get("num_used", figures["num_used"]),
+        "review": reviewed.get("figures"),
+        "digest": found.digest,
     }
 
 

@@ -1,0 +1,112 @@
+"""What people have decided about the pseudo-labels of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import insert, literal, select
+from sqlalchemy.orm import Session
+
+from retort.db import catalogue, control
+from retort.db.models import Review
+from retort.db.statements import add_or_replace, table
+from retort.errors import UserError
+from retort.review.decisions import Decision, ReviewError, Verdict, still_open
+from retort.review.pictures import Proposals
+from retort.states import JobState
+
+_REVIEWS = table(Review)
+
+
+class ReviewOpen(UserError):
+    """There are images that nobody has decided about."""
+
+    code = "review_open"
+
+
+def of_job(session: Session, job_id: str, images: Sequence[str] | None = None) -> list[Decision]:
+    """Return what was decided about the job's images, or about those *images*, by name."""
+    query = select(Review).where(Review.job_id == job_id).order_by(Review.image)
+    if images is not None:
+        query = query.where(Review.image.in_(images))
+    columns = ("image", "decision", "boxes", "reviewer", "at", "seen")
+    return [Decision.model_validate({name: getattr(row, name) for name in columns}) for row in session.scalars(query)]
+
+
+def decide(session: Session, job_id: str, decisions: Sequence[Decision]) -> None:
+    """Write down *decisions*, in place of earlier ones about the same images.
+
+    Raises:
+        JobNotFound: there is no such job.
+        JobFinished: it has ended.
+        WrongState: it does not wait for a review, or not any more.
+
+    """
+    control.under_review(session, job_id)
+    _write(session, job_id, decisions)
+
+
+def complete(
+    session: Session,
+    job_id: str,
+    proposals: Proposals,
+    *,
+    rest: Verdict | None,
+    reviewer: str,
+    now: float,
+    actor: str,
+) -> JobState:
+    """Queue the job, which goes on with what was decided; *rest* is decided about the images that are open.
+
+    Asking again when that is done changes nothing.
+
+    Raises:
+        JobNotFound, JobFinished, WrongState: as ``decide``.
+        ReviewOpen: images are open, and nothing was said about the rest.
+
+    """
+    try:
+        job = control.under_review(session, job_id)
+    except control.WrongState:
+        if _remaining(session, job_id, proposals):
+            raise
+        return catalogue.get(session, job_id).state
+    remaining = _remaining(session, job_id, proposals)
+    if remaining and rest is None:
+        shown = ", ".join(remaining[:5]) + (", …" if len(remaining) > 5 else "")
+        hint = 'decide about them, or say what becomes of the rest: {"rest": "accept"} or {"rest": "reject"}'
+        raise ReviewOpen(f"{len(remaining)} images are open: {shown}", hint=hint)
+    if rest == "edit":
+        raise ReviewError("the rest can be accepted or rejected", hint="accept or reject")
+    if rest is not None:
+        about = {"decision": rest, "reviewer": reviewer, "at": now, "seen": False}
+        _write(session, job_id, [Decision.model_validate({"image": image, **about}) for image in remaining])
+    return control.go_on(session, job, now=now, actor=actor)
+
+
+def inherit(session: Session, parent_id: str, job_id: str) -> None:
+    """Let the job that retries another go on with what was decided about that one's images."""
+    columns = [column for column in _REVIEWS.c if column.name != "job_id"]
+    found = select(literal(job_id), *columns).where(_REVIEWS.c.job_id == parent_id)
+    session.connection().execute(insert(_REVIEWS).from_select(["job_id", *(column.name for column in columns)], found))
+
+
+def _remaining(session: Session, job_id: str, proposals: Proposals) -> list[str]:
+    decided = set(session.scalars(select(Review.image).where(Review.job_id == job_id)))
+    return still_open(proposals, decided)
+
+
+def _write(session: Session, job_id: str, decisions: Sequence[Decision]) -> None:
+    rows = [
+        {
+            "job_id": job_id,
+            "image": decision.image,
+            "decision": decision.decision,
+            "boxes": None if decision.boxes is None else [box.model_dump() for box in decision.boxes],
+            "reviewer": decision.reviewer,
+            "at": decision.at,
+            "seen": decision.seen,
+        }
+        for decision in decisions
+    ]
+    add_or_replace(session, Review, rows, key=("job_id", "image"), keep=())

@@ -1,0 +1,108 @@
+"""CVAT for images 1.1: XML with boxes by their corners in pixels, alone or in a zip as annotations.xml."""
+
+from __future__ import annotations
+
+from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
+
+from retort.review.boxes import Box
+from retort.review.decisions import ReviewError
+from retort.review.formats import archive
+from retort.review.formats.base import Album, Classes, Read, add, box, file_name, frozen, image_of, sized
+
+_OTHER_SHAPES = {"polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton"}
+_HINT = "send what CVAT exports as 'CVAT for images 1.1'"
+
+
+def write(album: Album) -> bytes:
+    """Return *album* as CVAT's XML."""
+    labels = "".join(f"<label><name>{_text(name)}</name></label>" for name in album.classes)
+    lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>"]
+    lines.append(f"  <meta><task><labels>{labels}</labels></task></meta>")
+    for number, picture in enumerate(album.pictures):
+        size = f'width="{picture.width}" height="{picture.height}"'
+        lines.append(f'  <image id="{number}" name={quoteattr(file_name(picture.image))} {size}>')
+        for one in picture.boxes:
+            corners = {"xtl": one.x1 * picture.width, "ytl": one.y1 * picture.height,
+                       "xbr": one.x2 * picture.width, "ybr": one.y2 * picture.height}  # fmt: skip
+            placed = " ".join(f'{name}="{value!r}"' for name, value in corners.items())
+            lines.append(f'    <box label={quoteattr(one.name)} source="auto" occluded="0" {placed} z_order="0"></box>')
+        lines.append("  </image>")
+    return "\n".join([*lines, "</annotations>", ""]).encode()
+
+
+def read(data: bytes, classes: Classes) -> Read:
+    """Return the boxes in CVAT's XML.
+
+    Raises:
+        ReviewError: it is none, or does not fit *classes*.
+
+    """
+    reader = _Reader(classes)
+    reader.parse(_unzipped(data) if archive.is_zip(data) else data)
+    return frozen(reader.found)
+
+
+def _unzipped(data: bytes) -> bytes:
+    files = archive.unpack(data, {".xml"})
+    if len(files) != 1:
+        raise ReviewError(f"{len(files)} XML files in the archive, not one", hint=_HINT)
+    return next(iter(files.values()))
+
+
+class _Reader:
+    """Takes the elements as they come; nothing in the file can name another file or grow while it is read."""
+
+    def __init__(self, classes: Classes) -> None:
+        self.found: dict[str, list[Box]] = {}
+        self._classes = classes
+        self._image: dict[str, str] | None = None
+        self._boxes: list[Box] = []
+        self._root = ""
+        self._parser = expat.ParserCreate()
+        self._parser.StartDoctypeDeclHandler = self._refuse
+        self._parser.StartElementHandler = self._begin
+        self._parser.EndElementHandler = self._end
+
+    def parse(self, data: bytes) -> None:
+        try:
+            self._parser.Parse(data, True)  # noqa: FBT003 - that is its form
+        except (expat.ExpatError, LookupError, ValueError) as error:
+            raise ReviewError(f"no XML that can be read: {error}", hint=_HINT) from error
+        if self._root != "annotations":
+            raise ReviewError(f"the document is {self._root[:100]!r}, not 'annotations'", hint=_HINT)
+
+    def _refuse(self, *_: object) -> None:
+        """Entities are declared in a document type: without one there are none to blow up, or to lead elsewhere."""
+        raise ReviewError("a document type is declared", hint=_HINT)
+
+    def _begin(self, name: str, attributes: dict[str, str]) -> None:
+        self._root = self._root or name
+        place = f"line {self._parser.CurrentLineNumber}"
+        if name == "image":
+            self._image, self._boxes = attributes, []
+            add(self.found, image_of(attributes.get("name", "")), self._boxes, place)
+        elif name in _OTHER_SHAPES or name == "track":
+            raise ReviewError(f"{place}: a {name} is no box", hint="draw rectangles, and export images, not a video")
+        elif name == "box" and self._image is not None:
+            self._boxes.append(self._box(self._image, attributes, place))
+
+    def _end(self, name: str) -> None:
+        if name == "image":
+            self._image = None
+
+    def _box(self, image: dict[str, str], attributes: dict[str, str], place: str) -> Box:
+        try:
+            width, height = sized(float(image["width"]), float(image["height"]), place)
+            left, top, right, bottom = (float(attributes[name]) for name in ("xtl", "ytl", "xbr", "ybr"))
+            turned = float(attributes.get("rotation", 0))
+        except (KeyError, ValueError) as error:
+            raise ReviewError(f"{place}: a number of the box or of its image is missing", hint=_HINT) from error
+        if turned:
+            raise ReviewError(f"{place}: the box is turned", hint="draw it upright")
+        corners = (left / width, top / height, right / width, bottom / height)
+        return box(attributes.get("label", ""), corners, self._classes, place)
+
+
+def _text(value: str) -> str:
+    return quoteattr(value)[1:-1]

@@ -1,0 +1,1 @@
+"""What the stages around pseudo-labels do, one module each."""

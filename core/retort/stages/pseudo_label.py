@@ -1,0 +1,116 @@
+"""Let the teacher label images without labels, and say how good its labels seem to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from retort.names import Role
+from retort.review.boxes import Scored
+from retort.review.pictures import LABELS, Picture, PseudoLabels
+from retort.spec import JobSpec
+from retort.stages import cost as costs
+from retort.stages.context import Context
+from retort.stages.labelling import checking, detection, likeness, quality
+from retort.stages.labelling.likeness import Looks
+from retort.training import durable
+
+after = "train_teacher"
+
+Reason = Literal["validation", "training", "duplicate"]
+
+
+def applies(spec: JobSpec) -> bool:
+    """Only where the spec names such images."""
+    return spec.pseudo_labels is not None
+
+
+def cost(spec: JobSpec) -> float:
+    """Return its share of the run, as if there were as many images as the data set has."""
+    return costs.forward(costs.teacher(spec), costs.scale(spec.teacher.imgsz, spec))
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Label them, leave out what would spoil the measurement or teach twice, and publish all of it."""
+    wanted, facts = context.spec.pseudo_labels, context.inputs.to_label
+    assert wanted is not None
+    assert facts is not None, "intake has found them"
+    names = context.inputs.dataset.names
+    looks = likeness.look(sorted((facts.folder / "images").iterdir()), _alive(context))
+    copies = _copies(context, looks)
+    found = detection.detect(context, looks.images, looks.sizes, conf=wanted.lowest, kind="new")
+    pictures = tuple(_pictures(context, looks, found, copies))
+    figures = quality.figures(pictures, wanted, names, len(looks.unreadable))
+    figures["agreement"] = quality.agreement(pictures, facts.folder / "labels", names)
+    suspects, figures["existing"] = checking.check(context, _alive(context)) if wanted.check_labels else ((), None)
+    _remark(context, looks, figures)
+    labels = PseudoLabels(classes=names, pictures=pictures, suspects=suspects, figures=figures)
+    durable.write(context.artifact(LABELS), labels.model_dump_json().encode())
+    context.publish(LABELS, Role.JOB, "application/json")
+    return {"figures": figures}
+
+
+def _copies(context: Context, looks: Looks) -> dict[int, tuple[Reason, str]]:
+    """Return by number which images are left out because of how they look: why, and like which file."""
+    alive, given = _alive(context), context.inputs.data_yaml.parent / "images"
+    left_out: dict[int, tuple[Reason, str]] = {}
+    splits: tuple[tuple[Reason, str], ...] = (("validation", "val"), ("training", "train"))
+    for reason, split in splits:
+        others = likeness.look(sorted((given / split).iterdir()), alive)
+        for number, other in likeness.like(looks, others, alive).items():
+            left_out.setdefault(number, (reason, others.images[other].name))
+    fresh = [number for number in range(len(looks.images)) if number not in left_out]
+    for number, other in likeness.repeated(looks, fresh, alive).items():
+        left_out[number] = ("duplicate", looks.images[other].stem)
+    return left_out
+
+
+def _pictures(
+    context: Context, looks: Looks, found: Iterator[tuple[Scored, ...]], copies: dict[int, tuple[Reason, str]]
+) -> Iterator[Picture]:
+    wanted, facts = context.spec.pseudo_labels, context.inputs.to_label
+    assert wanted is not None
+    assert facts is not None
+    for number, (image, (width, height), boxes) in enumerate(zip(looks.images, looks.sizes, found, strict=True)):
+        kept, doubtful = quality.parted(boxes, wanted)
+        reason, like = copies.get(number, (None if kept else "empty", None))
+        yield Picture.model_validate(
+            {
+                "image": image.stem, "file": facts.files[image.stem], "width": width, "height": height,
+                "kept": kept, "doubtful": doubtful, "left_out": reason, "like": like,
+            }
+        )  # fmt: skip
+        context.progress((number + 1) / len(looks.images))
+
+
+def _remark(context: Context, looks: Looks, figures: dict[str, Any]) -> None:
+    """Say what was found, and loudly what would have leaked."""
+    context.journal.log(quality.sentence(figures), num_images=figures["num_images"], num_used=figures["num_used"])
+    if number := figures["left_out"]["validation"]:
+        context.journal.log(
+            f"{number} images look like validation images and are left out: "
+            "a student that was trained on them would be measured too well",
+            "warning",
+            num_images=number,
+        )
+    if looks.unreadable:
+        shown = ", ".join(path.name for path in looks.unreadable[:5])
+        context.journal.log(f"{len(looks.unreadable)} images cannot be opened and are left out: {shown}", "warning")
+    if (existing := figures["existing"]) is not None and existing["num_suspect"]:
+        context.journal.log(
+            f"the labels of {existing['num_suspect']} of the {existing['num_images']} training images should be looked "
+            f"at: {existing['num_missing']} boxes seem to be missing, {existing['num_doubtful']} are doubtful, "
+            f"{existing['num_duplicate']} are there twice; {LABELS} lists them",
+            "warning",
+            num_suspect=existing["num_suspect"],
+        )
+    if figures["num_used"] == 0:
+        context.journal.log("no image was labelled: student and control learn from the data set alone", "warning")
+
+
+def _alive(context: Context) -> likeness.Alive:
+    def alive() -> None:
+        context.check()
+        context.pulse.beat("step")
+
+    return alive

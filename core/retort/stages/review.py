@@ -1,0 +1,101 @@
+"""Wait until people have looked at the teacher's labels, and go on with what they have decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from retort.errors import AwaitingReview, DataError
+from retort.names import Role
+from retort.review import precision
+from retort.review.decisions import Decisions, ReviewError, settled, still_open
+from retort.review.pictures import LABELS, PICTURES, REVIEW, REVIEWED, Picture, Proposals, PseudoLabels, Reviewed
+from retort.spec import JobSpec
+from retort.stages.context import Context
+from retort.stages.labelling import sampling
+from retort.training import durable
+from retort.workdir import DECISIONS
+
+after = "pseudo_label"
+
+LONGEST_PX = 960
+"""Longer side of the pictures that are published for reviewers."""
+
+
+def applies(spec: JobSpec) -> bool:
+    """Only where the spec asks for it."""
+    return spec.pseudo_labels is not None and spec.pseudo_labels.review != "none"
+
+
+def cost(spec: JobSpec) -> float:  # noqa: ARG001 - people's time is not the machine's
+    """Return its share of the run: next to nothing."""
+    return 0.1
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Publish what is to be looked at, or apply what was decided about it.
+
+    Raises:
+        AwaitingReview: there are pictures that nobody has decided about.
+        DataError: what was decided is malformed.
+
+    """
+    wanted = context.spec.pseudo_labels
+    assert wanted is not None
+    labels = PseudoLabels.model_validate_json(context.artifact(LABELS).read_bytes())
+    pictures = sampling.chosen(labels.pictures, wanted, context.spec.training.seed)
+    mode = "all" if wanted.review == "all" else "sample"
+    proposals = Proposals(mode=mode, classes=labels.classes, pictures=pictures)
+    try:
+        decisions = Decisions.load(context.workdir / DECISIONS)
+    except ReviewError as error:
+        raise DataError(error.message, hint=error.hint) from error
+    remaining = still_open(proposals, decisions)
+    if remaining:
+        _publish(context, proposals)
+        message = f"{len(remaining)} of {len(pictures)} images wait to be looked at"
+        raise AwaitingReview(message, num_images=len(remaining))
+    figures = {"mode": mode, **precision.judged(labels.pictures, decisions, labels.classes)}
+    used = tuple(
+        one for picture in labels.pictures if (one := settled(picture, decisions.get(picture.image))) is not None
+    )
+    context.journal.log(_sentence(figures, len(used)), **figures)
+    reviewed = Reviewed(classes=labels.classes, pictures=used, figures=figures)
+    durable.write(context.artifact(REVIEWED), reviewed.model_dump_json().encode())
+    context.publish(REVIEWED, Role.JOB, "application/json")
+    return {"figures": figures, "num_used": len(used), "num_boxes": sum(len(one.boxes) for one in used)}
+
+
+def _publish(context: Context, proposals: Proposals) -> None:
+    """Publish small copies of the images, so that nobody needs the data to look at them, and then their list."""
+    facts = context.inputs.to_label
+    assert facts is not None, "intake has found them"
+    files = {path.stem: path for path in (facts.folder / "images").iterdir()}
+    shown: list[Picture] = []
+    for number, picture in enumerate(proposals.pictures, start=1):
+        context.check()
+        context.pulse.beat("step")
+        name = f"{PICTURES}{picture.image}.jpg"
+        with Image.open(files[picture.image]) as file:
+            small = ImageOps.exif_transpose(file).convert("RGB")
+        small.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.LANCZOS)
+        small.save(context.artifact(name), "JPEG", quality=88)
+        context.publish(name, Role.JOB, "image/jpeg", width=small.width, height=small.height)
+        shown.append(picture.model_copy(update={"width": small.width, "height": small.height}))
+        context.progress(number / len(proposals.pictures))
+    told = proposals.model_copy(update={"pictures": tuple(shown)})
+    durable.write(context.artifact(REVIEW), told.model_dump_json().encode())
+    context.publish(REVIEW, Role.JOB, "application/json")
+
+
+def _sentence(figures: dict[str, Any], num_used: int) -> str:
+    found = figures["precision"]
+    unseen = f" ({figures['num_unseen']} were decided about unseen)" if figures["num_unseen"] else ""
+    said = f"{figures['num_images']} images were looked at{unseen}, {num_used} are trained on"
+    if found["value"] is None:
+        return said
+    return (
+        f"{said}; {found['right']} of the teacher's {found['total']} labels on them are right: a precision of "
+        f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+    )

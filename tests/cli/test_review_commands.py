@@ -1,0 +1,135 @@
+"""The commands of a review, against a real service and in the folder of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.commands import Retort
+from retort.client import Client
+from retort.review.decisions import Decisions
+from retort.review.formats import FORMS
+from retort.review.pictures import Proposals
+from worker.houses import eventually
+from worker.scripted_run import seen
+
+Submitted = Callable[[str, int], str]
+
+
+@pytest.fixture
+def waiting(served: Retort, submitted: Submitted) -> str:
+    """A job of the service that waits for its review."""
+    job_id = submitted("review", 1)
+    eventually(lambda: served("get", job_id, "--json").json["state"] == "awaiting_review")
+    return job_id
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a run that waits for its review."""
+    (tmp_path / "artifacts").mkdir()
+    proposals = Proposals(mode="all", classes=("red", "blue"), pictures=(seen("a"), seen("b"), seen("c")))
+    (tmp_path / "artifacts/review.json").write_text(proposals.model_dump_json())
+    return tmp_path
+
+
+def decided(folder: Path) -> dict[str, str]:
+    return {image: one.decision for image, one in Decisions.load(folder / "decisions.json").items()}
+
+
+def test_a_review_is_shown_decided_and_completed_and_the_job_goes_on(served: Retort, waiting: str):
+    assert served("review", "show", waiting).out.splitlines() == [
+        "2 of 2 images are open; 0 accepted, 0 rejected, 0 edited", "a", "b",
+    ]  # fmt: skip
+    assert served("ls", "--state", "awaiting_review", "--json").json[0]["id"] == waiting
+    refused = served("review", "complete", waiting, "--json")
+    assert (refused.code, refused.error["code"]) == (4, "review_open")
+    assert served("review", "accept", waiting, "--image", "a", "--reviewer", "ann").code == 0
+    rejected = served("review", "reject", waiting)
+    assert rejected.out == "0 of 2 images are open; 1 accepted, 1 rejected, 0 edited\n"
+    assert "retort review complete" in rejected.err
+    assert served("review", "complete", waiting).out == f"{waiting} is queued\n"
+    assert served("wait", waiting, "--timeout", 60).code == 0
+    assert "decided: [('a', 'accept'), ('b', 'reject')]" in served("logs", waiting).out
+    late = served("review", "accept", waiting, "--image", "a", "--json")
+    assert (late.code, late.error["code"]) == (4, "job_already_finished")
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_a_review_goes_out_and_comes_back(served: Retort, waiting: str, tmp_path: Path, form: str):
+    path = tmp_path / f"out{FORMS[form].suffix}"
+    assert served("review", "export", waiting, "--format", form, "--out", path).out == f"{path}\n"
+    taken = served("review", "import", waiting, "--format", form, "--from", path, "--json")
+    assert (taken.json["num_accepted"], taken.json["num_open"]) == (2, 0)
+    served("cancel", waiting)
+
+
+def test_the_client_does_the_same(service: str, waiting: str):
+    with Client(service) as client:
+        review = client.review(waiting)
+        assert [one["image"] for one in review.images()] == ["a", "b"]
+        box = {"name": "red", "x1": 0.0, "y1": 0.0, "x2": 0.5, "y2": 1.0}
+        shown = review.decide("b", "edit", boxes=[box], reviewer="ann")
+        assert shown["decision"]["boxes"] == [box]
+        assert [one["image"] for one in review.images(decided=True)] == ["b"]
+        assert review.get()["open"] == ["a"]
+        assert review.complete(rest="accept")["state"] == "queued"
+        assert client.wait(waiting, timeout_s=60)["state"] == "succeeded"
+
+
+def test_a_watched_job_says_what_it_waits_for(served: Retort, waiting: str):
+    logs = served("logs", waiting).out
+    assert "2 images wait to be looked at: retort review show" in logs
+    assert "awaiting_review" in served("get", waiting).out
+    served("cancel", waiting)
+
+
+def test_a_review_in_a_folder_needs_no_service(retort: Retort, folder: Path):
+    def call(*arguments: Any) -> Any:
+        return retort("review", *arguments, "--workdir", folder, "--json", url="http://127.0.0.1:9")
+
+    assert call("show").json["open"] == ["a", "b", "c"]
+    assert call("reject", "--image", "b").json["num_open"] == 2
+    exported = folder / "labels.json"
+    assert call("export", "--out", exported).code == 0
+    document = json.loads(exported.read_text())
+    assert [image["file_name"] for image in document["images"]] == ["a.jpg", "c.jpg"]
+    document["images"] = document["images"][:1]
+    document["annotations"] = []
+    exported.write_text(json.dumps(document))
+    assert call("import", "--from", exported, "--reviewer", "ann").json["num_edited"] == 1
+    refused = call("complete")
+    assert (refused.code, refused.error["code"]) == (4, "review_open")
+    assert call("complete", "--rest", "accept").json["num_open"] == 0
+    assert decided(folder) == {"a": "edit", "b": "reject", "c": "accept"}
+    assert [one.image for one in Decisions.load(folder / "decisions.json").values() if not one.seen] == ["c"]
+    assert Decisions.load(folder / "decisions.json")["a"].reviewer == "ann"
+
+
+def test_completing_a_review_in_a_folder_says_how_to_go_on(retort: Retort, folder: Path):
+    told = retort("review", "complete", "--workdir", folder, "--rest", "reject")
+    assert told.out == f"the review is complete; start the run again: retort run SPEC --out {folder}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("show",), "usage"),
+        (("show", "job", "--workdir", "x"), "usage"),
+        (("show", "--workdir", "nowhere"), "review_not_found"),
+        (("accept", "--image", "z"), "image_not_found"),
+        (("import", "--from", "nowhere.json"), "bad_request"),
+        (("import", "--from", "text.txt"), "bad_review"),
+        (("export", "--format", "voc"), "usage"),
+    ],
+)
+def test_what_cannot_be_done_is_told(retort: Retort, folder: Path, arguments: tuple[str, ...], code: str):
+    (folder / "text.txt").write_text("no labels")
+    given = [str(folder / part) if part.endswith((".json", ".txt")) else part for part in arguments]
+    where = [] if code == "usage" or "--workdir" in given else ["--workdir", folder]
+    told = retort("review", *given, *where, "--json")
+    assert (told.code, told.error["code"]) == (4, code)
+    assert not (folder / "decisions.json").exists()
