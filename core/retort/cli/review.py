@@ -100,7 +100,7 @@ def accept(  # noqa: PLR0917 - typer gives each by name
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Accept the teacher's boxes on images."""
+    """Accept the teacher's boxes on images that somebody has looked at."""
     _decide("accept", images, reviewer, job_id=job_id, workdir=workdir, url=url, as_json=as_json)
 
 
@@ -113,7 +113,7 @@ def reject(  # noqa: PLR0917 - typer gives each by name
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Leave images out of the training."""
+    """Leave images out of the training that somebody has looked at."""
     _decide("reject", images, reviewer, job_id=job_id, workdir=workdir, url=url, as_json=as_json)
 
 
