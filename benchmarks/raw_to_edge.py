@@ -84,8 +84,7 @@ def split(data: Path, work: Path) -> tuple[Path, Path]:
                 label = datasets.label_of(found.root, image)
                 if label.is_file():
                     copy(label, place / folder.replace("images", "labels") / label.name)
-        names = dict(enumerate(found.names))
-        text = {"train": "images/train", "val": "images/val", "names": names}
+        text = {"train": "images/train", "val": "images/val", "names": list(found.names)}
         (labelled / "data.yaml").write_text(json.dumps(text))
     return labelled, unlabelled
 

@@ -28,6 +28,7 @@ from retort.stages import record
 from retort.stages.context import Context
 from retort.stages.fitting import plan
 from retort.stages.labelling import detection
+from retort.training.ignored import read as band
 
 WANTED = {"confidence": 0.8, "ignore_from": 0.3, "review": "sample", "sample": 3, "check_labels": True}
 
@@ -239,6 +240,8 @@ def test_labels_and_doubts_are_written_as_label_files_and_doubts_only_where_ther
     ignored = (folder / f"ignore/train/pseudo-{accepted.image}.txt").read_text().splitlines()
     assert len(ignored) == len(accepted.doubtful)
     assert all(len(line.split()) == 5 for line in ignored)
+    (read,) = band([next(str(path) for path in folder.glob(f"images/train/pseudo-{accepted.image}.*"))])
+    assert len(read) == len(accepted.doubtful)  # as the training reads them
     assert not (folder / f"ignore/train/pseudo-{edited.image}.txt").exists()
     assert not list((folder / "ignore/train").glob("[0-9]*"))
 

@@ -1,0 +1,42 @@
+"""A TensorRT engine on the GPU that built it: it gives the student's boxes, in half and in INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from core.training.pictures import draw
+from retort.training.boxes import folded, prepare
+from retort.training.exporting import engine
+from retort.training.exporting.calibration import choose
+from retort.training.exporting.graph import export_onnx, metadata
+from retort.training.exporting.quantization import FloatGraph
+from retort.training.exporting.sensitivity import difference
+from retort.training.runtimes import of_engine, of_network
+from retort.training.speed import measure
+
+S = 96
+
+
+@pytest.mark.parametrize(("precision", "most"), [("fp16", 0.05), ("int8", 0.3)])
+def test_an_engine_gives_what_the_network_gives(
+    precision: str, most: float, published: Callable[..., Path], tmp_path: Path
+) -> None:
+    if (lacking := engine.missing()) is not None:
+        pytest.skip(lacking)
+    draw(tmp_path, num_train=60, num_val=2)
+    weights, graph, path = published("yolov8n"), tmp_path / "float.onnx", tmp_path / "student.engine"
+    export_onnx(weights, graph, imgsz=S)
+    if precision == "int8":
+        ranged = FloatGraph(graph, choose(tmp_path, ["red", "green", "blue"], number=50, seed=0), imgsz=S)
+        graph = tmp_path / "int8.onnx"
+        ranged.write(graph, symmetric=True)
+    about = metadata(folded(weights), imgsz=S)
+    engine.build_engine(graph, path, precision=precision, imgsz=S, workspace_gib=None, metadata=about)
+    images = torch.cat([prepare(image, S)[0] for image in sorted((tmp_path / "images/val").iterdir())])
+    expected = of_network(folded(weights)).run_all(images)
+    found = of_engine(path).run_all(images).cpu()
+    assert difference(expected, found, imgsz=S) <= most
+    assert measure(lambda: of_engine(path), imgsz=S).device == "cuda"
