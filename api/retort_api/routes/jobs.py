@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import Depends, Header, Query, Response
 from retort.db import jobs
@@ -17,6 +16,7 @@ from retort_api.bodies import JSON, YAML, Body, read_body
 from retort_api.deps import IDEMPOTENCY_KEY, OWNER, JobId, Router, Service, Serving
 from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, documented
 from retort_api.looking import HEADERS, SUBMITTED_HEADERS, answer, submit
+from retort_api.paging import Cursor, Limit, after, following
 from retort_api.schemas import Job, JobPage, JobSummary
 
 router = Router("jobs")
@@ -71,21 +71,17 @@ def list_jobs(
     service: Serving,
     response: Response,
     state: Annotated[list[JobState], Query(description="Only jobs in these states.")] = [],  # noqa: B006 - FastAPI copies
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[
-        str | None, Query(description="`next_cursor` of the page before.", pattern="^[0-9a-f]{32}$")
-    ] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> JobPage:
     """List jobs, newest first."""
-    after = None if cursor is None else JOB_PREFIX + cursor
     with service.database.read() as session:
-        found = jobs.page(session, states=state, after=after, limit=limit + 1)
+        found = jobs.page(session, states=state, after=after(cursor, JOB_PREFIX), limit=limit + 1)
         shown = tuple(JobSummary.of(job) for job in found[:limit])
-    following = shown[-1].id.removeprefix(JOB_PREFIX) if len(found) > limit else None
-    if following:
-        query = urlencode([*(("state", s.value) for s in state), ("limit", limit), ("cursor", following)])
-        response.headers["Link"] = f'</v1/jobs?{query}>; rel="next"'
-    return JobPage(data=shown, next_cursor=following, has_more=following is not None)
+    cursor = following(
+        response, found, limit, prefix=JOB_PREFIX, path="/v1/jobs", query=[("state", s.value) for s in state]
+    )
+    return JobPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
 
 
 @router.readable(

@@ -6,7 +6,6 @@ import re
 from pathlib import Path as File
 from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import Header, Path, Query, Request, Response
 from retort import references
@@ -20,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from retort_api import sending
 from retort_api.deps import Router, Service, Serving
 from retort_api.errors import CREATED, OK, documented
+from retort_api.paging import Cursor, Limit, after, following
 from retort_api.schemas import Model, ModelPage, Models
 from retort_api.sending import StoredFile
 
@@ -75,21 +75,15 @@ async def register_model(
 def list_models(
     service: Serving,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[
-        str | None, Query(description="`next_cursor` of the page before.", pattern="^[0-9a-f]{32}$")
-    ] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> ModelPage:
     """List registered models, newest first."""
-    after = None if cursor is None else MODEL_PREFIX + cursor
     with service.database.read() as session:
-        found = registry.page(session, after=after, limit=limit + 1)
+        found = registry.page(session, after=after(cursor, MODEL_PREFIX), limit=limit + 1)
         shown = tuple(Model.of(row) for row in found[:limit])
-    following = shown[-1].id.removeprefix(MODEL_PREFIX) if len(found) > limit else None
-    if following:
-        query = urlencode({"limit": limit, "cursor": following})
-        response.headers["Link"] = f'</v1/models?{query}>; rel="next"'
-    return ModelPage(data=shown, next_cursor=following, has_more=following is not None)
+    cursor = following(response, found, limit, prefix=MODEL_PREFIX, path="/v1/models")
+    return ModelPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
 
 
 @router.readable(

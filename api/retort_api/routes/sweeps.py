@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import Depends, Header, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -18,6 +17,7 @@ from retort_api.admission import admit
 from retort_api.bodies import JSON, YAML, Body, read_body
 from retort_api.deps import IDEMPOTENCY_KEY, OWNER, Router, Service, Serving, SweepId
 from retort_api.errors import ACCEPTED, OK, documented
+from retort_api.paging import Cursor, Limit, after, following
 from retort_api.policies import SWEEP_POLICY
 from retort_api.schemas import Sweep, SweepPage, SweepSummary, sweep_path
 
@@ -94,23 +94,17 @@ def _place(sweep: SweepSpec, path: str) -> str:
 def list_sweeps(
     service: Serving,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[
-        str | None, Query(description="`next_cursor` of the page before.", pattern="^[0-9a-f]{32}$")
-    ] = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
 ) -> SweepPage:
     """List sweeps, newest first."""
-    after = None if cursor is None else SWEEP_PREFIX + cursor
     with service.database.read() as session:
-        found = sweeps.page(session, after=after, limit=limit + 1)
+        found = sweeps.page(session, after=after(cursor, SWEEP_PREFIX), limit=limit + 1)
         ids = [row.id for row in found[:limit]]
         counts, bests = sweeps.counts(session, ids), sweeps.bests(session, ids)
     shown = tuple(SweepSummary.of(row, counts[row.id], bests.get(row.id)) for row in found[:limit])
-    following = shown[-1].id.removeprefix(SWEEP_PREFIX) if len(found) > limit else None
-    if following:
-        query = urlencode([("limit", limit), ("cursor", following)])
-        response.headers["Link"] = f'</v1/sweeps?{query}>; rel="next"'
-    return SweepPage(data=shown, next_cursor=following, has_more=following is not None)
+    cursor = following(response, found, limit, prefix=SWEEP_PREFIX, path="/v1/sweeps")
+    return SweepPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
 
 
 @router.readable("/v1/sweeps/{sweep_id}", response_model=Sweep, responses=documented(*_REFUSALS))
