@@ -64,7 +64,8 @@ def test_advice_is_asked_from_a_jobs_spec(retort: Retort, service: str, tmp_path
 
     spec = told.json["spec"]
     assert (spec["task"], spec["name"], spec["candidates"]) == ("advise", "advice", ["good.pt", "better.pt"])
-    assert (spec["data"], spec["batch"]) == ({"path": str(tmp_path)}, document["training"]["batch"])
+    assert spec["data"] == {"path": str(tmp_path), "dataset": None}
+    assert spec["batch"] == document["training"]["batch"]
     assert spec["student"]["model"] == document["student"]["model"]
 
 

@@ -71,7 +71,7 @@ def _request(document: dict[str, Any]) -> dict[str, Any]:
     return {
         "task": "advise",
         "name": job.name,
-        "data": {"path": job.data.path},
+        "data": {"dataset": job.data.dataset} if job.data.path is None else {"path": job.data.path},
         "student": job.student.model_dump(),
         "candidates": list(dict.fromkeys(name for name in own if name is not None)),
         "imgsz": job.training.imgsz,
