@@ -57,6 +57,7 @@ def run(context: Context) -> dict[str, Any]:
         charts=charts.charts(curves, result["roles"]),
         comparisons=comparisons.comparisons(result),
         quantization=comparisons.quantization(result),
+        labelling=comparisons.labelling(result),
         ecg=health,
         gallery=samples.gallery(context),
         manifest=origin,

@@ -9,6 +9,8 @@ from retort.stages.reporting.charts import Chart, chart
 
 _ROLES = (("teacher", "square"), ("control", "diamond"), ("student", "circle"))
 _MOST = 30
+_SERIES = 6
+"""Colours that there are for classes."""
 _TICKS_MS = [number * 10**power for power in range(-1, 4) for number in (1, 2, 5)]
 
 
@@ -23,6 +25,27 @@ def quantization(result: Mapping[str, Any]) -> list[Chart]:
     ranked = [export for export in result["exports"] if export.get("sensitivity")]
     found = [_sensitivity(ranked), _steps(ranked)]
     return [drawn for drawn in found if drawn["data"]]
+
+
+def labelling(result: Mapping[str, Any]) -> list[Chart]:
+    """Return how sure the teacher was of the boxes it found on images without labels."""
+    found = (result.get("pseudo_labels") or {}).get("per_class", {})
+    shown = sorted(found, key=lambda name: -sum(found[name]["histogram"]))[:_SERIES]
+    data = [
+        {
+            "type": "bar",
+            "name": name,
+            "x": [(at + 0.5) / len(found[name]["histogram"]) for at in range(len(found[name]["histogram"]))],
+            "y": found[name]["histogram"],
+            "hovertemplate": "about %{x:.2f}: %{y}<extra>" + name + "</extra>",
+            "meta": {"color": f"series-{number}"},
+        }
+        for number, name in enumerate(shown, start=1)
+    ]
+    layout = {"barmode": "stack", "xaxis": {"title": "score", "range": [0, 1]}, "yaxis": {"title": "boxes"}}
+    which = f" The {_SERIES} classes with most boxes." if len(found) > _SERIES else ""
+    note = f"From the lowest score that means something on; labels begin where the table says.{which}"
+    return [{**chart("scores", "How sure the teacher was", note, data, layout), "wide": True}] if data else []
 
 
 def _tradeoff(result: Mapping[str, Any]) -> Chart:
