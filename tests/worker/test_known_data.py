@@ -20,7 +20,7 @@ def test_a_job_on_a_known_data_set_says_that_it_is_made_first(small_house: House
     assert small_house.run(job_id, fetch_datasets=False) is JobState.SUCCEEDED
 
     told = [event.message for event in small_house.events(job_id) if event.type == "log"]
-    assert told == ["the data set coco8 is not here yet: it is fetched (1 MB) and laid out first"]
+    assert told[0] == "the data set coco8 is not here yet: it is fetched (1 MB) and laid out first"
 
 
 def test_a_known_data_set_that_may_not_be_fetched_fails_the_job_with_what_to_put_where(small_house: House):

@@ -17,6 +17,8 @@ from retort.stages.advising.rules import ATTENTION
 from retort.training import networks
 from retort.training.comparison import FEWEST, Bench, anatomy
 
+pytestmark = pytest.mark.timeout(900)  # the first to ask for it trains a network that knows something
+
 COCO = {index: f"thing {index}" for index in range(80)}
 
 
