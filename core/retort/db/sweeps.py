@@ -55,8 +55,8 @@ class Listed:
 
 
 _STATES = {
-    JobState.QUEUED: TrialState.QUEUED, JobState.PAUSED: TrialState.QUEUED, JobState.RUNNING: TrialState.RUNNING,
-    JobState.PAUSING: TrialState.RUNNING, JobState.CANCELLING: TrialState.RUNNING,
+    JobState.QUEUED: TrialState.QUEUED, JobState.PAUSED: TrialState.QUEUED, JobState.AWAITING_REVIEW: TrialState.QUEUED,
+    JobState.RUNNING: TrialState.RUNNING, JobState.PAUSING: TrialState.RUNNING, JobState.CANCELLING: TrialState.RUNNING,
     JobState.SUCCEEDED: TrialState.SUCCEEDED, JobState.FAILED: TrialState.FAILED, JobState.EXPIRED: TrialState.FAILED,
     JobState.CANCELLED: TrialState.CANCELLED,
 }  # fmt: skip

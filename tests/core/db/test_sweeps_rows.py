@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from retort.db import events, jobs, keys, sweeping, sweeps
+from retort.db.models import SweepTrial
 from retort.events import MetricEvent
 from retort.names import MAP, Role
 from retort.spec import JobSpec, parse_sweep
@@ -52,6 +53,12 @@ def finish(shop: Shop, job_id: str, *values: float) -> None:
     with shop.database.begin() as session:
         assert events.record(session, lease, said, now=T0 + 1, lease_s=30, journal_offset=1)
         assert jobs.succeed(session, lease, now=T0 + 1, result={})
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_a_trial_can_be_shown_wherever_its_job_stands(state: JobState):
+    trial = sweeps.Listed(SweepTrial(outcome=None), job_state=state, progress=None, value=None, reason=None)
+    assert trial.state in TrialState
 
 
 def test_the_same_key_and_sweep_is_the_same_sweep(shop: Shop):
