@@ -28,7 +28,7 @@ from retort.intake import datasets  # noqa: E402
 from retort.names import MAP, MAP50, Role  # noqa: E402
 from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
 from retort.training.evaluation import evaluate  # noqa: E402
-from retort.training.judge import Trial  # noqa: E402
+from retort.training.judge import Conditions  # noqa: E402
 from retort.training.plan import Plan, Watcher  # noqa: E402
 from retort.training.trainer import fit  # noqa: E402
 
@@ -183,11 +183,11 @@ def main() -> None:
     study = Study(options)
     teacher = study.teacher()
     digest = hashlib.sha256(teacher.read_bytes()).hexdigest()
-    trial = Trial(
+    conditions = Conditions(
         study.data_yaml, imgsz=options.imgsz, batch=options.batch, device="0" if options.device == "cuda" else "cpu",
         square=False,  # as the students are judged in training
     )  # fmt: skip
-    measured = evaluate(teacher, trial).accuracy
+    measured = evaluate(teacher, conditions).accuracy
     assert measured is not None, "it was trained on these classes"
     known, runs = known_runs(options), []
     shown = {key: value for key, value in vars(options).items() if key not in {"json", "work", "data"}}

@@ -16,17 +16,11 @@ from retort.artifacts import Store
 
 from retort_api import etags, ranges
 from retort_api.errors import NOT_MODIFIED, OK, PARTIAL_CONTENT, documented
+from retort_api.policies import FILE_POLICY, REPORT_POLICY
 
 REPORT = "report.html"
 _BINARY = "application/octet-stream"
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?charset=[\w-]+)?", re.ASCII)
-# The report's own inline scripts draw its charts. Sandboxed, they run as a page of nowhere: they can reach neither
-# this service nor the network.
-_REPORT_POLICY = (
-    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-)
-_FILE_POLICY = "sandbox; default-src 'none'"
 
 _TEXT: dict[str, Any] = {"schema": {"type": "string"}}
 _BYTES = {"content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}}}
@@ -99,7 +93,7 @@ def _headers(file: StoredFile, etag: str) -> dict[str, str]:
     return {
         "Accept-Ranges": "bytes",
         "Content-Disposition": _disposition(file.name, inline=report),
-        "Content-Security-Policy": _REPORT_POLICY if report else _FILE_POLICY,
+        "Content-Security-Policy": REPORT_POLICY if report else FILE_POLICY,
         "Content-Type": file.media_type if _MEDIA_TYPE.fullmatch(file.media_type) else _BINARY,
         "ETag": etag,
         "Repr-Digest": f"sha-256=:{digest}:",

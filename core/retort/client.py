@@ -15,11 +15,12 @@ import httpx2 as httpx
 
 from retort import __version__
 from retort.answers import ClientError, raise_problem, unreachable, worth_repeating
+from retort.checksums import sha256_of
 from retort.model_calls import ModelCalls
 from retort.review.calls import Reviewing
 from retort.states import TERMINAL
 from retort.sweep_calls import SweepCalls
-from retort.transfer import Partial, sha256_of
+from retort.transfer import Partial
 
 Json = dict[str, Any]
 
@@ -208,7 +209,7 @@ class Client(ModelCalls, SweepCalls):
     def _download(self, url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> Path:
         head = self._send("HEAD", url)
         part = Partial.promised(path, head.headers)
-        if part.sha256 == sha256_of(path):
+        if path.is_file() and part.sha256 == sha256_of(path):
             return path
         deadline = time.monotonic() + self.patience_s
         while part.missing:

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from retort.checksums import sha256_of
 from retort.errors import WorldError
-
-_CHUNK_BYTES = 1 << 20
-
-
-def sha256_of(path: Path) -> str | None:
-    """SHA-256 of a file in hex; None when there is no such file."""
-    if not path.is_file():
-        return None
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def promised_sha256(headers: Mapping[str, str]) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from cli.commands import ROOT, SPEC, environment
+from retort.checksums import sha256_of
 from retort.cli.documents import load
 from retort.client import Client, ClientError
-from retort.transfer import Partial, sha256_of
+from retort.transfer import Partial
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from core.training.pictures import Notebook
 from retort.names import Role
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training.evaluation import evaluate
-from retort.training.judge import Trial
+from retort.training.judge import Conditions
 from retort.training.trainer import Fit, Plan, fit
 
 pytestmark = [
@@ -43,7 +43,7 @@ def test_two_epochs_in_mixed_precision_stay_finite(
     for values in notebook.metrics.values():
         assert all(value is not None and math.isfinite(value) for value in values.values())
     assert (notebook.metrics[2]["train/kd/class_logits"] or 0) > 0
-    measured = evaluate(fitted.weights, Trial(data_yaml, imgsz=96, batch=8, device="0"))
+    measured = evaluate(fitted.weights, Conditions(data_yaml, imgsz=96, batch=8, device="0"))
     assert measured.speed.latency_ms["p50"] > 0
     assert measured.speed.peak_memory_bytes
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from retort.checksums import sha256_of
 from retort.errors import DataError
 from retort.intake.description import Description, read_description
 from retort.intake.labels import check_labels
@@ -223,8 +224,7 @@ def digest_of(image: Path) -> str:
         first = file.read(12)
         if not first.startswith(_MAGIC):
             raise DataError(f"{image} is not an image", hint="remove the file, or replace it by one that opens")
-        file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(image)
 
 
 def _digest(names: Sequence[str], contents: dict[str, list[_Content]]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
+from retort.checksums import sha256_of
 from retort.errors import DataError
 from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.intake import datasets, known, to_label, unlabelled, weights
@@ -69,7 +69,7 @@ def prepare(
         ),
         unlabelled=None if more is None else _laid_out(more, folder),
         to_label=None if to_be_labelled is None else to_label.overlay(to_be_labelled, folder),
-        decisions=_digest_of(workdir / DECISIONS),
+        decisions=sha256_of(workdir / DECISIONS) if (workdir / DECISIONS).is_file() else None,
         adjustments=adjustments,
     )
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
@@ -117,11 +117,6 @@ def _laid_out(found: Unlabelled, folder: Path) -> UnlabelledFacts:
         digest=found.digest,
         notes=found.notes,
     )
-
-
-def _digest_of(path: Path) -> str | None:
-    """Return the SHA-256 of a file that need not be there."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _write(path: Path, text: str) -> None:

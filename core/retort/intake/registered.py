@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from retort.checksums import sha256_of
 from retort.errors import ModelError
 from retort.references import Reference
 
@@ -22,7 +22,7 @@ def path(reference: Reference, model_dir: Path) -> Path:
 def intact(reference: Reference, model_dir: Path) -> bool:
     """Whether it is there, with the bytes that its digest stands for."""
     file = path(reference, model_dir)
-    return file.is_file() and digest(file) == reference.sha256
+    return file.is_file() and sha256_of(file) == reference.sha256
 
 
 def resolve(reference: Reference, model_dir: Path) -> Path:
@@ -35,26 +35,20 @@ def resolve(reference: Reference, model_dir: Path) -> Path:
     file = path(reference, model_dir)
     if not file.is_file():
         raise ModelError(f"no model {reference} in {file.parent}", hint=_known(reference.name, file.parent))
-    if digest(file) != reference.sha256:
+    if sha256_of(file) != reference.sha256:
         raise ModelError(f"{file} is damaged: its SHA-256 is not the one in its name", hint="remove it; fetch it again")
     return file.resolve()
 
 
 def add(name: str, file: Path, model_dir: Path) -> Reference:
     """Copy the weights *file* into *model_dir*, to be named from now on; doing so twice changes nothing."""
-    reference = Reference(name, digest(file))
+    reference = Reference(name, sha256_of(file))
     target = path(reference, model_dir)
     if not intact(reference, model_dir):
         target.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".", dir=target.parent) as folder:
             Path(shutil.copyfile(file, Path(folder) / target.name)).replace(target)
     return reference
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a file in hex."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _known(name: str, folder: Path) -> str:

@@ -15,6 +15,8 @@ MATCH_IOU = 0.5
 """Two boxes of one class that overlap so much mean the same object."""
 
 Share = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda value: round(value, DIGITS))]
+Corners = tuple[float, float, float, float]
+"""``x1, y1, x2, y2``, in any unit."""
 
 
 class Box(Frozen):
@@ -31,6 +33,11 @@ class Box(Frozen):
         if self.x1 >= self.x2 or self.y1 >= self.y2:
             raise mistake("the box has no area", hint="x1 lies left of x2, and y1 above y2")
         return self
+
+    @property
+    def corners(self) -> Corners:
+        """The corners alone."""
+        return self.x1, self.y1, self.x2, self.y2
 
 
 class Scored(Box):
@@ -49,11 +56,16 @@ Second = TypeVar("Second", bound=Box)
 
 def iou(one: Box, other: Box) -> float:
     """Return the area that both boxes cover over the area that either does."""
-    width = min(one.x2, other.x2) - max(one.x1, other.x1)
-    height = min(one.y2, other.y2) - max(one.y1, other.y1)
+    return overlap(one.corners, other.corners)
+
+
+def overlap(one: Corners, other: Corners) -> float:
+    """Return the ``iou`` of two boxes by their corners."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
     if width <= 0 or height <= 0:
         return 0.0
-    areas = [(box.x2 - box.x1) * (box.y2 - box.y1) for box in (one, other)]
+    areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (one, other)]
     return width * height / (sum(areas) - width * height)
 
 

@@ -19,7 +19,8 @@ from retort.stages.evaluate import flat
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retort.training.comparison import Anatomy, Bench
+    from retort.training.anatomy import Anatomy
+    from retort.training.step_cost import StepBench
 
 after = None
 task = "advise"
@@ -37,12 +38,12 @@ def cost(spec: AdviceSpec) -> float:
 
 def run(context: Context) -> dict[str, Any]:
     """Return the advice, which is also published as ``advice.json``."""
-    from retort.training.comparison import Bench
+    from retort.training.step_cost import StepBench
 
     spec = cast("AdviceSpec", context.spec)
     names = dict(enumerate(context.inputs.dataset.names))
     start = None if spec.student.weights is None else context.inputs.weights[spec.student.weights]
-    bench = Bench(
+    bench = StepBench(
         spec.student.model, weights=start, names=names, imgsz=spec.imgsz, batch=spec.batch, device=context.inputs.device
     )
     student = _student(context, spec, bench, start)
@@ -55,7 +56,9 @@ def run(context: Context) -> dict[str, Any]:
     return result
 
 
-def _student(context: Context, spec: AdviceSpec, bench: Bench, start: Path | None) -> tuple[dict[str, Any], Figures]:
+def _student(
+    context: Context, spec: AdviceSpec, bench: StepBench, start: Path | None
+) -> tuple[dict[str, Any], Figures]:
     """Measure the weights that the student would start from; from random ones there is nothing to measure."""
     measured = None if start is None else _measure(context, spec, start)
     shape = bench.anatomy
@@ -72,8 +75,8 @@ def _student(context: Context, spec: AdviceSpec, bench: Bench, start: Path | Non
     return about, figures
 
 
-def _candidate(context: Context, spec: AdviceSpec, bench: Bench, name: str) -> Measured:
-    from retort.training.comparison import anatomy
+def _candidate(context: Context, spec: AdviceSpec, bench: StepBench, name: str) -> Measured:
+    from retort.training.anatomy import anatomy
     from retort.training.networks import load
 
     about: dict[str, Any] = {"weights": name, "title": references.title(name)}
@@ -96,10 +99,10 @@ def _candidate(context: Context, spec: AdviceSpec, bench: Bench, name: str) -> M
 
 def _measure(context: Context, spec: AdviceSpec, path: Path) -> dict[str, Any]:
     from retort.training.evaluation import evaluate
-    from retort.training.judge import Trial
+    from retort.training.judge import Conditions
 
     context.check()
-    trial = Trial(
+    conditions = Conditions(
         data_yaml=context.inputs.data_yaml,
         imgsz=spec.imgsz,
         batch=spec.batch,
@@ -107,7 +110,7 @@ def _measure(context: Context, spec: AdviceSpec, path: Path) -> dict[str, Any]:
         loader_workers=context.inputs.adjustments.loader_workers,
         on_batch=lambda: context.pulse.beat("step"),
     )
-    found = evaluate(path, trial)
+    found = evaluate(path, conditions)
     context.pulse.beat("setup")
     return flat(path.name, found)
 

@@ -18,7 +18,7 @@ from retort.stages.context import Context
 
 if TYPE_CHECKING:
     from retort.training.evaluation import Evaluation
-    from retort.training.judge import Trial
+    from retort.training.judge import Conditions
 
 after = "repeat"
 
@@ -82,7 +82,7 @@ def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
     """Measure one network; a teacher that knows none of the data's classes, and so teaches features, has no mAP."""
     from retort.training.evaluation import evaluate
 
-    found = evaluate(path, _trial(context, imgsz))
+    found = evaluate(path, _conditions(context, imgsz))
     context.pulse.beat("setup")
     if found.accuracy is None:
         context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")
@@ -108,15 +108,15 @@ def _accuracy(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
     from retort.training import networks
     from retort.training.judge import accuracy
 
-    found = accuracy(networks.load(path), _trial(context, imgsz))
+    found = accuracy(networks.load(path), _conditions(context, imgsz))
     refuse_nonsense(path.name, found.map50, found.map)
     return dataclasses.asdict(found)
 
 
-def _trial(context: Context, imgsz: int) -> Trial:
-    from retort.training.judge import Trial
+def _conditions(context: Context, imgsz: int) -> Conditions:
+    from retort.training.judge import Conditions
 
-    return Trial(
+    return Conditions(
         data_yaml=context.inputs.data_yaml,
         imgsz=imgsz,
         batch=context.training.batch,

@@ -9,12 +9,12 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
+from retort.checksums import sha256_of
 from retort.intake.inputs import Inputs
 from retort.names import Role
 from retort.spec import AnySpec, digest
 from retort.stages.context import Context, Published
 from retort.training import durable
-from retort.training.durable import sha256_of
 from retort.variants import Frozen
 
 _BEFORE_STUDENT = frozenset({"train_teacher", "pseudo_label", "review"})

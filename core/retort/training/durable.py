@@ -56,9 +56,3 @@ def _verify(path: Path, *parts: bytes | memoryview) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         if hashlib.file_digest(file, "sha256").digest() != expected.digest():
             raise OSError(errno.EIO, "the disk gave other bytes back than it was given", str(path))
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,9 +12,8 @@ from retort.names import MAP, MAP50
 from retort.training import networks, runtimes, speed
 from retort.training.boxes import folded
 from retort.training.distillation.objective import ClassMap
-from retort.training.judge import Accuracy, Facade, Trial, accuracy, judged
+from retort.training.judge import Accuracy, Conditions, accuracy, judged
 from retort.training.plan import Plan
-from retort.training.runtimes import Runtime
 from retort.training.speed import Speed
 from retort.training.upstream import get_flops, select_device
 
@@ -31,31 +30,26 @@ class Evaluation:
     size_bytes: int
 
 
-def evaluate(weights: Path, trial: Trial) -> Evaluation:
-    """Measure published *weights* in PyTorch on the trial's device.
+def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
+    """Measure published *weights* in PyTorch on the conditions' device.
 
     Raises:
         ModelError: the weights cannot be loaded.
 
     """
     network = networks.load(weights)
-    known = ClassMap.between(trial.names(), network.names).size > 0
-    found = accuracy(network, trial) if known else None
-    where = select_device(trial.device, verbose=False)
+    known = ClassMap.between(conditions.names(), network.names).size > 0
+    found = accuracy(network, conditions) if known else None
+    where = select_device(conditions.device, verbose=False)
     still = folded(weights)
+    _, timed = speed.measure(lambda: runtimes.of_network(folded(weights), where), imgsz=conditions.imgsz)
     return Evaluation(
         accuracy=found,
-        speed=speed.measure(lambda: runtimes.of_network(folded(weights), where), imgsz=trial.imgsz),
+        speed=timed,
         num_parameters=sum(parameter.numel() for parameter in still.parameters()),
-        gflops=float(get_flops(still, trial.imgsz)),
+        gflops=float(get_flops(still, conditions.imgsz)),
         size_bytes=weights.stat().st_size,
     )
-
-
-def evaluate_runtime(load: Callable[[], Runtime], names: dict[int, str], trial: Trial) -> tuple[Accuracy, Speed]:
-    """Measure what *load* gives in the same way; *names* are its classes by number."""
-    timed = speed.measure(load, imgsz=trial.imgsz)
-    return accuracy(Facade(load(), names), trial), timed
 
 
 def score(weights: Path, plan: Plan, *, on_batch: Callable[[], None]) -> dict[str, float | None]:
@@ -65,7 +59,7 @@ def score(weights: Path, plan: Plan, *, on_batch: Callable[[], None]) -> dict[st
         ModelError: the weights cannot be loaded, or know none of the data's classes.
 
     """
-    trial = Trial(
+    conditions = Conditions(
         data_yaml=plan.data_yaml,
         imgsz=plan.teaching.imgsz or plan.training.imgsz,
         batch=plan.training.batch,
@@ -77,7 +71,7 @@ def score(weights: Path, plan: Plan, *, on_batch: Callable[[], None]) -> dict[st
     network = networks.load(weights)
     try:
         with TemporaryDirectory() as folder:
-            box = judged(network, trial, Path(folder)).metrics.box
+            box = judged(network, conditions, Path(folder)).metrics.box
     except ModelError as error:
         raise ModelError(f"{weights.name}: {error.message}", hint=error.hint) from error
     return {MAP50.replace("val/", "teacher/"): float(box.map50), MAP.replace("val/", "teacher/"): float(box.map)}

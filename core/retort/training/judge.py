@@ -30,7 +30,7 @@ SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**
 
 
 @dataclass(frozen=True)
-class Trial:
+class Conditions:
     """On what, and how, networks are judged; the same for all that are to be compared."""
 
     data_yaml: Path
@@ -119,7 +119,7 @@ class Facade(nn.Module):
         return self._runtime.run_all(images)
 
 
-def accuracy(model: Any, trial: Trial) -> Accuracy:
+def accuracy(model: Any, conditions: Conditions) -> Accuracy:
     """Judge *model*, a network or a facade.
 
     Raises:
@@ -127,7 +127,7 @@ def accuracy(model: Any, trial: Trial) -> Accuracy:
 
     """
     with TemporaryDirectory() as folder:
-        judge = judged(model, trial, Path(folder))
+        judge = judged(model, conditions, Path(folder))
     box, names = judge.metrics.box, judge.metrics.names
     return Accuracy(
         map50=float(box.map50),
@@ -140,28 +140,28 @@ def accuracy(model: Any, trial: Trial) -> Accuracy:
     )
 
 
-def judged(model: Any, trial: Trial, folder: Path) -> Judge:
+def judged(model: Any, conditions: Conditions, folder: Path) -> Judge:
     """Run the validator over the validation images and return it with its metrics.
 
     Raises:
         ModelError: the network knows none of the data's classes.
 
     """
-    names = trial.names()
+    names = conditions.names()
     classes = ClassMap.between(names, model.names)
     if classes.size == 0:
         raise ModelError(
             "the network knows none of the data's classes", hint=f"the data has {', '.join(names.values())}"
         )
     arguments = {
-        "data": str(trial.data_yaml),
-        "imgsz": trial.imgsz,
-        "batch": 2 * trial.batch,  # like validation in training
-        "rect": not trial.square,
-        "device": trial.device,
+        "data": str(conditions.data_yaml),
+        "imgsz": conditions.imgsz,
+        "batch": 2 * conditions.batch,  # like validation in training
+        "rect": not conditions.square,
+        "device": conditions.device,
         "workers": shared_memory.affordable(
-            num_workers(trial.loader_workers),
-            Demand(trial.batch, trial.imgsz, trains=False),
+            num_workers(conditions.loader_workers),
+            Demand(conditions.batch, conditions.imgsz, trains=False),
             shared_memory.free_bytes(),
         ),
         "plots": False,
@@ -169,7 +169,7 @@ def judged(model: Any, trial: Trial, folder: Path) -> Judge:
         "mode": "val",
     }
     judge = Judge(args=arguments, folder=folder, classes=classes, names=names)
-    on_batch = trial.on_batch
+    on_batch = conditions.on_batch
     if on_batch is not None:
         judge.add_callback("on_val_batch_start", lambda _: on_batch())
     with parallel.alone():

@@ -37,8 +37,8 @@ class Speed:
     device: str
 
 
-def measure(load: Callable[[], Runtime], *, imgsz: int) -> Speed:
-    """Load a network and time it on images of side *imgsz*, one and ``BATCH`` at a time."""
+def measure(load: Callable[[], Runtime], *, imgsz: int) -> tuple[Runtime, Speed]:
+    """Load a network and time it on images of side *imgsz*, one and ``BATCH`` at a time; it is given back, warm."""
     before = _start_counting()
     runtime = load()
     one = torch.zeros(1, 3, imgsz, imgsz, device=runtime.device)
@@ -48,7 +48,7 @@ def measure(load: Callable[[], Runtime], *, imgsz: int) -> Speed:
     if runtime.batches:
         many = times_ms(runtime, one.expand(BATCH, -1, -1, -1).contiguous())
         throughput[str(BATCH)] = BATCH * 1e3 / statistics.median(many)
-    return Speed(
+    return runtime, Speed(
         latency_ms={"p50": statistics.median(single), "p90": statistics.quantiles(single, n=10)[-1]},
         throughput=throughput,
         peak_memory_bytes=peak,

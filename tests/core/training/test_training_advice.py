@@ -15,7 +15,8 @@ from retort.events import ArtifactEvent, FinishedEvent, StageEvent
 from retort.references import Reference
 from retort.stages.advising.rules import ATTENTION
 from retort.training import networks
-from retort.training.comparison import FEWEST, Bench, anatomy
+from retort.training.anatomy import anatomy
+from retort.training.step_cost import FEWEST, StepBench
 
 pytestmark = pytest.mark.timeout(900)  # the first to ask for it trains a network that knows something
 
@@ -42,7 +43,7 @@ def test_attention_is_told_from_convolution(published: Callable[..., Path]) -> N
 
 def test_a_step_under_a_teacher_takes_longer_than_without(published: Callable[..., Path]) -> None:
     beats: list[int] = []
-    bench = Bench("yolov8n", weights=None, names=NAMES, imgsz=64, batch=2, device="cpu")
+    bench = StepBench("yolov8n", weights=None, names=NAMES, imgsz=64, batch=2, device="cpu")
 
     found = bench.step(networks.load(published("yolo11m")), on_step=lambda: beats.append(1))
 

@@ -17,7 +17,7 @@ from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import networks
 from retort.training.environment import num_cores
 from retort.training.evaluation import evaluate
-from retort.training.judge import Trial
+from retort.training.judge import Conditions
 from retort.training.trainer import Fit, Fitted, Plan, fit
 
 # Upstream sums the gradients of 64 images before it steps: one batch, one step, one epoch here.
@@ -248,8 +248,8 @@ def test_softmax_is_warned_about(plan: Plan, teaching: dict[str, Any]) -> None:
 
 def test_an_evaluation_says_what_a_network_can_do_and_costs(published: Callable[..., Path], data_yaml: Path) -> None:
     weights = published("yolov8n", names={0: "cat", 1: "blue", 2: "red", 3: "green"})
-    trial = Trial(data_yaml, imgsz=96, batch=4, device="cpu")
-    found = evaluate(weights, trial)
+    conditions = Conditions(data_yaml, imgsz=96, batch=4, device="cpu")
+    found = evaluate(weights, conditions)
     assert found.accuracy is not None
     assert set(found.accuracy.per_class) <= set(NAMES.values())
     assert 0 <= found.accuracy.map <= found.accuracy.map50 <= 1
@@ -260,6 +260,6 @@ def test_an_evaluation_says_what_a_network_can_do_and_costs(published: Callable[
     assert 0 < found.speed.latency_ms["p50"] <= found.speed.latency_ms["p90"]
     assert (found.speed.throughput["8"] or 0) > 0
     assert found.speed.peak_memory_bytes is None or found.speed.peak_memory_bytes > 0
-    stranger = evaluate(published("yolov8n", names={0: "cat"}), trial)
+    stranger = evaluate(published("yolov8n", names={0: "cat"}), conditions)
     assert stranger.accuracy is None
     assert stranger.speed.latency_ms["p50"] > 0

@@ -13,11 +13,11 @@ import pytest
 from core.runs import Running, document, start
 from core.training.pictures import draw
 from core.training.test_training_distillation import WIDE
+from retort.checksums import sha256_of
 from retort.events import FinishedEvent, LogEvent, MetricEvent, StageEvent
 from retort.intake.inputs import Inputs
 from retort.spec import JobSpec
 from retort.stages import record
-from retort.training import durable
 
 
 @dataclass
@@ -89,7 +89,7 @@ def test_each_term_is_the_weighted_mean_over_the_teachers_and_is_in_the_loss_onc
 def test_manifest_and_report_name_all_teachers_and_the_unlabelled_images(done: Done):
     manifest = done.artifact("manifest.json")
     second = done.run.workdir.parent / "models" / "second.pt"
-    assert manifest["ensemble"][0]["sha256"] == durable.sha256_of(second)
+    assert manifest["ensemble"][0]["sha256"] == sha256_of(second)
     assert manifest["unlabelled"]["num_images"] == 8
     assert manifest["unlabelled"]["ratio"] == 0.5
     assert set(manifest["starting_weights"]) == {"second.pt", "stranger.pt"}

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from retort.stages.context import Context
 
 if TYPE_CHECKING:
+    from retort.training.exporting.calibration import Calibration
     from retort.training.exporting.quantization import FloatGraph
     from retort.training.exporting.sensitivity import Sensitivity
-    from retort.training.judge import Trial
+    from retort.training.judge import Conditions
     from retort.training.runtimes import Runtime
 
 
@@ -24,7 +25,8 @@ class Bench:
         self.weights = context.workdir / str(context.results["distill"]["weights"])
         self.imgsz = context.spec.training.imgsz
         self._folder = context.folder("exporting")
-        self._graphs: dict[int, FloatGraph] = {}
+        self._calibrations: dict[int, Calibration] = {}
+        self._graphs: dict[tuple[int, int | None], FloatGraph] = {}
         self._rankings: dict[int, list[Sensitivity]] = {}
 
     def beat(self) -> None:
@@ -41,6 +43,21 @@ class Bench:
         export_onnx(self.weights, path, imgsz=self.imgsz)
         return path
 
+    def calibration(self, num_images: int) -> Calibration:
+        """Return so many calibration images.
+
+        Raises:
+            DataError: there are too few.
+
+        """
+        from retort.training.exporting.calibration import choose
+
+        if num_images not in self._calibrations:
+            inputs, seed = self.context.inputs, self.context.spec.training.seed
+            chosen = choose(inputs.data_yaml.parent, inputs.dataset.names, number=num_images, seed=seed)
+            self._calibrations[num_images] = chosen
+        return self._calibrations[num_images]
+
     def float_graph(self, num_images: int, *, opset: int | None = None) -> FloatGraph:
         """Return the graph with the ranges of its tensors over so many calibration images.
 
@@ -48,18 +65,15 @@ class Bench:
             DataError: there are too few.
 
         """
-        from retort.training.exporting.calibration import choose
         from retort.training.exporting.graph import export_onnx
         from retort.training.exporting.quantization import FloatGraph
 
-        inputs = self.context.inputs
-        key = num_images * 100 + (opset or 0)
+        key = (num_images, opset)
         if key not in self._graphs:
+            chosen = self.calibration(num_images)
             path = self.graph if opset is None else self._folder / f"float-{opset}.onnx"
             if opset is not None:
                 export_onnx(self.weights, path, imgsz=self.imgsz, opset=opset)
-            seed = self.context.spec.training.seed
-            chosen = choose(inputs.data_yaml.parent, inputs.dataset.names, number=num_images, seed=seed)
             self._graphs[key] = FloatGraph(path, chosen, imgsz=self.imgsz)
         return self._graphs[key]
 
@@ -99,11 +113,11 @@ class Bench:
 
         return metadata(self.network, imgsz=self.imgsz)
 
-    def trial(self, device: str) -> Trial:
+    def conditions(self, device: str) -> Conditions:
         """Return on what the forms are judged: what the student was judged on."""
-        from retort.training.judge import Trial
+        from retort.training.judge import Conditions
 
-        return Trial(
+        return Conditions(
             data_yaml=self.context.inputs.data_yaml,
             imgsz=self.imgsz,
             batch=self.context.training.batch,

@@ -72,7 +72,7 @@ def _fits(export: Export, step: dict[str, Any]) -> bool:
 def _made(bench: Bench, export: Export, path: Path, kept: Sequence[str]) -> dict[str, Any]:
     """Make the form with the layers *kept* in higher precision, and measure it."""
     from retort.training import speed
-    from retort.training.evaluation import evaluate_runtime
+    from retort.training.judge import Facade, accuracy
     from retort.training.runtimes import RUNTIMES
 
     bench.beat()
@@ -81,10 +81,10 @@ def _made(bench: Bench, export: Export, path: Path, kept: Sequence[str]) -> dict
     MAKERS[export.format](bench, export, path, kept)  # type: ignore[attr-defined]
     bench.beat()
     load = RUNTIMES[export.format]  # type: ignore[attr-defined]
-    device = load(path).device.type
-    found, timed = evaluate_runtime(
-        lambda: load(path), bench.network.names, bench.trial("cpu" if device == "cpu" else "0")
-    )
+    runtime, timed = speed.measure(lambda: load(path), imgsz=bench.imgsz)
+    device = runtime.device.type
+    conditions = bench.conditions("cpu" if device == "cpu" else "0")
+    found = accuracy(Facade(runtime, bench.network.names), conditions)
     bench.beat()
     student = bench.context.results["evaluate"]["roles"]["student"]
     return {
@@ -92,7 +92,7 @@ def _made(bench: Bench, export: Export, path: Path, kept: Sequence[str]) -> dict
         **asdict(found),
         "map_drop": student["map"] - found.map,
         **asdict(timed),
-        "latency_ratio": speed.ratio(load(path), bench.pytorch(device), imgsz=bench.imgsz),
+        "latency_ratio": speed.ratio(runtime, bench.pytorch(device), imgsz=bench.imgsz),
     }
 
 
@@ -101,7 +101,7 @@ def _quantization(bench: Bench, export: Export) -> dict[str, Any]:
     if not _is_calibrated(export):
         return {"calibration": None}
     assert isinstance(export, Calibrated)
-    chosen = bench.float_graph(export.calibration_images).calibration
+    chosen = bench.calibration(export.calibration_images)
     return {
         "calibration": {
             "num_images": len(chosen.images), "wanted": chosen.wanted, "per_class": chosen.per_class,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
+from retort.checksums import sha256_of
 from retort.errors import ModelError
 from retort.names import Role
 from retort.review.boxes import DIGITS, Scored
@@ -39,7 +40,7 @@ def detect(
 
     """
     weights = teacher.weights(context)
-    origin = hashlib.sha256(f"{context.key} {durable.sha256_of(weights)}".encode()).hexdigest()
+    origin = hashlib.sha256(f"{context.key} {sha256_of(weights)}".encode()).hexdigest()
     kept = context.lasting_folder(f"boxes-{origin[:12]}")
     names = _names(weights, context.inputs.dataset.names)
     for start in range(0, len(images), _AT_A_TIME):

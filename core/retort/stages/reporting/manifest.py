@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from retort.checksums import sha256_of
 from retort.names import MAP, MAP50, Role
 from retort.stages import teacher
 from retort.stages.context import Context
-from retort.training.durable import sha256_of
 
 LICENSE = "AGPL-3.0"
 """Of the student: Ultralytics' licence, which reaches the networks trained with it."""

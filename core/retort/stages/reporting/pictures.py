@@ -10,18 +10,19 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from retort.review.boxes import MATCH_IOU, Corners, overlap
+
 _SIDE = 400
 """Longer side of a picture in pixels; smaller images are enlarged, so that thin boxes can be told apart."""
 COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#FFFFFF")
 """By class: the palette of Okabe and Ito, which colour-blind people can tell apart, and white for its black."""
-_MATCH_IOU = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A box to draw: its corners in pixels of the image, its class, and its score if a network found it."""
 
-    box: tuple[float, float, float, float]
+    box: Corners
     class_id: int
     score: float | None = None
 
@@ -93,21 +94,14 @@ def matched(found: Sequence[Mark], expected: Sequence[Mark]) -> tuple[int, int]:
     left = list(expected)
     wrong = 0
     for mark in sorted(found, key=lambda mark: -(mark.score or 0.0)):
-        same = [other for other in left if other.class_id == mark.class_id and _iou(mark.box, other.box) >= _MATCH_IOU]
+        same = [
+            other for other in left if other.class_id == mark.class_id and overlap(mark.box, other.box) >= MATCH_IOU
+        ]
         if same:
-            left.remove(max(same, key=lambda other: _iou(mark.box, other.box)))
+            left.remove(max(same, key=lambda other: overlap(mark.box, other.box)))
         else:
             wrong += 1
     return len(expected) - len(left), wrong
-
-
-def _iou(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return width * height / (sum(areas) - width * height)
 
 
 def _open(image: Path) -> Image.Image:

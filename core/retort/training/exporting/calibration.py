@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from retort.checksums import sha256_of
 from retort.errors import DataError
 from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.training.boxes import prepare
@@ -47,8 +47,8 @@ def choose(data: Path, names: Sequence[str], *, number: int, seed: int) -> Calib
         DataError: too few training images are not validation images as well.
 
     """
-    known = {_digest(image) for image in (data / "images" / "val").iterdir()}
-    images = [image for image in sorted((data / "images" / "train").iterdir()) if _digest(image) not in known]
+    known = {sha256_of(image) for image in (data / "images" / "val").iterdir()}
+    images = [image for image in sorted((data / "images" / "train").iterdir()) if sha256_of(image) not in known]
     if len(images) < FEWEST_IMAGES:
         raise DataError(
             f"INT8 needs at least {FEWEST_IMAGES} training images that are not validation images, and there are "
@@ -73,8 +73,3 @@ def _classes(label: Path) -> set[int | None]:
     """Return the classes in a label file; None alone is background."""
     lines = label.read_text(encoding="utf-8-sig").splitlines() if label.is_file() else []
     return {int(float(line.split()[0])) for line in lines if line.strip()} or {None}
-
-
-def _digest(image: Path) -> str:
-    with image.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from retort.checksums import sha256_of
 from retort.spec import DistillationSpec
-from retort.training.durable import sha256_of
 from retort.training.plan import Plan, Teaching
 from retort.training.upstream import version
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from retort.checksums import sha256_of
 from retort.errors import DISK_FULL, Diverged, WorldError
 from retort.training import durable, parallel
 from retort.training.state import identity
@@ -94,7 +95,7 @@ class Recovery:
         if not best["epoch"]:
             return True
         path = self.best(best["epoch"])
-        return path.is_file() and durable.sha256_of(path) == best["sha256"]
+        return path.is_file() and sha256_of(path) == best["sha256"]
 
     def _forget_bests(self, newest: int) -> None:
         self._named = [*self._named[-1:], newest]
@@ -124,7 +125,7 @@ def capture(trainer: Any, done: int) -> State:
         "best": {
             "epoch": trainer.best_epoch,
             "metrics": dict(trainer.best_metrics),
-            "sha256": durable.sha256_of(trainer.recovery.best(trainer.best_epoch)) if trainer.best_epoch else "",
+            "sha256": sha256_of(trainer.recovery.best(trainer.best_epoch)) if trainer.best_epoch else "",
         },
         "teacher_metrics": dict(trainer.teacher_metrics),
         "judge": {} if trainer.monitor is None else trainer.monitor.judge.state(),

@@ -1,4 +1,4 @@
-"""What networks are made of, and what a training step of a student costs under each of them as its teacher."""
+"""What a training step of a student costs under a network as its teacher."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,28 +13,13 @@ from typing import Any
 import torch
 
 from retort.training import networks
+from retort.training.anatomy import anatomy
 from retort.training.distillation.teacher import Teacher
-from retort.training.upstream import get_cfg, get_flops, select_device
+from retort.training.upstream import get_cfg, select_device
 
 WARM_UP, LONGEST_S, FEWEST, MOST = 2, 20.0, 3, 9
 """Steps: unmeasured ones, then pairs of measured ones until the time or the number is used up, but a few at least."""
 _BOXES_PER_IMAGE = 8
-_ATTENTION = frozenset({"ABlock", "PSABlock"})
-"""Upstream's blocks of attention: area attention in YOLO12, one stage of self-attention in YOLO11 and YOLO26."""
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """What a network is made of, batch normalisation folded."""
-
-    architecture: str
-    """By name, such as yolo11s."""
-    names: tuple[str, ...]
-    """Of its classes."""
-    num_parameters: int
-    gflops: float
-    attention: float
-    """Share of the parameters in blocks of attention."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +39,7 @@ class Step:
         return self.taught_s / self.alone_s
 
 
-def anatomy(network: Any, imgsz: int) -> Anatomy:
-    """Take *network* apart on the CPU; it is left as it was."""
-    folded = deepcopy(network).cpu().float().eval().fuse(verbose=False)
-    whole = _size(folded)
-    return Anatomy(
-        architecture=Path(str(network.yaml.get("yaml_file", ""))).stem,
-        names=tuple(str(name) for name in network.names.values()),
-        num_parameters=whole,
-        gflops=float(get_flops(folded, imgsz)),
-        attention=sum(_size(module) for module in folded.modules() if type(module).__name__ in _ATTENTION) / whole,
-    )
-
-
-class Bench:
+class StepBench:
     """A student in training on drawn images, whose steps are timed with and without a teacher."""
 
     def __init__(
@@ -117,10 +88,6 @@ class Bench:
             torch.cuda.synchronize(self._device)
         self._student.zero_grad(set_to_none=True)
         return time.perf_counter() - started
-
-
-def _size(module: Any) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _drawn(size: int, imgsz: int, num_classes: int, device: torch.device) -> dict[str, Any]:
