@@ -15,6 +15,7 @@ from retort_api.bodies import JSON, read_decision, read_patch, read_upload
 from retort_api.deps import JobId, Router, Service, Serving
 from retort_api.errors import OK, documented
 from retort_api.looking import HEADERS, look
+from retort_api.policies import FILE_POLICY
 from retort_api.reviewing import drawn, picture_of, understood
 from retort_api.schemas import Job
 from retort_api.schemas.review import Complete, Decide, Review, ReviewImage, ReviewImagePage
@@ -148,7 +149,7 @@ def export_review(service: Serving, job_id: JobId, form_name: FormName) -> Respo
     data = form.write(exchange.album(proposals, decisions))
     headers = {
         "Content-Disposition": f'attachment; filename="{job_id}-{form_name}{form.suffix}"',
-        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Content-Security-Policy": FILE_POLICY,
     }
     return Response(data, OK, headers, form.media_type)
 

@@ -12,9 +12,8 @@ from typing import Any
 
 from retort.errors import DataError, RetortError
 from retort.intake.catalogue import Known, Layout
+from retort.review.boxes import Corners
 
-Corners = tuple[float, float, float, float]
-"""Left, top, right and bottom in pixels."""
 Folders = tuple[str, str]
 """Of the images to learn from, and of those to measure on."""
 _OURS: Folders = ("images/train", "images/val")
@@ -141,7 +140,7 @@ def _size(picture: Path) -> tuple[float, float]:
 
 
 def _line(number: int, corners: Corners, size: tuple[float, float]) -> str:
-    """Return a label's line for a box, cut at the edges of the image; empty where nothing is left of it."""
+    """Return a label's line for a box in pixels, cut at the edges of the image; empty where nothing is left of it."""
     width, height = size
     left, right = (min(max(x / width, 0.0), 1.0) for x in (corners[0], corners[2]))
     top, bottom = (min(max(y / height, 0.0), 1.0) for y in (corners[1], corners[3]))
