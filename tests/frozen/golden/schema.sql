@@ -1,0 +1,195 @@
+CREATE TABLE alembic_version (
+	version_num VARCHAR(32) NOT NULL, 
+	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+
+CREATE TABLE artifacts (
+	id VARCHAR(36) NOT NULL, 
+	job_id VARCHAR(36) NOT NULL, 
+	attempt INTEGER NOT NULL, 
+	name VARCHAR(255) NOT NULL, 
+	role VARCHAR(16) NOT NULL, 
+	sha256 VARCHAR(64) NOT NULL, 
+	size_bytes BIGINT NOT NULL, 
+	media_type VARCHAR(255) NOT NULL, 
+	"key" VARCHAR(255) NOT NULL, 
+	metadata JSON NOT NULL, 
+	created_at DOUBLE NOT NULL, 
+	CONSTRAINT pk_artifacts PRIMARY KEY (id), 
+	CONSTRAINT fk_artifacts_job_id FOREIGN KEY(job_id) REFERENCES jobs (id), 
+	CONSTRAINT uq_artifacts_job_id_name UNIQUE (job_id, name)
+);
+
+CREATE TABLE attempts (
+	job_id VARCHAR(36) NOT NULL, 
+	number INTEGER NOT NULL, 
+	fence INTEGER NOT NULL, 
+	worker VARCHAR(255) NOT NULL, 
+	host VARCHAR(255) NOT NULL, 
+	device VARCHAR(63), 
+	state VARCHAR(16) NOT NULL, 
+	started_at DOUBLE NOT NULL, 
+	ended_at DOUBLE, 
+	exit_code INTEGER, 
+	failure JSON, 
+	journal_offset BIGINT NOT NULL, 
+	CONSTRAINT pk_attempts PRIMARY KEY (job_id, number), 
+	CONSTRAINT fk_attempts_job_id FOREIGN KEY(job_id) REFERENCES jobs (id)
+);
+
+CREATE TABLE events (
+	job_id VARCHAR(36) NOT NULL, 
+	seq BIGINT NOT NULL, 
+	attempt INTEGER NOT NULL, 
+	n INTEGER, 
+	type VARCHAR(16) NOT NULL, 
+	level VARCHAR(8), 
+	message TEXT, 
+	data JSON NOT NULL, 
+	at DOUBLE NOT NULL, 
+	CONSTRAINT pk_events PRIMARY KEY (job_id, seq), 
+	CONSTRAINT fk_events_job_id FOREIGN KEY(job_id) REFERENCES jobs (id), 
+	CONSTRAINT uq_events_job_id_attempt_n UNIQUE (job_id, attempt, n)
+);
+
+CREATE TABLE idempotency_keys (
+	"key" VARCHAR(255) NOT NULL, 
+	body_sha256 VARCHAR(64) NOT NULL, 
+	job_id VARCHAR(36) NOT NULL, 
+	created_at DOUBLE NOT NULL, 
+	CONSTRAINT pk_idempotency_keys PRIMARY KEY ("key"), 
+	CONSTRAINT fk_idempotency_keys_job_id FOREIGN KEY(job_id) REFERENCES jobs (id) DEFERRABLE INITIALLY DEFERRED
+);
+
+CREATE TABLE jobs (
+	id VARCHAR(36) NOT NULL, 
+	name VARCHAR(63) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	stage VARCHAR(63), 
+	progress DOUBLE NOT NULL, 
+	eta_s DOUBLE, 
+	spec JSON NOT NULL, 
+	spec_digest VARCHAR(64) NOT NULL, 
+	attempt INTEGER NOT NULL, 
+	fence INTEGER NOT NULL, 
+	retries_left INTEGER NOT NULL, 
+	worker VARCHAR(255), 
+	lease_until DOUBLE, 
+	last_seq INTEGER NOT NULL, 
+	version INTEGER NOT NULL, 
+	best JSON, 
+	result JSON, 
+	failure JSON, 
+	created_at DOUBLE NOT NULL, 
+	started_at DOUBLE, 
+	finished_at DOUBLE, owner VARCHAR(63) DEFAULT 'default' NOT NULL, priority INTEGER DEFAULT '0' NOT NULL, gpus INTEGER DEFAULT '1' NOT NULL, claimable_at DOUBLE DEFAULT '0' NOT NULL, expires_at DOUBLE, claimed_at DOUBLE, run_s DOUBLE DEFAULT '0' NOT NULL, finish_early BOOLEAN DEFAULT 0 NOT NULL, adjustments JSON, recovery JSON, parent_id VARCHAR(36), sweep_id VARCHAR(36), 
+	CONSTRAINT pk_jobs PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_jobs_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE INDEX ix_jobs_parent_id ON jobs (parent_id);
+
+CREATE INDEX ix_jobs_queue ON jobs (state, priority, owner, id);
+
+CREATE INDEX ix_jobs_saved ON jobs (finished_at) WHERE recovery IS NOT NULL;
+
+CREATE INDEX ix_jobs_state_id ON jobs (state, id);
+
+CREATE TABLE metrics (
+	job_id VARCHAR(36) NOT NULL, 
+	role VARCHAR(16) NOT NULL, 
+	name VARCHAR(255) NOT NULL, 
+	step BIGINT NOT NULL, 
+	attempt INTEGER NOT NULL, 
+	value DOUBLE, 
+	at DOUBLE NOT NULL, 
+	CONSTRAINT pk_metrics PRIMARY KEY (job_id, role, name, step, attempt), 
+	CONSTRAINT fk_metrics_job_id FOREIGN KEY(job_id) REFERENCES jobs (id)
+);
+
+CREATE TABLE models (
+	id VARCHAR(36) NOT NULL, 
+	name VARCHAR(80) NOT NULL, 
+	sha256 VARCHAR(64) NOT NULL, 
+	size_bytes BIGINT NOT NULL, 
+	"key" VARCHAR(255) NOT NULL, 
+	role VARCHAR(16), 
+	architecture VARCHAR(63), 
+	classes JSON, 
+	imgsz INTEGER, 
+	metrics JSON, 
+	dataset_digest VARCHAR(64), 
+	job_id VARCHAR(36), 
+	created_at DOUBLE NOT NULL, 
+	CONSTRAINT pk_models PRIMARY KEY (id), 
+	CONSTRAINT fk_models_job_id FOREIGN KEY(job_id) REFERENCES jobs (id), 
+	CONSTRAINT uq_models_name_sha256 UNIQUE (name, sha256)
+);
+
+CREATE TABLE reviews (
+	job_id VARCHAR(36) NOT NULL, 
+	image VARCHAR(128) NOT NULL, 
+	decision VARCHAR(8) NOT NULL, 
+	boxes JSON, 
+	reviewer VARCHAR(63) NOT NULL, 
+	at DOUBLE NOT NULL, 
+	seen BOOLEAN NOT NULL, 
+	CONSTRAINT pk_reviews PRIMARY KEY (job_id, image), 
+	CONSTRAINT fk_reviews_job_id FOREIGN KEY(job_id) REFERENCES jobs (id)
+);
+
+CREATE TABLE sweeps (
+	id VARCHAR(36) NOT NULL, 
+	name VARCHAR(63) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	spec JSON NOT NULL, 
+	spec_digest VARCHAR(64) NOT NULL, 
+	idempotency_key VARCHAR(255), 
+	owner VARCHAR(63) NOT NULL, 
+	priority INTEGER NOT NULL, 
+	retries INTEGER NOT NULL, 
+	num_trials INTEGER NOT NULL, 
+	version INTEGER NOT NULL, 
+	best INTEGER, 
+	failure JSON, 
+	created_at DOUBLE NOT NULL, 
+	finished_at DOUBLE, 
+	CONSTRAINT pk_sweeps PRIMARY KEY (id), 
+	CONSTRAINT uq_sweeps_idempotency_key UNIQUE (idempotency_key)
+);
+
+CREATE INDEX ix_sweeps_state_id ON sweeps (state, id);
+
+CREATE TABLE transitions (
+	id INTEGER NOT NULL, 
+	job_id VARCHAR(36) NOT NULL, 
+	kind VARCHAR(5) NOT NULL, 
+	name VARCHAR(63) NOT NULL, 
+	at DOUBLE NOT NULL, 
+	actor VARCHAR(255) NOT NULL, 
+	reason TEXT, 
+	attempt INTEGER NOT NULL, 
+	CONSTRAINT pk_transitions PRIMARY KEY (id), 
+	CONSTRAINT fk_transitions_job_id FOREIGN KEY(job_id) REFERENCES jobs (id)
+);
+
+CREATE INDEX ix_transitions_job_id_id ON transitions (job_id, id);
+
+CREATE TABLE trials (
+	sweep_id VARCHAR(36) NOT NULL, 
+	number INTEGER NOT NULL, 
+	job_id VARCHAR(36), 
+	parameters JSON NOT NULL, 
+	pruned BOOLEAN NOT NULL, 
+	outcome VARCHAR(16), 
+	value DOUBLE, 
+	reason TEXT, 
+	begun_at DOUBLE NOT NULL, 
+	ended_at DOUBLE, 
+	CONSTRAINT pk_trials PRIMARY KEY (sweep_id, number), 
+	CONSTRAINT fk_trials_job_id FOREIGN KEY(job_id) REFERENCES jobs (id), 
+	CONSTRAINT fk_trials_sweep_id FOREIGN KEY(sweep_id) REFERENCES sweeps (id), 
+	CONSTRAINT uq_trials_job_id UNIQUE (job_id)
+);
+
