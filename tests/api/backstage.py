@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx2
 from fastapi.testclient import TestClient
 from retort.artifacts import Store
 from retort.db import Database, Lease, artifacts, clock, events, jobs, sweeping, sweeps
@@ -20,6 +24,7 @@ from retort.settings import Settings
 from retort.states import TrialState
 from retort.sweeps.decisions import decide
 from retort_api.app import create_app
+from servers import free_port
 
 T = TypeVar("T")
 SPEC: dict[str, Any] = {"name": "first", "data": {"path": "/data/digits"}, "teacher": {"weights": "yolo11s.pt"}}
@@ -127,3 +132,47 @@ def serving(settings: Settings) -> Iterator[TestClient]:
     """Serve in this process."""
     with TestClient(create_app(settings)) as client:
         yield client
+
+
+class Process:
+    """python -m retort_api on a port of its own."""
+
+    def __init__(self, home: Path, database_url: str) -> None:
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        self.settings = Settings(home=home, database_url=database_url)
+        self.log = home / "api.log"
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("RETORT_")},
+            "RETORT_HOME": str(home), "RETORT_DATABASE_URL": database_url, "RETORT_PORT": str(port),
+            "RETORT_LOG_JSON": "true",
+        }  # fmt: skip
+        with self.log.open("wb") as log:
+            command = [sys.executable, "-m", "retort_api"]
+            self.process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
+
+    def wait_until_up(self) -> None:
+        """Return once it answers."""
+
+        def answers() -> bool | None:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                return httpx2.get(f"{self.url}/livez").status_code == 200
+            except httpx2.TransportError:
+                return None
+
+        eventually(answers, within_s=60)
+
+    def close(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def started(template: Path, home: Path) -> Iterator[Process]:
+    """Serve from a process of its own, on a copy of the database *template*."""
+    database = home / "retort.db"
+    database.write_bytes(template.read_bytes())
+    with closing(Process(home, f"sqlite:///{database}")) as process:
+        process.wait_until_up()
+        yield process

@@ -16,58 +16,16 @@ from typing import Any
 
 import httpx2
 import pytest
-from api.backstage import SPEC, Worker, eventually
+from api.backstage import SPEC, Process, Worker, started
 from retort.artifacts import Store
 from retort.db import Database
 from retort.events import LogEvent
-from retort.settings import Settings
-from servers import free_port
-
-
-class Process:
-    """python -m retort_api on a port of its own."""
-
-    def __init__(self, home: Path, database_url: str) -> None:
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
-        self.settings = Settings(home=home, database_url=database_url)
-        self.log = home / "api.log"
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("RETORT_")},
-            "RETORT_HOME": str(home), "RETORT_DATABASE_URL": database_url, "RETORT_PORT": str(port),
-            "RETORT_LOG_JSON": "true",
-        }  # fmt: skip
-        with self.log.open("wb") as log:
-            command = [sys.executable, "-m", "retort_api"]
-            self.process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
-
-    def wait_until_up(self) -> None:
-        def answers() -> bool | None:
-            assert self.process.poll() is None, self.log.read_text()
-            try:
-                return httpx2.get(f"{self.url}/livez").status_code == 200
-            except httpx2.TransportError:
-                return None
-
-        eventually(answers, within_s=60)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")
 def server(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with _started(sqlite_template, tmp_path_factory.mktemp("server")) as started:
-        yield started
-
-
-@contextmanager
-def _started(template: Path, home: Path) -> Iterator[Process]:
-    database = home / "retort.db"
-    database.write_bytes(template.read_bytes())
-    with closing(Process(home, f"sqlite:///{database}")) as started:
-        started.wait_until_up()
-        yield started
+    with started(sqlite_template, tmp_path_factory.mktemp("server")) as process:
+        yield process
 
 
 @pytest.fixture
@@ -154,7 +112,7 @@ def test_head_over_the_wire_promises_the_length_and_sends_nothing(server: Proces
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_open_streams_end_when_the_service_stops(sqlite_template: Path, tmp_path: Path, how: int) -> None:
-    with _started(sqlite_template, tmp_path) as server, stream(server, submit(server)) as messages:
+    with started(sqlite_template, tmp_path) as server, stream(server, submit(server)) as messages:
         next(messages)
         begun = time.monotonic()
         server.process.send_signal(how)

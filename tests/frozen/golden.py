@@ -21,7 +21,7 @@ class Golden:
 
     def same(self, name: str, text: str) -> None:
         """Insist that *text* is what the file *name* holds."""
-        path = self.folder / name
+        path, text = self.folder / name, text.rstrip("\n") + "\n"
         if self.freeze:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
@@ -34,23 +34,12 @@ class Golden:
         self.same(name, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def keys(value: Any) -> Any:
-    """Return the tree of keys and kinds of a JSON document without its values; entries of a list are merged."""
-    if isinstance(value, dict):
-        return {key: keys(entry) for key, entry in sorted(value.items())}
-    if isinstance(value, list):
-        merged: Any = None
-        for entry in value:
-            merged = _both(merged, keys(entry))
-        return [] if merged is None else [merged]
-    if value is None:
-        return "null"
-    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
-
-
-def _both(first: Any, second: Any) -> Any:
-    if first is None or first == second:
-        return second
-    if isinstance(first, dict) and isinstance(second, dict):
-        return {key: _both(first.get(key), second.get(key, first.get(key))) for key in sorted({*first, *second})}
-    return " or ".join(sorted({str(first), str(second)}))
+def fields(value: Any, at: str = "") -> set[str]:
+    """Return the paths of all fields of a JSON document, each with the kind of its value; a list's entries are one."""
+    if isinstance(value, dict) and value:
+        return set().union(*(fields(entry, f"{at}.{key}".lstrip(".")) for key, entry in value.items()))
+    if isinstance(value, list) and value:
+        return set().union(*(fields(entry, f"{at}[]") for entry in value))
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    kind = "number" if number else "null" if value is None else type(value).__name__
+    return {f"{at}: {kind}"}

@@ -192,4 +192,3 @@ CREATE TABLE trials (
 	CONSTRAINT fk_trials_sweep_id FOREIGN KEY(sweep_id) REFERENCES sweeps (id), 
 	CONSTRAINT uq_trials_job_id UNIQUE (job_id)
 );
-
