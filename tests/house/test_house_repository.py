@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import stat
+import tomllib
 
 import pytest
-from house.source import ROOT, name, tracked
+from house.source import LIBRARIES, ROOT, name, tracked
 
 # Written so that no pattern matches itself.
 FOREIGN = {
@@ -54,6 +55,7 @@ def test_scripts_can_be_started():
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "LICENSE",
+        "SECURITY.md",
         ".env.example",
         "Makefile",
         ".ci/run",
@@ -73,3 +75,20 @@ def test_the_changelogs_newest_version_is_the_packages():
 
     assert "Unreleased" in (ROOT / "CHANGELOG.md").read_text()
     assert not versions or versions[0] == retort.__version__
+
+
+def test_the_version_is_written_in_one_place():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    place = ROOT / project["tool"]["hatch"]["version"]["path"]
+    literal = re.compile(r"^(__)?version(__)?\s*=\s*[\"'][0-9]", re.MULTILINE)
+
+    assert project["project"]["dynamic"] == ["version"]
+    assert [path for path in TEXTS if path.suffix in {".py", ".toml"} and literal.search(path.read_text())] == [place]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_package_tells_type_checkers_that_it_is_typed(library: str):
+    packages = [path.parent for path in (ROOT / library).glob("*/__init__.py")]
+
+    assert packages
+    assert [package.name for package in packages if not (package / "py.typed").is_file()] == []
