@@ -11,6 +11,9 @@ from retort.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, M
 from retort.names import Role
 from retort.tracking.opening import Opening, figures, flat
 
+ALIASES = {"train/kd/softmax_kl": "train/KL_loss"}
+"""Metrics that are drawn under a second tag too: the name that the article's readers look for."""
+
 
 class TensorBoard:
     """Writes records as they come; a later attempt writes files of its own beside those of earlier ones."""
@@ -30,8 +33,9 @@ class TensorBoard:
     def metric(self, event: MetricEvent) -> None:
         """Write the values of one step as one record."""
         self._at = event.at
-        values = [{"tag": name, "simple_value": value} for name, value in event.values.items() if value is not None]
-        self._write(event.role, event.step, {"value": values})
+        values = [(name, value) for name, value in event.values.items() if value is not None]
+        values += [(ALIASES[name], value) for name, value in values if name in ALIASES]
+        self._write(event.role, event.step, {"value": [{"tag": tag, "simple_value": value} for tag, value in values]})
 
     def artifact(self, event: ArtifactEvent) -> None:
         """Keep nothing: the files are beside these."""

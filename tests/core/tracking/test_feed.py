@@ -12,7 +12,7 @@ from core.tracking import records
 from retort.events import ArtifactEvent, FailedEvent, Failure, LogEvent, MetricEvent
 from retort.names import Role
 from retort.settings import Settings
-from retort.spec import parse_spec
+from retort.spec import RECIPES, parse_spec
 from retort.tracking.feed import COMMAND, Feed
 from retort.tracking.opening import Opening, figures, flat, openings
 
@@ -68,6 +68,21 @@ def test_a_later_attempt_writes_beside_the_earlier_and_repeats_no_step(tmp_path:
 
     assert records.scalars(tmp_path / "logs")["student/loss"] == {1: 1.0, 2: 0.5, 3: 0.25}
     assert records.scalars(tmp_path / "logs")["student/late"] == {2: 1.0}
+
+
+def test_the_articles_kl_loss_is_drawn_under_the_articles_name_too(tmp_path: Path):
+    kind = RECIPES["article"]["losses"][0]["kind"]
+    feed = feed_of(tmp_path)
+    feed.listen(measured(1, **{f"train/kd/{kind}": 0.75, "train/kd/channel_l2": 0.5}))
+    feed.listen(measured(2, **{f"train/kd/{kind}": None}))
+
+    assert ended(feed) == []
+
+    assert records.scalars(tmp_path / "logs") == {
+        f"student/train/kd/{kind}": {1: 0.75},
+        "student/train/KL_loss": {1: 0.75},
+        "student/train/kd/channel_l2": {1: 0.5},
+    }
 
 
 def test_how_it_failed_is_written_down(tmp_path: Path):
