@@ -1,7 +1,8 @@
-"""Databases and brokers for all tests, each test on its own, on real servers started once per session."""
+"""Databases and brokers for all tests, each test on its own, on real servers started once per session; the lanes."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,10 +13,33 @@ from hypothesis import HealthCheck, settings
 from retort.db import Database
 from retort.db.base import Base
 from servers import Postgres, Valkey, running
+from sharing import Once, keep_to_own_cores, num_processes
+
+keep_to_own_cores()  # before anything imports torch, which counts them once
 
 _QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 settings.register_profile("short", max_examples=40, stateful_step_count=50, **_QUIET)
 settings.register_profile("long", max_examples=250, stateful_step_count=40, **_QUIET)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Processes for ``-n auto`` and ``-n logical``."""
+    return num_processes()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whatever stands on a shared training; what trains by itself says so itself (tests/house looks)."""
+    for item in items:
+        if "trained" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.train)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Makes a training once for all tests, also for those that run beside in other processes."""
+    base = tmp_path_factory.getbasetemp()
+    return Once((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained")
 
 
 @pytest.fixture(scope="session")

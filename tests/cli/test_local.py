@@ -181,7 +181,7 @@ def test_run_leaves_a_folder_alone_that_is_not_its_own(retort: Retort, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_run_ends_to_wait_for_people_and_goes_on_with_what_they_decide(retort: Retort, tmp_path: Path):
     from core.training.pictures import draw
 
@@ -215,7 +215,7 @@ def test_run_ends_to_wait_for_people_and_goes_on_with_what_they_decide(retort: R
     assert str(data) in json.loads((tmp_path / "out/inputs.json").read_text())["dataset"]["root"]
 
 
-@pytest.mark.slow
+@pytest.mark.train
 def test_run_distils_without_a_service_and_registers_what_it_has_trained(
     retort: Retort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,34 +1,34 @@
-"""One job's whole life, shared by the tests that look at it: it is real training, and takes a minute."""
+"""One job's whole life, shared by the tests that look at it: it is real training, made once."""
 
 from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from core.runs import Running, document, start
+from core.runs import Ended, document, start
 from retort.events import MetricEvent, ProgressEvent, StageEvent
+from sharing import Once
 
 
-@dataclass
+@dataclass(frozen=True)
 class Life:
     """Three attempts at one job in one folder: stopped while the teacher trained, killed in mid-distillation, done."""
 
     home: Path
-    stopped: Running
-    killed: Running
-    finished: Running
+    stopped: Ended
+    killed: Ended
+    finished: Ended
 
     @property
     def workdir(self) -> Path:
         return self.finished.workdir
 
 
-@pytest.fixture(scope="session")
-def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
-    """The job, its folder and what its attempts said."""
-    home = tmp_path_factory.mktemp("life")
+def live(home: Path) -> list[Any]:
+    """Start, stop, start, kill, and start again."""
     spec = document(home)
     stopped = start(home, spec, attempt=1)
     stopped.until(lambda event: isinstance(event, ProgressEvent))
@@ -39,5 +39,11 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
     killed.kill()
     finished = start(home, spec, attempt=3)
     assert isinstance(finished.until(lambda event: isinstance(event, StageEvent)), StageEvent)
-    finished.wait()
-    return Life(home, stopped, killed, finished)
+    return [running.ended().told() for running in (stopped, killed, finished)]
+
+
+@pytest.fixture(scope="session")
+def life(trained: Once) -> Life:
+    """The job, its folder and what its attempts said; copy what you write to."""
+    home, told = trained("life", live)
+    return Life(home, *map(Ended.of, told))

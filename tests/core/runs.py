@@ -38,6 +38,33 @@ def document(home: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Ended:
+    """An attempt that is over: what it left in its folder, which any process of the tests may read."""
+
+    workdir: Path
+    attempt: int
+    code: int
+
+    def said(self) -> list[AnyEvent]:
+        return journal.read(self.workdir / f"journal-{self.attempt}.jsonl")[0]
+
+    def log(self) -> str:
+        return log_of(self.workdir)
+
+    def told(self) -> tuple[str, int, int]:
+        """Itself as JSON."""
+        return str(self.workdir), self.attempt, self.code
+
+    @classmethod
+    def of(cls, told: tuple[str, int, int]) -> Ended:
+        return cls(Path(told[0]), told[1], told[2])
+
+
+def log_of(workdir: Path) -> str:
+    return (workdir / "run.log").read_text(errors="replace")[-3000:]
+
+
 @dataclass
 class Running:
     """A run's process and folder."""
@@ -48,6 +75,10 @@ class Running:
 
     def said(self) -> list[AnyEvent]:
         return journal.read(self.workdir / f"journal-{self.attempt}.jsonl")[0]
+
+    def ended(self) -> Ended:
+        """What is left of it, once it is over."""
+        return Ended(self.workdir, self.attempt, self.wait())
 
     def until(self, reached: Callable[[AnyEvent], bool]) -> AnyEvent:
         """Wait for the first event of a kind."""
@@ -72,7 +103,7 @@ class Running:
             self.process.stdin.close()
 
     def log(self) -> str:
-        return (self.workdir / "run.log").read_text(errors="replace")[-3000:]
+        return log_of(self.workdir)
 
     def kill(self) -> None:
         """SIGKILL the whole group, as a worker does."""

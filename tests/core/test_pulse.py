@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from core.runs import PATIENCE_S, document, start
 from retort import pulse
 from retort.pulse import Pulse
@@ -59,6 +60,7 @@ def until(reached: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.train
 def test_a_run_tells_what_it_is_at_and_prints_its_stacks_when_asked_without_ending(tmp_path: Path):
     training = {"epochs": 50, "imgsz": 64, "batch": 4, "checkpoint_every": 1, "close_mosaic": 0}
     run = start(tmp_path, document(tmp_path, training=training))

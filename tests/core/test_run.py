@@ -12,8 +12,9 @@ import time
 import zipfile
 from pathlib import Path
 
+import pytest
 from core.conftest import Life
-from core.runs import PATIENCE_S, Running, document, start
+from core.runs import PATIENCE_S, Ended, document, start
 from retort.events import (
     AnyEvent,
     ArtifactEvent,
@@ -40,12 +41,12 @@ def finish(life: Life) -> FinishedEvent:
 
 
 def test_a_run_that_is_asked_to_stop_says_so_and_exits_with_75(life: Life):
-    assert life.stopped.process.returncode == 75
+    assert life.stopped.code == 75
     assert life.stopped.said()[-1].type == "stopped"
 
 
 def test_a_run_exits_with_0_when_it_has_finished(life: Life):
-    assert life.finished.process.returncode == 0
+    assert life.finished.code == 0
     assert finish(life).result["roles"].keys() == {"teacher", "student", "control"}
 
 
@@ -57,7 +58,7 @@ def test_every_journal_is_numbered_without_gaps_and_ends_with_one_last_word(life
         assert not any(event.type in {"finished", "failed", "stopped"} for event in events[:-1])
 
 
-def stages(run: Running) -> list[str]:
+def stages(run: Ended) -> list[str]:
     return [event.stage for event in run.said() if isinstance(event, StageEvent)]
 
 
@@ -96,7 +97,7 @@ def test_progress_goes_up_to_one(life: Life):
     assert told[-1] == 1.0
 
 
-def metrics(run: Running) -> dict[tuple[str, int], dict[str, float | None]]:
+def metrics(run: Ended) -> dict[tuple[str, int], dict[str, float | None]]:
     found: dict[tuple[str, int], dict[str, float | None]] = {}
     for event in run.said():
         if isinstance(event, MetricEvent):
@@ -168,6 +169,7 @@ def test_nothing_is_written_into_the_data_set(life: Life):
     assert found == {".png", ".txt", ".yaml"}
 
 
+@pytest.mark.train
 def test_a_run_dies_with_its_parent(tmp_path: Path):
     run = start(tmp_path, document(tmp_path))
     run.until(lambda event: isinstance(event, ProgressEvent))
@@ -179,6 +181,7 @@ def test_a_run_dies_with_its_parent(tmp_path: Path):
         time.sleep(0.05)
 
 
+@pytest.mark.train
 def test_a_run_waits_for_a_dying_one_and_obeys_while_it_waits(tmp_path: Path):
     workdir = tmp_path / "work"
     workdir.mkdir()
@@ -194,6 +197,7 @@ def test_a_run_waits_for_a_dying_one_and_obeys_while_it_waits(tmp_path: Path):
     assert [event.type for event in run.said()] == ["stopped"]
 
 
+@pytest.mark.train
 def test_a_run_whose_teacher_is_no_checkpoint_says_so_and_runs_nothing_of_it(tmp_path: Path):
     (tmp_path / "models").mkdir()
     with zipfile.ZipFile(tmp_path / "models/broken.pt", "w") as file:
@@ -218,6 +222,7 @@ def test_a_folder_without_inputs_is_refused_in_words(tmp_path: Path):
     assert done.stderr == f"{tmp_path}/inputs.json is missing or malformed\n"
 
 
+@pytest.mark.train
 def test_a_spec_that_is_damaged_is_a_failure_in_the_journal(tmp_path: Path):
     run = start(tmp_path, document(tmp_path))
     run.kill()

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core.runs import Running, document, start
+from core.runs import Ended, Running, document, start
 from retort.events import FinishedEvent, LogEvent, MetricEvent, SavedEvent, StageEvent
 from retort.intake.inputs import Adjustments
+from sharing import Once
+
+pytestmark = pytest.mark.train
 
 
 def early_document(home: Path) -> dict[str, Any]:
@@ -21,18 +24,18 @@ def early_document(home: Path) -> dict[str, Any]:
     return {**document(home), "training": training, "exports": []}
 
 
-def epochs_of(running: Running, role: str) -> list[int]:
+def epochs_of(running: Running | Ended, role: str) -> list[int]:
     """Epochs that were trained; 0 is a measurement before the first."""
     told = [event for event in running.said() if isinstance(event, MetricEvent) and event.role == role]
     return [event.step for event in told if event.step]
 
 
-def last_map(running: Running) -> float | None:
+def last_map(running: Running | Ended) -> float | None:
     told = [event.values for event in running.said() if isinstance(event, MetricEvent)]
     return [values["val/mAP50-95"] for values in told if "val/mAP50-95" in values][-1]
 
 
-def result_of(running: Running) -> dict[str, Any]:
+def result_of(running: Running | Ended) -> dict[str, Any]:
     return next(event.result for event in running.said() if isinstance(event, FinishedEvent))
 
 
@@ -51,10 +54,8 @@ def assert_same_weights(ours: Path, theirs: Path) -> None:
     assert pair[0] == pair[1]
 
 
-@pytest.fixture(scope="module")
-def early(tmp_path_factory: pytest.TempPathFactory) -> Running:
-    """Killed in its third epoch, asked to finish early while nothing ran, and run again."""
-    home = tmp_path_factory.mktemp("early")
+def live(home: Path) -> list[tuple[str, int, int]]:
+    """Ask for an early end in the third epoch, kill the run after it, and run it again."""
     spec = early_document(home)
     killed = start(home, spec, attempt=1)
     killed.until(lambda event: isinstance(event, MetricEvent) and event.role == "student" and event.step == 3)
@@ -63,28 +64,35 @@ def early(tmp_path_factory: pytest.TempPathFactory) -> Running:
     killed.kill()
     finished = start(home, spec, attempt=2)
     assert finished.wait() == 0, finished.log()
-    return finished
+    return [running.ended().told() for running in (killed, finished)]
 
 
-def test_a_training_that_is_finished_early_keeps_its_best_and_goes_on_to_the_report(early: Running):
-    first = Running(early.process, early.workdir, 1)
+@pytest.fixture(scope="session")
+def early(trained: Once) -> tuple[Ended, Ended]:
+    """Asked to finish early in its third epoch, killed after that epoch, and run again."""
+    _, (first, second) = trained("early", live)
+    return Ended.of(first), Ended.of(second)
+
+
+def test_a_training_that_is_finished_early_keeps_its_best_and_goes_on_to_the_report(early: tuple[Ended, Ended]):
+    first, last = early
     trained = epochs_of(first, "student")
     assert trained == list(range(1, len(trained) + 1))
     assert 3 <= len(trained) < 20
-    result = result_of(early)
+    result = result_of(last)
     assert result["training"] == {"epochs": len(trained), "planned_epochs": 500, "batch": 4}
     assert result["roles"].keys() == {"teacher", "student"}
     assert result["gain"] is result["gap_closed"] is None
-    report = json.loads((early.workdir / "artifacts" / "report.json").read_text())
+    report = json.loads((first.workdir / "artifacts" / "report.json").read_text())
     assert "finished early" in report["verdict"]["sentence"]
     assert any(f"after epoch {len(trained)} of 500" in caveat for caveat in report["verdict"]["caveats"])
     assert report["manifest"]["training"]["epochs"] == len(trained)
 
 
-def test_the_control_of_a_job_that_finishes_early_is_dropped_and_the_job_says_why(early: Running):
-    first = Running(early.process, early.workdir, 1)
+def test_the_control_of_a_job_that_finishes_early_is_dropped_and_the_job_says_why(early: tuple[Ended, Ended]):
+    first, _ = early
     assert epochs_of(first, "control") == []
-    assert not (early.workdir / "artifacts" / "control.pt").exists()
+    assert not (first.workdir / "artifacts" / "control.pt").exists()
     told = [event.message for event in first.said() if isinstance(event, LogEvent)]
     assert any("control is not trained" in message for message in told)
 

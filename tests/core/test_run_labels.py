@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from core.runs import Running, document, start
+from core.runs import Ended, document, start
 from core.training.conftest import make_opinionated
 from core.training.pictures import NAMES, draw
 from PIL import Image
@@ -29,6 +29,9 @@ from retort.stages.context import Context
 from retort.stages.fitting import plan
 from retort.stages.labelling import detection
 from retort.training.ignored import read as band
+from sharing import Once
+
+pytestmark = pytest.mark.train
 
 WANTED = {"confidence": 0.8, "ignore_from": 0.3, "review": "sample", "sample": 3, "check_labels": True}
 
@@ -39,8 +42,8 @@ class Wait:
 
     home: Path
     spec: dict[str, Any]
-    killed: Running
-    waiting: Running
+    killed: Ended
+    waiting: Ended
 
     @property
     def workdir(self) -> Path:
@@ -65,9 +68,8 @@ def teacher(path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def wait(tmp_path_factory: pytest.TempPathFactory) -> Wait:
-    home = tmp_path_factory.mktemp("labels")
+def begin(home: Path) -> list[Any]:
+    """Kill the first attempt in mid-labelling, and let the second go on until it waits."""
     spec = document(home)
     teacher(home / "models/sure.pt")
     more = draw(home / "more", num_train=6, num_val=2, seed=5).parent / "images"
@@ -85,12 +87,17 @@ def wait(tmp_path_factory: pytest.TempPathFactory) -> Wait:
     killed.until(lambda event: isinstance(event, StageEvent) and event.stage == "pseudo_label")
     killed.kill()
     waiting = start(home, spec, attempt=2)
-    waiting.wait()
-    return Wait(home, spec, killed, waiting)
+    return [spec, killed.ended().told(), waiting.ended().told()]
+
+
+@pytest.fixture(scope="session")
+def wait(trained: Once) -> Wait:
+    home, (spec, killed, waiting) = trained("labels", begin)
+    return Wait(home, spec, Ended.of(killed), Ended.of(waiting))
 
 
 def test_a_run_that_waits_for_people_says_so_last_and_exits_with_3(wait: Wait):
-    assert wait.waiting.process.returncode == 3, wait.waiting.log()
+    assert wait.waiting.code == 3, wait.waiting.log()
     last = wait.waiting.said()[-1]
     assert isinstance(last, AwaitingReviewEvent)
     assert last.num_images == 3
@@ -139,18 +146,21 @@ def test_what_is_to_be_looked_at_is_published_without_the_data(wait: Wait):
     assert all(one.kept == known[one.image].kept for one in proposals.pictures)
 
 
-@pytest.fixture(scope="module")
-def done(wait: Wait, tmp_path_factory: pytest.TempPathFactory) -> Running:
-    """The next attempt, on another machine, after one picture was accepted, one rejected and one edited."""
-    workdir = tmp_path_factory.mktemp("elsewhere") / "work"
+def go_on(wait: Wait, elsewhere: Path) -> tuple[str, int, int]:
+    """Bring what was saved and decided to another folder, and start the next attempt there."""
+    workdir = elsewhere / "work"
     saved = [event for event in wait.waiting.said() if isinstance(event, SavedEvent)][-1]
     for file in saved.files:
         (workdir / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(wait.workdir / file, workdir / file)
     (workdir / "decisions.json").write_text(Decisions(decisions=decisions(wait.proposals())).model_dump_json())
-    running = start(wait.home, wait.spec, attempt=3, workdir=workdir)
-    running.wait()
-    return running
+    return start(wait.home, wait.spec, attempt=3, workdir=workdir).ended().told()
+
+
+@pytest.fixture(scope="session")
+def done(wait: Wait, trained: Once) -> Ended:
+    """The next attempt, on another machine, after one picture was accepted, one rejected and one edited."""
+    return Ended.of(trained("labels-elsewhere", lambda folder: go_on(wait, folder))[1])
 
 
 def decisions(proposals: Proposals) -> tuple[Decision, ...]:
@@ -162,8 +172,8 @@ def decisions(proposals: Proposals) -> tuple[Decision, ...]:
     )
 
 
-def test_it_goes_on_elsewhere_with_what_was_decided(wait: Wait, done: Running):
-    assert done.process.returncode == 0, done.log()
+def test_it_goes_on_elsewhere_with_what_was_decided(wait: Wait, done: Ended):
+    assert done.code == 0, done.log()
     told = [event.stage for event in done.said() if isinstance(event, StageEvent)]
     assert told == ["review", "distill", "control", "evaluate", "report"]
     reviewed = Reviewed.model_validate_json((done.workdir / "artifacts/pseudo-labels-reviewed.json").read_bytes())
@@ -175,7 +185,7 @@ def test_it_goes_on_elsewhere_with_what_was_decided(wait: Wait, done: Running):
     assert (by[edited.image].boxes, by[edited.image].ignored) == ((edited.kept[0].plain(),), ())
 
 
-def test_the_result_has_the_precision_of_what_people_saw_with_its_interval(wait: Wait, done: Running):
+def test_the_result_has_the_precision_of_what_people_saw_with_its_interval(wait: Wait, done: Ended):
     last = done.said()[-1]
     assert isinstance(last, FinishedEvent)
     found = last.result["pseudo_labels"]
@@ -191,7 +201,7 @@ def test_the_result_has_the_precision_of_what_people_saw_with_its_interval(wait:
     assert f"n = {shares['total']}" in html
 
 
-def context(running: Running, **results: Any) -> Iterator[Context]:
+def context(running: Ended, **results: Any) -> Iterator[Context]:
     workdir = running.workdir
     kept = {path.stem: json.loads(path.read_text())["result"] for path in (workdir / "stages").iterdir()}
     with Journal(workdir / "journal-9.jsonl") as said:
@@ -202,7 +212,7 @@ def context(running: Running, **results: Any) -> Iterator[Context]:
 
 
 @pytest.fixture
-def after(done: Running) -> Iterator[Context]:
+def after(done: Ended) -> Iterator[Context]:
     """The view of a stage that comes after the review."""
     yield from context(done)
 

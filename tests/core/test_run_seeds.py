@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core.runs import Running, document, start
+from core.runs import Ended, document, start
 from retort.events import AnyEvent, ArtifactEvent, FinishedEvent, MetricEvent
 from retort.names import Role
+from sharing import Once
+
+pytestmark = pytest.mark.train
 
 
 def repeated(event: AnyEvent, role: str) -> bool:
@@ -18,25 +21,29 @@ def repeated(event: AnyEvent, role: str) -> bool:
     return told and any(name.startswith(f"seed-8/{role}/") for name in event.values)
 
 
-@pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> tuple[Running, Running]:
-    """Killed while the second control trained, and finished by a second attempt."""
-    home = tmp_path_factory.mktemp("seeds")
+def live(home: Path) -> list[tuple[str, int, int]]:
+    """Kill the run while the second control trains, and let a second attempt finish."""
     training = {"epochs": 1, "imgsz": 64, "batch": 4, "close_mosaic": 0, "seed": 7, "seeds": 2}
     spec = {**document(home), "training": training, "exports": []}
     killed = start(home, spec, attempt=1)
     killed.until(lambda event: isinstance(event, ArtifactEvent) and event.name == "student-seed-8.pt")
     killed.kill()
     finished = start(home, spec, attempt=2)
-    finished.wait()
-    return killed, finished
+    return [running.ended().told() for running in (killed, finished)]
 
 
-def result(running: Running) -> dict[str, Any]:
+@pytest.fixture(scope="session")
+def life(trained: Once) -> tuple[Ended, Ended]:
+    """Killed while the second control trained, and finished by a second attempt."""
+    _, (killed, finished) = trained("seeds", live)
+    return Ended.of(killed), Ended.of(finished)
+
+
+def result(running: Ended) -> dict[str, Any]:
     return next(event.result for event in running.said() if isinstance(event, FinishedEvent))
 
 
-def test_every_seed_is_trained_once_whatever_was_killed(life: tuple[Running, Running]):
+def test_every_seed_is_trained_once_whatever_was_killed(life: tuple[Ended, Ended]):
     killed, finished = life
     assert any(repeated(event, "student") for event in killed.said())
     assert not any(repeated(event, "student") for event in finished.said())
@@ -45,7 +52,7 @@ def test_every_seed_is_trained_once_whatever_was_killed(life: tuple[Running, Run
     assert {"student.pt", "control.pt", "student-seed-8.pt", "control-seed-8.pt"} <= published
 
 
-def test_the_result_has_each_seed_and_what_can_be_said_of_both(life: tuple[Running, Running]):
+def test_the_result_has_each_seed_and_what_can_be_said_of_both(life: tuple[Ended, Ended]):
     found = result(life[1])
     first, second = found["seeds"]["runs"]
     assert (first["seed"], second["seed"]) == (7, 8)
@@ -57,7 +64,7 @@ def test_the_result_has_each_seed_and_what_can_be_said_of_both(life: tuple[Runni
     assert over["difference"]["low"] <= over["difference"]["mean"] <= over["difference"]["high"]
 
 
-def test_the_repetitions_are_other_networks_and_their_curves_stand_apart(life: tuple[Running, Running]):
+def test_the_repetitions_are_other_networks_and_their_curves_stand_apart(life: tuple[Ended, Ended]):
     artifacts = life[1].workdir / "artifacts"
     weights = [(artifacts / f"student{seed}.pt").read_bytes() for seed in ("", "-seed-8")]
     assert weights[0] != weights[1]

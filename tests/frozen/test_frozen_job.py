@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
-from core.runs import Running, document, start
+from core.runs import Ended, document, start
 from frozen.golden import Golden, fields
+from sharing import Once
 
 pytestmark = pytest.mark.train
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Running:
-    """One attempt at the job of ``core.runs``, from beginning to end."""
-    home = tmp_path_factory.mktemp("frozen")
+def live(home: Path) -> tuple[str, int, int]:
     run = start(home, document(home))
     assert run.wait() == 0, run.log()
-    return run
+    return run.ended().told()
 
 
-def events(run: Running) -> list[dict[str, Any]]:
+@pytest.fixture(scope="session")
+def tiny(trained: Once) -> Ended:
+    """One attempt at the job of ``core.runs``, from beginning to end."""
+    return Ended.of(trained("tiny", live)[1])
+
+
+def events(run: Ended) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run.workdir / "journal-1.jsonl").read_text().splitlines()]
 
 
@@ -36,7 +41,7 @@ def told(event: dict[str, Any]) -> str:
     )
 
 
-def test_its_journal_tells_the_same_in_the_same_order(tiny: Running, golden: Golden):
+def test_its_journal_tells_the_same_in_the_same_order(tiny: Ended, golden: Golden):
     # How often progress is told depends on the clock; what a rule finds depends on figures.
     lines = [told(event) for event in events(tiny) if event["type"] not in {"progress", "health"}]
     golden.same("journal.txt", "\n".join(lines) + "\n")
@@ -47,16 +52,16 @@ def listed(value: Any) -> str:
     return "".join(f"{line}\n" for line in sorted(fields(value)) if not line.startswith("health[]."))
 
 
-def test_its_result_has_the_same_fields(tiny: Running, golden: Golden):
+def test_its_result_has_the_same_fields(tiny: Ended, golden: Golden):
     golden.same("result.txt", listed(events(tiny)[-1]["result"]))
 
 
 @pytest.mark.parametrize("name", ["report.json", "manifest.json"])
-def test_its_documents_have_the_same_fields(name: str, tiny: Running, golden: Golden):
+def test_its_documents_have_the_same_fields(name: str, tiny: Ended, golden: Golden):
     golden.same(f"{name}.txt", listed(json.loads((tiny.workdir / "artifacts" / name).read_text())))
 
 
-def test_it_leaves_the_same_files(tiny: Running, golden: Golden):
+def test_it_leaves_the_same_files(tiny: Ended, golden: Golden):
     folder = tiny.workdir / "artifacts"
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     golden.same("files.txt", "\n".join(found) + "\n")
@@ -83,7 +88,7 @@ class Headings(HTMLParser):
             self.lines[-1] += data.strip()
 
 
-def test_its_report_has_the_same_sections(tiny: Running, golden: Golden):
+def test_its_report_has_the_same_sections(tiny: Ended, golden: Golden):
     found = Headings()
     found.feed((tiny.workdir / "artifacts" / "report.html").read_text())
     golden.same("report-headings.txt", "".join(f"{line}\n" for line in found.lines))

@@ -18,6 +18,7 @@ from retort.training.judge import Conditions
 from retort.training.trainer import Fit, Plan, fit
 
 pytestmark = [
+    pytest.mark.train,
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
 ]

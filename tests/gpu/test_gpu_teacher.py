@@ -22,6 +22,7 @@ from retort.training.distillation.tutor import ask, learn
 from retort.training.trainer import Plan, fit
 
 pytestmark = [
+    pytest.mark.train,
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
 ]

@@ -154,6 +154,7 @@ def test_a_teacher_that_lacks_a_class_of_the_labels_is_refused(published: Callab
     assert "assignment: auto" in str(caught.value.hint)
 
 
+@pytest.mark.train
 def test_a_whole_training_with_every_new_thing(published: Callable[..., Path], data_yaml: Path, tmp_path: Path) -> None:
     training = TrainingSpec(imgsz=64, batch=8, close_mosaic=1, checkpoint_every=2, optimizer="SGD")
     losses = [{"kind": "masked_generative", "weight": 0.1}, {"kind": "cross_kd", "weight": 0.5}]

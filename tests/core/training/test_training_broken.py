@@ -12,6 +12,8 @@ import pytest
 from broken_runs import CASES, Listener
 from retort.errors import NotDistilling
 
+pytestmark = pytest.mark.train
+
 FEW = 3
 """Epochs in which a broken run is named; a healthy one takes longer to show that it is none."""
 

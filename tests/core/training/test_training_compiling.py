@@ -25,6 +25,7 @@ def gradients(model: Any, batch: dict[str, Any]) -> list[torch.Tensor]:
     return list(torch.autograd.grad(loss.sum(), trained))
 
 
+@pytest.mark.train
 @pytest.mark.filterwarnings("ignore")  # torch's own, about its own modules
 def test_a_compiled_student_learns_what_a_plain_one_learns(
     published: Callable[..., Path], batch: dict[str, Any]
@@ -42,6 +43,7 @@ def test_a_compiled_student_learns_what_a_plain_one_learns(
     assert models[1].student_model.state_dict().keys() == models[0].student_model.state_dict().keys()
 
 
+@pytest.mark.train
 def test_a_machine_without_a_compiler_says_what_to_do(
     plan: Plan,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

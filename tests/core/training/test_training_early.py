@@ -15,6 +15,8 @@ from retort.training.distributed.relay import messages_file
 from retort.training.state.generations import Generations
 from retort.training.trainer import Plan, fit
 
+pytestmark = pytest.mark.train
+
 EPOCHS = 6
 BATCHES = 3
 """Of an epoch: 16 images by 6."""

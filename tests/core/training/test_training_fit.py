@@ -54,6 +54,7 @@ def plain(plan: Plan) -> tuple[Fitted, Notebook]:
     return run(replace(plan, role=Role.CONTROL), "plain", notebook), notebook
 
 
+@pytest.mark.train
 def test_every_epoch_says_all_it_measured(distilled: tuple[Fitted, Notebook], plain: tuple[Fitted, Notebook]) -> None:
     task = {"train/box_loss", "train/cls_loss", "train/dfl_loss", "train/loss", "val/box_loss", "val/cls_loss"}
     rates = {"lr/weight", "lr/bn", "lr/bias", "lr/weight_x3", "lr/bn_x3", "lr/bias_x3"}
@@ -83,11 +84,13 @@ def _without_the_seen(values: dict[str, float | None]) -> dict[str, float | None
     return {name: value for name, value in values.items() if name not in seen}
 
 
+@pytest.mark.train
 @pytest.mark.usefixtures("distilled")
 def test_all_cores_are_used() -> None:
     assert torch.get_num_threads() == num_cores()
 
 
+@pytest.mark.train
 def test_checkpoints_are_published_with_the_teachers_map_beside(
     distilled: tuple[Fitted, Notebook], plain: tuple[Fitted, Notebook]
 ) -> None:
@@ -107,6 +110,7 @@ def test_checkpoints_are_published_with_the_teachers_map_beside(
     assert notebook.fractions == pytest.approx([1 / 3, 2 / 3, 1])
 
 
+@pytest.mark.train
 def test_the_teacher_changes_the_student_but_not_where_it_starts(
     distilled: tuple[Fitted, Notebook], plain: tuple[Fitted, Notebook]
 ) -> None:
@@ -116,6 +120,7 @@ def test_the_teacher_changes_the_student_but_not_where_it_starts(
     assert ours[3]["train/cls_loss"] != theirs[3]["train/cls_loss"]
 
 
+@pytest.mark.train
 @pytest.mark.parametrize(("kind", "rounding"), [("class_logits", 0.0), ("pearson", 1e-3)])
 def test_a_teacher_without_a_say_leaves_the_training_as_it_was(
     kind: str, rounding: float, plan: Plan, plain: tuple[Fitted, Notebook], teaching: dict[str, Any]
@@ -160,6 +165,7 @@ def test_no_tracking_service_is_ever_attached(plan: Plan) -> None:
     made.close()
 
 
+@pytest.mark.train
 def test_it_stops_at_the_next_batch(plan: Plan, data_yaml: Path) -> None:
     notebook = Notebook(stop_after=1)
     with pytest.raises(Stopped, match="epoch 1 of 3"):
@@ -169,6 +175,7 @@ def test_it_stops_at_the_next_batch(plan: Plan, data_yaml: Path) -> None:
     assert not list((plan.folder / "stopped").rglob("*.pt"))
 
 
+@pytest.mark.train
 def test_a_training_that_leaves_the_finite_numbers_says_so_and_publishes_nothing(plan: Plan) -> None:
     training = TRAINING.model_copy(update={"lr": 1.0, "grad_clip": 1000.0, "optimizer": "SGD"})
     notebook = Notebook()
@@ -186,6 +193,7 @@ def test_a_training_that_leaves_the_finite_numbers_says_so_and_publishes_nothing
     assert notebook.checkpoints == []
 
 
+@pytest.mark.train
 def test_one_epoch_that_is_not_finite_is_done_again(plan: Plan) -> None:
     notebook = Notebook()
     made = Fit(replace(plan, epochs=2, folder=plan.folder / "once"), notebook, teacher=None, distillation=None)
@@ -205,6 +213,7 @@ def test_one_epoch_that_is_not_finite_is_done_again(plan: Plan) -> None:
     assert all(value is not None for values in notebook.metrics.values() for value in values.values())
 
 
+@pytest.mark.train
 def test_without_ema_the_last_weights_are_published(plan: Plan) -> None:
     made = Fit(
         replace(plan, epochs=2, training=TRAINING.model_copy(update={"ema": False}), folder=plan.folder / "raw"),
@@ -216,6 +225,7 @@ def test_without_ema_the_last_weights_are_published(plan: Plan) -> None:
     made.close()
 
 
+@pytest.mark.train
 def test_a_yolo26_student_learns_from_yolo26(plan: Plan, published: Callable[..., Path]) -> None:
     notebook = Notebook()
     fitted = run(
@@ -226,6 +236,7 @@ def test_a_yolo26_student_learns_from_yolo26(plan: Plan, published: Callable[...
     assert networks.load(fitted.weights).model[-1].one2one_cv2 is not None
 
 
+@pytest.mark.train
 def test_a_teacher_of_other_classes_is_not_measured_and_says_so(plan: Plan, published: Callable[..., Path]) -> None:
     notebook = Notebook()
     features = DistillationSpec(recipe="native")
@@ -237,6 +248,7 @@ def test_a_teacher_of_other_classes_is_not_measured_and_says_so(plan: Plan, publ
     assert sorted(notebook.metrics) == [1]
 
 
+@pytest.mark.train
 def test_softmax_is_warned_about(plan: Plan, teaching: dict[str, Any]) -> None:
     notebook = Notebook()
     run(

@@ -96,6 +96,7 @@ def test_the_band_goes_through_the_augmentation_like_labels(banded: Path, hyp: d
     assert all(len(label["cls"]) == 0 for label in dataset.labels)  # as they were read
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("taught", [False, True])
 def test_a_training_takes_nothing_in_the_band_for_background(
     banded: Path, published: Callable[..., Path], tmp_path: Path, taught: bool

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core.runs import Running, document, start
+from core.runs import Ended, document, start
 from core.training.pictures import draw
 from core.training.test_training_distillation import WIDE
 from retort.checksums import sha256_of
@@ -18,11 +18,14 @@ from retort.events import FinishedEvent, LogEvent, MetricEvent, StageEvent
 from retort.intake.inputs import Inputs
 from retort.spec import JobSpec
 from retort.stages import record
+from sharing import Once
+
+pytestmark = pytest.mark.train
 
 
 @dataclass
 class Done:
-    run: Running
+    run: Ended
     result: dict[str, Any]
 
     def artifact(self, name: str) -> Any:
@@ -30,9 +33,8 @@ class Done:
         return json.loads(text) if name.endswith(".json") else text
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, published: Callable[..., Path]) -> Done:
-    home = tmp_path_factory.mktemp("job")
+def live(home: Path, published: Callable[..., Path]) -> tuple[str, int, int]:
+    """Run the job from beginning to end."""
     (home / "models").mkdir()
     shutil.copy(published("yolo26n", names=WIDE), home / "models" / "second.pt")
     shutil.copy(published("yolov8n", names={0: "cat"}), home / "models" / "stranger.pt")
@@ -54,6 +56,12 @@ def done(tmp_path_factory: pytest.TempPathFactory, published: Callable[..., Path
     finally:
         if run.process.poll() is None:
             run.kill()
+    return run.ended().told()
+
+
+@pytest.fixture(scope="session")
+def done(trained: Once, published: Callable[..., Path]) -> Done:
+    run = Ended.of(trained("job", lambda home: live(home, published))[1])
     last = run.said()[-1]
     assert isinstance(last, FinishedEvent)
     return Done(run, last.result)

@@ -40,6 +40,7 @@ def test_the_numbers_are_those_of_the_job_of_torch_and_of_the_device(plan: Plan)
     assert "halve_batch" in str(error.hint)
 
 
+@pytest.mark.train
 def test_no_batch_is_halved_behind_the_back_of_the_control(plan: Plan, data_yaml: Path, tmp_path: Path):
     tried: list[int] = []
 

@@ -93,6 +93,7 @@ def test_ranks_agree_on_scales_means_and_stops(pair: list[dict[str, Any]]) -> No
         assert found["share"] == 2 - 2 * rank
 
 
+@pytest.mark.train
 def test_a_job_on_two_processes_trains_all_its_networks(tmp_path: Path) -> None:
     spec = document(tmp_path, control=False, exports=[], resources={"gpus": 2})
     running = start(tmp_path, spec)
@@ -127,6 +128,7 @@ def training(home: Path, attempt: int) -> Iterator[tuple[Running, list[int]]]:
             running.kill()
 
 
+@pytest.mark.train
 def test_a_killed_rank_ends_the_job_with_its_name_and_leaves_no_process(tmp_path: Path) -> None:
     with training(tmp_path, 1) as (running, pids):
         killed_at = time.monotonic()
@@ -142,6 +144,7 @@ def test_a_killed_rank_ends_the_job_with_its_name_and_leaves_no_process(tmp_path
         assert not _left(running)
 
 
+@pytest.mark.train
 def test_a_cancelled_job_stops_all_ranks_at_a_batch(tmp_path: Path) -> None:
     with training(tmp_path, 1) as (running, _):
         running.process.terminate()
@@ -151,6 +154,7 @@ def test_a_cancelled_job_stops_all_ranks_at_a_batch(tmp_path: Path) -> None:
         assert not _left(running)
 
 
+@pytest.mark.train
 def test_ranks_do_not_outlive_a_run_that_is_killed(tmp_path: Path) -> None:
     with training(tmp_path, 1) as (running, _):
         running.kill()
@@ -214,6 +218,7 @@ def test_a_beat_of_the_first_rank_is_passed_on_once_and_needs_no_room_in_the_lin
     assert felt == ["setup", "step"]
 
 
+@pytest.mark.train
 def test_ranks_go_on_where_stopped_ranks_have_left_off(tmp_path: Path, data_yaml: Path) -> None:
     training = TrainingSpec(imgsz=64, batch=4, close_mosaic=0, checkpoint_every=100)
     plan = Plan(

@@ -102,6 +102,7 @@ def assert_same(ours: Any, theirs: Any, where: str) -> None:
         assert ours == theirs, where
 
 
+@pytest.mark.train
 def test_three_kills_change_no_bit_of_weights_average_optimizer_and_balance(lives: Lives) -> None:
     assert lives.ends == [0, 0, -signal.SIGKILL, -signal.SIGKILL, -signal.SIGKILL, 0, 0]
     ours, theirs = state(lives.killed), state(lives.whole)
@@ -113,6 +114,7 @@ def test_three_kills_change_no_bit_of_weights_average_optimizer_and_balance(live
     assert_same(ours, theirs, "state")
 
 
+@pytest.mark.train
 def test_no_order_of_batches_repeats_and_a_redone_epoch_sees_what_it_saw_before(lives: Lives) -> None:
     orders: dict[int, list[list[str]]] = {}
     for epoch, batch in notes(lives.whole, "batches"):
@@ -134,6 +136,7 @@ def starts(seen: int) -> list[int]:
     return {3: [0, 1, 2], 5: [0, 1, 0, 1, 2], 8: [0, 1, 2, 0, 1, 0, 1, 2]}[seen]
 
 
+@pytest.mark.train
 def test_every_epoch_is_told_and_those_told_twice_were_measured_alike(lives: Lives) -> None:
     whole = dict(notes(lives.whole, "metrics"))
     steps = [step for step, _ in notes(lives.killed, "metrics")]
@@ -144,6 +147,7 @@ def test_every_epoch_is_told_and_those_told_twice_were_measured_alike(lives: Liv
     assert sorted(epoch for epoch, _ in notes(lives.killed, "checkpoints")) == [2, 4]
 
 
+@pytest.mark.train
 def test_what_is_complete_is_not_trained_again_and_gives_the_same_result(lives: Lives) -> None:
     for folder in (lives.whole, lives.killed):
         first, second = notes(folder, "fitted")
@@ -153,6 +157,7 @@ def test_what_is_complete_is_not_trained_again_and_gives_the_same_result(lives: 
     assert notes(lives.killed, "fitted")[0][1]["metrics"] == notes(lives.whole, "fitted")[0][1]["metrics"]
 
 
+@pytest.mark.train
 def test_two_generations_and_their_best_networks_are_kept_and_nothing_torn(lives: Lives) -> None:
     for folder in (lives.whole, lives.killed):
         assert Generations(folder / "states").numbers() == [EPOCHS, EPOCHS - 1]
@@ -209,6 +214,7 @@ def spoil(plan: Plan, number: int) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.train
 def test_a_stopped_training_goes_on_after_its_last_whole_epoch_and_keeps_its_best(
     left: Plan, stopped: Notebook, teaching: dict[str, Any]
 ) -> None:
@@ -232,6 +238,7 @@ def test_a_stopped_training_goes_on_after_its_last_whole_epoch_and_keeps_its_bes
     assert notebook.fractions == pytest.approx([1.0])
 
 
+@pytest.mark.train
 def test_of_two_generations_the_newest_whole_one_counts(left: Plan, teaching: dict[str, Any]) -> None:
     assert found(left, **teaching) == (2, [])
     spoil(left, 2)
@@ -242,6 +249,7 @@ def test_of_two_generations_the_newest_whole_one_counts(left: Plan, teaching: di
     assert found(left, **teaching) == (None, [])
 
 
+@pytest.mark.train
 def test_a_state_whose_best_network_is_gone_does_not_count(left: Plan, teaching: dict[str, Any]) -> None:
     (left.folder / "weights" / "best-0002.pt").write_bytes(b"something else")
     done, said = found(left, **teaching)
@@ -249,11 +257,13 @@ def test_a_state_whose_best_network_is_gone_does_not_count(left: Plan, teaching:
     assert "the state after epoch 2 is damaged" in said[0]
 
 
+@pytest.mark.train
 def test_a_state_of_another_way_of_teaching_is_refused(left: Plan, teaching: dict[str, Any]) -> None:
     done, said = found(replace(left, teaching=Teaching(imgsz=128)), **teaching)
     assert (done, said) == (None, ["warning: the state in the folder is of another plan: starting anew"])
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("part", ["teacher", "plan", "data", "initial weights"])
 def test_a_state_of_another_training_is_refused_by_name(
     part: str, left: Plan, teaching: dict[str, Any], published: Callable[..., Path], tmp_path: Path
@@ -287,6 +297,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.train
 def test_a_full_disk_leaves_the_states_before_and_is_worth_a_retry(left: Plan, teaching: dict[str, Any]) -> None:
     made = Fit(left, Notebook(), **teaching)
     made._state = made.recovery.find()
@@ -300,6 +311,7 @@ def test_a_full_disk_leaves_the_states_before_and_is_worth_a_retry(left: Plan, t
     assert found(left, **teaching) == (2, [])
 
 
+@pytest.mark.train
 def test_a_device_without_room_leaves_the_states_before(left: Plan, teaching: dict[str, Any]) -> None:
     full = Path("/dev/full")
     if not full.exists():
@@ -316,6 +328,7 @@ def test_a_device_without_room_leaves_the_states_before(left: Plan, teaching: di
     assert found(left, **teaching) == (2, [])
 
 
+@pytest.mark.train
 def test_a_stage_that_died_after_its_last_epoch_trains_nothing_again(tmp_path: Path) -> None:
     training = {"epochs": 1, "imgsz": 64, "batch": 12, "close_mosaic": 0}
     spec = parse_spec(document(tmp_path, training=training))

@@ -106,6 +106,7 @@ def record(plan: Plan, name: str, teacher: Path | None, teaching: Teaching) -> t
     return made, notebook
 
 
+@pytest.mark.train
 def test_student_and_control_see_the_same_labelled_batches_in_the_same_order(
     plan: Plan, more: Path, published: Callable[..., Path]
 ) -> None:
