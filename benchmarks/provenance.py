@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "torch", "torchvision", "ultralytics")
 
 
-def provenance() -> dict[str, Any]:
-    """Return what a reader needs to repeat a measurement; names no host and no path."""
+def provenance(root: Path = ROOT) -> dict[str, Any]:
+    """Return what a reader needs to repeat a measurement of the checkout at *root*; names no host and no path."""
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "clean": _git("status", "--porcelain", "--untracked-files=no") == "",
+        "commit": _git(root, "rev-parse", "HEAD"),
+        "clean": _git(root, "status", "--porcelain", "--untracked-files=no") == "",
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["python", *(Path(sys.argv[0]).name, *map(_shown, sys.argv[1:]))],
         "machine": machine(),
@@ -54,8 +54,8 @@ def _shown(argument: str) -> str:
     return Path(argument).name if Path(argument).is_absolute() else argument
 
 
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(ROOT), *arguments]
+def _git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(root), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # an installed copy without its history
