@@ -71,7 +71,7 @@ KINDS: dict[str, Kind] = {
 class Mistake(BaseModel):
     """One mistake in the request."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     path: str
     """Dotted path into the document, or the parameter after ``query``, ``path`` or ``header``."""
@@ -82,7 +82,7 @@ class Mistake(BaseModel):
 class Problem(BaseModel):
     """Why a request was refused (RFC 9457)."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     type: str
     """``urn:retort:problem:`` and the code; docs/api.md explains each."""

@@ -30,6 +30,14 @@ def mistake(message: str, *, at: str | None = None, hint: str | None = None) -> 
     return PydanticCustomError("mistake", "{text}", {"text": message, **context})
 
 
+def without_default(schema: dict[str, Any]) -> None:
+    """Keep a field's default out of its JSON Schema, where leaving the field out means something else.
+
+    Generated clients send the defaults that a schema names: sent, they would replace what a preset fills in.
+    """
+    schema.pop("default", None)
+
+
 def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Refuse a value that is listed twice."""
     for index, value in enumerate(values):

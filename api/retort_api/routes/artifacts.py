@@ -31,7 +31,12 @@ def list_artifacts(service: Serving, job_id: JobId) -> Artifacts:
         return Artifacts(data=tuple(Artifact.of(row) for row in artifacts.of_job(session, job_id)))
 
 
-@router.head("/v1/jobs/{job_id}/artifacts/{name:path}", responses=_RESPONSES, operation_id="describe_artifact")
+@router.head(
+    "/v1/jobs/{job_id}/artifacts/{name:path}",
+    responses=_RESPONSES,
+    operation_id="describe_artifact",
+    summary="Describe Artifact",
+)
 @router.get("/v1/jobs/{job_id}/artifacts/{name:path}", responses=_RESPONSES, operation_id="download_artifact")
 def download_artifact(
     *,

@@ -99,7 +99,12 @@ def get_model(service: Serving, name: Annotated[str, Path(description="Such as `
         return Models(data=tuple(Model.of(row) for row in registry.named(session, name)))
 
 
-@router.head("/v1/models/{name}/{sha256}", responses=_DOWNLOAD, operation_id="describe_model_file")
+@router.head(
+    "/v1/models/{name}/{sha256}",
+    responses=_DOWNLOAD,
+    operation_id="describe_model_file",
+    summary="Describe Model File",
+)
 @router.get("/v1/models/{name}/{sha256}", responses=_DOWNLOAD, operation_id="download_model")
 def download_model(
     *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 
 class Out(BaseModel):
@@ -21,6 +21,12 @@ def job_path(job_id: str) -> str:
 def sweep_path(sweep_id: str) -> str:
     """Return the address of a sweep."""
     return f"/v1/sweeps/{sweep_id}"
+
+
+def documented_as(*models: str) -> WithJsonSchema:
+    """Describe in the contract what is kept and sent as plain JSON: as any of *models*, which the contract has."""
+    # A bare $ref pydantic would look up among its own definitions, and fail.
+    return WithJsonSchema({"anyOf": [{"$ref": f"#/components/schemas/{model}"} for model in models]})
 
 
 def shown(row: object, model: type[Out], **given: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from retort.db.models import Transition as TransitionRow
 from retort.names import MAP, MAP50, Role
 from retort.states import AttemptState, JobState
 
-from retort_api.schemas.base import Out, job_path, shown
+from retort_api.schemas.base import Out, documented_as, job_path, shown
 
 
 class Failure(Out):
@@ -152,7 +152,7 @@ class Job(JobSummary):
     """Once succeeded: figures of teacher, student and control, and what distillation gained; or the advice."""
     attempts: tuple[Attempt, ...]
     transitions: tuple[Transition, ...]
-    spec: dict[str, Any]
+    spec: Annotated[dict[str, Any], documented_as("JobSpec", "AdviceSpec")]
     """The spec with its presets written out; submitting it again makes an equal job."""
 
     @classmethod

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from retort.db.models import Sweep as SweepRow
 from retort.db.models import SweepTrial
 from retort.db.sweeps import Listed
 from retort.states import SweepState, TrialState
 
-from retort_api.schemas.base import Out, shown, sweep_path
+from retort_api.schemas.base import Out, documented_as, shown, sweep_path
 from retort_api.schemas.jobs import Failure
 
 
@@ -102,7 +102,7 @@ class SweepSummary(Out):
 class Sweep(SweepSummary):
     """A sweep in full."""
 
-    spec: dict[str, Any]
+    spec: Annotated[dict[str, Any], documented_as("SweepSpec")]
     """The sweep as it was submitted, defaults written out."""
     trials: tuple[Trial, ...]
 

@@ -8,19 +8,19 @@ from pydantic import Field, model_validator
 
 from retort.losses import AnyLoss
 from retort.spec.recipes import RecipeName, preset
-from retort.variants import Written, mistake
+from retort.variants import Written, mistake, without_default
 
 
 class Schedule(Written):
     """How the distillation weight moves over training: ramps up from 0, then decays to the floor."""
 
-    warmup_epochs: float = Field(default=0.0, ge=0, le=1000)
+    warmup_epochs: float = Field(default=0.0, ge=0, le=1000, json_schema_extra=without_default)
     """Linear ramp from 0 to 1."""
-    decay: Literal["none", "linear", "cosine"] = "none"
+    decay: Literal["none", "linear", "cosine"] = Field(default="none", json_schema_extra=without_default)
     """Shape of the way from 1 to the floor after the ramp."""
-    floor: float = Field(default=0.0, ge=0, le=1)
+    floor: float = Field(default=0.0, ge=0, le=1, json_schema_extra=without_default)
     """Factor at the last epoch, where decay is not none."""
-    stop_with_mosaic: bool = False
+    stop_with_mosaic: bool = Field(default=False, json_schema_extra=without_default)
     """Distil no more once mosaic is closed."""
 
 
@@ -28,15 +28,18 @@ class DistillationSpec(Written):
     """A recipe names a preset; any field given beside it replaces the preset's."""
 
     recipe: RecipeName = "balanced"
-    losses: Annotated[tuple[AnyLoss, ...], Field(strict=False)] = Field(default=(), min_length=1, max_length=16)
+    """Preset of losses, balance, assignment, schedule and ``training.head_lr_multiplier``."""
+    losses: Annotated[tuple[AnyLoss, ...], Field(strict=False)] = Field(
+        default=(), min_length=1, max_length=16, json_schema_extra=without_default
+    )
     """Terms of the distillation objective; left out, the recipe's."""
-    balance: Literal["none", "task_loss", "gradient"] = "none"
+    balance: Literal["none", "task_loss", "gradient"] = Field(default="none", json_schema_extra=without_default)
     """What a weight means: a plain factor, the term's share of the task loss (scaled once, by the first steps), or the
     share of the task's gradient that the term's has at the student's neck (measured again and again)."""
-    assignment: Literal["student", "teacher", "auto"] = "student"
+    assignment: Literal["student", "teacher", "auto"] = Field(default="student", json_schema_extra=without_default)
     """Whose predictions choose the anchors that learn each ground-truth box. A teacher must know every class for it;
     ``auto`` lets one that does, and else the student."""
-    schedule: Schedule = Field(default_factory=Schedule)
+    schedule: Schedule = Field(default_factory=Schedule, json_schema_extra=without_default)
     """Fields left out are the recipe's."""
     weak_teacher: Literal["warn", "refuse"] = "warn"
     """What to do when the student is better than its teacher before it has learned from it."""

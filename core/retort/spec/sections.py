@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from retort import references
 from retort.names import ModelName
-from retort.variants import Written, mistake
+from retort.variants import Written, mistake, without_default
 
 Side = Annotated[int, Field(ge=64, le=2048, multiple_of=32)]
 """Side of a square input in pixels."""
@@ -111,9 +111,11 @@ class TeacherTraining(Written):
     """Train the teacher on the job's data first."""
 
     model: ModelName
-    weights: WeightsFile | None = None
+    """Architecture of the teacher."""
+    weights: WeightsFile | None = Field(default=None, json_schema_extra=without_default)
     """Start from these weights; left out, from the published ``<model>.pt``; null starts from random."""
     epochs: int = Field(default=100, ge=1, le=10_000)
+    """Passes over the training images."""
 
     @model_validator(mode="before")
     @classmethod
@@ -125,6 +127,7 @@ class FurtherTeacher(Written):
     """A teacher beside the first: any family, size and classes."""
 
     weights: WeightsFile
+    """A file in the model folder, or a registered model by its digest."""
     weight: float = Field(default=1.0, gt=0, le=1000)
     """Its say, relative to the other teachers'."""
     imgsz: Side | None = None
@@ -137,7 +140,9 @@ class TeacherSpec(Written):
     model_config = ConfigDict(json_schema_extra=partial(_one_of, "weights", "train"))
 
     weights: WeightsFile | None = None
+    """A file in the model folder, published weights such as yolo11l.pt, or a registered model by its digest."""
     train: TeacherTraining | None = None
+    """Train the teacher on the data of this job first."""
     imgsz: Side | None = None
     """Side of its square input in pixels, in training and evaluation too; null takes the student's."""
     weight: float = Field(default=1.0, gt=0, le=1000)
@@ -157,7 +162,8 @@ class StudentSpec(Written):
     """The network to be taught."""
 
     model: ModelName = "yolov8n"
-    weights: WeightsFile | None = None
+    """Architecture of the student."""
+    weights: WeightsFile | None = Field(default=None, json_schema_extra=without_default)
     """Start from these weights; left out, from the published ``<model>.pt``; null starts from random."""
 
     @model_validator(mode="before")
@@ -177,9 +183,11 @@ class TrainingSpec(Written):
     """How student and control are trained; a teacher trained by the job differs in its epochs only."""
 
     epochs: int = Field(default=100, ge=1, le=10_000)
+    """Passes over the training images."""
     imgsz: Side = 640
     """Side of the square input in pixels."""
     batch: int = Field(default=16, ge=2, le=1024)
+    """Labelled images in one forward pass, over all GPUs."""
     nominal_batch: int = Field(default=64, ge=1, le=1024)
     """Images per step of the optimizer: gradients of smaller batches add up to it. Give it the value of ``batch`` to
     take a step with every batch, which short trainings need."""
@@ -200,6 +208,7 @@ class TrainingSpec(Written):
     close_mosaic: int = Field(default=10, ge=0, le=10_000)
     """Train the last epochs, this many, on whole images without mosaic."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Seed of weights, order of the images, and augmentation."""
     seeds: int = Field(default=1, ge=1, le=16)
     """Train student and control so many times, with the seeds from ``seed`` on, and tell the gain with its interval."""
     checkpoint_every: int = Field(default=10, ge=1, le=10_000)
