@@ -13,7 +13,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_
 DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint chaos chaos-quick fmt test-containers test-gpu lock clean
+.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-containers test-gpu lock clean
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -27,12 +27,19 @@ demo: $(READY)  ## distil a detector end to end on this machine, and print what 
 up: $(READY)  ## run the service on HOST:PORT (127.0.0.1:8000) until Ctrl-C
 	@exec $(BIN)/retort up --host $(HOST) --port $(PORT)
 
-test: $(READY)  ## run the tests
-	@$(DEFAULTS) $(BIN)/python -m pytest
+# One process for each core, each bound to its own (tests/sharing.py); ARGS="-k word" narrows any of them.
+PYTEST := $(DEFAULTS) $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-check: $(READY)  ## run all that CI runs: lint, format, types, layers, a little chaos, tests
-	@$(MAKE) --no-print-directory --jobs=2 lint chaos-quick
-	@$(MAKE) --no-print-directory test
+test: $(READY)  ## run before each commit: all that trains no network, and the smallest real job
+	@$(PYTEST) -m "not train or smallest" $(ARGS)
+
+test-all: $(READY)  ## run the same, and every test that trains
+	@$(PYTEST) $(ARGS)
+
+check: $(READY)  ## run all that CI runs: lint, a little chaos, all tests; print what took how long
+	@began=$$(date +%s); $(MAKE) --no-print-directory lint && echo "lint: $$(($$(date +%s) - began)) s"
+	@began=$$(date +%s); $(MAKE) --no-print-directory chaos-quick && echo "chaos-quick: $$(($$(date +%s) - began)) s"
+	@$(MAKE) --no-print-directory test-all
 
 lint: $(READY)  ## look at the code without running it: lint, format, types, layers
 	$(BIN)/ruff check
@@ -56,7 +63,7 @@ test-containers: $(READY)  ## build the images and run one job through them (nee
 	./deploy/test-containers.sh
 
 test-gpu: $(READY)  ## run the tests that need a CUDA device
-	@$(DEFAULTS) $(BIN)/python -m pytest -m gpu
+	@$(DEFAULTS) $(BIN)/python -m pytest -m gpu $(ARGS)
 
 # Nothing younger than a week, so that a package that was tampered with has had time to be found out.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -33,6 +33,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "trained" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.train)
+        if item.path.is_relative_to(Path(__file__).with_name("chaos")):
+            item.add_marker(pytest.mark.chaos)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what each class of tests took, in all processes together."""
+    took: dict[str, float] = {}
+    tests: dict[str, set[str]] = {}
+    for report in (one for kind in terminalreporter.stats.values() for one in kind if hasattr(one, "duration")):
+        lane = next((mark for mark in ("smallest", "train", "chaos") if mark in report.keywords), "all others")
+        took[lane] = took.get(lane, 0.0) + report.duration
+        tests.setdefault(lane, set()).add(report.nodeid)
+    terminalreporter.section("time of each class, of all processes together")
+    for lane in sorted(took):
+        terminalreporter.line(f"{lane}: {len(tests[lane])} tests, {took[lane]:.0f} s")
 
 
 @pytest.fixture(scope="session")
