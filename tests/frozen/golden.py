@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,41 @@ class Golden:
     def same_data(self, name: str, value: Any) -> None:
         """Insist on the same JSON, whose keys are compared in alphabetical order."""
         self.same(name, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+    def near(self, name: str, value: Any, *, rel: float, least: float = 1e-9) -> None:
+        """Insist on the same JSON but for numbers, which may differ by *rel* of their size, and by *least* near 0."""
+        found = flat(value)
+        if self.freeze:
+            self.same_data(name, {at: written(one) for at, one in found.items()})
+        kept = json.loads((self.folder / name).read_text())
+        apart = [
+            f"{at}: frozen {kept.get(at, 'nothing')}, now {written(found[at]) if at in found else 'nothing'}"
+            for at in sorted(kept.keys() | found.keys())
+            if not (at in kept and at in found and close(kept[at], found[at], rel, least))
+        ]
+        assert not apart, "\n".join(["", f"{name}, to {rel:g} of each number:", *apart, "", AGAIN])
+
+
+def flat(value: Any, at: str = "") -> dict[str, Any]:
+    """Return what a JSON document holds, by the path to it."""
+    if not isinstance(value, dict | list):
+        return {at: value}
+    entries = value.items() if isinstance(value, dict) else enumerate(value)
+    return {
+        path: one for key, entry in entries for path, one in flat(entry, f"{at} / {key}" if at else str(key)).items()
+    }
+
+
+def written(value: Any) -> Any:
+    """Round a number to six digits."""
+    return float(f"{value:.5e}") if isinstance(value, float) else value
+
+
+def close(one: Any, other: Any, rel: float, least: float) -> bool:
+    """Tell whether two values are the same, or two numbers nearly."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=rel, abs_tol=least)
+    return bool(one == other)
 
 
 def fields(value: Any, at: str = "") -> set[str]:
