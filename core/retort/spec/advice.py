@@ -29,7 +29,9 @@ class AdviceSpec(Written):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] = "advice"
     """Up to 63 letters, digits, dots, underscores and hyphens; it need not be unique."""
     data: DataSource
+    """The data set on whose validation images all are measured."""
     student: StudentSpec = Field(default_factory=StudentSpec)
+    """The network that is to be taught."""
     candidates: Annotated[
         tuple[WeightsFile, ...], Field(strict=False, min_length=1, max_length=16), AfterValidator(distinct)
     ]
@@ -39,3 +41,4 @@ class AdviceSpec(Written):
     batch: int = Field(default=16, ge=2, le=1024)
     """Images of the step that is timed."""
     resources: AdviceResources = Field(default_factory=AdviceResources)
+    """Limits in time."""

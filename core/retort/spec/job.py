@@ -23,12 +23,17 @@ class JobSpec(Written):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
     """Up to 63 letters, digits, dots, underscores and hyphens; it need not be unique."""
     data: DataSpec
+    """The labelled images, and those without labels."""
     teacher: TeacherSpec
+    """The network that teaches, and others beside it."""
     student: StudentSpec = Field(default_factory=StudentSpec)
+    """The network that learns, and is published."""
     pseudo_labels: PseudoLabelsSpec | None = None
     """More training images for student and control, labelled by the teacher."""
     distillation: DistillationSpec = Field(default_factory=DistillationSpec)
+    """What the student learns from the teacher, and how strongly."""
     training: TrainingSpec = Field(default_factory=TrainingSpec)
+    """How long, how large and how fast student and control are trained."""
     control: bool = True
     """Also train the same student without distillation, same seed and schedule, and report the difference."""
     exports: Annotated[tuple[AnyExport, ...], Field(strict=False)] = Field(
@@ -36,7 +41,9 @@ class JobSpec(Written):
     )
     """Files to make from the student beside its weights."""
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
+    """TensorBoard, Weights & Biases and MLflow."""
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
+    """GPUs, and limits in time."""
 
     @model_validator(mode="before")
     @classmethod

@@ -48,8 +48,9 @@ class Domain(Written):
     also: dict[FieldPath, Annotated[tuple[Any, ...], Field(strict=False)]] = Field(default_factory=dict, max_length=8)
     """Other fields that move along with this one: for each a list as long as ``values``."""
     min: Number | None = None
+    """The smallest number."""
     max: Number | None = None
-    """The smallest and the largest number; two whole numbers mean whole numbers between them."""
+    """The largest number; two whole numbers mean whole numbers between them."""
     type: Literal["int", "float"] | None = None
     """Which numbers are meant; left out, by how ``min``, ``max`` and ``step`` are written."""
     log: bool = False
@@ -143,6 +144,7 @@ class Search(Written):
     trials: int | None = Field(default=None, ge=1, le=MOST_TRIALS)
     """How many; a grid has as many as there are combinations."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Seed of what the search draws."""
     startup: int = Field(default=10, ge=1, le=MOST_TRIALS)
     """Trials that ``tpe`` chooses at random before it learns from them."""
     pruning: bool = False
@@ -164,8 +166,11 @@ class Objective(Written):
     """What makes a trial good: the best value of one metric over its epochs."""
 
     metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(/[A-Za-z0-9_.-]+){1,3}$", max_length=100)] = MAP
+    """Name of the metric, as the job reports it each epoch."""
     role: Annotated[Role, Field(strict=False)] = Role.STUDENT
+    """Whose metric it is."""
     goal: Literal["maximize", "minimize"] = "maximize"
+    """Whether large or small values are good."""
 
     def better(self, value: float, than: float | None) -> bool:
         """Whether *value* is nearer to the goal."""
@@ -189,7 +194,9 @@ class SweepSpec(Written):
     parameters: dict[FieldPath, Domain] = Field(min_length=1, max_length=16)
     """Fields of the spec, and what each may be."""
     search: Search
+    """How the values are chosen, and how many times."""
     objective: Objective = Field(default_factory=Objective)
+    """What makes one trial better than another."""
     concurrency: int = Field(default=1, ge=1, le=64)
     """Trials that are queued or run at a time."""
     failures: int = Field(default=5, ge=1, le=MOST_TRIALS)

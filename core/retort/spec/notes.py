@@ -1,0 +1,160 @@
+"""Unit of each field of a spec, and when to change it; printed in the reference, not part of the schema."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Note(NamedTuple):
+    """What the reference says of a field beside its schema."""
+
+    unit: str
+    when: str
+
+
+_JOB = """
+task | | To ask for advice in place of a training.
+name | | Always: it is what lists and reports show.
+data | | Always.
+teacher | | Always.
+student | | Nearly always: the smallest network that is fast enough where it will run.
+pseudo_labels | | There are many more images than labels.
+distillation | | To compare recipes, or after the ECG has named a term that is too weak or too strong.
+training | | Nearly always: the defaults are for thousands of images on a GPU.
+control | | Off once the gain is known and half of the GPU time matters more.
+exports | | Always when the student goes to a device.
+tracking | | Curves are to be kept beside those of other projects.
+resources | | A training takes more than one GPU, or must end in time.
+data.path | | Your own images.
+data.dataset | | A first try, or a comparison on public images.
+data.unlabelled | | There are images of the same scenes without labels, and labelling them is too dear.
+data.unlabelled.path | | Always in this section.
+data.unlabelled.ratio | images per labelled image | Higher when unlabelled images are many times more; each costs as much as a labelled one.
+teacher.weights | | A teacher for these classes exists already.
+teacher.train | | There is none: fine-tuning on your images gives the best teacher there is.
+teacher.imgsz | pixels | Small objects: a teacher that sees more may teach more.
+teacher.weight | | Several teachers, of which one knows better.
+teacher.ensemble | | Teachers that are good at different classes.
+teacher.ensemble.weights | | Always in this section.
+teacher.ensemble.weight | | One of the teachers knows better.
+teacher.ensemble.imgsz | pixels | This teacher was trained at another size.
+teacher.train.model | | One or two sizes above the student; the largest is seldom the best.
+teacher.train.weights | | Null without a network, or to leave out what published weights know.
+teacher.train.epochs | epochs | Fewer where its curve is flat before the end.
+student.model | | The device and its frame rate decide.
+student.weights | | Null without a network; a registered model to go on from.
+pseudo_labels.path | | Always in this section.
+pseudo_labels.confidence | score, 0 to 1 | Lower when the report shows few labels and a high precision, higher when people reject many.
+pseudo_labels.per_class | score, 0 to 1 | A rare class never reaches the common threshold.
+pseudo_labels.ignore_from | score, 0 to 1 | Null when no box is doubtful, which is rare.
+pseudo_labels.review | | On before labels are trusted for the first time.
+pseudo_labels.sample | images | Larger for a narrower interval of the precision.
+pseudo_labels.check_labels | | Your own labels are of unknown quality.
+distillation.recipe | | `article` and `native` are there to compare with.
+distillation.losses | | The ECG names a term, or for research.
+distillation.balance | | `none` to give weights as papers do.
+distillation.assignment | | `student` where the teacher is barely better than the student.
+distillation.schedule | | The teacher helps early and holds back late.
+distillation.weak_teacher | | `refuse` in pipelines that nobody watches.
+distillation.schedule.warmup_epochs | epochs | Longer where the first epochs explode.
+distillation.schedule.decay | | The student overtakes its teacher.
+distillation.schedule.floor | share of the weight | With a decay, to keep some of the teaching to the end.
+distillation.schedule.stop_with_mosaic | | The last epochs are to be the labels' alone.
+training.epochs | epochs | Short data sets need more, large ones fewer; look at where the control's best lies.
+training.imgsz | pixels | The size that the device will run; small objects need large images.
+training.batch | images | As large as the GPU holds; smaller after `out_of_memory`.
+training.nominal_batch | images | Equal to `batch` where an epoch has few batches.
+training.optimizer | | Named, to choose the learning rate yourself.
+training.lr | | With a named optimizer; lower after `diverged` or `loss_exploding`.
+training.head_lr_multiplier | | To repeat a paper's setting.
+training.amp | | Off after `diverged` on a GPU.
+training.compile | | Long trainings on a GPU.
+training.ema | | Off only to compare with code that has none.
+training.grad_clip | norm | Lower where single steps throw the curve off.
+training.close_mosaic | epochs | Fewer in short trainings.
+training.seed | | To repeat a training, or to see how much of a result is luck.
+training.seeds | trainings | 3 or more before you believe a gain of a point.
+training.checkpoint_every | epochs | Shorter to look at students while the training goes on.
+tracking.tensorboard | | Off to save a little time at the end.
+tracking.wandb | | Your group looks at Weights & Biases.
+tracking.mlflow | | Your group looks at MLflow.
+tracking.wandb.project | | Always in this section.
+tracking.wandb.mode | | `online` where the worker has network and key.
+tracking.wandb.entity | | The project is a team's.
+tracking.wandb.artifacts | | Weights are to be kept there too.
+tracking.mlflow.experiment | | Always in this section.
+tracking.mlflow.artifacts | | Weights are to be kept there too.
+resources.gpus | GPUs | Long trainings with large batches.
+resources.max_runtime_s | seconds | A job must not cost more than this.
+resources.max_queue_s | seconds | A late answer is of no use.
+resources.halve_batch | | Nobody is there to lower `training.batch`.
+loss.weight | | The ECG says that the term is too weak or drowns the task.
+loss.levels | | Objects of one size only, or a level whose cosine stays flat.
+loss.class_balance | 0 to 1 | Down to 0 where common classes are all that counts.
+loss.temperature | | Down to 1 where background dominates.
+loss.beta | | 0 to weigh all anchors alike.
+loss.box_weight | | Boxes are loose while classes are right.
+loss.otherwise | | `giou` where heads differ.
+loss.normalize | | Off to repeat a paper that does without.
+loss.mask_ratio | share | As the paper of a related network has it.
+export.max_map_drop | mAP50-95, 0 to 1 | Tighter for a product, null to see any form.
+export.calibration_images | images | More when INT8 varies from run to run.
+export.aware_epochs | epochs | INT8 misses its budget in spite of the fallback.
+export.fallback | | Off where the chip runs nothing but INT8.
+export.precision | | What the device computes fastest.
+export.opset | | The device's runtime is old.
+export.dynamic | | Batches or sizes vary where it runs.
+export.simplify | | Off where a compiler stumbles over the graph.
+export.workspace_gib | GiB | The GPU that builds is shared or small.
+"""
+_ADVICE = """
+task | | Always: it tells this document from a job.
+name | | Several requests run side by side.
+data | | Always.
+student | | The student is another than yolov8n.
+candidates | | Always.
+imgsz | pixels | The size that the job will have.
+batch | images | The batch that the job will have.
+resources | | The answer must come in time.
+data.path | | Your own images.
+data.dataset | | A known data set.
+student.model | | As in the job.
+student.weights | | As in the job.
+resources.gpus | GPUs | Never: there is one value.
+resources.max_runtime_s | seconds | It must not cost more than this.
+resources.max_queue_s | seconds | A late answer is of no use.
+"""
+_SWEEP = """
+name | | Always.
+base | | Always.
+parameters | | Always.
+search | | Always.
+objective | | What counts is not the student's mAP50-95.
+concurrency | jobs | As many as there are GPUs to spare.
+failures | trials | Higher where some combinations are expected to fail.
+parameters.values | | Named choices, whole lists, or a few numbers.
+parameters.also | | Two fields only make sense together.
+parameters.min | the field's | A range in place of values.
+parameters.max | the field's | A range in place of values.
+parameters.type | | The range is written in another kind of number.
+parameters.log | | Learning rates, and whatever spans orders of magnitude.
+parameters.step | the field's | Only rounded values make sense; a grid over a range needs it.
+search.strategy | | `grid` for few combinations, `random` to know the whole space.
+search.trials | trials | As many as the time allows; 20 or more for `tpe`.
+search.seed | | To repeat a search, or to make another.
+search.startup | trials | Lower where there are few trials.
+search.pruning | | Curves tell early who loses.
+objective.metric | | Another figure counts, such as `val/recall`.
+objective.role | | It is the control or the teacher that is tuned.
+objective.goal | | The metric is a loss.
+"""
+
+
+def _read(table: str) -> dict[str, Note]:
+    """Return the notes of a table by the path of their field."""
+    rows = [[cell.strip() for cell in line.split("|")] for line in table.strip().splitlines()]
+    return {path: Note(unit, when) for path, unit, when in rows}
+
+
+NOTES = {"distill": _read(_JOB), "advise": _read(_ADVICE), "sweep": _read(_SWEEP)}
+"""By document, and by the path of the field in it; ``loss`` and ``export`` stand for any kind and format."""
