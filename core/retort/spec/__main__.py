@@ -12,8 +12,8 @@ from retort.spec.notes import NOTES, Note
 
 HEAD = """# The spec, field by field
 
-Made from the JSON Schema by `python -m retort.spec > docs/spec.md`; a test holds the two equal. What is marked *required*
-must be written, all else has the default that is shown. A service serves the schemas themselves under `/v1/schema`;
+Made from the JSON Schema by `python -m retort.spec > docs/spec.md`; a test holds the two equal. What is
+marked *required* must be written, all else has the default that is shown. A service serves the schemas themselves under `/v1/schema`;
 `retort validate SPEC` prints a spec with every default written out.
 """
 TITLES = {
@@ -55,7 +55,9 @@ def _section(owner: dict[str, Any], path: str, notes: dict[str, Note], definitio
     if fields:
         yield "| field | type | default | meaning | unit | when to change it |\n|---|---|---|---|---|---|"
         required = owner.get("required", [])
-        yield from (_row(name, field, f"{path}{name}", notes, definitions, required) for name, field in fields.items())
+        for name, field in fields.items():
+            note = notes[f"{path}{name}"]
+            yield _row(f"{path}{name}", field, note, definitions, required=name in required)
         yield ""
     for name, field in fields.items():
         for below in _below(field, definitions):
@@ -68,16 +70,9 @@ def _section(owner: dict[str, Any], path: str, notes: dict[str, Note], definitio
             yield from _section(below, f"{inner}.", notes, definitions)
 
 
-def _row(
-    name: str,
-    field: dict[str, Any],
-    path: str,
-    notes: dict[str, Note],
-    definitions: dict[str, Any],
-    required: list[str],
-) -> str:
-    note = notes[path]
-    default = "*required*" if name in required else _default(field, path, definitions)
+def _row(path: str, field: dict[str, Any], note: Note, definitions: dict[str, Any], *, required: bool) -> str:
+    name = path.rpartition(".")[2]
+    default = "*required*" if required else _default(field, path, definitions)
     meaning = _prose(field["description"])
     return f"| `{name}` | {_type(field, definitions)} | {default} | {meaning} | {note.unit} | {note.when} |"
 

@@ -29,7 +29,7 @@ data.path | | Your own images.
 data.dataset | | A first try, or a comparison on public images.
 data.unlabelled | | There are images of the same scenes without labels, and labelling them is too dear.
 data.unlabelled.path | | Always in this section.
-data.unlabelled.ratio | images per labelled image | Higher when unlabelled images are many times more; each costs as much as a labelled one.
+data.unlabelled.ratio | images per labelled image | Higher when there are many more of them, and time for larger steps.
 teacher.weights | | A teacher for these classes exists already.
 teacher.train | | There is none: fine-tuning on your images gives the best teacher there is.
 teacher.imgsz | pixels | Small objects: a teacher that sees more may teach more.
@@ -44,7 +44,7 @@ teacher.train.epochs | epochs | Fewer where its curve is flat before the end.
 student.model | | The device and its frame rate decide.
 student.weights | | Null without a network; a registered model to go on from.
 pseudo_labels.path | | Always in this section.
-pseudo_labels.confidence | score, 0 to 1 | Lower when the report shows few labels and a high precision, higher when people reject many.
+pseudo_labels.confidence | score, 0 to 1 | Lower when there are few labels, higher when people reject many.
 pseudo_labels.per_class | score, 0 to 1 | A rare class never reaches the common threshold.
 pseudo_labels.ignore_from | score, 0 to 1 | Null when no box is doubtful, which is rare.
 pseudo_labels.review | | On before labels are trusted for the first time.

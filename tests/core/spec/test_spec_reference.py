@@ -37,7 +37,7 @@ def test_every_note_belongs_to_a_field(monkeypatch: pytest.MonkeyPatch):
 
     reference()  # a field without a note is a KeyError
 
-    assert {task: set(notes) - notes.read for task, notes in reads.items()} == dict.fromkeys(reads, set())
+    assert {task: set(notes) - notes.read for task, notes in reads.items()} == {task: set() for task in reads}
 
 
 def test_what_a_recipe_fills_in_is_said_to_be_the_recipes():
