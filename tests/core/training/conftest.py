@@ -17,6 +17,7 @@ from core.training.pictures import NAMES, draw  # noqa: E402
 from retort.training import networks  # noqa: E402
 from retort.training.distillation import taps  # noqa: E402
 from retort.training.publish import publish  # noqa: E402
+from sharing import Once  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +49,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def knows(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def knows(scenes: Path, trained: Once) -> Path:
     """A yolov8n that finds those rectangles and names their colours."""
-    return broken_runs.teacher(scenes, tmp_path_factory.mktemp("knows"), epochs=26)
+    return Path(trained("knows", lambda folder: str(broken_runs.teacher(scenes, folder, epochs=26)))[1])
 
 
 def make_opinionated(network: Any) -> None:

@@ -143,6 +143,7 @@ def test_the_calibration_cache_holds_each_tensors_scale_as_a_float_in_hex(graph:
     assert len(read) == len(graph.scales()) > 100
 
 
+@pytest.mark.train
 def test_a_student_trained_on_with_int8_in_it_gives_a_graph_with_its_scales(
     published: Callable[..., Path], data_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

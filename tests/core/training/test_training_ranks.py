@@ -239,6 +239,7 @@ def test_ranks_go_on_where_stopped_ranks_have_left_off(tmp_path: Path, data_yaml
     assert any("going on after epoch" in line for line in second.said)
 
 
+@pytest.mark.train
 def test_more_gpus_than_there_are_is_said_before_anything_starts(tmp_path: Path, data_yaml: Path) -> None:
     plan = Plan(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=1, training=TrainingSpec(),

@@ -167,6 +167,7 @@ def test_ranks_share_each_pass_between_them() -> None:
     assert [sorted(part.tolist()) for part in seen.split(10)] == [list(range(10))] * 4
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # more than cores, on one core
 def test_workers_draw_what_the_process_itself_would() -> None:
     alone, helped = numbered(), numbered(num_workers=2)
     assert all(torch.equal(alone.next(0), helped.next(0)) for _ in range(5))
