@@ -14,8 +14,8 @@ from retort.training.arguments import arguments
 from retort.training.batches import shared_memory
 from retort.training.batches.loader import workers_for
 from retort.training.batches.shared_memory import Demand
-from retort.training.plan import MoreImages, Plan, Teaching
 from retort.training.environment import num_cores
+from retort.training.plan import MoreImages, Plan, Teaching
 from retort.training.trainer import Fit
 
 USUAL = Demand(16, 640)
