@@ -1,6 +1,6 @@
 """Which GPUs a run gets, and which no run gets any more."""
 
-# ruff: noqa: N802 - the driver's library names its functions so
+# ruff: noqa: N802, N815 - the driver's library names its functions so
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from retort_worker import gpus
 from retort_worker.devices import CPU, Pool
 from retort_worker.gpus import Use
 
-GIB = 1 << 30
+GIB, MIB = 1 << 30, 1 << 20
 
 
 class Driver:
     """NVML of a machine with three GPUs, as far as it is asked."""
 
     NVMLError = LookupError
+    nvmlMemory_v2 = 2
 
     def __init__(self) -> None:
         self.processes: dict[int, list[int]] = {0: [], 1: [], 2: []}
         self.used = {0: 0, 1: 0, 2: 0}
+        self.reserved, self.is_old = 0, False
 
     def nvmlInit(self) -> None: ...
 
@@ -43,8 +45,12 @@ class Driver:
     def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
         return [SimpleNamespace(pid=pid) for pid in self.processes[handle]]
 
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
-        return SimpleNamespace(used=self.used[handle])
+    def nvmlDeviceGetMemoryInfo(self, handle: int, version: int | None = None) -> Any:
+        if version is None:
+            return SimpleNamespace(used=self.used[handle] + self.reserved)
+        if self.is_old:
+            raise self.NVMLError(version)
+        return SimpleNamespace(used=self.used[handle], reserved=self.reserved)
 
 
 @pytest.fixture
@@ -139,3 +145,17 @@ def test_a_gpu_that_the_driver_has_lost_is_not_clean(driver: Driver):
     assert gpus.unclean(before, patience_s=0) == ["2"]
     assert gpus.is_unused("0")
     assert not gpus.is_unused("2")
+
+
+def test_what_the_driver_keeps_for_itself_on_an_idle_h200_is_nobodys_use(driver: Driver):
+    driver.used[0], driver.reserved = 3 * MIB, 615 * MIB  # as driver 580.159.04 said: 618 MiB by version 1
+    assert gpus.use(["0"])["0"] == Use(frozenset(), 3 * MIB)
+    assert gpus.is_unused("0")
+    driver.used[0] = GIB
+    assert not gpus.is_unused("0")
+
+
+def test_a_driver_from_before_version_2_is_asked_as_before(driver: Driver):
+    driver.is_old, driver.used[0], driver.reserved = True, 3 * MIB, 300 * MIB
+    assert gpus.use(["0"])["0"].memory_bytes == 303 * MIB
+    assert gpus.is_unused("0")

@@ -75,7 +75,15 @@ def _use(nvml: Any, gpu: str) -> Use:
     by_uuid = gpu.startswith(("GPU-", "MIG-"))
     handle = nvml.nvmlDeviceGetHandleByUUID(gpu) if by_uuid else nvml.nvmlDeviceGetHandleByIndex(int(gpu))
     processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    return Use(frozenset(one.pid for one in processes), int(nvml.nvmlDeviceGetMemoryInfo(handle).used))
+    return Use(frozenset(one.pid for one in processes), _used_bytes(nvml, handle))
+
+
+def _used_bytes(nvml: Any, handle: Any) -> int:
+    """Return the memory in use; what the driver keeps for itself (615 MiB on an idle H200) counts in version 1 only."""
+    try:
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2).used)
+    except nvml.NVMLError:  # a driver from before version 2
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
 
 
 @contextmanager
