@@ -9,6 +9,7 @@ import torch
 
 from retort.errors import ModelError
 from retort.training import parallel
+from retort.training.batches.unlabelled import per_step
 from retort.training.compiling import compile_layers
 from retort.training.distillation.objective import Objective
 from retort.training.distillation.student import distiller
@@ -48,6 +49,18 @@ def join(trainer: Any, teacher: Path) -> None:
         further=further,
     )
     announce(trainer.model.objective, trainer.watcher)
+
+
+def record_teachers(trainer: Any) -> None:
+    """Let the teachers of *trainer*, on a GPU, record their kernels for a whole batch of one rank.
+
+    Called before the loaders exist, whose threads pin memory: beside them a recording fails or hangs. The last batch
+    of an epoch, if it is not whole, and the only one of a data set smaller than a batch run without.
+    """
+    side, ranks = trainer.args.imgsz, parallel.size()
+    more = per_step(trainer.plan.teaching.unlabelled, trainer.batch_size, ranks)
+    for one in getattr(trainer.network, "tutors", ()):
+        one.teacher.prepare(trainer.batch_size // ranks + more, side, side)
 
 
 def begin(trainer: Any, state: recovery.State | None) -> None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Fitted", "Plan", "Watcher", "fit"]
 
-
 PROGRESS = 0.002
 """Smallest step of progress that is told."""
 
@@ -179,6 +178,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def _build_train_pipeline(self) -> None:
         """Tie the ranks together here, after the point at which upstream would do so for CUDA only."""
         self.cadence.start_over()
+        beginning.record_teachers(self)
         if parallel.size() > 1:
             self.world_size = parallel.size()
             self.model = parallel.wrap(self.model, self.device)

@@ -75,6 +75,10 @@ class Resized:
         """Be the teacher in everything else: its network, names and precision."""
         return getattr(self._teacher, name)
 
+    def prepare(self, number: int, height: int, width: int) -> None:
+        """Prepare the teacher for images of the student's size."""
+        self._teacher.prepare(number, int(height * self.ratio), int(width * self.ratio))
+
     @torch.no_grad()
     def __call__(self, images: Tensor, *, fleeting: bool = False) -> Lesson:
         """Answer for *images* (N, 3, H, W) in 0..1, given in the student's size."""

@@ -76,6 +76,12 @@ class Teacher:
         lesson: Lesson = self._replay(x) if fleeting else self._ask(x, levels=None, head=True, maps=True)
         return lesson
 
+    def prepare(self, number: int, height: int, width: int) -> None:
+        """Record its kernels for *number* images a call, on a GPU, before any thread pins memory; see ``Captured``."""
+        if isinstance(self._replay, Captured):
+            x = torch.zeros(number, 3, height, width, dtype=self.dtype, device=next(self.model.parameters()).device)
+            self._replay.prepare(x.to(memory_format=torch.channels_last))
+
     def _brief(self, images: Tensor) -> Lesson:
         return self._ask(images, levels=self._levels, head=self._head, maps=self._maps and self._head)
 
