@@ -116,6 +116,15 @@ def test_a_projector_that_no_gradient_reaches_is_found(model: Distiller, batch: 
         liveness.check_gradients(model, batch)
 
 
+def test_a_projector_whose_gradient_is_not_finite_is_told_from_one_that_none_reaches(
+    model: Distiller, batch: dict[str, Any]
+) -> None:
+    weight = next(model.projectors["1_P3"].parameters())
+    weight.register_hook(lambda found: found * float("nan"))
+    with pytest.raises(NotDistilling, match="gradient of the projector 1_P3 is not finite"):
+        liveness.check_gradients(model, batch)
+
+
 def test_an_epoch_whose_term_was_zero_is_dead_unless_the_schedule_was_silent() -> None:
     weights = {"pearson": 0.2, "unused": 0.0}
     liveness.check_terms({"kd/weight": 0.5, "kd/pearson": 0.1, "kd/unused": 0.0}, weights)

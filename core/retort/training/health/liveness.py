@@ -220,7 +220,12 @@ def _share(label: str, term: float, task: float) -> float:
 
 def _check_projector(projectors: nn.ModuleDict, key: str, term: Tensor) -> None:
     parameters = trainable(projectors[key]) if key in projectors else []
-    if parameters and not float(gradient(term * MAGNIFIED, parameters).norm()) > 0:
+    if not parameters:
+        return
+    length = float(gradient(term * MAGNIFIED, parameters).norm())
+    if not math.isfinite(length):
+        raise NotDistilling(f"the gradient of the projector {key} is not finite", hint="amp: false")
+    if length == 0:
         raise NotDistilling(
             f"no gradient reaches the projector {key}", hint="the loss must compare features behind the projector"
         )
