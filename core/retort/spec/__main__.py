@@ -13,8 +13,8 @@ from retort.spec.notes import NOTES, Note
 HEAD = """# The spec, field by field
 
 Made from the JSON Schema by `python -m retort.spec > docs/spec.md`; a test holds the two equal. What is
-marked *required* must be written, all else has the default that is shown. A service serves the schemas themselves under `/v1/schema`;
-`retort validate SPEC` prints a spec with every default written out.
+marked *required* must be written; all else has the default that is shown. A service serves the schemas
+themselves under `/v1/schema`, and `retort validate SPEC` prints a spec with every default written out.
 """
 TITLES = {
     "distill": "A job: `task: distill`",
