@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from retort.names import Role
+from retort.spec.result import AnyResult
 from retort.variants import Frozen
 
 
@@ -116,7 +117,7 @@ class FinishedEvent(Event):
     """The run is complete; nothing follows."""
 
     type: Literal["finished"] = "finished"
-    result: dict[str, Any]
+    result: AnyResult
 
 
 class FailedEvent(Event):

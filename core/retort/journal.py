@@ -33,6 +33,7 @@ from retort.events import (
     parse,
 )
 from retort.names import Role
+from retort.spec.result import Result
 
 Level = Literal["debug", "info", "warning", "error"]
 Values = Mapping[str, float | None]
@@ -99,9 +100,9 @@ class Journal:
         """Say that the verdict of a rule has changed; *finding* has the other fields of a HealthEvent."""
         self._append(HealthEvent, **finding, values=_finite(values))
 
-    def finished(self, result: Mapping[str, Any]) -> None:
+    def finished(self, result: Result) -> None:
         """Say that the run is complete."""
-        self._append(FinishedEvent, result=dict(result))
+        self._append(FinishedEvent, result=result)
 
     def failed(self, failure: Failure) -> None:
         """Say that the run gave up."""

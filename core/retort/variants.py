@@ -18,6 +18,17 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+class Kept(Frozen):
+    """A value that is read from where it was kept: fields that it does not know are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+def absent(value: object) -> bool:
+    """Tell whether a field is left out where it is written, as it always was; for ``exclude_if``."""
+    return value is None
+
+
 class Written(Frozen):
     """A value that people write: a number is a number and never a text that looks like one."""
 

@@ -22,7 +22,7 @@ _SHARED_MEMORY = "shared memory has probably run out: give the worker more of /d
 class Outcome:
     """A result, or a failure, or neither when the run stopped because it was told to."""
 
-    result: dict[str, Any] | None = None
+    result: Result | None = None
     failure: Failure | None = None
     exit_code: int | None = None
     awaits_review: bool = False

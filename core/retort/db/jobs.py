@@ -40,7 +40,7 @@ def renew(session: Session, lease: Lease, *, now: float, lease_s: float, count: 
     return None if row is None else Renewal(row.last_seq, row.state, finish_early=row.finish_early)
 
 
-def succeed(session: Session, lease: Lease, *, now: float, result: dict[str, Any], exit_code: int = 0) -> bool:
+def succeed(session: Session, lease: Lease, *, now: float, result: Result, exit_code: int = 0) -> bool:
     """End the job with *result*, whatever was wished meanwhile; False when the lease is no longer held."""
     return moves.end(
         session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, result=result, progress=1.0, recovery=None

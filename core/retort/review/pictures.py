@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from retort.review.boxes import Box, Scored
+from retort.review.figures import LabelFigures, ReviewFigures
 from retort.variants import Frozen
 
 IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$"
@@ -67,7 +68,7 @@ class PseudoLabels(Frozen):
     pictures: tuple[Picture, ...]
     suspects: tuple[Suspect, ...] = ()
     """Training images, where the spec wants these to be looked at."""
-    figures: dict[str, Any]
+    figures: LabelFigures
 
 
 class Proposals(Frozen):
@@ -93,4 +94,4 @@ class Reviewed(Frozen):
 
     classes: tuple[str, ...]
     pictures: tuple[Labelled, ...]
-    figures: dict[str, Any]
+    figures: ReviewFigures

@@ -5,29 +5,30 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Literal
 
 from retort.review.boxes import Box, matched
 from retort.review.decisions import Decision, Ruling
+from retort.review.figures import LabelComparison, PrecisionRecall, ReviewFigures, Share
 from retort.review.pictures import Picture
 
 _Z = 1.959963984540054
 """Normal deviate of a two-sided interval of 95 %."""
 
 
-def wilson(right: int, total: int) -> dict[str, Any]:
+def wilson(right: int, total: int) -> Share:
     """Return the share of *right* among *total* with its interval of 95 % after Wilson (JASA 22, 1927)."""
     if total == 0:
-        return {"right": 0, "total": 0, "value": None, "low": None, "high": None}
+        return Share(right=0, total=0, value=None, low=None, high=None)
     share, spread = right / total, _Z**2 / total
     centre = (share + spread / 2) / (1 + spread)
     half = _Z * math.sqrt(share * (1 - share) / total + _Z**2 / (4 * total**2)) / (1 + spread)
     low = 0.0 if right == 0 else max(0.0, centre - half)
     high = 1.0 if right == total else min(1.0, centre + half)
-    return {"right": right, "total": total, "value": share, "low": low, "high": high}
+    return Share(right=right, total=total, value=share, low=low, high=high)
 
 
-def compare(pairs: Iterable[tuple[Sequence[Box], Sequence[Box]]], classes: Sequence[str]) -> dict[str, Any]:
+def compare(pairs: Iterable[tuple[Sequence[Box], Sequence[Box]]], classes: Sequence[str]) -> LabelComparison:
     """Return precision and recall of the boxes found on pictures against those that are there, in all and by class."""
     found, there, right = Counter[str](), Counter[str](), Counter[str]()
     for boxes, truth in pairs:
@@ -35,10 +36,17 @@ def compare(pairs: Iterable[tuple[Sequence[Box], Sequence[Box]]], classes: Seque
         there.update(box.name for box in truth)
         right.update(box.name for box, partner in matched(boxes, truth) if partner is not None)
     by_class = {name: _both(right[name], found[name], there[name]) for name in classes if found[name] or there[name]}
-    return {**_both(right.total(), found.total(), there.total()), "per_class": by_class}
+    of_all = _both(right.total(), found.total(), there.total())
+    return LabelComparison(precision=of_all.precision, recall=of_all.recall, per_class=by_class)
 
 
-def judged(pictures: Sequence[Picture], decisions: Mapping[str, Decision], classes: Sequence[str]) -> dict[str, Any]:
+def judged(
+    pictures: Sequence[Picture],
+    decisions: Mapping[str, Decision],
+    classes: Sequence[str],
+    *,
+    mode: Literal["sample", "all"] = "all",
+) -> ReviewFigures:
     """Return what the *decisions* about pictures that were looked at say of the teacher's labels.
 
     All boxes of a picture that was accepted are right, all of one that was rejected are wrong; on one that was edited
@@ -50,19 +58,22 @@ def judged(pictures: Sequence[Picture], decisions: Mapping[str, Decision], class
     known = [(picture.kept, _truth(picture, ruling)) for picture, ruling in seen if ruling.decision != "reject"]
     refused = [(picture.kept, ()) for picture, ruling in seen if ruling.decision == "reject"]
     of_all = compare([*known, *refused], classes)
-    return {
-        "num_images": len(seen),
-        "num_unseen": len(decided) - len(seen),
-        **{f"num_{decision}ed": counted[decision] for decision in ("accept", "reject", "edit")},
-        "precision": of_all["precision"],
-        "recall": compare(known, classes)["recall"],
-        "per_class": {name: both["precision"] for name, both in of_all["per_class"].items()},
-    }
+    return ReviewFigures(
+        mode=mode,
+        num_images=len(seen),
+        num_unseen=len(decided) - len(seen),
+        num_accepted=counted["accept"],
+        num_rejected=counted["reject"],
+        num_edited=counted["edit"],
+        precision=of_all.precision,
+        recall=compare(known, classes).recall,
+        per_class={name: both.precision for name, both in of_all.per_class.items()},
+    )
 
 
 def _truth(picture: Picture, ruling: Ruling) -> Sequence[Box]:
     return picture.kept if ruling.boxes is None else ruling.boxes
 
 
-def _both(right: int, found: int, there: int) -> dict[str, Any]:
-    return {"precision": wilson(right, found), "recall": wilson(right, there)}
+def _both(right: int, found: int, there: int) -> PrecisionRecall:
+    return PrecisionRecall(precision=wilson(right, found), recall=wilson(right, there))

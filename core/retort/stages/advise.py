@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from retort import references
 from retort.errors import ModelError
-from retort.names import Role
 from retort.spec import AdviceSpec
+from retort.spec.advised import AdviceData, AdviceResult, AdviceStudent, StepCost
+from retort.spec.figures import NetworkFigures
 from retort.stages import cost as costs
-from retort.stages.advising.answer import Measured, answer
+from retort.stages import evaluate
+from retort.stages.advising.answer import AdviceConditions, Measured, Unusable, answer
 from retort.stages.advising.rules import Figures
 from retort.stages.context import Context
-from retort.stages.evaluate import flat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def cost(spec: AdviceSpec) -> float:
     return sum(map(costs.forward, (spec.student.model, *spec.candidates))) / 2
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> AdviceResult:
     """Return the advice, which is also published as ``advice.json``."""
     from retort.training.step_cost import StepBench
 
@@ -51,54 +51,52 @@ def run(context: Context) -> dict[str, Any]:
     for done, name in enumerate(spec.candidates, start=2):
         context.progress((done - 1) / (len(spec.candidates) + 1))
         candidates.append(_candidate(context, spec, bench, name))
-    result = {**answer(student, candidates), **_conditions(context, spec)}
-    _write(context, result)
+    result = answer(student, candidates, _conditions(context, spec))
+    context.publish_document("advice.json", result)
     return result
 
 
 def _student(
     context: Context, spec: AdviceSpec, bench: StepBench, start: Path | None
-) -> tuple[dict[str, Any], Figures]:
+) -> tuple[AdviceStudent, Figures]:
     """Measure the weights that the student would start from; from random ones there is nothing to measure."""
-    measured = None if start is None else _measure(context, spec, start)
+    measured = None if start is None else _measure(context, spec, spec.student.model, start)
     shape = bench.anatomy
     figures = _figures(context, spec.student.model, shape, measured)
-    about = {
-        "model": spec.student.model,
-        "weights": spec.student.weights,
-        "map50": measured["map50"] if measured else None,
-        "map": figures.map,
-        "per_class": measured["per_class"] if measured else {},
-        "num_parameters": shape.num_parameters,
-        "gflops": shape.gflops,
-    }
+    about = AdviceStudent(
+        model=spec.student.model,
+        weights=spec.student.weights,
+        map50=measured.map50 if measured else None,
+        map=figures.map,
+        per_class=measured.per_class if measured else {},
+        num_parameters=shape.num_parameters,
+        gflops=shape.gflops,
+    )
     return about, figures
 
 
-def _candidate(context: Context, spec: AdviceSpec, bench: StepBench, name: str) -> Measured:
+def _candidate(context: Context, spec: AdviceSpec, bench: StepBench, name: str) -> Measured | Unusable:
     from retort.training.anatomy import anatomy
     from retort.training.networks import load
 
-    about: dict[str, Any] = {"weights": name, "title": references.title(name)}
-    path = context.inputs.weights[name]
+    title, path = references.title(name), context.inputs.weights[name]
     try:
         network = load(path)
     except ModelError as error:
-        return {**about, "error": error.message}, None
-    measured = _measure(context, spec, path)
+        return Unusable(name, title, error.message)
     shape = anatomy(network, spec.imgsz)
+    measured = _measure(context, spec, shape.architecture, path)
     context.check()
     step = bench.step(network, on_step=lambda: context.pulse.beat("step"))
     context.pulse.beat("setup")
-    figures = _figures(context, about["title"], shape, measured)
+    figures = _figures(context, title, shape, measured)
     figures = dataclasses.replace(figures, step_ratio=step.ratio)
-    classes = {"known": figures.num_known, "others": figures.num_others, "wanted": figures.num_wanted}
-    shown = {**about, "model": shape.architecture, **measured, "attention": shape.attention}
-    return {**shown, "classes": classes, "step": {**dataclasses.asdict(step), "ratio": step.ratio}}, figures
+    cost = StepCost(alone_s=step.alone_s, taught_s=step.taught_s, num_steps=step.num_steps, ratio=step.ratio)
+    return Measured(name, title, measured, cost, figures)
 
 
-def _measure(context: Context, spec: AdviceSpec, path: Path) -> dict[str, Any]:
-    from retort.training.evaluation import evaluate
+def _measure(context: Context, spec: AdviceSpec, model: str, path: Path) -> NetworkFigures:
+    from retort.training import evaluation
     from retort.training.judge import Conditions
 
     context.check()
@@ -110,18 +108,18 @@ def _measure(context: Context, spec: AdviceSpec, path: Path) -> dict[str, Any]:
         loader_workers=context.inputs.adjustments.loader_workers,
         on_batch=lambda: context.pulse.beat("step"),
     )
-    found = evaluate(path, conditions)
+    found = evaluation.evaluate(path, conditions)
     context.pulse.beat("setup")
-    return flat(path.name, found)
+    return evaluate.figures(model, path.name, found)
 
 
-def _figures(context: Context, title: str, shape: Anatomy, measured: dict[str, Any] | None) -> Figures:
+def _figures(context: Context, title: str, shape: Anatomy, measured: NetworkFigures | None) -> Figures:
     wanted = {_plain(name) for name in context.inputs.dataset.names}
     known = {_plain(name) for name in shape.names}
     return Figures(
         title=title,
-        map=measured["map"] if measured else None,
-        per_class={name: values["ap"] for name, values in measured["per_class"].items()} if measured else {},
+        map=measured.map if measured else None,
+        per_class={name: scores.ap for name, scores in measured.per_class.items()} if measured else {},
         num_parameters=shape.num_parameters,
         gflops=shape.gflops,
         attention=shape.attention,
@@ -136,22 +134,13 @@ def _plain(name: str) -> str:
     return name.strip().casefold()
 
 
-def _conditions(context: Context, spec: AdviceSpec) -> dict[str, Any]:
+def _conditions(context: Context, spec: AdviceSpec) -> AdviceConditions:
     """Return under which conditions the figures hold."""
     from retort.training.devices import name_of
 
     data = context.inputs.dataset
-    dataset = {
-        "names": list(data.names),
-        "num_val": data.num_val,
-        "num_shared": data.num_shared,
-        "digest": data.digest,
-    }
-    return {"dataset": dataset, "imgsz": spec.imgsz, "batch": spec.batch, "device": name_of(context.inputs.device)}
+    dataset = AdviceData(
+        names=tuple(data.names), num_val=data.num_val, num_shared=data.num_shared, digest=data.digest
+    )
+    return AdviceConditions(dataset, spec.imgsz, spec.batch, name_of(context.inputs.device))
 
-
-def _write(context: Context, result: dict[str, Any]) -> None:
-    part = context.artifact("advice.json.part")
-    part.write_text(json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(context.artifact("advice.json"))
-    context.publish("advice.json", Role.JOB, "application/json")

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from retort.errors import Stopped
 from retort.intake.inputs import Inputs
@@ -17,6 +19,8 @@ from retort.pulse import Pulse
 from retort.spec import JobSpec, TrainingSpec
 from retort.stages import past
 from retort.workdir import FINISH
+
+Answer = TypeVar("Answer")
 
 ARTIFACTS = "artifacts"
 """Folder of what a run publishes, in its workdir."""
@@ -44,7 +48,7 @@ class Context:
     """Absolute."""
     journal: Journal
     stop: threading.Event
-    results: Mapping[str, Mapping[str, Any]]
+    results: Mapping[str, object]
     """By stage; earlier stages that apply to this job."""
     tell_progress: Callable[[float], None]
     pulse: Pulse
@@ -56,6 +60,17 @@ class Context:
     published: list[Published] = field(default_factory=list)
     lasting: list[Path] = field(default_factory=list)
     """Folders that attempts leave to each other until the stage's outcome is on record."""
+
+    def found(self, stage: str, kind: type[Answer]) -> Answer | None:
+        """Return what the earlier *stage* has answered, if it has and it is of this *kind*."""
+        answer = self.results.get(stage)
+        return answer if isinstance(answer, kind) else None
+
+    def needed(self, stage: str, kind: type[Answer]) -> Answer:
+        """Return the same of a stage that comes before this one in every job that has this one."""
+        answer = self.found(stage, kind)
+        assert answer is not None, f"{stage} has not answered"
+        return answer
 
     def progress(self, fraction: float) -> None:
         """Say how much of this stage is done (0 to 1)."""
@@ -100,12 +115,17 @@ class Context:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def publish(
-        self, name: str, role: Role, media_type: str = "application/octet-stream", **metadata: Any
-    ) -> dict[str, Any]:
-        """Announce the complete file at ``artifact(name)``; return its name, path and size for the stage's result."""
+    def publish(self, name: str, role: Role, media_type: str = "application/octet-stream", **metadata: Any) -> str:
+        """Announce the complete file at ``artifact(name)``; return its path, relative to the workdir."""
         path = self.artifact(name)
         relative = path.relative_to(self.workdir).as_posix()
         self.journal.artifact(name, role, relative, media_type, metadata)
         self.published.append(Published(name, role, relative, media_type, metadata))
-        return {"name": name, "path": relative, "size_bytes": path.stat().st_size}
+        return relative
+
+    def publish_document(self, name: str, content: BaseModel) -> None:
+        """Write and announce a document for machines; it appears whole or not at all."""
+        part = self.artifact(f"{name}.part")
+        part.write_text(content.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        part.replace(self.artifact(name))
+        self.publish(name, Role.JOB, "application/json")

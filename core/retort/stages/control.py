@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from retort.errors import Stopped
 from retort.names import Role
 from retort.spec import JobSpec
 from retort.stages import cost as costs
+from retort.stages.answers import DroppedControl, TrainedNetwork
 from retort.stages.context import Context
 from retort.stages.fitting import fit, plan
 
@@ -26,13 +25,12 @@ def cost(spec: JobSpec) -> float:
     return costs.training(spec.student.model, spec.training.epochs)
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> TrainedNetwork | DroppedControl:
     """Train it; where the job finishes early, drop it: a twin is trained for as many epochs, by the same schedule.
 
     A student that was finished early may come from another job, which nobody has asked to finish.
     """
-    student = context.results.get("distill", {})
-    if context.finishes_early() or student.get("epochs") != student.get("planned_epochs"):
+    if context.finishes_early() or context.needed("distill", TrainedNetwork).finished_early:
         return _dropped(context)
     try:
         return fit(context, plan(context, Role.CONTROL))
@@ -42,6 +40,6 @@ def run(context: Context) -> dict[str, Any]:
         return _dropped(context)
 
 
-def _dropped(context: Context) -> dict[str, Any]:
+def _dropped(context: Context) -> DroppedControl:
     context.journal.log("the job finishes early: its control is not trained, so no gain will be claimed", "warning")
-    return {"dropped": WHY}
+    return DroppedControl(dropped=WHY)

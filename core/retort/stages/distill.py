@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retort.names import Role
 from retort.spec import JobSpec
 from retort.stages import cost as costs
 from retort.stages import teacher
+from retort.stages.answers import TrainedNetwork
 from retort.stages.context import Context
 from retort.stages.fitting import fit, plan
 
@@ -28,7 +29,7 @@ def cost(spec: JobSpec) -> float:
     return costs.distilling(spec)
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> TrainedNetwork:
     """Train it."""
     return fit(
         context,

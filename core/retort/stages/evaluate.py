@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,10 @@ from retort.errors import Diverged
 from retort.names import Role
 from retort.references import title
 from retort.spec import FurtherTeacher, JobSpec
+from retort.spec.figures import FurtherTeacherFigures, NetworkFigures, RoleFigures, Roles, Scores, SeedScores
 from retort.stages import cost as costs
 from retort.stages import teacher
+from retort.stages.answers import Evaluated, Repetitions, SeedRun, TrainedNetwork
 from retort.stages.context import Context
 
 if TYPE_CHECKING:
@@ -36,49 +37,48 @@ def cost(spec: JobSpec) -> float:
     return (taught + sum(map(costs.forward, students))) / 2
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Evaluated:
     """Return what was measured by role."""
     weights: dict[Role, tuple[str, Path, int | None]] = {
         Role.TEACHER: (costs.teacher(context.spec), teacher.weights(context), _epochs(context, "train_teacher")),
         Role.STUDENT: _trained(context, "distill"),
     }
-    if context.spec.control and not context.results["control"].get("dropped"):
+    if context.found("control", TrainedNetwork) is not None:
         weights[Role.CONTROL] = _trained(context, "control")
-    roles: dict[str, dict[str, Any]] = {}
+    found: dict[str, RoleFigures] = {}
     for role, (model, path, epochs) in weights.items():
         context.check()
         side = teacher.imgsz(context.spec, role)
-        measured = _measure(context, path, side)
-        roles[role] = {"model": title(model), "imgsz": side, **measured, "epochs": epochs}
-        context.progress(len(roles) / (len(weights) + len(context.spec.teacher.ensemble)))
+        found[role] = _measure(context, title(model), path, side, epochs)
+        context.progress(len(found) / (len(weights) + len(context.spec.teacher.ensemble)))
+    roles = Roles.model_validate({role: figures.model_dump() for role, figures in found.items()})
     warn(context, roles)
-    return {
-        "roles": roles,
-        "ensemble": [_further(context, one) for one in context.spec.teacher.ensemble],
-        "repeats": [_repeated(context, one) for one in context.results.get("repeat", {}).get("runs", [])],
-    }
+    repeated = context.found("repeat", Repetitions)
+    return Evaluated(
+        roles=roles,
+        ensemble=tuple(_further(context, one) for one in context.spec.teacher.ensemble),
+        repeats=() if repeated is None else tuple(_repeated(context, one) for one in repeated.runs),
+    )
 
 
-def _repeated(context: Context, one: Mapping[str, Any]) -> dict[str, Any]:
+def _repeated(context: Context, one: SeedRun) -> SeedScores:
     """Judge the networks of one more seed; their speed is that of the first."""
-    found: dict[str, Any] = {"seed": one["seed"]}
-    for role in (Role.STUDENT, Role.CONTROL):
-        if role in one:
-            context.check()
-            judged = _accuracy(context, context.workdir / str(one[role]["weights"]), context.spec.training.imgsz)
-            found[role] = {name: judged[name] for name in ("map50", "map")}
-    return found
+    student = _scores(context, one.student)
+    return SeedScores(
+        seed=one.seed, student=student, control=None if one.control is None else _scores(context, one.control)
+    )
 
 
-def _further(context: Context, one: FurtherTeacher) -> dict[str, Any]:
+def _further(context: Context, one: FurtherTeacher) -> FurtherTeacherFigures:
     context.check()
     side = one.imgsz or context.spec.training.imgsz
-    measured = _measure(context, context.inputs.weights[one.weights], side)
-    found = {name: measured[name] for name in ("map50", "map")}
-    return {"model": title(one.weights), "weight": one.weight, "imgsz": side, **found}
+    measured = _measure(context, title(one.weights), context.inputs.weights[one.weights], side, None)
+    return FurtherTeacherFigures(
+        model=measured.model, weight=one.weight, imgsz=side, map50=measured.map50, map=measured.map
+    )
 
 
-def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
+def _measure(context: Context, model: str, path: Path, imgsz: int, epochs: int | None) -> RoleFigures:
     """Measure one network; a teacher that knows none of the data's classes, and so teaches features, has no mAP."""
     from retort.training.evaluation import evaluate
 
@@ -86,11 +86,12 @@ def _measure(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
     context.pulse.beat("setup")
     if found.accuracy is None:
         context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")
-    return flat(path.name, found)
+    measured = figures(model, path.name, found)
+    return RoleFigures(**dict(measured), imgsz=imgsz, epochs=epochs)
 
 
-def flat(name: str, found: Evaluation) -> dict[str, Any]:
-    """Return what was measured of the network *name* as results hold it.
+def figures(model: str, name: str, found: Evaluation) -> NetworkFigures:
+    """Return what was measured of a *model*, whose weights are called *name*, as results hold it.
 
     Raises:
         Diverged: a figure is not finite.
@@ -100,17 +101,21 @@ def flat(name: str, found: Evaluation) -> dict[str, Any]:
     if found.accuracy is not None:
         refuse_nonsense(name, found.accuracy.map50, found.accuracy.map)
         accuracy = dataclasses.asdict(found.accuracy)
-    weighs = {field: getattr(found, field) for field in ("num_parameters", "gflops", "size_bytes")}
-    return {**accuracy, **weighs, **dataclasses.asdict(found.speed)}
+    return NetworkFigures(
+        model=model, num_parameters=found.num_parameters, gflops=found.gflops, size_bytes=found.size_bytes,
+        **accuracy, **dataclasses.asdict(found.speed),
+    )  # fmt: skip
 
 
-def _accuracy(context: Context, path: Path, imgsz: int) -> dict[str, Any]:
+def _scores(context: Context, trained: TrainedNetwork) -> Scores:
     from retort.training import networks
     from retort.training.judge import accuracy
 
-    found = accuracy(networks.load(path), _conditions(context, imgsz))
+    context.check()
+    path = context.workdir / trained.weights
+    found = accuracy(networks.load(path), _conditions(context, context.spec.training.imgsz))
     refuse_nonsense(path.name, found.map50, found.map)
-    return dataclasses.asdict(found)
+    return Scores(map50=found.map50, map=found.map)
 
 
 def _conditions(context: Context, imgsz: int) -> Conditions:
@@ -138,18 +143,18 @@ def refuse_nonsense(name: str, *figures: float | None) -> None:
 
 
 def _trained(context: Context, stage: str) -> tuple[str, Path, int | None]:
-    result = context.results[stage]
-    return str(result["model"]), context.workdir / str(result["weights"]), int(result["epochs"])
+    trained = context.needed(stage, TrainedNetwork)
+    return trained.model, context.workdir / trained.weights, trained.epochs
 
 
 def _epochs(context: Context, stage: str) -> int | None:
-    result = context.results.get(stage)
-    return None if result is None else int(result["epochs"])
+    trained = context.found(stage, TrainedNetwork)
+    return None if trained is None else trained.epochs
 
 
-def warn(context: Context, roles: Mapping[str, Mapping[str, Any]]) -> None:
+def warn(context: Context, roles: Roles) -> None:
     """Say aloud when the teacher has nothing to teach."""
-    taught, student = roles[Role.TEACHER]["map"], roles[Role.STUDENT]["map"]
+    taught, student = roles.teacher.map, roles.student.map
     if taught is not None and taught < student:
         context.journal.log(
             f"the teacher ({taught:.3f} mAP50-95) is weaker than the student ({student:.3f}): "

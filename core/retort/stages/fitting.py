@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from retort.errors import WorldError
 from retort.journal import Level
 from retort.names import Role
+from retort.stages.answers import TrainedNetwork
 from retort.stages.context import Context
 from retort.stages.labelling import layout
 from retort.training import durable
@@ -104,7 +105,7 @@ def fit(
     distillation: DistillationSpec | None = None,
     watcher: JournalWatcher | None = None,
     name: str | None = None,
-) -> dict[str, Any]:
+) -> TrainedNetwork:
     """Carry out *plan*, and publish what comes out as *name*, which is ``<role>.pt`` if left out."""
     from retort.training import trainer
     from retort.training.distributed import ranks
@@ -131,15 +132,15 @@ def fit(
     if watcher.tells_health and (portraits := plan.folder / "health.npz").exists():
         _keep(portraits, context.artifact(portraits.name))
         context.publish(portraits.name, plan.role)
-    return {
-        "model": plan.model,
-        "weights": published["path"],
-        "metrics": fitted.metrics,
-        "epochs": fitted.epochs,
-        "planned_epochs": plan.epochs,
-        "batch": plan.training.batch,
-        "best_epoch": fitted.best_epoch,
-    }
+    return TrainedNetwork(
+        model=plan.model,
+        weights=published,
+        metrics=fitted.metrics,
+        epochs=fitted.epochs,
+        planned_epochs=plan.epochs,
+        batch=plan.training.batch,
+        best_epoch=fitted.best_epoch,
+    )
 
 
 def plan(context: Context, role: Role) -> Plan:

@@ -6,7 +6,9 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, get_type_hints
+
+from pydantic import TypeAdapter
 
 from retort.stages.context import Context
 
@@ -22,8 +24,8 @@ class StageModule(Protocol):
     def cost(self, spec: Any) -> float:
         """How long it takes, in the unit of ``retort.stages.cost``."""
 
-    def run(self, context: Context) -> dict[str, Any]:
-        """Do it; the answer must be JSON, and is what later stages see."""
+    def run(self, context: Context) -> Any:
+        """Do it; the answer, a model or plain JSON, is what later stages see, and is read again by its annotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,11 @@ class Stage:
     """The module's name."""
     after: str | None
     module: StageModule
+
+    def read(self, kept: object) -> object:
+        """Return the answer that an earlier attempt has left; pydantic.ValidationError where it is none of this stage."""
+        answer: TypeAdapter[object] = TypeAdapter(get_type_hints(self.module.run)["return"])
+        return answer.validate_python(kept)
 
 
 def find(task: str = "distill") -> list[Stage]:

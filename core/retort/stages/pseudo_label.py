@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 from retort.names import Role
 from retort.review.boxes import Scored
+from retort.review.figures import LabelFigures
 from retort.review.pictures import LABELS, Picture, PseudoLabels
 from retort.spec import JobSpec
 from retort.stages import cost as costs
+from retort.stages.answers import LabelledImages
 from retort.stages.context import Context
 from retort.stages.labelling import checking, detection, likeness, quality
 from retort.stages.labelling.likeness import Looks
@@ -30,7 +32,7 @@ def cost(spec: JobSpec) -> float:
     return costs.forward(costs.teacher(spec), costs.scale(spec.teacher.imgsz, spec))
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> LabelledImages:
     """Label them, leave out what would spoil the measurement or teach twice, and publish all of it."""
     wanted, facts = context.spec.pseudo_labels, context.inputs.to_label
     assert wanted is not None
@@ -40,14 +42,16 @@ def run(context: Context) -> dict[str, Any]:
     copies = _copies(context, looks)
     found = detection.detect(context, looks.images, looks.sizes, conf=wanted.lowest, kind="new")
     pictures = tuple(_pictures(context, looks, found, copies))
-    figures = quality.figures(pictures, wanted, names, len(looks.unreadable))
-    figures["agreement"] = quality.agreement(pictures, facts.folder / "labels", names)
-    suspects, figures["existing"] = checking.check(context, _alive(context)) if wanted.check_labels else ((), None)
+    agreement = quality.agreement(pictures, facts.folder / "labels", names)
+    suspects, existing = checking.check(context, _alive(context)) if wanted.check_labels else ((), None)
+    figures = quality.figures(pictures, wanted, names, len(looks.unreadable)).model_copy(
+        update={"agreement": agreement, "existing": existing}
+    )
     _remark(context, looks, figures)
     labels = PseudoLabels(classes=names, pictures=pictures, suspects=suspects, figures=figures)
     durable.write(context.artifact(LABELS), labels.model_dump_json().encode())
     context.publish(LABELS, Role.JOB, "application/json")
-    return {"figures": figures}
+    return LabelledImages(figures=figures)
 
 
 def _copies(context: Context, looks: Looks) -> dict[int, tuple[Reason, str]]:
@@ -83,10 +87,10 @@ def _pictures(
         context.progress((number + 1) / len(looks.images))
 
 
-def _remark(context: Context, looks: Looks, figures: dict[str, Any]) -> None:
+def _remark(context: Context, looks: Looks, figures: LabelFigures) -> None:
     """Say what was found, and loudly what would have leaked."""
-    context.journal.log(quality.sentence(figures), num_images=figures["num_images"], num_used=figures["num_used"])
-    if number := figures["left_out"]["validation"]:
+    context.journal.log(quality.sentence(figures), num_images=figures.num_images, num_used=figures.num_used)
+    if number := figures.left_out.validation:
         context.journal.log(
             f"{number} images look like validation images and are left out: "
             "a student that was trained on them would be measured too well",
@@ -96,15 +100,15 @@ def _remark(context: Context, looks: Looks, figures: dict[str, Any]) -> None:
     if looks.unreadable:
         shown = ", ".join(path.name for path in looks.unreadable[:5])
         context.journal.log(f"{len(looks.unreadable)} images cannot be opened and are left out: {shown}", "warning")
-    if (existing := figures["existing"]) is not None and existing["num_suspect"]:
+    if (existing := figures.existing) is not None and existing.num_suspect:
         context.journal.log(
-            f"the labels of {existing['num_suspect']} of the {existing['num_images']} training images should be looked "
-            f"at: {existing['num_missing']} boxes seem to be missing, {existing['num_doubtful']} are doubtful, "
-            f"{existing['num_duplicate']} are there twice; {LABELS} lists them",
+            f"the labels of {existing.num_suspect} of the {existing.num_images} training images should be looked "
+            f"at: {existing.num_missing} boxes seem to be missing, {existing.num_doubtful} are doubtful, "
+            f"{existing.num_duplicate} are there twice; {LABELS} lists them",
             "warning",
-            num_suspect=existing["num_suspect"],
+            num_suspect=existing.num_suspect,
         )
-    if figures["num_used"] == 0:
+    if figures.num_used == 0:
         context.journal.log("no image was labelled: student and control learn from the data set alone", "warning")
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
+from pydantic_core import to_jsonable_python
 
 from retort.checksums import sha256_of
 from retort.intake.inputs import Inputs
@@ -58,17 +59,17 @@ class Record(Frozen):
     key: str
     attempt: int
     duration_s: float
-    result: dict[str, Any]
+    result: dict[str, JsonValue]
     files: tuple[KeptFile, ...]
 
     @classmethod
-    def of(cls, context: Context, result: dict[str, Any], duration_s: float) -> Self:
+    def of(cls, context: Context, answer: object, duration_s: float) -> Self:
         """Collect what a stage that has just run leaves behind."""
         return cls(
             key=context.key,
             attempt=context.inputs.attempt,
             duration_s=duration_s,
-            result=result,
+            result=to_jsonable_python(answer),
             files=tuple(KeptFile.of(context.workdir, published) for published in context.published),
         )
 

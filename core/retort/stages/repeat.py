@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from retort.names import MAP, MAP50, Role
 from retort.spec import JobSpec
 from retort.stages import cost as costs
 from retort.stages import teacher
+from retort.stages.answers import Repetitions, SeedRun, TrainedNetwork
 from retort.stages.context import Context
 from retort.stages.distill import teaching
 from retort.stages.fitting import JournalWatcher, Values, fit, plan
@@ -45,54 +45,57 @@ class _Task:
         return f"{self.role}-seed-{self.seed}"
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> Repetitions:
     """Return the weights by seed and role; where the job finishes early, none."""
     roles = [Role.STUDENT, Role.CONTROL] if context.spec.control else [Role.STUDENT]
     first = context.spec.training.seed
     seeds = range(first + 1, first + context.spec.training.seeds)
     tasks = [_Task(seed, role) for seed in seeds for role in roles]
     folder = context.lasting_folder("repeat")
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[_Task, TrainedNetwork] = {}
     for number, task in enumerate(tasks):
-        student = context.results["distill"]
-        if context.finishes_early() or student["epochs"] != student["planned_epochs"]:
+        if context.finishes_early() or context.needed("distill", TrainedNetwork).finished_early:
             return _dropped(context)
         try:
-            known = found.setdefault(task.seed, {"seed": task.seed})
-            known[task.role.value] = _once(context, task, folder, (number / len(tasks), 1 / len(tasks)))
+            found[task] = _once(context, task, folder, (number / len(tasks), 1 / len(tasks)))
         except Stopped:
             if context.stop.is_set():
                 raise
             return _dropped(context)
-    return {"runs": list(found.values())}
+    return Repetitions(
+        runs=tuple(
+            SeedRun(seed=seed, student=found[_Task(seed, Role.STUDENT)], control=found.get(_Task(seed, Role.CONTROL)))
+            for seed in seeds
+        )
+    )
 
 
-def _dropped(context: Context) -> dict[str, Any]:
+def _dropped(context: Context) -> Repetitions:
     context.journal.log("the job finishes early: it is not repeated with other seeds", "warning")
-    return {"dropped": WHY, "runs": []}
+    return Repetitions(dropped=WHY, runs=())
 
 
-def _once(context: Context, task: _Task, folder: Path, part: tuple[float, float]) -> dict[str, Any]:
+def _once(context: Context, task: _Task, folder: Path, part: tuple[float, float]) -> TrainedNetwork:
     """Train one more network; one that an earlier attempt has trained is only announced again."""
     name, kept = task.name, folder / f"{task.name}.json"
     if kept.is_file() and context.artifact(f"{name}.pt").is_file():
-        result: dict[str, Any] = json.loads(kept.read_text())
+        known = TrainedNetwork.model_validate_json(kept.read_bytes())
         context.publish(f"{name}.pt", task.role, seed=task.seed)
-        return result
+        return known
     wanted = plan(context, task.role)
     training = wanted.training.model_copy(update={"seed": task.seed})
     wanted = dataclasses.replace(wanted, training=training, folder=context.lasting_folder(name))
     watcher = _Watcher(context, wanted, folder, part)
     if task.role is Role.STUDENT:
         wanted = dataclasses.replace(wanted, teaching=teaching(context))
-        result = fit(
+        trained = fit(
             context, wanted, teacher=teacher.weights(context), distillation=context.spec.distillation,
             watcher=watcher, name=f"{name}.pt",
         )  # fmt: skip
     else:
-        result = fit(context, wanted, watcher=watcher, name=f"{name}.pt")
-    durable.write(kept, json.dumps(result).encode())
-    return result
+        trained = fit(context, wanted, watcher=watcher, name=f"{name}.pt")
+    durable.write(kept, trained.model_dump_json().encode())
+    return trained
 
 
 class _Watcher(JournalWatcher):

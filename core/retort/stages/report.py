@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from retort.names import Role
 from retort.spec import JobSpec
+from retort.spec.result import HealthFinding, JobResult, Report
 from retort.stages import cost as costs
 from retort.stages import record
 from retort.stages.context import Context
@@ -29,32 +27,32 @@ def cost(spec: JobSpec) -> float:
     return costs.forward(spec.student.model) / 4
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> JobResult:
     """Return the result of the whole run."""
     result = outcome(context, record.total_duration(context.workdir, context.results))
     origin = manifest(context, result)
-    _write(context, "manifest.json", origin)
+    context.publish_document("manifest.json", origin)
     curves = history.curves(context.workdir)
     health = ecg(context.workdir, curves)
     judged = verdict(result)
     spec = context.spec.model_dump(mode="json")
-    figures = {
-        "name": context.spec.name,
-        "verdict": judged.model_dump(),
-        "result": result,
-        "health": [finding.model_dump(exclude={"n", "at", "type"}) for finding in health.findings],
-        "curves": history.listed(curves),
-        "manifest": origin,
-        "spec": spec,
-    }
-    _write(context, "report.json", figures)
+    told = Report(
+        name=context.spec.name,
+        verdict=judged,
+        result=result,
+        health=tuple(HealthFinding(**finding.model_dump(exclude={"n", "at", "type"})) for finding in health.findings),
+        curves=history.listed(curves),
+        manifest=origin,
+        spec=spec,
+    )
+    context.publish_document("report.json", told)
     context.check()
     context.progress(0.2)
     html = page.render(
         name=context.spec.name,
         judged=judged,
         result=result,
-        charts=charts.charts(curves, result["roles"]),
+        charts=charts.charts(curves, result.roles),
         comparisons=comparisons.comparisons(result),
         quantization=comparisons.quantization(result),
         labelling=comparisons.labelling(result),
@@ -69,9 +67,3 @@ def run(context: Context) -> dict[str, Any]:
     context.publish("report.html", Role.JOB, "text/html; charset=utf-8")
     return result
 
-
-def _write(context: Context, name: str, content: dict[str, Any]) -> None:
-    part = context.artifact(f"{name}.part")
-    part.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(context.artifact(name))
-    context.publish(name, Role.JOB, "application/json")

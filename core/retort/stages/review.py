@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 from PIL import Image, ImageOps
 
@@ -10,8 +10,10 @@ from retort.errors import AwaitingReview, DataError
 from retort.names import Role
 from retort.review import precision
 from retort.review.decisions import Decisions, ReviewError, settled, still_open
+from retort.review.figures import ReviewFigures
 from retort.review.pictures import LABELS, PICTURES, REVIEW, REVIEWED, Picture, Proposals, PseudoLabels, Reviewed
 from retort.spec import JobSpec
+from retort.stages.answers import ReviewedImages
 from retort.stages.context import Context
 from retort.stages.labelling import sampling
 from retort.training import durable
@@ -33,7 +35,7 @@ def cost(spec: JobSpec) -> float:  # noqa: ARG001 - people's time is not the mac
     return 0.1
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> ReviewedImages:
     """Publish what is to be looked at, or apply what was decided about it.
 
     Raises:
@@ -45,7 +47,7 @@ def run(context: Context) -> dict[str, Any]:
     assert wanted is not None
     labels = PseudoLabels.model_validate_json(context.artifact(LABELS).read_bytes())
     pictures = sampling.chosen(labels.pictures, wanted, context.spec.training.seed)
-    mode = "all" if wanted.review == "all" else "sample"
+    mode: Literal["sample", "all"] = "all" if wanted.review == "all" else "sample"
     proposals = Proposals(mode=mode, classes=labels.classes, pictures=pictures)
     try:
         decisions = Decisions.load(context.workdir / DECISIONS)
@@ -56,15 +58,15 @@ def run(context: Context) -> dict[str, Any]:
         _publish(context, proposals)
         message = f"{len(remaining)} of {len(pictures)} images wait to be looked at"
         raise AwaitingReview(message, num_images=len(remaining))
-    figures = {"mode": mode, **precision.judged(labels.pictures, decisions, labels.classes)}
+    figures = precision.judged(labels.pictures, decisions, labels.classes, mode=mode)
     used = tuple(
         one for picture in labels.pictures if (one := settled(picture, decisions.get(picture.image))) is not None
     )
-    context.journal.log(_sentence(figures, len(used)), **figures)
+    context.journal.log(_sentence(figures, len(used)), **figures.model_dump(mode="json"))
     reviewed = Reviewed(classes=labels.classes, pictures=used, figures=figures)
     durable.write(context.artifact(REVIEWED), reviewed.model_dump_json().encode())
     context.publish(REVIEWED, Role.JOB, "application/json")
-    return {"figures": figures, "num_used": len(used), "num_boxes": sum(len(one.boxes) for one in used)}
+    return ReviewedImages(figures=figures, num_used=len(used), num_boxes=sum(len(one.boxes) for one in used))
 
 
 def _publish(context: Context, proposals: Proposals) -> None:
@@ -89,13 +91,13 @@ def _publish(context: Context, proposals: Proposals) -> None:
     context.publish(REVIEW, Role.JOB, "application/json")
 
 
-def _sentence(figures: dict[str, Any], num_used: int) -> str:
-    found = figures["precision"]
-    unseen = f" ({figures['num_unseen']} were decided about unseen)" if figures["num_unseen"] else ""
-    said = f"{figures['num_images']} images were looked at{unseen}, {num_used} are trained on"
-    if found["value"] is None:
+def _sentence(figures: ReviewFigures, num_used: int) -> str:
+    found = figures.precision
+    unseen = f" ({figures.num_unseen} were decided about unseen)" if figures.num_unseen else ""
+    said = f"{figures.num_images} images were looked at{unseen}, {num_used} are trained on"
+    if found.value is None or found.low is None or found.high is None:
         return said
     return (
-        f"{said}; {found['right']} of the teacher's {found['total']} labels on them are right: a precision of "
-        f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+        f"{said}; {found.right} of the teacher's {found.total} labels on them are right: a precision of "
+        f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
     )

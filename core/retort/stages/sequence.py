@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
+
+from pydantic import ValidationError
 
 from retort.errors import Stopped
 from retort.intake.inputs import Inputs
@@ -22,7 +23,7 @@ from retort.stages.progress import Progress
 from retort.stages.record import Record
 
 
-def go(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> Mapping[str, Any]:
+def go(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> object:
     """Run all stages that apply to *spec*; return the result of the last one.
 
     Raises:
@@ -37,14 +38,14 @@ def go(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
     _remark(inputs, journal)
     _remark_more(inputs, journal)
     _forewarn(spec, journal)
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, object] = {}
     fresh = False
     for stage in stages:
         if stop.is_set():
             raise Stopped("asked to stop")
         pulse.beat("setup")
         stage_key = record.key_of_stage(key, stage.name, inputs)
-        kept = None if fresh else record.load(workdir, stage.name, stage_key)
+        kept = None if fresh else _kept(workdir, stage, stage_key)
         if kept is not None:
             _skip(stage, kept, journal)
         else:
@@ -59,7 +60,7 @@ def go(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
         if fresh:
             journal.saved(stage.name, 0, [*finished, *past.keep(workdir)])
         progress.done(stage.name)
-        results[stage.name] = kept.result
+        results[stage.name] = stage.read(kept.result)
     return results[stages[-1].name]
 
 
@@ -109,11 +110,22 @@ def _forewarn(spec: AnySpec, journal: Journal) -> None:
             )
 
 
+def _kept(workdir: Path, stage: Stage, key: str) -> Record | None:
+    """Return what an earlier attempt left; None where it must run again, also because another version wrote it."""
+    kept = record.load(workdir, stage.name, key)
+    try:
+        if kept is not None:
+            stage.read(kept.result)
+    except ValidationError:
+        return None
+    return kept
+
+
 def _run(stage: Stage, context: Context) -> Record:
     context.journal.stage(stage.name)
     started = time.monotonic()
-    result = stage.module.run(context)
-    kept = Record.of(context, result, time.monotonic() - started)
+    answer = stage.module.run(context)
+    kept = Record.of(context, answer, time.monotonic() - started)
     kept.save(context.workdir, stage.name)
     for folder in context.lasting:
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from retort.names import Role
 from retort.spec import JobSpec
+from retort.stages.answers import TrainedNetwork
 from retort.stages.context import Context
 
 
 def weights(context: Context) -> Path:
     """Return the path of the teacher's weights."""
-    trained = context.results.get("train_teacher")
+    trained = context.found("train_teacher", TrainedNetwork)
     if trained is not None:
-        return context.workdir / str(trained["weights"])
+        return context.workdir / trained.weights
     name = context.spec.teacher.weights
     assert name is not None
     return context.inputs.weights[name]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from retort.names import Role
 from retort.spec import JobSpec
 from retort.stages import cost as costs
 from retort.stages import teacher
+from retort.stages.answers import TrainedNetwork
 from retort.stages.context import Context
 from retort.stages.fitting import fit
 
@@ -26,7 +25,7 @@ def cost(spec: JobSpec) -> float:
     return costs.training(train.model, train.epochs, scale=costs.scale(spec.teacher.imgsz, spec))
 
 
-def run(context: Context) -> dict[str, Any]:
+def run(context: Context) -> TrainedNetwork:
     """Train it like the student is trained, but for its epochs and the size of its images."""
     from retort.training.plan import Plan
 

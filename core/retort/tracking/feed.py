@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from retort.events import AnyEvent, ArtifactEvent, FailedEvent, Failure, FinishedEvent, MetricEvent, StoppedEvent
+from retort.spec.result import Result
 from retort.tracking.channel import Channel
 from retort.tracking.opening import Kind, Opening
 
@@ -67,14 +68,14 @@ class Feed:
             if self._channels[kind].trouble is None:
                 self._channels[kind].tell(event.model_dump_json())
 
-    def end(self, result: Mapping[str, object] | None, failure: Failure | None) -> None:
+    def end(self, result: Result | None, failure: Failure | None) -> None:
         """Say how the attempt ended; from now on the trackers have a limited time."""
         if self._deadline is not None:
             return
         common = {"n": 1, "at": time.time()}
         event: AnyEvent = StoppedEvent(**common)
         if result is not None:
-            event = FinishedEvent(**common, result=dict(result))
+            event = FinishedEvent(**common, result=result)
         elif failure is not None:
             event = FailedEvent(**common, failure=failure)
         self._tell(event, self._channels)

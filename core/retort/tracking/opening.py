@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from retort.settings import Settings
 from retort.spec import AnySpec, JobSpec, digest
+from retort.spec.result import JobResult, Result
 from retort.variants import Frozen
 
 Kind = Literal["tensorboard", "wandb", "mlflow"]
@@ -76,11 +77,11 @@ def flat(value: Any) -> dict[str, Any]:
     return {".".join(path): leaf for path, leaf in _leaves(value)}
 
 
-def figures(result: dict[str, Any]) -> dict[str, float]:
+def figures(result: Result) -> dict[str, float]:
     """Return the numbers that a run ended with, by role: ``student/map``."""
     return {
         "/".join(map(_speakable, path)): float(leaf)
-        for path, leaf in _leaves(result.get("roles", {}))
+        for path, leaf in _leaves(result.roles.model_dump() if isinstance(result, JobResult) else {})
         if isinstance(leaf, int | float) and not isinstance(leaf, bool)
     }
 

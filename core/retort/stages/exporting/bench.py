@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retort.stages.answers import TrainedNetwork
 from retort.stages.context import Context
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Bench:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.weights = context.workdir / str(context.results["distill"]["weights"])
+        self.weights = context.workdir / context.needed("distill", TrainedNetwork).weights
         self.imgsz = context.spec.training.imgsz
         self._folder = context.folder("exporting")
         self._calibrations: dict[int, Calibration] = {}

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort.exports.base import Calibrated, Export
+from retort.spec.exported import CalibrationFigures, FallbackStep, LayerSensitivity, MeasuredExport
+from retort.stages.answers import Evaluated
 from retort.stages.exporting.bench import Bench
 from retort.stages.exporting.makers import MAKERS
 
@@ -21,7 +23,7 @@ _MOST = 0.5
 """The fallback ends when so large a share of the layers is in float: then INT8 is not worth its name."""
 
 
-def produce(bench: Bench, export: Export, path: Path) -> dict[str, Any]:
+def produce(bench: Bench, export: Export, path: Path, name: str) -> MeasuredExport:
     """Make the form at *path*, and return what was measured of it and what it took to stay in the budget.
 
     Raises:
@@ -29,11 +31,11 @@ def produce(bench: Bench, export: Export, path: Path) -> dict[str, Any]:
         DataError: there are too few images to calibrate with.
 
     """
-    steps: list[dict[str, Any]] = []
+    steps: list[MeasuredExport] = []
     kept: Sequence[str] = ()
     ranking: list[Sensitivity] = []
     while True:
-        steps.append(_made(bench, export, path, kept))
+        steps.append(_made(bench, export, path, name, kept))
         if _fits(export, steps[-1]) or not _may_fall_back(export):
             break
         assert isinstance(export, Calibrated)
@@ -42,17 +44,19 @@ def produce(bench: Bench, export: Export, path: Path) -> dict[str, Any]:
         if following > _MOST * len(ranking):
             break
         kept = [one.layer for one in ranking[:following]]
-    best = min(steps, key=lambda step: float(step["map_drop"]))
+    best = min(steps, key=lambda step: step.map_drop)
     if steps[-1] is not best and not _fits(export, steps[-1]):
-        steps[-1] = _made(bench, export, path, best["kept"])
-    return {
-        **steps[-1],
-        **_quantization(bench, export),
-        "steps": [{"num_kept": len(step["kept"]), "map": step["map"], "map_drop": step["map_drop"]} for step in steps],
-        "sensitivity": [asdict(one) for one in ranking[:_SHOWN]],
-        "max_map_drop": export.max_map_drop,
-        "status": "passed" if _fits(export, steps[-1]) else "over_budget",
-    }
+        steps[-1] = _made(bench, export, path, name, best.kept)
+    return steps[-1].model_copy(
+        update={
+            "calibration": _calibration(bench, export),
+            "steps": tuple(
+                FallbackStep(num_kept=len(step.kept), map=step.map, map_drop=step.map_drop) for step in steps
+            ),
+            "sensitivity": tuple(LayerSensitivity(layer=one.layer, error=one.error) for one in ranking[:_SHOWN]),
+            "status": "passed" if _fits(export, steps[-1]) else "over_budget",
+        }
+    )
 
 
 def _may_fall_back(export: Export) -> bool:
@@ -65,11 +69,11 @@ def _is_calibrated(export: Export) -> bool:
     return quantized and not export.aware_epochs  # type: ignore[attr-defined]
 
 
-def _fits(export: Export, step: dict[str, Any]) -> bool:
-    return export.max_map_drop is None or step["map_drop"] <= export.max_map_drop
+def _fits(export: Export, step: MeasuredExport) -> bool:
+    return export.max_map_drop is None or step.map_drop <= export.max_map_drop
 
 
-def _made(bench: Bench, export: Export, path: Path, kept: Sequence[str]) -> dict[str, Any]:
+def _made(bench: Bench, export: Any, path: Path, name: str, kept: Sequence[str]) -> MeasuredExport:
     """Make the form with the layers *kept* in higher precision, and measure it."""
     from retort.training import speed
     from retort.training.judge import Facade, accuracy
@@ -78,33 +82,35 @@ def _made(bench: Bench, export: Export, path: Path, kept: Sequence[str]) -> dict
     bench.beat()
     if path.is_dir():
         shutil.rmtree(path)
-    MAKERS[export.format](bench, export, path, kept)  # type: ignore[attr-defined]
+    MAKERS[export.format](bench, export, path, kept)
     bench.beat()
-    load = RUNTIMES[export.format]  # type: ignore[attr-defined]
+    load = RUNTIMES[export.format]
     runtime, timed = speed.measure(lambda: load(path), imgsz=bench.imgsz)
     device = runtime.device.type
     conditions = bench.conditions("cpu" if device == "cpu" else "0")
     found = accuracy(Facade(runtime, bench.network.names), conditions)
     bench.beat()
-    student = bench.context.results["evaluate"]["roles"]["student"]
-    return {
-        "kept": list(kept),
+    student = bench.context.needed("evaluate", Evaluated).roles.student
+    return MeasuredExport(
+        format=export.format,
+        precision=export.precision,
+        path=name,
+        status="passed",
+        kept=tuple(kept),
+        map_drop=student.map - found.map,
+        max_map_drop=export.max_map_drop,
+        latency_ratio=speed.ratio(runtime, bench.pytorch(device), imgsz=bench.imgsz),
         **asdict(found),
-        "map_drop": student["map"] - found.map,
         **asdict(timed),
-        "latency_ratio": speed.ratio(runtime, bench.pytorch(device), imgsz=bench.imgsz),
-    }
+    )
 
 
-def _quantization(bench: Bench, export: Export) -> dict[str, Any]:
+def _calibration(bench: Bench, export: Export) -> CalibrationFigures | None:
     """Return what an INT8 form was calibrated with; None for the others."""
     if not _is_calibrated(export):
-        return {"calibration": None}
+        return None
     assert isinstance(export, Calibrated)
     chosen = bench.calibration(export.calibration_images)
-    return {
-        "calibration": {
-            "num_images": len(chosen.images), "wanted": chosen.wanted, "per_class": chosen.per_class,
-            "warning": chosen.warning,
-        }
-    }  # fmt: skip
+    return CalibrationFigures(
+        num_images=len(chosen.images), wanted=chosen.wanted, per_class=chosen.per_class, warning=chosen.warning
+    )

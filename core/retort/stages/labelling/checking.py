@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from retort.review import precision
 from retort.review.boxes import MATCH_IOU, Box, Scored, iou
+from retort.review.figures import ClassDoubts, ExistingLabels, LabelAgreement
 from retort.review.pictures import Doubt, Suspect
 from retort.spec import PseudoLabelsSpec
 from retort.stages.context import Context
@@ -18,7 +18,7 @@ SAME_IOU = 0.85
 """Two labels of one class that overlap so much are one object, labelled twice."""
 
 
-def check(context: Context, alive: likeness.Alive) -> tuple[tuple[Suspect, ...], dict[str, Any]]:
+def check(context: Context, alive: likeness.Alive) -> tuple[tuple[Suspect, ...], ExistingLabels]:
     """Compare the training labels with what the teacher finds; return the images that should be looked at, and counts.
 
     The teacher's word is no proof: one that was trained on these very labels has learned their mistakes too.
@@ -36,7 +36,7 @@ def check(context: Context, alive: likeness.Alive) -> tuple[tuple[Suspect, ...],
     ]  # fmt: skip
     doubted = tuple(one for one in suspects if one.missing or one.doubtful or one.duplicate)
     of_all = precision.compare([(parted(boxes, wanted)[0], there) for boxes, there in pairs], names)
-    return doubted, {**_counted(suspects, labels, names), "agreement": {"num_images": len(labels), **of_all}}
+    return doubted, _counted(suspects, labels, names, LabelAgreement(num_images=len(labels), **dict(of_all)))
 
 
 def suspect(image: str, found: Sequence[Scored], labels: Sequence[Box], wanted: PseudoLabelsSpec) -> Suspect:
@@ -63,17 +63,27 @@ def _doubts(found: Sequence[Scored], kept: Sequence[Scored], labels: Sequence[Bo
             yield Doubt.model_validate({**label.model_dump(), "instead": instead})
 
 
-def _counted(suspects: Sequence[Suspect], labels: Sequence[Sequence[Box]], names: Sequence[str]) -> dict[str, Any]:
+def _counted(
+    suspects: Sequence[Suspect], labels: Sequence[Sequence[Box]], names: Sequence[str], agreement: LabelAgreement
+) -> ExistingLabels:
     kinds = ("missing", "doubtful", "duplicate")
     counted = {kind: Counter[str](box.name for one in suspects for box in getattr(one, kind)) for kind in kinds}
     there = Counter[str](box.name for boxes in labels for box in boxes)
-    return {
-        "num_images": len(labels),
-        "num_suspect": sum(bool(one.missing or one.doubtful or one.duplicate) for one in suspects),
-        "num_boxes": there.total(),
-        **{f"num_{kind}": counted[kind].total() for kind in kinds},
-        "per_class": {
-            name: {"num_boxes": there[name], **{f"num_{kind}": counted[kind][name] for kind in kinds}}
+    return ExistingLabels(
+        num_images=len(labels),
+        num_suspect=sum(bool(one.missing or one.doubtful or one.duplicate) for one in suspects),
+        num_boxes=there.total(),
+        num_missing=counted["missing"].total(),
+        num_doubtful=counted["doubtful"].total(),
+        num_duplicate=counted["duplicate"].total(),
+        per_class={
+            name: ClassDoubts(
+                num_boxes=there[name],
+                num_missing=counted["missing"][name],
+                num_doubtful=counted["doubtful"][name],
+                num_duplicate=counted["duplicate"][name],
+            )
             for name in names
         },
-    }  # fmt: skip
+        agreement=agreement,
+    )

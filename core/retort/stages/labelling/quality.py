@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from retort.intake import labels
 from retort.review import precision
 from retort.review.boxes import Box, Scored
+from retort.review.figures import ClassLabels, LabelAgreement, LabelFigures, LeftOut
 from retort.review.pictures import Picture
 from retort.spec import PseudoLabelsSpec
 
@@ -19,7 +19,7 @@ BINS = 20
 
 def figures(
     pictures: Sequence[Picture], wanted: PseudoLabelsSpec, names: Sequence[str], num_unreadable: int
-) -> dict[str, Any]:
+) -> LabelFigures:
     """Return the counts and histograms of what was found on *pictures*."""
     used = [picture for picture in pictures if picture.left_out is None]
     reasons = Counter[str | None](picture.left_out for picture in pictures)
@@ -31,31 +31,34 @@ def figures(
         doubtful.update(box.name for box in picture.doubtful)
         for box in (*picture.kept, *picture.doubtful):
             scores[box.name].append(box.score)
-    return {
-        "num_images": len(pictures) + num_unreadable,
-        "num_used": len(used),
-        "left_out": {
-            **{reason: reasons[reason] for reason in ("validation", "training", "duplicate", "empty")},
-            "unreadable": num_unreadable,
-        },
-        "num_boxes": kept.total(),
-        "num_doubtful": doubtful.total(),
-        "confidence": {name: wanted.threshold(name) for name in names},
-        "ignore_from": wanted.ignore_from,
-        "per_class": {
-            name: {
-                "num_images": images[name],
-                "num_boxes": kept[name],
-                "num_doubtful": doubtful[name],
-                "histogram": _histogram(scores[name]),
-            }
+    return LabelFigures(
+        num_images=len(pictures) + num_unreadable,
+        num_used=len(used),
+        left_out=LeftOut(
+            validation=reasons["validation"],
+            training=reasons["training"],
+            duplicate=reasons["duplicate"],
+            empty=reasons["empty"],
+            unreadable=num_unreadable,
+        ),
+        num_boxes=kept.total(),
+        num_doubtful=doubtful.total(),
+        confidence={name: wanted.threshold(name) for name in names},
+        ignore_from=wanted.ignore_from,
+        per_class={
+            name: ClassLabels(
+                num_images=images[name],
+                num_boxes=kept[name],
+                num_doubtful=doubtful[name],
+                histogram=_histogram(scores[name]),
+            )
             for name in names
         },
-        "histogram": _histogram([score for found in scores.values() for score in found]),
-    }
+        histogram=_histogram([score for found in scores.values() for score in found]),
+    )
 
 
-def agreement(pictures: Sequence[Picture], folder: Path, names: Sequence[str]) -> dict[str, Any] | None:
+def agreement(pictures: Sequence[Picture], folder: Path, names: Sequence[str]) -> LabelAgreement | None:
     """Compare labels with those that lie in *folder* for the same images; None where there are none.
 
     Images that were left out because of how they look are not compared; those on which nothing was found are.
@@ -65,7 +68,7 @@ def agreement(pictures: Sequence[Picture], folder: Path, names: Sequence[str]) -
     if not compared:
         return None
     pairs = [(picture.kept, truth(known[picture.image], names)) for picture in compared]
-    return {"num_images": len(compared), **precision.compare(pairs, names)}
+    return LabelAgreement(num_images=len(compared), **dict(precision.compare(pairs, names)))
 
 
 def truth(label: Path, names: Sequence[str]) -> tuple[Box, ...]:
@@ -96,15 +99,15 @@ def parted(boxes: tuple[Scored, ...], wanted: PseudoLabelsSpec) -> tuple[tuple[S
     return kept, tuple(box for box in boxes if wanted.ignore_from <= box.score < wanted.threshold(box.name))
 
 
-def sentence(found: Mapping[str, Any]) -> str:
+def sentence(found: LabelFigures) -> str:
     """Say in words what was found."""
-    left_out = sum(found["left_out"].values())
+    left_out = sum(found.left_out.model_dump().values())
     return (
-        f"the teacher has labelled {found['num_used']} of {found['num_images']} images: {found['num_boxes']} boxes are "
-        f"labels, {found['num_doubtful']} are doubtful, {left_out} images are left out"
+        f"the teacher has labelled {found.num_used} of {found.num_images} images: {found.num_boxes} boxes are "
+        f"labels, {found.num_doubtful} are doubtful, {left_out} images are left out"
     )
 
 
-def _histogram(scores: Sequence[float]) -> list[int]:
+def _histogram(scores: Sequence[float]) -> tuple[int, ...]:
     counted = Counter(min(BINS - 1, int(score * BINS)) for score in scores)
-    return [counted[index] for index in range(BINS)]
+    return tuple(counted[index] for index in range(BINS))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from retort.names import MAP, MAP50
+from retort.spec.figures import ClassScores, Roles
 from retort.stages.reporting.history import Curves
 
 Chart = dict[str, Any]
@@ -13,7 +14,7 @@ _TASK = ("box_loss", "cls_loss", "dfl_loss", "l1_loss")
 _MOST_CLASSES = 30
 
 
-def charts(curves: Curves, roles: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
+def charts(curves: Curves, roles: Roles) -> list[Chart]:
     """Return every chart that there are values for: name, title, note, height and plotly's data and layout."""
     found = [
         _accuracy(MAP, curves, roles),
@@ -27,7 +28,7 @@ def charts(curves: Curves, roles: Mapping[str, Mapping[str, Any]]) -> list[Chart
     return [drawn for drawn in found if drawn["data"]]
 
 
-def _accuracy(metric: str, curves: Curves, roles: Mapping[str, Mapping[str, Any]]) -> Chart:
+def _accuracy(metric: str, curves: Curves, roles: Roles) -> Chart:
     key = "map" if metric == MAP else "map50"
     data = [
         line(role, curves[role][metric], color=role, dash="solid" if role == "student" else "dot", marker=marker)
@@ -35,7 +36,7 @@ def _accuracy(metric: str, curves: Curves, roles: Mapping[str, Mapping[str, Any]
         if metric in curves.get(role, {})
     ]
     steps = [step for trace in data for step in trace["x"]]
-    level = roles.get("teacher", {}).get(key)
+    level = roles.teacher.map if metric == MAP else roles.teacher.map50
     if steps and level is not None:
         flat = {min(steps): level, max(steps): level}
         data.append(line("teacher", flat, color="teacher", dash="dash"))
@@ -86,26 +87,26 @@ def _distillation(curves: Curves) -> Chart:
     return chart("kd", "Distillation losses", note, data, layout)
 
 
-def _classes(roles: Mapping[str, Mapping[str, Any]]) -> Chart:
-    student = roles["student"]["per_class"]
-    other = roles.get("control", roles["teacher"])["per_class"]
+def _classes(roles: Roles) -> Chart:
+    student = roles.student.per_class
+    other = (roles.control or roles.teacher).per_class
     names = list(student)
     note = "Average precision over IoU 0.50 to 0.95."
     if len(names) > _MOST_CLASSES:
-        names.sort(key=lambda name: -abs(student[name]["ap"] - _ap(other, name)))
+        names.sort(key=lambda name: -abs(student[name].ap - _ap(other, name)))
         note = f"The {_MOST_CLASSES} of {len(names)} classes in which student and {_against(roles)} differ most."
         names = names[:_MOST_CLASSES]
     data = [
         {
             "type": "bar",
-            "name": role,
+            "name": role.value,
             "x": names,
-            "y": [_ap(roles[role]["per_class"], name) for name in names],
+            "y": [_ap(figures.per_class, name) for name in names],
             "hovertemplate": "%{x}: %{y:.3f}<extra>" + role + "</extra>",
-            "meta": {"color": role},
+            "meta": {"color": role.value},
         }
-        for role in ("teacher", "control", "student")
-        if role in roles and roles[role]["per_class"]
+        for role, figures in roles.known()
+        if figures.per_class
     ]
     layout = {
         "barmode": "group",
@@ -116,8 +117,8 @@ def _classes(roles: Mapping[str, Mapping[str, Any]]) -> Chart:
     return {**chart("classes", "Per class", note, data, layout), "wide": True}
 
 
-def _against(roles: Mapping[str, Mapping[str, Any]]) -> str:
-    return "control" if "control" in roles else "teacher"
+def _against(roles: Roles) -> str:
+    return "teacher" if roles.control is None else "control"
 
 
 def _rates(curves: Curves) -> Chart:
@@ -165,5 +166,5 @@ def chart(name: str, title: str, note: str, data: list[dict[str, Any]], layout: 
     return {"name": name, "title": title, "note": note, "data": data, "layout": {"xaxis": epochs, **layout}}
 
 
-def _ap(per_class: Mapping[str, Mapping[str, float]], name: str) -> float:
-    return per_class.get(name, {}).get("ap", 0.0)
+def _ap(per_class: Mapping[str, ClassScores], name: str) -> float:
+    return per_class[name].ap if name in per_class else 0.0

@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from retort.names import Role
+from retort.spec.exported import MeasuredExport
+from retort.spec.result import JobResult
 from retort.stages.reporting.charts import Chart, chart
 
-_ROLES = (("teacher", "square"), ("control", "diamond"), ("student", "circle"))
+_SYMBOLS = {Role.TEACHER: "square", Role.CONTROL: "diamond", Role.STUDENT: "circle"}
 _MOST = 30
 _SERIES = 6
 """Colours that there are for classes."""
 _TICKS_MS = [number * 10**power for power in range(-1, 4) for number in (1, 2, 5)]
 
 
-def comparisons(result: Mapping[str, Any]) -> list[Chart]:
+def comparisons(result: JobResult) -> list[Chart]:
     """Return every chart that there are values for."""
     found = [_tradeoff(result), _sizes(result), _gains(result), _seeds(result)]
     return [drawn for drawn in found if drawn["data"]]
 
 
-def quantization(result: Mapping[str, Any]) -> list[Chart]:
+def quantization(result: JobResult) -> list[Chart]:
     """Return what INT8 does to layers, and what the fallback made of it."""
-    ranked = [export for export in result["exports"] if export.get("sensitivity")]
+    ranked = [export for export in _measured(result) if export.sensitivity]
     found = [_sensitivity(ranked), _steps(ranked)]
     return [drawn for drawn in found if drawn["data"]]
 
 
-def labelling(result: Mapping[str, Any]) -> list[Chart]:
+def labelling(result: JobResult) -> list[Chart]:
     """Return how sure the teacher was of the boxes it found on images without labels."""
-    found = (result.get("pseudo_labels") or {}).get("per_class", {})
-    shown = sorted(found, key=lambda name: -sum(found[name]["histogram"]))[:_SERIES]
+    found = {} if result.pseudo_labels is None else result.pseudo_labels.per_class
+    shown = sorted(found, key=lambda name: -sum(found[name].histogram))[:_SERIES]
     data = [
         {
             "type": "bar",
             "name": name,
-            "x": [(at + 0.5) / len(found[name]["histogram"]) for at in range(len(found[name]["histogram"]))],
-            "y": found[name]["histogram"],
+            "x": [(at + 0.5) / len(found[name].histogram) for at in range(len(found[name].histogram))],
+            "y": found[name].histogram,
             "hovertemplate": "about %{x:.2f}: %{y}<extra>" + name + "</extra>",
             "meta": {"color": f"series-{number}"},
         }
@@ -48,18 +51,17 @@ def labelling(result: Mapping[str, Any]) -> list[Chart]:
     return [{**chart("scores", "How sure the teacher was", note, data, layout), "wide": True}] if data else []
 
 
-def _tradeoff(result: Mapping[str, Any]) -> Chart:
+def _tradeoff(result: JobResult) -> Chart:
     """Accuracy against latency: the networks in PyTorch, and each export in its runtime."""
-    roles = result["roles"]
     data = [
-        _point(role, roles[role]["latency_ms"]["p50"], roles[role]["map"], color=role, symbol=symbol)
-        for role, symbol in _ROLES
-        if role in roles and roles[role]["map"] is not None
+        _point(role.value, figures.latency_ms.p50, figures.map, color=role.value, symbol=_SYMBOLS[role])
+        for role, figures in result.roles.known()
+        if figures.map is not None
     ]
     data += [
-        _point(export["path"], export["latency_ms"]["p50"], export["map"], color=f"series-{number % 6 + 1}", symbol="x")
-        for number, export in enumerate(result["exports"])
-        if "map" in export
+        _point(export.path, export.latency_ms.p50, export.map, color=f"series-{number % 6 + 1}", symbol="x")
+        for number, export in enumerate(result.exports)
+        if isinstance(export, MeasuredExport)
     ]
     layout = {
         "xaxis": {"title": "latency p50, ms", "type": "log", "tickmode": "array", "tickvals": _TICKS_MS},
@@ -83,21 +85,21 @@ def _point(name: str, x: float, y: float, *, color: str, symbol: str) -> dict[st
     }
 
 
-def _sizes(result: Mapping[str, Any]) -> Chart:
-    roles = result["roles"]
-    numbers = {size: found["number"] for size, found in roles["student"].get("by_size", {}).items() if found["number"]}
+def _sizes(result: JobResult) -> Chart:
+    roles = result.roles
+    numbers = {size: found.number for size, found in roles.student.by_size.items() if found.number}
     labels = [f"{size} ({number})" for size, number in numbers.items()]
     data = [
         {
             "type": "bar",
-            "name": role,
+            "name": role.value,
             "x": labels,
-            "y": [roles[role]["by_size"][size]["ap"] for size in numbers],
+            "y": [figures.by_size[size].ap for size in numbers],
             "hovertemplate": "%{x}: %{y:.3f}<extra>" + role + "</extra>",
-            "meta": {"color": role},
+            "meta": {"color": role.value},
         }
-        for role, _ in _ROLES
-        if numbers and roles.get(role, {}).get("by_size")
+        for role, figures in roles.known()
+        if numbers and figures.by_size
     ]
     layout = {
         "barmode": "group",
@@ -109,12 +111,12 @@ def _sizes(result: Mapping[str, Any]) -> Chart:
     )
 
 
-def _gains(result: Mapping[str, Any]) -> Chart:
+def _gains(result: JobResult) -> Chart:
     """Each class's gain or loss of the student over its control, the largest first."""
-    roles = result["roles"]
-    other = "control" if "control" in roles else "teacher"
-    ours, theirs = roles["student"]["per_class"], roles[other]["per_class"]
-    gained = {name: ours[name]["ap"] - theirs[name]["ap"] for name in ours if name in theirs}
+    roles = result.roles
+    other = "teacher" if roles.control is None else "control"
+    ours, theirs = roles.student.per_class, (roles.control or roles.teacher).per_class
+    gained = {name: ours[name].ap - theirs[name].ap for name in ours if name in theirs}
     shown = sorted(gained, key=lambda name: -abs(gained[name]))[:_MOST]
     shown.sort(key=lambda name: gained[name])
     data = [
@@ -143,22 +145,26 @@ def _gains(result: Mapping[str, Any]) -> Chart:
     return chart("gains", "Gains and losses", note, data, layout)
 
 
-def _seeds(result: Mapping[str, Any]) -> Chart:
-    runs = (result.get("seeds") or {}).get("runs", [])
+def _seeds(result: JobResult) -> Chart:
+    runs = () if result.seeds is None else result.seeds.runs
+    pairs: dict[Role, dict[str, float]] = {
+        Role.CONTROL: {f"seed {run.seed}": run.control.map for run in runs if run.control is not None},
+        Role.STUDENT: {f"seed {run.seed}": run.student.map for run in runs},
+    }
     data = [
         {
             "type": "scatter",
             "mode": "lines+markers",
-            "name": role,
-            "x": [f"seed {run['seed']}" for run in runs if role in run],
-            "y": [run[role]["map"] for run in runs if role in run],
+            "name": role.value,
+            "x": list(points),
+            "y": list(points.values()),
             "line": {"width": 1, "dash": "dot"},
-            "marker": {"size": 10, "symbol": symbol},
+            "marker": {"size": 10, "symbol": _SYMBOLS[role]},
             "hovertemplate": "%{x}: %{y:.3f}<extra>" + role + "</extra>",
-            "meta": {"color": role},
+            "meta": {"color": role.value},
         }
-        for role, symbol in _ROLES
-        if role != "teacher" and any(role in run for run in runs)
+        for role, points in pairs.items()
+        if points
     ]
     layout = {"xaxis": {"type": "category", "showgrid": False}, "yaxis": {"title": "mAP50-95"}}
     return chart(
@@ -166,15 +172,19 @@ def _seeds(result: Mapping[str, Any]) -> Chart:
     )
 
 
-def _sensitivity(exports: Sequence[Mapping[str, Any]]) -> Chart:
-    ranking = exports[0]["sensitivity"][::-1] if exports else []
+def _measured(result: JobResult) -> list[MeasuredExport]:
+    return [export for export in result.exports if isinstance(export, MeasuredExport)]
+
+
+def _sensitivity(exports: Sequence[MeasuredExport]) -> Chart:
+    ranking = exports[0].sensitivity[::-1] if exports else ()
     data = [
         {
             "type": "bar",
             "orientation": "h",
             "name": "change of the output",
-            "y": [one["layer"] for one in ranking],
-            "x": [one["error"] for one in ranking],
+            "y": [one.layer for one in ranking],
+            "x": [one.error for one in ranking],
             "hovertemplate": "%{y}: %{x:.3g}<extra></extra>",
             "meta": {"color": "series-1"},
         }
@@ -184,17 +194,17 @@ def _sensitivity(exports: Sequence[Mapping[str, Any]]) -> Chart:
     return chart("sensitivity", "What INT8 does to layers", note, data if ranking else [], layout)
 
 
-def _steps(exports: Sequence[Mapping[str, Any]]) -> Chart:
+def _steps(exports: Sequence[MeasuredExport]) -> Chart:
     data = [
         {
             "type": "scatter",
             "mode": "lines+markers",
-            "name": export["path"],
-            "x": [step["num_kept"] for step in export["steps"]],
-            "y": [step["map_drop"] * 100 for step in export["steps"]],
+            "name": export.path,
+            "x": [step.num_kept for step in export.steps],
+            "y": [step.map_drop * 100 for step in export.steps],
             "line": {"width": 2},
             "marker": {"size": 8},
-            "hovertemplate": "%{x} layers: %{y:.2f} points<extra>" + export["path"] + "</extra>",
+            "hovertemplate": "%{x} layers: %{y:.2f} points<extra>" + export.path + "</extra>",
             "meta": {"color": f"series-{number % 6 + 1}"},
         }
         for number, export in enumerate(exports)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from retort import journal
 from retort.events import MetricEvent
+from retort.spec.result import Curve
 from retort.stages import past
 
 Curves = dict[str, dict[str, dict[int, float | None]]]
@@ -26,9 +27,9 @@ def curves(workdir: Path) -> Curves:
     }
 
 
-def listed(found: Curves) -> dict[str, dict[str, dict[str, list[float | None]]]]:
+def listed(found: Curves) -> dict[str, dict[str, Curve]]:
     """Return the curves as JSON holds them: two lists of the same length, ``step`` and ``value``."""
     return {
-        role: {name: {"step": list(points.keys()), "value": list(points.values())} for name, points in series.items()}
+        role: {name: Curve(step=tuple(points), value=tuple(points.values())) for name, points in series.items()}
         for role, series in found.items()
     }

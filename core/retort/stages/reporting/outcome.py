@@ -3,121 +3,133 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from retort import __version__
-from retort.names import Role
 from retort.spec import digest
+from retort.spec.figures import GapClosed, MetricStatistics, Roles, Scores, SeedFigures, SeedScores
+from retort.spec.result import DataFigures, JobResult, PseudoLabelUse, TrainingFigures, UnlabelledUse
+from retort.stages.answers import (
+    DroppedControl,
+    Evaluated,
+    ExportedForms,
+    LabelledImages,
+    ReviewedImages,
+    TrainedNetwork,
+)
 from retort.stages.context import Context
 from retort.stages.reporting.quality import data_quality
 from retort.stages.reporting.statistics import over_seeds
 
-_METRICS = ("map50", "map")
 _SMALLEST_GAP = 0.005
 """A share of less than half a point of mAP would be a share of noise."""
 
 
-def outcome(context: Context, duration_s: float) -> dict[str, Any]:
+def outcome(context: Context, duration_s: float) -> JobResult:
     """Return what the run says when it has finished."""
     from retort.training.devices import name_of
 
-    roles = context.results["evaluate"]["roles"]
+    evaluated, dropped = context.needed("evaluate", Evaluated), context.found("control", DroppedControl)
+    exported, student = context.found("export", ExportedForms), context.needed("distill", TrainedNetwork)
+    return JobResult(
+        roles=evaluated.roles,
+        ensemble=evaluated.ensemble,
+        training=TrainingFigures(epochs=student.epochs, planned_epochs=student.planned_epochs, batch=student.batch),
+        control_dropped=None if dropped is None else dropped.dropped,
+        gain=gain(evaluated.roles),
+        gap_closed=gap_closed(evaluated.roles),
+        seeds=_seeds(context.spec.training.seed, evaluated),
+        dataset=_data(context),
+        data_quality=data_quality(context),
+        unlabelled=_unlabelled(context),
+        pseudo_labels=_pseudo_labels(context),
+        spec_digest=digest(context.spec),
+        device=name_of(context.inputs.device),
+        versions=versions(),
+        exports=() if exported is None else exported.exports,
+        duration_s=round(duration_s, 1),
+    )
+
+
+def _data(context: Context) -> DataFigures:
     dataset = context.inputs.dataset
-    return {
-        "roles": roles,
-        "ensemble": list(context.results["evaluate"].get("ensemble", [])),
-        "training": _training(context),
-        "control_dropped": context.results.get("control", {}).get("dropped"),
-        "gain": gain(roles),
-        "gap_closed": gap_closed(roles),
-        "seeds": _seeds(context),
-        "dataset": {
-            "names": list(dataset.names),
-            "num_train": dataset.num_train,
-            "num_val": dataset.num_val,
-            "num_shared": dataset.num_shared,
-            "digest": dataset.digest,
-        },
-        "data_quality": data_quality(context),
-        "unlabelled": _unlabelled(context),
-        "pseudo_labels": _pseudo_labels(context),
-        "spec_digest": digest(context.spec),
-        "device": name_of(context.inputs.device),
-        "versions": versions(),
-        "exports": list(context.results.get("export", {}).get("exports", [])),
-        "duration_s": round(duration_s, 1),
-    }
+    return DataFigures(
+        names=tuple(dataset.names),
+        num_train=dataset.num_train,
+        num_val=dataset.num_val,
+        num_shared=dataset.num_shared,
+        digest=dataset.digest,
+    )
 
 
-def _training(context: Context) -> dict[str, Any]:
-    """Return for how long, and in which batches, the student was trained; fewer epochs than planned: finished early."""
-    student = context.results["distill"]
-    return {name: student[name] for name in ("epochs", "planned_epochs", "batch")}
-
-
-def _seeds(context: Context) -> dict[str, Any] | None:
+def _seeds(seed: int, evaluated: Evaluated) -> SeedFigures | None:
     """Return what each seed gave, and what can be said of them all; None where there was one."""
-    repeats = context.results["evaluate"].get("repeats", [])
-    if not repeats:
+    if not evaluated.repeats:
         return None
-    roles = context.results["evaluate"]["roles"]
-    known = [role for role in (Role.STUDENT, Role.CONTROL) if role in roles]
-    first: dict[str, Any] = {role: {name: roles[role][name] for name in _METRICS} for role in known}
-    runs = [{"seed": context.spec.training.seed, **first}, *repeats]
-    return {"runs": runs, "statistics": {name: over_seeds(runs, name) for name in _METRICS}}
+    student, control = evaluated.roles.student, evaluated.roles.control
+    first = SeedScores(
+        seed=seed,
+        student=Scores(map50=student.map50, map=student.map),
+        control=None if control is None else Scores(map50=control.map50, map=control.map),
+    )
+    runs = (first, *evaluated.repeats)
+    pairs = [(run.student, run.control) for run in runs if run.control is not None]
+    statistics = MetricStatistics(
+        map50=over_seeds([(ours.map50, theirs.map50) for ours, theirs in pairs]),
+        map=over_seeds([(ours.map, theirs.map) for ours, theirs in pairs]),
+    )
+    return SeedFigures(runs=runs, statistics=statistics)
 
 
-def _unlabelled(context: Context) -> dict[str, Any] | None:
+def _unlabelled(context: Context) -> UnlabelledUse | None:
     """Return which images without labels the student, but not its control, has seen."""
     found, wanted = context.inputs.unlabelled, context.spec.data.unlabelled
     if found is None or wanted is None:
         return None
-    return {
-        "num_images": found.num_images,
-        "num_shared": found.num_shared,
-        "digest": found.digest,
-        "ratio": wanted.ratio,
-    }
+    return UnlabelledUse(
+        num_images=found.num_images, num_shared=found.num_shared, digest=found.digest, ratio=wanted.ratio
+    )
 
 
-def _pseudo_labels(context: Context) -> dict[str, Any] | None:
+def _pseudo_labels(context: Context) -> PseudoLabelUse | None:
     """Return what the teacher has labelled for student and control, and what people said of it."""
-    found, labelled = context.inputs.to_label, context.results.get("pseudo_label")
+    found, labelled = context.inputs.to_label, context.found("pseudo_label", LabelledImages)
     if found is None or labelled is None:
         return None
-    figures, reviewed = labelled["figures"], context.results.get("review", {})
-    return {
-        **figures,
-        "num_trained": reviewed.get("num_used", figures["num_used"]),
-        "review": reviewed.get("figures"),
-        "digest": found.digest,
-    }
+    reviewed = context.found("review", ReviewedImages)
+    return PseudoLabelUse(
+        **dict(labelled.figures),
+        num_trained=labelled.figures.num_used if reviewed is None else reviewed.num_used,
+        review=None if reviewed is None else reviewed.figures,
+        digest=found.digest,
+    )
 
 
-def gain(roles: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:
+def gain(roles: Roles) -> Scores | None:
     """Return student less control; None where no control was trained."""
-    if Role.CONTROL not in roles:
+    student, control = roles.student, roles.control
+    if control is None:
         return None
-    return {name: roles[Role.STUDENT][name] - roles[Role.CONTROL][name] for name in _METRICS}
+    return Scores(map50=student.map50 - control.map50, map=student.map - control.map)
 
 
-def gap_closed(roles: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None] | None:
+def gap_closed(roles: Roles) -> GapClosed | None:
     """Return the gain as a share of teacher less control.
 
     None where no control was trained; a metric is None where the teacher is less than half a point better than the
     control, so that there is no gap to close.
     """
-    gained = gain(roles)
-    if gained is None:
+    gained, teacher, control = gain(roles), roles.teacher, roles.control
+    if gained is None or control is None:
         return None
-    closed: dict[str, float | None] = {}
-    for name in _METRICS:
-        teacher, control = roles[Role.TEACHER][name], roles[Role.CONTROL][name]
-        gap = 0.0 if teacher is None else teacher - control
-        closed[name] = gained[name] / gap if gap >= _SMALLEST_GAP else None
-    return closed
+    return GapClosed(
+        map50=_share(gained.map50, teacher.map50, control.map50), map=_share(gained.map, teacher.map, control.map)
+    )
+
+
+def _share(gained: float, teacher: float | None, control: float) -> float | None:
+    gap = 0.0 if teacher is None else teacher - control
+    return gained / gap if gap >= _SMALLEST_GAP else None
 
 
 def versions() -> dict[str, str]:

@@ -10,9 +10,10 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from retort.spec.exported import MeasuredExport
+from retort.spec.result import JobResult, Manifest, Verdict
 from retort.stages.reporting.ecg import Ecg
 from retort.stages.reporting.samples import Gallery
-from retort.stages.reporting.verdict import Verdict
 
 _NONE = "\N{EN DASH}"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -22,14 +23,14 @@ def render(
     *,
     name: str,
     judged: Verdict,
-    result: Mapping[str, Any],
+    result: JobResult,
     charts: Sequence[Mapping[str, Any]],
     comparisons: Sequence[Mapping[str, Any]],
     quantization: Sequence[Mapping[str, Any]],
     labelling: Sequence[Mapping[str, Any]],
     ecg: Ecg,
     gallery: Gallery,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     spec: Mapping[str, Any],
 ) -> str:
     """Return the page's HTML."""
@@ -45,7 +46,8 @@ def render(
         name=name,
         verdict=judged,
         result=result,
-        roles=[(role, result["roles"][role]) for role in ("teacher", "control", "student") if role in result["roles"]],
+        roles=result.roles.known(),
+        exports=[(export, export if isinstance(export, MeasuredExport) else None) for export in result.exports],
         charts=charts,
         comparisons=comparisons,
         quantization=quantization,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from retort.intake import checkup
+from retort.spec.result import DataFinding, DataQuality, SplitFigures
 from retort.stages.context import Context
 
 MOST_IMAGES = 20_000
 """A larger set is not looked through again: that is what ``retort data check`` is for."""
 
 
-def data_quality(context: Context) -> dict[str, Any] | None:
+def data_quality(context: Context) -> DataQuality | None:
     """Return the numbers of images and boxes by split and class, and the findings; None where the set is not read."""
     dataset = context.inputs.dataset
     root = Path(dataset.root)
@@ -23,14 +23,14 @@ def data_quality(context: Context) -> dict[str, Any] | None:
     found = checkup.check(str(root), [root])
     if found.names != dataset.names or not found.splits:
         return None
-    return {
-        "splits": {
-            split: {
-                "num_images": held.num_images,
-                "num_backgrounds": held.num_backgrounds,
-                "boxes": dict(zip(found.names, held.boxes, strict=True)),
-            }
+    return DataQuality(
+        splits={
+            split: SplitFigures(
+                num_images=held.num_images,
+                num_backgrounds=held.num_backgrounds,
+                boxes=dict(zip(found.names, held.boxes, strict=True)),
+            )
             for split, held in found.splits.items()
         },
-        "findings": [asdict(finding) for finding in found.findings],
-    }
+        findings=tuple(DataFinding(**asdict(finding)) for finding in found.findings),
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from retort.names import Role
 from retort.stages import teacher
+from retort.stages.answers import TrainedNetwork
 from retort.stages.context import Context
 from retort.stages.reporting.pictures import COLORS, Mark, Sample, compare, draw, matched, truth
 
@@ -93,9 +94,9 @@ def _row(
 def _networks(context: Context) -> Mapping[Role, Path]:
     found = {Role.TEACHER: teacher.weights(context)}
     for role, stage in ((Role.CONTROL, "control"), (Role.STUDENT, "distill")):
-        weights = context.results.get(stage, {}).get("weights")
-        if weights is not None:
-            found[role] = context.workdir / str(weights)
+        trained = context.found(stage, TrainedNetwork)
+        if trained is not None:
+            found[role] = context.workdir / trained.weights
     return found
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from retort.spec.figures import Difference, SeedStatistics, Spread
 
 LEVEL = 0.95
 """Of the interval."""
 
 
-def over_seeds(pairs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any] | None:
-    """Compare student and control of each seed; None for less than two pairs.
+def over_seeds(pairs: Sequence[tuple[float, float]]) -> SeedStatistics | None:
+    """Compare one metric of student and control of each seed; None for less than two pairs.
 
     Student's paired t: seeds are drawn alike for both of a pair, so that only their differences count.
 
@@ -20,18 +21,17 @@ def over_seeds(pairs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any
         two-sided interval, and the p-value of no difference.
 
     """
-    both = [(pair["student"][metric], pair["control"][metric]) for pair in pairs if "control" in pair]
-    if len(both) < 2:
+    if len(pairs) < 2:
         return None
-    students, controls = zip(*both, strict=True)
-    differences = [ours - theirs for ours, theirs in both]
+    students, controls = zip(*pairs, strict=True)
+    differences = [ours - theirs for ours, theirs in pairs]
     low, high, p_value = paired(differences)
-    return {
-        "num_seeds": len(both),
-        "student": _spread(students),
-        "control": _spread(controls),
-        "difference": {**_spread(differences), "low": low, "high": high, "level": LEVEL, "p_value": p_value},
-    }
+    return SeedStatistics(
+        num_seeds=len(pairs),
+        student=_spread(students),
+        control=_spread(controls),
+        difference=Difference(**dict(_spread(differences)), low=low, high=high, level=LEVEL, p_value=p_value),
+    )
 
 
 def paired(differences: Sequence[float]) -> tuple[float, float, float]:
@@ -45,5 +45,5 @@ def paired(differences: Sequence[float]) -> tuple[float, float, float]:
     return mean - reach, mean + reach, float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"mean": statistics.mean(values), "deviation": statistics.stdev(values)}
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(mean=statistics.mean(values), deviation=statistics.stdev(values))

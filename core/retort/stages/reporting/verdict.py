@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from retort.variants import Frozen
+from retort.spec.figures import SeedStatistics
+from retort.spec.result import JobResult, Verdict
+
+Kind = Literal["gain", "none", "loss", "unknown"]
 
 _UNCLEAR = 0.005
 """A smaller difference of mAP than half a point is called none: seeds alone move it more."""
@@ -13,109 +15,94 @@ _FEW_IMAGES = 100
 _NOTHING = 0.02
 
 
-class Verdict(Frozen):
-    """One sentence that sums up, and others that put it in its place."""
-
-    kind: Literal["gain", "none", "loss", "unknown"]
-    sentence: str
-    caveats: tuple[str, ...]
-
-
-def verdict(result: Mapping[str, Any]) -> Verdict:
+def verdict(result: JobResult) -> Verdict:
     """Judge the result of a run."""
     kind, sentence = _judge(result)
     return Verdict(kind=kind, sentence=sentence, caveats=tuple(_caveats(result)))
 
 
-def _judge(result: Mapping[str, Any]) -> tuple[Literal["gain", "none", "loss", "unknown"], str]:
-    gain = result["gain"]
+def _judge(result: JobResult) -> tuple[Kind, str]:
+    gain = result.gain
     if gain is None:
-        why = result.get("control_dropped") or "no control was trained"
+        why = result.control_dropped or "no control was trained"
         return "unknown", (
-            f"The student reaches {_percent(result['roles']['student']['map'])} mAP50-95. "
+            f"The student reaches {_percent(result.roles.student.map)} mAP50-95. "
             f"{why[0].upper()}{why[1:]}, so what the distillation bought is unknown."
         )
-    over = ((result.get("seeds") or {}).get("statistics") or {}).get("map")
+    over = None if result.seeds is None else result.seeds.statistics.map
     if over is not None:
         return _judge_seeds(over)
-    points = f"{abs(gain['map']) * 100:.1f}"
-    if abs(gain["map"]) < _UNCLEAR:
+    points = f"{abs(gain.map) * 100:.1f}"
+    if abs(gain.map) < _UNCLEAR:
         return "none", (
-            f"Distillation made no clear difference: {gain['map'] * 100:+.1f} points of mAP50-95 against the "
+            f"Distillation made no clear difference: {gain.map * 100:+.1f} points of mAP50-95 against the "
             "undistilled control."
         )
-    if gain["map"] < 0:
+    if gain.map < 0:
         return "loss", (
             f"Distillation did not help: the student ends {points} points of mAP50-95 below its undistilled control."
         )
-    closed = result["gap_closed"]["map"]
+    closed = None if result.gap_closed is None else result.gap_closed.map
     share = f" It closes {closed * 100:.0f}\N{NO-BREAK SPACE}% of the gap to the teacher." if closed is not None else ""
     return "gain", f"The student gained {points} points of mAP50-95 over its undistilled control.{share}"
 
 
-def _judge_seeds(over: Mapping[str, Any]) -> tuple[Literal["gain", "none", "loss", "unknown"], str]:
+def _judge_seeds(over: SeedStatistics) -> tuple[Kind, str]:
     """Judge the difference of several seeds by its interval: one that holds 0 shows no difference."""
-    found = over["difference"]
+    found = over.difference
     numbers = (
-        f"{found['mean'] * 100:+.1f} points of mAP50-95 over {over['num_seeds']} seeds "
-        f"({found['level']:.0%} interval {found['low'] * 100:+.1f} to {found['high'] * 100:+.1f}, "
-        f"paired t-test p = {found['p_value']:.2g})"
+        f"{found.mean * 100:+.1f} points of mAP50-95 over {over.num_seeds} seeds "
+        f"({found.level:.0%} interval {found.low * 100:+.1f} to {found.high * 100:+.1f}, "
+        f"paired t-test p = {found.p_value:.2g})"
     )
-    if found["low"] > 0:
+    if found.low > 0:
         return "gain", f"Distillation gained {numbers}, against the undistilled control."
-    if found["high"] < 0:
+    if found.high < 0:
         return "loss", f"Distillation did not help: {numbers}, against the undistilled control."
     return "none", f"No difference is shown: {numbers}, against the undistilled control."
 
 
-def _caveats(result: Mapping[str, Any]) -> list[str]:
-    roles, dataset = result["roles"], result["dataset"]
+def _caveats(result: JobResult) -> list[str]:
+    roles, dataset, training = result.roles, result.dataset, result.training
     found: list[str] = []
-    if result["gain"] is not None:
+    if result.gain is not None and result.gap_closed is not None:
         found.append(_on_seeds(result))
-        if roles["teacher"]["map"] is None:
+        if roles.teacher.map is None:
             found.append("The teacher knows none of the data's classes and has no mAP, so no gap to it is known.")
-        elif result["gap_closed"]["map"] is None:
+        elif result.gap_closed.map is None:
             found.append("The teacher is no better than the control, or hardly, so there is no gap to close.")
-    if _finished_early(result):
-        training = result["training"]
+    if training is not None and training.epochs < training.planned_epochs:
         found.append(
-            f"Training was finished early, after epoch {training['epochs']} of {training['planned_epochs']}: the "
+            f"Training was finished early, after epoch {training.epochs} of {training.planned_epochs}: the "
             "learning rate had not come down yet."
         )
-    if roles["student"]["map"] < _NOTHING:
+    if roles.student.map < _NOTHING:
         found.append("The student has hardly learned anything yet: train longer before comparing.")
-    teacher = roles["teacher"]["map"]
-    if teacher is not None and teacher < roles["student"]["map"]:
+    if roles.teacher.map is not None and roles.teacher.map < roles.student.map:
         found.append("The teacher is weaker than the student: take a better one, or train it longer.")
-    if more := result.get("unlabelled"):
+    if more := result.unlabelled:
         found.append(
-            f"The student also saw {more['num_images']} unlabelled images, which its control never saw: "
+            f"The student also saw {more.num_images} unlabelled images, which its control never saw: "
             "the difference includes what they bought."
         )
-    if dataset["num_shared"]:
+    if dataset.num_shared:
         found.append(
-            f"{dataset['num_shared']} of the {dataset['num_val']} validation images are also training images: "
+            f"{dataset.num_shared} of the {dataset.num_val} validation images are also training images: "
             "these figures do not measure how well the networks generalise."
         )
-    if dataset["num_val"] < _FEW_IMAGES:
-        found.append(f"{dataset['num_val']} validation images are few: a point of mAP is a handful of boxes.")
+    if dataset.num_val < _FEW_IMAGES:
+        found.append(f"{dataset.num_val} validation images are few: a point of mAP is a handful of boxes.")
     return found
 
 
-def _on_seeds(result: Mapping[str, Any]) -> str:
-    over = ((result.get("seeds") or {}).get("statistics") or {}).get("map")
+def _on_seeds(result: JobResult) -> str:
+    over = None if result.seeds is None else result.seeds.statistics.map
     if over is None:
         return "One seed: there is no interval, and another seed may give another difference."
     return (
-        f"The interval is over {over['num_seeds']} seeds on one data set; the figures of the student that is published "
+        f"The interval is over {over.num_seeds} seeds on one data set; the figures of the student that is published "
         "are those of the first."
     )
-
-
-def _finished_early(result: Mapping[str, Any]) -> bool:
-    training = result.get("training")
-    return training is not None and training["epochs"] < training["planned_epochs"]
 
 
 def _percent(value: float) -> str:

@@ -1,0 +1,112 @@
+"""What became of each export: a form of the student that was measured, or one that was not and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from retort.spec.figures import MeasuredFigures
+from retort.variants import Kept, absent
+
+
+class CalibrationFigures(Kept):
+    """The training images that gave an INT8 form its ranges."""
+
+    num_images: int
+    wanted: int
+    """As the spec says."""
+    per_class: dict[str, int]
+    """Images that show each class."""
+    warning: str | None
+    """What is wrong with so few."""
+
+
+class FallbackStep(Kept):
+    """One try to stay within the budget."""
+
+    num_kept: int
+    """Layers in higher precision."""
+    map: float
+    """mAP50-95."""
+    map_drop: float
+    """Against the student in PyTorch."""
+
+
+class LayerSensitivity(Kept):
+    """What one layer in INT8 alone does to the output."""
+
+    layer: str
+    error: float
+    """Change of scores, and of boxes relative to the image."""
+
+
+class ExportFigures(Kept):
+    """What is known of every form."""
+
+    format: str
+    precision: str = "fp32"
+    path: str
+    """Its name among the artifacts."""
+    reason: str | None = None
+    """Why it is not what was asked for."""
+    hint: str | None = None
+    """What to do about it."""
+    files: tuple[str, ...] = ()
+    """Artifacts that were published for it."""
+    calibration: CalibrationFigures | None = None
+    """Of an INT8 form that was calibrated."""
+
+
+class MeasuredExport(ExportFigures, MeasuredFigures):
+    """A form that was made and measured by the code that measures the student."""
+
+    status: Literal["passed", "over_budget", "differs"]
+    """``over_budget`` loses more than ``max_map_drop``; ``differs`` gives other boxes and is not published."""
+    map50: float
+    map: float
+    """mAP50-95."""
+    map_drop: float
+    """The student's mAP50-95 less this."""
+    max_map_drop: float | None
+    """The budget; null where there is none."""
+    latency_ratio: float
+    """Its latency over PyTorch's on the same device, taking turns."""
+    kept: tuple[str, ...] = ()
+    """Layers in higher precision."""
+    steps: tuple[FallbackStep, ...] = ()
+    """Every try to stay within the budget."""
+    sensitivity: tuple[LayerSensitivity, ...] = ()
+    """The layers that INT8 hurts most, the worst first."""
+    size_bytes: int | None = Field(default=None, exclude_if=absent)
+    """Of its files; absent where it is not published."""
+    max_relative_error: float | None = Field(default=None, exclude_if=absent)
+    """Largest difference of its raw output from PyTorch's, relative to the largest value; absent where not compared."""
+    num_images: int | None = Field(default=None, exclude_if=absent)
+    """Images on which it was compared."""
+    num_boxes: int | None = Field(default=None, exclude_if=absent)
+    """Boxes that PyTorch gives on them."""
+    num_unequal: int | None = Field(default=None, exclude_if=absent)
+    """Boxes of either side without an equal on the other."""
+
+
+class UnmeasuredExport(ExportFigures):
+    """A form of which nothing was measured: it could not be made, or is from before forms were measured."""
+
+    status: Literal["passed", "needs", "failed"] = "passed"
+    """``needs`` can be made elsewhere from ``files``; ``passed`` is only said in results from before."""
+    size_bytes: int | None = Field(default=None, exclude_if=absent)
+    """Of its file, in results from before."""
+
+
+def _kind(value: Any) -> str:
+    measured = "map" in value if isinstance(value, Mapping) else isinstance(value, MeasuredExport)
+    return "measured" if measured else "unmeasured"
+
+
+AnyExport = Annotated[
+    Annotated[MeasuredExport, Tag("measured")] | Annotated[UnmeasuredExport, Tag("unmeasured")],
+    Discriminator(_kind),
+]
+"""Only a form that was measured has ``map``."""

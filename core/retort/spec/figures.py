@@ -1,0 +1,177 @@
+"""Figures of networks: what they find, what they cost, and what distillation bought."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from retort.names import Role
+from retort.variants import Kept, absent
+
+
+class ClassScores(Kept):
+    """How well one class is found."""
+
+    ap50: float
+    """AP at an IoU of 0.50."""
+    ap: float
+    """AP over IoU 0.50 to 0.95."""
+
+
+class SizeScores(Kept):
+    """How well boxes of one size are found."""
+
+    ap: float | None
+    """AP over IoU 0.50 to 0.95; null where there are none."""
+    number: int
+    """Boxes of this size in the validation images."""
+
+
+class Latency(Kept):
+    """Milliseconds for one image through the network, boxes decoded, without NMS."""
+
+    p50: float
+    p90: float
+
+
+class Scores(Kept):
+    """The mAP of a network on the validation images."""
+
+    map50: float
+    map: float
+    """mAP50-95."""
+
+
+class MeasuredFigures(Kept):
+    """What a network finds, and what running it takes."""
+
+    map50: float | None
+    """Null, like ``map``, where the network knows none of the data's classes."""
+    map: float | None
+    """mAP50-95."""
+    per_class: dict[str, ClassScores]
+    """By class with ground truth."""
+    by_size: dict[str, SizeScores] = Field(default_factory=dict)
+    """Of ``small``, ``medium`` and ``large`` boxes, by COCO's areas."""
+    latency_ms: Latency
+    throughput: dict[str, float | None] = Field(default_factory=dict)
+    """Images a second by size of the batch; null where the network takes one image at a time."""
+    peak_memory_bytes: int | None = None
+    """What loading and running one image at a time takes at most; null where the system does not tell."""
+    runtime: str | None = None
+    device: str | None = None
+    """Kind of device on which it was timed, such as ``cpu``."""
+
+
+class NetworkFigures(MeasuredFigures):
+    """What a network finds and costs in PyTorch."""
+
+    model: str
+    num_parameters: int
+    gflops: float
+    size_bytes: int
+    """Of its file."""
+
+
+class RoleFigures(NetworkFigures):
+    """A network as it ends, in its role."""
+
+    imgsz: int | None = None
+    """Side of the images that it sees."""
+    epochs: int | None
+    """For which the job trained it; null where it did not."""
+
+
+class TrainedFigures(RoleFigures):
+    """A student or control as it ends."""
+
+    map50: float
+    map: float
+    """mAP50-95."""
+
+
+class Roles(Kept):
+    """Teacher, student and control, measured by the same code on the same images."""
+
+    teacher: RoleFigures
+    student: TrainedFigures
+    control: TrainedFigures | None = Field(default=None, exclude_if=absent)
+    """The student's undistilled twin; absent where none was trained."""
+
+    def known(self) -> Sequence[tuple[Role, RoleFigures]]:
+        """Return those that there are, in the order in which they are shown."""
+        found = ((Role.TEACHER, self.teacher), (Role.CONTROL, self.control), (Role.STUDENT, self.student))
+        return [(role, figures) for role, figures in found if figures is not None]
+
+
+class FurtherTeacherFigures(Kept):
+    """One more teacher of the ensemble."""
+
+    model: str
+    weight: float
+    """Of its word among the teachers."""
+    imgsz: int
+    map50: float | None
+    map: float | None
+    """mAP50-95."""
+
+
+class GapClosed(Kept):
+    """The gain as a share of teacher less control; null where the teacher is no better, or hardly."""
+
+    map50: float | None
+    map: float | None
+    """In mAP50-95."""
+
+
+class SeedScores(Kept):
+    """Student and control of one seed."""
+
+    seed: int
+    student: Scores
+    control: Scores | None = Field(default=None, exclude_if=absent)
+    """Absent where none was trained."""
+
+
+class Spread(Kept):
+    """Mean and standard deviation (n - 1) over seeds."""
+
+    mean: float
+    deviation: float
+
+
+class Difference(Spread):
+    """Student less control over pairs of one seed, by Student's paired t."""
+
+    low: float
+    high: float
+    level: float
+    """Of the interval from ``low`` to ``high``."""
+    p_value: float
+    """Of a difference as large as this, or larger, if there were none."""
+
+
+class SeedStatistics(Kept):
+    """What can be said of one metric over several seeds."""
+
+    num_seeds: int
+    """Pairs of student and control."""
+    student: Spread
+    control: Spread
+    difference: Difference
+
+
+class MetricStatistics(Kept):
+    """The same by metric; null for less than two pairs."""
+
+    map50: SeedStatistics | None
+    map: SeedStatistics | None
+    """Of mAP50-95."""
+
+
+class SeedFigures(Kept):
+    """What each seed gave, and what can be said of them all."""
+
+    runs: tuple[SeedScores, ...]
+    statistics: MetricStatistics
