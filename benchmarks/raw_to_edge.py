@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from provenance import provenance, write_json
 from retort import journal
@@ -28,6 +27,8 @@ from retort.intake import datasets
 from retort.intake.preparation import prepare
 from retort.settings import Settings
 from retort.spec import merge, parse_document, parse_spec
+from retort.spec.exported import MeasuredExport
+from retort.spec.result import JobResult
 
 SPEC = Path(__file__).parents[1] / "examples" / "specs" / "raw-to-edge.yaml"
 EVERY = 3
@@ -64,9 +65,10 @@ def main() -> int:
     if not isinstance(told, FinishedEvent):
         sys.stdout.write(f"the run did not finish: {told}\n")
         return 1
+    assert isinstance(told.result, JobResult), "the spec asks for a distillation"
     show(told.result)
     if options.json:
-        write_json(options.json, {**provenance(), "attempts": attempts, "result": told.result})
+        write_json(options.json, {**provenance(), "attempts": attempts, "result": told.result.model_dump(mode="json")})
     return 0
 
 
@@ -135,20 +137,20 @@ def note(work: Path, killed_in: str | None) -> None:
             file.write(f"{killed_in}\n")
 
 
-def show(result: dict[str, Any]) -> None:
+def show(result: JobResult) -> None:
     """Print the table."""
-    for role, found in result["roles"].items():
-        line = f"{role:<10}{found['model']:<10} mAP50 {found['map50']:.4f}  mAP50-95 {found['map']:.4f}"
-        sys.stdout.write(f"{line}  {found['latency_ms']['p50']:.1f} ms\n")
-    for export in result["exports"]:
-        drop = (
-            f"{export['map_drop'] * 100:+.2f} points lost, {export['latency_ratio']:.2f} x PyTorch"
-            if "map" in export
-            else export["reason"]
-        )
-        boxes = f", {export['num_unequal']} of {export['num_boxes']} boxes differ" if "num_unequal" in export else ""
-        sys.stdout.write(f"{export['path']:<32}{export['status']:<12}{drop}{boxes}\n")
-    sys.stdout.write(json.dumps(result.get("pseudo_labels"), indent=2) + "\n")
+    for role, found in result.roles.known():
+        line = f"{role:<10}{found.model:<10} mAP50 {found.map50 or 0:.4f}  mAP50-95 {found.map or 0:.4f}"
+        sys.stdout.write(f"{line}  {found.latency_ms.p50:.1f} ms\n")
+    for export in result.exports:
+        told, boxes = export.reason, ""
+        if isinstance(export, MeasuredExport):
+            told = f"{export.map_drop * 100:+.2f} points lost, {export.latency_ratio:.2f} x PyTorch"
+            if export.num_unequal is not None:
+                boxes = f", {export.num_unequal} of {export.num_boxes} boxes differ"
+        sys.stdout.write(f"{export.path:<32}{export.status:<12}{told}{boxes}\n")
+    labelled = result.pseudo_labels
+    sys.stdout.write(("null" if labelled is None else labelled.model_dump_json(indent=2)) + "\n")
 
 
 def arguments() -> argparse.Namespace:

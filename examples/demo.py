@@ -21,6 +21,7 @@ from retort.cli import view, watch
 from retort.cli.documents import load
 from retort.client import Client
 from retort.errors import RetortError, WorldError
+from retort.spec.result import JobResult
 from rich.console import Console
 from rich.table import Table
 
@@ -65,8 +66,9 @@ def main() -> int:
             for name in WANTED:
                 path = client.download(job["id"], name, FOLDER / "results" / name)
                 say(f"downloaded {path} ({view.size(path.stat().st_size)}), SHA-256 verified")
-            result = client.get(job["id"])["result"]
-        verify(result, spec["training"]["imgsz"])
+            result, stored = client.result(job["id"]), client.get(job["id"])["result"]
+        assert isinstance(result, JobResult), "the spec asks for a distillation"
+        verify(stored, spec["training"]["imgsz"])
     except (RetortError, subprocess.CalledProcessError) as error:
         say(f"error: {error}{f' ({error.hint})' if getattr(error, 'hint', None) else ''}")
         return 1
@@ -141,7 +143,7 @@ def verify(result: dict[str, Any], imgsz: int) -> None:
         raise WorldError("the report does not hold the result that the service gave")
 
 
-def table(result: dict[str, Any]) -> Table:
+def table(result: JobResult) -> Table:
     """Teacher, student and control side by side, and the share of the gap that distillation closed."""
     shown = view.result_table(result)
     shown.title, shown.title_justify = "What distillation bought", "left"

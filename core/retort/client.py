@@ -18,6 +18,7 @@ from retort.answers import ClientError, raise_problem, unreachable, worth_repeat
 from retort.checksums import sha256_of
 from retort.model_calls import ModelCalls
 from retort.review.calls import Reviewing
+from retort.spec.result import Result, parse_result
 from retort.states import TERMINAL
 from retort.sweep_calls import SweepCalls
 from retort.transfer import Partial
@@ -79,6 +80,11 @@ class Client(ModelCalls, SweepCalls):
     def get(self, job_id: str) -> Json:
         """Return a job."""
         return self._json("GET", f"/v1/jobs/{job_id}")
+
+    def result(self, job_id: str) -> Result | None:
+        """Return what a job has found out; None before it has succeeded."""
+        stored = self.get(job_id)["result"]
+        return None if stored is None else parse_result(stored)
 
     def list(self, *, state: str | None = None) -> Iterator[Json]:
         """Yield the jobs, newest first, page after page."""

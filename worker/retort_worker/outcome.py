@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from retort.errors import RetortError
 from retort.events import AnyEvent, AwaitingReviewEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
+from retort.spec.result import Result
 
 _EXCERPT_LINES = 20
 _EXCERPT_BYTES = 16_384

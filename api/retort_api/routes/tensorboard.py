@@ -81,8 +81,8 @@ def _measured(curves: Iterable[Series]) -> Iterator[MetricEvent]:
 
 def _standing(job: Job) -> AnyEvent:
     at = job.finished_at or job.created_at
-    if job.result is not None:
-        return FinishedEvent(n=1, at=at, result=job.result)
+    if job.found is not None:
+        return FinishedEvent(n=1, at=at, result=job.found)
     if job.failure is not None:
         return FailedEvent(n=1, at=at, failure=Failure.model_validate(job.failure))
     return StoppedEvent(n=1, at=at)

@@ -11,6 +11,7 @@ from retort.db.models import Attempt as AttemptRow
 from retort.db.models import Job as JobRow
 from retort.db.models import Transition as TransitionRow
 from retort.names import MAP, MAP50, Role
+from retort.spec.result import AnyResult
 from retort.states import AttemptState, JobState
 
 from retort_api.schemas.base import Out, documented_as, job_path, shown
@@ -148,7 +149,7 @@ class Job(JobSummary):
     """What attempts have taught about the machine, such as a smaller batch."""
     saved: Saved | None
     """From where another worker would go on, or a retry."""
-    result: dict[str, Any] | None
+    result: AnyResult | None
     """Once succeeded: figures of teacher, student and control, and what distillation gained; or the advice."""
     attempts: tuple[Attempt, ...]
     transitions: tuple[Transition, ...]
@@ -158,7 +159,10 @@ class Job(JobSummary):
     @classmethod
     def whole(cls, job: JobRow, attempts: Sequence[AttemptRow], transitions: Sequence[TransitionRow]) -> Job:
         """Return the row with its attempts and transitions."""
-        given = {"links": JobLinks.of(job.id), "saved": job.recovery, "attempts": attempts, "transitions": transitions}
+        given = {
+            "links": JobLinks.of(job.id), "saved": job.recovery, "result": job.found, "attempts": attempts,
+            "transitions": transitions,
+        }  # fmt: skip
         return cls.model_validate(shown(job, cls, **given))
 
 

@@ -16,6 +16,8 @@ from retort.cli.output import emit, note
 from retort.cli.service import connect
 from retort.errors import UserError
 from retort.spec import AdviceSpec, JobSpec, parse_spec
+from retort.spec.advised import AdviceResult
+from retort.spec.result import readable_result
 from retort.states import JobState
 
 NONE_TO_RECOMMEND = 1
@@ -113,5 +115,6 @@ def _asked(url: str, wanted: dict[str, Any], *, as_json: bool) -> int:
     return code if job["state"] != JobState.SUCCEEDED else _judge(job["result"])
 
 
-def _judge(advice: dict[str, Any]) -> int:
-    return 0 if advice["recommended"] else NONE_TO_RECOMMEND
+def _judge(advice: Any) -> int:
+    found = readable_result(advice)
+    return 0 if isinstance(found, AdviceResult) and found.recommended else NONE_TO_RECOMMEND

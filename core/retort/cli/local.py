@@ -33,6 +33,7 @@ from retort.events import (
 )
 from retort.names import MAP, MAP50, Role
 from retort.spec import AnySpec, parse_document, parse_spec
+from retort.spec.result import readable_result
 from retort.states import TERMINAL, JobState
 from retort.workdir import journal as journal_of
 
@@ -81,7 +82,7 @@ def carry_out(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bo
                 feed.listen(event)
             screen.show(standing, [_as_shown(event) for event in events])
         failure = standing.get("failure")
-        feed.end(standing.get("result"), failure and Failure.model_validate(failure))
+        feed.end(readable_result(standing.get("result")), failure and Failure.model_validate(failure))
     assert settings.model_dir is not None
     _register(wanted.name, workdir / "artifacts", settings.model_dir, student=standing["state"] == JobState.SUCCEEDED)
     return standing
@@ -185,7 +186,12 @@ def _apply(standing: dict[str, Any], event: AnyEvent) -> None:
         case MetricEvent(role=Role.STUDENT) if event.values.get(MAP) is not None:
             standing["best"] = {MAP50: event.values.get(MAP50), MAP: event.values[MAP]}
         case FinishedEvent():
-            standing |= {"state": JobState.SUCCEEDED, "progress": 1.0, "eta_s": None, "result": event.result}
+            standing |= {
+                "state": JobState.SUCCEEDED,
+                "progress": 1.0,
+                "eta_s": None,
+                "result": event.result.model_dump(mode="json"),
+            }
         case FailedEvent():
             standing |= {"state": JobState.FAILED, "failure": event.failure.model_dump()}
         case StoppedEvent():
@@ -215,8 +221,8 @@ def ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
         emit_line({"type": "end", "workdir": str(workdir), **standing})
         return EXIT_CODES[standing["state"]]
     console = view.console()
-    if standing.get("result"):
-        for part in view.result_parts(standing["result"]):
+    if found := readable_result(standing.get("result")):
+        for part in view.result_parts(found):
             console.print(part)
     if standing.get("failure"):
         console.print(view.failure_text(standing["failure"]))

@@ -13,6 +13,9 @@ from rich.text import Text
 
 from retort.cli import verdicts
 from retort.names import MAP, MAP50, Role
+from retort.spec.advised import AdviceResult
+from retort.spec.exported import MeasuredExport, UnmeasuredExport
+from retort.spec.result import JobResult, Result, readable_result
 from retort.states import JobState
 
 Json = Mapping[str, Any]
@@ -60,8 +63,8 @@ def job_page(job: Json) -> RenderableType:
         reason = f" ({transition['reason']})" if transition.get("reason") else ""
         head.add_row("", f"{clock(transition['at'])}  {transition['name']}{reason}")
     parts: list[RenderableType] = [head]
-    if job.get("result"):
-        parts += ["", *result_parts(job["result"])]
+    if found := readable_result(job.get("result")):
+        parts += ["", *result_parts(found)]
     if job.get("failure"):
         parts.append(failure_text(job["failure"]))
     return Group(*parts)
@@ -77,62 +80,64 @@ def failure_text(failure: Json) -> Text:
     return text
 
 
-def result_parts(result: Json) -> list[RenderableType]:
+def result_parts(result: Result) -> list[RenderableType]:
     """What a job has found: figures, exports and a sentence, or advice."""
-    if result.get("task") == "advise":
+    if isinstance(result, AdviceResult):
         return verdicts.parts(result)
     parts: list[RenderableType] = [result_table(result)]
-    if result.get("exports"):
+    if result.exports:
         parts += ["", export_table(result), *map(Text, export_notes(result))]
     return [*parts, "", result_sentence(result)]
 
 
-def export_notes(result: Json) -> list[str]:
+def export_notes(result: JobResult) -> list[str]:
     """Why a form is not what was asked for, and what to do."""
-    told = [export for export in result["exports"] if export.get("reason")]
-    return [f"{one['path']}: {one['reason']}" + (f"\n  {one['hint']}" if one.get("hint") else "") for one in told]
+    told = [export for export in result.exports if export.reason]
+    return [f"{one.path}: {one.reason}" + (f"\n  {one.hint}" if one.hint else "") for one in told]
 
 
-def result_table(result: Json) -> Table:
+def result_table(result: JobResult) -> Table:
     """Teacher, student and control side by side."""
     table = _table("", "model", "mAP50", "mAP50-95", "parameters", "file size", "latency p50")
-    for role in (Role.TEACHER, Role.STUDENT, Role.CONTROL):
-        if figures := (result.get("roles") or {}).get(role):
-            latency = (figures.get("latency_ms") or {}).get("p50")
+    roles = result.roles
+    for role, found in ((Role.TEACHER, roles.teacher), (Role.STUDENT, roles.student), (Role.CONTROL, roles.control)):
+        if found is not None:
             table.add_row(
-                role, figures["model"], score(figures["map50"]), score(figures["map"]),
-                f"{figures['num_parameters']:,}", size(figures["size_bytes"]),
-                "" if latency is None else f"{latency:.1f} ms",
+                role, found.model, score(found.map50), score(found.map), f"{found.num_parameters:,}",
+                size(found.size_bytes), f"{found.latency_ms.p50:.1f} ms",
             )  # fmt: skip
     return table
 
 
-def result_sentence(result: Json) -> str:
+def result_sentence(result: JobResult) -> str:
     """What distillation bought, in words."""
-    gain, closed = result.get("gain"), result.get("gap_closed") or {}
-    if not gain:
+    gain, closed = result.gain, result.gap_closed
+    if gain is None:
         return "No control was trained, so what distillation bought is not known."
-    bought = f"Distillation bought {gain['map50']:+.4f} mAP50 and {gain['map']:+.4f} mAP50-95 over the control"
-    if closed.get("map") is None:
+    bought = f"Distillation bought {gain.map50:+.4f} mAP50 and {gain.map:+.4f} mAP50-95 over the control"
+    if closed is None or closed.map is None:
         return f"{bought}; the teacher is no better than the control, or hardly, so there was no gap to close."
-    return f"{bought}: {closed['map']:.0%} of the gap to the teacher in mAP50-95."
+    return f"{bought}: {closed.map:.0%} of the gap to the teacher in mAP50-95."
 
 
-def export_table(result: Json) -> Table:
+def export_table(result: JobResult) -> Table:
     """The student's other forms: what each has kept and what it costs."""
     table = _table("file", "status", "mAP50-95", "lost", "latency p50", "of PyTorch", "file size")
-    for export in result.get("exports", []):
-        made = "map" in export
+    for export in result.exports:
         table.add_row(
-            export["path"],
-            Text(export["status"], style="" if export["status"] == "passed" else "yellow"),
-            score(export["map"]) if made else "",
-            f"{export['map_drop'] * 100:+.1f}" if made else "",
-            f"{export['latency_ms']['p50']:.1f} ms" if made else "",
-            f"{export['latency_ratio']:.2f} x" if made else "",
-            size(export["size_bytes"]) if "size_bytes" in export else "",
+            export.path,
+            Text(export.status, style="" if export.status == "passed" else "yellow"),
+            *_kept_and_cost(export),
+            "" if export.size_bytes is None else size(export.size_bytes),
         )
     return table
+
+
+def _kept_and_cost(export: MeasuredExport | UnmeasuredExport) -> tuple[str, str, str, str]:
+    if isinstance(export, UnmeasuredExport):
+        return "", "", "", ""
+    latency, ratio = f"{export.latency_ms.p50:.1f} ms", f"{export.latency_ratio:.2f} x"
+    return score(export.map), f"{export.map_drop * 100:+.1f}", latency, ratio
 
 
 def event_line(event: Json) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
@@ -19,6 +17,7 @@ from retort.db.reaping import Reaped, expire, reap, wake
 from retort.db.statements import table
 from retort.db.submissions import DEFAULT_OWNER, Submission, Submitted, submit, submit_all
 from retort.events import Failure
+from retort.spec.result import Result
 from retort.states import AttemptState, JobState
 
 __all__ = [
@@ -43,7 +42,8 @@ def renew(session: Session, lease: Lease, *, now: float, lease_s: float, count: 
 def succeed(session: Session, lease: Lease, *, now: float, result: Result, exit_code: int = 0) -> bool:
     """End the job with *result*, whatever was wished meanwhile; False when the lease is no longer held."""
     return moves.end(
-        session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, result=result, progress=1.0, recovery=None
+        session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, result=result.model_dump(mode="json"), progress=1.0,
+        recovery=None,
     )  # fmt: skip
 
 

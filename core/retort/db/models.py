@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from retort.db.base import Base, Count, Id, state_of
+from retort.spec.result import Result, readable_result
 from retort.states import AttemptState, JobState, SweepState, TrialState
 
 _EXPIRES, _SAVED = text("expires_at IS NOT NULL"), text("recovery IS NOT NULL")
@@ -82,10 +83,16 @@ class Job(Base):
     """Grows with every change that a reader of the job can see; lease renewals are not among them."""
     best: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
+    """As its run wrote it; ``found`` reads it."""
     failure: Mapped[dict[str, Any] | None]
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
+
+    @property
+    def found(self) -> Result | None:
+        """What the job has found out; None before that, and where another version wrote what this one cannot read."""
+        return readable_result(self.result)
 
 
 class Attempt(Base):

@@ -56,9 +56,7 @@ def run(context: Context) -> AdviceResult:
     return result
 
 
-def _student(
-    context: Context, spec: AdviceSpec, bench: StepBench, start: Path | None
-) -> tuple[AdviceStudent, Figures]:
+def _student(context: Context, spec: AdviceSpec, bench: StepBench, start: Path | None) -> tuple[AdviceStudent, Figures]:
     """Measure the weights that the student would start from; from random ones there is nothing to measure."""
     measured = None if start is None else _measure(context, spec, spec.student.model, start)
     shape = bench.anatomy
@@ -139,8 +137,5 @@ def _conditions(context: Context, spec: AdviceSpec) -> AdviceConditions:
     from retort.training.devices import name_of
 
     data = context.inputs.dataset
-    dataset = AdviceData(
-        names=tuple(data.names), num_val=data.num_val, num_shared=data.num_shared, digest=data.digest
-    )
+    dataset = AdviceData(names=tuple(data.names), num_val=data.num_val, num_shared=data.num_shared, digest=data.digest)
     return AdviceConditions(dataset, spec.imgsz, spec.batch, name_of(context.inputs.device))
-

@@ -66,4 +66,3 @@ def run(context: Context) -> JobResult:
     part.replace(context.artifact("report.html"))
     context.publish("report.html", Role.JOB, "text/html; charset=utf-8")
     return result
-

@@ -15,6 +15,8 @@ from retort.intake.inputs import Inputs
 from retort.journal import Journal
 from retort.pulse import Pulse
 from retort.spec import AdviceSpec, AnySpec, JobSpec
+from retort.spec.advised import AdviceResult
+from retort.spec.result import JobResult, Result
 from retort.stages import past, record
 from retort.stages.context import Context
 from retort.stages.exporting.makers import lacking
@@ -23,7 +25,7 @@ from retort.stages.progress import Progress
 from retort.stages.record import Record
 
 
-def go(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> object:
+def go(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> Result:
     """Run all stages that apply to *spec*; return the result of the last one.
 
     Raises:
@@ -61,7 +63,9 @@ def go(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
             journal.saved(stage.name, 0, [*finished, *past.keep(workdir)])
         progress.done(stage.name)
         results[stage.name] = stage.read(kept.result)
-    return results[stages[-1].name]
+    answer = results[stages[-1].name]
+    assert isinstance(answer, JobResult | AdviceResult), "the last stage sums up"
+    return answer
 
 
 def _remark(inputs: Inputs, journal: Journal) -> None:

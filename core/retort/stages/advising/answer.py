@@ -94,9 +94,7 @@ def _measured(student: Figures, one: Measured, judged: Judged) -> MeasuredCandid
 
 def _unusable(one: Unusable) -> UnusableCandidate:
     reasons = (f"It cannot be used: {one.error}.",)
-    return UnusableCandidate(
-        weights=one.weights, title=one.title, error=one.error, verdict="refused", reasons=reasons
-    )
+    return UnusableCandidate(weights=one.weights, title=one.title, error=one.error, verdict="refused", reasons=reasons)
 
 
 def _recommended(candidates: Sequence[MeasuredCandidate], one: MeasuredCandidate) -> Recommendation:

@@ -1,0 +1,139 @@
+"""Every combination of what a job may find out, or not, can be read, rendered and shown."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import pytest
+from results import EXPORTS, PARTS, advice, candidate, result, stored
+from retort.cli import view
+from retort.spec.exported import MeasuredExport, UnmeasuredExport
+from retort.spec.result import JobResult, Manifest, parse_result, readable_result
+from retort.stages.reporting import charts, comparisons, page
+from retort.stages.reporting.ecg import Ecg
+from retort.stages.reporting.samples import Gallery
+from retort.stages.reporting.verdict import verdict
+from rich.console import Console
+
+STATUSES = [chosen for number in range(len(EXPORTS) + 1) for chosen in combinations(EXPORTS, number)]
+"""Every set of statuses, from none to all."""
+
+
+def manifest(found: JobResult) -> Manifest:
+    labels = found.pseudo_labels
+    return Manifest.model_validate({
+        "name": "digits", "spec_digest": found.spec_digest, "training": {"epochs": 2, "planned_epochs": 2, "batch": 8},
+        "student": {"model": "yolov8n", "file": "student.pt", "sha256": "1" * 64}, "starting_weights": {},
+        "teacher": {"model": "yolo11s", "sha256": "2" * 64},
+        "ensemble": [{**one.model_dump(), "sha256": "3" * 64} for one in found.ensemble],
+        "unlabelled": found.unlabelled, "dataset": {
+            "digest": "d" * 64, "num_train": 400, "num_val": 500, "known_as": None, "archives": {},
+        },
+        "pseudo_labels": labels and {
+            **labels.model_dump(), "reviewed_precision": labels.review and labels.review.precision,
+        },
+        "classes": found.dataset.names, "seeds": [0], "device": found.device, "versions": found.versions, "metrics": {},
+        "license": "AGPL-3.0", "created_at": "2026-11-28T00:00:00+00:00",
+    })  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Four megabytes that are the same in each of some hundred pages.
+    monkeypatch.setattr(page, "get_plotlyjs", str)
+
+
+def rendered(found: JobResult) -> str:
+    return page.render(
+        name="digits", judged=verdict(found), result=found, charts=charts.charts({}, found.roles),
+        comparisons=comparisons.comparisons(found), quantization=comparisons.quantization(found),
+        labelling=comparisons.labelling(found), ecg=Ecg((), (), (), ()), gallery=Gallery((), ()),
+        manifest=manifest(found), spec={},
+    )  # fmt: skip
+
+
+def shown(found: JobResult) -> str:
+    console = Console(width=200, no_color=True)
+    with console.capture() as capture:
+        for part in view.result_parts(found):
+            console.print(part)
+    return capture.get()
+
+
+@pytest.mark.parametrize("statuses", STATUSES, ids=lambda chosen: " ".join(chosen) or "none")
+def test_exports_of_any_statuses_are_rendered_and_shown(statuses: tuple[str, ...]):
+    found = result(exports=[EXPORTS[status] for status in statuses])
+
+    html, text = rendered(found), shown(found)
+
+    for status in statuses:
+        assert EXPORTS[status]["path"] in html
+        assert EXPORTS[status]["path"] in text
+    if "differs" in statuses:
+        assert "it differs" in html
+        assert "it differs" in text
+
+
+@pytest.mark.parametrize("first", PARTS)
+@pytest.mark.parametrize("second", PARTS)
+def test_any_two_optional_parts_are_rendered_and_shown_with_exports_of_every_status(first: str, second: str):
+    found = result(**{**PARTS[first], **PARTS[second], "exports": list(EXPORTS.values())})
+
+    assert "Who reached what" in rendered(found)
+    assert "student" in shown(found)
+
+
+def test_a_result_is_written_as_it_was_read():
+    for part in PARTS.values():
+        given = stored(**part, exports=list(EXPORTS.values())[:-1])
+        assert parse_result(given).model_dump(mode="json") == given
+
+
+def test_fields_that_a_newer_version_has_added_are_passed_over():
+    given = stored(added=1, exports=[{**EXPORTS["passed"], "added": 1}])
+    given["roles"]["student"]["added"] = {"deeply": 1}
+
+    assert parse_result(given) == result(exports=[EXPORTS["passed"]])
+
+
+def test_a_result_from_before_what_was_added_since_can_be_read():
+    given = stored(exports=[EXPORTS["from before"]])
+    for name in ("ensemble", "training", "control_dropped", "seeds", "data_quality", "unlabelled", "pseudo_labels"):
+        del given[name]
+    for figures in given["roles"].values():
+        for name in ("by_size", "throughput", "peak_memory_bytes", "runtime", "device", "imgsz"):
+            del figures[name]
+
+    found = parse_result(given)
+
+    assert isinstance(found, JobResult)
+    assert isinstance(found.exports[0], UnmeasuredExport)
+    assert "Who reached what" in rendered(found)
+    assert "old.onnx" in shown(found)
+
+
+@pytest.mark.parametrize("given", [None, {}, {"roles": {}}, {"task": "advise"}, [], 5])
+def test_what_is_no_result_is_read_as_none(given: Any):
+    assert readable_result(given) is None
+
+
+def test_only_a_form_with_figures_counts_as_measured():
+    kinds = {status: type(result(exports=[export]).exports[0]) for status, export in EXPORTS.items()}
+
+    assert {status for status, kind in kinds.items() if kind is MeasuredExport} == {"passed", "over_budget", "differs"}
+
+
+@pytest.mark.parametrize("verdict", ["recommended", "possible", "refused"])
+def test_advice_is_written_as_it_was_read_and_shown_whatever_it_says(verdict: str):
+    broken = {"weights": "x.pt", "title": "x", "error": "no network", "verdict": "refused", "reasons": ["It is broken."]}
+    given = advice(candidate(verdict=verdict), broken)
+
+    found = parse_result(given)
+
+    assert found.model_dump(mode="json") == given
+    console = Console(width=200, no_color=True)
+    with console.capture() as capture:
+        for part in view.result_parts(found):
+            console.print(part)
+    assert "It is broken." in capture.get()
