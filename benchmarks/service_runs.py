@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,14 @@ from retort.names import Role
 from retort.spec import parse_spec
 from retort.states import JobState
 from service_stand import Stand, eventually, percentile
+from stored_results import stored
 
 NO_OP = """#!/bin/sh
 # The least that a run can do: say that it has finished, in the journal of its attempt.
 while read -r line; do
   case $line in '"attempt":'*) n=${line#*: }; n=${n%,}; break ;; esac
 done < "$2/inputs.json"
-echo '{"type": "finished", "n": 1, "at": 0, "result": {}}' > "$2/journal-$n.jsonl"
+echo '{"type": "finished", "n": 1, "at": 0, "result": '"$(cat "$0.json")"'}' > "$2/journal-$n.jsonl"
 """
 
 
@@ -27,6 +29,7 @@ def start_workers(stand: Stand, *, workers: int) -> None:
     """Start workers whose runs do nothing, and wait until they listen."""
     program = stand.folder / "no-op.sh"
     program.write_text(NO_OP)
+    program.with_name("no-op.sh.json").write_text(json.dumps(stored()))
     for _ in range(workers):
         stand.start("retort_worker", "--run-command", "/bin/sh", str(program))
     logs = list(stand.folder.glob("retort_worker-*.log"))

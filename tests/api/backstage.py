@@ -21,6 +21,7 @@ from retort.db.models import SweepTrial
 from retort.events import AnyEvent, Failure, MetricEvent
 from retort.names import MAP, Role
 from retort.settings import Settings
+from retort.spec.result import Result
 from retort.states import TrialState
 from retort.sweeps.decisions import decide
 from retort_api.app import create_app
@@ -90,7 +91,7 @@ class Worker:
             assert artifacts.record(session, lease, artifact, now=clock.now(session))
         return stored.key
 
-    def succeed(self, lease: Lease, result: dict[str, Any]) -> None:
+    def succeed(self, lease: Lease, result: Result) -> None:
         with self.database.begin() as session:
             assert jobs.succeed(session, lease, now=clock.now(session), result=result)
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from api.backstage import SPEC, Worker
 from fastapi.testclient import TestClient
+from retort.spec.result import parse_result
+from stored_results import advice, candidate
 
 REQUEST: dict[str, Any] = {"data": {"path": "/data/digits"}, "candidates": ["yolo11s.pt", "yolo11m.pt"]}
 
@@ -36,11 +38,11 @@ def test_the_same_key_and_request_answer_with_the_same_job(client: TestClient):
 
 def test_the_advice_is_the_jobs_result(client: TestClient, worker: Worker):
     job_id = client.post("/v1/advise", json=REQUEST).json()["id"]
-    advice = {"task": "advise", "recommended": None, "candidates": []}
+    told = advice(candidate())
 
-    worker.succeed(worker.claim(job_id), advice)
+    worker.succeed(worker.claim(job_id), parse_result(told))
 
-    assert client.get(f"/v1/jobs/{job_id}").json()["result"] == advice
+    assert client.get(f"/v1/jobs/{job_id}").json()["result"] == told
 
 
 def test_the_address_of_jobs_takes_the_same_document_by_its_task(client: TestClient):

@@ -10,9 +10,11 @@ import pytest
 import yaml
 from api.backstage import SPEC, Worker, serving
 from fastapi.testclient import TestClient
+from results import RESULT
 from retort.db import Lease, clock, recovery
 from retort.events import Failure, MetricEvent, ProgressEvent, StageEvent
 from retort.names import MAP, MAP50, Role
+from stored_results import stored
 
 YAML = {"Content-Type": "application/yaml"}
 
@@ -174,11 +176,11 @@ def test_a_failed_job_says_why_and_what_to_change(client: TestClient, worker: Wo
 
 
 def test_a_succeeded_job_holds_its_result(client: TestClient, worker: Worker, lease: Lease) -> None:
-    worker.succeed(lease, {"gain": {"map": 0.01}})
+    worker.succeed(lease, RESULT)
 
     job = client.get(f"/v1/jobs/{lease.job_id}").json()
 
-    assert (job["state"], job["progress"], job["result"]) == ("succeeded", 1.0, {"gain": {"map": 0.01}})
+    assert (job["state"], job["progress"], job["result"]) == ("succeeded", 1.0, stored())
 
 
 def test_a_list_is_paged_newest_first_without_gaps(client: TestClient) -> None:

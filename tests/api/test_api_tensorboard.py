@@ -9,6 +9,7 @@ from pathlib import Path
 from api.backstage import SPEC, Worker
 from core.tracking import records
 from fastapi.testclient import TestClient
+from results import result
 from retort.db import Lease
 from retort.events import Failure, MetricEvent
 from retort.names import Role
@@ -67,7 +68,7 @@ def test_the_same_record_makes_the_same_bytes_which_need_not_be_sent_again(
 
 def test_what_came_of_a_job_is_there_too(client: TestClient, worker: Worker, lease: Lease, tmp_path: Path) -> None:
     worker.record(lease, measured(1, Role.STUDENT, 1, loss=1.0))
-    worker.succeed(lease, {"roles": {"student": {"map": 0.5, "model": "yolov8n"}}})
+    worker.succeed(lease, result(student=0.5))
 
     data = client.get(f"/v1/jobs/{lease.job_id}/artifacts/tensorboard").content
 

@@ -27,7 +27,7 @@ def test_a_job_is_stopped_and_keeps_what_it_has(served: Retort, submitted: Submi
     ended = served("wait", job_id, "--timeout", 60, "--json")
     assert ended.code == 0
     assert ended.json["finish_early"] is True
-    assert ended.json["result"]["epochs"] < 9_000
+    assert ended.json["result"]["training"]["epochs"] < 9_000
 
 
 def test_a_failed_job_is_retried_and_any_job_cloned_as_new_ones(served: Retort, submitted: Submitted):

@@ -5,20 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from results import result
 from retort.cli import view
+from retort.spec.result import JobResult
 from rich.console import Console
-
-FIGURES = {"model": "yolov8n", "num_parameters": 3_007_598, "size_bytes": 6_200_000, "latency_ms": {"p50": 8.25}}
-
-
-def result(teacher: float, student: float, control: float | None) -> dict[str, Any]:
-    scores = {"teacher": teacher, "student": student} | ({} if control is None else {"control": control})
-    roles = {role: {**FIGURES, "map50": score + 0.2, "map": score} for role, score in scores.items()}
-    if control is None:
-        return {"roles": roles, "gain": None, "gap_closed": None}
-    gain, gap = student - control, teacher - control
-    closed = gain / gap if gap > 0 else None
-    return {"roles": roles, "gain": {"map50": gain, "map": gain}, "gap_closed": {"map50": closed, "map": closed}}
 
 
 def drawn(renderable: object) -> str:
@@ -32,7 +22,7 @@ def test_the_table_puts_teacher_student_and_control_side_by_side():
     text = drawn(view.result_table(result(0.5, 0.4, 0.3)))
 
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["teacher", "student", "control"]
-    for told in ("0.7000", "0.4000", "3,007,598", "6.2 MB", "8.2 ms"):
+    for told in ("0.5000", "0.4000", "3,007,598", "6.2 MB", "8.2 ms"):
         assert told in text
 
 
@@ -45,7 +35,7 @@ def test_the_table_puts_teacher_student_and_control_side_by_side():
         (result(0.5, 0.4, None), "No control was trained"),
     ],
 )
-def test_the_sentence_says_what_distillation_bought_be_it_good_or_bad(given: dict[str, Any], told: str):
+def test_the_sentence_says_what_distillation_bought_be_it_good_or_bad(given: JobResult, told: str):
     assert told in view.result_sentence(given)
 
 

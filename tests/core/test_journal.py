@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from results import RESULT
 from retort import journal
 from retort.errors import WorldError
 from retort.events import Failure, LogEvent, MetricEvent
@@ -37,7 +38,7 @@ def test_every_kind_of_event_comes_back_as_it_was_said(path: Path):
         )
         said.failed(Failure(code="diverged", message="no"))
         said.stopped()
-        said.finished({"gain": None})
+        said.finished(RESULT)
     events, offset = journal.read(path)
     assert [event.n for event in events] == list(range(1, 11))
     assert {event.at for event in events} == {12.5}

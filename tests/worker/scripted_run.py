@@ -15,6 +15,9 @@ import time
 import zipfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from results import RESULT, trained_for
 from retort.events import Failure
 from retort.journal import Journal
 from retort.names import Role
@@ -61,7 +64,7 @@ def finish(journal: Journal, workdir: Path, epochs: int, _: int = 1) -> None:
     journal.checkpoint(Role.STUDENT, 1, "checkpoints/student-epoch-0001.pt", {"val/mAP50": 0.5})
     (workdir / "student.pt").write_bytes(b"student")
     journal.artifact("student.pt", Role.STUDENT, "student.pt", metadata={"licence": "AGPL-3.0"})
-    journal.finished({"roles": {}, "gain": None})
+    journal.finished(RESULT)
 
 
 def wait_for_stop(journal: Journal) -> None:
@@ -143,7 +146,7 @@ def train(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
             sys.exit(75)
     (workdir / "student.pt").write_bytes(f"student of {done} epochs".encode())
     journal.artifact("student.pt", Role.STUDENT, "student.pt")
-    journal.finished({"epochs": done})
+    journal.finished(trained_for(done))
 
 
 def stuck(journal: Journal, workdir: Path, *_: int) -> None:
@@ -220,12 +223,12 @@ def searched(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
         if STOP.wait(0.01):
             journal.stopped()
             sys.exit(75)
-    journal.finished({"epochs": epochs})
+    journal.finished(trained_for(epochs))
 
 
 def outside(journal: Journal, *_: object) -> None:
     journal.artifact("student.pt", Role.STUDENT, "../../outside.pt")
-    journal.finished({})
+    journal.finished(RESULT)
 
 
 def archive(content: bytes) -> bytes:
@@ -247,7 +250,7 @@ def trained(journal: Journal, workdir: Path) -> None:
 
 def teach(journal: Journal, workdir: Path, *_: int) -> None:
     trained(journal, workdir)
-    journal.finished({"roles": {}, "gain": None})
+    journal.finished(RESULT)
 
 
 def teach_and_fail(journal: Journal, workdir: Path, *_: int) -> None:
@@ -258,7 +261,7 @@ def teach_and_fail(journal: Journal, workdir: Path, *_: int) -> None:
 def show_inputs(journal: Journal, workdir: Path, *_: int) -> None:
     """Say what the run would start from."""
     journal.log("inputs", weights=json.loads((workdir / "inputs.json").read_text())["weights"])
-    journal.finished({})
+    journal.finished(RESULT)
 
 
 SCRIPTS = {

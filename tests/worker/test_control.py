@@ -58,7 +58,7 @@ def test_a_job_that_finishes_early_keeps_and_publishes_what_it_has(house: House)
     eventually(lambda: house.job(job_id).best)
     assert house.wish(jobs.finish_early, job_id) is JobState.RUNNING
     assert running.result(PATIENCE_S) is JobState.SUCCEEDED
-    done = house.job(job_id).result["epochs"]
+    done = house.job(job_id).result["training"]["epochs"]
     assert 0 < done < 10_000
     assert house.content(house.artifacts(job_id)["student.pt"]) == f"student of {done} epochs".encode()
 

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from results import RESULT
 from retort.events import FailedEvent, Failure, FinishedEvent, StoppedEvent
 from retort_worker.outcome import judge, tail
 
@@ -13,8 +14,8 @@ FAILED = FailedEvent(n=1, at=0.0, failure=Failure(code="diverged", message="no n
 
 
 def test_a_result_counts_also_when_it_came_after_the_order_to_stop():
-    outcome = judge(FinishedEvent(n=1, at=0.0, result={"a": 1}), 0, told_to_stop=True, excerpt="")
-    assert outcome.result == {"a": 1}
+    outcome = judge(FinishedEvent(n=1, at=0.0, result=RESULT), 0, told_to_stop=True, excerpt="")
+    assert outcome.result == RESULT
 
 
 @pytest.mark.parametrize("last", [None, FAILED, StoppedEvent(n=1, at=0.0)])

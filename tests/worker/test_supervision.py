@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from results import RESULT
 from retort.states import AttemptState, JobState
 from retort_worker.supervision import Supervision
 from servers import Postgres
@@ -36,7 +37,7 @@ def test_a_run_that_finishes_makes_its_job_succeed(house: House):
     assert house.run(job_id) is JobState.SUCCEEDED
     job = house.job(job_id)
     assert (job.state, job.progress, job.stage) == (JobState.SUCCEEDED, 1.0, "distill")
-    assert job.result == {"roles": {}, "gain": None}
+    assert job.found == RESULT
     assert job.best["epoch"] == 3
     assert house.steps(job_id) == [1, 2, 3]
     assert [attempt.state for attempt in house.attempts(job_id)] == [AttemptState.SUCCEEDED]

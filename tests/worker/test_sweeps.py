@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from results import RESULT
 from retort.db import clock, events, jobs, sweeps, transitions
 from retort.db.models import Sweep
 from retort.events import MetricEvent
@@ -57,7 +58,7 @@ def score(house: House, job_id: str | None, values: list[float]) -> None:
         lease = jobs.claim(session, job_id, worker="w", host="h", now=now, lease_s=60)
         assert lease is not None
         assert events.record(session, lease, said, now=now, lease_s=60, journal_offset=1)
-        assert jobs.succeed(session, lease, now=now, result={})
+        assert jobs.succeed(session, lease, now=now, result=RESULT)
 
 
 def states(house: House, sweep_id: str) -> list[TrialState]:

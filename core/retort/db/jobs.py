@@ -42,8 +42,8 @@ def renew(session: Session, lease: Lease, *, now: float, lease_s: float, count: 
 def succeed(session: Session, lease: Lease, *, now: float, result: Result, exit_code: int = 0) -> bool:
     """End the job with *result*, whatever was wished meanwhile; False when the lease is no longer held."""
     return moves.end(
-        session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, result=result.model_dump(mode="json"), progress=1.0,
-        recovery=None,
+        session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, progress=1.0, recovery=None,
+        result=result.model_dump(mode="json"),
     )  # fmt: skip
 
 

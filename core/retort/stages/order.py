@@ -38,7 +38,7 @@ class Stage:
     module: StageModule
 
     def read(self, kept: object) -> object:
-        """Return the answer that an earlier attempt has left; pydantic.ValidationError where it is none of this stage."""
+        """Return the answer that an earlier attempt has left; pydantic.ValidationError where it is none."""
         answer: TypeAdapter[object] = TypeAdapter(get_type_hints(self.module.run)["return"])
         return answer.validate_python(kept)
 

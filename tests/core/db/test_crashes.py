@@ -28,7 +28,7 @@ with Database(url).begin() as session:
     events.record(session, lease, said, now=1.0, lease_s=30, journal_offset=9)
     here("recorded")
     artifacts.record(session, lease, FILE, now=1.0)
-    jobs.succeed(session, lease, now=1.0, result={})
+    jobs.succeed(session, lease, now=1.0, result=RESULT)
     here("succeeded")
 """
 

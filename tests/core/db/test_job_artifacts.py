@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from results import RESULT
 from retort.db import artifacts, jobs
 from retort.db.artifacts import NewArtifact
 from retort.events import Failure
@@ -76,7 +77,7 @@ def test_publishing_and_success_are_one_transaction(shop: Shop):
     before = shop.rows()
     with shop.doomed() as session:
         artifacts.record(session, lease, FILE, now=T0)
-        jobs.succeed(session, lease, now=T0, result={})
+        jobs.succeed(session, lease, now=T0, result=RESULT)
     assert shop.rows() == before
 
 

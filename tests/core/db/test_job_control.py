@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from results import RESULT
 from retort.db import Lease, events, jobs
 from retort.events import Failure, MetricEvent
 from retort.names import MAP, Role
@@ -67,7 +68,7 @@ def brought_to(shop: Shop, position: str) -> str:
     lease = measured(shop) if position == "measured" else shop.running()
     with shop.database.begin() as session:
         if position == "succeeded":
-            jobs.succeed(session, lease, now=T0, result={})
+            jobs.succeed(session, lease, now=T0, result=RESULT)
         elif position == "failed":
             jobs.fail(session, lease, now=T0, failure=Failure(code="x", message="x"), exit_code=1)
         elif position == "awaiting_review":
@@ -132,7 +133,7 @@ def test_a_worker_that_dies_while_it_pauses_leaves_a_paused_job_and_costs_no_ret
 def test_a_run_that_ends_while_it_pauses_has_ended(shop: Shop):
     first, second = shop.pausing(), shop.pausing()
     with shop.database.begin() as session:
-        assert jobs.succeed(session, first, now=T0, result={})
+        assert jobs.succeed(session, first, now=T0, result=RESULT)
         final = Failure(code="diverged", message="nan")
         assert jobs.fail(session, second, now=T0, failure=final, exit_code=1) is JobState.FAILED
     assert shop.job(first.job_id).state is JobState.SUCCEEDED

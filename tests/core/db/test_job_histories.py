@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from results import result
 from retort.db import Database, Lease, artifacts, events, jobs, recovery, repeats, reviews
 from retort.db.base import Base
 from retort.errors import UserError
@@ -198,7 +199,10 @@ class Histories(RuleBasedStateMachine):
 
     @rule(lease=leases)
     def succeed(self, lease: Lease | None) -> None:
-        self.write(lease, lambda session, held: jobs.succeed(session, held, now=self.now, result={"by": held.attempt}))
+        self.write(
+            lease,
+            lambda session, held: jobs.succeed(session, held, now=self.now, result=result(duration_s=held.attempt)),
+        )
 
     @rule(lease=leases, failure=st.sampled_from(FAILURES))
     def fail(self, lease: Lease | None, failure: Failure) -> None:
@@ -330,7 +334,7 @@ class Histories(RuleBasedStateMachine):
         assert row["run_s"] >= 0
         assert {artifact["attempt"] for artifact in own["artifacts"]} <= seen.published
         if row["state"] is JobState.SUCCEEDED:
-            assert row["result"]["by"] == row["attempt"]
+            assert row["result"]["duration_s"] == row["attempt"]
 
     def rows(self) -> dict[str, dict[str, Any]]:
         table = Base.metadata.tables["jobs"]

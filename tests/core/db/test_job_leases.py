@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from results import RESULT
 from retort.db import Lease, artifacts, events, jobs, recovery
 from retort.events import Failure, LogEvent, MetricEvent
 from retort.states import JobState
@@ -19,7 +20,7 @@ SAID = [
 
 WRITES = {
     "renew": lambda s, lease: jobs.renew(s, lease, now=T0 + 50, lease_s=30, count=1),
-    "succeed": lambda s, lease: jobs.succeed(s, lease, now=T0 + 50, result={}),
+    "succeed": lambda s, lease: jobs.succeed(s, lease, now=T0 + 50, result=RESULT),
     "fail": lambda s, lease: jobs.fail(s, lease, now=T0 + 50, failure=FAILURE, exit_code=1),
     "mark_cancelled": lambda s, lease: jobs.mark_cancelled(s, lease, now=T0 + 50, exit_code=75),
     "fail for good": lambda s, lease: jobs.fail(s, lease, now=T0 + 50, failure=FINAL, exit_code=1),
@@ -45,7 +46,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(shop: Shop, write: str, the
         fresh = shop.claimed(stale.job_id, worker="w2")
         with shop.database.begin() as session:
             if then == "ended":
-                jobs.succeed(session, fresh, now=T0, result={})
+                jobs.succeed(session, fresh, now=T0, result=RESULT)
             elif then != "claimed again":
                 jobs.cancel(session, stale.job_id, now=T0, actor="client")
     before = shop.rows()
@@ -117,7 +118,7 @@ def test_a_lease_that_is_renewed_late_but_before_the_reaper_came_still_holds(sho
 def test_the_reaper_never_overwrites_a_job_that_ended(shop: Shop):
     lease = shop.running()
     with shop.database.begin() as session:
-        jobs.succeed(session, lease, now=T0, result={})
+        jobs.succeed(session, lease, now=T0, result=RESULT)
         assert jobs.reap(session, now=T0 + 1e6) == []
     assert shop.job(lease.job_id).state is JobState.SUCCEEDED
 
@@ -182,7 +183,7 @@ def test_cancel_and_success_at_the_same_time_end_in_success(shop: Shop):
         def work(number: int, lease: Lease = lease) -> object:
             with shop.database.begin() as session:
                 if number:
-                    return jobs.succeed(session, lease, now=T0, result={})
+                    return jobs.succeed(session, lease, now=T0, result=RESULT)
                 return jobs.cancel(session, lease.job_id, now=T0, actor="client")
 
         cancelled, succeeded = at_once(work, 2)

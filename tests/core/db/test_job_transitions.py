@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise, product
 
 import pytest
+from results import RESULT
 from retort.db import jobs, moves
 from retort.db.models import Job
 from retort.events import Failure
@@ -40,10 +41,10 @@ def test_a_change_happens_exactly_when_the_table_allows_it(shop: Shop, source: J
 def test_a_job_that_runs_to_its_end_leaves_a_whole_history(shop: Shop):
     lease = shop.running()
     with shop.database.begin() as session:
-        assert jobs.succeed(session, lease, now=T0 + 9, result={"gain": 1.5})
+        assert jobs.succeed(session, lease, now=T0 + 9, result=RESULT)
 
     job, rows = shop.job(lease.job_id), shop.rows()
-    assert (job.state, job.result, job.progress) == (JobState.SUCCEEDED, {"gain": 1.5}, 1.0)
+    assert (job.state, job.result, job.progress) == (JobState.SUCCEEDED, RESULT.model_dump(mode="json"), 1.0)
     assert (job.created_at, job.started_at, job.finished_at) == (T0, T0, T0 + 9)
     assert (job.worker, job.lease_until, job.attempt, job.fence) == (None, None, 1, 1)
     assert [(row["kind"], row["name"], row["actor"]) for row in rows["transitions"]] == [
@@ -145,7 +146,7 @@ def test_a_job_that_has_ended_cannot_be_cancelled(shop: Shop, end: str):
     lease = shop.running()
     with shop.database.begin() as session:
         if end == "succeed":
-            jobs.succeed(session, lease, now=T0, result={})
+            jobs.succeed(session, lease, now=T0, result=RESULT)
         else:
             jobs.fail(session, lease, now=T0, failure=Failure(code="x", message="x"), exit_code=1)
     with pytest.raises(jobs.JobFinished), shop.database.begin() as session:
@@ -160,8 +161,11 @@ def test_cancelling_a_job_that_is_not_there_says_so(shop: Shop):
 def test_a_run_that_finishes_while_it_is_being_cancelled_keeps_its_result(shop: Shop):
     lease = shop.cancelling()
     with shop.database.begin() as session:
-        assert jobs.succeed(session, lease, now=T0, result={"kept": True})
-    assert (shop.job(lease.job_id).state, shop.job(lease.job_id).result) == (JobState.SUCCEEDED, {"kept": True})
+        assert jobs.succeed(session, lease, now=T0, result=RESULT)
+    assert (shop.job(lease.job_id).state, shop.job(lease.job_id).result) == (
+        JobState.SUCCEEDED,
+        RESULT.model_dump(mode="json"),
+    )
 
 
 def test_a_second_attempt_keeps_the_first_start_and_resets_what_the_run_tells(shop: Shop, retryable: Failure):

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from results import RESULT
 from retort.db import (
     Database,
     artifacts,
@@ -39,7 +40,7 @@ HOT: dict[str, Callable[[Session, Lease], Any]] = {
     "renew": lambda s, o: jobs.renew(s, o, now=0, lease_s=1),
     "record": lambda s, o: events.record(s, o, SAID, now=0, lease_s=1, journal_offset=1),
     "publish": lambda s, o: artifacts.record(s, o, FILE, now=0),
-    "succeed": lambda s, o: jobs.succeed(s, o, now=0, result={}),
+    "succeed": lambda s, o: jobs.succeed(s, o, now=0, result=RESULT),
     "fail": lambda s, o: jobs.fail(s, o, now=0, failure=FAILURE, exit_code=1),
     "pause": lambda s, o: jobs.pause(s, o.job_id, now=0, actor="client"),
     "expire": lambda s, _: jobs.expire(s, now=100),

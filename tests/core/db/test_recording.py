@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from itertools import pairwise
 
+from results import RESULT
 from retort.db import Lease, Renewal, events, jobs
 from retort.events import (
     AnyEvent,
@@ -123,7 +124,7 @@ def test_an_exception_inside_the_transaction_leaves_nothing(shop: Shop):
     before = shop.rows()
     with shop.doomed() as session:
         events.record(session, lease, everything(), now=T0, lease_s=30, journal_offset=700)
-        jobs.succeed(session, lease, now=T0, result={})
+        jobs.succeed(session, lease, now=T0, result=RESULT)
     assert shop.rows() == before
 
 
@@ -216,7 +217,7 @@ def test_text_that_a_database_would_refuse_is_recorded_all_the_same(shop: Shop):
 def test_the_last_words_of_a_run_are_recorded(shop: Shop):
     lease = shop.running()
     failure = Failure(code="diverged", message="NaN")
-    record(shop, lease, [FailedEvent(n=1, at=1.0, failure=failure), FinishedEvent(n=2, at=1.0, result={"big": "x"})])
+    record(shop, lease, [FailedEvent(n=1, at=1.0, failure=failure), FinishedEvent(n=2, at=1.0, result=RESULT)])
     failed, finished = shop.events(lease.job_id)[2:]
     assert failed["data"]["failure"]["code"] == "diverged"
     assert finished["data"] == {}, "the result is on the job"

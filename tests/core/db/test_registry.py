@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from results import RESULT
 from retort.db import jobs, registry
 from retort.db.artifacts import NewArtifact
 from retort.db.registry import NewModel
@@ -92,5 +93,5 @@ def test_registering_and_success_are_one_transaction(shop: Shop):
     before = shop.rows()
     with shop.doomed() as session:
         registry.register_trained(session, lease, TEACHER, now=T0)
-        jobs.succeed(session, lease, now=T0, result={})
+        jobs.succeed(session, lease, now=T0, result=RESULT)
     assert shop.rows() == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from results import RESULT
 from retort.db import events, jobs, keys, sweeping, sweeps
 from retort.db.models import SweepTrial
 from retort.events import MetricEvent
@@ -52,7 +53,7 @@ def finish(shop: Shop, job_id: str, *values: float) -> None:
     said = [MetricEvent(n=n, at=0, role=Role.STUDENT, step=n, values={MAP: value}) for n, value in enumerate(values, 1)]
     with shop.database.begin() as session:
         assert events.record(session, lease, said, now=T0 + 1, lease_s=30, journal_offset=1)
-        assert jobs.succeed(session, lease, now=T0 + 1, result={})
+        assert jobs.succeed(session, lease, now=T0 + 1, result=RESULT)
 
 
 @pytest.mark.parametrize("state", JobState)

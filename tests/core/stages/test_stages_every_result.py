@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from results import EXPORTS, PARTS, advice, candidate, result, stored
+from results import result
 from retort.cli import view
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
 from retort.spec.result import JobResult, Manifest, parse_result, readable_result
@@ -15,6 +15,7 @@ from retort.stages.reporting.ecg import Ecg
 from retort.stages.reporting.samples import Gallery
 from retort.stages.reporting.verdict import verdict
 from rich.console import Console
+from stored_results import EXPORTS, PARTS, advice, candidate, stored
 
 STATUSES = [chosen for number in range(len(EXPORTS) + 1) for chosen in combinations(EXPORTS, number)]
 """Every set of statuses, from none to all."""
@@ -126,7 +127,13 @@ def test_only_a_form_with_figures_counts_as_measured():
 
 @pytest.mark.parametrize("verdict", ["recommended", "possible", "refused"])
 def test_advice_is_written_as_it_was_read_and_shown_whatever_it_says(verdict: str):
-    broken = {"weights": "x.pt", "title": "x", "error": "no network", "verdict": "refused", "reasons": ["It is broken."]}
+    broken = {
+        "weights": "x.pt",
+        "title": "x",
+        "error": "no network",
+        "verdict": "refused",
+        "reasons": ["It is broken."],
+    }
     given = advice(candidate(verdict=verdict), broken)
 
     found = parse_result(given)

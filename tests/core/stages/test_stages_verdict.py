@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from results import result
+from retort.spec.figures import GapClosed
+from retort.spec.result import JobResult, Verdict
 from retort.stages.reporting.outcome import gain, gap_closed
-from retort.stages.reporting.verdict import Verdict, verdict
+from retort.stages.reporting.verdict import verdict
+from stored_results import PARTS, stored
 
 
-def result(*, teacher: float, student: float, control: float | None, num_shared: int = 0) -> dict[str, Any]:
-    reached = {"teacher": teacher, "student": student, "control": control}
-    roles = {role: {"map": value, "map50": value} for role, value in reached.items() if value is not None}
-    dataset = {"num_val": 500, "num_shared": num_shared}
-    return {"roles": roles, "gain": gain(roles), "gap_closed": gap_closed(roles), "dataset": dataset}
+def found(*, teacher: float | None, student: float, control: float | None, **changes: Any) -> JobResult:
+    given = result(teacher, student, control, **changes)
+    bought = {"gain": gain(given.roles), "gap_closed": gap_closed(given.roles)}
+    return given.model_copy(update=bought)
 
 
 def judge(**figures: Any) -> Verdict:
-    return verdict(result(**figures))
+    return verdict(found(**figures))
 
 
 def test_a_gain_is_told_with_its_share_of_the_gap_and_without_an_interval():
@@ -42,29 +45,26 @@ def test_less_than_half_a_point_is_no_difference(student: float):
 
 
 def test_without_a_control_nothing_is_claimed():
-    found = result(teacher=0.6, student=0.45, control=None)
-    assert found["gain"] is None
-    assert found["gap_closed"] is None
-    said = verdict(found)
+    given = found(teacher=0.6, student=0.45, control=None)
+    assert given.gain is None
+    assert given.gap_closed is None
+    said = verdict(given)
     assert said.kind == "unknown"
     assert "No control was trained" in said.sentence
 
 
 @pytest.mark.parametrize("teacher", [0.35, 0.4, 0.404])
 def test_where_the_teacher_is_hardly_better_there_is_no_gap(teacher: float):
-    found = result(teacher=teacher, student=0.45, control=0.4)
-    assert found["gap_closed"] == {"map50": None, "map": None}
-    said = verdict(found)
+    given = found(teacher=teacher, student=0.45, control=0.4)
+    assert given.gap_closed == GapClosed(map50=None, map=None)
+    said = verdict(given)
     assert "gap" not in said.sentence
     assert any("no gap to close" in caveat for caveat in said.caveats)
     assert any("teacher is weaker than the student" in caveat for caveat in said.caveats)
 
 
 def test_a_teacher_without_common_classes_has_no_gap_that_is_known():
-    found = result(teacher=0.6, student=0.45, control=0.4)
-    found["roles"]["teacher"] = {"map": None, "map50": None}
-    found["gap_closed"] = gap_closed(found["roles"])
-    said = verdict(found)
+    said = judge(teacher=None, student=0.45, control=0.4)
     assert said.kind == "gain"
     assert "gap" not in said.sentence
     assert any("no gap to it is known" in caveat for caveat in said.caveats)
@@ -72,7 +72,8 @@ def test_a_teacher_without_common_classes_has_no_gap_that_is_known():
 
 
 def test_validation_on_training_images_is_named_as_what_it_is():
-    said = judge(teacher=0.6, student=0.45, control=0.4, num_shared=128)
+    dataset = {**stored()["dataset"], "num_shared": 128}
+    said = judge(teacher=0.6, student=0.45, control=0.4, dataset=dataset)
     assert any("128 of the 500 validation images are also training images" in caveat for caveat in said.caveats)
 
 
@@ -81,15 +82,12 @@ def test_a_student_that_learned_nothing_is_not_compared_in_earnest():
 
 
 def test_a_control_that_was_dropped_is_told_with_the_reason():
-    found = {
-        **result(teacher=0.6, student=0.45, control=None),
-        "control_dropped": "the job was finished early, before its twin",
-    }
-    assert "The job was finished early, before its twin, so what the" in verdict(found).sentence
+    why = "the job was finished early, before its twin"
+    said = judge(teacher=0.6, student=0.45, control=None, control_dropped=why)
+    assert "The job was finished early, before its twin, so what the" in said.sentence
 
 
 def test_unlabelled_images_that_the_control_never_saw_are_told():
-    found = result(teacher=0.6, student=0.45, control=0.4)
-    assert not any("unlabelled" in caveat for caveat in verdict(found).caveats)
-    told = verdict({**found, "unlabelled": {"num_images": 30}}).caveats
+    assert not any("unlabelled" in caveat for caveat in judge(teacher=0.6, student=0.45, control=0.4).caveats)
+    told = judge(teacher=0.6, student=0.45, control=0.4, **PARTS["unlabelled images"]).caveats
     assert any("30 unlabelled images, which its control never saw" in caveat for caveat in told)

@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from core.tracking import records
+from results import result
 from retort.events import ArtifactEvent, FailedEvent, Failure, LogEvent, MetricEvent
 from retort.names import Role
 from retort.settings import Settings
 from retort.spec import RECIPES, parse_spec
 from retort.tracking.feed import COMMAND, Feed
 from retort.tracking.opening import Opening, figures, flat, openings
+from stored_results import advice, candidate
 
 PATIENCE_S = 60.0
 SLOW = (sys.executable, "-c", "import sys; [print('{\"error\": null}', flush=True) for _ in sys.stdin]")
@@ -34,7 +35,7 @@ def measured(step: int, **values: float | None) -> MetricEvent:
     return MetricEvent(n=step, at=1_000_000.0 + step, role=Role.STUDENT, step=step, values=values)
 
 
-def ended(feed: Feed, result: dict[str, Any] | None = None, failure: Failure | None = None) -> list[str]:
+def ended(feed: Feed, result: Result | None = None, failure: Failure | None = None) -> list[str]:
     feed.end(result, failure)
     while feed.busy():
         feed.wait(0.1)
@@ -47,7 +48,7 @@ def test_event_files_are_written_while_the_run_speaks(tmp_path: Path):
     feed.listen(LogEvent(n=2, at=0.0, message="hello"))
     feed.listen(measured(2, loss=0.5))
 
-    assert ended(feed, {"roles": {"student": {"map": 0.25}}}) == []
+    assert ended(feed, result(student=0.25)) == []
 
     found = records.scalars(tmp_path / "logs")
     assert found["student/loss"] == {1: 1.0, 2: 0.5}
@@ -152,14 +153,14 @@ def test_a_spec_is_flattened_by_dotted_paths():
     assert flat({"a": {"b": [1, {"c": None}]}, "d": True}) == {"a.b.0": 1, "a.b.1.c": None, "d": True}
 
 
-@pytest.mark.parametrize("result", [{}, {"roles": {}}])
-def test_a_result_without_figures_has_none(result: dict[str, Any]):
-    assert figures(result) == {}
+def test_advice_has_no_figures():
+    assert figures(parse_result(advice(candidate()))) == {}
 
 
 def test_figures_are_the_numbers_of_each_role():
-    roles = {"student": {"map": 0.5, "model": "yolov8n", "stopped": True}, "control": {"map": 1}}
-    assert figures({"roles": roles}) == {"student/map": 0.5, "control/map": 1.0}
+    told = figures(result(student=0.5, control=0.25))
+    assert (told["student/map"], told["control/map"], told["teacher/latency_ms/p50"]) == (0.5, 0.25, 8.25)
+    assert not any("model" in name or "device" in name for name in told)
 
 
 def test_figures_of_classes_have_names_that_every_tracker_takes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,30 @@ def render(
     spec: Mapping[str, Any],
 ) -> str:
     """Return the page's HTML."""
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            name=name,
+            verdict=judged,
+            result=result,
+            roles=result.roles.known(),
+            exports=[(export, export if isinstance(export, MeasuredExport) else None) for export in result.exports],
+            charts=charts,
+            comparisons=comparisons,
+            quantization=quantization,
+            labelling=labelling,
+            ecg=ecg,
+            gallery=gallery,
+            manifest=manifest,
+            spec_yaml=yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True),
+            plotly=get_plotlyjs(),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -42,22 +67,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters.update(percent=_percent, number=_number, size=_size, duration=_duration)
-    return environment.get_template("report.html").render(
-        name=name,
-        verdict=judged,
-        result=result,
-        roles=result.roles.known(),
-        exports=[(export, export if isinstance(export, MeasuredExport) else None) for export in result.exports],
-        charts=charts,
-        comparisons=comparisons,
-        quantization=quantization,
-        labelling=labelling,
-        ecg=ecg,
-        gallery=gallery,
-        manifest=manifest,
-        spec_yaml=yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True),
-        plotly=get_plotlyjs(),
-    )
+    return environment
 
 
 def _percent(value: float | None, *, signed: bool = False) -> str:
