@@ -51,7 +51,8 @@ _TOLD = {"reason": None, "hint": None, "files": ["student.onnx"], "calibration":
 _STEPS = {"kept": [], "steps": [{"num_kept": 0, "map": 0.44, "map_drop": 0.01}], "sensitivity": []}
 _COMPARED = {"max_relative_error": 1e-6, "num_images": 4, "num_boxes": 9, "num_unequal": 0}
 _MEASURED = {
-    **_NAMES, **_TOLD, **accuracy(0.44), **SPEED, **_STEPS, "map_drop": 0.01, "max_map_drop": 0.02, "latency_ratio": 0.5,
+    **_NAMES, **_TOLD, **accuracy(0.44), **SPEED, **_STEPS,
+    "map_drop": 0.01, "max_map_drop": 0.02, "latency_ratio": 0.5,
 }  # fmt: skip
 _CALIBRATED = {
     "precision": "int8", "path": "student-int8.onnx",
@@ -65,8 +66,8 @@ EXPORTS: dict[str, dict[str, Any]] = {
         **_MEASURED, **_COMPARED, "status": "differs", "num_unequal": 3, "files": [], "reason": "it differs",
         "hint": "try another opset", "path": "student-2.onnx",
     },
-    "needs": {**_NAMES, **_TOLD, "status": "needs", "path": "student.engine", "reason": "no TensorRT", "hint": "trtexec"},
-    "failed": {**_NAMES, **_TOLD, "status": "failed", "path": "student-3.onnx", "files": [], "reason": "too few images"},
+    "needs": {**_NAMES, **_TOLD, "status": "needs", "path": "student.engine", "reason": "no TensorRT"},
+    "failed": {**_NAMES, **_TOLD, "status": "failed", "path": "student-3.onnx", "files": [], "reason": "few images"},
     "from before": {"format": "onnx", "path": "old.onnx", "size_bytes": 9, "max_relative_error": 1e-6, "num_images": 4},
 }  # fmt: skip
 """An export of every status that there is."""
@@ -111,7 +112,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "a weak teacher": {"teacher": 0.1},
     "seeds": {
         "seeds": {
-            "runs": [{"seed": 0, "student": _SCORES, "control": _SCORES}, {"seed": 1, "student": _SCORES, "control": _SCORES}],
+            "runs": [{"seed": seed, "student": _SCORES, "control": _SCORES} for seed in (0, 1)],
             "statistics": {"map50": _OVER, "map": _OVER},
         }
     },
@@ -126,7 +127,9 @@ PARTS: dict[str, dict[str, Any]] = {
     "labels compared": {
         "pseudo_labels": {
             **LABELS, "agreement": _AGREEMENT,
-            "existing": {**_COUNTS, "num_images": 4, "num_suspect": 1, "per_class": {"red": _COUNTS}, "agreement": _AGREEMENT},
+            "existing": {
+                **_COUNTS, "num_images": 4, "num_suspect": 1, "per_class": {"red": _COUNTS}, "agreement": _AGREEMENT,
+            },
         }
     },
     "sound data": {"data_quality": QUALITY},

@@ -47,7 +47,7 @@ def test_a_run_that_is_asked_to_stop_says_so_and_exits_with_75(life: Life):
 
 def test_a_run_exits_with_0_when_it_has_finished(life: Life):
     assert life.finished.code == 0
-    assert finish(life).result["roles"].keys() == {"teacher", "student", "control"}
+    assert finish(life).result.model_dump(mode="json")["roles"].keys() == {"teacher", "student", "control"}
 
 
 def test_every_journal_is_numbered_without_gaps_and_ends_with_one_last_word(life: Life):
@@ -129,7 +129,7 @@ def test_student_checkpoints_are_announced_whole_and_set_beside_the_teacher(life
 
 
 def test_the_result_says_what_each_role_is_and_what_the_difference_is(life: Life):
-    result = finish(life).result
+    result = finish(life).result.model_dump(mode="json")
     for found in result["roles"].values():
         assert found["num_parameters"] > 1_000_000
         assert found["latency_ms"]["p90"] >= found["latency_ms"]["p50"] > 0

@@ -36,7 +36,7 @@ def last_map(running: Running | Ended) -> float | None:
 
 
 def result_of(running: Running | Ended) -> dict[str, Any]:
-    return next(event.result for event in running.said() if isinstance(event, FinishedEvent))
+    return next(event.result.model_dump(mode="json") for event in running.said() if isinstance(event, FinishedEvent))
 
 
 def curves_of(workdir: Path) -> dict[str, Any]:

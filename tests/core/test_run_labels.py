@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from core.answers import answers
 from core.runs import Ended, document, start
 from core.training.conftest import make_opinionated
 from core.training.pictures import NAMES, draw
@@ -127,13 +128,21 @@ def test_labels_are_boxes_from_the_threshold_on_and_doubts_those_below(wait: Wai
 def test_the_figures_say_how_good_the_labels_seem_to_be(wait: Wait):
     figures = wait.labels().figures
     used = [one for one in wait.labels().pictures if one.left_out is None]
-    assert figures["num_images"] == 11
-    assert figures["left_out"] == {"validation": 1, "training": 0, "duplicate": 1, "empty": 0, "unreadable": 1}
-    assert figures["num_boxes"] == sum(len(one.kept) for one in used)
-    assert figures["agreement"]["num_images"] == 7, "one of the eight has no label, the copies are not compared"
-    assert figures["agreement"]["recall"]["total"] == 21, "three rectangles on each"
-    assert figures["existing"]["num_boxes"] == 36
-    assert figures["existing"]["num_suspect"] == len(wait.labels().suspects) > 0
+    assert figures.num_images == 11
+    assert figures.left_out.model_dump() == {
+        "validation": 1,
+        "training": 0,
+        "duplicate": 1,
+        "empty": 0,
+        "unreadable": 1,
+    }
+    assert figures.num_boxes == sum(len(one.kept) for one in used)
+    assert figures.agreement is not None
+    assert figures.existing is not None
+    assert figures.agreement.num_images == 7, "one of the eight has no label, the copies are not compared"
+    assert figures.agreement.recall.total == 21, "three rectangles on each"
+    assert figures.existing.num_boxes == 36
+    assert figures.existing.num_suspect == len(wait.labels().suspects) > 0
 
 
 def test_what_is_to_be_looked_at_is_published_without_the_data(wait: Wait):
@@ -188,7 +197,7 @@ def test_it_goes_on_elsewhere_with_what_was_decided(wait: Wait, done: Ended):
 def test_the_result_has_the_precision_of_what_people_saw_with_its_interval(wait: Wait, done: Ended):
     last = done.said()[-1]
     assert isinstance(last, FinishedEvent)
-    found = last.result["pseudo_labels"]
+    found = last.result.model_dump(mode="json")["pseudo_labels"]
     accepted, rejected, edited = (len(one.kept) for one in wait.proposals().pictures)
     shares = found["review"]["precision"]
     assert (shares["right"], shares["total"]) == (accepted + 1, accepted + rejected + edited)
@@ -201,9 +210,9 @@ def test_the_result_has_the_precision_of_what_people_saw_with_its_interval(wait:
     assert f"n = {shares['total']}" in html
 
 
-def context(running: Ended, **results: Any) -> Iterator[Context]:
+def context(running: Ended, **results: object) -> Iterator[Context]:
     workdir = running.workdir
-    kept = {path.stem: json.loads(path.read_text())["result"] for path in (workdir / "stages").iterdir()}
+    kept = answers(workdir)
     with Journal(workdir / "journal-9.jsonl") as said:
         yield Context(
             JobSpec.model_validate_json((workdir / "spec.json").read_text()), Inputs.load(workdir), workdir, said,

@@ -40,7 +40,7 @@ def life(trained: Once) -> tuple[Ended, Ended]:
 
 
 def result(running: Ended) -> dict[str, Any]:
-    return next(event.result for event in running.said() if isinstance(event, FinishedEvent))
+    return next(event.result.model_dump(mode="json") for event in running.said() if isinstance(event, FinishedEvent))
 
 
 def test_every_seed_is_trained_once_whatever_was_killed(life: tuple[Ended, Ended]):

@@ -44,7 +44,7 @@ def test_a_job_that_runs_to_its_end_leaves_a_whole_history(shop: Shop):
         assert jobs.succeed(session, lease, now=T0 + 9, result=RESULT)
 
     job, rows = shop.job(lease.job_id), shop.rows()
-    assert (job.state, job.result, job.progress) == (JobState.SUCCEEDED, RESULT.model_dump(mode="json"), 1.0)
+    assert (job.state, job.found, job.progress) == (JobState.SUCCEEDED, RESULT, 1.0)
     assert (job.created_at, job.started_at, job.finished_at) == (T0, T0, T0 + 9)
     assert (job.worker, job.lease_until, job.attempt, job.fence) == (None, None, 1, 1)
     assert [(row["kind"], row["name"], row["actor"]) for row in rows["transitions"]] == [

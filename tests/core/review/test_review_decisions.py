@@ -63,14 +63,17 @@ def test_an_interval_is_wilsons():
         (1, 29, 0.0061, 0.1718),
     ):
         found = precision.wilson(right, total)
-        assert (round(found["low"], 4), round(found["high"], 4)) == (low, high)
-    assert precision.wilson(0, 0)["value"] is None
+        assert (round(found.low or 0, 4), round(found.high or 0, 4)) == (low, high)
+    assert precision.wilson(0, 0).value is None
 
 
 @given(total=st.integers(1, 10_000), share=st.floats(0, 1))
 def test_an_interval_holds_its_share_inside_of_0_and_1(total: int, share: float):
     found = precision.wilson(round(total * share), total)
-    assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
+    assert found.low is not None
+    assert found.value is not None
+    assert found.high is not None
+    assert 0 <= found.low <= found.value <= found.high <= 1
 
 
 def test_accepted_pictures_keep_labels_and_doubts_and_edited_ones_have_what_was_drawn():
@@ -116,20 +119,20 @@ def test_precision_counts_boxes_of_accepted_edited_and_rejected_pictures():
         "d": Decision(image="d", decision="accept", at=1.0, seen=False),
     }
     found = precision.judged(pictures, decisions, ("RBC", "WBC"))
-    assert (found["num_images"], found["num_accepted"], found["num_rejected"], found["num_edited"]) == (3, 1, 1, 1)
-    assert found["num_unseen"] == 1, "what nobody has looked at says nothing of the teacher"
-    assert (found["precision"]["right"], found["precision"]["total"]) == (3, 6)
-    assert (found["recall"]["right"], found["recall"]["total"]) == (3, 5)  # of those that were not rejected
-    assert found["per_class"].keys() == {"RBC", "WBC"}
-    assert found["per_class"]["WBC"]["total"] == 0
+    assert (found.num_images, found.num_accepted, found.num_rejected, found.num_edited) == (3, 1, 1, 1)
+    assert found.num_unseen == 1, "what nobody has looked at says nothing of the teacher"
+    assert (found.precision.right, found.precision.total) == (3, 6)
+    assert (found.recall.right, found.recall.total) == (3, 5)  # of those that were not rejected
+    assert found.per_class.keys() == {"RBC", "WBC"}
+    assert found.per_class["WBC"].total == 0
 
 
 def test_agreement_is_by_class():
     found = precision.compare([((LEFT, box("WBC", x1=0.6, x2=1.0)), (LEFT, RIGHT))], ("RBC", "WBC", "other"))
-    assert [found["precision"][name] for name in ("right", "total")] == [1, 2]
-    assert found["per_class"]["RBC"]["recall"]["value"] == 0.5
-    assert found["per_class"]["WBC"]["precision"]["value"] == 0.0
-    assert "other" not in found["per_class"]
+    assert (found.precision.right, found.precision.total) == (1, 2)
+    assert found.per_class["RBC"].recall.value == 0.5
+    assert found.per_class["WBC"].precision.value == 0.0
+    assert "other" not in found.per_class
 
 
 def test_decisions_come_from_a_file_and_the_last_about_an_image_counts(tmp_path: Path):

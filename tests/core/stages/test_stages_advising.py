@@ -6,9 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from retort.spec.advised import AdviceData, AdviceResult, AdviceStudent, StepCost
+from retort.spec.figures import NetworkFigures
 from retort.stages.advising import rules
-from retort.stages.advising.answer import answer
+from retort.stages.advising.answer import AdviceConditions, Measured, Unusable, answer
 from retort.stages.advising.rules import Figures, Judged, judge
+from stored_results import role
 
 CLASSES = tuple("abcdefghij")
 
@@ -155,35 +158,47 @@ def test_of_candidates_that_teach_alike_the_cheapest_is_taken():
     assert rules.choose([(network("weak", 0.1), judged(network("weak", 0.1)))]) is None
 
 
-def shown(figures: Figures) -> dict[str, Any]:
-    about = {"weights": f"{figures.title}.pt", "title": figures.title, "map": figures.map}
-    return {**about, "step": {"ratio": figures.step_ratio}}
+CONDITIONS = AdviceConditions(AdviceData(names=CLASSES, num_val=9, num_shared=0, digest="d"), 64, 4, "cpu")
 
 
-def advise(*candidates: Figures, student: Figures = STUDENT) -> dict[str, Any]:
-    return answer(({"model": "yolov8n"}, student), [(shown(one), one) for one in candidates])
+def about(student: Figures) -> AdviceStudent:
+    shape = {"num_parameters": student.num_parameters, "gflops": student.gflops}
+    return AdviceStudent(model="yolov8n", weights=None, map50=None, map=student.map, per_class={}, **shape)
+
+
+def shown(figures: Figures) -> Measured:
+    known = NetworkFigures.model_validate(role(figures.map))
+    ratio = figures.step_ratio or 1.0
+    step = StepCost(alone_s=1.0, taught_s=ratio, num_steps=3, ratio=ratio)
+    return Measured(f"{figures.title}.pt", figures.title, known, step, figures)
+
+
+def advise(*candidates: Figures, student: Figures = STUDENT) -> AdviceResult:
+    return answer((about(student), student), [shown(one) for one in candidates], CONDITIONS)
 
 
 def test_the_answer_names_the_one_to_take_and_sets_it_beside_the_others():
     found = advise(network("x", 0.52, gflops=257.8), SOUND, network("m", 0.505, gflops=68.0), network("weak", 0.3))
-    assert [one["verdict"] for one in found["candidates"]] == ["possible", "recommended", "recommended", "refused"]
-    assert found["recommended"]["weights"] == "street-yolo11s.pt"
-    assert "Beside m it is 0.5 points behind, and a step takes 0.72 times as long." in found["recommended"]["reasons"]
-    assert found["sentence"] == "Take street-yolo11s."
-    assert found["candidates"][3]["capacity"]["gflops"] == pytest.approx(30 / 8.7)
+    assert [one.verdict for one in found.candidates] == ["possible", "recommended", "recommended", "refused"]
+    assert found.recommended is not None
+    assert found.recommended.weights == "street-yolo11s.pt"
+    assert "Beside m it is 0.5 points behind, and a step takes 0.72 times as long." in found.recommended.reasons
+    assert found.sentence == "Take street-yolo11s."
+    assert found.candidates[3].capacity.gflops == pytest.approx(30 / 8.7)
 
 
 def test_where_none_is_recommended_the_answer_says_what_is_left():
     possible = advise(network("x", 0.52, gflops=257.8), network("weak", 0.3))
-    assert possible["recommended"] is None
-    assert possible["sentence"].startswith("None is recommended; x would be possible")
-    assert advise(network("weak", 0.3))["sentence"].startswith("None of them should teach this student")
-    assert "The student's mAP is not known" in advise(SOUND, student=UNMEASURED)["sentence"]
+    assert possible.recommended is None
+    assert possible.sentence.startswith("None is recommended; x would be possible")
+    assert advise(network("weak", 0.3)).sentence.startswith("None of them should teach this student")
+    assert "The student's mAP is not known" in advise(SOUND, student=UNMEASURED).sentence
 
 
 def test_a_candidate_that_cannot_be_loaded_is_refused_and_hinders_no_other():
-    broken = {"weights": "b.pt", "title": "b", "error": "weights file b.pt cannot be loaded: no such class"}
-    found = answer(({"model": "yolov8n"}, STUDENT), [(broken, None), (shown(SOUND), SOUND)])
-    assert found["candidates"][0]["verdict"] == "refused"
-    assert "cannot be loaded" in found["candidates"][0]["reasons"][0]
-    assert found["recommended"]["title"] == "street-yolo11s"
+    broken = Unusable("b.pt", "b", "weights file b.pt cannot be loaded: no such class")
+    found = answer((about(STUDENT), STUDENT), [broken, shown(SOUND)], CONDITIONS)
+    assert found.candidates[0].verdict == "refused"
+    assert "cannot be loaded" in found.candidates[0].reasons[0]
+    assert found.recommended is not None
+    assert found.recommended.title == "street-yolo11s"

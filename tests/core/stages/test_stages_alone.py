@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core.answers import answers
 from core.conftest import Life
+from results import result
 from retort import journal
 from retort.errors import Diverged, Stopped
 from retort.events import AnyEvent, ArtifactEvent, LogEvent
@@ -20,7 +21,9 @@ from retort.journal import Journal
 from retort.names import Role
 from retort.pulse import Pulse
 from retort.spec import JobSpec, parse_spec
+from retort.spec.exported import MeasuredExport
 from retort.stages import control, evaluate, export, sequence
+from retort.stages.answers import DroppedControl, TrainedNetwork
 from retort.stages.context import Context
 from retort.stages.exporting.bench import Bench
 from retort.stages.exporting.makers import MAKERS
@@ -34,7 +37,6 @@ from retort.training.publish import publish
 def context(life: Life, tmp_path: Path) -> Iterator[Context]:
     """The view of a stage that comes after all others, in a copy of the folder."""
     workdir = Path(shutil.copytree(life.workdir, tmp_path / "work", symlinks=True))
-    results = {path.stem: json.loads(path.read_text())["result"] for path in (workdir / "stages").iterdir()}
     with Journal(workdir / "journal-9.jsonl") as said:
         yield Context(
             spec=JobSpec.model_validate_json((workdir / "spec.json").read_text()),
@@ -42,7 +44,7 @@ def context(life: Life, tmp_path: Path) -> Iterator[Context]:
             workdir=workdir,
             journal=said,
             stop=threading.Event(),
-            results=results,
+            results=answers(workdir),
             tell_progress=lambda _: None,
             pulse=Pulse(workdir),
             stage="extra",
@@ -63,26 +65,27 @@ def test_an_export_that_gives_other_boxes_is_told_and_not_published(context: Con
         export_onnx(path.with_name("other.pt"), path, imgsz=64)
 
     monkeypatch.setitem(MAKERS, "onnx", of_another_network)
-    (made,) = export.run(context)["exports"]
-    assert (made["status"], made["files"]) == ("differs", [])
-    assert "does not give the student's boxes" in made["reason"]
+    (made,) = export.run(context).exports
+    assert (made.status, made.files) == ("differs", ())
+    assert "does not give the student's boxes" in (made.reason or "")
     assert not any(isinstance(event, ArtifactEvent) for event in said(context))
     assert any(isinstance(event, LogEvent) and event.level == "warning" for event in said(context))
 
 
 def test_an_export_that_cannot_be_made_does_not_fail_the_others(context: Context):
     asked = document_with(context, [{"format": "onnx", "precision": "int8"}, {"format": "torchscript"}])
-    first, second = export.run(replace(context, spec=asked))["exports"]
-    assert (first["status"], second["status"]) == ("failed", "passed")
-    assert "INT8 needs at least 50 training images" in first["reason"]
-    assert second["num_unequal"] == 0
+    first, second = export.run(replace(context, spec=asked)).exports
+    assert (first.status, second.status) == ("failed", "passed")
+    assert "INT8 needs at least 50 training images" in (first.reason or "")
+    assert isinstance(second, MeasuredExport)
+    assert second.num_unequal == 0
 
 
 def test_what_only_tensorrt_can_make_leaves_what_to_make_it_from(context: Context):
     asked = document_with(context, [{"format": "engine", "precision": "fp16"}])
-    (made,) = export.run(replace(context, spec=asked))["exports"]
-    assert (made["status"], made["files"]) == ("needs", ["student-fp16.engine.onnx"])
-    assert "trtexec --onnx=student-fp16.engine.onnx --saveEngine=student-fp16.engine --fp16" in made["hint"]
+    (made,) = export.run(replace(context, spec=asked)).exports
+    assert (made.status, made.files) == ("needs", ("student-fp16.engine.onnx",))
+    assert "trtexec --onnx=student-fp16.engine.onnx --saveEngine=student-fp16.engine --fp16" in (made.hint or "")
     sequence._forewarn(asked, context.journal)
     assert sum("TensorRT" in event.message for event in said(context) if isinstance(event, LogEvent)) == 2
 
@@ -92,8 +95,8 @@ def document_with(context: Context, exports: list[dict[str, Any]]) -> JobSpec:
 
 
 def test_a_teacher_that_is_weaker_than_its_student_is_told(context: Context):
-    evaluate.warn(context, {"teacher": {"map": 0.2}, "student": {"map": 0.3}})
-    evaluate.warn(context, {"teacher": {"map": 0.3}, "student": {"map": 0.3}})
+    evaluate.warn(context, result(0.2, 0.3).roles)
+    evaluate.warn(context, result(0.3, 0.3).roles)
     (event,) = said(context)
     assert isinstance(event, LogEvent)
     assert event.level == "warning"
@@ -113,9 +116,9 @@ def test_checkpoints_of_the_control_are_not_published(context: Context, tmp_path
 
 
 def test_a_student_that_an_earlier_job_finished_early_gets_no_control_of_full_length(context: Context):
-    student = {**context.results["distill"], "epochs": 1}
+    student = context.needed("distill", TrainedNetwork).model_copy(update={"epochs": 1})
     results = {**context.results, "distill": student}
-    assert control.run(replace(context, results=results)) == {"dropped": control.WHY}
+    assert control.run(replace(context, results=results)) == DroppedControl(dropped=control.WHY)
     (event,) = said(context)
     assert isinstance(event, LogEvent)
     assert "no gain" in event.message
@@ -130,8 +133,8 @@ def test_a_run_that_is_told_to_stop_begins_no_stage(context: Context):
 
 
 def test_a_run_whose_stages_are_all_finished_only_repeats_its_result(context: Context):
-    result = sequence.go(context.spec, context.inputs, context.workdir, context.journal, context.stop)
-    assert result == context.results["report"]
+    again = sequence.go(context.spec, context.inputs, context.workdir, context.journal, context.stop)
+    assert again == context.results["report"]
     events = said(context)
     assert not any(event.type in {"stage", "metric"} for event in events)
     assert "student.pt" in {event.name for event in events if isinstance(event, ArtifactEvent)}

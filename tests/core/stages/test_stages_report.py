@@ -32,7 +32,7 @@ def sha256(path: Path) -> str:
 def test_the_report_for_machines_holds_the_result_of_the_run(life: Life, report: dict[str, Any]):
     last = life.finished.said()[-1]
     assert isinstance(last, FinishedEvent)
-    assert report["result"] == last.result
+    assert report["result"] == last.result.model_dump(mode="json")
     assert digest(parse_spec(report["spec"])) == report["result"]["spec_digest"]
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from results import result
 from retort.stages.reporting.statistics import over_seeds, paired
 from retort.stages.reporting.verdict import verdict
 
 
-def pairs(*differences: float) -> list[dict[str, Any]]:
-    return [
-        {"seed": seed, "student": {"map": 0.4 + gain}, "control": {"map": 0.4}} for seed, gain in enumerate(differences)
-    ]
+def pairs(*differences: float) -> list[tuple[float, float]]:
+    return [(0.4 + gain, 0.4) for gain in differences]
 
 
 def test_the_interval_of_the_mean_difference_is_students():
@@ -27,9 +24,9 @@ def test_differences_that_are_all_equal_leave_no_doubt():
     assert paired([0.0, 0.0]) == (0.0, 0.0, 1.0)
 
 
-def test_one_pair_has_no_interval_and_a_student_without_control_is_no_pair():
-    assert over_seeds(pairs(0.1), "map") is None
-    assert over_seeds([{"seed": 0, "student": {"map": 0.4}}] * 3, "map") is None
+def test_one_pair_has_no_interval():
+    assert over_seeds(pairs(0.1)) is None
+    assert over_seeds([]) is None
 
 
 @pytest.mark.parametrize(
@@ -37,19 +34,9 @@ def test_one_pair_has_no_interval_and_a_student_without_control_is_no_pair():
     [((0.02, 0.021, 0.019), "gain"), ((-0.02, -0.021, -0.019), "loss"), ((0.05, -0.01, 0.02), "none")],
 )
 def test_a_gain_is_claimed_only_where_the_interval_leaves_no_room_for_none(differences: tuple[float, ...], kind: str):
-    found = over_seeds(pairs(*differences), "map")
-    roles = {
-        role: {"map": value, "map50": value} for role, value in (("teacher", 0.6), ("student", 0.5), ("control", 0.4))
-    }
-    judged = verdict(
-        {
-            "roles": roles,
-            "gain": {"map": 0.1, "map50": 0.1},
-            "gap_closed": {"map": 0.5, "map50": 0.5},
-            "seeds": {"statistics": {"map": found}},
-            "dataset": {"num_shared": 0, "num_val": 1000},
-        }
-    )
+    found = over_seeds(pairs(*differences))
+    seeds = {"runs": [], "statistics": {"map50": None, "map": found}}
+    judged = verdict(result(teacher=0.6, student=0.5, control=0.4, seeds=seeds))
     assert judged.kind == kind
     assert "3 seeds (95% interval" in judged.sentence
     assert any("over 3 seeds on one data set" in caveat for caveat in judged.caveats)

@@ -13,9 +13,10 @@ from retort.events import ArtifactEvent, FailedEvent, Failure, LogEvent, MetricE
 from retort.names import Role
 from retort.settings import Settings
 from retort.spec import RECIPES, parse_spec
+from retort.spec.result import Result, parse_result
 from retort.tracking.feed import COMMAND, Feed
 from retort.tracking.opening import Opening, figures, flat, openings
-from stored_results import advice, candidate
+from stored_results import advice, candidate, stored
 
 PATIENCE_S = 60.0
 SLOW = (sys.executable, "-c", "import sys; [print('{\"error\": null}', flush=True) for _ in sys.stdin]")
@@ -165,11 +166,14 @@ def test_figures_are_the_numbers_of_each_role():
 
 def test_figures_of_classes_have_names_that_every_tracker_takes():
     classes = {"traffic light": 1.0, "a/b (old)": 2.0, "..": 3.0, "Größe": 4.0}
-    assert figures({"roles": {"student": {"per_class": classes}}}) == {
-        "student/per_class/traffic light": 1.0,
-        "student/per_class/a_b _old_": 2.0,
-        "student/per_class/_": 3.0,
-        "student/per_class/Größe": 4.0,
+    told = stored()
+    told["roles"]["student"]["per_class"] = {name: {"ap50": value, "ap": value} for name, value in classes.items()}
+    found = figures(parse_result(told))
+    assert {name: value for name, value in found.items() if "student/per_class" in name and name.endswith("ap")} == {
+        "student/per_class/traffic light/ap": 1.0,
+        "student/per_class/a_b _old_/ap": 2.0,
+        "student/per_class/_/ap": 3.0,
+        "student/per_class/Größe/ap": 4.0,
     }
 
 

@@ -74,7 +74,7 @@ def ask(home: Path, scenes: Path, **changes: Any) -> Running:
 def advice(running: Running) -> dict[str, Any]:
     last = running.said()[-1]
     assert isinstance(last, FinishedEvent)
-    return dict(last.result)
+    return last.result.model_dump(mode="json")
 
 
 def test_the_teacher_that_knows_is_recommended_to_a_student_that_does_not(home: Path, scenes: Path) -> None:

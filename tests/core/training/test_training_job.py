@@ -64,7 +64,7 @@ def done(trained: Once, published: Callable[..., Path]) -> Done:
     run = Ended.of(trained("job", lambda home: live(home, published))[1])
     last = run.said()[-1]
     assert isinstance(last, FinishedEvent)
-    return Done(run, last.result)
+    return Done(run, last.result.model_dump(mode="json"))
 
 
 def test_each_teacher_is_measured_at_its_own_size(done: Done):

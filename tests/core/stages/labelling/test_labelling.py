@@ -150,10 +150,10 @@ def test_figures_count_what_is_trained_on():
         picture(image="c", left_out="empty"),
     ]
     found = quality.figures(pictures, spec(), ("RBC", "WBC"), 1)
-    assert (found["num_images"], found["num_used"], found["num_boxes"], found["num_doubtful"]) == (4, 1, 2, 1)
-    assert found["left_out"] == {"validation": 1, "training": 0, "duplicate": 0, "empty": 1, "unreadable": 1}
-    assert found["per_class"]["RBC"]["num_images"] == 1
-    assert (found["per_class"]["RBC"]["histogram"][18], sum(found["histogram"])) == (2, 3)
+    assert (found.num_images, found.num_used, found.num_boxes, found.num_doubtful) == (4, 1, 2, 1)
+    assert found.left_out.model_dump() == {"validation": 1, "training": 0, "duplicate": 0, "empty": 1, "unreadable": 1}
+    assert found.per_class["RBC"].num_images == 1
+    assert (found.per_class["RBC"].histogram[18], sum(found.histogram)) == (2, 3)
 
 
 def test_agreement_is_with_the_labels_that_are_there(tmp_path: Path):
@@ -168,9 +168,9 @@ def test_agreement_is_with_the_labels_that_are_there(tmp_path: Path):
     ]
     found = quality.agreement(pictures, tmp_path, ("RBC", "WBC"))
     assert found is not None
-    assert found["num_images"] == 2
-    assert [found["precision"][name] for name in ("right", "total")] == [1, 2]
-    assert [found["recall"][name] for name in ("right", "total")] == [1, 3]
+    assert found.num_images == 2
+    assert (found.precision.right, found.precision.total) == (1, 2)
+    assert (found.recall.right, found.recall.total) == (1, 3)
     assert quality.agreement(pictures[3:], tmp_path, ("RBC", "WBC")) is None
 
 
