@@ -11,30 +11,38 @@ class Share(Kept):
     """A share with its interval of 95 % after Wilson."""
 
     right: int
+    """Those that are right."""
     total: int
+    """Those that were looked at."""
     value: float | None
     """``right`` of ``total``, 0 to 1; null where there are none."""
     low: float | None
+    """Lower end of the interval."""
     high: float | None
+    """Upper end of the interval."""
 
 
 class PrecisionRecall(Kept):
     """How many of the boxes found are right, and how many of those that are there are found."""
 
     precision: Share
+    """Right ones among the boxes found."""
     recall: Share
+    """Boxes found among those that are there."""
 
 
 class LabelComparison(PrecisionRecall):
     """The same, of all boxes and by class."""
 
     per_class: dict[str, PrecisionRecall]
+    """The same by class."""
 
 
 class LabelAgreement(LabelComparison):
     """How labels of the teacher agree with labels that are there for the same images."""
 
     num_images: int
+    """Images that were compared."""
 
 
 class ReviewFigures(Kept):
@@ -47,8 +55,11 @@ class ReviewFigures(Kept):
     num_unseen: int
     """Images that were decided about without being looked at; they do not count in the shares."""
     num_accepted: int
+    """Images whose labels were all right."""
     num_rejected: int
+    """Images that are not trained on."""
     num_edited: int
+    """Images whose boxes were drawn anew."""
     precision: Share
     """Of the teacher's labels on the images that were looked at."""
     recall: Share
@@ -76,7 +87,9 @@ class ClassLabels(Kept):
     """The teacher's labels of one class."""
 
     num_images: int
+    """Images that show the class."""
     num_boxes: int
+    """Boxes that are labels."""
     num_doubtful: int
     """Boxes that count as neither label nor background."""
     histogram: tuple[int, ...]
@@ -87,29 +100,39 @@ class ClassDoubts(Kept):
     """How the teacher sees the training labels of one class."""
 
     num_boxes: int
+    """Labels that are there."""
     num_missing: int
+    """Boxes that seem to be missing."""
     num_doubtful: int
+    """Labels where the teacher sees nothing of their class."""
     num_duplicate: int
+    """Labels that are there twice."""
 
 
 class ExistingLabels(ClassDoubts):
     """How the teacher sees the training labels that were there."""
 
     num_images: int
+    """Training images."""
     num_suspect: int
     """Images whose labels should be looked at."""
     per_class: dict[str, ClassDoubts]
+    """The same by class."""
     agreement: LabelAgreement
+    """Of the teacher's boxes with the labels."""
 
 
 class LabelFigures(Kept):
     """What the teacher has found on images without labels."""
 
     num_images: int
+    """Images that there were."""
     num_used: int
     """Images with labels that nothing speaks against."""
     left_out: LeftOut
+    """Images that are not trained on."""
     num_boxes: int
+    """Boxes that are labels."""
     num_doubtful: int
     """Boxes that count as neither label nor background."""
     confidence: dict[str, float]
@@ -117,6 +140,7 @@ class LabelFigures(Kept):
     ignore_from: float | None
     """Score from which on a box that is no label is doubtful."""
     per_class: dict[str, ClassLabels]
+    """The same by class."""
     histogram: tuple[int, ...]
     """Boxes of all classes by score, in 20 equal steps from 0 to 1."""
     agreement: LabelAgreement | None = None

@@ -39,27 +39,35 @@ class Capacity(Kept):
     """How many times as large as the student a teacher is."""
 
     parameters: float
+    """In weights."""
     gflops: float
+    """In operations for one image."""
 
 
 class AdviceStudent(Kept):
     """The student, as it would start."""
 
     model: str
+    """Its architecture."""
     weights: str | None
+    """From which it would start; null for random ones."""
     map50: float | None
     """Null, like ``map``, where it starts from random weights."""
     map: float | None
     """mAP50-95."""
     per_class: dict[str, ClassScores]
+    """By class with ground truth."""
     num_parameters: int
+    """Its weights."""
     gflops: float
+    """Billions of operations for one image."""
 
 
 class Candidacy(Kept):
     """What is said of every candidate."""
 
     weights: str
+    """Its weights, as the request names them."""
     title: str
     """Its name for people."""
     reasons: tuple[str, ...]
@@ -70,11 +78,15 @@ class MeasuredCandidate(Candidacy, NetworkFigures):
     """A candidate that was measured, beside the student."""
 
     verdict: Literal["recommended", "possible", "refused"]
+    """Whether it should teach."""
     attention: float
     """Share of its parameters in attention blocks."""
     classes: KnownClasses
+    """Its classes beside the data's."""
     step: StepCost
+    """What it costs in training."""
     capacity: Capacity
+    """Its size beside the student's."""
     ap_over_student: dict[str, float]
     """By how much AP50-95 it is better, by class that was measured of both."""
     weaker_classes: tuple[str, ...]
@@ -85,7 +97,9 @@ class UnusableCandidate(Candidacy):
     """A candidate that cannot be loaded."""
 
     verdict: Literal["refused"]
+    """What cannot be loaded cannot teach."""
     error: str
+    """Why it cannot be loaded."""
 
 
 def _kind(value: Any) -> str:
@@ -104,30 +118,43 @@ class Recommendation(Kept):
     """Which candidate to take, and why."""
 
     weights: str
+    """Its weights, as the request names them."""
     title: str
+    """Its name for people."""
     reasons: tuple[str, ...]
+    """Sentences."""
 
 
 class AdviceData(Kept):
     """The data on which candidates were measured."""
 
     names: tuple[str, ...]
+    """Its classes in the order of their ids."""
     num_val: int
+    """Validation images."""
     num_shared: int
     """Validation images that are also training images."""
     digest: str
+    """SHA-256 over its files."""
 
 
 class AdviceResult(Kept):
     """Which of some teachers should teach a student."""
 
     task: Literal["advise"] = "advise"
+    """Tells advice from the result of a distillation."""
     student: AdviceStudent
+    """The network that is to learn."""
     candidates: tuple[AnyCandidate, ...]
+    """In the order of the request."""
     recommended: Recommendation | None
     """Null where none is to be recommended."""
     sentence: str
+    """The advice in words."""
     dataset: AdviceData
+    """On what was measured."""
     imgsz: int = Field(description="Side of the images that were measured on.")
     batch: int
+    """Images of a training step."""
     device: str
+    """``cpu``, or the GPU's product name."""

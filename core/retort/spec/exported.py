@@ -15,6 +15,7 @@ class CalibrationFigures(Kept):
     """The training images that gave an INT8 form its ranges."""
 
     num_images: int
+    """Images that were used."""
     wanted: int
     """As the spec says."""
     per_class: dict[str, int]
@@ -38,6 +39,7 @@ class LayerSensitivity(Kept):
     """What one layer in INT8 alone does to the output."""
 
     layer: str
+    """Its name in the graph."""
     error: float
     """Change of scores, and of boxes relative to the image."""
 
@@ -46,7 +48,9 @@ class ExportFigures(Kept):
     """What is known of every form."""
 
     format: str
+    """As in the spec."""
     precision: str = "fp32"
+    """As in the spec."""
     path: str
     """Its name among the artifacts."""
     reason: str | None = None
@@ -65,6 +69,7 @@ class MeasuredExport(ExportFigures, MeasuredFigures):
     status: Literal["passed", "over_budget", "differs"]
     """``over_budget`` loses more than ``max_map_drop``; ``differs`` gives other boxes and is not published."""
     map50: float
+    """mAP at an IoU of 0.50."""
     map: float
     """mAP50-95."""
     map_drop: float

@@ -32,13 +32,16 @@ class Latency(Kept):
     """Milliseconds for one image through the network, boxes decoded, without NMS."""
 
     p50: float
+    """Median."""
     p90: float
+    """Ninth decile."""
 
 
 class Scores(Kept):
     """The mAP of a network on the validation images."""
 
     map50: float
+    """mAP at an IoU of 0.50."""
     map: float
     """mAP50-95."""
 
@@ -55,11 +58,13 @@ class MeasuredFigures(Kept):
     by_size: dict[str, SizeScores] = Field(default_factory=dict)
     """Of ``small``, ``medium`` and ``large`` boxes, by COCO's areas."""
     latency_ms: Latency
+    """Of one image."""
     throughput: dict[str, float | None] = Field(default_factory=dict)
     """Images a second by size of the batch; null where the network takes one image at a time."""
     peak_memory_bytes: int | None = None
     """What loading and running one image at a time takes at most; null where the system does not tell."""
     runtime: str | None = None
+    """What ran it, such as ``PyTorch``."""
     device: str | None = None
     """Kind of device on which it was timed, such as ``cpu``."""
 
@@ -68,8 +73,11 @@ class NetworkFigures(MeasuredFigures):
     """What a network finds and costs in PyTorch."""
 
     model: str
+    """Its architecture, or the name of its weights."""
     num_parameters: int
+    """Its weights."""
     gflops: float
+    """Billions of operations for one image."""
     size_bytes: int
     """Of its file."""
 
@@ -87,6 +95,7 @@ class TrainedFigures(RoleFigures):
     """A student or control as it ends."""
 
     map50: float
+    """mAP at an IoU of 0.50."""
     map: float
     """mAP50-95."""
 
@@ -95,7 +104,9 @@ class Roles(Kept):
     """Teacher, student and control, measured by the same code on the same images."""
 
     teacher: RoleFigures
+    """The network that taught."""
     student: TrainedFigures
+    """The network that learnt, and is published."""
     control: TrainedFigures | None = Field(default=None, exclude_if=absent)
     """The student's undistilled twin; absent where none was trained."""
 
@@ -109,10 +120,13 @@ class FurtherTeacherFigures(Kept):
     """One more teacher of the ensemble."""
 
     model: str
+    """The name of its weights."""
     weight: float
     """Of its word among the teachers."""
     imgsz: int
+    """Side of the images that it sees."""
     map50: float | None
+    """Null, like ``map``, where it knows none of the data's classes."""
     map: float | None
     """mAP50-95."""
 
@@ -121,6 +135,7 @@ class GapClosed(Kept):
     """The gain as a share of teacher less control; null where the teacher is no better, or hardly."""
 
     map50: float | None
+    """In mAP at an IoU of 0.50."""
     map: float | None
     """In mAP50-95."""
 
@@ -129,7 +144,9 @@ class SeedScores(Kept):
     """Student and control of one seed."""
 
     seed: int
+    """Of initial weights and batches."""
     student: Scores
+    """The distilled network."""
     control: Scores | None = Field(default=None, exclude_if=absent)
     """Absent where none was trained."""
 
@@ -138,14 +155,18 @@ class Spread(Kept):
     """Mean and standard deviation (n - 1) over seeds."""
 
     mean: float
+    """Over seeds."""
     deviation: float
+    """Standard deviation (n - 1)."""
 
 
 class Difference(Spread):
     """Student less control over pairs of one seed, by Student's paired t."""
 
     low: float
+    """Lower end of the interval."""
     high: float
+    """Upper end of the interval."""
     level: float
     """Of the interval from ``low`` to ``high``."""
     p_value: float
@@ -158,14 +179,18 @@ class SeedStatistics(Kept):
     num_seeds: int
     """Pairs of student and control."""
     student: Spread
+    """The distilled networks."""
     control: Spread
+    """Their undistilled twins."""
     difference: Difference
+    """Of the pairs."""
 
 
 class MetricStatistics(Kept):
     """The same by metric; null for less than two pairs."""
 
     map50: SeedStatistics | None
+    """Of mAP at an IoU of 0.50."""
     map: SeedStatistics | None
     """Of mAP50-95."""
 
@@ -174,4 +199,6 @@ class SeedFigures(Kept):
     """What each seed gave, and what can be said of them all."""
 
     runs: tuple[SeedScores, ...]
+    """One for each seed; the published student's is the first."""
     statistics: MetricStatistics
+    """Over all of them."""

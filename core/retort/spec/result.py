@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, JsonValue, Tag, TypeAdapter, ValidationError
+from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
-from retort.review.figures import LabelFigures, ReviewFigures, Share
+from retort.review.figures import LabelFigures, ReviewFigures
 from retort.spec.advised import AdviceResult
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
@@ -20,7 +20,9 @@ class TrainingFigures(Kept):
     epochs: int
     """Fewer than ``planned_epochs`` where the job was finished early."""
     planned_epochs: int
+    """As in the spec."""
     batch: int
+    """Images of a batch; smaller than in the spec where memory ran out."""
 
 
 class DataFigures(Kept):
@@ -29,16 +31,20 @@ class DataFigures(Kept):
     names: tuple[str, ...]
     """Its classes in the order of their ids."""
     num_train: int
+    """Training images."""
     num_val: int
+    """Validation images."""
     num_shared: int
     """Validation images that are also training images."""
     digest: str
+    """SHA-256 over its files."""
 
 
 class SplitFigures(Kept):
     """What one split holds."""
 
     num_images: int
+    """Images of the split."""
     num_backgrounds: int
     """Images without a box."""
     boxes: dict[str, int]
@@ -49,9 +55,13 @@ class DataFinding(Kept):
     """One kind of mistake in the data, and where it was seen."""
 
     severity: Literal["error", "warning"]
+    """An ``error`` would be refused or loses images; a ``warning`` may disappoint."""
     code: str
+    """Stable: programs decide by this."""
     message: str
+    """What is wrong or doubtful."""
     hint: str
+    """What to do about it."""
     number: int
     """How often."""
     places: tuple[str, ...]
@@ -62,16 +72,20 @@ class DataQuality(Kept):
     """What the data set is like, and what is doubtful in it."""
 
     splits: dict[str, SplitFigures]
+    """By name: ``train`` and ``val``."""
     findings: tuple[DataFinding, ...]
+    """What is wrong or doubtful."""
 
 
 class UnlabelledUse(Kept):
     """Images without labels that the student, but not its control, has seen."""
 
     num_images: int
+    """Images that there were."""
     num_shared: int
     """Those that are also validation images."""
     digest: str
+    """SHA-256 over the images."""
     ratio: float
     """Of them to labelled images in a batch."""
 
@@ -91,6 +105,7 @@ class JobResult(Kept):
     """What a distillation found out: who reached what, and what distillation bought."""
 
     roles: Roles
+    """What each network reached."""
     ensemble: tuple[FurtherTeacherFigures, ...] = ()
     """Further teachers."""
     training: TrainingFigures | None = None
@@ -104,6 +119,7 @@ class JobResult(Kept):
     seeds: SeedFigures | None = None
     """Null where the job was not repeated with other seeds."""
     dataset: DataFigures
+    """On what was trained and measured."""
     data_quality: DataQuality | None = None
     """Null where the data set was not looked through."""
     unlabelled: UnlabelledUse | None = None
@@ -113,6 +129,7 @@ class JobResult(Kept):
     spec_digest: str
     """SHA-256 of the spec's canonical JSON, in hex."""
     device: str
+    """``cpu``, or the GPU's product name."""
     versions: dict[str, str]
     """Of the software that shapes a result, by package."""
     exports: tuple[AnyExport, ...] = ()
@@ -147,117 +164,3 @@ def readable_result(stored: Any) -> Result | None:
         return None if stored is None else parse_result(stored)
     except ValidationError:
         return None
-
-
-class Verdict(Kept):
-    """One sentence that sums up, and others that put it in its place."""
-
-    kind: Literal["gain", "none", "loss", "unknown"]
-    sentence: str
-    caveats: tuple[str, ...]
-
-
-class StudentOrigin(Kept):
-    """The file that a manifest goes with."""
-
-    model: str
-    file: str
-    sha256: str
-
-
-class TeacherOrigin(Kept):
-    """The weights that taught."""
-
-    model: str
-    sha256: str
-
-
-class FurtherTeacherOrigin(FurtherTeacherFigures):
-    """The weights of one more teacher."""
-
-    sha256: str
-
-
-class DataOrigin(Kept):
-    """The data that was learnt from."""
-
-    digest: str
-    num_train: int
-    num_val: int
-    known_as: str | None
-    """Its name among the known data sets."""
-    archives: dict[str, str]
-    """SHA-256 of the files that it was made from, where it was fetched."""
-
-
-class PseudoLabelOrigin(Kept):
-    """The labels of the teacher that were learnt from."""
-
-    digest: str
-    num_trained: int
-    num_boxes: int
-    confidence: dict[str, float]
-    ignore_from: float | None
-    reviewed_precision: Share | None
-    """What people found right; null where nobody looked."""
-
-
-class Manifest(Kept):
-    """Where a student comes from, byte by byte: ``manifest.json``."""
-
-    name: str
-    """Of the job."""
-    spec_digest: str
-    student: StudentOrigin
-    training: TrainingFigures
-    starting_weights: dict[str, str]
-    """SHA-256 by name."""
-    teacher: TeacherOrigin
-    ensemble: tuple[FurtherTeacherOrigin, ...]
-    unlabelled: UnlabelledUse | None
-    pseudo_labels: PseudoLabelOrigin | None
-    dataset: DataOrigin
-    classes: tuple[str, ...]
-    seeds: tuple[int, ...]
-    device: str
-    versions: dict[str, str]
-    metrics: dict[str, dict[str, float | None]]
-    """``val/mAP50`` and ``val/mAP50-95`` by role."""
-    license: str
-    """Of the student."""
-    created_at: str
-    """RFC 3339."""
-
-
-class Curve(Kept):
-    """The values of one metric; both lists are of the same length."""
-
-    step: tuple[int, ...]
-    """Epochs, ascending."""
-    value: tuple[float | None, ...]
-
-
-class HealthFinding(Kept):
-    """One verdict of a rule on the distillation's health."""
-
-    rule: str
-    verdict: Literal["healthy", "warning", "critical"]
-    epoch: int
-    message: str
-    cause: str
-    advice: str
-    values: dict[str, float | None] = Field(default_factory=dict)
-
-
-class Report(Kept):
-    """The report for machines: ``report.json``."""
-
-    name: str
-    verdict: Verdict
-    result: JobResult
-    health: tuple[HealthFinding, ...]
-    curves: dict[str, dict[str, Curve]]
-    """By role and name of the metric."""
-    manifest: Manifest
-    spec: dict[str, JsonValue]
-    """As resolved."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from retort.names import Role
 from retort.spec import JobSpec
-from retort.spec.result import HealthFinding, JobResult, Report
+from retort.spec.report import HealthFinding, Report
+from retort.spec.result import JobResult
 from retort.stages import cost as costs
 from retort.stages import record
 from retort.stages.context import Context

@@ -9,7 +9,8 @@ import pytest
 from results import result
 from retort.cli import view
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
-from retort.spec.result import JobResult, Manifest, parse_result, readable_result
+from retort.spec.report import Manifest
+from retort.spec.result import JobResult, parse_result, readable_result
 from retort.stages.reporting import charts, comparisons, page
 from retort.stages.reporting.ecg import Ecg
 from retort.stages.reporting.samples import Gallery

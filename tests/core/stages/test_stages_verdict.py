@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from results import result
 from retort.spec.figures import GapClosed
-from retort.spec.result import JobResult, Verdict
+from retort.spec.report import Verdict
+from retort.spec.result import JobResult
 from retort.stages.reporting.outcome import gain, gap_closed
 from retort.stages.reporting.verdict import verdict
 from stored_results import PARTS, stored

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from retort import journal
 from retort.events import MetricEvent
-from retort.spec.result import Curve
+from retort.spec.report import Curve
 from retort.stages import past
 
 Curves = dict[str, dict[str, dict[int, float | None]]]

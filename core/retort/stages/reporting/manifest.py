@@ -6,17 +6,15 @@ from datetime import UTC, datetime
 
 from retort.checksums import sha256_of
 from retort.names import MAP, MAP50
-from retort.spec.result import (
+from retort.spec.report import (
     DataOrigin,
     FurtherTeacherOrigin,
-    JobResult,
     Manifest,
     PseudoLabelOrigin,
-    PseudoLabelUse,
     StudentOrigin,
     TeacherOrigin,
-    TrainingFigures,
 )
+from retort.spec.result import JobResult, PseudoLabelUse, TrainingFigures
 from retort.stages import teacher
 from retort.stages.answers import TrainedNetwork
 from retort.stages.context import Context

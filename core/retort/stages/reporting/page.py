@@ -12,7 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from retort.spec.exported import MeasuredExport
-from retort.spec.result import JobResult, Manifest, Verdict
+from retort.spec.report import Manifest, Verdict
+from retort.spec.result import JobResult
 from retort.stages.reporting.ecg import Ecg
 from retort.stages.reporting.samples import Gallery
 

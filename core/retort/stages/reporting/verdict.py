@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from retort.spec.figures import SeedStatistics
-from retort.spec.result import JobResult, Verdict
+from retort.spec.report import Verdict
+from retort.spec.result import JobResult
 
 Kind = Literal["gain", "none", "loss", "unknown"]
 

@@ -1,0 +1,167 @@
+"""What goes with a result: the verdict in words, where the student comes from, and the report for machines."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from retort.review.figures import Share
+from retort.spec.figures import FurtherTeacherFigures
+from retort.spec.result import JobResult, TrainingFigures, UnlabelledUse
+from retort.variants import Kept
+
+
+class Verdict(Kept):
+    """One sentence that sums up, and others that put it in its place."""
+
+    kind: Literal["gain", "none", "loss", "unknown"]
+    """What the figures allow to say."""
+    sentence: str
+    """The same in words."""
+    caveats: tuple[str, ...]
+    """What puts it in its place."""
+
+
+class StudentOrigin(Kept):
+    """The file that a manifest goes with."""
+
+    model: str
+    """Its architecture."""
+    file: str
+    """Its name among the artifacts."""
+    sha256: str
+    """Of the file."""
+
+
+class TeacherOrigin(Kept):
+    """The weights that taught."""
+
+    model: str
+    """The name of its weights."""
+    sha256: str
+    """Of the file."""
+
+
+class FurtherTeacherOrigin(FurtherTeacherFigures):
+    """The weights of one more teacher."""
+
+    sha256: str
+    """Of the file."""
+
+
+class DataOrigin(Kept):
+    """The data that was learnt from."""
+
+    digest: str
+    """SHA-256 over its files."""
+    num_train: int
+    """Training images."""
+    num_val: int
+    """Validation images."""
+    known_as: str | None
+    """Its name among the known data sets."""
+    archives: dict[str, str]
+    """SHA-256 of the files that it was made from, where it was fetched."""
+
+
+class PseudoLabelOrigin(Kept):
+    """The labels of the teacher that were learnt from."""
+
+    digest: str
+    """SHA-256 over the images."""
+    num_trained: int
+    """Images with such labels that were trained on."""
+    num_boxes: int
+    """Boxes that are labels."""
+    confidence: dict[str, float]
+    """Score from which on a box is a label, by class."""
+    ignore_from: float | None
+    """Score from which on a box that is no label is doubtful."""
+    reviewed_precision: Share | None
+    """What people found right; null where nobody looked."""
+
+
+class Manifest(Kept):
+    """Where a student comes from, byte by byte: ``manifest.json``."""
+
+    name: str
+    """Of the job."""
+    spec_digest: str
+    """SHA-256 of the spec's canonical JSON, in hex."""
+    student: StudentOrigin
+    """The file that this goes with."""
+    training: TrainingFigures
+    """For how long it was trained."""
+    starting_weights: dict[str, str]
+    """SHA-256 by name."""
+    teacher: TeacherOrigin
+    """The weights that taught."""
+    ensemble: tuple[FurtherTeacherOrigin, ...]
+    """Further teachers."""
+    unlabelled: UnlabelledUse | None
+    """Images that only the student saw."""
+    pseudo_labels: PseudoLabelOrigin | None
+    """Labels of the teacher."""
+    dataset: DataOrigin
+    """What was learnt from."""
+    classes: tuple[str, ...]
+    """In the order of their ids."""
+    seeds: tuple[int, ...]
+    """All that the job was trained with."""
+    device: str
+    """``cpu``, or the GPU's product name."""
+    versions: dict[str, str]
+    """Of the software that shapes a result, by package."""
+    metrics: dict[str, dict[str, float | None]]
+    """``val/mAP50`` and ``val/mAP50-95`` by role."""
+    license: str
+    """Of the student."""
+    created_at: str
+    """RFC 3339."""
+
+
+class Curve(Kept):
+    """The values of one metric; both lists are of the same length."""
+
+    step: tuple[int, ...]
+    """Epochs, ascending."""
+    value: tuple[float | None, ...]
+
+
+class HealthFinding(Kept):
+    """One verdict of a rule on the distillation's health."""
+
+    rule: str
+    """Its name."""
+    verdict: Literal["healthy", "warning", "critical"]
+    """What the rule says."""
+    epoch: int
+    """Counted from 1; 0 is before training."""
+    message: str
+    """What was measured."""
+    cause: str
+    """What such a measurement usually comes from."""
+    advice: str
+    """What to change."""
+    values: dict[str, float | None] = Field(default_factory=dict)
+    """The figures behind it."""
+
+
+class Report(Kept):
+    """The report for machines: ``report.json``."""
+
+    name: str
+    """Of the job."""
+    verdict: Verdict
+    """The result in words."""
+    result: JobResult
+    """As the job ends with."""
+    health: tuple[HealthFinding, ...]
+    """Verdicts on the distillation, in the order in which they were said."""
+    curves: dict[str, dict[str, Curve]]
+    """By role and name of the metric."""
+    manifest: Manifest
+    """As in ``manifest.json``."""
+    spec: dict[str, JsonValue]
+    """As resolved."""
