@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import httpx2
 from fastapi.testclient import TestClient
+from results import RESULT
 from retort.artifacts import Store
 from retort.db import Database, Lease, artifacts, clock, events, jobs, sweeping, sweeps
 from retort.db.artifacts import NewArtifact
@@ -116,7 +117,7 @@ class Worker:
                 self.record(
                     lease, MetricEvent(n=1, at=0, role=Role.STUDENT, step=1, values={MAP: score(trial.parameters)})
                 )
-                self.succeed(lease, {})
+                self.succeed(lease, RESULT)
             self.sweep(sweep_id)
 
     def _waiting(self, sweep_id: str) -> list[SweepTrial]:

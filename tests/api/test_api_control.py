@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from api.backstage import SPEC, Worker
 from fastapi.testclient import TestClient
+from results import RESULT
 from retort.db import Database, Lease, clock, recovery
 from retort.events import Failure, MetricEvent
 from retort.names import MAP, Role
@@ -42,7 +43,7 @@ def test_a_job_is_stopped_once_it_has_something_to_keep(client: TestClient, work
 
 @pytest.mark.parametrize("what", ["pause", "resume", "stop"])
 def test_a_job_that_has_ended_is_past_wishing(client: TestClient, worker: Worker, lease: Lease, what: str) -> None:
-    worker.succeed(lease, {})
+    worker.succeed(lease, RESULT)
     assert ask(client, lease.job_id, what) == (409, "job_already_finished")
 
 
@@ -74,7 +75,7 @@ def test_a_retry_is_a_new_job_that_goes_on_where_the_old_one_ended(
 
 def test_what_goes_on_or_has_succeeded_cannot_be_retried(client: TestClient, worker: Worker, lease: Lease) -> None:
     assert ask(client, lease.job_id, "retry") == (409, "wrong_state")
-    worker.succeed(lease, {})
+    worker.succeed(lease, RESULT)
     refused = client.post(f"/v1/jobs/{lease.job_id}/retry")
     assert refused.status_code == 409
     assert "clone" in refused.json()["hint"]

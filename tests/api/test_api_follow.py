@@ -11,6 +11,7 @@ import pytest
 from api.backstage import Worker
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from results import RESULT
 from retort.db import Database, Lease
 from retort.events import LogEvent, MetricEvent
 from retort.names import Role
@@ -59,7 +60,7 @@ def test_a_wrong_place_in_the_events_is_refused(client: TestClient, job_id: str)
 
 def test_a_stream_sends_everything_and_then_the_end(client: TestClient, worker: Worker, lease: Lease) -> None:
     worker.record(lease, *logs(1, BATCH))  # more than one look finds
-    worker.succeed(lease, {})
+    worker.succeed(lease, RESULT)
 
     answer = client.get(f"/v1/jobs/{lease.job_id}/stream")
 
@@ -72,7 +73,7 @@ def test_a_stream_sends_everything_and_then_the_end(client: TestClient, worker: 
 
 def test_a_stream_goes_on_behind_the_last_event_received(client: TestClient, worker: Worker, lease: Lease) -> None:
     worker.record(lease, *logs(1, 3))
-    worker.succeed(lease, {})
+    worker.succeed(lease, RESULT)
     address = f"/v1/jobs/{lease.job_id}/stream"
 
     def ids(query: str = "", **headers: str) -> list[str]:

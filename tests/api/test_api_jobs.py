@@ -236,7 +236,7 @@ def test_a_running_job_is_asked_to_stop(client: TestClient, lease: Lease) -> Non
 
 
 def test_a_job_that_has_ended_cannot_be_cancelled(client: TestClient, worker: Worker, lease: Lease) -> None:
-    worker.succeed(lease, {})
+    worker.succeed(lease, RESULT)
 
     answer = client.post(f"/v1/jobs/{lease.job_id}/cancel")
 

@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 from api.backstage import SPEC, Process, Worker, started
+from results import RESULT
 from retort.artifacts import Store
 from retort.db import Database
 from retort.events import LogEvent
@@ -58,7 +59,7 @@ def test_a_stream_resumes_where_its_connection_broke(server: Process, backstage:
     backstage.record(lease, *[LogEvent(n=n, at=0.0, message=f"line {n}") for n in range(1, 4)])
     with stream(server, job_id, **{"Last-Event-ID": second[0]}) as messages:
         missed = [next(messages) for _ in range(3)]
-        backstage.succeed(lease, {})
+        backstage.succeed(lease, RESULT)
         rest = list(messages)
 
     assert [message[0] for message in (first, second, *missed)] == ["1", "2", "3", "4", "5"]

@@ -96,7 +96,7 @@ class Manifest(Kept):
     starting_weights: dict[str, str]
     """SHA-256 by name."""
     teacher: TeacherOrigin
-    """The weights that taught."""
+    """Where its answers come from."""
     ensemble: tuple[FurtherTeacherOrigin, ...]
     """Further teachers."""
     unlabelled: UnlabelledUse | None
@@ -127,6 +127,7 @@ class Curve(Kept):
     step: tuple[int, ...]
     """Epochs, ascending."""
     value: tuple[float | None, ...]
+    """What was measured at each; null where it was not finite."""
 
 
 class HealthFinding(Kept):

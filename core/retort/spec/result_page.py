@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from retort.spec.advised import AdviceResult
@@ -15,12 +16,12 @@ from retort.spec.result import JobResult
 
 HEAD = """# What a job finds out, field by field
 
-Made from the models in `retort.spec` by `python -m retort.spec.result_page > docs/result.md`; a test holds the two equal.
-It is the `result` of a job that has succeeded, in the [REST API](api.md) and in the last line of a run's journal; in
-Python, `Client.result(job_id)` gives the models themselves. Shares and mAP are from 0 to 1. Pass over fields that you do
-not know: there may be more in a later version.
+Made from the models in `retort.spec` by `python -m retort.spec.result_page > docs/result.md`; a test holds
+the two equal. It is the `result` of a job that has succeeded, in the [REST API](api.md) and in the last line of
+a run's journal; in Python, `Client.result(job_id)` gives the models themselves. Shares and mAP are from 0 to 1.
+Pass over fields that you do not know: there may be more in a later version.
 """
-TOPS = {
+TOPS: dict[type[BaseModel], tuple[str, str]] = {
     JobResult: ("The result of a distillation", "Nobody but advice has `task`."),
     AdviceResult: ("The result of a request for advice", "It is also published as `advice.json`."),
     Report: ("The report for machines", "`report.json` holds the result with what was told beside it."),
@@ -41,7 +42,7 @@ def page() -> str:
     for name in sorted(name for name in models.keys() - tops.keys() if "properties" in models[name]):
         told = " ".join(models[name]["description"].split()).replace("``", "`")
         parts.append(f"### {_heading(name)}\n\n{told}\n\n{_table(models[name])}")
-    return "\n".join(parts)
+    return "\n".join(parts).rstrip("\n") + "\n"
 
 
 def _table(model: dict[str, Any]) -> str:
