@@ -114,7 +114,7 @@ def test_a_live_stream_tells_what_happens_while_it_is_open(database: Database, w
             if message.event is None:
                 await anyio.to_thread.run_sync(worker.record, lease, *logs(1, 1))
             elif message.event == "log":
-                await anyio.to_thread.run_sync(worker.succeed, lease, {})
+                await anyio.to_thread.run_sync(worker.succeed, lease, RESULT)
         return seen
 
     assert anyio.run(follow) == [None, "log", "state", "end"]
