@@ -13,7 +13,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_
 DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-containers test-gpu lock clean
+.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-containers test-gpu lock clean coverage newcomer
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -65,6 +65,12 @@ test-containers: $(READY)  ## build the images and run one job through them (nee
 test-gpu: $(READY)  ## run the tests that need a CUDA device
 	@$(DEFAULTS) $(BIN)/python -m pytest -m gpu $(ARGS)
 
+coverage: $(READY)  ## run what make test runs, and print which share of the lines it has executed
+	@$(PYTEST) -m "not train or smallest" --cov=retort --cov=retort_api --cov=retort_worker --cov-report=term:skip-covered $(ARGS)
+
+newcomer:  ## clone HEAD into an empty folder and run the README's two commands there (TARGETS="demo test")
+	@./deploy/newcomer.sh
+
 # Nothing younger than a week, so that a package that was tampered with has had time to be found out.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
@@ -80,7 +86,7 @@ lock: $(READY)  ## resolve the requirement files anew (UPGRADE=1 takes newer ver
 	  sed -n '/^uv==/,/[^\\]$$/p' requirements/dev.txt; } > requirements/uv.txt
 
 clean:  ## remove what make has made: .venv, caches, the demo's folder
-	rm -rf $(VENV) runs/demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) runs/demo .site .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements/uv.txt requirements/dev.txt pyproject.toml
