@@ -40,7 +40,8 @@ _NAMES = {"integer": "whole number", "string": "text", "boolean": "true or false
 def reference() -> str:
     """Return the page."""
     documents = {"distill": schema(), "advise": schema("advise"), "sweep": sweep_schema()}
-    return "\n".join([HEAD, *(line for task, whole in documents.items() for line in _document(task, whole))]) + "\n"
+    lines = (line for task, whole in documents.items() for line in _document(task, whole))
+    return "\n".join([HEAD, *lines]).rstrip("\n") + "\n"
 
 
 def _document(task: str, whole: dict[str, Any]) -> Iterator[str]:
