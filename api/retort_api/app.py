@@ -39,7 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "AGPL-3.0-only", "identifier": "AGPL-3.0-only"},
         lifespan=_lifespan,
         redirect_slashes=False,
-        docs_url=None,  # both pages would fetch their scripts from elsewhere
+        docs_url=None,  # FastAPI's pages fetch their scripts from elsewhere; routes/pages.py has one that does not
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )

@@ -102,36 +102,37 @@ def _at(minute: int) -> datetime:
 def _job(state: JobState) -> Job:
     spec = parse_spec(SPEC)
     began = state is not JobState.QUEUED
-    return Job(
-        id=JOB_ID,
-        name=spec.name,
-        state=state,
-        stage="train_student" if began else None,
-        progress=0.42 if began else 0.0,
-        eta_s=1860.0 if began else None,
-        best=_best(0.618, 0.413) if began else None,
-        failure=None,
-        attempt=int(began),
-        retries_left=3,
-        owner="vision-team",
-        priority=0,
-        finish_early=False,
-        parent_id=None,
-        sweep_id=None,
-        created_at=_at(0),
-        started_at=_at(1) if began else None,
-        finished_at=None,
-        links=JobLinks.of(JOB_ID),
-        claimable_at=_at(0),
-        expires_at=None,
-        run_s=0.0,
-        adjustments=None,
-        saved=None,
-        result=None,
-        attempts=(_ATTEMPT,) if began else (),
-        transitions=_TRANSITIONS if began else _TRANSITIONS[:1],
+    about = {
+        "id": JOB_ID,
+        "name": spec.name,
+        "state": state,
+        "stage": "train_student" if began else None,
+        "progress": 0.42 if began else 0.0,
+        "eta_s": 1860.0 if began else None,
+        "best": _best(0.618, 0.413) if began else None,
+        "failure": None,
+        "attempt": int(began),
+        "retries_left": 3,
+        "owner": "vision-team",
+        "priority": 0,
+        "finish_early": False,
+        "parent_id": None,
+        "sweep_id": None,
+        "created_at": _at(0),
+        "started_at": _at(1) if began else None,
+        "finished_at": None,
+        "links": JobLinks.of(JOB_ID),
+        "claimable_at": _at(0),
+        "expires_at": None,
+        "run_s": 0.0,
+        "adjustments": None,
+        "saved": None,
+        "result": None,
+        "attempts": (_ATTEMPT,) if began else (),
+        "transitions": _TRANSITIONS if began else _TRANSITIONS[:1],
         **_written_out(spec),
-    )
+    }
+    return Job.model_validate(about)
 
 
 def _written_out(spec: AnySpec) -> dict[str, Any]:
@@ -146,10 +147,10 @@ def _summary(job: Job) -> JobSummary:
     return JobSummary.model_validate(job, from_attributes=True)
 
 
-_ATTEMPT = Attempt(
-    number=1, worker="gpu-1", host="gpu-1.lab", device="cuda:0", state=AttemptState.RUNNING, started_at=_at(1),
-    ended_at=None, exit_code=None, failure=None,
-)  # fmt: skip
+_ATTEMPT = Attempt.model_validate({
+    "number": 1, "worker": "gpu-1", "host": "gpu-1.lab", "device": "cuda:0", "state": AttemptState.RUNNING,
+    "started_at": _at(1), "ended_at": None, "exit_code": None, "failure": None,
+})  # fmt: skip
 _TRANSITIONS = (
     Transition(kind="state", name="queued", at=_at(0), actor="client", reason=None, attempt=0),
     Transition(kind="state", name="running", at=_at(1), actor="worker:gpu-1", reason=None, attempt=1),

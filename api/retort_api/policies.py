@@ -11,3 +11,8 @@ REPORT_POLICY = (
 FILE_POLICY = "sandbox; default-src 'none'"
 # Plotly makes the program of its parallel coordinates as it runs. In the same sandbox it can reach no more for that.
 SWEEP_POLICY = REPORT_POLICY.replace("script-src 'unsafe-inline'", "script-src 'unsafe-inline' 'unsafe-eval'")
+# Swagger UI draws its icons from data: addresses; what is tried out goes to this service alone.
+DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)

@@ -10,6 +10,7 @@ from retort_api.routes import (
     health,
     jobs,
     models,
+    pages,
     reference,
     review,
     sweeps,
@@ -28,4 +29,5 @@ ROUTERS = (
     sweeps.router,
     reference.router,
     health.router,
+    pages.router,
 )
