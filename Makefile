@@ -13,7 +13,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_
 DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-containers test-gpu lock clean coverage newcomer
+.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-containers test-gpu lock clean coverage newcomer docs
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -71,6 +71,9 @@ coverage: $(READY)  ## run what make test runs, and print which share of the lin
 
 newcomer:  ## clone HEAD into an empty folder and run the README's two commands there (TARGETS="demo test")
 	@./deploy/newcomer.sh
+
+docs: $(READY)  ## build the documentation as a site in .site, with its links checked
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "built: .site/index.html"
 
 # Nothing younger than a week, so that a package that was tampered with has had time to be found out.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
