@@ -106,7 +106,7 @@ def _job(state: JobState) -> Job:
         "id": JOB_ID,
         "name": spec.name,
         "state": state,
-        "stage": "train_student" if began else None,
+        "stage": "distill" if began else None,
         "progress": 0.42 if began else 0.0,
         "eta_s": 1860.0 if began else None,
         "best": _best(0.618, 0.413) if began else None,
@@ -154,7 +154,7 @@ _ATTEMPT = Attempt.model_validate({
 _TRANSITIONS = (
     Transition(kind="state", name="queued", at=_at(0), actor="client", reason=None, attempt=0),
     Transition(kind="state", name="running", at=_at(1), actor="worker:gpu-1", reason=None, attempt=1),
-    Transition(kind="stage", name="train_student", at=_at(2), actor="worker:gpu-1", reason=None, attempt=1),
+    Transition(kind="stage", name="distill", at=_at(2), actor="worker:gpu-1", reason=None, attempt=1),
 )
 _EVENTS = EventPage(
     data=(
