@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
+import uvicorn
 from fastapi.testclient import TestClient
 from results import RESULT
 from retort.artifacts import Store
@@ -134,6 +136,23 @@ def serving(settings: Settings) -> Iterator[TestClient]:
     """Serve in this process."""
     with TestClient(create_app(settings)) as client:
         yield client
+
+
+@contextmanager
+def listening(template: Path, home: Path) -> Iterator[str]:
+    """Serve from a thread of this process, on a copy of the database *template*; yield the address."""
+    database = home / "retort.db"
+    database.write_bytes(template.read_bytes())
+    app = create_app(Settings(home=home, database_url=f"sqlite:///{database}"))
+    server = uvicorn.Server(uvicorn.Config(app, port=(port := free_port()), log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        eventually(lambda: server.started or None, within_s=60)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 class Process:

@@ -16,7 +16,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from api.backstage import SPEC, Process, started
+from api.backstage import SPEC, listening
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from retort.stages.order import find
 
@@ -77,9 +77,9 @@ def test_a_stage_in_an_example_is_one_that_jobs_have():
 
 
 @pytest.fixture(scope="module")
-def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with started(sqlite_template, tmp_path_factory.mktemp("served")) as process:
-        yield process
+def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with listening(sqlite_template, tmp_path_factory.mktemp("served")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +121,11 @@ def test_every_module_of_the_generated_python_client_can_be_imported(generated: 
         importlib.import_module(name)
 
 
-def test_the_generated_python_client_submits_a_job_and_looks_at_it(generated: ModuleType, service: Process):
+def test_the_generated_python_client_submits_a_job_and_looks_at_it(generated: ModuleType, service: str):
     from made_client.api.jobs import get_job, submit_job
     from made_client.models import Job, JobSpec
 
-    with generated.Client(base_url=service.url, raise_on_unexpected_status=True) as client:
+    with generated.Client(base_url=service, raise_on_unexpected_status=True) as client:
         queued = submit_job.sync(client=client, body=JobSpec.from_dict(SPEC), owner="vision-team")
         found = get_job.sync(queued.id, client=client)
 
@@ -134,12 +134,12 @@ def test_the_generated_python_client_submits_a_job_and_looks_at_it(generated: Mo
     assert found.spec.to_dict()["teacher"]["weights"] == SPEC["teacher"]["weights"]
 
 
-def test_the_generated_python_client_understands_a_refusal(generated: ModuleType, service: Process):
+def test_the_generated_python_client_understands_a_refusal(generated: ModuleType, service: str):
     from made_client.api.jobs import submit_job
     from made_client.models import JobSpec, Problem
 
     spec = JobSpec.from_dict({**SPEC, "training": {"epochs": 0}})
-    with generated.Client(base_url=service.url) as client:
+    with generated.Client(base_url=service) as client:
         refused = submit_job.sync(client=client, body=spec)
 
     assert isinstance(refused, Problem)

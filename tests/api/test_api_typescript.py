@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from api.backstage import Process, started
+from api.backstage import listening
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("typescript")
@@ -55,16 +55,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with started(sqlite_template, tmp_path_factory.mktemp("served")) as process:
-        yield process
+def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with listening(sqlite_template, tmp_path_factory.mktemp("served")) as address:
+        yield address
 
 
-def test_a_typescript_program_type_checks_and_submits_a_job(project: Path, service: Process):
+def test_a_typescript_program_type_checks_and_submits_a_job(project: Path, service: str):
     built = ran(project, TSC)
     assert built.returncode == 0, built.stdout + built.stderr
 
-    code = f"import {{ submit }} from './made/submit.js'; console.log(JSON.stringify(await submit('{service.url}')))"
+    code = f"import {{ submit }} from './made/submit.js'; console.log(JSON.stringify(await submit('{service}')))"
     submitted = ran(project, "node", "--input-type=module", "--eval", code)
 
     assert submitted.returncode == 0, submitted.stderr
