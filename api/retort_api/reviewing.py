@@ -43,7 +43,7 @@ class BadDecision(ReviewError):
             for item in error.errors()
         )
         first = self.mistakes[0]
-        super().__init__(f"{first.path}: {first.detail}", hint="docs/pseudo-labels.md shows decisions")
+        super().__init__(f"{first.path}: {first.detail}", hint="docs/review.md shows decisions")
 
 
 class Proposed:

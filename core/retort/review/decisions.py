@@ -74,7 +74,7 @@ class Decisions(Frozen):
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "$"
             raise ReviewError(
-                f"{path.name}: {place}: {first['msg']}", hint="docs/pseudo-labels.md has the form"
+                f"{path.name}: {place}: {first['msg']}", hint="docs/review.md has the form"
             ) from error
         return {decision.image: decision for decision in found.decisions}
 
