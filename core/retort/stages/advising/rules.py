@@ -1,4 +1,4 @@
-"""The rules by which a teacher is recommended, called possible, or refused; docs/teachers.md gives their sources."""
+"""The rules by which a teacher is recommended, called possible, or refused; docs/advice.md gives their sources."""
 
 from __future__ import annotations
 
