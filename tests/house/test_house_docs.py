@@ -63,7 +63,7 @@ def test_every_export_format_is_documented_with_its_options(kind: str):
 def test_every_stage_is_documented_in_the_order_in_which_it_runs():
     from retort.stages.order import find
 
-    documented = re.findall(r"^\d+\. `(\w+)`", page("architecture"), re.MULTILINE)
+    documented = re.findall(r"^\d+\. `(\w+)`", page("runs"), re.MULTILINE)
 
     assert documented == [stage.name for stage in find()]
 
@@ -84,14 +84,14 @@ def test_no_file_sets_a_variable_that_nobody_reads(file: str):
 
 
 def test_the_diagram_of_states_is_drawn_from_the_table():
-    assert f"```mermaid\n{diagram()}\n```" in page("architecture")
+    assert f"```mermaid\n{diagram()}\n```" in page("states")
 
 
 def test_every_rule_of_health_is_documented_with_the_thresholds_it_has():
     from retort.training.health import symptoms
     from retort.training.health.rules import RULES
 
-    text = page("health")
+    text = page("health-rules")
     rows = re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)
     values = {name: value for name, value in vars(symptoms).items() if name.isupper() and name != "MAP"}
 
@@ -116,7 +116,7 @@ def test_every_known_data_set_is_documented_with_what_it_is_checked_against():
 def test_every_table_is_documented():
     from retort.db.base import Base
 
-    text = page("architecture")
+    text = page("states")
 
     assert {table for table in Base.metadata.tables if f"| `{table}` |" not in text} == set()
 
