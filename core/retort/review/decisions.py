@@ -73,9 +73,7 @@ class Decisions(Frozen):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "$"
-            raise ReviewError(
-                f"{path.name}: {place}: {first['msg']}", hint="docs/review.md has the form"
-            ) from error
+            raise ReviewError(f"{path.name}: {place}: {first['msg']}", hint="docs/review.md has the form") from error
         return {decision.image: decision for decision in found.decisions}
 
 
