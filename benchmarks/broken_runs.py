@@ -17,17 +17,16 @@ from retort.training import environment
 if __name__ == "__main__":
     environment.prepare(Path(tempfile.mkdtemp(prefix="retort-ultralytics-")))
 
+from retort.constants import MAP, Role
 from retort.errors import Diverged, NotDistilling
 from retort.losses.class_logits import ClassLogits
 from retort.losses.softmax_kl import SoftmaxKL
-from retort.names import MAP, Role
 from retort.spec import DistillationSpec, TrainingSpec
-from retort.training import networks, publish
-from retort.training.health.liveness import Contract
+from retort.training import models
+from retort.training.config import Finding, Plan, Watcher
+from retort.training.health.checks import Contract
+from retort.training.health.metrics import network
 from retort.training.health.monitor import Monitor
-from retort.training.health.observation import network
-from retort.training.health.rules import Finding
-from retort.training.plan import Plan, Watcher
 from retort.training.trainer import Fit, fit
 
 TRAINING = TrainingSpec(
@@ -99,7 +98,7 @@ class TeacherInTrainMode(Sound):
     def set_model_attributes(self) -> None:
         """Put the unfolded network in the teacher's place, in train mode."""
         super().set_model_attributes()
-        unfolded = networks.load(self.teacher_weights).to(self.device).train()
+        unfolded = models.load(self.teacher_weights).to(self.device).train()
         asked = self.model.teacher
         asked.model = unfolded.requires_grad_(requires_grad=False).to(dtype=asked.dtype)
 
@@ -167,9 +166,9 @@ def teacher(data_yaml: Path, folder: Path, *, epochs: int = TEACHER_EPOCHS) -> P
 
 def renamed(weights: Path, target: Path) -> Path:
     """Publish *weights* under class names that stand one place further."""
-    model = networks.load(weights)
+    model = models.load(weights)
     names = list(model.names.values())
-    publish.publish(model, target, names=dict(enumerate([*names[1:], names[0]])))
+    models.publish(model, target, names=dict(enumerate([*names[1:], names[0]])))
     return target
 
 

@@ -104,8 +104,8 @@ def _rate(batches: Batches, seconds: float) -> float:
 
 def _sources(data: dict[str, Any], imgsz: int, batch: int) -> dict[str, Batches]:
     """Return endless batches of each loader under each condition."""
-    from retort.training.batches.loader import training_loader, training_set
-    from retort.training.upstream import YOLODataset
+    from retort.training.data.loader import training_loader, training_set
+    from retort.training.ultralytics_api import YOLODataset
     from ultralytics.cfg import get_cfg
     from ultralytics.data.build import build_dataloader
 
@@ -147,11 +147,11 @@ def _endless(loader: Any) -> Batches:
 
 def _dataset(given: Path | None, scratch: Path, imgsz: int) -> dict[str, Any]:
     """Return the data set as upstream reads it; labels are copied, so that no cache is written beside the original."""
-    from retort.training.upstream import check_det_dataset
+    from retort.training.ultralytics_api import check_det_dataset
 
     root = scratch / "data"
     if given is None:
-        from retort.digits import write
+        from retort.data.demo import write
 
         write(root, num_train=128, num_val=16, imgsz=imgsz)
     else:

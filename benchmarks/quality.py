@@ -23,13 +23,17 @@ environment.prepare(Path.home() / ".cache" / "retort-benchmarks")
 
 from provenance import provenance, write_json  # noqa: E402
 from quality_summary import summary, table  # noqa: E402
-from retort import digits  # noqa: E402
-from retort.intake import datasets  # noqa: E402
-from retort.names import MAP, MAP50, Role  # noqa: E402
+from retort.constants import MAP, MAP50, Role  # noqa: E402
+from retort.data import (  # noqa: E402
+    datasets,
+    demo,
+)
 from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
-from retort.training.evaluation import evaluate  # noqa: E402
-from retort.training.judge import Conditions  # noqa: E402
-from retort.training.plan import Plan, Watcher  # noqa: E402
+from retort.training.config import Plan, Watcher  # noqa: E402
+from retort.training.evaluate import (  # noqa: E402
+    Conditions,
+    evaluate,
+)
 from retort.training.trainer import fit  # noqa: E402
 
 
@@ -86,7 +90,7 @@ class Study:
     def scenes(self) -> Path:
         """Draw the scenes of digits, where an earlier start has not."""
         drawn = self.work / f"digits-{self.options.imgsz}"
-        return drawn / "data.yaml" if drawn.exists() else digits.write(drawn, imgsz=self.options.imgsz)
+        return drawn / "data.yaml" if drawn.exists() else demo.write(drawn, imgsz=self.options.imgsz)
 
     def training(self, seed: int) -> TrainingSpec:
         """How every network here is trained."""

@@ -21,10 +21,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from provenance import provenance, write_json
-from retort import journal
-from retort.events import AnyEvent, FinishedEvent, StageEvent
-from retort.intake import datasets
-from retort.intake.preparation import prepare
+from retort.data import datasets
+from retort.data.prepare import prepare
+from retort.protocol import journal
+from retort.protocol.events import AnyEvent, FinishedEvent, StageEvent
 from retort.settings import Settings
 from retort.spec import merge, parse_document, parse_spec
 from retort.spec.exported import MeasuredExport

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from provenance import provenance, write_json
-from retort import digits
-from retort.names import MAP, MAP50, Role
+from retort.constants import MAP, MAP50, Role
+from retort.data import demo
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import environment
-from retort.training.plan import Watcher
+from retort.training.config import Watcher
 
 
 class Diary(Watcher):
@@ -73,7 +73,7 @@ def notes(folder: Path, kind: str) -> list[Any]:
 
 def attempt(options: argparse.Namespace, folder: Path, *, seed: int, teacher: Path | None, until: float | None) -> int:
     """Train in a child that is forked before torch computes anything; return its exit code, negative for a signal."""
-    from retort.training import trainer
+    from retort.training import config, trainer
 
     sys.stdout.flush()
     child = os.fork()
@@ -91,7 +91,7 @@ def attempt(options: argparse.Namespace, folder: Path, *, seed: int, teacher: Pa
         epochs=epochs, imgsz=options.imgsz, batch=options.batch, nominal_batch=options.batch, seed=seed,
         close_mosaic=max(1, epochs // 5), checkpoint_every=epochs,
     )  # fmt: skip
-    plan = trainer.Plan(
+    plan = config.Plan(
         role=Role.TEACHER if teacher is None else Role.STUDENT, model=options.model, weights=teacher,
         data_yaml=options.data, epochs=epochs, training=training, folder=folder, device=options.device,
     )  # fmt: skip
@@ -143,9 +143,9 @@ def pair(options: argparse.Namespace, home: Path, seed: int, teacher: Path) -> d
 def equal(ours: Path, theirs: Path) -> bool:
     """Whether two published networks have the same weights to the last bit."""
     import torch
-    from retort.training import networks
+    from retort.training import models
 
-    left, right = (networks.load(path).state_dict() for path in (ours, theirs))
+    left, right = (models.load(path).state_dict() for path in (ours, theirs))
     return left.keys() == right.keys() and all(torch.equal(value, right[name]) for name, value in left.items())
 
 
@@ -172,7 +172,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         if options.data is None:
-            options.data = digits.write(home / "digits", num_train=options.num_train, num_val=64, imgsz=options.imgsz)
+            options.data = demo.write(home / "digits", num_train=options.num_train, num_val=64, imgsz=options.imgsz)
         elif options.data.is_dir():
             options.data = options.data / "data.yaml"
         environment.prepare(home / "ultralytics")

@@ -27,6 +27,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import retort
+from retort import data
 from retort.training import environment
 
 environment.prepare(Path(tempfile.mkdtemp(prefix="retort-roads-")))
@@ -35,22 +36,21 @@ SOURCES = Path(retort.__path__[0]).resolve().parents[1]
 """The checkout whose libraries are traced."""
 sys.path.insert(1, str(SOURCES / "tests"))
 
+import retort.data.inputs  # noqa: E402
 import retort.db  # noqa: E402
-import retort.db.base  # noqa: E402
-import retort.intake.inputs  # noqa: E402
-import retort.journal  # noqa: E402
-import retort.pulse  # noqa: E402
+import retort.db.models  # noqa: E402
+import retort.pipeline.context  # noqa: E402
+import retort.protocol.journal  # noqa: E402
+import retort.protocol.workdir  # noqa: E402
 import retort.settings  # noqa: E402
 import retort.spec  # noqa: E402
-import retort.stages.context  # noqa: E402
 import retort.stages.export  # noqa: E402
-import retort.training.distillation.student  # noqa: E402
-import retort.training.networks  # noqa: E402
-import retort.training.publish  # noqa: E402
+import retort.training.distillation.distiller  # noqa: E402
+import retort.training.models  # noqa: E402  # noqa: E402
 import retort_api.app  # noqa: E402
+import support.worker_harness  # noqa: E402
 import torch  # noqa: E402
 import ultralytics.cfg  # noqa: E402
-import worker.houses  # noqa: E402
 from core.training.pictures import NAMES, draw  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402
 from provenance import provenance, write_json  # noqa: E402
@@ -141,7 +141,7 @@ def expect(answer: Any, status: int) -> None:
 def an_attempt(home: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
     """Claim a job whose run follows a script, and supervise it until it is settled."""
     url = migrated(home)
-    house = worker.houses.House(home, url, f"sqla+sqlite:///{home / 'broker.db'}")
+    house = support.worker_harness.House(home, url, f"sqla+sqlite:///{home / 'broker.db'}")
     job_id = house.submit("finish", epochs=EPOCHS)
 
     def attempt() -> None:
@@ -155,7 +155,7 @@ def an_attempt(home: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
 
 def a_step(_: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
     """One distilled step by the default recipe: loss and backward."""
-    distiller, networks = retort.training.distillation.student, retort.training.networks
+    distiller, networks = retort.training.distillation.distiller, retort.training.models
     made = [networks.build(name, names=NAMES, weights=None, seed=0) for name in ("yolov8n", "yolo11n")]
     made[0].args = ultralytics.cfg.get_cfg()
     spec = retort.spec.DistillationSpec()
@@ -180,11 +180,11 @@ def a_step(_: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
 def stage_context(home: Path) -> Any:
     """Lay out what the export stage is given: a data set, a published student, and what it was evaluated to."""
     data_yaml = draw(home / "data", num_train=60, num_val=4)
-    names = retort.training.networks
+    names = retort.training.models
     weights = home / "work" / "student.pt"
     weights.parent.mkdir()
     network = names.build("yolov8n", names=NAMES, weights=None, seed=0)
-    retort.training.publish.publish(network, weights, names=NAMES)
+    retort.training.models.publish(network, weights, names=NAMES)
     export = {"format": "onnx", "precision": "int8", "calibration_images": 50, "max_map_drop": 1.0}
     spec = {**SPEC, "student": {"model": "yolov8n"}, "training": {"imgsz": IMGSZ, "batch": 4}, "exports": [export]}
     inputs = {
@@ -195,16 +195,16 @@ def stage_context(home: Path) -> Any:
         },
         "adjustments": {"batch": None, "loader_workers": 0},
     }  # fmt: skip
-    (weights.parent / retort.intake.inputs.FILE).write_text(json.dumps(inputs))
-    return retort.stages.context.Context(
+    (weights.parent / data.inputs.FILE).write_text(json.dumps(inputs))
+    return retort.pipeline.context.Context(
         spec=retort.spec.parse_spec(spec),
-        inputs=retort.intake.inputs.Inputs.load(weights.parent),
+        inputs=retort.data.inputs.Inputs.load(weights.parent),
         workdir=weights.parent,
-        journal=retort.journal.Journal(weights.parent / "journal-1.jsonl").__enter__(),
+        journal=retort.protocol.journal.Journal(weights.parent / "journal-1.jsonl").__enter__(),
         stop=threading.Event(),
         results={"distill": {"weights": "student.pt"}, "evaluate": {"roles": {"student": {"map": 0.0}}}},
         tell_progress=lambda _: None,
-        pulse=retort.pulse.Pulse(weights.parent),
+        pulse=retort.protocol.workdir.Pulse(weights.parent),
         stage="export",
         key="",
     )

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
-from retort.artifacts import Store
-from retort.db import artifacts, clock, jobs
-from retort.db.base import Base
-from retort.db.models import Job, Metric
+from retort.db import artifacts, jobs, queue
+from retort.db.models import Base, Job, Metric
+from retort.db.session import database_now
 from retort.spec import parse_spec
 from retort.states import JobState
+from retort.storage import Store
 from service_stand import Load, Stand, answers, eventually, header, load, percentile, post
 from sqlalchemy import insert
 
@@ -61,7 +61,7 @@ def fill_jobs(stand: Stand, number: int) -> str:
     """Make the table of jobs *number* rows long, most of them ended; return the id of one with a curve."""
     spec = parse_spec(stand.document())
     with stand.database.begin() as session:
-        first = jobs.submit(session, spec, now=clock.now(session), retries=0).job_id
+        first = jobs.submit(session, spec, now=database_now(session), retries=0).job_id
         row = dict(session.execute(Base.metadata.tables["jobs"].select()).mappings().first() or {})
         measured = {"job_id": first, "role": "student", "name": "val/mAP50-95", "attempt": 1, "at": 1.0}
         session.execute(insert(Metric), [{**measured, "step": step, "value": step / 300} for step in range(1, 301)])
@@ -114,9 +114,9 @@ def publish(stand: Stand, size_mib: int) -> tuple[str, Path]:
     kept = Store((stand.folder / "artifacts").as_uri()).put(path)
     file = artifacts.NewArtifact("big.bin", "job", kept.sha256, kept.size_bytes, "application/octet-stream", kept.key)
     with stand.database.begin() as session:
-        now = clock.now(session)
+        now = database_now(session)
         job_id = jobs.submit(session, parse_spec(stand.document()), now=now, retries=0).job_id
-        lease = jobs.claim(session, job_id, worker="w", host="h", now=now, lease_s=1e6)
+        lease = queue.claim(session, job_id, worker="w", host="h", now=now, lease_s=1e6)
         assert lease is not None
         artifacts.record(session, lease, file, now=now)
     return f"{stand.url}/v1/jobs/{job_id}/artifacts/big.bin", stand.folder / "artifacts" / kept.key

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import httpx2 as httpx
-from retort.db import clock, events, jobs
-from retort.events import MetricEvent
-from retort.names import Role
+from retort.constants import Role
+from retort.db import events, jobs, queue
+from retort.db.session import database_now
+from retort.protocol.events import MetricEvent
 from retort.spec import parse_spec
 from retort.states import JobState
 from service_stand import Stand, eventually, percentile
@@ -40,7 +41,7 @@ def end_to_end(stand: Stand, *, number: int) -> float:
     """Queue *number* jobs at once; return how many a second ended, from the first start to the last end."""
     spec = parse_spec(stand.document())
     with stand.database.begin() as session:
-        now = clock.now(session)
+        now = database_now(session)
         ids = [jobs.submit(session, spec, now=now, retries=0).job_id for _ in range(number)]
     eventually(lambda: _number(stand, JobState.SUCCEEDED) >= number, 600, 0.1)
     with stand.database.read() as session:
@@ -68,9 +69,9 @@ def start_latencies(stand: Stand, *, number: int) -> list[float]:
 def points_per_second(stand: Stand, *, batches: int, points: int) -> float:
     """Record batches of metric lines as a worker's recorder does; return the points a second."""
     with stand.database.begin() as session:
-        now = clock.now(session)
+        now = database_now(session)
         job_id = jobs.submit(session, parse_spec(stand.document()), now=now, retries=0).job_id
-        lease = jobs.claim(session, job_id, worker="w", host="h", now=now, lease_s=1e6)
+        lease = queue.claim(session, job_id, worker="w", host="h", now=now, lease_s=1e6)
     assert lease is not None
     names = [f"train/loss_{index}" for index in range(10)]
     n, begun = 0, time.perf_counter()
@@ -80,7 +81,7 @@ def points_per_second(stand: Stand, *, batches: int, points: int) -> float:
             n += 1
             said.append(MetricEvent(n=n, at=1.0, role=Role.STUDENT, step=n, values=dict.fromkeys(names, 0.5)))
         with stand.database.begin() as session:
-            assert events.record(session, lease, said, now=clock.now(session), lease_s=30, journal_offset=n)
+            assert events.record(session, lease, said, now=database_now(session), lease_s=30, journal_offset=n)
     return n * len(names) / (time.perf_counter() - begun)
 
 

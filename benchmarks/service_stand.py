@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import httpx2 as httpx
 from retort.db import Database
 from servers import free_port
-from worker.houses import document, write_dataset
+from support.worker_harness import document, write_dataset
 
 T = TypeVar("T")
 PATIENCE_S = 120.0

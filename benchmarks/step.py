@@ -25,9 +25,9 @@ environment.prepare(Path(tempfile.mkdtemp(prefix="retort-step-")))
 import torch  # noqa: E402
 from provenance import provenance, write_json  # noqa: E402
 from retort.spec import DistillationSpec  # noqa: E402
-from retort.training import networks  # noqa: E402
-from retort.training.distillation.balance import MEASURE_EVERY, GradientBalance  # noqa: E402
-from retort.training.distillation.student import distiller  # noqa: E402
+from retort.training import models  # noqa: E402
+from retort.training.distillation.balancing import MEASURE_EVERY, GradientBalance  # noqa: E402
+from retort.training.distillation.distiller import distiller  # noqa: E402
 from ultralytics.cfg import get_cfg  # noqa: E402
 from ultralytics.nn.distill_model import DistillationModel  # noqa: E402
 
@@ -39,7 +39,7 @@ Step = Callable[[], None]
 
 def network(name: str, imgsz: int) -> Any:
     """Build a network with random weights, as upstream's trainer would hold it."""
-    model = networks.build(name, names=NAMES, weights=None, seed=0)
+    model = models.build(name, names=NAMES, weights=None, seed=0)
     model.args = get_cfg(overrides={"imgsz": imgsz})
     return model
 

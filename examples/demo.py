@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from retort import digits
-from retort.cli import view, watch
-from retort.cli.documents import load
-from retort.client import Client
+from retort.cli import jobs, render
+from retort.cli.spec import load
+from retort.client.client import Client
+from retort.data import demo
 from retort.errors import RetortError, WorldError
 from retort.spec.result import JobResult
 from rich.console import Console
@@ -53,7 +53,7 @@ def main() -> int:
     started = time.monotonic()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    data_yaml = digits.write(FOLDER / "digits", num_train=400, num_val=120, imgsz=96)
+    data_yaml = demo.write(FOLDER / "digits", num_train=400, num_val=120, imgsz=96)
     say(f"wrote {data_yaml.parent}: 400 training and 120 validation scenes")
     spec = load(str(SPEC), [f"data.path={data_yaml.parent}"])
     try:
@@ -61,11 +61,11 @@ def main() -> int:
             say(f"the service answers at {url}")
             job = client.submit(spec)
             say(f"submitted {job['id']}")
-            if watch.show(client, job["id"], as_json=False):
+            if jobs.show(client, job["id"], as_json=False):
                 raise WorldError("the job did not succeed", hint=f"the service's log is {FOLDER / 'service.log'}")
             for name in WANTED:
                 path = client.download(job["id"], name, FOLDER / "results" / name)
-                say(f"downloaded {path} ({view.size(path.stat().st_size)}), SHA-256 verified")
+                say(f"downloaded {path} ({render.size(path.stat().st_size)}), SHA-256 verified")
             result, stored = client.result(job["id"]), client.get(job["id"])["result"]
         assert isinstance(result, JobResult), "the spec asks for a distillation"
         verify(stored, spec["training"]["imgsz"])
@@ -77,7 +77,7 @@ def main() -> int:
         return 130
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(result))
     say(f"report: {FOLDER / 'results' / 'report.html'}")
-    say(f"done in {view.duration(time.monotonic() - started)} (minutes:seconds)")
+    say(f"done in {render.duration(time.monotonic() - started)} (minutes:seconds)")
     return 0
 
 
@@ -145,9 +145,9 @@ def verify(result: dict[str, Any], imgsz: int) -> None:
 
 def table(result: JobResult) -> Table:
     """Teacher, student and control side by side, and the share of the gap that distillation closed."""
-    shown = view.result_table(result)
+    shown = render.result_table(result)
     shown.title, shown.title_justify = "What distillation bought", "left"
-    shown.caption, shown.caption_justify = view.result_sentence(result), "left"
+    shown.caption, shown.caption_justify = render.result_sentence(result), "left"
     return shown
 
 

@@ -6,7 +6,7 @@ python examples/first_job.py [URL] [FOLDER WITH A DATASET] [EPOCHS]
 import sys
 from pathlib import Path
 
-from retort.client import Client
+from retort.client.client import Client
 
 url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
 data = sys.argv[2] if len(sys.argv) > 2 else str(Path(__file__).parent.absolute() / "data" / "digits")

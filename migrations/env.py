@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 from retort.db import models  # noqa: F401 - the tables put themselves into the metadata
-from retort.db.base import Base
+from retort.db.models import Base
 
 connection = context.config.attributes.get("connection")
 if connection is None:

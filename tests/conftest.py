@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from retort.db import Database
-from retort.db.base import Base
+from retort.db.models import Base
 from servers import Postgres, Valkey, running
 from sharing import Once, keep_to_own_cores, num_processes
 

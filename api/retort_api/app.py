@@ -6,20 +6,127 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from retort import __version__
 from retort.db import Database
 from retort.settings import Settings
+from retort.spec import schema, sweep_schema
 
-from retort_api import errors, openapi
-from retort_api.bell import Bell
+from retort_api import errors
 from retort_api.deps import Service
+from retort_api.errors import MEDIA_TYPE, Problem
+from retort_api.examples import Examples, by_operation
+from retort_api.metrics import Telemetry
 from retort_api.middleware import Observed
+from retort_api.notifier import Bell
 from retort_api.routes import ROUTERS
-from retort_api.telemetry import Telemetry
+from retort_api.schemas.reviews import Complete, Decide
+
+DESCRIPTION = """\
+A job trains a student detector from a teacher, and beside it an undistilled control, so that what the distillation
+bought is known. Submit a spec, follow the job, fetch what it publishes.
+
+**There is no authentication.** Whoever reaches the service may do everything: keep it on the loopback address, or
+behind a proxy that asks who it is. Everything that is refused is a problem document (RFC 9457) with a stable `code`.
+"""
+SERVERS: list[dict[str, str | Any]] = [
+    {"url": "/", "description": "Where this document comes from."},
+    {
+        "url": "http://{host}:{port}",
+        "description": "Where `retort up` and `python -m retort_api` listen; the settings name other places.",
+        "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": "8000"}},
+    },
+]
+TAGS = {
+    "jobs": "Submit a spec, and see where its job stands.",
+    "advice": "Have candidate teachers measured beside the student before anything is trained.",
+    "control": "What is wished of a job: cancel, stop, pause, resume, retry, clone, another priority.",
+    "following": "What happens to a job: events, the live stream of them, attempts and curves.",
+    "artifacts": "What a job has published: weights, exports, the report.",
+    "review": "People look at the teacher's pseudo-labels before a student learns from them.",
+    "models": "Registered weights, which specs name by digest.",
+    "sweeps": "Many jobs that differ in some fields of the spec, and the search for the best.",
+    "reference": "What a spec may say: JSON Schema and recipes.",
+    "health": "For those who run the service: liveness, readiness and Prometheus metrics.",
+}
+_REF = "#/components/schemas/{model}"
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Return the document; made once per application."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            description=DESCRIPTION,
+            license_info=app.license_info,
+            servers=SERVERS,
+            tags=[{"name": name, "description": what} for name, what in TAGS.items()],
+            routes=app.routes,
+        )
+        document["security"] = []  # said aloud: no operation asks who the client is
+        document["components"]["schemas"] = dict(sorted(_schemas(document).items()))
+        _complete(document, by_operation())
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _schemas(document: dict[str, Any]) -> dict[str, Any]:
+    schemas: dict[str, Any] = document["components"]["schemas"]
+    schemas |= _with_parts("JobSpec", schema()) | _with_parts("AdviceSpec", schema("advise"))
+    schemas |= _with_parts("SweepSpec", sweep_schema())
+    for model in (Problem, Decide, Complete):
+        schemas |= _with_parts(model.__name__, model.model_json_schema())
+    return schemas
+
+
+def _complete(document: dict[str, Any], examples: dict[str, Examples]) -> None:
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            _illustrate(operation, examples.pop(operation["operationId"], Examples()))
+            for answer in operation["responses"].values():
+                _put_stream_as_text(answer)
+    assert not examples, f"examples of no operation: {sorted(examples)}"
+
+
+def _illustrate(operation: dict[str, Any], examples: Examples) -> None:
+    if examples.request is not None:
+        for media in operation["requestBody"]["content"].values():
+            media["example"] = examples.request
+    for status, shown in examples.answers.items():
+        content = operation["responses"][str(status)]["content"]
+        media_type = MEDIA_TYPE if isinstance(shown, Problem) else "application/json"
+        content[media_type] = {**content[media_type], "example": shown.model_dump(mode="json", by_alias=True)}
+
+
+def _put_stream_as_text(answer: dict[str, Any]) -> None:
+    """Describe a stream as OpenAPI 3.1 can: ``itemSchema``, which FastAPI writes, came with 3.2."""
+    for media in answer.get("content", {}).values():
+        if media.pop("itemSchema", None):
+            media["schema"] = {"type": "string", "description": "Server-sent events; `data` of each is an `Event`."}
+
+
+def _with_parts(name: str, document: dict[str, Any]) -> dict[str, Any]:
+    """Move a JSON Schema and the definitions inside it to where OpenAPI keeps them."""
+    parts: dict[str, Any] = document.pop("$defs", {})
+    document.pop("$schema", None)
+    return {part: _moved(content) for part, content in {**parts, name: document}.items()}
+
+
+def _moved(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _moved(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_moved(item) for item in value]
+    if isinstance(value, str) and value.startswith("#/$defs/"):
+        return _REF.format(model=value.removeprefix("#/$defs/"))
+    return value
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -48,7 +155,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     errors.install(app)
     app.add_middleware(Observed, telemetry=service.telemetry)
-    app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]
     return app
 
 

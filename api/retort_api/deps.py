@@ -12,16 +12,16 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
-from retort.artifacts import Store
-from retort.db import Database, clock, jobs, registry, sweeps
+from retort.db import Database, jobs, model_registry, sweeps
+from retort.db.session import database_now
 from retort.settings import Settings
+from retort.storage import Store
 
-from retort_api.bell import Bell
+from retort_api.batching import Renderings, Together
 from retort_api.errors import BadParameter
-from retort_api.renderings import Renderings
-from retort_api.reviewing import Proposed
-from retort_api.telemetry import Telemetry
-from retort_api.together import Together
+from retort_api.metrics import Telemetry
+from retort_api.notifier import Bell
+from retort_api.review_access import Proposed
 
 IDEMPOTENCY_KEY = r"^[!-~]{1,255}$"
 OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
@@ -60,14 +60,14 @@ class Service:
 
         def write(submissions: Sequence[jobs.Submission]) -> Sequence[jobs.Submitted | Exception]:
             with self.database.begin() as session:
-                return jobs.submit_all(session, submissions, now=clock.now(session))
+                return jobs.submit_all(session, submissions, now=database_now(session))
 
         return Together(write)
 
     def digests(self, name: str) -> list[str]:
         """Return the digests of what is registered by that name, newest first."""
         with self.database.read() as session:
-            return [model.sha256 for model in registry.versions(session, name)]
+            return [model.sha256 for model in model_registry.versions(session, name)]
 
     @cached_property
     def store(self) -> Store:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from retort.names import MAP, MAP50, Role
-from retort.review.boxes import Scored
+from retort.constants import MAP, MAP50, Role
+from retort.review.models import Scored
 from retort.spec import AnySpec, digest, parse_spec
 from retort.states import AttemptState, JobState
 
 from retort_api.errors import ACCEPTED, CREATED, KINDS, OK, Mistake, Problem
-from retort_api.schemas import (
+from retort_api.schemas.jobs import (
     Artifact,
     ArtifactLinks,
     Artifacts,
@@ -25,11 +25,10 @@ from retort_api.schemas import (
     JobLinks,
     JobPage,
     JobSummary,
-    Model,
-    ModelLinks,
     Transition,
 )
-from retort_api.schemas.review import (
+from retort_api.schemas.models import Model, ModelLinks
+from retort_api.schemas.reviews import (
     Review,
     ReviewDecision,
     ReviewImage,

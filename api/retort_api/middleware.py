@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retort_api import errors
-from retort_api.telemetry import UNMATCHED, Telemetry
+from retort_api.metrics import UNMATCHED, Telemetry
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _EVENT_STREAM = "text/event-stream"

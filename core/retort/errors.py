@@ -128,3 +128,61 @@ class FetchError(WorldError):
     """Something could not be downloaded."""
 
     code = "fetch_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FailureClass:
+    """What all failures of one code have in common."""
+
+    cause: str
+    retries: int = 0
+    """How often a job is tried again after this failure, within the job's own budget."""
+    delay_s: float = 0.0
+    """Pause before the first of these retries; each further one waits twice as long."""
+
+    def pause_s(self, earlier: int) -> float:
+        """Return the pause before the next retry, after so many *earlier* ones of this class."""
+        return float(min(self.delay_s * 2**earlier, LONGEST_PAUSE_S))
+
+
+LONGEST_PAUSE_S = 600.0
+AS_BUDGETED = 1_000_000
+"""Only the job's own budget bounds these retries."""
+
+CLASSES: dict[str, FailureClass] = {
+    # The request must change.
+    "bad_spec": FailureClass("The spec cannot be carried out as it stands."),
+    "bad_data": FailureClass("The dataset is missing or malformed."),
+    "bad_model": FailureClass("Weights are missing, corrupt or unsafe."),
+    "bad_export": FailureClass("The student cannot be written in a format that was asked for."),
+    "teacher_mismatch": FailureClass("Teacher and student do not fit each other under the losses of the spec."),
+    "not_distilling": FailureClass("The teacher does not teach, or is being changed."),
+    "diverged": FailureClass("The loss, the weights or the final figures are not finite numbers."),
+    "out_of_memory": FailureClass("The batch does not fit on the GPU, or the job not into the machine's memory."),
+    "too_few_gpus": FailureClass("The job asks for more GPUs than the worker has."),
+    "timeout": FailureClass("The job has run for as long as its spec allows."),
+    # The world failed; it may be in order next time.
+    "lost_worker": FailureClass("The worker died, or was cut off from the database.", AS_BUDGETED),
+    "killed": FailureClass("Something killed the run, most likely the machine out of memory.", 2, 10),
+    "crashed": FailureClass("The run died without a last word.", 2, 10),
+    "cuda_error": FailureClass("The GPU or its driver failed.", 2, 10),
+    "rank_lost": FailureClass("One of the processes that train together died.", 2, 10),
+    "shared_memory": FailureClass("Shared memory is too small for the processes that load images.", 1),
+    "stuck": FailureClass("The run lived, but did not get on.", 2, 10),
+    "stopped": FailureClass("Something else than Retort told the run to stop.", 3, 10),
+    "disk_full": FailureClass("The disk of the working folder is full.", 3, 60),
+    "fetch_failed": FailureClass("Published weights, or a known data set, could not be downloaded.", 5, 15),
+    "store_unavailable": FailureClass("The artifact store cannot be reached or written.", 5, 15),
+    "not_stored": FailureClass("A file of the run could not be brought into the store.", 3, 15),
+    "folder_busy": FailureClass("An earlier run of the job still holds its working folder.", 5, 15),
+    "bad_journal": FailureClass("The run's journal cannot be read.", 1),
+    "bad_workdir": FailureClass("The run's working folder is not in order.", 1),
+    "unavailable": FailureClass("The worker's machine failed.", 3, 15),
+    # A mistake of ours.
+    "internal": FailureClass("Retort made a mistake, or met something that it did not foresee."),
+}
+
+
+def of(code: str) -> FailureClass:
+    """Return the class of *code*; a code that is not listed is tried again like a machine that failed."""
+    return CLASSES.get(code, CLASSES["unavailable"])

@@ -19,15 +19,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from retort.data.inputs import Inputs
 from retort.errors import AwaitingReview, RetortError, Stopped, WorldError
-from retort.intake.inputs import Inputs
-from retort.journal import Journal
+from retort.pipeline import runner
+from retort.pipeline.failures import explain
+from retort.protocol.journal import Journal
+from retort.protocol.workdir import LOCK
+from retort.protocol.workdir import journal as journal_of
 from retort.spec import AnySpec, parse_document, parse_spec
-from retort.stages import sequence
-from retort.stages.failure import explain
 from retort.training import environment
-from retort.workdir import LOCK
-from retort.workdir import journal as journal_of
 
 OK, FAILED, AWAITING_REVIEW, STOPPED = 0, 1, 3, 75
 """Exit codes; 75 is EX_TEMPFAIL of sysexits.h."""
@@ -62,7 +62,7 @@ def _tell(journal: Journal, stop: threading.Event, spec_file: Path, inputs: Inpu
     """Do the work, and make its end the last line of the journal."""
     try:
         with _alone(workdir, stop):
-            result = sequence.go(_read(spec_file), inputs, workdir, journal, stop)
+            result = runner.go(_read(spec_file), inputs, workdir, journal, stop)
     except AwaitingReview as error:
         journal.awaiting_review(error.num_images)
         return AWAITING_REVIEW

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import structlog
-from api.backstage import SPEC, Worker, serving
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from retort.artifacts import Store
 from retort.db import Database, Lease
 from retort.settings import Settings
+from retort.storage import Store
 from retort_api.app import create_app
+from support.api_harness import SPEC, Worker, serving
 
 
 @pytest.fixture(scope="session", autouse=True)

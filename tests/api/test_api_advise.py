@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api.backstage import SPEC, Worker
 from fastapi.testclient import TestClient
 from retort.spec.result import parse_result
 from stored_results import advice, candidate
+from support.api_harness import SPEC, Worker
 
 REQUEST: dict[str, Any] = {"data": {"path": "/data/digits"}, "candidates": ["yolo11s.pt", "yolo11m.pt"]}
 

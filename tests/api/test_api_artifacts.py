@@ -11,11 +11,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from api.backstage import SPEC, Worker, serving
 from fastapi.testclient import TestClient
-from retort.artifacts import Store
 from retort.db import Database, Lease
 from retort.settings import Settings
+from retort.storage import Store
+from support.api_harness import SPEC, Worker, serving
 
 BYTES = bytes(range(256)) * 12_000  # about three mebibytes: more than one piece of the store
 SHA256 = hashlib.sha256(BYTES)

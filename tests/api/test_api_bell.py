@@ -6,12 +6,12 @@ import time
 from contextlib import closing
 
 import pytest
-from api.backstage import eventually
 from kombu import Connection, Queue
 from kombu.exceptions import OperationalError
 from retort.errors import WorldError
-from retort_api.bell import BURST, WINDOW_S, Bell
+from retort_api.notifier import BURST, WINDOW_S, Bell
 from servers import Valkey, free_port
+from support.api_harness import eventually
 
 
 def test_each_ring_is_one_message_that_carries_the_jobs_id_and_nothing_else(broker_url: str) -> None:

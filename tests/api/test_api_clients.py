@@ -16,9 +16,9 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from api.backstage import SPEC, listening
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from retort.stages.order import find
+from retort.pipeline.context import find
+from support.api_harness import SPEC, listening
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT / "docs" / "openapi.json"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from api.backstage import SPEC, Worker
 from fastapi.testclient import TestClient
 from results import RESULT
-from retort.db import Database, Lease, clock, recovery
-from retort.events import Failure, MetricEvent
-from retort.names import MAP, Role
+from retort.constants import MAP, Role
+from retort.db import Database, Lease, artifacts
+from retort.db.session import database_now
+from retort.protocol.events import Failure, MetricEvent
+from support.api_harness import SPEC, Worker
 
 FAILURE = Failure(code="diverged", message="nan")
 
@@ -58,7 +59,7 @@ def test_a_retry_is_a_new_job_that_goes_on_where_the_old_one_ended(
 ) -> None:
     saved = {"job_id": lease.job_id, "attempt": 1, "stage": "distill", "epoch": 7, "files": []}
     with database.begin() as session:
-        recovery.record(session, lease, saved, now=clock.now(session))
+        artifacts.record_recovery(session, lease, saved, now=database_now(session))
     worker.fail(lease, FAILURE)
 
     answer = client.post(f"/v1/jobs/{lease.job_id}/retry", headers={"Idempotency-Key": "again"})

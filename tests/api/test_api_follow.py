@@ -8,14 +8,14 @@ from typing import Any
 
 import anyio
 import pytest
-from api.backstage import Worker
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from results import RESULT
+from retort.constants import Role
 from retort.db import Database, Lease
-from retort.events import LogEvent, MetricEvent
-from retort.names import Role
-from retort_api.stream import BATCH, Follower
+from retort.protocol.events import LogEvent, MetricEvent
+from retort_api.routes.events import BATCH, Follower
+from support.api_harness import Worker
 
 
 def logs(first: int, last: int) -> list[LogEvent]:

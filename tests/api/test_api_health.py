@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import structlog
-from api.backstage import SPEC, Worker, serving
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from retort.settings import Settings
 from retort_api.app import create_app
+from support.api_harness import SPEC, Worker, serving
 
 
 def samples(client: TestClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

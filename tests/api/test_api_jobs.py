@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from api.backstage import SPEC, Worker, serving
 from fastapi.testclient import TestClient
 from results import RESULT
-from retort.db import Lease, clock, recovery
-from retort.events import Failure, MetricEvent, ProgressEvent, StageEvent
-from retort.names import MAP, MAP50, Role
+from retort.constants import MAP, MAP50, Role
+from retort.db import Lease, artifacts
+from retort.db.session import database_now
+from retort.protocol.events import Failure, MetricEvent, ProgressEvent, StageEvent
 from stored_results import stored
+from support.api_harness import SPEC, Worker, serving
 
 YAML = {"Content-Type": "application/yaml"}
 
@@ -150,7 +151,7 @@ def test_what_a_worker_has_saved_makes_another_version_of_the_job(
     before = [client.get(address), client.get(address)]
     saved = {"job_id": lease.job_id, "attempt": 1, "stage": "distill", "epoch": 3, "files": []}
     with worker.database.begin() as session:
-        assert recovery.record(session, lease, saved, now=clock.now(session))
+        assert artifacts.record_recovery(session, lease, saved, now=database_now(session))
 
     after = client.get(address, headers={"If-None-Match": before[0].headers["ETag"]})
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api.backstage import SPEC, serving
 from fastapi.testclient import TestClient
 from retort.settings import Settings
+from support.api_harness import SPEC, serving
 
 YAML = {"Content-Type": "application/yaml"}
 JSON = {"Content-Type": "application/json"}

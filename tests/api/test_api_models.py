@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api.backstage import SPEC
 from fastapi.testclient import TestClient
-from retort.artifacts import Store
-from retort.intake import checkpoints
+from retort.data import weights as data_weights
 from retort.settings import Settings
+from retort.storage import Store
+from support.api_harness import SPEC
 
 BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -131,7 +131,7 @@ def test_a_file_that_is_announced_as_too_large_is_refused_before_it_is_sent(smal
 def test_a_file_that_grows_too_large_on_its_way_is_refused_and_not_kept(
     small_client: TestClient, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(checkpoints, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr(data_weights, "LARGEST_BYTES", 1000)
     pieces = (archive(bytes(300)) for _ in range(3))  # without a length, in chunks
 
     refused = small_client.post("/v1/models", params={"name": "x"}, content=pieces, headers=BINARY)

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import schemathesis
-from api.backstage import SPEC, SWEEP
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, settings
 from retort.settings import Settings
 from retort_api.app import create_app
 from schemathesis.specs.openapi.checks import positive_data_acceptance
+from support.api_harness import SPEC, SWEEP
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,11 +8,12 @@ import zipfile
 from typing import Any
 
 import pytest
-from api.backstage import SPEC, Worker
 from fastapi.testclient import TestClient
-from retort.db import Database, Lease, clock, jobs
+from retort.db import Database, Lease, jobs
+from retort.db.session import database_now
 from retort.review.formats import FORMS
 from retort.states import JobState
+from support.api_harness import SPEC, Worker
 
 CLASSES = ["RBC", "WBC"]
 
@@ -46,7 +47,7 @@ def waiting(worker: Worker, lease: Lease, database: Database) -> str:
     worker.publish(lease, "review.json", json.dumps(PROPOSALS).encode(), media_type="application/json")
     worker.publish(lease, "review/a.jpg", b"\xff\xd8picture", media_type="image/jpeg")
     with database.begin() as session:
-        state = jobs.await_review(session, lease, now=clock.now(session), exit_code=3)
+        state = jobs.await_review(session, lease, now=database_now(session), exit_code=3)
     assert state is JobState.AWAITING_REVIEW
     return lease.job_id
 
@@ -249,7 +250,7 @@ def test_a_form_that_nobody_knows_is_refused(client: TestClient, waiting: str) -
 
 
 def test_decisions_race_and_the_completion_wins_or_loses_whole(client: TestClient, waiting: str) -> None:
-    from shop import at_once
+    from support.db_harness import at_once
 
     def work(number: int) -> int:
         if number == 0:

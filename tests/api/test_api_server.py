@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from api.backstage import SPEC, Process, Worker, started
 from results import RESULT
-from retort.artifacts import Store
 from retort.db import Database
-from retort.events import LogEvent
+from retort.protocol.events import LogEvent
+from retort.storage import Store
+from support.api_harness import SPEC, Process, Worker, started
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
-from api.backstage import SPEC, SWEEP, Worker, serving
 from fastapi.testclient import TestClient
-from retort.events import MetricEvent
-from retort.names import MAP, Role
+from retort.constants import MAP, Role
+from retort.protocol.events import MetricEvent
 from retort.settings import Settings
+from support.api_harness import SPEC, SWEEP, Worker, serving
 
 YAML = {"Content-Type": "application/yaml"}
 TEMPERATURE = "distillation.losses.0.temperature"

@@ -6,13 +6,13 @@ import io
 import zipfile
 from pathlib import Path
 
-from api.backstage import SPEC, Worker
 from core.tracking import records
 from fastapi.testclient import TestClient
 from results import result
+from retort.constants import Role
 from retort.db import Lease
-from retort.events import Failure, MetricEvent
-from retort.names import Role
+from retort.protocol.events import Failure, MetricEvent
+from support.api_harness import SPEC, Worker
 
 
 def measured(n: int, role: Role, step: int, **values: float | None) -> MetricEvent:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from api.backstage import listening
+from support.api_harness import listening
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("typescript")

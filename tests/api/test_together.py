@@ -6,11 +6,12 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from api.backstage import SPEC
-from retort.db import Database, DatabaseUnavailable, clock, jobs, keys
+from retort.db import Database, DatabaseUnavailable, jobs
+from retort.db.session import database_now
 from retort.spec import parse_spec
-from retort_api.together import Together
-from shop import Shop
+from retort_api.batching import Together
+from support.api_harness import SPEC
+from support.db_harness import Shop
 
 Heard = list[str | BaseException]
 
@@ -93,7 +94,7 @@ def test_submissions_at_a_time_are_jobs_of_their_own_and_the_same_key_is_one(dat
 
     def write(submissions: Sequence[jobs.Submission]) -> Sequence[jobs.Submitted | Exception]:
         with database.begin() as session:
-            return jobs.submit_all(session, submissions, now=clock.now(session))
+            return jobs.submit_all(session, submissions, now=database_now(session))
 
     def asked(number: int) -> jobs.Submission:
         key, body = ("k", "b" * 64) if number % 2 else (None, None)
@@ -109,7 +110,7 @@ def test_submissions_at_a_time_are_jobs_of_their_own_and_the_same_key_is_one(dat
     shop.queued()
     answers = asyncio.run(submit_all())
     told = [answer for answer in answers if isinstance(answer, jobs.Submitted)]
-    assert [type(answer) for answer in answers if not isinstance(answer, jobs.Submitted)] == [keys.KeyReused]
+    assert [type(answer) for answer in answers if not isinstance(answer, jobs.Submitted)] == [jobs.KeyReused]
     assert sum(answer.created for answer in told) == 5
     assert len({answer.job_id for answer in told}) == 5
     made = {row["id"] for row in shop.rows("jobs")["jobs"]}

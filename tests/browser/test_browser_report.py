@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from api.backstage import SPEC, Worker, eventually
 from fastapi.testclient import TestClient
 from playwright.sync_api import sync_playwright
 from plotly.offline import get_plotlyjs
-from retort.artifacts import Store
 from retort.db import Database
 from retort.settings import Settings
+from retort.storage import Store
 from retort_api.app import create_app
+from support.api_harness import SPEC, Worker, eventually
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"

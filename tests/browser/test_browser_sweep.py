@@ -7,12 +7,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from api.backstage import SWEEP, Worker
 from browser.test_browser_report import CHROMIUM, _served
 from playwright.sync_api import Browser, sync_playwright
-from retort.artifacts import Store
 from retort.db import Database
 from retort.settings import Settings
+from retort.storage import Store
+from support.api_harness import SWEEP, Worker
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos import broker, cancels, database, deaths, drains, kills, real, saves, zombies
+from chaos import broker, cancels, crash_points, database, drains, kills, real_runs, saves, stalled_workers
 from chaos.ledger import Verdict
-from chaos.lines import Line, as_json, say, table
+from chaos.table import Line, as_json, say, table
 from servers import Postgres, Valkey, running
 
 
@@ -60,11 +60,11 @@ class Chaos:
 
     def zombies(self) -> list[Line]:
         """Let workers sleep past their leases."""
-        verdict, count = zombies.haunt(
+        verdict, count = stalled_workers.haunt(
             self._folder / "zombies", self._postgres, self._valkey, zombies=self._counts.zombies, seed=self._seed
         )
         self._note(verdict)
-        return zombies.lines(verdict, count)
+        return stalled_workers.lines(verdict, count)
 
     def broker(self) -> list[Line]:
         """Take the broker away."""
@@ -87,11 +87,11 @@ class Chaos:
 
     def deaths(self) -> list[Line]:
         """Let workers die under the default times."""
-        verdict, taken = deaths.measure(
+        verdict, taken = crash_points.measure(
             self._folder / "deaths", self._postgres, self._valkey, workers=self._counts.dying_workers, slots=4
         )
         self._note(verdict)
-        return deaths.lines(verdict, taken)
+        return crash_points.lines(verdict, taken)
 
     def cancels(self) -> list[Line]:
         """Cancel runs."""
@@ -117,11 +117,11 @@ class Chaos:
         """Lose the machines of real trainings."""
         if not self._counts.trainings:
             return []
-        verdict, again = real.measure(
+        verdict, again = real_runs.measure(
             self._folder / "real", self._postgres, self._valkey, trainings=self._counts.trainings
         )  # fmt: skip
         self._note(verdict)
-        return real.lines(verdict, again)
+        return real_runs.lines(verdict, again)
 
     def points(self) -> list[Line]:
         """Sum up the metric points of all scenes so far."""

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from chaos.ledger import Verdict, audit
-from chaos.lines import Line, say
 from chaos.proxy import Proxy
-from chaos.stage import Stage, staged
+from chaos.service_harness import Stage, staged
+from chaos.table import Line, say
 from retort.states import JobState
 from servers import Postgres, Valkey, free_port, running
 

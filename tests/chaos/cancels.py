@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from chaos.ledger import Verdict, audit
-from chaos.lines import Line, percentile, say
-from chaos.stage import Stage, eventually, staged
+from chaos.service_harness import Stage, eventually, staged
+from chaos.table import Line, percentile, say
 from retort.states import JobState
 from servers import Postgres, Valkey
 

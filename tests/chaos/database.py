@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psycopg
 from chaos.ledger import Verdict, audit
-from chaos.lines import Line, say
-from chaos.stage import Stage, staged
+from chaos.service_harness import Stage, staged
+from chaos.table import Line, say
 from servers import Postgres, Valkey, running
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.ledger import Verdict, audit
-from chaos.lines import Line, say
-from chaos.stage import Stage, eventually, staged
-from retort.db import attempts, clock, transitions
+from chaos.service_harness import Stage, eventually, staged
+from chaos.table import Line, say
+from retort.db import transitions
+from retort.db.session import database_now
 from retort.states import AttemptState, JobState
 from servers import Postgres, Valkey
 
@@ -57,7 +58,7 @@ def _fill(stage: Stage) -> int:
 def _drain(stage: Stage, process: object, found: Drains) -> None:
     running = [job_id for job_id, state in stage.states().items() if state is JobState.RUNNING]
     with stage.database.read() as session:
-        asked = clock.now(session)
+        asked = database_now(session)
     process.send_signal(signal.SIGTERM)  # type: ignore[attr-defined]
     begun = time.monotonic()
     for _ in range(3):
@@ -65,14 +66,14 @@ def _drain(stage: Stage, process: object, found: Drains) -> None:
     process.wait(60)  # type: ignore[attr-defined]
     found.exited_after_s.append(time.monotonic() - begun)
     with stage.database.read() as session:
-        exited = clock.now(session)
-        rows = [row for job_id in stage.accepted for row in attempts.of_job(session, job_id)]
+        exited = database_now(session)
+        rows = [row for job_id in stage.accepted for row in transitions.attempts_of_job(session, job_id)]
         found.claimed_after_s.append(max(max(row.started_at for row in rows) - asked, 0.0))
         for job_id in running:
             last = [row for row in transitions.of_job(session, job_id) if row.kind == "state"][-1]
             if last.name == JobState.QUEUED:
                 found.back_after_exit_s.append(last.at - exited)
-            handed = attempts.of_job(session, job_id)[-1].state
+            handed = transitions.attempts_of_job(session, job_id)[-1].state
             assert handed in {AttemptState.HANDED_BACK, AttemptState.SUCCEEDED}, handed
 
 

@@ -13,14 +13,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from retort.artifacts import Store
 from retort.db import events, jobs
 from retort.states import JobState
-from retort_api.bell import Bell
-from retort_worker import supervision
+from retort.storage import Store
+from retort_api.notifier import Bell
+from retort_worker import supervisor
+from retort_worker.context import Workshop
 from retort_worker.process import RunProcess
 from retort_worker.recorder import Recorder
-from retort_worker.workshop import Workshop
 
 
 def die() -> None:
@@ -66,9 +66,9 @@ POINTS: dict[str, Callable[[], None]] = {
     "after a line is recorded": lambda: after(Recorder, "_beat", lambda _: True),
     "while a state is brought into the store": lambda: before(Store, "put", lambda *_, **named: bool(named)),
     "after the state is in the store": lambda: after(Store, "put", lambda kept: kept.key.startswith("saved/")),
-    "after the training, before it is published": lambda: before(supervision, "settle"),
+    "after the training, before it is published": lambda: before(supervisor, "settle"),
     "while it is published": lambda: after(jobs, "succeed"),
-    "after it is published": lambda: after(supervision, "settle", lambda state: state is JobState.SUCCEEDED),
+    "after it is published": lambda: after(supervisor, "settle", lambda state: state is JobState.SUCCEEDED),
     "while the job is handed back": lambda: after(jobs, "hand_back"),
     "while a lost job is reaped": lambda: after(jobs, "reap"),
 }

@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 from chaos.ledger import INTERVAL, Verdict, audit
-from chaos.lines import Line, say
-from chaos.stage import Stage, staged
+from chaos.service_harness import Stage, staged
+from chaos.table import Line, say
 from retort.states import JobState
 from servers import Postgres, Valkey
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Self
 
-from chaos.stage import Stage
+from chaos.service_harness import Stage
 from chaos.trainer import EVERY, value
-from retort.artifacts import Store
-from retort.db import artifacts, attempts, events, jobs, metrics, transitions
+from retort.db import artifacts, events, jobs, metrics, transitions
 from retort.db.models import EventRow, Job
 from retort.states import TERMINAL, TRANSITIONS, AttemptState, JobState
+from retort.storage import Store
 from sqlalchemy.orm import Session
 
 
@@ -81,7 +81,7 @@ def _audit_history(session: Session, job: Job, verdict: Verdict) -> None:
     said = events.after(session, job.id, 0, 1_000_000)
     if [row.seq for row in said] != list(range(1, job.last_seq + 1)):
         verdict.points.append(f"{job.id}: events are missing or doubled")
-    tries = attempts.of_job(session, job.id)
+    tries = transitions.attempts_of_job(session, job.id)
     if [row.fence for row in tries] != list(range(1, job.fence + 1)):
         verdict.doubled.append(f"{job.id}: fences {[row.fence for row in tries]}")
     if any(row.state is AttemptState.RUNNING for row in tries):
@@ -93,7 +93,9 @@ def _audit_history(session: Session, job: Job, verdict: Verdict) -> None:
 
 
 def _audit_success(session: Session, job: Job, epochs: int, store: Store, verdict: Verdict) -> None:
-    winners = [row.number for row in attempts.of_job(session, job.id) if row.state is AttemptState.SUCCEEDED]
+    winners = [
+        row.number for row in transitions.attempts_of_job(session, job.id) if row.state is AttemptState.SUCCEEDED
+    ]
     published = [row for row in artifacts.of_job(session, job.id) if row.name == "student.pt"]
     if len(winners) != 1 or len(published) != 1:
         verdict.doubled.append(f"{job.id}: {len(winners)} winners, {len(published)} students")

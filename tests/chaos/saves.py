@@ -10,9 +10,9 @@ import signal
 import time
 from pathlib import Path
 
-from chaos.lines import Line, say
-from retort.training import durable
-from retort.training.state.generations import Generations
+from chaos.table import Line, say
+from retort import files
+from retort.training.checkpoint import Generations
 
 SIZE = 3_000_000
 
@@ -55,7 +55,7 @@ def _interrupt(states: Path, draw: random.Random, *, by_kill: bool) -> int:
 def _write(generations: Generations, told: int, room: int | None) -> None:
     """Write one state after the other, and say which are done; with *room*, the third does not fit on the disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    durable.sweep(generations.folder)
+    files.sweep(generations.folder)
     first = max(generations.numbers(), default=0) + 1
     for number in range(first, first + 1000):
         if room is not None and number == first + 2:

@@ -14,7 +14,7 @@ import pytest
 from chaos.faulty import POINTS
 from retort.states import AttemptState, JobState
 from servers import free_port
-from worker.houses import PATIENCE_S, House, document, eventually
+from support.worker_harness import PATIENCE_S, House, document, eventually
 
 FAULTY = Path(__file__).with_name("faulty.py")
 OF_THE_API = [point for point in POINTS if "committed" in point]

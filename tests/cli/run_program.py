@@ -9,8 +9,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from results import result
-from retort.journal import Journal
-from retort.names import Role
+from retort.constants import Role
+from retort.protocol.journal import Journal
 from retort.spec.result import parse_result
 from stored_results import advice, candidate
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from cli.commands import SPEC, Retort
-from retort.intake import registered
-from retort.references import parse
-from worker.houses import write_dataset
+from retort.data.weights import registered_path, resolve_registered
+from retort.model_ref import parse
+from support.worker_harness import write_dataset
 from worker.scripted_run import archive
 
 DIGEST = "0" * 64
@@ -151,8 +151,8 @@ def test_a_pulled_model_lies_where_local_runs_look_for_it(
         assert pulled.code == 0, pulled.err
     told = served("models", "pull", f"model:mine@sha256:{DIGEST}", "--json")
 
-    assert registered.resolve(reference, tmp_path / "home" / "models").read_bytes() == weights.read_bytes()
-    assert pulled.out.strip() == str(registered.path(reference, tmp_path / "home" / "models"))
+    assert resolve_registered(reference, tmp_path / "home" / "models").read_bytes() == weights.read_bytes()
+    assert pulled.out.strip() == str(registered_path(reference, tmp_path / "home" / "models"))
     assert (told.code, told.error["code"]) == (4, "model_not_found")
     assert served("models", "pull", "mine").code == 4
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from cli.commands import ROOT, SPEC, environment
-from retort.checksums import sha256_of
-from retort.cli.documents import load
-from retort.client import Client, ClientError
-from retort.transfer import Partial
+from retort.cli.spec import load
+from retort.client.client import Client
+from retort.client.download import Partial
+from retort.client.transport import ClientError
+from retort.files import sha256_of
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 from cli.commands import Retort
-from retort.client import Client
-from retort.review.decisions import Decisions
+from retort.client.client import Client
 from retort.review.formats import FORMS
-from retort.review.pictures import Proposals
-from worker.houses import eventually
+from retort.review.models import Decisions, Proposals
+from support.worker_harness import eventually
 from worker.scripted_run import seen
 
 Submitted = Callable[[str, int], str]

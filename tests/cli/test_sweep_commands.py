@@ -8,7 +8,7 @@ import pytest
 import yaml
 from cli.commands import ROOT, Retort
 from retort.spec import parse_document, parse_sweep
-from retort.sweeps.points import check
+from retort.sweeps.search_space import check
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import httpx2 as httpx
 import psutil
 import pytest
 from cli.commands import Retort, environment, free_port, running
-from retort.cli.supervisor import Part, Supervisor
+from retort.cli.up import Part, Supervisor
 from retort.errors import WorldError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from results import result
-from retort.cli import view
+from retort.cli import render
 from retort.spec.result import JobResult
 from rich.console import Console
 
@@ -19,7 +19,7 @@ def drawn(renderable: object) -> str:
 
 
 def test_the_table_puts_teacher_student_and_control_side_by_side():
-    text = drawn(view.result_table(result(0.5, 0.4, 0.3)))
+    text = drawn(render.result_table(result(0.5, 0.4, 0.3)))
 
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["teacher", "student", "control"]
     for told in ("0.5000", "0.4000", "3,007,598", "6.2 MB", "8.2 ms"):
@@ -36,7 +36,7 @@ def test_the_table_puts_teacher_student_and_control_side_by_side():
     ],
 )
 def test_the_sentence_says_what_distillation_bought_be_it_good_or_bad(given: JobResult, told: str):
-    assert told in view.result_sentence(given)
+    assert told in render.result_sentence(given)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_sentence_says_what_distillation_bought_be_it_good_or_bad(given: Job
     ],
 )
 def test_an_event_is_a_line_unless_it_says_nothing_to_people(event: dict[str, Any], told: str | None):
-    line = view.event_line(event)
+    line = render.event_line(event)
 
     assert line is None if told is None else line and line.endswith(told)
 
@@ -77,8 +77,8 @@ def test_an_event_is_a_line_unless_it_says_nothing_to_people(event: dict[str, An
     ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600, "1:00:00"), (None, "")]
 )
 def test_durations_are_for_people(seconds: float | None, text: str):
-    assert view.duration(seconds) == text
+    assert render.duration(seconds) == text
 
 
 def test_moments_are_read_in_both_of_their_forms():
-    assert view.clock("1970-01-01T00:00:05Z") == view.clock(5.0)
+    assert render.clock("1970-01-01T00:00:05Z") == render.clock(5.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from retort.stages.order import find
+from retort.pipeline.context import find
 
 
 def answers(workdir: Path) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from core.runs import Ended, document, start
-from retort.events import MetricEvent, ProgressEvent, StageEvent
+from retort.protocol.events import MetricEvent, ProgressEvent, StageEvent
 from sharing import Once
 
 

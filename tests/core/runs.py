@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from core.training.pictures import draw
-from retort import journal
-from retort.events import AnyEvent
-from retort.intake.inputs import AS_GIVEN, Adjustments
-from retort.intake.preparation import prepare
+from retort.data.inputs import AS_GIVEN, Adjustments
+from retort.data.prepare import prepare
+from retort.protocol import journal
+from retort.protocol.events import AnyEvent
 from retort.settings import Settings
 from retort.spec import parse_spec
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from retort import digits
+from retort.data import demo
+from retort.data.datasets import locate
 from retort.errors import UserError
-from retort.intake.datasets import locate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "data" / "digits"
 
@@ -28,7 +28,7 @@ def contents(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits") / "set"
-    digits.write(folder, num_train=60, num_val=20, imgsz=96)
+    demo.write(folder, num_train=60, num_val=20, imgsz=96)
     return folder
 
 
@@ -37,14 +37,14 @@ def test_the_committed_example_is_what_the_generator_writes(written: Path):
 
 
 def test_another_seed_gives_other_scenes(written: Path, tmp_path: Path):
-    digits.write(tmp_path / "set", num_train=2, num_val=1, imgsz=96, seed=1)
+    demo.write(tmp_path / "set", num_train=2, num_val=1, imgsz=96, seed=1)
 
     ours, theirs = contents(tmp_path / "set"), contents(written)
     assert not any(ours[name] == theirs[name] for name in ours)
 
 
 def test_a_larger_set_begins_with_the_smaller_one(written: Path, tmp_path: Path):
-    digits.write(tmp_path / "set", num_train=3, num_val=2, imgsz=96)
+    demo.write(tmp_path / "set", num_train=3, num_val=2, imgsz=96)
 
     assert contents(tmp_path / "set").items() <= contents(written).items()
 
@@ -52,11 +52,11 @@ def test_a_larger_set_begins_with_the_smaller_one(written: Path, tmp_path: Path)
 def test_intake_takes_the_data_set_as_it_is(written: Path):
     found = locate(str(written), (Path("/"),))
 
-    assert (found.num_train, found.num_val, found.names) == (60, 20, digits.NAMES)
+    assert (found.num_train, found.num_val, found.names) == (60, 20, demo.NAMES)
 
 
 def test_no_scan_is_in_both_splits_and_none_is_left_out():
-    train, val = digits._split(0)
+    train, val = demo._split(0)
     pooled = [{scan.tobytes() for scans in pool for scan in scans} for pool in (train, val)]
 
     assert not pooled[0] & pooled[1]
@@ -72,9 +72,9 @@ def test_the_paths_in_the_description_are_relative(written: Path):
 
 
 def test_every_box_lies_in_its_scene_and_holds_ink():
-    pool, _ = digits._split(0)
+    pool, _ = demo._split(0)
     for index in range(20):
-        picture, labels = digits.scene(pool, imgsz=160, seed=(0, 0, index))
+        picture, labels = demo.scene(pool, imgsz=160, seed=(0, 0, index))
         grey = np.asarray(picture, dtype=int)
         assert labels
         for label in labels:
@@ -86,11 +86,11 @@ def test_every_box_lies_in_its_scene_and_holds_ink():
 
 
 def test_digits_hardly_cover_each_other():
-    pool, _ = digits._split(0)
+    pool, _ = demo._split(0)
     for index in range(20):
-        _, labels = digits.scene(pool, imgsz=160, seed=(0, 0, index))
+        _, labels = demo.scene(pool, imgsz=160, seed=(0, 0, index))
         for one, other in combinations(labels, 2):
-            assert digits._covered(one.box, other.box) <= 0.1
+            assert demo._covered(one.box, other.box) <= 0.1
 
 
 def test_digits_come_in_several_sizes(written: Path):
@@ -113,16 +113,16 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
     (tmp_path / "mine.txt").write_text("mine")
 
     with pytest.raises(UserError, match="not empty"):
-        digits.write(tmp_path, num_train=1, num_val=1)
+        demo.write(tmp_path, num_train=1, num_val=1)
 
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_an_empty_folder_may_be_filled(tmp_path: Path):
-    assert digits.write(tmp_path, num_train=1, num_val=1, imgsz=64).is_file()
+    assert demo.write(tmp_path, num_train=1, num_val=1, imgsz=64).is_file()
 
 
 @pytest.mark.parametrize("wrong", [{"num_train": 0}, {"num_val": 0}, {"imgsz": 32}, {"imgsz": 4096}, {"seed": -1}])
 def test_numbers_out_of_range_are_refused(wrong: dict[str, int], tmp_path: Path):
     with pytest.raises(UserError):
-        digits.write(tmp_path / "set", **{"num_train": 1, "num_val": 1, **wrong})
+        demo.write(tmp_path / "set", **{"num_train": 1, "num_val": 1, **wrong})

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from results import RESULT
-from retort import journal
+from retort.constants import Role
 from retort.errors import WorldError
-from retort.events import Failure, LogEvent, MetricEvent
-from retort.journal import Journal
-from retort.names import Role
+from retort.protocol import journal
+from retort.protocol.events import Failure, LogEvent, MetricEvent
+from retort.protocol.journal import Journal
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_line_that_does_not_fit_on_the_disk_leaves_the_lines_before_it_readabl
 import signal, sys
 from pathlib import Path
 from retort.errors import WorldError
-from retort.journal import Journal
+from retort.protocol.journal import Journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 said = Journal(Path(sys.argv[1]))
 said.log("short")

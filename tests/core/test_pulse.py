@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from core.runs import PATIENCE_S, document, start
-from retort import pulse
-from retort.pulse import Pulse
+from retort.protocol import workdir
+from retort.protocol.workdir import Pulse
 
 
 class Clock:
@@ -24,11 +24,11 @@ class Clock:
 def test_each_beat_counts_on_but_not_more_often_than_twice_a_second(tmp_path: Path):
     clock = Clock()
     heart = Pulse(tmp_path, monotonic=clock)
-    assert pulse.read(tmp_path) is None
+    assert workdir.read(tmp_path) is None
     seen = []
     for _ in range(4):
         heart.beat("step")
-        seen.append(pulse.read(tmp_path))
+        seen.append(workdir.read(tmp_path))
         clock.now += 0.3
     assert seen == [("step", 1), ("step", 1), ("step", 2), ("step", 2)]
 
@@ -37,20 +37,20 @@ def test_another_section_is_told_at_once_and_a_shorter_word_leaves_no_rest_of_a_
     heart = Pulse(tmp_path, monotonic=Clock())
     for count, section in enumerate(("checkpoint", "step", "setup"), 1):
         heart.beat(section)
-        assert pulse.read(tmp_path) == (section, count)
+        assert workdir.read(tmp_path) == (section, count)
 
 
 def test_a_pulse_that_cannot_be_written_stops_nothing(tmp_path: Path):
     Pulse(tmp_path / "nowhere").beat("step")
     (tmp_path / "pulse").mkdir()
     Pulse(tmp_path).beat("step")
-    assert pulse.read(tmp_path) is None
+    assert workdir.read(tmp_path) is None
 
 
 def test_what_makes_no_sense_is_no_pulse(tmp_path: Path):
     for text in ("", "step", "step x", "sleep 3", "step 3 4"):
         (tmp_path / "pulse").write_text(text)
-        assert pulse.read(tmp_path) is None
+        assert workdir.read(tmp_path) is None
 
 
 def until(reached: Callable[[], bool]) -> None:
@@ -68,7 +68,7 @@ def test_a_run_tells_what_it_is_at_and_prints_its_stacks_when_asked_without_endi
 
     def told() -> set[str]:
         assert run.process.poll() is None, run.log()
-        beat = pulse.read(run.workdir)
+        beat = workdir.read(run.workdir)
         if beat is not None:
             seen.append(beat[0])
         return set(seen)

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from core.conftest import Life
 from core.runs import PATIENCE_S, Ended, document, start
-from retort.events import (
+from retort.pipeline import history
+from retort.protocol.events import (
     AnyEvent,
     ArtifactEvent,
     CheckpointEvent,
@@ -26,7 +27,6 @@ from retort.events import (
     ProgressEvent,
     StageEvent,
 )
-from retort.stages.reporting import history
 
 PUBLISHED = {
     "teacher.pt", "student.pt", "health.npz", "control.pt", "student.onnx", "manifest.json", "report.json",

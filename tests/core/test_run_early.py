@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from core.runs import Ended, Running, document, start
-from retort.events import FinishedEvent, LogEvent, MetricEvent, SavedEvent, StageEvent
-from retort.intake.inputs import Adjustments
+from retort.data.inputs import Adjustments
+from retort.protocol.events import FinishedEvent, LogEvent, MetricEvent, SavedEvent, StageEvent
 from sharing import Once
 
 pytestmark = pytest.mark.train

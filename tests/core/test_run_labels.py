@@ -17,19 +17,18 @@ from core.runs import Ended, document, start
 from core.training.conftest import make_opinionated
 from core.training.pictures import NAMES, draw
 from PIL import Image
-from retort.events import AwaitingReviewEvent, FailedEvent, FinishedEvent, LogEvent, SavedEvent, StageEvent
-from retort.intake.inputs import Inputs
-from retort.journal import Journal
-from retort.names import Role
-from retort.pulse import Pulse
-from retort.review.decisions import Decision, Decisions
-from retort.review.pictures import Proposals, PseudoLabels, Reviewed
+from retort.constants import Role
+from retort.data.inputs import Inputs
+from retort.labelling import predict
+from retort.pipeline.context import Context
+from retort.pipeline.results import key_of_stage
+from retort.protocol.events import AwaitingReviewEvent, FailedEvent, FinishedEvent, LogEvent, SavedEvent, StageEvent
+from retort.protocol.journal import Journal
+from retort.protocol.workdir import Pulse
+from retort.review.models import Decision, Decisions, Proposals, PseudoLabels, Reviewed
 from retort.spec import JobSpec
-from retort.stages import record
-from retort.stages.context import Context
-from retort.stages.fitting import plan
-from retort.stages.labelling import detection
-from retort.training.ignored import read as band
+from retort.stages.distill import plan
+from retort.training.data.ignore_regions import read as band
 from sharing import Once
 
 pytestmark = pytest.mark.train
@@ -59,10 +58,10 @@ class Wait:
 
 def teacher(path: Path) -> Path:
     """A network with random weights that finds something on every image."""
-    from retort.training import networks
-    from retort.training.publish import publish
+    from retort.training import models
+    from retort.training.models import publish
 
-    network = networks.build("yolo11n", names=NAMES, weights=None, seed=1)
+    network = models.build("yolo11n", names=NAMES, weights=None, seed=1)
     make_opinionated(network)
     path.parent.mkdir()
     publish(network, path, names=NAMES)
@@ -284,19 +283,19 @@ def test_images_that_an_earlier_attempt_has_seen_are_not_looked_at_again(after: 
         Path(shutil.copy(path, tmp_path)) for path in sorted((after.inputs.data_yaml.parent / "images/val").iterdir())
     ]
     sizes = [(96, 96)] * len(images)
-    first = list(detection.detect(after, images, sizes, conf=0.5, kind="new"))
+    first = list(predict.detect(after, images, sizes, conf=0.5, kind="new"))
     for image in images:
         image.unlink()
-    assert list(detection.detect(after, images, sizes, conf=0.5, kind="new")) == first
+    assert list(predict.detect(after, images, sizes, conf=0.5, kind="new")) == first
     after.key = "another job's"
     with pytest.raises(Exception, match="not an image"):
-        list(detection.detect(after, images, sizes, conf=0.5, kind="new"))
+        list(predict.detect(after, images, sizes, conf=0.5, kind="new"))
 
 
 def test_other_decisions_have_the_review_done_again_and_nothing_before_it(after: Context):
     other = after.inputs.model_copy(update={"decisions": "0" * 64})
     for stage, same in (("train_teacher", True), ("pseudo_label", True), ("review", False)):
-        keys = {record.key_of_stage("job", stage, found) for found in (after.inputs, other)}
+        keys = {key_of_stage("job", stage, found) for found in (after.inputs, other)}
         assert (len(keys) == 1) is same
 
 

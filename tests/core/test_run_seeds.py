@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from core.runs import Ended, document, start
-from retort.events import AnyEvent, ArtifactEvent, FinishedEvent, MetricEvent
-from retort.names import Role
+from retort.constants import Role
+from retort.protocol.events import AnyEvent, ArtifactEvent, FinishedEvent, MetricEvent
 from sharing import Once
 
 pytestmark = pytest.mark.train

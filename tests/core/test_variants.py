@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
-from retort.variants import Frozen, Written, family, members
+from retort.schema import Frozen, Written, family, members
 
-BASE = "from retort.variants import Written\nclass Shape(Written):\n    pass\n"
+BASE = "from retort.schema import Written\nclass Shape(Written):\n    pass\n"
 VARIANT = """
 from typing import Literal
 from {package}.base import Shape

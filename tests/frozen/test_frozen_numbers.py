@@ -15,18 +15,18 @@ environment.prepare(Path(tempfile.mkdtemp(prefix="retort-frozen-")))
 
 import torch  # noqa: E402
 from core.training.pictures import NAMES, Notebook, draw  # noqa: E402
-from drawn import make_confidence, make_features, make_predictions  # noqa: E402
-from retort import digits  # noqa: E402
+from retort.constants import Role  # noqa: E402
+from retort.data import demo  # noqa: E402
 from retort.losses import LOSS_KINDS, FeatureLoss, Predictions  # noqa: E402
-from retort.names import Role  # noqa: E402
 from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
-from retort.training import networks  # noqa: E402
-from retort.training.distillation import balance as balances  # noqa: E402
-from retort.training.distillation.student import distiller  # noqa: E402
-from retort.training.judge import Conditions, accuracy  # noqa: E402
-from retort.training.plan import Plan  # noqa: E402
-from retort.training.publish import publish  # noqa: E402
+from retort.training import models  # noqa: E402
+from retort.training.config import Plan  # noqa: E402
+from retort.training.distillation import balancing  # noqa: E402
+from retort.training.distillation.distiller import distiller  # noqa: E402
+from retort.training.evaluate import Conditions, accuracy  # noqa: E402
+from retort.training.models import publish  # noqa: E402
 from retort.training.trainer import fit  # noqa: E402
+from support.images import make_confidence, make_features, make_predictions  # noqa: E402
 from torch.nn.functional import avg_pool2d  # noqa: E402
 from ultralytics.cfg import get_cfg  # noqa: E402
 
@@ -54,7 +54,7 @@ def title(written: Mapping[str, Any]) -> str:
 def value_and_gradient(loss: Any) -> dict[str, float]:
     """The loss between two random sides, and the norm of its gradient for everything that can learn from it."""
     if isinstance(loss, FeatureLoss):
-        with networks.seeded(3):
+        with models.seeded(3):
             projector = loss.build(3, 4).double()
         student = make_features(0).requires_grad_()
         hidden = loss.prepare(student, torch.Generator().manual_seed(5))
@@ -77,7 +77,7 @@ def test_every_loss_has_the_same_value_and_gradient(golden: Golden):
 
 def network(model: str, seed: int, names: Mapping[int, str] = NAMES) -> Any:
     """A network with random weights that has seen one batch, so that its features and scores are of some size."""
-    made = networks.build(model, names=names, weights=None, seed=seed)
+    made = models.build(model, names=names, weights=None, seed=seed)
     made.args = get_cfg()
     norms = [module for module in made.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
@@ -128,12 +128,12 @@ def distilled(balance: str) -> dict[str, Any]:
     return figures
 
 
-@pytest.mark.parametrize("balance", sorted(balances.BALANCES))
+@pytest.mark.parametrize("balance", sorted(balancing.BALANCES))
 def test_distilled_steps_have_the_same_losses_and_balance(
     balance: str, golden: Golden, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(balances, "MEASURE_EVERY", 2)
-    monkeypatch.setattr(balances, "CALIBRATION_STEPS", 3)
+    monkeypatch.setattr(balancing, "MEASURE_EVERY", 2)
+    monkeypatch.setattr(balancing, "CALIBRATION_STEPS", 3)
 
     golden.near(f"numbers-balance-{balance}.json", distilled(balance), rel=NEARLY)
 
@@ -179,8 +179,8 @@ def test_a_fixed_network_has_the_same_map(golden: Golden, tmp_path: Path):
 
 @pytest.mark.train
 def test_a_distilled_training_has_the_same_figures(golden: Golden, tmp_path: Path):
-    data_yaml = digits.write(tmp_path / "digits", num_train=64, num_val=16, imgsz=64)
-    names = dict(enumerate(digits.NAMES))
+    data_yaml = demo.write(tmp_path / "digits", num_train=64, num_val=16, imgsz=64)
+    names = dict(enumerate(demo.NAMES))
     teacher, start = tmp_path / "teacher.pt", tmp_path / "start.pt"
     for path, model in ((teacher, "yolo11n"), (start, "yolov8n")):
         publish(network(model, 0, names), path, names=names)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from frozen.golden import FOLDER, Golden
-from retort.client import Client
+from retort.client.client import Client
 from retort.db import Database
 from retort.spec import schema
 from sqlalchemy import text

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from core.training.pictures import draw
-from retort.training.boxes import folded, prepare
-from retort.training.exporting import engine
-from retort.training.exporting.calibration import choose
-from retort.training.exporting.graph import export_onnx, metadata
-from retort.training.exporting.quantization import FloatGraph
-from retort.training.exporting.sensitivity import difference
-from retort.training.runtimes import of_engine, of_network
-from retort.training.speed import measure
+from retort.training.benchmark import measure
+from retort.training.export import tensorrt
+from retort.training.export.calibration import choose
+from retort.training.export.onnx import export_onnx, metadata
+from retort.training.export.quantization import FloatGraph, difference
+from retort.training.export.runtime import of_engine, of_network
+from retort.training.inference import folded, prepare
 
 S = 96
 
@@ -24,7 +23,7 @@ S = 96
 def test_an_engine_gives_what_the_network_gives(
     precision: str, most: float, published: Callable[..., Path], tmp_path: Path
 ) -> None:
-    if (lacking := engine.missing()) is not None:
+    if (lacking := tensorrt.missing()) is not None:
         pytest.skip(lacking)
     draw(tmp_path, num_train=60, num_val=2)
     weights, graph, path = published("yolov8n"), tmp_path / "float.onnx", tmp_path / "student.engine"
@@ -34,7 +33,7 @@ def test_an_engine_gives_what_the_network_gives(
         graph = tmp_path / "int8.onnx"
         ranged.write(graph, symmetric=True)
     about = metadata(folded(weights), imgsz=S)
-    engine.build_engine(graph, path, precision=precision, imgsz=S, workspace_gib=None, metadata=about)
+    tensorrt.build_engine(graph, path, precision=precision, imgsz=S, workspace_gib=None, metadata=about)
     images = torch.cat([prepare(image, S)[0] for image in sorted((tmp_path / "images/val").iterdir())])
     expected = of_network(folded(weights)).run_all(images)
     found = of_engine(path).run_all(images).cpu()

@@ -11,11 +11,11 @@ import core.training.conftest  # noqa: F401  # prepares the environment
 import pytest
 import torch
 from core.training.pictures import Notebook
-from retort.names import Role
+from retort.constants import Role
 from retort.spec import DistillationSpec, TrainingSpec
-from retort.training.evaluation import evaluate
-from retort.training.judge import Conditions
-from retort.training.trainer import Fit, Plan, fit
+from retort.training.config import Plan
+from retort.training.evaluate import Conditions, evaluate
+from retort.training.trainer import Fit, fit
 
 pytestmark = [
     pytest.mark.train,

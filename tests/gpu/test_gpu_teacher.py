@@ -10,16 +10,15 @@ import pytest
 import torch
 from core.training.pictures import Notebook
 from core.training.test_training_distillation import student_of
+from retort.constants import Level, Role
 from retort.errors import OutOfMemory
-from retort.names import Level, Role
 from retort.spec import DistillationSpec, TrainingSpec
-from retort.training import networks
-from retort.training.distillation import taps
-from retort.training.distillation.capture import Captured
-from retort.training.distillation.student import distiller
-from retort.training.distillation.teacher import Teacher
-from retort.training.distillation.tutor import ask, learn
-from retort.training.trainer import Plan, fit
+from retort.training import models
+from retort.training.config import Plan
+from retort.training.distillation import feature_taps
+from retort.training.distillation.distiller import ask, distiller, learn
+from retort.training.distillation.teacher import Captured, Teacher
+from retort.training.trainer import fit
 
 pytestmark = [
     pytest.mark.train,
@@ -35,7 +34,7 @@ def images(seed: int, number: int = 4) -> torch.Tensor:
 
 @pytest.mark.parametrize("model", ["yolov8n", "yolo11n", "yolo12n", "yolo26n"])
 def test_replayed_kernels_say_what_the_network_says(model: str, published: Callable[..., Path]) -> None:
-    teacher = Teacher(networks.load(published(model)), device=DEVICE, half=True)
+    teacher = Teacher(models.load(published(model)), device=DEVICE, half=True)
     assert next(teacher.model.parameters()).dtype is torch.float16
     for seed in range(6):  # the first ones are not yet replayed
         expected = teacher(images(seed))
@@ -48,7 +47,7 @@ def test_replayed_kernels_say_what_the_network_says(model: str, published: Calla
 
 
 def test_a_shape_of_its_own_is_not_replayed_from_another(published: Callable[..., Path]) -> None:
-    teacher = Teacher(networks.load(published("yolo11n")), device=DEVICE, half=True)
+    teacher = Teacher(models.load(published("yolo11n")), device=DEVICE, half=True)
     for _ in range(4):
         teacher(images(0), fleeting=True)
     odd = teacher(images(1, number=3), fleeting=True)
@@ -74,7 +73,7 @@ def test_a_batch_that_does_not_fit_is_out_of_memory_with_the_numbers(
 def test_a_distilled_step_never_waits_for_the_device(published: Callable[..., Path]) -> None:
     student = student_of("yolov8n").to(DEVICE)
     model = distiller(
-        student, networks.load(published("yolo11n")), DistillationSpec(),
+        student, models.load(published("yolo11n")), DistillationSpec(),
         device=DEVICE, epochs=10, close_mosaic=0, seed=0, half=True,
     )  # fmt: skip
     model.train()
@@ -84,7 +83,7 @@ def test_a_distilled_step_never_waits_for_the_device(published: Callable[..., Pa
         for step in range(8):
             with torch.autocast("cuda", dtype=torch.float16):
                 seen = images(step)
-                features, branches = taps.forward(student, seen)
+                features, branches = feature_taps.forward(student, seen)
                 task = torch.stack([raw["scores"].float().sigmoid().mean() for raw in branches.values()]).sum()
                 if step > 4:  # anchors are made, kernels recorded and gradients measured by then
                     torch.cuda.set_sync_debug_mode("error")

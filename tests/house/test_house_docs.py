@@ -16,7 +16,7 @@ from retort.losses import LOSS_KINDS
 from retort.settings import Settings
 from retort.spec import RECIPES, parse_document, parse_spec, parse_sweep
 from retort.states import diagram
-from retort.sweeps.points import check
+from retort.sweeps.search_space import check
 
 DOCS = ROOT / "docs"
 
@@ -64,7 +64,7 @@ def test_every_export_format_is_documented_with_its_options(kind: str):
 
 
 def test_every_stage_is_documented_in_the_order_in_which_it_runs():
-    from retort.stages.order import find
+    from retort.pipeline.context import find
 
     documented = re.findall(r"^\d+\. `(\w+)`", page("runs"), re.MULTILINE)
 
@@ -91,12 +91,12 @@ def test_the_diagram_of_states_is_drawn_from_the_table():
 
 
 def test_every_rule_of_health_is_documented_with_the_thresholds_it_has():
-    from retort.training.health import symptoms
+    from retort.training.health import rules
     from retort.training.health.rules import RULES
 
     text = page("health-rules")
     rows = re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)
-    values = {name: value for name, value in vars(symptoms).items() if name.isupper() and name != "MAP"}
+    values = {name: value for name, value in vars(rules).items() if name.isupper() and isinstance(value, int | float)}
 
     assert rows == [rule.name for rule in RULES]
     assert dict(re.findall(r"^\| `([A-Z_]+)` \| (\S+) \|", text, re.MULTILINE)) == {
@@ -106,7 +106,7 @@ def test_every_rule_of_health_is_documented_with_the_thresholds_it_has():
 
 
 def test_every_known_data_set_is_documented_with_what_it_is_checked_against():
-    from retort.intake.catalogue import CATALOGUE
+    from retort.data.catalog import CATALOGUE
 
     rows = dict(re.findall(r"^\| `([a-z0-9-]+)` \| .+ \| (.+?) \|$", page("datasets"), re.MULTILINE))
 
@@ -117,7 +117,7 @@ def test_every_known_data_set_is_documented_with_what_it_is_checked_against():
 
 
 def test_every_table_is_documented():
-    from retort.db.base import Base
+    from retort.db.models import Base
 
     text = page("states")
 

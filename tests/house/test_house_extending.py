@@ -41,7 +41,7 @@ else:
     raise SystemExit("accepted")
 """
 STAGE = """
-from retort.stages.order import find
+from retort.pipeline.context import find
 names = [stage.name for stage in find()]
 assert names.index("count_images") == names.index("distill") + 1, names
 """

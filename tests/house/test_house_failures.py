@@ -10,11 +10,19 @@ from pathlib import Path
 
 from house.source import ROOT, modules, name, tree
 from retort import errors
-from retort.errors import RetortError, UserError
-from retort.failures import AS_BUDGETED, CLASSES
+from retort.errors import AS_BUDGETED, CLASSES, RetortError, UserError
 
-RUN_AND_WORKER = ("core/retort/stages", "core/retort/training", "core/retort/intake", "core/retort/losses", "worker")
-ALONE = ("core/retort/run.py", "core/retort/journal.py")
+RUN_AND_WORKER = (
+    "core/retort/stages",
+    "core/retort/pipeline",
+    "core/retort/labelling",
+    "core/retort/report",
+    "core/retort/training",
+    "core/retort/data",
+    "core/retort/losses",
+    "worker",
+)
+ALONE = ("core/retort/run.py", "core/retort/protocol/journal.py")
 
 
 def _codes(module: Path) -> Iterator[str]:
@@ -37,6 +45,8 @@ def _given() -> dict[str, list[str]]:
     files = [*modules(*RUN_AND_WORKER), *(ROOT / path for path in ALONE)]
     found: dict[str, list[str]] = {}
     for module in files:
+        if module.name == "demo.py":  # speaks to people at the command line, not for a run
+            continue
         for code in _codes(module):
             found.setdefault(code, []).append(name(module))
     return found

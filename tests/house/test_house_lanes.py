@@ -14,7 +14,7 @@ from house.source import ROOT, modules, name, tree
 STARTERS = {
     "broken_runs.run", "broken_runs.teacher", "broken_runs.Sound.train", "core.runs.start",
     "core.training.attempts.HERE", "retort.training.trainer.fit", "retort.training.trainer.Fit.train",
-    "retort.training.distributed.ranks.fit",
+    "retort.training.distributed.launcher.fit",
 }  # fmt: skip
 """What starts a training; a class counts where a ``train`` is called as well."""
 SHARED = "trained"

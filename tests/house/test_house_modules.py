@@ -9,7 +9,7 @@ from pathlib import Path
 
 from house.source import functions, modules, name
 
-LONGEST_MODULE = 300
+LONGEST_MODULE = 600
 LONGEST_FUNCTION = 60
 MEDIAN_FUNCTION = 12
 MEANINGLESS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}

@@ -14,9 +14,9 @@ from house.source import ROOT, modules, name, tree
 ENVIRONMENT = {
     "core/retort/training/environment.py",  # Ultralytics reads its variables when it is imported
     # These four give a child process its environment.
-    "core/retort/cli/local.py",
+    "core/retort/cli/run.py",
     "core/retort/cli/up.py",
-    "core/retort/tracking/channel.py",
+    "core/retort/tracking/dispatcher.py",
     "worker/retort_worker/process.py",
 }
 STATUS_NAMES = {"status_code", "status"}
@@ -88,9 +88,8 @@ def _state_writes(module: Path) -> Iterator[int]:
 
 
 WRITERS = {
-    "core/retort/db/claims.py",
-    "core/retort/db/moves.py",
-    "core/retort/db/attempts.py",
+    "core/retort/db/queue.py",
+    "core/retort/db/transitions.py",
     "core/retort/db/sweeps.py",  # the states of sweeps, which have a table of their own
 }
 
@@ -100,7 +99,7 @@ def test_states_change_where_the_table_of_transitions_is_kept():
 
 
 def test_these_places_do_change_states():
-    assert all(list(_state_writes(ROOT / f"core/retort/db/{name}.py")) for name in ("claims", "moves"))
+    assert all(list(_state_writes(ROOT / f"core/retort/db/{name}.py")) for name in ("queue", "transitions"))
 
 
 def _loaded_by(module: str, unwanted: tuple[str, ...]) -> str:

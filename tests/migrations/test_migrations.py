@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from retort.db import Database, migrate
 from retort.db.__main__ import main
-from retort.db.base import Base
+from retort.db.models import Base
 from sqlalchemy import inspect
 
 TOP = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from worker.houses import House
+from support.worker_harness import House
 
 
 @pytest.fixture

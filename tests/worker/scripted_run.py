@@ -18,11 +18,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from results import RESULT, trained_for
-from retort.events import Failure
-from retort.journal import Journal
-from retort.names import Role
-from retort.review.boxes import Scored
-from retort.review.pictures import Picture, Proposals
+from retort.constants import Role
+from retort.protocol.events import Failure
+from retort.protocol.journal import Journal
+from retort.review.models import Picture, Proposals, Scored
 
 STOP = threading.Event()
 CHILD = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"

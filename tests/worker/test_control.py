@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 
-from retort.artifacts import Store
 from retort.db import jobs
 from retort.states import AttemptState, JobState
-from retort_worker.devices import Pool
-from retort_worker.housekeeper import Housekeeper
-from worker.houses import PATIENCE_S, House, eventually
+from retort.storage import Store
+from retort_worker.gpus import Pool
+from retort_worker.loops import Housekeeper
+from support.worker_harness import PATIENCE_S, House, eventually
 from worker.test_supervision import in_thread
 
 

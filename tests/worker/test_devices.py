@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from retort_worker import gpus
-from retort_worker.devices import CPU, Pool
-from retort_worker.gpus import Use
+from retort_worker.gpus import CPU, Pool, Use
 
 GIB, MIB = 1 << 30, 1 << 20
 

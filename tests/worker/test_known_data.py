@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from core.intake import archives
-from retort.db import clock, jobs
+from retort.db import jobs
+from retort.db.session import database_now
 from retort.spec import parse_spec
 from retort.states import JobState
-from worker.houses import House, document
+from support.worker_harness import House, document
 
 
 def test_a_job_on_a_known_data_set_says_that_it_is_made_first(small_house: House):
@@ -15,7 +16,7 @@ def test_a_job_on_a_known_data_set_says_that_it_is_made_first(small_house: House
     (place / "coco8.zip").write_bytes(archives.coco8()["coco8.zip"])
     spec = parse_spec({**document(small_house.home, "finish", epochs=1), "data": {"dataset": "coco8"}})
     with small_house.database.begin() as session:
-        job_id = jobs.submit(session, spec, now=clock.now(session), retries=0).job_id
+        job_id = jobs.submit(session, spec, now=database_now(session), retries=0).job_id
 
     assert small_house.run(job_id, fetch_datasets=False) is JobState.SUCCEEDED
 
@@ -26,7 +27,7 @@ def test_a_job_on_a_known_data_set_says_that_it_is_made_first(small_house: House
 def test_a_known_data_set_that_may_not_be_fetched_fails_the_job_with_what_to_put_where(small_house: House):
     spec = parse_spec({**document(small_house.home, "finish", epochs=1), "data": {"dataset": "coco8"}})
     with small_house.database.begin() as session:
-        job_id = jobs.submit(session, spec, now=clock.now(session), retries=3).job_id
+        job_id = jobs.submit(session, spec, now=database_now(session), retries=3).job_id
 
     assert small_house.run(job_id, fetch_datasets=False) is JobState.FAILED
 

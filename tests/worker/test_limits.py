@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from retort.settings import Settings
-from retort_worker.limits import Limits
+from retort_worker.watchdog import Limits
 
 
 @dataclass

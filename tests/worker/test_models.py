@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from retort.db import clock, jobs, registry
+from retort.db import jobs, model_registry
 from retort.db.models import RegisteredModel
-from retort.references import Reference
+from retort.db.session import database_now
+from retort.model_ref import Reference
 from retort.spec import parse_spec
 from retort.states import JobState
-from worker.houses import House, document
+from support.worker_harness import House, document
 from worker.scripted_run import archive
 
 TEACHER = hashlib.sha256(archive(b"teacher")).hexdigest()
@@ -21,14 +22,14 @@ STUDENT = hashlib.sha256(archive(b"student")).hexdigest()
 
 def models(house: House) -> dict[str, RegisteredModel]:
     with house.database.read() as session:
-        return {row.name: row for row in registry.page(session)}
+        return {row.name: row for row in model_registry.page(session)}
 
 
 def submit(house: House, script: str, **changes: Any) -> str:
     """A job whose teacher, or student, starts from what *changes* say."""
     spec = parse_spec({**document(house.home, script, epochs=1), **changes})
     with house.database.begin() as session:
-        return jobs.submit(session, spec, now=clock.now(session), retries=0).job_id
+        return jobs.submit(session, spec, now=database_now(session), retries=0).job_id
 
 
 def started_from(house: House, job_id: str) -> dict[str, str]:
@@ -87,7 +88,7 @@ def test_a_request_for_advice_brings_all_its_candidates(small_house: House):
         "student": {"weights": None}, "candidates": named,
     })  # fmt: skip
     with small_house.database.begin() as session:
-        job_id = jobs.submit(session, spec, now=clock.now(session), retries=0).job_id
+        job_id = jobs.submit(session, spec, now=database_now(session), retries=0).job_id
     assert small_house.run(job_id) is JobState.SUCCEEDED
     assert set(started_from(small_house, job_id)) == set(named)
 

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from retort_worker.fence import Fence
 from retort_worker.process import RunProcess
-from worker.houses import eventually
+from retort_worker.watchdog import Fence
+from support.worker_harness import eventually
 
 TELL = (
     "import json, os, sys, tempfile; print(json.dumps([dict(os.environ), os.getsid(0) == os.getpid(), sys.argv[1:]]))"

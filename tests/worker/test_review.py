@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 
-from retort.db import clock, jobs, reviews
-from retort.review.decisions import Decision
-from retort.review.pictures import Proposals
+from retort.db import jobs, reviews
+from retort.db.session import database_now
+from retort.review.models import Decision, Proposals
 from retort.states import AttemptState, JobState
-from retort_worker.devices import Pool
-from retort_worker.housekeeper import Housekeeper
-from worker.houses import House
+from retort_worker.gpus import Pool
+from retort_worker.loops import Housekeeper
+from support.worker_harness import House
 
 
 def complete(house: House, job_id: str, *decisions: Decision) -> None:
@@ -19,7 +19,7 @@ def complete(house: House, job_id: str, *decisions: Decision) -> None:
     with house.database.begin() as session:
         reviews.decide(session, job_id, decisions)
         reviews.complete(
-            session, job_id, proposals, rest="accept", reviewer="ann", now=clock.now(session), actor="client"
+            session, job_id, proposals, rest="accept", reviewer="ann", now=database_now(session), actor="client"
         )
 
 

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from results import RESULT
 from retort.states import AttemptState, JobState
-from retort_worker.supervision import Supervision
+from retort_worker.supervisor import Supervision
 from servers import Postgres
 from sqlalchemy.exc import IntegrityError
-from worker.houses import PATIENCE_S, House, alive, eventually
+from support.worker_harness import PATIENCE_S, House, alive, eventually
 
 
 def settle(future: Future[JobState | None], supervision: Supervision) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from results import RESULT
-from retort.db import clock, events, jobs, sweeps, transitions
+from retort.constants import MAP, Role
+from retort.db import events, jobs, queue, sweeps, transitions
 from retort.db.models import Sweep
-from retort.events import MetricEvent
-from retort.names import MAP, Role
+from retort.db.session import database_now
+from retort.protocol.events import MetricEvent
 from retort.spec import parse_sweep
 from retort.states import JobState, SweepState, TrialState
-from retort_worker.devices import Pool
-from retort_worker.slots import Slots
-from retort_worker.sweeper import Sweeper
-from shop import at_once
+from retort_worker.gpus import Pool
+from retort_worker.loops import Sweeper
+from retort_worker.worker import Slots
 from sqlalchemy import update
-from worker.houses import PATIENCE_S, House, document, eventually
+from support.db_harness import at_once
+from support.worker_harness import PATIENCE_S, House, document, eventually
 from worker.test_supervision import in_thread
 
 GRID = {"training.lr": {"values": [0.05, 0.1, 0.3]}}
@@ -29,7 +30,7 @@ def search(house: House, parameters: dict[str, Any], *, epochs: int = 2, **more:
     base["training"]["optimizer"] = "SGD"
     given = {"name": "searched", "base": base, "parameters": parameters, "search": {"strategy": "grid"}, **more}
     with house.database.begin() as session:
-        return sweeps.submit(session, parse_sweep(given), now=clock.now(session), retries=3).sweep_id
+        return sweeps.submit(session, parse_sweep(given), now=database_now(session), retries=3).sweep_id
 
 
 def sweeper(house: House) -> Sweeper:
@@ -54,8 +55,8 @@ def score(house: House, job_id: str | None, values: list[float]) -> None:
         MetricEvent(n=n, at=0, role=Role.STUDENT, step=n, values={MAP: value}) for n, value in enumerate(values, 1)
     ]  # fmt: skip
     with house.database.begin() as session:
-        now = clock.now(session)
-        lease = jobs.claim(session, job_id, worker="w", host="h", now=now, lease_s=60)
+        now = database_now(session)
+        lease = queue.claim(session, job_id, worker="w", host="h", now=now, lease_s=60)
         assert lease is not None
         assert events.record(session, lease, said, now=now, lease_s=60, journal_offset=1)
         assert jobs.succeed(session, lease, now=now, result=RESULT)
@@ -168,7 +169,7 @@ def test_a_cancelled_sweep_stops_its_running_job(house: House):
     running = in_thread(house.supervision(job_id)[0])
     eventually(lambda: house.steps(job_id, "val/mAP50"))
     with house.database.begin() as session:
-        assert sweeps.cancel(session, sweep_id, now=clock.now(session), actor="client") is SweepState.CANCELLING
+        assert sweeps.cancel(session, sweep_id, now=database_now(session), actor="client") is SweepState.CANCELLING
     assert running.result(PATIENCE_S) is JobState.CANCELLED
     driver.sweep()
     assert (sweep_of(house, sweep_id).state, states(house, sweep_id)) == (SweepState.CANCELLED, [TrialState.CANCELLED])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from retort.states import JobState
-from worker.houses import House, eventually
+from support.worker_harness import House, eventually
 from worker.trackers import (
     DYING,
     HANGING,

@@ -14,7 +14,7 @@ from retort.db import jobs
 from retort.states import AttemptState, JobState
 from servers import Postgres, free_port
 from sqlalchemy import text
-from worker.houses import PATIENCE_S, House, alive, eventually, halt
+from support.worker_harness import PATIENCE_S, House, alive, eventually, halt
 
 NEVER = 3600.0
 """A poll or a reaping that does not come during a test."""

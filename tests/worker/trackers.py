@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from retort.db import clock, jobs
+from retort.db import jobs
+from retort.db.session import database_now
 from retort.spec import parse_spec
-from worker.houses import House, document
+from support.worker_harness import House, document
 
 PATIENCE_S = 120.0
 """MLflow takes its time on a loaded machine; only a failing test waits for so long."""
@@ -34,7 +35,7 @@ def submit(house: House, script: str, tracking: dict[str, Any], *, epochs: int =
     """Submit a job that plays *script*, and wants these trackers."""
     spec = parse_spec({**document(house.home, script, epochs=epochs), "tracking": tracking})
     with house.database.begin() as session:
-        return jobs.submit(session, spec, now=clock.now(session), retries=3).job_id
+        return jobs.submit(session, spec, now=database_now(session), retries=3).job_id
 
 
 def warnings_of(house: House, job_id: str) -> list[str]:

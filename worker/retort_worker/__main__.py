@@ -11,20 +11,17 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import structlog
-from retort.artifacts import Store
 from retort.db import Database
 from retort.settings import Settings
+from retort.storage import Store
 
-from retort_worker import celery_app, gpus, logs, tasks
-from retort_worker.consumer import consume
-from retort_worker.devices import Pool
-from retort_worker.housekeeper import Housekeeper
-from retort_worker.poller import Poller
+from retort_worker import celery_app, gpus, logs
+from retort_worker.celery_app import consume
+from retort_worker.context import RUN, Workshop
+from retort_worker.gpus import Pool
+from retort_worker.loops import Housekeeper, Poller, Reaper, Sweeper
 from retort_worker.process import allowed_environment
-from retort_worker.reaper import Reaper
-from retort_worker.slots import Slots
-from retort_worker.sweeper import Sweeper
-from retort_worker.workshop import RUN, Workshop
+from retort_worker.worker import Slots
 
 _EXIT_S = 10.0
 """After the last run has ended, a wedged broker connection may hold up the exit for so long."""
@@ -60,7 +57,7 @@ def work(workshop: Workshop, slots: Slots, housekeeper: Housekeeper) -> int:
     poller = Poller(slots, poll_s=settings.poll_s)
     reaper = Reaper(workshop.database, slots, reap_s=settings.reap_s)
     app = celery_app.build(settings)
-    tasks.register(app, slots)
+    celery_app.register(app, slots)
     # The poll and the reaper stand on their own feet: they work while the broker cannot be reached.
     poller.start()
     reaper.start()

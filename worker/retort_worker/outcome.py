@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retort.errors import RetortError
-from retort.events import AnyEvent, AwaitingReviewEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
+from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
 from retort.spec.result import Result
 
 _EXCERPT_LINES = 20

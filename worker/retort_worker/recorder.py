@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
-from retort import journal
-from retort.db import Database, DatabaseUnavailable, Lease, artifacts, attempts, clock, events, recovery
-from retort.events import AnyEvent
-from retort.states import JobState
-from retort.workdir import journal as journal_of
+from retort.constants import Role
+from retort.db import Database, DatabaseUnavailable, Lease, artifacts, events, jobs, model_registry, transitions
+from retort.db.artifacts import NewArtifact
+from retort.db.session import database_now
+from retort.protocol import journal
+from retort.protocol.events import AnyEvent
+from retort.protocol.workdir import journal as journal_of
+from retort.states import TERMINAL, JobState
 
-from retort_worker.fence import Fence
-from retort_worker.publisher import Made
+from retort_worker.outcome import Outcome
+from retort_worker.uploader import Made
+from retort_worker.watchdog import Fence
 
 _log = structlog.get_logger()
 _RETRY_S = 0.5
@@ -101,7 +106,7 @@ class Recorder:
         """
         try:
             with self._database.begin() as session:
-                if not events.say(session, self._lease, message, level, clock.now(session)):
+                if not events.say(session, self._lease, message, level, database_now(session)):
                     raise LeaseLost
         except DatabaseUnavailable:
             return False
@@ -118,7 +123,9 @@ class Recorder:
         if self._lease.attempt == 1:
             return
         with self._database.read() as session:
-            recorded = {row.number: row.journal_offset for row in attempts.of_job(session, self._lease.job_id)}
+            recorded = {
+                row.number: row.journal_offset for row in transitions.attempts_of_job(session, self._lease.job_id)
+            }
         earlier = [(number, journal_of(self._workdir, number)) for number in range(1, self._lease.attempt)]
         told: list[AnyEvent] = []
         for number, path in earlier:
@@ -139,7 +146,7 @@ class Recorder:
         attempt: int | None = None,
     ) -> None:
         with self._database.begin() as session:
-            now = clock.now(session)
+            now = database_now(session)
             renewal = events.record(
                 session, self._lease, said, now=now, lease_s=self._lease_s, journal_offset=offset, attempt=attempt
             )
@@ -148,7 +155,7 @@ class Recorder:
             for artifact in made.artifacts:
                 artifacts.record(session, self._lease, artifact, now=now)
             if made.saved is not None:
-                recovery.record(session, self._lease, made.saved, now=now)
+                artifacts.record_recovery(session, self._lease, made.saved, now=now)
         self._fence.renewed(started)
         self.wished = renewal.state
         self.finish_early = renewal.finish_early
@@ -158,3 +165,60 @@ class Recorder:
             return self._offset if self.deaf else self._journal.stat().st_size
         except FileNotFoundError:
             return 0
+
+
+_PUBLISHED = TERMINAL | {JobState.AWAITING_REVIEW}
+
+
+def settle(
+    database: Database, lease: Lease, outcome: Outcome, *, made: Made, stored: Sequence[NewArtifact]
+) -> JobState | None:
+    """Publish and end, fail, cancel, pause, retry, wait for people or hand back, all or nothing.
+
+    Args:
+        database: where to write.
+        lease: under which to write.
+        outcome: how the run ended.
+        made: what is announced however the job goes on: its checkpoints, its log, what it can go on from.
+        stored: what is announced when the job is over, or people are to look at it.
+
+    Returns:
+        The job's new state; None when the lease is no longer held, and nothing was written.
+
+    Raises:
+        DatabaseUnavailable: try again, while the lease lasts.
+
+    """
+    with database.begin() as session:
+        now = database_now(session)
+        resting = JobState.AWAITING_REVIEW if outcome.awaits_review else JobState.QUEUED
+        target = transitions.plan(
+            session, lease, succeeded=outcome.result is not None, failure=outcome.failure, now=now, resting=resting
+        )  # fmt: skip
+        if target is None:
+            return None
+        if made.saved is not None:
+            artifacts.record_recovery(session, lease, made.saved, now=now)
+        for artifact in (*made.artifacts, *stored) if target in _PUBLISHED else made.artifacts:
+            artifacts.record(session, lease, artifact, now=now)
+        for artifact in stored if target in TERMINAL else ():
+            # A teacher is good for other jobs whatever became of this one; a student that nobody has judged is not.
+            if target is JobState.SUCCEEDED or artifact.role == Role.TEACHER:
+                model_registry.register_trained(session, lease, artifact, now=now)
+        _close(session, lease, outcome, target, now=now)
+        return target
+
+
+def _close(session: Any, lease: Lease, outcome: Outcome, target: JobState, *, now: float) -> None:
+    """Bring the job to *target*."""
+    code = outcome.exit_code
+    if outcome.result is not None:
+        jobs.succeed(session, lease, now=now, result=outcome.result, exit_code=code or 0)
+    elif target is JobState.CANCELLED:
+        jobs.mark_cancelled(session, lease, now=now, exit_code=code)
+    elif outcome.awaits_review:
+        jobs.await_review(session, lease, now=now, exit_code=code)
+    elif outcome.failure is None:
+        jobs.hand_back(session, lease, now=now)
+    else:
+        jobs.fail(session, lease, now=now, failure=outcome.failure, exit_code=code)

@@ -6,17 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import structlog
-from retort.db import Database, jobs, metrics
+from retort.data.inputs import Inputs
+from retort.db import Database, metrics, queue
 from retort.errors import WorldError
-from retort.events import AnyEvent, MetricEvent
-from retort.intake.inputs import Inputs
+from retort.protocol.events import AnyEvent, MetricEvent
 from retort.spec import parse_spec
-from retort.tracking.feed import Feed, Reached
-from retort.tracking.opening import openings
+from retort.tracking.dispatcher import Feed, Reached
+from retort.tracking.session import openings
 
+from retort_worker.context import Workshop
 from retort_worker.outcome import Outcome
 from retort_worker.recorder import Recorder
-from retort_worker.workshop import Workshop
 
 _log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 class Trackers:
     """None where the spec wants none; nothing that happens in them can fail or hold up the attempt."""
 
-    def __init__(self, workshop: Workshop, claim: jobs.Claim, workdir: Path) -> None:
+    def __init__(self, workshop: Workshop, claim: queue.Claim, workdir: Path) -> None:
         self._workshop = workshop
         self._claim = claim
         self._workdir = workdir

@@ -5,14 +5,14 @@ from __future__ import annotations
 from retort_api.routes import (
     advice,
     artifacts,
-    control,
-    follow,
+    events,
     health,
+    job_actions,
     jobs,
     models,
     pages,
-    reference,
-    review,
+    reviews,
+    schemas,
     sweeps,
     tensorboard,
 )
@@ -20,14 +20,14 @@ from retort_api.routes import (
 ROUTERS = (
     jobs.router,
     advice.router,
-    control.router,
-    follow.router,
+    job_actions.router,
+    events.router,
     tensorboard.router,  # before the artifacts, whose names may be anything
     artifacts.router,
-    review.router,
+    reviews.router,
     models.router,
     sweeps.router,
-    reference.router,
+    schemas.router,
     health.router,
     pages.router,
 )

@@ -8,15 +8,15 @@ from fastapi import Header, Path, Request, Response
 from retort.db import artifacts, jobs
 from retort.db.artifacts import ArtifactNotFound
 
-from retort_api import sending
+from retort_api import file_response
 from retort_api.deps import JobId, Router, Serving
 from retort_api.errors import documented
-from retort_api.schemas import Artifact, Artifacts
-from retort_api.sending import StoredFile
+from retort_api.file_response import StoredFile
+from retort_api.schemas.jobs import Artifact, Artifacts
 
 router = Router("artifacts")
 
-_RESPONSES = sending.responses("job_not_found", "artifact_not_found")
+_RESPONSES = file_response.responses("job_not_found", "artifact_not_found")
 
 
 @router.readable(
@@ -55,4 +55,6 @@ def download_artifact(
             raise ArtifactNotFound(f"job {job_id} has no artifact named {name!r}")
         row = artifacts.named(session, job_id, name)
     file = StoredFile(row.name, row.sha256, row.size_bytes, row.media_type, row.key)
-    return sending.send(request, service.store, file, range_=range_, if_range=if_range, if_none_match=if_none_match)
+    return file_response.send(
+        request, service.store, file, range_=range_, if_range=if_range, if_none_match=if_none_match
+    )

@@ -10,13 +10,14 @@ from fastapi import Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from retort import __version__
-from retort.db import Database, clock
+from retort.db import Database
+from retort.db.session import database_now
 from retort.errors import RetortError, WorldError
 
 from retort_api.deps import Router, Service, Serving
 from retort_api.errors import OK, SERVICE_UNAVAILABLE, documented
-from retort_api.schemas import Check, Liveness, Readiness
-from retort_api.telemetry import oldest_queued_age_s
+from retort_api.metrics import oldest_queued_age_s
+from retort_api.schemas.service import Check, Liveness, Readiness
 
 router = Router("health")
 
@@ -85,7 +86,7 @@ def _queued_age_s(database: Database) -> float | None:
 
 def _ask(database: Database) -> None:
     with database.read() as session:
-        clock.now(session)
+        database_now(session)
 
 
 def _use(service: Service) -> None:

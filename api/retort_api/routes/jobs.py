@@ -6,18 +6,17 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Response
 from retort.db import jobs
-from retort.db.base import JOB_PREFIX
+from retort.db.models import JOB_PREFIX
 from retort.spec import AnySpec
 from retort.states import JobState
 from starlette.concurrency import run_in_threadpool
 
-from retort_api.admission import admit, read
-from retort_api.bodies import JSON, YAML, Body, read_body
 from retort_api.deps import IDEMPOTENCY_KEY, OWNER, JobId, Router, Service, Serving
 from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, documented
-from retort_api.looking import HEADERS, SUBMITTED_HEADERS, answer, submit
-from retort_api.paging import Cursor, Limit, after, following
-from retort_api.schemas import Job, JobPage, JobSummary
+from retort_api.http import JSON, YAML, Body, Cursor, Limit, after, following, read_body
+from retort_api.job_responses import HEADERS, SUBMITTED_HEADERS, answer, submit
+from retort_api.schemas.jobs import Job, JobPage, JobSummary
+from retort_api.spec_validation import admit, read
 
 router = Router("jobs")
 

@@ -8,28 +8,29 @@ from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
-from retort import references
-from retort.db import clock, registry
-from retort.db.base import MODEL_PREFIX
-from retort.db.registry import ModelNotFound, NewModel
+from retort import model_ref
+from retort.data import weights
+from retort.db import model_registry
+from retort.db.model_registry import ModelNotFound, NewModel
+from retort.db.models import MODEL_PREFIX
+from retort.db.session import database_now
 from retort.errors import UserError
-from retort.intake import checkpoints
 from starlette.concurrency import run_in_threadpool
 
-from retort_api import sending
+from retort_api import file_response
 from retort_api.deps import Router, Service, Serving
 from retort_api.errors import CREATED, OK, documented
-from retort_api.paging import Cursor, Limit, after, following
-from retort_api.schemas import Model, ModelPage, Models
-from retort_api.sending import StoredFile
+from retort_api.file_response import StoredFile
+from retort_api.http import Cursor, Limit, after, following
+from retort_api.schemas.models import Model, ModelPage, Models
 
 router = Router("models")
 
 _BINARY = "application/octet-stream"
 _BODY = {"required": True, "content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}}}
 _LOCATION = {"Location": {"description": "Address of the model's name.", "schema": {"type": "string"}}}
-_DOWNLOAD = sending.responses("model_not_found")
-_NAME = rf"^{references.NAME}$"
+_DOWNLOAD = file_response.responses("model_not_found")
+_NAME = rf"^{model_ref.NAME}$"
 
 
 @router.post(
@@ -80,7 +81,7 @@ def list_models(
 ) -> ModelPage:
     """List registered models, newest first."""
     with service.database.read() as session:
-        found = registry.page(session, after=after(cursor, MODEL_PREFIX), limit=limit + 1)
+        found = model_registry.page(session, after=after(cursor, MODEL_PREFIX), limit=limit + 1)
         shown = tuple(Model.of(row) for row in found[:limit])
     cursor = following(response, found, limit, prefix=MODEL_PREFIX, path="/v1/models")
     return ModelPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
@@ -93,10 +94,10 @@ def list_models(
 )
 def get_model(service: Serving, name: Annotated[str, Path(description="Such as `street-teacher`.")]) -> Models:
     """Show all that is registered by a name, newest first."""
-    if not re.fullmatch(references.NAME, name):
+    if not re.fullmatch(model_ref.NAME, name):
         raise ModelNotFound(f"there is no model named {name!r}")
     with service.database.read() as session:
-        return Models(data=tuple(Model.of(row) for row in registry.named(session, name)))
+        return Models(data=tuple(Model.of(row) for row in model_registry.named(session, name)))
 
 
 @router.head(
@@ -117,16 +118,20 @@ def download_model(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Download a registered model, or the rest of it, as an artifact is downloaded."""
-    reference = references.parse(f"{references.PREFIX}{name}@sha256:{sha256}")
+    reference = model_ref.parse(f"{model_ref.PREFIX}{name}@sha256:{sha256}")
     if reference is None:
         raise ModelNotFound(f"there is no model named {name!r} with the digest {sha256!r}")
     with service.database.read() as session:
-        row = registry.find(session, reference)
+        row = model_registry.find(session, reference)
         if row is None:
-            message, hint = registry.unknown(reference, [one.sha256 for one in registry.versions(session, name)])
+            message, hint = model_registry.unknown(
+                reference, [one.sha256 for one in model_registry.versions(session, name)]
+            )
             raise ModelNotFound(message, hint=hint)
     file = StoredFile(f"{name}.pt", row.sha256, row.size_bytes, _BINARY, row.key)
-    return sending.send(request, service.store, file, range_=range_, if_range=if_range, if_none_match=if_none_match)
+    return file_response.send(
+        request, service.store, file, range_=range_, if_range=if_range, if_none_match=if_none_match
+    )
 
 
 def _expect_bytes(request: Request) -> None:
@@ -136,7 +141,7 @@ def _expect_bytes(request: Request) -> None:
         told = f"{named!r} is not understood" if named else "the request has no Content-Type"
         raise UserError(told, code="unsupported_media_type", hint=f"send Content-Type: {_BINARY}")
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > checkpoints.LARGEST_BYTES:
+    if declared.isdecimal() and int(declared) > weights.LARGEST_BYTES:
         raise _too_large()
 
 
@@ -144,21 +149,21 @@ async def _bounded(request: Request) -> Any:
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > checkpoints.LARGEST_BYTES:
+        if size > weights.LARGEST_BYTES:
             raise _too_large()
         yield chunk
 
 
 def _too_large() -> UserError:
-    return UserError(f"the file is larger than {checkpoints.LARGEST_BYTES} bytes", code="body_too_large")
+    return UserError(f"the file is larger than {weights.LARGEST_BYTES} bytes", code="body_too_large")
 
 
 def _register(service: Service, name: str, file: File) -> tuple[Model, bool]:
-    checkpoints.check(file, "the body")
+    weights.check_checkpoint(file, "the body")
     stored = service.store.put(file)
     model = NewModel(name=name, sha256=stored.sha256, size_bytes=stored.size_bytes, key=stored.key)
     with service.database.begin() as session:
-        created = registry.register(session, model, now=clock.now(session))
-        row = registry.find(session, references.Reference(name, stored.sha256))
+        created = model_registry.register(session, model, now=database_now(session))
+        row = model_registry.find(session, model_ref.Reference(name, stored.sha256))
         assert row is not None, "it is there now"
         return Model.of(row), created

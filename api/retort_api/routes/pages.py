@@ -11,7 +11,7 @@ from retort.errors import UserError
 
 from retort_api.deps import Router
 from retort_api.errors import OK
-from retort_api.policies import DOCS_POLICY
+from retort_api.file_response import DOCS_POLICY
 
 router = Router("pages")
 

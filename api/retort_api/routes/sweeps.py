@@ -6,20 +6,21 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from retort.db import clock, jobs, sweeps
-from retort.db.base import SWEEP_PREFIX
+from retort.db import jobs, sweeps
+from retort.db.models import SWEEP_PREFIX
+from retort.db.session import database_now
 from retort.errors import Problem, SpecError
-from retort.spec import SweepSpec, parse_sweep, places
+from retort.spec import SweepSpec, parse_sweep, weight_names
 from retort.states import SweepState
-from retort.sweeps.points import check
+from retort.sweeps.search_space import check
 
-from retort_api.admission import admit
-from retort_api.bodies import JSON, YAML, Body, read_body
 from retort_api.deps import IDEMPOTENCY_KEY, OWNER, Router, Service, Serving, SweepId
 from retort_api.errors import ACCEPTED, OK, documented
-from retort_api.paging import Cursor, Limit, after, following
-from retort_api.policies import SWEEP_POLICY
-from retort_api.schemas import Sweep, SweepPage, SweepSummary, sweep_path
+from retort_api.file_response import SWEEP_POLICY
+from retort_api.http import JSON, YAML, Body, Cursor, Limit, after, following, read_body
+from retort_api.schemas.base import sweep_path
+from retort_api.schemas.sweeps import Sweep, SweepPage, SweepSummary
+from retort_api.spec_validation import admit
 
 router = Router("sweeps")
 
@@ -65,7 +66,7 @@ def submit_sweep(
     _admit(sweep, service)
     with service.database.begin() as session:
         submitted = sweeps.submit(
-            session, sweep, now=clock.now(session), retries=service.settings.max_retries,
+            session, sweep, now=database_now(session), retries=service.settings.max_retries,
             owner=owner, priority=priority, key=idempotency_key,
         )  # fmt: skip
     response.headers["Location"] = sweep_path(submitted.sweep_id)
@@ -75,7 +76,7 @@ def submit_sweep(
 
 
 def _admit(sweep: SweepSpec, service: Service) -> None:
-    named = {(spec.data, tuple(places.weights(spec).items())): spec for spec in check(sweep)}
+    named = {(spec.data, tuple(weight_names(spec).items())): spec for spec in check(sweep)}
     for spec in named.values():
         try:
             admit(spec, service.settings.data_dirs, service.digests)
@@ -125,7 +126,7 @@ def get_sweep(service: Serving, sweep_id: SweepId) -> Sweep:
 def cancel_sweep(service: Serving, sweep_id: SweepId, response: Response) -> Sweep:
     """Cancel a sweep and the jobs of it that have not ended. Asking again is harmless."""
     with service.database.begin() as session:
-        state = sweeps.cancel(session, sweep_id, now=clock.now(session), actor="client")
+        state = sweeps.cancel(session, sweep_id, now=database_now(session), actor="client")
     response.status_code = OK if state is SweepState.CANCELLED else ACCEPTED
     return _look(service, sweep_id)
 
@@ -154,7 +155,7 @@ def get_best_spec(service: Serving, sweep_id: SweepId) -> Any:
 )
 def get_sweep_report(service: Serving, sweep_id: SweepId) -> HTMLResponse:
     """Show the sweep as a page: a table, a plot of the parameters, and the best spec. It needs nothing else."""
-    from retort.sweeps.page import render  # with it come the templates and the charts' program
+    from retort.sweeps.report import render  # with it come the templates and the charts' program
 
     with service.database.read() as session:
         row = sweeps.get(session, sweep_id)

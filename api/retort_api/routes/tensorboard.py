@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Header, Response
+from retort.constants import Role
 from retort.db import jobs, metrics
 from retort.db.artifacts import ArtifactNotFound
 from retort.db.metrics import Series
 from retort.db.models import Job
-from retort.events import AnyEvent, FailedEvent, Failure, FinishedEvent, MetricEvent, StoppedEvent
-from retort.names import Role
-from retort.tracking import archive
-from retort.tracking.opening import Opening
+from retort.protocol.events import AnyEvent, FailedEvent, Failure, FinishedEvent, MetricEvent, StoppedEvent
+from retort.tracking import tensorboard
+from retort.tracking.session import Opening
 
-from retort_api import etags
+from retort_api import http
 from retort_api.deps import JobId, Router, Serving
 from retort_api.errors import NOT_MODIFIED, OK, documented
 
@@ -27,7 +27,7 @@ router = Router("artifacts")
 
 _TEXT: dict[str, Any] = {"schema": {"type": "string"}}
 _HEADERS = {"ETag": _TEXT, "Repr-Digest": _TEXT, "Content-Disposition": _TEXT}
-_BYTES: dict[str, Any] = {archive.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}
+_BYTES: dict[str, Any] = {tensorboard.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 
 
 @router.readable(
@@ -57,16 +57,16 @@ def download_tensorboard(
             folder=Path(),
         )
         events = [*_measured(metrics.series(session, job_id)), _standing(job)]
-    data = archive.archive(opening, events)
+    data = tensorboard.archive(opening, events)
     digest = hashlib.sha256(data)
     headers = {
         "Content-Disposition": f'attachment; filename="{job.name}-tensorboard.zip"',
-        "ETag": etags.strong(f"sha256-{digest.hexdigest()}"),
+        "ETag": http.strong(f"sha256-{digest.hexdigest()}"),
         "Repr-Digest": f"sha-256=:{base64.b64encode(digest.digest()).decode()}:",
     }
-    if etags.unchanged(if_none_match, headers["ETag"]):
+    if http.unchanged(if_none_match, headers["ETag"]):
         return Response(None, NOT_MODIFIED, headers)
-    return Response(data, OK, headers, archive.MEDIA_TYPE)
+    return Response(data, OK, headers, tensorboard.MEDIA_TYPE)
 
 
 def _measured(curves: Iterable[Series]) -> Iterator[MetricEvent]:

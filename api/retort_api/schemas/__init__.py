@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from retort_api.schemas.artifacts import Artifact, ArtifactLinks, Artifacts
 from retort_api.schemas.base import Out, job_path, sweep_path
-from retort_api.schemas.following import Event, EventPage, Metrics, Point, Series
 from retort_api.schemas.jobs import (
+    Artifact,
+    ArtifactLinks,
+    Artifacts,
     Attempt,
     Attempts,
     Best,
     Change,
+    Event,
+    EventPage,
     Failure,
     Job,
     JobLinks,
     JobPage,
     JobSummary,
+    Metrics,
+    Point,
     Saved,
+    Series,
     Transition,
 )
 from retort_api.schemas.models import Model, ModelLinks, ModelPage, Models

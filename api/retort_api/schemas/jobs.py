@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from retort.constants import MAP, MAP50, Role
+from retort.db.metrics import Series as SeriesRow
+from retort.db.models import Artifact as ArtifactRow
 from retort.db.models import Attempt as AttemptRow
+from retort.db.models import EventRow
 from retort.db.models import Job as JobRow
 from retort.db.models import Transition as TransitionRow
-from retort.names import MAP, MAP50, Role
 from retort.spec.result import AnyResult
 from retort.states import AttemptState, JobState
 
@@ -191,3 +195,92 @@ class JobPage(Out):
     data: tuple[JobSummary, ...]
     next_cursor: str | None
     has_more: bool
+
+
+class ArtifactLinks(Out):
+    """Addresses on this service."""
+
+    self: str
+
+
+class Artifact(Out):
+    """A published file."""
+
+    id: str
+    name: str
+    role: str
+    size_bytes: int
+    sha256: str
+    """Hex."""
+    media_type: str
+    metadata: dict[str, Any]
+    created_at: datetime
+    links: ArtifactLinks
+
+    @classmethod
+    def of(cls, row: ArtifactRow) -> Artifact:
+        """Return the row as it is shown."""
+        address = f"{job_path(row.job_id)}/artifacts/{quote(row.name)}"
+        return cls.model_validate(shown(row, cls, metadata=row.metadata_, links={"self": address}))
+
+
+class Artifacts(Out):
+    """What a job has published so far, by name."""
+
+    data: tuple[Artifact, ...]
+
+
+class Event(Out):
+    """One thing that happened to a job."""
+
+    seq: int
+    """Counts from 1 without gaps."""
+    type: str
+    """state, stage, progress, metric, checkpoint, artifact, log, health, finished, failed, stopped or
+    awaiting_review."""
+    level: str | None
+    message: str | None
+    data: dict[str, Any]
+    attempt: int
+    at: datetime
+
+    @classmethod
+    def of(cls, row: EventRow) -> Event:
+        """Return the row as it is shown."""
+        return cls.model_validate(row)
+
+
+class EventPage(Out):
+    """Events in order."""
+
+    data: tuple[Event, ...]
+    next_after: int
+    """What to send as ``after`` next time."""
+    has_more: bool
+
+
+class Point(Out):
+    """One value of a metric; null where it was not finite."""
+
+    step: int
+    value: float | None
+    at: datetime
+
+
+class Series(Out):
+    """One role's metric over the steps."""
+
+    role: str
+    name: str
+    points: tuple[Point, ...]
+
+    @classmethod
+    def of(cls, series: SeriesRow) -> Series:
+        """Return the curve as it is shown."""
+        return cls.model_validate(series)
+
+
+class Metrics(Out):
+    """A job's curves."""
+
+    data: tuple[Series, ...]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 from retort.db.models import RegisteredModel
-from retort.references import Reference
+from retort.model_ref import Reference
 
 from retort_api.schemas.base import Out, job_path, shown
 

@@ -8,12 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from retort.cli import local, watch
-from retort.cli.documents import anchor, assign, load
+from retort.cli import jobs, run
 from retort.cli.jobs import EXIT_CODES
-from retort.cli.options import AsJson, Sets
-from retort.cli.output import emit, note
-from retort.cli.service import connect
+from retort.cli.options import AsJson, Sets, connect, emit, note
+from retort.cli.spec import anchor, assign, load
 from retort.errors import UserError
 from retort.spec import AdviceSpec, JobSpec, parse_spec
 from retort.spec.advised import AdviceResult
@@ -58,8 +56,8 @@ def advise(  # noqa: PLR0917 - typer gives each by name
     request = parse_spec(wanted)
     assert isinstance(request, AdviceSpec), "its task says so"
     workdir = (out or Path("runs") / f"{request.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
-    standing = local.carry_out(request, workdir, device, as_json=as_json)
-    code = local.ended(standing, workdir, as_json=as_json)
+    standing = run.carry_out(request, workdir, device, as_json=as_json)
+    code = run.ended(standing, workdir, as_json=as_json)
     return code or _judge(standing["result"])
 
 
@@ -110,7 +108,7 @@ def _asked(url: str, wanted: dict[str, Any], *, as_json: bool) -> int:
             emit(job)
             code = EXIT_CODES[job["state"]]
         else:
-            code = watch.show(client, job["id"], as_json=False)
+            code = jobs.show(client, job["id"], as_json=False)
             job = client.get(job["id"])
     return code if job["state"] != JobState.SUCCEEDED else _judge(job["result"])
 

@@ -8,22 +8,7 @@ from typing import Annotated
 import typer
 
 from retort import __version__
-from retort.cli import (
-    advise,
-    control,
-    data,
-    jobs,
-    local,
-    models,
-    output,
-    recipes,
-    results,
-    review,
-    submit,
-    sweep,
-    up,
-    watch,
-)
+from retort.cli import advise, data, jobs, models, options, review, run, spec, sweeps, up
 from retort.errors import RetortError, UserError
 
 ERROR_EXIT = 4
@@ -39,29 +24,29 @@ app = typer.Typer(
 )
 SERVICE, SWEEPS, LOCAL = "The service", "Sweeps", "Without a service"
 app.command(rich_help_panel=SERVICE)(up.up)
-app.command(rich_help_panel=SERVICE)(submit.submit)
+app.command(rich_help_panel=SERVICE)(jobs.submit)
 app.command("ls", rich_help_panel=SERVICE)(jobs.list_jobs)
 app.command(rich_help_panel=SERVICE)(jobs.get)
-app.command(rich_help_panel=SERVICE)(watch.watch)
+app.command(rich_help_panel=SERVICE)(jobs.watch)
 app.command(rich_help_panel=SERVICE)(jobs.logs)
 app.command(rich_help_panel=SERVICE)(jobs.wait)
-for _command in (control.cancel, control.stop, control.pause, control.resume, control.retry, control.clone):
+for _command in (jobs.cancel, jobs.stop, jobs.pause, jobs.resume, jobs.retry, jobs.clone):
     app.command(rich_help_panel=SERVICE)(_command)
-app.command(rich_help_panel=SERVICE)(control.priority)
-app.command(rich_help_panel=SERVICE)(results.download)
+app.command(rich_help_panel=SERVICE)(jobs.priority)
+app.command(rich_help_panel=SERVICE)(jobs.download)
 app.add_typer(review.app, name="review", rich_help_panel=SERVICE)
 app.add_typer(models.app, name="models", rich_help_panel=SERVICE)
-app.command("sweep", rich_help_panel=SWEEPS)(sweep.submit)
-app.command("sweeps", rich_help_panel=SWEEPS)(sweep.list_sweeps)
-app.command("sweep-get", rich_help_panel=SWEEPS)(sweep.get)
-app.command("sweep-watch", rich_help_panel=SWEEPS)(sweep.watch)
-app.command("sweep-cancel", rich_help_panel=SWEEPS)(sweep.cancel)
-app.command("sweep-best", rich_help_panel=SWEEPS)(sweep.best)
-app.command("sweep-report", rich_help_panel=SWEEPS)(sweep.report)
-app.command(rich_help_panel=LOCAL)(local.run)
+app.command("sweep", rich_help_panel=SWEEPS)(sweeps.submit)
+app.command("sweeps", rich_help_panel=SWEEPS)(sweeps.list_sweeps)
+app.command("sweep-get", rich_help_panel=SWEEPS)(sweeps.get)
+app.command("sweep-watch", rich_help_panel=SWEEPS)(sweeps.watch)
+app.command("sweep-cancel", rich_help_panel=SWEEPS)(sweeps.cancel)
+app.command("sweep-best", rich_help_panel=SWEEPS)(sweeps.best)
+app.command("sweep-report", rich_help_panel=SWEEPS)(sweeps.report)
+app.command(rich_help_panel=LOCAL)(run.run)
 app.command(rich_help_panel=LOCAL)(advise.advise)
-app.command(rich_help_panel=LOCAL)(recipes.validate)
-app.command("recipes", rich_help_panel=LOCAL)(recipes.list_recipes)
+app.command(rich_help_panel=LOCAL)(spec.validate)
+app.command("recipes", rich_help_panel=LOCAL)(spec.list_recipes)
 app.add_typer(data.app, name="data", rich_help_panel=LOCAL)
 
 
@@ -86,10 +71,10 @@ def start(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments), prog_name="retort", standalone_mode=False)
     except RetortError as error:
-        output.report(error, as_json=as_json)
+        options.report(error, as_json=as_json)
         return ERROR_EXIT
     except typer.TyperException as error:
-        output.report(UserError(error.format_message(), hint="see retort --help", code="usage"), as_json=as_json)
+        options.report(UserError(error.format_message(), hint="see retort --help", code="usage"), as_json=as_json)
         return ERROR_EXIT
     except (KeyboardInterrupt, typer.Abort):
         return 130

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retort.cli.options import AsJson
-from retort.cli.output import emit, note
+from retort.cli.options import AsJson, emit, note
 
 if TYPE_CHECKING:
-    from retort.intake.checkup import Checkup
+    from retort.data.audit import Checkup
 
 app = typer.Typer(help="Make, fetch and check data sets.", no_args_is_help=True)
 
@@ -32,9 +31,9 @@ def demo(  # noqa: PLR0917 - typer gives each by name
     as_json: AsJson = False,
 ) -> None:
     """Write scenes of handwritten digits in YOLO layout; nothing is downloaded."""
-    from retort import digits
+    from retort.data.demo import write
 
-    path = digits.write(folder, num_train=num_train, num_val=num_val, imgsz=imgsz, seed=seed)
+    path = write(folder, num_train=num_train, num_val=num_val, imgsz=imgsz, seed=seed)
     made = {"data_yaml": str(path), "num_train": num_train, "num_val": num_val, "imgsz": imgsz, "seed": seed}
     if as_json:
         emit(made)
@@ -48,9 +47,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Tell all that is wrong or doubtful in a data set in YOLO layout; exit with 1 where a job would refuse it."""
-    from retort.intake import checkup
+    from retort.data import audit
 
-    found = checkup.check(str(folder.absolute()), [Path("/")])
+    found = audit.check(str(folder.absolute()), [Path("/")])
     if as_json:
         emit(_plain(found))
     else:
@@ -64,9 +63,9 @@ def list_known(as_json: AsJson = False) -> None:
     """List the data sets that a spec may name as data.dataset, and which of them are here."""
     from rich.table import Table
 
-    from retort.cli.view import console
-    from retort.intake import known
-    from retort.intake.catalogue import CATALOGUE
+    from retort.cli.render import console
+    from retort.data import known_datasets
+    from retort.data.catalog import CATALOGUE
 
     folder = _folder()
     if as_json:
@@ -78,7 +77,7 @@ def list_known(as_json: AsJson = False) -> None:
                     "size": found.size,
                     "licence": found.licence,
                     "num_classes": len(found.names),
-                    "here": known.here(found, folder),
+                    "here": known_datasets.here(found, folder),
                     "archives": [asdict(archive) for archive in found.archives],
                 }
                 for found in CATALOGUE.values()
@@ -87,7 +86,7 @@ def list_known(as_json: AsJson = False) -> None:
         return
     table = Table("name", "here", "download", "what it is", box=None, padding=(0, 3, 0, 0), header_style="bold")
     for found in CATALOGUE.values():
-        table.add_row(found.name, "yes" if known.here(found, folder) else "no", found.size, found.about)
+        table.add_row(found.name, "yes" if known_datasets.here(found, folder) else "no", found.size, found.about)
     console().print(table)
 
 
@@ -97,11 +96,11 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Fetch a known data set, check it, and lay it out; nothing happens where it is there already."""
-    from retort.intake import known
+    from retort.data import known_datasets
 
-    if announced := known.announcement(name, _folder()):
+    if announced := known_datasets.announcement(name, _folder()):
         note(announced)
-    origin = known.resolve(name, _folder(), fetch_missing=True)
+    origin = known_datasets.resolve(name, _folder(), fetch_missing=True)
     if as_json:
         emit({"name": origin.name, "folder": str(origin.folder), "archives": dict(origin.archives)})
         return
@@ -127,7 +126,7 @@ def _show(found: Checkup) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
-    from retort.cli.view import console
+    from retort.cli.render import console
 
     board = console()
     if found.splits:

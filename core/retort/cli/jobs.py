@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from retort.cli import view
-from retort.cli.options import AsJson, JobId, Url
-from retort.cli.output import emit, emit_line, note
-from retort.cli.service import connect, find
-from retort.states import JobState
+from retort.cli import render
+from retort.cli.options import AsJson, JobId, Sets, SpecFile, Url, connect, emit, emit_line, find, note
+from retort.cli.spec import assign, load
+from retort.client.client import Client
+from retort.errors import UserError
+from retort.states import TERMINAL, JobState
 
 EXIT_CODES: dict[str, int] = {
     JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 2, JobState.EXPIRED: 1, JobState.AWAITING_REVIEW: 5,
@@ -31,7 +35,7 @@ def list_jobs(
     if as_json:
         emit(found)
     else:
-        view.console().print(view.jobs_table(found))
+        render.console().print(render.jobs_table(found))
 
 
 def get(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
@@ -41,7 +45,7 @@ def get(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     if as_json:
         emit(job)
     else:
-        view.console().print(view.job_page(job))
+        render.console().print(render.job_page(job))
 
 
 def logs(
@@ -56,7 +60,7 @@ def logs(
         for event in client.stream(found) if follow else client.events(found):
             if as_json:
                 emit_line(event)
-            elif line := view.event_line(event):
+            elif line := render.event_line(event):
                 typer.echo(line)
 
 
@@ -84,5 +88,185 @@ def ended(job: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         emit(job)
     else:
-        view.console().print(view.job_page(job))
+        render.console().print(render.job_page(job))
     return EXIT_CODES[job["state"]]
+
+
+EVERY_S = 0.5
+
+
+def watch(job_id: JobId, url: Url = None, as_json: AsJson = False) -> int:
+    """Show a job until it has ended; Ctrl-C leaves it running. Exit code as for wait."""
+    with connect(url) as client:
+        return show(client, find(client, job_id), as_json=as_json)
+
+
+def show(client: Client, job_id: str, *, as_json: bool) -> int:
+    """Show a job until it has ended; return the exit code that says how."""
+    seen = 0
+    try:
+        with render.screen(as_json=as_json) as screen:
+            while True:
+                job = client.get(job_id)
+                events = list(client.events(job_id, after=seen))
+                seen = events[-1]["seq"] if events else seen
+                screen.show(job, events)
+                if job["state"] in TERMINAL:
+                    break
+                time.sleep(EVERY_S)
+    except KeyboardInterrupt:
+        note(f"{job_id} goes on; cancel it: retort cancel {job_id}")
+        raise
+    return ended(job, as_json=as_json)
+
+
+def submit(  # noqa: PLR0917 - typer gives each by name
+    spec: SpecFile,
+    sets: Sets = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Stay, and show the job until it has ended.")] = False,
+    key: Annotated[
+        str | None, typer.Option("--idempotency-key", help="Submitting twice with one key makes one job.")
+    ] = None,
+    owner: Annotated[str | None, typer.Option(help="Owners share the workers fairly.")] = None,
+    priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher ones are claimed first.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> int:
+    """Submit a distillation job; print its id."""
+    with connect(url) as client:
+        job = client.submit(load(spec, sets), idempotency_key=key, owner=owner, priority=priority)
+        if follow:
+            note(f"{job['id']} at {client.url}")
+            return show(client, job["id"], as_json=as_json)
+        if as_json:
+            emit(job)
+        else:
+            typer.echo(job["id"])
+            note(f"follow it: retort watch {job['id']}")
+    return 0
+
+
+def cancel(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """Ask for a job to be stopped for good; what it has published stays."""
+    _ask(job_id, url, Client.cancel, as_json=as_json)
+
+
+def stop(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """End a job's training now, and evaluate and publish the best network so far."""
+    _ask(job_id, url, Client.stop, as_json=as_json)
+
+
+def pause(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """Stop a job for a while: its worker is free, and it goes on from its last whole epoch."""
+    _ask(job_id, url, Client.pause, as_json=as_json)
+
+
+def resume(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """Let a paused job go on."""
+    _ask(job_id, url, Client.resume, as_json=as_json)
+
+
+def priority(
+    job_id: JobId,
+    value: Annotated[int, typer.Argument(metavar="PRIORITY", min=-100, max=100, help="Higher ones are claimed first.")],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a job that waits be claimed before others, or after them."""
+    with connect(url) as client:
+        job = client.prioritize(find(client, job_id), value)
+    if as_json:
+        emit(job)
+    else:
+        typer.echo(f"{job['id']} has priority {job['priority']}")
+
+
+def retry(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
+    """Make a new job that goes on where one that failed, was cancelled or expired has ended; print its id."""
+    with connect(url) as client:
+        _tell(client.retry(find(client, job_id)), as_json=as_json)
+
+
+def clone(job_id: JobId, sets: Sets = None, url: Url = None, as_json: AsJson = False) -> None:
+    """Make a new job with a job's spec, from the beginning; print its id."""
+    with connect(url) as client:
+        found = find(client, job_id)
+        if not sets:
+            return _tell(client.clone(found), as_json=as_json)
+        # Not as a merge patch: that cannot set a field to null, which says something in a spec.
+        old = client.get(found)
+        for assignment in sets:
+            assign(old["spec"], assignment)
+        job = client.submit(old["spec"], owner=old["owner"], priority=old["priority"])
+        return _tell(job, as_json=as_json)
+
+
+def _ask(job_id: str, url: str | None, what: Callable[[Client, str], dict[str, Any]], *, as_json: bool) -> None:
+    with connect(url) as client:
+        job = what(client, find(client, job_id))
+    if as_json:
+        emit(job)
+    else:
+        typer.echo(f"{job['id']} is {job['state']}")
+
+
+def _tell(job: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        emit(job)
+    else:
+        typer.echo(job["id"])
+        note(f"follow it: retort watch {job['id']}")
+
+
+TENSORBOARD = "tensorboard"
+"""Made when it is asked for, and so not listed."""
+
+
+def download(
+    job_id: JobId,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Artifacts; none means all. tensorboard: the curves as event files."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path(),
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a job's artifacts: continues where a broken download stopped, and verifies every SHA-256."""
+    with connect(url) as client:
+        found = find(client, job_id)
+        published = {item["name"]: item for item in client.artifacts(found)}
+        wanted = [name for name in names if name != TENSORBOARD] if names else sorted(published)
+        if missing := [name for name in wanted if name not in published]:
+            raise UserError(
+                f"{found} has published no {missing[0]}",
+                hint=f"it has: {', '.join(sorted(published)) or 'nothing yet'}",
+                code="artifact_not_found",
+            )
+        done: list[dict[str, Any]] = []
+        with render.transfer_bar() as bar:
+            for name in wanted:
+                path = client.download(found, name, inside(out, name), progress=bar.of(name))
+                done.append({**published[name], "path": str(path)})
+                if not as_json:
+                    bar.say(f"{path}  {render.size(published[name]['size_bytes'])}")
+        if TENSORBOARD in (names or ()):
+            path = client.tensorboard(found, out / f"{TENSORBOARD}.zip")
+            done.append({"name": TENSORBOARD, "path": str(path), "size_bytes": path.stat().st_size})
+            if not as_json:
+                typer.echo(f"{path}  {render.size(path.stat().st_size)}")
+    if as_json:
+        emit(done)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the path of *name* in *folder*; a service cannot make us write elsewhere.
+
+    Raises:
+        UserError: the name leads out of the folder.
+
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"refusing the artifact name {name!r}: it leads out of {folder}")
+    return path

@@ -9,9 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retort.cli.options import AsJson, Url
-from retort.cli.output import emit, note
-from retort.cli.service import connect
+from retort.cli.options import AsJson, Url, connect, emit, note
 from retort.errors import UserError
 
 app = typer.Typer(help="List, show and bring models that specs may name.", invoke_without_command=True)
@@ -52,11 +50,11 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Register weights from outside; print the reference that specs may name."""
-    from retort.intake import checkpoints
+    from retort.data import weights
 
     if not file.is_file():
         raise UserError(f"cannot read {file}", hint="name a .pt file")
-    checkpoints.check(file, str(file))  # before it travels
+    weights.check_checkpoint(file, str(file))  # before it travels
     with connect(url) as client:
         model = client.register_model(file, name)
     if as_json:
@@ -76,13 +74,13 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Fetch a registered model: local runs may then name it, too."""
-    from retort import references
-    from retort.intake import registered
+    from retort import model_ref
+    from retort.data import weights
     from retort.settings import Settings
 
-    wanted = references.parse(reference)
+    wanted = model_ref.parse(reference)
     if wanted is None:
-        raise UserError(f"{reference!r} is not a reference", hint=references.FORM)
+        raise UserError(f"{reference!r} is not a reference", hint=model_ref.FORM)
     model_dir = Settings().model_dir
     assert model_dir is not None
     with connect(url) as client:
@@ -90,7 +88,7 @@ def pull(
         if wanted.sha256 not in known:
             hint = f"it has: {', '.join(f'sha256:{digest}' for digest in known)}"
             raise UserError(f"{wanted.name} has no such digest", hint=hint, code="model_not_found")
-        path = client.download_model(wanted.name, wanted.sha256, out or registered.path(wanted, model_dir))
+        path = client.download_model(wanted.name, wanted.sha256, out or weights.registered_path(wanted, model_dir))
     if as_json:
         emit({"reference": reference, "path": str(path)})
     else:
@@ -103,8 +101,8 @@ def _show(found: Iterable[dict[str, Any]], *, as_json: bool) -> None:
         return
     from rich.table import Table
 
-    from retort.cli import view
-    from retort.names import MAP
+    from retort.cli import render
+    from retort.constants import MAP
 
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in ("reference", "architecture", "classes", "mAP50-95", "size", "registered"):
@@ -112,7 +110,7 @@ def _show(found: Iterable[dict[str, Any]], *, as_json: bool) -> None:
     for model in found:
         table.add_row(
             model["reference"], model["architecture"] or "", str(len(model["classes"])) if model["classes"] else "",
-            view.score((model["metrics"] or {}).get(MAP)), view.size(model["size_bytes"]),
-            view.clock(model["created_at"], "%Y-%m-%d %H:%M:%S"),
+            render.score((model["metrics"] or {}).get(MAP)), render.size(model["size_bytes"]),
+            render.clock(model["created_at"], "%Y-%m-%d %H:%M:%S"),
         )  # fmt: skip
-    view.console().print(table)
+    render.console().print(table)

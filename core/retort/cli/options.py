@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import re
+from collections.abc import Mapping
+from itertools import islice
+from typing import Annotated, Any
 
 import typer
+
+from retort.client.client import Client
+from retort.errors import RetortError, SpecError, UserError
+from retort.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Url = Annotated[
@@ -18,3 +26,101 @@ Sets = Annotated[
 ]
 SweepId = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's id, or a unique beginning or end of it.")]
 SweepFile = Annotated[str, typer.Argument(metavar="FILE", help="A YAML or JSON file; - reads standard input.")]
+
+
+def emit(value: object) -> None:
+    """Print one JSON document for programs."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def emit_line(value: object) -> None:
+    """Print one JSON document on one line, at once."""
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    """Tell people something that is no result."""
+    typer.echo(text, err=True)
+
+
+def report(error: RetortError, *, as_json: bool) -> None:
+    """Print an error: one line, what to do about it, and every mistake of a document."""
+    if as_json:
+        note(json.dumps({"error": describe(error)}, ensure_ascii=False))
+        return
+    note(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+    mistakes = describe(error)["errors"]
+    for mistake in mistakes if len(mistakes) > 1 else ():
+        hint = f" ({mistake['hint']})" if mistake.get("hint") else ""
+        note(f"  {mistake['path']}: {mistake['detail']}{hint}")
+    if request_id := getattr(error, "request_id", None):
+        note(f"  request {request_id}")
+
+
+def describe(error: RetortError) -> dict[str, Any]:
+    """Return an error as plain values."""
+    if isinstance(error, SpecError):
+        errors = [{"path": item.path, "detail": item.message, "hint": item.hint} for item in error.problems]
+    else:
+        errors = [_mistake(item) for item in getattr(error, "problem", {}).get("errors") or ()]
+    return {
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "retryable": error.retryable,
+        "request_id": getattr(error, "request_id", None),
+        "errors": errors,
+    }
+
+
+def _mistake(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "path": item.get("path") or item.get("pointer") or "$",
+        "detail": item.get("detail"),
+        "hint": item.get("hint"),
+    }
+
+
+_SEARCHED = 2000
+"""How many of the newest jobs an abbreviation is looked up in."""
+
+
+def connect(url: str | None) -> Client:
+    """Open a connection to *url*, or to the configured service."""
+    return Client(url or Settings().url)
+
+
+def find(client: Client, text: str) -> str:
+    """Return the id of the one job that *text* abbreviates: a beginning (with or without ``job_``) or an end of it.
+
+    Raises:
+        UserError: no job fits, or several do.
+
+    """
+    if re.fullmatch(r"job_[0-9a-f]{32}", text):
+        return text
+    ids = [job["id"] for job in islice(client.list(), _SEARCHED)]
+    return _only(text, ids, kind="job", lister="retort ls")
+
+
+def find_sweep(client: Client, text: str) -> str:
+    """Return the id of the one sweep that *text* abbreviates: a beginning (with or without ``swp_``) or an end of it.
+
+    Raises:
+        UserError: no sweep fits, or several do.
+
+    """
+    if re.fullmatch(r"swp_[0-9a-f]{32}", text):
+        return text
+    ids = [sweep["id"] for sweep in islice(client.list_sweeps(), _SEARCHED)]
+    return _only(text, ids, kind="sweep", lister="retort sweeps")
+
+
+def _only(text: str, ids: list[str], *, kind: str, lister: str) -> str:
+    prefix = "job_" if kind == "job" else "swp_"
+    fitting = [found for found in ids if found.startswith((text, prefix + text)) or found.endswith(text)]
+    if len(fitting) == 1:
+        return str(fitting[0])
+    if not fitting:
+        raise UserError(f"no {kind} {text!r}", hint=f"{lister} lists them", code=f"{kind}_not_found")
+    raise UserError(f"{text!r} fits {len(fitting)} {kind}s", hint="give more of the id", code=f"{kind}_ambiguous")

@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
+from retort.constants import MAP, MAP50, Role
 from retort.db import metrics
 from retort.db.lease import HELD, Lease, Renewal, held_by, lock
 from retort.db.models import Attempt, EventRow, Job, Transition
-from retort.db.statements import add, table
-from retort.events import (
+from retort.db.sql import add, table
+from retort.protocol.events import (
     AnyEvent,
     ArtifactEvent,
     FinishedEvent,
@@ -23,7 +24,6 @@ from retort.events import (
     SavedEvent,
     StageEvent,
 )
-from retort.names import MAP, MAP50, Role
 
 _JOBS, _ATTEMPTS, _EVENTS = table(Job), table(Attempt), table(EventRow)
 _NUMBER = update(_JOBS).where(HELD).values(last_seq=_JOBS.c.last_seq + 1).returning(_JOBS.c.last_seq)

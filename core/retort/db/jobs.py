@@ -2,32 +2,398 @@
 
 from __future__ import annotations
 
-from sqlalchemy import update
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, func, select, union_all, update
 from sqlalchemy.orm import Session
 
-from retort.db import moves
-from retort.db.catalogue import JobNotFound, Standing, counts, get, page, standings
-from retort.db.claims import Claim, claim, claim_all
-from retort.db.control import JobFinished, WrongState, cancel, finish_early, pause, prioritize, resume
+from retort.db import events, transitions
 from retort.db.lease import HELD, Lease, Renewal, held_by
-from retort.db.models import Job
-from retort.db.moves import outlook
-from retort.db.queue import Waiting, claimable
-from retort.db.reaping import Reaped, expire, reap, wake
-from retort.db.statements import table
-from retort.db.submissions import DEFAULT_OWNER, Submission, Submitted, submit, submit_all
-from retort.events import Failure
+from retort.db.models import JOB_PREFIX, EventRow, IdempotencyKey, Job, Transition, new_id
+from retort.db.sql import NO_SYNC, add, add_or_ignore, table
+from retort.errors import UserError
+from retort.protocol.events import Failure
+from retort.spec import AnySpec, digest
 from retort.spec.result import Result
-from retort.states import AttemptState, JobState
-
-__all__ = [
-    "DEFAULT_OWNER", "Claim", "JobFinished", "JobNotFound", "Reaped", "Standing", "Submission", "Submitted",
-    "Waiting", "WrongState", "await_review", "cancel", "claim", "claim_all", "claimable", "counts", "expire",
-    "fail", "finish_early", "get", "hand_back", "mark_cancelled", "outlook", "page", "pause", "prioritize", "reap",
-    "renew", "resume", "standings", "submit", "submit_all", "succeed", "wake",
-]  # fmt: skip
+from retort.states import TERMINAL, AttemptState, JobState
 
 _JOBS = table(Job)
+_STANDINGS = select(_JOBS.c.id, _JOBS.c.version, _JOBS.c.state).where(_JOBS.c.id.in_(bindparam("ids", expanding=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Enough to tell whether a job has changed."""
+
+    version: int
+    state: JobState
+
+
+class JobNotFound(UserError):
+    """There is no such job."""
+
+    code = "job_not_found"
+
+
+def get(session: Session, job_id: str) -> Job:
+    """Return the job.
+
+    Raises:
+        JobNotFound: there is no such job.
+
+    """
+    job = session.get(Job, job_id)
+    if job is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    return job
+
+
+def standings(session: Session, job_ids: Sequence[str]) -> dict[str, Standing]:
+    """Return where those of the jobs stand that there are."""
+    rows = session.connection().execute(_STANDINGS, {"ids": job_ids})
+    return {row.id: Standing(row.version, row.state) for row in rows}
+
+
+def page(
+    session: Session, *, states: Collection[JobState] = (), after: str | None = None, limit: int = 50
+) -> list[Job]:
+    """Return at most *limit* jobs, newest first, in any of *states* (if given), that are older than the job *after*."""
+    query = select(Job).order_by(Job.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(Job.id < after)
+    if states:
+        # Each state's newest come from one stretch of the index, however many jobs there are.
+        ids = query.with_only_columns(Job.id)
+        per_state = [select(ids.where(Job.state == state).subquery().c.id) for state in sorted(states)]
+        query = query.where(Job.id.in_(union_all(*per_state)))
+    return list(session.scalars(query))
+
+
+def oldest_queued(session: Session) -> Job | None:
+    """Return the job that has waited longest since it was submitted."""
+    first = select(func.min(Job.id)).where(Job.state == JobState.QUEUED).scalar_subquery()
+    return session.scalar(select(Job).where(Job.id == first))
+
+
+def states(session: Session, job_ids: Collection[str]) -> dict[str, JobState]:
+    """Return the states of those of the jobs that there are."""
+    rows = session.execute(select(Job.id, Job.state).where(Job.id.in_(job_ids)))
+    return {row.id: row.state for row in rows}
+
+
+def counts(session: Session) -> dict[JobState, int]:
+    """Return how many jobs are in each state; every state is there."""
+    rows = session.execute(select(Job.state, func.count().label("number")).group_by(Job.state))
+    return dict.fromkeys(JobState, 0) | {row.state: row.number for row in rows}
+
+
+class KeyReused(UserError):
+    """The idempotency key stands for another request."""
+
+    code = "idempotency_key_reused"
+
+
+def take(session: Session, key: str, body_sha256: str, job_id: str, *, now: float) -> str:
+    """Let *key* stand for *job_id*, which the caller is about to insert, unless it stands for a job already.
+
+    Returns:
+        The job that the key stands for.
+
+    Raises:
+        KeyReused: the key came with another body before.
+
+    """
+    row = {"key": key, "body_sha256": body_sha256, "job_id": job_id, "created_at": now}
+    if add_or_ignore(session, IdempotencyKey, row):
+        return job_id
+    query = select(IdempotencyKey.job_id, IdempotencyKey.body_sha256).where(IdempotencyKey.key == key)
+    known = session.execute(query).one()
+    if known.body_sha256 != body_sha256:
+        raise KeyReused(
+            "this idempotency key was used for a different request",
+            hint="send the first request again unchanged, or choose a new key",
+        )
+    return str(known.job_id)
+
+
+DEFAULT_OWNER = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A job that someone wants to be done."""
+
+    spec: AnySpec
+    retries: int
+    """How often failures may be retried."""
+    owner: str = DEFAULT_OWNER
+    """With whom other owners share the workers."""
+    priority: int = 0
+    """Higher ones are claimed first."""
+    key: str | None = None
+    """The client's name for this submission: an idempotency key."""
+    body_sha256: str | None = None
+    """What must be the same when the key comes again; the spec's digest if left out."""
+    parent: Job | None = None
+    """The job that this one repeats."""
+    go_on: bool = False
+    """From the files that *parent* has saved."""
+    sweep_id: str | None = None
+    """The sweep of which it is a trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The job that a submission stands for, and whether this submission made it."""
+
+    job_id: str
+    created: bool
+    job: Job | None = None
+    """The new job, as it was written; None where the key was known."""
+    transition: Transition | None = None
+    """The first."""
+
+
+def submit(session: Session, spec: AnySpec, *, now: float, retries: int, **about: Any) -> Submitted:
+    """Accept a job into the queue, once per idempotency key; *about* are more fields of ``Submission``.
+
+    Raises:
+        keys.KeyReused: the key came with another body before.
+
+    """
+    (outcome,) = submit_all(session, [Submission(spec=spec, retries=retries, **about)], now=now)
+    if isinstance(outcome, KeyReused):
+        raise outcome
+    return outcome
+
+
+def submit_all(session: Session, submissions: Sequence[Submission], *, now: float) -> list[Submitted | KeyReused]:
+    """Accept jobs into the queue; return what became of each, in the order given.
+
+    A key that came with another body before is told as the error that ``submit`` would raise, and hinders no other.
+    """
+    outcomes: list[Submitted | KeyReused] = []
+    accepted: list[dict[str, Any]] = []
+    for submission in submissions:
+        job_id = new_id(JOB_PREFIX)
+        try:
+            known = _known(session, submission, job_id, now=now)
+        except KeyReused as error:
+            outcomes.append(error)
+            continue
+        if known != job_id:
+            outcomes.append(Submitted(known, created=False))
+            continue
+        row = _row(submission, job_id, now=now)
+        actor = "client" if submission.sweep_id is None else f"sweep:{submission.sweep_id}"
+        first = transitions.transition_row(job_id, JobState.QUEUED, attempt=0, now=now, actor=actor, reason=None)
+        accepted.append({"job": row, "transition": first})
+        outcomes.append(Submitted(job_id, created=True, job=Job(**row), transition=Transition(**first)))
+    add(session, Job, [one["job"] for one in accepted])
+    add(session, Transition, [one["transition"] for one in accepted])
+    add(session, EventRow, [events.of_transition(one["transition"], seq=1) for one in accepted])
+    return outcomes
+
+
+def _known(session: Session, submission: Submission, job_id: str, *, now: float) -> str:
+    """Return the job that the submission's key stands for: *job_id* if it is new."""
+    if submission.key is None:
+        return job_id
+    body_sha256 = submission.body_sha256 or digest(submission.spec)
+    return take(session, submission.key, body_sha256, job_id, now=now)
+
+
+def _row(submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
+    spec, parent = submission.spec, submission.parent
+    patience_s = spec.resources.max_queue_s
+    inherited = parent if submission.go_on else None
+    return {
+        "id": job_id, "name": spec.name, "state": JobState.QUEUED, "progress": 0.0,
+        "spec": spec.model_dump(mode="json"), "spec_digest": digest(spec),
+        "attempt": 0, "fence": 0, "retries_left": submission.retries, "last_seq": 1, "version": 1, "created_at": now,
+        "owner": submission.owner, "priority": submission.priority, "gpus": spec.resources.gpus, "claimable_at": now,
+        "run_s": 0.0, "expires_at": None if patience_s is None else now + patience_s, "finish_early": False,
+        "parent_id": parent and parent.id, "recovery": inherited and inherited.recovery,
+        "adjustments": inherited and inherited.adjustments, "sweep_id": submission.sweep_id,
+    }  # fmt: skip
+
+
+class JobFinished(UserError):
+    """The job has ended, so it cannot be changed any more."""
+
+    code = "job_already_finished"
+
+
+class WrongState(UserError):
+    """The job is not in a state in which this can be done."""
+
+    code = "wrong_state"
+
+
+def cancel(session: Session, job_id: str, *, now: float, actor: str, reason: str | None = None) -> JobState:
+    """Cancel a waiting job at once; ask a running one to stop. Asking again changes nothing.
+
+    Raises:
+        JobNotFound: there is no such job.
+        JobFinished: it has ended otherwise.
+
+    """
+    job = _locked(session, job_id)
+    if job.state in {JobState.CANCELLING, JobState.CANCELLED}:
+        return job.state
+    _refuse_ended(job, "cancelled")
+    waits = job.state in {JobState.QUEUED, JobState.PAUSED, JobState.AWAITING_REVIEW}
+    about: dict[str, Any] = {"now": now, "actor": actor, "reason": reason}
+    if waits:
+        return _move(session, job, JobState.CANCELLED, **about, finished_at=now, expires_at=None)
+    return _move(session, job, JobState.CANCELLING, **about)
+
+
+def pause(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
+    """Hold a waiting job at once; ask a running one to stop, so that it can go on later. Asking again changes nothing.
+
+    Raises:
+        JobNotFound: there is no such job.
+        JobFinished: it has ended.
+        WrongState: it is being cancelled, or waits for its review.
+
+    """
+    job = _locked(session, job_id)
+    if job.state in {JobState.PAUSING, JobState.PAUSED}:
+        return job.state
+    _refuse_ended(job, "paused")
+    _refuse_cancelling(job)
+    _refuse_reviewed(job)
+    if job.state is JobState.QUEUED:
+        return _move(session, job, JobState.PAUSED, now=now, actor=actor, expires_at=None)
+    return _move(session, job, JobState.PAUSING, now=now, actor=actor)
+
+
+def resume(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
+    """Queue a paused job, which goes on from what it has saved; take the wish back where it has not stopped yet.
+
+    Resuming a job that waits or runs changes nothing.
+
+    Raises:
+        JobNotFound: there is no such job.
+        JobFinished: it has ended.
+        WrongState: it is being cancelled, or waits for its review.
+
+    """
+    job = _locked(session, job_id)
+    if job.state in {JobState.QUEUED, JobState.RUNNING}:
+        return job.state
+    _refuse_ended(job, "resumed")
+    _refuse_cancelling(job)
+    _refuse_reviewed(job)
+    if job.state is JobState.PAUSING:
+        return _move(session, job, JobState.RUNNING, now=now, actor=actor)
+    return _queue(session, job, now=now, actor=actor)
+
+
+def finish_early(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
+    """Ask for the training to end now: the best network so far is kept, evaluated and published.
+
+    A paused job is queued for it. Asking again changes nothing.
+
+    Raises:
+        JobNotFound: there is no such job.
+        JobFinished: it has ended.
+        WrongState: the student has no measured epoch yet, or the job is being cancelled or paused.
+
+    """
+    job = _locked(session, job_id)
+    if job.finish_early and job.state in {JobState.QUEUED, JobState.RUNNING}:
+        return job.state
+    _refuse_ended(job, "finished early")
+    _refuse_cancelling(job)
+    if job.state is JobState.PAUSING:
+        raise WrongState(f"job {job_id} is pausing", hint="resume it first, or wait until it is paused")
+    if job.best is None:
+        hint = "wait for the student's first epoch, or cancel the job"
+        raise WrongState(f"job {job_id} has nothing to keep yet: no epoch of its student is measured", hint=hint)
+    wish = update(Job).where(Job.id == job_id).values(finish_early=True, version=Job.version + 1)
+    session.execute(wish, execution_options=NO_SYNC)
+    return job.state if job.state is not JobState.PAUSED else _queue(session, job, now=now, actor=actor)
+
+
+def prioritize(session: Session, job_id: str, priority: int) -> None:
+    """Let the job be claimed before those of lower *priority*; it does not interrupt what runs.
+
+    Raises:
+        JobNotFound: there is no such job.
+        JobFinished: it has ended.
+
+    """
+    job = _locked(session, job_id)
+    _refuse_ended(job, "given a priority")
+    changed = update(Job).where(Job.id == job_id).values(priority=priority, version=Job.version + 1)
+    session.execute(changed, execution_options=NO_SYNC)
+
+
+def under_review(session: Session, job_id: str) -> Job:
+    """Return the job, which waits for its review and cannot change until the transaction ends.
+
+    Raises:
+        JobNotFound: there is no such job.
+        JobFinished: it has ended.
+        WrongState: it does not wait for a review, or not any more.
+
+    """
+    job = _locked(session, job_id)
+    _refuse_ended(job, "reviewed")
+    if job.state is not JobState.AWAITING_REVIEW:
+        hint = "decisions count while the job is awaiting_review; they are final once the review is completed"
+        raise WrongState(f"job {job_id} is {job.state}: it does not wait for a review", hint=hint)
+    return job
+
+
+def go_on(session: Session, job: Job, *, now: float, actor: str) -> JobState:
+    """Queue a job whose review is complete."""
+    return _move(session, job, JobState.QUEUED, now=now, actor=actor, claimable_at=now)
+
+
+def _locked(session: Session, job_id: str) -> Job:
+    """Return the job, which nobody can change until the transaction ends."""
+    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+    if job is None:
+        raise JobNotFound(f"there is no job {job_id}")
+    session.expunge(job)  # what changes it are statements
+    return job
+
+
+def _refuse_ended(job: Job, done: str) -> None:
+    if job.state in TERMINAL:
+        hint = "retry makes a new job that goes on where it ended; clone makes one that begins anew"
+        raise JobFinished(f"job {job.id} has already {job.state}, so it cannot be {done}", hint=hint)
+
+
+def _refuse_cancelling(job: Job) -> None:
+    if job.state is JobState.CANCELLING:
+        raise WrongState(f"job {job.id} is being cancelled", hint="wait until it has ended, then retry or clone it")
+
+
+def _refuse_reviewed(job: Job) -> None:
+    if job.state is JobState.AWAITING_REVIEW:
+        hint = "complete the review: POST …/review/complete; until then no worker holds the job"
+        raise WrongState(f"job {job.id} waits for its review", hint=hint)
+
+
+def _queue(session: Session, job: Job, *, now: float, actor: str) -> JobState:
+    """Let a paused job wait anew; its patience counts from now where it has never started."""
+    patience_s = job.spec["resources"].get("max_queue_s") if job.attempt == 0 else None
+    expires_at = None if patience_s is None else now + patience_s
+    return _move(session, job, JobState.QUEUED, now=now, actor=actor, expires_at=expires_at, claimable_at=now)
+
+
+def _move(session: Session, job: Job, target: JobState, *, now: float, actor: str, **values: Any) -> JobState:
+    changed = transitions.apply(session, job.id, target, among={job.state}, now=now, actor=actor, **values)
+    assert changed is not None, "the row is locked"
+    return target
+
+
 _WISHES = (_JOBS.c.last_seq, _JOBS.c.state, _JOBS.c.finish_early)
 
 
@@ -41,7 +407,7 @@ def renew(session: Session, lease: Lease, *, now: float, lease_s: float, count: 
 
 def succeed(session: Session, lease: Lease, *, now: float, result: Result, exit_code: int = 0) -> bool:
     """End the job with *result*, whatever was wished meanwhile; False when the lease is no longer held."""
-    return moves.end(
+    return transitions.finish(
         session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, progress=1.0, recovery=None,
         result=result.model_dump(mode="json"),
     )  # fmt: skip
@@ -56,14 +422,14 @@ def fail(session: Session, lease: Lease, *, now: float, failure: Failure, exit_c
 
     """
     actor = f"worker:{lease.worker}"
-    return moves.give_up(
+    return transitions.release(
         session, lease, AttemptState.FAILED, now=now, actor=actor, failure=failure, exit_code=exit_code
     )  # fmt: skip
 
 
 def mark_cancelled(session: Session, lease: Lease, *, now: float, exit_code: int | None) -> bool:
     """End a job whose run has stopped because it was cancelled; False when it was not, or the lease is not held."""
-    return moves.end(session, lease, JobState.CANCELLED, now=now, exit_code=exit_code)
+    return transitions.finish(session, lease, JobState.CANCELLED, now=now, exit_code=exit_code)
 
 
 def hand_back(session: Session, lease: Lease, *, now: float) -> JobState | None:
@@ -73,7 +439,7 @@ def hand_back(session: Session, lease: Lease, *, now: float) -> JobState | None:
         QUEUED, or PAUSED or CANCELLED when that was wished; None when the lease is not held.
 
     """
-    return moves.give_up(session, lease, AttemptState.HANDED_BACK, now=now, actor=f"worker:{lease.worker}")
+    return transitions.release(session, lease, AttemptState.HANDED_BACK, now=now, actor=f"worker:{lease.worker}")
 
 
 def await_review(session: Session, lease: Lease, *, now: float, exit_code: int | None) -> JobState | None:
@@ -83,7 +449,7 @@ def await_review(session: Session, lease: Lease, *, now: float, exit_code: int |
         AWAITING_REVIEW, or PAUSED or CANCELLED when that was wished; None when the lease is not held.
 
     """
-    return moves.give_up(
+    return transitions.release(
         session, lease, AttemptState.HANDED_BACK, now=now, actor=f"worker:{lease.worker}", exit_code=exit_code,
         resting=JobState.AWAITING_REVIEW,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Row, and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from retort.db.models import Job
-from retort.db.statements import table
+from retort.db.sql import table
 from retort.states import ACTIVE, JobState
 
 

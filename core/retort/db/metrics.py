@@ -12,8 +12,8 @@ from sqlalchemy import Select, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from retort.db.models import Metric
-from retort.db.statements import add_or_replace, table
-from retort.events import MetricEvent
+from retort.db.sql import add_or_replace, table
+from retort.protocol.events import MetricEvent
 
 _KEY = ("job_id", "role", "name", "step", "attempt")
 

@@ -9,12 +9,15 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, or_, select
+from sqlalchemy import BindParameter, Select, bindparam, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from retort.db.models import Job
-from retort.db.statements import table
-from retort.states import ACTIVE, JobState
+from retort.db import events, transitions
+from retort.db.lease import Lease
+from retort.db.models import Attempt, EventRow, Job, Transition
+from retort.db.sql import add, table
+from retort.protocol.events import Failure
+from retort.states import ACTIVE, AttemptState, JobState
 
 # Statements are built once: that takes several times as long as running them.
 _JOBS = table(Job).c
@@ -112,3 +115,146 @@ def _owners() -> Any:
     known = first.cte("owners", recursive=True)
     following = select(func.min(_JOBS.owner)).where(*_OF_PRIORITY, _JOBS.owner > known.c.owner).scalar_subquery()
     return known.union_all(select(following).where(known.c.owner.is_not(None)))
+
+
+_JOB = table(Job)
+_AT: BindParameter[float] = bindparam("at")
+_NAMED = _JOB.c.id.in_(bindparam("ids", expanding=True))
+# Two statements: in one, PostgreSQL may lock the rows anew for each that it changes.
+_FREE = (
+    select(_JOB.c.id)
+    .where(_NAMED, _JOB.c.state == JobState.QUEUED, *may_be_claimed(_AT))
+    .with_for_update(skip_locked=True)
+)
+_TAKE = (
+    update(_JOB)
+    .where(_NAMED)
+    .values(
+        state=JobState.RUNNING, version=_JOB.c.version + 1, last_seq=_JOB.c.last_seq + 1,
+        attempt=_JOB.c.attempt + 1, fence=_JOB.c.fence + 1, worker=bindparam("by"), lease_until=bindparam("until"),
+        claimed_at=_AT, started_at=func.coalesce(_JOB.c.started_at, _AT),
+        expires_at=None, stage=None, progress=0.0, eta_s=None,
+    )
+    .returning(
+        _JOB.c.id, _JOB.c.attempt, _JOB.c.fence, _JOB.c.last_seq, _JOB.c.spec, _JOB.c.run_s, _JOB.c.adjustments,
+        _JOB.c.recovery,
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that a worker now holds, and what it must know of it."""
+
+    lease: Lease
+    spec: Mapping[str, Any]
+    ran_s: float
+    """How long earlier attempts ran."""
+    adjustments: Mapping[str, Any] | None
+    recovery: Mapping[str, Any] | None
+
+
+def claim(
+    session: Session, job_id: str, *, worker: str, host: str, now: float, lease_s: float, device: str | None = None
+) -> Lease | None:
+    """Take the job for *worker* until ``now + lease_s``; None when it is not to be claimed (any more)."""
+    claims = claim_all(session, {job_id: device}, worker=worker, host=host, now=now, lease_s=lease_s)
+    return claims[0].lease if claims else None
+
+
+def claim_all(
+    session: Session, wanted: Mapping[str, str | None], *, worker: str, host: str, now: float, lease_s: float
+) -> list[Claim]:
+    """Take what may be claimed of the jobs *wanted*, each for its device, until ``now + lease_s``.
+
+    A job that another transaction is writing at this moment is passed over, so that workers which look at the same
+    jobs wait neither for each other nor in a circle.
+    """
+    connection = session.connection()
+    ids = connection.execute(_FREE, {"ids": list(wanted), "at": now}).scalars().all()
+    if not ids:
+        return []
+    rows = connection.execute(_TAKE, {"ids": ids, "by": worker, "at": now, "until": now + lease_s}).all()
+    claims, begun, entered, told = [], [], [], []
+    for row in rows:
+        lease = Lease(row.id, row.attempt, row.fence, worker)
+        claims.append(Claim(lease, row.spec, row.run_s, row.adjustments, row.recovery))
+        begun.append(transitions.attempt_row(lease, host=host, device=wanted[row.id], now=now))
+        running = transitions.transition_row(
+            row.id, JobState.RUNNING, attempt=row.attempt, now=now, actor=f"worker:{worker}", reason=None
+        )
+        entered.append(running)
+        told.append(events.of_transition(running, seq=row.last_seq))
+    add(session, Attempt, begun)
+    add(session, Transition, entered)
+    add(session, EventRow, told)
+    return claims
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """A job that was moved, and the state it went to."""
+
+    job_id: str
+    state: JobState
+
+
+def reap(session: Session, *, now: float, limit: int = 100) -> list[Reaped]:
+    """Take at most *limit* jobs from workers whose leases ran out before *now*; call again until none is left."""
+    columns = select(Job.id, Job.attempt, Job.fence, Job.worker, Job.lease_until)
+    query = columns.where(Job.state.in_(ACTIVE), Job.lease_until < now).order_by(Job.id).limit(limit)
+    # A row that is locked is being renewed, ended or reaped at this moment.
+    lost = session.execute(query.with_for_update(skip_locked=True)).all()
+    reaped = []
+    for job_id, attempt, fence, worker, lease_until in lost:
+        assert worker is not None, "active jobs have a worker"
+        failure = Failure(
+            code="lost_worker",
+            message=f"the worker {worker} stopped renewing its lease",
+            hint="look for what ended the worker or cut it off from the database; the job need not change",
+            retryable=True,
+        )
+        state = transitions.release(
+            session, Lease(job_id, attempt, fence, worker), AttemptState.LOST,
+            now=now, actor="reaper", failure=failure, alive_until=lease_until,
+        )  # fmt: skip
+        assert state is not None, "the row is locked"
+        reaped.append(Reaped(job_id, state))
+    return reaped
+
+
+def wake(session: Session, *, idle_s: float) -> int:
+    """End transactions whose clients fell asleep *idle_s* ago, in mid-statement too; return how many.
+
+    They hold their jobs' rows, which ``reap`` must skip. PostgreSQL's own timeout for idle transactions counts a client
+    that stopped in the middle of a message as active, and (seen in 15) forgets one whose last statements were
+    pipelined, as those of an executemany are. On SQLite nothing can be done about such a client.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return 0
+    return sum(session.execute(_END_SLEEPERS, {"idle_s": idle_s}).scalars())
+
+
+_END_SLEEPERS = text(
+    "SELECT pg_terminate_backend(pid)::int FROM pg_stat_activity WHERE datname = current_database() "
+    "AND usename = current_user AND pid <> pg_backend_pid() AND wait_event = 'ClientRead' AND state <> 'idle' "
+    "AND state_change < clock_timestamp() - make_interval(secs => :idle_s)"
+)
+
+
+def expire(session: Session, *, now: float, limit: int = 100) -> list[Reaped]:
+    """Give up at most *limit* jobs that have waited longer than their specs allow; call again until none is left."""
+    late = select(Job.id).where(Job.expires_at <= now, Job.state == JobState.QUEUED).order_by(Job.expires_at)
+    ids = session.scalars(late.limit(limit).with_for_update(skip_locked=True)).all()
+    failure = Failure(
+        code="expired",
+        message="no worker took the job within resources.max_queue_s",
+        hint="start more workers, or allow more time; POST …/retry queues it again",
+    )
+    for job_id in ids:
+        changed = transitions.apply(
+            session, job_id, JobState.EXPIRED, now=now, actor="reaper", reason="max_queue_s",
+            expires_at=None, finished_at=now, failure=failure.model_dump(mode="json"),
+        )  # fmt: skip
+        assert changed is not None, "the row is locked"
+    return [Reaped(job_id, JobState.EXPIRED) for job_id in ids]

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from sqlalchemy import insert, literal, select
 from sqlalchemy.orm import Session
 
-from retort.db import catalogue, control
+from retort.db import jobs
 from retort.db.models import Review
-from retort.db.statements import add_or_replace, table
+from retort.db.sql import add_or_replace, table
 from retort.errors import UserError
-from retort.review.decisions import Decision, ReviewError, Verdict, still_open
-from retort.review.pictures import Proposals
+from retort.review.models import Decision, Proposals, ReviewError, Verdict, still_open
 from retort.states import JobState
 
 _REVIEWS = table(Review)
@@ -42,7 +41,7 @@ def decide(session: Session, job_id: str, decisions: Sequence[Decision]) -> None
         WrongState: it does not wait for a review, or not any more.
 
     """
-    control.under_review(session, job_id)
+    jobs.under_review(session, job_id)
     _write(session, job_id, decisions)
 
 
@@ -66,11 +65,11 @@ def complete(
 
     """
     try:
-        job = control.under_review(session, job_id)
-    except control.WrongState:
+        job = jobs.under_review(session, job_id)
+    except jobs.WrongState:
         if _remaining(session, job_id, proposals):
             raise
-        return catalogue.get(session, job_id).state
+        return jobs.get(session, job_id).state
     remaining = _remaining(session, job_id, proposals)
     if remaining and rest is None:
         shown = ", ".join(remaining[:5]) + (", …" if len(remaining) > 5 else "")
@@ -81,7 +80,7 @@ def complete(
     if rest is not None:
         about = {"decision": rest, "reviewer": reviewer, "at": now, "seen": False}
         _write(session, job_id, [Decision.model_validate({"image": image, **about}) for image in remaining])
-    return control.go_on(session, job, now=now, actor=actor)
+    return jobs.go_on(session, job, now=now, actor=actor)
 
 
 def inherit(session: Session, parent_id: str, job_id: str) -> None:

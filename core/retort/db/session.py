@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
@@ -200,3 +200,15 @@ def as_world_error() -> Iterator[None]:
         # The statement and its values stay out of the message: they may hold what a user sent.
         first_line = str(cause).strip().partition("\n")[0]
         raise DatabaseUnavailable(f"the database is not available: {first_line}") from error
+
+
+_NOW = {
+    "sqlite": text("SELECT (julianday('now') - 2440587.5) * 86400.0"),
+    # Not now(): that is when the transaction began, which a long wait for a lock makes old.
+    "postgresql": text("SELECT extract(epoch FROM clock_timestamp())::double precision"),
+}
+
+
+def database_now(session: Session) -> float:
+    """Return unix time in seconds, to the millisecond at least, as the database sees it."""
+    return float(session.connection().execute(_NOW[session.get_bind().dialect.name]).scalar_one())

@@ -1,16 +1,23 @@
-"""The timed changes of jobs' states and stages."""
+"""The changes of jobs' states, and the one statement that makes them."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
+from retort import errors
 from retort.db import events
-from retort.db.models import EventRow, Transition
-from retort.db.statements import add
-from retort.states import JobState
+from retort.db.lease import HELD, Lease, held_by, lock
+from retort.db.models import Attempt, EventRow, Job, Transition
+from retort.db.sql import add, table
+from retort.protocol.events import Failure
+from retort.states import AttemptState, JobState, sources
 
 
 def of_job(session: Session, job_id: str) -> list[Transition]:
@@ -18,7 +25,9 @@ def of_job(session: Session, job_id: str) -> list[Transition]:
     return list(session.scalars(select(Transition).where(Transition.job_id == job_id).order_by(Transition.id)))
 
 
-def row(job_id: str, state: JobState, *, attempt: int, now: float, actor: str, reason: str | None) -> dict[str, Any]:
+def transition_row(
+    job_id: str, state: JobState, *, attempt: int, now: float, actor: str, reason: str | None
+) -> dict[str, Any]:
     """Return the row that says that the job has entered *state*."""
     when = {"at": now, "attempt": attempt, "actor": actor, "reason": reason}
     return {"job_id": job_id, "kind": "state", "name": state.value, **when}
@@ -36,6 +45,241 @@ def enter(
     reason: str | None,
 ) -> None:
     """Write down that the job has entered *state*, as a transition and as the event numbered *seq*."""
-    entered = row(job_id, state, attempt=attempt, now=now, actor=actor, reason=reason)
+    entered = transition_row(job_id, state, attempt=attempt, now=now, actor=actor, reason=reason)
     add(session, Transition, [entered])
     add(session, EventRow, [events.of_transition(entered, seq=seq)])
+
+
+_ATTEMPTS = table(Attempt)
+_END = update(_ATTEMPTS).where(
+    _ATTEMPTS.c.job_id == bindparam("of_job"),
+    _ATTEMPTS.c.number == bindparam("of_number"),
+    _ATTEMPTS.c.state == AttemptState.RUNNING,
+)
+
+
+def attempts_of_job(session: Session, job_id: str) -> list[Attempt]:
+    """Return the job's attempts, first to last."""
+    return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)))
+
+
+def count_failures(session: Session, job_id: str, code: str) -> int:
+    """Return how many of the job's attempts that have ended failed with *code*."""
+    failures = session.scalars(select(Attempt.failure).where(Attempt.job_id == job_id, Attempt.failure.is_not(None)))
+    return sum(failure["code"] == code for failure in failures if failure is not None)
+
+
+def attempt_row(lease: Lease, *, host: str, device: str | None, now: float) -> dict[str, Any]:
+    """Return the row that opens the attempt for which *lease* was given."""
+    about = {"job_id": lease.job_id, "number": lease.attempt, "fence": lease.fence, "worker": lease.worker}
+    state = {"state": AttemptState.RUNNING, "started_at": now, "journal_offset": 0}
+    return {**about, **state, "host": host, "device": device}
+
+
+def end_attempt(
+    session: Session,
+    job_id: str,
+    number: int,
+    state: AttemptState,
+    *,
+    now: float,
+    exit_code: int | None = None,
+    failure: dict[str, Any] | None = None,
+) -> None:
+    """Close the attempt, which is open because its job's state has just left the active ones."""
+    open_one = {"of_job": job_id, "of_number": number}
+    changed = {"state": state, "ended_at": now, "exit_code": exit_code, "failure": failure}
+    session.connection().execute(_END, {**open_one, **changed})
+
+
+_SMALLEST_BATCH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again after a pause, under *adjustments* (as in ``retort.data.inputs``; None for none)."""
+
+    pause_s: float
+    adjustments: dict[str, Any] | None
+
+
+def decide_retry(failure: Failure, job: Any, *, earlier: int) -> Retry | None:
+    """Return how to go on after *failure*; None when the job has to fail.
+
+    Args:
+        failure: of the attempt that has just ended.
+        job: has ``retries_left``, ``spec`` and ``adjustments``.
+        earlier: how many of the job's earlier attempts failed in the same way.
+
+    """
+    if job.retries_left <= 0:
+        return None
+    learned = job.adjustments
+    if failure.code == "out_of_memory":
+        batch = _half(job.spec, learned or {})
+        return None if batch is None else Retry(0.0, {**(learned or {}), "batch": batch})
+    kind = errors.of(failure.code)
+    if not failure.retryable or earlier >= kind.retries:
+        return None
+    if failure.code == "shared_memory":
+        learned = {**(learned or {}), "loader_workers": 0}
+    return Retry(kind.pause_s(earlier), learned)
+
+
+def _half(spec: dict[str, Any], adjustments: dict[str, Any]) -> int | None:
+    """Return half of the batch, which the GPUs can share, where the spec allows it and it was not halved before."""
+    resources = spec["resources"]
+    if not resources.get("halve_batch") or adjustments.get("batch") is not None:
+        return None
+    gpus = int(resources["gpus"])
+    batch = int(spec["training"]["batch"]) // 2 // gpus * gpus
+    return batch if batch >= _SMALLEST_BATCH else None
+
+
+_JOBS = table(Job)
+_REASONS = {JobState.PAUSED: "pause", JobState.AWAITING_REVIEW: "review"}
+_LET_GO: dict[str, Any] = {"worker": None, "lease_until": None, "claimed_at": None, "eta_s": None}
+
+
+def apply(
+    session: Session,
+    job_id: str,
+    target: JobState,
+    *,
+    now: float,
+    actor: str,
+    reason: str | None = None,
+    lease: Lease | None = None,
+    among: Collection[JobState] = frozenset(JobState),
+    ran_until: float | None = None,
+    **values: Any,
+) -> Row[*tuple[Any, ...]] | None:
+    """Move the job to *target* where the table of transitions allows it; None when it does not, or not any more.
+
+    A job that leaves its worker has *ran_until* then; *values* are further columns, and what to write there.
+    """
+    statement = _statement(
+        target, frozenset(among), tuple(values), leased=lease is not None, ran=ran_until is not None
+    )  # fmt: skip
+    about = {"of_job": job_id, "ran_until": ran_until, **(held_by(lease) if lease else {})}
+    written = {f"new_{name}": value for name, value in values.items()}
+    row = session.connection().execute(statement, {**about, **written}).one_or_none()
+    if row is not None:
+        enter(session, job_id, target, seq=row.last_seq, attempt=row.attempt, now=now, actor=actor, reason=reason)
+    return row
+
+
+@lru_cache(maxsize=64)
+def _statement(
+    target: JobState, among: frozenset[JobState], names: tuple[str, ...], *, leased: bool, ran: bool
+) -> ReturningUpdate[*tuple[Any, ...]]:
+    """Build it once: that takes several times as long as running it."""
+    columns = _JOBS.c
+    where = (columns.id == bindparam("of_job"), columns.state.in_(sources(target) & among))
+    values = {name: bindparam(f"new_{name}", type_=columns[name].type) for name in names}
+    counted = {"version": columns.version + 1, "last_seq": columns.last_seq + 1}
+    statement = update(_JOBS).where(*where, *((HELD,) if leased else ())).values(state=target, **counted, **values)
+    if ran:
+        statement = statement.values(run_s=columns.run_s + bindparam("ran_until") - columns.claimed_at)
+    return statement.returning(columns.last_seq, columns.attempt, columns.fence)
+
+
+def finish(
+    session: Session,
+    lease: Lease,
+    target: JobState,
+    *,
+    now: float,
+    exit_code: int | None,
+    failure: Failure | None = None,
+    **values: Any,
+) -> bool:
+    """Bring the job to the terminal state *target* under the lease, and its attempt with it."""
+    dump = failure.model_dump(mode="json") if failure else None
+    values |= {**_LET_GO, "failure": dump, "finished_at": now}
+    actor, reason = f"worker:{lease.worker}", failure.code if failure else None
+    moved = apply(
+        session, lease.job_id, target, lease=lease, now=now, ran_until=now, actor=actor, reason=reason, **values
+    )  # fmt: skip
+    if moved is None:
+        return False
+    state = AttemptState(target.value)
+    end_attempt(session, lease.job_id, lease.attempt, state, now=now, exit_code=exit_code, failure=dump)
+    return True
+
+
+def release(
+    session: Session,
+    lease: Lease,
+    attempt_state: AttemptState,
+    *,
+    now: float,
+    actor: str,
+    failure: Failure | None = None,
+    exit_code: int | None = None,
+    alive_until: float | None = None,
+    resting: JobState = JobState.QUEUED,
+) -> JobState | None:
+    """Close an attempt that did not bring the job to an end, and send the job where it belongs.
+
+    Returns:
+        CANCELLED or PAUSED when that was wished, else *resting*, or FAILED when trying again cannot help or there is no
+        retry left; None when the lease is not held.
+
+    """
+    job = lock(session, lease)
+    if job is None:
+        return None
+    ran_until = now if alive_until is None else min(now, alive_until)
+    dump = failure.model_dump(mode="json") if failure else None
+    target, changes = _next_state(session, lease, job.state, failure, now=now, resting=resting)
+    values = {**_LET_GO, **changes}
+    if target is JobState.FAILED:
+        values["failure"] = dump
+    reason = failure.code if failure else _REASONS.get(target, "drain")
+    changed = apply(
+        session, lease.job_id, target, lease=lease, now=now, ran_until=ran_until, actor=actor, reason=reason, **values
+    )  # fmt: skip
+    assert changed is not None, "the row is locked"
+    end_attempt(session, lease.job_id, lease.attempt, attempt_state, now=now, exit_code=exit_code, failure=dump)
+    return target
+
+
+def plan(
+    session: Session,
+    lease: Lease,
+    *,
+    succeeded: bool,
+    failure: Failure | None,
+    now: float,
+    resting: JobState = JobState.QUEUED,
+) -> JobState | None:
+    """Return the state to which the job will go when its attempt ends so, and keep it from changing until then.
+
+    None when the lease is not held.
+    """
+    job = lock(session, lease)
+    if job is None:
+        return None
+    if succeeded:
+        return JobState.SUCCEEDED
+    return _next_state(session, lease, job.state, failure, now=now, resting=resting)[0]
+
+
+def _next_state(
+    session: Session, lease: Lease, state: JobState, failure: Failure | None, *, now: float, resting: JobState
+) -> tuple[JobState, dict[str, Any]]:
+    """Return where a job goes whose attempt ended without a result, and what changes on it."""
+    if state is JobState.CANCELLING:
+        return JobState.CANCELLED, {"finished_at": now}
+    resting = JobState.PAUSED if state is JobState.PAUSING else resting
+    # Being told to pause is as good a reason to stop as the world's failures, and costs no retry.
+    if failure is None or (failure.retryable and resting is JobState.PAUSED):
+        return resting, {"stage": None}
+    about = session.execute(select(Job.retries_left, Job.spec, Job.adjustments).where(Job.id == lease.job_id)).one()
+    earlier = count_failures(session, lease.job_id, failure.code)
+    again = decide_retry(failure, about, earlier=earlier)
+    if again is None:
+        return JobState.FAILED, {"finished_at": now}
+    learned = {"retries_left": about.retries_left - 1, "adjustments": again.adjustments}
+    return resting, {"stage": None, "claimable_at": now + again.pause_s, **learned}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from retort.exports.base import Export
-from retort.variants import family, members
+from retort.schema import family, members
 
 AnyExport: Any = family(__name__, Export, "format")
 """The union of all formats, for use as a pydantic field type."""

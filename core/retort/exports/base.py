@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, Field
 
-from retort.variants import Written, require_tag
+from retort.schema import Written, require_tag
 
 FEWEST_IMAGES, ENOUGH_IMAGES = 50, 300
 """Calibration: fewer images are refused, and fewer than enough are warned of."""

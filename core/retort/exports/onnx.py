@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from retort.exports.base import Calibrated
-from retort.variants import mistake
+from retort.schema import mistake
 
 
 class Onnx(Calibrated):

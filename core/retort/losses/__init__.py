@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from retort.losses.base import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
-from retort.variants import family, members
+from retort.schema import family, members
 
 AnyLoss: Any = family(__name__, Loss)
 """The tagged union of all kinds, for use as a pydantic field type."""

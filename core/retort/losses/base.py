@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from retort.names import HEAD_LEVELS, Level
-from retort.variants import Written, distinct, require_tag
+from retort.constants import HEAD_LEVELS, Level
+from retort.schema import Written, distinct, require_tag
 
 if TYPE_CHECKING:
     import torch

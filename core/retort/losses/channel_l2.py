@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from retort.constants import Level
 from retort.losses.base import FeatureLoss, Levels, wide
-from retort.names import Level
 
 if TYPE_CHECKING:
     from torch import Tensor

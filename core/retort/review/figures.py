@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from retort.variants import Kept
+from retort.schema import Kept
 
 
 class Share(Kept):

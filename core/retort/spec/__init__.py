@@ -9,26 +9,26 @@ from typing import Any
 from pydantic import ValidationError
 
 from retort.errors import Problem, SpecError
-from retort.spec.advice import AdviceSpec
-from retort.spec.distillation import DistillationSpec, Schedule
+from retort.spec.advise import AdviceSpec
+from retort.spec.distillation import RECIPES, DistillationSpec, Schedule
 from retort.spec.document import merge, parse_document
-from retort.spec.job import JobSpec
-from retort.spec.problems import explain
-from retort.spec.pseudo_labels import PseudoLabelsSpec
-from retort.spec.recipes import RECIPES
-from retort.spec.sections import (
+from retort.spec.job import (
     DataSpec,
     FurtherTeacher,
+    JobSpec,
+    MlflowSpec,
+    PseudoLabelsSpec,
     ResourcesSpec,
     StudentSpec,
     TeacherSpec,
     TeacherTraining,
+    TrackingSpec,
     TrainingSpec,
     UnlabelledSpec,
+    WandbSpec,
 )
 from retort.spec.sweep import MOST_TRIALS, Domain, Objective, Search, SweepSpec, sweep_schema
-from retort.spec.tracking import MlflowSpec, TrackingSpec, WandbSpec
-from retort.spec.wanted import shown
+from retort.spec.validation_errors import explain, shown
 
 __all__ = [
     "MOST_TRIALS",
@@ -92,7 +92,7 @@ def parse_spec(document: Any) -> AnySpec:
 
 
 def parse_sweep(document: Any) -> SweepSpec:
-    """Validate a sweep document; whether its trials are valid, ``retort.sweeps.points.check`` tells.
+    """Validate a sweep document; whether its trials are valid, ``retort.sweeps.search_space.check`` tells.
 
     Raises:
         SpecError: one Problem per mistake, each with its path, what is wrong and what would be right.
@@ -117,3 +117,15 @@ def schema(task: str = "distill") -> dict[str, Any]:
     """JSON Schema (2020-12) of the document of *task* as people write it."""
     made = TASKS[task].model_json_schema(mode="validation")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+def weight_names(spec: JobSpec | AdviceSpec) -> dict[str, str]:
+    """Return the weights files and registered models that *spec* names, by their dotted paths in the document."""
+    named: dict[str, str | None] = {"student.weights": spec.student.weights}
+    if isinstance(spec, AdviceSpec):
+        named |= {f"candidates.{index}": one for index, one in enumerate(spec.candidates)}
+    else:
+        train = spec.teacher.train
+        named |= {"teacher.weights": spec.teacher.weights, "teacher.train.weights": train.weights if train else None}
+        named |= {f"teacher.ensemble.{index}.weights": one.weights for index, one in enumerate(spec.teacher.ensemble)}
+    return {path: name for path, name in named.items() if name is not None}

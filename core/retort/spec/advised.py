@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from retort.schema import Kept
 from retort.spec.figures import ClassScores, NetworkFigures
-from retort.variants import Kept
 
 
 class StepCost(Kept):

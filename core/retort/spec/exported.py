@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from retort.schema import Kept, absent
 from retort.spec.figures import MeasuredFigures
-from retort.variants import Kept, absent
 
 
 class CalibrationFigures(Kept):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from retort.names import Role
-from retort.variants import Kept, absent
+from retort.constants import Role
+from retort.schema import Kept, absent
 
 
 class ClassScores(Kept):

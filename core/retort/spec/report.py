@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from retort.review.figures import Share
+from retort.schema import Kept
 from retort.spec.figures import FurtherTeacherFigures
 from retort.spec.result import JobResult, TrainingFigures, UnlabelledUse
-from retort.variants import Kept
 
 
 class Verdict(Kept):

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
 from retort.review.figures import LabelFigures, ReviewFigures
+from retort.schema import Kept
 from retort.spec.advised import AdviceResult
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
-from retort.variants import Kept
 
 
 class TrainingFigures(Kept):

@@ -16,10 +16,10 @@ from pydantic import (
     model_validator,
 )
 
-from retort.names import MAP, Role
+from retort.constants import MAP, Role
+from retort.schema import Written, distinct, mistake
 from retort.spec.job import JobSpec
-from retort.spec.wanted import shown
-from retort.variants import Written, distinct, mistake
+from retort.spec.validation_errors import shown
 
 MOST_TRIALS = 1000
 """Trials that one sweep may have."""

@@ -5,22 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, cast
 
-from retort import references
+from retort import model_ref
 from retort.errors import ModelError
+from retort.pipeline import progress
+from retort.pipeline.context import Context
+from retort.report.advice import AdviceConditions, Figures, Measured, Unusable, answer
 from retort.spec import AdviceSpec
 from retort.spec.advised import AdviceData, AdviceResult, AdviceStudent, StepCost
 from retort.spec.figures import NetworkFigures
-from retort.stages import cost as costs
 from retort.stages import evaluate
-from retort.stages.advising.answer import AdviceConditions, Measured, Unusable, answer
-from retort.stages.advising.rules import Figures
-from retort.stages.context import Context
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retort.training.anatomy import Anatomy
-    from retort.training.step_cost import StepBench
+    from retort.training.benchmark import StepBench
+    from retort.training.models import Anatomy
 
 after = None
 task = "advise"
@@ -33,12 +32,12 @@ def applies(spec: AdviceSpec) -> bool:  # noqa: ARG001 - all advice is measured
 
 def cost(spec: AdviceSpec) -> float:
     """Return its share of the run: about half an epoch for each network."""
-    return sum(map(costs.forward, (spec.student.model, *spec.candidates))) / 2
+    return sum(map(progress.forward, (spec.student.model, *spec.candidates))) / 2
 
 
 def run(context: Context) -> AdviceResult:
     """Return the advice, which is also published as ``advice.json``."""
-    from retort.training.step_cost import StepBench
+    from retort.training.benchmark import StepBench
 
     spec = cast("AdviceSpec", context.spec)
     names = dict(enumerate(context.inputs.dataset.names))
@@ -74,10 +73,9 @@ def _student(context: Context, spec: AdviceSpec, bench: StepBench, start: Path |
 
 
 def _candidate(context: Context, spec: AdviceSpec, bench: StepBench, name: str) -> Measured | Unusable:
-    from retort.training.anatomy import anatomy
-    from retort.training.networks import load
+    from retort.training.models import anatomy, load
 
-    title, path = references.title(name), context.inputs.weights[name]
+    title, path = model_ref.title(name), context.inputs.weights[name]
     try:
         network = load(path)
     except ModelError as error:
@@ -94,8 +92,8 @@ def _candidate(context: Context, spec: AdviceSpec, bench: StepBench, name: str) 
 
 
 def _measure(context: Context, spec: AdviceSpec, model: str, path: Path) -> NetworkFigures:
-    from retort.training import evaluation
-    from retort.training.judge import Conditions
+    from retort.training import evaluate as training_evaluate
+    from retort.training.evaluate import Conditions
 
     context.check()
     conditions = Conditions(
@@ -106,7 +104,7 @@ def _measure(context: Context, spec: AdviceSpec, model: str, path: Path) -> Netw
         loader_workers=context.inputs.adjustments.loader_workers,
         on_batch=lambda: context.pulse.beat("step"),
     )
-    found = evaluation.evaluate(path, conditions)
+    found = training_evaluate.evaluate(path, conditions)
     context.pulse.beat("setup")
     return evaluate.figures(model, path.name, found)
 
@@ -134,8 +132,8 @@ def _plain(name: str) -> str:
 
 def _conditions(context: Context, spec: AdviceSpec) -> AdviceConditions:
     """Return under which conditions the figures hold."""
-    from retort.training.devices import name_of
+    from retort.training.device import device_name
 
     data = context.inputs.dataset
     dataset = AdviceData(names=tuple(data.names), num_val=data.num_val, num_shared=data.num_shared, digest=data.digest)
-    return AdviceConditions(dataset, spec.imgsz, spec.batch, name_of(context.inputs.device))
+    return AdviceConditions(dataset, spec.imgsz, spec.batch, device_name(context.inputs.device))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from retort.constants import Role
 from retort.errors import Stopped
-from retort.names import Role
+from retort.pipeline import progress
+from retort.pipeline.answers import DroppedControl, TrainedNetwork
+from retort.pipeline.context import Context
+from retort.pipeline.train import fit
 from retort.spec import JobSpec
-from retort.stages import cost as costs
-from retort.stages.answers import DroppedControl, TrainedNetwork
-from retort.stages.context import Context
-from retort.stages.fitting import fit, plan
+from retort.stages.distill import plan
 
 after = "distill"
 
@@ -22,7 +23,7 @@ def applies(spec: JobSpec) -> bool:
 
 def cost(spec: JobSpec) -> float:
     """Return its share of the run."""
-    return costs.training(spec.student.model, spec.training.epochs)
+    return progress.training(spec.student.model, spec.training.epochs)
 
 
 def run(context: Context) -> TrainedNetwork | DroppedControl:

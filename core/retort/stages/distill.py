@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from retort.names import Role
+from retort.constants import Role
+from retort.labelling.dataset import data_yaml
+from retort.pipeline import progress, train
+from retort.pipeline.answers import TrainedNetwork
+from retort.pipeline.context import Context
+from retort.pipeline.train import fit
 from retort.spec import JobSpec
-from retort.stages import cost as costs
-from retort.stages import teacher
-from retort.stages.answers import TrainedNetwork
-from retort.stages.context import Context
-from retort.stages.fitting import fit, plan
 
 if TYPE_CHECKING:
-    from retort.training.plan import Teaching
+    from retort.training.config import Plan, Teaching
 
 after = "train_teacher"
 
@@ -26,7 +26,7 @@ def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job distils
 
 def cost(spec: JobSpec) -> float:
     """Return its share of the run: a training, and the teacher's forward passes."""
-    return costs.distilling(spec)
+    return progress.distilling(spec)
 
 
 def run(context: Context) -> TrainedNetwork:
@@ -34,14 +34,14 @@ def run(context: Context) -> TrainedNetwork:
     return fit(
         context,
         dataclasses.replace(plan(context, Role.STUDENT), teaching=teaching(context)),
-        teacher=teacher.weights(context),
+        teacher=train.weights(context),
         distillation=context.spec.distillation,
     )
 
 
 def teaching(context: Context) -> Teaching:
     """Say how the student is taught; the control, whose plan is the same otherwise, knows none of it."""
-    from retort.training.plan import FurtherTeacher, MoreImages, Teaching
+    from retort.training.config import FurtherTeacher, MoreImages, Teaching
 
     spec, found = context.spec.teacher, context.inputs.unlabelled
     wanted = context.spec.data.unlabelled
@@ -52,4 +52,22 @@ def teaching(context: Context) -> Teaching:
             FurtherTeacher(context.inputs.weights[one.weights], one.weight, one.imgsz) for one in spec.ensemble
         ),
         unlabelled=MoreImages(found.folder, wanted.ratio) if found is not None and wanted is not None else None,
+    )
+
+
+def plan(context: Context, role: Role) -> Plan:
+    """Return the plan of the student or its control: the same but for the role, pseudo-labels included."""
+    from retort.training.config import Plan
+
+    student = context.spec.student
+    return Plan(
+        role=role,
+        model=student.model,
+        weights=None if student.weights is None else context.inputs.weights[student.weights],
+        data_yaml=data_yaml(context),
+        epochs=context.training.epochs,
+        training=context.training,
+        folder=context.lasting_folder(role),
+        device=context.inputs.device,
+        loader_workers=context.inputs.adjustments.loader_workers,
     )

@@ -7,19 +7,17 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retort.constants import Role
 from retort.errors import Diverged
-from retort.names import Role
-from retort.references import title
+from retort.model_ref import title
+from retort.pipeline import progress, train
+from retort.pipeline.answers import Evaluated, Repetitions, SeedRun, TrainedNetwork
+from retort.pipeline.context import Context
 from retort.spec import FurtherTeacher, JobSpec
 from retort.spec.figures import FurtherTeacherFigures, NetworkFigures, RoleFigures, Roles, Scores, SeedScores
-from retort.stages import cost as costs
-from retort.stages import teacher
-from retort.stages.answers import Evaluated, Repetitions, SeedRun, TrainedNetwork
-from retort.stages.context import Context
 
 if TYPE_CHECKING:
-    from retort.training.evaluation import Evaluation
-    from retort.training.judge import Conditions
+    from retort.training.evaluate import Conditions, Evaluation
 
 after = "repeat"
 
@@ -32,15 +30,18 @@ def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job is measured
 def cost(spec: JobSpec) -> float:
     """Return its share of the run: about half an epoch each, with the timing."""
     students = [spec.student.model] * (2 if spec.control else 1)
-    teachers = [(costs.teacher(spec), spec.teacher.imgsz), *((one.weights, one.imgsz) for one in spec.teacher.ensemble)]
-    taught = sum(costs.forward(name, costs.scale(imgsz, spec)) for name, imgsz in teachers)
-    return (taught + sum(map(costs.forward, students))) / 2
+    teachers = [
+        (progress.teacher(spec), spec.teacher.imgsz),
+        *((one.weights, one.imgsz) for one in spec.teacher.ensemble),
+    ]
+    taught = sum(progress.forward(name, progress.scale(imgsz, spec)) for name, imgsz in teachers)
+    return (taught + sum(map(progress.forward, students))) / 2
 
 
 def run(context: Context) -> Evaluated:
     """Return what was measured by role."""
     weights: dict[Role, tuple[str, Path, int | None]] = {
-        Role.TEACHER: (costs.teacher(context.spec), teacher.weights(context), _epochs(context, "train_teacher")),
+        Role.TEACHER: (progress.teacher(context.spec), train.weights(context), _epochs(context, "train_teacher")),
         Role.STUDENT: _trained(context, "distill"),
     }
     if context.found("control", TrainedNetwork) is not None:
@@ -48,7 +49,7 @@ def run(context: Context) -> Evaluated:
     found: dict[str, RoleFigures] = {}
     for role, (model, path, epochs) in weights.items():
         context.check()
-        side = teacher.imgsz(context.spec, role)
+        side = train.imgsz(context.spec, role)
         found[role] = _measure(context, title(model), path, side, epochs)
         context.progress(len(found) / (len(weights) + len(context.spec.teacher.ensemble)))
     roles = Roles.model_validate({role: figures.model_dump() for role, figures in found.items()})
@@ -80,7 +81,7 @@ def _further(context: Context, one: FurtherTeacher) -> FurtherTeacherFigures:
 
 def _measure(context: Context, model: str, path: Path, imgsz: int, epochs: int | None) -> RoleFigures:
     """Measure one network; a teacher that knows none of the data's classes, and so teaches features, has no mAP."""
-    from retort.training.evaluation import evaluate
+    from retort.training.evaluate import evaluate
 
     found = evaluate(path, _conditions(context, imgsz))
     context.pulse.beat("setup")
@@ -108,18 +109,18 @@ def figures(model: str, name: str, found: Evaluation) -> NetworkFigures:
 
 
 def _scores(context: Context, trained: TrainedNetwork) -> Scores:
-    from retort.training import networks
-    from retort.training.judge import accuracy
+    from retort.training import models
+    from retort.training.evaluate import accuracy
 
     context.check()
     path = context.workdir / trained.weights
-    found = accuracy(networks.load(path), _conditions(context, context.spec.training.imgsz))
+    found = accuracy(models.load(path), _conditions(context, context.spec.training.imgsz))
     refuse_nonsense(path.name, found.map50, found.map)
     return Scores(map50=found.map50, map=found.map)
 
 
 def _conditions(context: Context, imgsz: int) -> Conditions:
-    from retort.training.judge import Conditions
+    from retort.training.evaluate import Conditions
 
     return Conditions(
         data_yaml=context.inputs.data_yaml,

@@ -3,23 +3,345 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retort.constants import Role
 from retort.errors import RetortError, Stopped
-from retort.names import Role
+from retort.exports.base import Calibrated, Export
+from retort.exports.engine import Engine
+from retort.exports.ncnn import Ncnn
+from retort.exports.onnx import Onnx
+from retort.exports.openvino import OpenVino
+from retort.exports.torchscript import TorchScript
+from retort.pipeline import progress
+from retort.pipeline.answers import Evaluated, ExportedForms, TrainedNetwork
+from retort.pipeline.context import Context
 from retort.spec import JobSpec
-from retort.spec.exported import MeasuredExport, UnmeasuredExport
-from retort.stages import cost as costs
-from retort.stages.answers import ExportedForms
-from retort.stages.context import Context
-from retort.stages.exporting import budget
-from retort.stages.exporting.bench import Bench
-from retort.stages.exporting.makers import Needs
+from retort.spec.exported import CalibrationFigures, FallbackStep, LayerSensitivity, MeasuredExport, UnmeasuredExport
 
 if TYPE_CHECKING:
-    from retort.training.exporting.comparison import Comparison
+    from retort.training.evaluate import Conditions
+    from retort.training.export.calibration import Calibration
+    from retort.training.export.parity import Comparison
+    from retort.training.export.quantization import FloatGraph, Sensitivity
+    from retort.training.export.runtime import Runtime
+
+
+class Bench:
+    """Makes each shared thing when it is first needed."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.weights = context.workdir / context.needed("distill", TrainedNetwork).weights
+        self.imgsz = context.spec.training.imgsz
+        self._folder = context.folder("exporting")
+        self._calibrations: dict[int, Calibration] = {}
+        self._graphs: dict[tuple[int, int | None], FloatGraph] = {}
+        self._rankings: dict[int, list[Sensitivity]] = {}
+
+    def beat(self) -> None:
+        """Say that the work gets on, and stop where that is asked for."""
+        self.context.pulse.beat("setup")
+        self.context.check()
+
+    @cached_property
+    def graph(self) -> Path:
+        """The student's ONNX graph in float32, for all that is made from one."""
+        from retort.training.export.onnx import export_onnx
+
+        path = self._folder / "float.onnx"
+        export_onnx(self.weights, path, imgsz=self.imgsz)
+        return path
+
+    def calibration(self, num_images: int) -> Calibration:
+        """Return so many calibration images.
+
+        Raises:
+            DataError: there are too few.
+
+        """
+        from retort.training.export.calibration import choose
+
+        if num_images not in self._calibrations:
+            inputs, seed = self.context.inputs, self.context.spec.training.seed
+            chosen = choose(inputs.data_yaml.parent, inputs.dataset.names, number=num_images, seed=seed)
+            self._calibrations[num_images] = chosen
+        return self._calibrations[num_images]
+
+    def float_graph(self, num_images: int, *, opset: int | None = None) -> FloatGraph:
+        """Return the graph with the ranges of its tensors over so many calibration images.
+
+        Raises:
+            DataError: there are too few.
+
+        """
+        from retort.training.export.onnx import export_onnx
+        from retort.training.export.quantization import FloatGraph
+
+        key = (num_images, opset)
+        if key not in self._graphs:
+            chosen = self.calibration(num_images)
+            path = self.graph if opset is None else self._folder / f"float-{opset}.onnx"
+            if opset is not None:
+                export_onnx(self.weights, path, imgsz=self.imgsz, opset=opset)
+            self._graphs[key] = FloatGraph(path, chosen, imgsz=self.imgsz)
+        return self._graphs[key]
+
+    def aware_graph(self, epochs: int) -> Path:
+        """Return the INT8 graph of the student trained on for so many epochs with INT8 simulated in it."""
+        from retort.training.export.qat import Lesson, train_aware
+
+        path = self._folder / f"aware-{epochs}.onnx"
+        if not path.exists():
+            context = self.context
+            lesson = Lesson(
+                data_yaml=context.inputs.data_yaml, imgsz=self.imgsz, batch=context.training.batch, epochs=epochs,
+                device=context.inputs.device, seed=context.spec.training.seed, on_batch=self.beat,
+            )  # fmt: skip
+            train_aware(self.weights, path, lesson, self._folder / f"aware-{epochs}")
+        return path
+
+    def ranking(self, num_images: int) -> list[Sensitivity]:
+        """Return the layers in the order in which INT8 hurts them, the worst first."""
+        from retort.training.export.quantization import rank
+
+        if num_images not in self._rankings:
+            self._rankings[num_images] = rank(self.float_graph(num_images), on_layer=self.beat)
+        return self._rankings[num_images]
+
+    @cached_property
+    def network(self) -> Any:
+        """The student, loaded."""
+        from retort.training import models
+
+        return models.load(self.weights)
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """What upstream's loaders want to know of the student."""
+        from retort.training.export.onnx import metadata
+
+        return metadata(self.network, imgsz=self.imgsz)
+
+    def conditions(self, device: str) -> Conditions:
+        """Return on what the forms are judged: what the student was judged on."""
+        from retort.training.evaluate import Conditions
+
+        return Conditions(
+            data_yaml=self.context.inputs.data_yaml,
+            imgsz=self.imgsz,
+            batch=self.context.training.batch,
+            device=device,
+            loader_workers=self.context.inputs.adjustments.loader_workers,
+            on_batch=self.beat,
+        )
+
+    def pytorch(self, device: str) -> Runtime:
+        """Return the student in PyTorch, on the kind of device that a form runs on."""
+        import torch
+
+        from retort.training.export import runtime
+        from retort.training.inference import folded
+
+        return runtime.of_network(folded(self.weights), torch.device(device))
+
+    @cached_property
+    def val_images(self) -> Sequence[Path]:
+        """All validation images."""
+        return sorted((self.context.inputs.data_yaml.parent / "images" / "val").iterdir())
+
+
+Maker = Callable[[Bench, Any, Path, Collection[str]], None]
+"""Writes a form of the student at a path; the layers in the collection stay in higher precision."""
+
+
+class Needs(RetortError):
+    """Something that this machine lacks; what the form can be made from elsewhere lies in *files*."""
+
+    code = "needs"
+
+    def __init__(self, message: str, files: Collection[Path], *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.files = tuple(files)
+
+
+def _onnx(bench: Bench, export: Onnx, path: Path, kept: Collection[str]) -> None:
+    from retort.training.export.onnx import export_onnx
+
+    if export.precision == "int8" and export.aware_epochs:
+        path.write_bytes(bench.aware_graph(export.aware_epochs).read_bytes())
+    elif export.precision == "int8":
+        bench.float_graph(export.calibration_images, opset=export.opset).write(path, kept=kept)
+    else:
+        options = {"opset": export.opset, "dynamic": export.dynamic, "simplify": export.simplify}
+        export_onnx(bench.weights, path, imgsz=bench.imgsz, **options)  # type: ignore[arg-type]
+
+
+def _openvino(bench: Bench, export: OpenVino, path: Path, kept: Collection[str]) -> None:
+    from retort.training.export.openvino import export_openvino, quantize_openvino
+
+    if export.precision == "int8" and export.aware_epochs:
+        export_openvino(bench.aware_graph(export.aware_epochs), path, half=True, metadata=bench.metadata)
+    elif export.precision == "int8":
+        quantize_openvino(bench.float_graph(export.calibration_images), path, kept=kept, metadata=bench.metadata)
+    else:
+        export_openvino(bench.graph, path, half=export.precision == "fp16", metadata=bench.metadata)
+
+
+def _torchscript(bench: Bench, export: TorchScript, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
+    from retort.training.export.torchscript import export_torchscript
+
+    export_torchscript(bench.weights, path, imgsz=bench.imgsz)
+
+
+def _ncnn(bench: Bench, export: Ncnn, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
+    from retort.training.export.ncnn import export_ncnn
+
+    export_ncnn(bench.weights, path, imgsz=bench.imgsz, half=export.precision == "fp16")
+
+
+def _engine(bench: Bench, export: Engine, path: Path, kept: Collection[str]) -> None:
+    """Build the engine; where that cannot be, leave the graph to build it from, its scales in it, and beside it."""
+    from retort.training.export import tensorrt
+
+    graph, files = bench.graph, []
+    if export.precision == "int8" and export.aware_epochs:
+        graph = path.with_suffix(".engine.onnx")
+        graph.write_bytes(bench.aware_graph(export.aware_epochs).read_bytes())
+        files = [graph]
+    elif export.precision == "int8":
+        ranged = bench.float_graph(export.calibration_images)
+        graph = path.with_suffix(".engine.onnx")
+        ranged.write(graph, kept=kept, symmetric=True)
+        files = [graph, path.with_suffix(".engine.cache")]
+        tensorrt.write_cache(ranged.scales(), files[1])
+    lacking = tensorrt.missing()
+    if lacking is None:
+        tensorrt.build_engine(
+            graph, path, precision=export.precision, imgsz=bench.imgsz, workspace_gib=export.workspace_gib,
+            metadata=bench.metadata,
+        )  # fmt: skip
+        return
+    if not files:
+        files = [path.with_suffix(".engine.onnx")]
+        files[0].write_bytes(graph.read_bytes())
+    flags = {"fp32": "", "fp16": " --fp16", "int8": " --fp16 --int8"}[export.precision]
+    command = f"trtexec --onnx={files[0].name} --saveEngine={path.name}{flags}"
+    raise Needs(lacking, files, hint=f"build it where it will run: {command}")
+
+
+MAKERS: dict[str, Maker] = {
+    "onnx": _onnx,
+    "openvino": _openvino,
+    "torchscript": _torchscript,
+    "ncnn": _ncnn,
+    "engine": _engine,
+}
+"""By format of ``retort.exports``."""
+
+_SHOWN = 12
+"""So many of the ranked layers are told."""
+_MOST = 0.5
+"""The fallback ends when so large a share of the layers is in float: then INT8 is not worth its name."""
+
+
+def produce(bench: Bench, export: Export, path: Path, name: str) -> MeasuredExport:
+    """Make the form at *path*, and return what was measured of it and what it took to stay in the budget.
+
+    Raises:
+        Needs: this machine cannot make it.
+        DataError: there are too few images to calibrate with.
+
+    """
+    steps: list[MeasuredExport] = []
+    kept: Sequence[str] = ()
+    ranking: list[Sensitivity] = []
+    while True:
+        steps.append(_made(bench, export, path, name, kept))
+        if _fits(export, steps[-1]) or not _may_fall_back(export):
+            break
+        assert isinstance(export, Calibrated)
+        ranking = bench.ranking(export.calibration_images)
+        following = max(1, 2 * len(kept))
+        if following > _MOST * len(ranking):
+            break
+        kept = [one.layer for one in ranking[:following]]
+    best = min(steps, key=lambda step: step.map_drop)
+    if steps[-1] is not best and not _fits(export, steps[-1]):
+        steps[-1] = _made(bench, export, path, name, best.kept)
+    return steps[-1].model_copy(
+        update={
+            "calibration": _calibration(bench, export),
+            "steps": tuple(
+                FallbackStep(num_kept=len(step.kept), map=step.map, map_drop=step.map_drop) for step in steps
+            ),
+            "sensitivity": tuple(LayerSensitivity(layer=one.layer, error=one.error) for one in ranking[:_SHOWN]),
+            "status": "passed" if _fits(export, steps[-1]) else "over_budget",
+        }
+    )
+
+
+def _may_fall_back(export: Export) -> bool:
+    return _is_calibrated(export) and export.fallback  # type: ignore[attr-defined]
+
+
+def _is_calibrated(export: Export) -> bool:
+    """Tell whether its ranges come from calibration images, and layers can be left out of INT8."""
+    quantized = isinstance(export, Calibrated) and getattr(export, "precision", None) == "int8"
+    return quantized and not export.aware_epochs  # type: ignore[attr-defined]
+
+
+def _fits(export: Export, step: MeasuredExport) -> bool:
+    return export.max_map_drop is None or step.map_drop <= export.max_map_drop
+
+
+def _made(bench: Bench, export: Any, path: Path, name: str, kept: Sequence[str]) -> MeasuredExport:
+    """Make the form with the layers *kept* in higher precision, and measure it."""
+    from retort.training import benchmark
+    from retort.training.evaluate import Facade, accuracy
+    from retort.training.export.runtime import RUNTIMES
+
+    bench.beat()
+    if path.is_dir():
+        shutil.rmtree(path)
+    MAKERS[export.format](bench, export, path, kept)
+    bench.beat()
+    load = RUNTIMES[export.format]
+    runtime, timed = benchmark.measure(lambda: load(path), imgsz=bench.imgsz)
+    device = runtime.device.type
+    conditions = bench.conditions("cpu" if device == "cpu" else "0")
+    found = accuracy(Facade(runtime, bench.network.names), conditions)
+    bench.beat()
+    student = bench.context.needed("evaluate", Evaluated).roles.student
+    return MeasuredExport(
+        format=export.format,
+        precision=export.precision,
+        path=name,
+        status="passed",
+        kept=tuple(kept),
+        map_drop=student.map - found.map,
+        max_map_drop=export.max_map_drop,
+        latency_ratio=benchmark.ratio(runtime, bench.pytorch(device), imgsz=bench.imgsz),
+        **asdict(found),
+        **asdict(timed),
+    )
+
+
+def _calibration(bench: Bench, export: Export) -> CalibrationFigures | None:
+    """Return what an INT8 form was calibrated with; None for the others."""
+    if not _is_calibrated(export):
+        return None
+    assert isinstance(export, Calibrated)
+    chosen = bench.calibration(export.calibration_images)
+    return CalibrationFigures(
+        num_images=len(chosen.images), wanted=chosen.wanted, per_class=chosen.per_class, warning=chosen.warning
+    )
+
 
 after = "evaluate"
 
@@ -35,7 +357,7 @@ def applies(spec: JobSpec) -> bool:
 def cost(spec: JobSpec) -> float:
     """Return its share of the run: an evaluation each, and the calibration."""
     quantized = sum(export.precision == "int8" for export in spec.exports)
-    return (len(spec.exports) / 2 + float(quantized)) * costs.forward(spec.student.model)
+    return (len(spec.exports) / 2 + float(quantized)) * progress.forward(spec.student.model)
 
 
 def run(context: Context) -> ExportedForms:
@@ -69,7 +391,7 @@ def _entry(bench: Bench, export: Any, name: str) -> MeasuredExport | UnmeasuredE
     context, path = bench.context, bench.context.artifact(name)
     about: dict[str, Any] = {"format": export.format, "precision": export.precision, "path": name}
     try:
-        measured = budget.produce(bench, export, path, name)
+        measured = produce(bench, export, path, name)
         if (export.format, export.precision) in _EXACT:
             measured = _compared(bench, export, path, measured)
     except Needs as error:
@@ -87,8 +409,8 @@ def _entry(bench: Bench, export: Any, name: str) -> MeasuredExport | UnmeasuredE
 
 
 def _compared(bench: Bench, export: Any, path: Path, measured: MeasuredExport) -> MeasuredExport:
-    from retort.training.exporting.comparison import compare
-    from retort.training.runtimes import RUNTIMES
+    from retort.training.export.parity import compare
+    from retort.training.export.runtime import RUNTIMES
 
     found = compare(bench.weights, RUNTIMES[export.format](path), bench.val_images, imgsz=bench.imgsz)
     told = {
@@ -102,7 +424,7 @@ def _compared(bench: Bench, export: Any, path: Path, measured: MeasuredExport) -
 
 
 def _difference(found: Comparison) -> dict[str, str]:
-    from retort.training.exporting.comparison import TOLERANCE
+    from retort.training.export.parity import TOLERANCE
 
     return {
         "status": "differs",

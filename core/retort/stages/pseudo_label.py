@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from retort.names import Role
-from retort.review.boxes import Scored
+from retort import files
+from retort.constants import Role
+from retort.labelling import duplicates, predict, quality
+from retort.labelling.duplicates import Looks
+from retort.pipeline import progress
+from retort.pipeline.answers import LabelledImages
+from retort.pipeline.context import Context
 from retort.review.figures import LabelFigures
-from retort.review.pictures import LABELS, Picture, PseudoLabels
+from retort.review.models import LABELS, Picture, PseudoLabels, Scored
 from retort.spec import JobSpec
-from retort.stages import cost as costs
-from retort.stages.answers import LabelledImages
-from retort.stages.context import Context
-from retort.stages.labelling import checking, detection, likeness, quality
-from retort.stages.labelling.likeness import Looks
-from retort.training import durable
 
 after = "train_teacher"
 
@@ -29,7 +28,7 @@ def applies(spec: JobSpec) -> bool:
 
 def cost(spec: JobSpec) -> float:
     """Return its share of the run, as if there were as many images as the data set has."""
-    return costs.forward(costs.teacher(spec), costs.scale(spec.teacher.imgsz, spec))
+    return progress.forward(progress.teacher(spec), progress.scale(spec.teacher.imgsz, spec))
 
 
 def run(context: Context) -> LabelledImages:
@@ -38,18 +37,18 @@ def run(context: Context) -> LabelledImages:
     assert wanted is not None
     assert facts is not None, "intake has found them"
     names = context.inputs.dataset.names
-    looks = likeness.look(sorted((facts.folder / "images").iterdir()), _alive(context))
+    looks = duplicates.look(sorted((facts.folder / "images").iterdir()), _alive(context))
     copies = _copies(context, looks)
-    found = detection.detect(context, looks.images, looks.sizes, conf=wanted.lowest, kind="new")
+    found = predict.detect(context, looks.images, looks.sizes, conf=wanted.lowest, kind="new")
     pictures = tuple(_pictures(context, looks, found, copies))
     agreement = quality.agreement(pictures, facts.folder / "labels", names)
-    suspects, existing = checking.check(context, _alive(context)) if wanted.check_labels else ((), None)
+    suspects, existing = quality.check(context, _alive(context)) if wanted.check_labels else ((), None)
     figures = quality.figures(pictures, wanted, names, len(looks.unreadable)).model_copy(
         update={"agreement": agreement, "existing": existing}
     )
     _remark(context, looks, figures)
     labels = PseudoLabels(classes=names, pictures=pictures, suspects=suspects, figures=figures)
-    durable.write(context.artifact(LABELS), labels.model_dump_json().encode())
+    files.atomic_write(context.artifact(LABELS), labels.model_dump_json().encode())
     context.publish(LABELS, Role.JOB, "application/json")
     return LabelledImages(figures=figures)
 
@@ -60,11 +59,11 @@ def _copies(context: Context, looks: Looks) -> dict[int, tuple[Reason, str]]:
     left_out: dict[int, tuple[Reason, str]] = {}
     splits: tuple[tuple[Reason, str], ...] = (("validation", "val"), ("training", "train"))
     for reason, split in splits:
-        others = likeness.look(sorted((given / split).iterdir()), alive)
-        for number, other in likeness.like(looks, others, alive).items():
+        others = duplicates.look(sorted((given / split).iterdir()), alive)
+        for number, other in duplicates.like(looks, others, alive).items():
             left_out.setdefault(number, (reason, others.images[other].name))
     fresh = [number for number in range(len(looks.images)) if number not in left_out]
-    for number, other in likeness.repeated(looks, fresh, alive).items():
+    for number, other in duplicates.repeated(looks, fresh, alive).items():
         left_out[number] = ("duplicate", looks.images[other].stem)
     return left_out
 
@@ -112,7 +111,7 @@ def _remark(context: Context, looks: Looks, figures: LabelFigures) -> None:
         context.journal.log("no image was labelled: student and control learn from the data set alone", "warning")
 
 
-def _alive(context: Context) -> likeness.Alive:
+def _alive(context: Context) -> duplicates.Alive:
     def alive() -> None:
         context.check()
         context.pulse.beat("step")

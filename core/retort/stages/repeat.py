@@ -6,16 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from retort import files
+from retort.constants import MAP, MAP50, Role
 from retort.errors import Stopped
-from retort.names import MAP, MAP50, Role
+from retort.pipeline import progress, train
+from retort.pipeline.answers import Repetitions, SeedRun, TrainedNetwork
+from retort.pipeline.context import Context
+from retort.pipeline.train import JournalWatcher, Values, fit
 from retort.spec import JobSpec
-from retort.stages import cost as costs
-from retort.stages import teacher
-from retort.stages.answers import Repetitions, SeedRun, TrainedNetwork
-from retort.stages.context import Context
-from retort.stages.distill import teaching
-from retort.stages.fitting import JournalWatcher, Values, fit, plan
-from retort.training import durable
+from retort.stages.distill import plan, teaching
 
 after = "control"
 
@@ -29,8 +28,8 @@ def applies(spec: JobSpec) -> bool:
 
 def cost(spec: JobSpec) -> float:
     """Return its share of the run: as often the student's training, and the control's."""
-    control = costs.training(spec.student.model, spec.training.epochs) if spec.control else 0.0
-    return (spec.training.seeds - 1) * (costs.distilling(spec) + control)
+    control = progress.training(spec.student.model, spec.training.epochs) if spec.control else 0.0
+    return (spec.training.seeds - 1) * (progress.distilling(spec) + control)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,12 +88,12 @@ def _once(context: Context, task: _Task, folder: Path, part: tuple[float, float]
     if task.role is Role.STUDENT:
         wanted = dataclasses.replace(wanted, teaching=teaching(context))
         trained = fit(
-            context, wanted, teacher=teacher.weights(context), distillation=context.spec.distillation,
+            context, wanted, teacher=train.weights(context), distillation=context.spec.distillation,
             watcher=watcher, name=f"{name}.pt",
         )  # fmt: skip
     else:
         trained = fit(context, wanted, watcher=watcher, name=f"{name}.pt")
-    durable.write(kept, trained.model_dump_json().encode())
+    files.atomic_write(kept, trained.model_dump_json().encode())
     return trained
 
 

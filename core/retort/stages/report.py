@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from retort.names import Role
+from retort.constants import Role
+from retort.pipeline import history, progress, results
+from retort.pipeline.context import Context
+from retort.report import charts, samples
+from retort.report.health import ecg
+from retort.report.html import render
+from retort.report.result import manifest, outcome
+from retort.report.verdict import verdict
 from retort.spec import JobSpec
 from retort.spec.report import HealthFinding, Report
 from retort.spec.result import JobResult
-from retort.stages import cost as costs
-from retort.stages import record
-from retort.stages.context import Context
-from retort.stages.reporting import charts, comparisons, history, page, samples
-from retort.stages.reporting.ecg import ecg
-from retort.stages.reporting.manifest import manifest
-from retort.stages.reporting.outcome import outcome
-from retort.stages.reporting.verdict import verdict
 
 after = "export"
 
@@ -25,12 +24,12 @@ def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job reports
 
 def cost(spec: JobSpec) -> float:
     """Return its share of the run: a few predictions."""
-    return costs.forward(spec.student.model) / 4
+    return progress.forward(spec.student.model) / 4
 
 
 def run(context: Context) -> JobResult:
     """Return the result of the whole run."""
-    result = outcome(context, record.total_duration(context.workdir, context.results))
+    result = outcome(context, results.total_duration(context.workdir, context.results))
     origin = manifest(context, result)
     context.publish_document("manifest.json", origin)
     curves = history.curves(context.workdir)
@@ -49,14 +48,14 @@ def run(context: Context) -> JobResult:
     context.publish_document("report.json", told)
     context.check()
     context.progress(0.2)
-    html = page.render(
+    html = render(
         name=context.spec.name,
         judged=judged,
         result=result,
         charts=charts.charts(curves, result.roles),
-        comparisons=comparisons.comparisons(result),
-        quantization=comparisons.quantization(result),
-        labelling=comparisons.labelling(result),
+        comparisons=charts.comparisons(result),
+        quantization=charts.quantization(result),
+        labelling=charts.labelling(result),
         ecg=health,
         gallery=samples.gallery(context),
         manifest=origin,

@@ -6,18 +6,30 @@ from typing import Literal
 
 from PIL import Image, ImageOps
 
+from retort.constants import Role
 from retort.errors import AwaitingReview, DataError
-from retort.names import Role
-from retort.review import precision
-from retort.review.decisions import Decisions, ReviewError, settled, still_open
+from retort.files import atomic_write
+from retort.labelling import quality
+from retort.pipeline.answers import ReviewedImages
+from retort.pipeline.context import Context
+from retort.protocol.workdir import DECISIONS
+from retort.review import metrics
 from retort.review.figures import ReviewFigures
-from retort.review.pictures import LABELS, PICTURES, REVIEW, REVIEWED, Picture, Proposals, PseudoLabels, Reviewed
+from retort.review.models import (
+    LABELS,
+    PICTURES,
+    REVIEW,
+    REVIEWED,
+    Decisions,
+    Picture,
+    Proposals,
+    PseudoLabels,
+    Reviewed,
+    ReviewError,
+    settled,
+    still_open,
+)
 from retort.spec import JobSpec
-from retort.stages.answers import ReviewedImages
-from retort.stages.context import Context
-from retort.stages.labelling import sampling
-from retort.training import durable
-from retort.workdir import DECISIONS
 
 after = "pseudo_label"
 
@@ -46,7 +58,7 @@ def run(context: Context) -> ReviewedImages:
     wanted = context.spec.pseudo_labels
     assert wanted is not None
     labels = PseudoLabels.model_validate_json(context.artifact(LABELS).read_bytes())
-    pictures = sampling.chosen(labels.pictures, wanted, context.spec.training.seed)
+    pictures = quality.chosen(labels.pictures, wanted, context.spec.training.seed)
     mode: Literal["sample", "all"] = "all" if wanted.review == "all" else "sample"
     proposals = Proposals(mode=mode, classes=labels.classes, pictures=pictures)
     try:
@@ -58,13 +70,13 @@ def run(context: Context) -> ReviewedImages:
         _publish(context, proposals)
         message = f"{len(remaining)} of {len(pictures)} images wait to be looked at"
         raise AwaitingReview(message, num_images=len(remaining))
-    figures = precision.judged(labels.pictures, decisions, labels.classes, mode=mode)
+    figures = metrics.judged(labels.pictures, decisions, labels.classes, mode=mode)
     used = tuple(
         one for picture in labels.pictures if (one := settled(picture, decisions.get(picture.image))) is not None
     )
     context.journal.log(_sentence(figures, len(used)), **figures.model_dump(mode="json"))
     reviewed = Reviewed(classes=labels.classes, pictures=used, figures=figures)
-    durable.write(context.artifact(REVIEWED), reviewed.model_dump_json().encode())
+    atomic_write(context.artifact(REVIEWED), reviewed.model_dump_json().encode())
     context.publish(REVIEWED, Role.JOB, "application/json")
     return ReviewedImages(figures=figures, num_used=len(used), num_boxes=sum(len(one.boxes) for one in used))
 
@@ -87,7 +99,7 @@ def _publish(context: Context, proposals: Proposals) -> None:
         shown.append(picture.model_copy(update={"width": small.width, "height": small.height}))
         context.progress(number / len(proposals.pictures))
     told = proposals.model_copy(update={"pictures": tuple(shown)})
-    durable.write(context.artifact(REVIEW), told.model_dump_json().encode())
+    atomic_write(context.artifact(REVIEW), told.model_dump_json().encode())
     context.publish(REVIEW, Role.JOB, "application/json")
 
 

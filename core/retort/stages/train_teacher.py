@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from retort.names import Role
+from retort.constants import Role
+from retort.pipeline import progress
+from retort.pipeline.answers import TrainedNetwork
+from retort.pipeline.context import Context
+from retort.pipeline.train import fit, imgsz
 from retort.spec import JobSpec
-from retort.stages import cost as costs
-from retort.stages import teacher
-from retort.stages.answers import TrainedNetwork
-from retort.stages.context import Context
-from retort.stages.fitting import fit
 
 after = None
 
@@ -22,12 +21,12 @@ def cost(spec: JobSpec) -> float:
     """Return its share of the run."""
     assert spec.teacher.train is not None
     train = spec.teacher.train
-    return costs.training(train.model, train.epochs, scale=costs.scale(spec.teacher.imgsz, spec))
+    return progress.training(train.model, train.epochs, scale=progress.scale(spec.teacher.imgsz, spec))
 
 
 def run(context: Context) -> TrainedNetwork:
     """Train it like the student is trained, but for its epochs and the size of its images."""
-    from retort.training.plan import Plan
+    from retort.training.config import Plan
 
     train = context.spec.teacher.train
     assert train is not None
@@ -37,7 +36,7 @@ def run(context: Context) -> TrainedNetwork:
         weights=None if train.weights is None else context.inputs.weights[train.weights],
         data_yaml=context.inputs.data_yaml,
         epochs=train.epochs,
-        training=context.training.model_copy(update={"imgsz": teacher.imgsz(context.spec, Role.TEACHER)}),
+        training=context.training.model_copy(update={"imgsz": imgsz(context.spec, Role.TEACHER)}),
         folder=context.lasting_folder(Role.TEACHER),
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,

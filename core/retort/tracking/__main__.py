@@ -7,8 +7,8 @@ import os
 import sys
 from typing import Any, BinaryIO, NoReturn, Protocol
 
-from retort.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent, StoppedEvent, parse
-from retort.tracking.opening import Opening
+from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent, StoppedEvent, parse
+from retort.tracking.session import Opening
 
 
 class Tracker(Protocol):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from retort.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
-from retort.tracking.opening import Opening, figures, flat
+from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
+from retort.tracking.session import Opening, figures, flat
 
 JOB_TAG = "retort.job_id"
 _ENDED = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from retort.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
-from retort.names import Role
-from retort.tracking.opening import Opening, figures
+from retort.constants import Role
+from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
+from retort.tracking.session import Opening, figures
 
 
 class WeightsAndBiases:

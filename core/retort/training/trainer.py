@@ -2,34 +2,287 @@
 
 from __future__ import annotations
 
+import gc
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from retort.constants import MAP, MAP50
+from retort.errors import ModelError, Stopped
 from retort.spec import DistillationSpec
-from retort.training import beginning, compiling, keeping, measurements, memory, networks, optimizer, parallel, wishes
-from retort.training.arguments import arguments
-from retort.training.batches.colours import coloured
-from retort.training.batches.loader import loader_for, workers_for
-from retort.training.batches.shared_memory import free_bytes
-from retort.training.batches.unlabelled import UnlabelledImages, beside, unlabelled_loader
-from retort.training.cadence import Cadence
-from retort.training.distillation import assignment
-from retort.training.distillation.student import Distiller
+from retort.training import checkpoint, comm, device, models, optim
+from retort.training.checkpoint import Recovery
+from retort.training.config import Fitted, Plan, Watcher
+from retort.training.data.augment import coloured
+from retort.training.data.ignore_regions import set_apart, spare
+from retort.training.data.image_cache import free_bytes
+from retort.training.data.loader import loader_for, workers_for
+from retort.training.data.sampler import reseed
+from retort.training.data.unlabelled import UnlabelledImages, beside, per_step, unlabelled_loader
+from retort.training.device import compile_layers
+from retort.training.distillation import label_assignment
+from retort.training.distillation.distiller import Distiller, candidates, distiller
+from retort.training.distillation.objective import Objective
+from retort.training.environment import num_workers
+from retort.training.evaluate import score
 from retort.training.health.monitor import Monitor
-from retort.training.ignored import set_apart, spare
-from retort.training.plan import Fitted, Plan, Watcher
-from retort.training.state import identity, recovery
-from retort.training.state.recovery import Recovery
-from retort.training.state.reseeding import reseed
-from retort.training.upstream import DetectionTrainer
+from retort.training.models import publish
+from retort.training.optim import Cadence, learning_rates
+from retort.training.ultralytics_api import DetectionTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["Fitted", "Plan", "Watcher", "fit"]
+
+
+def arguments(plan: Plan) -> dict[str, Any]:
+    """Upstream's arguments for *plan*; what is not named here is upstream's default."""
+    training = plan.training
+    return {
+        "model": f"{plan.model}.yaml",
+        "data": str(plan.data_yaml),
+        "save_dir": str(plan.folder),
+        "device": plan.device,
+        "epochs": plan.epochs,
+        "imgsz": training.imgsz,
+        "batch": training.batch,
+        "nbs": training.nominal_batch,
+        "optimizer": training.optimizer,
+        "lr0": training.lr,
+        "close_mosaic": training.close_mosaic,
+        "seed": training.seed,
+        "amp": False,  # decided in _setup_train
+        "patience": 0,  # student and control run for the same number of epochs
+        "workers": num_workers(plan.loader_workers),  # none on a CPU
+        "pretrained": False,
+        "plots": False,
+        "exist_ok": True,
+    }
+
+
+def accelerate(network: Any, plan: Plan, device: torch.device) -> None:
+    """Let *network* compute as fast as *device* and *plan* allow; what it computes stays the same."""
+    if device.type == "cpu":  # upstream does so on CUDA only; here a step takes a tenth less
+        network.to(memory_format=torch.channels_last)
+    if plan.training.compile:
+        compile_layers(network)
+
+
+def join(trainer: Any, teacher: Path) -> None:
+    """Put student and teachers in the place of the student alone, and say what is distilled.
+
+    Raises:
+        ModelError: a teacher cannot be loaded.
+        TeacherMismatch: it does not fit the student and the losses.
+
+    """
+    plan = trainer.plan
+    first, *further = candidates(teacher, plan)
+    trainer.model = distiller(
+        trainer.model,
+        first,
+        trainer.distillation,
+        device=trainer.device,
+        epochs=plan.epochs,
+        close_mosaic=plan.training.close_mosaic,
+        seed=plan.training.seed,
+        half=plan.training.amp,
+        further=further,
+    )
+    announce(trainer.model.objective, trainer.watcher)
+
+
+def record_teachers(trainer: Any) -> None:
+    """Let the teachers of *trainer*, on a GPU, record their kernels for a whole batch of one rank.
+
+    Called before the loaders exist, whose threads pin memory: beside them a recording fails or hangs. The last batch
+    of an epoch, if it is not whole, and the only one of a data set smaller than a batch run without.
+    """
+    side, ranks = trainer.args.imgsz, comm.size()
+    more = per_step(trainer.plan.teaching.unlabelled, trainer.batch_size, ranks)
+    for one in getattr(trainer.network, "tutors", ()):
+        one.teacher.prepare(trainer.batch_size // ranks + more, side, side)
+
+
+def begin(trainer: Any, state: checkpoint.State | None) -> None:
+    """Let *trainer*, which is set up, go on from *state*, or anew; a distillation is checked and watched over.
+
+    Raises:
+        NotDistilling: the liveness contract is broken.
+
+    """
+    if state is not None:
+        checkpoint.resume(trainer, state)
+    elif trainer.teacher_weights is not None and comm.rank() == 0:
+        examine(trainer, trainer.teacher_weights)
+    if trainer.teacher_weights is not None:
+        trainer.monitor = trainer.watch_over()
+        trainer.monitor.start(trainer)
+        trainer.monitor.judge.restore({} if state is None else state["judge"])
+    if state is None and comm.rank() == 0:
+        trainer.watcher.alive("checkpoint")
+        trainer.recovery.save(trainer, 0)
+
+
+def announce(objective: Objective, watcher: Watcher) -> None:
+    """Say what is distilled, and what is known to be of little use."""
+    classes = objective.classes.size
+    by = "the teacher" if objective.assigns else "the student's own predictions"
+    watcher.log(
+        f"distilling {', '.join(objective.labels)}; {classes} classes in common; labels assigned by {by}",
+        classes=classes,
+        losses=objective.labels,
+    )
+    if any(label.startswith("softmax_kl") for label in objective.labels):
+        watcher.log(
+            "softmax_kl compares classes with each other, but YOLO's are independent: it cannot see confidence. "
+            "class_logits is made for sigmoid heads",
+            "warning",
+        )
+
+
+def examine(trainer: Any, teacher: Path) -> None:
+    """Measure the teacher once on the validation set, to stand beside the student's curve."""
+    try:
+        trainer.teacher_metrics = score(teacher, trainer.plan, on_batch=trainer.poll)
+    except ModelError as error:  # feature losses teach across classes too
+        trainer.watcher.log(f"the teacher's mAP is not measured: {error.message}", "warning")
+    else:
+        trainer.watcher.metric(0, trainer.teacher_metrics)
+
+
+_GO_ON, _FINISH, _STOP = range(3)
+"""Ranks agree on the highest."""
+
+
+class Finished(Exception):
+    """The training was asked to end early, and has a network to keep."""
+
+
+def obey(trainer: Any) -> None:
+    """Say that *trainer* got on by a batch, and end it where that is asked for.
+
+    Raises:
+        Stopped: it is to stop, and another attempt may go on.
+        Finished: it is over; the epoch under way does not count.
+
+    """
+    trainer.watcher.alive("step")
+    asked = comm.highest(_asked(trainer.watcher))
+    if asked == _STOP:
+        raise _stopped(trainer)
+    if asked == _FINISH and trainer.whole_epochs and not trainer.at_end_of_epoch:
+        _finish(trainer)
+
+
+def obey_between_epochs(trainer: Any) -> None:
+    """End *trainer* where it is asked to finish early: an epoch has been measured, and its state is on the disk.
+
+    Raises:
+        Finished: it is over.
+
+    """
+    asked = comm.any_of(trainer.watcher.finish_requested())
+    if asked and trainer.whole_epochs < trainer.epochs:
+        _finish(trainer)
+
+
+def poll(trainer: Any) -> None:
+    """Say that *trainer* gets on, where one rank may be alone: only a stop is obeyed there.
+
+    Raises:
+        Stopped: it is to stop.
+
+    """
+    trainer.watcher.alive("step")
+    if trainer.watcher.stop_requested():
+        raise _stopped(trainer)
+
+
+def _asked(watcher: Any) -> int:
+    if watcher.stop_requested():
+        return _STOP
+    return _FINISH if watcher.finish_requested() else _GO_ON
+
+
+def _finish(trainer: Any) -> None:
+    trainer.epoch = trainer.whole_epochs - 1
+    raise Finished
+
+
+def _stopped(trainer: Any) -> Stopped:
+    return Stopped(f"stopped in epoch {trainer.epoch + 1} of {trainer.epochs}")
+
+
+VALIDATED = {
+    "metrics/precision(B)": "val/precision",
+    "metrics/recall(B)": "val/recall",
+    "metrics/mAP50(B)": MAP50,
+    "metrics/mAP50-95(B)": MAP,
+}
+"""Upstream's names of what validation measures, and ours."""
+
+
+def of(trainer: Any) -> dict[str, float | None]:
+    """Return the losses, learning rates and validation results of the trainer's epoch; not finite is None."""
+    trained = {f"train/{name}": float(value) for name, value in trainer.tloss.items()}
+    trained["train/loss"] = sum(
+        value
+        for name, value in trained.items()
+        if not name.startswith("train/kd/")  # which kd_loss sums up
+    )
+    validated = {VALIDATED.get(name, name): float(value) for name, value in trainer.metrics.items()}
+    validated = {name: value for name, value in validated.items() if not name.startswith("val/kd")}
+    found = {**trained, **learning_rates(trainer.optimizer), **validated}
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+
+def of_all_ranks(validated: Mapping[str, float], share: float) -> dict[str, float]:
+    """Correct the losses of a validation that ranks have shared: upstream divides by the first rank's batches.
+
+    *share* is the number of this rank's batches over the mean of all ranks'.
+    """
+    return {name: value * share if name.endswith("_loss") else value for name, value in validated.items()}
+
+
+def keep_networks(trainer: Any) -> None:
+    """Publish the averaged network of *trainer*'s epoch where it is the best so far, and the checkpoint that is due."""
+    done, plan = trainer.epoch + 1, trainer.plan
+    values = of(trainer)
+    if trainer.best_fitness == trainer.fitness:
+        trainer.best_epoch, trainer.best_metrics = done, values
+        _publish(trainer, trainer.recovery.best(done))
+    if done % plan.training.checkpoint_every == 0 or done == trainer.epochs:
+        path = plan.folder / "checkpoints" / f"{plan.role}-epoch-{done:04d}.pt"
+        _publish(trainer, path)
+        compared = {name: values[name] for name in (MAP50, MAP)}
+        trainer.watcher.checkpoint(done, path, {**compared, **trainer.teacher_metrics})
+
+
+def let_go(trainer: Any) -> None:
+    """Let go of loader processes, callbacks and memory, however far *trainer* has come."""
+    for name in ("train_loader", "test_loader"):
+        loader = getattr(trainer, name, None)
+        if loader is not None:
+            loader.close()
+    trainer.callbacks.clear()
+    trainer.model = trainer.ema = trainer.optimizer = trainer.validator = trainer.monitor = trainer.unlabelled = None
+    gc.collect()
+    if trainer.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _publish(trainer: Any, path: Path) -> None:
+    average = trainer.ema.ema
+    network = average.student_model if isinstance(average, Distiller) else average
+    metadata = {"role": str(trainer.plan.role), "model": trainer.plan.model, "epoch": trainer.epoch + 1}
+    publish(network, path, names=trainer.data["names"], metadata=metadata)
+
 
 PROGRESS = 0.002
 """Smallest step of progress that is told."""
@@ -58,7 +311,7 @@ def fit(
     assert (teacher is None) == (distillation is None), "teacher and distillation come together"
     run = Fit(plan, watcher, teacher=teacher, distillation=distillation)
     try:
-        with memory.explained(plan), compiling.explained():
+        with device.explain_out_of_memory(plan), device.explain_compile_errors():
             run.train()
     finally:
         run.close()
@@ -90,7 +343,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.unlabelled: UnlabelledImages | None = None
         self.monitor: Monitor | None = None
         self.cadence = Cadence()
-        self._state: recovery.State | None = None
+        self._state: checkpoint.State | None = None
         self.whole_epochs = 0
         """Epochs that are measured and whose state is on the disk; the same on every rank."""
         self._batch = 0
@@ -98,7 +351,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         super().__init__(overrides=arguments(plan))
         further = [one.weights for one in plan.teaching.further]
         teachers = [] if teacher is None else [teacher, *further]
-        self.recovery = Recovery(plan.folder, identity.of(plan, distillation, teachers, self.data), watcher.log)
+        self.recovery = Recovery(plan.folder, checkpoint.of(plan, distillation, teachers, self.data), watcher.log)
         hooks: dict[str, Callable[[Any], None]] = {
             "on_train_epoch_start": self._start_epoch,
             "on_train_batch_start": self._start_batch,
@@ -115,13 +368,13 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def train(self) -> None:
         """Go on from the state in the folder, if there is one; never train what is complete."""
         self._state = self.recovery.find()
-        early = parallel.any_of(self.watcher.finish_requested())
+        early = comm.any_of(self.watcher.finish_requested())
         if self._state is not None and self._state["done"] >= (1 if early else self.epochs):
-            recovery.recall(self, self._state)
+            checkpoint.recall(self, self._state)
             return
         try:
             super().train()
-        except wishes.Finished:
+        except Finished:
             self.watcher.log(f"finished early, after epoch {self.epoch + 1} of {self.epochs}", epoch=self.epoch + 1)
             self.final_eval()
 
@@ -139,14 +392,14 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def setup_model(self) -> None:
         """Build the network; there is never a checkpoint of upstream's to resume from."""
         plan = self.plan
-        self.model = networks.build(plan.model, names=self.data["names"], weights=plan.weights, seed=plan.training.seed)
+        self.model = models.build(plan.model, names=self.data["names"], weights=plan.weights, seed=plan.training.seed)
 
     def set_model_attributes(self) -> None:
         """Attach names and arguments, then join the teacher: the last step before parameters are counted."""
         super().set_model_attributes()
-        beginning.accelerate(self.model, self.plan, self.device)
+        accelerate(self.model, self.plan, self.device)
         if self.teacher_weights is not None:
-            beginning.join(self, self.teacher_weights)
+            join(self, self.teacher_weights)
 
     def _setup_train(self) -> None:
         """Prepare as upstream does, then decide on mixed precision, without the check that downloads a network."""
@@ -156,7 +409,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         if not self.plan.training.ema:
             self.ema.decay = lambda _: 0.0  # the average of the last step alone
         state, self._state = self._state, None
-        beginning.begin(self, state)
+        begin(self, state)
         self.watcher.alive("setup")  # until the first batch is done, whatever has been measured so far
 
     def watch_over(self) -> Monitor:
@@ -167,7 +420,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         """Prepare a batch, check on the first that it teaches, and lay this step's unlabelled images beside it."""
         prepared = set_apart(coloured(super().preprocess_batch(batch)))
         if not isinstance(self.network, Distiller):  # which does so itself
-            spare(assignment.criteria(self.student).values(), prepared)
+            spare(label_assignment.criteria(self.student).values(), prepared)
         if self.monitor is not None:
             self.monitor.first_batch(self, prepared)
         return beside(prepared, self.unlabelled, self.model, self.epoch)
@@ -178,10 +431,10 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def _build_train_pipeline(self) -> None:
         """Tie the ranks together here, after the point at which upstream would do so for CUDA only."""
         self.cadence.start_over()
-        beginning.record_teachers(self)
-        if parallel.size() > 1:
-            self.world_size = parallel.size()
-            self.model = parallel.wrap(self.model, self.device)
+        record_teachers(self)
+        if comm.size() > 1:
+            self.world_size = comm.size()
+            self.model = comm.wrap(self.model, self.device)
         self.args.workers = workers_for(self, free_bytes())
         super()._build_train_pipeline()
         self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
@@ -196,7 +449,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         """Build upstream's optimizer and move the head's parameters to their own learning rate."""
         built = super().build_optimizer(model, *args, **kwargs)
         head = self.student.model[-1]
-        return optimizer.multiply_head(built, head, self.plan.training.head_lr_multiplier or 1.0)
+        return optim.multiply_head(built, head, self.plan.training.head_lr_multiplier or 1.0)
 
     def optimizer_step(self) -> None:
         """Clip the gradient at the plan's norm and step."""
@@ -211,22 +464,22 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Go back to the last whole epoch when a value is not finite, the first one included."""
         figures = bool(self.loss.isfinite()) and math.isfinite(float(self.fitness or 0.0))
-        if not parallel.any_of(not (figures and networks.is_finite(self.model))):
+        if not comm.any_of(not (figures and models.is_finite(self.model))):
             return False
         self.nan_recovery_attempts += 1
-        recovery.go_back(self, epoch, self.nan_recovery_attempts)
+        checkpoint.go_back(self, epoch, self.nan_recovery_attempts)
         return True
 
     def validate(self) -> tuple[dict[str, Any], Any]:
         """Measure as upstream does, whose ranks share the images; only the first has the figures."""
-        share = parallel.share(len(self.test_loader))
+        share = comm.share(len(self.test_loader))
         metrics, fitness = super().validate()
-        return measurements.of_all_ranks(metrics or {}, share), fitness
+        return of_all_ranks(metrics or {}, share), fitness
 
     def save_model(self) -> bool:
         """Publish the best network and the due checkpoint."""
         self.watcher.alive("checkpoint")
-        keeping.keep_networks(self)
+        keep_networks(self)
         return True
 
     def final_eval(self) -> None:
@@ -240,7 +493,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     @property
     def network(self) -> Any:
         """What is trained, the projectors included; without what ties it to other ranks."""
-        return parallel.unwrap(self.model)
+        return comm.unwrap(self.model)
 
     @property
     def student(self) -> Any:
@@ -253,7 +506,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def close(self) -> None:
         """Let go of loader processes, callbacks and memory, however the training ended."""
-        keeping.let_go(self)
+        let_go(self)
 
     @property
     def at_end_of_epoch(self) -> bool:
@@ -276,25 +529,25 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         if fraction - self._told >= PROGRESS or fraction == 1:
             self._told = fraction
             self.watcher.progress(fraction)
-        wishes.obey(self)
+        obey(self)
 
     def _end_epoch(self, _: Any) -> None:
-        self.tloss = parallel.means(self.tloss)
+        self.tloss = comm.means(self.tloss)
 
     def poll(self, _: Any = None) -> None:
         """Say that it gets on, and stop where it is asked for (``wishes.poll``)."""
-        wishes.poll(self)
+        poll(self)
 
     def _keep(self, _: Any) -> None:
-        if parallel.rank() == 0:
+        if comm.rank() == 0:
             self.watcher.alive("checkpoint")
             self.recovery.save(self, self.epoch + 1)
             self.watcher.saved(self.epoch + 1)
         self.whole_epochs = self.epoch + 1
-        wishes.obey_between_epochs(self)
+        obey_between_epochs(self)
 
     def _report(self, _: Any) -> None:
         compared = self.teacher_metrics if (self.epoch + 1) % self.plan.training.checkpoint_every == 0 else {}
-        measured = measurements.of(self)
+        measured = of(self)
         health = {} if self.monitor is None else self.monitor.end_epoch(self, measured)
         self.watcher.metric(self.epoch + 1, {**measured, **health, **compared})

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from retort.artifacts import BytesMissing, Store, Stored, StoreUnavailable
-from shop import at_once
+from retort.storage import BytesMissing, Store, Stored, StoreUnavailable
+from support.db_harness import at_once
 
 MEBIBYTE = 1 << 20
 
@@ -95,7 +95,7 @@ def test_a_put_that_is_killed_leaves_nothing_under_the_key(folder: Path, big: Pa
     script = """
 import os, sys, threading, time
 from pathlib import Path
-from retort.artifacts import Store
+from retort.storage import Store
 folder = Path(sys.argv[1])
 def watch():
     while not any(path.is_file() for path in folder.rglob("*")):

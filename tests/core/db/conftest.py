@@ -7,9 +7,9 @@ from contextlib import closing
 
 import pytest
 from retort.db import Database
-from retort.events import Failure
+from retort.protocol.events import Failure
 from retort.spec import JobSpec, parse_spec
-from shop import Shop
+from support.db_harness import Shop
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 from retort.states import JobState
-from shop import Shop
+from support.db_harness import Shop
 
 WRITER = """
 import sys
 from retort.db import Database, artifacts, events, jobs
-from retort.events import Failure, MetricEvent, StageEvent
+from retort.protocol.events import Failure, MetricEvent, StageEvent
 
 url, job_id, point = sys.argv[1:]
 FILE = artifacts.NewArtifact("student.pt", "student", "a" * 64, 1, "x", "k")

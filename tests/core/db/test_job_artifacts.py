@@ -8,8 +8,8 @@ import pytest
 from results import RESULT
 from retort.db import artifacts, jobs
 from retort.db.artifacts import NewArtifact
-from retort.events import Failure
-from shop import T0, Shop
+from retort.protocol.events import Failure
+from support.db_harness import T0, Shop
 
 FILE = NewArtifact("student.pt", "student", "a" * 64, 10, "application/x", "sha256/aa/" + "a" * 64, {"epoch": 3})
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from results import RESULT
-from retort.db import Lease, events, jobs
-from retort.events import Failure, MetricEvent
-from retort.names import MAP, Role
+from retort.constants import MAP, Role
+from retort.db import Lease, events, jobs, queue
+from retort.protocol.events import Failure, MetricEvent
 from retort.states import AttemptState, JobState
-from shop import T0, Shop
+from support.db_harness import T0, Shop
 
 WISHES: dict[str, Callable[..., JobState]] = {
     "cancel": jobs.cancel, "pause": jobs.pause, "resume": jobs.resume, "finish early": jobs.finish_early,
@@ -61,7 +61,7 @@ def brought_to(shop: Shop, position: str) -> str:
     if position == "expired":
         job_id = shop.queued(resources={"max_queue_s": 1})
         with shop.database.begin() as session:
-            jobs.expire(session, now=T0 + 2)
+            queue.expire(session, now=T0 + 2)
         return job_id
     if position == "paused":
         return paused(shop, shop.running())
@@ -126,7 +126,7 @@ def test_a_job_that_is_resumed_before_it_has_stopped_goes_back_to_the_queue(shop
 def test_a_worker_that_dies_while_it_pauses_leaves_a_paused_job_and_costs_no_retry(shop: Shop):
     lease = shop.pausing(retries=0)
     with shop.database.begin() as session:
-        assert jobs.reap(session, now=T0 + 31) == [jobs.Reaped(lease.job_id, JobState.PAUSED)]
+        assert queue.reap(session, now=T0 + 31) == [queue.Reaped(lease.job_id, JobState.PAUSED)]
     assert shop.rows("attempts")["attempts"][0]["state"] == AttemptState.LOST
 
 
@@ -143,7 +143,7 @@ def test_patience_in_the_queue_begins_anew_when_a_job_that_never_started_is_resu
     job_id = shop.queued(resources={"max_queue_s": 60})
     wish(shop, jobs.pause, job_id)
     with shop.database.begin() as session:
-        assert jobs.expire(session, now=T0 + 1e6) == []
+        assert queue.expire(session, now=T0 + 1e6) == []
     wish(shop, jobs.resume, job_id, T0 + 1e6)
     assert shop.job(job_id).expires_at == T0 + 1e6 + 60
 
@@ -153,7 +153,7 @@ def test_the_wish_to_finish_early_reaches_the_worker_and_outlives_it(shop: Shop)
     wish(shop, jobs.finish_early, lease.job_id)
     with shop.database.begin() as session:
         assert jobs.renew(session, lease, now=T0 + 1, lease_s=30).finish_early
-        jobs.reap(session, now=T0 + 60)
+        queue.reap(session, now=T0 + 60)
     again = shop.claimed(lease.job_id, now=T0 + 60)
     with shop.database.begin() as session:
         assert jobs.renew(session, again, now=T0 + 61, lease_s=30).finish_early
@@ -172,18 +172,18 @@ def test_time_counts_while_attempts_run_and_not_while_the_job_waits(shop: Shop):
     wish(shop, jobs.resume, job_id, T0 + 1000)
     lost = shop.claimed(job_id, now=T0 + 2000)
     with shop.database.begin() as session:
-        jobs.reap(session, now=T0 + 9000)  # nobody knows for how long after its last renewal the worker lived
+        queue.reap(session, now=T0 + 9000)  # nobody knows for how long after its last renewal the worker lived
     assert shop.job(lost.job_id).run_s == 2.0 + 30.0
 
 
 @pytest.mark.parametrize("go_on", [True, False])
 def test_a_job_that_repeats_another_knows_it_and_takes_over_what_it_saved_if_asked(shop: Shop, go_on: bool):
-    from retort.db import recovery
+    from retort.db import artifacts
 
     lease = shop.running()
     saved = {"job_id": lease.job_id, "attempt": 1, "stage": "distill", "epoch": 3, "files": []}
     with shop.database.begin() as session:
-        recovery.record(session, lease, saved, now=T0)
+        artifacts.record_recovery(session, lease, saved, now=T0)
         jobs.cancel(session, lease.job_id, now=T0, actor="client")
         jobs.mark_cancelled(session, lease, now=T0, exit_code=75)
     parent = shop.job(lease.job_id)

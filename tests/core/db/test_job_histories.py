@@ -24,17 +24,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from results import result
-from retort.db import Database, Lease, artifacts, events, jobs, recovery, repeats, reviews
-from retort.db.base import Base
+from retort.constants import MAP, Role
+from retort.db import Database, Lease, artifacts, events, jobs, queue, reruns, reviews
+from retort.db.models import Base
 from retort.errors import UserError
-from retort.events import Failure, MetricEvent
-from retort.names import MAP, Role
-from retort.review.decisions import Decision
-from retort.review.pictures import Picture, Proposals
+from retort.protocol.events import Failure, MetricEvent
+from retort.review.models import Decision, Picture, Proposals
 from retort.spec import JobSpec, parse_spec
 from retort.states import ACTIVE, TERMINAL, TRANSITIONS, JobState
-from shop import T0
 from sqlalchemy import delete, select
+from support.db_harness import T0
 
 LEASE_S = 30.0
 FAILURES = [
@@ -125,7 +124,7 @@ class Histories(RuleBasedStateMachine):
         terms = {"now": self.now, "retries": 1, "admit": lambda _: None}
         try:
             with self.database.begin() as session:
-                made = repeats.retry(session, job_id, **terms) if again else repeats.clone(session, job_id, {}, **terms)
+                made = reruns.retry(session, job_id, **terms) if again else reruns.clone(session, job_id, {}, **terms)
         except jobs.WrongState:
             assert self.row(job_id)["state"] not in {JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
             return job_id
@@ -138,7 +137,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.seen)
     def claim_next(self, worker: str, number: int) -> Any:
         with self.database.read() as session:
-            waiting = [job.job_id for job in jobs.claimable(session, now=self.now, number=number)][:number]
+            waiting = [job.job_id for job in queue.claimable(session, now=self.now, number=number)][:number]
         rows = self.rows()
         able = [row for row in rows.values() if self.is_claimable(row)]
         peers = [row for row in able if row["priority"] == max(row["priority"] for row in able)]
@@ -151,7 +150,7 @@ class Histories(RuleBasedStateMachine):
             peers.remove(rows[job_id])
             active[owner] += 1
         with self.database.begin() as session:
-            claims = jobs.claim_all(
+            claims = queue.claim_all(
                 session, dict.fromkeys(waiting), worker=worker, host="h", now=self.now, lease_s=LEASE_S
             )
         assert {claim.lease.job_id for claim in claims} == set(waiting)
@@ -165,7 +164,7 @@ class Histories(RuleBasedStateMachine):
     def claim(self, job_id: str, worker: str) -> Lease | None:
         able = self.is_claimable(self.row(job_id))
         with self.database.begin() as session:
-            lease = jobs.claim(session, job_id, worker=worker, host="h", now=self.now, lease_s=LEASE_S)
+            lease = queue.claim(session, job_id, worker=worker, host="h", now=self.now, lease_s=LEASE_S)
         assert (lease is not None) == able
         if lease is not None:
             self.seen[job_id].lease = lease
@@ -193,7 +192,7 @@ class Histories(RuleBasedStateMachine):
     def save(self, lease: Lease | None) -> None:
         def saving(session: Any, held: Lease) -> bool:
             about = {"job_id": held.job_id, "attempt": held.attempt, "stage": "distill", "epoch": 1, "files": []}
-            return recovery.record(session, held, about, now=self.now)
+            return artifacts.record_recovery(session, held, about, now=self.now)
 
         self.write(lease, saving, ends=False)
 
@@ -275,7 +274,7 @@ class Histories(RuleBasedStateMachine):
     def reap(self, limit: int) -> None:
         before = self.rows()
         with self.database.begin() as session:
-            reaped = jobs.reap(session, now=self.now, limit=limit)
+            reaped = queue.reap(session, now=self.now, limit=limit)
         due = {name for name, row in before.items() if row["state"] in ACTIVE and row["lease_until"] < self.now}
         assert {lost.job_id for lost in reaped} <= due
         assert len(reaped) == min(limit, len(due))
@@ -286,7 +285,7 @@ class Histories(RuleBasedStateMachine):
     def expire(self) -> None:
         before = self.rows()
         with self.database.begin() as session:
-            gone = {job.job_id for job in jobs.expire(session, now=self.now)}
+            gone = {job.job_id for job in queue.expire(session, now=self.now)}
         waiting = {name: row for name, row in before.items() if row["state"] is JobState.QUEUED and row["expires_at"]}
         assert gone == {name for name, row in waiting.items() if row["expires_at"] <= self.now}
         assert all(before[job_id]["attempt"] == 0 for job_id in gone)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from results import RESULT
-from retort.db import Lease, artifacts, events, jobs, recovery
-from retort.events import Failure, LogEvent, MetricEvent
+from retort.db import Lease, artifacts, events, jobs, queue, transitions
+from retort.protocol.events import Failure, LogEvent, MetricEvent
 from retort.states import JobState
-from shop import T0, Shop, at_once
+from support.db_harness import T0, Shop, at_once
 
 FAILURE = Failure(code="x", message="x", retryable=True)
 FINAL = Failure(code="bad_data", message="x")
@@ -24,8 +24,8 @@ WRITES = {
     "fail": lambda s, lease: jobs.fail(s, lease, now=T0 + 50, failure=FAILURE, exit_code=1),
     "mark_cancelled": lambda s, lease: jobs.mark_cancelled(s, lease, now=T0 + 50, exit_code=75),
     "fail for good": lambda s, lease: jobs.fail(s, lease, now=T0 + 50, failure=FINAL, exit_code=1),
-    "outlook": lambda s, lease: jobs.outlook(s, lease, succeeded=True, failure=None, now=T0 + 50),
-    "save": lambda s, lease: recovery.record(s, lease, SAVED, now=T0 + 50),
+    "outlook": lambda s, lease: transitions.plan(s, lease, succeeded=True, failure=None, now=T0 + 50),
+    "save": lambda s, lease: artifacts.record_recovery(s, lease, SAVED, now=T0 + 50),
     "hand_back": lambda s, lease: jobs.hand_back(s, lease, now=T0 + 50),
     "record": lambda s, lease: events.record(s, lease, SAID, now=T0 + 50, lease_s=30, journal_offset=99),
     "record an earlier attempt": lambda s, lease: events.record(
@@ -73,7 +73,7 @@ def test_of_sixteen_workers_that_claim_one_job_one_gets_it(shop: Shop):
 
         def claim(number: int, job_id: str = job_id) -> Lease | None:
             with shop.database.begin() as session:
-                return jobs.claim(session, job_id, worker=f"w{number}", host="h", now=T0, lease_s=30)
+                return queue.claim(session, job_id, worker=f"w{number}", host="h", now=T0, lease_s=30)
 
         leases = [lease for lease in at_once(claim, 16) if lease is not None]
         assert len(leases) == 1
@@ -97,9 +97,9 @@ def test_renewing_brings_back_the_wished_state_and_is_no_new_version_of_the_job(
 def test_the_reaper_takes_only_leases_that_ran_out(shop: Shop):
     lost, alive = shop.running(), shop.running(now=T0 + 10)
     with shop.database.begin() as session:
-        assert jobs.reap(session, now=T0 + 30) == []
-        assert jobs.reap(session, now=T0 + 31) == [jobs.Reaped(lost.job_id, JobState.QUEUED)]
-        assert jobs.reap(session, now=T0 + 31) == []
+        assert queue.reap(session, now=T0 + 30) == []
+        assert queue.reap(session, now=T0 + 31) == [queue.Reaped(lost.job_id, JobState.QUEUED)]
+        assert queue.reap(session, now=T0 + 31) == []
     job = shop.job(lost.job_id)
     assert (job.state, job.retries_left, job.failure, job.worker) == (JobState.QUEUED, 2, None, None)
     assert shop.job(alive.job_id).state is JobState.RUNNING
@@ -112,21 +112,21 @@ def test_a_lease_that_is_renewed_late_but_before_the_reaper_came_still_holds(sho
     lease = shop.running()
     with shop.database.begin() as session:
         assert jobs.renew(session, lease, now=T0 + 100, lease_s=30) is not None
-        assert jobs.reap(session, now=T0 + 101) == []
+        assert queue.reap(session, now=T0 + 101) == []
 
 
 def test_the_reaper_never_overwrites_a_job_that_ended(shop: Shop):
     lease = shop.running()
     with shop.database.begin() as session:
         jobs.succeed(session, lease, now=T0, result=RESULT)
-        assert jobs.reap(session, now=T0 + 1e6) == []
+        assert queue.reap(session, now=T0 + 1e6) == []
     assert shop.job(lease.job_id).state is JobState.SUCCEEDED
 
 
 def test_a_lost_job_without_retries_left_fails_as_lost_worker(shop: Shop):
     lease = shop.running(retries=0)
     with shop.database.begin() as session:
-        assert jobs.reap(session, now=T0 + 31) == [jobs.Reaped(lease.job_id, JobState.FAILED)]
+        assert queue.reap(session, now=T0 + 31) == [queue.Reaped(lease.job_id, JobState.FAILED)]
     job = shop.job(lease.job_id)
     assert (job.failure["code"], job.failure["retryable"], job.finished_at) == ("lost_worker", True, T0 + 31)
     assert "w1" in job.failure["message"]
@@ -135,7 +135,7 @@ def test_a_lost_job_without_retries_left_fails_as_lost_worker(shop: Shop):
 def test_a_lost_job_that_was_being_cancelled_is_cancelled(shop: Shop):
     lease = shop.cancelling()
     with shop.database.begin() as session:
-        assert jobs.reap(session, now=T0 + 31) == [jobs.Reaped(lease.job_id, JobState.CANCELLED)]
+        assert queue.reap(session, now=T0 + 31) == [queue.Reaped(lease.job_id, JobState.CANCELLED)]
     assert shop.rows("attempts")["attempts"][0]["state"] == "lost"
 
 
@@ -144,7 +144,7 @@ def test_the_reaper_works_in_pages_until_nothing_is_left(shop: Shop):
     pages = []
     for _ in range(4):
         with shop.database.begin() as session:
-            pages.append([reaped.job_id for reaped in jobs.reap(session, now=T0 + 31, limit=2)])
+            pages.append([reaped.job_id for reaped in queue.reap(session, now=T0 + 31, limit=2)])
     assert pages == [lost[:2], lost[2:4], lost[4:], []]
 
 
@@ -153,7 +153,7 @@ def test_reapers_at_the_same_time_reap_each_job_once(shop: Shop):
 
     def reap(_number: int) -> list[str]:
         with shop.database.begin() as session:
-            return [reaped.job_id for reaped in jobs.reap(session, now=T0 + 31)]
+            return [reaped.job_id for reaped in queue.reap(session, now=T0 + 31)]
 
     assert sorted(job_id for page in at_once(reap, 8) for job_id in page) == lost
     assert {job["retries_left"] for job in shop.rows("jobs")["jobs"]} == {2}
@@ -167,13 +167,13 @@ def test_a_renewal_and_a_reaper_at_the_same_time_agree_on_who_holds_the_job(shop
             with shop.database.begin() as session:
                 if number:
                     return jobs.renew(session, lease, now=T0 + 40, lease_s=30) is not None
-                return jobs.reap(session, now=T0 + 31) != []
+                return queue.reap(session, now=T0 + 31) != []
 
         reaped, renewed = at_once(work, 2)
         assert reaped != renewed
         assert shop.job(lease.job_id).state is (JobState.QUEUED if reaped else JobState.RUNNING)
         with shop.database.begin() as session:
-            jobs.reap(session, now=T0 + 1000)
+            queue.reap(session, now=T0 + 1000)
 
 
 def test_cancel_and_success_at_the_same_time_end_in_success(shop: Shop):
@@ -199,7 +199,7 @@ def test_cancel_and_claim_at_the_same_time_never_lose_the_wish_to_cancel(shop: S
         def work(number: int, job_id: str = job_id) -> object:
             with shop.database.begin() as session:
                 if number:
-                    return jobs.claim(session, job_id, worker="w", host="h", now=T0, lease_s=30)
+                    return queue.claim(session, job_id, worker="w", host="h", now=T0, lease_s=30)
                 return jobs.cancel(session, job_id, now=T0, actor="client")
 
         state, lease = at_once(work, 2)

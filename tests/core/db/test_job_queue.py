@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from retort.db import jobs
-from retort.events import Failure
+from retort.db import jobs, queue
+from retort.protocol.events import Failure
 from retort.states import JobState
-from shop import T0, Shop
+from support.db_harness import T0, Shop
 
 
 def test_the_oldest_job_is_next(shop: Shop):
@@ -60,7 +60,7 @@ def test_of_jobs_that_are_wanted_together_each_is_claimed_that_still_may_be(shop
     shop.claimed(gone)
     wanted = {second: "cuda:1", gone: "cuda:2", first: "cuda:0", "job_0": "cuda:3"}
     with shop.database.begin() as session:
-        claims = jobs.claim_all(session, wanted, worker="w", host="h1", now=T0, lease_s=30)
+        claims = queue.claim_all(session, wanted, worker="w", host="h1", now=T0, lease_s=30)
     assert {claim.lease.job_id for claim in claims} == {first, second}
     attempts = {row["job_id"]: row for row in shop.rows("attempts")["attempts"] if row["job_id"] != gone}
     for claim in claims:
@@ -75,7 +75,7 @@ def test_a_job_that_another_transaction_holds_is_passed_over(postgres_shop: Shop
     held, free = postgres_shop.queued(), postgres_shop.queued()
     with postgres_shop.database.begin() as session, postgres_shop.database.begin() as other:
         jobs.cancel(session, held, now=T0, actor="client")
-        claims = jobs.claim_all(other, {held: "cpu", free: "cpu"}, worker="w", host="h", now=T0, lease_s=30)
+        claims = queue.claim_all(other, {held: "cpu", free: "cpu"}, worker="w", host="h", now=T0, lease_s=30)
         assert [claim.lease.job_id for claim in claims] == [free]
 
 
@@ -99,7 +99,7 @@ def test_a_retry_waits_and_others_overtake_it(shop: Shop):
         assert jobs.fail(session, flaky, now=T0, failure=failure, exit_code=1) is JobState.QUEUED
     assert shop.claimable(now=T0 + 59) == [other]
     with shop.database.begin() as session:
-        assert jobs.claim(session, flaky.job_id, worker="w", host="h", now=T0 + 59, lease_s=30) is None
+        assert queue.claim(session, flaky.job_id, worker="w", host="h", now=T0 + 59, lease_s=30) is None
     assert shop.claimable(now=T0 + 60) == [flaky.job_id]
 
 
@@ -109,9 +109,9 @@ def test_a_job_that_never_started_in_time_expires(shop: Shop):
     lease = shop.claimed(started)
     with shop.database.begin() as session:
         jobs.hand_back(session, lease, now=T0 + 1)  # what has started has been waiting for long enough already
-        assert jobs.expire(session, now=T0 + 59) == []
-        assert jobs.expire(session, now=T0 + 60) == [jobs.Reaped(late, JobState.EXPIRED)]
-        assert jobs.expire(session, now=T0 + 1e9) == []
+        assert queue.expire(session, now=T0 + 59) == []
+        assert queue.expire(session, now=T0 + 60) == [queue.Reaped(late, JobState.EXPIRED)]
+        assert queue.expire(session, now=T0 + 1e9) == []
     job = shop.job(late)
     assert (job.state, job.finished_at, job.failure["code"]) == (JobState.EXPIRED, T0 + 60, "expired")
     assert "max_queue_s" in job.failure["message"]
@@ -122,7 +122,7 @@ def test_what_has_waited_for_too_long_is_not_claimed_any_more(shop: Shop):
     late = shop.queued(resources={"max_queue_s": 60})
     assert shop.claimable(now=T0 + 60) == []
     with shop.database.begin() as session:
-        assert jobs.claim(session, late, worker="w", host="h", now=T0 + 60, lease_s=30) is None
+        assert queue.claim(session, late, worker="w", host="h", now=T0 + 60, lease_s=30) is None
 
 
 def test_expiring_works_in_pages(shop: Shop):
@@ -130,6 +130,6 @@ def test_expiring_works_in_pages(shop: Shop):
     pages = []
     for _ in range(4):
         with shop.database.begin() as session:
-            pages.append({gone.job_id for gone in jobs.expire(session, now=T0 + 61, limit=2)})
+            pages.append({gone.job_id for gone in queue.expire(session, now=T0 + 61, limit=2)})
     assert [len(page) for page in pages] == [2, 2, 1, 0]
     assert set().union(*pages) == late

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import pytest
-from retort import failures
+from retort import errors
 from retort.db import jobs
-from retort.events import Failure
+from retort.protocol.events import Failure
 from retort.states import JobState
-from shop import T0, Shop
+from support.db_harness import T0, Shop
 
 
 def fails(shop: Shop, job_id: str, failure: Failure) -> list[JobState]:
     """Let the job fail in the same way until it is tried no more; return the states it went to."""
     states, now = [], T0
     while not states or states[-1] is JobState.QUEUED:
-        now += failures.LONGEST_PAUSE_S
+        now += errors.LONGEST_PAUSE_S
         lease = shop.claimed(job_id, now=now)
         with shop.database.begin() as session:
             states.append(jobs.fail(session, lease, now=now, failure=failure, exit_code=1))
     return states
 
 
-@pytest.mark.parametrize("code", failures.CLASSES)
+@pytest.mark.parametrize("code", errors.CLASSES)
 def test_each_class_of_failures_is_tried_again_as_often_as_it_says(shop: Shop, code: str):
-    kind = failures.of(code)
+    kind = errors.of(code)
     states = fails(shop, shop.queued(retries=20), Failure(code=code, message="x", retryable=kind.retries > 0))
     assert states == [JobState.QUEUED] * min(kind.retries, 20) + [JobState.FAILED]
 
@@ -36,7 +36,7 @@ def test_a_jobs_own_budget_ends_its_retries_too(shop: Shop):
 def test_failures_of_one_class_do_not_use_up_the_tries_of_another(shop: Shop):
     job_id, now, states = shop.queued(retries=100), T0, []
     for code in ("cuda_error", "crashed", "cuda_error", "crashed", "cuda_error"):
-        now += failures.LONGEST_PAUSE_S
+        now += errors.LONGEST_PAUSE_S
         lease = shop.claimed(job_id, now=now)
         with shop.database.begin() as session:
             failure = Failure(code=code, message="x", retryable=True)
@@ -45,7 +45,7 @@ def test_failures_of_one_class_do_not_use_up_the_tries_of_another(shop: Shop):
 
 
 def test_each_further_retry_waits_twice_as_long_up_to_a_limit():
-    kind = failures.of("disk_full")
+    kind = errors.of("disk_full")
     assert [kind.pause_s(earlier) for earlier in range(6)] == [60, 120, 240, 480, 600, 600]
 
 

@@ -6,12 +6,12 @@ from itertools import pairwise, product
 
 import pytest
 from results import RESULT
-from retort.db import jobs, moves
+from retort.db import jobs, transitions
 from retort.db.models import Job
-from retort.events import Failure
+from retort.protocol.events import Failure
 from retort.states import TERMINAL, TRANSITIONS, JobState
-from shop import T0, Shop
 from sqlalchemy import update
+from support.db_harness import T0, Shop
 
 PAIRS = list(product(JobState, JobState))
 
@@ -24,7 +24,7 @@ def test_a_change_happens_exactly_when_the_table_allows_it(shop: Shop, source: J
     before = shop.rows()
 
     with shop.database.begin() as session:
-        changed = moves.move(session, lease.job_id, target, now=T0 + 1, actor="test")
+        changed = transitions.apply(session, lease.job_id, target, now=T0 + 1, actor="test")
 
     after = shop.rows()
     if target in TRANSITIONS[source]:

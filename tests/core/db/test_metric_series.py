@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from retort.constants import Role
 from retort.db import Lease, events, jobs, metrics
-from retort.events import Failure, MetricEvent
-from retort.names import Role
-from shop import T0, Shop
+from retort.protocol.events import Failure, MetricEvent
 from sqlalchemy import Connection, event
+from support.db_harness import T0, Shop
 
 
 def measure(shop: Shop, lease: Lease, steps: range, value: float, *, role: Role = Role.STUDENT) -> None:

@@ -8,25 +8,13 @@ from typing import Any
 
 import pytest
 from results import RESULT
-from retort.db import (
-    Database,
-    artifacts,
-    attempts,
-    catalogue,
-    events,
-    jobs,
-    metrics,
-    recovery,
-    sweeping,
-    sweeps,
-    transitions,
-)
+from retort.constants import MAP, Role
+from retort.db import Database, artifacts, events, jobs, metrics, queue, sweeps, transitions
 from retort.db.lease import Lease
-from retort.events import Failure, MetricEvent, StageEvent
-from retort.names import MAP, Role
+from retort.protocol.events import Failure, MetricEvent, StageEvent
 from retort.spec import JobSpec, parse_sweep
 from retort.states import JobState
-from retort.sweeps.decisions import decide
+from retort.sweeps.planner import decide
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
@@ -34,34 +22,34 @@ FILE = artifacts.NewArtifact("a", "job", "", 1, "", "")
 FAILURE = Failure(code="x", message="x", retryable=True)
 SAID = [StageEvent(n=1, at=0, stage="x"), MetricEvent(n=2, at=0, role=Role.STUDENT, step=1, values={MAP: 0.5})]
 HOT: dict[str, Callable[[Session, Lease], Any]] = {
-    "claimable": lambda s, _: jobs.claimable(s, now=0),
-    "claimable for few GPUs": lambda s, _: jobs.claimable(s, now=0, gpus=1),
-    "claim": lambda s, o: jobs.claim(s, o.job_id, worker="w", host="h", now=0, lease_s=1),
+    "claimable": lambda s, _: queue.claimable(s, now=0),
+    "claimable for few GPUs": lambda s, _: queue.claimable(s, now=0, gpus=1),
+    "claim": lambda s, o: queue.claim(s, o.job_id, worker="w", host="h", now=0, lease_s=1),
     "renew": lambda s, o: jobs.renew(s, o, now=0, lease_s=1),
     "record": lambda s, o: events.record(s, o, SAID, now=0, lease_s=1, journal_offset=1),
     "publish": lambda s, o: artifacts.record(s, o, FILE, now=0),
     "succeed": lambda s, o: jobs.succeed(s, o, now=0, result=RESULT),
     "fail": lambda s, o: jobs.fail(s, o, now=0, failure=FAILURE, exit_code=1),
     "pause": lambda s, o: jobs.pause(s, o.job_id, now=0, actor="client"),
-    "expire": lambda s, _: jobs.expire(s, now=100),
-    "oldest queued": lambda s, _: catalogue.oldest_queued(s),
-    "forget what was saved": lambda s, _: recovery.forget_old(s, before=100),
-    "what nobody can go on with": lambda s, o: recovery.without(s, [o.job_id]),
-    "states": lambda s, o: catalogue.states(s, [o.job_id]),
+    "expire": lambda s, _: queue.expire(s, now=100),
+    "oldest queued": lambda s, _: jobs.oldest_queued(s),
+    "forget what was saved": lambda s, _: artifacts.forget_old_recovery(s, before=100),
+    "what nobody can go on with": lambda s, o: artifacts.without_recovery(s, [o.job_id]),
+    "states": lambda s, o: jobs.states(s, [o.job_id]),
     "cancel": lambda s, o: jobs.cancel(s, o.job_id, now=0, actor="client"),
-    "reap": lambda s, _: jobs.reap(s, now=100),
+    "reap": lambda s, _: queue.reap(s, now=100),
     "page": lambda s, o: jobs.page(s, after=o.job_id),
     "page of states": lambda s, o: jobs.page(s, states=[JobState.QUEUED, JobState.FAILED], after=o.job_id),
     "get": lambda s, o: jobs.get(s, o.job_id),
     "events": lambda s, o: events.after(s, o.job_id, 10, 100),
     "series": lambda s, o: metrics.series(s, o.job_id),
     "one series": lambda s, o: metrics.series(s, o.job_id, role="student", name=MAP, after_step=3),
-    "attempts": lambda s, o: attempts.of_job(s, o.job_id),
+    "attempts": lambda s, o: transitions.attempts_of_job(s, o.job_id),
     "transitions": lambda s, o: transitions.of_job(s, o.job_id),
     "artifacts": lambda s, o: artifacts.of_job(s, o.job_id),
-    "live sweeps": lambda s, _: sweeping.live(s),
-    "pulse of a sweep": lambda s, o: sweeping.pulse(s, sweep_of(s, o)),
-    "look at a sweep": lambda s, o: sweeping.look(s, sweep_of(s, o)),
+    "live sweeps": lambda s, _: sweeps.live(s),
+    "pulse of a sweep": lambda s, o: sweeps.pulse(s, sweep_of(s, o)),
+    "look at a sweep": lambda s, o: sweeps.look(s, sweep_of(s, o)),
     "page of sweeps": lambda s, o: sweeps.page(s, after=sweep_of(s, o)),
     "trials": lambda s, o: sweeps.trials(s, sweep_of(s, o)),
     "counts of trials": lambda s, o: sweeps.counts(s, [sweep_of(s, o)]),
@@ -77,9 +65,9 @@ def sweep_of(session: Session, lease: Lease) -> str:
     search = {"strategy": "grid"}
     spec = parse_sweep({"name": "a", "base": base, "parameters": parameters, "search": search, "concurrency": 2})
     sweep_id = sweeps.submit(session, spec, now=0, retries=0).sweep_id
-    standing = sweeping.look(session, sweep_id)
+    standing = sweeps.look(session, sweep_id)
     decision = decide(standing.spec, standing.state, standing.trials)
-    assert sweeping.carry_out(session, standing, decision, now=0)
+    assert sweeps.carry_out(session, standing, decision, now=0)
     return sweep_id
 
 
@@ -98,7 +86,7 @@ def test_no_table_is_read_from_end_to_end(database: Database, spec: JobSpec, nam
 
     with database.begin() as session:
         job_id = jobs.submit(session, spec, now=0, retries=1).job_id
-        lease = jobs.claim(session, job_id, worker="w", host="h", now=0, lease_s=30)
+        lease = queue.claim(session, job_id, worker="w", host="h", now=0, lease_s=30)
         assert lease is not None
         event.listen(database.engine, "before_cursor_execute", note)
         HOT[name](session, lease)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from results import RESULT
+from retort.constants import MAP, MAP50, Role
 from retort.db import Lease, Renewal, events, jobs
-from retort.events import (
+from retort.protocol.events import (
     AnyEvent,
     ArtifactEvent,
     CheckpointEvent,
@@ -23,9 +24,8 @@ from retort.events import (
     StoppedEvent,
     parse,
 )
-from retort.names import MAP, MAP50, Role
 from retort.states import JobState
-from shop import T0, Shop, at_once
+from support.db_harness import T0, Shop, at_once
 
 
 def record(

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 from results import RESULT
-from retort.db import jobs, registry
+from retort.db import jobs, model_registry
 from retort.db.artifacts import NewArtifact
-from retort.db.registry import NewModel
-from retort.references import Reference
-from shop import T0, Shop, at_once
+from retort.db.model_registry import NewModel
+from retort.model_ref import Reference
+from support.db_harness import T0, Shop, at_once
 
 MODEL = NewModel(name="street-teacher", sha256="a" * 64, size_bytes=10, key="sha256/aa/" + "a" * 64)
 TEACHER = NewArtifact(
@@ -24,7 +24,7 @@ TEACHER = NewArtifact(
 
 def register(shop: Shop, model: NewModel = MODEL, now: float = T0) -> bool:
     with shop.database.begin() as session:
-        return registry.register(session, model, now=now)
+        return model_registry.register(session, model, now=now)
 
 
 def test_registering_the_same_bytes_by_the_same_name_again_changes_nothing(shop: Shop):
@@ -44,24 +44,24 @@ def test_one_name_stands_for_many_models_newest_first_and_one_file_may_have_many
     register(shop, replace(MODEL, sha256="c" * 64), now=T0 + 1)
     register(shop, replace(MODEL, name="other"), now=T0 + 2)
     with shop.database.read() as session:
-        assert [row.sha256[0] for row in registry.named(session, "street-teacher")] == ["c", "a"]
-        assert [(row.name, row.sha256[0]) for row in registry.page(session)] == [
+        assert [row.sha256[0] for row in model_registry.named(session, "street-teacher")] == ["c", "a"]
+        assert [(row.name, row.sha256[0]) for row in model_registry.page(session)] == [
             ("other", "a"), ("street-teacher", "c"), ("street-teacher", "a"),
         ]  # fmt: skip
-        newest, *_ = registry.page(session, limit=1)
-        assert [row.name for row in registry.page(session, after=newest.id)] == ["street-teacher"] * 2
-        assert registry.find(session, Reference("other", "a" * 64)) is newest
-        assert registry.find(session, Reference("other", "c" * 64)) is None
-        with pytest.raises(registry.ModelNotFound):
-            registry.named(session, "nobody")
+        newest, *_ = model_registry.page(session, limit=1)
+        assert [row.name for row in model_registry.page(session, after=newest.id)] == ["street-teacher"] * 2
+        assert model_registry.find(session, Reference("other", "a" * 64)) is newest
+        assert model_registry.find(session, Reference("other", "c" * 64)) is None
+        with pytest.raises(model_registry.ModelNotFound):
+            model_registry.named(session, "nobody")
 
 
 def test_what_a_job_has_trained_is_registered_under_the_jobs_name_with_what_the_job_knows(shop: Shop):
     lease = shop.running()
     with shop.database.begin() as session:
-        assert registry.register_trained(session, lease, TEACHER, now=T0 + 5)
-        assert not registry.register_trained(session, lease, replace(TEACHER, name="teacher.onnx"), now=T0 + 6)
-        assert not registry.register_trained(session, lease, replace(TEACHER, role="control"), now=T0 + 6)
+        assert model_registry.register_trained(session, lease, TEACHER, now=T0 + 5)
+        assert not model_registry.register_trained(session, lease, replace(TEACHER, name="teacher.onnx"), now=T0 + 6)
+        assert not model_registry.register_trained(session, lease, replace(TEACHER, role="control"), now=T0 + 6)
     (row,) = shop.rows("models")["models"]
     assert (row["name"], row["sha256"], row["key"]) == ("a-teacher", "b" * 64, TEACHER.key)
     assert (row["role"], row["architecture"], row["imgsz"]) == ("teacher", "yolo11s", 640)
@@ -75,7 +75,7 @@ def test_what_a_job_has_trained_is_registered_under_the_jobs_name_with_what_the_
 def test_an_equal_job_registers_nothing_new_but_says_what_to_call_it(shop: Shop):
     for lease, fresh in ((shop.running(), True), (shop.running(), False)):
         with shop.database.begin() as session:
-            assert registry.register_trained(session, lease, TEACHER, now=T0) is fresh
+            assert model_registry.register_trained(session, lease, TEACHER, now=T0) is fresh
         assert shop.events(lease.job_id)[-1]["message"] == f"registered as model:a-teacher@sha256:{'b' * 64}"
     assert len(shop.rows("models")["models"]) == 1
 
@@ -83,7 +83,7 @@ def test_an_equal_job_registers_nothing_new_but_says_what_to_call_it(shop: Shop)
 def test_what_is_not_known_of_a_network_is_left_open(shop: Shop):
     lease = shop.running()
     with shop.database.begin() as session:
-        registry.register_trained(session, lease, replace(TEACHER, metadata={}), now=T0)
+        model_registry.register_trained(session, lease, replace(TEACHER, metadata={}), now=T0)
     (row,) = shop.rows("models")["models"]
     assert {row[name] for name in ("architecture", "classes", "imgsz", "metrics", "dataset_digest")} == {None}
 
@@ -92,6 +92,6 @@ def test_registering_and_success_are_one_transaction(shop: Shop):
     lease = shop.running()
     before = shop.rows()
     with shop.doomed() as session:
-        registry.register_trained(session, lease, TEACHER, now=T0)
+        model_registry.register_trained(session, lease, TEACHER, now=T0)
         jobs.succeed(session, lease, now=T0, result=RESULT)
     assert shop.rows() == before

@@ -10,24 +10,25 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from retort.db import Database, DatabaseUnavailable, attempts, clock, jobs
+from retort.db import Database, DatabaseUnavailable, jobs, queue, transitions
 from retort.db.lease import Lease
 from retort.db.models import Attempt
-from retort.db.statements import add
+from retort.db.session import database_now
+from retort.db.sql import add
 from retort.spec import JobSpec
 from retort.states import JobState
 from servers import Postgres, running
-from shop import T0, Shop, at_once
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from support.db_harness import T0, Shop, at_once
 
 
 def test_the_clock_is_the_databases_and_close_to_ours(database: Database):
     before = time.time()
     with database.begin() as session:
-        first = clock.now(session)
+        first = database_now(session)
         deadline = time.monotonic() + 5
-        while (later := clock.now(session)) <= first:  # it goes on inside a transaction
+        while (later := database_now(session)) <= first:  # it goes on inside a transaction
             assert time.monotonic() < deadline
     assert before - 1 < first < later < time.time() + 1
 
@@ -98,7 +99,7 @@ def test_a_new_sqlite_file_may_be_opened_while_another_connection_writes_to_it(t
 
 def test_an_attempt_without_its_job_is_refused(database: Database):
     with pytest.raises(IntegrityError), database.begin() as session:
-        add(session, Attempt, [attempts.row(Lease("job_0", 1, 1, "w"), host="h", device=None, now=T0)])
+        add(session, Attempt, [transitions.attempt_row(Lease("job_0", 1, 1, "w"), host="h", device=None, now=T0)])
 
 
 def test_an_address_of_other_tools_is_understood(postgres_url: str):
@@ -130,7 +131,7 @@ def test_a_database_that_is_restarted_is_unavailable_and_then_there_again(own_po
         own_postgres.kill()
         for transaction in (database.begin, database.read):
             with pytest.raises(DatabaseUnavailable) as caught, transaction() as session:
-                clock.now(session)
+                database_now(session)
             assert caught.value.retryable
         own_postgres.start()
         with database.begin() as session:
@@ -150,7 +151,7 @@ def test_a_connection_that_breaks_in_the_middle_leaves_nothing(postgres_shop: Sh
         with postgres_shop.database.begin() as session:
             jobs.submit(session, postgres_shop.spec, now=T0, retries=0)
             postgres.clear(str(postgres_shop.database.url.database), [])
-            clock.now(session)
+            database_now(session)
 
     with pytest.raises(DatabaseUnavailable):
         submit()
@@ -162,9 +163,9 @@ def test_a_process_that_stands_in_the_middle_of_a_transaction_does_not_keep_its_
     limit = {"options": "-c idle_in_transaction_session_timeout=100"}
     url = postgres_shop.database.url.update_query_dict(limit).render_as_string()
 
-    def reap() -> list[jobs.Reaped]:
+    def reap() -> list[queue.Reaped]:
         with postgres_shop.database.begin() as session:
-            return jobs.reap(session, now=T0 + 31)
+            return queue.reap(session, now=T0 + 31)
 
     def stand_still() -> None:
         with closing(Database(url)) as database, database.begin() as session:
@@ -172,7 +173,7 @@ def test_a_process_that_stands_in_the_middle_of_a_transaction_does_not_keep_its_
             deadline = time.monotonic() + 30
             while not reap():
                 assert time.monotonic() < deadline
-            clock.now(session)
+            database_now(session)
 
     with pytest.raises(DatabaseUnavailable):
         stand_still()
@@ -188,7 +189,7 @@ def test_postgresql_lets_no_one_wait_for_ever(postgres_shop: Shop):
 def test_a_folder_that_is_not_there_is_an_unavailable_database_until_it_is_migrated(tmp_path: Path):
     with closing(Database(f"sqlite:///{tmp_path / 'new' / 'retort.db'}")) as database:
         with pytest.raises(DatabaseUnavailable), database.read() as session:
-            clock.now(session)
+            database_now(session)
         database.migrate()
         with database.read() as session:
             assert jobs.page(session) == []

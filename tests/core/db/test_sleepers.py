@@ -8,10 +8,10 @@ from contextlib import closing
 
 import psycopg
 import pytest
-from retort.db import Database, jobs
+from retort.db import Database, queue
 from retort.spec import JobSpec
 from servers import Postgres
-from shop import T0, Shop
+from support.db_harness import T0, Shop
 
 
 @pytest.fixture
@@ -43,12 +43,12 @@ def test_a_row_that_a_sleeping_client_holds_is_reaped_all_the_same(shop: Shop, s
         while other.execute(states, (wire.backend_pid,)).fetchone() is None:
             assert time.monotonic() < deadline
     with shop.database.begin() as session:
-        assert jobs.reap(session, now=T0 + 31) == []
-        assert jobs.wake(session, idle_s=60.0) == 0
-        assert jobs.wake(session, idle_s=0.0) == 1
+        assert queue.reap(session, now=T0 + 31) == []
+        assert queue.wake(session, idle_s=60.0) == 0
+        assert queue.wake(session, idle_s=0.0) == 1
     while True:
         with shop.database.begin() as session:
-            if reaped := jobs.reap(session, now=T0 + 31):
+            if reaped := queue.reap(session, now=T0 + 31):
                 break
         assert time.monotonic() < deadline
     assert [found.job_id for found in reaped] == [lease.job_id]
@@ -58,11 +58,11 @@ def test_a_client_that_falls_asleep_after_a_pipeline_is_thrown_out_as_well(shop:
     sleeper.execute("BEGIN")
     sleeper.cursor().executemany("SELECT %s", [(1,), (2,)])
     with shop.database.begin() as session:
-        assert jobs.wake(session, idle_s=60.0) == 0
-        assert jobs.wake(session, idle_s=0.0) == 1
+        assert queue.wake(session, idle_s=60.0) == 0
+        assert queue.wake(session, idle_s=0.0) == 1
 
 
 def test_clients_at_work_are_left_alone(shop: Shop):
     shop.running()
     with shop.database.begin() as session:
-        assert jobs.wake(session, idle_s=0.0) == 0
+        assert queue.wake(session, idle_s=0.0) == 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from retort.db import jobs, keys
+from retort.db import jobs
 from retort.spec import JobSpec, digest
 from retort.states import JobState
-from shop import T0, Shop, at_once
+from support.db_harness import T0, Shop, at_once
 
 
 def submit(shop: Shop, key: str, body: str = "b" * 64) -> jobs.Submitted:
@@ -35,7 +35,7 @@ def test_the_same_key_and_body_is_the_same_job(shop: Shop):
 def test_a_key_that_comes_with_another_body_is_refused(shop: Shop):
     submit(shop, "k")
     before = shop.rows()
-    with pytest.raises(keys.KeyReused):
+    with pytest.raises(jobs.KeyReused):
         submit(shop, "k", "c" * 64)
     assert shop.rows() == before
 

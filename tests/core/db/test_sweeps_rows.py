@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 from results import RESULT
-from retort.db import events, jobs, keys, sweeping, sweeps
+from retort.constants import MAP, Role
+from retort.db import events, jobs, sweeps
 from retort.db.models import SweepTrial
-from retort.events import MetricEvent
-from retort.names import MAP, Role
+from retort.protocol.events import MetricEvent
 from retort.spec import JobSpec, parse_sweep
 from retort.states import JobState, SweepState, TrialState
-from retort.sweeps.decisions import Decision, decide
-from shop import T0, Shop, at_once
+from retort.sweeps.planner import Decision, decide
+from support.db_harness import T0, Shop, at_once
 
 PARAMETERS = {"training.epochs": {"values": [1, 2, 3]}}
 
@@ -25,16 +25,16 @@ def submit(shop: Shop, key: str | None = None, **more: Any) -> sweeps.Submitted:
         return sweeps.submit(session, parse_sweep(given), now=T0, retries=2, owner="lab", priority=3, key=key)
 
 
-def look(shop: Shop, sweep_id: str) -> tuple[sweeping.Standing, Decision]:
+def look(shop: Shop, sweep_id: str) -> tuple[sweeps.Standing, Decision]:
     with shop.database.read() as session:
-        standing = sweeping.look(session, sweep_id)
+        standing = sweeps.look(session, sweep_id)
     return standing, decide(standing.spec, standing.state, standing.trials, standing.failure)
 
 
 def move_on(shop: Shop, sweep_id: str, now: float = T0) -> bool:
     standing, decision = look(shop, sweep_id)
     with shop.database.begin() as session:
-        return bool(decision) and sweeping.carry_out(session, standing, decision, now=now)
+        return bool(decision) and sweeps.carry_out(session, standing, decision, now=now)
 
 
 def listed(shop: Shop, sweep_id: str) -> list[sweeps.Listed]:
@@ -67,7 +67,7 @@ def test_the_same_key_and_sweep_is_the_same_sweep(shop: Shop):
     assert (first.created, again.created, again.sweep_id) == (True, False, first.sweep_id)
     assert submit(shop).created
     assert submit(shop).created, "without a key each is new"
-    with pytest.raises(keys.KeyReused):
+    with pytest.raises(jobs.KeyReused):
         submit(shop, "k", concurrency=2)
 
 
@@ -94,7 +94,7 @@ def test_of_workers_that_decide_from_the_same_look_one_carries_it_out(shop: Shop
 
     def carry_out(_: int) -> bool:
         with shop.database.begin() as session:
-            return sweeping.carry_out(session, standing, decision, now=T0)
+            return sweeps.carry_out(session, standing, decision, now=T0)
 
     assert sorted(at_once(carry_out, 6)) == [False] * 5 + [True]
     assert [one.trial.number for one in listed(shop, sweep_id)] == [1, 2]
@@ -106,7 +106,7 @@ def test_a_crash_between_a_trials_number_and_its_job_leaves_neither(shop: Shop):
     before = shop.rows()
     standing, decision = look(shop, sweep_id)
     with shop.doomed() as session:
-        assert sweeping.carry_out(session, standing, decision, now=T0)
+        assert sweeps.carry_out(session, standing, decision, now=T0)
     assert shop.rows() == before
     assert move_on(shop, sweep_id)
     assert [one.trial.number for one in listed(shop, sweep_id)] == [1]
@@ -138,7 +138,7 @@ def test_a_sweep_ends_with_its_last_trial_and_its_best_spec_can_be_had(shop: Sho
         assert (sweep.state, sweep.best, sweep.finished_at) == (SweepState.SUCCEEDED, 2, T0 + 9)
         assert sweeps.best_spec(session, sweep_id)["training"]["epochs"] == 2
         assert sweeps.counts(session, [sweep_id])[sweep_id][TrialState.SUCCEEDED] == 3
-        assert sweeping.live(session) == []
+        assert sweeps.live(session) == []
 
 
 def test_cancelling_takes_the_jobs_along_and_waits_for_those_that_run(shop: Shop):
@@ -178,7 +178,7 @@ def test_a_decision_from_before_a_cancellation_is_dropped(shop: Shop):
     with shop.database.begin() as session:
         sweeps.cancel(session, sweep_id, now=T0, actor="client")
     with shop.database.begin() as session:
-        assert not sweeping.carry_out(session, standing, decision, now=T0)
+        assert not sweeps.carry_out(session, standing, decision, now=T0)
     assert listed(shop, sweep_id) == []
 
 
@@ -187,7 +187,7 @@ def test_the_pulse_changes_when_there_may_be_something_to_decide(shop: Shop):
 
     def pulse() -> tuple[Any, ...]:
         with shop.database.read() as session:
-            return sweeping.pulse(session, sweep_id)
+            return sweeps.pulse(session, sweep_id)
 
     seen = [pulse(), pulse()]
     assert seen[0] == seen[1]

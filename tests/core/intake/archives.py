@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from PIL import Image
-from retort.intake.catalogue import COCO_CLASSES
+from retort.data.catalog import COCO_CLASSES
 
 COCO_IDS = [number for number in range(1, 91) if number not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}]
 """The numbers that COCO's annotations give to its classes."""

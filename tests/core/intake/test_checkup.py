@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from core.intake.test_datasets import ANYWHERE, add, describe
 from PIL import Image
+from retort.data import audit, datasets
+from retort.data.audit import Checkup
 from retort.errors import DataError
-from retort.intake import checkup, datasets
-from retort.intake.checkup import Checkup
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def look(root: Path) -> Checkup:
-    return checkup.check(str(root), ANYWHERE)
+    return audit.check(str(root), ANYWHERE)
 
 
 def told(root: Path) -> dict[str, tuple[str, int, tuple[str, ...]]]:
@@ -43,7 +43,7 @@ def test_of_a_good_data_set_there_is_nothing_to_tell(root: Path):
     assert found.ok
     assert found.findings == ()
     assert found.names == ("cat", "dog")
-    assert found.splits == {"train": checkup.Split(61, 1, (30, 30)), "val": checkup.Split(60, 0, (30, 30))}
+    assert found.splits == {"train": audit.Split(61, 1, (30, 30)), "val": audit.Split(60, 0, (30, 30))}
 
 
 def label(root: Path, name: str, text: str) -> None:
@@ -136,7 +136,7 @@ def test_errors_come_first(root: Path):
 
 
 def test_where_nothing_opens_images_that_is_said(root: Path, monkeypatch: pytest.MonkeyPatch):
-    find_spec = checkup.importlib.util.find_spec
-    monkeypatch.setattr(checkup.importlib.util, "find_spec", lambda name: None if name == "PIL" else find_spec(name))
+    find_spec = audit.importlib.util.find_spec
+    monkeypatch.setattr(audit.importlib.util, "find_spec", lambda name: None if name == "PIL" else find_spec(name))
     assert "PIL" in sys.modules
     assert told(root)["images_not_opened"][:2] == ("warning", 121)

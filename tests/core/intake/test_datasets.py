@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
+from retort.data import datasets
+from retort.data.datasets import Dataset
 from retort.errors import DataError
-from retort.intake import datasets
-from retort.intake.datasets import Dataset
 
 NAMES = ("cat", "dog")
 ANYWHERE = (Path("/"),)

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from core.intake import archives
 from core.intake.archives import Publisher, publishing, tag_of
+from retort.data import audit, catalog, datasets, known_datasets
+from retort.data.catalog import CATALOGUE
 from retort.errors import DataError, FetchError
-from retort.intake import catalogue, checkup, datasets, known
-from retort.intake.catalogue import CATALOGUE
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def labels(folder: Path, split: str) -> dict[str, str]:
 def test_a_set_in_yolo_layout_is_fetched_once_and_fit_to_learn_from(tmp_path: Path, publish: Publish):
     server = publish("coco8", archives.coco8())
 
-    first = known.resolve("coco8", tmp_path, fetch_missing=True)
-    again = known.resolve("COCO8", tmp_path, fetch_missing=True)
+    first = known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
+    again = known_datasets.resolve("COCO8", tmp_path, fetch_missing=True)
 
     assert first == again
     assert server.asked == [("coco8.zip", None)]
@@ -81,7 +81,7 @@ def test_editions_that_differ_in_their_folders_are_read_alike(
         files[f"{around}{folder.replace('images', 'labels')}/x.txt"] = f"{shade} 0.5 0.5 0.2 0.2\n"
     publish("african-wildlife", {"african-wildlife.zip": archives.zipped(files)})
 
-    origin = known.resolve("african-wildlife", tmp_path, fetch_missing=True)
+    origin = known_datasets.resolve("african-wildlife", tmp_path, fetch_missing=True)
 
     found = datasets.locate(str(origin.folder), [tmp_path])
     assert (found.num_train, found.num_val, found.names[1]) == (1, 1, "elephant")
@@ -89,16 +89,16 @@ def test_editions_that_differ_in_their_folders_are_read_alike(
 
 def test_images_that_are_learnt_from_and_measured_on_are_noticed(tmp_path: Path, publish: Publish):
     publish("coco128", archives.coco128())
-    origin = known.resolve("coco128", tmp_path, fetch_missing=True)
+    origin = known_datasets.resolve("coco128", tmp_path, fetch_missing=True)
 
     assert datasets.locate(str(origin.folder), [tmp_path]).num_shared == 3
-    codes = {finding.code for finding in checkup.check(str(origin.folder), [tmp_path]).findings}
+    codes = {finding.code for finding in audit.check(str(origin.folder), [tmp_path]).findings}
     assert "shared_image" in codes
 
 
 def test_coco_is_converted_by_the_order_of_its_numbers_without_crowds(tmp_path: Path, publish: Publish):
     publish("coco", archives.coco())
-    origin = known.resolve("coco", tmp_path, fetch_missing=True)
+    origin = known_datasets.resolve("coco", tmp_path, fetch_missing=True)
 
     # 10 5 20 10 in 100 x 50; the other box is cut at the edge: 90..100, 40..50.
     person, brush = "0 0.200000 0.200000 0.200000 0.200000\n", "79 0.950000 0.900000 0.100000 0.200000\n"
@@ -110,7 +110,7 @@ def test_coco_is_converted_by_the_order_of_its_numbers_without_crowds(tmp_path: 
 
 def test_voc_counts_pixels_from_one_and_leaves_difficult_objects_out(tmp_path: Path, publish: Publish):
     publish("voc", archives.voc())
-    origin = known.resolve("voc", tmp_path, fetch_missing=True)
+    origin = known_datasets.resolve("voc", tmp_path, fetch_missing=True)
 
     # 11..30 and 6..15, both included: 20 x 10 pixels from 10, 5.
     dog = "11 0.200000 0.200000 0.200000 0.200000\n"
@@ -121,7 +121,7 @@ def test_voc_counts_pixels_from_one_and_leaves_difficult_objects_out(tmp_path: P
 
 def test_visdrone_leaves_out_regions_others_and_what_does_not_count(tmp_path: Path, publish: Publish):
     publish("visdrone", archives.visdrone())
-    origin = known.resolve("VisDrone", tmp_path, fetch_missing=True)
+    origin = known_datasets.resolve("VisDrone", tmp_path, fetch_missing=True)
 
     lines = "3 0.200000 0.200000 0.200000 0.200000\n9 0.950000 0.900000 0.100000 0.200000\n"
     assert labels(origin.folder, "train") == labels(origin.folder, "val") == {"a": lines}
@@ -132,7 +132,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(tmp_path: Path, publish
     server = publish("coco8", archives.coco8())
     server.break_after, server.breaks = 1000, 2
 
-    known.resolve("coco8", tmp_path, fetch_missing=True)
+    known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
 
     assert server.asked == [("coco8.zip", None), ("coco8.zip", "bytes=1000-"), ("coco8.zip", "bytes=2000-")]
 
@@ -143,7 +143,7 @@ def test_a_file_that_has_changed_meanwhile_is_fetched_from_its_beginning(tmp_pat
     (tmp_path / "archives" / "coco8.zip.part").write_bytes(b"of another edition")
     (tmp_path / "archives" / "coco8.zip.part.json").write_text('{"etag": "\\"other\\""}')
 
-    origin = known.resolve("coco8", tmp_path, fetch_missing=True)
+    origin = known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
 
     assert server.asked == [("coco8.zip", "bytes=18-")]
     assert datasets.locate(str(origin.folder), [tmp_path]).num_train == 2
@@ -156,7 +156,7 @@ def test_a_part_that_is_the_whole_already_is_fetched_anew(tmp_path: Path, publis
     (tmp_path / "archives" / "coco8.zip.part").write_bytes(data)
     (tmp_path / "archives" / "coco8.zip.part.json").write_text(json.dumps({"etag": tag_of(data)}))
 
-    known.resolve("coco8", tmp_path, fetch_missing=True)
+    known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
 
     assert server.asked == [("coco8.zip", f"bytes={len(data)}-"), ("coco8.zip", None)]
 
@@ -167,17 +167,17 @@ def test_what_has_another_checksum_than_the_published_one_is_refused_and_kept_as
     server.files["VOCtest_06-Nov-2007.tar"] = right + b"\0" * 512
 
     with pytest.raises(DataError, match="torchvision"):
-        known.resolve("voc", tmp_path, fetch_missing=True)
+        known_datasets.resolve("voc", tmp_path, fetch_missing=True)
 
     assert not (tmp_path / "voc").exists()
     assert (tmp_path / "archives" / "VOCtest_06-Nov-2007.tar.refused").is_file()
     server.files["VOCtest_06-Nov-2007.tar"] = right
-    assert known.resolve("voc", tmp_path, fetch_missing=True).folder.is_dir()
+    assert known_datasets.resolve("voc", tmp_path, fetch_missing=True).folder.is_dir()
 
 
 def test_where_no_checksum_is_published_the_first_bytes_are_remembered(tmp_path: Path, publish: Publish):
     server = publish("coco8", archives.coco8())
-    origin = known.resolve("coco8", tmp_path, fetch_missing=True)
+    origin = known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
     assert "nobody has published a checksum" in origin.notes[0]
 
     for path in sorted(origin.folder.rglob("*"), reverse=True):
@@ -186,24 +186,24 @@ def test_where_no_checksum_is_published_the_first_bytes_are_remembered(tmp_path:
     server.files["coco8.zip"] = archives.zipped({"coco8/images/train/x.jpg": archives.picture(9)})
 
     with pytest.raises(DataError, match="what was fetched first"):
-        known.resolve("coco8", tmp_path, fetch_missing=True)
+        known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
 
 
 def test_an_answer_that_is_no_data_set_is_never_remembered(tmp_path: Path, publish: Publish):
     files = archives.coco8()
     server = publish("coco8", {"coco8.zip": b"<html>sign in to this network</html>"})
     with pytest.raises(DataError, match="neither a ZIP file nor a tar file"):
-        known.resolve("coco8", tmp_path, fetch_missing=True)
+        known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
 
     server.files |= files
-    assert known.resolve("coco8", tmp_path, fetch_missing=True).archives.keys() == {"coco8.zip"}
+    assert known_datasets.resolve("coco8", tmp_path, fetch_missing=True).archives.keys() == {"coco8.zip"}
 
 
 def test_workers_that_need_the_same_set_fetch_it_once(tmp_path: Path, publish: Publish):
     server = publish("coco8", archives.coco8())
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: known.resolve("coco8", tmp_path, fetch_missing=True), range(8)))
+        found = list(pool.map(lambda _: known_datasets.resolve("coco8", tmp_path, fetch_missing=True), range(8)))
 
     assert {origin.folder for origin in found} == {tmp_path / "coco8"}
     assert server.asked == [("coco8.zip", None)]
@@ -213,7 +213,7 @@ def test_archives_put_there_by_hand_are_used_without_any_network_and_left(tmp_pa
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / "coco8.zip").write_bytes(archives.coco8()["coco8.zip"])
 
-    origin = known.resolve("coco8", tmp_path, fetch_missing=False)
+    origin = known_datasets.resolve("coco8", tmp_path, fetch_missing=False)
 
     assert datasets.locate(str(origin.folder), [tmp_path]).num_train == 2
     assert (tmp_path / "archives" / "coco8.zip").is_file()
@@ -223,7 +223,9 @@ def test_a_set_laid_out_by_hand_is_taken_as_it_is(tmp_path: Path):
     (tmp_path / "coco8").mkdir()
     (tmp_path / "coco8" / "data.yaml").write_text("names: [thing]")
 
-    assert known.resolve("coco8", tmp_path, fetch_missing=False).notes == ("data set coco8: put there by hand",)
+    assert known_datasets.resolve("coco8", tmp_path, fetch_missing=False).notes == (
+        "data set coco8: put there by hand",
+    )
 
 
 def test_without_network_the_error_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -232,7 +234,7 @@ def test_without_network_the_error_says_what_to_put_where(tmp_path: Path, monkey
     monkeypatch.setitem(CATALOGUE, "coco8", replace(found, archives=(unreachable,)))
 
     with pytest.raises(FetchError) as caught:
-        known.resolve("coco8", tmp_path, fetch_missing=True)
+        known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
 
     place = tmp_path / "archives" / "coco8.zip"
     assert caught.value.hint == f"put http://127.0.0.1:1/coco8.zip at {place} by hand"
@@ -241,14 +243,14 @@ def test_without_network_the_error_says_what_to_put_where(tmp_path: Path, monkey
 
 def test_where_fetching_is_switched_off_the_error_says_the_same(tmp_path: Path):
     with pytest.raises(DataError, match="switched off") as caught:
-        known.resolve("coco8", tmp_path, fetch_missing=False)
+        known_datasets.resolve("coco8", tmp_path, fetch_missing=False)
     assert f"at {tmp_path / 'archives' / 'coco8.zip'} by hand" in str(caught.value.hint)
 
 
 def test_a_file_that_is_not_published_any_more_is_told(tmp_path: Path, publish: Publish):
     publish("coco8", archives.coco8()).files.clear()
     with pytest.raises(FetchError, match="404"):
-        known.resolve("coco8", tmp_path, fetch_missing=True)
+        known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
 
 
 def test_a_file_that_is_far_too_large_is_not_downloaded(
@@ -260,7 +262,7 @@ def test_a_file_that_is_far_too_large_is_not_downloaded(
     monkeypatch.setitem(CATALOGUE, "coco8", replace(found, archives=(small,)))
 
     with pytest.raises(FetchError, match="more than 100"):
-        known.resolve("coco8", tmp_path, fetch_missing=True)
+        known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
     assert not (tmp_path / "archives" / "coco8.zip.part").exists()
 
 
@@ -303,7 +305,7 @@ def test_a_hostile_or_damaged_archive_leaves_nothing(tmp_path: Path, publish: Pu
     publish("coco8", {"coco8.zip": hostile()[case]})
 
     with pytest.raises(DataError):
-        known.resolve("coco8", folder, fetch_missing=True)
+        known_datasets.resolve("coco8", folder, fetch_missing=True)
 
     assert sorted(path.name for path in folder.iterdir()) == ["archives", "coco8.lock"]
     assert list(tmp_path.glob("*.txt")) == list(folder.parent.glob("*.txt")) == []
@@ -318,7 +320,7 @@ def test_an_archive_that_holds_more_than_it_should_is_refused(
     monkeypatch.setitem(CATALOGUE, "coco8", replace(CATALOGUE["coco8"], **limits))
 
     with pytest.raises(DataError, match="holds more than it should"):
-        known.resolve("coco8", tmp_path, fetch_missing=True)
+        known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +335,7 @@ def test_an_archive_that_holds_more_than_it_should_is_refused(
 def test_annotations_that_are_not_what_they_were_are_told(tmp_path: Path, publish: Publish, xml: str, reason: str):
     publish("voc", archives.voc(xml))
     with pytest.raises(DataError, match=reason):
-        known.resolve("voc", tmp_path, fetch_missing=True)
+        known_datasets.resolve("voc", tmp_path, fetch_missing=True)
 
 
 def test_what_somebody_keeps_in_the_place_is_not_overwritten(tmp_path: Path, publish: Publish):
@@ -342,13 +344,13 @@ def test_what_somebody_keeps_in_the_place_is_not_overwritten(tmp_path: Path, pub
     (tmp_path / "coco8" / "mine.txt").write_text("mine")
 
     with pytest.raises(DataError, match="not a data set that was fetched"):
-        known.resolve("coco8", tmp_path, fetch_missing=True)
+        known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
     assert (tmp_path / "coco8" / "mine.txt").read_text() == "mine"
 
 
 def test_a_misspelt_name_is_told_with_the_right_one():
     with pytest.raises(DataError, match="coco129") as caught:
-        catalogue.find("coco129")
+        catalog.find("coco129")
     assert str(caught.value.hint).startswith("did you mean 'coco128'? known: coco8, coco128, coco, voc, visdrone")
 
 

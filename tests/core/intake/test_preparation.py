@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from core.intake import archives
 from core.training.pictures import draw
+from retort.data.inputs import Inputs
+from retort.data.prepare import prepare
 from retort.errors import DataError, ModelError, WorldError
-from retort.intake.inputs import Inputs
-from retort.intake.preparation import prepare
 from retort.settings import Settings
 from retort.spec import JobSpec, parse_spec
 

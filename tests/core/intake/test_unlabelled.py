@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from core.intake.test_datasets import add
+from retort.data import unlabelled
 from retort.errors import DataError
-from retort.intake import unlabelled
 
 
 @pytest.fixture
@@ -19,10 +19,10 @@ def folder(tmp_path: Path) -> Path:
 
 def test_images_are_found_at_every_depth_and_laid_out_apart_with_empty_labels(folder: Path, tmp_path: Path):
     (folder / "0/x.txt").write_text("0 0.5 0.5 2 2 nonsense\n")
-    found = unlabelled.locate("more", (tmp_path,))
+    found = unlabelled.locate_unlabelled("more", (tmp_path,))
     assert [image.relative_to(folder).as_posix() for image in found.images] == ["0/x.png", "1/x.png", "2/x.png"]
     assert found.notes == ("unlabelled images: 1 text files beside them are not read",)
-    images = unlabelled.overlay(found, tmp_path / "laid")
+    images = unlabelled.overlay_unlabelled(found, tmp_path / "laid")
     assert [link.resolve() for link in sorted(images.iterdir())] == list(found.images)
     labels = sorted((tmp_path / "laid/labels/unlabelled").iterdir())
     assert [label.stem for label in labels] == [image.stem for image in sorted(images.iterdir())]
@@ -30,23 +30,23 @@ def test_images_are_found_at_every_depth_and_laid_out_apart_with_empty_labels(fo
 
 
 def test_the_digest_is_of_names_and_content_and_not_of_the_place(folder: Path, tmp_path: Path):
-    first = unlabelled.locate(str(folder), (tmp_path,)).digest
+    first = unlabelled.locate_unlabelled(str(folder), (tmp_path,)).digest
     moved = folder.rename(tmp_path / "moved")
-    assert unlabelled.locate(str(moved), (tmp_path,)).digest == first
+    assert unlabelled.locate_unlabelled(str(moved), (tmp_path,)).digest == first
     (moved / "0/x.png").rename(moved / "0/y.png")
-    renamed = unlabelled.locate(str(moved), (tmp_path,)).digest
+    renamed = unlabelled.locate_unlabelled(str(moved), (tmp_path,)).digest
     add(moved, "1/x.png", boxes=None, color=99)
-    assert len({first, renamed, unlabelled.locate(str(moved), (tmp_path,)).digest}) == 3
+    assert len({first, renamed, unlabelled.locate_unlabelled(str(moved), (tmp_path,)).digest}) == 3
 
 
 def test_images_that_are_validation_images_too_are_counted(folder: Path, tmp_path: Path):
     same = add(tmp_path / "set", "images/val/0.png", color=1)
-    assert unlabelled.locate(str(folder), (tmp_path,), validation=[same]).num_shared == 1
+    assert unlabelled.locate_unlabelled(str(folder), (tmp_path,), validation=[same]).num_shared == 1
 
 
 def refusal(path: Path, *data_dirs: Path) -> DataError:
     with pytest.raises(DataError) as caught:
-        unlabelled.locate(str(path), data_dirs)
+        unlabelled.locate_unlabelled(str(path), data_dirs)
     return caught.value
 
 

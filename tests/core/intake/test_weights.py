@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from retort.data import weights
 from retort.errors import FetchError, ModelError
-from retort.intake import weights
 
 
 @cache
@@ -70,26 +70,26 @@ def assets() -> Iterator[Assets]:
 
 def test_a_file_in_the_folder_is_taken_without_any_network(tmp_path: Path):
     (tmp_path / "mine.pt").write_bytes(checkpoint())
-    assert weights.resolve("mine.pt", tmp_path, fetch=True, source="http://127.0.0.1:1") == tmp_path / "mine.pt"
+    assert weights.resolve_weights("mine.pt", tmp_path, fetch=True, source="http://127.0.0.1:1") == tmp_path / "mine.pt"
 
 
 def test_a_published_file_is_fetched_once(tmp_path: Path, assets: Assets):
     folder = tmp_path / "models"
     for _ in range(2):
-        path = weights.resolve("yolov8n.pt", folder, fetch=True, source=assets.url)
+        path = weights.resolve_weights("yolov8n.pt", folder, fetch=True, source=assets.url)
     assert path.read_bytes() == checkpoint()
     assert assets.asked == ["/yolov8n.pt"]
     assert [found.name for found in folder.iterdir()] == ["yolov8n.pt"]
 
 
 def test_a_redirection_is_followed_as_the_release_page_needs(tmp_path: Path, assets: Assets):
-    assert weights.resolve("yolov8n.pt", tmp_path, fetch=True, source=f"{assets.url}/moved").is_file()
+    assert weights.resolve_weights("yolov8n.pt", tmp_path, fetch=True, source=f"{assets.url}/moved").is_file()
 
 
 def test_workers_that_need_the_same_file_fetch_it_once(tmp_path: Path, assets: Assets):
     with ThreadPoolExecutor(8) as pool:
         found = list(
-            pool.map(lambda _: weights.resolve("yolov8n.pt", tmp_path, fetch=True, source=assets.url), range(8))
+            pool.map(lambda _: weights.resolve_weights("yolov8n.pt", tmp_path, fetch=True, source=assets.url), range(8))
         )
     assert set(found) == {tmp_path / "yolov8n.pt"}
     assert assets.asked == ["/yolov8n.pt"]
@@ -98,36 +98,36 @@ def test_workers_that_need_the_same_file_fetch_it_once(tmp_path: Path, assets: A
 def test_a_download_that_is_cut_off_leaves_nothing_that_looks_whole(tmp_path: Path, assets: Assets):
     assets.cut = True
     with pytest.raises(FetchError) as caught:
-        weights.resolve("yolov8n.pt", tmp_path, fetch=True, source=assets.url)
+        weights.resolve_weights("yolov8n.pt", tmp_path, fetch=True, source=assets.url)
     assert not (tmp_path / "yolov8n.pt").exists()
     assert caught.value.retryable
     assets.cut = False
-    assert weights.resolve("yolov8n.pt", tmp_path, fetch=True, source=assets.url).read_bytes() == checkpoint()
+    assert weights.resolve_weights("yolov8n.pt", tmp_path, fetch=True, source=assets.url).read_bytes() == checkpoint()
 
 
 @pytest.mark.parametrize("name", ["yolov8s.pt", "yolo11x.pt"])
 def test_an_answer_that_is_no_checkpoint_is_not_kept(tmp_path: Path, assets: Assets, name: str):
     with pytest.raises(FetchError):
-        weights.resolve(name, tmp_path, fetch=True, source=assets.url)
+        weights.resolve_weights(name, tmp_path, fetch=True, source=assets.url)
     assert not (tmp_path / name).exists()
 
 
 def test_without_network_the_error_says_where_to_put_the_file_by_hand(tmp_path: Path):
     with pytest.raises(FetchError) as caught:
-        weights.resolve("yolo11l.pt", tmp_path, fetch=True, source="http://127.0.0.1:1")
+        weights.resolve_weights("yolo11l.pt", tmp_path, fetch=True, source="http://127.0.0.1:1")
     assert caught.value.hint == f"put the file at {tmp_path / 'yolo11l.pt'} by hand"
 
 
 def test_where_fetching_is_switched_off_the_error_says_what_to_do(tmp_path: Path):
     with pytest.raises(ModelError, match="switched off") as caught:
-        weights.resolve("yolo11l.pt", tmp_path, fetch=False)
+        weights.resolve_weights("yolo11l.pt", tmp_path, fetch=False)
     assert weights.ASSETS_URL in str(caught.value.hint)
 
 
 def test_an_unknown_name_is_not_asked_for_and_the_known_ones_are_listed(tmp_path: Path, assets: Assets):
     (tmp_path / "mine.pt").write_bytes(checkpoint())
     with pytest.raises(ModelError, match=r"no weights other\.pt") as caught:
-        weights.resolve("other.pt", tmp_path, fetch=True, source=assets.url)
+        weights.resolve_weights("other.pt", tmp_path, fetch=True, source=assets.url)
     assert caught.value.hint == "in the folder: mine.pt"
     assert assets.asked == []
 
@@ -135,10 +135,10 @@ def test_an_unknown_name_is_not_asked_for_and_the_known_ones_are_listed(tmp_path
 @pytest.mark.parametrize("name", ["../secret.pt", "/etc/x.pt", "a/b.pt", "x.onnx"])
 def test_only_bare_names_are_names(tmp_path: Path, name: str):
     with pytest.raises(ModelError, match="bare name"):
-        weights.resolve(name, tmp_path, fetch=True)
+        weights.resolve_weights(name, tmp_path, fetch=True)
 
 
 def test_a_file_that_is_cut_off_is_refused_before_any_training(tmp_path: Path):
     (tmp_path / "mine.pt").write_bytes(checkpoint()[:1000])
     with pytest.raises(ModelError, match="not a PyTorch checkpoint"):
-        weights.resolve("mine.pt", tmp_path, fetch=True)
+        weights.resolve_weights("mine.pt", tmp_path, fetch=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from drawn import make_confidence, make_features, make_predictions
 from retort.losses import Predictions
+from support.images import make_confidence, make_features, make_predictions
 
 
 @pytest.fixture

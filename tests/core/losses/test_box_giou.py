@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from drawn import class_weights
 from hypothesis import given
 from hypothesis import strategies as st
 from retort.losses import Predictions
-from retort.losses.box_giou import BoxGIoU, giou
+from retort.losses.base import giou
+from retort.losses.box_giou import BoxGIoU
+from support.images import class_weights
 
 Make = Callable[..., Predictions]
 Box = tuple[float, float, float, float]

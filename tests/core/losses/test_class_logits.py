@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from drawn import class_weights
 from retort.losses import Predictions
 from retort.losses.class_logits import ClassLogits
+from support.images import class_weights
 
 Make = Callable[..., Predictions]
 

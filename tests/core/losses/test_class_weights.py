@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from drawn import class_weights
 from retort.losses import Predictions
+from support.images import class_weights
 
 Make = Callable[..., Predictions]
 

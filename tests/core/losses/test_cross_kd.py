@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from drawn import class_weights
 from retort.losses import Predictions
 from retort.losses.cross_kd import CrossKD
+from support.images import class_weights
 
 Make = Callable[..., Predictions]
 

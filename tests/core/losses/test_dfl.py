@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from drawn import class_weights
 from retort.errors import TeacherMismatch
 from retort.losses import Predictions
 from retort.losses.dfl import Dfl
+from support.images import class_weights
 
 Make = Callable[..., Predictions]
 

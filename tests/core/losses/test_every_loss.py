@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import retort.losses
 import torch
-from drawn import make_confidence, make_features, make_predictions
 from retort.losses import LOSS_KINDS, FeatureLoss, HeadLoss, Loss, Predictions
+from support.images import make_confidence, make_features, make_predictions
 
 SETTINGS = [
     {"kind": "channel_wise", "temperature": 4.0, "normalize": False},

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from drawn import make_features
 from hypothesis import given
 from hypothesis import strategies as st
 from retort.losses.pearson import Pearson
+from support.images import make_features
 
 Make = Callable[..., torch.Tensor]
 

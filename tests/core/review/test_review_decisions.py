@@ -9,10 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from retort.review import exchange, precision
-from retort.review.boxes import Box, Scored, iou, matched
-from retort.review.decisions import Decision, Decisions, ReviewError, Ruling, ruled, settled, still_open
-from retort.review.pictures import Picture, Proposals
+from retort.review import formats, metrics
+from retort.review.models import (
+    Box,
+    Decision,
+    Decisions,
+    Picture,
+    Proposals,
+    ReviewError,
+    Ruling,
+    Scored,
+    iou,
+    matched,
+    ruled,
+    settled,
+    still_open,
+)
 
 
 def box(name: str = "RBC", x1: float = 0.0, y1: float = 0.0, x2: float = 0.5, y2: float = 0.5) -> Box:
@@ -62,14 +74,14 @@ def test_an_interval_is_wilsons():
         (0, 20, 0, 0.1611),
         (1, 29, 0.0061, 0.1718),
     ):
-        found = precision.wilson(right, total)
+        found = metrics.wilson(right, total)
         assert (round(found.low or 0, 4), round(found.high or 0, 4)) == (low, high)
-    assert precision.wilson(0, 0).value is None
+    assert metrics.wilson(0, 0).value is None
 
 
 @given(total=st.integers(1, 10_000), share=st.floats(0, 1))
 def test_an_interval_holds_its_share_inside_of_0_and_1(total: int, share: float):
-    found = precision.wilson(round(total * share), total)
+    found = metrics.wilson(round(total * share), total)
     assert found.low is not None
     assert found.value is not None
     assert found.high is not None
@@ -118,7 +130,7 @@ def test_precision_counts_boxes_of_accepted_edited_and_rejected_pictures():
         "c": Decision(image="c", decision="edit", boxes=drawn, at=1.0),
         "d": Decision(image="d", decision="accept", at=1.0, seen=False),
     }
-    found = precision.judged(pictures, decisions, ("RBC", "WBC"))
+    found = metrics.judged(pictures, decisions, ("RBC", "WBC"))
     assert (found.num_images, found.num_accepted, found.num_rejected, found.num_edited) == (3, 1, 1, 1)
     assert found.num_unseen == 1, "what nobody has looked at says nothing of the teacher"
     assert (found.precision.right, found.precision.total) == (3, 6)
@@ -128,7 +140,7 @@ def test_precision_counts_boxes_of_accepted_edited_and_rejected_pictures():
 
 
 def test_agreement_is_by_class():
-    found = precision.compare([((LEFT, box("WBC", x1=0.6, x2=1.0)), (LEFT, RIGHT))], ("RBC", "WBC", "other"))
+    found = metrics.compare([((LEFT, box("WBC", x1=0.6, x2=1.0)), (LEFT, RIGHT))], ("RBC", "WBC", "other"))
     assert (found.precision.right, found.precision.total) == (1, 2)
     assert found.per_class["RBC"].recall.value == 0.5
     assert found.per_class["WBC"].precision.value == 0.0
@@ -161,16 +173,16 @@ def test_an_export_leaves_out_what_was_rejected_and_has_the_boxes_as_they_are_no
         "b": Decision(image="b", decision="edit", boxes=(RIGHT,), at=1.0),
     }
     assert still_open(proposals, decisions) == ["c"]
-    album = exchange.album(proposals, decisions)
+    album = formats.album(proposals, decisions)
     assert {one.image: one.boxes for one in album.pictures} == {"b": (RIGHT,), "c": (LEFT,)}
     with pytest.raises(ReviewError, match="no form 'voc'") as caught:
-        exchange.form("voc")
+        formats.form("voc")
     assert caught.value.hint == "known: coco, yolo, cvat, label_studio"
 
 
 def test_more_boxes_than_a_picture_can_have_are_refused():
     proposals = Proposals(mode="all", classes=("RBC",), pictures=(picture(LEFT),))
     crowd = picture(*[box(x1=number / 1e4) for number in range(2001)])
-    data = exchange.form("coco").write(exchange.album(proposals.model_copy(update={"pictures": (crowd,)}), {}))
+    data = formats.form("coco").write(formats.album(proposals.model_copy(update={"pictures": (crowd,)}), {}))
     with pytest.raises(ReviewError, match=r"a: .*2000"):
-        exchange.imported(proposals, "coco", data, reviewer="ann", at=1.0)
+        formats.imported(proposals, "coco", data, reviewer="ann", at=1.0)

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from retort.review.boxes import Box
-from retort.review.decisions import ReviewError
-from retort.review.formats import FORMS, Album, Marked, archive
+from retort.review.formats import FORMS, Album, Marked, base
+from retort.review.models import Box, ReviewError
 
 CLASSES = ("RBC", "WBC", "Platelets")
 ONE = Album(
@@ -193,9 +192,9 @@ def test_an_archive_with_a_link_is_refused():
 
 
 def test_an_archive_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(archive, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(base, "MOST_BYTES", 1 << 20)
     assert "MiB in the archive" in refusal("yolo", zipped(labels__a_txt="\n" * (2 << 20)))
-    monkeypatch.setattr(archive, "MOST_FILES", 3)
+    monkeypatch.setattr(base, "MOST_FILES", 3)
     assert "5 files" in refusal("yolo", zipped(**{f"labels__{number}_txt": "" for number in range(5)}))
 
 

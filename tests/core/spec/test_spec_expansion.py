@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from retort.constants import MODEL_NAMES
 from retort.losses import LOSS_KINDS, FeatureLoss
-from retort.names import MODEL_NAMES
 from retort.spec import RECIPES, digest, parse_spec
 
 Document = Callable[..., dict[str, Any]]

@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from retort.errors import SpecError
-from retort.references import Reference, parse, title
-from retort.spec import AdviceSpec, JobSpec, digest, parse_spec, places, schema
+from retort.model_ref import Reference, parse, title
+from retort.spec import AdviceSpec, JobSpec, digest, parse_spec, schema, weight_names
 
 Document = Callable[..., dict[str, Any]]
 
@@ -38,7 +38,7 @@ def test_a_reference_is_read_and_written_alike():
 )
 def test_a_model_may_stand_wherever_a_weights_file_may(place: str, change: dict[str, Any], document: Document):
     given = document(**change)
-    assert places.weights(parse_spec(given))[place] == NAMED
+    assert weight_names(parse_spec(given))[place] == NAMED
     JOBS.validate(given)
 
 

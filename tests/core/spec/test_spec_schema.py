@@ -12,9 +12,9 @@ import jsonschema_rs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from retort.constants import MODEL_NAMES, Level
 from retort.errors import SpecError
 from retort.losses import LOSS_KINDS
-from retort.names import MODEL_NAMES, Level
 from retort.spec import RECIPES, digest, parse_spec, schema
 
 Document = Callable[..., dict[str, Any]]

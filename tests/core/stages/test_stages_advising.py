@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from retort.report import advice
+from retort.report.advice import AdviceConditions, Figures, Judged, Measured, Unusable, answer, judge
 from retort.spec.advised import AdviceData, AdviceResult, AdviceStudent, StepCost
 from retort.spec.figures import NetworkFigures
-from retort.stages.advising import rules
-from retort.stages.advising.answer import AdviceConditions, Measured, Unusable, answer
-from retort.stages.advising.rules import Figures, Judged, judge
 from stored_results import role
 
 CLASSES = tuple("abcdefghij")
@@ -84,13 +83,13 @@ def test_a_teacher_slightly_weaker_in_some_classes_is_recommended_and_they_are_n
     slightly = weak_in(4, 0.04)
     assert judged(slightly).verdict == "recommended"
     assert said(judged(slightly), "clearly weaker than the student in no class")
-    assert rules.weaker(STUDENT, slightly) == ["a", "b", "c", "d"]
+    assert advice.weaker(STUDENT, slightly) == ["a", "b", "c", "d"]
 
 
 def test_the_weakest_classes_come_first():
     teacher = replace(SOUND, per_class={**SOUND.per_class, "c": 0.1, "a": 0.3})
-    assert rules.weaker(STUDENT, teacher) == ["c", "a"]
-    assert rules.differences(STUDENT, teacher)["c"] == pytest.approx(-0.3)
+    assert advice.weaker(STUDENT, teacher) == ["c", "a"]
+    assert advice.differences(STUDENT, teacher)["c"] == pytest.approx(-0.3)
 
 
 @pytest.mark.parametrize(
@@ -153,9 +152,9 @@ def test_a_network_that_finds_nothing_teaches_nobody():
 
 def test_of_candidates_that_teach_alike_the_cheapest_is_taken():
     candidates = [network("m", 0.505, gflops=68.0), network("s", 0.50, gflops=21.5), network("n", 0.45, gflops=12.0)]
-    assert rules.choose([(one, judged(one)) for one in candidates]) == 1
-    assert rules.choose([(one, judged(one)) for one in candidates[2:]]) == 0
-    assert rules.choose([(network("weak", 0.1), judged(network("weak", 0.1)))]) is None
+    assert advice.choose([(one, judged(one)) for one in candidates]) == 1
+    assert advice.choose([(one, judged(one)) for one in candidates[2:]]) == 0
+    assert advice.choose([(network("weak", 0.1), judged(network("weak", 0.1)))]) is None
 
 
 CONDITIONS = AdviceConditions(AdviceData(names=CLASSES, num_val=9, num_shared=0, digest="d"), 64, 4, "cpu")

@@ -13,24 +13,25 @@ import pytest
 from core.answers import answers
 from core.conftest import Life
 from results import result
-from retort import journal
+from retort.constants import Role
+from retort.data.inputs import Inputs
 from retort.errors import Diverged, Stopped
-from retort.events import AnyEvent, ArtifactEvent, LogEvent
-from retort.intake.inputs import Inputs
-from retort.journal import Journal
-from retort.names import Role
-from retort.pulse import Pulse
+from retort.pipeline import runner
+from retort.pipeline.answers import DroppedControl, TrainedNetwork
+from retort.pipeline.context import Context
+from retort.pipeline.train import JournalWatcher
+from retort.protocol import journal
+from retort.protocol.events import AnyEvent, ArtifactEvent, LogEvent
+from retort.protocol.journal import Journal
+from retort.protocol.workdir import Pulse
 from retort.spec import JobSpec, parse_spec
 from retort.spec.exported import MeasuredExport
-from retort.stages import control, evaluate, export, sequence
-from retort.stages.answers import DroppedControl, TrainedNetwork
-from retort.stages.context import Context
-from retort.stages.exporting.bench import Bench
-from retort.stages.exporting.makers import MAKERS
-from retort.stages.fitting import JournalWatcher, plan
-from retort.training import networks
-from retort.training.exporting.graph import export_onnx
-from retort.training.publish import publish
+from retort.stages import control, evaluate, export
+from retort.stages.distill import plan
+from retort.stages.export import MAKERS, Bench
+from retort.training import models
+from retort.training.export.onnx import export_onnx
+from retort.training.models import publish
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def said(context: Context) -> list[AnyEvent]:
 def test_an_export_that_gives_other_boxes_is_told_and_not_published(context: Context, monkeypatch: pytest.MonkeyPatch):
     def of_another_network(bench: Bench, _: Any, path: Path, kept: Any) -> None:
         assert not kept
-        network = networks.load(bench.weights)
+        network = models.load(bench.weights)
         network.model[-1].cv2[0][-1].weight.data[:8] += 100  # other boxes at the finest level
         publish(network, path.with_name("other.pt"), names=network.names)
         export_onnx(path.with_name("other.pt"), path, imgsz=64)
@@ -86,7 +87,7 @@ def test_what_only_tensorrt_can_make_leaves_what_to_make_it_from(context: Contex
     (made,) = export.run(replace(context, spec=asked)).exports
     assert (made.status, made.files) == ("needs", ("student-fp16.engine.onnx",))
     assert "trtexec --onnx=student-fp16.engine.onnx --saveEngine=student-fp16.engine --fp16" in (made.hint or "")
-    sequence._forewarn(asked, context.journal)
+    runner._forewarn(asked, context.journal)
     assert sum("TensorRT" in event.message for event in said(context) if isinstance(event, LogEvent)) == 2
 
 
@@ -128,12 +129,12 @@ def test_a_student_that_an_earlier_job_finished_early_gets_no_control_of_full_le
 def test_a_run_that_is_told_to_stop_begins_no_stage(context: Context):
     context.stop.set()
     with pytest.raises(Stopped):
-        sequence.go(context.spec, context.inputs, context.workdir, context.journal, context.stop)
+        runner.go(context.spec, context.inputs, context.workdir, context.journal, context.stop)
     assert said(context) == []
 
 
 def test_a_run_whose_stages_are_all_finished_only_repeats_its_result(context: Context):
-    again = sequence.go(context.spec, context.inputs, context.workdir, context.journal, context.stop)
+    again = runner.go(context.spec, context.inputs, context.workdir, context.journal, context.stop)
     assert again == context.results["report"]
     events = said(context)
     assert not any(event.type in {"stage", "metric"} for event in events)
@@ -143,7 +144,7 @@ def test_a_run_whose_stages_are_all_finished_only_repeats_its_result(context: Co
 def test_what_intake_noticed_is_passed_on(context: Context):
     data = context.inputs.dataset.model_copy(update={"notes": ("data.yaml: x is ignored",), "num_shared": 4})
     inputs = context.inputs.model_copy(update={"dataset": data})
-    sequence.go(context.spec, inputs, context.workdir, context.journal, context.stop)
+    runner.go(context.spec, inputs, context.workdir, context.journal, context.stop)
     told = {event.message: event.level for event in said(context) if isinstance(event, LogEvent)}
     assert told["data.yaml: x is ignored"] == "info"
     assert [level for message, level in told.items() if message.startswith("4 of the 4 validation")] == ["warning"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retort.journal import Journal
-from retort.names import Role
-from retort.stages.reporting.ecg import findings
+from retort.constants import Role
+from retort.protocol.journal import Journal
+from retort.report.health import findings
 
 
 def attempt(workdir: Path, number: int, epochs: range, said: dict[int, tuple[str, str]]) -> None:

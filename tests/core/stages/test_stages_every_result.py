@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 from results import result
-from retort.cli import view
+from retort.cli import render
+from retort.report import charts
+from retort.report import html as report_html
+from retort.report.health import Ecg
+from retort.report.samples import Gallery
+from retort.report.verdict import verdict
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
 from retort.spec.report import Manifest
 from retort.spec.result import JobResult, parse_result, readable_result
-from retort.stages.reporting import charts, comparisons, page
-from retort.stages.reporting.ecg import Ecg
-from retort.stages.reporting.samples import Gallery
-from retort.stages.reporting.verdict import verdict
 from rich.console import Console
 from stored_results import EXPORTS, PARTS, advice, candidate, stored
 
@@ -43,14 +44,14 @@ def manifest(found: JobResult) -> Manifest:
 @pytest.fixture(autouse=True)
 def _without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     # Four megabytes that are the same in each of some hundred pages.
-    monkeypatch.setattr(page, "get_plotlyjs", str)
+    monkeypatch.setattr(report_html, "get_plotlyjs", str)
 
 
 def rendered(found: JobResult) -> str:
-    return page.render(
+    return report_html.render(
         name="digits", judged=verdict(found), result=found, charts=charts.charts({}, found.roles),
-        comparisons=comparisons.comparisons(found), quantization=comparisons.quantization(found),
-        labelling=comparisons.labelling(found), ecg=Ecg((), (), (), ()), gallery=Gallery((), ()),
+        comparisons=charts.comparisons(found), quantization=charts.quantization(found),
+        labelling=charts.labelling(found), ecg=Ecg((), (), (), ()), gallery=Gallery((), ()),
         manifest=manifest(found), spec={},
     )  # fmt: skip
 
@@ -58,7 +59,7 @@ def rendered(found: JobResult) -> str:
 def shown(found: JobResult) -> str:
     console = Console(width=200, no_color=True)
     with console.capture() as capture:
-        for part in view.result_parts(found):
+        for part in render.result_parts(found):
             console.print(part)
     return capture.get()
 
@@ -142,6 +143,6 @@ def test_advice_is_written_as_it_was_read_and_shown_whatever_it_says(verdict: st
     assert found.model_dump(mode="json") == given
     console = Console(width=200, no_color=True)
     with console.capture() as capture:
-        for part in view.result_parts(found):
+        for part in render.result_parts(found):
             console.print(part)
     assert "It is broken." in capture.get()

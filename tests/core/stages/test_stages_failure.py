@@ -6,8 +6,8 @@ import errno
 
 import pytest
 from retort.errors import DataError, OutOfMemory, WorldError
-from retort.events import Failure
-from retort.stages.failure import explain
+from retort.pipeline.failures import explain
+from retort.protocol.events import Failure
 
 
 def fail(error: BaseException) -> Failure:

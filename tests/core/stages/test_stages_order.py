@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from retort.exports import EXPORT_FORMATS
+from retort.pipeline.context import Stage, StageModule, find, ordered
 from retort.spec import parse_spec
-from retort.stages.exporting.makers import MAKERS
-from retort.stages.order import Stage, StageModule, find, ordered
+from retort.stages.export import MAKERS
 
 
 def stage(name: str, after: str | None) -> Stage:

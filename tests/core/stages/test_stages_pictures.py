@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from retort.stages.reporting.pictures import COLORS, Mark, compare, draw, truth
+from retort.report.samples import COLORS, Mark, compare, draw, truth
 
 
 def opened(uri: str) -> Image.Image:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from retort import journal
-from retort.events import ProgressEvent
-from retort.journal import Journal
-from retort.stages.progress import Progress
+from retort.pipeline.progress import Progress
+from retort.protocol import journal
+from retort.protocol.events import ProgressEvent
+from retort.protocol.journal import Journal
 
 
 class Clock:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from core.conftest import Life
-from retort.intake.inputs import Adjustments, Inputs
+from retort.data.inputs import Adjustments, Inputs
+from retort.pipeline import results
 from retort.spec import JobSpec
-from retort.stages import record
 
 
 @pytest.fixture
@@ -21,11 +21,11 @@ def copy(life: Life, tmp_path: Path) -> Path:
 
 def key(workdir: Path) -> str:
     spec = JobSpec.model_validate_json((workdir / "spec.json").read_text())
-    return record.key_of(spec, Inputs.load(workdir))
+    return results.key_of(spec, Inputs.load(workdir))
 
 
 def test_a_finished_stage_is_known_by_a_later_attempt(copy: Path):
-    kept = record.load(copy, "distill", key(copy))
+    kept = results.load(copy, "distill", key(copy))
     assert kept is not None
     assert kept.result["model"] == "yolov8n"
     assert [file.name for file in kept.files] == ["student.pt", "health.npz"]
@@ -42,7 +42,7 @@ def test_a_finished_stage_is_known_by_a_later_attempt(copy: Path):
 )
 def test_a_stage_whose_files_are_not_intact_runs_again(copy: Path, damage: Callable[[Path], object]):
     damage(copy)
-    assert record.load(copy, "distill", key(copy)) is None
+    assert results.load(copy, "distill", key(copy)) is None
 
 
 def test_one_changed_byte_is_seen(copy: Path):
@@ -50,7 +50,7 @@ def test_one_changed_byte_is_seen(copy: Path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert record.load(copy, "distill", key(copy)) is None
+    assert results.load(copy, "distill", key(copy)) is None
 
 
 def test_another_spec_data_set_or_teacher_makes_another_key(copy: Path):
@@ -59,16 +59,16 @@ def test_another_spec_data_set_or_teacher_makes_another_key(copy: Path):
     changed = spec.model_copy(update={"control": False})
     other = inputs.model_copy(update={"dataset": inputs.dataset.model_copy(update={"digest": "0"})})
     weights = inputs.model_copy(update={"weights": {"x.pt": copy / "spec.json"}})
-    keys = {record.key_of(spec, inputs), record.key_of(changed, inputs), record.key_of(spec, other),
-            record.key_of(spec, weights)}  # fmt: skip
+    keys = {results.key_of(spec, inputs), results.key_of(changed, inputs), results.key_of(spec, other),
+            results.key_of(spec, weights)}  # fmt: skip
     assert len(keys) == 4
     later = inputs.model_copy(update={"attempt": 9})
-    assert record.key_of(spec, later) == record.key_of(spec, inputs)
+    assert results.key_of(spec, later) == results.key_of(spec, inputs)
 
 
 def test_a_smaller_batch_makes_another_key_for_all_but_the_teacher(copy: Path):
     inputs = Inputs.load(copy)
     smaller = inputs.model_copy(update={"adjustments": Adjustments(batch=2)})
     for stage, same in (("train_teacher", True), ("distill", False), ("control", False)):
-        keys = {record.key_of_stage("job", stage, found) for found in (inputs, smaller)}
+        keys = {results.key_of_stage("job", stage, found) for found in (inputs, smaller)}
         assert (len(keys) == 1) is same

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from core.conftest import Life
-from retort.events import FinishedEvent, HealthEvent
+from retort.protocol.events import FinishedEvent, HealthEvent
 from retort.spec import digest, parse_spec
 
 

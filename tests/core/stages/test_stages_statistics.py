@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from results import result
-from retort.stages.reporting.statistics import over_seeds, paired
-from retort.stages.reporting.verdict import verdict
+from retort.report.result import over_seeds, paired
+from retort.report.verdict import verdict
 
 
 def pairs(*differences: float) -> list[tuple[float, float]]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from results import result
+from retort.report.result import gain, gap_closed
+from retort.report.verdict import verdict
 from retort.spec.figures import GapClosed
 from retort.spec.report import Verdict
 from retort.spec.result import JobResult
-from retort.stages.reporting.outcome import gain, gap_closed
-from retort.stages.reporting.verdict import verdict
 from stored_results import PARTS, stored
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from retort.spec import SweepSpec, parse_sweep
 from retort.states import TERMINAL, JobState, SweepState, TrialState
-from retort.sweeps.decisions import decide
-from retort.sweeps.trials import Trial
+from retort.sweeps.planner import decide
+from retort.sweeps.search_space import Trial
 
 BASE = {"name": "a", "data": {"path": "/data"}, "teacher": {"weights": "yolo11l.pt"}}
 POINT = {"training.epochs": 1}

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from retort.spec import parse_sweep
-from retort.sweeps.charts import history, parallel, shorten
-from retort.sweeps.page import render
-from retort.sweeps.points import child
-from retort.sweeps.sentences import sentence
+from retort.sweeps.planner import sentence
+from retort.sweeps.report import history, parallel, render, shorten
+from retort.sweeps.search_space import child
 
 BASE = {"name": "a", "data": {"path": "/data"}, "teacher": {"weights": "yolo11l.pt"}}
 PARAMETERS = {

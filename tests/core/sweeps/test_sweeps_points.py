@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from retort.errors import SpecError
 from retort.spec import SweepSpec, parse_sweep
-from retort.sweeps.points import check, child, grid
+from retort.sweeps.search_space import check, child, grid
 
 BASE = {"name": "a", "data": {"path": "/data"}, "teacher": {"weights": "yolo11l.pt"}}
 

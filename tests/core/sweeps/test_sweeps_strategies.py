@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from retort.spec import SweepSpec, parse_sweep
 from retort.states import JobState, TrialState
-from retort.sweeps.pruning import STARTUP, hopeless
-from retort.sweeps.strategies import next_points
-from retort.sweeps.trials import Trial
+from retort.sweeps.planner import STARTUP, hopeless
+from retort.sweeps.samplers import next_points
+from retort.sweeps.search_space import Trial
 
 BASE = {"name": "a", "data": {"path": "/data"}, "teacher": {"weights": "yolo11l.pt"}}
 MIXED = {

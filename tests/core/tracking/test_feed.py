@@ -9,13 +9,13 @@ from typing import Any
 
 from core.tracking import records
 from results import result
-from retort.events import ArtifactEvent, FailedEvent, Failure, LogEvent, MetricEvent
-from retort.names import Role
+from retort.constants import Role
+from retort.protocol.events import ArtifactEvent, FailedEvent, Failure, LogEvent, MetricEvent
 from retort.settings import Settings
 from retort.spec import RECIPES, parse_spec
 from retort.spec.result import Result, parse_result
-from retort.tracking.feed import COMMAND, Feed
-from retort.tracking.opening import Opening, figures, flat, openings
+from retort.tracking.dispatcher import COMMAND, Feed
+from retort.tracking.session import Opening, figures, flat, openings
 from stored_results import advice, candidate, stored
 
 PATIENCE_S = 60.0

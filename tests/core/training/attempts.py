@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from retort.training.plan import Watcher
+from retort.training.config import Watcher
 
 HERE = Path(__file__)
 """As a script it is told by a JSON file: plan, teacher, distillation, and folder and death of each attempt."""
@@ -37,7 +37,7 @@ def main() -> None:
 
 def live(trainer: Any, told: dict[str, Any], attempt: dict[str, Any]) -> None:
     """One attempt: ``die`` names the batch to die after, counted in this process, or the state to die in writing."""
-    from retort.names import Role
+    from retort.constants import Role
     from retort.spec import DistillationSpec, TrainingSpec
 
     folder, die = Path(attempt["folder"]), attempt.get("die")

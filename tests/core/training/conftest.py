@@ -14,9 +14,9 @@ environment.prepare(Path(tempfile.mkdtemp(prefix="retort-ultralytics-")))
 
 import broken_runs  # noqa: E402
 from core.training.pictures import NAMES, draw  # noqa: E402
-from retort.training import networks  # noqa: E402
-from retort.training.distillation import taps  # noqa: E402
-from retort.training.publish import publish  # noqa: E402
+from retort.training import models  # noqa: E402
+from retort.training.distillation import feature_taps  # noqa: E402
+from retort.training.models import publish  # noqa: E402
 from sharing import Once  # noqa: E402
 
 
@@ -34,7 +34,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def make(model: str, *, names: dict[int, str] = NAMES, seed: int = 1) -> Path:
         path = folder / f"{model}-{seed}-{'-'.join(names.values())[:60]}.pt"
         if not path.exists():
-            network = networks.build(model, names=names, weights=None, seed=seed)
+            network = models.build(model, names=names, weights=None, seed=seed)
             make_opinionated(network)
             publish(network, path, names=names)
         return path
@@ -70,7 +70,7 @@ def make_opinionated(network: Any) -> None:
             norm.momentum = 0.03
         for level in (level for levels in found.values() for level in levels):
             level[-1].bias.zero_()
-        _, branches = taps.forward(network.eval(), images)
+        _, branches = feature_taps.forward(network.eval(), images)
         for name, levels in found.items():
             for level in levels:
                 level[-1].weight.mul_(2 / branches[name]["scores"].std())

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from retort.training.health.rules import Finding
-from retort.training.plan import Watcher
+from retort.training.config import Finding, Watcher
 
 NAMES = {0: "red", 1: "green", 2: "blue"}
 SIDE = 96

@@ -14,18 +14,17 @@ import yaml
 from core.training.pictures import draw
 from retort.errors import DataError
 from retort.exports import EXPORT_FORMATS
-from retort.training.boxes import folded, prepare
-from retort.training.exporting import engine
-from retort.training.exporting.aware import Lesson, train_aware
-from retort.training.exporting.calibration import choose
-from retort.training.exporting.comparison import compare
-from retort.training.exporting.graph import export_onnx, metadata
-from retort.training.exporting.ncnn import export_ncnn
-from retort.training.exporting.openvino import export_openvino, quantize_openvino
-from retort.training.exporting.quantization import FloatGraph
-from retort.training.exporting.sensitivity import difference, rank
-from retort.training.exporting.torchscript import export_torchscript
-from retort.training.runtimes import RUNTIMES, Runtime, of_network, of_onnx
+from retort.training.export import tensorrt
+from retort.training.export.calibration import choose
+from retort.training.export.ncnn import export_ncnn
+from retort.training.export.onnx import export_onnx, metadata
+from retort.training.export.openvino import export_openvino, quantize_openvino
+from retort.training.export.parity import compare
+from retort.training.export.qat import Lesson, train_aware
+from retort.training.export.quantization import FloatGraph, difference, rank
+from retort.training.export.runtime import RUNTIMES, Runtime, of_network, of_onnx
+from retort.training.export.torchscript import export_torchscript
+from retort.training.inference import folded, prepare
 
 S = 96
 ABOUT = {"task": "detect", "names": {0: "red"}}
@@ -134,7 +133,7 @@ def test_for_tensorrt_the_zero_of_every_tensor_is_0(graph: FloatGraph) -> None:
 
 
 def test_the_calibration_cache_holds_each_tensors_scale_as_a_float_in_hex(graph: FloatGraph, tmp_path: Path) -> None:
-    engine.write_cache(graph.scales(), tmp_path / "cache")
+    tensorrt.write_cache(graph.scales(), tmp_path / "cache")
     head, *lines = (tmp_path / "cache").read_text().splitlines()
     assert head.startswith("TRT-")
     read = dict(line.rsplit(": ", 1) for line in lines)
@@ -162,7 +161,7 @@ def test_a_student_trained_on_with_int8_in_it_gives_a_graph_with_its_scales(
 
 
 def test_what_this_machine_lacks_for_an_engine_is_told() -> None:
-    lacking = engine.missing()
+    lacking = tensorrt.missing()
     if torch.cuda.is_available():
         assert lacking is None or "tensorrt" in lacking
     else:

@@ -8,9 +8,9 @@ from pathlib import Path
 import onnx
 import pytest
 from retort.errors import UserError
-from retort.training.exporting.comparison import compare
-from retort.training.exporting.graph import export_onnx
-from retort.training.runtimes import of_onnx
+from retort.training.export.onnx import export_onnx
+from retort.training.export.parity import compare
+from retort.training.export.runtime import of_onnx
 
 
 @pytest.mark.parametrize("model", ["yolov8n", "yolo11n", "yolo12n", "yolo26n"])

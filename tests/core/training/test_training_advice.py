@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from core.runs import Running, start
 from core.training.pictures import NAMES
-from retort.events import ArtifactEvent, FinishedEvent, StageEvent
-from retort.references import Reference
-from retort.stages.advising.rules import ATTENTION
-from retort.training import networks
-from retort.training.anatomy import anatomy
-from retort.training.step_cost import FEWEST, StepBench
+from retort.model_ref import Reference
+from retort.protocol.events import ArtifactEvent, FinishedEvent, StageEvent
+from retort.report.advice import ATTENTION
+from retort.training import models
+from retort.training.benchmark import FEWEST_STEPS, StepBench
+from retort.training.models import anatomy
 
 pytestmark = pytest.mark.timeout(900)  # the first to ask for it trains a network that knows something
 
@@ -24,7 +24,7 @@ COCO = {index: f"thing {index}" for index in range(80)}
 
 
 def test_a_network_is_taken_apart_and_left_whole(published: Callable[..., Path]) -> None:
-    network = networks.load(published("yolo11n"))
+    network = models.load(published("yolo11n"))
     before = {name: value.clone() for name, value in network.state_dict().items()}
 
     found = anatomy(network, 64)
@@ -36,7 +36,7 @@ def test_a_network_is_taken_apart_and_left_whole(published: Callable[..., Path])
 
 
 def test_attention_is_told_from_convolution(published: Callable[..., Path]) -> None:
-    shares = {name: anatomy(networks.load(published(name)), 64).attention for name in ("yolov8n", "yolo11n", "yolo12n")}
+    shares = {name: anatomy(models.load(published(name)), 64).attention for name in ("yolov8n", "yolo11n", "yolo12n")}
 
     assert shares["yolov8n"] == 0 < shares["yolo11n"] < ATTENTION < shares["yolo12n"]
 
@@ -45,9 +45,9 @@ def test_a_step_under_a_teacher_takes_longer_than_without(published: Callable[..
     beats: list[int] = []
     bench = StepBench("yolov8n", weights=None, names=NAMES, imgsz=64, batch=2, device="cpu")
 
-    found = bench.step(networks.load(published("yolo11m")), on_step=lambda: beats.append(1))
+    found = bench.step(models.load(published("yolo11m")), on_step=lambda: beats.append(1))
 
-    assert found.num_steps >= FEWEST
+    assert found.num_steps >= FEWEST_STEPS
     assert len(beats) > 2 * found.num_steps  # those that are not measured too
     assert found.ratio > 1
 

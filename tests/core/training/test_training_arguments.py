@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retort.names import Role
+from retort.constants import Role
 from retort.spec import TrainingSpec
-from retort.training.arguments import arguments
-from retort.training.plan import Plan
+from retort.training.config import Plan
+from retort.training.trainer import arguments
 
 
 def plan(training: TrainingSpec, epochs: int) -> Plan:

@@ -13,13 +13,14 @@ import pytest
 import torch
 from core.training.pictures import Notebook
 from core.training.test_training_distillation import WIDE, join, student_of
+from retort.constants import Role
 from retort.errors import TeacherMismatch
-from retort.names import Role
 from retort.spec import DistillationSpec, TrainingSpec
-from retort.training import networks
-from retort.training.distillation import assignment
-from retort.training.distillation.student import Distiller
-from retort.training.trainer import Plan, fit
+from retort.training import models
+from retort.training.config import Plan
+from retort.training.distillation import label_assignment
+from retort.training.distillation.distiller import Distiller
+from retort.training.trainer import fit
 from ultralytics.utils.tal import TaskAlignedAssigner
 
 LOSS = {"kind": "class_logits"}
@@ -42,7 +43,7 @@ class Recorder:
 def record(model: Distiller) -> dict[str, Recorder]:
     """Let the criterion of each branch remember."""
     found = {}
-    for name, criterion in assignment.criteria(model.student_model).items():
+    for name, criterion in label_assignment.criteria(model.student_model).items():
         criterion.assigner = found[name] = Recorder(criterion.assigner)
     return found
 
@@ -79,7 +80,7 @@ def compare(found: Any, expected: Any) -> None:
 def test_the_assigned_labels_are_the_teachers_by_hand(
     theirs: str, published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    teacher = networks.load(published(theirs, names=WIDE))
+    teacher = models.load(published(theirs, names=WIDE))
     taught = join(student_of("yolov8n"), teacher, LOSS, assignment="teacher")
     alone = join(student_of("yolov8n"), teacher, LOSS)
     seen, own = record(taught), record(alone)
@@ -100,10 +101,10 @@ def test_the_assigned_labels_are_the_teachers_by_hand(
 def test_both_branches_of_yolo26_are_assigned_by_their_like_and_by_their_own_where_there_is_none(
     published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    teacher = networks.load(published("yolo26n", names=WIDE))
+    teacher = models.load(published("yolo26n", names=WIDE))
     taught = join(student_of("yolo26n"), teacher, LOSS, assignment="teacher")
     alone = join(student_of("yolo26n"), teacher, LOSS)
-    other = join(student_of("yolo26n"), networks.load(published("yolo11n")), LOSS, assignment="teacher")
+    other = join(student_of("yolo26n"), models.load(published("yolo11n")), LOSS, assignment="teacher")
     seen, own, half = record(taught), record(alone), record(other)
     for model in (taught, alone, other):
         model(batch)
@@ -117,7 +118,7 @@ def test_both_branches_of_yolo26_are_assigned_by_their_like_and_by_their_own_whe
 def test_the_criterion_is_the_students_own_again_after_the_step_also_after_a_failed_one(
     published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), LOSS, assignment="teacher")
+    model = join(student_of("yolov8n"), models.load(published("yolo11n")), LOSS, assignment="teacher")
     model(batch)
     with pytest.raises(KeyError):
         model({"img": batch["img"]})
@@ -128,7 +129,7 @@ def test_the_criterion_is_the_students_own_again_after_the_step_also_after_a_fai
 
 def test_a_teacher_that_is_not_asked_assigns_nothing(published: Callable[..., Path], batch: dict[str, Any]) -> None:
     schedule = {"warmup_epochs": 2, "decay": "none", "floor": 0.0, "stop_with_mosaic": False}
-    teacher = networks.load(published("yolo11n"))
+    teacher = models.load(published("yolo11n"))
     taught = join(student_of("yolov8n"), teacher, LOSS, assignment="teacher", schedule=schedule)
     alone = join(student_of("yolov8n"), teacher, LOSS, schedule=schedule)
 
@@ -139,7 +140,7 @@ def test_a_teacher_that_is_not_asked_assigns_nothing(published: Callable[..., Pa
 
 
 def test_pictures_without_a_box_are_background(published: Callable[..., Path], batch: dict[str, Any]) -> None:
-    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), LOSS, assignment="teacher")
+    model = join(student_of("yolov8n"), models.load(published("yolo11n")), LOSS, assignment="teacher")
     empty = {"cls": torch.zeros(0, 1), "bboxes": torch.zeros(0, 4), "batch_idx": torch.zeros(0)}
     loss, items = model({**batch, **empty})
 
@@ -148,7 +149,7 @@ def test_pictures_without_a_box_are_background(published: Callable[..., Path], b
 
 
 def test_a_teacher_that_lacks_a_class_of_the_labels_is_refused(published: Callable[..., Path]) -> None:
-    teacher = networks.load(published("yolo11n", names={0: "red", 1: "green"}))
+    teacher = models.load(published("yolo11n", names={0: "red", 1: "green"}))
     with pytest.raises(TeacherMismatch, match="knows 2 of 3") as caught:
         join(student_of("yolov8n"), teacher, LOSS, assignment="teacher")
     assert "assignment: auto" in str(caught.value.hint)
@@ -173,5 +174,5 @@ def test_a_whole_training_with_every_new_thing(published: Callable[..., Path], d
             value = notebook.metrics[epoch][f"train/kd/{kind}"]
             assert value is not None
             assert value > 0
-    assert sum(p.numel() for p in networks.load(fitted.weights).parameters()) == 3_011_433
+    assert sum(p.numel() for p in models.load(fitted.weights).parameters()) == 3_011_433
     assert not any(word in fitted.weights.read_bytes() for word in (b"crossing", b"assignment", b"projectors"))

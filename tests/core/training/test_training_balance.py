@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from retort.training.distillation.balance import (
+from retort.training.distillation.balancing import (
     CALIBRATION_STEPS,
     LARGEST_SCALE,
     MEASURE_EVERY,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from retort.training.distillation.capture import Captured, record_graph
+from retort.training.distillation.teacher import Captured, record_graph
 
 FAILED = "CUDA error: operation failed due to a previous error during capture\nmore lines that nobody needs"
 

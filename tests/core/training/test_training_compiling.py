@@ -14,9 +14,10 @@ from core.training.pictures import Notebook
 from core.training.test_training_distillation import join, student_of
 from core.training.test_training_fit import plan  # noqa: F401  # the fixture
 from retort.errors import ModelError
-from retort.training import networks
-from retort.training.compiling import compile_layers, explained
-from retort.training.trainer import Plan, fit
+from retort.training.config import Plan
+from retort.training.device import compile_layers, explain_compile_errors
+from retort.training.models import load
+from retort.training.trainer import fit
 
 
 def gradients(model: Any, batch: dict[str, Any]) -> list[torch.Tensor]:
@@ -30,7 +31,7 @@ def gradients(model: Any, batch: dict[str, Any]) -> list[torch.Tensor]:
 def test_a_compiled_student_learns_what_a_plain_one_learns(
     published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    teacher = networks.load(published("yolo11n"))
+    teacher = load(published("yolo11n"))
     models = [join(student_of("yolov8n"), teacher, {"kind": "class_logits"}, {"kind": "pearson"}) for _ in range(2)]
     compile_layers(models[1].student_model, backend="eager")  # all but the making of kernels, which takes minutes
     expected, found = (gradients(model, batch) for model in models)
@@ -57,5 +58,5 @@ def test_a_machine_without_a_compiler_says_what_to_do(
 
 
 def test_other_failures_are_left_as_they_are() -> None:
-    with pytest.raises(RuntimeError, match="something else"), explained():
+    with pytest.raises(RuntimeError, match="something else"), explain_compile_errors():
         raise RuntimeError("something else")

@@ -13,9 +13,9 @@ from core.training.pictures import NAMES
 from core.training.test_training_distillation import CPU, WIDE, join, student_of
 from retort.losses.cross_kd import CrossKD
 from retort.spec import DistillationSpec
-from retort.training import networks
-from retort.training.distillation import crossing, taps
-from retort.training.distillation.draws import Draws
+from retort.training import models
+from retort.training.distillation import feature_taps
+from retort.training.distillation.objective import Draws
 from retort.training.distillation.teacher import Teacher, half_precision
 
 CROSS = {"kind": "cross_kd"}
@@ -25,7 +25,7 @@ CROSS = {"kind": "cross_kd"}
 def test_the_split_head_says_exactly_what_upstreams_says(model: str, batch: dict[str, Any]) -> None:
     whole, cut = student_of(model), student_of(model)
     expected = whole(batch["img"])  # in training mode: statistics of batch normalisation move too
-    _, found = taps.forward(cut, batch["img"], middles=True)
+    _, found = feature_taps.forward(cut, batch["img"], middles=True)
 
     for name, branch in found.items():
         theirs = expected[name] if "one2one" in found else expected
@@ -39,12 +39,12 @@ def test_the_split_head_says_exactly_what_upstreams_says(model: str, batch: dict
 def test_a_teacher_crossed_with_itself_says_what_it_says(
     model: str, published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    network = networks.load(published(model))
+    network = models.load(published(model))
     teacher = Teacher(network, device=CPU, middles=True)
     lesson = teacher(batch["img"])
     raw = lesson.branches["one2many"]
 
-    found = crossing.cross(crossing.adapters(CrossKD(), network, network), raw, raw, lesson.head)
+    found = feature_taps.cross(feature_taps.adapters(CrossKD(), network, network), raw, raw, lesson.head)
 
     for output in ("boxes", "scores"):  # the alignment's small constant is all that is between them
         torch.testing.assert_close(found[output], raw[output], rtol=1e-2, atol=1e-2)
@@ -53,7 +53,7 @@ def test_a_teacher_crossed_with_itself_says_what_it_says(
 def test_each_channel_gets_the_teachers_mean_and_deviation_and_the_teacher_no_gradient() -> None:
     student, teacher = (torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
     teacher = (teacher * 5 + 2).requires_grad_()
-    found = crossing.align(student.requires_grad_(), teacher)
+    found = feature_taps.align(student.requires_grad_(), teacher)
 
     for moment in (torch.mean, lambda x, dim: x.std(dim, correction=0)):
         torch.testing.assert_close(moment(found, (0, 2, 3)), moment(teacher, (0, 2, 3)), rtol=1e-3, atol=1e-3)
@@ -61,10 +61,10 @@ def test_each_channel_gets_the_teachers_mean_and_deviation_and_the_teacher_no_gr
 
 
 def test_classes_are_compared_where_both_name_them(published: Callable[..., Path], batch: dict[str, Any]) -> None:
-    model = join(student_of("yolov8n"), networks.load(published("yolo11s", names=WIDE)), CROSS)
+    model = join(student_of("yolov8n"), models.load(published("yolo11s", names=WIDE)), CROSS)
     assert model.objective is not None
     assert model.teacher is not None
-    _, branches = taps.forward(model.student_model, batch["img"], middles=True)
+    _, branches = feature_taps.forward(model.student_model, batch["img"], middles=True)
     lesson = model.teacher(batch["img"])
 
     crossed, theirs = model.objective._crossed(model.projectors["0_crossed"], branches, lesson)
@@ -77,7 +77,7 @@ def test_classes_are_compared_where_both_name_them(published: Callable[..., Path
 def test_gradient_reaches_the_first_block_of_the_students_head_and_not_the_rest(
     published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), CROSS)
+    model = join(student_of("yolov8n"), models.load(published("yolo11n")), CROSS)
     model(batch)[0][-1].backward()
 
     head = model.student_model.model[-1]  # type: ignore[index,union-attr]
@@ -92,7 +92,7 @@ def test_gradient_reaches_the_first_block_of_the_students_head_and_not_the_rest(
 def test_a_teacher_in_half_precision_is_crossed_in_its_own_and_compared_in_float32(
     published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), CROSS)
+    model = join(student_of("yolov8n"), models.load(published("yolo11n")), CROSS)
     exact = model(batch)[1]["kd/cross_kd"]
     assert model.teacher is not None
     model.teacher.model.bfloat16()
@@ -110,7 +110,7 @@ def test_a_teacher_in_half_precision_is_crossed_in_its_own_and_compared_in_float
 def test_the_masks_of_a_step_depend_on_seed_and_place_alone(
     published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    teacher = networks.load(published("yolo11n"))
+    teacher = models.load(published("yolo11n"))
     model = join(student_of("yolov8n"), teacher, {"kind": "masked_generative"})
     assert model.objective is not None
     model.student_model.eval()  # statistics stay; the masks alone may differ
@@ -130,7 +130,7 @@ def test_the_masks_of_a_step_depend_on_seed_and_place_alone(
 
 def test_it_is_gone_from_copies(published: Callable[..., Path]) -> None:
     spec = DistillationSpec.model_validate({"losses": [CROSS, {"kind": "masked_generative"}]})
-    model = join(student_of("yolov8n"), networks.load(published("yolo11s")), **spec.model_dump(include={"losses"}))
+    model = join(student_of("yolov8n"), models.load(published("yolo11s")), **spec.model_dump(include={"losses"}))
     copy = deepcopy(model)
     assert copy.state_dict().keys() == model.state_dict().keys()
     assert copy.objective is None

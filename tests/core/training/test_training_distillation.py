@@ -11,18 +11,17 @@ from typing import Any
 import pytest
 import torch
 from core.training.pictures import NAMES
+from retort.constants import Level
 from retort.errors import TeacherMismatch
 from retort.losses import LOSS_KINDS
-from retort.names import Level
 from retort.spec import DistillationSpec
-from retort.training import networks
-from retort.training.distillation import taps
-from retort.training.distillation.objective import ClassMap
-from retort.training.distillation.student import Distiller, distiller
-from retort.training.distillation.taps import Taps
+from retort.training import models
+from retort.training.distillation import feature_taps
+from retort.training.distillation.distiller import Distiller, ask, distiller, learn
+from retort.training.distillation.feature_taps import Taps
 from retort.training.distillation.teacher import Teacher
-from retort.training.distillation.tutor import ask, learn
-from retort.training.upstream import ModelEMA
+from retort.training.models import ClassMap
+from retort.training.ultralytics_api import ModelEMA
 from torch.utils._python_dispatch import TorchDispatchMode
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.distill_model import DistillationModel
@@ -35,7 +34,7 @@ WIDE = {0: "cat", 1: "Blue ", 2: "red", 3: "dog", 4: "green"}
 
 
 def student_of(model: str) -> Any:
-    network = networks.build(model, names=NAMES, weights=None, seed=0)
+    network = models.build(model, names=NAMES, weights=None, seed=0)
     network.args = get_cfg()
     return network
 
@@ -55,7 +54,7 @@ def join(student: Any, teacher: Any, *losses: dict[str, Any], **fields: Any) -> 
 def test_every_loss_teaches_across_families_widths_and_classes(
     ours: str, theirs: str, published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    teacher = networks.load(published(f"{theirs}s" if ours == theirs else f"{theirs}n", names=WIDE))
+    teacher = models.load(published(f"{theirs}s" if ours == theirs else f"{theirs}n", names=WIDE))
     kinds = [kind for kind in KINDS if kind != "dfl" or "yolo26" not in {ours, theirs}]
     model = join(student_of(f"{ours}n"), teacher, *({"kind": kind} for kind in kinds))
     assert model.teacher is not None
@@ -99,8 +98,8 @@ def test_a_distilled_step_never_waits_for_the_device(
     balance: str, published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
     kinds = ({"kind": kind} for kind in KINDS)
-    model = join(student_of("yolov8n"), networks.load(published("yolo11n", names=WIDE)), *kinds, balance=balance)
-    features, branches = taps.forward(model.student_model, batch["img"], middles=True)
+    model = join(student_of("yolov8n"), models.load(published("yolo11n", names=WIDE)), *kinds, balance=balance)
+    features, branches = feature_taps.forward(model.student_model, batch["img"], middles=True)
     task = torch.stack([raw["scores"].sigmoid().mean() for raw in branches.values()]).sum()
     for _ in range(2):  # in the first one anchors are made, which may wait
         with Listening() as listening:
@@ -119,7 +118,7 @@ def test_a_one2one_branch_learns_from_a_one2one_branch_only(
 ) -> None:
     loss = {"kind": "class_logits"}
     for teacher, wanted in (("yolo26n", True), ("yolo11n", False)):
-        model = join(student_of("yolo26n"), networks.load(published(teacher)), loss)
+        model = join(student_of("yolo26n"), models.load(published(teacher)), loss)
         model(batch)[0][-1].backward()
         grads = [
             bool(p.grad is not None and p.grad.abs().sum() > 0)
@@ -129,7 +128,7 @@ def test_a_one2one_branch_learns_from_a_one2one_branch_only(
 
 
 def test_the_teacher_is_nowhere_but_beside_the_student(published: Callable[..., Path]) -> None:
-    teacher = networks.load(published("yolo11s"))
+    teacher = models.load(published("yolo11s"))
     student = student_of("yolov8n")
     alone = sum(p.numel() for p in student.parameters())
     model = join(student, teacher, {"kind": "pearson"})
@@ -145,7 +144,7 @@ def test_the_teacher_is_nowhere_but_beside_the_student(published: Callable[..., 
 def test_the_native_recipe_is_upstreams(published: Callable[..., Path], batch: dict[str, Any]) -> None:
     for ours, theirs in (("yolov8n", "yolo11s"), ("yolo26n", "yolo26n")):
         student = student_of(ours)
-        teacher = networks.load(published(theirs))
+        teacher = models.load(published(theirs))
         student.args.imgsz = 64
         upstream = DistillationModel(deepcopy(teacher), deepcopy(student))
         model = join(student, teacher, **DistillationSpec(recipe="native").model_dump(include={"losses"}))
@@ -158,39 +157,39 @@ def test_the_native_recipe_is_upstreams(published: Callable[..., Path], batch: d
 
 
 def test_folding_changes_nothing_that_the_teacher_says(published: Callable[..., Path], batch: dict[str, Any]) -> None:
-    from retort.training.distillation import taps
+    from retort.training.distillation import feature_taps
 
     for name in ("yolov8n", "yolo12n", "yolo26n"):
-        plain = networks.load(published(name))
+        plain = models.load(published(name))
         lesson = Teacher(plain, device=CPU)(batch["img"])
         with torch.no_grad():
-            features, branches = taps.forward(plain, batch["img"])
+            features, branches = feature_taps.forward(plain, batch["img"])
         for level in Level:
             torch.testing.assert_close(lesson.features[level], features[level], rtol=1e-3, atol=1e-4)
         assert lesson.branches.keys() == branches.keys()
 
 
 def test_taps_find_each_networks_own_layers(published: Callable[..., Path]) -> None:
-    found = {name: Taps.of(networks.load(published(name))).layers for name in ("yolov8n", "yolo11n", "yolo12n")}
+    found = {name: Taps.of(models.load(published(name))).layers for name in ("yolov8n", "yolo11n", "yolo12n")}
     assert [list(layers.values()) for layers in found.values()] == [[9, 15, 18, 21], [10, 16, 19, 22], [8, 14, 17, 20]]
 
 
 def test_without_common_classes_only_features_can_be_taught(published: Callable[..., Path]) -> None:
-    stranger = networks.load(published("yolo11n", names={0: "cat", 1: "dog"}))
+    stranger = models.load(published("yolo11n", names={0: "cat", 1: "dog"}))
     join(student_of("yolov8n"), stranger, {"kind": "pearson"})
     with pytest.raises(TeacherMismatch, match="class_logits needs class names in common"):
         join(student_of("yolov8n"), stranger, {"kind": "class_logits"})
 
 
 def test_softmax_is_refused_for_a_single_common_class(published: Callable[..., Path]) -> None:
-    narrow = networks.load(published("yolo11n", names={0: "red", 1: "dog"}))
+    narrow = models.load(published("yolo11n", names={0: "red", 1: "dog"}))
     with pytest.raises(TeacherMismatch, match="always zero for a single class"):
         join(student_of("yolov8n"), narrow, {"kind": "softmax_kl"})
 
 
 def test_dfl_is_refused_where_bins_differ(published: Callable[..., Path]) -> None:
     with pytest.raises(TeacherMismatch, match="student has 16, teacher 1") as caught:
-        join(student_of("yolov8n"), networks.load(published("yolo26n")), {"kind": "dfl"})
+        join(student_of("yolov8n"), models.load(published("yolo26n")), {"kind": "dfl"})
     assert "box_giou" in str(caught.value.hint)
 
 
@@ -200,7 +199,7 @@ def test_the_balanced_recipe_teaches_whatever_the_heads_and_the_classes(
     ours: str, theirs: str, published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
     for names in (WIDE, {0: "cat", 1: "blue"}):  # all of the student's classes, and one of them
-        teacher = networks.load(published(theirs, names=names))
+        teacher = models.load(published(theirs, names=names))
         spec = DistillationSpec()
         model = distiller(student_of(ours), teacher, spec, device=CPU, epochs=10, close_mosaic=0, seed=0)
         model.train()
@@ -225,7 +224,7 @@ def test_no_distillation_outside_training_and_at_weight_zero(
     published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
     schedule = {"warmup_epochs": 2, "decay": "none", "floor": 0.0, "stop_with_mosaic": False}
-    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), {"kind": "pearson"}, schedule=schedule)
+    model = join(student_of("yolov8n"), models.load(published("yolo11n")), {"kind": "pearson"}, schedule=schedule)
     loss, items = model(batch)
     assert loss[-1] == 0
     assert {name for name in items if name.startswith("kd")} == {"kd/pearson", "kd/weight", "kd_loss"}
@@ -241,7 +240,7 @@ def test_balance_makes_the_weight_the_share_of_the_task_loss(
     published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
     losses = [{"kind": "pearson", "weight": 0.5}, {"kind": "channel_l2", "weight": 0.1}]
-    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), *losses, balance="task_loss")
+    model = join(student_of("yolov8n"), models.load(published("yolo11n")), *losses, balance="task_loss")
     _, items = model(batch)
     task = sum(float(items[name]) for name in ("box_loss", "cls_loss", "dfl_loss"))
     assert float(items["kd/pearson"]) == pytest.approx(0.5 * task, rel=1e-4)
@@ -250,5 +249,5 @@ def test_balance_makes_the_weight_the_share_of_the_task_loss(
 
 def test_two_terms_of_one_kind_have_two_names(published: Callable[..., Path], batch: dict[str, Any]) -> None:
     losses = [{"kind": "pearson", "levels": ["P3"]}, {"kind": "pearson", "levels": ["backbone"]}]
-    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), *losses)
+    model = join(student_of("yolov8n"), models.load(published("yolo11n")), *losses)
     assert {"kd/pearson", "kd/pearson.2"} <= model(batch)[1].keys()

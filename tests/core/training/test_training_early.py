@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from core.training.pictures import Notebook
+from retort.constants import MAP, Role
 from retort.errors import Stopped
-from retort.names import MAP, Role
 from retort.spec import TrainingSpec
-from retort.training.distributed import ranks
-from retort.training.distributed.relay import messages_file
-from retort.training.state.generations import Generations
-from retort.training.trainer import Plan, fit
+from retort.training.checkpoint import Generations
+from retort.training.config import Plan
+from retort.training.distributed import launcher
+from retort.training.distributed.messages import messages_file
+from retort.training.trainer import fit
 
 pytestmark = pytest.mark.train
 
@@ -93,7 +94,7 @@ def test_a_later_attempt_trains_one_epoch_when_none_is_whole(plan: Plan):
 def test_all_ranks_finish_at_the_same_batch(plan: Plan):
     notebook = Hasty(finish_after=4)
     plan.folder.mkdir()
-    fitted = ranks.fit(replace(plan, epochs=500), notebook, ranks=2)
+    fitted = launcher.fit(replace(plan, epochs=500), notebook, ranks=2)
     assert 1 <= fitted.epochs < 100
     assert sorted(notebook.metrics) == list(range(1, fitted.epochs + 1))
     assert b'"failed"' not in messages_file(plan.folder).read_bytes()

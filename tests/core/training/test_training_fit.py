@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 from core.training.pictures import NAMES, Notebook
+from retort.constants import MAP, MAP50, Role
 from retort.errors import Diverged, Stopped
-from retort.names import MAP, MAP50, Role
 from retort.spec import DistillationSpec, TrainingSpec
-from retort.training import networks
+from retort.training import models
+from retort.training.config import Fitted, Plan
 from retort.training.environment import num_cores
-from retort.training.evaluation import evaluate
-from retort.training.judge import Conditions
-from retort.training.trainer import Fit, Fitted, Plan, fit
+from retort.training.evaluate import Conditions, evaluate
+from retort.training.trainer import Fit, fit
 
 # Upstream sums the gradients of 64 images before it steps: one batch, one step, one epoch here.
 TRAINING = TrainingSpec(imgsz=96, batch=64, close_mosaic=1, checkpoint_every=2, optimizer="SGD", head_lr_multiplier=3.0)
@@ -101,7 +101,7 @@ def test_checkpoints_are_published_with_the_teachers_map_beside(
     assert set(notebook.checkpoints[0][2]) == {MAP50, MAP, "teacher/mAP50", "teacher/mAP50-95"}
     assert set(plain[1].checkpoints[0][2]) == {MAP50, MAP}
     for path in (fitted.weights, notebook.checkpoints[0][1]):
-        network = networks.load(path)
+        network = models.load(path)
         assert network.names == NAMES
         assert sum(p.numel() for p in network.parameters()) == 3_011_433
         assert b"teacher" not in path.read_bytes()
@@ -130,7 +130,7 @@ def test_a_teacher_without_a_say_leaves_the_training_as_it_was(
     )
     notebook = Notebook()
     fitted = run(plan, f"whisper-{kind}", notebook, teacher=teaching["teacher"], distillation=whisper)
-    ours, theirs = (networks.load(path).state_dict() for path in (fitted.weights, plain[0].weights))
+    ours, theirs = (models.load(path).state_dict() for path in (fitted.weights, plain[0].weights))
     for name, value in ours.items():  # another consumer of a feature map is another order of summation
         torch.testing.assert_close(value, theirs[name], rtol=rounding, atol=rounding)
     for epoch in (1, 2, 3):
@@ -233,7 +233,7 @@ def test_a_yolo26_student_learns_from_yolo26(plan: Plan, published: Callable[...
         teacher=published("yolo26n"), distillation=BALANCED,
     )  # fmt: skip
     assert {"train/l1_loss", "train/kd/dfl"} <= set(notebook.metrics[2])
-    assert networks.load(fitted.weights).model[-1].one2one_cv2 is not None
+    assert models.load(fitted.weights).model[-1].one2one_cv2 is not None
 
 
 @pytest.mark.train

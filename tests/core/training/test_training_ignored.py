@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from core.training.pictures import Notebook
-from retort.names import Role
+from retort.constants import Role
 from retort.spec import DistillationSpec, TrainingSpec
-from retort.training import ignored, trainer
-from retort.training.batches.epochs import Sample
-from retort.training.batches.loader import TrainingSet, training_set
-from retort.training.plan import Plan
-from retort.training.upstream import check_det_dataset
+from retort.training import trainer
+from retort.training.config import Plan
+from retort.training.data import ignore_regions
+from retort.training.data.loader import TrainingSet, training_set
+from retort.training.data.sampler import Sample
+from retort.training.ultralytics_api import check_det_dataset
 from ultralytics.cfg import get_cfg
 
 
@@ -45,29 +46,31 @@ def test_boxes_lie_in_the_folder_beside_the_labels_and_need_not_be_there(tmp_pat
     (tmp_path / "images/train").mkdir(parents=True)
     (tmp_path / "ignore/train").mkdir(parents=True)
     (tmp_path / "ignore/train/a.txt").write_text("0 0.5 0.25 0.2 0.1\n\n2 0.1 0.1 0.2 0.2\n")
-    first, second = ignored.read([str(tmp_path / f"images/train/{name}.jpg") for name in "ab"])
+    first, second = ignore_regions.read([str(tmp_path / f"images/train/{name}.jpg") for name in "ab"])
     assert np.allclose(first, [[0.5, 0.25, 0.2, 0.1], [0.1, 0.1, 0.2, 0.2]])
     assert second.shape == (0, 4)
 
 
 def test_marked_boxes_are_set_apart_from_the_labels():
     batch = {
-        "cls": torch.tensor([[2.0], [ignored.MARK], [0.0]]),
+        "cls": torch.tensor([[2.0], [ignore_regions.MARK], [0.0]]),
         "bboxes": torch.arange(12.0).view(3, 4),
         "batch_idx": torch.tensor([0.0, 1.0, 1.0]),
         "img": torch.zeros(2, 3, 32, 32),
     }
-    found = ignored.set_apart(batch)
+    found = ignore_regions.set_apart(batch)
     assert found["cls"].tolist() == [[2.0], [0.0]]
     assert found["batch_idx"].tolist() == [0.0, 1.0]
-    assert found[ignored.KEY].tolist() == [[1.0, 4.0, 5.0, 6.0, 7.0]]
-    assert ignored.set_apart(found | {ignored.KEY: None})[ignored.KEY] is None  # nothing is marked any more
+    assert found[ignore_regions.KEY].tolist() == [[1.0, 4.0, 5.0, 6.0, 7.0]]
+    assert (
+        ignore_regions.set_apart(found | {ignore_regions.KEY: None})[ignore_regions.KEY] is None
+    )  # nothing is marked any more
 
 
 def test_an_anchor_is_covered_where_its_centre_lies_in_the_box_of_its_image():
     # Of 64 pixels: 8 x 8, 4 x 4 and 2 x 2 anchors; the box reaches from 8 to 24 across and from 0 to 16 down.
-    batch = {"img": torch.zeros(2, 3, 64, 64), ignored.KEY: torch.tensor([[1.0, 0.25, 0.125, 0.25, 0.25]])}
-    found = ignored.covered(batch, torch.tensor([8.0, 16.0, 32.0]))
+    batch = {"img": torch.zeros(2, 3, 64, 64), ignore_regions.KEY: torch.tensor([[1.0, 0.25, 0.125, 0.25, 0.25]])}
+    found = ignore_regions.covered(batch, torch.tensor([8.0, 16.0, 32.0]))
     assert found.shape == (2, 64 + 16 + 4)
     assert not found[0].any()
     assert found[1].nonzero().view(-1).tolist() == [1, 2, 9, 10, 64, 65, 80]  # centres 12, 20; 8, 24; 16
@@ -77,7 +80,7 @@ def test_only_background_is_spared():
     plain = torch.nn.BCEWithLogitsLoss(reduction="none")
     scores, targets = torch.zeros(1, 3, 2), torch.zeros(1, 3, 2)
     targets[0, 1, 0] = 0.9
-    found = ignored.Sparing(plain, torch.tensor([[True, True, False]]))(scores, targets)
+    found = ignore_regions.Sparing(plain, torch.tensor([[True, True, False]]))(scores, targets)
     expected = plain(scores, targets)
     assert found[0, 0].tolist() == [0.0, 0.0]
     assert torch.equal(found[0, 1:], expected[0, 1:])
@@ -88,11 +91,11 @@ def test_the_band_goes_through_the_augmentation_like_labels(banded: Path, hyp: d
     dataset = make(banded, **hyp)
     assert (dataset.fast is None) == bool(hyp)
     batch = dataset.__getitems__([Sample(0, 0, place) for place in range(4)])
-    assert (batch["cls"] == ignored.MARK).all()
+    assert (batch["cls"] == ignore_regions.MARK).all()
     assert len(batch["cls"]) >= 4
-    apart = ignored.set_apart(batch)
+    apart = ignore_regions.set_apart(batch)
     assert len(apart["cls"]) == 0
-    assert ((apart[ignored.KEY][:, 1:] >= 0) & (apart[ignored.KEY][:, 1:] <= 1)).all()
+    assert ((apart[ignore_regions.KEY][:, 1:] >= 0) & (apart[ignore_regions.KEY][:, 1:] <= 1)).all()
     assert all(len(label["cls"]) == 0 for label in dataset.labels)  # as they were read
 
 

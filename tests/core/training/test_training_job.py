@@ -13,11 +13,11 @@ import pytest
 from core.runs import Ended, document, start
 from core.training.pictures import draw
 from core.training.test_training_distillation import WIDE
-from retort.checksums import sha256_of
-from retort.events import FinishedEvent, LogEvent, MetricEvent, StageEvent
-from retort.intake.inputs import Inputs
+from retort.data.inputs import Inputs
+from retort.files import sha256_of
+from retort.pipeline import results
+from retort.protocol.events import FinishedEvent, LogEvent, MetricEvent, StageEvent
 from retort.spec import JobSpec
-from retort.stages import record
 from sharing import Once
 
 pytestmark = pytest.mark.train
@@ -112,7 +112,7 @@ def test_what_a_stage_has_done_holds_for_the_same_unlabelled_images_and_teachers
     spec = JobSpec.model_validate_json((done.run.workdir / "spec.json").read_text())
     inputs = Inputs.load(done.run.workdir)
     assert inputs.unlabelled is not None
-    key = record.key_of(spec, inputs)
+    key = results.key_of(spec, inputs)
     other = inputs.model_copy(update={"unlabelled": inputs.unlabelled.model_copy(update={"digest": "0" * 64})})
     swapped = inputs.model_copy(update={"weights": {**inputs.weights, "second.pt": inputs.weights["stranger.pt"]}})
-    assert len({key, record.key_of(spec, other), record.key_of(spec, swapped)}) == 3
+    assert len({key, results.key_of(spec, other), results.key_of(spec, swapped)}) == 3

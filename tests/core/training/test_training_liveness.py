@@ -12,24 +12,24 @@ import torch
 from core.training.pictures import NAMES
 from retort.errors import NotDistilling
 from retort.spec import DistillationSpec
-from retort.training import networks
-from retort.training.distillation.student import Distiller, distiller
-from retort.training.health import liveness
-from retort.training.health.liveness import Contract
-from retort.training.health.probe import _fitted
-from retort.training.health.vitals import agreement, binary_kl, cka, iou
-from retort.training.upstream import LetterBox
+from retort.training import models
+from retort.training.distillation.distiller import Distiller, distiller
+from retort.training.health import checks
+from retort.training.health.checks import Contract
+from retort.training.health.metrics import agreement, binary_kl, cka, iou
+from retort.training.health.monitor import _fitted
+from retort.training.ultralytics_api import LetterBox
 from torch.distributions import Bernoulli, kl_divergence
 from ultralytics.cfg import get_cfg
 
 
 @pytest.fixture
 def model(published: Callable[..., Path]) -> Distiller:
-    student = networks.build("yolov8n", names=NAMES, weights=None, seed=0)
+    student = models.build("yolov8n", names=NAMES, weights=None, seed=0)
     student.args = get_cfg()
     losses = [{"kind": "class_logits"}, {"kind": "pearson", "levels": ["P3"]}]
     spec = DistillationSpec.model_validate({"losses": losses, "balance": "none"})
-    teacher = networks.load(published("yolo11n"))
+    teacher = models.load(published("yolo11n"))
     made = distiller(student, teacher, spec, device=torch.device("cpu"), epochs=10, close_mosaic=0, seed=0)
     return made.train()
 
@@ -42,10 +42,10 @@ def test_a_live_distillation_passes_and_looking_changes_nothing(model: Distiller
     contract, before = Contract(model), deepcopy(model.state_dict())
     state = torch.get_rng_state()
     contract.start(model, stepper(model))
-    shares = liveness.check_gradients(model, batch)
+    shares = checks.check_gradients(model, batch)
 
     assert shares.keys() == {"class_logits", "pearson"}
-    assert min(shares.values()) > liveness.LEAST_SHARE
+    assert min(shares.values()) > checks.LEAST_SHARE
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -54,34 +54,34 @@ def test_a_live_distillation_passes_and_looking_changes_nothing(model: Distiller
 
 def test_an_optimizer_without_projectors_or_with_the_teacher_is_refused(model: Distiller) -> None:
     with pytest.raises(NotDistilling, match=r"projector 1_P3\.weight is not trained"):
-        liveness.check_optimizer(model, torch.optim.SGD(model.student_model.parameters(), lr=0.1))
+        checks.check_optimizer(model, torch.optim.SGD(model.student_model.parameters(), lr=0.1))
     with pytest.raises(NotDistilling, match="is not trained"):
-        liveness.check_optimizer(model, stepper(model, lr=0.0))
+        checks.check_optimizer(model, stepper(model, lr=0.0))
     with pytest.raises(NotDistilling, match="nothing of the student"):
-        liveness.check_optimizer(model, torch.optim.SGD(model.projectors.parameters(), lr=0.1))
+        checks.check_optimizer(model, torch.optim.SGD(model.projectors.parameters(), lr=0.1))
     assert model.teacher is not None
     everything = [*model.parameters(), *model.teacher.model.parameters()]
     with pytest.raises(NotDistilling, match="parameters of the teacher"):
-        liveness.check_optimizer(model, torch.optim.SGD(everything, lr=0.1))
+        checks.check_optimizer(model, torch.optim.SGD(everything, lr=0.1))
 
 
 def test_a_teacher_that_trains_learns_or_changes_is_found(model: Distiller) -> None:
     assert model.teacher is not None
     teacher = model.teacher.model
-    expected = liveness.checksum(teacher)
-    liveness.check_teacher(teacher, expected)
+    expected = checks.checksum(teacher)
+    checks.check_teacher(teacher, expected)
     teacher.model[3].train()
     with pytest.raises(NotDistilling, match=r"train mode \(\d+ modules, such as model"):
-        liveness.check_teacher(teacher, expected)
+        checks.check_teacher(teacher, expected)
     teacher.eval()
     first = next(teacher.parameters())
     first.requires_grad_()
     with pytest.raises(NotDistilling, match="gradients reach the teacher"):
-        liveness.check_teacher(teacher, expected)
+        checks.check_teacher(teacher, expected)
     first.requires_grad_(requires_grad=False)
     first[0, 0, 0, 0] += 1e-3
     with pytest.raises(NotDistilling, match="weights have changed"):
-        liveness.check_teacher(teacher, expected)
+        checks.check_teacher(teacher, expected)
 
 
 def test_a_term_that_teaches_nothing_is_found_on_the_first_batch(model: Distiller, batch: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def test_a_term_that_teaches_nothing_is_found_on_the_first_batch(model: Distille
     ):
         model.objective.terms = broken(change)  # type: ignore[method-assign]
         with pytest.raises(NotDistilling, match=said):
-            liveness.check_gradients(model, batch)
+            checks.check_gradients(model, batch)
 
 
 def test_a_projector_that_no_gradient_reaches_is_found(model: Distiller, batch: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ def test_a_projector_that_no_gradient_reaches_is_found(model: Distiller, batch: 
 
     model.projectors["1_P3"] = Blocked(model.projectors["1_P3"])
     with pytest.raises(NotDistilling, match="no gradient reaches the projector 1_P3"):
-        liveness.check_gradients(model, batch)
+        checks.check_gradients(model, batch)
 
 
 def test_a_projector_whose_gradient_is_not_finite_is_told_from_one_that_none_reaches(
@@ -122,19 +122,19 @@ def test_a_projector_whose_gradient_is_not_finite_is_told_from_one_that_none_rea
     weight = next(model.projectors["1_P3"].parameters())
     weight.register_hook(lambda found: found * float("nan"))
     with pytest.raises(NotDistilling, match="gradient of the projector 1_P3 is not finite"):
-        liveness.check_gradients(model, batch)
+        checks.check_gradients(model, batch)
 
 
 def test_an_epoch_whose_term_was_zero_is_dead_unless_the_schedule_was_silent() -> None:
     weights = {"pearson": 0.2, "unused": 0.0}
-    liveness.check_terms({"kd/weight": 0.5, "kd/pearson": 0.1, "kd/unused": 0.0}, weights)
-    liveness.check_terms({"kd/weight": 0.0, "kd/pearson": 0.0}, weights)
+    checks.check_terms({"kd/weight": 0.5, "kd/pearson": 0.1, "kd/unused": 0.0}, weights)
+    checks.check_terms({"kd/weight": 0.0, "kd/pearson": 0.0}, weights)
     with pytest.raises(NotDistilling, match="pearson is 0"):
-        liveness.check_terms({"kd/weight": 0.5, "kd/pearson": 0.0}, weights)
+        checks.check_terms({"kd/weight": 0.5, "kd/pearson": 0.0}, weights)
     with pytest.raises(NotDistilling, match="pearson is 0"):
-        liveness.check_terms({"kd/weight": 0.5}, weights)
+        checks.check_terms({"kd/weight": 0.5}, weights)
     with pytest.raises(NotDistilling, match="pearson is not finite"):
-        liveness.check_terms({"kd/weight": 0.5, "kd/pearson": float("nan")}, weights)
+        checks.check_terms({"kd/weight": 0.5, "kd/pearson": float("nan")}, weights)
 
 
 def test_binary_kl_is_that_of_independent_classes() -> None:
@@ -165,7 +165,7 @@ def test_labels_move_with_their_image_into_the_letterbox() -> None:
 
 def test_agreement_follows_the_datas_numbers_and_counts_found_objects_only() -> None:
     from retort.losses import Predictions
-    from retort.training.health.probe import Probe
+    from retort.training.health.monitor import Probe
 
     boxes = torch.tensor([[[0.0, 0, 32, 32], [32, 32, 64, 64], [0, 32, 32, 64]]])
     scores = torch.tensor([[[5.0, -5], [-5, 5], [-5, -5]]])

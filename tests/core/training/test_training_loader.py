@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from retort.training.batches import colours
-from retort.training.batches.epochs import EpochSampler, Order, Sample
-from retort.training.batches.loader import TrainingLoader, TrainingSet, training_loader, training_set
-from retort.training.batches.pictures import Pictures, budget
-from retort.training.upstream import YOLODataset, check_det_dataset
+from retort.training.data import augment
+from retort.training.data.image_cache import Pictures, budget
+from retort.training.data.loader import TrainingLoader, TrainingSet, training_loader, training_set
+from retort.training.data.sampler import EpochSampler, Order, Sample
+from retort.training.ultralytics_api import YOLODataset, check_det_dataset
 from ultralytics.cfg import get_cfg
 
 
@@ -82,10 +82,10 @@ def test_colours_that_are_left_for_the_device_come_out_the_same(data: dict[str, 
     now, later = make(data, **strength), make(data, later=True, **strength)
     samples = [Sample(0, 0, place) for place in range(len(now))]
     expected, found = now.__getitems__(samples), later.__getitems__(samples)
-    assert colours.KEY not in expected
+    assert augment.KEY not in expected
     assert not torch.equal(found["img"], expected["img"])
-    bright = colours.coloured({**found, "img": found["img"] / 255})
-    assert colours.KEY not in bright
+    bright = augment.coloured({**found, "img": found["img"] / 255})
+    assert augment.KEY not in bright
     assert torch.equal(found["bboxes"], expected["bboxes"])
     difference = (bright["img"] * 255 - expected["img"]).abs()
     assert difference.mean() < 0.1  # of 255
@@ -96,10 +96,10 @@ def test_every_colour_changes_as_opencv_changes_it() -> None:
     levels = torch.arange(0, 256, 15, dtype=torch.uint8)
     pixels = torch.cartesian_prod(levels, levels, levels).reshape(1, -1, 18, 3)  # N H W 3, RGB
     gains = np.array([0.3, -0.4, 0.2])
-    hsv = cv2.LUT(cv2.cvtColor(pixels[0].numpy(), cv2.COLOR_RGB2HSV), colours.lookup_table(gains))
+    hsv = cv2.LUT(cv2.cvtColor(pixels[0].numpy(), cv2.COLOR_RGB2HSV), augment.lookup_table(gains))
     expected = torch.from_numpy(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)).float()
 
-    found = colours.recoloured(pixels.permute(0, 3, 1, 2) / 255, torch.tensor(gains, dtype=torch.float32)[None])
+    found = augment.recoloured(pixels.permute(0, 3, 1, 2) / 255, torch.tensor(gains, dtype=torch.float32)[None])
 
     difference = (found[0].permute(1, 2, 0) * 255 - expected).abs()
     assert (difference > 1).float().mean() < 0.02  # hues that round the other way
@@ -107,7 +107,7 @@ def test_every_colour_changes_as_opencv_changes_it() -> None:
 
 
 def test_images_in_bgr_among_others_are_coloured_at_once(data: dict[str, Any]) -> None:
-    assert colours.KEY not in make(data, later=True, bgr=0.5).__getitems__([Sample(0, 0, 0)])
+    assert augment.KEY not in make(data, later=True, bgr=0.5).__getitems__([Sample(0, 0, 0)])
 
 
 @pytest.mark.parametrize("hyp", [{"degrees": 10.0}, {"mixup": 0.5}, {"cutmix": 1.0}, {"shear": 2.0}])

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from core.training.pictures import Notebook
+from retort.constants import Role
 from retort.errors import OutOfMemory
-from retort.names import Role
 from retort.spec import TrainingSpec
-from retort.training.memory import Held, explained, too_little
-from retort.training.plan import Plan
+from retort.training.config import Plan
+from retort.training.device import Held, explain_out_of_memory, out_of_memory_error
 from retort.training.trainer import Fit
 
 TOLD = (
@@ -30,7 +30,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def test_the_numbers_are_those_of_the_job_of_torch_and_of_the_device(plan: Plan):
-    error = too_little(plan, TOLD, Held(free=5 << 28, total=8 << 30, peak=6 << 30))
+    error = out_of_memory_error(plan, TOLD, Held(free=5 << 28, total=8 << 30, peak=6 << 30))
     assert error.message == (
         "yolov8n does not fit with batch 32 at 640 pixels; 1.50 GiB more were asked for; 1.25 of 8.00 GiB were free; "
         "the training has held 6.00 GiB at its peak"
@@ -65,10 +65,10 @@ def test_no_batch_is_halved_behind_the_back_of_the_control(plan: Plan, data_yaml
     "thrown", [torch.OutOfMemoryError(TOLD), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x")]
 )
 def test_what_torch_throws_is_turned_into_it(thrown: RuntimeError, plan: Plan):
-    with pytest.raises(OutOfMemory, match="batch 32 at 640 pixels"), explained(plan):
+    with pytest.raises(OutOfMemory, match="batch 32 at 640 pixels"), explain_out_of_memory(plan):
         raise thrown
 
 
 def test_other_errors_pass(plan: Plan):
-    with pytest.raises(RuntimeError, match="shapes"), explained(plan):
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(plan):
         raise RuntimeError("shapes do not fit")

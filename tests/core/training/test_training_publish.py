@@ -16,8 +16,9 @@ import pytest
 import torch
 from core.training.pictures import NAMES
 from retort.errors import Diverged, ModelError
-from retort.training import durable, networks
-from retort.training.publish import publish
+from retort.files import atomic_write
+from retort.training import models
+from retort.training.models import publish
 
 KNOWN = ("torch", "ultralytics", "collections", "__builtin__")
 """Where everything that a published file refers to is defined."""
@@ -55,8 +56,8 @@ def test_it_opens_in_plain_yolo_where_retort_is_not(
 
 def test_it_names_no_path_no_teacher_and_nothing_of_ours(tmp_path: Path) -> None:
     first, second = tmp_path / "first.pt", tmp_path / "second.pt"
-    publish(networks.build("yolo11n", names=NAMES, weights=None, seed=0), first, names=NAMES)
-    network = networks.build("yolo11n", names=NAMES, weights=first, seed=0)
+    publish(models.build("yolo11n", names=NAMES, weights=None, seed=0), first, names=NAMES)
+    network = models.build("yolo11n", names=NAMES, weights=first, seed=0)
     network.yaml["yaml_file"] = str(tmp_path / "yolo11n.yaml")
     network.args = {"data": str(tmp_path / "data.yaml"), "save_dir": str(tmp_path)}
     network.criterion = torch.nn.BCELoss()
@@ -87,7 +88,7 @@ def modules(pickled: bytes) -> set[str]:
 
 
 def test_weights_that_are_not_finite_are_never_published(tmp_path: Path) -> None:
-    network = networks.build("yolov8n", names=NAMES, weights=None, seed=0)
+    network = models.build("yolov8n", names=NAMES, weights=None, seed=0)
     with torch.no_grad():
         network.model[0].conv.weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(Diverged):
@@ -96,7 +97,7 @@ def test_weights_that_are_not_finite_are_never_published(tmp_path: Path) -> None
 
 
 def test_the_network_that_is_published_is_left_as_it_was(tmp_path: Path) -> None:
-    network = networks.build("yolov8n", names=NAMES, weights=None, seed=0)
+    network = models.build("yolov8n", names=NAMES, weights=None, seed=0)
     publish(network, tmp_path / "student.pt", names={0: "a", 1: "b", 2: "c"})
     assert network.names == NAMES
     assert network.training
@@ -105,21 +106,21 @@ def test_the_network_that_is_published_is_left_as_it_was(tmp_path: Path) -> None
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "student.pt"
-    durable.write(path, b"old")
+    atomic_write(path, b"old")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        durable.write(path, b"new")
+        atomic_write(path, b"new")
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
 
 
 def test_ultralytics_is_not_imported_before_its_environment_is_set() -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("YOLO_", "ULTRALYTICS_"))}
     done = subprocess.run(
-        [sys.executable, "-c", "import retort.training.upstream"],
+        [sys.executable, "-c", "import retort.training.ultralytics_api"],
         capture_output=True, text=True, env=environ, timeout=120, check=False,
     )  # fmt: skip
     assert "call retort.training.environment.prepare first" in done.stderr
@@ -151,26 +152,26 @@ def test_equal_seeds_give_equal_bytes_and_leave_the_random_stream_alone() -> Non
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    pair = [networks.build("yolov8n", names=NAMES, weights=None, seed=7).state_dict() for _ in range(2)]
+    pair = [models.build("yolov8n", names=NAMES, weights=None, seed=7).state_dict() for _ in range(2)]
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(value, pair[1][name]) for name, value in pair[0].items())
-    other = networks.build("yolov8n", names=NAMES, weights=None, seed=8).state_dict()
+    other = models.build("yolov8n", names=NAMES, weights=None, seed=8).state_dict()
     assert any(not torch.equal(value, other[name]) for name, value in pair[0].items())
 
 
 def test_weights_are_taken_over_and_class_rows_follow_their_names(tmp_path: Path) -> None:
     path = tmp_path / "wide.pt"
-    wide = networks.build("yolo11n", names={0: "cat", 1: "blue", 2: "red", 3: "green"}, weights=None, seed=3)
+    wide = models.build("yolo11n", names={0: "cat", 1: "blue", 2: "red", 3: "green"}, weights=None, seed=3)
     publish(wide, path, names=wide.names)
-    network = networks.build("yolo11n", names=NAMES, weights=path, seed=0)
-    source = networks.load(path)
+    network = models.build("yolo11n", names=NAMES, weights=path, seed=0)
+    source = models.load(path)
     torch.testing.assert_close(network.model[0].conv.weight, source.model[0].conv.weight)
     torch.testing.assert_close(network.model[-1].cv3[0][-1].weight[0], source.model[-1].cv3[0][-1].weight[2])
 
 
 def test_weights_of_another_architecture_are_refused(published: Callable[..., Path]) -> None:
     with pytest.raises(ModelError, match=r"\(yolo11n\) do not fit yolov8n"):
-        networks.build("yolov8n", names=NAMES, weights=published("yolo11n"), seed=0)
+        models.build("yolov8n", names=NAMES, weights=published("yolo11n"), seed=0)
 
 
 class Bomb:
@@ -185,12 +186,12 @@ def test_files_that_are_no_detector_are_refused(tmp_path: Path, monkeypatch: pyt
         if content is not None:
             (tmp_path / f"{name}.pt").write_bytes(content)
         with pytest.raises(ModelError, match=name):
-            networks.load(tmp_path / f"{name}.pt")
+            models.load(tmp_path / f"{name}.pt")
     torch.save({"model": Bomb()}, tmp_path / "bomb.pt")
     torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "linear.pt")
     for name in ("bomb", "linear"):
         with pytest.raises(ModelError, match=name):
-            networks.load(tmp_path / f"{name}.pt")
+            models.load(tmp_path / f"{name}.pt")
     assert not (tmp_path / "exploded").exists()
 
 
@@ -198,7 +199,7 @@ def test_a_truncated_file_is_refused(published: Callable[..., Path], tmp_path: P
     path = tmp_path / "half.pt"
     path.write_bytes(published("yolov8n").read_bytes()[:100_000])
     with pytest.raises(ModelError, match=r"half\.pt cannot be loaded"):
-        networks.load(path)
+        models.load(path)
 
 
 @pytest.mark.parametrize(("spoilt", "said"), [(float("nan"), "values that are not finite"), (0.0, "is all zeros")])
@@ -214,7 +215,7 @@ def test_what_a_diverged_training_has_left_is_neither_published_nor_used(
     assert not (tmp_path / "never.pt").exists()
     torch.save(checkpoint, tmp_path / "spoilt.pt")
     with pytest.raises(ModelError, match=rf"spoilt\.pt comes from a training that diverged: model\.3.* {said}"):
-        networks.load(tmp_path / "spoilt.pt")
+        models.load(tmp_path / "spoilt.pt")
 
 
 def test_another_kind_of_network_is_refused(tmp_path: Path) -> None:
@@ -222,4 +223,4 @@ def test_another_kind_of_network_is_refused(tmp_path: Path) -> None:
 
     torch.save({"model": SegmentationModel("yolov8n-seg.yaml", verbose=False).half()}, tmp_path / "seg.pt")
     with pytest.raises(ModelError, match="not a detection network"):
-        networks.load(tmp_path / "seg.pt")
+        models.load(tmp_path / "seg.pt")

@@ -19,13 +19,13 @@ import torch
 from core.runs import Running, document, start
 from core.training.pictures import Notebook
 from core.training.two_ranks import half, pupil, step
+from retort.constants import Role
 from retort.errors import DataError, ModelError, Stopped, UserError
-from retort.events import FailedEvent, FinishedEvent, LogEvent, MetricEvent, StageEvent, StoppedEvent
-from retort.names import Role
+from retort.protocol.events import FailedEvent, FinishedEvent, LogEvent, MetricEvent, StageEvent, StoppedEvent
 from retort.spec import TrainingSpec
-from retort.training.distributed import ranks
-from retort.training.distributed.relay import Receiver, Sender, messages_file
-from retort.training.plan import Fitted, Plan
+from retort.training.config import Fitted, Plan
+from retort.training.distributed import launcher
+from retort.training.distributed.messages import Receiver, Sender, messages_file
 
 ROOTS = [str(Path(__file__).parents[2])]
 LONG = {"epochs": 500, "imgsz": 64, "batch": 4, "checkpoint_every": 1, "close_mosaic": 0}
@@ -227,9 +227,9 @@ def test_ranks_go_on_where_stopped_ranks_have_left_off(tmp_path: Path, data_yaml
     )  # fmt: skip
     first, second = Notebook(stop_after=6), Notebook()  # four batches an epoch
     with pytest.raises(Stopped):
-        ranks.fit(plan, first, ranks=2)
+        launcher.fit(plan, first, ranks=2)
 
-    fitted = ranks.fit(plan, second, ranks=2)
+    fitted = launcher.fit(plan, second, ranks=2)
 
     assert fitted.epochs == 3
     assert fitted.weights.is_file()
@@ -247,7 +247,7 @@ def test_more_gpus_than_there_are_is_said_before_anything_starts(tmp_path: Path,
     )  # fmt: skip
     many = torch.cuda.device_count() + 1
     with pytest.raises(UserError, match=f"resources.gpus is {many}, but this run sees {many - 1}") as caught:
-        ranks.fit(plan, Notebook(), ranks=many)
+        launcher.fit(plan, Notebook(), ranks=many)
     assert caught.value.code == "too_few_gpus"
     assert not list(tmp_path.iterdir())
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 from core.training.test_training_distillation import WIDE, join, student_of
+from retort.constants import Level
 from retort.errors import TeacherMismatch
-from retort.names import Level
-from retort.training import networks
+from retort.training import models
+from retort.training.distillation.distiller import Candidate
 from retort.training.distillation.predictions import Decoder
-from retort.training.distillation.resolution import Resized, answering, fit_map, paired_levels, ratio_of
 from retort.training.distillation.teacher import Lesson
-from retort.training.distillation.tutor import Candidate
+from retort.training.distillation.teacher_resize import Resized, answering, fit_map, paired_levels, ratio_of
 
 P3, P4, P5, BACKBONE = Level.P3, Level.P4, Level.P5, Level.BACKBONE
 HEAD = (P3, P4, P5)
@@ -145,7 +145,7 @@ def test_every_loss_teaches_from_another_size(
     theirs: str, ratio: Fraction, published: Callable[..., Path], batch: dict[str, Any]
 ):
     kinds = ["class_logits", "box_giou", "softmax_kl", "pearson", "channel_wise", "score_weighted_l2"]
-    teacher = Candidate(networks.load(published(theirs, names=WIDE)), ratio=ratio)
+    teacher = Candidate(models.load(published(theirs, names=WIDE)), ratio=ratio)
     losses = [{"kind": kind} for kind in kinds] + [{"kind": "channel_l2", "levels": ["backbone", "P3"]}]
     model = join(student_of("yolo26n"), teacher, *losses)
     loss, items = model(batch)
@@ -159,7 +159,7 @@ def test_every_loss_teaches_from_another_size(
 def test_a_teacher_that_sees_the_same_images_scaled_up_and_down_says_the_same_as_without(
     published: Callable[..., Path], batch: dict[str, Any]
 ):
-    network = networks.load(published("yolo11n"))
+    network = models.load(published("yolo11n"))
     losses = [{"kind": "class_logits"}, {"kind": "box_giou"}, {"kind": "pearson"}]
     plain, wrapped = join(student_of("yolov8n"), network, *losses), join(student_of("yolov8n"), network, *losses)
     assert wrapped.teacher is not None
@@ -170,7 +170,7 @@ def test_a_teacher_that_sees_the_same_images_scaled_up_and_down_says_the_same_as
 
 
 def test_distances_are_refused_from_another_size(published: Callable[..., Path]):
-    teacher = Candidate(networks.load(published("yolo11n")), ratio=Fraction(2))
+    teacher = Candidate(models.load(published("yolo11n")), ratio=Fraction(2))
     with pytest.raises(
         TeacherMismatch, match="dfl needs a teacher that sees the images in the student's size"
     ) as caught:

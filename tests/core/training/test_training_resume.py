@@ -24,23 +24,23 @@ from core.runs import document
 from core.training import attempts
 from core.training.attempts import notes
 from core.training.pictures import Notebook
-from retort import journal
+from retort.constants import MAP, Role
+from retort.data.inputs import Inputs
+from retort.data.prepare import prepare
 from retort.errors import Stopped, WorldError
-from retort.intake.inputs import Inputs
-from retort.intake.preparation import prepare
-from retort.journal import Journal
-from retort.names import MAP, Role
-from retort.pulse import Pulse
+from retort.pipeline import history
+from retort.pipeline.context import Context
+from retort.pipeline.failures import explain
+from retort.protocol import journal
+from retort.protocol.journal import Journal
+from retort.protocol.workdir import Pulse
 from retort.settings import Settings
 from retort.spec import DistillationSpec, TrainingSpec, parse_spec
 from retort.stages import control
-from retort.stages.context import Context
-from retort.stages.failure import explain
-from retort.stages.reporting import history
-from retort.training.distillation.balance import TaskLossBalance
-from retort.training.plan import Teaching
-from retort.training.state.generations import Generations
-from retort.training.trainer import Fit, Plan, fit
+from retort.training.checkpoint import Generations
+from retort.training.config import Plan, Teaching
+from retort.training.distillation.balancing import TaskLossBalance
+from retort.training.trainer import Fit, fit
 
 # 16 images in batches of 6 are 3 batches an epoch, and a step takes 2: gradients wait over the end of an epoch.
 TRAINING = {"imgsz": 64, "batch": 6, "nominal_batch": 12, "close_mosaic": 1, "checkpoint_every": 2, "optimizer": "SGD"}

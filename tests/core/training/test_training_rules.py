@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from retort.training.health.rules import RULES, Judge
-from retort.training.health.symptoms import Facts
+from retort.training.health.rules import RULES, Facts, Judge
 
 Values = dict[str, float | None]
 FINE: Values = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from retort.spec import Schedule
-from retort.training.distillation.schedule import factor, last_epoch
+from retort.training.distillation.objective import factor, last_epoch
 
 
 def at(schedule: Schedule, epoch: float, epochs: int = 100, close_mosaic: int = 10) -> float:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from retort.names import Level
-from retort.training import networks
-from retort.training.distillation import taps
+from retort.constants import Level
+from retort.training import models
+from retort.training.distillation import feature_taps
 from retort.training.distillation.teacher import Teacher, fold, fuse_activations, half_precision
-from retort.training.upstream import Conv
+from retort.training.ultralytics_api import Conv
 
 CPU = torch.device("cpu")
 
@@ -33,9 +33,9 @@ class Untouchable(torch.nn.Module):
 def test_layers_that_nobody_asks_for_are_not_computed(
     model: str, published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    network = networks.load(published(model))
+    network = models.load(published(model))
     with torch.no_grad():
-        whole, _ = taps.forward(network, batch["img"])
+        whole, _ = feature_taps.forward(network, batch["img"])
         spared = Teacher(network, device=CPU, levels={Level.P3}, head=False)
         last = taps_of(network)[Level.P3]
         for index in range(last + 1, len(spared.model.model)):
@@ -48,13 +48,13 @@ def test_layers_that_nobody_asks_for_are_not_computed(
 
 
 def taps_of(network: Any) -> Any:
-    return taps.Taps.of(network).layers
+    return feature_taps.Taps.of(network).layers
 
 
 @pytest.mark.skipif(half_precision(CPU) is torch.float32, reason="this CPU does not compute bfloat16")
 @pytest.mark.parametrize("model", ["yolov8n", "yolo11n"])
 def test_half_precision_says_nearly_the_same(model: str, published: Callable[..., Path], batch: dict[str, Any]) -> None:
-    network = networks.load(published(model))
+    network = models.load(published(model))
     exact, half = (Teacher(network, device=CPU, half=half)(batch["img"]) for half in (False, True))
 
     assert half.branches["one2many"]["scores"].dtype is torch.bfloat16
@@ -66,13 +66,15 @@ def test_half_precision_says_nearly_the_same(model: str, published: Callable[...
 def test_activations_inside_convolutions_are_the_same_activations(
     model: str, published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    plain = fold(networks.load(published(model)).float()).eval()
+    plain = fold(models.load(published(model)).float()).eval()
     fused = deepcopy(plain)
     fuse_activations(fused)
     forwards = [module.forward for module in fused.modules() if isinstance(module, Conv)]
 
     with torch.no_grad():
-        (expected, expected_raw), (found, found_raw) = (taps.forward(one, batch["img"]) for one in (plain, fused))
+        (expected, expected_raw), (found, found_raw) = (
+            feature_taps.forward(one, batch["img"]) for one in (plain, fused)
+        )
 
     assert sum(getattr(forward, "func", None) is not None for forward in forwards) > 40
     for level in (Level.P3, Level.P4, Level.P5):
@@ -82,7 +84,7 @@ def test_activations_inside_convolutions_are_the_same_activations(
 
 
 def test_a_head_that_features_pass_through_lets_their_gradient_pass(published: Callable[..., Path]) -> None:
-    teacher = Teacher(networks.load(published("yolo11n")), device=CPU, middles=True)
+    teacher = Teacher(models.load(published("yolo11n")), device=CPU, middles=True)
     image = torch.rand(1, 3, 64, 64)
     lesson = teacher(image, fleeting=True)
     features = [x.clone().requires_grad_() for x in lesson.branches["one2many"]["feats"]]

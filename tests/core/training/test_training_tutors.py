@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 import torch
 from core.training.test_training_distillation import CPU, WIDE, join, student_of
+from retort.constants import Level
 from retort.errors import TeacherMismatch
-from retort.names import Level
 from retort.spec import DistillationSpec
-from retort.training import networks
-from retort.training.distillation.student import Distiller, distiller
+from retort.training import models
+from retort.training.distillation.distiller import Candidate, Distiller, distiller
 from retort.training.distillation.teacher import Teacher
-from retort.training.distillation.tutor import Candidate
 
 PLAIN = {"warmup_epochs": 0, "decay": "none", "stop_with_mosaic": False}
 LOSSES = ({"kind": "class_logits", "weight": 0.5}, {"kind": "box_giou"}, {"kind": "pearson", "levels": ["P3", "P5"]})
@@ -38,9 +37,9 @@ def together(student: Any, *teachers: Candidate, balance: str = "none") -> Disti
 def teachers(published: Callable[..., Path]) -> list[Candidate]:
     """Three families, two sizes and two sets of classes."""
     return [
-        Candidate(networks.load(published("yolo11s")), weight=2.0),
-        Candidate(networks.load(published("yolo26n", names=WIDE)), weight=1.0, ratio=Fraction(2)),
-        Candidate(networks.load(published("yolov8n", seed=3)), weight=1.0),
+        Candidate(models.load(published("yolo11s")), weight=2.0),
+        Candidate(models.load(published("yolo26n", names=WIDE)), weight=1.0, ratio=Fraction(2)),
+        Candidate(models.load(published("yolov8n", seed=3)), weight=1.0),
     ]
 
 
@@ -91,9 +90,9 @@ def test_a_step_without_distillation_says_zero_under_the_same_names(teachers: li
 
 
 def test_a_teacher_without_common_classes_is_refused_beside_one_that_has_them(published: Callable[..., Path]):
-    stranger = Candidate(networks.load(published("yolo11n", names={0: "cat", 1: "dog"})))
+    stranger = Candidate(models.load(published("yolo11n", names={0: "cat", 1: "dog"})))
     with pytest.raises(TeacherMismatch, match="class names in common"):
-        together(student_of("yolov8n"), Candidate(networks.load(published("yolo11n"))), stranger)
+        together(student_of("yolov8n"), Candidate(models.load(published("yolo11n"))), stranger)
 
 
 @pytest.mark.parametrize("ours", ["yolov8n", "yolo26n"])
@@ -102,7 +101,7 @@ def test_head_losses_compare_the_common_classes_only_in_every_branch(
 ):
     """Logits of the classes that only the teacher knows, shifted by anything, change no loss."""
     kinds = ("class_logits", "box_giou", "softmax_kl", *(() if ours == "yolo26n" else ("dfl",)))
-    network = networks.load(published("yolo26n" if ours == "yolo26n" else "yolo11n", names=WIDE))
+    network = models.load(published("yolo26n" if ours == "yolo26n" else "yolo11n", names=WIDE))
     model = join(student_of(ours), network, *({"kind": kind} for kind in (*kinds, "score_weighted_l2")))
     before = {name: float(value) for name, value in model(deepcopy(batch))[1].items() if name.startswith("kd/")}
     assert model.teacher is not None
@@ -126,7 +125,7 @@ def test_head_losses_compare_the_common_classes_only_in_every_branch(
 def test_without_common_classes_confidence_counts_all_the_teachers_classes(
     published: Callable[..., Path], batch: dict[str, Any]
 ):
-    network = networks.load(published("yolo11n", names={0: "cat", 1: "dog"}))
+    network = models.load(published("yolo11n", names={0: "cat", 1: "dog"}))
     model = join(student_of("yolov8n"), network, {"kind": "score_weighted_l2"})
     assert model.teacher is not None
     expected = Teacher(network, device=CPU)(batch["img"]).confidence

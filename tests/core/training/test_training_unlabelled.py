@@ -14,12 +14,12 @@ import pytest
 import torch
 from core.training.pictures import Notebook, draw
 from core.training.test_training_distillation import join, student_of
-from retort.intake import unlabelled
-from retort.names import Role
+from retort.constants import Role
+from retort.data import unlabelled
 from retort.spec import DistillationSpec, TrainingSpec
-from retort.training import networks
-from retort.training.batches.unlabelled import UnlabelledImages, isolated
-from retort.training.plan import MoreImages, Plan, Teaching
+from retort.training import models
+from retort.training.config import MoreImages, Plan, Teaching
+from retort.training.data.unlabelled import UnlabelledImages, isolated
 from retort.training.trainer import Fit
 
 TRAINING = TrainingSpec(
@@ -32,8 +32,8 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten pictures, laid out as intake does it."""
     folder = tmp_path_factory.mktemp("more")
     draw(folder / "given", num_train=10, num_val=1, seed=5)
-    found = unlabelled.locate(str(folder / "given/images/train"), (folder,))
-    return unlabelled.overlay(found, folder / "laid")
+    found = unlabelled.locate_unlabelled(str(folder / "given/images/train"), (folder,))
+    return unlabelled.overlay_unlabelled(found, folder / "laid")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_task_loss_sees_labelled_images_only_and_distillation_all(
     ours: str, published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
     more = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    model = join(student_of(ours), networks.load(published("yolo11n")), {"kind": "class_logits"}, {"kind": "pearson"})
+    model = join(student_of(ours), models.load(published("yolo11n")), {"kind": "class_logits"}, {"kind": "pearson"})
     model.student_model.eval()  # else statistics of the batch norms see the unlabelled images, as is documented
     model.student_model.model[-1].training = True
     loss, items = model({**deepcopy(batch), "unlabelled": more})
@@ -65,7 +65,7 @@ def test_distillation_reaches_the_student_through_the_unlabelled_images(
     published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
     more = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), {"kind": "class_logits"})
+    model = join(student_of("yolov8n"), models.load(published("yolo11n")), {"kind": "class_logits"})
     model.student_model.eval()
     model.student_model.model[-1].training = True
     loss, _ = model({**deepcopy(batch), "unlabelled": more})
@@ -79,7 +79,7 @@ def test_distillation_reaches_the_student_through_the_unlabelled_images(
 def test_while_nothing_is_distilled_unlabelled_images_are_skipped(
     published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
-    model = join(student_of("yolov8n"), networks.load(published("yolo11n")), {"kind": "pearson"})
+    model = join(student_of("yolov8n"), models.load(published("yolo11n")), {"kind": "pearson"})
     assert model.objective is not None
     model.objective._factor = lambda _: 0.0
     refused = torch.full((1, 3, 7, 7), float("nan"))  # would not pass through the network

@@ -33,17 +33,17 @@ def pupil(teacher: Path, **fields: Any) -> Any:
     import torch
     from core.training.pictures import NAMES
     from retort.spec import DistillationSpec
-    from retort.training import networks
-    from retort.training.distillation.student import distiller
+    from retort.training import models
+    from retort.training.distillation.distiller import distiller
     from ultralytics.cfg import get_cfg
 
-    student = networks.build("yolov8n", names=NAMES, weights=None, seed=0)
+    student = models.build("yolov8n", names=NAMES, weights=None, seed=0)
     student.args = get_cfg()
     losses = [{"kind": "class_logits"}, {"kind": "score_weighted_l2"}]
     schedule = {"warmup_epochs": 0, "decay": "none", "stop_with_mosaic": True}
     spec = DistillationSpec.model_validate({"losses": losses, "balance": "none", "schedule": schedule, **fields})
     device = torch.device("cpu")
-    made = distiller(student, networks.load(teacher), spec, device=device, epochs=10, close_mosaic=5, seed=0)
+    made = distiller(student, models.load(teacher), spec, device=device, epochs=10, close_mosaic=5, seed=0)
     return made.train()
 
 
@@ -66,26 +66,26 @@ def main(folder: Path) -> None:
     rank = environment.rank()
     environment.prepare(folder / f"ultralytics-{rank}", rank=True)
     import torch
-    from retort.training import parallel
-    from retort.training.distillation.balance import TaskLossBalance
+    from retort.training import comm
+    from retort.training.distillation.balancing import TaskLossBalance
 
-    parallel.join(torch.device("cpu"))
+    comm.join(torch.device("cpu"))
     whole = pupil(folder / "teacher.pt")
-    model = parallel.wrap(whole, torch.device("cpu"))
-    items = step(model, whole, [half(rank)], parallel.size())
-    found = {"items": items, "mean": parallel.means({"x": torch.tensor(float(rank))})["x"]}
+    model = comm.wrap(whole, torch.device("cpu"))
+    items = step(model, whole, [half(rank)], comm.size())
+    found = {"items": items, "mean": comm.means({"x": torch.tensor(float(rank))})["x"]}
     found["state"] = {name: value.detach().clone() for name, value in whole.named_parameters()}
     found["taught"] = [p.grad is not None for p in whole.teacher.model.parameters()]
     whole.objective.epoch = 7.0  # distillation has ended, on all ranks at once
     for _ in range(2):  # a reduction that waits for a missing gradient is found by the step after
-        step(model, whole, [half(rank)], parallel.size())
+        step(model, whole, [half(rank)], comm.size())
     found["silent"] = [p.grad is not None for p in whole.projectors.parameters()]
     balance = TaskLossBalance()
     found["scales"] = balance(torch.tensor(1.0 + rank), [torch.tensor(2.0), torch.tensor(1.0 + 3 * rank)], [])
-    found["any"] = parallel.any_of(rank == 1), parallel.any_of(rank == 2)
-    found["share"] = parallel.share(1 - rank)
+    found["any"] = comm.any_of(rank == 1), comm.any_of(rank == 2)
+    found["share"] = comm.share(1 - rank)
     torch.save(found, folder / f"rank-{rank}.pt")
-    parallel.leave()
+    comm.leave()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
 from retort.review.formats import coco, cvat, label_studio, yolo
 from retort.review.formats.base import Album, Form, Marked
+from retort.review.models import Decision, Proposals, ReviewError, ruled, still_open
 
 FORMS: dict[str, Form] = {
     "coco": Form(coco.write, coco.read, "application/json", ".json"),
@@ -13,4 +20,72 @@ FORMS: dict[str, Form] = {
 }
 """By name."""
 
-__all__ = ["FORMS", "Album", "Form", "Marked"]
+_SHOWN = 100
+"""Open images that a summary names."""
+
+
+def summary(proposals: Proposals, decisions: Mapping[str, Decision]) -> dict[str, Any]:
+    """Say how far the review is."""
+    remaining = still_open(proposals, decisions)
+    own = [picture for picture in proposals.pictures if picture.image in decisions]
+    counted = Counter(decisions[picture.image].decision for picture in own)
+    return {
+        "mode": proposals.mode,
+        "classes": proposals.classes,
+        "num_images": len(proposals.pictures),
+        "num_boxes": sum(len(picture.kept) for picture in proposals.pictures),
+        "num_accepted": counted["accept"],
+        "num_rejected": counted["reject"],
+        "num_edited": counted["edit"],
+        "num_open": len(remaining),
+        "open": tuple(remaining[:_SHOWN]),
+    }
+
+
+def form(name: str) -> Form:
+    """Return the form of that name.
+
+    Raises:
+        ReviewError: there is none.
+
+    """
+    if name not in FORMS:
+        raise ReviewError(f"there is no form {name!r}", hint=f"known: {', '.join(FORMS)}")
+    return FORMS[name]
+
+
+def album(proposals: Proposals, decisions: Mapping[str, Decision]) -> Album:
+    """Return the pictures with the boxes that they have now; those that were rejected are left out."""
+    pictures = []
+    for picture in proposals.pictures:
+        decision = decisions.get(picture.image)
+        if decision is not None and decision.decision == "reject":
+            continue
+        boxes = picture.plain() if decision is None or decision.boxes is None else decision.boxes
+        marked = {"image": picture.image, "width": picture.width, "height": picture.height, "boxes": boxes}
+        pictures.append(Marked.model_validate(marked))
+    return Album(classes=proposals.classes, pictures=tuple(pictures))
+
+
+def imported(proposals: Proposals, name: str, data: bytes, *, reviewer: str, at: float) -> list[Decision]:
+    """Return the decisions that a file in the form *name* stands for: its boxes replace those of its pictures.
+
+    Raises:
+        ReviewError: the file cannot be used, or speaks of other pictures; then nothing of it counts.
+
+    """
+    found = form(name).read(data, proposals.classes)
+    known = {picture.image: picture for picture in proposals.pictures}
+    if unknown := [image for image in found if image not in known]:
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        hint = "keep the names of the exported images, and send those alone"
+        raise ReviewError(f"{unknown[0][:120]!r} is no image of this review{more}", hint=hint)
+    decisions = []
+    for image, boxes in found.items():
+        try:
+            ruling = ruled(known[image], boxes)
+        except ValidationError as error:
+            raise ReviewError(f"{image}: {error.errors()[0]['msg']}", hint="fewer boxes") from error
+        about = {"image": image, "reviewer": reviewer, "at": at}
+        decisions.append(Decision.model_validate({**ruling.model_dump(), **about}))
+    return decisions

@@ -7,8 +7,6 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from retort.review.boxes import Box
-from retort.review.decisions import ReviewError
 from retort.review.formats.base import (
     Album,
     Classes,
@@ -22,6 +20,7 @@ from retort.review.formats.base import (
     parse,
     sized,
 )
+from retort.review.models import Box, ReviewError
 
 
 class _Image(Foreign):

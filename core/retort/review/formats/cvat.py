@@ -5,10 +5,9 @@ from __future__ import annotations
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-from retort.review.boxes import Box
-from retort.review.decisions import ReviewError
-from retort.review.formats import archive
+from retort.review.formats import base
 from retort.review.formats.base import Album, Classes, Read, add, box, file_name, frozen, image_of, sized
+from retort.review.models import Box, ReviewError
 
 _OTHER_SHAPES = {"polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton"}
 _HINT = "send what CVAT exports as 'CVAT for images 1.1'"
@@ -39,12 +38,12 @@ def read(data: bytes, classes: Classes) -> Read:
 
     """
     reader = _Reader(classes)
-    reader.parse(_unzipped(data) if archive.is_zip(data) else data)
+    reader.parse(_unzipped(data) if base.is_zip(data) else data)
     return frozen(reader.found)
 
 
 def _unzipped(data: bytes) -> bytes:
-    files = archive.unpack(data, {".xml"})
+    files = base.unpack(data, {".xml"})
     if len(files) != 1:
         raise ReviewError(f"{len(files)} XML files in the archive, not one", hint=_HINT)
     return next(iter(files.values()))

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from retort.review.boxes import Box
-from retort.review.decisions import ReviewError
 from retort.review.formats.base import Album, Classes, Foreign, Read, add, box, file_name, image_of, parse
+from retort.review.models import Box, ReviewError
 
 RECTANGLES = "rectanglelabels"
 OWN_NAME = "retort_image"

@@ -7,10 +7,9 @@ from pathlib import PurePosixPath
 
 import yaml
 
-from retort.review.boxes import Box
-from retort.review.decisions import ReviewError
-from retort.review.formats import archive
+from retort.review.formats import base
 from retort.review.formats.base import Album, Classes, Read, add, box
+from retort.review.models import Box, ReviewError
 
 _NAMES = {"data.yaml", "data.yml", "classes.txt", "obj.names"}
 _LISTS = {"train.txt", "val.txt", "test.txt", "images.txt", "readme.txt"}
@@ -27,7 +26,7 @@ def write(album: Album) -> bytes:
     for picture in album.pictures:
         lines = (f"{numbers[one.name]} {_shares(one)}\n" for one in picture.boxes)
         files[f"labels/{picture.image}.txt"] = "".join(lines).encode()
-    return archive.pack(files)
+    return base.pack(files)
 
 
 def _shares(one: Box) -> str:
@@ -42,7 +41,7 @@ def read(data: bytes, classes: Classes) -> Read:
         ReviewError: it is none, or does not fit *classes*.
 
     """
-    files = archive.unpack(data, {".txt", ".yaml", ".yml", ".names"})
+    files = base.unpack(data, {".txt", ".yaml", ".yml", ".names"})
     names = _names(files) or classes
     found: Read = {}
     for path, content in files.items():

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from retort.constants import HEAD_LEVELS, Level
 from retort.errors import TeacherMismatch
 from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
-from retort.names import HEAD_LEVELS, Level
-from retort.spec import DistillationSpec
-from retort.training.distillation import assignment, crossing, schedule
-from retort.training.distillation.balance import BALANCES, Balance
-from retort.training.distillation.draws import Draws
+from retort.spec import DistillationSpec, Schedule
+from retort.training.distillation import feature_taps, label_assignment
+from retort.training.distillation.balancing import BALANCES, Balance
+from retort.training.distillation.feature_taps import Raw, Taps, check_strides, first
 from retort.training.distillation.predictions import Decoder
-from retort.training.distillation.taps import Raw, Taps, check_strides, first
+from retort.training.models import ClassMap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,33 +25,42 @@ if TYPE_CHECKING:
     from retort.training.distillation.teacher import Lesson
 
 
-@dataclass(frozen=True, slots=True)
-class ClassMap:
-    """The classes that both networks name, as paired indices; None where all of them correspond one to one."""
+def factor(schedule: Schedule, epoch: float, *, epochs: int, close_mosaic: int) -> float:
+    """Return the factor in 0..1 at *epoch*, counted from 0 and fractional within an epoch.
 
-    student: Tensor | None
-    teacher: Tensor | None
-    size: int
-
-    @classmethod
-    def between(cls, student: Mapping[int, str], teacher: Mapping[int, str]) -> ClassMap:
-        """Match names as upstream does: without case and outer space."""
-        known = {_plain(name): index for index, name in reversed(list(teacher.items()))}
-        pairs = [(index, known[_plain(name)]) for index, name in sorted(student.items()) if _plain(name) in known]
-        if pairs == [(index, index) for index in range(len(teacher))] and len(student) == len(teacher):
-            return cls(None, None, len(pairs))
-        ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-        return cls(torch.tensor(ours, dtype=torch.long), torch.tensor(theirs, dtype=torch.long), len(pairs))
-
-    def to(self, device: torch.device) -> ClassMap:
-        """Return the same map on *device*."""
-        if self.student is None or self.teacher is None:
-            return self
-        return ClassMap(self.student.to(device), self.teacher.to(device), self.size)
+    Ramps up from 0, then decays to the floor, which it reaches at the end of distillation.
+    """
+    end = last_epoch(schedule, epochs=epochs, close_mosaic=close_mosaic)
+    if epoch >= end:
+        return 0.0 if end < epochs else _decayed(schedule, 1.0)
+    if epoch < schedule.warmup_epochs:
+        return epoch / schedule.warmup_epochs
+    return _decayed(schedule, (epoch - schedule.warmup_epochs) / (end - schedule.warmup_epochs))
 
 
-def _plain(name: str) -> str:
-    return str(name).strip().lower()
+def last_epoch(schedule: Schedule, *, epochs: int, close_mosaic: int) -> int:
+    """Epoch at which distillation ends. A training that never shows mosaic has nothing to stop with."""
+    closes = schedule.stop_with_mosaic and 0 < close_mosaic < epochs
+    return epochs - close_mosaic if closes else epochs
+
+
+def _decayed(schedule: Schedule, way: float) -> float:
+    """Return the factor at *way* in 0..1 from the end of the ramp to the end of distillation."""
+    falls = {"none": 1.0, "linear": 1 - way, "cosine": (1 + math.cos(math.pi * way)) / 2}
+    return schedule.floor + (1 - schedule.floor) * falls[schedule.decay]
+
+
+class Draws:
+    """A generator apart from the global one: a distilled and a plain training draw the same global numbers."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed = seed
+        self._generator = torch.Generator(device=device)
+
+    def at(self, epoch: float) -> torch.Generator:
+        """Return the generator, seeded for the step at the fractional *epoch*: resumed, a step draws what it drew."""
+        digest = hashlib.blake2b(f"{self._seed} {epoch!r}".encode(), digest_size=8).digest()
+        return self._generator.manual_seed(int.from_bytes(digest, signed=True))
 
 
 class Objective:
@@ -78,11 +88,11 @@ class Objective:
         self.labels = labels(self.losses)
         self.classes = ClassMap.between(student.names, teacher.names).to(device)
         check(self.losses, student, teacher, self.classes)
-        self.assigns = assignment.decide(spec.assignment, student, self.classes)
+        self.assigns = label_assignment.decide(spec.assignment, student, self.classes)
         """Whether the teacher chooses the anchors of the task loss."""
         self.epoch = 0.0
         """Fractional epoch, counted from 0; the trainer moves it."""
-        self._factor: Callable[[float], float] = lambda epoch: schedule.factor(
+        self._factor: Callable[[float], float] = lambda epoch: factor(
             spec.schedule, epoch, epochs=epochs, close_mosaic=close_mosaic
         )
         self._weights = torch.tensor([loss.weight for loss in self.losses], device=device)
@@ -206,7 +216,7 @@ class Objective:
         """Return what the teacher's head says to the student's features and to its own: one2many, which all have."""
         ours, theirs = branches["one2many"], lesson.branches["one2many"]
         decode, classes = self._decoders[1], self.classes.teacher
-        return decode(crossing.cross(adapters, ours, theirs, lesson.head), classes), decode(theirs, classes)
+        return decode(feature_taps.cross(adapters, ours, theirs, lesson.head), classes), decode(theirs, classes)
 
     def answers(self, lesson: Lesson, number: int) -> dict[str, Predictions]:
         """Return what assigns the labels of the first *number* images, by branch; nothing where the student does."""
@@ -270,14 +280,14 @@ def projectors(
                     widths[0][level], widths[1][pairs[level] if pairs else level]
                 )
         elif isinstance(loss, CrossedLoss):
-            found[projector_key(index, "crossed")] = crossing.adapters(loss, student, teacher)
+            found[projector_key(index, "crossed")] = feature_taps.adapters(loss, student, teacher)
     return nn.ModuleDict(found)
 
 
 @torch.no_grad()
 def channels(model: Any) -> dict[Level, int]:
     """Measure the number of channels at each level, without touching the network's statistics."""
-    from retort.training.distillation.taps import forward
+    from retort.training.distillation.feature_taps import forward
 
     was_training = model.training
     model.eval()

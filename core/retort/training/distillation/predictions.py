@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from retort.losses import Predictions
-from retort.training.upstream import dist2bbox, make_anchors
+from retort.training.ultralytics_api import dist2bbox, make_anchors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from retort.training.distillation.taps import Raw
+    from retort.training.distillation.feature_taps import Raw
 
 
 class Decoder:

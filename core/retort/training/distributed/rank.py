@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from retort.spec import DistillationSpec
 from retort.training import environment
-from retort.training.plan import Plan
+from retort.training.config import Plan
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def main(order_file: Path) -> int:
     number = environment.rank()
     environment.prepare(order.plan.folder / f"ultralytics-{number}", rank=True)
 
-    from retort.training.distributed.relay import Sender
+    from retort.training.distributed.messages import Sender
 
     sender = Sender(order.plan.folder, number)
     sender.alive("setup")
@@ -65,15 +65,15 @@ def main(order_file: Path) -> int:
 def _train(order: Order, number: int, sender: Any) -> None:
     import torch
 
-    from retort.training import parallel, trainer
+    from retort.training import comm, trainer
 
     device = order.plan.device if order.plan.device == "cpu" else str(int(order.plan.device) + number)
-    parallel.join(torch.device("cpu" if device == "cpu" else f"cuda:{device}"))
+    comm.join(torch.device("cpu" if device == "cpu" else f"cuda:{device}"))
     sender.joined()
     plan = replace(order.plan, device=device)
     fitted = trainer.fit(plan, sender, teacher=order.teacher, distillation=order.distillation)
     sender.fitted(fitted)
-    parallel.leave()
+    comm.leave()
 
 
 def _die_with_starter() -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from core.review.test_review_decisions import LEFT, RIGHT, box, picture, scored
 from PIL import Image
-from retort.review.pictures import Picture
+from retort.labelling import duplicates, quality
+from retort.labelling.duplicates import Looks
+from retort.review.models import Picture
 from retort.spec import PseudoLabelsSpec
-from retort.stages.labelling import checking, likeness, quality, sampling
-from retort.stages.labelling.likeness import Looks
 
 
 def spec(**wanted: Any) -> PseudoLabelsSpec:
@@ -47,22 +47,22 @@ def altered(source: Path, target: Path, how: str) -> Path:
 
 
 def looks(*images: Path) -> Looks:
-    return likeness.look(images, nothing)
+    return duplicates.look(images, nothing)
 
 
 @pytest.mark.parametrize("how", ["compressed", "halved", "brightened"])
 def test_a_copy_is_known_however_it_was_altered_and_other_images_are_not(tmp_path: Path, how: str):
     originals = [scene(tmp_path / f"{seed}.png", seed) for seed in range(12)]
     copies = [altered(path, tmp_path / f"copy-{path.stem}.jpg", how) for path in originals[:6]]
-    assert likeness.like(looks(*copies), looks(*originals), nothing) == {index: index for index in range(6)}
-    assert likeness.repeated(looks(*originals), range(12), nothing) == {}
+    assert duplicates.like(looks(*copies), looks(*originals), nothing) == {index: index for index in range(6)}
+    assert duplicates.repeated(looks(*originals), range(12), nothing) == {}
 
 
 def test_of_images_that_look_alike_the_first_is_kept(tmp_path: Path):
     first, other = scene(tmp_path / "a.png", 1), scene(tmp_path / "b.png", 2)
     again, third = (altered(first, tmp_path / f"{name}.jpg", "halved") for name in ("c", "d"))
-    assert likeness.repeated(looks(first, other, again, third), range(4), nothing) == {2: 0, 3: 0}
-    assert likeness.repeated(looks(first, other, again, third), [1, 2, 3], nothing) == {3: 2}
+    assert duplicates.repeated(looks(first, other, again, third), range(4), nothing) == {2: 0, 3: 0}
+    assert duplicates.repeated(looks(first, other, again, third), [1, 2, 3], nothing) == {3: 2}
 
 
 def test_even_surfaces_are_alike_only_where_nothing_is_on_them(tmp_path: Path):
@@ -73,9 +73,9 @@ def test_even_surfaces_are_alike_only_where_nothing_is_on_them(tmp_path: Path):
             image.paste(0, mark)
         paths.append(tmp_path / f"{name}.png")
         image.save(paths[-1])
-    assert likeness.repeated(looks(*paths), range(3), nothing) == {}
+    assert duplicates.repeated(looks(*paths), range(3), nothing) == {}
     Image.new("L", (50, 50), 90).save(tmp_path / "grey.png")
-    assert likeness.repeated(looks(paths[0], tmp_path / "grey.png"), range(2), nothing) == {1: 0}
+    assert duplicates.repeated(looks(paths[0], tmp_path / "grey.png"), range(2), nothing) == {1: 0}
 
 
 def test_what_cannot_be_opened_is_told_apart_and_sizes_are_as_a_camera_was_held(tmp_path: Path):
@@ -87,7 +87,7 @@ def test_what_cannot_be_opened_is_told_apart_and_sizes_are_as_a_camera_was_held(
     Image.new("RGB", (40, 20)).save(turned, exif=exif)
     found = looks(broken, turned)
     assert (found.unreadable, found.images, found.sizes) == ((broken,), (turned,), ((20, 40),))
-    assert likeness.like(looks(broken), looks(turned), nothing) == {}
+    assert duplicates.like(looks(broken), looks(turned), nothing) == {}
 
 
 def crowd() -> list[Picture]:
@@ -102,7 +102,7 @@ def crowd() -> list[Picture]:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_sample_has_classes_and_scores_in_the_shares_of_the_whole(seed: int):
-    drawn = sampling.chosen(crowd(), spec(review="sample", sample=20), seed)
+    drawn = quality.chosen(crowd(), spec(review="sample", sample=20), seed)
     assert len(drawn) == len({one.image for one in drawn}) == 20
     assert Counter(one.kept[0].name for one in drawn) == {"RBC": 18, "WBC": 2}
     low = sum(one.kept[0].score < 0.75 for one in drawn)
@@ -111,7 +111,7 @@ def test_a_sample_has_classes_and_scores_in_the_shares_of_the_whole(seed: int):
 
 def test_a_sample_is_the_same_for_the_same_seed_and_moves_with_another():
     samples = [
-        [one.image for one in sampling.chosen(crowd(), spec(review="sample", sample=7), seed)] for seed in (0, 0, 5)
+        [one.image for one in quality.chosen(crowd(), spec(review="sample", sample=7), seed)] for seed in (0, 0, 5)
     ]
     assert samples[0] == samples[1] != samples[2]
     assert samples[0] == sorted(samples[0])
@@ -119,7 +119,7 @@ def test_a_sample_is_the_same_for_the_same_seed_and_moves_with_another():
 
 def test_every_picture_has_the_same_chance():
     counted = Counter(
-        one.image for seed in range(400) for one in sampling.chosen(crowd(), spec(review="sample", sample=10), seed)
+        one.image for seed in range(400) for one in quality.chosen(crowd(), spec(review="sample", sample=10), seed)
     )
     assert len(counted) == 100
     assert 15 <= min(counted.values()) <= max(counted.values()) <= 70  # 40 each, on average
@@ -128,9 +128,9 @@ def test_every_picture_has_the_same_chance():
 def test_all_are_those_to_train_on_and_those_without_labels_and_a_sample_is_of_the_former():
     pictures = [picture(LEFT, image="used"), picture(image="empty", left_out="empty")]
     pictures += [picture(LEFT, image=reason, left_out=reason) for reason in ("validation", "training", "duplicate")]
-    assert [one.image for one in sampling.chosen(pictures, spec(review="all"), 0)] == ["empty", "used"]
-    assert [one.image for one in sampling.chosen(pictures, spec(review="sample"), 0)] == ["used"]
-    assert sampling.chosen(pictures[1:], spec(review="sample"), 0) == ()
+    assert [one.image for one in quality.chosen(pictures, spec(review="all"), 0)] == ["empty", "used"]
+    assert [one.image for one in quality.chosen(pictures, spec(review="sample"), 0)] == ["used"]
+    assert quality.chosen(pictures[1:], spec(review="sample"), 0) == ()
 
 
 def test_labels_doubts_and_what_means_nothing_are_parted_by_class():
@@ -186,12 +186,12 @@ def test_labels_that_are_missing_doubtful_or_there_twice_are_told_apart():
     sure, unsure = scored(LEFT, 0.9), scored(box(y1=0.6, y2=0.9), 0.5)
     swapped = scored(box("WBC", x1=0.6, x2=1.0), 0.95)
     labels = [box(y1=0.61, y2=0.9), RIGHT, box(x1=0.601, x2=1.0), box("WBC", y1=0.9, y2=1.0)]
-    found = checking.suspect("a", (swapped, sure, unsure), labels, spec())
+    found = quality.suspect("a", (swapped, sure, unsure), labels, spec())
     assert found.missing == (sure,)
     assert [(one.name, one.instead) for one in found.doubtful] == [("RBC", "WBC"), ("RBC", "WBC"), ("WBC", None)]
     assert found.duplicate == (labels[2],)
 
 
 def test_labels_that_the_teacher_sees_too_raise_no_doubt():
-    found = checking.suspect("a", (scored(LEFT, 0.9), scored(RIGHT, 0.4)), [LEFT, RIGHT], spec())
+    found = quality.suspect("a", (scored(LEFT, 0.9), scored(RIGHT, 0.4)), [LEFT, RIGHT], spec())
     assert (found.missing, found.doubtful, found.duplicate) == ((), (), ())

@@ -1,0 +1,165 @@
+"""One stored file as an answer: whole or in part, with its digest, and with headers that keep it harmless."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+from retort.errors import UserError
+from retort.storage import Store
+
+from retort_api import http
+from retort_api.errors import NOT_MODIFIED, OK, PARTIAL_CONTENT, documented
+
+_ONE_RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.IGNORECASE)
+
+
+class Span(NamedTuple):
+    """Bytes from *start* up to, not including, *end*."""
+
+    start: int
+    end: int
+
+
+class RangeNotSatisfiable(UserError):
+    """The range begins behind the last byte."""
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the artifact has {size} bytes")
+        self.headers = {"Content-Range": f"bytes */{size}"}
+
+
+def requested(header: str | None, size: int) -> Span | None:
+    """Return the bytes that a Range header asks for; None for all: several or malformed ranges are ignored.
+
+    Raises:
+        RangeNotSatisfiable: none of the bytes exist.
+
+    """
+    found = _ONE_RANGE.fullmatch(header or "")
+    if found is None or found.group(1, 2) == ("", ""):
+        return None
+    first, last = found.groups()
+    if first:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            return None
+    else:
+        start, end = max(0, size - int(last)), size
+    if start >= size:
+        raise RangeNotSatisfiable(size)
+    return Span(start, end)
+
+
+# A report's own inline scripts draw its charts. Sandboxed, they run as a page of nowhere: they can reach neither this
+# service nor the network.
+REPORT_POLICY = (
+    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+FILE_POLICY = "sandbox; default-src 'none'"
+# Plotly makes the program of its parallel coordinates as it runs. In the same sandbox it can reach no more for that.
+SWEEP_POLICY = REPORT_POLICY.replace("script-src 'unsafe-inline'", "script-src 'unsafe-inline' 'unsafe-eval'")
+# Swagger UI draws its icons from data: addresses; what is tried out goes to this service alone.
+DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+REPORT = "report.html"
+_BINARY = "application/octet-stream"
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?charset=[\w-]+)?", re.ASCII)
+
+_TEXT: dict[str, Any] = {"schema": {"type": "string"}}
+_BYTES = {"content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}}}
+_HEADERS: dict[str, Any] = {
+    "ETag": {"description": '`"sha256-<hex>"`: changes with the bytes only.', **_TEXT},
+    "Repr-Digest": {"description": "SHA-256 of the whole file, also beside a part of it (RFC 9530).", **_TEXT},
+    "Accept-Ranges": {"description": "`bytes`", **_TEXT},
+    "Content-Disposition": _TEXT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """What the database knows of a file in the store."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+    media_type: str
+    key: str
+
+
+def responses(*refusals: str) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of an address that sends a file."""
+    return {
+        OK: {"description": "The bytes.", "headers": _HEADERS, **_BYTES},
+        PARTIAL_CONTENT: {"description": "The bytes asked for.", "headers": _HEADERS, **_BYTES},
+        NOT_MODIFIED: {"description": "The file is what the ETag names.", "headers": _HEADERS},
+        **documented(*refusals, "range_not_satisfiable", "bad_parameter", "artifact_bytes_missing",
+                     "store_unavailable", "database_unavailable"),
+    }  # fmt: skip
+
+
+def send(
+    request: Request,
+    store: Store,
+    file: StoredFile,
+    *,
+    range_: str | None,
+    if_range: str | None,
+    if_none_match: str | None,
+) -> Response:
+    """Answer with the bytes of *file*, or with those that the request's headers ask for."""
+    etag = http.strong(f"sha256-{file.sha256}")
+    headers = _headers(file, etag)
+    if http.unchanged(if_none_match, etag):
+        return Response(None, NOT_MODIFIED, headers)
+    head = request.method == "HEAD"  # for which Range means nothing
+    span = requested(range_, file.size_bytes) if not head and http.same(if_range, etag) else None
+    start, end = span or (0, file.size_bytes)
+    headers["Content-Length"] = str(end - start)
+    if span:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size_bytes}"
+    media_type = headers.pop("Content-Type")
+    content = iter(()) if head else _opened(store, file, start, end)
+    return StreamingResponse(content, PARTIAL_CONTENT if span else OK, headers, media_type)
+
+
+def _opened(store: Store, file: StoredFile, start: int, end: int) -> Iterator[bytes]:
+    """Read the first chunk before anything is promised, so that a missing file is a problem and not a broken line."""
+    if start == end:
+        return iter(())
+    chunks = store.read(file.key, start, end)
+    return chain([next(chunks)], chunks)
+
+
+def _headers(file: StoredFile, etag: str) -> dict[str, str]:
+    report = file.name == REPORT
+    digest = base64.b64encode(bytes.fromhex(file.sha256)).decode()
+    return {
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": _disposition(file.name, inline=report),
+        "Content-Security-Policy": REPORT_POLICY if report else FILE_POLICY,
+        "Content-Type": file.media_type if _MEDIA_TYPE.fullmatch(file.media_type) else _BINARY,
+        "ETag": etag,
+        "Repr-Digest": f"sha-256=:{digest}:",
+    }
+
+
+def _disposition(name: str, *, inline: bool) -> str:
+    """Suggest the last part of *name* as a file name (RFC 6266)."""
+    plain = name.rpartition("/")[2]
+    ascii_only = re.sub(r'[^\x20-\x7e]|["\\]', "_", plain)
+    extended = "" if ascii_only == plain else f"; filename*=UTF-8''{quote(plain, safe='')}"
+    return f'{"inline" if inline else "attachment"}; filename="{ascii_only}"{extended}'

@@ -1,0 +1,168 @@
+"""What clients wish of jobs: cancel, stop, pause, resume, retry, clone, another priority."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Response
+from retort.db import jobs, model_registry, reruns
+from retort.db.session import database_now
+from retort.errors import Problem, SpecError
+from retort.states import JobState
+
+from retort_api.deps import IDEMPOTENCY_KEY, JobId, Router, Service, Serving
+from retort_api.errors import ACCEPTED, OK, documented
+from retort_api.http import JSON, read_patch
+from retort_api.job_responses import HEADERS, SUBMITTED_HEADERS, look, show_submitted
+from retort_api.schemas.jobs import Change, Job
+from retort_api.spec_validation import admit
+
+router = Router("control")
+
+IdempotencyKey = Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)]
+_REFUSALS = ("job_not_found", "bad_parameter", "database_unavailable")
+_BODY = {"required": False, "content": {JSON: {"schema": {"type": "object"}}}}
+
+
+def _answers(done: str, asked: str | None, *refusals: str) -> dict[int | str, dict[str, Any]]:
+    found: dict[int | str, dict[str, Any]] = {OK: {"model": Job, "description": done, "headers": HEADERS}}
+    if asked is not None:
+        found[ACCEPTED] = {"model": Job, "description": asked, "headers": HEADERS}
+    return {**found, **documented(*refusals, *_REFUSALS)}
+
+
+@router.post(
+    "/v1/jobs/{job_id}/cancel",
+    response_model=Job,
+    responses=_answers("The job is cancelled.", "The run has been asked to stop.", "job_already_finished"),
+)
+def cancel_job(service: Serving, job_id: JobId, response: Response) -> Job:
+    """Cancel a job. Asking again is harmless; what the run has published stays."""
+    return _wish(service, job_id, response, jobs.cancel, done={JobState.CANCELLED})
+
+
+@router.post(
+    "/v1/jobs/{job_id}/pause",
+    response_model=Job,
+    responses=_answers(
+        "The job is paused.", "The run has been asked to stop.", "job_already_finished", "wrong_state"
+    ),
+)  # fmt: skip
+def pause_job(service: Serving, job_id: JobId, response: Response) -> Job:
+    """Pause a job: it frees its worker, and goes on from its last whole epoch when it is resumed."""
+    return _wish(service, job_id, response, jobs.pause, done={JobState.PAUSED})
+
+
+@router.post(
+    "/v1/jobs/{job_id}/resume",
+    response_model=Job,
+    responses=_answers("The job is queued, or runs.", None, "job_already_finished", "wrong_state"),
+)
+def resume_job(service: Serving, job_id: JobId, response: Response) -> Job:
+    """Resume a paused job. Resuming one that waits or runs is harmless."""
+    job = _wish(service, job_id, response, jobs.resume, done=set(JobState))
+    service.bell.ring(job_id)
+    return job
+
+
+@router.post(
+    "/v1/jobs/{job_id}/stop",
+    response_model=Job,
+    responses={
+        ACCEPTED: {"model": Job, "description": "The training is about to end.", "headers": HEADERS},
+        **documented("job_already_finished", "wrong_state", *_REFUSALS),
+    },
+    status_code=ACCEPTED,
+)
+def stop_job(service: Serving, job_id: JobId, response: Response) -> Job:
+    """Finish early: training ends, and the best network so far is evaluated and published."""
+    job = _wish(service, job_id, response, jobs.finish_early, done=())
+    if job.state is JobState.QUEUED:
+        service.bell.ring(job_id)
+    return job
+
+
+@router.post(
+    "/v1/jobs/{job_id}/retry",
+    status_code=ACCEPTED,
+    response_model=Job,
+    responses={
+        ACCEPTED: {"description": "A new job is queued.", "headers": SUBMITTED_HEADERS},
+        **documented("wrong_state", "bad_spec", "idempotency_key_reused", *_REFUSALS),
+    },
+)
+def retry_job(service: Serving, job_id: JobId, response: Response, idempotency_key: IdempotencyKey = None) -> Job:
+    """Queue a new job that goes on where one that failed, was cancelled or expired has ended."""
+    with service.database.begin() as session:
+        submitted = reruns.retry(session, job_id, **_terms(service, session, idempotency_key))
+    return show_submitted(service, submitted, response)
+
+
+@router.post(
+    "/v1/jobs/{job_id}/clone",
+    status_code=ACCEPTED,
+    response_model=Job,
+    openapi_extra={"requestBody": _BODY},
+    responses={
+        ACCEPTED: {"description": "A new job is queued.", "headers": SUBMITTED_HEADERS},
+        **documented(
+            "unreadable_body", "body_too_large", "unsupported_media_type", "bad_spec", "idempotency_key_reused",
+            *_REFUSALS,
+        ),
+    },
+)  # fmt: skip
+def clone_job(
+    service: Serving,
+    job_id: JobId,
+    response: Response,
+    patch: Annotated[Any, Depends(read_patch)],
+    idempotency_key: IdempotencyKey = None,
+) -> Job:
+    """Queue a new job with this one's spec, from the beginning.
+
+    A body changes the spec, as a JSON merge patch (RFC 7396): `{"training": {"epochs": 50}}`. The stored spec has its
+    recipe written out, so naming another recipe here changes nothing but the name.
+    """
+    if not isinstance(patch, dict):
+        raise SpecError([Problem("$", "must be a mapping", 'such as {"training": {"epochs": 50}}')])
+    with service.database.begin() as session:
+        submitted = reruns.clone(session, job_id, patch, **_terms(service, session, idempotency_key))
+    return show_submitted(service, submitted, response)
+
+
+@router.patch(
+    "/v1/jobs/{job_id}",
+    response_model=Job,
+    responses=_answers("The job as it is now.", None, "unreadable_body", "job_already_finished"),
+)
+def change_job(service: Serving, job_id: JobId, change: Change, response: Response) -> Job:
+    """Give a job another priority: it counts when jobs are claimed, and interrupts none."""
+    with service.database.begin() as session:
+        jobs.prioritize(session, job_id, change.priority)
+    return look(service, job_id, response)
+
+
+def _wish(
+    service: Service, job_id: str, response: Response, what: Callable[..., JobState], *, done: Collection[JobState]
+) -> Job:
+    """Write a wish down; 202 says that the worker has yet to learn of it."""
+    with service.database.begin() as session:
+        state = what(session, job_id, now=database_now(session), actor="client")
+    response.status_code = OK if state in done else ACCEPTED
+    return look(service, job_id, response)
+
+
+def _terms(service: Service, session: Any, key: str | None) -> dict[str, Any]:
+    """Return on which terms a new job is made from an old one."""
+    settings = service.settings
+
+    def known(name: str) -> list[str]:
+        return [model.sha256 for model in model_registry.versions(session, name)]
+
+    return {
+        "now": database_now(session),
+        "retries": settings.max_retries,
+        "admit": lambda spec: admit(spec, settings.data_dirs, known),
+        "key": key,
+    }

@@ -1,0 +1,112 @@
+"""What a spec must satisfy on this service beyond being a valid document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from retort import model_ref
+from retort.data import catalog
+from retort.db import model_registry
+from retort.errors import DataError, Problem, SpecError
+from retort.spec import AdviceSpec, AnySpec, parse_spec, weight_names
+
+Known = Callable[[str], Sequence[str]]
+"""Digests of what is registered by a model's name, newest first."""
+
+
+def read(document: Any, known: Known) -> AnySpec:
+    """Read a spec; where it names a model without a digest, the newest one is told.
+
+    Raises:
+        SpecError: the document is wrong.
+
+    """
+    try:
+        return parse_spec(document)
+    except SpecError as error:
+        raise SpecError([_with_newest(problem, document, known) for problem in error.problems]) from error
+
+
+def admit(spec: AnySpec, data_dirs: Sequence[Path], known: Known) -> None:
+    """Check that the data lies where the operator allows or is known, and that the models it names are registered.
+
+    Whether the data is there, only the worker can see.
+
+    Raises:
+        SpecError: something is not so.
+
+    """
+    problems = [problem for place, path in _folders(spec) if (problem := _misplaced(place, path, data_dirs))]
+    if spec.data.dataset is not None and (problem := _unknown(spec.data.dataset)):
+        problems.append(problem)
+    problems += _unregistered(spec, known)
+    if problems:
+        raise SpecError(problems)
+
+
+def _unregistered(spec: AnySpec, known: Known) -> Iterator[Problem]:
+    for path, name in weight_names(spec).items():
+        reference = model_ref.parse(name)
+        if reference is None:
+            continue
+        digests = known(reference.name)
+        if reference.sha256 not in digests:
+            yield Problem(path, *model_registry.unknown(reference, digests))
+
+
+def _with_newest(problem: Problem, document: Any, known: Known) -> Problem:
+    name = re.fullmatch(rf"{model_ref.PREFIX}({model_ref.NAME})", str(_at(document, problem.path)))
+    digests = known(name[1]) if name is not None else ()
+    if name is None or not digests:
+        return problem
+    return Problem(problem.path, problem.message, f"the newest is {model_ref.Reference(name[1], digests[0])}")
+
+
+def _at(document: Any, path: str) -> Any:
+    """Return what stands in *document* at a dotted path; None where there is nothing."""
+    here = document
+    for part in path.split("."):
+        if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
+            here = here[int(part)]
+        else:
+            here = here.get(part) if isinstance(here, dict) else None
+    return here
+
+
+def _unknown(name: str) -> Problem | None:
+    try:
+        catalog.find(name)
+    except DataError as error:
+        return Problem("data.dataset", error.message, error.hint)
+    return None
+
+
+def _folders(spec: AnySpec) -> Iterator[tuple[str, str]]:
+    """Yield what the spec calls folders of images, with where it does."""
+    if spec.data.path is not None:
+        yield "data.path", spec.data.path
+    if isinstance(spec, AdviceSpec):
+        return
+    if spec.data.unlabelled is not None:
+        yield "data.unlabelled.path", spec.data.unlabelled.path
+    if spec.pseudo_labels is not None:
+        yield "pseudo_labels.path", spec.pseudo_labels.path
+
+
+def _misplaced(place: str, path: str, data_dirs: Sequence[Path]) -> Problem | None:
+    if not path.isprintable():
+        return Problem(place, "holds characters that no path should", "use printable characters")
+    given, allowed = Path(path), [folder.expanduser() for folder in data_dirs]
+    # A worker looks for a relative path in each of the folders.
+    candidates = [given] if given.is_absolute() else [folder / given for folder in allowed]
+    try:
+        places = [candidate.resolve() for candidate in candidates]
+    except (OSError, RuntimeError) as error:  # a loop of links; too long a name
+        return Problem(place, f"cannot be followed: {error}")
+    if any(found.is_relative_to(folder.resolve()) for found in places for folder in allowed):
+        return None
+    folders = ", ".join(str(folder) for folder in data_dirs) or "none"
+    return Problem(place, f"{path!r} lies outside the folders that the operator allows", f"allowed: {folders}")

@@ -1,0 +1,373 @@
+"""How jobs, events and results look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Protocol, Self
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from retort.cli.options import emit_line
+from retort.constants import MAP, MAP50, Role
+from retort.spec.advised import AdviceResult, MeasuredCandidate, UnusableCandidate
+from retort.spec.exported import MeasuredExport, UnmeasuredExport
+from retort.spec.result import JobResult, Result, readable_result
+from retort.states import JobState
+
+_COLOURS = {"recommended": "green", "possible": "yellow", "refused": "red"}
+_RIGHT = {"mAP50", "mAP50-95", "parameters", "FLOPs", "step"}
+
+
+def advice_parts(advice: AdviceResult) -> list[RenderableType]:
+    """Return what there is to see: the table, the reasons, and whom to take."""
+    said: list[RenderableType] = [_advice_table(advice), ""]
+    for one in advice.candidates:
+        said.append(Text.assemble(one.title, " is ", (one.verdict, _COLOURS[one.verdict])))
+        said += [Text(f"  {reason}") for reason in one.reasons]
+    return [*said, "", Text(advice.sentence, style="bold")]
+
+
+def _advice_table(advice: AdviceResult) -> Table:
+    """Student and candidates side by side."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in ("", "model", "mAP50", "mAP50-95", "parameters", "FLOPs", "step", "weaker in", "verdict"):
+        table.add_column(column, justify="right" if column in _RIGHT else "left", no_wrap=True)
+    student = advice.student
+    table.add_row(
+        "student", student.model, _advice_score(student.map50), _advice_score(student.map),
+        f"{student.num_parameters:,}", "1.0 x", "1.00 x", "", "",
+    )  # fmt: skip
+    for one in advice.candidates:
+        table.add_row(*_advice_row(one), Text(one.verdict, style=_COLOURS[one.verdict]))
+    return table
+
+
+def _advice_row(one: MeasuredCandidate | UnusableCandidate) -> tuple[str, ...]:
+    if isinstance(one, UnusableCandidate):
+        return (one.title, "", "", "", "", "", "", "")
+    return (
+        one.title, one.model, _advice_score(one.map50), _advice_score(one.map), f"{one.num_parameters:,}",
+        f"{one.capacity.gflops:.1f} x", f"{one.step.ratio:.2f} x",
+        f"{len(one.weaker_classes)} of {len(one.ap_over_student)}" if one.ap_over_student else "",
+    )  # fmt: skip
+
+
+def _advice_score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+Json = Mapping[str, Any]
+
+COLOURS: dict[str, str] = {
+    JobState.QUEUED: "yellow",
+    JobState.RUNNING: "cyan",
+    JobState.PAUSING: "blue",
+    JobState.PAUSED: "blue",
+    JobState.AWAITING_REVIEW: "yellow",
+    JobState.CANCELLING: "magenta",
+    JobState.SUCCEEDED: "green",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "magenta",
+    JobState.EXPIRED: "red",
+}
+SHOWN_METRICS = {MAP50: "mAP50", MAP: "mAP50-95", "train/loss": "loss", "train/kd_loss": "distillation"}
+
+
+def console() -> Console:
+    """Return a console on stdout; where stdout is no terminal it is wide and plain."""
+    plain = Console(highlight=False, soft_wrap=True)
+    return plain if plain.is_terminal else Console(highlight=False, width=200, no_color=True)
+
+
+def jobs_table(jobs: Iterable[Json]) -> Table:
+    """One line per job."""
+    table = _table("job", "name", "state", "stage", "done", "mAP50", "created")
+    for job in jobs:
+        best = job.get("best") or {}
+        table.add_row(
+            job["id"], job["name"], _state(job["state"]), job.get("stage") or "", share(job.get("progress")),
+            score(best.get(MAP50)), clock(job["created_at"], "%Y-%m-%d %H:%M:%S"),
+        )  # fmt: skip
+    return table
+
+
+def job_page(job: Json) -> RenderableType:
+    """All that matters about one job."""
+    head = Table.grid(padding=(0, 2))
+    head.add_row("job", f"{job['id']}  {job['name']}")
+    head.add_row("state", Text.assemble(_state(job["state"]), f"  {job['stage']}" if job.get("stage") else ""))
+    head.add_row("done", f"{share(job.get('progress'))}  {duration(job.get('eta_s'), 'to go')}".strip())
+    for transition in job.get("transitions") or ():
+        reason = f" ({transition['reason']})" if transition.get("reason") else ""
+        head.add_row("", f"{clock(transition['at'])}  {transition['name']}{reason}")
+    parts: list[RenderableType] = [head]
+    if found := readable_result(job.get("result")):
+        parts += ["", *result_parts(found)]
+    if job.get("failure"):
+        parts.append(failure_text(job["failure"]))
+    return Group(*parts)
+
+
+def failure_text(failure: Json) -> Text:
+    """Why work failed, what to do, and the end of the log."""
+    text = Text(f"failed: {failure['message']} [{failure['code']}]", style="red")
+    if failure.get("hint"):
+        text.append(f"\nhint: {failure['hint']}", style="default")
+    if failure.get("log_excerpt"):
+        text.append(f"\n{failure['log_excerpt'].rstrip()}", style="dim")
+    return text
+
+
+def result_parts(result: Result) -> list[RenderableType]:
+    """What a job has found: figures, exports and a sentence, or advice."""
+    if isinstance(result, AdviceResult):
+        return advice_parts(result)
+    parts: list[RenderableType] = [result_table(result)]
+    if result.exports:
+        parts += ["", export_table(result), *map(Text, export_notes(result))]
+    return [*parts, "", result_sentence(result)]
+
+
+def export_notes(result: JobResult) -> list[str]:
+    """Why a form is not what was asked for, and what to do."""
+    told = [export for export in result.exports if export.reason]
+    return [f"{one.path}: {one.reason}" + (f"\n  {one.hint}" if one.hint else "") for one in told]
+
+
+def result_table(result: JobResult) -> Table:
+    """Teacher, student and control side by side."""
+    table = _table("", "model", "mAP50", "mAP50-95", "parameters", "file size", "latency p50")
+    roles = result.roles
+    for role, found in ((Role.TEACHER, roles.teacher), (Role.STUDENT, roles.student), (Role.CONTROL, roles.control)):
+        if found is not None:
+            table.add_row(
+                role, found.model, score(found.map50), score(found.map), f"{found.num_parameters:,}",
+                size(found.size_bytes), f"{found.latency_ms.p50:.1f} ms",
+            )  # fmt: skip
+    return table
+
+
+def result_sentence(result: JobResult) -> str:
+    """What distillation bought, in words."""
+    gain, closed = result.gain, result.gap_closed
+    if gain is None:
+        return "No control was trained, so what distillation bought is not known."
+    bought = f"Distillation bought {gain.map50:+.4f} mAP50 and {gain.map:+.4f} mAP50-95 over the control"
+    if closed is None or closed.map is None:
+        return f"{bought}; the teacher is no better than the control, or hardly, so there was no gap to close."
+    return f"{bought}: {closed.map:.0%} of the gap to the teacher in mAP50-95."
+
+
+def export_table(result: JobResult) -> Table:
+    """The student's other forms: what each has kept and what it costs."""
+    table = _table("file", "status", "mAP50-95", "lost", "latency p50", "of PyTorch", "file size")
+    for export in result.exports:
+        table.add_row(
+            export.path,
+            Text(export.status, style="" if export.status == "passed" else "yellow"),
+            *_kept_and_cost(export),
+            "" if export.size_bytes is None else size(export.size_bytes),
+        )
+    return table
+
+
+def _kept_and_cost(export: MeasuredExport | UnmeasuredExport) -> tuple[str, str, str, str]:
+    if isinstance(export, UnmeasuredExport):
+        return "", "", "", ""
+    latency, ratio = f"{export.latency_ms.p50:.1f} ms", f"{export.latency_ratio:.2f} x"
+    return score(export.map), f"{export.map_drop * 100:+.1f}", latency, ratio
+
+
+def event_line(event: Json) -> str | None:
+    """One event as a line; None for those that say nothing to people."""
+    kind, data = event["type"], event.get("data") or {}
+    if kind == "progress":
+        return None
+    if kind == "metric":
+        text = metric_text(data.get("role", ""), data.get("step", 0), data.get("values") or {})
+    elif kind == "health":
+        advice = "" if data.get("verdict") == "healthy" else f". {data.get('cause')} {data.get('advice')}"
+        text = f"{data.get('rule')}, epoch {data.get('epoch')}: {event.get('message')}{advice}"
+    elif kind == "awaiting_review":
+        text = f"{data.get('num_images')} images wait to be looked at: retort review show"
+    elif event.get("message"):
+        text = event["message"]
+    else:
+        told = [str(data[key]) for key in ("state", "stage", "name", "role", "epoch", "reason") if data.get(key)]
+        text = " ".join(dict.fromkeys(told))
+    level = event.get("level") or "info"
+    mark = f"{level}: " if level in {"warning", "error"} else ""
+    return f"{clock(event['at'])}  {kind:<10}  {mark}{text}"
+
+
+def metric_text(role: str, step: int, values: Json) -> str:
+    """The figures of one epoch that people look at."""
+    shown = [f"{label} {score(values[name])}" for name, label in SHOWN_METRICS.items() if values.get(name) is not None]
+    return f"{role} epoch {step}  " + "  ".join(shown or [f"{name} {score(value)}" for name, value in values.items()])
+
+
+class TransferBar:
+    """A progress bar for downloads, on stderr; silent where that is no terminal."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def of(self, name: str) -> Callable[[int, int], None]:
+        """Add a line for one file; return what moves it."""
+        task = self._progress.add_task(name, total=None)
+        return lambda done, total: self._progress.update(task, completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """Print a result without tearing the bar."""
+        console().print(text)
+
+
+def transfer_bar() -> TransferBar:
+    """Return a bar for downloads."""
+    return TransferBar()
+
+
+def score(value: float | None) -> str:
+    """A metric with four digits; nothing when it is unknown."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def share(value: float | None) -> str:
+    """A fraction as per cent."""
+    return "" if value is None else f"{value:.0%}"
+
+
+def size(num_bytes: int) -> str:
+    """A file size for people."""
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"
+
+
+def duration(seconds: float | None, suffix: str = "") -> str:
+    """Seconds as minutes and seconds, or as hours and minutes."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    text = f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+    return f"{text} {suffix}".strip()
+
+
+def clock(at: str | float, shape: str = "%H:%M:%S") -> str:
+    """Local time of a moment, given in RFC 3339 or in Unix seconds."""
+    moment = datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else datetime.fromisoformat(at)
+    return moment.astimezone().strftime(shape)
+
+
+_NUMBERS = frozenset({"done", "mAP50", "mAP50-95", "parameters", "file size", "latency p50", "lost", "of PyTorch"})
+
+
+def _state(state: str) -> Text:
+    return Text(state, style=COLOURS.get(state, ""))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        right = column in _NUMBERS
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+    return table
+
+
+class Screen(Protocol):
+    """Where a job is shown while it goes on."""
+
+    def show(self, job: Json, events: Iterable[Json]) -> None:
+        """Show the job as it stands, and what has happened since the last time."""
+
+
+class JsonLines:
+    """Each event on a line of its own."""
+
+    def show(self, job: Json, events: Iterable[Json]) -> None:  # noqa: ARG002 - programs get the job at the end
+        """Print the events."""
+        for event in events:
+            emit_line(event)
+
+
+class Lines:
+    """Each event as a readable line, with the progress beside it."""
+
+    def show(self, job: Json, events: Iterable[Json]) -> None:
+        """Print the events that say something."""
+        for event in events:
+            if line := event_line(event):
+                eta = duration(job.get("eta_s"), "to go")
+                typer.echo(f"{line}  [{share(job.get('progress'))} {eta}".rstrip() + "]")
+
+
+class Board:
+    """A live picture: progress, time to go, and the latest figures of teacher, student and control."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._epochs: dict[str, int] = {}
+        self._values: dict[str, dict[str, float | None]] = {}
+
+    def show(self, job: Json, events: Iterable[Json]) -> None:
+        """Take in the events, and draw."""
+        for event in events:
+            data = event.get("data") or {}
+            if event["type"] == "metric":
+                self._epochs[data["role"]] = data["step"]
+                self._values.setdefault(data["role"], {}).update(data["values"])
+            elif event["type"] != "progress" and (line := event_line(event)):
+                self._live.console.print(Text(line, style="dim"))
+        self._live.update(self._picture(job), refresh=True)
+
+    def _picture(self, job: Json) -> RenderableType:
+        progress = job.get("progress") or 0.0
+        head = Text.assemble(
+            (f"{job['name']}  ", "bold"), (job["state"], COLOURS.get(job["state"], "")),
+            f"  {job.get('stage') or ''}  {share(progress)}  {duration(job.get('eta_s'), 'to go')}",
+        )  # fmt: skip
+        bar = Table.grid()  # a bar by itself does not end its line
+        bar.add_row(ProgressBar(total=1.0, completed=progress, width=60))
+        return Group(head, bar, self._figures())
+
+    def _figures(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+        columns = {MAP50: "mAP50", MAP: "mAP50-95"} | {
+            name: name.removeprefix("train/")
+            for values in self._values.values()
+            for name in values
+            if name.startswith("train/") and (name.endswith("loss") or name.startswith("train/kd/"))
+        }
+        for title in ("", "epoch", *columns.values()):
+            table.add_column(title, justify="right" if title else "left")
+        for role, values in self._values.items():
+            table.add_row(role, str(self._epochs[role]), *(score(values.get(name)) for name in columns))
+        return table
+
+
+@contextmanager
+def screen(*, as_json: bool) -> Iterator[Screen]:
+    """Choose how to show a job, and put the terminal back at the end."""
+    console = Console(highlight=False)
+    if as_json:
+        yield JsonLines()
+    elif not console.is_terminal:
+        yield Lines()
+    else:
+        with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+            yield Board(live)

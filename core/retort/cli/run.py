@@ -1,0 +1,274 @@
+"""``retort run``: the whole pipeline in this terminal, with no service."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from retort.cli import render
+from retort.cli.jobs import EXIT_CODES
+from retort.cli.options import AsJson, Sets, SpecFile, emit_line, note
+from retort.cli.spec import load
+from retort.constants import MAP, MAP50, Role
+from retort.data.inputs import Inputs
+from retort.errors import UserError, WorldError
+from retort.protocol.events import (
+    AnyEvent,
+    AwaitingReviewEvent,
+    FailedEvent,
+    Failure,
+    FinishedEvent,
+    MetricEvent,
+    ProgressEvent,
+    StageEvent,
+    StoppedEvent,
+)
+from retort.protocol.journal import read
+from retort.protocol.workdir import journal as journal_of
+from retort.settings import Settings
+from retort.spec import AnySpec, parse_document, parse_spec
+from retort.spec.result import readable_result
+from retort.states import TERMINAL, JobState
+from retort.tracking.dispatcher import Feed, Reached
+from retort.tracking.session import openings
+
+EVERY_S = 0.3
+_ENDED = TERMINAL | {JobState.AWAITING_REVIEW}
+
+
+def run(
+    spec: SpecFile,
+    sets: Sets = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to work in; one that holds this spec's run is continued.", show_default="runs/NAME-…"
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, or a GPU's number.", show_default="a GPU if any")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C, 5 awaits review."""
+    wanted = parse_spec(load(spec, sets))
+    workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    return ended(carry_out(wanted, workdir, device, as_json=as_json), workdir, as_json=as_json)
+
+
+def carry_out(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool) -> dict[str, Any]:
+    """Do in *workdir* what is wanted, and show it; return how it stands in the end. What it trains is registered."""
+    from retort.data.known_datasets import announcement
+    from retort.data.prepare import prepare
+    from retort.settings import Settings
+
+    settings = Settings()
+    attempt = _attempt(workdir, wanted)
+    if announced := announcement(wanted.data.dataset, settings.dataset_dir):
+        note(announced)
+    prepare(wanted, settings, workdir, attempt=attempt, device=device or _device())
+    note(f"working in {workdir}")
+    with (
+        told(wanted, settings, workdir, attempt) as feed,
+        _started(workdir) as process,
+        render.screen(as_json=as_json) as screen,
+    ):
+        for standing, events in _followed(process, journal_of(workdir, attempt), wanted.name):
+            for event in events:
+                feed.listen(event)
+            screen.show(standing, [_as_shown(event) for event in events])
+        failure = standing.get("failure")
+        feed.end(readable_result(standing.get("result")), failure and Failure.model_validate(failure))
+    assert settings.model_dir is not None
+    _register(wanted.name, workdir / "artifacts", settings.model_dir, student=standing["state"] == JobState.SUCCEEDED)
+    return standing
+
+
+def _register(name: str, artifacts: Path, model_dir: Path, *, student: bool) -> None:
+    """Let later specs name what was trained: a teacher whatever became of the run, a *student* that was judged."""
+    from retort.data import weights
+
+    for role in (Role.TEACHER, *((Role.STUDENT,) if student else ())):
+        if not (artifacts / f"{role}.pt").is_file():
+            continue
+        try:
+            reference = weights.register(f"{name}-{role}", artifacts / f"{role}.pt", model_dir)
+        except OSError as error:  # the run has done its work all the same
+            note(f"the {role} could not be registered: {error}")
+        else:
+            note(f"registered as {reference}")
+
+
+def _attempt(workdir: Path, spec: AnySpec) -> int:
+    """Return the number of this try in *workdir*, from 1.
+
+    Raises:
+        UserError: the folder holds something else.
+
+    """
+    kept = workdir / "spec.json"
+    if kept.is_file():
+        if parse_spec(parse_document(kept.read_bytes())) != spec:
+            raise UserError(f"{workdir} holds the run of another spec", hint="name another folder: --out")
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise UserError(f"{workdir} is not empty", hint="name another folder: --out")
+    return 1 + len(list(workdir.glob("journal-*.jsonl")))
+
+
+def _device() -> str:
+    """Return the first GPU that NVML finds, without importing torch; else the CPU."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return "0" if pynvml.nvmlDeviceGetCount() else "cpu"
+    except Exception:  # noqa: BLE001 - no library, no driver or no permission all mean: no GPU
+        return "cpu"
+
+
+@contextmanager
+def _started(workdir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the run in a session of its own, and let nothing of it outlive the block.
+
+    Its stdin is a pipe that closes when we die, however that happens; the run takes this as its order to die.
+    """
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
+    command = [sys.executable, "-m", "retort.run", str(workdir / "spec.json"), str(workdir)]
+    with (workdir / "run.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()  # it waits, and closes the pipe
+
+
+def _followed(
+    process: subprocess.Popen[bytes], path: Path, name: str
+) -> Iterator[tuple[dict[str, Any], list[AnyEvent]]]:
+    """Yield how the run stands and what is new in its journal, until it has ended; Ctrl-C asks it to stop."""
+    from retort.protocol.journal import read
+
+    standing: dict[str, Any] = {"name": name, "state": JobState.RUNNING, "stage": None, "progress": 0.0, "eta_s": None}
+    offset, asked = 0, False
+    while standing["state"] not in _ENDED:
+        try:
+            alive = process.poll() is None
+            events, offset = read(path, offset)
+            for event in events:
+                _apply(standing, event)
+            yield standing, events
+            if not alive and not events:
+                standing |= _silent_death(process.returncode)
+            time.sleep(EVERY_S if alive and not events else 0)
+        except KeyboardInterrupt:
+            if asked:
+                raise
+            asked = True
+            note("stopping after this batch; Ctrl-C again kills")
+            process.terminate()
+    process.wait()
+
+
+def _apply(standing: dict[str, Any], event: AnyEvent) -> None:
+    match event:
+        case StageEvent():
+            standing["stage"] = event.stage
+        case ProgressEvent():
+            standing |= {"progress": event.progress, "eta_s": event.eta_s}
+        case MetricEvent(role=Role.STUDENT) if event.values.get(MAP) is not None:
+            standing["best"] = {MAP50: event.values.get(MAP50), MAP: event.values[MAP]}
+        case FinishedEvent():
+            standing |= {
+                "state": JobState.SUCCEEDED,
+                "progress": 1.0,
+                "eta_s": None,
+                "result": event.result.model_dump(mode="json"),
+            }
+        case FailedEvent():
+            standing |= {"state": JobState.FAILED, "failure": event.failure.model_dump()}
+        case StoppedEvent():
+            standing["state"] = JobState.CANCELLED
+        case AwaitingReviewEvent():
+            standing["state"] = JobState.AWAITING_REVIEW
+        case _:
+            pass
+
+
+def _as_shown(event: AnyEvent) -> dict[str, Any]:
+    """Give a journal line the form that the service gives its events."""
+    fields = event.model_dump(mode="json")
+    common = {name: fields.pop(name, None) for name in ("type", "at", "level", "message")}
+    return {"seq": fields.pop("n"), **common, "data": fields.pop("data", fields)}
+
+
+def _silent_death(code: int) -> dict[str, Any]:
+    message = f"the run ended with exit code {code} and did not say why"
+    failure = {"code": "run_died", "message": message, "hint": "run.log in its folder has the end of the story"}
+    return {"state": JobState.FAILED, "failure": failure}
+
+
+def ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
+    """Print how a run has ended; return the exit code that says so."""
+    if as_json:
+        emit_line({"type": "end", "workdir": str(workdir), **standing})
+        return EXIT_CODES[standing["state"]]
+    console = render.console()
+    if found := readable_result(standing.get("result")):
+        for part in render.result_parts(found):
+            console.print(part)
+    if standing.get("failure"):
+        console.print(render.failure_text(standing["failure"]))
+    note(f"{standing['state']}: {workdir}")
+    if standing["state"] == JobState.AWAITING_REVIEW:
+        note(f"look at artifacts/review there, and decide: retort review show --workdir {workdir}")
+    return EXIT_CODES[standing["state"]]
+
+
+FOLDER = Path("artifacts") / "tensorboard"
+"""Of the event files, in the workdir."""
+
+
+@contextmanager
+def told(spec: AnySpec, settings: Settings, workdir: Path, attempt: int) -> Iterator[Feed]:
+    """Feed the trackers that *spec* names; when the block ends, wait a limited time for them."""
+    name = f"local_{hashlib.sha256(str(workdir).encode()).hexdigest()[:32]}"
+    tags = {"dataset_digest": Inputs.load(workdir).dataset.digest}
+    wanted = openings(
+        spec, settings, job_id=name, attempt=attempt, tags=tags, event_files=workdir / FOLDER
+    )  # fmt: skip
+    feed = Feed(wanted, workdir, reached=_reached(workdir, attempt), timeout_s=settings.tracking_timeout_s)
+    try:
+        yield feed
+        while feed.busy():
+            feed.wait(0.3)
+        for trouble in feed.troubles():
+            note(trouble)
+    finally:
+        feed.close()
+
+
+def _reached(workdir: Path, attempt: int) -> Reached:
+    """Return the last step that earlier attempts have measured of each curve."""
+    reached: dict[tuple[str, str], int] = {}
+    for number in range(1, attempt):
+        try:
+            events, _ = read(journal_of(workdir, number))
+        except WorldError:
+            continue  # what cannot be read is told twice
+        for event in events:
+            if isinstance(event, MetricEvent):
+                for curve in ((event.role.value, name) for name in event.values):
+                    reached[curve] = max(event.step, reached.get(curve, 0))
+    return reached

@@ -1,0 +1,142 @@
+"""``retort recipes``, and ``retort validate``: what a spec may say, and whether one does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+import yaml
+
+from retort.cli.options import AsJson, Sets, SpecFile, emit
+from retort.errors import Problem, SpecError, UserError
+from retort.spec import parse_document
+
+if TYPE_CHECKING:
+    from retort.spec import AnySpec, SweepSpec
+
+
+def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read the document *source* (a file, or - for stdin), replace the fields that *sets* name, anchor its data path.
+
+    A relative ``data.path``, ``data.unlabelled.path`` or ``pseudo_labels.path`` in a file is looked for beside that
+    file first, then in the current folder; one from stdin or from *sets* means the current folder. The service gets an
+    absolute path.
+
+    Raises:
+        UserError: there is no such file, or an assignment is malformed.
+        SpecError: the text is not a YAML or JSON mapping.
+
+    """
+    document = parse_document(_text(source))
+    if not isinstance(document, dict):
+        raise SpecError([Problem("$", f"must be a mapping, not {type(document).__name__}")])
+    if source != "-":
+        anchor(_spec(document), Path(source).absolute().parent, Path.cwd())
+    for assignment in sets or ():
+        assign(document, assignment)
+    anchor(_spec(document), Path.cwd())
+    return document
+
+
+def is_sweep(document: dict[str, Any]) -> bool:
+    """Whether the document is a sweep, with a spec inside it."""
+    return isinstance(document.get("base"), dict)
+
+
+def _spec(document: dict[str, Any]) -> dict[str, Any]:
+    return document["base"] if is_sweep(document) else document
+
+
+def assign(document: dict[str, Any], assignment: str) -> None:
+    """Replace or add one field: ``a.b.0.c=VALUE``; the value is read as YAML.
+
+    Raises:
+        UserError: the assignment is not of that form, or its path leads through something that holds no fields.
+
+    """
+    path, equals, text = assignment.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise UserError(f"--set {assignment!r} is not PATH=VALUE", hint="for example --set training.epochs=3")
+    here: Any = document
+    try:
+        for key in keys[:-1]:
+            here = _inside(here, key)
+        here[int(keys[-1]) if isinstance(here, list) else keys[-1]] = parse_document(text)
+    except (ValueError, LookupError) as error:
+        raise UserError(f"--set {assignment!r}: the document has no place {path}") from error
+
+
+def _inside(here: Any, key: str) -> Any:
+    """Return what *key* leads to, made where it is missing; LookupError when that holds no fields."""
+    found = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})
+    if isinstance(found, dict | list):
+        return found
+    raise LookupError(key)
+
+
+def _text(source: str) -> bytes:
+    if source == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror}", hint="name a YAML or JSON file, or -") from error
+
+
+def anchor(document: dict[str, Any], *folders: Path) -> None:
+    """Make ``data.path`` and the other folders of images absolute: in the first folder that has it, or the last."""
+    if isinstance(document.get("pseudo_labels"), dict):
+        document["pseudo_labels"] = _anchored(document["pseudo_labels"], *folders)
+    data = document.get("data")
+    if not isinstance(data, dict):
+        return
+    document["data"] = data = _anchored(data, *folders)
+    if isinstance(data.get("unlabelled"), dict):
+        data["unlabelled"] = _anchored(data["unlabelled"], *folders)
+
+
+def _anchored(section: dict[str, Any], *folders: Path) -> dict[str, Any]:
+    path = section.get("path")
+    if not isinstance(path, str) or not path or Path(path).is_absolute():
+        return dict(section)
+    candidates = [folder / Path(path).expanduser() for folder in folders]
+    found = next((candidate for candidate in candidates if candidate.exists()), candidates[-1])
+    return {**section, "path": str(found.resolve())}
+
+
+def list_recipes(as_json: AsJson = False) -> None:
+    """Show the presets that distillation.recipe may name, fully expanded."""
+    from retort.spec import RECIPES
+
+    if as_json:
+        emit(RECIPES)
+        return
+    for name, preset in RECIPES.items():
+        typer.echo(f"{name}: {preset['summary']}")
+        fields = {key: value for key, value in preset.items() if key != "summary"}
+        text = yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=110)
+        typer.echo("".join(f"    {line}\n" for line in text.splitlines()))
+
+
+def validate(spec: SpecFile, sets: Sets = None, as_json: AsJson = False) -> None:
+    """Check a spec or a sweep without submitting it; print it with every default and preset written out."""
+    full = _checked(load(spec, sets)).model_dump(mode="json")
+    if as_json:
+        emit(full)
+    else:
+        typer.echo(yaml.safe_dump(full, sort_keys=False, default_flow_style=None, width=110), nl=False)
+
+
+def _checked(document: dict[str, Any]) -> AnySpec | SweepSpec:
+    from retort.spec import parse_spec, parse_sweep
+    from retort.sweeps.search_space import check
+
+    if not is_sweep(document):
+        return parse_spec(document)
+    sweep = parse_sweep(document)
+    check(sweep)
+    return sweep

@@ -1,0 +1,444 @@
+"""The HTTP client: submits jobs, follows them and fetches what they make."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2 as httpx
+
+from retort import __version__
+from retort.client.download import Partial
+from retort.client.transport import ClientError, raise_problem, unreachable, worth_repeating
+from retort.files import sha256_of
+from retort.spec.result import Result, parse_result
+from retort.states import TERMINAL
+
+Json = dict[str, Any]
+
+_CHUNK_BYTES = 1 << 20
+_PATIENCE_S = 600.0
+"""For one answer: the service stores a large file before it answers."""
+
+
+class ModelCalls(ABC):
+    """What a client can ask about models; how a request is sent is its own business."""
+
+    @abstractmethod
+    def _json(self, method: str, path: str, **request: Any) -> Json: ...
+
+    @abstractmethod
+    def _submit(
+        self, path: str, spec: Mapping[str, Any], key: str | None, owner: str | None, priority: int | None
+    ) -> Json: ...
+
+    @abstractmethod
+    def _download(self, url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> Path: ...
+
+    def advise(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        owner: str | None = None,
+        priority: int | None = None,
+    ) -> Json:
+        """Ask which of some teachers should teach; return the queued job, whose result will be the advice."""
+        return self._submit("/v1/advise", spec, idempotency_key, owner, priority)
+
+    def models(self) -> Iterator[Json]:
+        """Yield the registered models, newest first, page after page."""
+        cursor: str | None = None
+        while True:
+            params = {"limit": 100, **({} if cursor is None else {"cursor": cursor})}
+            page = self._json("GET", "/v1/models", params=params)
+            yield from page["data"]
+            cursor = page["next_cursor"]
+            if not page["has_more"]:
+                return
+
+    def model(self, name: str) -> tuple[Json, ...]:
+        """Return all that is registered by a name, newest first."""
+        return tuple(self._json("GET", f"/v1/models/{name}")["data"])
+
+    def register_model(self, path: Path, name: str) -> Json:
+        """Register the weights file *path* by a name; return the model. Sending the same file again is harmless."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
+        body = _FileBody(path)
+        return self._json(
+            "POST", "/v1/models", params={"name": name}, content=body, headers=headers, timeout=_PATIENCE_S
+        )
+
+    def download_model(self, name: str, sha256: str, path: Path) -> Path:
+        """Fetch a registered model into the file *path*, as artifacts are fetched: continued, and verified."""
+        return self._download(f"/v1/models/{name}/{sha256}", path)
+
+
+class _FileBody:
+    """The bytes of a file, from the beginning whenever they are asked for: a request may be repeated."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+
+
+class SweepCalls(ABC):
+    """What a client can ask about sweeps; how a request is sent is its own business."""
+
+    @abstractmethod
+    def _json(self, method: str, path: str, **request: Any) -> Json: ...
+
+    @abstractmethod
+    def _text(self, method: str, path: str) -> str: ...
+
+    @abstractmethod
+    def _submit(
+        self, path: str, spec: Mapping[str, Any], key: str | None, owner: str | None, priority: int | None
+    ) -> Json: ...
+
+    def submit_sweep(
+        self,
+        sweep: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        owner: str | None = None,
+        priority: int | None = None,
+    ) -> Json:
+        """Submit a sweep; return it. The same key and document give the same sweep."""
+        return self._submit("/v1/sweeps", sweep, idempotency_key, owner, priority)
+
+    def get_sweep(self, sweep_id: str) -> Json:
+        """Return a sweep with its trials."""
+        return self._json("GET", f"/v1/sweeps/{sweep_id}")
+
+    def list_sweeps(self) -> Iterator[Json]:
+        """Yield the sweeps, newest first, page after page."""
+        params: dict[str, Any] = {"limit": 100}
+        while True:
+            page = self._json("GET", "/v1/sweeps", params=params)
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            params["cursor"] = page["next_cursor"]
+
+    def cancel_sweep(self, sweep_id: str) -> Json:
+        """Cancel a sweep and its jobs; return it. Asking twice is harmless."""
+        return self._json("POST", f"/v1/sweeps/{sweep_id}/cancel")
+
+    def best_spec(self, sweep_id: str) -> Json:
+        """Return the whole spec of the best trial so far, ready to submit."""
+        return self._json("GET", f"/v1/sweeps/{sweep_id}/best")
+
+    def sweep_report(self, sweep_id: str) -> str:
+        """Return the sweep's page, HTML that needs nothing else."""
+        return self._text("GET", f"/v1/sweeps/{sweep_id}/report")
+
+
+class Reviewing:
+    """A job's review on a service, reached by the client's *send*, which returns answers that are no refusals."""
+
+    def __init__(self, send: Callable[..., Any], job_id: str) -> None:
+        self._send = send
+        self._home = f"/v1/jobs/{job_id}/review"
+
+    def get(self) -> Json:
+        """Return how far it is."""
+        return self._json("GET", "")
+
+    def images(self, *, decided: bool | None = None) -> Iterator[Json]:
+        """Yield its images with the teacher's boxes and what was decided, page after page."""
+        cursor: str | None = None
+        while True:
+            page = self._json("GET", "/images", params=_given(decided=decided, cursor=cursor, limit=200))
+            yield from page["data"]
+            cursor = page["next_cursor"]
+            if not page["has_more"]:
+                return
+
+    def decide(self, image: str, decision: str, **about: Any) -> Json:
+        """Accept, reject or edit (with *boxes*) an image; *about* may also name the *reviewer*."""
+        return self._json("PUT", f"/images/{image}", json={"decision": decision, **about})
+
+    def complete(self, **how: Any) -> Json:
+        """Let the job go on with what was decided; *rest* says what becomes of open images. Return the job."""
+        return self._json("POST", "/complete", json=_given(**how))
+
+    def export(self, form: str) -> bytes:
+        """Return it as a file in another tool's *form*."""
+        content: bytes = self._send("GET", f"{self._home}/export", params={"format": form}).content
+        return content
+
+    def take(self, form: str, data: bytes, *, reviewer: str | None = None) -> Json:
+        """Let the boxes in a file replace those of its images; return how far it is then."""
+        return self._json("POST", "/import", params=_given(format=form, reviewer=reviewer), content=data)
+
+    def _json(self, method: str, path: str, **request: Any) -> Json:
+        answer: Json = self._send(method, self._home + path, **request).json()
+        return answer
+
+
+def _given(**params: Any) -> Json:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 5.0
+_FIRST_PATIENCE_S = 2.0
+"""A service that has never answered is more likely misspelt than restarting."""
+
+
+class Client(ModelCalls, SweepCalls):
+    """A connection to one service; use it as a context manager, or call close().
+
+    Args:
+        url: address of the service, such as ``http://127.0.0.1:8000``.
+        timeout_s: how long one answer may take.
+        patience_s: for how long an unreachable or overloaded service is tried again. Every call may be repeated
+            safely: submissions carry an idempotency key.
+
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 30.0, patience_s: float = 15.0) -> None:
+        self.url = url.rstrip("/")
+        self.patience_s = min(patience_s, _FIRST_PATIENCE_S)
+        self._patience_when_known_s = patience_s
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=timeout_s,
+            headers={"User-Agent": f"retort/{__version__}"},
+            follow_redirects=True,
+            trust_env=not _is_loopback(httpx.URL(self.url).host),  # a proxy has no way to this machine
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        owner: str | None = None,
+        priority: int | None = None,
+    ) -> Json:
+        """Submit a job spec; return the queued job. The same key and spec give the same job."""
+        return self._submit("/v1/jobs", spec, idempotency_key, owner, priority)
+
+    def get(self, job_id: str) -> Json:
+        """Return a job."""
+        return self._json("GET", f"/v1/jobs/{job_id}")
+
+    def result(self, job_id: str) -> Result | None:
+        """Return what a job has found out; None before it has succeeded."""
+        stored = self.get(job_id)["result"]
+        return None if stored is None else parse_result(stored)
+
+    def list(self, *, state: str | None = None) -> Iterator[Json]:
+        """Yield the jobs, newest first, page after page."""
+        cursor: str | None = None
+        while True:
+            page = self._json("GET", "/v1/jobs", params=_given(state=state, cursor=cursor, limit=100))
+            yield from page["data"]
+            cursor = page["next_cursor"]
+            if not page["has_more"]:
+                return
+
+    def cancel(self, job_id: str) -> Json:
+        """Ask for a job to be stopped; return the job. Asking twice is harmless."""
+        return self._json("POST", f"/v1/jobs/{job_id}/cancel")
+
+    def pause(self, job_id: str) -> Json:
+        """Ask for a job to stop and wait; return the job. It goes on from its last whole epoch."""
+        return self._json("POST", f"/v1/jobs/{job_id}/pause")
+
+    def resume(self, job_id: str) -> Json:
+        """Let a paused job go on; return the job."""
+        return self._json("POST", f"/v1/jobs/{job_id}/resume")
+
+    def stop(self, job_id: str) -> Json:
+        """Ask for a job's training to end now, and for the best network so far to be published; return the job."""
+        return self._json("POST", f"/v1/jobs/{job_id}/stop")
+
+    def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Json:
+        """Queue a new job that goes on where one that failed, was cancelled or expired ended; return the new one."""
+        return self._json("POST", f"/v1/jobs/{job_id}/retry", headers=_name_submission(idempotency_key))
+
+    def clone(self, job_id: str, patch: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None) -> Json:
+        """Queue a new job with a job's spec, changed by *patch* (RFC 7396), from the beginning; return the new job."""
+        return self._json(
+            "POST", f"/v1/jobs/{job_id}/clone", json=dict(patch or {}), headers=_name_submission(idempotency_key)
+        )
+
+    def prioritize(self, job_id: str, priority: int) -> Json:
+        """Give a job another priority; return the job."""
+        return self._json("PATCH", f"/v1/jobs/{job_id}", json={"priority": priority})
+
+    def events(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
+        """Yield the events recorded so far whose ``seq`` is above *after*, oldest first."""
+        while True:
+            page = self._json("GET", f"/v1/jobs/{job_id}/events", params={"after": after})
+            yield from page["data"]
+            after = page["next_after"]
+            if not page["has_more"]:
+                return
+
+    def stream(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
+        """Yield events as they happen until the job has ended; a broken connection resumes where it was."""
+        silent_since = time.monotonic()
+        pause_s = _PAUSE_S
+        while True:
+            try:
+                headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+                with self._http.stream("GET", f"/v1/jobs/{job_id}/stream", headers=headers) as answer:
+                    raise_problem(answer)
+                    silent_since, pause_s = time.monotonic(), _PAUSE_S
+                    for message in httpx.EventSource(answer):
+                        if message.event == "end":
+                            return
+                        if not message.data:
+                            continue  # the service tells the time to wait before a reconnect
+                        event: Json = json.loads(message.data)
+                        after = max(after, event["seq"])
+                        yield event
+            except (httpx.TransportError, ClientError) as error:
+                if time.monotonic() - silent_since > self.patience_s or not worth_repeating(error):
+                    raise unreachable(self.url, error) from error
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def metrics(self, job_id: str, *, role: str | None = None, name: str | None = None) -> tuple[Json, ...]:
+        """Return the series of a job: role, name, and points of step, value and time."""
+        params = _given(role=role, name=name)
+        return tuple(self._json("GET", f"/v1/jobs/{job_id}/metrics", params=params)["data"])
+
+    def artifacts(self, job_id: str) -> tuple[Json, ...]:
+        """Return what the job has published so far."""
+        return tuple(self._json("GET", f"/v1/jobs/{job_id}/artifacts")["data"])
+
+    def tensorboard(self, job_id: str, path: Path) -> Path:
+        """Fetch the curves so far as event files for TensorBoard, one ZIP file, into the file *path*."""
+        answer = self._send("GET", f"/v1/jobs/{job_id}/artifacts/tensorboard")
+        part = path.with_name(f".{path.name}.part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(answer.content)
+        return part.replace(path)
+
+    def review(self, job_id: str) -> Reviewing:
+        """Return what can be done with the review of a job's pseudo-labels."""
+        return Reviewing(self._send, job_id)
+
+    def wait(self, job_id: str, *, timeout_s: float | None = None, every_s: float = 1.0) -> Json:
+        """Return the job once it has ended.
+
+        Raises:
+            TimeoutError: it has not within *timeout_s*.
+
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (job := self.get(job_id))["state"] not in TERMINAL:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"{job_id} is still {job['state']}")
+            rest = every_s if deadline is None else deadline - time.monotonic()
+            time.sleep(max(0.0, min(every_s, rest)))
+        return job
+
+    def download(
+        self, job_id: str, name: str, path: Path, *, progress: Callable[[int, int], None] | None = None
+    ) -> Path:
+        """Fetch an artifact into the file *path*; resumes what an earlier call left, and verifies the SHA-256.
+
+        Args:
+            job_id: whose artifact.
+            name: the artifact's name, such as ``student.pt``.
+            path: where to; it appears only when it is whole and right. A right one that is there is left alone.
+            progress: called with the bytes there are and the bytes there will be.
+
+        Raises:
+            ClientError: the service refused, or what came is not what the service promised.
+
+        """
+        return self._download(f"/v1/jobs/{job_id}/artifacts/{name}", path, progress)
+
+    def _download(self, url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> Path:
+        head = self._send("HEAD", url)
+        part = Partial.promised(path, head.headers)
+        if path.is_file() and part.sha256 == sha256_of(path):
+            return path
+        deadline = time.monotonic() + self.patience_s
+        while part.missing:
+            try:
+                with self._http.stream("GET", url, headers=part.request_headers()) as answer:
+                    raise_problem(answer)
+                    for size in part.receive(answer.status_code, answer.iter_bytes()):
+                        deadline = time.monotonic() + self.patience_s
+                        if progress:
+                            progress(size, part.size_bytes)
+            except (httpx.TransportError, ClientError) as error:
+                if time.monotonic() > deadline or not worth_repeating(error):
+                    raise unreachable(self.url, error) from error
+                time.sleep(_PAUSE_S)
+        if not part.finish():
+            raise ClientError(f"{path.name} arrived damaged", code="digest_mismatch", hint="download it again")
+        return path
+
+    def _submit(
+        self, path: str, spec: Mapping[str, Any], key: str | None, owner: str | None, priority: int | None
+    ) -> Json:
+        params = _given(owner=owner, priority=priority)
+        return self._json("POST", path, json=dict(spec), params=params, headers=_name_submission(key))
+
+    def _text(self, method: str, path: str) -> str:
+        return str(self._send(method, path).text)
+
+    def _json(self, method: str, path: str, **request: Any) -> Json:
+        answer: Json = self._send(method, path, **request).json()
+        return answer
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """Send a request that may be repeated, until it is answered or patience ends."""
+        deadline = time.monotonic() + self.patience_s
+        pause_s = _PAUSE_S
+        while True:
+            try:
+                answer = self._http.request(method, path, **request)
+                self.patience_s = self._patience_when_known_s
+                raise_problem(answer)
+            except (httpx.TransportError, ClientError) as error:
+                if time.monotonic() > deadline or not worth_repeating(error):
+                    raise unreachable(self.url, error) from error
+            else:
+                return answer
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _name_submission(given: str | None) -> dict[str, str]:
+    """Name a submission, so that sending it again after a broken connection makes one job."""
+    return {"Idempotency-Key": given or uuid.uuid4().hex}

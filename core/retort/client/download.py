@@ -1,0 +1,81 @@
+"""A download that can be continued: bytes collect beside the target, and move there once they are whole and right."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from retort.errors import WorldError
+from retort.files import sha256_of
+
+
+def promised_sha256(headers: Mapping[str, str]) -> str:
+    """Read the SHA-256 of a whole file from its answer's headers: Repr-Digest (RFC 9530), else a digest as ETag.
+
+    Raises:
+        WorldError: there is none, so what arrives could not be verified.
+
+    """
+    if found := re.search(r"sha-256=:([A-Za-z0-9+/=]+):", headers.get("Repr-Digest", "")):
+        return base64.b64decode(found[1]).hex()
+    if found := re.search(r"[0-9a-f]{64}", headers.get("ETag", "")):
+        return found[0]
+    raise WorldError("the service does not say what the file's SHA-256 is", code="no_digest")
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What is there of one file with a known SHA-256."""
+
+    path: Path
+    """Where the whole file goes."""
+    sha256: str
+    size_bytes: int
+    etag: str
+
+    @classmethod
+    def promised(cls, path: Path, headers: Mapping[str, str]) -> Self:
+        """Read from the headers of a HEAD request what the file will be; make the folder it goes to."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return cls(path, promised_sha256(headers), int(headers["Content-Length"]), headers.get("ETag", ""))
+
+    @property
+    def part(self) -> Path:
+        """Where bytes collect: named by the digest, so that two versions of a file never mix."""
+        return self.path.with_name(f".{self.path.name}.{self.sha256[:12]}.part")
+
+    @property
+    def present(self) -> int:
+        """Number of bytes that are there."""
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    @property
+    def missing(self) -> bool:
+        """Whether bytes still have to come, be it none of an empty file."""
+        return not self.part.exists() or self.present < self.size_bytes
+
+    def request_headers(self) -> dict[str, str]:
+        """Ask for the rest, as long as the file is still the same."""
+        headers = {"Accept-Encoding": "identity"}
+        if self.present:
+            headers |= {"Range": f"bytes={self.present}-", "If-Range": self.etag}
+        return headers
+
+    def receive(self, status: int, chunks: Iterable[bytes]) -> Iterator[int]:
+        """Append what arrives (status 206), or begin anew (any other); yield the size so far after each chunk."""
+        with self.part.open("ab" if status == 206 else "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+                yield file.tell()
+
+    def finish(self) -> bool:
+        """Move the file to its place when its digest is right; otherwise remove it."""
+        if sha256_of(self.part) != self.sha256:
+            self.part.unlink()
+            return False
+        self.part.replace(self.path)
+        return True

@@ -1,0 +1,261 @@
+"""Everything that is wrong or doubtful in a dataset, told at once and before a GPU is spent on it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from retort.data import datasets
+from retort.data.datasets import Box, Description, read_description
+from retort.errors import DataError
+
+_SHOWN = 5
+"""Places named for each finding."""
+_FEW_IMAGES = 50
+_FEW_BOXES = 10
+_SMALLEST_PX = 2.0
+"""A box that is narrower in the image's own pixels is a slip of the hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One kind of mistake, and where it was seen."""
+
+    severity: Literal["error", "warning"]
+    """A job on this data would be refused, or would lose images; or it would run, and may disappoint."""
+    code: str
+    message: str
+    hint: str
+    number: int
+    """How often."""
+    places: tuple[str, ...]
+    """The first few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What one split holds."""
+
+    num_images: int
+    num_backgrounds: int
+    """Images without a box."""
+    boxes: tuple[int, ...]
+    """Boxes of each class, in the order of their ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """What was found in a dataset."""
+
+    root: Path | None
+    names: tuple[str, ...]
+    splits: dict[str, Split]
+    """``train`` and ``val``, where they could be read."""
+    findings: tuple[Finding, ...]
+    """Errors first."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """One image and its label, as far as they can be read."""
+
+    shown: str
+    label: Path
+    boxes: tuple[Box, ...]
+    mistakes: tuple[str, ...]
+    """In the label, each with its line."""
+    doubled: int
+    """Lines of the label that say the same as an earlier one."""
+    digest: str | None
+    """None where the file is not an image."""
+    size: tuple[int, int] | None
+    """Width and height in pixels; None where it cannot be opened, or nothing here opens images."""
+
+
+def check(path: str, data_dirs: Sequence[Path]) -> Checkup:
+    """Look at all of the dataset at *path*, as ``datasets.locate`` finds it; nothing in it makes this raise.
+
+    Whatever a job would refuse is an error here; the other way round, an image that opens only in part is an error
+    here and would be left out there.
+    """
+    try:
+        description = read_description(datasets.find(path, data_dirs), data_dirs)
+    except DataError as error:
+        return Checkup(None, (), {}, (_refusal("description", error),))
+    findings = [_ignored(note) for note in description.notes]
+    splits: dict[str, list[_Image]] = {}
+    for split in ("train", "val"):
+        try:
+            images = datasets.images_of(description, split)
+        except DataError as error:
+            findings.append(_refusal("no_images", error))
+        else:
+            with ThreadPoolExecutor(max_workers=4) as pool:
+                splits[split] = list(pool.map(lambda image: _look(description, image), images))
+    findings += [finding for finding in _judge(description, splits) if finding.number]
+    found = {split: _split(images, len(description.names)) for split, images in splits.items()}
+    findings.sort(key=lambda finding: finding.severity)
+    return Checkup(description.root, description.names, found, tuple(findings))
+
+
+def _look(description: Description, image: Path) -> _Image:
+    label = datasets.label_of(description.root, image)
+    boxes: tuple[Box, ...] = ()
+    mistakes: tuple[str, ...] = ()
+    shown = label.relative_to(description.root).as_posix()
+    try:
+        content = datasets.read(label, len(description.names), description.root)
+    except DataError as error:
+        mistakes = (error.message,)
+    else:
+        boxes = content.boxes
+        mistakes = tuple(f"{shown}:{number}: {problem}" for number, problem in content.problems)
+    try:
+        digest = datasets.digest_of(image)
+    except (DataError, OSError):
+        digest = None
+    name = image.relative_to(description.root).as_posix()
+    return _Image(name, label, boxes, mistakes, len(boxes) - len(set(boxes)), digest, _size(image) if digest else None)
+
+
+def _opens_images() -> bool:
+    """Whether this installation does: a client's alone need not."""
+    return importlib.util.find_spec("PIL") is not None
+
+
+def _size(image: Path) -> tuple[int, int] | None:
+    """Open the image whole."""
+    if not _opens_images():
+        return None
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(image) as opened:
+            opened.load()
+            return opened.size
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+
+
+def _split(images: Sequence[_Image], num_classes: int) -> Split:
+    counted = Counter(box.class_id for image in images for box in image.boxes)
+    backgrounds = sum(not image.boxes and not image.mistakes for image in images)
+    return Split(len(images), backgrounds, tuple(counted[class_id] for class_id in range(num_classes)))
+
+
+def _judge(description: Description, splits: dict[str, list[_Image]]) -> Iterator[Finding]:
+    everything = [image for images in splits.values() for image in images]
+    yield _finding(
+        "error", "malformed_label", "lines of labels that cannot be used", f"each line: {datasets.LINE}",
+        (mistake for image in everything for mistake in image.mistakes),
+    )  # fmt: skip
+    yield _finding(
+        "error", "not_an_image", "files named like images that are none", "remove them, or replace them",
+        (image.shown for image in everything if image.digest is None),
+    )  # fmt: skip
+    closed = [image.shown for image in everything if image.digest is not None and image.size is None]
+    if _opens_images():
+        hint = "fetch or save them again"
+        yield _finding("error", "broken_image", "images that cannot be opened to their end", hint, closed)
+    else:
+        yield _finding("warning", "images_not_opened", "images that were not opened", "install retort[train]", closed)
+    for split, images in splits.items():
+        if not any(image.boxes for image in images):
+            hint = "an image images/x.jpg has its boxes in labels/x.txt"
+            yield Finding("error", "no_boxes", f"no label of {split} holds a box", hint, 1, ())
+    yield from _doubts(description, splits, everything)
+    yield from _doubts_by_class(description.names, splits)
+
+
+def _doubts(description: Description, splits: dict[str, list[_Image]], everything: list[_Image]) -> Iterator[Finding]:
+    seen = {image.digest: image.shown for image in splits.get("train", ()) if image.digest}
+    yield _finding(
+        "warning", "shared_image", "validation images that are training images too, so that accuracy flatters",
+        "take them out of one of the two",
+        (f"{image.shown} = {seen[image.digest]}" for image in splits.get("val", ()) if image.digest in seen),
+    )  # fmt: skip
+    yield _finding(
+        "warning", "doubled_image", "images that are there more than once", "keep one of each",
+        (again for images in splits.values() for again in _doubled(images)),
+    )  # fmt: skip
+    yield _finding(
+        "warning", "label_without_image", "labels that belong to no image", "remove them, or add their images",
+        _orphans(description.root, everything),
+    )  # fmt: skip
+    yield _finding(
+        "warning", "doubled_box", "labels with the same box more than once", "keep one of each",
+        (image.label.relative_to(description.root).as_posix() for image in everything if image.doubled),
+    )  # fmt: skip
+    yield _finding(
+        "warning", "tiny_box", f"boxes less than {_SMALLEST_PX:g} px wide or high", "they are slips, as a rule",
+        (image.label.relative_to(description.root).as_posix() for image in everything for _ in _tiny(image)),
+    )  # fmt: skip
+    number = len(splits.get("val", ()))
+    if number < _FEW_IMAGES:
+        message = "few images in val, so that accuracy is known roughly"
+        yield Finding("warning", "few_images", message, f"{_FEW_IMAGES} or more are better", number, ())
+
+
+def _doubts_by_class(names: Sequence[str], splits: dict[str, list[_Image]]) -> Iterator[Finding]:
+    found = {split: _split(images, len(names)).boxes for split, images in splits.items()}
+    without = {split: [names[i] for i, number in enumerate(boxes) if not number] for split, boxes in found.items()}
+    for split, cannot in (("train", "learnt"), ("val", "measured")):
+        message = f"classes without a box in {split}, which cannot be {cannot}"
+        yield _finding(
+            "warning", "class_without_boxes", message, "label some, or drop the class", without.get(split, [])
+        )
+    rare = [f"{names[i]}: {number}" for i, number in enumerate(found.get("train", ())) if 0 < number < _FEW_BOXES]
+    message = f"classes with fewer than {_FEW_BOXES} boxes to learn from"
+    yield _finding("warning", "rare_class", message, "label more of them", rare)
+
+
+def _doubled(images: Iterable[_Image]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for image in images:
+        if image.digest in first:
+            yield f"{image.shown} = {first[image.digest]}"
+        elif image.digest is not None:
+            first[image.digest] = image.shown
+
+
+def _orphans(root: Path, images: Iterable[_Image]) -> Iterator[str]:
+    """Name the label files beside those of the images that belong to none of them."""
+    known: defaultdict[Path, set[Path]] = defaultdict(set)
+    for image in images:
+        known[image.label.parent].add(image.label)
+    for folder, mine in sorted(known.items()):
+        if folder.is_dir() and any(label.is_file() for label in mine):
+            for path in sorted(folder.glob("*.txt")):
+                if path not in mine and path.name != "classes.txt":
+                    yield path.relative_to(root).as_posix()
+
+
+def _tiny(image: _Image) -> Iterator[Box]:
+    if image.size is not None:
+        width, height = image.size
+        yield from (box for box in image.boxes if min(box.width * width, box.height * height) < _SMALLEST_PX)
+
+
+def _finding(
+    severity: Literal["error", "warning"], code: str, message: str, hint: str, places: Iterable[str]
+) -> Finding:
+    seen = list(places)
+    return Finding(severity, code, message, hint, len(seen), tuple(seen[:_SHOWN]))
+
+
+def _refusal(code: str, error: DataError) -> Finding:
+    return Finding("error", code, error.message, error.hint or "", 1, ())
+
+
+def _ignored(note: str) -> Finding:
+    return Finding("warning", "ignored_field", note, "remove it", 1, ())

@@ -1,0 +1,242 @@
+"""Archives by URL: downloaded whole or not at all, gone on with after a break, and checked by their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import httpx2 as httpx
+
+from retort.data.catalog import Archive
+from retort.data.datasets import IMAGE_SUFFIXES
+from retort.errors import DISK_FULL, DataError, FetchError, WorldError
+
+_CHUNK_BYTES = 1 << 20
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An archive that is on the disk, and right."""
+
+    path: Path
+    sha256: str
+    checked: str
+    """By what its bytes were checked, in words."""
+
+
+def fetch(archive: Archive, folder: Path, pins: Mapping[str, str], *, allowed: bool) -> Fetched:
+    """Return *archive* in *folder*, which is downloaded where it is not there yet, and *allowed*.
+
+    *pins* has the SHA-256 of what was there under the same name before, where nobody has published a checksum.
+
+    Raises:
+        DataError: it is not there, and downloading is switched off; or its bytes are not the right ones.
+        FetchError: it could not be downloaded.
+
+    """
+    path = folder / archive.file
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        by_hand = f"put {archive.url} at {path} by hand"
+        if not allowed:
+            raise DataError(f"{archive.file} is not there, and fetching data sets is switched off", hint=by_hand)
+        try:
+            _download(archive, path)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise WorldError(f"the disk of {folder} is full", code="disk_full", hint="free space there") from error
+            reason = str(error) or type(error).__name__
+            raise FetchError(f"could not fetch {archive.url}: {reason}", hint=by_hand) from error
+    return _checked(archive, path, pins.get(archive.file))
+
+
+def _checked(archive: Archive, path: Path, pin: str | None) -> Fetched:
+    sha256, published = _digests(path, archive.checksum[0] if archive.checksum else "sha256")
+    if archive.checksum is not None:
+        kind, wanted = archive.checksum
+        if published != wanted:
+            _refuse(path, f"its {kind} is {published}, and {archive.checksum_source} has {wanted}")
+        return Fetched(path, sha256, f"{kind} {wanted} ({archive.checksum_source})")
+    if pin is not None:
+        if sha256 != pin:
+            _refuse(path, f"its sha256 is {sha256}, and what was fetched first had {pin}")
+        return Fetched(path, sha256, "what was fetched first")
+    return Fetched(path, sha256, "nothing: nobody has published a checksum, so this one is remembered")
+
+
+def _refuse(path: Path, reason: str) -> None:
+    """Put the file aside, so that the next try fetches it anew.
+
+    Raises:
+        DataError: always.
+
+    """
+    aside = path.with_name(f"{path.name}.refused")
+    path.replace(aside)
+    raise DataError(f"{path.name} is not what it should be: {reason}", hint=f"it is kept as {aside}; try again")
+
+
+def _digests(path: Path, kind: str) -> tuple[str, str]:
+    """Return the SHA-256 and the digest of that *kind*, in one pass."""
+    ours, theirs = hashlib.sha256(), hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            ours.update(chunk)
+            theirs.update(chunk)
+    return ours.hexdigest(), theirs.hexdigest()
+
+
+def _download(archive: Archive, path: Path) -> None:
+    """Download to ``path.part``, several times where it breaks off, and move it into place."""
+    part, about = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
+    for left in reversed(range(_TRIES)):
+        had = part.stat().st_size if part.exists() else 0
+        try:
+            _receive(archive, part, about)
+            break
+        except httpx.TransportError:
+            # As long as something arrives, it is worth going on.
+            if not left or not part.exists() or part.stat().st_size <= had:
+                raise
+    part.replace(path)
+    about.unlink(missing_ok=True)
+
+
+def _receive(archive: Archive, part: Path, about: Path) -> None:
+    """Receive what is missing of the archive, or all of it where it has changed since."""
+    tag, size = _begun(part, about)
+    headers = {"Accept-Encoding": "identity"}
+    if tag:
+        headers |= {"Range": f"bytes={size}-", "If-Range": tag}
+    with httpx.stream("GET", archive.url, headers=headers, follow_redirects=True, timeout=30.0) as answer:
+        if tag and answer.status_code == httpx.codes.RANGE_NOT_SATISFIABLE:  # there is no rest
+            part.unlink()
+            return _receive(archive, part, about)
+        answer.raise_for_status()
+        rest = answer.status_code == httpx.codes.PARTIAL_CONTENT
+        size = size if rest else 0
+        promised = answer.headers.get("Content-Length")
+        whole = None if promised is None else size + int(promised)
+        if (whole or 0) > archive.limit_bytes:
+            raise OSError(f"it has {whole} bytes, more than {archive.limit_bytes}")
+        about.write_text(json.dumps({"etag": answer.headers.get("ETag")}))
+        with part.open("ab" if rest else "wb") as file:
+            for chunk in answer.iter_bytes():  # as it arrives: of what breaks off nothing is lost
+                size += len(chunk)
+                if size > archive.limit_bytes:
+                    raise OSError(f"it has more than {archive.limit_bytes} bytes")
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+    if whole is not None and size != whole:
+        raise httpx.ReadError(f"{size} of {whole} bytes arrived")
+    return None
+
+
+def _begun(part: Path, about: Path) -> tuple[str | None, int]:
+    """Return what an earlier try has left: the strong validator of its bytes, and how many there are."""
+    try:
+        known: Any = json.loads(about.read_text())
+        tag, size = known["etag"], part.stat().st_size
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, 0
+    return (tag, size) if isinstance(tag, str) and not tag.startswith("W/") and size else (None, 0)
+
+
+_KINDS = IMAGE_SUFFIXES | {".json", ".txt", ".xml"}
+
+
+@dataclass
+class Room:
+    """What may still be unpacked."""
+
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    regular: bool
+    """Whether it is a plain file: no link, device or pipe."""
+
+
+def unpack(archive: Path, folder: Path, room: Room) -> None:
+    """Unpack *archive* (ZIP or tar) into *folder*; what is neither an image nor a label or list stays out.
+
+    Raises:
+        DataError: it is no such archive, is damaged, leads out of the folder, holds links, or is too large.
+
+    """
+    try:
+        with _opened(archive) as members:
+            for member, file in members:
+                _write(archive, member, file, folder, room)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
+        raise DataError(f"{archive.name} cannot be unpacked: {error}", hint="fetch it again") from error
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[Iterator[tuple[_Member, IO[bytes]]]]:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            yield _of_zip(zipped)
+    elif tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tarred:
+            yield _of_tar(tarred)
+    else:
+        raise DataError(f"{archive.name} is neither a ZIP file nor a tar file", hint="fetch it again")
+
+
+def _of_zip(zipped: zipfile.ZipFile) -> Iterator[tuple[_Member, IO[bytes]]]:
+    for info in zipped.infolist():
+        if info.is_dir():
+            continue
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        with zipped.open(info) as file:
+            yield _Member(info.filename, kind in {0, stat.S_IFREG}), file
+
+
+def _of_tar(tarred: tarfile.TarFile) -> Iterator[tuple[_Member, IO[bytes]]]:
+    for info in tarred:
+        if info.isdir():
+            continue
+        file = tarred.extractfile(info) if info.isreg() else None
+        if file is None:
+            raise DataError(f"the archive holds {info.name!r}, which is a link or no file", hint="do not use it")
+        with file:
+            yield _Member(info.name, regular=True), file
+
+
+def _write(archive: Path, member: _Member, file: IO[bytes], folder: Path, room: Room) -> None:
+    path = PurePosixPath(member.name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or "\0" in member.name or not member.regular:
+        message = f"{archive.name} holds {member.name!r}, which leads out of its folder or is no plain file"
+        raise DataError(message, hint="do not use it")
+    if path.suffix.lower() not in _KINDS or path.name.startswith("._") or "__MACOSX" in path.parts:
+        return
+    room.files -= 1
+    target = folder.joinpath(*path.parts)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        written = target.open("wb")
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, ValueError) as error:
+        raise DataError(f"{archive.name} holds {member.name!r} beside a folder of that name") from error
+    with written:
+        while chunk := file.read(_CHUNK_BYTES):
+            room.size_bytes -= len(chunk)
+            if room.files < 0 or room.size_bytes < 0:
+                raise DataError(f"{archive.name} holds more than it should", hint="do not use it")
+            written.write(chunk)

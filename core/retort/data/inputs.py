@@ -1,0 +1,99 @@
+"""The inputs of a run: what intake found and checked, as the run reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError
+
+from retort.errors import WorldError
+from retort.schema import Frozen
+
+FILE = "inputs.json"
+
+
+class DatasetFacts(Frozen):
+    """What intake found out about the dataset."""
+
+    root: str
+    names: tuple[str, ...]
+    num_train: int
+    num_val: int
+    num_shared: int
+    """Validation images whose bytes are also a training image."""
+    digest: str
+    notes: tuple[str, ...] = ()
+    known_as: str | None = None
+    """Its name among the known data sets."""
+    archives: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the files that it was made from, where it was fetched."""
+
+
+class UnlabelledFacts(Frozen):
+    """What intake found out about the images without labels."""
+
+    root: str
+    folder: Path
+    """Absolute; links to the images, as the run reads them."""
+    num_images: int
+    num_shared: int
+    """How many have the bytes of a validation image."""
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
+class ToLabelFacts(Frozen):
+    """What intake found out about the images that the teacher is to label."""
+
+    root: str
+    folder: Path
+    """Absolute; links to the images in ``images``, and to the labels that there are for them in ``labels``."""
+    files: dict[str, str]
+    """Paths in *root* by the names of the links, without their endings."""
+    num_labels: int
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
+class Adjustments(Frozen):
+    """What earlier attempts have taught about the machine; null leaves it as the spec or the machine says."""
+
+    batch: int | None = None
+    """Instead of ``training.batch``: it did not fit into the GPU's memory."""
+    loader_workers: int | None = None
+    """Processes that load images: shared memory was too small for more."""
+
+
+AS_GIVEN = Adjustments()
+
+
+class Inputs(Frozen):
+    """What a run needs beside its spec; it looks for nothing itself."""
+
+    attempt: int
+    device: str
+    """``cpu``, or the number of a GPU that the process can see."""
+    data_yaml: Path
+    """Absolute; the description of the overlay."""
+    weights: dict[str, Path]
+    """Absolute, by the names that the spec uses."""
+    dataset: DatasetFacts
+    unlabelled: UnlabelledFacts | None = None
+    to_label: ToLabelFacts | None = None
+    decisions: str | None = None
+    """SHA-256 of what people have decided about pseudo-labels; null where they have decided nothing."""
+    adjustments: Adjustments = AS_GIVEN
+
+    @classmethod
+    def load(cls, workdir: Path) -> Self:
+        """Read what ``prepare`` wrote into *workdir*.
+
+        Raises:
+            WorldError: it is not there, or not complete.
+
+        """
+        try:
+            return cls.model_validate_json((workdir / FILE).read_bytes())
+        except (OSError, ValidationError) as error:
+            raise WorldError(f"{workdir / FILE} is missing or malformed", code="bad_workdir") from error

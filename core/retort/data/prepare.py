@@ -1,0 +1,125 @@
+"""Prepare a run: everything that its spec names, found, checked, and written down for the process to read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from retort.data import datasets, known_datasets, unlabelled, weights
+from retort.data.datasets import Dataset
+from retort.data.inputs import AS_GIVEN, FILE, Adjustments, DatasetFacts, Inputs, UnlabelledFacts
+from retort.data.known_datasets import Origin
+from retort.data.unlabelled import Unlabelled
+from retort.errors import DataError
+from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
+from retort.files import sha256_of
+from retort.protocol.workdir import DECISIONS
+from retort.settings import Settings
+from retort.spec import AdviceSpec, AnySpec, weight_names
+
+
+def prepare(
+    spec: AnySpec,
+    settings: Settings,
+    workdir: Path,
+    *,
+    attempt: int,
+    device: str,
+    adjustments: Adjustments = AS_GIVEN,
+) -> Inputs:
+    """Find and check all that *spec* names; write ``spec.json``, the dataset's overlay and ``inputs.json``.
+
+    Raises:
+        DataError: the dataset is missing or malformed.
+        SpecError: the spec does not fit the dataset.
+        ModelError: weights are missing.
+        FetchError: published weights, or a known data set, could not be downloaded.
+
+    """
+    assert settings.model_dir is not None
+    workdir = workdir.absolute()
+    workdir.mkdir(parents=True, exist_ok=True)
+    # The dataset first: its mistakes cost nothing to find, published weights a download.
+    dataset, origin = _dataset(spec, settings)
+    _refuse_to_calibrate(spec, dataset)
+    more = _more_images(spec, settings, dataset)
+    wanted = None if isinstance(spec, AdviceSpec) else spec.pseudo_labels
+    to_be_labelled = None if wanted is None else unlabelled.locate_to_label(wanted, settings.data_dirs, dataset)
+    found = {
+        name: weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
+        for name in dict.fromkeys(weight_names(spec).values())
+    }
+    folder = workdir / "data"
+    shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
+    inputs = Inputs(
+        attempt=attempt,
+        device=device,
+        data_yaml=datasets.overlay(dataset, folder),
+        weights=found,
+        dataset=DatasetFacts(
+            root=str(dataset.root),
+            names=dataset.names,
+            num_train=dataset.num_train,
+            num_val=dataset.num_val,
+            num_shared=dataset.num_shared,
+            digest=dataset.digest,
+            notes=(*dataset.notes, *(origin.notes if origin else ())),
+            known_as=origin.name if origin else None,
+            archives=dict(origin.archives) if origin else {},
+        ),
+        unlabelled=None if more is None else _laid_out(more, folder),
+        to_label=None if to_be_labelled is None else unlabelled.overlay_to_label(to_be_labelled, folder),
+        decisions=sha256_of(workdir / DECISIONS) if (workdir / DECISIONS).is_file() else None,
+        adjustments=adjustments,
+    )
+    _write(workdir / "spec.json", spec.model_dump_json(indent=2))
+    _write(workdir / FILE, inputs.model_dump_json(indent=2))
+    return inputs
+
+
+def _refuse_to_calibrate(spec: AnySpec, dataset: Dataset) -> None:
+    """Refuse INT8 without enough images to take its ranges from: better now than after the training."""
+    exports = () if isinstance(spec, AdviceSpec) else spec.exports
+    quantized = [export.format for export in exports if export.precision == "int8"]
+    usable = dataset.num_train - dataset.num_shared
+    if quantized and usable < FEWEST_IMAGES:
+        raise DataError(
+            f"INT8 ({', '.join(quantized)}) needs at least {FEWEST_IMAGES} training images that are not validation "
+            f"images, to take its ranges from; this dataset has {usable}",
+            hint=f"add training images ({ENOUGH_IMAGES} are advised), or leave the INT8 exports out",
+        )
+
+
+def _dataset(spec: AnySpec, settings: Settings) -> tuple[Dataset, Origin | None]:
+    """Return the data set, and where it came from when it is a known one."""
+    if spec.data.path is not None:
+        return datasets.locate(spec.data.path, settings.data_dirs), None
+    assert spec.data.dataset is not None
+    assert settings.dataset_dir is not None
+    origin = known_datasets.resolve(spec.data.dataset, settings.dataset_dir, fetch_missing=settings.fetch_datasets)
+    return datasets.locate(str(origin.folder), [settings.dataset_dir]), origin
+
+
+def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> Unlabelled | None:
+    wanted = None if isinstance(spec, AdviceSpec) else spec.data.unlabelled
+    if wanted is None:
+        return None
+    return unlabelled.locate_unlabelled(wanted.path, settings.data_dirs, validation=dataset.val)
+
+
+def _laid_out(found: Unlabelled, folder: Path) -> UnlabelledFacts:
+    """Link the images below *folder*; say what they are."""
+    return UnlabelledFacts(
+        root=str(found.root),
+        folder=unlabelled.overlay_unlabelled(found, folder),
+        num_images=len(found.images),
+        num_shared=found.num_shared,
+        digest=found.digest,
+        notes=found.notes,
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text)
+    part.replace(path)

@@ -1,0 +1,192 @@
+"""Folders of images without labels, looked at as strictly as datasets; labels that lie there are never read."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from retort.data import datasets
+from retort.data.datasets import IMAGE_SUFFIXES, Dataset, digest_of
+from retort.data.inputs import ToLabelFacts
+from retort.errors import DataError, Problem, SpecError
+from retort.review.models import IMAGE
+from retort.spec import PseudoLabelsSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """Images whose every file has been looked at."""
+
+    root: Path
+    images: tuple[Path, ...]
+    """Sorted."""
+    digest: str
+    """SHA-256 over name and content of every image; the place does not count."""
+    num_shared: int
+    """How many have the bytes of a validation image."""
+    notes: tuple[str, ...]
+
+
+def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, validation: Sequence[Path] = ()) -> Unlabelled:
+    """Read and check the folder at *path*; a relative one is looked for in each of the *data_dirs*.
+
+    Raises:
+        DataError: it is missing, lies outside *data_dirs*, leads out of itself, or holds no images.
+
+    """
+    root = _find(path, data_dirs)
+    images = _images(root)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        digests = list(pool.map(digest_of, images))
+        known = set(pool.map(digest_of, validation))
+    whole = hashlib.sha256()
+    for image, digest in zip(images, digests, strict=True):
+        whole.update(repr((image.relative_to(root).as_posix(), digest)).encode())
+    num_labels = sum(1 for file in root.rglob("*.txt") if file.is_file())
+    notes = (f"unlabelled images: {num_labels} text files beside them are not read",) if num_labels else ()
+    return Unlabelled(root, images, whole.hexdigest(), sum(digest in known for digest in digests), notes)
+
+
+def overlay_unlabelled(found: Unlabelled, folder: Path) -> Path:
+    """Fill the new *folder* with links to the images, and return the folder that holds them.
+
+    Each gets an empty label file: for Ultralytics these are images of background, which its loader takes as they are.
+    """
+    images, labels = folder / "images" / "unlabelled", folder / "labels" / "unlabelled"
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    for number, image in enumerate(found.images):
+        (images / f"{number:07d}{image.suffix.lower()}").symlink_to(image)
+        (labels / f"{number:07d}.txt").touch()
+    return images
+
+
+def _find(path: str, data_dirs: Sequence[Path]) -> Path:
+    """Return the resolved folder, which lies in one of the operator's."""
+    given = Path(path).expanduser()
+    candidates = [given] if given.is_absolute() else [folder / given for folder in data_dirs]
+    for candidate in candidates:
+        resolved = candidate.resolve()
+        if resolved.is_dir() and any(resolved.is_relative_to(folder.resolve()) for folder in data_dirs):
+            return resolved
+    shown = ", ".join(str(folder) for folder in data_dirs)
+    raise DataError(f"no folder of unlabelled images at {path}", hint=f"name a folder inside one of: {shown}")
+
+
+def _images(root: Path) -> tuple[Path, ...]:
+    found = sorted(file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    for image in found:
+        if not image.resolve().is_relative_to(root):
+            hint = "copy the image into the folder, or name a common folder"
+            raise DataError(f"{image} leads out of the folder, to {image.resolve()}", hint=hint)
+    if not found:
+        hint = f"put images there; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}"
+        raise DataError(f"no unlabelled images in {root}", hint=hint)
+    return tuple(found)
+
+
+FOLDER = "to-label"
+_LONGEST = 100
+_SHOWN = 10
+"""Notes about label files; who has more such files has seen enough of them."""
+_FOREIGN = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ToLabel:
+    """Images whose every file has been looked at, and the label files that there are for them."""
+
+    root: Path
+    images: dict[str, Path]
+    """By a name that is safe in files, addresses and archives."""
+    labels: dict[str, Path]
+    """Of those that have one, by the same names."""
+    digest: str
+    notes: tuple[str, ...]
+
+
+def locate_to_label(wanted: PseudoLabelsSpec, data_dirs: Sequence[Path], dataset: Dataset) -> ToLabel:
+    """Find and check what *wanted* names; its classes must be those of *dataset*.
+
+    Raises:
+        SpecError: a class that it names is not one of the data set's.
+        DataError: the folder is missing, lies outside *data_dirs*, leads out of itself, or holds no images.
+
+    """
+    _check_classes(wanted, dataset.names)
+    found = locate_unlabelled(wanted.path, data_dirs)
+    home = next(folder.resolve() for folder in data_dirs if found.root.is_relative_to(folder.resolve()))
+    images = dict(_named(found.root, found.images))
+    usable: dict[str, Path] = {}
+    notes: list[str] = []
+    for name, image in images.items():
+        label = _label_of(home, image)
+        if label is not None and (problem := _problem(label, len(dataset.names), home)) is None:
+            usable[name] = label
+        elif label is not None:
+            notes.append(f"pseudo_labels: {label.name} is not compared with the teacher's labels: {problem}")
+    whole = hashlib.sha256(found.digest.encode())
+    for name, label in sorted(usable.items()):
+        whole.update(repr((name, hashlib.sha256(label.read_bytes()).hexdigest())).encode())
+    return ToLabel(found.root, images, usable, whole.hexdigest(), tuple(notes[:_SHOWN]))
+
+
+def overlay_to_label(found: ToLabel, folder: Path) -> ToLabelFacts:
+    """Link images and labels below the new *folder*; say what they are."""
+    laid = folder / FOLDER
+    for kind, files in (("images", found.images), ("labels", found.labels)):
+        (laid / kind).mkdir(parents=True)
+        for name, file in files.items():
+            (laid / kind / f"{name}{file.suffix.lower()}").symlink_to(file)
+    return ToLabelFacts(
+        root=str(found.root),
+        folder=laid.absolute(),
+        files={name: image.relative_to(found.root).as_posix() for name, image in found.images.items()},
+        num_labels=len(found.labels),
+        digest=found.digest,
+        notes=found.notes,
+    )
+
+
+def _check_classes(wanted: PseudoLabelsSpec, names: Collection[str]) -> None:
+    unknown = [name for name in wanted.per_class if name not in names]
+    if unknown:
+        known = f"the data set has: {', '.join(names)}"
+        raise SpecError(
+            [Problem(f"pseudo_labels.per_class.{name}", "is no class of the data", known) for name in unknown]
+        )
+
+
+def _named(root: Path, images: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Name each image by its path, with what is not safe everywhere replaced, and a number where that is not unique."""
+    taken: set[str] = set()
+    for image in images:
+        plain = _FOREIGN.sub("-", image.relative_to(root).with_suffix("").as_posix()).lstrip("._-")[:_LONGEST]
+        name, number = plain or "image", 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{plain or 'image'}-{number}"
+        taken.add(name.casefold())
+        assert re.match(IMAGE, name), name
+        yield name, image
+
+
+def _label_of(home: Path, image: Path) -> Path | None:
+    """Return the label file of *image*, in ``labels`` beside ``images`` as in a data set, or beside the image."""
+    for label in (datasets.label_of(home, image), image.with_suffix(".txt")):
+        if label.is_file():
+            return label
+    return None
+
+
+def _problem(label: Path, num_classes: int, home: Path) -> str | None:
+    """Say why a label cannot be compared with."""
+    try:
+        content = datasets.read(label, num_classes, home)
+    except DataError as error:
+        return error.message
+    return content.problems[0][1] if content.problems else None

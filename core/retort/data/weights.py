@@ -1,0 +1,184 @@
+"""Weight files by name: from the operator's model folder, else a published one, fetched into it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
+import httpx2 as httpx
+
+from retort import model_ref
+from retort.constants import OFFICIAL_WEIGHTS
+from retort.errors import FetchError, ModelError
+from retort.files import sha256_of
+from retort.model_ref import Reference
+
+FOLDER = "registered"
+"""Inside the model folder."""
+
+
+def registered_path(reference: Reference, model_dir: Path) -> Path:
+    """Return where the model belongs."""
+    return model_dir / FOLDER / reference.file_name
+
+
+def registered_intact(reference: Reference, model_dir: Path) -> bool:
+    """Whether it is there, with the bytes that its digest stands for."""
+    file = registered_path(reference, model_dir)
+    return file.is_file() and sha256_of(file) == reference.sha256
+
+
+def resolve_registered(reference: Reference, model_dir: Path) -> Path:
+    """Return the path of the model in *model_dir*.
+
+    Raises:
+        ModelError: it is not there, or it is damaged.
+
+    """
+    file = registered_path(reference, model_dir)
+    if not file.is_file():
+        raise ModelError(f"no model {reference} in {file.parent}", hint=_registered_names(reference.name, file.parent))
+    if sha256_of(file) != reference.sha256:
+        raise ModelError(f"{file} is damaged: its SHA-256 is not the one in its name", hint="remove it; fetch it again")
+    return file.resolve()
+
+
+def register(name: str, file: Path, model_dir: Path) -> Reference:
+    """Copy the weights *file* into *model_dir*, to be named from now on; doing so twice changes nothing."""
+    reference = Reference(name, sha256_of(file))
+    target = registered_path(reference, model_dir)
+    if not registered_intact(reference, model_dir):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".", dir=target.parent) as folder:
+            Path(shutil.copyfile(file, Path(folder) / target.name)).replace(target)
+    return reference
+
+
+def _registered_names(name: str, folder: Path) -> str:
+    found = sorted(file.stem.partition("@sha256-")[2] for file in folder.glob(f"{name}@sha256-*.pt"))
+    if not found:
+        return f"nothing is registered there by the name {name!r}"
+    return f"known there by that name: {', '.join(f'sha256:{sha256}' for sha256 in found)}"
+
+
+ASSETS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
+"""The release that Ultralytics 8.4.190 takes its published weights from."""
+_LARGEST_BYTES = 1 << 30
+_CHUNK_BYTES = 1 << 20
+
+
+def resolve_weights(name: str, model_dir: Path, *, fetch: bool, source: str = ASSETS_URL) -> Path:
+    """Return the path of the weight file *name* in *model_dir*, fetching a published one where that is allowed.
+
+    A registered model must be there already.
+
+    Raises:
+        ModelError: there is no such file, or it is not a PyTorch checkpoint.
+        FetchError: the file is a published one, and could not be downloaded.
+
+    """
+    if (reference := model_ref.parse(name)) is not None:
+        return resolve_registered(reference, model_dir)
+    if Path(name).name != name or not name.endswith(".pt"):
+        raise ModelError(f"{name!r} is not the bare name of a .pt file")
+    path = model_dir / name
+    if not path.is_file():
+        if name not in OFFICIAL_WEIGHTS:
+            raise ModelError(f"no weights {name} in {model_dir}", hint=_available(model_dir))
+        if not fetch:
+            raise ModelError(
+                f"no weights {name} in {model_dir}, and fetching is switched off",
+                hint=f"put {source}/{name} there by hand; {_available(model_dir)}",
+            )
+        _fetch(f"{source}/{name}", path)
+    if not zipfile.is_zipfile(path):
+        raise ModelError(f"{name} is not a PyTorch checkpoint, or it is cut off", hint=f"replace {path}")
+    return path.resolve()
+
+
+def _available(model_dir: Path) -> str:
+    found = sorted(path.name for path in model_dir.glob("*.pt"))[:20] if model_dir.is_dir() else []
+    return f"in the folder: {', '.join(found)}" if found else "the folder holds no .pt file"
+
+
+def _fetch(url: str, path: Path) -> None:
+    """Download *url* to ``path.part``, verify, and move it into place; several processes may try at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    with part.open("ab+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists():  # another process was faster
+            return
+        try:
+            _download(url, file)
+            _verify(part, url)
+            part.replace(path)
+        except (httpx.HTTPError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise FetchError(f"could not fetch {url}: {reason}", hint=f"put the file at {path} by hand") from error
+
+
+def _download(url: str, file: BinaryIO) -> None:
+    file.truncate(0)
+    with httpx.stream("GET", url, follow_redirects=True, timeout=httpx.Timeout(30.0)) as response:
+        response.raise_for_status()
+        promised = response.headers.get("Content-Length")
+        size = 0
+        for chunk in response.iter_bytes(_CHUNK_BYTES):
+            size += len(chunk)
+            if size > _LARGEST_BYTES:
+                raise OSError(f"the file is larger than {_LARGEST_BYTES} bytes")
+            file.write(chunk)
+    if promised is not None and "Content-Encoding" not in response.headers and int(promised) != size:
+        raise OSError(f"{size} of {promised} bytes arrived")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _verify(part: Path, url: str) -> None:
+    if not zipfile.is_zipfile(part):
+        raise OSError(f"what {url} answered is not a PyTorch checkpoint")
+
+
+LARGEST_BYTES = 1 << 30
+"""Of a weights file; the largest published ones have an eighth of that."""
+_MOST_FILES = 100_000
+_HINT = "a .pt file as Ultralytics saves it: torch.save's archive of a detection network"
+
+
+def check_checkpoint(path: Path, name: str) -> None:
+    """Insist that the file *path*, which people call *name*, is an archive as ``torch.save`` writes them.
+
+    Raises:
+        ModelError: it is not.
+
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            flaw = _checkpoint_flaw(archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{name} is not a PyTorch checkpoint, or it is cut off", hint=_HINT) from error
+    if flaw is not None:
+        raise ModelError(f"{name} is not a PyTorch checkpoint: {flaw}", hint=_HINT)
+
+
+def _checkpoint_flaw(files: list[zipfile.ZipInfo]) -> str | None:
+    """Return what tells the archive from torch's, which has one folder with a pickle and tensors, not compressed."""
+    if len(files) > _MOST_FILES:
+        return f"it holds {len(files)} files"
+    folders = {file.filename.partition("/")[0] for file in files}
+    inside = {file.filename.partition("/")[2] for file in files}
+    if len(folders) != 1 or "data.pkl" not in inside:
+        return "it does not hold one folder with a data.pkl"
+    if any(part.startswith("code/") for part in inside):
+        return "it is TorchScript"
+    if any(".." in Path(file.filename).parts for file in files):
+        return "a file in it leads out of its folder"
+    if any(file.compress_type != zipfile.ZIP_STORED for file in files):
+        return "it is compressed"
+    return None

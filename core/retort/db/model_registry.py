@@ -1,0 +1,131 @@
+"""Registered models: weights that later jobs may name by digest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from retort.constants import MAP, MAP50, Role
+from retort.db import events
+from retort.db.artifacts import NewArtifact
+from retort.db.lease import Lease
+from retort.db.models import MODEL_PREFIX, Job, RegisteredModel, new_id
+from retort.db.sql import add_or_ignore
+from retort.errors import UserError
+from retort.model_ref import Reference
+
+TRAINED: dict[str, str] = {Role.TEACHER: "teacher.pt", Role.STUDENT: "student.pt"}
+"""Artifacts of a job that become models, by role."""
+_LISTED = 5
+
+
+class ModelNotFound(UserError):
+    """There is no such registered model."""
+
+    code = "model_not_found"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewModel:
+    """Weights whose bytes lie in the store under *key*."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+    key: str
+    role: str | None = None
+    architecture: str | None = None
+    classes: list[str] | None = None
+    imgsz: int | None = None
+    metrics: dict[str, Any] | None = None
+    dataset_digest: str | None = None
+    job_id: str | None = None
+
+
+def register(session: Session, model: NewModel, *, now: float) -> bool:
+    """Let later jobs name *model*; False when these bytes are known by this name already, and nothing changes."""
+    row = {"id": new_id(MODEL_PREFIX), **asdict(model), "created_at": now}
+    return add_or_ignore(session, RegisteredModel, row, key=("name", "sha256"))
+
+
+def register_trained(session: Session, lease: Lease, artifact: NewArtifact, *, now: float) -> bool:
+    """Register what a job has trained as ``<job name>-<role>``, and say among its events what to call it.
+
+    Returns:
+        False when it is registered already, which an equal job may have done, or is no network of teacher or student.
+
+    """
+    if TRAINED.get(artifact.role) != artifact.name:
+        return False
+    job_name = session.scalars(select(Job.name).where(Job.id == lease.job_id)).one()
+    model = _trained(f"{job_name}-{artifact.role}", artifact, lease.job_id)
+    fresh = register(session, model, now=now)
+    events.say(session, lease, f"registered as {Reference(model.name, model.sha256)}", "info", now)
+    return fresh
+
+
+def _trained(name: str, artifact: NewArtifact, job_id: str) -> NewModel:
+    about: Mapping[str, Any] = artifact.metadata
+    data: Mapping[str, Any] = about.get("data") or {}
+    measured: Mapping[str, Any] = about.get("metrics") or {}
+    return NewModel(
+        name=name,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        key=artifact.key,
+        role=artifact.role,
+        architecture=about.get("model"),
+        classes=data.get("names"),
+        imgsz=about.get("imgsz"),
+        metrics={metric: measured[metric] for metric in (MAP50, MAP) if metric in measured} or None,
+        dataset_digest=data.get("digest"),
+        job_id=job_id,
+    )
+
+
+def find(session: Session, reference: Reference) -> RegisteredModel | None:
+    """Return the model that *reference* names; None where there is none."""
+    query = select(RegisteredModel).where(
+        RegisteredModel.name == reference.name, RegisteredModel.sha256 == reference.sha256
+    )
+    return session.scalar(query)
+
+
+def versions(session: Session, name: str) -> list[RegisteredModel]:
+    """Return what is registered by that name, newest first."""
+    query = select(RegisteredModel).where(RegisteredModel.name == name).order_by(RegisteredModel.id.desc())
+    return list(session.scalars(query))
+
+
+def named(session: Session, name: str) -> list[RegisteredModel]:
+    """Return the same.
+
+    Raises:
+        ModelNotFound: nothing is.
+
+    """
+    found = versions(session, name)
+    if not found:
+        raise ModelNotFound(f"there is no model named {name!r}", hint="retort models lists them")
+    return found
+
+
+def page(session: Session, *, after: str | None = None, limit: int = 50) -> list[RegisteredModel]:
+    """Return at most *limit* models, newest first, that are older than the model *after*."""
+    query = select(RegisteredModel).order_by(RegisteredModel.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(RegisteredModel.id < after)
+    return list(session.scalars(query))
+
+
+def unknown(reference: Reference, digests: Sequence[str]) -> tuple[str, str]:
+    """Say that *reference* names nothing, and what else its name stands for: a message and a hint."""
+    message = f"there is no model {reference.name!r} with the digest sha256:{reference.sha256}"
+    if digests:
+        listed = ", ".join(f"sha256:{digest}" for digest in digests[:_LISTED])
+        return message, f"known by that name, newest first: {listed}"
+    return message, "nothing is registered by that name; retort models lists what is"

@@ -1,0 +1,84 @@
+"""New jobs from old ones: a retry goes on from what the job has saved, a clone begins anew."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from retort.db import jobs, reviews
+from retort.db.jobs import WrongState
+from retort.db.models import Job
+from retort.spec import AnySpec, digest, merge, parse_spec
+from retort.states import TERMINAL, JobState
+
+_ANEW = "clone makes a job that begins anew"
+
+
+def retry(
+    session: Session, job_id: str, *, now: float, retries: int, admit: Callable[[AnySpec], None], key: str | None = None
+) -> jobs.Submitted:
+    """Queue a new job with the spec of one that failed, was cancelled or expired; it goes on from what that saved.
+
+    *admit* checks that the spec is still allowed; once per idempotency *key*.
+
+    Raises:
+        JobNotFound: there is no such job.
+        WrongState: it has not ended, or it has succeeded.
+        SpecError: the spec is not allowed (any more).
+        KeyReused: the key came with another request before.
+
+    """
+    parent = jobs.get(session, job_id)
+    if parent.state not in TERMINAL:
+        raise WrongState(f"job {job_id} is {parent.state}: it has not ended", hint=f"wait, or cancel it; {_ANEW}")
+    if parent.state is JobState.SUCCEEDED:
+        raise WrongState(f"job {job_id} has succeeded: there is nothing to go on with", hint=_ANEW)
+    submitted = _again(session, parent, {}, now=now, retries=retries, admit=admit, key=key, go_on=True)
+    if submitted.created:
+        reviews.inherit(session, parent.id, submitted.job_id)
+    return submitted
+
+
+def clone(
+    session: Session,
+    job_id: str,
+    patch: Mapping[str, Any],
+    *,
+    now: float,
+    retries: int,
+    admit: Callable[[AnySpec], None],
+    key: str | None = None,
+) -> jobs.Submitted:
+    """Queue a new job with the spec of any other, changed by *patch* (RFC 7396), that begins anew.
+
+    Raises:
+        JobNotFound: there is no such job.
+        SpecError: the changed spec is wrong, or not allowed.
+        KeyReused: the key came with another request before.
+
+    """
+    parent = jobs.get(session, job_id)
+    return _again(session, parent, patch, now=now, retries=retries, admit=admit, key=key, go_on=False)
+
+
+def _again(
+    session: Session,
+    parent: Job,
+    patch: Mapping[str, Any],
+    *,
+    now: float,
+    retries: int,
+    admit: Callable[[AnySpec], None],
+    key: str | None,
+    go_on: bool,
+) -> jobs.Submitted:
+    spec = parse_spec(merge(parent.spec, patch))
+    admit(spec)
+    told = f"{'retry' if go_on else 'clone'} {parent.id} {digest(spec)}"
+    return jobs.submit(
+        session, spec, now=now, retries=retries, owner=parent.owner, priority=parent.priority,
+        key=key, body_sha256=hashlib.sha256(told.encode()).hexdigest(), parent=parent, go_on=go_on,
+    )  # fmt: skip

@@ -1,0 +1,85 @@
+"""The training data of student and control: the data set's images, and those that the teacher has labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from retort.pipeline.context import ARTIFACTS, Context
+from retort.review.models import LABELS, REVIEWED, Box, Labelled, PseudoLabels, Reviewed, settled
+
+FOLDER = "data"
+PREFIX = "pseudo-"
+
+
+def data_yaml(context: Context) -> Path:
+    """Return the description of what student and control are trained on; laid out anew where there are pseudo-labels.
+
+    Beside ``images/train`` and ``labels/train`` there may be ``ignore/train``: in the same form, for some images, boxes
+    that are neither labels nor background.
+    """
+    labelled = _labelled(context)
+    if labelled is None:
+        return context.inputs.data_yaml
+    folder = context.folder(FOLDER)
+    given = context.inputs.data_yaml.parent
+    for kind in ("images", "labels"):
+        for split in ("train", "val"):
+            _link(given / kind / split, folder / kind / split)
+    facts = context.inputs.to_label
+    assert facts is not None, "intake has found them"
+    files = {path.stem: path for path in (facts.folder / "images").iterdir()}
+    numbers = {name: number for number, name in enumerate(context.inputs.dataset.names)}
+    _add(folder, [(one, files[one.image].resolve()) for one in labelled], numbers)
+    description: dict[str, Any] = yaml.safe_load(context.inputs.data_yaml.read_text(encoding="utf-8"))
+    target = folder / "data.yaml"
+    changed = {**description, "path": str(folder)}
+    target.write_text(yaml.safe_dump(changed, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return target
+
+
+def _labelled(context: Context) -> tuple[Labelled, ...] | None:
+    """Return the pictures to train on beside the data set's; None where the job has no pseudo-labels."""
+    folder = context.workdir / ARTIFACTS
+    if "review" in context.results:
+        return Reviewed.model_validate_json((folder / REVIEWED).read_bytes()).pictures
+    if "pseudo_label" in context.results:
+        found = PseudoLabels.model_validate_json((folder / LABELS).read_bytes()).pictures
+        return tuple(one for picture in found if (one := settled(picture, None)) is not None)
+    return None
+
+
+def _link(source: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        if path.suffix != ".cache":
+            (target / path.name).symlink_to(path.resolve())
+
+
+def _add(folder: Path, pictures: Sequence[tuple[Labelled, Path]], numbers: Mapping[str, int]) -> None:
+    """Put each picture beside the data set's, under a name that none of those has."""
+    images, labels, ignore = (folder / kind / "train" for kind in ("images", "labels", "ignore"))
+    taken = {path.stem.casefold() for path in images.iterdir()}
+    for picture, file in pictures:
+        stem, number = f"{PREFIX}{picture.image}", 1
+        while stem.casefold() in taken:
+            number += 1
+            stem = f"{PREFIX}{picture.image}-{number}"
+        taken.add(stem.casefold())
+        (images / f"{stem}{file.suffix.lower()}").symlink_to(file)
+        (labels / f"{stem}.txt").write_text(_lines(picture.boxes, numbers))
+        if picture.ignored:
+            ignore.mkdir(parents=True, exist_ok=True)
+            (ignore / f"{stem}.txt").write_text(_lines(picture.ignored, numbers))
+
+
+def _lines(boxes: Sequence[Box], numbers: Mapping[str, int]) -> str:
+    """Write boxes as a label file holds them: class, centre, width and height."""
+    rows = (
+        (numbers[box.name], (box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2, box.x2 - box.x1, box.y2 - box.y1)
+        for box in boxes
+    )
+    return "".join(f"{number} {x:.7f} {y:.7f} {width:.6f} {height:.6f}\n" for number, x, y, width, height in rows)

@@ -1,0 +1,1 @@
+"""What carries a job from stage to stage."""

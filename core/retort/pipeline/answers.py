@@ -1,0 +1,82 @@
+"""What stages leave to later ones, and to later attempts."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from retort.review.figures import LabelFigures, ReviewFigures
+from retort.schema import Kept, absent
+from retort.spec.exported import AnyExport
+from retort.spec.figures import FurtherTeacherFigures, Roles, SeedScores
+
+
+class TrainedNetwork(Kept):
+    """A network that was trained and published."""
+
+    model: str
+    weights: str
+    """Its file, relative to the workdir."""
+    metrics: dict[str, float | None]
+    """Of its best epoch."""
+    epochs: int
+    planned_epochs: int
+    batch: int
+    best_epoch: int
+
+    @property
+    def finished_early(self) -> bool:
+        """Whether it was trained for fewer epochs than planned."""
+        return self.epochs != self.planned_epochs
+
+
+class DroppedControl(Kept):
+    """The control was not trained."""
+
+    dropped: str
+    """Why."""
+
+
+class SeedRun(Kept):
+    """The networks of one more seed."""
+
+    seed: int
+    student: TrainedNetwork
+    control: TrainedNetwork | None = Field(default=None, exclude_if=absent)
+
+
+class Repetitions(Kept):
+    """The trainings with other seeds."""
+
+    runs: tuple[SeedRun, ...]
+    dropped: str | None = Field(default=None, exclude_if=absent)
+    """Why there are none."""
+
+
+class LabelledImages(Kept):
+    """What the teacher has labelled."""
+
+    figures: LabelFigures
+
+
+class ReviewedImages(Kept):
+    """What people have decided about it."""
+
+    figures: ReviewFigures
+    num_used: int
+    """Images that are trained on."""
+    num_boxes: int
+
+
+class Evaluated(Kept):
+    """What was measured of the networks."""
+
+    roles: Roles
+    ensemble: tuple[FurtherTeacherFigures, ...] = ()
+    repeats: tuple[SeedScores, ...] = ()
+    """Of the further seeds."""
+
+
+class ExportedForms(Kept):
+    """What became of each export."""
+
+    exports: tuple[AnyExport, ...]

@@ -1,0 +1,195 @@
+"""What a stage receives: the job, where to work, what earlier stages found, and whom to tell."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast, get_type_hints
+
+from pydantic import BaseModel, TypeAdapter
+
+from retort.constants import Role
+from retort.data.inputs import Inputs
+from retort.errors import Stopped
+from retort.pipeline import history
+from retort.protocol.journal import Journal
+from retort.protocol.workdir import FINISH, Pulse
+from retort.spec import JobSpec, TrainingSpec
+
+Answer = TypeVar("Answer")
+
+ARTIFACTS = "artifacts"
+"""Folder of what a run publishes, in its workdir."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A file that a stage has announced."""
+
+    name: str
+    role: Role
+    path: str
+    """Relative to the workdir."""
+    media_type: str
+    metadata: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Context:
+    """One stage's view of its run."""
+
+    spec: JobSpec
+    inputs: Inputs
+    workdir: Path
+    """Absolute."""
+    journal: Journal
+    stop: threading.Event
+    results: Mapping[str, object]
+    """By stage; earlier stages that apply to this job."""
+    tell_progress: Callable[[float], None]
+    pulse: Pulse
+    stage: str
+    key: str
+    """What must be the same for the stage's outcome to be reused."""
+    finished: tuple[str, ...] = ()
+    """Files that the finished stages have left, relative to the workdir."""
+    published: list[Published] = field(default_factory=list)
+    lasting: list[Path] = field(default_factory=list)
+    """Folders that attempts leave to each other until the stage's outcome is on record."""
+
+    def found(self, stage: str, kind: type[Answer]) -> Answer | None:
+        """Return what the earlier *stage* has answered, if it has and it is of this *kind*."""
+        answer = self.results.get(stage)
+        return answer if isinstance(answer, kind) else None
+
+    def needed(self, stage: str, kind: type[Answer]) -> Answer:
+        """Return the same of a stage that comes before this one in every job that has this one."""
+        answer = self.found(stage, kind)
+        assert answer is not None, f"{stage} has not answered"
+        return answer
+
+    def progress(self, fraction: float) -> None:
+        """Say how much of this stage is done (0 to 1)."""
+        self.tell_progress(fraction)
+
+    def check(self) -> None:
+        """Raise Stopped when the run was asked to stop; for use between the steps of a stage."""
+        if self.stop.is_set():
+            raise Stopped("asked to stop")
+
+    @property
+    def training(self) -> TrainingSpec:
+        """How this attempt trains: as the spec says, but for a batch that the GPU has room for."""
+        batch = self.inputs.adjustments.batch
+        return self.spec.training if batch is None else self.spec.training.model_copy(update={"batch": batch})
+
+    def finishes_early(self) -> bool:
+        """Whether the run was asked to keep the best that there is, and to come to its end."""
+        return (self.workdir / FINISH).exists()
+
+    def saved(self, epoch: int, files: Sequence[str] = ()) -> None:
+        """Announce *files*, with those of the finished stages, as what another machine can go on from."""
+        self.journal.saved(self.stage, epoch, [*self.finished, *history.keep(self.workdir), *files])
+
+    def folder(self, name: str) -> Path:
+        """Return an empty folder of this name for this stage to work in; what a dead attempt left there is gone."""
+        folder = self.workdir / "work" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def lasting_folder(self, name: str) -> Path:
+        """Return the same with what earlier attempts left there; it goes when the stage's outcome is on record."""
+        folder = self.workdir / "work" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lasting.append(folder)
+        return folder
+
+    def artifact(self, name: str) -> Path:
+        """Return where the artifact *name* belongs; its folder exists."""
+        path = self.workdir / ARTIFACTS / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def publish(self, name: str, role: Role, media_type: str = "application/octet-stream", **metadata: Any) -> str:
+        """Announce the complete file at ``artifact(name)``; return its path, relative to the workdir."""
+        path = self.artifact(name)
+        relative = path.relative_to(self.workdir).as_posix()
+        self.journal.artifact(name, role, relative, media_type, metadata)
+        self.published.append(Published(name, role, relative, media_type, metadata))
+        return relative
+
+    def publish_document(self, name: str, content: BaseModel) -> None:
+        """Write and announce a document for machines; it appears whole or not at all."""
+        part = self.artifact(f"{name}.part")
+        part.write_text(content.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        part.replace(self.artifact(name))
+        self.publish(name, Role.JOB, "application/json")
+
+
+class StageModule(Protocol):
+    """What a module must say to be a stage; one that is not for distillations also says ``task``."""
+
+    after: str | None
+
+    def applies(self, spec: Any) -> bool:
+        """Whether a job needs this stage."""
+
+    def cost(self, spec: Any) -> float:
+        """How long it takes, in the unit of ``retort.pipeline.progress``."""
+
+    def run(self, context: Context) -> Any:
+        """Do it; the answer, a model or plain JSON, is what later stages see, and is read again by its annotation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage and its place."""
+
+    name: str
+    """The module's name."""
+    after: str | None
+    module: StageModule
+
+    def read(self, kept: object) -> object:
+        """Return the answer that an earlier attempt has left; pydantic.ValidationError where it is none."""
+        answer: TypeAdapter[object] = TypeAdapter(get_type_hints(self.module.run)["return"])
+        return answer.validate_python(kept)
+
+
+def find(task: str = "distill") -> list[Stage]:
+    """Import every module of ``retort.stages`` and return those that are stages of *task*, in order."""
+    package = importlib.import_module("retort.stages")
+    found: list[Stage] = []
+    for item in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{item.name}")
+        if hasattr(module, "after") and getattr(module, "task", "distill") == task:
+            found.append(Stage(item.name, module.after, cast("StageModule", module)))
+    return ordered(found)
+
+
+def ordered(stages: Iterable[Stage]) -> list[Stage]:
+    """Order *stages* so that each comes after the one it names.
+
+    Of several that follow the same stage, the one with the fewest followers of its own comes first: an added stage runs
+    at once, and the report stays last.
+    """
+    known = {stage.name: stage for stage in stages}
+    following: dict[str | None, list[Stage]] = {}
+    for stage in known.values():
+        assert stage.after is None or stage.after in known, f"{stage.name} is after {stage.after}, which is no stage"
+        following.setdefault(stage.after, []).append(stage)
+
+    def branch(stage: Stage) -> list[Stage]:
+        branches = sorted(map(branch, following.get(stage.name, [])), key=lambda found: (len(found), found[0].name))
+        return [stage, *(one for found in branches for one in found)]
+
+    roots = sorted(following.get(None, []), key=lambda stage: stage.name)
+    result = [stage for root in roots for stage in branch(root)]
+    assert len(result) == len(known), "stages wait for each other"
+    return result

@@ -1,0 +1,124 @@
+"""What a finished stage leaves behind, so that a later attempt need not do it again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import JsonValue, ValidationError
+from pydantic_core import to_jsonable_python
+
+from retort.constants import Role
+from retort.data.inputs import Inputs
+from retort.files import atomic_write, sha256_of
+from retort.pipeline.context import Context, Published
+from retort.schema import Frozen
+from retort.spec import AnySpec, digest
+
+_BEFORE_STUDENT = frozenset({"train_teacher", "pseudo_label", "review"})
+
+
+class KeptFile(Frozen):
+    """A published file, and what it must still be."""
+
+    name: str
+    role: Role
+    path: str
+    """Relative to the workdir."""
+    media_type: str
+    metadata: dict[str, Any]
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, workdir: Path, published: Published) -> Self:
+        """Measure what a stage has published."""
+        path = workdir / published.path
+        return cls(
+            name=published.name,
+            role=published.role,
+            path=published.path,
+            media_type=published.media_type,
+            metadata=published.metadata,
+            size_bytes=path.stat().st_size,
+            sha256=sha256_of(path),
+        )
+
+    def intact(self, workdir: Path) -> bool:
+        """Whether the file is there and has the same bytes."""
+        path = workdir / self.path
+        return path.is_file() and path.stat().st_size == self.size_bytes and sha256_of(path) == self.sha256
+
+
+class Record(Frozen):
+    """The outcome of one stage, for the job that *key* identifies."""
+
+    key: str
+    attempt: int
+    duration_s: float
+    result: dict[str, JsonValue]
+    files: tuple[KeptFile, ...]
+
+    @classmethod
+    def of(cls, context: Context, answer: object, duration_s: float) -> Self:
+        """Collect what a stage that has just run leaves behind."""
+        return cls(
+            key=context.key,
+            attempt=context.inputs.attempt,
+            duration_s=duration_s,
+            result=to_jsonable_python(answer),
+            files=tuple(KeptFile.of(context.workdir, published) for published in context.published),
+        )
+
+    def save(self, workdir: Path, stage: str) -> None:
+        """Write ``stages/<stage>.json``; it appears whole or not at all, and then what the stage needed may go."""
+        atomic_write(_path(workdir, stage), self.model_dump_json(indent=2).encode())
+
+
+def load(workdir: Path, stage: str, key: str) -> Record | None:
+    """Return what *stage* left behind; None when it must run (again)."""
+    try:
+        record = Record.model_validate_json(_path(workdir, stage).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return record if record.key == key and all(file.intact(workdir) for file in record.files) else None
+
+
+def forget(workdir: Path, stage: str) -> None:
+    """Remove what *stage* left behind: a stage before it runs again, so its own outcome is out of date."""
+    _path(workdir, stage).unlink(missing_ok=True)
+
+
+def total_duration(workdir: Path, stages: Iterable[str]) -> float:
+    """Return the seconds that the finished *stages* took, each in the attempt that finished it."""
+    return sum(Record.model_validate_json(_path(workdir, stage).read_bytes()).duration_s for stage in stages)
+
+
+def files(stage: str, kept: Record) -> tuple[str, ...]:
+    """Return what *stage* left behind, relative to the workdir: its record and the files that this names."""
+    return (_path(Path(), stage).as_posix(), *(file.path for file in kept.files))
+
+
+def key_of(spec: AnySpec, inputs: Inputs) -> str:
+    """Return what must be the same for an outcome to be reused: spec, data, and the bytes of the weights."""
+    weights = [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.weights.items())]
+    more = [found.digest for found in (inputs.unlabelled, inputs.to_label) if found is not None]
+    return hashlib.sha256("\n".join([digest(spec), inputs.dataset.digest, *more, *weights]).encode()).hexdigest()
+
+
+def key_of_stage(key: str, stage: str, inputs: Inputs) -> str:
+    """Return the *key* of a job for one stage: a smaller batch counts for whatever follows the teacher.
+
+    Student and control must be trained alike; a teacher is a teacher whatever its batch was. What people decide counts
+    for their review, and so for what comes after it.
+    """
+    batch = inputs.adjustments.batch
+    if stage == "review":
+        key = f"{key} decisions {inputs.decisions}"
+    return key if batch is None or stage in _BEFORE_STUDENT else f"{key} batch {batch}"
+
+
+def _path(workdir: Path, stage: str) -> Path:
+    return workdir / "stages" / f"{stage}.json"

@@ -1,0 +1,143 @@
+"""Go through the stages of a job, skipping those that an earlier attempt has finished."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import cast
+
+from pydantic import ValidationError
+
+from retort.data.inputs import Inputs
+from retort.errors import Stopped
+from retort.pipeline import history
+from retort.pipeline.context import Context, Stage, find
+from retort.pipeline.progress import Progress
+from retort.pipeline.results import Record, files, forget, key_of, key_of_stage, load
+from retort.protocol.journal import Journal
+from retort.protocol.workdir import Pulse
+from retort.spec import AdviceSpec, AnySpec, JobSpec
+from retort.spec.advised import AdviceResult
+from retort.spec.result import JobResult, Result
+
+
+def go(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> Result:
+    """Run all stages that apply to *spec*; return the result of the last one.
+
+    Raises:
+        Stopped: *stop* was set.
+        RetortError: a stage failed in a way that people can act on.
+
+    """
+    stages = [stage for stage in find(spec.task) if stage.module.applies(spec)]
+    progress = Progress(journal, {stage.name: stage.module.cost(spec) for stage in stages})
+    key, pulse = key_of(spec, inputs), Pulse(workdir)
+    finished: tuple[str, ...] = ()
+    _remark(inputs, journal)
+    _remark_more(inputs, journal)
+    _forewarn(spec, journal)
+    results: dict[str, object] = {}
+    fresh = False
+    for stage in stages:
+        if stop.is_set():
+            raise Stopped("asked to stop")
+        pulse.beat("setup")
+        stage_key = key_of_stage(key, stage.name, inputs)
+        kept = None if fresh else _kept(workdir, stage, stage_key)
+        if kept is not None:
+            _skip(stage, kept, journal)
+        else:
+            fresh = True
+            forget(workdir, stage.name)
+            context = Context(
+                cast("JobSpec", spec), inputs, workdir, journal, stop, dict(results), progress.of(stage.name), pulse,
+                stage.name, stage_key, finished,
+            )  # fmt: skip
+            kept = _run(stage, context)
+        finished += files(stage.name, kept)
+        if fresh:
+            journal.saved(stage.name, 0, [*finished, *history.keep(workdir)])
+        progress.done(stage.name)
+        results[stage.name] = stage.read(kept.result)
+    answer = results[stages[-1].name]
+    assert isinstance(answer, JobResult | AdviceResult), "the last stage sums up"
+    return answer
+
+
+def _remark(inputs: Inputs, journal: Journal) -> None:
+    """Pass on what intake noticed about the data set."""
+    data = inputs.dataset
+    for note in data.notes:
+        journal.log(note)
+    if data.num_shared:
+        journal.log(
+            f"{data.num_shared} of the {data.num_val} validation images are also training images: "
+            "the figures of this run will not show how well its networks generalise",
+            "warning",
+            num_shared=data.num_shared,
+        )
+
+
+def _remark_more(inputs: Inputs, journal: Journal) -> None:
+    """Pass on what intake noticed about the images without labels."""
+    more = inputs.unlabelled
+    if inputs.to_label is not None:
+        for note in inputs.to_label.notes:
+            journal.log(note)
+    if more is None:
+        return
+    journal.log(
+        f"{more.num_images} unlabelled images, which only the distilled student sees", num_images=more.num_images
+    )
+    for note in more.notes:
+        journal.log(note)
+    if more.num_shared:
+        journal.log(
+            f"{more.num_shared} of the unlabelled images are also validation images: the student sees them in "
+            "training, its control does not",
+            "warning",
+            num_shared=more.num_shared,
+        )
+
+
+def _forewarn(spec: AnySpec, journal: Journal) -> None:
+    """Say before the training which forms of the student this machine will not be able to make."""
+    from retort.training.export.tensorrt import lacking
+
+    for export in () if isinstance(spec, AdviceSpec) else spec.exports:
+        why = lacking(export)
+        if why is not None:
+            journal.log(
+                f"the {export.format} export will not be built here: {why}; it gets what to build it from", "warning"
+            )
+
+
+def _kept(workdir: Path, stage: Stage, key: str) -> Record | None:
+    """Return what an earlier attempt left; None where it must run again, also because another version wrote it."""
+    kept = load(workdir, stage.name, key)
+    try:
+        if kept is not None:
+            stage.read(kept.result)
+    except ValidationError:
+        return None
+    return kept
+
+
+def _run(stage: Stage, context: Context) -> Record:
+    context.journal.stage(stage.name)
+    started = time.monotonic()
+    answer = stage.module.run(context)
+    kept = Record.of(context, answer, time.monotonic() - started)
+    kept.save(context.workdir, stage.name)
+    for folder in context.lasting:
+        shutil.rmtree(folder, ignore_errors=True)
+    return kept
+
+
+def _skip(stage: Stage, kept: Record, journal: Journal) -> None:
+    journal.log(f"{stage.name} was finished by attempt {kept.attempt}", stage=stage.name, attempt=kept.attempt)
+    for file in kept.files:
+        # The earlier attempt may have died before its supervisor read this; saying it twice does no harm.
+        journal.artifact(file.name, file.role, file.path, file.media_type, file.metadata)

@@ -1,0 +1,169 @@
+"""Train one network for a stage: what the training tells becomes journal lines, and its outcome an artifact."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from retort.constants import Role
+from retort.errors import WorldError
+from retort.files import atomic_write
+from retort.pipeline.answers import TrainedNetwork
+from retort.pipeline.context import Context
+from retort.protocol.journal import Level
+from retort.spec import JobSpec
+from retort.training.config import Watcher
+
+if TYPE_CHECKING:
+    from retort.spec import DistillationSpec
+    from retort.training.config import Finding, Plan
+
+Values = Mapping[str, float | None]
+
+
+class JournalWatcher(Watcher):
+    """Passes on what one training says."""
+
+    tells_health = True
+    """Whether what it says of the distillation's health is kept."""
+
+    def __init__(self, context: Context, plan: Plan) -> None:
+        self._context = context
+        self._plan = plan
+        self._role = plan.role
+        self._announced = 0
+
+    def metric(self, step: int, values: Values) -> None:
+        """Write down the values of one epoch."""
+        self._context.journal.metric(self._role, step, values)
+
+    def checkpoint(self, epoch: int, path: Path, metrics: Values) -> None:
+        """Keep and announce a checkpoint of the student, and set it beside its teacher."""
+        if self._role is not Role.STUDENT:
+            return
+        name = f"checkpoints/{self._role}-epoch-{epoch:04d}{path.suffix}"
+        kept = _keep(path, self._context.artifact(name))
+        journal = self._context.journal
+        journal.checkpoint(self._role, epoch, kept.relative_to(self._context.workdir), metrics)
+        sides = [f"{_shown(metrics.get(f'val/{name}'))} of {_shown(metrics.get(f'teacher/{name}'))} {name}"
+                 for name in ("mAP50", "mAP50-95")]  # fmt: skip
+        journal.log(f"student beside teacher at epoch {epoch}: {', '.join(sides)}", epoch=epoch, metrics=dict(metrics))
+
+    def saved(self, epoch: int) -> None:
+        """Announce every so many epochs what another machine can go on from."""
+        if epoch % self._plan.training.checkpoint_every == 0 or epoch == self._plan.epochs:
+            self.announce_saved()
+
+    def announce_saved(self) -> None:
+        """Announce the newest state, unless that was done."""
+        from retort.training import checkpoint
+
+        found = checkpoint.movable(self._plan.folder)
+        if found is not None and found[0] > self._announced:
+            self._announced = found[0]
+            workdir = self._context.workdir
+            files = [path.relative_to(workdir).as_posix() for path in found[1]]
+            self._context.saved(found[0], [*files, *self.also_saved()])
+
+    def also_saved(self) -> list[str]:
+        """Return what else of the stage another machine needs to go on."""
+        return []
+
+    def alive(self, section: str) -> None:
+        """Beat."""
+        self._context.pulse.beat(section)
+
+    def progress(self, fraction: float) -> None:
+        """Say how much of this training is done."""
+        self._context.progress(fraction)
+
+    def log(self, message: str, level: str = "info", **data: Any) -> None:
+        """Say something that a person may want to know."""
+        self._context.journal.log(message, cast("Level", level), **data)
+
+    def health(self, finding: Finding) -> None:
+        """Write down a verdict that has changed."""
+        self._context.journal.health(**asdict(finding))
+
+    def stop_requested(self) -> bool:
+        """Whether to stop at this batch: a control that is cut short would be no twin of its student."""
+        return self._context.stop.is_set() or (self._role is Role.CONTROL and self._context.finishes_early())
+
+    def finish_requested(self) -> bool:
+        """Whether the student's training is to end here; the others' are not cut short."""
+        return self._role is Role.STUDENT and self._context.finishes_early()
+
+
+def fit(
+    context: Context,
+    plan: Plan,
+    *,
+    teacher: Path | None = None,
+    distillation: DistillationSpec | None = None,
+    watcher: JournalWatcher | None = None,
+    name: str | None = None,
+) -> TrainedNetwork:
+    """Carry out *plan*, and publish what comes out as *name*, which is ``<role>.pt`` if left out."""
+    from retort.training import trainer
+    from retort.training.distributed import launcher
+
+    watcher = watcher or JournalWatcher(context, plan)
+    gpus = context.spec.resources.gpus
+    try:
+        if gpus > 1:
+            fitted = launcher.fit(plan, watcher, ranks=gpus, teacher=teacher, distillation=distillation)
+        else:
+            fitted = trainer.fit(plan, watcher, teacher=teacher, distillation=distillation)
+    except BaseException:
+        with contextlib.suppress(OSError, WorldError):
+            watcher.announce_saved()
+        raise
+    name = name or f"{plan.role}.pt"
+    _keep(fitted.weights, context.artifact(name))
+    metrics = {key: value for key, value in fitted.metrics.items() if key.startswith("val/")}
+    dataset = context.inputs.dataset
+    published = context.publish(
+        name, plan.role, epoch=fitted.best_epoch, metrics=metrics, model=plan.model, imgsz=plan.training.imgsz,
+        data={"names": list(dataset.names), "digest": dataset.digest},
+    )  # fmt: skip
+    if watcher.tells_health and (portraits := plan.folder / "health.npz").exists():
+        _keep(portraits, context.artifact(portraits.name))
+        context.publish(portraits.name, plan.role)
+    return TrainedNetwork(
+        model=plan.model,
+        weights=published,
+        metrics=fitted.metrics,
+        epochs=fitted.epochs,
+        planned_epochs=plan.epochs,
+        batch=plan.training.batch,
+        best_epoch=fitted.best_epoch,
+    )
+
+
+def _keep(path: Path, target: Path) -> Path:
+    """Copy a file to *target*, which appears whole or not at all, and is on the disk when this returns."""
+    atomic_write(target, path.read_bytes())
+    return target
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def weights(context: Context) -> Path:
+    """Return the path of the teacher's weights."""
+    trained = context.found("train_teacher", TrainedNetwork)
+    if trained is not None:
+        return context.workdir / trained.weights
+    name = context.spec.teacher.weights
+    assert name is not None
+    return context.inputs.weights[name]
+
+
+def imgsz(spec: JobSpec, role: Role) -> int:
+    """Return the side of the images that a network of *role* sees."""
+    own = spec.teacher.imgsz if role is Role.TEACHER else None
+    return own or spec.training.imgsz

@@ -1,0 +1,1 @@
+"""What a run and the worker that watches it say to each other."""

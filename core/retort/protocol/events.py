@@ -1,0 +1,155 @@
+"""What a run says: one JSON line each in its journal, numbered from 1, append-only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from retort.constants import Role
+from retort.schema import Frozen
+from retort.spec.result import AnyResult
+
+
+class Failure(Frozen):
+    """Why work failed: a stable code, one sentence for people, and what to change."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    retryable: bool = False
+    log_excerpt: str | None = None
+
+
+class Event(Frozen):
+    """Common to all events."""
+
+    n: int = Field(ge=1)
+    """Number of the line in its journal, without gaps."""
+    at: float
+    """Unix time in seconds on the run's host."""
+
+
+class StageEvent(Event):
+    """A stage began."""
+
+    type: Literal["stage"] = "stage"
+    stage: str
+
+
+class ProgressEvent(Event):
+    """How much of the whole run is done."""
+
+    type: Literal["progress"] = "progress"
+    progress: float = Field(ge=0, le=1)
+    eta_s: float | None = None
+
+
+class MetricEvent(Event):
+    """Values measured at one step of one role; a value that is not finite is null."""
+
+    type: Literal["metric"] = "metric"
+    role: Role
+    step: int
+    """Epoch, counted from 1; 0 is before training."""
+    values: dict[str, float | None]
+
+
+class CheckpointEvent(Event):
+    """A student checkpoint lies at *path*, relative to the workdir, and is complete."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    role: Role
+    epoch: int
+    path: str
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+
+
+class ArtifactEvent(Event):
+    """A file to publish lies at *path*, relative to the workdir, and is complete."""
+
+    type: Literal["artifact"] = "artifact"
+    name: str
+    role: Role
+    path: str
+    media_type: str = "application/octet-stream"
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class SavedEvent(Event):
+    """Training can go on from *files* on any machine, once they are all there; each is complete and never changes."""
+
+    type: Literal["saved"] = "saved"
+    stage: str
+    epoch: int
+    """Whole epochs of the stage that are done; 0 where the stage is finished, or does not train."""
+    files: tuple[str, ...]
+    """Relative to the workdir."""
+
+
+class LogEvent(Event):
+    """Something a person may want to know."""
+
+    type: Literal["log"] = "log"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    message: str
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class HealthEvent(Event):
+    """The verdict of one rule about the distillation has changed."""
+
+    type: Literal["health"] = "health"
+    rule: str
+    verdict: Literal["healthy", "warning", "critical"]
+    epoch: int
+    """Counted from 1; 0 is before training."""
+    message: str
+    """What was measured."""
+    cause: str
+    """What such a measurement usually comes from."""
+    advice: str
+    """What to change."""
+    values: dict[str, float | None] = Field(default_factory=dict)
+
+
+class FinishedEvent(Event):
+    """The run is complete; nothing follows."""
+
+    type: Literal["finished"] = "finished"
+    result: AnyResult
+
+
+class FailedEvent(Event):
+    """The run gave up; nothing follows."""
+
+    type: Literal["failed"] = "failed"
+    failure: Failure
+
+
+class StoppedEvent(Event):
+    """The run was asked to stop and did; nothing follows."""
+
+    type: Literal["stopped"] = "stopped"
+
+
+class AwaitingReviewEvent(Event):
+    """The run goes on once people have looked at what it has published for them; nothing follows."""
+
+    type: Literal["awaiting_review"] = "awaiting_review"
+    num_images: int
+    """Images that wait to be looked at."""
+
+
+AnyEvent = Annotated[
+    StageEvent | ProgressEvent | MetricEvent | CheckpointEvent | ArtifactEvent | SavedEvent
+    | LogEvent | HealthEvent | FinishedEvent | FailedEvent | StoppedEvent | AwaitingReviewEvent,
+    Field(discriminator="type"),
+]  # fmt: skip
+
+_adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+def parse(line: str | bytes) -> AnyEvent:
+    """Read one journal line; raises pydantic.ValidationError when it is not an event."""
+    return _adapter.validate_json(line)

@@ -1,0 +1,168 @@
+"""The journal of a run: an append-only file of numbered JSON lines, written by the run and read by its supervisor."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pydantic import ValidationError
+
+from retort.constants import Role
+from retort.errors import WorldError
+from retort.protocol.events import (
+    AnyEvent,
+    ArtifactEvent,
+    AwaitingReviewEvent,
+    CheckpointEvent,
+    Event,
+    FailedEvent,
+    Failure,
+    FinishedEvent,
+    HealthEvent,
+    LogEvent,
+    MetricEvent,
+    ProgressEvent,
+    SavedEvent,
+    StageEvent,
+    StoppedEvent,
+    parse,
+)
+from retort.spec.result import Result
+
+Level = Literal["debug", "info", "warning", "error"]
+Values = Mapping[str, float | None]
+
+
+class Journal:
+    """Writes whole lines, one system call each, so that a reader never sees an event before it is complete.
+
+    A journal that exists is continued: a torn last line, left by a crash in mid-write, is cut off first.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        whole = path.read_bytes().rpartition(b"\n")
+        self._size = len(whole[0]) + len(whole[1])
+        os.ftruncate(self._file, self._size)
+        self._n = whole[0].count(b"\n") + len(whole[1])
+
+    def stage(self, name: str) -> None:
+        """Say that a stage began."""
+        self._append(StageEvent, stage=name)
+
+    def progress(self, fraction: float, eta_s: float | None = None) -> None:
+        """Say how much of the whole run is done (0 to 1), and for how many seconds more it will take."""
+        self._append(ProgressEvent, progress=min(1.0, max(0.0, fraction)), eta_s=eta_s)
+
+    def metric(self, role: Role, step: int, values: Values) -> None:
+        """Write down values measured at one step; what is not finite becomes null.
+
+        They are on the disk when this returns: the state of their epoch, from which a resume would go on, is later.
+        """
+        self._append(MetricEvent, role=role, step=step, values=_finite(values))
+        os.fsync(self._file)
+
+    def checkpoint(self, role: Role, epoch: int, path: Path | str, metrics: Values) -> None:
+        """Announce a complete checkpoint at *path*, relative to the workdir."""
+        self._append(CheckpointEvent, role=role, epoch=epoch, path=str(path), metrics=_finite(metrics))
+
+    def artifact(
+        self,
+        name: str,
+        role: Role,
+        path: Path | str,
+        media_type: str = "application/octet-stream",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Announce a complete file to publish at *path*, relative to the workdir."""
+        self._append(
+            ArtifactEvent, name=name, role=role, path=str(path), media_type=media_type, metadata=dict(metadata or {})
+        )
+
+    def saved(self, stage: str, epoch: int, files: Sequence[str]) -> None:
+        """Announce *files*, relative to the workdir, from which the run can go on anywhere."""
+        self._append(SavedEvent, stage=stage, epoch=epoch, files=tuple(files))
+
+    def log(self, message: str, level: Level = "info", **data: Any) -> None:
+        """Say something that a person may want to know."""
+        self._append(LogEvent, message=message, level=level, data=data)
+
+    def health(self, *, values: Values, **finding: Any) -> None:
+        """Say that the verdict of a rule has changed; *finding* has the other fields of a HealthEvent."""
+        self._append(HealthEvent, **finding, values=_finite(values))
+
+    def finished(self, result: Result) -> None:
+        """Say that the run is complete."""
+        self._append(FinishedEvent, result=result)
+
+    def failed(self, failure: Failure) -> None:
+        """Say that the run gave up."""
+        self._append(FailedEvent, failure=failure)
+
+    def stopped(self) -> None:
+        """Say that the run was asked to stop and did."""
+        self._append(StoppedEvent)
+
+    def awaiting_review(self, num_images: int) -> None:
+        """Say that people have to look at so many images before the run can go on."""
+        self._append(AwaitingReviewEvent, num_images=num_images)
+
+    def close(self) -> None:
+        """Close the file; nothing can be written after."""
+        os.close(self._file)
+
+    def _append(self, kind: type[Event], **fields: Any) -> None:
+        with self._lock:
+            event = kind(n=self._n + 1, at=self._clock(), **fields)
+            line = event.model_dump_json().encode() + b"\n"
+            if os.write(self._file, line) != len(line):
+                # Half a line would swallow the next one; a disk that is full often has room for a part.
+                os.ftruncate(self._file, self._size)
+                raise WorldError("the journal could not be written: the disk is full", code="disk_full")
+            self._n += 1
+            self._size += len(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read(path: Path, offset: int = 0) -> tuple[list[AnyEvent], int]:
+    """Return the events of the complete lines after *offset* (bytes), and the offset after them.
+
+    A journal that does not exist yet has no events.
+
+    Raises:
+        WorldError: a complete line is not an event, or the journal is shorter than *offset*.
+
+    """
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size < offset:
+                raise WorldError(f"{path.name} is shorter than what was read of it", code="bad_journal")
+            file.seek(offset)
+            whole, newline, _ = file.read().rpartition(b"\n")
+    except FileNotFoundError:
+        return [], offset
+    try:
+        events = [parse(line) for line in whole.split(b"\n")] if newline else []
+    except ValidationError as error:
+        raise WorldError(f"{path.name} holds a line that is not an event", code="bad_journal") from error
+    return events, offset + len(whole) + len(newline)
+
+
+def _finite(values: Values) -> dict[str, float | None]:
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}

@@ -1,0 +1,69 @@
+"""The files by which a run and its worker meet in the run's working folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SPEC = "spec.json"
+LOCK = "run.lock"
+"""Held with flock by the run as long as it lives."""
+LOG = "run.log"
+"""What the run and its children print."""
+FINISH = "finish"
+"""The worker creates it to have the run finish early; it stays for later attempts."""
+PULSE = "pulse"
+"""The run rewrites it whenever it gets on: ``<section> <count>``."""
+
+DECISIONS = "decisions.json"
+"""The worker writes it: what reviewers have decided about pseudo-labels."""
+
+SECTIONS = ("setup", "step", "checkpoint")
+"""What a run can be at: preparing something, going through batches, or writing its state."""
+
+
+def journal(folder: Path, attempt: int) -> Path:
+    """Where the run of this attempt writes its journal."""
+    return folder / f"journal-{attempt}.jsonl"
+
+
+_EVERY_S = 0.5
+_WIDTH = 32
+
+
+class Pulse:
+    """Beats for the run that works in *folder*: cheap enough for every batch, and never a reason to fail."""
+
+    def __init__(self, folder: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._path = folder / PULSE
+        self._monotonic = monotonic
+        self._count = 0
+        self._section = ""
+        self._beat_at = 0.0
+
+    def beat(self, section: str) -> None:
+        """Say that the run gets on, and with what: one of ``retort.protocol.workdir.SECTIONS``."""
+        now = self._monotonic()
+        if section == self._section and now - self._beat_at < _EVERY_S:
+            return
+        assert section in SECTIONS, section
+        self._count += 1
+        self._section, self._beat_at = section, now
+        with contextlib.suppress(OSError):
+            file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                os.pwrite(file, f"{section} {self._count}".ljust(_WIDTH).encode(), 0)
+            finally:
+                os.close(file)
+
+
+def read(folder: Path) -> tuple[str, int] | None:
+    """Return section and count of the latest beat; None when there is none (yet) that makes sense."""
+    try:
+        section, count = (folder / PULSE).read_text().split()
+        return (section, int(count)) if section in SECTIONS else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,201 @@
+"""The health of the distillation in the report: its curves, the comparison of temperatures, and the verdicts."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from retort.constants import HEAD_LEVELS, Role
+from retort.pipeline import history
+from retort.pipeline.history import Curves
+from retort.protocol import journal
+from retort.protocol.events import HealthEvent, MetricEvent
+from retort.report.charts import Chart, chart, line
+
+FILE = "health.npz"
+"""Artifact that a distilled training leaves."""
+_SIDE = 300
+_STOPS = np.array([[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]], dtype=np.float32)
+"""Dark to bright through purple and orange, evenly in lightness, so that colour-blind people read it too."""
+_KL_TOP = 2.0
+"""Nats from which a KL map is at its brightest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heatmap:
+    """One map over one image."""
+
+    title: str
+    uri: str
+    caption: str
+
+
+Row = tuple[Heatmap, ...]
+
+
+def load(workdir: Path) -> dict[str, Any]:
+    """Read the arrays of a distilled training; nothing where it left none."""
+    path = workdir / "artifacts" / FILE
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as kept:
+        return {name: kept[name] for name in kept.files}
+
+
+def rows(arrays: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Draw each image: the teacher's confidence, the KL of the classes, and the feature cosine of each level."""
+    return tuple(_row(arrays, index) for index in range(len(arrays.get("images", ()))))
+
+
+def _row(arrays: Mapping[str, Any], index: int) -> Row:
+    image = arrays["images"][index]
+    seen = _joined(arrays, "confidence", index)
+    found = [
+        Heatmap("image", _uri(Image.fromarray(image).resize((_SIDE, _SIDE))), "as the networks see it"),
+        Heatmap("teacher", overlay(image, seen), f"confidence up to {seen.max():.2f}"),
+    ]
+    if all(f"kl_{level}" in arrays for level in HEAD_LEVELS):
+        kl = _joined(arrays, "kl", index)
+        found.append(Heatmap("KL of classes", overlay(image, kl / _KL_TOP), f"up to {kl.max():.2f} nats"))
+    for level in ("backbone", *HEAD_LEVELS):
+        if f"cosine_{level}" in arrays:
+            cosine = arrays[f"cosine_{level}"][index].astype(np.float32)
+            found.append(Heatmap(f"cosine {level}", overlay(image, cosine), f"{cosine.mean():.2f} on average"))
+    return tuple(found)
+
+
+def _joined(arrays: Mapping[str, Any], name: str, index: int) -> np.ndarray:
+    """Return the highest value of all levels at each cell of the finest: (h, w)."""
+    maps = [arrays[f"{name}_{level}"][index].astype(np.float32) for level in HEAD_LEVELS]
+    height, width = maps[0].shape
+    scaled = [np.kron(m, np.ones((height // m.shape[0], width // m.shape[1]), np.float32)) for m in maps]
+    joined: np.ndarray = np.maximum.reduce(scaled)
+    return joined
+
+
+def overlay(image: np.ndarray, values: np.ndarray) -> str:
+    """Lay *values* (h, w), 0 dark to 1 bright, over a grey *image* (S, S, 3), as a data URI."""
+    clipped = np.clip(values, 0, 1)
+    map_ = Image.fromarray((clipped * 255).astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
+    position = np.asarray(map_, np.float32) / 255 * (len(_STOPS) - 1)
+    color = np.stack([np.interp(position, np.arange(len(_STOPS)), _STOPS[:, channel]) for channel in range(3)], -1)
+    grey = np.asarray(Image.fromarray(image).convert("L").resize((_SIDE, _SIDE)), np.float32)[..., None]
+    mixed = 0.65 * color + 0.35 * grey
+    return _uri(Image.fromarray(mixed.astype(np.uint8)))
+
+
+def _uri(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=82, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ecg:
+    """Everything that the report shows of the distillation's health."""
+
+    findings: tuple[HealthEvent, ...]
+    """Verdicts in the order in which they were said."""
+    standing: tuple[HealthEvent, ...]
+    """Of each rule the last verdict, where it is not healthy; the worst first."""
+    charts: tuple[Chart, ...]
+    rows: tuple[Row, ...]
+    """Heatmaps, one row for each image."""
+
+
+def ecg(workdir: Path, curves: Curves) -> Ecg:
+    """Read what the journals and the distilled training left in *workdir*."""
+    arrays = load(workdir)
+    found = findings(workdir)
+    last = {event.rule: event for event in found}
+    bad = sorted((e for e in last.values() if e.verdict != "healthy"), key=lambda e: (e.verdict != "critical", e.epoch))
+    shown = [_kl(curves), _alike(curves), _gradients(curves), _temperatures(arrays)]
+    return Ecg(tuple(found), tuple(bad), tuple(c for c in shown if c["data"]), rows(arrays))
+
+
+def findings(workdir: Path) -> list[HealthEvent]:
+    """Return the verdicts of all attempts; one that trained from the first epoch on has judged anew.
+
+    An attempt that went on knows what was said before, and says again at most what fell into the torn epoch.
+    """
+    found: dict[tuple[str, int], HealthEvent] = {}
+    for path in history.attempts(workdir):
+        said = journal.read(path)[0]
+        if any(isinstance(e, MetricEvent) and e.role == Role.STUDENT and e.step == 1 for e in said):
+            found.clear()
+        found |= {(event.rule, event.epoch): event for event in said if isinstance(event, HealthEvent)}
+    return list(found.values())
+
+
+def _kl(curves: Curves) -> Chart:
+    names = {
+        "kl_foreground": "classes, foreground",
+        "kl_background": "classes, background",
+        "kl_dfl": "box sides (DFL)",
+    }
+    note = "How far the student's predictions are from the teacher's. The foreground falls fast, then slowly."
+    return chart("ecg-kl", "KL to the teacher", note, _series(curves, names), {"yaxis": _log("KL, nats")})
+
+
+def _alike(curves: Curves) -> Chart:
+    names = {"cosine_P3": "features P3", "cosine_P4": "features P4", "cosine_P5": "features P5"}
+    names |= {name.replace("cosine", "cka"): f"{text} (CKA)" for name, text in names.items()}
+    names |= {"cosine_backbone": "features, backbone", "box_iou": "boxes (IoU)"}
+    note = "1 is equal: feature vectors behind the projector, and boxes where the teacher sees something."
+    layout = {"yaxis": {"title": "similarity", "range": [-0.05, 1.05]}}
+    return chart("ecg-alike", "Alike", note, _series(curves, names), layout)
+
+
+def _gradients(curves: Curves) -> Chart:
+    data = _series(curves, {"grad_cosine": "cosine", "background_share": "background's share"})
+    ratio = _series(curves, {"grad_ratio": "norm ratio"}, first=3)
+    layout: Chart = {"yaxis": {"title": "cosine, share", "range": [-1.05, 1.05]}}
+    if ratio:
+        data += [{**trace, "yaxis": "y2", "line": {**trace["line"], "dash": "dash"}} for trace in ratio]
+        layout["yaxis2"] = {**_log("distillation / task"), "overlaying": "y", "side": "right", "showgrid": False}
+    note = "Of the distillation, against the task's. A cosine that stays below 0 is a conflict."
+    return chart("ecg-gradients", "Gradients", note, data, layout)
+
+
+def _temperatures(arrays: Mapping[str, Any]) -> Chart:
+    names = {
+        "teacher_foreground": "teacher's confidence, foreground",
+        "teacher_background": "teacher's confidence, background",
+        "share_untaught": "foreground's share of the gradient, before",
+        "share_taught": "the same, after training",
+    }
+    steps = [f"T = {value:g}" for value in arrays.get("temperatures", ())]
+    data = [
+        {
+            **line(
+                text, dict(zip(steps, map(float, arrays[name]), strict=True)), color=f"series-{number}", marker="circle"
+            ),
+            "hovertemplate": "%{x}: %{y:.3f}<extra>" + text + "</extra>",
+        }
+        for number, (name, text) in enumerate(names.items(), start=1)
+        if name in arrays
+    ]
+    layout = {"xaxis": {"type": "category", "showgrid": False}, "yaxis": {"title": "share", "rangemode": "tozero"}}
+    note = "What a temperature does to this teacher: the background wakes up, and takes the gradient."
+    return chart("ecg-temperatures", "Temperatures compared", note, data, layout)
+
+
+def _series(curves: Curves, names: Mapping[str, str], *, first: int = 1) -> list[dict[str, Any]]:
+    series = curves.get("student", {})
+    shown: Sequence[tuple[str, str]] = [(f"health/{name}", text) for name, text in names.items()]
+    known = [(name, text) for name, text in shown if name in series]
+    return [
+        line(text, series[name], color=f"series-{(number - 1) % 6 + 1}")
+        for number, (name, text) in enumerate(known, start=first)
+    ]
+
+
+def _log(title: str) -> dict[str, Any]:
+    return {"title": title, "type": "log", "tickmode": "linear", "dtick": "D2"}

@@ -1,0 +1,94 @@
+"""The page: one HTML file that needs nothing else, in light and dark, for screens of any width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from retort.report.health import Ecg
+from retort.report.samples import Gallery
+from retort.spec.exported import MeasuredExport
+from retort.spec.report import Manifest, Verdict
+from retort.spec.result import JobResult
+
+_NONE = "\N{EN DASH}"
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(
+    *,
+    name: str,
+    judged: Verdict,
+    result: JobResult,
+    charts: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[Mapping[str, Any]],
+    quantization: Sequence[Mapping[str, Any]],
+    labelling: Sequence[Mapping[str, Any]],
+    ecg: Ecg,
+    gallery: Gallery,
+    manifest: Manifest,
+    spec: Mapping[str, Any],
+) -> str:
+    """Return the page's HTML."""
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            name=name,
+            verdict=judged,
+            result=result,
+            roles=result.roles.known(),
+            exports=[(export, export if isinstance(export, MeasuredExport) else None) for export in result.exports],
+            charts=charts,
+            comparisons=comparisons,
+            quantization=quantization,
+            labelling=labelling,
+            ecg=ecg,
+            gallery=gallery,
+            manifest=manifest,
+            spec_yaml=yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True),
+            plotly=get_plotlyjs(),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=_percent, number=_number, size=_size, duration=_duration)
+    return environment
+
+
+def _percent(value: float | None, *, signed: bool = False) -> str:
+    """Show a share (0 to 1) in points of a hundred; 0.4567 is 45.7."""
+    if value is None:
+        return _NONE
+    return f"{value * 100:+.1f}".replace("-", "\N{MINUS SIGN}") if signed else f"{value * 100:.1f}"
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return _NONE if value is None else f"{value:,.{digits}f}"
+
+
+def _size(value: float | None) -> str:
+    return _NONE if value is None else f"{value / 1e6:.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

@@ -1,0 +1,302 @@
+"""The result of a run: who reached what, and what the distillation bought."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from retort import __version__
+from retort.constants import MAP, MAP50
+from retort.data import audit
+from retort.files import sha256_of
+from retort.pipeline import train
+from retort.pipeline.answers import (
+    DroppedControl,
+    Evaluated,
+    ExportedForms,
+    LabelledImages,
+    ReviewedImages,
+    TrainedNetwork,
+)
+from retort.pipeline.context import Context
+from retort.spec import digest
+from retort.spec.figures import (
+    Difference,
+    GapClosed,
+    MetricStatistics,
+    Roles,
+    Scores,
+    SeedFigures,
+    SeedScores,
+    SeedStatistics,
+    Spread,
+)
+from retort.spec.report import (
+    DataOrigin,
+    FurtherTeacherOrigin,
+    Manifest,
+    PseudoLabelOrigin,
+    StudentOrigin,
+    TeacherOrigin,
+)
+from retort.spec.result import (
+    DataFigures,
+    DataFinding,
+    DataQuality,
+    JobResult,
+    PseudoLabelUse,
+    SplitFigures,
+    TrainingFigures,
+    UnlabelledUse,
+)
+
+LEVEL = 0.95
+"""Of the interval."""
+
+
+def over_seeds(pairs: Sequence[tuple[float, float]]) -> SeedStatistics | None:
+    """Compare one metric of student and control of each seed; None for less than two pairs.
+
+    Student's paired t: seeds are drawn alike for both of a pair, so that only their differences count.
+
+    Returns:
+        Number of pairs, mean and standard deviation (n - 1) of student, control and difference, the difference's
+        two-sided interval, and the p-value of no difference.
+
+    """
+    if len(pairs) < 2:
+        return None
+    students, controls = zip(*pairs, strict=True)
+    differences = [ours - theirs for ours, theirs in pairs]
+    low, high, p_value = paired(differences)
+    return SeedStatistics(
+        num_seeds=len(pairs),
+        student=_spread(students),
+        control=_spread(controls),
+        difference=Difference(**dict(_spread(differences)), low=low, high=high, level=LEVEL, p_value=p_value),
+    )
+
+
+def paired(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Return the interval of the mean of *differences*, and the p-value of its being 0, by Student's t."""
+    from scipy import stats
+
+    mean, error = statistics.mean(differences), statistics.stdev(differences) / len(differences) ** 0.5
+    if error == 0:
+        return mean, mean, 1.0 if mean == 0 else 0.0
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(differences) - 1)) * error
+    return mean - reach, mean + reach, float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(mean=statistics.mean(values), deviation=statistics.stdev(values))
+
+
+MOST_IMAGES = 20_000
+"""A larger set is not looked through again: that is what ``retort data check`` is for."""
+
+
+def data_quality(context: Context) -> DataQuality | None:
+    """Return the numbers of images and boxes by split and class, and the findings; None where the set is not read."""
+    dataset = context.inputs.dataset
+    root = Path(dataset.root)
+    if dataset.num_train + dataset.num_val > MOST_IMAGES or not (root / "data.yaml").is_file():
+        return None
+    context.pulse.beat("setup")
+    found = audit.check(str(root), [root])
+    if found.names != dataset.names or not found.splits:
+        return None
+    return DataQuality(
+        splits={
+            split: SplitFigures(
+                num_images=held.num_images,
+                num_backgrounds=held.num_backgrounds,
+                boxes=dict(zip(found.names, held.boxes, strict=True)),
+            )
+            for split, held in found.splits.items()
+        },
+        findings=tuple(DataFinding(**asdict(finding)) for finding in found.findings),
+    )
+
+
+_SMALLEST_GAP = 0.005
+"""A share of less than half a point of mAP would be a share of noise."""
+
+
+def outcome(context: Context, duration_s: float) -> JobResult:
+    """Return what the run says when it has finished."""
+    from retort.training.device import device_name
+
+    evaluated, dropped = context.needed("evaluate", Evaluated), context.found("control", DroppedControl)
+    exported, student = context.found("export", ExportedForms), context.needed("distill", TrainedNetwork)
+    return JobResult(
+        roles=evaluated.roles,
+        ensemble=evaluated.ensemble,
+        training=TrainingFigures(epochs=student.epochs, planned_epochs=student.planned_epochs, batch=student.batch),
+        control_dropped=None if dropped is None else dropped.dropped,
+        gain=gain(evaluated.roles),
+        gap_closed=gap_closed(evaluated.roles),
+        seeds=_seeds(context.spec.training.seed, evaluated),
+        dataset=_data(context),
+        data_quality=data_quality(context),
+        unlabelled=_unlabelled(context),
+        pseudo_labels=_pseudo_labels(context),
+        spec_digest=digest(context.spec),
+        device=device_name(context.inputs.device),
+        versions=versions(),
+        exports=() if exported is None else exported.exports,
+        duration_s=round(duration_s, 1),
+    )
+
+
+def _data(context: Context) -> DataFigures:
+    dataset = context.inputs.dataset
+    return DataFigures(
+        names=tuple(dataset.names),
+        num_train=dataset.num_train,
+        num_val=dataset.num_val,
+        num_shared=dataset.num_shared,
+        digest=dataset.digest,
+    )
+
+
+def _seeds(seed: int, evaluated: Evaluated) -> SeedFigures | None:
+    """Return what each seed gave, and what can be said of them all; None where there was one."""
+    if not evaluated.repeats:
+        return None
+    student, control = evaluated.roles.student, evaluated.roles.control
+    first = SeedScores(
+        seed=seed,
+        student=Scores(map50=student.map50, map=student.map),
+        control=None if control is None else Scores(map50=control.map50, map=control.map),
+    )
+    runs = (first, *evaluated.repeats)
+    pairs = [(run.student, run.control) for run in runs if run.control is not None]
+    statistics = MetricStatistics(
+        map50=over_seeds([(ours.map50, theirs.map50) for ours, theirs in pairs]),
+        map=over_seeds([(ours.map, theirs.map) for ours, theirs in pairs]),
+    )
+    return SeedFigures(runs=runs, statistics=statistics)
+
+
+def _unlabelled(context: Context) -> UnlabelledUse | None:
+    """Return which images without labels the student, but not its control, has seen."""
+    found, wanted = context.inputs.unlabelled, context.spec.data.unlabelled
+    if found is None or wanted is None:
+        return None
+    return UnlabelledUse(
+        num_images=found.num_images, num_shared=found.num_shared, digest=found.digest, ratio=wanted.ratio
+    )
+
+
+def _pseudo_labels(context: Context) -> PseudoLabelUse | None:
+    """Return what the teacher has labelled for student and control, and what people said of it."""
+    found, labelled = context.inputs.to_label, context.found("pseudo_label", LabelledImages)
+    if found is None or labelled is None:
+        return None
+    reviewed = context.found("review", ReviewedImages)
+    return PseudoLabelUse(
+        **dict(labelled.figures),
+        num_trained=labelled.figures.num_used if reviewed is None else reviewed.num_used,
+        review=None if reviewed is None else reviewed.figures,
+        digest=found.digest,
+    )
+
+
+def gain(roles: Roles) -> Scores | None:
+    """Return student less control; None where no control was trained."""
+    student, control = roles.student, roles.control
+    if control is None:
+        return None
+    return Scores(map50=student.map50 - control.map50, map=student.map - control.map)
+
+
+def gap_closed(roles: Roles) -> GapClosed | None:
+    """Return the gain as a share of teacher less control.
+
+    None where no control was trained; a metric is None where the teacher is less than half a point better than the
+    control, so that there is no gap to close.
+    """
+    gained, teacher, control = gain(roles), roles.teacher, roles.control
+    if gained is None or control is None:
+        return None
+    return GapClosed(
+        map50=_share(gained.map50, teacher.map50, control.map50), map=_share(gained.map, teacher.map, control.map)
+    )
+
+
+def _share(gained: float, teacher: float | None, control: float) -> float | None:
+    gap = 0.0 if teacher is None else teacher - control
+    return gained / gap if gap >= _SMALLEST_GAP else None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that shape a result."""
+    found = {"retort": __version__, "python": platform.python_version()}
+    for name in ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+LICENSE = "AGPL-3.0"
+"""Of the student: Ultralytics' licence, which reaches the networks trained with it."""
+
+
+def manifest(context: Context, result: JobResult) -> Manifest:
+    """Return the manifest of this run's student."""
+    spec, weights = context.spec, context.inputs.weights
+    trained = context.needed("distill", TrainedNetwork)
+    student = context.workdir / trained.weights
+    return Manifest(
+        name=spec.name,
+        spec_digest=result.spec_digest,
+        student=StudentOrigin(model=spec.student.model, file=student.name, sha256=sha256_of(student)),
+        training=TrainingFigures(epochs=trained.epochs, planned_epochs=trained.planned_epochs, batch=trained.batch),
+        starting_weights={name: sha256_of(path) for name, path in sorted(weights.items())},
+        teacher=TeacherOrigin(model=result.roles.teacher.model, sha256=sha256_of(train.weights(context))),
+        ensemble=tuple(
+            FurtherTeacherOrigin(**dict(found), sha256=sha256_of(weights[one.weights]))
+            for one, found in zip(spec.teacher.ensemble, result.ensemble, strict=True)
+        ),
+        unlabelled=result.unlabelled,
+        pseudo_labels=None if result.pseudo_labels is None else _manifest_pseudo_labels(result.pseudo_labels),
+        dataset=_manifest_data(context),
+        classes=tuple(context.inputs.dataset.names),
+        seeds=tuple(range(spec.training.seed, spec.training.seed + spec.training.seeds)),
+        device=result.device,
+        versions=result.versions,
+        metrics={role.value: {MAP50: found.map50, MAP: found.map} for role, found in result.roles.known()},
+        license=LICENSE,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _manifest_data(context: Context) -> DataOrigin:
+    dataset = context.inputs.dataset
+    return DataOrigin(
+        digest=dataset.digest,
+        num_train=dataset.num_train,
+        num_val=dataset.num_val,
+        known_as=dataset.known_as,
+        archives=dataset.archives,
+    )
+
+
+def _manifest_pseudo_labels(found: PseudoLabelUse) -> PseudoLabelOrigin:
+    """Return which pseudo-labels the student has learned from, and how many of those that people saw were right."""
+    return PseudoLabelOrigin(
+        digest=found.digest,
+        num_trained=found.num_trained,
+        num_boxes=found.num_boxes,
+        confidence=found.confidence,
+        ignore_from=found.ignore_from,
+        reviewed_precision=None if found.review is None else found.review.precision,
+    )

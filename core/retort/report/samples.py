@@ -1,0 +1,236 @@
+"""Sample validation images as the labels, the teacher, the control and the student see them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from retort.constants import Role
+from retort.pipeline import train
+from retort.pipeline.answers import TrainedNetwork
+from retort.pipeline.context import Context
+from retort.review.models import MATCH_IOU, Corners, overlap
+
+_SIDE = 400
+"""Longer side of a picture in pixels; smaller images are enlarged, so that thin boxes can be told apart."""
+COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#FFFFFF")
+"""By class: the palette of Okabe and Ito, which colour-blind people can tell apart, and white for its black."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A box to draw: its corners in pixels of the image, its class, and its score if a network found it."""
+
+    box: Corners
+    class_id: int
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image as one party sees it."""
+
+    title: str
+    uri: str
+    caption: str
+
+
+def truth(image: Path, label: Path) -> list[Mark]:
+    """Read the boxes of a label file in the pixels of its image."""
+    if not label.is_file():
+        return []
+    width, height = _open(image).size
+    marks: list[Mark] = []
+    for line in label.read_text(encoding="utf-8-sig").splitlines():
+        if columns := line.split():
+            x, y, w, h = (float(value) for value in columns[1:5])
+            box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+            marks.append(Mark(box, int(float(columns[0]))))
+    return marks
+
+
+def draw(image: Path, marks: Sequence[Mark], names: Sequence[str] | None = None) -> str:
+    """Return *image* with *marks* on it, scaled, as a data URI; without *names* a legend says what colours mean."""
+    picture = _open(image).convert("RGB")
+    scale = _SIDE / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    picture = picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(picture, "RGBA")
+    for mark in sorted(marks, key=lambda mark: mark.score or 0.0):
+        left, top, right, bottom = (side * scale for side in mark.box)
+        color = COLORS[mark.class_id % len(COLORS)]
+        # A dark line around the coloured one keeps it visible on any ground.
+        pen.rectangle((left - 1, top - 1, max(left, right) + 1, max(top, bottom) + 1), outline="#00000090", width=1)
+        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=color, width=2)
+        words = [names[mark.class_id]] if names else []
+        if mark.score is not None:
+            words.append(f"{mark.score:.2f}")
+        if words:
+            _tag(pen, " ".join(words)[:24], (left, top), color, picture.width)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=82, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _tag(pen: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], color: str, width: int) -> None:
+    """Write *text* above a box's corner, inside the picture of this *width*."""
+    font = ImageFont.load_default(size=12)
+    wide = pen.textlength(text, font=font) + 4
+    x = max(0.0, min(corner[0], width - wide))
+    y = corner[1] - 14 if corner[1] >= 14 else corner[1]
+    pen.rectangle((x, y, x + wide, y + 14), fill=color)
+    pen.text((x + 2, y), text, fill="black" if color != "#0072B2" else "white", font=font)
+
+
+def compare(found: Sequence[Mark], expected: Sequence[Mark]) -> str:
+    """Say in words how many of the *expected* boxes were found, at IoU 0.5 and with the right class."""
+    right, wrong = matched(found, expected)
+    return f"{right} of {len(expected)} found, {wrong} wrong"
+
+
+def matched(found: Sequence[Mark], expected: Sequence[Mark]) -> tuple[int, int]:
+    """Count the *expected* boxes that were found, at IoU 0.5 and with the right class, and the boxes that are wrong."""
+    left = list(expected)
+    wrong = 0
+    for mark in sorted(found, key=lambda mark: -(mark.score or 0.0)):
+        same = [
+            other for other in left if other.class_id == mark.class_id and overlap(mark.box, other.box) >= MATCH_IOU
+        ]
+        if same:
+            left.remove(max(same, key=lambda other: overlap(mark.box, other.box)))
+        else:
+            wrong += 1
+    return len(expected) - len(left), wrong
+
+
+def _open(image: Path) -> Image.Image:
+    """Open an image as trainers see it: turned as its camera said."""
+    with Image.open(image) as picture:
+        return ImageOps.exif_transpose(picture)
+
+
+NUM_IMAGES = 8
+NUM_EXTREMES = 3
+"""Images shown where the student gained most, and as many where it lost most."""
+MOST_LOOKED_AT = 200
+"""Images that these are looked for in, spread evenly over the validation set."""
+
+Found = Mapping[str, Sequence[Sequence[Mark]]]
+"""Detections by role, image by image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows of the same image, chosen for one reason."""
+
+    title: str
+    note: str
+    rows: tuple[tuple[Sample, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """The groups, and what the colours mean."""
+
+    groups: tuple[Group, ...]
+    legend: tuple[tuple[str, str], ...]
+    """Class name and colour; empty where colours had to be used twice."""
+
+
+def gallery(context: Context, num_images: int = NUM_IMAGES) -> Gallery:
+    """Draw up to so many images that have boxes, and those on which student and control differ most."""
+    names = context.inputs.dataset.names
+    pairs = _chosen(context.inputs.data_yaml.parent, MOST_LOOKED_AT)
+    images = [image for image, _ in pairs]
+    expected = [truth(image, label) for image, label in pairs]
+    found = {role.value: _predict(context, role, weights, images) for role, weights in _networks(context).items()}
+    legend = tuple(zip(names, COLORS, strict=False)) if len(names) <= len(COLORS) else ()
+    tags = None if legend else names
+
+    def rows(chosen: Sequence[int]) -> tuple[tuple[Sample, ...], ...]:
+        return tuple(_row(images[at], expected[at], {role: found[role][at] for role in found}, tags) for at in chosen)
+
+    step = max(1.0, len(pairs) / num_images)
+    spread = [int(number * step) for number in range(min(num_images, len(pairs)))]
+    groups = [Group("Spread over the set", "Validation images at even distances.", rows(spread))] if pairs else []
+    for title, note, chosen in _extremes(found, expected):
+        groups.append(Group(title, note, rows(chosen)))
+    return Gallery(tuple(groups), legend)
+
+
+def _extremes(found: Found, expected: Sequence[Sequence[Mark]]) -> list[tuple[str, str, list[int]]]:
+    """Choose the images on which the student finds most more, and most less, than its control."""
+    if Role.CONTROL not in found:
+        return []
+    gained = [
+        _score(found[Role.STUDENT][at], expected[at]) - _score(found[Role.CONTROL][at], expected[at])
+        for at in range(len(expected))
+    ]
+    order = sorted(range(len(gained)), key=lambda at: (-gained[at], at))
+    better = [at for at in order[:NUM_EXTREMES] if gained[at] > 0]
+    worse = [at for at in order[::-1][:NUM_EXTREMES] if gained[at] < 0]
+    note = "By boxes found less boxes that are wrong, against the control, among {} images."
+    told = [("Where the student gained most", better), ("Where it lost most", worse)]
+    return [(title, note.format(len(expected)), chosen) for title, chosen in told if chosen]
+
+
+def _score(found: Sequence[Mark], expected: Sequence[Mark]) -> int:
+    right, wrong = matched(found, expected)
+    return right - wrong
+
+
+def _row(
+    image: Path, expected: Sequence[Mark], found: Mapping[str, Sequence[Mark]], tags: Sequence[str] | None
+) -> tuple[Sample, ...]:
+    columns = [Sample("ground truth", draw(image, expected, tags), f"{len(expected)} boxes")]
+    for title, marks in found.items():
+        columns.append(Sample(title, draw(image, marks, tags), compare(marks, expected)))
+    return tuple(columns)
+
+
+def _networks(context: Context) -> Mapping[Role, Path]:
+    found = {Role.TEACHER: train.weights(context)}
+    for role, stage in ((Role.CONTROL, "control"), (Role.STUDENT, "distill")):
+        trained = context.found(stage, TrainedNetwork)
+        if trained is not None:
+            found[role] = context.workdir / trained.weights
+    return found
+
+
+def _predict(context: Context, role: Role, weights: Path, images: Sequence[Path]) -> list[list[Mark]]:
+    """Detect with *weights*; classes that the data does not have are left out, others get the data's numbers."""
+    from retort.training import models
+    from retort.training.inference import predict
+    from retort.training.models import ClassMap
+
+    context.check()
+    context.pulse.beat("setup")
+    names = dict(enumerate(context.inputs.dataset.names))
+    found = predict(weights, images, imgsz=train.imgsz(context.spec, role), device=context.inputs.device)
+    classes = ClassMap.between(names, models.load(weights).names)
+    numbers = {number: number for number in names}
+    if classes.student is not None and classes.teacher is not None:
+        numbers = dict(zip(classes.teacher.tolist(), classes.student.tolist(), strict=True))
+    return [
+        [
+            Mark((box.x1, box.y1, box.x2, box.y2), numbers[box.class_id], box.score)
+            for box in boxes
+            if box.class_id in numbers
+        ]
+        for boxes in found
+    ]
+
+
+def _chosen(data: Path, most: int) -> list[tuple[Path, Path]]:
+    """Choose images with boxes, spread evenly over the validation set, in its order."""
+    pairs = [
+        (image, data / "labels" / "val" / f"{image.stem}.txt") for image in sorted((data / "images" / "val").iterdir())
+    ]
+    labelled = [pair for pair in pairs if pair[1].is_file() and pair[1].stat().st_size]
+    step = max(1.0, len(labelled) / most)
+    return [labelled[int(index * step)] for index in range(min(most, len(labelled)))]

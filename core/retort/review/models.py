@@ -1,0 +1,267 @@
+"""Pictures with the boxes that a teacher has found on them, as files hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from retort.errors import UserError
+from retort.review.figures import LabelFigures, ReviewFigures
+from retort.schema import Frozen, mistake
+
+DIGITS = 6
+"""Decimals of a coordinate: what is finer is less than a pixel of any image, and lost by other tools."""
+MATCH_IOU = 0.5
+"""Two boxes of one class that overlap so much mean the same object."""
+
+Share = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda value: round(value, DIGITS))]
+Corners = tuple[float, float, float, float]
+"""``x1, y1, x2, y2``, in any unit."""
+
+
+class Box(Frozen):
+    """A labelled object: the name of its class, and its corners as shares of the image's sides."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    x1: Share
+    y1: Share
+    x2: Share
+    y2: Share
+
+    @model_validator(mode="after")
+    def _has_area(self) -> Self:
+        if self.x1 >= self.x2 or self.y1 >= self.y2:
+            raise mistake("the box has no area", hint="x1 lies left of x2, and y1 above y2")
+        return self
+
+    @property
+    def corners(self) -> Corners:
+        """The corners alone."""
+        return self.x1, self.y1, self.x2, self.y2
+
+
+class Scored(Box):
+    """A box that a network has found."""
+
+    score: Annotated[float, Field(ge=0, le=1), AfterValidator(lambda value: round(value, 4))]
+
+    def plain(self) -> Box:
+        """Return the box without its score."""
+        return Box(name=self.name, x1=self.x1, y1=self.y1, x2=self.x2, y2=self.y2)
+
+
+First = TypeVar("First", bound=Box)
+Second = TypeVar("Second", bound=Box)
+
+
+def iou(one: Box, other: Box) -> float:
+    """Return the area that both boxes cover over the area that either does."""
+    return overlap(one.corners, other.corners)
+
+
+def overlap(one: Corners, other: Corners) -> float:
+    """Return the ``iou`` of two boxes by their corners."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (one, other)]
+    return width * height / (sum(areas) - width * height)
+
+
+def matched(found: Sequence[First], expected: Sequence[Second]) -> list[tuple[First, Second | None]]:
+    """Pair each box of *found*, in that order, with the one of *expected* that it overlaps most, each at most once."""
+    left = list(expected)
+    pairs: list[tuple[First, Second | None]] = []
+    for box in found:
+        overlaps = [(iou(box, other), -index) for index, other in enumerate(left) if other.name == box.name]
+        best = max(overlaps, default=(0.0, 0))
+        pairs.append((box, left.pop(-best[1]) if best[0] >= MATCH_IOU else None))
+    return pairs
+
+
+IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$"
+"""Names of images: they are files, parts of addresses, and keys in a database."""
+ImageName = Annotated[str, Field(pattern=IMAGE)]
+
+PICTURES = "review/"
+"""Where copies of the images lie for people to look at."""
+LABELS = "pseudo-labels.json"
+REVIEW = "review.json"
+REVIEWED = "pseudo-labels-reviewed.json"
+
+
+class Picture(Frozen):
+    """One image and what the teacher has found on it."""
+
+    image: ImageName
+    file: str
+    """Its path in the folder that the spec names."""
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    kept: tuple[Scored, ...]
+    """Boxes that are labels, most certain first."""
+    doubtful: tuple[Scored, ...] = ()
+    """Boxes that are neither labels nor background."""
+    left_out: Literal["validation", "training", "duplicate", "empty"] | None = None
+    """Why it is not trained on: it looks like one of the data set's, or like another of these, or it has no label."""
+    like: str | None = None
+    """The image that it looks like."""
+
+    def plain(self) -> tuple[Box, ...]:
+        """Return the labels without their scores."""
+        return tuple(box.plain() for box in self.kept)
+
+
+class Doubt(Box):
+    """A training label where the teacher sees nothing of its class."""
+
+    instead: str | None
+    """What the teacher is certain to see there."""
+
+
+class Suspect(Frozen):
+    """A training image whose labels the teacher does not agree with."""
+
+    image: str
+    missing: tuple[Scored, ...]
+    """What the teacher is certain to see where there is no label."""
+    doubtful: tuple[Doubt, ...]
+    duplicate: tuple[Box, ...]
+    """Labels that lie on an earlier one of the same class."""
+
+
+class PseudoLabels(Frozen):
+    """All that the teacher has found, and how good it seems to be."""
+
+    classes: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    suspects: tuple[Suspect, ...] = ()
+    """Training images, where the spec wants these to be looked at."""
+    figures: LabelFigures
+
+
+class Proposals(Frozen):
+    """What people are asked to look at; widths and heights are those of the pictures that were published for them."""
+
+    mode: Literal["sample", "all"]
+    classes: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+
+
+class Labelled(Frozen):
+    """A picture as it is trained on."""
+
+    image: ImageName
+    boxes: tuple[Box, ...]
+    ignored: tuple[Box, ...] = ()
+    """Neither labels nor background."""
+    by: Literal["teacher", "reviewer"]
+
+
+class Reviewed(Frozen):
+    """What is trained on once people have looked at it, and what they said of the teacher."""
+
+    classes: tuple[str, ...]
+    pictures: tuple[Labelled, ...]
+    figures: ReviewFigures
+
+
+REVIEWER = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
+SOMEBODY = "somebody"
+MOST_BOXES = 2000
+"""On one picture."""
+Verdict = Literal["accept", "reject", "edit"]
+
+
+class ReviewError(UserError):
+    """What came as a review cannot be used."""
+
+    code = "bad_review"
+
+
+class Ruling(Frozen):
+    """Accept the teacher's boxes on a picture, leave the picture out, or put other boxes on it."""
+
+    decision: Verdict
+    boxes: Annotated[tuple[Box, ...], Field(max_length=MOST_BOXES)] | None = None
+    """With ``edit``: all that there is on the picture; none are background."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.decision == "edit" and self.boxes is None:
+            raise mistake("edit needs the boxes", at="boxes", hint="all boxes of the picture; [] where there is none")
+        if self.decision != "edit" and self.boxes is not None:
+            raise mistake("boxes belong to edit only", at="boxes", hint="leave them out, or decide edit")
+        return self
+
+
+class Decision(Ruling):
+    """Who has ruled what about which picture, and when."""
+
+    image: ImageName
+    reviewer: Annotated[str, Field(pattern=REVIEWER)] = SOMEBODY
+    at: float
+    """Unix time in seconds."""
+    seen: bool = True
+    """Whether the picture was looked at; not, where it was only said what becomes of the rest."""
+
+
+class Decisions(Frozen):
+    """All decisions about one job, as its run reads them."""
+
+    decisions: tuple[Decision, ...]
+
+    @classmethod
+    def load(cls, path: Path) -> Mapping[str, Decision]:
+        """Read the file at *path*, if there is one; later decisions about an image replace earlier ones.
+
+        Raises:
+            ReviewError: it is malformed.
+
+        """
+        try:
+            found = cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "$"
+            raise ReviewError(f"{path.name}: {place}: {first['msg']}", hint="docs/review.md has the form") from error
+        return {decision.image: decision for decision in found.decisions}
+
+
+def still_open(proposals: Proposals, decided: Iterable[str]) -> list[str]:
+    """Return the pictures that nobody has decided about, in order."""
+    known = set(decided)
+    return [picture.image for picture in proposals.pictures if picture.image not in known]
+
+
+def ruled(picture: Picture, boxes: Sequence[Box]) -> Ruling:
+    """Return the ruling that puts *boxes* on *picture*: to accept the teacher's, where they are the same."""
+    if sorted(map(_key, boxes)) == sorted(map(_key, picture.plain())):
+        return Ruling(decision="accept")
+    return Ruling(decision="edit", boxes=tuple(boxes))
+
+
+def settled(picture: Picture, ruling: Ruling | None) -> Labelled | None:
+    """Return *picture* as it is trained on; None where it is not.
+
+    Where a person drew the boxes, what was doubtful is decided.
+    """
+    if ruling is None or ruling.decision == "accept":
+        if picture.left_out is not None and not (ruling and picture.left_out == "empty"):
+            return None
+        ignored = tuple(box.plain() for box in picture.doubtful)
+        by: Literal["teacher", "reviewer"] = "reviewer" if ruling else "teacher"
+        return Labelled(image=picture.image, boxes=picture.plain(), ignored=ignored, by=by)
+    if ruling.decision == "reject":
+        return None
+    return Labelled(image=picture.image, boxes=ruling.boxes or (), by="reviewer")
+
+
+def _key(box: Box) -> tuple[str, float, float, float, float]:
+    return box.name, box.x1, box.y1, box.x2, box.y2

@@ -1,0 +1,44 @@
+"""A request for advice: which of some teachers should teach a student on some data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from retort.schema import Written, distinct
+from retort.spec.job import DataSource, Side, StudentSpec, WeightsFile
+
+
+class AdviceResources(Written):
+    """What the measuring needs of the machine it runs on."""
+
+    gpus: Literal[1] = 1
+    """Candidates are measured one after the other, on one GPU or on the CPU."""
+    max_runtime_s: float | None = Field(default=None, gt=0, le=31_536_000)
+    """Fail the job once its attempts have run for so long in all."""
+    max_queue_s: float | None = Field(default=None, gt=0, le=31_536_000)
+    """Give the job up as expired when it has not started so long after it was queued."""
+
+
+class AdviceSpec(Written):
+    """A job that measures candidate teachers and recommends one."""
+
+    task: Literal["advise"] = "advise"
+    """To be written where other documents may stand, too."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] = "advice"
+    """Up to 63 letters, digits, dots, underscores and hyphens; it need not be unique."""
+    data: DataSource
+    """The data set on whose validation images all are measured."""
+    student: StudentSpec = Field(default_factory=StudentSpec)
+    """The network that is to be taught."""
+    candidates: Annotated[
+        tuple[WeightsFile, ...], Field(strict=False, min_length=1, max_length=16), AfterValidator(distinct)
+    ]
+    """Weights files or registered models that might teach."""
+    imgsz: Side = 640
+    """Side of the square input in pixels, for all of them."""
+    batch: int = Field(default=16, ge=2, le=1024)
+    """Images of the step that is timed."""
+    resources: AdviceResources = Field(default_factory=AdviceResources)
+    """Limits in time."""

@@ -1,1 +1,0 @@
-"""Advice about teachers: what was measured, judged by rules that have sources."""

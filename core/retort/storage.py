@@ -1,0 +1,213 @@
+"""Where the bytes of artifacts are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, from_url
+
+from retort.errors import RetortError, WorldError
+
+__all__ = ["BytesMissing", "Store", "StoreUnavailable", "Stored"]
+
+CHUNK_BYTES = 4 << 20
+_PART_BYTES = 16 << 20
+_SCHEMES = ("file", "s3", "gs", "az")
+_KEY = re.compile(r"(sha256/[0-9a-f]{2}|saved/job_[0-9a-f]{32}/[0-9]+)/[0-9a-f]{64}")
+_SAVED = "saved"
+"""Folder of what belongs to one attempt of one job, and goes with it."""
+
+
+class StoreUnavailable(WorldError):
+    """The artifact store cannot be reached or written."""
+
+    code = "store_unavailable"
+
+
+class BytesMissing(RetortError):
+    """The store does not have the bytes that the database says it has."""
+
+    code = "artifact_bytes_missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where bytes lie in the store, and what they are."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+
+
+class Store:
+    """Bytes by content: ``file:///folder``, ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
+
+    A key is made from what it names, so putting twice is putting once, and no key is ever overwritten
+    with other bytes. Credentials of remote stores come from their usual environment variables.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        with _as_world_error(url):
+            self._folder = _local_folder(url)
+            self._store = _open(url)
+
+    def put(self, path: Path, *, saved_by: tuple[str, int] | None = None) -> Stored:
+        """Store the bytes of the file *path*, in parts, so that its size does not matter.
+
+        With *saved_by*, a job and the number of its attempt, they are that attempt's alone: see ``delete_saved``.
+
+        Raises:
+            StoreUnavailable: nothing is visible under the key.
+            OSError: *path* cannot be read.
+
+        """
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size_bytes = file.tell()
+        key = f"sha256/{sha256[:2]}/{sha256}" if saved_by is None else f"{_SAVED}/{saved_by[0]}/{saved_by[1]}/{sha256}"
+        if self.size(key) != size_bytes:
+            with _as_world_error(self.url):
+                obstore.put(self._store, key, path, chunk_size=_PART_BYTES, max_concurrency=4)
+        return Stored(key, sha256, size_bytes)
+
+    def size(self, key: str) -> int | None:
+        """Return how many bytes lie under *key*; None when there are none."""
+        try:
+            with _as_world_error(self.url):
+                return int(obstore.head(self._store, _checked(key))["size"])
+        except FileNotFoundError:
+            return None
+
+    def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Return the bytes from *start* up to but not including *end*, in pieces of a few mebibytes.
+
+        The first piece is asked for at once, so that an error comes before anything is sent on.
+
+        Raises:
+            BytesMissing: nothing lies under *key*.
+            StoreUnavailable: try again later.
+
+        """
+        size_bytes = self.size(key)
+        if size_bytes is None:
+            raise BytesMissing(f"nothing is stored under {key}", hint="look for a backup")
+        end = size_bytes if end is None else min(end, size_bytes)
+        if start >= end:
+            return iter(())
+        if self._folder is not None:
+            return self._read_file(self._folder / _checked(key), start, end)
+        with _as_world_error(self.url):
+            whole = obstore.get(self._store, _checked(key), options={"range": (start, end)})
+            return self._pieces(whole.stream(min_chunk_size=CHUNK_BYTES))
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Write the bytes under *key* to the file *path*, which appears whole or not at all.
+
+        Raises:
+            BytesMissing: nothing lies under *key*, or what does is damaged.
+            StoreUnavailable: try again later.
+
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        digest = hashlib.sha256()
+        pieces = self.read(key)
+        try:
+            with part.open("wb") as file:
+                for piece in pieces:
+                    digest.update(piece)
+                    file.write(piece)
+            if digest.hexdigest() != key.rpartition("/")[2]:
+                raise BytesMissing(f"what is stored under {key} is damaged", hint="look for a backup")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def saved_jobs(self) -> list[str]:
+        """Return the ids of the jobs whose attempts have bytes of their own."""
+        with _as_world_error(self.url):
+            found = obstore.list_with_delimiter(self._store, _SAVED)
+        return [str(prefix).rpartition("/")[2] for prefix in found["common_prefixes"]]
+
+    def delete_saved(self, job_id: str, attempt: int | None = None, *, but: Collection[str] = ()) -> None:
+        """Remove what is the attempt's alone, or all attempts' of the job, except what lies under the keys *but*."""
+        folder = f"{_SAVED}/{job_id}" if attempt is None else f"{_SAVED}/{job_id}/{attempt}"
+        with _as_world_error(self.url):
+            for page in obstore.list(self._store, folder):
+                gone = [str(found["path"]) for found in page if found["path"] not in but]
+                if gone:
+                    obstore.delete(self._store, gone)
+
+    def check(self) -> None:
+        """Write and read a few bytes.
+
+        Raises:
+            StoreUnavailable: the store cannot be used.
+
+        """
+        with _as_world_error(self.url):
+            obstore.put(self._store, "check", b"retort")
+            obstore.get(self._store, "check").bytes()
+
+    def _read_file(self, path: Path, start: int, end: int) -> Iterator[bytes]:
+        """Read plainly, which is several times as fast as through the store, and as near to sendfile as it gets."""
+        with _as_world_error(self.url):
+            file = path.open("rb", buffering=0)
+
+        def pieces() -> Iterator[bytes]:
+            with _as_world_error(self.url), file:
+                file.seek(start)
+                left = end - start
+                while left > 0 and (piece := file.read(min(left, CHUNK_BYTES))):
+                    left -= len(piece)
+                    yield piece
+
+        return pieces()
+
+    def _pieces(self, stream: Any) -> Iterator[bytes]:
+        with _as_world_error(self.url):
+            for piece in stream:
+                yield bytes(piece)
+
+
+def _local_folder(url: str) -> Path | None:
+    parts = urlsplit(url)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def _open(url: str) -> Any:
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        hint = f"RETORT_STORE_URL must begin with one of {', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
+        raise StoreUnavailable(f"{parts.scheme or 'no scheme'}: unknown kind of artifact store", hint=hint)
+    if (folder := _local_folder(url)) is not None:
+        return LocalStore(folder, mkdir=True, automatic_cleanup=True)
+    return from_url(url)
+
+
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise BytesMissing(f"{key!r} is not a key of this store")
+    return key
+
+
+@contextmanager
+def _as_world_error(url: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (BaseError, OSError) as error:
+        scheme = urlsplit(url).scheme
+        raise StoreUnavailable(f"the {scheme} artifact store failed: {str(error).partition(chr(10))[0]}") from error

@@ -1,0 +1,176 @@
+"""What is to be done about a sweep, as a value: trials that ended, that are to stop, that begin, and its own end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from retort.errors import SpecError
+from retort.protocol.events import Failure
+from retort.spec import JobSpec, SweepSpec
+from retort.states import LIVE_SWEEPS, TERMINAL, JobState, SweepState, TrialState
+from retort.sweeps.samplers import frozen, next_points, study
+from retort.sweeps.search_space import Point, Trial, child
+
+STARTUP = 4
+"""So many trials must have ended well before any is judged by them."""
+WARMUP = 0.2
+"""Share of its epochs that a trial has before it is judged."""
+
+
+def hopeless(sweep: SweepSpec, trials: Sequence[Trial]) -> dict[int, str]:
+    """Return the numbers of running trials that are worse than the median at their epoch, each with the reason."""
+    ended = [trial for trial in trials if trial.outcome is not None]
+    complete = sum(trial.outcome is TrialState.SUCCEEDED for trial in ended)
+    if not sweep.search.pruning or complete < STARTUP:
+        return {}
+    judged = [
+        trial
+        for trial in trials
+        if trial.outcome is None and trial.job_state is JobState.RUNNING and not trial.pruned and trial.curve
+    ]
+    return {trial.number: reason for trial in judged if (reason := _verdict(sweep, ended, trial))}
+
+
+def _verdict(sweep: SweepSpec, ended: Sequence[Trial], trial: Trial) -> str | None:
+    from optuna.pruners import MedianPruner
+
+    warmup = round(WARMUP * trial.num_epochs) + 1  # epochs count from 1
+    pruner = MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=warmup)
+    if not pruner.prune(study(sweep, ended, trial.number), frozen(sweep, trial)):
+        return None
+    reached, epoch = sweep.objective.best(trial.curve), max(trial.curve)
+    return f"pruned: {reached:.4g} {sweep.objective.metric} after epoch {epoch} is worse than the median of the others"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A trial to begin: the spec of its job, or why there can be none."""
+
+    parameters: Point
+    spec: JobSpec | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be written down, all or nothing."""
+
+    ended: Mapping[int, Trial] = field(default_factory=dict)
+    """Trials with their outcomes."""
+    pruned: Mapping[int, str] = field(default_factory=dict)
+    """Trials to be cancelled, and why."""
+    begun: Mapping[int, Begun] = field(default_factory=dict)
+    best: int | None = None
+    """Number of the best trial."""
+    state: SweepState | None = None
+    """Where the sweep is to go; None where it stays."""
+    failure: Failure | None = None
+
+    def __bool__(self) -> bool:
+        """Whether anything changes."""
+        return bool(self.ended or self.pruned or self.begun or self.state)
+
+
+def decide(sweep: SweepSpec, state: SweepState, trials: Sequence[Trial], failure: Failure | None = None) -> Decision:
+    """Return what is to be done about a sweep in *state*; the same trials give the same decision.
+
+    Args:
+        sweep: what was asked for.
+        state: where it stands.
+        trials: all that were begun.
+        failure: why it gives up, where it was decided to before.
+
+    """
+    if state not in LIVE_SWEEPS:
+        return Decision()
+    ended = {trial.number: _ended(sweep, trial) for trial in trials if trial.outcome is None and _is_over(trial)}
+    known = [ended.get(trial.number, trial) for trial in trials]
+    best = _best(sweep, known)
+    open_ = [trial for trial in known if trial.outcome is None]
+    failure = failure or _too_many_failures(sweep, known)
+    if state is SweepState.CANCELLING or failure is not None:
+        over = SweepState.CANCELLED if failure is None else SweepState.FAILED
+        target = SweepState.CANCELLING if open_ else over
+        return Decision(ended, best=best, state=None if target is state else target, failure=failure)
+    begun = _begin(sweep, known, sweep.concurrency - len(open_))
+    if not begun and not open_:
+        over = SweepState.FAILED if best is None else SweepState.SUCCEEDED
+        return Decision(ended, best=best, state=over, failure=None if best else _nothing_succeeded())
+    return Decision(ended, hopeless(sweep, known), begun, best)
+
+
+def _is_over(trial: Trial) -> bool:
+    return trial.job_state in TERMINAL
+
+
+def _ended(sweep: SweepSpec, trial: Trial) -> Trial:
+    """Say what came of a trial whose job has ended."""
+    if trial.job_state is JobState.SUCCEEDED and trial.value is None:
+        reason = f"the job has no value of {sweep.objective.role} {sweep.objective.metric}"
+        return replace(trial, outcome=TrialState.FAILED, reason=reason)
+    if trial.job_state is JobState.SUCCEEDED:
+        return replace(trial, outcome=TrialState.SUCCEEDED, reason=None)
+    if trial.job_state is JobState.CANCELLED:
+        outcome = TrialState.PRUNED if trial.pruned and trial.curve else TrialState.CANCELLED
+        return replace(trial, outcome=outcome)
+    return replace(trial, outcome=TrialState.FAILED)
+
+
+def _begin(sweep: SweepSpec, trials: Sequence[Trial], count: int) -> dict[int, Begun]:
+    begun = {}
+    for number, point in next_points(sweep, trials, max(0, count)).items():
+        try:
+            begun[number] = Begun(point, child(sweep, number, point))
+        except SpecError as error:
+            begun[number] = Begun(point, None, error.message)
+    return begun
+
+
+def _best(sweep: SweepSpec, trials: Sequence[Trial]) -> int | None:
+    number, best = None, None
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        value = trial.value if trial.outcome is TrialState.SUCCEEDED else None
+        if value is not None and sweep.objective.better(value, best):
+            number, best = trial.number, value
+    return number
+
+
+def _too_many_failures(sweep: SweepSpec, trials: Sequence[Trial]) -> Failure | None:
+    """Give up when the trials that ended last have all failed; those that were cancelled say nothing."""
+    told = [trial for trial in trials if trial.outcome not in {None, TrialState.CANCELLED}]
+    # A trial that has just ended has no time yet.
+    told.sort(key=lambda trial: (trial.ended_at is None, trial.ended_at or 0.0, trial.number))
+    last = told[-sweep.failures :]
+    if len(last) < sweep.failures or any(trial.outcome is not TrialState.FAILED for trial in last):
+        return None
+    return Failure(
+        code="too_many_failures",
+        message=f"the last {len(last)} trials failed, the last one with: {last[-1].reason}",
+        hint="look at the trials' jobs, change what they have in common, and submit the sweep again",
+    )
+
+
+def _nothing_succeeded() -> Failure:
+    return Failure(
+        code="no_trial_succeeded",
+        message="the sweep is at its end, and no trial has succeeded",
+        hint="look at the trials' jobs for the reasons",
+    )
+
+
+def sentence(sweep: Mapping[str, Any]) -> str:
+    """Say of a sweep, as the API shows it, how far it is and what is best."""
+    best, objective = sweep["best"], sweep["spec"]["objective"]
+    if sweep["failure"]:
+        told = f"Gave up: {sweep['failure']['message']}."
+        return told if best is None else f"{told} The best until then is trial {best['number']} ({best['value']:.4f})."
+    done = sum(sweep["counts"][state] for state in ("succeeded", "failed", "pruned", "cancelled"))
+    far = f"{done} of {sweep['num_trials']} trials have ended"
+    if best is None:
+        return f"{far}; none has succeeded yet."
+    what = f"{objective['role']} {objective['metric']} {best['value']:.4f}"
+    if sweep["state"] == "succeeded":
+        return f"Trial {best['number']} is the best of {sweep['num_trials']}: {what}."
+    return f"{far}; the best so far is trial {best['number']}: {what}."

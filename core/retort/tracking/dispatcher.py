@@ -1,0 +1,241 @@
+"""What the trackers of one attempt are fed with, and what became of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from retort.protocol.events import (
+    AnyEvent,
+    ArtifactEvent,
+    FailedEvent,
+    Failure,
+    FinishedEvent,
+    MetricEvent,
+    StoppedEvent,
+)
+from retort.spec.result import Result
+from retort.tracking.session import Kind, Opening
+
+_LARGEST = 10_000
+"""Lines that may wait for a tracker."""
+
+
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
+"""The libraries tell the tracker, and nobody else."""
+
+
+class Off(Exception):
+    """The tracker can be told nothing more, for the reason that its text says."""
+
+
+class Channel:
+    """Tells one tracker one line after the other; whatever goes wrong switches it off, and nobody waits for it."""
+
+    def __init__(self, opening: str, *, command: Sequence[str], folder: Path, timeout_s: float) -> None:
+        self._command = tuple(command)
+        self._folder = folder
+        self._timeout_s = timeout_s
+        self._lines: queue.Queue[str | None] = queue.Queue(_LARGEST)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        self.trouble: str | None = None
+        """Why it was switched off."""
+        self._lines.put(opening)
+        self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it still works."""
+        return self._thread.is_alive()
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when it has ended, or after *timeout_s*."""
+        self._thread.join(timeout_s)
+
+    def tell(self, line: str | None) -> None:
+        """Leave a line for it; None is the end. A line too many switches it off."""
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self.close("it does not keep up with the run")
+
+    def close(self, reason: str | None = None) -> None:
+        """Kill it where it still works, for this *reason*."""
+        with self._lock:
+            if self.busy and not self._closed:
+                self.trouble = self.trouble or reason
+            self._closed = True
+            if self._process is not None:
+                _kill(self._process)
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(None)  # the thread may wait for a line
+
+    def _work(self) -> None:
+        try:
+            with self._started() as process:
+                try:
+                    while (line := self._lines.get()) is not None:
+                        self._ask(process, line)
+                        self._lines.task_done()
+                    assert process.stdin
+                    process.stdin.close()
+                    process.wait(self._timeout_s)
+                finally:
+                    _kill(process)
+        except (Off, OSError, ValueError, subprocess.TimeoutExpired) as error:
+            with self._lock:
+                self.trouble = self.trouble if self._closed else str(error)
+                self._closed = True
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        """Start the process, in a session of its own: what is pressed in a terminal is not meant for it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._lock, (self._folder / "tracking.log").open("ab") as log:
+            if self._closed:
+                raise Off
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env={**os.environ, **_QUIET},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                bufsize=0,
+                start_new_session=True,
+            )
+        return self._process
+
+    def _ask(self, process: subprocess.Popen[bytes], line: str) -> None:
+        assert process.stdin
+        assert process.stdout
+        waiting = memoryview(line.encode() + b"\n")
+        while waiting:
+            waiting = waiting[process.stdin.write(waiting) :]
+        poll = select.poll()
+        poll.register(process.stdout, select.POLLIN)
+        if not poll.poll(self._timeout_s * 1000):
+            raise Off(f"it took longer than {self._timeout_s:g} s over one thing")
+        answer = process.stdout.readline()
+        if not answer:
+            raise Off("its process died")
+        if error := json.loads(answer)["error"]:
+            raise Off(error)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL the process and all that it has started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+COMMAND = (sys.executable, "-m", "retort.tracking")
+"""The program of one tracker."""
+HANDED_OVER = frozenset({"report.html", "report.json", "student.pt"})
+"""Artifacts that a tracker gets where the spec says so."""
+TITLES: dict[Kind, str] = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases", "mlflow": "MLflow"}
+
+Reached = Mapping[tuple[str, str], int]
+"""By role and metric, the last step that earlier attempts have measured."""
+
+
+class Feed:
+    """Every tracker of one attempt, each on its own: none waits for another, and nobody waits for any of them."""
+
+    def __init__(
+        self,
+        openings: Iterable[Opening],
+        workdir: Path,
+        *,
+        reached: Reached,
+        timeout_s: float,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        self._workdir = workdir.resolve()
+        self._reached = dict(reached)
+        self._timeout_s = timeout_s
+        self._deadline: float | None = None
+        self._channels: dict[Kind, Channel] = {}
+        self._with_files: set[Kind] = set()
+        self._told: set[Kind] = set()
+        for opening in openings:
+            about = opening.spec["tracking"][opening.kind]
+            if isinstance(about, dict) and about["artifacts"]:
+                self._with_files.add(opening.kind)
+            self._channels[opening.kind] = Channel(
+                opening.model_dump_json(), command=command, folder=self._workdir, timeout_s=timeout_s
+            )
+
+    def listen(self, event: AnyEvent) -> None:
+        """Pass on what trackers want to know; what an earlier attempt has measured is not told again."""
+        if isinstance(event, MetricEvent):
+            values = {name: value for name, value in event.values.items() if self._is_news(event, name)}
+            if values:
+                self._tell(event.model_copy(update={"values": values}), self._channels)
+        elif isinstance(event, ArtifactEvent) and event.name in HANDED_OVER:
+            path = (self._workdir / event.path).resolve()
+            if path.is_relative_to(self._workdir) and path.is_file():
+                self._tell(event.model_copy(update={"path": str(path)}), self._with_files)
+
+    def _is_news(self, event: MetricEvent, name: str) -> bool:
+        return event.step > self._reached.get((event.role.value, name), -1)
+
+    def _tell(self, event: AnyEvent, kinds: Iterable[Kind]) -> None:
+        for kind in kinds:
+            if self._channels[kind].trouble is None:
+                self._channels[kind].tell(event.model_dump_json())
+
+    def end(self, result: Result | None, failure: Failure | None) -> None:
+        """Say how the attempt ended; from now on the trackers have a limited time."""
+        if self._deadline is not None:
+            return
+        common = {"n": 1, "at": time.time()}
+        event: AnyEvent = StoppedEvent(**common)
+        if result is not None:
+            event = FinishedEvent(**common, result=result)
+        elif failure is not None:
+            event = FailedEvent(**common, failure=failure)
+        self._tell(event, self._channels)
+        for channel in self._channels.values():
+            channel.tell(None)
+        self._deadline = time.monotonic() + self._timeout_s
+
+    def busy(self) -> bool:
+        """Whether a tracker is still at work, and its time is not up; then it is switched off."""
+        working = [channel for channel in self._channels.values() if channel.busy]
+        if working and self._deadline is not None and time.monotonic() >= self._deadline:
+            for channel in working:
+                channel.close(f"it did not end within {self._timeout_s:g} s")
+            return False
+        return bool(working)
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when a tracker that is at work has ended, or after *timeout_s*."""
+        for channel in self._channels.values():
+            if channel.busy:
+                channel.wait(timeout_s)
+                return
+
+    def troubles(self) -> list[str]:
+        """Return what is new to tell of trackers that were switched off, one sentence each."""
+        found = [kind for kind, channel in self._channels.items() if channel.trouble and kind not in self._told]
+        self._told.update(found)
+        return [f"{TITLES[kind]} is switched off for this attempt: {self._channels[kind].trouble}" for kind in found]
+
+    def close(self) -> None:
+        """Kill what is left."""
+        for channel in self._channels.values():
+            channel.close()

@@ -1,0 +1,212 @@
+"""Speed and memory of a network that runs: measured warm, on this device, with nothing else in the process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retort.training import models
+from retort.training.distillation.teacher import Teacher
+from retort.training.export.runtime import Runtime
+from retort.training.models import anatomy
+from retort.training.ultralytics_api import get_cfg, select_device
+
+WARM_UP, LONGEST_S, FEWEST, MOST = 3, 10.0, 5, 50
+"""Unmeasured runs, then measured ones until the time or the number is used up, but a few at least."""
+BATCH = 8
+"""The larger of the two batches."""
+_STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What running a network takes."""
+
+    latency_ms: dict[str, float]
+    """``p50`` and ``p90`` of one image through the network, boxes decoded, without NMS."""
+    throughput: dict[str, float | None]
+    """Images a second by size of the batch; null where the network takes one image at a time."""
+    peak_memory_bytes: int | None
+    """What loading and running one image at a time takes at most; None where the system does not tell."""
+    runtime: str
+    device: str
+
+
+def measure(load: Callable[[], Runtime], *, imgsz: int) -> tuple[Runtime, Speed]:
+    """Load a network and time it on images of side *imgsz*, one and ``BATCH`` at a time; it is given back, warm."""
+    before = _start_counting()
+    runtime = load()
+    one = torch.zeros(1, 3, imgsz, imgsz, device=runtime.device)
+    single = times_ms(runtime, one)
+    peak = _peak(runtime.device, before)
+    throughput: dict[str, float | None] = {"1": 1e3 / statistics.median(single), str(BATCH): None}
+    if runtime.batches:
+        many = times_ms(runtime, one.expand(BATCH, -1, -1, -1).contiguous())
+        throughput[str(BATCH)] = BATCH * 1e3 / statistics.median(many)
+    return runtime, Speed(
+        latency_ms={"p50": statistics.median(single), "p90": statistics.quantiles(single, n=10)[-1]},
+        throughput=throughput,
+        peak_memory_bytes=peak,
+        runtime=runtime.name,
+        device=runtime.device.type,
+    )
+
+
+def times_ms(runtime: Runtime, images: torch.Tensor) -> list[float]:
+    """Return the times of single runs over *images* in milliseconds, after a warm-up."""
+    taken: list[float] = []
+    for _ in range(WARM_UP):
+        runtime.run(images)
+    _wait(runtime.device)
+    begun = time.perf_counter()
+    while len(taken) < FEWEST or (len(taken) < MOST and time.perf_counter() - begun < LONGEST_S):
+        started = time.perf_counter()
+        runtime.run(images)
+        _wait(runtime.device)
+        taken.append((time.perf_counter() - started) * 1e3)
+    return taken
+
+
+def ratio(runtime: Runtime, base: Runtime, *, imgsz: int) -> float:
+    """Return how long one image takes in *runtime* over how long in *base*: medians of runs that take turns."""
+    images = [torch.zeros(1, 3, imgsz, imgsz, device=one.device) for one in (runtime, base)]
+    taken: tuple[list[float], list[float]] = ([], [])
+    begun = time.perf_counter()
+    while len(taken[0]) < FEWEST + WARM_UP or (len(taken[0]) < MOST and time.perf_counter() - begun < LONGEST_S):
+        for one, image, times in zip((runtime, base), images, taken, strict=True):
+            one.run(image)  # the other's traces in the caches are not its fault
+            _wait(one.device)
+            started = time.perf_counter()
+            one.run(image)
+            _wait(one.device)
+            times.append(time.perf_counter() - started)
+    ours, theirs = (statistics.median(times[WARM_UP:]) for times in taken)
+    return ours / theirs
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _start_counting() -> int | None:
+    """Give freed memory back to the system, forget the peak so far, and return what is in use (Linux)."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+    with contextlib.suppress(OSError):
+        _REFERENCES.write_text("5")  # proc(5): the peak of the resident set is reset
+        return _resident("VmRSS")
+    return None
+
+
+def _peak(device: torch.device, before: int | None) -> int | None:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return None if before is None else max(0, _resident("VmHWM") - before)
+
+
+def _resident(name: str) -> int:
+    (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+STEP_WARM_UP, STEPS_LONGEST_S, FEWEST_STEPS, MOST_STEPS = 2, 20.0, 3, 9
+"""Steps: unmeasured ones, then pairs of measured ones until the time or the number is used up, but a few at least."""
+_BOXES_PER_IMAGE = 8
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of one training step: medians of alternating repeats."""
+
+    alone_s: float
+    """The student's forward pass, loss and backward pass."""
+    taught_s: float
+    """The same after the teacher's forward pass."""
+    num_steps: int
+    """Repeats of each."""
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long a step takes with the teacher."""
+        return self.taught_s / self.alone_s
+
+
+class StepBench:
+    """A student in training on drawn images, whose steps are timed with and without a teacher."""
+
+    def __init__(
+        self, model: str, *, weights: Path | None, names: Mapping[int, str], imgsz: int, batch: int, device: str
+    ) -> None:
+        network = models.build(model, names=names, weights=weights, seed=0)
+        self.anatomy = anatomy(network, imgsz)
+        self._device = select_device(device, verbose=False)
+        network.args = get_cfg(overrides={"imgsz": imgsz})
+        self._student = network.to(self._device, memory_format=torch.channels_last).train()
+        self._batch = _drawn(batch, imgsz, len(names), self._device)
+
+    def step(self, teacher: Any, *, on_step: Callable[[], None]) -> Step:
+        """Time steps under the loaded network *teacher* and without it, in turn; *on_step* is called before each.
+
+        A busy machine slows both alike. What the losses between the two add depends on the recipe and is left out.
+        """
+        gc.collect()  # the teacher before lies in a circle with its recorded kernels, and a GPU has room for few
+        asked = Teacher(teacher, device=self._device, half=True)
+        images = self._batch["img"]
+
+        def lesson() -> None:
+            asked(images, fleeting=True)
+
+        taken: dict[bool, list[float]] = {False: [], True: []}
+        begun = time.perf_counter()
+        for number in range(STEP_WARM_UP + MOST_STEPS):
+            for taught in (False, True):
+                on_step()
+                taken[taught].append(self._timed(lesson if taught else None))
+            measured = number + 1 - STEP_WARM_UP
+            if measured >= FEWEST_STEPS and time.perf_counter() - begun > STEPS_LONGEST_S:
+                break
+        alone, under = (taken[taught][STEP_WARM_UP:] for taught in (False, True))
+        return Step(statistics.median(alone), statistics.median(under), len(alone))
+
+    def _timed(self, lesson: Callable[[], None] | None) -> float:
+        mixed = self._device.type == "cuda"
+        started = time.perf_counter()
+        if lesson is not None:
+            lesson()
+        with torch.autocast(self._device.type, dtype=torch.float16, enabled=mixed):
+            loss, _ = self._student(self._batch)
+        loss.sum().backward()
+        if mixed:
+            torch.cuda.synchronize(self._device)
+        self._student.zero_grad(set_to_none=True)
+        return time.perf_counter() - started
+
+
+def _drawn(size: int, imgsz: int, num_classes: int, device: torch.device) -> dict[str, Any]:
+    """Draw a batch of images with boxes: what a step costs does not depend on what they show."""
+    draw = torch.Generator().manual_seed(0)
+    count = size * _BOXES_PER_IMAGE
+    sides = 0.05 + 0.3 * torch.rand(count, 2, generator=draw)
+    batch = {
+        "img": torch.rand(size, 3, imgsz, imgsz, generator=draw),  # N 3 H W
+        "cls": torch.randint(num_classes, (count, 1), generator=draw).float(),
+        "bboxes": torch.cat([sides / 2 + (1 - sides) * torch.rand(count, 2, generator=draw), sides], 1),
+        "batch_idx": torch.arange(size).repeat_interleave(_BOXES_PER_IMAGE).float(),
+    }
+    return {name: value.to(device) for name, value in batch.items()}

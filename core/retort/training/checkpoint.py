@@ -1,0 +1,337 @@
+"""What a training goes on from after it was killed or stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retort import files
+from retort.errors import DISK_FULL, Diverged, WorldError
+from retort.files import sha256_of
+from retort.spec import DistillationSpec
+from retort.training import comm
+from retort.training.config import Plan, Teaching
+from retort.training.ultralytics_api import version
+
+STATES, BESTS = "states", "weights"
+"""Folders of a training."""
+KEPT = 2
+"""The newest, and the one before it."""
+_MAGIC = b"retort-state-1 "
+_HEADER = len(_MAGIC) + 64 + 1
+"""Magic, SHA-256 of the rest in hex, newline."""
+
+
+class Generations:
+    """Numbered files ``<number>.state`` in a folder of their own, which has one writer at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, number: int, content: bytes | memoryview) -> None:
+        """Write generation *number* whole and verified, then remove all but the newest two up to it.
+
+        Raises:
+            OSError: as ``durable.write``; the generations before are untouched.
+
+        """
+        header = _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n"
+        files.atomic_write(self.path(number), header, content)
+        for other in [later for later in self.numbers() if later > number] + self._older(number):
+            self.path(other).unlink()
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the files there are, newest first."""
+        found = [int(path.stem) for path in self.folder.glob("*.state") if path.stem.isdigit()]
+        return sorted(found, reverse=True)
+
+    def read(self) -> Iterator[tuple[int, memoryview | None]]:
+        """Yield number and content, newest first; the content of a damaged one is None."""
+        for number in self.numbers():
+            whole = memoryview(self.path(number).read_bytes())
+            header, content = bytes(whole[:_HEADER]), whole[_HEADER:]
+            intact = header == _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n"
+            yield number, content if intact else None
+
+    def clear(self) -> None:
+        """Remove all generations."""
+        for number in self.numbers():
+            self.path(number).unlink()
+
+    def path(self, number: int) -> Path:
+        """Where generation *number* belongs."""
+        return self.folder / f"{number:05d}.state"
+
+    def _older(self, number: int) -> list[int]:
+        return [earlier for earlier in self.numbers() if earlier <= number][KEPT:]
+
+
+def movable(folder: Path) -> tuple[int, list[Path]] | None:
+    """Return from which files another machine can go on with the training in *folder*, and after how many epochs.
+
+    The newest generation, and the best networks, one of which it names.
+    """
+    states = Generations(folder / STATES)
+    for number in states.numbers():
+        return number, [states.path(number), *sorted((folder / BESTS).glob("best-*.pt"))]
+    return None
+
+
+def of(
+    plan: Plan, distillation: DistillationSpec | None, teachers: Iterable[Path], data: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return what must be the same for a state to be trained on: one digest or version for each part.
+
+    *data* is upstream's description of the data set. Where the files lie and which device trains does not count.
+    """
+    chosen = {key: value for key, value in asdict(plan).items() if key in {"role", "model", "epochs"}}
+    chosen["teaching"] = _teaching(plan.teaching)
+    chosen["training"] = plan.training.model_dump(mode="json")
+    chosen["distillation"] = None if distillation is None else distillation.model_dump(mode="json")
+    return {
+        "plan": hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest(),
+        "initial weights": "" if plan.weights is None else sha256_of(plan.weights),
+        "teacher": " ".join(sha256_of(path) for path in teachers),
+        "data": _data(data),
+        "software": f"ultralytics {version}, torch {torch.__version__}",
+    }
+
+
+def differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """Name the parts in which two identities differ."""
+    return [part for part in wanted if found.get(part) != wanted[part]]
+
+
+def _teaching(teaching: Teaching) -> list[Any]:
+    """Tell apart what each teacher has to say, in which size it sees, and how many images have no labels."""
+    more = teaching.unlabelled
+    said = [(teaching.weight, teaching.imgsz), *((one.weight, one.imgsz) for one in teaching.further)]
+    return [said, None if more is None else (more.ratio, sorted(path.name for path in more.folder.iterdir()))]
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    """Digest class names, the images' names and sizes, and the labels' bytes."""
+    digest = hashlib.sha256(json.dumps([str(name) for _, name in sorted(data["names"].items())]).encode())
+    for split in ("train", "val"):
+        places = data[split] if isinstance(data[split], list) else [data[split]]
+        for place in map(Path, places):
+            for path in _files(place):
+                digest.update(f"{split} {path.name} {path.stat().st_size}\n".encode())
+                if path.suffix == ".txt":
+                    digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _files(place: Path) -> Iterator[Path]:
+    """List a folder of images and that of its labels, or a list of images."""
+    if place.is_file():
+        yield place
+        return
+    folders = [place, Path("labels".join(str(place).rsplit("images", 1)))]
+    for folder in dict.fromkeys(folders):
+        yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".cache")
+
+
+State = dict[str, Any]
+
+
+class Recovery:
+    """Saves and restores a trainer's state: two generations of it, each named by its number of whole epochs.
+
+    Upstream writes such a file in place and restores weights from a float16 average; this one is exact and whole. It
+    holds tensors and plain values only. Of a state that belongs to another training nothing is used.
+    """
+
+    def __init__(self, folder: Path, wanted: Mapping[str, str], log: Callable[..., None]) -> None:
+        self._generations = Generations(folder / STATES)
+        self._bests = folder / BESTS
+        self._wanted = dict(wanted)
+        self._log = log
+        self._named: list[int] = []
+        """Epochs whose best networks the two kept generations name."""
+
+    def best(self, epoch: int) -> Path:
+        """Where the published network of *epoch*, the best so far, belongs; each state names its own."""
+        return self._bests / f"best-{epoch:04d}.pt"
+
+    def find(self) -> State | None:
+        """Return the newest state of this training that is whole, on the CPU; None to start anew. Say what was found.
+
+        A generation counts only together with the best network that it names.
+        """
+        for folder in (self._generations.folder, self._bests):
+            files.sweep(folder)
+        damaged: list[int] = []
+        for number, content in self._generations.read():
+            state = None if content is None else _read(content)
+            if state is None or not self._has_best(state):
+                damaged.append(number)
+                continue
+            if others := differences(state["identity"], self._wanted):
+                self._log(f"the state in the folder is of another {', '.join(others)}: starting anew", "warning")
+                self._generations.clear()
+                return None
+            self._named = [state["best"]["epoch"]]
+            if damaged:
+                message = f"the state after epoch {damaged[0]} is damaged: going on from the one after epoch {number}"
+                self._log(message, "warning", damaged=damaged, epoch=number)
+            return state
+        if damaged:
+            self._log("no state in the folder is whole: starting anew", "warning", damaged=damaged)
+            self._generations.clear()
+        return None
+
+    def save(self, trainer: Any, done: int) -> None:
+        """Write the state after *done* whole epochs, then remove the best networks that no kept state names.
+
+        Raises:
+            WorldError: the disk is full; the earlier generations are untouched.
+
+        """
+        buffer = io.BytesIO()
+        torch.save({"identity": self._wanted, "done": done, **capture(trainer, done)}, buffer)
+        try:
+            self._generations.write(done, buffer.getbuffer())
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            message = f"the disk is full: the state after epoch {done} could not be written"
+            hint = "free space on the worker; the next attempt goes on from the epoch before"
+            raise WorldError(message, hint=hint, code="disk_full") from error
+        self._forget_bests(trainer.best_epoch)
+
+    def load(self, trainer: Any) -> None:
+        """Put the newest whole state back, in place."""
+        state = self.find()
+        assert state is not None, "there is no state to go back to"
+        restore(trainer, state)
+
+    def _has_best(self, state: State) -> bool:
+        best = state["best"]
+        if not best["epoch"]:
+            return True
+        path = self.best(best["epoch"])
+        return path.is_file() and sha256_of(path) == best["sha256"]
+
+    def _forget_bests(self, newest: int) -> None:
+        self._named = [*self._named[-1:], newest]
+        kept = {self.best(epoch) for epoch in self._named}
+        for path in self._bests.glob("best-*.pt"):
+            if path not in kept:
+                path.unlink()
+
+
+def capture(trainer: Any, done: int) -> State:
+    """Return what *trainer* must be given back to go on after *done* epochs: tensors and plain values."""
+    model = comm.unwrap(trainer.model)
+    criterion = getattr(trainer.student, "criterion", None)
+    pending = trainer.cadence.pending(done * len(trainer.train_loader))
+    return {
+        "model": model.state_dict(),
+        "ema": comm.unwrap(trainer.ema.ema).state_dict(),
+        "updates": trainer.ema.updates,
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        "batch": trainer.batch_size,
+        "last_step": trainer.cadence.last_step,
+        "gradients": {n: p.grad for n, p in model.named_parameters() if pending and p.grad is not None},
+        "criterion": getattr(criterion, "updates", None),
+        "objectives": [objective.state() for objective in objectives(model)],
+        "best_fitness": None if trainer.best_fitness is None else float(trainer.best_fitness),
+        "best": {
+            "epoch": trainer.best_epoch,
+            "metrics": dict(trainer.best_metrics),
+            "sha256": sha256_of(trainer.recovery.best(trainer.best_epoch)) if trainer.best_epoch else "",
+        },
+        "teacher_metrics": dict(trainer.teacher_metrics),
+        "judge": {} if trainer.monitor is None else trainer.monitor.judge.state(),
+    }
+
+
+def restore(trainer: Any, state: State) -> None:
+    """Put *state* into *trainer*, whose networks and optimizer are built; gradients follow when the epoch starts."""
+    model = comm.unwrap(trainer.model)
+    model.train()
+    model.load_state_dict(state["model"])
+    comm.unwrap(trainer.ema.ema).load_state_dict(state["ema"])
+    trainer.ema.updates = state["updates"]
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.scaler.load_state_dict(state["scaler"])
+    trainer.cadence.restore(state["last_step"], state["gradients"])
+    _restore_criterion(trainer.student, state["criterion"])
+    for objective, told in zip(objectives(model), state["objectives"], strict=True):
+        objective.restore(told)
+    _restore_results(trainer, state)
+    # A later epoch's scheduler counts from here, as upstream's resume does.
+    trainer.scheduler.last_epoch = state["done"] - 1
+
+
+def resume(trainer: Any, state: State) -> None:
+    """Let *trainer*, which is set up and has not begun, go on from *state*, and say so."""
+    restore(trainer, state)
+    trainer.start_epoch = trainer.whole_epochs = state["done"]
+    message = f"going on after epoch {state['done']} of {trainer.epochs}, which an earlier attempt has done"
+    trainer.watcher.log(message, epoch=state["done"])
+
+
+def go_back(trainer: Any, epoch: int, attempt: int) -> None:
+    """Let *trainer* do *epoch* (from 0) again, which left the finite numbers; say so.
+
+    Raises:
+        Diverged: it was done again three times already.
+
+    """
+    if trainer.monitor is not None:
+        trainer.monitor.not_finite(epoch + 1)
+    if attempt > 3:
+        hint = "a lower learning rate, a smaller distillation weight, or amp: false"
+        raise Diverged(f"epoch {epoch + 1} keeps leaving the finite numbers", hint=hint)
+    trainer.watcher.log(f"epoch {epoch + 1} is not finite: going back", "warning", attempt=attempt)
+    trainer.recovery.load(trainer)
+
+
+def recall(trainer: Any, state: State) -> None:
+    """Let *trainer*, which will not run any more, know the results of *state*, and say so."""
+    _restore_results(trainer, state)
+    trainer.epoch = state["done"] - 1
+    which = f"all {state['done']}" if state["done"] >= trainer.epochs else f"{state['done']} of {trainer.epochs}"
+    trainer.watcher.log(f"{which} epochs were done by an earlier attempt", epoch=state["done"])
+
+
+def _restore_results(trainer: Any, state: State) -> None:
+    trainer.best_fitness = state["best_fitness"]
+    trainer.best_epoch = state["best"]["epoch"]
+    trainer.best_metrics = dict(state["best"]["metrics"])
+    trainer.teacher_metrics = dict(state["teacher_metrics"])
+
+
+def objectives(model: Any) -> list[Any]:
+    """Return what weighs the distillation terms: ``state()`` and ``restore(state)`` keep their plain values."""
+    return [one.objective for one in getattr(model, "tutors", ())]
+
+
+def _restore_criterion(student: Any, updates: int | None) -> None:
+    """Move upstream's end-to-end criterion, whose one-to-many share falls with each epoch, to its place."""
+    criterion: Any = getattr(student, "criterion", None)
+    if updates is not None and criterion is None:
+        student.criterion = criterion = student.init_criterion()
+    if hasattr(criterion, "updates"):
+        criterion.updates = (updates or 0) - 1
+        criterion.update()
+
+
+def _read(content: memoryview) -> State | None:
+    """Open a state whose checksum is right; one of another layout is as good as damaged."""
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError):
+        return None
+    return state if isinstance(state, dict) and {"identity", "done", "best"} <= state.keys() else None

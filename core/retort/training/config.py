@@ -1,0 +1,127 @@
+"""What one training is told, whom it tells, and what it hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from retort.constants import Role
+from retort.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class FurtherTeacher:
+    """A teacher beside the first."""
+
+    weights: Path
+    weight: float
+    imgsz: int | None
+    """Side of its input; None is the student's."""
+
+
+Verdict = Literal["healthy", "warning", "critical"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A verdict with its grounds."""
+
+    rule: str
+    verdict: Verdict
+    epoch: int
+    message: str
+    """What was measured."""
+    cause: str
+    advice: str
+    values: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class MoreImages:
+    """Images without labels, for the distillation terms."""
+
+    folder: Path
+    """Its path ends in images/<name>, with empty label files in labels/<name>."""
+    ratio: float
+    """For each labelled image of a step."""
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How a student is taught, beyond the first teacher's weights; without a teacher it means nothing."""
+
+    weight: float = 1.0
+    """The first teacher's say."""
+    imgsz: int | None = None
+    """Side of the first teacher's input; None is the student's."""
+    further: tuple[FurtherTeacher, ...] = ()
+    unlabelled: MoreImages | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training, distilled or plain."""
+
+    role: Role
+    model: str
+    """Architecture by name, such as yolov8n."""
+    weights: Path | None
+    """Start from these; None starts from random by the seed."""
+    data_yaml: Path
+    """With absolute paths; its labels' caches are written and read beside the labels."""
+    epochs: int
+    training: TrainingSpec
+    folder: Path
+    """Receives everything that is written."""
+    device: str
+    """``cpu``, or the number of a CUDA device."""
+    teaching: Teaching = Teaching()
+    loader_workers: int | None = None
+    """Processes that load images, at most; None leaves it to the machine."""
+
+
+class Watcher:
+    """What a training tells and asks while it runs; this one does not listen and wishes nothing."""
+
+    def metric(self, step: int, values: dict[str, float | None]) -> None:
+        """Take the values of epoch *step*, counted from 1; 0 is before training."""
+
+    def checkpoint(self, epoch: int, path: Path, metrics: dict[str, float | None]) -> None:
+        """Take a complete checkpoint in published form."""
+
+    def saved(self, epoch: int) -> None:
+        """Learn that the state after so many whole epochs is on the disk."""
+
+    def alive(self, section: str) -> None:
+        """Learn that the training gets on, and with what (see ``protocol.workdir.SECTIONS``); told at every batch."""
+
+    def progress(self, fraction: float) -> None:
+        """Take how much of this training is done, 0..1."""
+
+    def log(self, message: str, level: str = "info", **data: Any) -> None:
+        """Take something a person may want to know."""
+
+    def health(self, finding: Finding) -> None:
+        """Take a verdict on the distillation that has changed."""
+
+    def stop_requested(self) -> bool:
+        """Tell whether to stop; asked at every batch."""
+        return False
+
+    def finish_requested(self) -> bool:
+        """Tell whether the training is to end now and keep its best network; asked at every batch."""
+        return False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A finished training."""
+
+    weights: Path
+    """The best epoch's weights in published form."""
+    metrics: dict[str, float | None]
+    """All metrics of the best epoch."""
+    epochs: int
+    best_epoch: int
+    """Counted from 1; by mAP50-95 on the validation set, the later of two equals."""

@@ -1,0 +1,108 @@
+"""Boxes of the ignore band: what a teacher saw without being sure is taught neither as an object nor as background.
+
+They lie beside the labels, in ``ignore`` for the last folder ``labels``, and go through the augmentation with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from retort.training.ultralytics_api import make_anchors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER = "ignore"
+MARK = -1.0
+"""Stands for the class of such a box on its way through the augmentation."""
+KEY = "ignored"
+"""In a batch: (M, 5), the image's index and the box as centre and size, in parts of the image."""
+Array = np.ndarray[Any, Any]
+
+
+def read(images: Sequence[str]) -> list[Array]:
+    """Return the ignored boxes of each image file, float32 (n, 4): centre and size in parts of the image."""
+    return [_of(Path(image)) for image in images]
+
+
+def _of(image: Path) -> Array:
+    parts = list(image.with_suffix(".txt").parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = FOLDER
+            break
+    path = Path(*parts)
+    lines = path.read_text().splitlines() if parts[-1] != image.name and path.is_file() else []
+    boxes = [[float(value) for value in line.split()[1:5]] for line in lines if line.strip()]
+    return np.array(boxes, np.float32).reshape(-1, 4)
+
+
+def joined(boxes: Array, classes: Array, more: Array) -> tuple[Array, Array]:
+    """Return boxes (n, 4) and classes (n, 1) with *more* boxes behind them, marked."""
+    if not len(more):
+        return boxes, classes
+    marks = np.full((len(more), 1), MARK, classes.dtype)
+    return np.concatenate([boxes, more.astype(boxes.dtype)]), np.concatenate([classes, marks])
+
+
+def set_apart(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return *batch* with its marked boxes under ``KEY`` and no longer among the labels."""
+    marked = batch["cls"].view(-1) == MARK
+    if not bool(marked.any()):
+        return batch
+    apart = torch.cat([batch["batch_idx"].view(-1, 1), batch["bboxes"]], 1)[marked]
+    kept = {name: batch[name][~marked] for name in ("batch_idx", "bboxes", "cls")}
+    return {**batch, **kept, KEY: apart}
+
+
+def spare(criteria: Iterable[Any], batch: dict[str, Any]) -> None:
+    """Let upstream's *criteria* teach no background in the ignored boxes of *batch*, until they are given another."""
+    for criterion in criteria:
+        plain = getattr(criterion.bce, "plain", criterion.bce)
+        criterion.bce = Sparing(plain, covered(batch, criterion.stride)) if KEY in batch else plain
+
+
+@contextmanager
+def spared(criteria: Iterable[Any], batch: dict[str, Any]) -> Iterator[None]:
+    """Do so inside the block alone."""
+    known = list(criteria)
+    spare(known, batch)
+    try:
+        yield
+    finally:
+        spare(known, {})
+
+
+class Sparing:
+    """Binary cross-entropy that is 0 where an anchor is covered and no object has been assigned to it."""
+
+    def __init__(self, plain: Any, covered: Tensor) -> None:
+        self.plain = plain
+        self._covered = covered  # N A
+
+    def __call__(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each anchor and class: (N, A, K)."""
+        found: Tensor = self.plain(scores, targets)
+        spared = self._covered & (targets.amax(-1) == 0)
+        return found.masked_fill(spared[..., None], 0.0)
+
+
+def covered(batch: dict[str, Any], strides: Tensor) -> Tensor:
+    """Tell of each anchor whether its centre lies in an ignored box: (N, A), in the order of the head's output."""
+    images, boxes = batch["img"], batch[KEY]
+    height, width = images.shape[2:]
+    maps = [torch.empty(1, 1, height // int(s), width // int(s), device=images.device) for s in strides]
+    centres, steps = make_anchors(maps, strides.to(images.device), 0.5)
+    centres = centres * steps  # A 2, pixels
+    size = torch.tensor([width, height], device=images.device)
+    middle, half = boxes[:, 1:3] * size, boxes[:, 3:5] * size / 2
+    inside = ((centres[None] - middle[:, None]).abs() <= half[:, None]).all(-1)  # M A
+    found = torch.zeros(len(images), len(centres), dtype=torch.int32, device=images.device)
+    found.index_add_(0, boxes[:, 0].long(), inside.int())
+    return found > 0

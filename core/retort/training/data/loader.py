@@ -1,0 +1,252 @@
+"""Training batches: upstream's data set and statistics, our order, seeds and speed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from retort.errors import DataError
+from retort.training import comm
+from retort.training.data import augment, ignore_regions, image_cache
+from retort.training.data.augment import Augmentation, Tile
+from retort.training.data.image_cache import Demand, Pictures, budget, resized
+from retort.training.data.sampler import EpochSampler, Order, Sample
+from retort.training.data.unlabelled import per_step
+from retort.training.environment import num_cores
+from retort.training.ultralytics_api import Albumentations, InfiniteDataLoader, YOLODataset, imread, ops, torch_utils
+
+Array = np.ndarray[Any, Any]
+Batch = dict[str, Any]
+
+
+class TrainingSet(YOLODataset):  # type: ignore[misc]
+    """Upstream's training set, each sample of which is a function of its `Sample` and the order's seed.
+
+    Hyperparameters or labels that the fast augmentation does not know (rotation, mixup, polygons and the like) go
+    through upstream's own transforms, under the same seeds.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        seed: int,
+        max_cache_bytes: int,
+        world_size: int = 1,
+        colours_later: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.colours_later = colours_later
+        super().__init__(*args, cache=None, **kwargs)
+        self.order = Order(seed, self.ni, min(self.batch_size * world_size, self.ni))
+        self._draw, self._draw_hsv = random.Random(), np.random.RandomState()  # noqa: S311
+        self._ignored = ignore_regions.read(self.im_files)
+        self._objects = [
+            ignore_regions.joined(label["bboxes"], label["cls"], more)
+            for label, more in zip(self.labels, self._ignored, strict=True)
+        ]
+        self._corners = [ops.xywh2xyxy(boxes) for boxes, _ in self._objects]
+        shapes = [resized(*label["shape"], imgsz=self.imgsz) for label in self.labels]
+        recent = self.order.window * self.order.batch
+        self.pictures = Pictures(self._read, shapes, max_bytes=max_cache_bytes, recent=recent)
+
+    def build_transforms(self, hyp: Any) -> Any:
+        """Build upstream's transforms, and ours where they say the same."""
+        built = super().build_transforms(hyp)
+        plain = self.augment and self.channels == 3
+        blurs = any(getattr(t, "transform", None) for t in built.transforms if isinstance(t, Albumentations))
+        polygons = any(len(label["segments"]) for label in self.labels)
+        fast = plain and not blurs and not polygons and Augmentation.suits(hyp)
+        self.fast = Augmentation.of(hyp, self.imgsz, colours_later=self.colours_later) if fast else None
+        return built
+
+    def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> Any:
+        """Return an image with its original and its resized shape, as upstream's transforms ask for it."""
+        assert rect_mode, "detection keeps the aspect ratio"
+        assert not resize_short, "detection fits the long side"
+        image = self.pictures[i].copy()  # upstream's colours are changed in place
+        shape = self.labels[i].get("shape", image.shape[:2])
+        return image, tuple(shape), image.shape[:2]
+
+    def get_image_and_label(self, index: int) -> Any:
+        """Return what upstream's transforms begin with; the ignored boxes go through them as well."""
+        label, more = self.labels[index], self._ignored[index]
+        if not len(more):
+            return super().get_image_and_label(index)
+        boxes, classes = self._objects[index]
+        self.labels[index] = {**label, "bboxes": boxes, "cls": classes}
+        try:
+            return super().get_image_and_label(index)
+        finally:
+            self.labels[index] = label
+
+    def __getitems__(self, samples: Sequence[Sample]) -> Batch:
+        """Return a whole batch: images go to their place in it without being copied twice."""
+        if self.fast is None:
+            made: Batch = YOLODataset.collate_fn([self._by_upstream(sample) for sample in samples])
+            return made
+        images = _empty_batch(len(samples), self.imgsz)
+        pixels = images.numpy()
+        found = [self._fast(sample, pixels[at]) for at, sample in enumerate(samples)]
+        indices = [self.order.index(sample) for sample in samples]
+        counts = torch.tensor([len(boxes) for boxes, *_ in found])
+        later = {augment.KEY: torch.from_numpy(np.stack([gains for *_, gains in found]))}
+        return {
+            **(later if self.fast.colours_later else {}),
+            "batch_idx": torch.repeat_interleave(torch.arange(len(samples), dtype=torch.float32), counts),
+            "bboxes": torch.from_numpy(np.concatenate([boxes for boxes, *_ in found])),
+            "cls": torch.from_numpy(np.concatenate([classes for _, classes, _ in found])),
+            "im_file": tuple(self.im_files[index] for index in indices),
+            "img": images,
+            "ori_shape": tuple(tuple(self.labels[index]["shape"]) for index in indices),
+            "resized_shape": ((self.imgsz, self.imgsz),) * len(samples),
+        }
+
+    @staticmethod
+    def collate_fn(batch: Batch) -> Batch:
+        """Return the batch, which is whole already."""
+        return batch
+
+    def _fast(self, sample: Sample, out: Array) -> tuple[Array, Array, Array]:
+        assert self.fast is not None
+        seed, seed_hsv = self.order.seeds(sample)
+        self._draw.seed(seed)
+        self._draw_hsv.seed(seed_hsv)
+        index, pool = self.order.index(sample), self.order.pool(sample)
+        return self.fast(index, pool, self._tile, draw=self._draw, draw_hsv=self._draw_hsv, out=out)
+
+    def _by_upstream(self, sample: Sample) -> dict[str, Any]:
+        """Let upstream augment, which draws from the process's own generators; these are put back afterwards."""
+        kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+        seed, seed_hsv = self.order.seeds(sample)
+        random.seed(seed)
+        np.random.seed(seed_hsv)  # noqa: NPY002
+        torch.manual_seed(seed_hsv)
+        self.buffer = list(self.order.pool(sample))
+        made: dict[str, Any] = super().__getitem__(self.order.index(sample))
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        torch.set_rng_state(kept[2])
+        return made
+
+    def _tile(self, index: int) -> Tile:
+        return Tile(self.pictures[index], self._corners[index], self._objects[index][1])
+
+    def _read(self, index: int) -> Array:
+        image = imread(self.im_files[index], flags=self.cv2_flag)
+        if image is None:
+            raise DataError(f"{self.im_files[index]} can no longer be read", hint="leave the data alone while training")
+        h, w = resized(*image.shape[:2], imgsz=self.imgsz)
+        if (h, w) != image.shape[:2]:
+            image = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
+        found: Array = image if image.ndim == 3 else image[..., None]
+        return found
+
+
+class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
+    """Upstream's endless loader, which knows what epoch comes next.
+
+    One pass is one epoch. Passes follow each other from epoch 0, or from where `set_epoch` says; loader processes
+    work ahead over the boundary, and what they made for another epoch is thrown away.
+    """
+
+    iterator: Any
+    _next: tuple[int, int] = (0, 0)
+    _whole = True
+
+    def set_epoch(self, epoch: int, attempt: int = 0) -> None:
+        """Make the next pass epoch *epoch*, counted from 0, begun anew *attempt* times; the usual next one is free."""
+        if (epoch, attempt) != self._next or not self._whole:
+            self.reset()
+            self._next, self._whole = (epoch, attempt), True
+
+    def __iter__(self) -> Iterator[Batch]:
+        if not self._whole:
+            self.set_epoch(self._next[0] + 1)
+        if self.iterator is None:
+            self.sampler.epoch, self.sampler.attempt = self._next
+            self.iterator = self._get_iterator()
+        self._whole = False
+        for _ in range(len(self)):
+            yield next(self.iterator)
+        self._next, self._whole = (self._next[0] + 1, 0), True
+
+
+def workers_for(trainer: Any, free: int | None) -> int:
+    """Return how many processes each of *trainer*'s loaders may have in *free* bytes of shared memory."""
+    ranks, batch = max(1, comm.size()), trainer.batch_size
+    demand = Demand(-(-batch // ranks), trainer.args.imgsz, per_step(trainer.plan.teaching.unlabelled, batch, ranks))
+    wanted = min(int(trainer.args.workers), num_cores())
+    return image_cache.lowered(wanted, demand, free, trainer.watcher.log, ranks=ranks)
+
+
+def loader_for(trainer: Any, img_path: str, batch: int, local_rank: int) -> TrainingLoader:
+    """Build the training loader of upstream's *trainer*; *local_rank* is -1 in a lone process."""
+    world_size = max(trainer.world_size, 1) if local_rank >= 0 else 1
+    rank = torch.distributed.get_rank() if world_size > 1 else 0
+    with torch_utils.torch_distributed_zero_first(local_rank):  # one rank writes the labels' cache
+        stride = max(int(comm.unwrap(trainer.model).stride.max()), 32)
+        dataset = training_set(
+            trainer.args, img_path, batch, trainer.data, stride=stride, seed=trainer.args.seed, rank=rank,
+            world_size=world_size, colours_later=trainer.device.type != "cpu",
+        )  # fmt: skip
+    return training_loader(
+        dataset, batch, workers=trainer.args.workers, device=trainer.device.type, rank=rank, world_size=world_size,
+        drop_last=bool(trainer.args.compile),
+    )  # fmt: skip
+
+
+def training_set(
+    args: Any, img_path: str, batch: int, data: dict[str, Any], *, stride: int, seed: int, rank: int = 0,
+    world_size: int = 1, max_cache_bytes: int | None = None, colours_later: bool = False,
+) -> TrainingSet:  # fmt: skip
+    """Build the training set of upstream's arguments; *batch* is one rank's.
+
+    With *colours_later* its batches go through `colours.coloured` on the device that trains.
+    """
+    return TrainingSet(
+        img_path=img_path, imgsz=args.imgsz, batch_size=batch, augment=True, hyp=args, rect=False,
+        single_cls=args.single_cls or False, stride=stride, pad=0.0, prefix="train: " if rank == 0 else "",
+        task=args.task, classes=args.classes, data=data, fraction=args.fraction, seed=seed, world_size=world_size,
+        colours_later=colours_later,
+        max_cache_bytes=budget(world_size) if max_cache_bytes is None else max_cache_bytes,
+    )  # fmt: skip
+
+
+def training_loader(
+    dataset: TrainingSet, batch: int, *, workers: int, device: str = "cpu", rank: int = 0, world_size: int = 1,
+    drop_last: bool = False,
+) -> TrainingLoader:  # fmt: skip
+    """Build the loader; *batch* is one rank's, and a rank sees its own share of each epoch only.
+
+    On a CPU, and for a single batch, there are no loader processes.
+    """
+    sampler = EpochSampler(dataset.order, rank=rank, world_size=world_size)
+    batch = min(batch, len(sampler))
+    batches = -(-len(sampler) // batch)
+    cuda = device != "cpu" and torch.cuda.is_available()
+    workers = 0 if batches <= 1 else min(workers, num_cores(), batches)
+    return TrainingLoader(
+        dataset=dataset, batch_size=batch, sampler=sampler, num_workers=workers, pin_memory=cuda,
+        prefetch_factor=image_cache.PREFETCH if workers else None, collate_fn=dataset.collate_fn,
+        worker_init_fn=_work_alone if workers else None,
+        multiprocessing_context="fork" if workers else None,  # kept images are shared, not copied
+        drop_last=drop_last and len(sampler) > batch,
+    )  # fmt: skip
+
+
+def _work_alone(_: int) -> None:
+    cv2.setNumThreads(0)
+
+
+def _empty_batch(n: int, imgsz: int) -> torch.Tensor:
+    """Return room for images, uint8 (n, 3, imgsz, imgsz); in memory shared with the trainer where a worker asks."""
+    if torch.utils.data.get_worker_info() is None:
+        return torch.empty((n, 3, imgsz, imgsz), dtype=torch.uint8)
+    shared: Any = torch.UntypedStorage._new_shared  # noqa: SLF001 - torch's own collation does the same
+    storage = shared(n * 3 * imgsz * imgsz)
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(n, 3, imgsz, imgsz)

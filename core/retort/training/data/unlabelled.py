@@ -1,0 +1,147 @@
+"""Unlabelled images beside each labelled batch, augmented alike, without touching its random streams."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from retort.training import comm
+from retort.training.ultralytics_api import RANK
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from retort.training.config import MoreImages
+
+
+def unlabelled_loader(trainer: Any, more: MoreImages | None) -> UnlabelledImages | None:
+    """Return the loader of the images that *trainer* shows its teachers and student; None where there are none.
+
+    It is built like the labelled one's data set, with the same augmentations; mosaics mix unlabelled images only.
+    """
+    if more is None:
+        return None
+    world_size = max(trainer.world_size, 1)
+    number = per_step(more, trainer.batch_size, world_size)
+    with isolated(trainer.args.seed):
+        dataset = trainer.build_dataset(str(more.folder), "train", number)
+    return UnlabelledImages(
+        dataset,
+        per_step=number,
+        num_steps=len(trainer.train_loader),
+        seed=trainer.args.seed,
+        args=trainer.args,
+        num_workers=trainer.train_loader.num_workers,
+        rank=max(RANK, 0),
+        world_size=world_size,
+    )
+
+
+def per_step(more: MoreImages | None, batch: int, world_size: int) -> int:
+    """Return how many of *more* a rank sees in a step of *batch* labelled images over all ranks."""
+    return 0 if more is None else max(1, round(more.ratio * batch / world_size))
+
+
+def beside(batch: dict[str, Any], images: UnlabelledImages | None, model: Any, epoch: int) -> dict[str, Any]:
+    """Add the next unlabelled images to *batch* as ``unlabelled`` (M, 3, H, W) in 0..1, while *model* distils."""
+    objective = getattr(comm.unwrap(model), "objective", None)
+    if images is None or objective is None or objective.weight == 0:
+        return batch
+    device = batch["img"].device
+    more = images.next(epoch).to(device, non_blocking=device.type == "cuda")
+    return {**batch, "unlabelled": more.float() / 255}
+
+
+class UnlabelledImages:
+    """Gives each step of each epoch its images; which, and how augmented, follows from seed, epoch and step.
+
+    The set is gone through in a new order each time; a rank takes its share of each step's images.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        per_step: int,
+        num_steps: int,
+        seed: int,
+        args: Any,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._dataset, self._args = dataset, args
+        self._seed, self._num_workers = seed, num_workers
+        self._per_step, self._num_steps = per_step, num_steps
+        self._rank, self._world_size = rank, world_size
+        self._epoch: int | None = None
+        self._steps: Iterator[Tensor] = iter(())
+
+    def next(self, epoch: int) -> Tensor:
+        """Return the next step's images in *epoch*, counted from 0: (M, 3, H, W), bytes."""
+        images = next(self._steps, None) if epoch == self._epoch else None
+        if images is None:  # a new epoch, or one that is done again
+            self.set_epoch(epoch)
+            images = next(self._steps)
+        return images
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin *epoch*; the last ones are without mosaic, like the labelled images'."""
+        if self._args.close_mosaic > 0 and epoch >= self._args.epochs - self._args.close_mosaic:
+            with isolated(self._seed):
+                self._dataset.close_mosaic(hyp=copy(self._args))
+        self._epoch = epoch
+        loader: DataLoader[Tensor] = DataLoader(
+            _Positions(self._dataset, self._seed),
+            batch_sampler=self._positions(epoch),
+            num_workers=self._num_workers,
+            generator=torch.Generator().manual_seed(self._seed),  # without one it draws from the global stream
+            pin_memory=torch.cuda.is_available(),
+        )
+        self._steps = iter(loader)
+
+    def _positions(self, epoch: int) -> list[list[int]]:
+        """Places of this rank's images in the endless row of all passes through the set, by step of the epoch."""
+        first = epoch * self._num_steps
+        starts = [((first + step) * self._world_size + self._rank) * self._per_step for step in range(self._num_steps)]
+        return [list(range(start, start + self._per_step)) for start in starts]
+
+
+class _Positions(Dataset["Tensor"]):
+    """The endless row: pass after pass through the set, each in an order of its own."""
+
+    def __init__(self, dataset: Any, seed: int) -> None:
+        self._dataset, self._seed = dataset, seed
+        self._pass, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def __getitem__(self, position: int) -> Tensor:
+        number, place = divmod(position, len(self._dataset))
+        if number != self._pass:
+            self._pass = number
+            self._order = np.random.default_rng([self._seed, number]).permutation(len(self._dataset))
+        with isolated(self._seed, position):
+            found: Tensor = self._dataset[int(self._order[place])]["img"]
+        return found
+
+
+@contextmanager
+def isolated(*seed: int) -> Iterator[None]:
+    """Seed the streams that augmentations draw from, and put them back as they were."""
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - upstream draws from it
+    one, two, three = np.random.SeedSequence(seed).generate_state(3)
+    random.seed(int(one))
+    np.random.seed(int(two))  # noqa: NPY002
+    torch.default_generator.manual_seed(int(three))
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        torch.set_rng_state(kept[2])

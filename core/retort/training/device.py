@@ -1,0 +1,119 @@
+"""What the device of a run is called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from retort.errors import ModelError, OutOfMemory
+from retort.training.config import Plan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def device_name(device: str) -> str:
+    """Return ``cpu``, or the product name of the GPU with this number."""
+    return "cpu" if device == "cpu" else torch.cuda.get_device_name(int(device))
+
+
+def visible_gpus() -> int:
+    """Return how many GPUs this process sees."""
+    return torch.cuda.device_count()
+
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Memory of a GPU, in bytes."""
+
+    free: int
+    total: int
+    peak: int
+    """The most that this process's tensors have held."""
+
+    @classmethod
+    def by(cls, device: str) -> Held | None:
+        """Ask the GPU with this number; None for a CPU, and where the GPU does not answer any more."""
+        if device == "cpu":
+            return None
+        try:
+            free, total = torch.cuda.mem_get_info(int(device))
+            return cls(free, total, torch.cuda.max_memory_allocated(int(device)))
+        except RuntimeError:
+            return None
+
+
+@contextmanager
+def explain_out_of_memory(plan: Plan) -> Iterator[None]:
+    """Turn torch's error into one with the numbers that the next job is chosen by.
+
+    Raises:
+        OutOfMemory: the device is too small for *plan*.
+
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "CUBLAS_STATUS_ALLOC_FAILED" not in str(error):
+            raise
+        raise out_of_memory_error(plan, str(error), Held.by(plan.device)) from error
+
+
+def out_of_memory_error(plan: Plan, told: str, held: Held | None) -> OutOfMemory:
+    """Return the error for *plan*, from what torch has *told* and what the device *held* then."""
+    training = plan.training
+    asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", told)
+    parts = [f"{plan.model} does not fit with batch {training.batch} at {training.imgsz} pixels"]
+    if asked:
+        parts.append(f"{asked[1]} more were asked for")
+    if held is not None:
+        parts.append(f"{held.free / _GIB:.2f} of {held.total / _GIB:.2f} GiB were free")
+        parts.append(f"the training has held {held.peak / _GIB:.2f} GiB at its peak")
+    hint = f"a batch below {training.batch}, smaller images or networks, or allow resources.halve_batch"
+    return OutOfMemory("; ".join(parts), hint=hint)
+
+
+def compile_layers(network: Any, *, backend: str = "inductor") -> None:
+    """Compile each layer of a detection *network* in place, and the branches of its head.
+
+    Names, weights, copies and files stay what they are: a copy, such as the average, is not compiled. The head itself
+    keeps anchors of the last shape, so its branches are compiled one by one. The first batch is what compiles them.
+    """
+    head = network.model[-1]
+    for module in (*network.model[:-1], *_branches(head)):
+        module.compile(backend=backend)
+
+
+def _branches(head: Any) -> Iterator[nn.Module]:
+    for name in ("cv2", "cv3", "one2one_cv2", "one2one_cv3"):
+        yield from getattr(head, name, None) or ()
+
+
+@contextmanager
+def explain_compile_errors() -> Iterator[None]:
+    """Turn a failure to compile, such as a missing C++ compiler, into one that says what to do.
+
+    Raises:
+        ModelError: the network cannot be compiled here.
+
+    """
+    try:
+        yield
+    except Exception as error:
+        from torch._dynamo.exc import TorchDynamoException  # takes a second, which nobody else should wait
+
+        if not isinstance(error, TorchDynamoException):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"the network cannot be compiled here: {reason}",
+            hint="training.compile: false; or a C++ compiler and, for a GPU, Triton",
+        ) from error

@@ -1,0 +1,278 @@
+"""The student in training: the network and its projectors, with the teacher at hand but not inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from retort.spec import DistillationSpec
+from retort.training import models
+from retort.training.config import FurtherTeacher, Plan
+from retort.training.data.ignore_regions import spared
+from retort.training.distillation import feature_taps, label_assignment
+from retort.training.distillation.objective import Objective, projectors
+from retort.training.distillation.teacher import Lesson, Teacher
+from retort.training.distillation.teacher_resize import Resized, check_same_grid, paired_levels, ratio_of
+from retort.training.models import seeded
+from retort.training.ultralytics_api import copy_attr
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from retort.constants import Level
+    from retort.training.distillation.feature_taps import Raw
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A loaded network that is to teach."""
+
+    network: Any
+    weight: float = 1.0
+    """Its say, relative to the others'."""
+    ratio: Fraction = Fraction(1)
+    """Side of its input over the student's."""
+
+
+@dataclass
+class Tutor:
+    """One teacher at work."""
+
+    teacher: Teacher | Resized
+    objective: Objective
+    share: float
+    """Of the distillation loss; the shares of all teachers add up to 1."""
+    prefix: str
+    """Of the keys of its projectors among those of all teachers; empty for the first teacher."""
+
+    def adapters(self, together: nn.ModuleDict) -> nn.ModuleDict:
+        """Pick this teacher's projectors from those of all, under the keys that its objective knows."""
+        number = len(self.prefix)
+        own = {key[number:]: module for key, module in together.items() if _prefix(key) == self.prefix}
+        return nn.ModuleDict(own)
+
+
+def candidates(weights: Path, plan: Plan) -> list[Candidate]:
+    """Load the teachers of *plan*: the first from *weights*, and the further ones.
+
+    Raises:
+        ModelError: a file cannot be loaded.
+
+    """
+    teaching, side = plan.teaching, plan.training.imgsz
+    first = FurtherTeacher(weights, teaching.weight, teaching.imgsz)
+    return [
+        Candidate(models.load(one.weights), one.weight, ratio_of(one.imgsz, side)) for one in (first, *teaching.further)
+    ]
+
+
+def tutor(
+    candidate: Candidate, number: int, share: float, student: Any, make: Callable[[Any], Objective], **options: Any
+) -> tuple[Tutor, nn.ModuleDict]:
+    """Put a candidate to work; return it with its projectors, keyed as those of teacher *number*, counted from 1.
+
+    *options* go to ``Teacher``; *make* builds the objective between the student and a network.
+
+    Raises:
+        TeacherMismatch: the losses cannot compare the two networks, or not in these sizes.
+
+    """
+    objective = make(candidate.network)
+    check_same_grid(objective.losses, objective.labels, candidate.ratio)
+    pairs = paired_levels(candidate.ratio)
+    levels = {pairs[level] for level in objective.levels}
+    teacher = Teacher(
+        candidate.network,
+        levels=levels,
+        head=objective.needs_head,
+        middles=objective.crosses,
+        maps=objective.needs_maps,
+        **options,
+    )
+    teacher.known = objective.classes.teacher if objective.classes.size else None
+    prefix = "" if number == 1 else f"teacher{number}_"
+    built = projectors(objective.losses, student, candidate.network, pairs)
+    asked = teacher if candidate.ratio == 1 else Resized(teacher, candidate.ratio)
+    return Tutor(asked, objective, share, prefix), nn.ModuleDict(
+        {f"{prefix}{key}": made for key, made in built.items()}
+    )
+
+
+def ask(tutors: Sequence[Tutor], images: Tensor) -> list[Lesson]:
+    """Return what each teacher says about *images* (N, 3, H, W), until they are asked again."""
+    return [one.teacher(images, fleeting=True) for one in tutors]
+
+
+def learn(
+    tutors: Sequence[Tutor],
+    lessons: Sequence[Lesson],
+    seen: tuple[Mapping[Level, Tensor], Mapping[str, Raw]],
+    task: Tensor,
+    together: nn.ModuleDict,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the weighted mean of all teachers' losses, and its items.
+
+    *lessons* is what each said, *seen* are the student's features and raw branches. With several teachers,
+    ``kd/<label>`` is the weighted mean of ``kd/<label>@1``, ``kd/<label>@2`` ..., what the term is under the first
+    teacher, the second, and so on.
+    """
+    if len(tutors) == 1:
+        (only,) = tutors
+        return only.objective(*seen, lessons[0], task, together)
+    totals: list[Tensor] = []
+    items: list[dict[str, Tensor]] = []
+    for one, lesson in zip(tutors, lessons, strict=True):
+        one.objective.epoch = tutors[0].objective.epoch
+        total, found = one.objective(*seen, lesson, task, one.adapters(together))
+        totals.append(total * one.share)
+        items.append(found)
+    return torch.stack(totals).sum(), joined(items, [one.share for one in tutors])
+
+
+def silent(tutors: Sequence[Tutor], device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return what a step without distillation adds: nothing, under the same names."""
+    zero, items = tutors[0].objective.silent(device)
+    return zero, items if len(tutors) == 1 else joined([items] * len(tutors), [one.share for one in tutors])
+
+
+def joined(items: Sequence[dict[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
+    """Return the weighted mean of each item, and each teacher's own terms under their number."""
+    mean = {name: torch.stack([s * one[name] for s, one in zip(shares, items, strict=True)]).sum() for name in items[0]}
+    apart = {
+        f"{name}@{number}": value
+        for number, one in enumerate(items, start=1)
+        for name, value in one.items()
+        if name.startswith("kd/") and name != "kd/weight"
+    }
+    return {**mean, **apart}
+
+
+def _prefix(key: str) -> str:
+    head, underscore, _ = key.partition("_")
+    return f"{head}{underscore}" if head.startswith("teacher") else ""
+
+
+class Distiller(nn.Module):
+    """What upstream's trainer trains in place of the student.
+
+    Upstream looks for the name ``student_model`` when it groups parameters and sets class weights. The tutors
+    are dropped by copies and pickles, so EMA and checkpoints hold the student and the projectors only.
+    """
+
+    def __init__(self, student: nn.Module, adapters: nn.ModuleDict, tutors: Sequence[Tutor]) -> None:
+        super().__init__()
+        copy_attr(self, student)  # names, nc, args, yaml, stride: what trainer and validator ask a model for
+        self.student_model = student
+        self.projectors = adapters
+        self.tutors = tuple(tutors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the teachers and their objectives behind."""
+        return {**self.__dict__, "tutors": ()}
+
+    @property
+    def teacher(self) -> Teacher | Resized | None:
+        """The first teacher; None in a copy."""
+        return self.tutors[0].teacher if self.tutors else None
+
+    @property
+    def objective(self) -> Objective | None:
+        """The first teacher's; its epoch is all teachers'."""
+        return self.tutors[0].objective if self.tutors else None
+
+    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the loss of a batch (dict), or the student's predictions for images."""
+        if isinstance(x, dict):
+            return self.loss(x, *args, **kwargs)
+        return self.student_model(x, *args, **kwargs)
+
+    def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss times batch size, the distillation loss appended, and each item detached.
+
+        Outside training the task loss alone: nothing is learned from a teacher there. The images in ``unlabelled``, if
+        any, reach the distillation terms only, while there are any to compute.
+        """
+        if not self.training or self.objective is None:
+            found: tuple[Tensor, dict[str, Tensor]] = self.student_model.loss(batch, preds)  # type: ignore[operator]
+            return found
+        labelled, unlabelled = batch["img"], batch.get("unlabelled")
+        active = self.objective.weight > 0
+        images = torch.cat([labelled, unlabelled]) if active and unlabelled is not None else labelled
+        # Teachers first: what they need on the way is free again before the student keeps all of its own.
+        lessons = ask(self.tutors, images) if active else []
+        features, branches = feature_taps.forward(self.student_model, images, middles=self.objective.crosses)
+        own = branches if images is labelled else feature_taps.first(branches, len(labelled))
+        answers = self.objective.answers(lessons[0], len(labelled)) if active else {}
+        criteria = label_assignment.criteria(self.student_model).values()
+        with label_assignment.by(answers, self.student_model), spared(criteria, batch):
+            task, items = self.student_model.loss(batch, feature_taps.upstream_form(own))  # type: ignore[operator]
+        if active:
+            per_image = task.sum() / len(labelled)
+            total, parts = learn(self.tutors, lessons, (features, branches), per_image, self.projectors)
+        else:
+            total, parts = silent(self.tutors, images.device)
+        return torch.cat([task, total[None] * len(labelled)]), {**items, **parts}
+
+    @property
+    def criterion(self) -> Any:
+        """The student's, which upstream updates after each epoch."""
+        return self.student_model.criterion
+
+    @property
+    def end2end(self) -> bool:
+        """Which branch the student predicts from."""
+        return bool(self.student_model.end2end)
+
+    @end2end.setter
+    def end2end(self, value: bool) -> None:
+        self.student_model.end2end = value  # type: ignore[assignment]
+
+    def set_head_attr(self, **kwargs: Any) -> None:
+        """Set attributes of the student's head."""
+        self.student_model.set_head_attr(**kwargs)  # type: ignore[operator]
+
+
+def distiller(
+    student: Any,
+    teacher: Any,
+    spec: DistillationSpec,
+    *,
+    device: torch.device,
+    epochs: int,
+    close_mosaic: int,
+    seed: int,
+    half: bool = False,
+    further: Sequence[Candidate] = (),
+) -> Distiller:
+    """Join *student* and the loaded network *teacher*, and *further* teachers, for training.
+
+    *teacher* is a ``Candidate`` where it has a weight or an input size of its own. The student's random stream is not
+    touched: it trains on as it would alone.
+
+    Raises:
+        TeacherMismatch: the spec's losses cannot compare the student with one of these networks.
+
+    """
+    candidates = [teacher if isinstance(teacher, Candidate) else Candidate(teacher), *further]
+    whole = sum(candidate.weight for candidate in candidates)
+
+    def objective(network: Any) -> Objective:
+        return Objective(
+            spec, student=student, teacher=network, device=device, epochs=epochs, close_mosaic=close_mosaic, seed=seed
+        )
+
+    tutors, adapters = [], nn.ModuleDict()
+    for number, candidate in enumerate(candidates, start=1):
+        with seeded(seed + number - 1):
+            made, built = tutor(
+                candidate, number, candidate.weight / whole, student, objective, device=device, half=half
+            )
+        tutors.append(made)
+        adapters.update(dict(built.items()))
+    return Distiller(student, adapters.to(device), tutors)

@@ -1,0 +1,179 @@
+"""Where networks are tapped: feature maps by level, and the Detect head's raw output."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from retort.constants import HEAD_LEVELS, Level
+from retort.errors import TeacherMismatch
+from retort.losses import CrossedLoss
+from retort.losses.base import standardise, wide
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HEADS = {"boxes": "box_head", "scores": "cls_head"}
+"""Outputs of a branch, and upstream's name of the layers that make each."""
+
+
+def split(inputs: list[Tensor], layers: Mapping[str, Any]) -> Raw:
+    """Run one branch as upstream's ``forward_head`` does, and return under *middles* what its layers are cut at.
+
+    A branch has at each level two blocks and a 1x1 convolution; the cut is after the first block. middles: for boxes
+    and for scores a list of (N, C, H, W), one for each level.
+    """
+    found: Raw = {"feats": inputs, "middles": {}}
+    for output, name in HEADS.items():
+        middles = [level[0](x) for level, x in zip(layers[name], inputs, strict=True)]
+        found[output] = torch.cat(rest(layers[name], middles), -1)
+        found["middles"][output] = middles
+    return found
+
+
+def rest(levels: Any, middles: list[Tensor]) -> list[Tensor]:
+    """Run the layers behind the cut: a list of (N, C, H, W) to a list of (N, C', H W)."""
+    return [level[1:](x).flatten(2) for level, x in zip(levels, middles, strict=True)]
+
+
+def adapters(loss: CrossedLoss, student: Any, teacher: Any) -> nn.ModuleDict:
+    """Build the trainable adapters of *loss* between two networks' heads: for each output, one at each level."""
+    ours, theirs = (model.model[-1].one2many for model in (student, teacher))
+    return nn.ModuleDict(
+        {
+            output: nn.ModuleList(
+                loss.build(width(own[0]), width(other[0])) for own, other in zip(ours[name], theirs[name], strict=True)
+            )
+            for output, name in HEADS.items()
+        }
+    )
+
+
+def width(block: nn.Module) -> int:
+    """Number of channels that a block of a head gives: those of its last convolution."""
+    return [module.out_channels for module in block.modules() if isinstance(module, nn.Conv2d)][-1]
+
+
+def cross(adapted: Any, student: Raw, teacher: Raw, head: Any) -> Raw:
+    """Return what the teacher's *head* makes of the student's middles; gradient flows to student and adapters.
+
+    Each channel is given the mean and the deviation that the teacher's own features have, over batch and space. The
+    head's layers run in their own precision and never in autocast's, so that both sides round alike.
+    """
+    found: Raw = {"feats": student["feats"]}
+    for output, name in HEADS.items():
+        levels = head.one2many[name]
+        dtype = next(levels.parameters()).dtype
+        pairs = zip(adapted[output], student["middles"][output], teacher["middles"][output], strict=True)
+        aligned = [align(adapter(ours), theirs).to(dtype) for adapter, ours, theirs in pairs]
+        with torch.autocast(aligned[0].device.type, enabled=False):
+            found[output] = torch.cat(rest(levels, aligned), -1)
+    return found
+
+
+def align(student: Tensor, teacher: Tensor) -> Tensor:
+    """Give each channel of *student* (N, C, H, W) the mean and deviation of *teacher*'s, in float32."""
+    theirs = wide(teacher).detach()
+    mean = theirs.mean((0, 2, 3), keepdim=True)
+    variance = (theirs - mean).square().mean((0, 2, 3), keepdim=True)
+    return standardise(student) * variance.sqrt() + mean
+
+
+Raw = dict[str, Any]
+"""Raw output of one branch: boxes (N, 4R, A), scores (N, K, A) and the feature maps the head read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """Layer index of each level in one network."""
+
+    layers: Mapping[Level, int]
+
+    @classmethod
+    def of(cls, model: Any) -> Taps:
+        """Find the levels: the inputs of the Detect head, and the last layer of the backbone."""
+        head = dict(zip(HEAD_LEVELS, model.model[-1].f, strict=True))
+        return cls({Level.BACKBONE: len(model.yaml["backbone"]) - 1, **head})
+
+
+def forward(
+    model: Any, images: Tensor, *, levels: Collection[Level] | None = None, head: bool = True, middles: bool = False
+) -> tuple[dict[Level, Tensor], dict[str, Raw]]:
+    """Run *model* on *images* (N, 3, H, W); return the features of each of *levels* (None: all) and the raw branches.
+
+    Explicit instead of hooks, so that networks stay free of state that copies and pickles would carry. Layers that
+    neither *levels* nor the *head* need are not computed. *middles*: whether one2many tells its intermediate features.
+    """
+    wanted = {index: level for level, index in Taps.of(model).layers.items() if levels is None or level in levels}
+    needed = reached(model, {*wanted, *([len(model.model) - 1] if head else [])})
+    features: dict[Level, Tensor] = {}
+    outputs: list[Any] = []
+    x: Any = images
+    for layer in model.model[:-1]:
+        if layer.i in needed:
+            x = layer(_inputs(layer.f, x, outputs))
+        outputs.append(x if layer.i in needed and (layer.i in model.save or layer.i in wanted) else None)
+        if layer.i in wanted:
+            features[wanted[layer.i]] = x
+    last = model.model[-1]
+    return features, raw_branches(last, _inputs(last.f, x, outputs), middles=middles) if head else {}
+
+
+def reached(model: Any, targets: set[int]) -> set[int]:
+    """Return the layers that the layers *targets* read from, directly or through others, and themselves."""
+    found = set(targets)
+    for layer in reversed(model.model):
+        if layer.i in found:
+            sources = [layer.f] if isinstance(layer.f, int) else layer.f
+            found |= {layer.i - 1 if index == -1 else index for index in sources if layer.i or index != -1}
+    return found
+
+
+def _inputs(source: int | list[int], x: Any, outputs: list[Any]) -> Any:
+    """Gather what a layer reads: the previous layer's output (-1), or those of earlier layers."""
+    if isinstance(source, int):
+        return x if source == -1 else outputs[source]
+    return [x if index == -1 else outputs[index] for index in source]
+
+
+def raw_branches(head: Any, inputs: list[Tensor], *, middles: bool = False) -> dict[str, Raw]:
+    """Return the head's raw branches by name, without decoding: one2many, and one2one where there is one.
+
+    In training the one2one branch reads detached features, as upstream's head does. With *middles*, one2many tells
+    what it computed on the way, see `crossing.split`.
+    """
+    many = split(inputs, head.one2many) if middles else head.forward_head(inputs, **head.one2many)
+    branches = {"one2many": many}
+    if getattr(head, "one2one_cv2", None) is not None:
+        detached = [x.detach() for x in inputs] if head.training else inputs
+        branches["one2one"] = head.forward_head(detached, **head.one2one)
+    return branches
+
+
+def upstream_form(branches: dict[str, Raw]) -> Any:
+    """Return raw branches as upstream's criterion takes them."""
+    return branches if "one2one" in branches else branches["one2many"]
+
+
+def first(branches: dict[str, Raw], number: int) -> dict[str, Raw]:
+    """Return what the criterion reads of the first images of the batch alone."""
+    return {
+        name: {
+            "boxes": raw["boxes"][:number],
+            "scores": raw["scores"][:number],
+            "feats": [x[:number] for x in raw["feats"]],
+        }
+        for name, raw in branches.items()
+    }
+
+
+def check_strides(student: Any, teacher: Any) -> None:
+    """Insist that both heads read the same strides, so that anchors and feature maps correspond."""
+    pairs = [tuple(int(s) for s in model.stride) for model in (student, teacher)]
+    if pairs[0] != pairs[1]:
+        message = f"student and teacher have different strides: {pairs[0]} and {pairs[1]}"
+        raise TeacherMismatch(message, hint="both must be detectors with levels P3, P4 and P5")

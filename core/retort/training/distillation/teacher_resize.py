@@ -1,0 +1,163 @@
+"""A teacher that sees the images in another size than the student, and answers on the student's grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import adaptive_max_pool2d, interpolate
+
+from retort.constants import HEAD_LEVELS, Level
+from retort.errors import TeacherMismatch
+from retort.losses import Loss
+from retort.training.distillation.feature_taps import Raw
+from retort.training.distillation.predictions import Decoder
+from retort.training.distillation.teacher import Lesson, Teacher, confidence
+from retort.training.ultralytics_api import make_anchors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STRIDES = {Level.P3: 8, Level.P4: 16, Level.P5: 32}
+"""Of every network here, in pixels of its own input."""
+
+
+def paired_levels(ratio: Fraction) -> dict[Level, Level]:
+    """Return the teacher's level for each of the student's, where the teacher's image is *ratio* times as large.
+
+    A teacher's level of stride s has the stride s / ratio in the student's pixels; the nearest on a logarithmic scale
+    is taken. The backbone's last layer has no neighbours and stays with its like.
+    """
+    pairs = {
+        ours: min(HEAD_LEVELS, key=lambda theirs: abs(math.log(STRIDES[theirs] / ratio / stride)))
+        for ours, stride in STRIDES.items()
+    }
+    return {Level.BACKBONE: Level.BACKBONE, **pairs}
+
+
+def check_same_grid(losses: tuple[Loss, ...], labels: list[str], ratio: Fraction) -> None:
+    """Refuse losses that pair anchors one by one, unless strides are equal in the student's pixels at all levels.
+
+    Raises:
+        TeacherMismatch: a loss needs the same grid, and the teacher has another one.
+
+    """
+    pairs = paired_levels(ratio)
+    if all(STRIDES[theirs] == STRIDES[ours] * ratio for ours, theirs in pairs.items() if ours in STRIDES):
+        return
+    for label, loss in zip(labels, losses, strict=True):
+        if loss.needs_same_grid and not loss.falls_back():
+            message = (
+                f"the loss {label} needs a teacher that sees the images in the student's size, not {ratio} times it"
+            )
+            raise TeacherMismatch(message, hint="use box_giou, which compares decoded boxes")
+
+
+class Resized:
+    """Asks *teacher* about the same images, *ratio* times as large, and lays its answers on the student's grid.
+
+    Feature maps are interpolated. What the head says is not: a box between two objects' boxes belongs to neither, and
+    a class between two anchors' belongs to no box. Each of the student's anchors is answered by one of the teacher's,
+    for classes and box alike: the nearest or, where the teacher's grid is finer, the most confident of those whose
+    cells overlap the student's. So the peaks of a one2one branch survive, and every box keeps its own class.
+    """
+
+    def __init__(self, teacher: Teacher, ratio: Fraction) -> None:
+        self._teacher = teacher
+        self.ratio = ratio
+        self.pairs = paired_levels(ratio)
+        self._decode = Decoder(torch.tensor([float(STRIDES[level]) for level in HEAD_LEVELS]))
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the teacher in everything else: its network, names and precision."""
+        return getattr(self._teacher, name)
+
+    def prepare(self, number: int, height: int, width: int) -> None:
+        """Prepare the teacher for images of the student's size."""
+        self._teacher.prepare(number, int(height * self.ratio), int(width * self.ratio))
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, *, fleeting: bool = False) -> Lesson:
+        """Answer for *images* (N, 3, H, W) in 0..1, given in the student's size."""
+        lesson = self._teacher(resize(images, self.ratio), fleeting=fleeting)
+        side = (images.shape[-2], images.shape[-1])
+        grids = {level: (side[0] // stride, side[1] // stride) for level, stride in STRIDES.items()}
+        branches = {name: self._branch(raw, grids) for name, raw in lesson.branches.items()}
+        return Lesson(
+            features={
+                ours: fit_map(lesson.features[theirs], grids.get(ours, grids[Level.P5]))
+                for ours, theirs in self.pairs.items()
+                if theirs in lesson.features
+            },
+            branches=branches,
+            confidence=confidence(branches.values(), self._teacher.known) if branches else {},
+        )
+
+    def _branch(self, raw: Raw, grids: Mapping[Level, tuple[int, int]]) -> Raw:
+        """Return a branch on the student's grid; its boxes as distances without bins, in the student's strides."""
+        predicted = self._decode(raw, None)
+        corners = predicted.boxes.transpose(1, 2) / float(self.ratio)  # N 4 A, in the student's pixels
+        shapes = [tuple(feature.shape[-2:]) for feature in raw["feats"]]
+        sizes = [height * width for height, width in shapes]
+        levels = list(zip(torch.split(raw["scores"], sizes, -1), torch.split(corners, sizes, -1), shapes, strict=True))
+        scores, boxes = [], []
+        for ours in HEAD_LEVELS:
+            all_scores, all_boxes, shape = levels[HEAD_LEVELS.index(self.pairs[ours])]
+            known = self._teacher.known
+            counting = all_scores if known is None else all_scores.index_select(1, known)
+            chosen = answering(counting.amax(1), shape, grids[ours])  # N A'
+            scores.append(_take(all_scores, chosen))
+            boxes.append(_take(all_boxes, chosen))
+        feats = [raw["scores"].new_empty(len(corners), 0, *grids[level]) for level in HEAD_LEVELS]  # for their shapes
+        return {"boxes": _distances(torch.cat(boxes, -1), feats), "scores": torch.cat(scores, -1), "feats": feats}
+
+
+def resize(images: Tensor, ratio: Fraction) -> Tensor:
+    """Return *images* (N, 3, H, W) *ratio* times as large, bilinear; antialiased where they shrink."""
+    size = [int(side * ratio) for side in images.shape[-2:]]
+    return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=ratio < 1)
+
+
+def fit_map(features: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Interpolate *features* (N, C, H, W) to *grid*; antialiased where it shrinks. An equal grid is left alone."""
+    if tuple(features.shape[-2:]) == grid:
+        return features
+    x = features.float()  # antialiasing has no half-precision kernel on every device
+    return interpolate(x, size=grid, mode="bilinear", align_corners=False, antialias=grid[0] < x.shape[-2])
+
+
+def answering(confidences: Tensor, shape: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Return which anchor of a map of *shape* answers for each cell of *grid*: (N, A) to (N, A').
+
+    The nearest, or the most confident of those under the cell where *shape* is finer than *grid*.
+    """
+    if grid[0] < shape[0]:
+        maps = confidences.float().reshape(-1, 1, *shape)
+        _, found = adaptive_max_pool2d(maps, grid, return_indices=True)
+        return found.flatten(1)
+    rows, columns = (
+        ((torch.arange(cells, device=confidences.device) + 0.5) * (there / cells)).long()
+        for cells, there in zip(grid, shape, strict=True)
+    )
+    return (rows[:, None] * shape[1] + columns).flatten().expand(len(confidences), -1)
+
+
+def _take(values: Tensor, chosen: Tensor) -> Tensor:
+    """Gather anchors: (N, K, A) and (N, A') to (N, K, A')."""
+    return values.gather(-1, chosen[:, None].expand(-1, values.shape[1], -1))
+
+
+def _distances(corners: Tensor, feats: list[Tensor]) -> Tensor:
+    """Return corners (N, 4, A) in pixels as a head without bins gives them: sides' distances in strides, (N, 4, A)."""
+    strides = torch.tensor([float(STRIDES[level]) for level in HEAD_LEVELS], device=corners.device)
+    anchors, scales = make_anchors([feat.float() for feat in feats], strides, 0.5)  # A 2, A 1
+    points, cells = anchors.T, corners / scales.T
+    return torch.cat([points - cells[:, :2], cells[:, 2:] - points], 1)
+
+
+def ratio_of(theirs: int | None, ours: int) -> Fraction:
+    """Return the teacher's side over the student's; a side of None is the student's."""
+    return Fraction(theirs or ours, ours)

@@ -1,0 +1,187 @@
+"""What ranks tell the process that started them: JSON lines in a file, and a file that asks them to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from retort import errors
+from retort.errors import RetortError, Stopped
+from retort.protocol import workdir
+from retort.protocol.workdir import PULSE, Pulse
+from retort.training.config import Finding, Fitted, Watcher
+
+_EXCERPT = 4000
+"""Characters of a traceback that are told."""
+
+
+class Sender(Watcher):
+    """A rank's watcher: the first rank passes on what is told, the others keep it to themselves."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._folder = folder
+        self._rank = rank
+        self._pulse = Pulse(folder)
+
+    def metric(self, step: int, values: dict[str, float | None]) -> None:
+        """Pass on the values of one epoch."""
+        self._first("metric", step=step, values=values)
+
+    def checkpoint(self, epoch: int, path: Path, metrics: dict[str, float | None]) -> None:
+        """Pass on a checkpoint."""
+        self._first("checkpoint", epoch=epoch, path=str(path), metrics=metrics)
+
+    def saved(self, epoch: int) -> None:
+        """Pass on that a state is on the disk."""
+        self._first("saved", epoch=epoch)
+
+    def alive(self, section: str) -> None:
+        """Pass on that the training gets on, in a file of its own: a disk that is full must not end it here."""
+        if self._rank == 0:
+            self._pulse.beat(section)
+
+    def progress(self, fraction: float) -> None:
+        """Pass on how much is done."""
+        self._first("progress", fraction=fraction)
+
+    def log(self, message: str, level: str = "info", **data: Any) -> None:
+        """Pass on something that a person may want to know."""
+        self._first("log", message=message, level=level, **data)
+
+    def health(self, finding: Finding) -> None:
+        """Pass on a verdict that has changed."""
+        self._first("health", finding=asdict(finding))
+
+    def stop_requested(self) -> bool:
+        """Whether to stop, for the first rank to tell the others."""
+        return self._rank == 0 and stop_file(self._folder).exists()
+
+    def finish_requested(self) -> bool:
+        """Whether to end now, for the first rank to tell the others."""
+        return self._rank == 0 and finish_file(self._folder).exists()
+
+    def joined(self) -> None:
+        """Say that this rank has begun, and which process it is."""
+        self._say("joined", pid=os.getpid())
+
+    def fitted(self, fitted: Fitted) -> None:
+        """Hand over the result."""
+        self._first("fitted", **{**fitted.__dict__, "weights": str(fitted.weights)})
+
+    def failed(self, error: BaseException) -> None:
+        """Say why this rank ends, whichever it is."""
+        told = {name: getattr(error, name, None) for name in ("message", "hint", "code", "errno")}
+        trace = "".join(traceback.format_exception(error))[-_EXCERPT:]
+        self._say("failed", type=type(error).__name__, text=str(error), trace=trace, **told)
+
+    def _first(self, kind: str, **said: Any) -> None:
+        if self._rank == 0:
+            self._say(kind, **said)
+
+    def _say(self, kind: str, **said: Any) -> None:
+        line = json.dumps({"rank": self._rank, "kind": kind, "said": said}, default=str).encode() + b"\n"
+        with messages_file(self._folder).open("ab", buffering=0) as file:  # one call a line, so that lines never mix
+            file.write(line)
+
+
+@dataclass
+class Receiver:
+    """Reads what the ranks say and passes it to the watcher."""
+
+    folder: Path
+    watcher: Watcher
+    offset: int = 0
+    pids: dict[int, int] = field(default_factory=dict)
+    """Processes by rank, as far as they have begun."""
+    fitted: Fitted | None = None
+    failures: list[BaseException] = field(default_factory=list)
+    felt: tuple[str, int] | None = None
+    """The newest beat that was passed on."""
+
+    def read(self) -> None:
+        """Take the beat and the whole lines that have come since."""
+        self._feel()
+        try:
+            with messages_file(self.folder).open("rb") as file:
+                file.seek(self.offset)
+                whole, newline, _ = file.read().rpartition(b"\n")
+        except FileNotFoundError:
+            return
+        self.offset += len(whole) + len(newline)
+        for line in whole.splitlines():
+            told = json.loads(line)
+            self._take(told["rank"], told["kind"], told["said"])
+
+    def ask_to_stop(self) -> None:
+        """Ask the ranks to stop at the next batch."""
+        stop_file(self.folder).touch()
+
+    def ask_to_finish(self) -> None:
+        """Ask the ranks to end at the next batch and keep the best network."""
+        finish_file(self.folder).touch()
+
+    def _feel(self) -> None:
+        beat = workdir.read(self.folder)
+        if beat is not None and beat != self.felt:
+            self.felt = beat
+            self.watcher.alive(beat[0])
+
+    def _take(self, rank: int, kind: str, said: dict[str, Any]) -> None:
+        if kind == "joined":
+            self.pids[rank] = said["pid"]
+        elif kind == "fitted":
+            self.fitted = Fitted(**{**said, "weights": Path(said["weights"])})
+        elif kind == "failed":
+            self.failures.append(rebuilt(rank, said))
+        elif kind == "checkpoint":
+            self.watcher.checkpoint(said["epoch"], Path(said["path"]), said["metrics"])
+        elif kind == "health":
+            self.watcher.health(Finding(**said["finding"]))
+        else:
+            getattr(self.watcher, kind)(**said)
+
+
+def rebuilt(rank: int, said: dict[str, Any]) -> BaseException:
+    """Return the error that a rank has told, of the same kind wherever we know it."""
+    kind = getattr(errors, said["type"], None)
+    if said["message"] is not None and isinstance(kind, type) and issubclass(kind, RetortError):
+        return kind(said["message"], hint=said["hint"], code=said["code"])
+    found: BaseException
+    if said["errno"] is not None:
+        found = OSError(said["errno"], f"rank {rank}: {said['text']}")
+    elif said["type"] == "MemoryError":
+        found = MemoryError(f"rank {rank}: {said['text']}")
+    else:
+        found = RuntimeError(f"rank {rank}: {said['type']}: {said['text']}")
+    found.add_note(said["trace"])
+    return found
+
+
+def stopped(receiver: Receiver) -> bool:
+    """Whether a rank has said that it stopped."""
+    return any(isinstance(error, Stopped) for error in receiver.failures)
+
+
+def forget(folder: Path) -> None:
+    """Remove what an earlier attempt in *folder* has said, and what it was asked for."""
+    for path in (messages_file(folder), stop_file(folder), finish_file(folder), folder / PULSE):
+        path.unlink(missing_ok=True)
+
+
+def messages_file(folder: Path) -> Path:
+    """Where the ranks' lines are."""
+    return folder / "ranks.jsonl"
+
+
+def stop_file(folder: Path) -> Path:
+    """The file whose existence asks the ranks to stop."""
+    return folder / "ranks.stop"
+
+
+def finish_file(folder: Path) -> Path:
+    """The file whose existence asks the ranks to end early."""
+    return folder / "ranks.finish"

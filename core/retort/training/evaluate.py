@@ -1,0 +1,288 @@
+"""Accuracy of anything that gives raw output, by upstream's validator on the validation images of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from faster_coco_eval import COCO, COCOeval_faster
+from torch import nn
+
+from retort.constants import MAP, MAP50
+from retort.errors import ModelError
+from retort.training import benchmark, comm, models
+from retort.training.benchmark import Speed
+from retort.training.config import Plan
+from retort.training.data import image_cache
+from retort.training.data.image_cache import Demand
+from retort.training.environment import num_workers
+from retort.training.export import runtime
+from retort.training.inference import folded
+from retort.training.models import STRIDES, ClassMap
+from retort.training.ultralytics_api import DetectionValidator, check_det_dataset, get_flops, ops, select_device
+
+if TYPE_CHECKING:
+    from retort.training.export.runtime import Runtime
+
+SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+"""Areas of boxes in pixels of the original image: COCO's three sizes."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """On what, and how, networks are judged; the same for all that are to be compared."""
+
+    data_yaml: Path
+    """With absolute paths."""
+    imgsz: int
+    batch: int
+    device: str
+    loader_workers: int | None = None
+    square: bool = True
+    """Letterbox every image into a square, as exported networks need it; else into a rectangle, as training does."""
+    on_batch: Callable[[], None] | None = None
+    """Called before each batch."""
+
+    def names(self) -> dict[int, str]:
+        """Return the data's classes by number."""
+        return dict(check_det_dataset(str(self.data_yaml))["names"])
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How well boxes and classes are found."""
+
+    map50: float
+    map: float
+    """mAP50-95."""
+    per_class: dict[str, dict[str, float]]
+    """``ap50`` and ``ap`` of every class with ground truth."""
+    by_size: dict[str, dict[str, float | None]]
+    """``ap`` of small, medium and large boxes (COCO's areas and averages), and their ``number``; null without any."""
+
+
+class Judge(DetectionValidator):  # type: ignore[misc]
+    """Upstream's validator for networks whose classes are not the data's: predictions are translated by name."""
+
+    def __init__(self, *, args: dict[str, Any], folder: Path, classes: ClassMap, names: dict[int, str]) -> None:
+        super().__init__(args=args, save_dir=folder)
+        self._classes = classes
+        self._names = names
+        self.found: list[tuple[np.ndarray, np.ndarray]] = []
+        """By image: ground truth (n, 5) as class and corners, and predictions (m, 6) with the score before them."""
+
+    def postprocess(self, preds: Any) -> Any:
+        """Keep the classes that the data has, in the data's numbering, before boxes compete in NMS."""
+        data, network, size = self._classes.student, self._classes.teacher, self._classes.size
+        if data is None or network is None:
+            return super().postprocess(preds)
+        raw = preds[0] if isinstance(preds, (list, tuple)) else preds  # N 4+nc A
+        known = torch.zeros(len(raw), len(self._names), raw.shape[-1], dtype=raw.dtype, device=raw.device)
+        known[:, data.to(raw.device)] = raw[:, 4 + network.to(raw.device)]
+        assert size == len(data)
+        return super().postprocess(torch.cat([raw[:, :4], known], 1))
+
+    def init_metrics(self, model: Any) -> None:
+        """Count by the data's classes."""
+        super().init_metrics(model)
+        self.names, self.nc = self._names, len(self._names)
+        self.metrics.names = self._names
+
+    def _process_batch(self, preds: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
+        """Match one image's boxes, and keep them in pixels of the original for the judgement by size."""
+        matched: dict[str, Any] = super()._process_batch(preds, batch)
+        self.found.append((self._listed(batch, batch, "cls"), self._listed(preds, batch, "conf", "cls")))
+        return matched
+
+    @staticmethod
+    def _listed(boxes: Mapping[str, Any], image: Mapping[str, Any], *columns: str) -> np.ndarray:
+        corners = boxes["bboxes"].clone().reshape(-1, 4).float()
+        corners = ops.scale_boxes(image["imgsz"], corners, image["ori_shape"], image["ratio_pad"])
+        values = [boxes[name].reshape(-1, 1).float() for name in columns]
+        found: np.ndarray = torch.cat([*values, corners], 1).cpu().numpy()
+        return found
+
+
+class Facade(nn.Module):
+    """A runtime in the dress of a network, so that upstream's validator judges it by the same code."""
+
+    def __init__(self, runtime: Runtime, names: Mapping[int, str]) -> None:
+        super().__init__()
+        self._runtime = runtime
+        self.names = dict(names)
+        self.stride = torch.tensor(STRIDES)
+        self.end2end = False
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the raw output of *images*: (N, 3, S, S) to (N, 4 + K, A)."""
+        return self._runtime.run_all(images)
+
+
+def accuracy(model: Any, conditions: Conditions) -> Accuracy:
+    """Judge *model*, a network or a facade.
+
+    Raises:
+        ModelError: it knows none of the data's classes.
+
+    """
+    with TemporaryDirectory() as folder:
+        judge = judged(model, conditions, Path(folder))
+    box, names = judge.metrics.box, judge.metrics.names
+    return Accuracy(
+        map50=float(box.map50),
+        map=float(box.map),
+        per_class={
+            names[int(index)]: {"ap50": float(box.ap50[i]), "ap": float(box.ap[i])}
+            for i, index in enumerate(box.ap_class_index)
+        },
+        by_size=by_size(judge.found, len(names)),
+    )
+
+
+def judged(model: Any, conditions: Conditions, folder: Path) -> Judge:
+    """Run the validator over the validation images and return it with its metrics.
+
+    Raises:
+        ModelError: the network knows none of the data's classes.
+
+    """
+    names = conditions.names()
+    classes = ClassMap.between(names, model.names)
+    if classes.size == 0:
+        raise ModelError(
+            "the network knows none of the data's classes", hint=f"the data has {', '.join(names.values())}"
+        )
+    arguments = {
+        "data": str(conditions.data_yaml),
+        "imgsz": conditions.imgsz,
+        "batch": 2 * conditions.batch,  # like validation in training
+        "rect": not conditions.square,
+        "device": conditions.device,
+        "workers": image_cache.affordable(
+            num_workers(conditions.loader_workers),
+            Demand(conditions.batch, conditions.imgsz, trains=False),
+            image_cache.free_bytes(),
+        ),
+        "plots": False,
+        "task": "detect",
+        "mode": "val",
+    }
+    judge = Judge(args=arguments, folder=folder, classes=classes, names=names)
+    on_batch = conditions.on_batch
+    if on_batch is not None:
+        judge.add_callback("on_val_batch_start", lambda _: on_batch())
+    with comm.alone():
+        judge(model=model)
+    if hasattr(judge.dataloader, "close"):
+        judge.dataloader.close()
+    return judge
+
+
+def by_size(found: list[tuple[np.ndarray, np.ndarray]], num_classes: int) -> dict[str, dict[str, float | None]]:
+    """Return AP50-95 (101 points, at most 300 boxes an image) and number of boxes of each size."""
+    truth = COCO(_truth(found, num_classes), print_function=_silent)
+    boxes = [
+        {"image_id": image, "category_id": int(label), "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
+        for image, (_, predicted) in enumerate(found)
+        for score, label, x1, y1, x2, y2 in predicted.tolist()
+    ]
+    areas = [note["area"] for note in truth.dataset["annotations"]]
+    numbers = {size: sum(low <= area < high for area in areas) for size, (low, high) in SIZES.items()}
+    values: dict[str, float] = {}
+    if boxes and areas:
+        judge = COCOeval_faster(truth, truth.loadRes(boxes), "bbox", print_function=_silent)
+        judge.params.maxDets = [1, 10, 300]
+        judge.evaluate()
+        judge.accumulate()
+        # precision: IoU thresholds, recalls, classes, sizes (all of them first), numbers of boxes; -1 where undefined
+        precision = judge.eval["precision"]
+        for index, size in enumerate(SIZES, start=1):
+            defined = precision[:, :, :, index, -1]
+            values[size] = float(defined[defined > -1].mean()) if (defined > -1).any() else 0.0
+    return {
+        size: {"ap": values.get(size, 0.0) if number else None, "number": number} for size, number in numbers.items()
+    }
+
+
+def _truth(found: list[tuple[np.ndarray, np.ndarray]], num_classes: int) -> dict[str, Any]:
+    notes = [
+        {
+            "image_id": image, "category_id": int(label), "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": (x2 - x1) * (y2 - y1), "iscrowd": 0,
+        }
+        for image, (expected, _) in enumerate(found)
+        for label, x1, y1, x2, y2 in expected.tolist()
+    ]  # fmt: skip
+    return {
+        "images": [{"id": image} for image in range(len(found))],
+        "annotations": [{"id": number, **note} for number, note in enumerate(notes, start=1)],
+        "categories": [{"id": number} for number in range(num_classes)],
+    }
+
+
+def _silent(*_: Any) -> None:
+    """Print nothing."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network can do and what it costs."""
+
+    accuracy: Accuracy | None
+    """None where the network knows none of the data's classes."""
+    speed: Speed
+    num_parameters: int
+    gflops: float
+    size_bytes: int
+
+
+def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
+    """Measure published *weights* in PyTorch on the conditions' device.
+
+    Raises:
+        ModelError: the weights cannot be loaded.
+
+    """
+    network = models.load(weights)
+    known = ClassMap.between(conditions.names(), network.names).size > 0
+    found = accuracy(network, conditions) if known else None
+    where = select_device(conditions.device, verbose=False)
+    still = folded(weights)
+    _, timed = benchmark.measure(lambda: runtime.of_network(folded(weights), where), imgsz=conditions.imgsz)
+    return Evaluation(
+        accuracy=found,
+        speed=timed,
+        num_parameters=sum(parameter.numel() for parameter in still.parameters()),
+        gflops=float(get_flops(still, conditions.imgsz)),
+        size_bytes=weights.stat().st_size,
+    )
+
+
+def score(weights: Path, plan: Plan, *, on_batch: Callable[[], None]) -> dict[str, float | None]:
+    """Return the teacher's mAP on the plan's validation images, letterboxed as in training, by metric name.
+
+    Raises:
+        ModelError: the weights cannot be loaded, or know none of the data's classes.
+
+    """
+    conditions = Conditions(
+        data_yaml=plan.data_yaml,
+        imgsz=plan.teaching.imgsz or plan.training.imgsz,
+        batch=plan.training.batch,
+        device=plan.device,
+        loader_workers=plan.loader_workers,
+        square=False,
+        on_batch=on_batch,
+    )
+    network = models.load(weights)
+    try:
+        with TemporaryDirectory() as folder:
+            box = judged(network, conditions, Path(folder)).metrics.box
+    except ModelError as error:
+        raise ModelError(f"{weights.name}: {error.message}", hint=error.hint) from error
+    return {MAP50.replace("val/", "teacher/"): float(box.map50), MAP.replace("val/", "teacher/"): float(box.map)}

@@ -1,0 +1,75 @@
+"""Images that INT8 ranges are taken from: training images, of each class as many as there are to have."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retort.errors import DataError
+from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
+from retort.files import sha256_of
+from retort.training.inference import prepare
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The chosen images."""
+
+    images: tuple[Path, ...]
+    per_class: dict[str, int]
+    """Images that show each class."""
+    wanted: int
+
+    @property
+    def warning(self) -> str | None:
+        """What is wrong with so few images; None where they are enough."""
+        if len(self.images) >= ENOUGH_IMAGES:
+            return None
+        return f"{len(self.images)} calibration images are few: {ENOUGH_IMAGES} of the place of use are advised"
+
+    def inputs(self, imgsz: int) -> Iterator[np.ndarray]:
+        """Yield each image as the network sees it: (1, 3, imgsz, imgsz), float32 in 0..1."""
+        for image in self.images:
+            yield prepare(image, imgsz)[0].numpy()
+
+
+def choose(data: Path, names: Sequence[str], *, number: int, seed: int) -> Calibration:
+    """Choose *number* of the training images below *data*, an overlay, so that every class is seen as evenly as can be.
+
+    Classes take turns, each with an image of its own that none has taken yet; background is one of them.
+
+    Raises:
+        DataError: too few training images are not validation images as well.
+
+    """
+    known = {sha256_of(image) for image in (data / "images" / "val").iterdir()}
+    images = [image for image in sorted((data / "images" / "train").iterdir()) if sha256_of(image) not in known]
+    if len(images) < FEWEST_IMAGES:
+        raise DataError(
+            f"INT8 needs at least {FEWEST_IMAGES} training images that are not validation images, and there are "
+            f"{len(images)}",
+            hint=f"add training images ({ENOUGH_IMAGES} are advised), or leave the INT8 exports out",
+        )
+    random.Random(seed).shuffle(images)  # noqa: S311 - a sample, not a secret
+    shown = {image: _classes(data / "labels" / "train" / f"{image.stem}.txt") for image in images}
+    lines = {kind: [image for image in images if kind in shown[image]] for kind in (*range(len(names)), None)}
+    taken: dict[Path, None] = {}
+    while len(taken) < min(number, len(images)):
+        for line in lines.values():
+            while line and line[0] in taken:
+                line.pop(0)
+            if line and len(taken) < number:
+                taken[line.pop(0)] = None
+    counts = Counter(names[kind] for image in taken for kind in shown[image] if kind is not None)
+    return Calibration(tuple(taken), {name: counts[name] for name in names}, number)
+
+
+def _classes(label: Path) -> set[int | None]:
+    """Return the classes in a label file; None alone is background."""
+    lines = label.read_text(encoding="utf-8-sig").splitlines() if label.is_file() else []
+    return {int(float(line.split()[0])) for line in lines if line.strip()} or {None}

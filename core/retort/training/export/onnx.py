@@ -1,0 +1,96 @@
+"""ONNX: writing the graph of a published network."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import onnx
+import torch
+
+from retort import files
+from retort.errors import UserError
+from retort.training.inference import folded
+from retort.training.ultralytics_api import best_onnx_opset, torch2onnx
+
+NEWEST_OPSET = 20
+"""The last that torch's tracing exporter writes; it only warns beyond."""
+IR_VERSION = 10
+"""Newest file version that every onnxruntime in use reads."""
+
+
+def export_onnx(
+    weights: Path,
+    path: Path,
+    *,
+    imgsz: int,
+    opset: int | None = None,
+    dynamic: bool = False,
+    simplify: bool = True,
+) -> None:
+    """Write published *weights* as ONNX in float32: images (1, 3, imgsz, imgsz) to raw output (1, 4 + K, A).
+
+    *opset* None takes the newest that torch's exporter and onnxruntime both run in full; *dynamic* leaves batch,
+    height and width open. Nothing is installed or downloaded.
+
+    Raises:
+        ModelError: the weights cannot be loaded.
+        UserError: torch cannot write this opset.
+
+    """
+    if opset is not None and opset > NEWEST_OPSET:
+        message = f"opset {opset} cannot be written, {NEWEST_OPSET} is the newest"
+        raise UserError(message, hint="leave opset out", code="bad_export")
+    network = folded(weights)
+    head = network.model[-1]
+    head.export, head.format, head.dynamic = True, "onnx", dynamic
+    graph = trace(network, imgsz=imgsz, opset=opset, dynamic=dynamic)
+    if simplify:
+        import onnxslim  # type: ignore[import-untyped]
+
+        graph = onnxslim.slim(graph)
+    describe(graph, network, imgsz=imgsz, dynamic=dynamic)
+    onnx.checker.check_model(graph)
+    files.atomic_write(path, graph.SerializeToString())
+
+
+def trace(network: Any, *, imgsz: int, opset: int | None, dynamic: bool) -> Any:
+    """Trace *network* into a graph, by the exporter that upstream chooses too: the newer one needs another package."""
+    axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 2: "anchors"}}
+    image = torch.zeros(1, 3, imgsz, imgsz)
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch announces that other exporter
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]  # sizes are constant unless dynamic
+        file = Path(folder) / "network.onnx"
+        try:
+            torch2onnx(network, image, file, opset=opset or best_onnx_opset(onnx), dynamic=axes if dynamic else None)
+        except (ValueError, torch.onnx.errors.OnnxExporterError) as error:
+            message = f"this network cannot be written in ONNX opset {opset}: {error}"
+            raise UserError(message, hint="leave opset out", code="bad_export") from error
+        return onnx.load(file)
+
+
+def describe(graph: Any, network: Any, *, imgsz: int, dynamic: bool) -> None:
+    """Add what upstream's loader reads from a graph, so that ``YOLO("student.onnx")`` works too."""
+    for key, value in metadata(network, imgsz=imgsz, dynamic=dynamic).items():
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = key, str(value)
+    graph.ir_version = min(graph.ir_version, IR_VERSION)
+
+
+def metadata(network: Any, *, imgsz: int, dynamic: bool = False) -> dict[str, Any]:
+    """Return what upstream's loaders want to know of a network, whatever its form."""
+    return {
+        "description": "Detector distilled by Retort",
+        "license": "AGPL-3.0",
+        "stride": int(max(network.stride)),
+        "task": "detect",
+        "batch": 1,
+        "imgsz": [imgsz, imgsz],
+        "names": dict(network.names),
+        "args": {"batch": 1, "dynamic": dynamic, "nms": False},
+        "channels": 3,
+        "end2end": False,
+    }

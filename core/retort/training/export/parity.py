@@ -1,0 +1,64 @@
+"""Proof that another form of a network gives the same boxes: compared one by one with PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from retort.training.export.runtime import CPU, Runtime, of_network
+from retort.training.inference import Box, detect, folded, prepare
+
+TOLERANCE = 1e-3
+"""Largest difference of equal boxes: of scores, and of coordinates relative to the image."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a form is from the network it was made from."""
+
+    max_relative_error: float
+    """Largest difference in the raw output, relative to its largest value."""
+    num_images: int
+    num_boxes: int
+    """Boxes after NMS that PyTorch gives."""
+    num_unequal: int
+    """Boxes of either side that have no equal on the other."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether every box of one side has its equal on the other, and the raw outputs agree."""
+        return self.num_unequal == 0 and self.max_relative_error <= TOLERANCE
+
+
+def compare(weights: Path, runtime: Runtime, images: Sequence[Path], *, imgsz: int, conf: float = 0.25) -> Comparison:
+    """Run network and *runtime* on *images*, and compare raw outputs and boxes after the same NMS.
+
+    Raises:
+        ModelError: the weights cannot be loaded.
+        DataError: a file is not an image.
+
+    """
+    sides = of_network(folded(weights)), runtime
+    error, count, unequal = 0.0, 0, 0
+    for image in images:
+        pixels, shape = prepare(image, imgsz)
+        ours, theirs = (side.run_all(pixels).to(CPU) for side in sides)
+        error = max(error, float((ours - theirs).abs().max() / ours.abs().max()))
+        # A little below the threshold too, where the other side may find a box that one side has just above it.
+        found = [detect(side.run_all, image, imgsz=imgsz, device=side.device, conf=conf - TOLERANCE) for side in sides]
+        unequal += sum(num_alone(a, b, conf=conf, size=max(shape)) for a, b in (found, found[::-1]))
+        count += sum(box.score >= conf for box in found[0])
+    return Comparison(error, len(images), count, unequal)
+
+
+def num_alone(boxes: Sequence[Box], others: Sequence[Box], *, conf: float, size: int) -> int:
+    """Count those of *boxes* with a score of *conf* that have no equal among *others*."""
+    return sum(not any(same(box, other, size) for other in others) for box in boxes if box.score >= conf)
+
+
+def same(a: Box, b: Box, size: int) -> bool:
+    """Tell whether two boxes are equal, in an image of *size* pixels, up to rounding."""
+    corners = ((a.x1, b.x1), (a.y1, b.y1), (a.x2, b.x2), (a.y2, b.y2))
+    close = all(abs(x - y) <= TOLERANCE * size for x, y in corners)
+    return close and abs(a.score - b.score) <= TOLERANCE and a.class_id == b.class_id

@@ -1,0 +1,46 @@
+"""TorchScript: a published network traced."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retort import files
+from retort.training.export.onnx import metadata
+from retort.training.inference import folded
+
+
+def traced(weights: Path, *, imgsz: int) -> tuple[Any, Any]:
+    """Return the network of published *weights*, folded for export, and its trace on one image of side *imgsz*."""
+    network = folded(weights)
+    head = network.model[-1]
+    head.export, head.format, head.dynamic = True, "torchscript", False
+    image = torch.zeros(1, 3, imgsz, imgsz)
+    with warnings.catch_warnings(), torch.inference_mode(mode=False), torch.no_grad():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch announces its newer exporter
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]  # sizes are constant
+        network(image)  # the head's grid belongs to this size now
+        return network, torch.jit.trace(network, image, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+
+
+def export_torchscript(weights: Path, path: Path, *, imgsz: int) -> None:
+    """Write published *weights* as TorchScript: images (1, 3, imgsz, imgsz) to raw output (1, 4 + K, A)."""
+    network, trace = traced(weights, imgsz=imgsz)
+    config = json.dumps(metadata(network, imgsz=imgsz))
+    files.atomic_write(path, saved(trace, {"config.txt": config}))
+
+
+def saved(trace: Any, more: Mapping[str, str] | None = None) -> bytes:
+    """Return a trace as the bytes of a file, with *more* small files in it."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)  # torch announces its newer exporter
+        torch.jit.save(trace, buffer, _extra_files=dict(more or {}))
+    return buffer.getvalue()

@@ -1,0 +1,274 @@
+"""The ECG of a distillation: how far student and teacher are apart on the probe, and what their gradients want."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from retort.constants import HEAD_LEVELS, Level
+from retort.losses import FeatureLoss, Predictions
+from retort.losses.base import divergence, standardise
+from retort.training import comm
+from retort.training.distillation import feature_taps, label_assignment
+from retort.training.distillation.distiller import learn
+from retort.training.distillation.objective import projector_key
+from retort.training.distillation.predictions import Decoder
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from retort.training.distillation.distiller import Distiller
+    from retort.training.distillation.objective import Objective
+    from retort.training.distillation.teacher import Lesson, Teacher
+    from retort.training.distillation.teacher_resize import Resized
+    from retort.training.health.monitor import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What both networks say of one batch."""
+
+    features: Mapping[Level, Tensor]
+    """The student's, (N, C, H, W); they carry gradient."""
+    branches: Mapping[str, feature_taps.Raw]
+    lessons: Sequence[Lesson]
+    """One of each teacher."""
+    task: Tensor
+    """The task loss of the batch per image, a scalar with gradient."""
+
+    @property
+    def lesson(self) -> Lesson:
+        """The first teacher's."""
+        return self.lessons[0]
+
+
+def network(model: Any) -> Distiller:
+    """Return the network inside what parallel training has wrapped around it."""
+    return cast("Distiller", comm.unwrap(model))
+
+
+def teaching(model: Distiller) -> tuple[Teacher | Resized, Objective]:
+    """Return the first teacher beside the student and what is learned from it."""
+    first = model.tutors[0]
+    return first.teacher, first.objective
+
+
+def look(model: Distiller, batch: dict[str, Any]) -> View:
+    """Run student and teachers on the labelled images of *batch*, as ``Distiller.loss`` does."""
+    images, first = batch["img"], teaching(model)[1]
+    features, branches = feature_taps.forward(model.student_model, images, middles=first.crosses)
+    lessons = [one.teacher(images) for one in model.tutors]
+    with label_assignment.by(first.answers(lessons[0], len(images)), model.student_model):
+        task, _ = model.student_model.loss(batch, feature_taps.upstream_form(branches))  # type: ignore[operator]
+    return View(features, branches, lessons, task.sum() / len(images))
+
+
+def objective(model: Distiller, view: View) -> Tensor:
+    """Return the distillation loss at its present weight, without counting as a step of its balance."""
+    tutors = [replace(one, objective=deepcopy(one.objective)) for one in model.tutors]
+    total, _ = learn(tutors, view.lessons, (view.features, view.branches), view.task, model.projectors)
+    return total
+
+
+@contextmanager
+def undisturbed(model: Distiller) -> Iterator[None]:
+    """Put back what a forward pass changes: modes, statistics of batch normalisation, random streams."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    device = next(model.parameters()).device
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+def gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Return the gradient of *loss* with respect to all *parameters* as one vector, (P,); ``.grad`` is not touched."""
+    if not loss.requires_grad:
+        return torch.zeros(sum(parameter.numel() for parameter in parameters), device=loss.device)
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    pairs = zip(found, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten().float() for g, p in pairs])
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that training changes."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+FOREGROUND = 0.25
+"""The teacher sees something at an anchor from this confidence on, as predictions shown to people do."""
+OVERLAP = 0.5
+"""IoU from which a box of the teacher belongs to a label."""
+
+
+def measure(model: Distiller, probe: Probe) -> dict[str, float | None]:
+    """Return the metrics ``health/*`` on *probe*, in eval mode and float32; nothing of the training changes."""
+    with undisturbed(model), torch.autocast(probe.images.device.type, enabled=False):
+        model.eval()
+        view = look(model, probe.batch)
+        found = {**predictions(model, view, probe), **cosines(model, view), **gradients(model, view)}
+    values = torch.stack([value.detach().float() for value in found.values()]).tolist() if found else []
+    return {
+        f"health/{name}": value if math.isfinite(value) else None for name, value in zip(found, values, strict=True)
+    }
+
+
+def compared(model: Distiller, view: View) -> tuple[Predictions, Predictions] | None:
+    """Return student and teacher on the classes that both name, by their one2many branches; None without any."""
+    teacher, spec = teaching(model)
+    if spec.classes.size == 0:
+        return None
+    ours = Decoder(model.stride)(view.branches["one2many"], spec.classes.student)  # type: ignore[arg-type]
+    theirs = Decoder(teacher.model.stride)(view.lesson.branches["one2many"], spec.classes.teacher)
+    return ours, theirs
+
+
+def predictions(model: Distiller, view: View, probe: Probe) -> dict[str, Tensor]:
+    """Compare what both heads predict: binary KL, DFL KL, box IoU, and the teacher's classes with the labels'."""
+    pair = compared(model, view)
+    if pair is None:
+        return {}
+    ours, theirs = pair
+    kl = binary_kl(ours.scores, theirs.scores)  # N A
+    seen = foreground(theirs)
+    found = {"foreground_anchors": seen.sum().float(), "kl_background": kl[~seen].mean()}
+    if bool(seen.any()):
+        found["kl_foreground"] = kl[seen].mean()
+        found["box_iou"] = iou(ours.boxes[seen], theirs.boxes[seen]).mean()
+        bins = ours.distances.shape[-1]
+        if bins == theirs.distances.shape[-1] and bins > 1:
+            found["kl_dfl"] = divergence(ours.distances[seen], theirs.distances[seen], 1.0).mean()
+    known = teaching(model)[1].classes.student
+    numbers = torch.arange(theirs.scores.shape[-1], device=kl.device) if known is None else known
+    agreed = agreement(theirs, numbers, probe)
+    return found if agreed is None else {**found, "teacher_agreement": agreed}
+
+
+def foreground(theirs: Predictions) -> Tensor:
+    """Tell where the teacher sees something, (N, A)."""
+    return theirs.confidence() >= FOREGROUND
+
+
+def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL of independent classes from the teacher's to the student's probabilities: logits (N, A, K) to (N, A)."""
+    from torch.nn.functional import logsigmoid
+
+    z_s, z_t = student.float(), teacher.float()
+    p = z_t.sigmoid()
+    parts = p * (logsigmoid(z_t) - logsigmoid(z_s)) + (1 - p) * (logsigmoid(-z_t) - logsigmoid(-z_s))
+    return parts.sum(-1)
+
+
+def agreement(theirs: Predictions, numbers: Tensor, probe: Probe) -> Tensor | None:
+    """Return the share of labelled objects found by the teacher that it names as the label does; None without any.
+
+    Args:
+        theirs: the teacher on the common classes.
+        numbers: the data's number of each of them, (K,).
+        probe: with the labels.
+
+    """
+    scores, classes = theirs.scores.float().sigmoid().max(-1)  # N A
+    named = numbers[classes]
+    right = []
+    for box, label, owner in zip(probe.corners(), probe.batch["cls"], probe.batch["batch_idx"].long(), strict=True):
+        close = iou(theirs.boxes[owner].float(), box.expand(theirs.boxes.shape[1], 4)) >= OVERLAP  # A
+        confidence = torch.where(close, scores[owner], 0.0)
+        if bool((label == numbers).any()) and confidence.max() >= FOREGROUND:
+            right.append((named[owner][confidence.argmax()] == label).float())
+    return torch.cat([value.flatten() for value in right]).mean() if right else None
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of paired boxes x1, y1, x2, y2: (..., 4) and (..., 4) to (...)."""
+    low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
+    overlap = (high - low).clamp(min=0).prod(-1)
+    areas = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b)]
+    found: Tensor = overlap / (areas[0] + areas[1] - overlap).clamp(min=1e-7)
+    return found
+
+
+def cosines(model: Distiller, view: View) -> dict[str, Tensor]:
+    """Return the feature similarity of each level: cosine through a projector, else linear CKA."""
+    found = {f"cosine_{level}": cosine_map(ours, theirs).mean() for level, ours, theirs in projected(model, view)}
+    for level in HEAD_LEVELS:
+        if f"cosine_{level}" not in found:
+            found[f"cka_{level}"] = cka(view.features[level], view.lesson.features[level])
+    return found
+
+
+def projected(model: Distiller, view: View) -> Iterator[tuple[Level, Tensor, Tensor]]:
+    """Give level, projected student features and teacher features, by the first projector of each level."""
+    done: set[Level] = set()
+    for index, loss in enumerate(teaching(model)[1].losses):
+        for level in loss.levels if isinstance(loss, FeatureLoss) else ():
+            key = projector_key(index, level)
+            if level in done or key not in model.projectors:
+                continue
+            ours, theirs = model.projectors[key](view.features[level]), view.lesson.features[level]
+            if ours.shape == theirs.shape:
+                done.add(level)
+                yield level, ours.detach(), theirs
+
+
+def cosine_map(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Cosine between feature vectors at each position: (N, C, H, W) twice to (N, H, W).
+
+    Channels are standardised first: otherwise a few with a large mean make any two maps look alike.
+    """
+    from torch.nn.functional import cosine_similarity
+
+    found: Tensor = cosine_similarity(standardise(ours), standardise(theirs), dim=1)
+    return found
+
+
+def cka(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Linear CKA (Kornblith et al., ICML 2019) between maps of any widths: (N, C, H, W), (N, D, H, W) to a scalar."""
+    x, y = (features.detach().float().transpose(0, 1).flatten(1) for features in (ours, theirs))  # C NHW
+    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
+    found: Tensor = (y @ x.T).square().sum() / ((x @ x.T).norm() * (y @ y.T).norm()).clamp(min=1e-12)
+    return found
+
+
+def gradients(model: Distiller, view: View) -> dict[str, Tensor]:
+    """Return ratio and cosine of the gradients of distillation and task, and the background's share of the former.
+
+    Nothing where distillation has no weight at present.
+    """
+    _, spec = teaching(model)
+    if spec.weight == 0:
+        return {}
+    total = objective(model, view)
+    parameters: list[nn.Parameter] = trainable(model.student_model)
+    task, taught = gradient(view.task, parameters), gradient(total, parameters)
+    norms = task.norm(), taught.norm()
+    cosine = (task @ taught) / (norms[0] * norms[1]).clamp(min=1e-20)
+    share = background_share(model, view, total)
+    found = {"grad_ratio": norms[1] / norms[0].clamp(min=1e-20), "grad_cosine": cosine}
+    return found if share is None else {**found, "background_share": share}
+
+
+def background_share(model: Distiller, view: View, total: Tensor) -> Tensor | None:
+    """Return the background's part of the sum of absolute gradients of *total* on class logits; None without any."""
+    pair = compared(model, view)
+    if pair is None or not total.requires_grad:
+        return None
+    (found,) = torch.autograd.grad(
+        total, [view.branches["one2many"]["scores"]], retain_graph=True, allow_unused=True
+    )  # N K A
+    if found is None:
+        return None
+    pull = found.abs().sum(1)  # N A
+    return (pull * ~foreground(pair[1])).sum() / pull.sum().clamp(min=1e-20)

@@ -1,0 +1,97 @@
+"""Student and teacher side by side on sample images, as arrays that the report draws."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from retort import files
+from retort.constants import HEAD_LEVELS
+from retort.training.health.metrics import (
+    View,
+    binary_kl,
+    compared,
+    cosine_map,
+    foreground,
+    look,
+    projected,
+    undisturbed,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from retort.training.distillation.distiller import Distiller
+    from retort.training.health.monitor import Probe
+
+FILE = "health.npz"
+"""Name of the file in a training's folder."""
+NUM_IMAGES = 4
+TEMPERATURES = (1.0, 2.0, 4.0, 7.0)
+"""The founding article's, and none."""
+PRIOR = -4.6
+"""Logit of a student that knows nothing yet: it believes in every class at one per cent."""
+
+
+def save(path: Path, model: Distiller, probe: Probe) -> None:
+    """Write the arrays of :func:`arrays` to *path*."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays(model, probe))
+    files.atomic_write(path, buffer.getvalue())
+
+
+def arrays(model: Distiller, probe: Probe) -> dict[str, Any]:
+    """Return what the report draws of *model*, its teacher and the first images of *probe*.
+
+    ``images`` (N, S, S, 3) in 0..255; by level ``cosine_<level>`` and ``kl_<level>``, (N, h, w); ``confidence_<level>``
+    of the teacher; and over ``temperatures`` (T,): ``teacher_foreground`` and ``teacher_background``, its mean highest
+    probability; ``share_untaught`` and ``share_taught``, the foreground's part of a binary KL's gradient.
+    """
+    with undisturbed(model), torch.no_grad(), torch.autocast(probe.images.device.type, enabled=False):
+        model.eval()
+        view = look(model, probe.batch)
+        images = (probe.images[:NUM_IMAGES] * 255).round().byte().permute(0, 2, 3, 1)
+        found: dict[str, Tensor] = {"images": images}
+        for level, ours, theirs in projected(model, view):
+            found[f"cosine_{level}"] = cosine_map(ours, theirs)[:NUM_IMAGES].half()
+        for level in HEAD_LEVELS:
+            found[f"confidence_{level}"] = view.lesson.confidence[level][:NUM_IMAGES, 0].half()
+        found |= _predicted(model, view)
+    return {name: value.cpu().numpy() for name, value in found.items()}
+
+
+def _predicted(model: Distiller, view: View) -> dict[str, Tensor]:
+    """Draw KL maps, and compare temperatures; nothing without classes in common."""
+    pair = compared(model, view)
+    if pair is None:
+        return {}
+    ours, theirs = (prediction.scores.float() for prediction in pair)
+    kl = binary_kl(ours, theirs)[:NUM_IMAGES]  # N A
+    shapes = [view.features[level].shape[-2:] for level in HEAD_LEVELS]
+    parts = kl.split_with_sizes([height * width for height, width in shapes], dim=-1)
+    maps = {
+        f"kl_{level}": part.reshape(len(part), *shape).half()
+        for level, part, shape in zip(HEAD_LEVELS, parts, shapes, strict=True)
+    }
+    return {**maps, **temperatures(ours, theirs, foreground(pair[1]))}
+
+
+def temperatures(ours: Tensor, theirs: Tensor, seen: Tensor) -> dict[str, Tensor]:
+    """Compare temperatures on class logits (N, A, K) of both, with the foreground *seen*, (N, A)."""
+    names = ("temperatures", "teacher_foreground", "teacher_background", "share_untaught", "share_taught")
+    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    for temperature in TEMPERATURES:
+        p = (theirs / temperature).sigmoid()
+        top = p.amax(-1)
+        untaught = (p - torch.sigmoid(torch.tensor(PRIOR / temperature))).abs().sum(-1)  # N A
+        taught = (p - (ours / temperature).sigmoid()).abs().sum(-1)
+        rows["temperatures"].append(torch.tensor(temperature))
+        rows["teacher_foreground"].append(top[seen].mean().nan_to_num())
+        rows["teacher_background"].append(top[~seen].mean().nan_to_num())
+        for name, pull in (("share_untaught", untaught), ("share_taught", taught)):
+            rows[name].append((pull * seen).sum() / pull.sum().clamp(min=1e-20))
+    return {name: torch.stack(values).float() for name, values in rows.items()}

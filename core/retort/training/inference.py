@@ -1,0 +1,101 @@
+"""From an image file to boxes in its own pixels, with the same steps around any network that gives raw output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import torch
+
+from retort.errors import DataError
+from retort.training import models
+from retort.training.ultralytics_api import LetterBox, nms, ops, select_device
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IOU = 0.7
+"""Two boxes of one class that overlap more are one: upstream's threshold."""
+
+Network = Callable[["Tensor"], "Tensor"]
+"""From images (N, 3, S, S) in 0..1 to raw output (N, 4 + K, A): boxes as centre and size in pixels, probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One detection, in pixels of the original image."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    score: float
+    class_id: int
+
+
+def predict(
+    weights: Path,
+    images: Sequence[Path],
+    *,
+    imgsz: int,
+    device: str,
+    conf: float = 0.25,
+    on_image: Callable[[], None] | None = None,
+) -> list[list[Box]]:
+    """Detect with published *weights* in each image file; boxes of one image are ordered by score.
+
+    *on_image* is called before each image.
+
+    Raises:
+        ModelError: the weights cannot be loaded.
+        DataError: a file is not an image.
+
+    """
+    where = select_device(device, verbose=False)
+    network = folded(weights).to(where)
+    found = []
+    for image in images:
+        if on_image is not None:
+            on_image()
+        found.append(detect(network_output(network), image, imgsz=imgsz, device=where, conf=conf))
+    return found
+
+
+def folded(weights: Path) -> Any:
+    """Load a network for inference: batch normalisation folded, predicting from the branch that needs NMS."""
+    network = models.load(weights)
+    network.end2end = False  # upstream's default for validation and prediction, also where a one2one branch exists
+    return network.fuse(verbose=False).eval()
+
+
+def network_output(network: Any) -> Network:
+    """Return the network's decoded raw output as a function."""
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> Tensor:
+        found: Tensor = network(images)[0]
+        return found
+
+    return run
+
+
+def detect(run: Network, image: Path, *, imgsz: int, device: torch.device, conf: float) -> list[Box]:
+    """Read *image*, fit it into a square, run the network, and keep the boxes that NMS keeps."""
+    pixels, shape = prepare(image, imgsz)
+    raw = run(pixels.to(device))
+    (kept,) = nms.non_max_suppression(raw, conf, IOU, max_time_img=10.0)
+    kept[:, :4] = ops.scale_boxes((imgsz, imgsz), kept[:, :4], shape)
+    return [Box(x1, y1, x2, y2, score, int(label)) for x1, y1, x2, y2, score, label in kept.tolist()]
+
+
+def prepare(image: Path, imgsz: int) -> tuple[Tensor, tuple[int, int]]:
+    """Read an image file; return it as (1, 3, imgsz, imgsz) in 0..1, letterboxed, and its own height and width."""
+    bgr = cv2.imread(str(image))
+    if bgr is None:
+        raise DataError(f"{image.name} is not an image that can be read")
+    square = LetterBox((imgsz, imgsz), auto=False)(image=bgr)  # H W 3, BGR
+    rgb = torch.from_numpy(square[..., ::-1].transpose(2, 0, 1).copy())  # 3 H W, in this order for runtimes that insist
+    return rgb[None].float() / 255, bgr.shape[:2]

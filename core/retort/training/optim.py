@@ -1,0 +1,81 @@
+"""Learning rates by parameter group: the head's multiplier, and the names under which rates are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def multiply_head(optimizer: Any, head: nn.Module, multiplier: float) -> Any:
+    """Give the parameters of *head* groups of their own, at *multiplier* times the optimizer's base rate.
+
+    At 1 the groups stay upstream's; its MuSGD trains the class branch three times as fast by itself.
+    """
+    if multiplier == 1:
+        return optimizer
+    base = min(group["lr"] for group in optimizer.param_groups if group["params"])
+    wanted = {id(parameter) for parameter in head.parameters()}
+    for group in list(optimizer.param_groups):
+        chosen = [parameter for parameter in group["params"] if id(parameter) in wanted]
+        if chosen:
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in wanted]
+            options = {key: value for key, value in group.items() if key != "params"}
+            optimizer.add_param_group({**options, "params": chosen, "lr": base * multiplier})
+    optimizer.param_groups = [group for group in optimizer.param_groups if group["params"]]
+    return optimizer
+
+
+def learning_rates(optimizer: Any) -> dict[str, float]:
+    """Present rate of each group: ``lr/weight``, and ``lr/weight_x3`` for one that is three times the base."""
+    groups = [group for group in optimizer.param_groups if group["params"]]
+    base = min(group["initial_lr"] for group in groups)
+    found = {}
+    for group in groups:
+        ratio = group["initial_lr"] / base
+        suffix = "" if abs(ratio - 1) < 1e-6 else f"_x{ratio:g}"
+        found[f"lr/{group.get('param_group', 'all')}{suffix}"] = float(group["lr"])
+    return found
+
+
+class Cadence:
+    """Keeps the number of the batch of the last step, which upstream's loop holds in a local variable.
+
+    After a resume (and after going back) that loop believes that the last step was at -1, and would step at once, on
+    a part of the gradients. What it compares with, ``accumulate``, is therefore made longer by *offset* until then.
+    """
+
+    def __init__(self) -> None:
+        self.batches = 1
+        """Batches from one step to the next, as upstream sets it."""
+        self.offset = 0
+        self.last_step = -1
+        """Number of the batch, counted over all epochs from 0."""
+        self._carried: Mapping[str, Tensor] | None = None
+
+    def stepped(self, batch: int) -> None:
+        """Note the step after *batch*."""
+        self.last_step, self.offset = batch, 0
+
+    def pending(self, num_batches: int) -> bool:
+        """Whether gradients wait for a later step when *num_batches* are done."""
+        return self.last_step < num_batches - 1
+
+    def restore(self, last_step: int, gradients: Mapping[str, Tensor]) -> None:
+        """Take what a state says; it counts from the start of the next epoch on, after upstream has cleared all."""
+        self.last_step, self._carried = last_step, gradients
+
+    def begin(self, model: Any) -> None:
+        """Give *model* the gradients that wait, in the first epoch after a restoration."""
+        if self._carried is None:
+            return
+        for name, parameter in model.named_parameters():
+            if name in self._carried:
+                parameter.grad = self._carried[name].to(parameter.device, copy=True)
+        self.offset, self._carried = self.last_step + 1, None
+
+    def start_over(self) -> None:
+        """Forget all: the loader is rebuilt, and upstream counts from -1 with no gradients."""
+        self.offset, self.last_step, self._carried = 0, -1, None

@@ -1,1 +1,0 @@
-"""What a training goes on from after it was killed or stopped."""

@@ -1,0 +1,75 @@
+"""What all runs of one worker share, and how it takes a job."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from retort.db import Database, queue
+from retort.db.session import database_now
+from retort.settings import Settings
+from retort.storage import Store
+from retort.tracking import dispatcher
+
+from retort_worker.gpus import Device
+
+RUN = (sys.executable, "-m", "retort.run")
+"""The program that trains; it is given a spec and a working folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job that this worker now holds, and where it runs."""
+
+    claim: queue.Claim
+    device: Device
+    started: float
+    """This machine's monotonic clock before the claim."""
+
+
+@dataclass
+class Workshop:
+    """A worker's database, store and settings, and its name."""
+
+    database: Database
+    store: Store
+    settings: Settings
+    worker: str
+    host: str
+    command: tuple[str, ...] = RUN
+    tracker: tuple[str, ...] = dispatcher.COMMAND
+    """The program that tells a tracker."""
+    draining: bool = False
+
+    def drain(self) -> None:
+        """Claim no more, and stop what runs."""
+        self.draining = True
+
+    def waiting(self, gpus: int | None, number: int) -> list[queue.Waiting]:
+        """Return the jobs to try to claim, in that order, where *number* can run; none that needs more than *gpus*."""
+        with self.database.glance() as session:
+            return queue.claimable(session, now=database_now(session), gpus=gpus, number=number)
+
+    def claim(self, wanted: Mapping[str, Device]) -> list[Claimed]:
+        """Take those of the jobs that may be claimed (still), each to run on its device."""
+        started = time.monotonic()
+        names = {job_id: device.name for job_id, device in wanted.items()}
+        with self.database.begin() as session:
+            claims = queue.claim_all(
+                session,
+                names,
+                worker=self.worker,
+                host=self.host,
+                now=database_now(session),
+                lease_s=self.settings.lease_s,
+            )
+        return [Claimed(claim, wanted[claim.lease.job_id], started) for claim in claims]
+
+    @property
+    def folder(self) -> Path:
+        """Where the runs' working folders are."""
+        assert self.settings.work_dir is not None
+        return self.settings.work_dir

@@ -1,0 +1,226 @@
+"""The poll: finds queued jobs that no bell rang for, so that no broker setting can lose one."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from retort.db import Database, artifacts, jobs, queue, sweeps
+from retort.db.session import IDLE_TIMEOUT_S, database_now
+from retort.states import TERMINAL
+from retort.sweeps.planner import decide
+
+from retort_worker import gpus, workdir
+from retort_worker.context import Workshop
+from retort_worker.gpus import Pool
+from retort_worker.worker import Slots
+
+_log = structlog.get_logger()
+
+
+class Poller:
+    """A thread that looks for claimable jobs every *poll_s*, and at once when a slot becomes free."""
+
+    def __init__(self, slots: Slots, *, poll_s: float) -> None:
+        self._slots = slots
+        self._poll_s = poll_s
+        self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
+
+    def start(self) -> None:
+        """Begin; it ends by itself when the worker drains."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Return when the worker drains and no more jobs are claimed here."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._slots.draining:
+            try:
+                self.poll()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next poll must come
+                _log.warning("poll failed", error=str(error))
+            self._slots.wait(self._poll_s)
+        _log.info("draining: no more jobs are claimed here")
+
+    def poll(self) -> int:
+        """Start runs until there is no free slot or nothing to claim; return how many."""
+        started = 0
+        while begun := self._slots.start():
+            started += len(begun)
+        return started
+
+
+_PAGE = 100
+
+
+class Reaper:
+    """A thread that looks for leases that ran out every *reap_s*; any number of workers may do so at a time."""
+
+    def __init__(self, database: Database, slots: Slots, *, reap_s: float) -> None:
+        self._database = database
+        self._slots = slots
+        self._reap_s = reap_s
+        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin; it goes on while the worker drains, and ends with the process or ``stop``."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the present look."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                while self.reap() == _PAGE:
+                    pass
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look must come
+                _log.warning("reaping failed", error=str(error))
+            self._stopped.wait(self._reap_s)
+
+    def reap(self) -> int:
+        """Move one page of lost and one of expired jobs; return how many the longer one had."""
+        with self._database.begin() as session:
+            asleep = queue.wake(session, idle_s=IDLE_TIMEOUT_S)
+            now = database_now(session)
+            lost = queue.reap(session, now=now, limit=_PAGE)
+            expired = queue.expire(session, now=now, limit=_PAGE)
+        if asleep:
+            _log.warning("transactions of sleeping clients ended", number=asleep)
+        for job in lost:
+            _log.warning("worker lost", job=job.job_id, state=str(job.state))
+        for job in expired:
+            _log.warning("waited too long", job=job.job_id)
+        if lost:
+            self._slots.wake()
+        return max(len(lost), len(expired))
+
+
+class Sweeper:
+    """A thread that looks at the live sweeps every *look_s*; any number of workers may do so at a time.
+
+    It decides from what it reads, outside of any transaction that writes; a decision is carried out only if the sweep
+    is still as it was read, so that two workers never carry out both of theirs.
+    """
+
+    def __init__(self, database: Database, slots: Slots, *, look_s: float) -> None:
+        self._database = database
+        self._slots = slots
+        self._look_s = look_s
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+        self._seen: dict[str, tuple[Any, ...]] = {}
+
+    def start(self) -> None:
+        """Begin; it ends by itself when the worker drains."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        rest = threading.Event()
+        while not self._slots.draining:
+            try:
+                self.sweep()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look must come
+                _log.warning("sweeping failed", error=str(error))
+            rest.wait(self._look_s)
+
+    def sweep(self) -> int:
+        """Move on each sweep that can be; return how many were."""
+        with self._database.read() as session:
+            pulses = {sweep_id: sweeps.pulse(session, sweep_id) for sweep_id in sweeps.live(session)}
+        changed = [sweep_id for sweep_id, pulse in pulses.items() if self._seen.get(sweep_id) != pulse]
+        self._seen = {sweep_id: pulse for sweep_id, pulse in self._seen.items() if sweep_id in pulses}
+        moved = 0
+        for sweep_id in changed:
+            try:
+                done = self.move_on(sweep_id)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other sweeps must go on
+                _log.warning("sweep not moved on", sweep=sweep_id, error=str(error))
+                continue
+            moved += done
+            if not done:
+                self._seen[sweep_id] = pulses[sweep_id]
+        return moved
+
+    def move_on(self, sweep_id: str) -> bool:
+        """Decide about one sweep, and carry it out; False when there is nothing to do."""
+        with self._database.read() as session:
+            standing = sweeps.look(session, sweep_id)
+        decision = decide(standing.spec, standing.state, standing.trials, standing.failure)
+        if not decision:
+            return False
+        with self._database.begin() as session:
+            done = sweeps.carry_out(session, standing, decision, now=database_now(session))
+        if done and decision.begun:
+            self._slots.wake()
+        if done:
+            _log.info(
+                "sweep moved on", sweep=sweep_id, begun=sorted(decision.begun), ended=sorted(decision.ended),
+                pruned=sorted(decision.pruned), state=decision.state and str(decision.state),
+            )  # fmt: skip
+        return True
+
+
+_TIDY_S = 900.0
+_LOOK_S = 60.0
+
+
+class Housekeeper:
+    """A thread that tidies at the start and then every quarter of an hour; several workers may do so at a time."""
+
+    def __init__(self, workshop: Workshop, pool: Pool) -> None:
+        self._workshop = workshop
+        self._pool = pool
+        self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin; it ends with the process."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        rest = threading.Event()
+        while True:
+            self._try(self.tidy_folders)
+            self._try(self.tidy_store)
+            for _ in range(int(_TIDY_S / _LOOK_S)):
+                self._try(self.release_gpus)
+                rest.wait(_LOOK_S)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next round must come
+            _log.warning("tidying failed", work=work.__name__, error=str(error))
+
+    def tidy_folders(self) -> None:
+        """Remove the working folders of jobs that have ended, here or elsewhere."""
+        folders = {path.name: path for path in self._workshop.folder.glob("job_*") if path.is_dir()}
+        with self._workshop.database.read() as session:
+            states = jobs.states(session, list(folders))
+        for job_id, path in folders.items():
+            # Of a job that is not known here, another database may know more.
+            if states.get(job_id) in TERMINAL and workdir.is_free(path):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def tidy_store(self) -> None:
+        """Forget what jobs that ended long ago have saved, and remove the bytes that nobody can need any more."""
+        database, store = self._workshop.database, self._workshop.store
+        with database.begin() as session:
+            artifacts.forget_old_recovery(session, before=database_now(session) - self._workshop.settings.keep_saved_s)
+        saved = store.saved_jobs()
+        with database.read() as session:
+            over = artifacts.without_recovery(session, saved)
+        for job_id in over:
+            store.delete_saved(job_id)
+
+    def release_gpus(self) -> None:
+        """Let runs have the quarantined GPUs that nobody uses any more."""
+        for gpu in self._pool.quarantined():
+            if gpus.is_unused(gpu):
+                _log.info("GPU is clean again", gpu=gpu)
+                self._pool.release(gpu)

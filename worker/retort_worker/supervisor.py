@@ -1,0 +1,263 @@
+"""The supervision of one run, from its claim to its end."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent import futures
+
+import structlog
+from retort.data.inputs import Adjustments
+from retort.db import DatabaseUnavailable
+from retort.errors import RetortError
+from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
+from retort.protocol.workdir import LOG
+from retort.spec import parse_spec, weight_names
+from retort.states import TERMINAL, JobState
+
+from retort_worker import workdir
+from retort_worker.context import Claimed, Workshop
+from retort_worker.outcome import Outcome, explain, judge, tail
+from retort_worker.process import RunProcess, kill_leftover
+from retort_worker.recorder import LeaseLost, Recorder, settle
+from retort_worker.trackers import Trackers
+from retort_worker.uploader import Publisher
+from retort_worker.watchdog import Fence, Limits
+
+_log = structlog.get_logger()
+_TICK_S = 0.1
+_STACKS_S = 1.0
+"""How long a stuck run may take to print its stacks."""
+
+
+class Supervision:
+    """One attempt: prepares, starts, listens, stops, publishes, and settles. All of it under one lease."""
+
+    def __init__(self, workshop: Workshop, claimed: Claimed) -> None:
+        self._workshop = workshop
+        self._settings = workshop.settings
+        self._claim = claim = claimed.claim
+        self._lease = claim.lease
+        self._device = claimed.device
+        self._workdir = workshop.folder / claim.lease.job_id
+        self._process: RunProcess | None = None
+        self._last_word: AnyEvent | None = None
+        self._fence = Fence(self._settings.lease_s, claimed.started, self._kill)
+        self._limits = Limits(
+            self._settings,
+            self._workdir,
+            started=claimed.started,
+            ran_s=claim.ran_s,
+            max_runtime_s=claim.spec["resources"].get("max_runtime_s"),
+        )
+        self._publisher = Publisher(workshop.store, self._workdir, self._lease.job_id, self._lease.attempt)
+        self._trackers = Trackers(workshop, claim, self._workdir)
+        self._recorder = Recorder(
+            workshop.database,
+            self._lease,
+            self._workdir,
+            lease_s=self._settings.lease_s,
+            heartbeat_s=self._settings.heartbeat_s,
+            fence=self._fence,
+            listen=self._listen,
+        )
+        self._log = _log.bind(job=self._lease.job_id, attempt=self._lease.attempt)
+
+    def run(self) -> JobState | None:
+        """Supervise to the end; return the job's new state, or None when the lease was lost and nothing was written."""
+        self._log.info("run begins", device=self._device.name)
+        state = None
+        try:
+            with self._fence:
+                state = self._settle(self._attempt())
+        except LeaseLost:
+            self._log.warning("lease lost; the run was killed and nothing more is written")
+        finally:
+            self._end_process()
+            self._publisher.close()
+            self._trackers.close()
+        self._log.info("run ended", state=state and str(state))
+        if state in TERMINAL:
+            shutil.rmtree(self._workdir, ignore_errors=True)
+        return state
+
+    def _attempt(self) -> Outcome:
+        try:
+            return self._prepare() or self._train()
+        except LeaseLost:
+            raise
+        except RetortError as error:
+            self._log.warning("the attempt failed", code=error.code, error=error.message)
+            failure = explain(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job's owner must hear of it
+            self._log.exception("supervision failed")
+            failure = explain(error)
+        self._end_process()
+        self._recorder.deaf = True
+        return Outcome(failure=failure)
+
+    def _prepare(self) -> Outcome | None:
+        """Bring the working folder in order; an outcome comes back when that already ends the attempt."""
+        self._workdir.mkdir(parents=True, exist_ok=True)
+        if not workdir.is_free(self._workdir):
+            kill_leftover(self._workdir)
+        deadline = time.monotonic() + self._settings.lease_s
+        if not self._wait(lambda: workdir.is_free(self._workdir) or time.monotonic() > deadline):
+            return Outcome(failure=self._limits.timed_out())
+        if not workdir.is_free(self._workdir):
+            message = "an earlier run of this job still holds its working folder"
+            return Outcome(failure=Failure(code="folder_busy", message=message, retryable=True))
+        self._trackers.look_back()
+        self._insist(self._recorder.catch_up)
+        self._last_word = None  # what earlier runs said at last is not this one's
+        self._insist(lambda: workdir.write_decisions(self._workdir, self._workshop.database, self._lease.job_id))
+        if told := workdir.announcement(parse_spec(dict(self._claim.spec)), self._settings):
+            self._recorder.say(told, "info")
+        preparing = _in_background(self._prepare_inputs)
+        if not self._wait(preparing.done, lambda timeout_s: futures.wait([preparing], timeout_s)):
+            return Outcome(failure=self._limits.timed_out())
+        preparing.result()
+        return None
+
+    def _prepare_inputs(self) -> None:
+        claim, lease = self._claim, self._lease
+        if claim.recovery is not None:
+            workdir.restore(self._workdir, claim.recovery, self._workshop.store, lease.job_id)
+        spec, model_dir = parse_spec(dict(claim.spec)), self._settings.model_dir
+        assert model_dir is not None
+        workdir.bring(weight_names(spec).values(), self._workshop.database, self._workshop.store, model_dir)
+        workdir.prepare(
+            spec,
+            self._settings,
+            self._workdir,
+            attempt=lease.attempt,
+            device=self._device.index,
+            adjustments=Adjustments.model_validate(claim.adjustments or {}),
+        )
+
+    def _insist(self, work: Callable[[], None]) -> None:
+        """Do what needs the database, and beat until it is there."""
+        while True:
+            try:
+                work()
+            except DatabaseUnavailable:
+                self._tick()
+            else:
+                return
+
+    def _train(self) -> Outcome:
+        log = self._workdir / LOG
+        start = log.stat().st_size if log.exists() else 0
+        self._trackers.begin()
+        self._limits.begin()
+        self._process = RunProcess.start(self._workshop.command, self._workdir, self._device.environment)
+        told_to_stop, failure = self._watch(self._process)
+        code = self._process.close()
+        while self._recorder.behind():
+            self._tick()
+        excerpt = tail(log, start)
+        if failure is not None and not isinstance(self._last_word, FinishedEvent | AwaitingReviewEvent):
+            return Outcome(failure=failure.model_copy(update={"log_excerpt": excerpt}), exit_code=code)
+        return judge(self._last_word, code, told_to_stop=told_to_stop, excerpt=excerpt)
+
+    def _watch(self, process: RunProcess) -> tuple[bool, Failure | None]:
+        """Beat until the run has exited; return whether it was told to stop, and the limit that it came to."""
+        told_at: float | None = None
+        failure: Failure | None = None
+        while not process.ended():
+            self._tick(process.wait)
+            if told_at is None:
+                failure = self._limit(process)
+                if failure is not None or self._should_stop():
+                    told_at = time.monotonic()
+                    process.terminate()
+            elif time.monotonic() - told_at >= self._settings.grace_s:
+                process.send(signal.SIGKILL)
+        return told_at is not None, failure
+
+    def _limit(self, process: RunProcess) -> Failure | None:
+        """Return the failure of a run that must not go on; one that is stuck prints its stacks first."""
+        failure = self._limits.timed_out()
+        if failure is None and (failure := self._limits.stuck()) is not None:
+            process.dump_stacks()
+            deadline = time.monotonic() + _STACKS_S
+            while time.monotonic() < deadline and not process.ended():
+                self._tick(process.wait)
+        return failure
+
+    def _settle(self, outcome: Outcome) -> JobState:
+        self._publisher.add_log()
+        while self._publisher.busy():
+            self._tick(self._publisher.wait)
+        whole = outcome.result is not None or outcome.awaits_review
+        if whole and (failure := self._publisher.failure()) is not None:
+            outcome = Outcome(failure=failure, exit_code=outcome.exit_code)
+        self._trackers.end(outcome)
+        while self._trackers.busy():
+            self._tick(self._trackers.wait)
+        self._trackers.report(self._recorder)
+        made, stored = self._publisher.fresh(), self._publisher.stored()
+        while True:
+            try:
+                state = settle(self._workshop.database, self._lease, outcome, made=made, stored=stored)
+            except DatabaseUnavailable:
+                self._tick()
+                continue
+            if state is None:
+                raise LeaseLost
+            return state
+
+    def _wait(self, done: Callable[[], bool], rest: Callable[[float], object] = time.sleep) -> bool:
+        """Beat until *done*; False when the attempt should stop first, or the job's time is up."""
+        while not done():
+            self._tick(rest)
+            if self._should_stop() or self._limits.timed_out() is not None:
+                return False
+        return True
+
+    def _tick(self, rest: Callable[[float], object] = time.sleep) -> None:
+        """Beat, or *rest* for a moment; whoever waits for something gives a rest that it ends."""
+        made = self._publisher.fresh()
+        if self._recorder.tick(made):
+            self._publisher.announced(made)
+            if self._recorder.finish_early:
+                workdir.finish_early(self._workdir)
+            self._trackers.report(self._recorder)
+        else:
+            rest(_TICK_S)
+
+    def _should_stop(self) -> bool:
+        return self._workshop.draining or self._recorder.wished in {JobState.CANCELLING, JobState.PAUSING}
+
+    def _listen(self, event: AnyEvent) -> None:
+        self._publisher.listen(event)
+        self._trackers.listen(event)
+        if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent | AwaitingReviewEvent):
+            self._last_word = event
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.send(signal.SIGKILL)
+
+    def _end_process(self) -> None:
+        if self._process is not None:
+            self._process.close()
+
+
+def _in_background(work: Callable[[], None]) -> futures.Future[None]:
+    """Run *work* in a thread that does not keep the process alive."""
+    future: futures.Future[None] = futures.Future()
+
+    def body() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the future is read
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=body, name="prepare", daemon=True).start()
+    return future

@@ -1,0 +1,218 @@
+"""The publisher: brings the files that a run names into the store, while it runs."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import stamina
+import structlog
+from retort.db.artifacts import NewArtifact
+from retort.errors import RetortError, WorldError
+from retort.protocol.events import AnyEvent, ArtifactEvent, CheckpointEvent, Failure, SavedEvent
+from retort.protocol.workdir import LOG
+from retort.review.models import PICTURES
+from retort.storage import Store, Stored
+
+_log = structlog.get_logger()
+_BINARY = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    name: str
+    path: str
+    role: str
+    media_type: str
+    metadata: dict[str, object]
+    at_once: bool
+    """Announced while the job runs, not only when it ends."""
+    needed: bool = True
+    """Without it the job's result, or what people are to look at, is not complete."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is in the store and not yet on record."""
+
+    artifacts: list[NewArtifact] = field(default_factory=list)
+    saved: dict[str, Any] | None = None
+    """As ``retort.db.artifacts`` takes it."""
+
+    def __bool__(self) -> bool:
+        return bool(self.artifacts) or self.saved is not None
+
+
+class Publisher:
+    """Puts files one after the other in a thread of its own, so that a slow store never delays a renewal."""
+
+    def __init__(self, store: Store, workdir: Path, job_id: str, attempt: int) -> None:
+        self._store = store
+        self._workdir = workdir.resolve()
+        self._job_id = job_id
+        self._attempt = attempt
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._num_waiting = 0
+        self._stored: dict[str, NewArtifact] = {}
+        self._fresh: dict[str, NewArtifact] = {}
+        self._announced: dict[str, NewArtifact] = {}
+        self._to_save: SavedEvent | None = None
+        self._saved: dict[str, Any] | None = None
+        self._failures: dict[str, Failure] = {}
+        threading.Thread(target=self._work, name="publisher", daemon=True).start()
+
+    def listen(self, event: AnyEvent) -> None:
+        """Take up the files that *event* names; a later file of the same name replaces an earlier one."""
+        if isinstance(event, CheckpointEvent):
+            name = f"checkpoints/{event.role}-epoch-{event.epoch:04d}{Path(event.path).suffix}"
+            metadata = {"epoch": event.epoch, "metrics": event.metrics}
+            self._add(_Wanted(name, event.path, event.role, _BINARY, metadata, at_once=True, needed=False))
+        elif isinstance(event, ArtifactEvent):
+            # There may be thousands of pictures: too many for the transaction in which the job moves on.
+            at_once = event.name.startswith(PICTURES)
+            self._add(_Wanted(event.name, event.path, event.role, event.media_type, event.metadata, at_once))
+        elif isinstance(event, SavedEvent):
+            with self._lock:
+                self._to_save = event
+            self._enqueue(self._save)
+
+    def add_log(self) -> None:
+        """Take up the run's output, once the run has ended."""
+        if (self._workdir / LOG).exists():
+            self._add(_Wanted(LOG, LOG, "job", "text/plain; charset=utf-8", {}, at_once=True, needed=False))
+
+    def _add(self, wanted: _Wanted) -> None:
+        self._enqueue(lambda: self._put(wanted))
+
+    def _enqueue(self, work: Callable[[], None]) -> None:
+        with self._lock:
+            self._num_waiting += 1
+        self._queue.put(work)
+
+    def busy(self) -> bool:
+        """Whether files are still on their way."""
+        with self._lock:
+            return self._num_waiting > 0
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when no file is on its way any more, or after *timeout_s*."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._num_waiting == 0, timeout_s)
+
+    def fresh(self) -> Made:
+        """Return what can be announced now, and was not marked as announced."""
+        with self._lock:
+            return Made(list(self._fresh.values()), self._saved)
+
+    def announced(self, made: Made) -> None:
+        """Mark what ``fresh`` gave as recorded."""
+        with self._lock:
+            for artifact in made.artifacts:
+                self._announced[artifact.name] = artifact
+                if self._fresh.get(artifact.name) == artifact:
+                    del self._fresh[artifact.name]
+            if self._saved is made.saved:
+                self._saved = None
+        if made.saved is not None:
+            keys = {file["key"] for file in made.saved["files"]}
+            self._enqueue(lambda: self._tidy(keys))
+
+    def stored(self) -> list[NewArtifact]:
+        """Everything that was brought into the store and not announced yet, the latest of each name."""
+        with self._lock:
+            return [artifact for name, artifact in self._stored.items() if self._announced.get(name) != artifact]
+
+    def failure(self) -> Failure | None:
+        """Why something that the result needs could not be stored."""
+        with self._lock:
+            return next(iter(self._failures.values()), None)
+
+    def close(self) -> None:
+        """End the thread after what it is doing."""
+        self._queue.put(None)
+
+    def _work(self) -> None:
+        while (work := self._queue.get()) is not None:
+            try:
+                work()
+            finally:
+                with self._idle:
+                    self._num_waiting -= 1
+                    self._idle.notify_all()
+
+    def _put(self, wanted: _Wanted) -> None:
+        try:
+            kept = self._bring(wanted.path)
+        except Exception as error:  # noqa: BLE001 - it becomes the job's failure
+            _log.exception("could not store", artifact=wanted.name)
+            with self._lock:
+                if wanted.needed:
+                    self._failures[wanted.name] = _explain(wanted, error)
+            return
+        artifact = NewArtifact(
+            wanted.name, str(wanted.role), kept.sha256, kept.size_bytes, wanted.media_type, kept.key,
+            dict(wanted.metadata),
+        )  # fmt: skip
+        with self._lock:
+            self._stored[wanted.name] = artifact
+            self._failures.pop(wanted.name, None)
+            if wanted.at_once:
+                self._fresh[wanted.name] = artifact
+
+    def _save(self) -> None:
+        """Bring the latest state into the store; one that is not whole any more has been overtaken by the run."""
+        with self._lock:
+            event, self._to_save = self._to_save, None
+        if event is None:
+            return  # it was the latest when one before it was due
+        files = []
+        try:
+            for path in event.files:
+                kept = self._bring(path, saved_by=(self._job_id, self._attempt))
+                about = {"path": path, "key": kept.key, "sha256": kept.sha256, "size_bytes": kept.size_bytes}
+                files.append(about)
+        except Exception as error:  # noqa: BLE001 - the job goes on from an earlier one
+            _log.warning("a state was not stored", job=self._job_id, epoch=event.epoch, error=str(error))
+            return
+        about_all = {"job_id": self._job_id, "attempt": self._attempt, "stage": event.stage, "epoch": event.epoch}
+        with self._lock:
+            self._saved = {**about_all, "files": files}
+
+    def _tidy(self, keys: set[str]) -> None:
+        """Remove what the state on record has replaced; a later one may be in the store already.
+
+        Only of this attempt: a worker that slept through the loss of its lease must not remove what others rely on.
+        """
+        with self._lock:
+            keys |= {file["key"] for file in self._saved["files"]} if self._saved else set()
+        try:
+            self._store.delete_saved(self._job_id, self._attempt, but=keys)
+        except WorldError as error:
+            _log.warning("replaced states were not removed", job=self._job_id, error=error.message)
+
+    def _bring(self, name: str, *, saved_by: tuple[str, int] | None = None) -> Stored:
+        path = (self._workdir / name).resolve()
+        if not path.is_relative_to(self._workdir) or not path.is_file():
+            raise FileNotFoundError(f"{name} is not a file in the run's folder")
+        for attempt in stamina.retry_context(on=WorldError, attempts=5, timeout=60.0, wait_initial=0.2):
+            with attempt:
+                kept = self._store.put(path, saved_by=saved_by)
+        return kept
+
+
+def _explain(wanted: _Wanted, error: Exception) -> Failure:
+    retryable = isinstance(error, WorldError) or (
+        isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    )
+    return Failure(
+        code=error.code if isinstance(error, RetortError) else "not_stored",
+        message=f"{wanted.name} could not be stored: {error}",
+        hint="check the artifact store's address, permissions and free space" if retryable else None,
+        retryable=retryable,
+    )

@@ -1,0 +1,134 @@
+"""The working folder of one job on this machine: whether it is free, and what of it comes from the store."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import structlog
+from retort import model_ref
+from retort.data import known_datasets, weights
+from retort.data import prepare as data_prepare
+from retort.data.inputs import Adjustments
+from retort.db import Database, model_registry, reviews
+from retort.errors import ModelError
+from retort.model_ref import Reference
+from retort.protocol import workdir
+from retort.protocol.workdir import journal
+from retort.review.models import Decisions
+from retort.settings import Settings
+from retort.spec import AnySpec
+from retort.storage import BytesMissing, Store
+
+_log = structlog.get_logger()
+
+
+def is_free(folder: Path) -> bool:
+    """Whether the run of an earlier attempt is gone: until then it may still write to its journal."""
+    try:
+        with (folder / workdir.LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
+def restore(folder: Path, recovery: Mapping[str, Any], store: Store, job_id: str) -> bool:
+    """Bring what an attempt on another machine has saved into *folder*; True when there is something to go on from.
+
+    What was saved from this very folder is still in it, or something newer is.
+
+    Raises:
+        StoreUnavailable: try again later.
+
+    """
+    if recovery["job_id"] == job_id and journal(folder, recovery["attempt"]).exists():
+        return True
+    try:
+        for file in recovery["files"]:
+            path = (folder / file["path"]).resolve()
+            assert path.is_relative_to(folder.resolve()), "it was inside when it was saved"
+            store.fetch(file["key"], path)
+    except BytesMissing as error:
+        _log.warning("saved files are gone: the job begins anew", job=job_id, error=error.message)
+        return False
+    return True
+
+
+def write_decisions(folder: Path, database: Database, job_id: str) -> None:
+    """Tell the run what people have decided about its pseudo-labels, if anything.
+
+    Raises:
+        DatabaseUnavailable: try again later.
+
+    """
+    with database.read() as session:
+        found = reviews.of_job(session, job_id)
+    path = folder / workdir.DECISIONS
+    if found:
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(Decisions(decisions=tuple(found)).model_dump_json())
+        part.replace(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def finish_early(folder: Path) -> None:
+    """Tell the run, and those of later attempts, to finish early."""
+    (folder / workdir.FINISH).touch()
+
+
+def prepare(
+    spec: AnySpec, settings: Settings, workdir: Path, *, attempt: int, device: str, adjustments: Adjustments
+) -> None:
+    """Write ``spec.json`` and ``inputs.json`` into *workdir*; this may download weights and data.
+
+    Raises:
+        RetortError: the data or the weights cannot be used, or the world failed.
+
+    """
+    data_prepare.prepare(spec, settings, workdir, attempt=attempt, device=device, adjustments=adjustments)
+
+
+def announcement(spec: AnySpec, settings: Settings) -> str | None:
+    """Return what the job's owner should know before a preparation that may take long."""
+    return known_datasets.announcement(spec.data.dataset, settings.dataset_dir)
+
+
+def bring(named: Iterable[str], database: Database, store: Store, model_dir: Path) -> None:
+    """See to it that every registered model among *named* lies whole and right in *model_dir*.
+
+    Raises:
+        ModelError: one is not registered, or the store has lost its bytes.
+        StoreUnavailable, DatabaseUnavailable: try again later.
+
+    """
+    for name in named:
+        reference = model_ref.parse(name)
+        if reference is not None and not weights.registered_intact(reference, model_dir):
+            _fetch(reference, database, store, model_dir)
+
+
+def _fetch(reference: Reference, database: Database, store: Store, model_dir: Path) -> None:
+    with database.read() as session:
+        found = model_registry.find(session, reference)
+        digests = [] if found is not None else [row.sha256 for row in model_registry.versions(session, reference.name)]
+        key = None if found is None else found.key
+    if key is None:
+        message, hint = model_registry.unknown(reference, digests)
+        raise ModelError(message, hint=hint)
+    target = weights.registered_path(reference, model_dir)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=target.parent) as folder:  # other runs may fetch the same at the same time
+        part = Path(folder) / target.name
+        try:
+            store.fetch(key, part)
+        except BytesMissing as error:
+            hint = f"bring the file again: retort models push FILE --name {reference.name}; or look for a backup"
+            raise ModelError(f"the bytes of {reference} are lost: {error.message}", hint=hint) from error
+        part.replace(target)

@@ -1,0 +1,146 @@
+"""The slots of one worker: what it claims next, how many runs it supervises at a time, and whether it drains."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+from retort.db.queue import Waiting
+
+from retort_worker import gpus
+from retort_worker.context import Claimed, Workshop
+from retort_worker.gpus import Device, Pool
+from retort_worker.process import kill_all
+from retort_worker.supervisor import Supervision
+
+_log = structlog.get_logger()
+_TRIES = 10
+"""How often the queue is looked at anew when other workers were faster each time."""
+_CLEAN_S = 30.0
+"""A driver may take so long to free what a run held."""
+
+
+class Slots:
+    """Claims jobs into free slots and supervises each in its own thread.
+
+    The bell and the poll both come here, so together they never run more than the worker's slots.
+    """
+
+    def __init__(self, workshop: Workshop, pool: Pool) -> None:
+        self._workshop = workshop
+        self._pool = pool
+        # SimpleQueue.put may be called from a signal handler; an Event's lock may not.
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._threads: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+        self._claiming = threading.Lock()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the worker was told to stop."""
+        return self._workshop.draining
+
+    def start(self) -> list[threading.Thread]:
+        """Claim the jobs that are next, as many as there is room for, and supervise their runs.
+
+        Nothing comes back when there is no room, or nothing to claim.
+
+        Raises:
+            Exception: the database's, when claiming failed.
+
+        """
+        with self._claiming:
+            return [self._begin(claimed) for claimed in self._claim()]
+
+    def _begin(self, claimed: Claimed) -> threading.Thread:
+        name = f"run-{claimed.claim.lease.job_id}"
+        thread = threading.Thread(target=self._supervise, args=(claimed,), name=name, daemon=True)
+        with self._lock:
+            self._threads.add(thread)
+            thread.start()
+        return thread
+
+    def _claim(self) -> list[Claimed]:
+        for _ in range(_TRIES):
+            room = self._pool.num_free
+            if self.draining or not room:
+                break
+            wanted = self._with_room(self._workshop.waiting(self._pool.most_gpus, room))
+            if not wanted:
+                break
+            claimed = self._try(wanted)
+            if claimed:
+                return claimed
+        return []
+
+    def _with_room(self, waiting: Sequence[Waiting]) -> dict[str, Device]:
+        """Take devices for the jobs that are next, until one has to wait for its GPUs: nobody overtakes it here."""
+        wanted: dict[str, Device] = {}
+        for job in waiting:
+            device = self._pool.take(job.gpus)
+            if device is None:
+                break
+            wanted[job.job_id] = device
+        return wanted
+
+    def _try(self, wanted: dict[str, Device]) -> list[Claimed]:
+        claimed: list[Claimed] = []
+        try:
+            claimed = self._workshop.claim(wanted)
+        finally:
+            taken = {one.claim.lease.job_id for one in claimed}
+            for job_id, device in wanted.items():
+                if job_id not in taken:
+                    self._pool.give_back(device)
+        return claimed
+
+    def _supervise(self, claimed: Claimed) -> None:
+        lease, device = claimed.claim.lease, claimed.device
+        before = gpus.use(device.gpus)
+        try:
+            Supervision(self._workshop, claimed).run()
+        except Exception:  # noqa: BLE001 - writing nothing is safe: the lease runs out and a reaper returns the job
+            _log.exception("supervision failed", job=lease.job_id, attempt=lease.attempt)
+        finally:
+            unclean = gpus.unclean(before, patience_s=_CLEAN_S)
+            if unclean:
+                _log.error("GPU not clean after a run: quarantined", gpus=unclean, job=lease.job_id)
+            self._pool.give_back(device, unclean=unclean)
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+            self.wake()
+
+    def wake(self) -> None:
+        """Make the poller look at once."""
+        self._wakes.put(None)
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when woken, or after *timeout_s*."""
+        try:
+            self._wakes.get(timeout=timeout_s)
+            while True:
+                self._wakes.get_nowait()
+        except queue.Empty:
+            return
+
+    def drain(self) -> None:
+        """Stop claiming at once and have every run stop; safe inside a signal handler."""
+        self._workshop.drain()
+        self.wake()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until no run is supervised any more; False when *timeout_s* passed first."""
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            threads = tuple(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    @staticmethod
+    def kill() -> None:
+        """SIGKILL every run; safe inside a signal handler."""
+        kill_all()
