@@ -36,9 +36,11 @@ SOURCES = Path(retort.__path__[0]).resolve().parents[1]
 """The checkout whose libraries are traced."""
 sys.path.insert(1, str(SOURCES / "tests"))
 
+import results  # noqa: E402
 import retort.data.inputs  # noqa: E402
 import retort.db  # noqa: E402
 import retort.db.models  # noqa: E402
+import retort.pipeline.answers  # noqa: E402
 import retort.pipeline.context  # noqa: E402
 import retort.protocol.journal  # noqa: E402
 import retort.protocol.workdir  # noqa: E402
@@ -46,7 +48,7 @@ import retort.settings  # noqa: E402
 import retort.spec  # noqa: E402
 import retort.stages.export  # noqa: E402
 import retort.training.distillation.distiller  # noqa: E402
-import retort.training.models  # noqa: E402  # noqa: E402
+import retort.training.models  # noqa: E402
 import retort_api.app  # noqa: E402
 import support.worker_harness  # noqa: E402
 import torch  # noqa: E402
@@ -196,13 +198,17 @@ def stage_context(home: Path) -> Any:
         "adjustments": {"batch": None, "loader_workers": 0},
     }  # fmt: skip
     (weights.parent / data.inputs.FILE).write_text(json.dumps(inputs))
+    trained = retort.pipeline.answers.TrainedNetwork(
+        model="yolov8n", weights=weights.name, metrics={}, epochs=1, planned_epochs=1, batch=4, best_epoch=1
+    )
+    evaluated = retort.pipeline.answers.Evaluated(roles=results.result().roles)
     return retort.pipeline.context.Context(
         spec=retort.spec.parse_spec(spec),
         inputs=retort.data.inputs.Inputs.load(weights.parent),
         workdir=weights.parent,
         journal=retort.protocol.journal.Journal(weights.parent / "journal-1.jsonl").__enter__(),
         stop=threading.Event(),
-        results={"distill": {"weights": "student.pt"}, "evaluate": {"roles": {"student": {"map": 0.0}}}},
+        results={"distill": trained, "evaluate": evaluated},
         tell_progress=lambda _: None,
         pulse=retort.protocol.workdir.Pulse(weights.parent),
         stage="export",

@@ -1,4 +1,4 @@
-"""The application: settings in, ASGI out."""
+"""The ASGI application and its OpenAPI document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What many clients ask for at a time is done together."""
+"""Batch concurrent requests into one database transaction, and cache rendered responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One stored file as an answer: whole or in part, with its digest, and with headers that keep it harmless."""
+"""Serve one stored file: ranges, digest, and headers that keep it harmless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents that come as the body of a request: JSON or YAML, of bounded size."""
+"""Request bodies in JSON or YAML, entity tags, and pages of lists."""
 
 from __future__ import annotations
 

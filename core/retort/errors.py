@@ -1,4 +1,4 @@
-"""The exceptions that people meet.
+"""The exceptions that people meet, and the classes of failure that say what is tried again.
 
 RetortError
 ├── UserError            something in the request must change; a retry cannot help

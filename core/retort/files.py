@@ -1,4 +1,4 @@
-"""What a file's bytes are known by."""
+"""SHA-256 of files, and atomic writes."""
 
 from __future__ import annotations
 

@@ -13,8 +13,7 @@ from retort.constants import Role
 from retort.protocol.journal import Journal
 from retort.spec.result import parse_result
 from stored_results import advice, candidate
-
-from worker import scripted_run
+from support import scripted_run
 
 
 def first_job(journal: Journal, workdir: Path, *_: int) -> None:

@@ -11,8 +11,8 @@ import yaml
 from cli.commands import SPEC, Retort
 from retort.data.weights import registered_path, resolve_registered
 from retort.model_ref import parse
+from support.scripted_run import archive
 from support.worker_harness import write_dataset
-from worker.scripted_run import archive
 
 DIGEST = "0" * 64
 

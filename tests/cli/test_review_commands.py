@@ -12,8 +12,8 @@ from cli.commands import Retort
 from retort.client.client import Client
 from retort.review.formats import FORMS
 from retort.review.models import Decisions, Proposals
+from support.scripted_run import seen
 from support.worker_harness import eventually
-from worker.scripted_run import seen
 
 Submitted = Callable[[str, int], str]
 

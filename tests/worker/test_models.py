@@ -13,8 +13,8 @@ from retort.db.session import database_now
 from retort.model_ref import Reference
 from retort.spec import parse_spec
 from retort.states import JobState
+from support.scripted_run import archive
 from support.worker_harness import House, document
-from worker.scripted_run import archive
 
 TEACHER = hashlib.sha256(archive(b"teacher")).hexdigest()
 STUDENT = hashlib.sha256(archive(b"student")).hexdigest()

@@ -1,4 +1,4 @@
-"""The Celery application: one queue, one task, and settings under which losing a message costs a poll, not a job."""
+"""The Celery application: one queue, one task, and its consumer; losing a message costs a poll, not a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The devices of one worker, and which of them a run gets for itself."""
+"""The GPUs of a worker: leased to one run each, and checked to be free of memory."""
 
 from __future__ import annotations
 

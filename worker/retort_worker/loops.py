@@ -1,4 +1,4 @@
-"""The poll: finds queued jobs that no bell rang for, so that no broker setting can lose one."""
+"""Periodic loops of a worker: poll, reaper, sweeper, housekeeper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recorder: copies what a run says into SQL, each line once, in the transaction that renews the lease."""
+"""Copy the journal into SQL, each line once, in the transaction that renews the lease; finish the attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a run may live, and for how long it may not get on."""
+"""Time limits of a run, and the lease that a worker may not outlive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The working folder of one job on this machine: whether it is free, and what of it comes from the store."""
+"""The working folder of one job on this machine: lock, inputs, registered models, saved files."""
 
 from __future__ import annotations
 

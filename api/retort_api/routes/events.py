@@ -1,4 +1,4 @@
-"""Following a job: its events, the stream of them, its curves."""
+"""Follow a job: its events, the server-sent stream of them, its metrics."""
 
 from __future__ import annotations
 

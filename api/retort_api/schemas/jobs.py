@@ -1,4 +1,4 @@
-"""Jobs as they are shown: alone, in lists, with their attempts and transitions."""
+"""Jobs, artifacts, events and metrics as responses show them."""
 
 from __future__ import annotations
 

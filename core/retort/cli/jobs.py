@@ -1,4 +1,4 @@
-"""The commands that read jobs and wait for them."""
+"""``retort submit``, ``ls``, ``get``, ``watch``, ``wait`` and the other commands on jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Options, output and service connection that commands share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How jobs, events and results look on a terminal."""
+"""Render jobs, events, results and advice on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``retort review``: look at a teacher's labels, decide, and hand them to other tools and back."""
+"""``retort review``: see labels, decide, export and import; with a service or a folder."""
 
 from __future__ import annotations
 

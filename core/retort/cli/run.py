@@ -1,4 +1,4 @@
-"""``retort run``: the whole pipeline in this terminal, with no service."""
+"""``retort run``: the whole pipeline in this terminal, with no service; trackers included."""
 
 from __future__ import annotations
 

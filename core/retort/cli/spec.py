@@ -1,4 +1,4 @@
-"""``retort recipes``, and ``retort validate``: what a spec may say, and whether one does."""
+"""``retort recipes`` and ``retort validate``: recipes, and reading spec documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``retort sweep`` and its companions: search for the best values of a spec's fields."""
+"""``retort sweep`` and its companions: submit, watch and show sweeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``retort up``: the whole service under one parent."""
+"""``retort up``: the whole service under one supervising process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives by URL: downloaded whole or not at all, gone on with after a break, and checked by their digests."""
+"""Download archives by URL, resume, verify their digests, and extract them safely."""
 
 from __future__ import annotations
 

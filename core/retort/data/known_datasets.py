@@ -1,4 +1,4 @@
-"""Known data sets by name: from the operator's folder, else fetched into it, whole or not at all."""
+"""Data sets known by name: fetched into the operator's folder and converted to YOLO layout."""
 
 from __future__ import annotations
 

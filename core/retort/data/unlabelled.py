@@ -1,4 +1,4 @@
-"""Folders of images without labels, looked at as strictly as datasets; labels that lie there are never read."""
+"""Folders of images without labels: for distillation terms, and for pseudo-labels."""
 
 from __future__ import annotations
 

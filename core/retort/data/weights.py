@@ -1,4 +1,4 @@
-"""Weight files by name: from the operator's model folder, else a published one, fetched into it."""
+"""Find weight files: local, published upstream, or registered by an earlier job; check them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published files of jobs: which there are, and where their bytes lie."""
+"""Published files of jobs, and the files that a later attempt resumes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs as workers move them: claimed, renewed, brought to an end or given back."""
+"""Jobs as clients see them: submitted, listed, cancelled, paused, resumed, renewed."""
 
 from __future__ import annotations
 

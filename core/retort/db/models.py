@@ -1,4 +1,4 @@
-"""The tables."""
+"""The tables, and the column types they share."""
 
 from __future__ import annotations
 

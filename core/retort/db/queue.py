@@ -1,4 +1,4 @@
-"""The order in which waiting jobs are claimed: by priority, then shared fairly between owners, then by age."""
+"""The queue: which jobs may be claimed and in which order, claiming them, and reaping lost leases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transactions on SQLite and PostgreSQL that behave alike."""
+"""Transactions on SQLite and PostgreSQL that behave alike, and the database's clock."""
 
 from __future__ import annotations
 

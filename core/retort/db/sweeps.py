@@ -1,4 +1,4 @@
-"""Sweeps as clients see them: submitted, read, cancelled."""
+"""Sweeps: submitted, read and cancelled by clients, and carried on by workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The changes of jobs' states, and the one statement that makes them."""
+"""The state machine of jobs: transitions, attempts, and what is tried again."""
 
 from __future__ import annotations
 

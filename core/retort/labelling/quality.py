@@ -1,4 +1,4 @@
-"""How good a teacher's labels seem to be: counts, scores, and how they agree with labels that are there."""
+"""Quality of pseudo-labels: counts, agreement with existing labels, samples to check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stage receives: the job, where to work, what earlier stages found, and whom to tell."""
+"""Inputs, working folder and earlier results available to a stage; the order of stages."""
 
 from __future__ import annotations
 

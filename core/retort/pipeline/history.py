@@ -1,4 +1,4 @@
-"""What attempts have measured, also those that ran on another machine: their journals stay where they were written."""
+"""Metrics and training curves of all attempts of a job, from their journals."""
 
 from __future__ import annotations
 

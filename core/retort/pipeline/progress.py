@@ -1,4 +1,4 @@
-"""How far a run is, over all its stages, and how long the rest will take at the speed measured so far."""
+"""Progress and remaining time over all stages, from what each costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train one network for a stage: what the training tells becomes journal lines, and its outcome an artifact."""
+"""Train one network for a stage: events to the journal, its checkpoint kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files by which a run and its worker meet in the run's working folder."""
+"""The files in a run's working folder that run and worker share, and the run's heartbeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Advice about teachers: what was measured, judged by rules that have sources."""
+"""Advice about teachers: measured figures judged by rules with sources."""
 
 from __future__ import annotations
 

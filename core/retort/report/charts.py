@@ -1,4 +1,4 @@
-"""The charts of the report, as plotly's own plain values; colours are names that the page's style sheet fills in."""
+"""Charts of the report as plotly values; colours are named by the page's style sheet."""
 
 from __future__ import annotations
 

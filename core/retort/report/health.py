@@ -1,4 +1,4 @@
-"""The health of the distillation in the report: its curves, the comparison of temperatures, and the verdicts."""
+"""Health of the distillation in the report: curves, temperatures, heatmaps, verdicts."""
 
 from __future__ import annotations
 

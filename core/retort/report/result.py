@@ -1,4 +1,4 @@
-"""The result of a run: who reached what, and what the distillation bought."""
+"""Assemble the result of a run: figures by role, gain, statistics, manifest."""
 
 from __future__ import annotations
 

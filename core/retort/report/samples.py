@@ -1,4 +1,4 @@
-"""Sample validation images as the labels, the teacher, the control and the student see them."""
+"""Validation images with the boxes of labels, teacher, control and student."""
 
 from __future__ import annotations
 

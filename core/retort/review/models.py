@@ -1,4 +1,4 @@
-"""Pictures with the boxes that a teacher has found on them, as files hold them."""
+"""Images with proposed boxes, the decisions of reviewers, and the labels that follow."""
 
 from __future__ import annotations
 

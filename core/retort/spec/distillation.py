@@ -1,4 +1,4 @@
-"""The distillation section: losses, balance, schedule, and the recipe that fills them in."""
+"""The distillation section: losses, balance, schedule, and the recipes that fill them in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole job: its sections, and what must hold between them."""
+"""The job spec: its sections, and what must hold between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make the student's other forms, check them against PyTorch, and measure what each has kept and what it costs."""
+"""Export the student: build each format, compare it with PyTorch, measure it, keep its mAP budget."""
 
 from __future__ import annotations
 

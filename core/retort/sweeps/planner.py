@@ -1,4 +1,4 @@
-"""What is to be done about a sweep, as a value: trials that ended, that are to stop, that begin, and its own end."""
+"""Plan the next steps of a sweep: trials to start, to prune, to end; and say why in a sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sweep as one HTML page that needs nothing else, in light and dark, for screens of any width."""
+"""The sweep as one HTML page, with its charts."""
 
 from __future__ import annotations
 

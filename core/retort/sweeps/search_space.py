@@ -1,4 +1,4 @@
-"""From a sweep and a point in its space to a job spec, and whether all such specs are valid."""
+"""The search space of a sweep: its points, and the job specs they make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the trackers of one attempt are fed with, and what became of them."""
+"""Feed recorded events to the tracker processes of one attempt."""
 
 from __future__ import annotations
 

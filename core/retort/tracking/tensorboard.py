@@ -1,4 +1,4 @@
-"""TensorBoard: event files in one folder per role, so that teacher, student and control are drawn over each other."""
+"""TensorBoard: event files in one folder per role, and the archive of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speed and memory of a network that runs: measured warm, on this device, with nothing else in the process."""
+"""Latency, throughput and memory of a network; time and memory of a training step."""
 
 from __future__ import annotations
 

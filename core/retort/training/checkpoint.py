@@ -1,4 +1,4 @@
-"""What a training goes on from after it was killed or stopped."""
+"""Checkpoints: generations on disk, their identity, saving and resuming."""
 
 from __future__ import annotations
 

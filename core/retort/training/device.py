@@ -1,4 +1,4 @@
-"""What the device of a run is called."""
+"""Devices of a run: their names, out-of-memory reports, torch.compile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accuracy of anything that gives raw output, by upstream's validator on the validation images of a data set."""
+"""mAP by Ultralytics' validator, of anything that gives raw output."""
 
 from __future__ import annotations
 

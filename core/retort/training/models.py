@@ -1,4 +1,4 @@
-"""Detection networks: loaded from a file that strangers may have made, or built by name."""
+"""Load, build, describe and publish detection networks; match their classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning rates by parameter group: the head's multiplier, and the names under which rates are reported."""
+"""Gradient accumulation, and learning rates by parameter group."""
 
 from __future__ import annotations
 

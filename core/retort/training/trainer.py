@@ -1,4 +1,4 @@
-"""Training a detector, distilled or plain: upstream's loop with our network, optimizer, checkpoints and reports."""
+"""The training loop: Ultralytics' trainer with our network, optimizer, checkpoints and reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forms in which labels go out to other tools and come back: one file each, read strictly."""
+"""Annotation formats for other tools: export a review, and import its decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all forms have in common: pictures with boxes, and how strangers' numbers and names become such."""
+"""What all annotation formats share: images with boxes, strict reading, safe archives."""
 
 from __future__ import annotations
 

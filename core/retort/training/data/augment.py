@@ -1,4 +1,4 @@
-"""Upstream's default augmentation of detection, drawn in the same order and computed with less work."""
+"""Ultralytics' default augmentation, drawn in the same order with less work."""
 
 from __future__ import annotations
 

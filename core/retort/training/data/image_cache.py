@@ -1,4 +1,4 @@
-"""The training images in memory: decoded and resized once, within a bounded share of what is free."""
+"""Decoded training images in memory, within a bounded share of what is free."""
 
 from __future__ import annotations
 

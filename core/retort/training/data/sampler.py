@@ -1,4 +1,4 @@
-"""The order of images in an epoch, and each sample's own seed: functions of seed, epoch and place alone."""
+"""The order of images in an epoch, and each sample's own seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The student in training: the network and its projectors, with the teacher at hand but not inside."""
+"""The student in training, its projectors, and its teachers."""
 
 from __future__ import annotations
 

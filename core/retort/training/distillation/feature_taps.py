@@ -1,4 +1,4 @@
-"""Where networks are tapped: feature maps by level, and the Detect head's raw output."""
+"""Feature taps: maps by level, the Detect head's raw output, and CrossKD's pass through the teacher's head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The distillation objective: every term on one batch, weighted, balanced and scheduled."""
+"""The distillation loss: every term of one batch, weighted, balanced and scheduled."""
 
 from __future__ import annotations
 

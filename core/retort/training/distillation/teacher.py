@@ -1,4 +1,4 @@
-"""The teacher: a frozen network that is asked, never trained, and never part of another module."""
+"""The frozen teacher, and the CUDA-graph replay of its forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training on several devices: its ranks are started, listened to, stopped together, and never left behind."""
+"""Start the ranks of a training, listen to them, and end them together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX in INT8: onnxruntime's static quantization of a float graph, with some layers left in float."""
+"""ONNX in INT8: static quantization with some layers in float, and each layer's sensitivity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ECG of a distillation: how far student and teacher are apart on the probe, and what their gradients want."""
+"""Health metrics: distances of student and teacher on the probe, and gradients per term."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watching over one distillation: the liveness contract, the probe of each epoch, and the verdicts that change."""
+"""Watch one distillation: liveness checks, the probe of each epoch, and changed verdicts."""
 
 from __future__ import annotations
 

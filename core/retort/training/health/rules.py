@@ -1,4 +1,4 @@
-"""The rules that judge a distillation: what each looks at, what its verdict usually comes from, and what to change."""
+"""Health rules: what each measures, its verdict, the usual cause, and what to change."""
 
 from __future__ import annotations
 
