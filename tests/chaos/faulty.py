@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from retort.db import events, jobs
+from retort.db import events, jobs, queue
 from retort.states import JobState
 from retort.storage import Store
 from retort_api.notifier import Bell
@@ -70,7 +70,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "while it is published": lambda: after(jobs, "succeed"),
     "after it is published": lambda: after(supervisor, "settle", lambda state: state is JobState.SUCCEEDED),
     "while the job is handed back": lambda: after(jobs, "hand_back"),
-    "while a lost job is reaped": lambda: after(jobs, "reap"),
+    "while a lost job is reaped": lambda: after(queue, "reap"),
 }
 
 if __name__ == "__main__":
