@@ -7,12 +7,17 @@ import os
 import random
 import resource
 import signal
+import tempfile
 import time
 from pathlib import Path
 
 from chaos.table import Line, say
 from retort import files
-from retort.training.checkpoint import Generations
+from retort.training import environment
+
+environment.prepare(Path(tempfile.mkdtemp(prefix="retort-chaos-")))  # before Ultralytics, which the next line brings
+
+from retort.training.checkpoint import Generations  # noqa: E402
 
 SIZE = 3_000_000
 
