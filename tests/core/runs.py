@@ -20,7 +20,7 @@ from retort.protocol.events import AnyEvent
 from retort.settings import Settings
 from retort.spec import parse_spec
 
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 
 
 def document(home: Path, **changes: Any) -> dict[str, Any]:
