@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 
 # A shell may carry another project's environment; none of it may reach ours.
 unexport PYTHONPATH PYTHONHOME PYTHONWARNINGS VIRTUAL_ENV CONDA_PREFIX
+# Without the compiled files each of the many processes that tests start would compile torch anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX
 unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_PREFIX
 # Tests and demo run on the defaults, whatever the operator has configured.
 DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
