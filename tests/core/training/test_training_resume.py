@@ -29,6 +29,7 @@ from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
 from retort.errors import Stopped, WorldError
 from retort.pipeline import history
+from retort.pipeline.answers import TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.failures import explain
 from retort.protocol import journal
@@ -333,13 +334,16 @@ def test_a_stage_that_died_after_its_last_epoch_trains_nothing_again(tmp_path: P
     training = {"epochs": 1, "imgsz": 64, "batch": 12, "close_mosaic": 0}
     spec = parse_spec(document(tmp_path, training=training))
     workdir = tmp_path / "work"
+    student = TrainedNetwork(
+        model="yolov8n", weights="student.pt", metrics={}, epochs=1, planned_epochs=1, batch=12, best_epoch=1
+    )
     told: list[list[str]] = []
     results = []
     for attempt in (1, 2):
         prepare(spec, Settings(home=tmp_path, fetch_weights=False), workdir, attempt=attempt, device="cpu")
         with Journal(workdir / f"journal-{attempt}.jsonl") as said:
             context = Context(
-                spec, Inputs.load(workdir), workdir, said, threading.Event(), {}, lambda _: None,
+                spec, Inputs.load(workdir), workdir, said, threading.Event(), {"distill": student}, lambda _: None,
                 Pulse(workdir), "control", "",
             )  # fmt: skip
             results.append(control.run(context))
