@@ -34,6 +34,8 @@ EXACT = 1e-5
 """Relative difference that is allowed where the computation is in float64: what six written digits lose."""
 NEARLY = 3e-3
 """The same in float32 after some steps: one thread or two and vectors of any width came to 1e-3 at the most."""
+FARTHER = 2e-2
+"""The same after epochs, where other pixels from another processor's OpenCV add up too: 1.2e-2 was the most."""
 STEPS = 4
 SETTINGS: tuple[dict[str, Any], ...] = (
     *({"kind": kind} for kind in sorted(LOSS_KINDS)),
@@ -174,7 +176,7 @@ def test_a_fixed_network_has_the_same_map(golden: Golden, tmp_path: Path):
     found = accuracy(ColourFinder(), conditions)
 
     figures = {"map50": found.map50, "map": found.map, "per_class": found.per_class, "by_size": found.by_size}
-    golden.near("numbers-map.json", figures, rel=1e-4)
+    golden.near("numbers-map.json", figures, rel=NEARLY)
 
 
 @pytest.mark.train
@@ -194,4 +196,4 @@ def test_a_distilled_training_has_the_same_figures(golden: Golden, tmp_path: Pat
     fit(plan, notebook, teacher=teacher, distillation=DistillationSpec())
 
     figures = {f"epoch {epoch}": values for epoch, values in sorted(notebook.metrics.items())}
-    golden.near("numbers-training.json", figures, rel=NEARLY, least=2e-5)
+    golden.near("numbers-training.json", figures, rel=FARTHER, least=1e-3)  # cosines are near 0
