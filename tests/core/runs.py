@@ -90,10 +90,15 @@ class Running:
                     return event
             assert not ended, f"the run ended with {self.process.returncode}: {self.log()}"
             time.sleep(0.05)
+        self.kill()
         raise AssertionError(f"the run has not said it: {self.log()}")
 
     def wait(self) -> int:
-        code = self.process.wait(PATIENCE_S)
+        try:
+            code = self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()  # what goes on would slow the tests after this one
+            raise AssertionError(f"the run has not ended in {PATIENCE_S:g} s: {self.log()}") from None
         self.let_go()
         return code
 
