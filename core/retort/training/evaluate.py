@@ -18,9 +18,7 @@ from retort.errors import ModelError
 from retort.training import benchmark, comm, models
 from retort.training.benchmark import Speed
 from retort.training.config import Plan
-from retort.training.data import image_cache
-from retort.training.data.image_cache import Demand
-from retort.training.environment import num_workers
+from retort.training.environment import Demand, affordable, free_bytes, num_workers
 from retort.training.export import runtime
 from retort.training.inference import folded
 from retort.training.models import STRIDES, ClassMap
@@ -163,10 +161,10 @@ def judged(model: Any, conditions: Conditions, folder: Path) -> Judge:
         "batch": 2 * conditions.batch,  # like validation in training
         "rect": not conditions.square,
         "device": conditions.device,
-        "workers": image_cache.affordable(
+        "workers": affordable(
             num_workers(conditions.loader_workers),
             Demand(conditions.batch, conditions.imgsz, trains=False),
-            image_cache.free_bytes(),
+            free_bytes(),
         ),
         "plots": False,
         "task": "detect",
@@ -176,8 +174,7 @@ def judged(model: Any, conditions: Conditions, folder: Path) -> Judge:
     on_batch = conditions.on_batch
     if on_batch is not None:
         judge.add_callback("on_val_batch_start", lambda _: on_batch())
-    with comm.alone():
-        judge(model=model)
+    judge(model=model)
     if hasattr(judge.dataloader, "close"):
         judge.dataloader.close()
     return judge
@@ -281,7 +278,7 @@ def score(weights: Path, plan: Plan, *, on_batch: Callable[[], None]) -> dict[st
     )
     network = models.load(weights)
     try:
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, comm.alone():  # a rank measures while the others wait
             box = judged(network, conditions, Path(folder)).metrics.box
     except ModelError as error:
         raise ModelError(f"{weights.name}: {error.message}", hint=error.hint) from error

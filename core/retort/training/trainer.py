@@ -18,15 +18,13 @@ from retort.training.checkpoint import Recovery
 from retort.training.config import Fitted, Plan, Watcher
 from retort.training.data.augment import coloured
 from retort.training.data.ignore_regions import set_apart, spare
-from retort.training.data.image_cache import free_bytes
 from retort.training.data.loader import loader_for, workers_for
 from retort.training.data.sampler import reseed
 from retort.training.data.unlabelled import UnlabelledImages, beside, per_step, unlabelled_loader
 from retort.training.device import compile_layers
-from retort.training.distillation import label_assignment
 from retort.training.distillation.distiller import Distiller, candidates, distiller
-from retort.training.distillation.objective import Objective
-from retort.training.environment import num_workers
+from retort.training.distillation.objective import Objective, criteria
+from retort.training.environment import free_bytes, num_workers
 from retort.training.evaluate import score
 from retort.training.health.monitor import Monitor
 from retort.training.models import publish
@@ -420,7 +418,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         """Prepare a batch, check on the first that it teaches, and lay this step's unlabelled images beside it."""
         prepared = set_apart(coloured(super().preprocess_batch(batch)))
         if not isinstance(self.network, Distiller):  # which does so itself
-            spare(label_assignment.criteria(self.student).values(), prepared)
+            spare(criteria(self.student).values(), prepared)
         if self.monitor is not None:
             self.monitor.first_batch(self, prepared)
         return beside(prepared, self.unlabelled, self.model, self.epoch)

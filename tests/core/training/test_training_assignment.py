@@ -18,8 +18,8 @@ from retort.errors import TeacherMismatch
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import models
 from retort.training.config import Plan
-from retort.training.distillation import label_assignment
 from retort.training.distillation.distiller import Distiller
+from retort.training.distillation.objective import criteria
 from retort.training.trainer import fit
 from ultralytics.utils.tal import TaskAlignedAssigner
 
@@ -43,7 +43,7 @@ class Recorder:
 def record(model: Distiller) -> dict[str, Recorder]:
     """Let the criterion of each branch remember."""
     found = {}
-    for name, criterion in label_assignment.criteria(model.student_model).items():
+    for name, criterion in criteria(model.student_model).items():
         criterion.assigner = found[name] = Recorder(criterion.assigner)
     return found
 

@@ -15,7 +15,7 @@ from retort.constants import Level
 from retort.errors import TeacherMismatch
 from retort.training import models
 from retort.training.distillation.distiller import Candidate
-from retort.training.distillation.predictions import Decoder
+from retort.training.distillation.feature_taps import Decoder
 from retort.training.distillation.teacher import Lesson
 from retort.training.distillation.teacher_resize import Resized, answering, fit_map, paired_levels, ratio_of
 

@@ -11,10 +11,8 @@ from core.training.pictures import Notebook
 from retort.constants import Role
 from retort.spec import TrainingSpec
 from retort.training.config import MoreImages, Plan, Teaching
-from retort.training.data import image_cache
-from retort.training.data.image_cache import Demand
 from retort.training.data.loader import workers_for
-from retort.training.environment import num_cores
+from retort.training.environment import Demand, affordable, free_bytes, lowered, num_cores
 from retort.training.trainer import Fit, arguments
 
 USUAL = Demand(16, 640)
@@ -55,7 +53,7 @@ def test_the_demand_is_what_was_measured(batch: int, imgsz: int, workers: int, t
     ],
 )
 def test_the_number_is_lowered_until_they_fit(free: int | None, expected: int):
-    assert image_cache.affordable(8, USUAL, free) == expected
+    assert affordable(8, USUAL, free) == expected
 
 
 def test_ranks_share_what_is_free_and_it_is_said_with_the_numbers():
@@ -66,17 +64,17 @@ def test_ranks_share_what_is_free_and_it_is_said_with_the_numbers():
         said.append((message, data))
 
     free = int(2 * USUAL.size_bytes(3) / 0.8) + 1
-    assert image_cache.lowered(4, USUAL, free, log, ranks=2) == 3
+    assert lowered(4, USUAL, free, log, ranks=2) == 3
     ((message, data),) = said
     assert data == {"free_mib": free >> 20, "need_mib": 2 * USUAL.size_bytes(4) >> 20, "workers": 3}
     assert f"{free >> 20} MiB free, and 8 loader processes would need {data['need_mib']} MiB: 6" in message
-    assert image_cache.lowered(3, USUAL, free, log, ranks=2) == 3
+    assert lowered(3, USUAL, free, log, ranks=2) == 3
     assert len(said) == 1
 
 
 def test_what_is_free_is_measured(tmp_path: Path):
-    assert (image_cache.free_bytes(tmp_path) or 0) > 0
-    assert image_cache.free_bytes(tmp_path / "nowhere") is None
+    assert (free_bytes(tmp_path) or 0) > 0
+    assert free_bytes(tmp_path / "nowhere") is None
 
 
 @pytest.fixture

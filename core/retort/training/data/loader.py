@@ -12,12 +12,12 @@ import torch
 
 from retort.errors import DataError
 from retort.training import comm
-from retort.training.data import augment, ignore_regions, image_cache
+from retort.training.data import augment, ignore_regions
 from retort.training.data.augment import Augmentation, Tile
-from retort.training.data.image_cache import Demand, Pictures, budget, resized
+from retort.training.data.image_cache import Pictures, budget, resized
 from retort.training.data.sampler import EpochSampler, Order, Sample
 from retort.training.data.unlabelled import per_step
-from retort.training.environment import num_cores
+from retort.training.environment import PREFETCH, Demand, lowered, num_cores
 from retort.training.ultralytics_api import Albumentations, InfiniteDataLoader, YOLODataset, imread, ops, torch_utils
 
 Array = np.ndarray[Any, Any]
@@ -181,7 +181,7 @@ def workers_for(trainer: Any, free: int | None) -> int:
     ranks, batch = max(1, comm.size()), trainer.batch_size
     demand = Demand(-(-batch // ranks), trainer.args.imgsz, per_step(trainer.plan.teaching.unlabelled, batch, ranks))
     wanted = min(int(trainer.args.workers), num_cores())
-    return image_cache.lowered(wanted, demand, free, trainer.watcher.log, ranks=ranks)
+    return lowered(wanted, demand, free, trainer.watcher.log, ranks=ranks)
 
 
 def loader_for(trainer: Any, img_path: str, batch: int, local_rank: int) -> TrainingLoader:
@@ -232,7 +232,7 @@ def training_loader(
     workers = 0 if batches <= 1 else min(workers, num_cores(), batches)
     return TrainingLoader(
         dataset=dataset, batch_size=batch, sampler=sampler, num_workers=workers, pin_memory=cuda,
-        prefetch_factor=image_cache.PREFETCH if workers else None, collate_fn=dataset.collate_fn,
+        prefetch_factor=PREFETCH if workers else None, collate_fn=dataset.collate_fn,
         worker_init_fn=_work_alone if workers else None,
         multiprocessing_context="fork" if workers else None,  # kept images are shared, not copied
         drop_last=drop_last and len(sampler) > batch,

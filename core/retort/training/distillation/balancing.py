@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch import distributed
 
 from retort.training import comm
 
@@ -55,8 +56,8 @@ class TaskLossBalance:
         """Return a running scale until the measurement ends, then the frozen one."""
         if self._scales is None or self._steps < CALIBRATION_STEPS:
             # The same on every rank, or each would distil by scales of its own.
-            measured = comm.mean(torch.stack([term.detach() for term in terms]))
-            self._task = comm.mean(task.detach()) + (0 if self._task is None else self._task)
+            measured = _over_ranks(torch.stack([term.detach() for term in terms]))
+            self._task = _over_ranks(task.detach()) + (0 if self._task is None else self._task)
             self._terms = measured + (0 if self._terms is None else self._terms)
             self._scales = (self._task / self._terms.clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
             self._steps += 1
@@ -93,7 +94,7 @@ class GradientBalance:
         """Return the ratio of the norms for each term."""
         if self._norms is None or self._steps % MEASURE_EVERY == 0:
             norms = torch.stack([gradient_norm(value, shared) for value in (task, *terms)])
-            self._remember(comm.mean(norms))  # the same on every rank
+            self._remember(_over_ranks(norms))  # the same on every rank
         self._steps += 1
         assert self._norms is not None
         return (self._norms[0] / self._norms[1:].clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
@@ -120,6 +121,11 @@ class GradientBalance:
         # A step whose half precision overflowed tells nothing.
         norms = torch.where(norms.isfinite(), norms, self._norms)
         self._norms = self._norms.lerp(norms, 1 / min(self._measured, MEMORY))
+
+
+def _over_ranks(value: Tensor) -> Tensor:
+    """Return the mean of a detached *value* over the ranks, where there are several: the same on each."""
+    return comm.mean(value) if distributed.is_initialized() else value
 
 
 def gradient_norm(value: Tensor, at: Sequence[Tensor]) -> Tensor:

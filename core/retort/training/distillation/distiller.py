@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +15,9 @@ from torch import nn
 from retort.spec import DistillationSpec
 from retort.training import models
 from retort.training.config import FurtherTeacher, Plan
-from retort.training.data.ignore_regions import spared
-from retort.training.distillation import feature_taps, label_assignment
-from retort.training.distillation.objective import Objective, projectors
+from retort.training.data.ignore_regions import KEY, spared
+from retort.training.distillation import feature_taps
+from retort.training.distillation.objective import Objective, assigned_by, criteria, projectors
 from retort.training.distillation.teacher import Lesson, Teacher
 from retort.training.distillation.teacher_resize import Resized, check_same_grid, paired_levels, ratio_of
 from retort.training.models import seeded
@@ -209,8 +210,9 @@ class Distiller(nn.Module):
         features, branches = feature_taps.forward(self.student_model, images, middles=self.objective.crosses)
         own = branches if images is labelled else feature_taps.first(branches, len(labelled))
         answers = self.objective.answers(lessons[0], len(labelled)) if active else {}
-        criteria = label_assignment.criteria(self.student_model).values()
-        with label_assignment.by(answers, self.student_model), spared(criteria, batch):
+        student = self.student_model
+        spares = spared(criteria(student).values(), batch) if KEY in batch else nullcontext()
+        with assigned_by(answers, student), spares:
             task, items = self.student_model.loss(batch, feature_taps.upstream_form(own))  # type: ignore[operator]
         if active:
             per_image = task.sum() / len(labelled)

@@ -13,8 +13,7 @@ from torch.nn.functional import adaptive_max_pool2d, interpolate
 from retort.constants import HEAD_LEVELS, Level
 from retort.errors import TeacherMismatch
 from retort.losses import Loss
-from retort.training.distillation.feature_taps import Raw
-from retort.training.distillation.predictions import Decoder
+from retort.training.distillation.feature_taps import Decoder, Raw
 from retort.training.distillation.teacher import Lesson, Teacher, confidence
 from retort.training.ultralytics_api import make_anchors
 

@@ -15,10 +15,10 @@ from retort.constants import HEAD_LEVELS, Level
 from retort.losses import FeatureLoss, Predictions
 from retort.losses.base import divergence, standardise
 from retort.training import comm
-from retort.training.distillation import feature_taps, label_assignment
+from retort.training.distillation import feature_taps
 from retort.training.distillation.distiller import learn
-from retort.training.distillation.objective import projector_key
-from retort.training.distillation.predictions import Decoder
+from retort.training.distillation.feature_taps import Decoder
+from retort.training.distillation.objective import assigned_by, projector_key
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,7 +64,7 @@ def look(model: Distiller, batch: dict[str, Any]) -> View:
     images, first = batch["img"], teaching(model)[1]
     features, branches = feature_taps.forward(model.student_model, images, middles=first.crosses)
     lessons = [one.teacher(images) for one in model.tutors]
-    with label_assignment.by(first.answers(lessons[0], len(images)), model.student_model):
+    with assigned_by(first.answers(lessons[0], len(images)), model.student_model):
         task, _ = model.student_model.loss(batch, feature_taps.upstream_form(branches))  # type: ignore[operator]
     return View(features, branches, lessons, task.sum() / len(images))
 
