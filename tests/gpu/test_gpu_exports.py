@@ -13,8 +13,7 @@ from retort.training.export import tensorrt
 from retort.training.export.calibration import choose
 from retort.training.export.onnx import export_onnx, metadata
 from retort.training.export.quantization import FloatGraph, difference
-from retort.training.export.runtime import of_engine, of_network
-from retort.training.inference import folded, prepare
+from retort.training.inference import folded, of_network, prepare
 
 S = 96
 
@@ -36,6 +35,6 @@ def test_an_engine_gives_what_the_network_gives(
     tensorrt.build_engine(graph, path, precision=precision, imgsz=S, workspace_gib=None, metadata=about)
     images = torch.cat([prepare(image, S)[0] for image in sorted((tmp_path / "images/val").iterdir())])
     expected = of_network(folded(weights)).run_all(images)
-    found = of_engine(path).run_all(images).cpu()
+    found = tensorrt.load(path).run_all(images).cpu()
     assert difference(expected, found, imgsz=S) <= most
-    assert measure(lambda: of_engine(path), imgsz=S).device == "cuda"
+    assert measure(lambda: tensorrt.load(path), imgsz=S)[1].device == "cuda"

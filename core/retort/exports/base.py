@@ -26,6 +26,8 @@ class Export(Written):
     suffix: ClassVar[str]
     """Ending of the file or folder, with what belongs before it."""
     media_type: ClassVar[str] = "application/octet-stream"
+    exact: ClassVar[bool] = False
+    """Whether its form in float32 must give PyTorch's boxes, one by one."""
 
 
 class Calibrated(Export):

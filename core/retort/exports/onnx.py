@@ -24,6 +24,7 @@ class Onnx(Calibrated):
     """Remove redundant operators from the graph."""
 
     suffix: ClassVar[str] = ".onnx"
+    exact: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _quantizable(self) -> Self:

@@ -15,3 +15,4 @@ class OpenVino(Calibrated):
     """``fp16`` stores weights in half; ``int8`` is quantized by NNCF, boxes and scores decoded in float."""
 
     suffix: ClassVar[str] = "_openvino_model"
+    exact: ClassVar[bool] = True

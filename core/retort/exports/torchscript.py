@@ -15,3 +15,4 @@ class TorchScript(Export):
     """Of weights and activations."""
 
     suffix: ClassVar[str] = ".torchscript"
+    exact: ClassVar[bool] = True

@@ -104,7 +104,7 @@ def _remark_more(inputs: Inputs, journal: Journal) -> None:
 
 def _forewarn(spec: AnySpec, journal: Journal) -> None:
     """Say before the training which forms of the student this machine will not be able to make."""
-    from retort.training.export.tensorrt import lacking
+    from retort.training.export.base import lacking
 
     for export in () if isinstance(spec, AdviceSpec) else spec.exports:
         why = lacking(export)

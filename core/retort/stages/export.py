@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,6 @@ from typing import TYPE_CHECKING, Any
 from retort.constants import Role
 from retort.errors import RetortError, Stopped
 from retort.exports.base import Calibrated, Export
-from retort.exports.engine import Engine
-from retort.exports.ncnn import Ncnn
-from retort.exports.onnx import Onnx
-from retort.exports.openvino import OpenVino
-from retort.exports.torchscript import TorchScript
 from retort.pipeline import progress
 from retort.pipeline.answers import Evaluated, ExportedForms, TrainedNetwork
 from retort.pipeline.context import Context
@@ -29,7 +24,7 @@ if TYPE_CHECKING:
     from retort.training.export.calibration import Calibration
     from retort.training.export.parity import Comparison
     from retort.training.export.quantization import FloatGraph, Sensitivity
-    from retort.training.export.runtime import Runtime
+    from retort.training.inference import Runtime
 
 
 class Bench:
@@ -145,104 +140,15 @@ class Bench:
         """Return the student in PyTorch, on the kind of device that a form runs on."""
         import torch
 
-        from retort.training.export import runtime
-        from retort.training.inference import folded
+        from retort.training.inference import folded, of_network
 
-        return runtime.of_network(folded(self.weights), torch.device(device))
+        return of_network(folded(self.weights), torch.device(device))
 
     @cached_property
     def val_images(self) -> Sequence[Path]:
         """All validation images."""
         return sorted((self.context.inputs.data_yaml.parent / "images" / "val").iterdir())
 
-
-Maker = Callable[[Bench, Any, Path, Collection[str]], None]
-"""Writes a form of the student at a path; the layers in the collection stay in higher precision."""
-
-
-class Needs(RetortError):
-    """Something that this machine lacks; what the form can be made from elsewhere lies in *files*."""
-
-    code = "needs"
-
-    def __init__(self, message: str, files: Collection[Path], *, hint: str) -> None:
-        super().__init__(message, hint=hint)
-        self.files = tuple(files)
-
-
-def _onnx(bench: Bench, export: Onnx, path: Path, kept: Collection[str]) -> None:
-    from retort.training.export.onnx import export_onnx
-
-    if export.precision == "int8" and export.aware_epochs:
-        path.write_bytes(bench.aware_graph(export.aware_epochs).read_bytes())
-    elif export.precision == "int8":
-        bench.float_graph(export.calibration_images, opset=export.opset).write(path, kept=kept)
-    else:
-        options = {"opset": export.opset, "dynamic": export.dynamic, "simplify": export.simplify}
-        export_onnx(bench.weights, path, imgsz=bench.imgsz, **options)  # type: ignore[arg-type]
-
-
-def _openvino(bench: Bench, export: OpenVino, path: Path, kept: Collection[str]) -> None:
-    from retort.training.export.openvino import export_openvino, quantize_openvino
-
-    if export.precision == "int8" and export.aware_epochs:
-        export_openvino(bench.aware_graph(export.aware_epochs), path, half=True, metadata=bench.metadata)
-    elif export.precision == "int8":
-        quantize_openvino(bench.float_graph(export.calibration_images), path, kept=kept, metadata=bench.metadata)
-    else:
-        export_openvino(bench.graph, path, half=export.precision == "fp16", metadata=bench.metadata)
-
-
-def _torchscript(bench: Bench, export: TorchScript, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
-    from retort.training.export.torchscript import export_torchscript
-
-    export_torchscript(bench.weights, path, imgsz=bench.imgsz)
-
-
-def _ncnn(bench: Bench, export: Ncnn, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
-    from retort.training.export.ncnn import export_ncnn
-
-    export_ncnn(bench.weights, path, imgsz=bench.imgsz, half=export.precision == "fp16")
-
-
-def _engine(bench: Bench, export: Engine, path: Path, kept: Collection[str]) -> None:
-    """Build the engine; where that cannot be, leave the graph to build it from, its scales in it, and beside it."""
-    from retort.training.export import tensorrt
-
-    graph, files = bench.graph, []
-    if export.precision == "int8" and export.aware_epochs:
-        graph = path.with_suffix(".engine.onnx")
-        graph.write_bytes(bench.aware_graph(export.aware_epochs).read_bytes())
-        files = [graph]
-    elif export.precision == "int8":
-        ranged = bench.float_graph(export.calibration_images)
-        graph = path.with_suffix(".engine.onnx")
-        ranged.write(graph, kept=kept, symmetric=True)
-        files = [graph, path.with_suffix(".engine.cache")]
-        tensorrt.write_cache(ranged.scales(), files[1])
-    lacking = tensorrt.missing()
-    if lacking is None:
-        tensorrt.build_engine(
-            graph, path, precision=export.precision, imgsz=bench.imgsz, workspace_gib=export.workspace_gib,
-            metadata=bench.metadata,
-        )  # fmt: skip
-        return
-    if not files:
-        files = [path.with_suffix(".engine.onnx")]
-        files[0].write_bytes(graph.read_bytes())
-    flags = {"fp32": "", "fp16": " --fp16", "int8": " --fp16 --int8"}[export.precision]
-    command = f"trtexec --onnx={files[0].name} --saveEngine={path.name}{flags}"
-    raise Needs(lacking, files, hint=f"build it where it will run: {command}")
-
-
-MAKERS: dict[str, Maker] = {
-    "onnx": _onnx,
-    "openvino": _openvino,
-    "torchscript": _torchscript,
-    "ncnn": _ncnn,
-    "engine": _engine,
-}
-"""By format of ``retort.exports``."""
 
 _SHOWN = 12
 """So many of the ranked layers are told."""
@@ -304,15 +210,15 @@ def _made(bench: Bench, export: Any, path: Path, name: str, kept: Sequence[str])
     """Make the form with the layers *kept* in higher precision, and measure it."""
     from retort.training import benchmark
     from retort.training.evaluate import Facade, accuracy
-    from retort.training.export.runtime import RUNTIMES
+    from retort.training.export.base import maker
 
     bench.beat()
     if path.is_dir():
         shutil.rmtree(path)
-    MAKERS[export.format](bench, export, path, kept)
+    form = maker(export)
+    form.make(bench, export, path, kept)
     bench.beat()
-    load = RUNTIMES[export.format]
-    runtime, timed = benchmark.measure(lambda: load(path), imgsz=bench.imgsz)
+    runtime, timed = benchmark.measure(lambda: form.load(path), imgsz=bench.imgsz)
     device = runtime.device.type
     conditions = bench.conditions("cpu" if device == "cpu" else "0")
     found = accuracy(Facade(runtime, bench.network.names), conditions)
@@ -344,9 +250,6 @@ def _calibration(bench: Bench, export: Export) -> CalibrationFigures | None:
 
 
 after = "evaluate"
-
-_EXACT = {("onnx", "fp32"), ("torchscript", "fp32"), ("openvino", "fp32")}
-"""What must give PyTorch's boxes, one by one."""
 
 
 def applies(spec: JobSpec) -> bool:
@@ -388,11 +291,13 @@ def _name(export: Any, taken: set[str]) -> str:
 
 def _entry(bench: Bench, export: Any, name: str) -> MeasuredExport | UnmeasuredExport:
     """Make, measure and publish one form; say why where that cannot be."""
+    from retort.training.export.base import Needs
+
     context, path = bench.context, bench.context.artifact(name)
     about: dict[str, Any] = {"format": export.format, "precision": export.precision, "path": name}
     try:
         measured = produce(bench, export, path, name)
-        if (export.format, export.precision) in _EXACT:
+        if export.exact and export.precision == "fp32":
             measured = _compared(bench, export, path, measured)
     except Needs as error:
         files = tuple(_published(context, export, error.files))
@@ -409,10 +314,10 @@ def _entry(bench: Bench, export: Any, name: str) -> MeasuredExport | UnmeasuredE
 
 
 def _compared(bench: Bench, export: Any, path: Path, measured: MeasuredExport) -> MeasuredExport:
+    from retort.training.export.base import maker
     from retort.training.export.parity import compare
-    from retort.training.export.runtime import RUNTIMES
 
-    found = compare(bench.weights, RUNTIMES[export.format](path), bench.val_images, imgsz=bench.imgsz)
+    found = compare(bench.weights, maker(export).load(path), bench.val_images, imgsz=bench.imgsz)
     told = {
         "max_relative_error": found.max_relative_error if math.isfinite(found.max_relative_error) else None,
         "num_images": found.num_images,

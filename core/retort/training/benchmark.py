@@ -17,7 +17,7 @@ import torch
 
 from retort.training import models
 from retort.training.distillation.teacher import Teacher
-from retort.training.export.runtime import Runtime
+from retort.training.inference import Runtime
 from retort.training.models import anatomy
 from retort.training.ultralytics_api import get_cfg, select_device
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +19,9 @@ from retort.training import benchmark, comm, models
 from retort.training.benchmark import Speed
 from retort.training.config import Plan
 from retort.training.environment import Demand, affordable, free_bytes, num_workers
-from retort.training.export import runtime
-from retort.training.inference import folded
+from retort.training.inference import Runtime, folded, of_network
 from retort.training.models import STRIDES, ClassMap
 from retort.training.ultralytics_api import DetectionValidator, check_det_dataset, get_flops, ops, select_device
-
-if TYPE_CHECKING:
-    from retort.training.export.runtime import Runtime
 
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 """Areas of boxes in pixels of the original image: COCO's three sizes."""
@@ -250,7 +246,7 @@ def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
     found = accuracy(network, conditions) if known else None
     where = select_device(conditions.device, verbose=False)
     still = folded(weights)
-    _, timed = benchmark.measure(lambda: runtime.of_network(folded(weights), where), imgsz=conditions.imgsz)
+    _, timed = benchmark.measure(lambda: of_network(folded(weights), where), imgsz=conditions.imgsz)
     return Evaluation(
         accuracy=found,
         speed=timed,

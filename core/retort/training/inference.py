@@ -1,4 +1,4 @@
-"""From an image file to boxes in its own pixels, with the same steps around any network that gives raw output."""
+"""Run networks in PyTorch or onnxruntime, and detect boxes in image files with them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 from retort.errors import DataError
 from retort.training import models
+from retort.training.environment import num_cores
 from retort.training.ultralytics_api import LetterBox, nms, ops, select_device
 
 if TYPE_CHECKING:
@@ -22,6 +23,25 @@ IOU = 0.7
 
 Network = Callable[["Tensor"], "Tensor"]
 """From images (N, 3, S, S) in 0..1 to raw output (N, 4 + K, A): boxes as centre and size in pixels, probabilities."""
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A network, ready to run."""
+
+    run: Network
+    """From images (N, 3, S, S) in 0..1 on *device* to raw output (N, 4 + K, A)."""
+    name: str
+    """The program that runs it."""
+    device: torch.device = CPU
+    batches: bool = False
+    """Whether N may be more than 1."""
+
+    def run_all(self, images: Tensor) -> Tensor:
+        """Run any number of images, one by one where it has to be."""
+        images = images.to(self.device)
+        return self.run(images) if self.batches else torch.cat([self.run(image[None]) for image in images])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +100,33 @@ def network_output(network: Any) -> Network:
         return found
 
     return run
+
+
+def of_network(network: Any, device: torch.device = CPU) -> Runtime:
+    """Run a folded network in PyTorch."""
+    return Runtime(network_output(network.to(device)), "PyTorch", device, batches=True)
+
+
+def of_onnx(path: Path) -> Runtime:
+    """Run a graph by onnxruntime on the CPU, on all cores that this process may use."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = num_cores()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    given = session.get_inputs()[0]
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {given.name: images.numpy()})[0])
+
+    return Runtime(run, "onnxruntime", batches=not isinstance(given.shape[0], int))
+
+
+def decoded(output: Any) -> Tensor:
+    """Return the decoded output, which some forms give together with what it was decoded from."""
+    found: Tensor = output[0] if isinstance(output, (tuple, list)) else output
+    return found
 
 
 def detect(run: Network, image: Path, *, imgsz: int, device: torch.device, conf: float) -> list[Box]:

@@ -28,8 +28,9 @@ from retort.spec import JobSpec, parse_spec
 from retort.spec.exported import MeasuredExport
 from retort.stages import control, evaluate, export
 from retort.stages.distill import plan
-from retort.stages.export import MAKERS, Bench
+from retort.stages.export import Bench
 from retort.training import models
+from retort.training.export import onnx
 from retort.training.export.onnx import export_onnx
 from retort.training.models import publish
 
@@ -65,7 +66,7 @@ def test_an_export_that_gives_other_boxes_is_told_and_not_published(context: Con
         publish(network, path.with_name("other.pt"), names=network.names)
         export_onnx(path.with_name("other.pt"), path, imgsz=64)
 
-    monkeypatch.setitem(MAKERS, "onnx", of_another_network)
+    monkeypatch.setattr(onnx, "make", of_another_network)
     (made,) = export.run(context).exports
     assert (made.status, made.files) == ("differs", ())
     assert "does not give the student's boxes" in (made.reason or "")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from retort.exports import EXPORT_FORMATS
 from retort.pipeline.context import Stage, StageModule, find, ordered
 from retort.spec import parse_spec
-from retort.stages.export import MAKERS
 
 
 def stage(name: str, after: str | None) -> Stage:
@@ -68,7 +66,3 @@ def test_a_big_teacher_makes_distilling_dearer_than_the_control():
     spec = parse_spec({"name": "x", "data": {"path": "/d"}, "teacher": {"weights": "yolo11l.pt"}})
     costs = {stage.name: stage.module.cost(spec) for stage in find() if stage.module.applies(spec)}
     assert costs["distill"] > costs["control"] > 10 * costs["evaluate"]
-
-
-def test_every_export_format_can_be_made():
-    assert MAKERS.keys() == EXPORT_FORMATS.keys()

@@ -15,6 +15,7 @@ from core.training.pictures import draw
 from retort.errors import DataError
 from retort.exports import EXPORT_FORMATS
 from retort.training.export import tensorrt
+from retort.training.export.base import maker
 from retort.training.export.calibration import choose
 from retort.training.export.ncnn import export_ncnn
 from retort.training.export.onnx import export_onnx, metadata
@@ -22,9 +23,8 @@ from retort.training.export.openvino import export_openvino, quantize_openvino
 from retort.training.export.parity import compare
 from retort.training.export.qat import Lesson, train_aware
 from retort.training.export.quantization import FloatGraph, difference, rank
-from retort.training.export.runtime import RUNTIMES, Runtime, of_network, of_onnx
 from retort.training.export.torchscript import export_torchscript
-from retort.training.inference import folded, prepare
+from retort.training.inference import Runtime, folded, of_network, of_onnx, prepare
 
 S = 96
 ABOUT = {"task": "detect", "names": {0: "red"}}
@@ -47,8 +47,11 @@ def graph(plenty: Path, published: Callable[..., Path], tmp_path_factory: pytest
     return FloatGraph(path, choose(plenty, ["red", "green", "blue"], number=50, seed=0), imgsz=S)
 
 
-def test_every_export_format_can_be_run() -> None:
-    assert RUNTIMES.keys() == EXPORT_FORMATS.keys()
+@pytest.mark.parametrize("form", sorted(EXPORT_FORMATS))
+def test_every_export_format_can_be_made_and_run(form: str) -> None:
+    found = maker(EXPORT_FORMATS[form]())
+    assert callable(found.make)
+    assert callable(found.load)
 
 
 def output(runtime: Runtime, folder: Path) -> torch.Tensor:
@@ -82,7 +85,7 @@ def test_a_form_gives_what_the_network_gives(  # noqa: PLR0917
 ) -> None:
     weights, path = published("yolov8n"), tmp_path / "form"
     make(form, weights, graph, path)
-    found = RUNTIMES[form.split(maxsplit=1)[0]](path)
+    found = maker(EXPORT_FORMATS[form.split(maxsplit=1)[0]]()).load(path)
     assert not found.batches
     expected = output(of_network(folded(weights)), plenty)
     assert difference(expected, output(found, plenty), imgsz=S) <= most

@@ -10,7 +10,7 @@ import pytest
 from retort.errors import UserError
 from retort.training.export.onnx import export_onnx
 from retort.training.export.parity import compare
-from retort.training.export.runtime import of_onnx
+from retort.training.inference import of_onnx
 
 
 @pytest.mark.parametrize("model", ["yolov8n", "yolo11n", "yolo12n", "yolo26n"])

@@ -1,19 +1,57 @@
-"""NCNN: a traced network converted by pnnx."""
+"""Make and run NCNN: a traced network converted by pnnx."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+import torch
 import yaml
 
 from retort import files
 from retort.errors import RetortError
+from retort.exports.ncnn import Ncnn
+from retort.training.environment import num_cores
+from retort.training.export.base import Bench
 from retort.training.export.onnx import metadata
 from retort.training.export.torchscript import saved, traced
+from retort.training.inference import Runtime
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LONGEST_S = 600.0
+
+
+def make(bench: Bench, export: Ncnn, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
+    """Write the model into the folder *path*."""
+    export_ncnn(bench.weights, path, imgsz=bench.imgsz, half=export.precision == "fp16")
+
+
+def load(folder: Path) -> Runtime:
+    """Run an NCNN model on the CPU."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.use_vulkan_compute = False
+    net.opt.num_threads = num_cores()
+    for shorter in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage"):
+        setattr(net.opt, f"use_{shorter}", False)  # what a processor is able to shorten differs from one to the next
+    (parameters,) = folder.glob("*.param")
+    net.load_param(str(parameters))
+    net.load_model(str(parameters.with_suffix(".bin")))
+    given, taken = net.input_names()[0], net.output_names()[0]
+
+    def run(images: Tensor) -> Tensor:
+        with net.create_extractor() as extractor:
+            extractor.input(given, ncnn.Mat(images[0].contiguous().numpy()).clone())
+            _, found = extractor.extract(taken)
+            return torch.from_numpy(found.numpy().copy())[None]
+
+    return Runtime(run, "NCNN")
 
 
 def export_ncnn(weights: Path, folder: Path, *, imgsz: int, half: bool) -> None:

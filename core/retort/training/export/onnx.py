@@ -1,8 +1,9 @@
-"""ONNX: writing the graph of a published network."""
+"""Make and run ONNX: the graph of a published network, in float32 or INT8."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,13 +13,30 @@ import torch
 
 from retort import files
 from retort.errors import UserError
-from retort.training.inference import folded
+from retort.exports.onnx import Onnx
+from retort.training.export.base import Bench
+from retort.training.inference import folded, of_onnx
 from retort.training.ultralytics_api import best_onnx_opset, torch2onnx
 
 NEWEST_OPSET = 20
 """The last that torch's tracing exporter writes; it only warns beyond."""
 IR_VERSION = 10
 """Newest file version that every onnxruntime in use reads."""
+
+
+def make(bench: Bench, export: Onnx, path: Path, kept: Collection[str]) -> None:
+    """Write the graph, in INT8 with its scales in it."""
+    if export.precision == "int8" and export.aware_epochs:
+        path.write_bytes(bench.aware_graph(export.aware_epochs).read_bytes())
+    elif export.precision == "int8":
+        bench.float_graph(export.calibration_images, opset=export.opset).write(path, kept=kept)
+    else:
+        options = {"opset": export.opset, "dynamic": export.dynamic, "simplify": export.simplify}
+        export_onnx(bench.weights, path, imgsz=bench.imgsz, **options)  # type: ignore[arg-type]
+
+
+load = of_onnx
+"""Runs the graph by onnxruntime."""
 
 
 def export_onnx(

@@ -1,17 +1,49 @@
-"""OpenVINO: an ONNX graph converted, stored in half precision, or quantized by NNCF."""
+"""Make and run OpenVINO: an ONNX graph converted, stored in half precision, or quantized by NNCF."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 import yaml
 
+from retort.exports.openvino import OpenVino
+from retort.training.environment import num_cores
+from retort.training.export.base import Bench
 from retort.training.export.quantization import FloatGraph
+from retort.training.inference import Runtime
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NAME = "student"
+
+
+def make(bench: Bench, export: OpenVino, path: Path, kept: Collection[str]) -> None:
+    """Write the model into the folder *path*."""
+    if export.precision == "int8" and export.aware_epochs:
+        export_openvino(bench.aware_graph(export.aware_epochs), path, half=True, metadata=bench.metadata)
+    elif export.precision == "int8":
+        quantize_openvino(bench.float_graph(export.calibration_images), path, kept=kept, metadata=bench.metadata)
+    else:
+        export_openvino(bench.graph, path, half=export.precision == "fp16", metadata=bench.metadata)
+
+
+def load(folder: Path) -> Runtime:
+    """Run an OpenVINO model on the CPU, in the precision that it was saved in."""
+    import openvino
+
+    core = openvino.Core()
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": num_cores(), "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(core.read_model(next(folder.glob("*.xml"))), "CPU", hints)
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(compiled(images.numpy())[0].copy())
+
+    return Runtime(run, "OpenVINO")
 
 
 def export_openvino(graph: Path, folder: Path, *, half: bool, metadata: Mapping[str, Any]) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from retort.training.export.runtime import CPU, Runtime, of_network
-from retort.training.inference import Box, detect, folded, prepare
+from retort.training.inference import CPU, Box, Runtime, detect, folded, of_network, prepare
 
 TOLERANCE = 1e-3
 """Largest difference of equal boxes: of scores, and of coordinates relative to the image."""

@@ -19,7 +19,7 @@ from onnxruntime.quantization.quant_utils import load_model_with_shape_infer, sa
 
 from retort import files
 from retort.training.export.calibration import Calibration
-from retort.training.export.runtime import Runtime, of_onnx
+from retort.training.inference import Runtime, of_onnx
 
 if TYPE_CHECKING:
     from torch import Tensor

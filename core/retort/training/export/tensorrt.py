@@ -1,20 +1,66 @@
-"""TensorRT: an engine built from an ONNX graph where that can be done, and what to build it from where it cannot."""
+"""Make and run TensorRT engines; leave what to build one from where that cannot be."""
 
 from __future__ import annotations
 
 import importlib.util
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from retort import files
-from retort.training.ultralytics_api import onnx2engine
+from retort.exports.tensorrt import Engine
+from retort.training.export.base import Bench, Needs
+from retort.training.inference import Runtime, decoded
+from retort.training.ultralytics_api import AutoBackend, onnx2engine
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEEDS = "TensorRT 8.6 or later for Python, and a CUDA GPU"
 _QUANTIZE = {"fp32": None, "fp16": 16, "int8": 8}
+
+
+def make(bench: Bench, export: Engine, path: Path, kept: Collection[str]) -> None:
+    """Build the engine; where that cannot be, leave the graph to build it from, its scales in it, and beside it."""
+    graph, given = bench.graph, []
+    if export.precision == "int8" and export.aware_epochs:
+        graph = path.with_suffix(".engine.onnx")
+        graph.write_bytes(bench.aware_graph(export.aware_epochs).read_bytes())
+        given = [graph]
+    elif export.precision == "int8":
+        ranged = bench.float_graph(export.calibration_images)
+        graph = path.with_suffix(".engine.onnx")
+        ranged.write(graph, kept=kept, symmetric=True)
+        given = [graph, path.with_suffix(".engine.cache")]
+        write_cache(ranged.scales(), given[1])
+    lacking = missing()
+    if lacking is None:
+        build_engine(
+            graph, path, precision=export.precision, imgsz=bench.imgsz, workspace_gib=export.workspace_gib,
+            metadata=bench.metadata,
+        )  # fmt: skip
+        return
+    if not given:
+        given = [path.with_suffix(".engine.onnx")]
+        given[0].write_bytes(graph.read_bytes())
+    flags = {"fp32": "", "fp16": " --fp16", "int8": " --fp16 --int8"}[export.precision]
+    command = f"trtexec --onnx={given[0].name} --saveEngine={path.name}{flags}"
+    raise Needs(lacking, given, hint=f"build it where it will run: {command}")
+
+
+def load(path: Path) -> Runtime:
+    """Run a TensorRT engine on the first GPU, loaded as upstream loads it."""
+    device = torch.device("cuda:0")
+    backend = AutoBackend(model=str(path), device=device, verbose=False)
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> Tensor:
+        return decoded(backend(images)).clone()
+
+    return Runtime(run, "TensorRT", device)
 
 
 def missing() -> str | None:
@@ -46,8 +92,3 @@ def write_cache(scales: Mapping[str, float], path: Path) -> None:
     """Write the tensors' scales in the text form that TensorRT's calibrators read: name, and float32 in hex."""
     lines = [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in sorted(scales.items())]
     files.atomic_write(path, "\n".join(["TRT-8600-MinMaxCalibration", *lines, ""]).encode())
-
-
-def lacking(export: Any) -> str | None:
-    """Say before any training what this machine lacks for *export*; None where nothing is known to be missing."""
-    return missing() if export.format == "engine" else None

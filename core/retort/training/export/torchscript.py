@@ -1,19 +1,42 @@
-"""TorchScript: a published network traced."""
+"""Make and run TorchScript: a published network traced."""
 
 from __future__ import annotations
 
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from retort import files
+from retort.exports.torchscript import TorchScript
+from retort.training.export.base import Bench
 from retort.training.export.onnx import metadata
-from retort.training.inference import folded
+from retort.training.inference import Runtime, decoded, folded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def make(bench: Bench, export: TorchScript, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
+    """Write the trace."""
+    export_torchscript(bench.weights, path, imgsz=bench.imgsz)
+
+
+def load(path: Path) -> Runtime:
+    """Run a traced module in PyTorch's C++ library."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)  # torch would rather have its newer exporter used
+        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> Tensor:
+        return decoded(module(images))
+
+    return Runtime(run, "TorchScript")
 
 
 def traced(weights: Path, *, imgsz: int) -> tuple[Any, Any]:
