@@ -165,7 +165,7 @@ def test_labels_move_with_their_image_into_the_letterbox() -> None:
 
 def test_agreement_follows_the_datas_numbers_and_counts_found_objects_only() -> None:
     from retort.losses import Predictions
-    from retort.training.health.monitor import Probe
+    from retort.training.health.metrics import Probe
 
     boxes = torch.tensor([[[0.0, 0, 32, 32], [32, 32, 64, 64], [0, 32, 32, 64]]])
     scores = torch.tensor([[[5.0, -5], [-5, 5], [-5, -5]]])

@@ -12,6 +12,7 @@ import torch
 from retort import files
 from retort.constants import HEAD_LEVELS
 from retort.training.health.metrics import (
+    Probe,
     View,
     binary_kl,
     compared,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from retort.training.distillation.distiller import Distiller
-    from retort.training.health.monitor import Probe
 
 FILE = "health.npz"
 """Name of the file in a training's folder."""
