@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -18,7 +18,8 @@ from retort.errors import DISK_FULL, Diverged, WorldError
 from retort.files import sha256_of
 from retort.spec import DistillationSpec
 from retort.training import comm
-from retort.training.config import Plan, Teaching
+from retort.training.config import Plan, Teaching, Trainer
+from retort.training.optim import Cadence
 from retort.training.ultralytics_api import version
 
 STATES, BESTS = "states", "weights"
@@ -28,6 +29,27 @@ KEPT = 2
 _MAGIC = b"retort-state-1 "
 _HEADER = len(_MAGIC) + 64 + 1
 """Magic, SHA-256 of the rest in hex, newline."""
+
+
+class Resumable(Trainer, Protocol):
+    """Declares what a state is taken from, and put back into."""
+
+    cadence: Cadence
+    recovery: Recovery
+    monitor: Any
+    """What watches over a distillation; None in a plain training."""
+    scaler: Any
+    scheduler: Any
+    start_epoch: int
+    whole_epochs: int
+    best_fitness: float | None
+    best_epoch: int
+    """Counted from 1; 0 before the first."""
+    best_metrics: dict[str, float | None]
+
+    @property
+    def student(self) -> Any:
+        """The network being trained."""
 
 
 class Generations:
@@ -189,7 +211,7 @@ class Recovery:
             self._generations.clear()
         return None
 
-    def save(self, trainer: Any, done: int) -> None:
+    def save(self, trainer: Resumable, done: int) -> None:
         """Write the state after *done* whole epochs, then remove the best networks that no kept state names.
 
         Raises:
@@ -208,7 +230,7 @@ class Recovery:
             raise WorldError(message, hint=hint, code="disk_full") from error
         self._forget_bests(trainer.best_epoch)
 
-    def load(self, trainer: Any) -> None:
+    def load(self, trainer: Resumable) -> None:
         """Put the newest whole state back, in place."""
         state = self.find()
         assert state is not None, "there is no state to go back to"
@@ -229,7 +251,7 @@ class Recovery:
                 path.unlink()
 
 
-def capture(trainer: Any, done: int) -> State:
+def capture(trainer: Resumable, done: int) -> State:
     """Return what *trainer* must be given back to go on after *done* epochs: tensors and plain values."""
     model = comm.unwrap(trainer.model)
     criterion = getattr(trainer.student, "criterion", None)
@@ -256,7 +278,7 @@ def capture(trainer: Any, done: int) -> State:
     }
 
 
-def restore(trainer: Any, state: State) -> None:
+def restore(trainer: Resumable, state: State) -> None:
     """Put *state* into *trainer*, whose networks and optimizer are built; gradients follow when the epoch starts."""
     model = comm.unwrap(trainer.model)
     model.train()
@@ -274,7 +296,7 @@ def restore(trainer: Any, state: State) -> None:
     trainer.scheduler.last_epoch = state["done"] - 1
 
 
-def resume(trainer: Any, state: State) -> None:
+def resume(trainer: Resumable, state: State) -> None:
     """Let *trainer*, which is set up and has not begun, go on from *state*, and say so."""
     restore(trainer, state)
     trainer.start_epoch = trainer.whole_epochs = state["done"]
@@ -282,7 +304,7 @@ def resume(trainer: Any, state: State) -> None:
     trainer.watcher.log(message, epoch=state["done"])
 
 
-def go_back(trainer: Any, epoch: int, attempt: int) -> None:
+def go_back(trainer: Resumable, epoch: int, attempt: int) -> None:
     """Let *trainer* do *epoch* (from 0) again, which left the finite numbers; say so.
 
     Raises:
@@ -298,7 +320,7 @@ def go_back(trainer: Any, epoch: int, attempt: int) -> None:
     trainer.recovery.load(trainer)
 
 
-def recall(trainer: Any, state: State) -> None:
+def recall(trainer: Resumable, state: State) -> None:
     """Let *trainer*, which will not run any more, know the results of *state*, and say so."""
     _restore_results(trainer, state)
     trainer.epoch = state["done"] - 1
@@ -306,7 +328,7 @@ def recall(trainer: Any, state: State) -> None:
     trainer.watcher.log(f"{which} epochs were done by an earlier attempt", epoch=state["done"])
 
 
-def _restore_results(trainer: Any, state: State) -> None:
+def _restore_results(trainer: Resumable, state: State) -> None:
     trainer.best_fitness = state["best_fitness"]
     trainer.best_epoch = state["best"]["epoch"]
     trainer.best_metrics = dict(state["best"]["metrics"])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from retort.constants import Role
-from retort.spec import TrainingSpec
+from retort.spec import DistillationSpec, TrainingSpec
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,40 @@ class Watcher:
     def finish_requested(self) -> bool:
         """Tell whether the training is to end now and keep its best network; asked at every batch."""
         return False
+
+
+class Trainer(Protocol):
+    """Declares what the parts of a training see of the whole: upstream's trainer, and what we tell it."""
+
+    plan: Plan
+    watcher: Watcher
+    distillation: DistillationSpec | None
+    teacher_metrics: dict[str, float | None]
+    args: Any
+    """Upstream's arguments."""
+    data: dict[str, Any]
+    """Upstream's description of the data set."""
+    device: torch.device
+    model: Any
+    """What is trained, as the ranks have wrapped it."""
+    ema: Any
+    optimizer: Any
+    tloss: Any
+    """Means of the epoch's losses, by name."""
+    train_loader: Any
+    test_loader: Any
+    batch_size: int
+    """Of all ranks together."""
+    world_size: int
+    epoch: int
+    """Counted from 0."""
+    epochs: int
+
+    def build_dataset(self, img_path: str, mode: str, batch: int | None) -> Any:
+        """Build upstream's data set."""
+
+    def poll(self, _: Any = None) -> None:
+        """Say that it gets on, and stop where that is asked for."""
 
 
 @dataclass(frozen=True)

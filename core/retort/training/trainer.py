@@ -71,7 +71,7 @@ def accelerate(network: Any, plan: Plan, device: torch.device) -> None:
         compile_layers(network)
 
 
-def join(trainer: Any, teacher: Path) -> None:
+def join(trainer: Fit, teacher: Path) -> None:
     """Put student and teachers in the place of the student alone, and say what is distilled.
 
     Raises:
@@ -80,6 +80,7 @@ def join(trainer: Any, teacher: Path) -> None:
 
     """
     plan = trainer.plan
+    assert trainer.distillation is not None, "a teacher comes with what is learned from it"
     first, *further = candidates(teacher, plan)
     trainer.model = distiller(
         trainer.model,
@@ -95,7 +96,7 @@ def join(trainer: Any, teacher: Path) -> None:
     announce(trainer.model.objective, trainer.watcher)
 
 
-def record_teachers(trainer: Any) -> None:
+def record_teachers(trainer: Fit) -> None:
     """Let the teachers of *trainer*, on a GPU, record their kernels for a whole batch of one rank.
 
     Called before the loaders exist, whose threads pin memory: beside them a recording fails or hangs. The last batch
@@ -107,7 +108,7 @@ def record_teachers(trainer: Any) -> None:
         one.teacher.prepare(trainer.batch_size // ranks + more, side, side)
 
 
-def begin(trainer: Any, state: checkpoint.State | None) -> None:
+def begin(trainer: Fit, state: checkpoint.State | None) -> None:
     """Let *trainer*, which is set up, go on from *state*, or anew; a distillation is checked and watched over.
 
     Raises:
@@ -144,7 +145,7 @@ def announce(objective: Objective, watcher: Watcher) -> None:
         )
 
 
-def examine(trainer: Any, teacher: Path) -> None:
+def examine(trainer: Fit, teacher: Path) -> None:
     """Measure the teacher once on the validation set, to stand beside the student's curve."""
     try:
         trainer.teacher_metrics = score(teacher, trainer.plan, on_batch=trainer.poll)
@@ -162,7 +163,7 @@ class Finished(Exception):
     """The training was asked to end early, and has a network to keep."""
 
 
-def obey(trainer: Any) -> None:
+def obey(trainer: Fit) -> None:
     """Say that *trainer* got on by a batch, and end it where that is asked for.
 
     Raises:
@@ -178,7 +179,7 @@ def obey(trainer: Any) -> None:
         _finish(trainer)
 
 
-def obey_between_epochs(trainer: Any) -> None:
+def obey_between_epochs(trainer: Fit) -> None:
     """End *trainer* where it is asked to finish early: an epoch has been measured, and its state is on the disk.
 
     Raises:
@@ -190,7 +191,7 @@ def obey_between_epochs(trainer: Any) -> None:
         _finish(trainer)
 
 
-def poll(trainer: Any) -> None:
+def poll(trainer: Fit) -> None:
     """Say that *trainer* gets on, where one rank may be alone: only a stop is obeyed there.
 
     Raises:
@@ -202,18 +203,18 @@ def poll(trainer: Any) -> None:
         raise _stopped(trainer)
 
 
-def _asked(watcher: Any) -> int:
+def _asked(watcher: Watcher) -> int:
     if watcher.stop_requested():
         return _STOP
     return _FINISH if watcher.finish_requested() else _GO_ON
 
 
-def _finish(trainer: Any) -> None:
+def _finish(trainer: Fit) -> None:
     trainer.epoch = trainer.whole_epochs - 1
     raise Finished
 
 
-def _stopped(trainer: Any) -> Stopped:
+def _stopped(trainer: Fit) -> Stopped:
     return Stopped(f"stopped in epoch {trainer.epoch + 1} of {trainer.epochs}")
 
 
@@ -226,7 +227,7 @@ VALIDATED = {
 """Upstream's names of what validation measures, and ours."""
 
 
-def of(trainer: Any) -> dict[str, float | None]:
+def of(trainer: Fit) -> dict[str, float | None]:
     """Return the losses, learning rates and validation results of the trainer's epoch; not finite is None."""
     trained = {f"train/{name}": float(value) for name, value in trainer.tloss.items()}
     trained["train/loss"] = sum(
@@ -248,7 +249,7 @@ def of_all_ranks(validated: Mapping[str, float], share: float) -> dict[str, floa
     return {name: value * share if name.endswith("_loss") else value for name, value in validated.items()}
 
 
-def keep_networks(trainer: Any) -> None:
+def keep_networks(trainer: Fit) -> None:
     """Publish the averaged network of *trainer*'s epoch where it is the best so far, and the checkpoint that is due."""
     done, plan = trainer.epoch + 1, trainer.plan
     values = of(trainer)
@@ -262,7 +263,7 @@ def keep_networks(trainer: Any) -> None:
         trainer.watcher.checkpoint(done, path, {**compared, **trainer.teacher_metrics})
 
 
-def let_go(trainer: Any) -> None:
+def let_go(trainer: Fit) -> None:
     """Let go of loader processes, callbacks and memory, however far *trainer* has come."""
     for name in ("train_loader", "test_loader"):
         loader = getattr(trainer, name, None)
@@ -275,7 +276,7 @@ def let_go(trainer: Any) -> None:
         torch.cuda.empty_cache()
 
 
-def _publish(trainer: Any, path: Path) -> None:
+def _publish(trainer: Fit, path: Path) -> None:
     average = trainer.ema.ema
     network = average.student_model if isinstance(average, Distiller) else average
     metadata = {"role": str(trainer.plan.role), "model": trainer.plan.model, "epoch": trainer.epoch + 1}

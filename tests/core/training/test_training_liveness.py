@@ -16,8 +16,7 @@ from retort.training import models
 from retort.training.distillation.distiller import Distiller, distiller
 from retort.training.health import checks
 from retort.training.health.checks import Contract
-from retort.training.health.metrics import agreement, binary_kl, cka, iou
-from retort.training.health.monitor import _fitted
+from retort.training.health.metrics import _fitted, agreement, binary_kl, cka, iou
 from retort.training.ultralytics_api import LetterBox
 from torch.distributions import Bernoulli, kl_divergence
 from ultralytics.cfg import get_cfg

@@ -12,6 +12,7 @@ import torch
 
 from retort.errors import DataError
 from retort.training import comm
+from retort.training.config import Trainer
 from retort.training.data import augment, ignore_regions
 from retort.training.data.augment import Augmentation, Tile
 from retort.training.data.image_cache import Pictures, budget, resized
@@ -176,7 +177,7 @@ class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
         self._next, self._whole = (self._next[0] + 1, 0), True
 
 
-def workers_for(trainer: Any, free: int | None) -> int:
+def workers_for(trainer: Trainer, free: int | None) -> int:
     """Return how many processes each of *trainer*'s loaders may have in *free* bytes of shared memory."""
     ranks, batch = max(1, comm.size()), trainer.batch_size
     demand = Demand(-(-batch // ranks), trainer.args.imgsz, per_step(trainer.plan.teaching.unlabelled, batch, ranks))
@@ -184,7 +185,7 @@ def workers_for(trainer: Any, free: int | None) -> int:
     return lowered(wanted, demand, free, trainer.watcher.log, ranks=ranks)
 
 
-def loader_for(trainer: Any, img_path: str, batch: int, local_rank: int) -> TrainingLoader:
+def loader_for(trainer: Trainer, img_path: str, batch: int, local_rank: int) -> TrainingLoader:
     """Build the training loader of upstream's *trainer*; *local_rank* is -1 in a lone process."""
     world_size = max(trainer.world_size, 1) if local_rank >= 0 else 1
     rank = torch.distributed.get_rank() if world_size > 1 else 0

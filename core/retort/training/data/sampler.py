@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from retort.training.config import Trainer
 from retort.training.ultralytics_api import init_seeds
 
 Array = np.ndarray[Any, Any]
@@ -111,7 +112,7 @@ class EpochSampler(Sampler[Sample]):
         """Do nothing: upstream calls this late, under several ranks; the loader's own ``set_epoch`` counts."""
 
 
-def reseed(trainer: Any, seed: int, epoch: int, retry: int = 0) -> None:
+def reseed(trainer: Trainer, seed: int, epoch: int, retry: int = 0) -> None:
     """Make *trainer* draw in *epoch* (from 0) what it draws there in every process; another *retry* draws otherwise.
 
     Upstream draws one stream from the start of the process on, so a resumed training repeats the order of its first

@@ -18,10 +18,10 @@ from retort.training.ultralytics_api import RANK
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from retort.training.config import MoreImages
+    from retort.training.config import MoreImages, Trainer
 
 
-def unlabelled_loader(trainer: Any, more: MoreImages | None) -> UnlabelledImages | None:
+def unlabelled_loader(trainer: Trainer, more: MoreImages | None) -> UnlabelledImages | None:
     """Return the loader of the images that *trainer* shows its teachers and student; None where there are none.
 
     It is built like the labelled one's data set, with the same augmentations; mosaics mix unlabelled images only.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ from retort.training.health.rules import Facts, Judge
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from retort.training.config import Watcher
+    from retort.training.config import Trainer, Watcher
     from retort.training.distillation.distiller import Distiller
 
 Values = dict[str, float | None]
@@ -28,7 +29,7 @@ Values = dict[str, float | None]
 class Monitor:
     """Stands beside a trainer and is told of its turning points."""
 
-    def __init__(self, trainer: Any, contract: Contract | None = None) -> None:
+    def __init__(self, trainer: Trainer, contract: Contract | None = None) -> None:
         model = network(trainer.model)
         self.contract = contract or Contract(model)
         self.judge = Judge(facts(model, trainer.teacher_metrics))
@@ -37,7 +38,7 @@ class Monitor:
         self._stillness = Stillness(model, self.probe)
         self._seen_batch = False
 
-    def start(self, trainer: Any) -> None:
+    def start(self, trainer: Trainer) -> None:
         """Check before the first batch; measure a student that has learned before.
 
         Raises:
@@ -45,14 +46,15 @@ class Monitor:
 
         """
         self.contract.start(network(trainer.model), trainer.optimizer)
-        student = None
-        if trainer.plan.weights is not None and self.judge.facts.teacher_map is not None:
-            student = _known_map(trainer)
+        assert trainer.distillation is not None, "a plain training is not watched"
+        student, weights = None, trainer.plan.weights
+        if weights is not None and self.judge.facts.teacher_map is not None:
+            student = _known_map(trainer, weights)
         refuse = trainer.distillation.weak_teacher == "refuse"
         if said := check_rank(self.judge.facts.teacher_map, student, refuse=refuse):
             self._watcher.log(said, "warning")
 
-    def first_batch(self, trainer: Any, batch: dict[str, Any]) -> None:
+    def first_batch(self, trainer: Trainer, batch: dict[str, Any]) -> None:
         """Check the first batch, before anything is learned from it; later ones pass.
 
         Raises:
@@ -63,7 +65,7 @@ class Monitor:
             self.contract.first_batch(network(trainer.model), batch)
             self._seen_batch = True
 
-    def end_epoch(self, trainer: Any, measured: Mapping[str, float | None]) -> Values:
+    def end_epoch(self, trainer: Trainer, measured: Mapping[str, float | None]) -> Values:
         """Check, probe and judge the epoch whose other metrics are *measured*; return the metrics of health.
 
         Raises:
@@ -85,7 +87,7 @@ class Monitor:
         """Judge an epoch that left the finite numbers."""
         self._tell(epoch, {"train/loss": None})
 
-    def finish(self, trainer: Any) -> None:
+    def finish(self, trainer: Trainer) -> None:
         """Draw the student's averaged weights beside the teacher, for the report."""
         if comm.rank() > 0:
             return
@@ -153,12 +155,12 @@ def _witness(model: Distiller) -> Tensor:
     return next(model.student_model.parameters()).detach().clone()
 
 
-def _known_map(trainer: Any) -> float | None:
-    """Measure the weights that the student starts from; None where they know none of the classes."""
+def _known_map(trainer: Trainer, weights: Path) -> float | None:
+    """Measure the *weights* that the student starts from; None where they know none of the classes."""
     from retort.errors import ModelError
 
     try:
-        found = score(trainer.plan.weights, trainer.plan, on_batch=trainer.poll)
+        found = score(weights, trainer.plan, on_batch=trainer.poll)
     except ModelError:
         return None
     return found[MAP.replace("val/", "teacher/")]
