@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Response
-from retort.db import jobs, transitions
+from retort.db import jobs
 from retort.states import JobState
 from starlette.concurrency import run_in_threadpool
 
@@ -42,7 +42,7 @@ def look(service: Service, job_id: str, response: Response) -> Job:
     """Read a job."""
     with service.database.read() as session:
         job = jobs.get(session, job_id)
-        shown = Job.whole(job, transitions.attempts_of_job(session, job_id), transitions.of_job(session, job_id))
+        shown = Job.whole(job, jobs.attempts_of_job(session, job_id), jobs.transitions_of_job(session, job_id))
     _tell(job.version, job.state, response)
     return shown
 

@@ -92,9 +92,10 @@ ACTIVE = frozenset({JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING})
 """States in which a worker holds the lease."""
 
 
-def sources(target: JobState) -> frozenset[JobState]:
-    """States from which *target* may be entered; SQL predicates are built from this."""
-    return frozenset(state for state, following in TRANSITIONS.items() if target in following)
+SOURCES = {
+    target: frozenset(state for state, following in TRANSITIONS.items() if target in following) for target in JobState
+}
+"""States from which each state may be entered; SQL predicates are built from this."""
 
 
 def diagram() -> str:

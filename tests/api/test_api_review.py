@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from retort.db import Database, Lease, jobs
+from retort.db import Database, Lease, transitions
 from retort.db.session import database_now
 from retort.review.formats import FORMS
 from retort.states import JobState
@@ -47,7 +47,7 @@ def waiting(worker: Worker, lease: Lease, database: Database) -> str:
     worker.publish(lease, "review.json", json.dumps(PROPOSALS).encode(), media_type="application/json")
     worker.publish(lease, "review/a.jpg", b"\xff\xd8picture", media_type="image/jpeg")
     with database.begin() as session:
-        state = jobs.await_review(session, lease, now=database_now(session), exit_code=3)
+        state = transitions.await_review(session, lease, now=database_now(session), exit_code=3)
     assert state is JobState.AWAITING_REVIEW
     return lease.job_id
 

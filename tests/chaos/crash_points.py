@@ -7,7 +7,7 @@ from pathlib import Path
 from chaos.ledger import Verdict, audit
 from chaos.service_harness import eventually, staged
 from chaos.table import Line, percentile, say
-from retort.db import transitions
+from retort.db.jobs import transitions_of_job
 from retort.settings import Settings
 from retort.states import JobState
 from servers import Postgres, Valkey
@@ -42,7 +42,7 @@ def measure(
         eventually(lambda: all(stage.states()[job_id] is JobState.QUEUED for job_id in jobs), 90)
         with stage.database.read() as session:
             reaped = [
-                next(row.at for row in transitions.of_job(session, job_id) if row.actor == "reaper") for job_id in jobs
+                next(row.at for row in transitions_of_job(session, job_id) if row.actor == "reaper") for job_id in jobs
             ]
         taken = [at - killed_at for at in reaped]
         say(f"deaths: claimable again after {max(taken):.1f} s at the latest")

@@ -10,7 +10,7 @@ from pathlib import Path
 from chaos.ledger import Verdict, audit
 from chaos.service_harness import Stage, eventually, staged
 from chaos.table import Line, say
-from retort.db import transitions
+from retort.db import jobs
 from retort.db.session import database_now
 from retort.states import AttemptState, JobState
 from servers import Postgres, Valkey
@@ -67,13 +67,13 @@ def _drain(stage: Stage, process: object, found: Drains) -> None:
     found.exited_after_s.append(time.monotonic() - begun)
     with stage.database.read() as session:
         exited = database_now(session)
-        rows = [row for job_id in stage.accepted for row in transitions.attempts_of_job(session, job_id)]
+        rows = [row for job_id in stage.accepted for row in jobs.attempts_of_job(session, job_id)]
         found.claimed_after_s.append(max(max(row.started_at for row in rows) - asked, 0.0))
         for job_id in running:
-            last = [row for row in transitions.of_job(session, job_id) if row.kind == "state"][-1]
+            last = [row for row in jobs.transitions_of_job(session, job_id) if row.kind == "state"][-1]
             if last.name == JobState.QUEUED:
                 found.back_after_exit_s.append(last.at - exited)
-            handed = transitions.attempts_of_job(session, job_id)[-1].state
+            handed = jobs.attempts_of_job(session, job_id)[-1].state
             assert handed in {AttemptState.HANDED_BACK, AttemptState.SUCCEEDED}, handed
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from retort.db import events, jobs, queue
+from retort.db import events, jobs, queue, transitions
 from retort.states import JobState
 from retort.storage import Store
 from retort_api.notifier import Bell
@@ -67,9 +67,9 @@ POINTS: dict[str, Callable[[], None]] = {
     "while a state is brought into the store": lambda: before(Store, "put", lambda *_, **named: bool(named)),
     "after the state is in the store": lambda: after(Store, "put", lambda kept: kept.key.startswith("saved/")),
     "after the training, before it is published": lambda: before(supervisor, "settle"),
-    "while it is published": lambda: after(jobs, "succeed"),
+    "while it is published": lambda: after(transitions, "succeed"),
     "after it is published": lambda: after(supervisor, "settle", lambda state: state is JobState.SUCCEEDED),
-    "while the job is handed back": lambda: after(jobs, "hand_back"),
+    "while the job is handed back": lambda: after(transitions, "hand_back"),
     "while a lost job is reaped": lambda: after(queue, "reap"),
 }
 

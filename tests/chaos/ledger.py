@@ -9,7 +9,7 @@ from typing import Self
 
 from chaos.service_harness import Stage
 from chaos.trainer import EVERY, value
-from retort.db import artifacts, events, jobs, metrics, transitions
+from retort.db import artifacts, events, jobs, metrics
 from retort.db.models import EventRow, Job
 from retort.states import TERMINAL, TRANSITIONS, AttemptState, JobState
 from retort.storage import Store
@@ -74,14 +74,14 @@ def audit_states(stage: Stage, unfinished: list[str]) -> Verdict:
 
 
 def _audit_history(session: Session, job: Job, verdict: Verdict) -> None:
-    states = [JobState(row.name) for row in transitions.of_job(session, job.id) if row.kind == "state"]
+    states = [JobState(row.name) for row in jobs.transitions_of_job(session, job.id) if row.kind == "state"]
     legal = states[0] is JobState.QUEUED and all(after in TRANSITIONS[before] for before, after in pairwise(states))
     if not legal or sum(state in TERMINAL for state in states) != 1:
         verdict.doubled.append(f"{job.id} went through {states}")
     said = events.after(session, job.id, 0, 1_000_000)
     if [row.seq for row in said] != list(range(1, job.last_seq + 1)):
         verdict.points.append(f"{job.id}: events are missing or doubled")
-    tries = transitions.attempts_of_job(session, job.id)
+    tries = jobs.attempts_of_job(session, job.id)
     if [row.fence for row in tries] != list(range(1, job.fence + 1)):
         verdict.doubled.append(f"{job.id}: fences {[row.fence for row in tries]}")
     if any(row.state is AttemptState.RUNNING for row in tries):
@@ -93,9 +93,7 @@ def _audit_history(session: Session, job: Job, verdict: Verdict) -> None:
 
 
 def _audit_success(session: Session, job: Job, epochs: int, store: Store, verdict: Verdict) -> None:
-    winners = [
-        row.number for row in transitions.attempts_of_job(session, job.id) if row.state is AttemptState.SUCCEEDED
-    ]
+    winners = [row.number for row in jobs.attempts_of_job(session, job.id) if row.state is AttemptState.SUCCEEDED]
     published = [row for row in artifacts.of_job(session, job.id) if row.name == "student.pt"]
     if len(winners) != 1 or len(published) != 1:
         verdict.doubled.append(f"{job.id}: {len(winners)} winners, {len(published)} students")

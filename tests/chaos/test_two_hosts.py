@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from chaos.ledger import audit
 from chaos.service_harness import Stage, eventually, staged
-from retort.db import transitions
+from retort.db import jobs
 from retort.states import ACTIVE, JobState
 from servers import Postgres, Valkey, running
 
@@ -114,7 +114,5 @@ def test_a_host_that_is_cut_off_and_comes_back_loses_and_doubles_nothing(hosts: 
         assert verdict.wrong() == []
         last = list(stage.accepted)[-8:]
         with stage.database.read() as session:
-            workers = {
-                row.worker.split(":")[1] for job_id in last for row in transitions.attempts_of_job(session, job_id)
-            }
+            workers = {row.worker.split(":")[1] for job_id in last for row in jobs.attempts_of_job(session, job_id)}
         assert str(pids[0]) in workers, "the healed host works again"

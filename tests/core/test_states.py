@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from retort.states import ACTIVE, TERMINAL, TRANSITIONS, JobState, diagram, sources
+from retort.states import ACTIVE, SOURCES, TERMINAL, TRANSITIONS, JobState, diagram
 
 
 def reachable(start: JobState) -> set[JobState]:
@@ -47,7 +47,7 @@ def test_a_worker_holds_a_job_only_between_queue_and_end():
 
 @pytest.mark.parametrize("target", sorted(JobState))
 def test_sources_are_the_table_read_backwards(target: JobState):
-    assert sources(target) == {state for state in JobState if target in TRANSITIONS[state]}
+    assert SOURCES[target] == {state for state in JobState if target in TRANSITIONS[state]}
 
 
 def test_the_diagram_draws_every_transition_once():

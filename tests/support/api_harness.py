@@ -18,7 +18,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 from results import RESULT
 from retort.constants import MAP, Role
-from retort.db import Database, Lease, artifacts, events, jobs, queue, sweeps
+from retort.db import Database, Lease, artifacts, events, queue, sweeps, transitions
 from retort.db.artifacts import NewArtifact
 from retort.db.models import SweepTrial
 from retort.db.session import database_now
@@ -97,7 +97,7 @@ class Worker:
 
     def succeed(self, lease: Lease, result: Result) -> None:
         with self.database.begin() as session:
-            assert jobs.succeed(session, lease, now=database_now(session), result=result)
+            assert transitions.succeed(session, lease, now=database_now(session), result=result)
 
     def sweep(self, sweep_id: str) -> None:
         """Move a sweep on as far as it goes by itself."""
@@ -129,7 +129,7 @@ class Worker:
 
     def fail(self, lease: Lease, failure: Failure) -> None:
         with self.database.begin() as session:
-            assert jobs.fail(session, lease, now=database_now(session), failure=failure, exit_code=1)
+            assert transitions.fail(session, lease, now=database_now(session), failure=failure, exit_code=1)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from retort.db import Database, artifacts, events, jobs, metrics, queue, transitions
+from retort.db import Database, artifacts, events, jobs, metrics, queue
 from retort.db.models import Artifact, Attempt, EventRow, Job
 from retort.db.session import database_now
 from retort.settings import Settings
@@ -145,7 +145,7 @@ class House:
 
     def attempts(self, job_id: str) -> list[Attempt]:
         with self.database.read() as session:
-            return transitions.attempts_of_job(session, job_id)
+            return jobs.attempts_of_job(session, job_id)
 
     def artifacts(self, job_id: str) -> dict[str, Artifact]:
         with self.database.read() as session:

@@ -59,7 +59,7 @@ def score(house: House, job_id: str | None, values: list[float]) -> None:
         lease = queue.claim(session, job_id, worker="w", host="h", now=now, lease_s=60)
         assert lease is not None
         assert events.record(session, lease, said, now=now, lease_s=60, journal_offset=1)
-        assert jobs.succeed(session, lease, now=now, result=RESULT)
+        assert transitions.succeed(session, lease, now=now, result=RESULT)
 
 
 def states(house: House, sweep_id: str) -> list[TrialState]:
@@ -138,7 +138,7 @@ def test_a_hopeless_trial_is_cancelled_while_it_runs_and_says_why(house: House):
     assert last.trial.reason.startswith("pruned: ")
     assert 0 < (last.value or 0) < 0.9
     with house.database.read() as session:
-        wished = [row for row in transitions.of_job(session, job_id) if row.name == "cancelling"]
+        wished = [row for row in jobs.transitions_of_job(session, job_id) if row.name == "cancelling"]
     assert [(row.actor, row.reason) for row in wished] == [(f"sweep:{sweep_id}", last.trial.reason)]
 
 

@@ -123,9 +123,7 @@ class Recorder:
         if self._lease.attempt == 1:
             return
         with self._database.read() as session:
-            recorded = {
-                row.number: row.journal_offset for row in transitions.attempts_of_job(session, self._lease.job_id)
-            }
+            recorded = {row.number: row.journal_offset for row in jobs.attempts_of_job(session, self._lease.job_id)}
         earlier = [(number, journal_of(self._workdir, number)) for number in range(1, self._lease.attempt)]
         told: list[AnyEvent] = []
         for number, path in earlier:
@@ -213,12 +211,12 @@ def _close(session: Any, lease: Lease, outcome: Outcome, target: JobState, *, no
     """Bring the job to *target*."""
     code = outcome.exit_code
     if outcome.result is not None:
-        jobs.succeed(session, lease, now=now, result=outcome.result, exit_code=code or 0)
+        transitions.succeed(session, lease, now=now, result=outcome.result, exit_code=code or 0)
     elif target is JobState.CANCELLED:
-        jobs.mark_cancelled(session, lease, now=now, exit_code=code)
+        transitions.mark_cancelled(session, lease, now=now, exit_code=code)
     elif outcome.awaits_review:
-        jobs.await_review(session, lease, now=now, exit_code=code)
+        transitions.await_review(session, lease, now=now, exit_code=code)
     elif outcome.failure is None:
-        jobs.hand_back(session, lease, now=now)
+        transitions.hand_back(session, lease, now=now)
     else:
-        jobs.fail(session, lease, now=now, failure=outcome.failure, exit_code=code)
+        transitions.fail(session, lease, now=now, failure=outcome.failure, exit_code=code)

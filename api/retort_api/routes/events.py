@@ -14,7 +14,7 @@ from anyio.to_thread import run_sync
 from fastapi import Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from retort.constants import Role
-from retort.db import Database, events, jobs, metrics, transitions
+from retort.db import Database, events, jobs, metrics
 from retort.errors import WorldError
 from retort.states import TERMINAL, JobState
 
@@ -129,7 +129,7 @@ def list_attempts(service: Serving, job_id: JobId) -> Attempts:
     """List a job's tries on workers, first to last: where, for how long, and how each ended."""
     with service.database.read() as session:
         jobs.get(session, job_id)
-        found = transitions.attempts_of_job(session, job_id)
+        found = jobs.attempts_of_job(session, job_id)
     return Attempts.model_validate({"data": found})
 
 

@@ -9,9 +9,9 @@ from sqlalchemy import bindparam, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from retort.db import events
-from retort.db.lease import HELD, Lease, held_by, lock
 from retort.db.models import ARTIFACT_PREFIX, Artifact, Job, new_id
-from retort.db.sql import NO_SYNC, add_or_replace, table
+from retort.db.session import NO_SYNC, add_or_replace, table
+from retort.db.transitions import HELD, Lease, held_by, lock
 from retort.errors import UserError
 from retort.states import TERMINAL
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from retort.constants import MAP, MAP50, Role
-from retort.db import metrics
-from retort.db.lease import HELD, Lease, Renewal, held_by, lock
-from retort.db.models import Attempt, EventRow, Job, Transition
-from retort.db.sql import add, table
+from retort.db.models import Attempt, EventRow, Job, Metric, Transition
+from retort.db.session import add, add_or_replace, table
+from retort.db.transitions import HELD, Lease, Renewal, held_by, lock
 from retort.protocol.events import (
     AnyEvent,
     ArtifactEvent,
@@ -41,6 +40,7 @@ _READ = (
     )
     .values(journal_offset=bindparam("offset"))
 )
+_POINT = ("job_id", "role", "name", "step", "attempt")
 _COLUMNS = {"n", "at", "type", "level", "message"}
 _LEVELS = {"healthy": "info", "warning": "warning", "critical": "error"}
 """How loud a verdict is."""
@@ -88,7 +88,7 @@ def record(
     rows = [_row(lease.job_id, number, seq, event) for seq, event in enumerate(fresh, job.last_seq + 1)]
     add(session, EventRow, rows)
     add(session, Transition, [_stage(lease, number, event) for event in fresh if isinstance(event, StageEvent)])
-    metrics.add_points(session, lease.job_id, number, [event for event in fresh if isinstance(event, MetricEvent)])
+    _add_points(session, lease.job_id, number, [event for event in fresh if isinstance(event, MetricEvent)])
     session.connection().execute(_READ, {"job": lease.job_id, "attempt": number, "offset": journal_offset})
     return Renewal(last_seq, job.state, finish_early=job.finish_early)
 
@@ -128,13 +128,6 @@ def append(
     """Write one event of the service's own, under a number that the caller has taken."""
     row = {"job_id": job_id, "seq": seq, "attempt": attempt, "n": None, "type": kind, "at": at}
     add(session, EventRow, [{**row, "data": data or {}, "level": level, "message": message and storable(message)}])
-
-
-def of_transition(entered: Mapping[str, Any], *, seq: int) -> dict[str, Any]:
-    """Return the event of a transition's row."""
-    about = {"job_id": entered["job_id"], "seq": seq, "attempt": entered["attempt"], "at": entered["at"]}
-    data = {"state": entered["name"], "actor": entered["actor"], "reason": entered["reason"]}
-    return {**about, "n": None, "type": "state", "data": data, "level": None, "message": None}
 
 
 def storable(text: str) -> str:
@@ -177,6 +170,24 @@ def _row(job_id: str, number: int, seq: int, event: AnyEvent) -> dict[str, Any]:
     # The result of a finished run is on the job.
     data = {} if isinstance(event, FinishedEvent) else event.model_dump(mode="json", exclude=_COLUMNS)
     return {**row, "level": None, "message": None, "data": data}
+
+
+def _add_points(session: Session, job_id: str, attempt: int, events: Sequence[MetricEvent]) -> None:
+    """Insert the events' values; a step measured twice by one attempt keeps the later value."""
+    rows = {
+        (event.role, name, event.step): {
+            "job_id": job_id,
+            "role": event.role.value,
+            "name": name,
+            "step": event.step,
+            "attempt": attempt,
+            "value": value,
+            "at": event.at,
+        }
+        for event in events
+        for name, value in event.values.items()
+    }
+    add_or_replace(session, Metric, list(rows.values()), key=_POINT, keep=())
 
 
 def _stage(lease: Lease, number: int, event: StageEvent) -> dict[str, Any]:

@@ -9,15 +9,13 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, union_all, update
 from sqlalchemy.orm import Session
 
-from retort.db import events, transitions
-from retort.db.lease import HELD, Lease, Renewal, held_by
-from retort.db.models import JOB_PREFIX, EventRow, IdempotencyKey, Job, Transition, new_id
-from retort.db.sql import NO_SYNC, add, add_or_ignore, table
+from retort.db import transitions
+from retort.db.models import JOB_PREFIX, Attempt, EventRow, IdempotencyKey, Job, Transition, new_id
+from retort.db.session import NO_SYNC, add, add_or_ignore, table
+from retort.db.transitions import HELD, Lease, Renewal, held_by
 from retort.errors import UserError
-from retort.protocol.events import Failure
 from retort.spec import AnySpec, digest
-from retort.spec.result import Result
-from retort.states import TERMINAL, AttemptState, JobState
+from retort.states import TERMINAL, JobState
 
 _JOBS = table(Job)
 _STANDINGS = select(_JOBS.c.id, _JOBS.c.version, _JOBS.c.state).where(_JOBS.c.id.in_(bindparam("ids", expanding=True)))
@@ -54,6 +52,16 @@ def standings(session: Session, job_ids: Sequence[str]) -> dict[str, Standing]:
     """Return where those of the jobs stand that there are."""
     rows = session.connection().execute(_STANDINGS, {"ids": job_ids})
     return {row.id: Standing(row.version, row.state) for row in rows}
+
+
+def attempts_of_job(session: Session, job_id: str) -> list[Attempt]:
+    """Return the job's attempts, first to last."""
+    return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)))
+
+
+def transitions_of_job(session: Session, job_id: str) -> list[Transition]:
+    """Return the job's transitions in the order in which they were recorded."""
+    return list(session.scalars(select(Transition).where(Transition.job_id == job_id).order_by(Transition.id)))
 
 
 def page(
@@ -188,12 +196,12 @@ def submit_all(session: Session, submissions: Sequence[Submission], *, now: floa
             continue
         row = _row(submission, job_id, now=now)
         actor = "client" if submission.sweep_id is None else f"sweep:{submission.sweep_id}"
-        first = transitions.transition_row(job_id, JobState.QUEUED, attempt=0, now=now, actor=actor, reason=None)
+        first = Transition.row(job_id, JobState.QUEUED, attempt=0, now=now, actor=actor, reason=None)
         accepted.append({"job": row, "transition": first})
         outcomes.append(Submitted(job_id, created=True, job=Job(**row), transition=Transition(**first)))
     add(session, Job, [one["job"] for one in accepted])
     add(session, Transition, [one["transition"] for one in accepted])
-    add(session, EventRow, [events.of_transition(one["transition"], seq=1) for one in accepted])
+    add(session, EventRow, [EventRow.of_transition(one["transition"], seq=1) for one in accepted])
     return outcomes
 
 
@@ -403,53 +411,3 @@ def renew(session: Session, lease: Lease, *, now: float, lease_s: float, count: 
     renewed = update(_JOBS).where(HELD).values(**changed).returning(*_WISHES)
     row = session.connection().execute(renewed, held_by(lease)).one_or_none()
     return None if row is None else Renewal(row.last_seq, row.state, finish_early=row.finish_early)
-
-
-def succeed(session: Session, lease: Lease, *, now: float, result: Result, exit_code: int = 0) -> bool:
-    """End the job with *result*, whatever was wished meanwhile; False when the lease is no longer held."""
-    return transitions.finish(
-        session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, progress=1.0, recovery=None,
-        result=result.model_dump(mode="json"),
-    )  # fmt: skip
-
-
-def fail(session: Session, lease: Lease, *, now: float, failure: Failure, exit_code: int | None) -> JobState | None:
-    """Close an attempt that failed, and try the job again where that may help and its budget allows.
-
-    Returns:
-        QUEUED when it is tried again, PAUSED or CANCELLED when that was wished, else FAILED; None when the lease is
-        not held.
-
-    """
-    actor = f"worker:{lease.worker}"
-    return transitions.release(
-        session, lease, AttemptState.FAILED, now=now, actor=actor, failure=failure, exit_code=exit_code
-    )  # fmt: skip
-
-
-def mark_cancelled(session: Session, lease: Lease, *, now: float, exit_code: int | None) -> bool:
-    """End a job whose run has stopped because it was cancelled; False when it was not, or the lease is not held."""
-    return transitions.finish(session, lease, JobState.CANCELLED, now=now, exit_code=exit_code)
-
-
-def hand_back(session: Session, lease: Lease, *, now: float) -> JobState | None:
-    """Return the job of a worker that drains, or that was told to pause, without using up a retry.
-
-    Returns:
-        QUEUED, or PAUSED or CANCELLED when that was wished; None when the lease is not held.
-
-    """
-    return transitions.release(session, lease, AttemptState.HANDED_BACK, now=now, actor=f"worker:{lease.worker}")
-
-
-def await_review(session: Session, lease: Lease, *, now: float, exit_code: int | None) -> JobState | None:
-    """Let the job of a run that waits for people rest without a worker, and without using up a retry.
-
-    Returns:
-        AWAITING_REVIEW, or PAUSED or CANCELLED when that was wished; None when the lease is not held.
-
-    """
-    return transitions.release(
-        session, lease, AttemptState.HANDED_BACK, now=now, actor=f"worker:{lease.worker}", exit_code=exit_code,
-        resting=JobState.AWAITING_REVIEW,
-    )  # fmt: skip

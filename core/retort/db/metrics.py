@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -12,10 +12,7 @@ from sqlalchemy import Select, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from retort.db.models import Metric
-from retort.db.sql import add_or_replace, table
-from retort.protocol.events import MetricEvent
-
-_KEY = ("job_id", "role", "name", "step", "attempt")
+from retort.db.session import table
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +86,3 @@ def _statement(given: frozenset[str]) -> Select[Any]:
     ranked = select(*(points[column.name] for column in shown), rank).where(latest).subquery()
     first = select(ranked).where(ranked.c.rank <= bindparam("limit"))
     return first.order_by(ranked.c.role, ranked.c.name, ranked.c.step)
-
-
-def add_points(session: Session, job_id: str, attempt: int, events: Sequence[MetricEvent]) -> None:
-    """Insert the events' values; a step measured twice by one attempt keeps the later value."""
-    rows = {
-        (event.role, name, event.step): {
-            "job_id": job_id,
-            "role": event.role.value,
-            "name": name,
-            "step": event.step,
-            "attempt": attempt,
-            "value": value,
-            "at": event.at,
-        }
-        for event in events
-        for name, value in event.values.items()
-    }
-    add_or_replace(session, Metric, list(rows.values()), key=_KEY, keep=())

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from retort.constants import MAP, MAP50, Role
 from retort.db import events
 from retort.db.artifacts import NewArtifact
-from retort.db.lease import Lease
 from retort.db.models import MODEL_PREFIX, Job, RegisteredModel, new_id
-from retort.db.sql import add_or_ignore
+from retort.db.session import add_or_ignore
+from retort.db.transitions import Lease
 from retort.errors import UserError
 from retort.model_ref import Reference
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -43,9 +44,7 @@ def new_id(prefix: str) -> str:
 
 def state_of(kind: type[StrEnum]) -> Enum:
     """Store the value as text without a check, so that a new state needs no migration of old rows."""
-    return Enum(
-        kind, native_enum=False, length=16, create_constraint=False, values_callable=lambda e: [m.value for m in e]
-    )
+    return Enum(kind, native_enum=False, length=16, create_constraint=False, values_callable=list)
 
 
 class Base(DeclarativeBase):
@@ -171,6 +170,14 @@ class Transition(Base):
     reason: Mapped[str | None] = mapped_column(Text)
     attempt: Mapped[int]
 
+    @staticmethod
+    def row(
+        job_id: str, state: JobState, *, attempt: int, now: float, actor: str, reason: str | None
+    ) -> dict[str, Any]:
+        """Return the row that says that the job has entered *state*."""
+        when = {"at": now, "attempt": attempt, "actor": actor, "reason": reason}
+        return {"job_id": job_id, "kind": "state", "name": state.value, **when}
+
 
 class EventRow(Base):
     """One thing that happened to a job; *seq* has no gaps."""
@@ -188,6 +195,13 @@ class EventRow(Base):
     message: Mapped[str | None] = mapped_column(Text)
     data: Mapped[dict[str, Any]]
     at: Mapped[float]
+
+    @staticmethod
+    def of_transition(entered: Mapping[str, Any], *, seq: int) -> dict[str, Any]:
+        """Return the row of the event that tells a transition's row."""
+        about = {"job_id": entered["job_id"], "seq": seq, "attempt": entered["attempt"], "at": entered["at"]}
+        data = {"state": entered["name"], "actor": entered["actor"], "reason": entered["reason"]}
+        return {**about, "n": None, "type": "state", "data": data, "level": None, "message": None}
 
 
 class Metric(Base):

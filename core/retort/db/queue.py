@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import BindParameter, Select, bindparam, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from retort.db import events, transitions
-from retort.db.lease import Lease
+from retort.db import transitions
 from retort.db.models import Attempt, EventRow, Job, Transition
-from retort.db.sql import add, table
+from retort.db.session import add, table
+from retort.db.transitions import Lease
 from retort.protocol.events import Failure
 from retort.states import ACTIVE, AttemptState, JobState
 
@@ -137,7 +137,7 @@ _TAKE = (
     )
     .returning(
         _JOB.c.id, _JOB.c.attempt, _JOB.c.fence, _JOB.c.last_seq, _JOB.c.spec, _JOB.c.run_s, _JOB.c.adjustments,
-        _JOB.c.recovery,
+        _JOB.c.recovery, _JOB.c.parent_id,
     )
 )  # fmt: skip
 
@@ -152,6 +152,8 @@ class Claim:
     """How long earlier attempts ran."""
     adjustments: Mapping[str, Any] | None
     recovery: Mapping[str, Any] | None
+    parent_id: str | None
+    """The job that this one repeats."""
 
 
 def claim(
@@ -178,13 +180,13 @@ def claim_all(
     claims, begun, entered, told = [], [], [], []
     for row in rows:
         lease = Lease(row.id, row.attempt, row.fence, worker)
-        claims.append(Claim(lease, row.spec, row.run_s, row.adjustments, row.recovery))
+        claims.append(Claim(lease, row.spec, row.run_s, row.adjustments, row.recovery, row.parent_id))
         begun.append(transitions.attempt_row(lease, host=host, device=wanted[row.id], now=now))
-        running = transitions.transition_row(
+        running = Transition.row(
             row.id, JobState.RUNNING, attempt=row.attempt, now=now, actor=f"worker:{worker}", reason=None
         )
         entered.append(running)
-        told.append(events.of_transition(running, seq=row.last_seq))
+        told.append(EventRow.of_transition(running, seq=row.last_seq))
     add(session, Attempt, begun)
     add(session, Transition, entered)
     add(session, EventRow, told)

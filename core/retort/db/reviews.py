@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from retort.db import jobs
 from retort.db.models import Review
-from retort.db.sql import add_or_replace, table
+from retort.db.session import add_or_replace, table
 from retort.errors import UserError
 from retort.review.models import Decision, Proposals, ReviewError, Verdict, still_open
 from retort.states import JobState

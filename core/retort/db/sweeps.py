@@ -13,7 +13,7 @@ from retort.db import jobs, metrics
 from retort.db.events import storable
 from retort.db.jobs import KeyReused
 from retort.db.models import SWEEP_PREFIX, Job, Metric, Sweep, SweepTrial, new_id
-from retort.db.sql import NO_SYNC, add, add_or_ignore, table
+from retort.db.session import NO_SYNC, add, add_or_ignore, table
 from retort.errors import UserError
 from retort.protocol.events import Failure
 from retort.spec import Objective, SweepSpec, digest

@@ -1,4 +1,4 @@
-"""The state machine of jobs: transitions, attempts, and what is tried again."""
+"""The state machine of jobs: leases, transitions, attempts, and what is tried again."""
 
 from __future__ import annotations
 
@@ -7,30 +7,61 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from retort import errors
-from retort.db import events
-from retort.db.lease import HELD, Lease, held_by, lock
 from retort.db.models import Attempt, EventRow, Job, Transition
-from retort.db.sql import add, table
+from retort.db.session import add, table
 from retort.protocol.events import Failure
-from retort.states import AttemptState, JobState, sources
+from retort.spec.result import Result
+from retort.states import ACTIVE, SOURCES, AttemptState, JobState
 
 
-def of_job(session: Session, job_id: str) -> list[Transition]:
-    """Return the job's transitions in the order in which they were recorded."""
-    return list(session.scalars(select(Transition).where(Transition.job_id == job_id).order_by(Transition.id)))
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One worker's hold on one job; *fence* tells it from every earlier hold."""
+
+    job_id: str
+    attempt: int
+    fence: int
+    worker: str
 
 
-def transition_row(
-    job_id: str, state: JobState, *, attempt: int, now: float, actor: str, reason: str | None
-) -> dict[str, Any]:
-    """Return the row that says that the job has entered *state*."""
-    when = {"at": now, "attempt": attempt, "actor": actor, "reason": reason}
-    return {"job_id": job_id, "kind": "state", "name": state.value, **when}
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a worker learns when it renews: the latest event's number, and the state the job is wished to be in."""
+
+    last_seq: int
+    state: JobState
+    finish_early: bool = False
+
+
+_JOBS = table(Job)
+HELD: ColumnElement[bool] = and_(
+    _JOBS.c.id == bindparam("held_job"), _JOBS.c.fence == bindparam("held_fence"), _JOBS.c.state.in_(ACTIVE)
+)
+"""True for the job's row as long as nobody else has claimed it and it has not ended or gone back to the queue.
+
+Which lease is meant is said when the statement runs, by ``held_by``.
+"""
+_LOCK = select(_JOBS.c.state, _JOBS.c.finish_early, _JOBS.c.last_seq, _JOBS.c.best).where(HELD).with_for_update()
+
+
+def held_by(lease: Lease) -> dict[str, Any]:
+    """Return the parameters of ``HELD``."""
+    return {"held_job": lease.job_id, "held_fence": lease.fence}
+
+
+def lock(session: Session, lease: Lease) -> Row[*tuple[Any, ...]] | None:
+    """Keep the job's row from changing until the transaction ends.
+
+    Returns:
+        state, finish_early, last_seq and best; None when the lease is no longer held.
+
+    """
+    return session.connection().execute(_LOCK, held_by(lease)).one_or_none()
 
 
 def enter(
@@ -45,9 +76,9 @@ def enter(
     reason: str | None,
 ) -> None:
     """Write down that the job has entered *state*, as a transition and as the event numbered *seq*."""
-    entered = transition_row(job_id, state, attempt=attempt, now=now, actor=actor, reason=reason)
+    entered = Transition.row(job_id, state, attempt=attempt, now=now, actor=actor, reason=reason)
     add(session, Transition, [entered])
-    add(session, EventRow, [events.of_transition(entered, seq=seq)])
+    add(session, EventRow, [EventRow.of_transition(entered, seq=seq)])
 
 
 _ATTEMPTS = table(Attempt)
@@ -56,11 +87,6 @@ _END = update(_ATTEMPTS).where(
     _ATTEMPTS.c.number == bindparam("of_number"),
     _ATTEMPTS.c.state == AttemptState.RUNNING,
 )
-
-
-def attempts_of_job(session: Session, job_id: str) -> list[Attempt]:
-    """Return the job's attempts, first to last."""
-    return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)))
 
 
 def count_failures(session: Session, job_id: str, code: str) -> int:
@@ -136,7 +162,6 @@ def _half(spec: dict[str, Any], adjustments: dict[str, Any]) -> int | None:
     return batch if batch >= _SMALLEST_BATCH else None
 
 
-_JOBS = table(Job)
 _REASONS = {JobState.PAUSED: "pause", JobState.AWAITING_REVIEW: "review"}
 _LET_GO: dict[str, Any] = {"worker": None, "lease_until": None, "claimed_at": None, "eta_s": None}
 
@@ -175,7 +200,7 @@ def _statement(
 ) -> ReturningUpdate[*tuple[Any, ...]]:
     """Build it once: that takes several times as long as running it."""
     columns = _JOBS.c
-    where = (columns.id == bindparam("of_job"), columns.state.in_(sources(target) & among))
+    where = (columns.id == bindparam("of_job"), columns.state.in_(SOURCES[target] & among))
     values = {name: bindparam(f"new_{name}", type_=columns[name].type) for name in names}
     counted = {"version": columns.version + 1, "last_seq": columns.last_seq + 1}
     statement = update(_JOBS).where(*where, *((HELD,) if leased else ())).values(state=target, **counted, **values)
@@ -283,3 +308,53 @@ def _next_state(
         return JobState.FAILED, {"finished_at": now}
     learned = {"retries_left": about.retries_left - 1, "adjustments": again.adjustments}
     return resting, {"stage": None, "claimable_at": now + again.pause_s, **learned}
+
+
+def succeed(session: Session, lease: Lease, *, now: float, result: Result, exit_code: int = 0) -> bool:
+    """End the job with *result*, whatever was wished meanwhile; False when the lease is no longer held."""
+    return finish(
+        session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, progress=1.0, recovery=None,
+        result=result.model_dump(mode="json"),
+    )  # fmt: skip
+
+
+def fail(session: Session, lease: Lease, *, now: float, failure: Failure, exit_code: int | None) -> JobState | None:
+    """Close an attempt that failed, and try the job again where that may help and its budget allows.
+
+    Returns:
+        QUEUED when it is tried again, PAUSED or CANCELLED when that was wished, else FAILED; None when the lease is
+        not held.
+
+    """
+    actor = f"worker:{lease.worker}"
+    return release(
+        session, lease, AttemptState.FAILED, now=now, actor=actor, failure=failure, exit_code=exit_code
+    )  # fmt: skip
+
+
+def mark_cancelled(session: Session, lease: Lease, *, now: float, exit_code: int | None) -> bool:
+    """End a job whose run has stopped because it was cancelled; False when it was not, or the lease is not held."""
+    return finish(session, lease, JobState.CANCELLED, now=now, exit_code=exit_code)
+
+
+def hand_back(session: Session, lease: Lease, *, now: float) -> JobState | None:
+    """Return the job of a worker that drains, or that was told to pause, without using up a retry.
+
+    Returns:
+        QUEUED, or PAUSED or CANCELLED when that was wished; None when the lease is not held.
+
+    """
+    return release(session, lease, AttemptState.HANDED_BACK, now=now, actor=f"worker:{lease.worker}")
+
+
+def await_review(session: Session, lease: Lease, *, now: float, exit_code: int | None) -> JobState | None:
+    """Let the job of a run that waits for people rest without a worker, and without using up a retry.
+
+    Returns:
+        AWAITING_REVIEW, or PAUSED or CANCELLED when that was wished; None when the lease is not held.
+
+    """
+    return release(
+        session, lease, AttemptState.HANDED_BACK, now=now, actor=f"worker:{lease.worker}", exit_code=exit_code,
+        resting=JobState.AWAITING_REVIEW,
+    )  # fmt: skip

@@ -18,7 +18,7 @@ url, job_id, point, tests = sys.argv[1:]
 sys.path.insert(0, tests)
 
 from results import RESULT
-from retort.db import Database, artifacts, events, jobs, queue
+from retort.db import Database, artifacts, events, queue, transitions
 from retort.protocol.events import MetricEvent, StageEvent
 
 FILE = artifacts.NewArtifact("student.pt", "student", "a" * 64, 1, "x", "k")
@@ -34,7 +34,7 @@ with Database(url).begin() as session:
     events.record(session, lease, said, now=1.0, lease_s=30, journal_offset=9)
     here("recorded")
     artifacts.record(session, lease, FILE, now=1.0)
-    jobs.succeed(session, lease, now=1.0, result=RESULT)
+    transitions.succeed(session, lease, now=1.0, result=RESULT)
     here("succeeded")
 """
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from results import RESULT
-from retort.db import artifacts, jobs
+from retort.db import artifacts, transitions
 from retort.db.artifacts import NewArtifact
 from retort.protocol.events import Failure
 from support.db_harness import T0, Shop
@@ -35,7 +35,7 @@ def test_publishing_the_same_bytes_again_changes_nothing(shop: Shop, retryable: 
     lease = shop.running()
     with shop.database.begin() as session:
         first = artifacts.record(session, lease, FILE, now=T0)
-        jobs.fail(session, lease, now=T0, failure=retryable, exit_code=1)
+        transitions.fail(session, lease, now=T0, failure=retryable, exit_code=1)
     lease = shop.claimed(lease.job_id, now=T0 + 100)
     before = shop.rows()
     with shop.database.begin() as session:
@@ -47,7 +47,7 @@ def test_a_later_attempts_file_of_the_same_name_replaces_the_earlier_one(shop: S
     lease = shop.running()
     with shop.database.begin() as session:
         first = artifacts.record(session, lease, FILE, now=T0)
-        jobs.fail(session, lease, now=T0, failure=retryable, exit_code=1)
+        transitions.fail(session, lease, now=T0, failure=retryable, exit_code=1)
     lease = shop.claimed(lease.job_id, now=T0 + 100)
     other = replace(FILE, sha256="b" * 64, key="sha256/bb/" + "b" * 64, size_bytes=11)
     with shop.database.begin() as session:
@@ -77,7 +77,7 @@ def test_publishing_and_success_are_one_transaction(shop: Shop):
     before = shop.rows()
     with shop.doomed() as session:
         artifacts.record(session, lease, FILE, now=T0)
-        jobs.succeed(session, lease, now=T0, result=RESULT)
+        transitions.succeed(session, lease, now=T0, result=RESULT)
     assert shop.rows() == before
 
 

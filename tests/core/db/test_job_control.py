@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from results import RESULT
 from retort.constants import MAP, Role
-from retort.db import Lease, events, jobs, queue
+from retort.db import Lease, events, jobs, queue, transitions
 from retort.protocol.events import Failure, MetricEvent
 from retort.states import AttemptState, JobState
 from support.db_harness import T0, Shop
@@ -51,7 +51,7 @@ def measured(shop: Shop) -> Lease:
 def paused(shop: Shop, lease: Lease) -> str:
     wish(shop, jobs.pause, lease.job_id)
     with shop.database.begin() as session:
-        assert jobs.hand_back(session, lease, now=T0 + 2) is JobState.PAUSED
+        assert transitions.hand_back(session, lease, now=T0 + 2) is JobState.PAUSED
     return lease.job_id
 
 
@@ -68,17 +68,17 @@ def brought_to(shop: Shop, position: str) -> str:
     lease = measured(shop) if position == "measured" else shop.running()
     with shop.database.begin() as session:
         if position == "succeeded":
-            jobs.succeed(session, lease, now=T0, result=RESULT)
+            transitions.succeed(session, lease, now=T0, result=RESULT)
         elif position == "failed":
-            jobs.fail(session, lease, now=T0, failure=Failure(code="x", message="x"), exit_code=1)
+            transitions.fail(session, lease, now=T0, failure=Failure(code="x", message="x"), exit_code=1)
         elif position == "awaiting_review":
-            assert jobs.await_review(session, lease, now=T0, exit_code=3) is JobState.AWAITING_REVIEW
+            assert transitions.await_review(session, lease, now=T0, exit_code=3) is JobState.AWAITING_REVIEW
         elif position == "pausing":
             jobs.pause(session, lease.job_id, now=T0, actor="client")
         elif position in {"cancelling", "cancelled"}:
             jobs.cancel(session, lease.job_id, now=T0, actor="client")
             if position == "cancelled":
-                jobs.mark_cancelled(session, lease, now=T0, exit_code=75)
+                transitions.mark_cancelled(session, lease, now=T0, exit_code=75)
     return lease.job_id
 
 
@@ -120,7 +120,7 @@ def test_a_job_that_is_resumed_before_it_has_stopped_goes_back_to_the_queue(shop
     lease = shop.pausing()
     assert wish(shop, jobs.resume, lease.job_id) is JobState.RUNNING
     with shop.database.begin() as session:
-        assert jobs.hand_back(session, lease, now=T0 + 2) is JobState.QUEUED
+        assert transitions.hand_back(session, lease, now=T0 + 2) is JobState.QUEUED
 
 
 def test_a_worker_that_dies_while_it_pauses_leaves_a_paused_job_and_costs_no_retry(shop: Shop):
@@ -133,9 +133,9 @@ def test_a_worker_that_dies_while_it_pauses_leaves_a_paused_job_and_costs_no_ret
 def test_a_run_that_ends_while_it_pauses_has_ended(shop: Shop):
     first, second = shop.pausing(), shop.pausing()
     with shop.database.begin() as session:
-        assert jobs.succeed(session, first, now=T0, result=RESULT)
+        assert transitions.succeed(session, first, now=T0, result=RESULT)
         final = Failure(code="diverged", message="nan")
-        assert jobs.fail(session, second, now=T0, failure=final, exit_code=1) is JobState.FAILED
+        assert transitions.fail(session, second, now=T0, failure=final, exit_code=1) is JobState.FAILED
     assert shop.job(first.job_id).state is JobState.SUCCEEDED
 
 
@@ -185,7 +185,7 @@ def test_a_job_that_repeats_another_knows_it_and_takes_over_what_it_saved_if_ask
     with shop.database.begin() as session:
         artifacts.record_recovery(session, lease, saved, now=T0)
         jobs.cancel(session, lease.job_id, now=T0, actor="client")
-        jobs.mark_cancelled(session, lease, now=T0, exit_code=75)
+        transitions.mark_cancelled(session, lease, now=T0, exit_code=75)
     parent = shop.job(lease.job_id)
     assert parent.recovery == saved
     child = shop.job(shop.queued(parent=parent, go_on=go_on))

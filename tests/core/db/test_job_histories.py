@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 from results import result
 from retort.constants import MAP, Role
-from retort.db import Database, Lease, artifacts, events, jobs, queue, reruns, reviews
+from retort.db import Database, Lease, artifacts, events, jobs, queue, reruns, reviews, transitions
 from retort.db.models import Base
 from retort.errors import UserError
 from retort.protocol.events import Failure, MetricEvent
@@ -200,22 +200,24 @@ class Histories(RuleBasedStateMachine):
     def succeed(self, lease: Lease | None) -> None:
         self.write(
             lease,
-            lambda session, held: jobs.succeed(session, held, now=self.now, result=result(duration_s=held.attempt)),
+            lambda session, held: transitions.succeed(
+                session, held, now=self.now, result=result(duration_s=held.attempt)
+            ),
         )
 
     @rule(lease=leases, failure=st.sampled_from(FAILURES))
     def fail(self, lease: Lease | None, failure: Failure) -> None:
-        self.write(lease, lambda session, held: jobs.fail(
+        self.write(lease, lambda session, held: transitions.fail(
             session, held, now=self.now, failure=failure, exit_code=1
         ))  # fmt: skip
 
     @rule(lease=leases)
     def hand_back(self, lease: Lease | None) -> None:
-        self.write(lease, lambda session, held: jobs.hand_back(session, held, now=self.now))
+        self.write(lease, lambda session, held: transitions.hand_back(session, held, now=self.now))
 
     @rule(lease=leases)
     def await_review(self, lease: Lease | None) -> None:
-        self.write(lease, lambda session, held: jobs.await_review(session, held, now=self.now, exit_code=3))
+        self.write(lease, lambda session, held: transitions.await_review(session, held, now=self.now, exit_code=3))
 
     # Reviewers
 

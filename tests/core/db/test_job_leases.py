@@ -20,13 +20,13 @@ SAID = [
 
 WRITES = {
     "renew": lambda s, lease: jobs.renew(s, lease, now=T0 + 50, lease_s=30, count=1),
-    "succeed": lambda s, lease: jobs.succeed(s, lease, now=T0 + 50, result=RESULT),
-    "fail": lambda s, lease: jobs.fail(s, lease, now=T0 + 50, failure=FAILURE, exit_code=1),
-    "mark_cancelled": lambda s, lease: jobs.mark_cancelled(s, lease, now=T0 + 50, exit_code=75),
-    "fail for good": lambda s, lease: jobs.fail(s, lease, now=T0 + 50, failure=FINAL, exit_code=1),
+    "succeed": lambda s, lease: transitions.succeed(s, lease, now=T0 + 50, result=RESULT),
+    "fail": lambda s, lease: transitions.fail(s, lease, now=T0 + 50, failure=FAILURE, exit_code=1),
+    "mark_cancelled": lambda s, lease: transitions.mark_cancelled(s, lease, now=T0 + 50, exit_code=75),
+    "fail for good": lambda s, lease: transitions.fail(s, lease, now=T0 + 50, failure=FINAL, exit_code=1),
     "outlook": lambda s, lease: transitions.plan(s, lease, succeeded=True, failure=None, now=T0 + 50),
     "save": lambda s, lease: artifacts.record_recovery(s, lease, SAVED, now=T0 + 50),
-    "hand_back": lambda s, lease: jobs.hand_back(s, lease, now=T0 + 50),
+    "hand_back": lambda s, lease: transitions.hand_back(s, lease, now=T0 + 50),
     "record": lambda s, lease: events.record(s, lease, SAID, now=T0 + 50, lease_s=30, journal_offset=99),
     "record an earlier attempt": lambda s, lease: events.record(
         s, lease, SAID, now=T0 + 50, lease_s=30, journal_offset=99, attempt=1
@@ -41,12 +41,12 @@ WRITES = {
 def test_a_worker_that_lost_its_lease_writes_nothing(shop: Shop, write: str, then: str):
     stale = shop.running()
     with shop.database.begin() as session:
-        jobs.hand_back(session, stale, now=T0)
+        transitions.hand_back(session, stale, now=T0)
     if then != "handed back":
         fresh = shop.claimed(stale.job_id, worker="w2")
         with shop.database.begin() as session:
             if then == "ended":
-                jobs.succeed(session, fresh, now=T0, result=RESULT)
+                transitions.succeed(session, fresh, now=T0, result=RESULT)
             elif then != "claimed again":
                 jobs.cancel(session, stale.job_id, now=T0, actor="client")
     before = shop.rows()
@@ -118,7 +118,7 @@ def test_a_lease_that_is_renewed_late_but_before_the_reaper_came_still_holds(sho
 def test_the_reaper_never_overwrites_a_job_that_ended(shop: Shop):
     lease = shop.running()
     with shop.database.begin() as session:
-        jobs.succeed(session, lease, now=T0, result=RESULT)
+        transitions.succeed(session, lease, now=T0, result=RESULT)
         assert queue.reap(session, now=T0 + 1e6) == []
     assert shop.job(lease.job_id).state is JobState.SUCCEEDED
 
@@ -183,7 +183,7 @@ def test_cancel_and_success_at_the_same_time_end_in_success(shop: Shop):
         def work(number: int, lease: Lease = lease) -> object:
             with shop.database.begin() as session:
                 if number:
-                    return jobs.succeed(session, lease, now=T0, result=RESULT)
+                    return transitions.succeed(session, lease, now=T0, result=RESULT)
                 return jobs.cancel(session, lease.job_id, now=T0, actor="client")
 
         cancelled, succeeded = at_once(work, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retort.db import jobs, queue
+from retort.db import jobs, queue, transitions
 from retort.protocol.events import Failure
 from retort.states import JobState
 from support.db_harness import T0, Shop
@@ -96,7 +96,7 @@ def test_a_retry_waits_and_others_overtake_it(shop: Shop):
     other = shop.queued()
     failure = Failure(code="disk_full", message="full", retryable=True)
     with shop.database.begin() as session:
-        assert jobs.fail(session, flaky, now=T0, failure=failure, exit_code=1) is JobState.QUEUED
+        assert transitions.fail(session, flaky, now=T0, failure=failure, exit_code=1) is JobState.QUEUED
     assert shop.claimable(now=T0 + 59) == [other]
     with shop.database.begin() as session:
         assert queue.claim(session, flaky.job_id, worker="w", host="h", now=T0 + 59, lease_s=30) is None
@@ -108,7 +108,7 @@ def test_a_job_that_never_started_in_time_expires(shop: Shop):
     started = shop.queued(resources={"max_queue_s": 60})
     lease = shop.claimed(started)
     with shop.database.begin() as session:
-        jobs.hand_back(session, lease, now=T0 + 1)  # what has started has been waiting for long enough already
+        transitions.hand_back(session, lease, now=T0 + 1)  # what has started has been waiting for long enough already
         assert queue.expire(session, now=T0 + 59) == []
         assert queue.expire(session, now=T0 + 60) == [queue.Reaped(late, JobState.EXPIRED)]
         assert queue.expire(session, now=T0 + 1e9) == []

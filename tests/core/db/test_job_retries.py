@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from retort import errors
-from retort.db import jobs
+from retort.db import transitions
 from retort.protocol.events import Failure
 from retort.states import JobState
 from support.db_harness import T0, Shop
@@ -17,7 +17,7 @@ def fails(shop: Shop, job_id: str, failure: Failure) -> list[JobState]:
         now += errors.LONGEST_PAUSE_S
         lease = shop.claimed(job_id, now=now)
         with shop.database.begin() as session:
-            states.append(jobs.fail(session, lease, now=now, failure=failure, exit_code=1))
+            states.append(transitions.fail(session, lease, now=now, failure=failure, exit_code=1))
     return states
 
 
@@ -40,7 +40,7 @@ def test_failures_of_one_class_do_not_use_up_the_tries_of_another(shop: Shop):
         lease = shop.claimed(job_id, now=now)
         with shop.database.begin() as session:
             failure = Failure(code=code, message="x", retryable=True)
-            states.append(jobs.fail(session, lease, now=now, failure=failure, exit_code=1))
+            states.append(transitions.fail(session, lease, now=now, failure=failure, exit_code=1))
     assert states == [JobState.QUEUED] * 4 + [JobState.FAILED]
 
 

@@ -41,7 +41,7 @@ def test_a_change_happens_exactly_when_the_table_allows_it(shop: Shop, source: J
 def test_a_job_that_runs_to_its_end_leaves_a_whole_history(shop: Shop):
     lease = shop.running()
     with shop.database.begin() as session:
-        assert jobs.succeed(session, lease, now=T0 + 9, result=RESULT)
+        assert transitions.succeed(session, lease, now=T0 + 9, result=RESULT)
 
     job, rows = shop.job(lease.job_id), shop.rows()
     assert (job.state, job.found, job.progress) == (JobState.SUCCEEDED, RESULT, 1.0)
@@ -59,7 +59,7 @@ def test_a_job_that_fails_says_why_on_itself_and_on_its_attempt(shop: Shop):
     lease = shop.running()
     failure = Failure(code="bad_data", message="no images", hint="add some")
     with shop.database.begin() as session:
-        assert jobs.fail(session, lease, now=T0 + 1, failure=failure, exit_code=1) is JobState.FAILED
+        assert transitions.fail(session, lease, now=T0 + 1, failure=failure, exit_code=1) is JobState.FAILED
 
     job, (attempt,) = shop.job(lease.job_id), shop.rows("attempts")["attempts"]
     assert job.state is JobState.FAILED
@@ -73,7 +73,7 @@ def test_retries_are_used_up_one_by_one_until_the_failure_is_final(shop: Shop, r
     for now in (T0, T0 + 100, T0 + 200):
         lease = shop.claimed(job_id, now=now)
         with shop.database.begin() as session:
-            states.append(jobs.fail(session, lease, now=now, failure=retryable, exit_code=70))
+            states.append(transitions.fail(session, lease, now=now, failure=retryable, exit_code=70))
 
     assert states == [JobState.QUEUED, JobState.QUEUED, JobState.FAILED]
     job, attempts = shop.job(job_id), shop.rows("attempts")["attempts"]
@@ -87,7 +87,7 @@ def test_retries_are_used_up_one_by_one_until_the_failure_is_final(shop: Shop, r
 def test_a_requeued_job_shows_no_failure_of_its_own(shop: Shop, retryable: Failure):
     lease = shop.running()
     with shop.database.begin() as session:
-        jobs.fail(session, lease, now=T0, failure=retryable, exit_code=1)
+        transitions.fail(session, lease, now=T0, failure=retryable, exit_code=1)
     job = shop.job(lease.job_id)
     assert (job.failure, job.finished_at, job.worker, job.lease_until, job.stage) == (None, None, None, None, None)
 
@@ -97,7 +97,7 @@ def test_handing_back_uses_no_retry(shop: Shop):
     for _ in range(3):
         lease = shop.claimed(job_id)
         with shop.database.begin() as session:
-            assert jobs.hand_back(session, lease, now=T0) is JobState.QUEUED
+            assert transitions.hand_back(session, lease, now=T0) is JobState.QUEUED
     job = shop.job(job_id)
     assert (job.state, job.retries_left, job.attempt) == (JobState.QUEUED, 0, 3)
     assert {row["state"] for row in shop.rows("attempts")["attempts"]} == {"handed_back"}
@@ -108,9 +108,9 @@ def test_a_cancelling_job_that_is_given_up_becomes_cancelled(shop: Shop, retryab
     lease = shop.cancelling()
     with shop.database.begin() as session:
         if give_up == "fail":
-            state = jobs.fail(session, lease, now=T0 + 1, failure=retryable, exit_code=1)
+            state = transitions.fail(session, lease, now=T0 + 1, failure=retryable, exit_code=1)
         else:
-            state = jobs.hand_back(session, lease, now=T0 + 1)
+            state = transitions.hand_back(session, lease, now=T0 + 1)
     job = shop.job(lease.job_id)
     assert state is job.state is JobState.CANCELLED
     assert (job.finished_at, job.retries_left, job.failure) == (T0 + 1, 3, None)
@@ -127,7 +127,7 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_asked_to_stop(sh
     assert shop.job(lease.job_id).finished_at is None
 
     with shop.database.begin() as session:
-        assert jobs.mark_cancelled(session, lease, now=T0 + 2, exit_code=75)
+        assert transitions.mark_cancelled(session, lease, now=T0 + 2, exit_code=75)
         assert jobs.cancel(session, lease.job_id, now=T0 + 3, actor="client") is JobState.CANCELLED
     assert shop.rows("attempts")["attempts"][0]["state"] == "cancelled"
     assert shop.job(lease.job_id).finished_at == T0 + 2
@@ -137,7 +137,7 @@ def test_a_running_job_that_nobody_cancelled_cannot_be_marked_cancelled(shop: Sh
     lease = shop.running()
     before = shop.rows()
     with shop.database.begin() as session:
-        assert not jobs.mark_cancelled(session, lease, now=T0, exit_code=75)
+        assert not transitions.mark_cancelled(session, lease, now=T0, exit_code=75)
     assert shop.rows() == before
 
 
@@ -146,9 +146,9 @@ def test_a_job_that_has_ended_cannot_be_cancelled(shop: Shop, end: str):
     lease = shop.running()
     with shop.database.begin() as session:
         if end == "succeed":
-            jobs.succeed(session, lease, now=T0, result=RESULT)
+            transitions.succeed(session, lease, now=T0, result=RESULT)
         else:
-            jobs.fail(session, lease, now=T0, failure=Failure(code="x", message="x"), exit_code=1)
+            transitions.fail(session, lease, now=T0, failure=Failure(code="x", message="x"), exit_code=1)
     with pytest.raises(jobs.JobFinished), shop.database.begin() as session:
         jobs.cancel(session, lease.job_id, now=T0, actor="client")
 
@@ -161,7 +161,7 @@ def test_cancelling_a_job_that_is_not_there_says_so(shop: Shop):
 def test_a_run_that_finishes_while_it_is_being_cancelled_keeps_its_result(shop: Shop):
     lease = shop.cancelling()
     with shop.database.begin() as session:
-        assert jobs.succeed(session, lease, now=T0, result=RESULT)
+        assert transitions.succeed(session, lease, now=T0, result=RESULT)
     assert (shop.job(lease.job_id).state, shop.job(lease.job_id).result) == (
         JobState.SUCCEEDED,
         RESULT.model_dump(mode="json"),
@@ -171,7 +171,7 @@ def test_a_run_that_finishes_while_it_is_being_cancelled_keeps_its_result(shop: 
 def test_a_second_attempt_keeps_the_first_start_and_resets_what_the_run_tells(shop: Shop, retryable: Failure):
     lease = shop.running()
     with shop.database.begin() as session:
-        jobs.fail(session, lease, now=T0 + 5, failure=retryable, exit_code=1)
+        transitions.fail(session, lease, now=T0 + 5, failure=retryable, exit_code=1)
     shop.claimed(lease.job_id, worker="w2", now=T0 + 60)
     job = shop.job(lease.job_id)
     assert (job.started_at, job.worker, job.lease_until, job.progress) == (T0, "w2", T0 + 90, 0.0)
@@ -179,9 +179,9 @@ def test_a_second_attempt_keeps_the_first_start_and_resets_what_the_run_tells(sh
 
 def test_every_recorded_history_is_a_path_through_the_table(shop: Shop, retryable: Failure):
     job_id = shop.queued()
-    for number, step in enumerate((jobs.hand_back, jobs.fail, jobs.hand_back)):
+    for number, step in enumerate((transitions.hand_back, transitions.fail, transitions.hand_back)):
         lease = shop.claimed(job_id, now=T0 + 100 * number)
-        more = {"failure": retryable, "exit_code": 1} if step is jobs.fail else {}
+        more = {"failure": retryable, "exit_code": 1} if step is transitions.fail else {}
         with shop.database.begin() as session:
             step(session, lease, now=T0, **more)
     with shop.database.begin() as session:

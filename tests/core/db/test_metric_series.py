@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from retort.constants import Role
-from retort.db import Lease, events, jobs, metrics
+from retort.db import Lease, events, metrics, transitions
 from retort.protocol.events import Failure, MetricEvent
 from sqlalchemy import Connection, event
 from support.db_harness import T0, Shop
@@ -29,7 +29,7 @@ def job_id(shop: Shop, retryable: Failure) -> str:
         lease = shop.claimed(job_id, now=T0 + 100 * number)
         measure(shop, lease, steps, number + 1.0)
         with shop.database.begin() as session:
-            jobs.fail(session, lease, now=T0, failure=retryable, exit_code=1)
+            transitions.fail(session, lease, now=T0, failure=retryable, exit_code=1)
     return job_id
 
 

@@ -10,7 +10,7 @@ import pytest
 from results import RESULT
 from retort.constants import MAP, Role
 from retort.db import Database, artifacts, events, jobs, metrics, queue, sweeps, transitions
-from retort.db.lease import Lease
+from retort.db.transitions import Lease
 from retort.protocol.events import Failure, MetricEvent, StageEvent
 from retort.spec import JobSpec, parse_sweep
 from retort.states import JobState
@@ -28,8 +28,8 @@ HOT: dict[str, Callable[[Session, Lease], Any]] = {
     "renew": lambda s, o: jobs.renew(s, o, now=0, lease_s=1),
     "record": lambda s, o: events.record(s, o, SAID, now=0, lease_s=1, journal_offset=1),
     "publish": lambda s, o: artifacts.record(s, o, FILE, now=0),
-    "succeed": lambda s, o: jobs.succeed(s, o, now=0, result=RESULT),
-    "fail": lambda s, o: jobs.fail(s, o, now=0, failure=FAILURE, exit_code=1),
+    "succeed": lambda s, o: transitions.succeed(s, o, now=0, result=RESULT),
+    "fail": lambda s, o: transitions.fail(s, o, now=0, failure=FAILURE, exit_code=1),
     "pause": lambda s, o: jobs.pause(s, o.job_id, now=0, actor="client"),
     "expire": lambda s, _: queue.expire(s, now=100),
     "oldest queued": lambda s, _: jobs.oldest_queued(s),
@@ -44,8 +44,8 @@ HOT: dict[str, Callable[[Session, Lease], Any]] = {
     "events": lambda s, o: events.after(s, o.job_id, 10, 100),
     "series": lambda s, o: metrics.series(s, o.job_id),
     "one series": lambda s, o: metrics.series(s, o.job_id, role="student", name=MAP, after_step=3),
-    "attempts": lambda s, o: transitions.attempts_of_job(s, o.job_id),
-    "transitions": lambda s, o: transitions.of_job(s, o.job_id),
+    "attempts": lambda s, o: jobs.attempts_of_job(s, o.job_id),
+    "transitions": lambda s, o: jobs.transitions_of_job(s, o.job_id),
     "artifacts": lambda s, o: artifacts.of_job(s, o.job_id),
     "live sweeps": lambda s, _: sweeps.live(s),
     "pulse of a sweep": lambda s, o: sweeps.pulse(s, sweep_of(s, o)),

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from results import RESULT
 from retort.constants import MAP, MAP50, Role
-from retort.db import Lease, Renewal, events, jobs
+from retort.db import Lease, Renewal, events, jobs, transitions
 from retort.protocol.events import (
     AnyEvent,
     ArtifactEvent,
@@ -124,7 +124,7 @@ def test_an_exception_inside_the_transaction_leaves_nothing(shop: Shop):
     before = shop.rows()
     with shop.doomed() as session:
         events.record(session, lease, everything(), now=T0, lease_s=30, journal_offset=700)
-        jobs.succeed(session, lease, now=T0, result=RESULT)
+        transitions.succeed(session, lease, now=T0, result=RESULT)
     assert shop.rows() == before
 
 
@@ -163,7 +163,7 @@ def test_the_end_of_an_earlier_attempts_journal_is_recorded_under_the_present_le
     first = shop.running()
     record(shop, first, [StageEvent(n=1, at=1.0, stage="distill"), metric(2, 1, 0.1)], offset=20)
     with shop.database.begin() as session:
-        jobs.fail(session, first, now=T0, failure=retryable, exit_code=-9)
+        transitions.fail(session, first, now=T0, failure=retryable, exit_code=-9)
     second = shop.claimed(first.job_id, worker="w2", now=T0 + 100)
     record(shop, second, [StageEvent(n=1, at=9.0, stage="evaluate")], offset=5)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from results import RESULT
-from retort.db import jobs, model_registry
+from retort.db import model_registry, transitions
 from retort.db.artifacts import NewArtifact
 from retort.db.model_registry import NewModel
 from retort.model_ref import Reference
@@ -93,5 +93,5 @@ def test_registering_and_success_are_one_transaction(shop: Shop):
     before = shop.rows()
     with shop.doomed() as session:
         model_registry.register_trained(session, lease, TEACHER, now=T0)
-        jobs.succeed(session, lease, now=T0, result=RESULT)
+        transitions.succeed(session, lease, now=T0, result=RESULT)
     assert shop.rows() == before

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 from retort.db import Database, DatabaseUnavailable, jobs, queue, transitions
-from retort.db.lease import Lease
 from retort.db.models import Attempt
-from retort.db.session import database_now
-from retort.db.sql import add
+from retort.db.session import add, database_now
+from retort.db.transitions import Lease
 from retort.spec import JobSpec
 from retort.states import JobState
 from servers import Postgres, running

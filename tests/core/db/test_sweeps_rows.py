@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from results import RESULT
 from retort.constants import MAP, Role
-from retort.db import events, jobs, sweeps
+from retort.db import events, jobs, sweeps, transitions
 from retort.db.models import SweepTrial
 from retort.protocol.events import MetricEvent
 from retort.spec import JobSpec, parse_sweep
@@ -53,7 +53,7 @@ def finish(shop: Shop, job_id: str, *values: float) -> None:
     said = [MetricEvent(n=n, at=0, role=Role.STUDENT, step=n, values={MAP: value}) for n, value in enumerate(values, 1)]
     with shop.database.begin() as session:
         assert events.record(session, lease, said, now=T0 + 1, lease_s=30, journal_offset=1)
-        assert jobs.succeed(session, lease, now=T0 + 1, result=RESULT)
+        assert transitions.succeed(session, lease, now=T0 + 1, result=RESULT)
 
 
 @pytest.mark.parametrize("state", JobState)
@@ -153,7 +153,7 @@ def test_cancelling_takes_the_jobs_along_and_waits_for_those_that_run(shop: Shop
     move_on(shop, sweep_id)
     assert [one.trial.outcome for one in listed(shop, sweep_id)] == [None, TrialState.CANCELLED]
     with shop.database.begin() as session:
-        assert jobs.mark_cancelled(session, lease, now=T0, exit_code=0)
+        assert transitions.mark_cancelled(session, lease, now=T0, exit_code=0)
     move_on(shop, sweep_id)
     with shop.database.begin() as session:
         assert sweeps.get(session, sweep_id).state is SweepState.CANCELLED
