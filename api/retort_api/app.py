@@ -6,12 +6,12 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 from retort import __version__
 from retort.db import Database
 from retort.settings import Settings
@@ -148,7 +148,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         docs_url=None,  # FastAPI's pages fetch their scripts from elsewhere; routes/pages.py has one that does not
         redoc_url=None,
-        generate_unique_id_function=_operation_id,
+        generate_unique_id_function=attrgetter("name"),
     )
     app.state.service = service
     for router in ROUTERS:
@@ -166,7 +166,3 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.stopping.set()
     await run_sync(service.bell.close)
     service.database.close()
-
-
-def _operation_id(route: APIRoute) -> str:
-    return route.name

@@ -13,9 +13,6 @@ from retort.db.session import database_now
 from retort.states import JobState
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-UNMATCHED = "unmatched"
-"""Route of requests for addresses that do not exist: their paths are not ours to count by."""
 
 
 class Telemetry:
@@ -23,10 +20,10 @@ class Telemetry:
 
     def __init__(self, database: Database) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
+        self.requests = Counter(
             "retort_http_requests", "Answered requests.", ["method", "route", "status"], registry=self._registry
         )
-        self._seconds = Histogram(
+        self.seconds = Histogram(
             "retort_http_request_duration_seconds",
             "Time from request to the last byte of the answer; streams left out.",
             ["method", "route"],
@@ -35,13 +32,6 @@ class Telemetry:
         )
         self.streams = Gauge("retort_http_open_streams", "Event streams being sent.", registry=self._registry)
         self._registry.register(_Jobs(database))
-
-    def answered(self, method: str, route: str, status: int, duration_s: float, *, timed: bool) -> None:
-        """Count one request; *timed* is False for streams, which last as long as people watch."""
-        method = method if method in _METHODS else "OTHER"
-        self._requests.labels(method, route, str(status)).inc()
-        if timed:
-            self._seconds.labels(method, route).observe(duration_s)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

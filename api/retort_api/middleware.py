@@ -13,10 +13,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retort_api import errors
-from retort_api.metrics import UNMATCHED, Telemetry
+from retort_api.metrics import Telemetry
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _EVENT_STREAM = "text/event-stream"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_UNMATCHED = "unmatched"
+"""Route of requests for addresses that do not exist: their paths are not ours to count by."""
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 _log = structlog.get_logger("retort.api")
 
@@ -49,10 +52,12 @@ class Observed:
 
     def _record(self, exchange: _Exchange) -> None:
         scope, duration_s = exchange.scope, time.monotonic() - exchange.begun
-        route = getattr(scope.get("route"), "path", UNMATCHED)
         if exchange.status is not None:
-            timed = exchange.media_type != _EVENT_STREAM
-            self._telemetry.answered(scope["method"], route, exchange.status, duration_s, timed=timed)
+            route = getattr(scope.get("route"), "path", _UNMATCHED)
+            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+            self._telemetry.requests.labels(method, route, str(exchange.status)).inc()
+            if exchange.media_type != _EVENT_STREAM:  # a stream lasts as long as people watch
+                self._telemetry.seconds.labels(method, route).observe(duration_s)
         write = _log.debug if scope["path"] in _QUIET else _log.info
         write(
             "request",

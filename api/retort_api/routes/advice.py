@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from retort_api.deps import IDEMPOTENCY_KEY, OWNER, Router, Service, Serving
 from retort_api.errors import ACCEPTED, documented
 from retort_api.http import JSON, YAML, Body, read_body
-from retort_api.job_responses import SUBMITTED_HEADERS, submit
+from retort_api.routes.jobs import SUBMITTED_HEADERS, submit
 from retort_api.schemas.jobs import Job
 from retort_api.spec_validation import admit, read
 

@@ -14,7 +14,7 @@ from retort.states import JobState
 from retort_api.deps import IDEMPOTENCY_KEY, JobId, Router, Service, Serving
 from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.http import JSON, read_patch
-from retort_api.job_responses import HEADERS, SUBMITTED_HEADERS, look, show_submitted
+from retort_api.routes.jobs import HEADERS, SUBMITTED_HEADERS, look, show_submitted
 from retort_api.schemas.jobs import Change, Job
 from retort_api.spec_validation import admit
 

@@ -1,4 +1,4 @@
-"""Jobs: submit, look, list."""
+"""Serve jobs: submit, list, and show one with the headers of its version."""
 
 from __future__ import annotations
 
@@ -11,16 +11,37 @@ from retort.spec import AnySpec
 from retort.states import JobState
 from starlette.concurrency import run_in_threadpool
 
+from retort_api import http
 from retort_api.deps import IDEMPOTENCY_KEY, OWNER, JobId, Router, Service, Serving
 from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, documented
 from retort_api.http import JSON, YAML, Body, Cursor, Limit, after, following, read_body
-from retort_api.job_responses import HEADERS, SUBMITTED_HEADERS, answer, submit
-from retort_api.schemas.jobs import Job, JobPage, JobSummary
+from retort_api.schemas.jobs import Job, JobPage, JobSummary, job_path
 from retort_api.spec_validation import admit, read
 
 router = Router("jobs")
 
 _SPEC = {"schema": {"anyOf": [{"$ref": f"#/components/schemas/{kind}"} for kind in ("JobSpec", "AdviceSpec")]}}
+
+FIRST_LOOK_S = 2
+RETRY_AFTER_S = {
+    JobState.QUEUED: 10, JobState.RUNNING: 2, JobState.CANCELLING: 2, JobState.PAUSING: 2, JobState.PAUSED: 30,
+    JobState.AWAITING_REVIEW: 30,
+}  # fmt: skip
+"""When looking again may show something new; a job that has ended does not change."""
+HEADERS: dict[str, Any] = {
+    "ETag": {"description": "The job's version.", "schema": {"type": "string"}},
+    "Retry-After": {
+        "description": "Seconds after which looking again is worth it; absent once the job has ended.",
+        "schema": {"type": "integer"},
+    },
+}
+SUBMITTED_HEADERS: dict[str, Any] = {
+    **HEADERS,
+    "Location": {"description": "Address of the job.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true` when the key was known: the job is the earlier one.", "schema": {"type": "string"},
+    },
+}  # fmt: skip
 
 
 @router.post(
@@ -63,6 +84,36 @@ def _admitted(body: Body, service: Service) -> AnySpec:
     return spec
 
 
+async def submit(service: Service, submission: jobs.Submission, response: Response) -> Response:
+    """Write down that the job is wanted, and show it, or the earlier one of its key."""
+    submitted = await service.submissions(submission)
+    if submitted.created:
+        job = show_submitted(service, submitted, response)
+    else:
+        job = await run_in_threadpool(show_submitted, service, submitted, response)
+    return Response(job.model_dump_json(by_alias=True), ACCEPTED, response.headers, JSON)
+
+
+def show_submitted(service: Service, submitted: jobs.Submitted, response: Response) -> Job:
+    """Ring for a job that is new, and show it: it is known without being read."""
+    if submitted.job is not None and submitted.transition is not None:
+        service.bell.ring(submitted.job_id)
+        job = Job.whole(submitted.job, [], [submitted.transition])
+        _tell(submitted.job.version, submitted.job.state, response)
+    else:
+        response.headers["Idempotency-Replayed"] = "true"
+        job = look(service, submitted.job_id, response)
+    response.headers["Location"] = job_path(submitted.job_id)
+    response.headers["Retry-After"] = str(FIRST_LOOK_S)
+    return job
+
+
+def _tell(version: int, state: JobState, response: Response) -> None:
+    response.headers["ETag"] = http.strong(version)
+    if state in RETRY_AFTER_S:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S[state])
+
+
 @router.readable(
     "/v1/jobs", response_model=JobPage, responses=documented("bad_parameter", "database_unavailable")
 )  # fmt: skip
@@ -96,4 +147,29 @@ async def get_job(
     service: Serving, job_id: JobId, response: Response, if_none_match: Annotated[str | None, Header()] = None
 ) -> Any:
     """Show where a job stands."""
-    return await answer(service, job_id, if_none_match, response)
+    # The job is read whole only when its version is a new one.
+    standing = await service.standings(job_id)
+    _tell(standing.version, standing.state, response)
+    if http.unchanged(if_none_match, response.headers["ETag"]):
+        return Response(None, NOT_MODIFIED, response.headers)
+    shown = service.renderings.get(job_id, standing.version)
+    if shown is None:
+        shown = await run_in_threadpool(_render, service, job_id, standing.version, response)
+    return Response(shown, OK, response.headers, JSON)
+
+
+def _render(service: Service, job_id: str, version: int, response: Response) -> bytes:
+    """Read the job, which may be newer than *version* by now, and keep what is shown."""
+    shown = look(service, job_id, response).model_dump_json(by_alias=True).encode()
+    if response.headers["ETag"] == http.strong(version):
+        service.renderings.put(job_id, version, shown)
+    return shown
+
+
+def look(service: Service, job_id: str, response: Response) -> Job:
+    """Read a job."""
+    with service.database.read() as session:
+        job = jobs.get(session, job_id)
+        shown = Job.whole(job, jobs.attempts_of_job(session, job_id), jobs.transitions_of_job(session, job_id))
+    _tell(job.version, job.state, response)
+    return shown

@@ -15,8 +15,8 @@ from retort_api.deps import JobId, Router, Service, Serving
 from retort_api.errors import OK, documented
 from retort_api.file_response import FILE_POLICY
 from retort_api.http import JSON, read_decision, read_patch, read_upload
-from retort_api.job_responses import HEADERS, look
 from retort_api.review_access import drawn, picture_of, understood
+from retort_api.routes.jobs import HEADERS, look
 from retort_api.schemas.jobs import Job
 from retort_api.schemas.reviews import Complete, Decide, Review, ReviewImage, ReviewImagePage
 

@@ -18,8 +18,7 @@ from retort_api.deps import IDEMPOTENCY_KEY, OWNER, Router, Service, Serving, Sw
 from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.file_response import SWEEP_POLICY
 from retort_api.http import JSON, YAML, Body, Cursor, Limit, after, following, read_body
-from retort_api.schemas.base import sweep_path
-from retort_api.schemas.sweeps import Sweep, SweepPage, SweepSummary
+from retort_api.schemas.sweeps import Sweep, SweepPage, SweepSummary, sweep_path
 from retort_api.spec_validation import admit
 
 router = Router("sweeps")

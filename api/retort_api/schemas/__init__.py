@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from retort_api.schemas.base import Out, job_path, sweep_path
 from retort_api.schemas.jobs import (
     Artifact,
     ArtifactLinks,
@@ -19,14 +18,16 @@ from retort_api.schemas.jobs import (
     JobPage,
     JobSummary,
     Metrics,
+    Out,
     Point,
     Saved,
     Series,
     Transition,
+    job_path,
 )
 from retort_api.schemas.models import Model, ModelLinks, ModelPage, Models
 from retort_api.schemas.service import Check, Liveness, Readiness, Recipe, Recipes
-from retort_api.schemas.sweeps import BestTrial, Sweep, SweepLinks, SweepPage, SweepSummary, Trial
+from retort_api.schemas.sweeps import BestTrial, Sweep, SweepLinks, SweepPage, SweepSummary, Trial, sweep_path
 
 __all__ = [
     "Artifact",

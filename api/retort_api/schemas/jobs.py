@@ -1,4 +1,4 @@
-"""Jobs, artifacts, events and metrics as responses show them."""
+"""Show jobs, artifacts, events and metrics in responses; what all responses share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from retort.constants import MAP, MAP50, Role
 from retort.db.metrics import Series as SeriesRow
 from retort.db.models import Artifact as ArtifactRow
@@ -18,7 +18,27 @@ from retort.db.models import Transition as TransitionRow
 from retort.spec.result import AnyResult
 from retort.states import AttemptState, JobState
 
-from retort_api.schemas.base import Out, documented_as, job_path, shown
+
+class Out(BaseModel):
+    """A value that leaves the service; times are UTC."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+
+
+def job_path(job_id: str) -> str:
+    """Return the address of a job."""
+    return f"/v1/jobs/{job_id}"
+
+
+def documented_as(*models: str) -> WithJsonSchema:
+    """Describe in the contract what is kept and sent as plain JSON: as any of *models*, which the contract has."""
+    # A bare $ref pydantic would look up among its own definitions, and fail.
+    return WithJsonSchema({"anyOf": [{"$ref": f"#/components/schemas/{model}"} for model in models]})
+
+
+def shown(row: object, model: type[Out], **given: Any) -> dict[str, Any]:
+    """Take from *row* the fields of *model* that are not given."""
+    return {**{name: getattr(row, name) for name in model.model_fields if name not in given}, **given}
 
 
 class Failure(Out):
@@ -164,8 +184,8 @@ class Job(JobSummary):
     def whole(cls, job: JobRow, attempts: Sequence[AttemptRow], transitions: Sequence[TransitionRow]) -> Job:
         """Return the row with its attempts and transitions."""
         given = {
-            "links": JobLinks.of(job.id), "saved": job.recovery, "result": job.found, "attempts": attempts,
-            "transitions": transitions,
+            "links": JobLinks.of(job.id), "saved": job.recovery, "result": job.found if job.result else None,
+            "attempts": attempts, "transitions": transitions,
         }  # fmt: skip
         return cls.model_validate(shown(job, cls, **given))
 

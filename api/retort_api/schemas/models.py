@@ -9,7 +9,7 @@ from pydantic import ConfigDict
 from retort.db.models import RegisteredModel
 from retort.model_ref import Reference
 
-from retort_api.schemas.base import Out, job_path, shown
+from retort_api.schemas.jobs import Out, job_path, shown
 
 
 def model_path(name: str) -> str:

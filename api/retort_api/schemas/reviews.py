@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from retort.review.models import MOST_BOXES, REVIEWER, SOMEBODY, Box, Decision, Picture, Scored
 from retort.states import JobState
 
-from retort_api.schemas.base import Out, job_path
+from retort_api.schemas.jobs import Out, job_path
 
 
 class ReviewLinks(Out):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from retort_api.schemas.base import Out
+from retort_api.schemas.jobs import Out
 
 
 class Recipe(Out):

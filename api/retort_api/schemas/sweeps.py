@@ -11,8 +11,12 @@ from retort.db.models import SweepTrial
 from retort.db.sweeps import Listed
 from retort.states import SweepState, TrialState
 
-from retort_api.schemas.base import Out, documented_as, shown, sweep_path
-from retort_api.schemas.jobs import Failure
+from retort_api.schemas.jobs import Failure, Out, documented_as, shown
+
+
+def sweep_path(sweep_id: str) -> str:
+    """Return the address of a sweep."""
+    return f"/v1/sweeps/{sweep_id}"
 
 
 class Trial(Out):

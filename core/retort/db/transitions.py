@@ -1,4 +1,4 @@
-"""The state machine of jobs: leases, transitions, attempts, and what is tried again."""
+"""Keep the state machine of jobs: leases, transitions, attempts, retries."""
 
 from __future__ import annotations
 
