@@ -49,7 +49,7 @@ def admit(spec: AnySpec, data_dirs: Sequence[Path], known: Known) -> None:
 
 def _unregistered(spec: AnySpec, known: Known) -> Iterator[Problem]:
     for path, name in weight_names(spec).items():
-        reference = model_ref.parse(name)
+        reference = model_ref.parse(name) if name.startswith(model_ref.PREFIX) else None
         if reference is None:
             continue
         digests = known(reference.name)

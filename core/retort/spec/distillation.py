@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from retort.losses import AnyLoss
 from retort.schema import Written, mistake, without_default
@@ -53,9 +53,14 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+_LOSSES: TypeAdapter[tuple[AnyLoss, ...]] = TypeAdapter(tuple[AnyLoss, ...])
+_PRESETS = {name: {**recipe, "losses": _LOSSES.validate_python(recipe["losses"])} for name, recipe in RECIPES.items()}
+"""The recipes with their losses read, once for all specs."""
+
+
 def preset(recipe: object) -> dict[str, Any]:
     """Return the preset that *recipe* names; the default's for any other value, whose mistake its own field tells."""
-    return RECIPES.get(recipe if isinstance(recipe, str) else "balanced", RECIPES["balanced"])
+    return _PRESETS.get(recipe if isinstance(recipe, str) else "balanced", _PRESETS["balanced"])
 
 
 class Schedule(Written):

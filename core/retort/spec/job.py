@@ -9,7 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from retort import model_ref
 from retort.constants import ModelName
-from retort.exports import AnyExport
+from retort.exports import EXPORT_FORMATS, AnyExport
 from retort.schema import Written, mistake, without_default
 from retort.spec.distillation import DistillationSpec, preset
 
@@ -334,7 +334,7 @@ class JobSpec(Written):
     control: bool = True
     """Also train the same student without distillation, same seed and schedule, and report the difference."""
     exports: Annotated[tuple[AnyExport, ...], Field(strict=False)] = Field(
-        default=({"format": "onnx"},), validate_default=True, max_length=16
+        default=(EXPORT_FORMATS["onnx"](),), max_length=16, json_schema_extra={"default": [{"format": "onnx"}]}
     )
     """Files to make from the student beside its weights."""
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
