@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from results import RESULT
 from retort.protocol.events import FailedEvent, Failure, FinishedEvent, StoppedEvent
-from retort_worker.outcome import judge, tail
+from retort_worker.process import judge, tail
 
 FAILED = FailedEvent(n=1, at=0.0, failure=Failure(code="diverged", message="no number"))
 

@@ -17,7 +17,7 @@ from retort.protocol.events import AnyEvent
 from retort.protocol.workdir import journal as journal_of
 from retort.states import TERMINAL, JobState
 
-from retort_worker.outcome import Outcome
+from retort_worker.process import Outcome
 from retort_worker.uploader import Made
 from retort_worker.watchdog import Fence
 

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from concurrent import futures
 
 import structlog
+from retort.data import known_datasets
 from retort.data.inputs import Adjustments
+from retort.data.prepare import prepare
 from retort.db import DatabaseUnavailable
 from retort.errors import RetortError
 from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
@@ -20,8 +22,7 @@ from retort.states import TERMINAL, JobState
 
 from retort_worker import workdir
 from retort_worker.context import Claimed, Workshop
-from retort_worker.outcome import Outcome, explain, judge, tail
-from retort_worker.process import RunProcess, kill_leftover
+from retort_worker.process import Outcome, RunProcess, explain, judge, kill_leftover, tail
 from retort_worker.recorder import LeaseLost, Recorder, settle
 from retort_worker.trackers import Trackers
 from retort_worker.uploader import Publisher
@@ -113,8 +114,10 @@ class Supervision:
         self._trackers.look_back()
         self._insist(self._recorder.catch_up)
         self._last_word = None  # what earlier runs said at last is not this one's
-        self._insist(lambda: workdir.write_decisions(self._workdir, self._workshop.database, self._lease.job_id))
-        if told := workdir.announcement(parse_spec(dict(self._claim.spec)), self._settings):
+        if self._lease.attempt > 1 or self._claim.parent_id is not None:  # else nobody can have decided anything
+            self._insist(lambda: workdir.write_decisions(self._workdir, self._workshop.database, self._lease.job_id))
+        dataset = self._claim.spec["data"].get("dataset")
+        if dataset is not None and (told := known_datasets.announcement(dataset, self._settings.dataset_dir)):
             self._recorder.say(told, "info")
         preparing = _in_background(self._prepare_inputs)
         if not self._wait(preparing.done, lambda timeout_s: futures.wait([preparing], timeout_s)):
@@ -129,7 +132,7 @@ class Supervision:
         spec, model_dir = parse_spec(dict(claim.spec)), self._settings.model_dir
         assert model_dir is not None
         workdir.bring(weight_names(spec).values(), self._workshop.database, self._workshop.store, model_dir)
-        workdir.prepare(
+        prepare(
             spec,
             self._settings,
             self._workdir,

@@ -15,7 +15,7 @@ from retort.tracking.dispatcher import Feed, Reached
 from retort.tracking.session import openings
 
 from retort_worker.context import Workshop
-from retort_worker.outcome import Outcome
+from retort_worker.process import Outcome
 from retort_worker.recorder import Recorder
 
 _log = structlog.get_logger()
@@ -30,19 +30,22 @@ class Trackers:
         self._workdir = workdir
         self._feed: Feed | None = None
         self._reached: Reached = {}
-        self._early: list[MetricEvent] | None = []
+        tracking = claim.spec.get("tracking", {})
+        self._wanted = bool(tracking.get("wandb") or tracking.get("mlflow"))
+        self._early: list[MetricEvent] | None = [] if self._wanted else None
         """Told before they are open; None once they are, or are not wanted."""
         self._untold: list[str] = []
 
     def look_back(self) -> None:
         """See how far earlier attempts are on record, before what they said unheard is recorded too."""
-        wanted = self._claim.spec.get("tracking", {})
-        if self._claim.lease.attempt > 1 and (wanted.get("wandb") or wanted.get("mlflow")):
+        if self._wanted and self._claim.lease.attempt > 1:
             with suppress(WorldError):  # then points come twice
                 self._reached = _reached(self._workshop.database, self._claim.lease.job_id)
 
     def begin(self) -> None:
         """Open them, once the inputs of the run are known."""
+        if not self._wanted:
+            return
         early, self._early = self._early, None
         try:
             self._feed = self._open()
@@ -52,15 +55,12 @@ class Trackers:
             _log.exception("trackers were not opened", job=self._claim.lease.job_id)
             self._untold.append(f"no tracker is told of this attempt: {error}")
 
-    def _open(self) -> Feed | None:
+    def _open(self) -> Feed:
         lease, settings = self._claim.lease, self._workshop.settings
         spec = parse_spec(dict(self._claim.spec))
         tags = {"job_id": lease.job_id, "dataset_digest": Inputs.load(self._workdir).dataset.digest}
-        wanted = openings(spec, settings, job_id=lease.job_id, attempt=lease.attempt, tags=tags)
-        if not wanted:
-            return None
         return Feed(
-            wanted,
+            openings(spec, settings, job_id=lease.job_id, attempt=lease.attempt, tags=tags),
             self._workdir,
             reached=self._reached,
             timeout_s=settings.tracking_timeout_s,

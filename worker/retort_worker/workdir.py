@@ -10,17 +10,13 @@ from typing import Any
 
 import structlog
 from retort import model_ref
-from retort.data import known_datasets, weights
-from retort.data import prepare as data_prepare
-from retort.data.inputs import Adjustments
+from retort.data import weights
 from retort.db import Database, model_registry, reviews
 from retort.errors import ModelError
 from retort.model_ref import Reference
 from retort.protocol import workdir
 from retort.protocol.workdir import journal
 from retort.review.models import Decisions
-from retort.settings import Settings
-from retort.spec import AnySpec
 from retort.storage import BytesMissing, Store
 
 _log = structlog.get_logger()
@@ -81,23 +77,6 @@ def write_decisions(folder: Path, database: Database, job_id: str) -> None:
 def finish_early(folder: Path) -> None:
     """Tell the run, and those of later attempts, to finish early."""
     (folder / workdir.FINISH).touch()
-
-
-def prepare(
-    spec: AnySpec, settings: Settings, workdir: Path, *, attempt: int, device: str, adjustments: Adjustments
-) -> None:
-    """Write ``spec.json`` and ``inputs.json`` into *workdir*; this may download weights and data.
-
-    Raises:
-        RetortError: the data or the weights cannot be used, or the world failed.
-
-    """
-    data_prepare.prepare(spec, settings, workdir, attempt=attempt, device=device, adjustments=adjustments)
-
-
-def announcement(spec: AnySpec, settings: Settings) -> str | None:
-    """Return what the job's owner should know before a preparation that may take long."""
-    return known_datasets.announcement(spec.data.dataset, settings.dataset_dir)
 
 
 def bring(named: Iterable[str], database: Database, store: Store, model_dir: Path) -> None:

@@ -72,7 +72,8 @@ def carry_out(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bo
 
     settings = Settings()
     attempt = _attempt(workdir, wanted)
-    if announced := announcement(wanted.data.dataset, settings.dataset_dir):
+    dataset = wanted.data.dataset
+    if dataset is not None and (announced := announcement(dataset, settings.dataset_dir)):
         note(announced)
     prepare(wanted, settings, workdir, attempt=attempt, device=device or _device())
     note(f"working in {workdir}")

@@ -219,9 +219,9 @@ def here(known: Known, folder: Path) -> bool:
     return (folder / known.name / "data.yaml").is_file()
 
 
-def announcement(name: str | None, folder: Path | None) -> str | None:
-    """Return what there is to say before the data set is made; None where none is meant, or it is here."""
-    known = catalog.CATALOGUE.get((name or "").lower())
+def announcement(name: str, folder: Path | None) -> str | None:
+    """Return what there is to say before the data set is made; None where it is not known, or here."""
+    known = catalog.CATALOGUE.get(name.lower())
     if known is None or folder is None or here(known, folder):
         return None
     return f"the data set {known.name} is not here yet: it is fetched ({known.size}) and laid out first"

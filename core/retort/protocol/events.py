@@ -147,9 +147,5 @@ AnyEvent = Annotated[
     Field(discriminator="type"),
 ]  # fmt: skip
 
-_adapter: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
-
-
-def parse(line: str | bytes) -> AnyEvent:
-    """Read one journal line; raises pydantic.ValidationError when it is not an event."""
-    return _adapter.validate_json(line)
+EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+"""Reads journal lines: ``validate_json`` raises pydantic.ValidationError for what is not an event."""

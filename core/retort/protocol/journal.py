@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from retort.constants import Role
 from retort.errors import WorldError
 from retort.protocol.events import (
+    EVENT,
     AnyEvent,
     ArtifactEvent,
     AwaitingReviewEvent,
@@ -31,7 +32,6 @@ from retort.protocol.events import (
     SavedEvent,
     StageEvent,
     StoppedEvent,
-    parse,
 )
 from retort.spec.result import Result
 
@@ -158,7 +158,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[AnyEvent], int]:
     except FileNotFoundError:
         return [], offset
     try:
-        events = [parse(line) for line in whole.split(b"\n")] if newline else []
+        events = [EVENT.validate_json(line) for line in whole.split(b"\n")] if newline else []
     except ValidationError as error:
         raise WorldError(f"{path.name} holds a line that is not an event", code="bad_journal") from error
     return events, offset + len(whole) + len(newline)

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any, BinaryIO, NoReturn, Protocol
 
-from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent, StoppedEvent, parse
+from retort.protocol.events import EVENT, AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent, StoppedEvent
 from retort.tracking.session import Opening
 
 
@@ -58,7 +58,7 @@ def main() -> int:
             if tracker is None:
                 tracker = begin(Opening.model_validate_json(line))
             else:
-                tell(tracker, parse(line))
+                tell(tracker, EVENT.validate_json(line))
             _answer(answers, None)
     except Exception as error:  # noqa: BLE001 - whatever it is, the supervising side is told
         import traceback

@@ -10,6 +10,7 @@ from results import RESULT
 from retort.constants import MAP, MAP50, Role
 from retort.db import Lease, Renewal, events, jobs, transitions
 from retort.protocol.events import (
+    EVENT,
     AnyEvent,
     ArtifactEvent,
     CheckpointEvent,
@@ -22,7 +23,6 @@ from retort.protocol.events import (
     ProgressEvent,
     StageEvent,
     StoppedEvent,
-    parse,
 )
 from retort.states import JobState
 from support.db_harness import T0, Shop, at_once
@@ -206,7 +206,7 @@ def test_readers_follow_events_by_number(shop: Shop):
 def test_text_that_a_database_would_refuse_is_recorded_all_the_same(shop: Shop):
     lease = shop.running()
     line = b'{"type": "log", "n": 1, "at": 1.0, "message": "a\\u0000b", "data": {"loss": NaN, "text": "\\u0000"}}'
-    record(shop, lease, [parse(line)])
+    record(shop, lease, [EVENT.validate_json(line)])
     with shop.database.begin() as session:
         assert events.say(session, lease, "half \ud800 a pair", "error", T0)
     first, second = shop.events(lease.job_id)[2:]
