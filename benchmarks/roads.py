@@ -39,6 +39,7 @@ sys.path.insert(1, str(SOURCES / "tests"))
 import results  # noqa: E402
 import retort.data.inputs  # noqa: E402
 import retort.db  # noqa: E402
+import retort.db.migrate  # noqa: E402
 import retort.db.models  # noqa: E402
 import retort.pipeline.answers  # noqa: E402
 import retort.pipeline.context  # noqa: E402
@@ -116,7 +117,7 @@ def migrated(home: Path) -> str:
     """Make a database in *home*, and return its address."""
     url = f"sqlite:///{home / 'retort.db'}"
     database = retort.db.Database(url)
-    database.migrate()
+    retort.db.migrate.upgrade(database)
     database.close()
     return url
 

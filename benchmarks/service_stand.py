@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import httpx2 as httpx
-from retort.db import Database
+from retort.db import Database, migrate
 from servers import free_port
 from support.worker_harness import document, write_dataset
 
@@ -95,7 +95,7 @@ class Stand:
         self.folder.mkdir(parents=True)
         write_dataset(self.folder)
         self.database = Database(self.database_url)
-        self.database.migrate()
+        migrate.upgrade(self.database)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 

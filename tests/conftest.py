@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from retort.db import Database
+from retort.db import Database, migrate
 from retort.db.models import Base
 from servers import Postgres, Valkey, running
 from sharing import Once, keep_to_own_cores, num_processes
@@ -76,7 +76,7 @@ def postgres_scratch(postgres: Postgres) -> str:
     """Name of a database with all tables, which the tests use one after the other."""
     name = postgres.create()
     with closing(Database(postgres.url(name))) as database:
-        database.migrate()
+        migrate.upgrade(database)
     return name
 
 
@@ -85,7 +85,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite file with all tables and no rows."""
     path = tmp_path_factory.mktemp("template") / "retort.db"
     with closing(Database(f"sqlite:///{path}")) as database:
-        database.migrate()
+        migrate.upgrade(database)
     return path
 
 

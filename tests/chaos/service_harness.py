@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import httpx2 as httpx
-from retort.db import Database, jobs
+from retort.db import Database, jobs, migrate
 from retort.db.models import Job
 from retort.states import TERMINAL, JobState
 from servers import Postgres, free_port
@@ -84,7 +84,7 @@ class Stage:
         write_dataset(self.folder)
         self.database_name = self.postgres.create()
         self.database = Database(self.postgres.url(self.database_name))
-        self.database.migrate()
+        migrate.upgrade(self.database)
         self._turn = itertools.count()
         self._http = httpx.Client(timeout=10, trust_env=False)
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from frozen.golden import FOLDER, Golden
 from retort.client.client import Client
-from retort.db import Database
+from retort.db import Database, migrate
 from retort.spec import schema
 from sqlalchemy import text
 
@@ -54,7 +54,7 @@ def test_every_command_explains_itself_as_before(golden: Golden, tmp_path: Path)
 
 def test_the_migrated_tables_are_as_before(golden: Golden, tmp_path: Path):
     with closing(Database(f"sqlite:///{tmp_path / 'retort.db'}")) as database:
-        database.migrate()
+        migrate.upgrade(database)
         with database.engine.connect() as connection:
             rows = connection.execute(
                 text("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY tbl_name, type DESC, name")

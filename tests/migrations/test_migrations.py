@@ -33,29 +33,29 @@ def tables(database: Database) -> set[str]:
 
 
 def test_the_revisions_go_up_and_down_and_up_again(empty_database: Database):
-    assert migrate.current(empty_database.engine) is None
+    assert migrate.current(empty_database) is None
     for _ in range(2):
-        empty_database.migrate()
-        assert migrate.current(empty_database.engine) == migrate.head()
+        migrate.upgrade(empty_database)
+        assert migrate.current(empty_database) == migrate.head()
         assert tables(empty_database) == set(Base.metadata.tables)
-        migrate.downgrade(empty_database.engine, "base")
-        assert migrate.current(empty_database.engine) is None
+        migrate.downgrade(empty_database, "base")
+        assert migrate.current(empty_database) is None
         assert tables(empty_database) == set()
 
 
 def test_every_single_revision_goes_up_and_down_and_up_again(empty_database: Database):
     revisions = [script.revision for script in ScriptDirectory.from_config(migrate.config()).walk_revisions()]
     for revision in reversed(revisions):
-        migrate.upgrade(empty_database.engine, revision)
-        migrate.downgrade(empty_database.engine, "-1")
-        migrate.upgrade(empty_database.engine, revision)
-        assert migrate.current(empty_database.engine) == revision
+        migrate.upgrade(empty_database, revision)
+        migrate.downgrade(empty_database, "-1")
+        migrate.upgrade(empty_database, revision)
+        assert migrate.current(empty_database) == revision
 
 
 def test_migrating_twice_changes_nothing(empty_database: Database):
-    empty_database.migrate()
-    empty_database.migrate()
-    assert migrate.current(empty_database.engine) == migrate.head()
+    migrate.upgrade(empty_database)
+    migrate.upgrade(empty_database)
+    assert migrate.current(empty_database) == migrate.head()
 
 
 def test_there_is_one_head():

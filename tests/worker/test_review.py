@@ -82,6 +82,19 @@ def test_a_retry_of_a_cancelled_wait_goes_on_with_what_was_saved(small_house: Ho
     assert "review/a.jpg" in small_house.artifacts(child)
 
 
+def test_the_first_attempt_of_a_retry_is_told_what_was_decided_about_the_job_before(small_house: House):
+    job_id = small_house.submit("review")
+    small_house.run(job_id)
+    with small_house.database.begin() as session:
+        reviews.decide(session, job_id, [Decision(image="b", decision="reject", at=1.0)])
+    small_house.cancel(job_id)
+    child = small_house.resubmit(small_house.job(job_id))
+    with small_house.database.begin() as session:
+        reviews.inherit(session, job_id, child)
+    assert small_house.run(child) is JobState.SUCCEEDED
+    assert decided(small_house, child) == ["labelled; decided: [('b', 'reject')]"]
+
+
 def test_a_job_whose_pictures_could_not_be_stored_does_not_wait_for_people(small_house: House):
     job_id = small_house.submit("lost-picture", retries=0)
     assert small_house.run(job_id) is JobState.FAILED

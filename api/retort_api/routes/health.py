@@ -96,6 +96,6 @@ def _use(service: Service) -> None:
 def _at_head(database: Database) -> None:
     from retort.db import migrate  # brings Alembic, which nothing else here needs
 
-    current, head = migrate.current(database.engine), migrate.head()
+    current, head = migrate.current(database), migrate.head()
     if current != head:
         raise WorldError(f"the tables are at {current}, not at {head}; run: python -m retort.db upgrade")

@@ -19,14 +19,14 @@ def main(arguments: list[str] | None = None) -> int:
     database = Database(Settings().database_url)
     try:
         if given.command == "upgrade":
-            database.migrate()
+            migrate.upgrade(database)
         elif given.command == "downgrade":
-            migrate.downgrade(database.engine, given.revision)
+            migrate.downgrade(database, given.revision)
         elif given.command == "revision":
-            database.migrate()  # the draft is the difference to what the revisions make
+            migrate.upgrade(database)  # the draft is the difference to what the revisions make
             with database.engine.begin() as connection:
                 command.revision(migrate.config(connection), given.message, autogenerate=True)
-        at = migrate.current(database.engine)
+        at = migrate.current(database)
     except RetortError as error:
         sys.stderr.write(f"{error.code}: {error.message}\n")
         return 1

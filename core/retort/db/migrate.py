@@ -11,9 +11,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 
-from retort.db.session import as_world_error
+from retort.db.session import Database, as_world_error
 
 _LOCK = 0x7265746F7274  # "retort": PostgreSQL's advisory lock for migrations
 _TURN = threading.Lock()  # Alembic's context is one per process
@@ -35,21 +35,26 @@ def config(connection: Connection | None = None) -> Config:
     return made
 
 
-def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Apply the revisions up to *revision*, in one transaction, one process at a time."""
-    with _alone(engine) as connection:
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Apply the revisions up to *revision*, in one transaction; safe from several processes at a time.
+
+    SQLite's file is made where there is none.
+    """
+    if database.engine.dialect.name == "sqlite" and database.url.database:
+        Path(database.url.database).parent.mkdir(parents=True, exist_ok=True)
+    with _alone(database) as connection:
         command.upgrade(config(connection), revision)
 
 
-def downgrade(engine: Engine, revision: str) -> None:
+def downgrade(database: Database, revision: str) -> None:
     """Undo the revisions down to *revision* (``base``, ``-1`` or an id), in one transaction."""
-    with _alone(engine) as connection:
+    with _alone(database) as connection:
         command.downgrade(config(connection), revision)
 
 
-def current(engine: Engine) -> str | None:
+def current(database: Database) -> str | None:
     """Return the revision that the tables are at; None when there are none yet."""
-    with as_world_error(), engine.connect() as connection:
+    with as_world_error(), database.engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -61,11 +66,11 @@ def head() -> str:
 
 
 @contextmanager
-def _alone(engine: Engine) -> Iterator[Connection]:
+def _alone(database: Database) -> Iterator[Connection]:
     """Keep other processes from migrating at the same time."""
     # SQLite locks the whole file by BEGIN IMMEDIATE.
-    writing = engine.execution_options(retort_begin="BEGIN IMMEDIATE")
+    writing = database.engine.execution_options(retort_begin="BEGIN IMMEDIATE")
     with _TURN, as_world_error(), writing.begin() as connection:
-        if engine.dialect.name == "postgresql":
+        if database.engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         yield connection

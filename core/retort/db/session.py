@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
@@ -97,14 +96,6 @@ class Database:
         """
         with as_world_error(), Session(self._glancing, expire_on_commit=False) as session:
             yield session
-
-    def migrate(self) -> None:
-        """Bring the tables to the latest revision; safe to call from several processes at a time."""
-        from retort.db.migrate import upgrade
-
-        if self.engine.dialect.name == "sqlite" and self.url.database:
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        upgrade(self.engine)
 
     def close(self) -> None:
         """Close the idle connections."""

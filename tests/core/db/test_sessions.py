@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from retort.db import Database, DatabaseUnavailable, jobs, queue, transitions
+from retort.db import Database, DatabaseUnavailable, jobs, migrate, queue, transitions
 from retort.db.models import Attempt
 from retort.db.session import add, database_now
 from retort.db.transitions import Lease
@@ -110,7 +110,7 @@ def test_an_address_of_other_tools_is_understood(postgres_url: str):
 def test_a_server_made_in_the_c_locale_answers_in_text(postgres: Postgres, spec: JobSpec):
     postgres.execute("CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII'")
     with closing(Database(postgres.url("ascii"))) as database:
-        database.migrate()
+        migrate.upgrade(database)
         with database.begin() as session:
             job_id = jobs.submit(session, spec, now=T0, retries=0).job_id
             assert jobs.get(session, job_id).name == spec.name
@@ -189,6 +189,6 @@ def test_a_folder_that_is_not_there_is_an_unavailable_database_until_it_is_migra
     with closing(Database(f"sqlite:///{tmp_path / 'new' / 'retort.db'}")) as database:
         with pytest.raises(DatabaseUnavailable), database.read() as session:
             database_now(session)
-        database.migrate()
+        migrate.upgrade(database)
         with database.read() as session:
             assert jobs.page(session) == []
