@@ -14,8 +14,8 @@ environment.prepare(Path(tempfile.mkdtemp(prefix="retort-ultralytics-")))
 
 import broken_runs  # noqa: E402
 from core.training.pictures import NAMES, draw  # noqa: E402
+from random_teacher import make_opinionated  # noqa: E402
 from retort.training import models  # noqa: E402
-from retort.training.distillation import feature_taps  # noqa: E402
 from retort.training.models import publish  # noqa: E402
 from sharing import Once  # noqa: E402
 
@@ -52,29 +52,6 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def knows(scenes: Path, trained: Once) -> Path:
     """A yolov8n that finds those rectangles and names their colours."""
     return Path(trained("knows", lambda folder: str(broken_runs.teacher(scenes, folder, epochs=26)))[1])
-
-
-def make_opinionated(network: Any) -> None:
-    """Let a network with random weights find something somewhere, as a trained one does."""
-    import torch
-
-    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    images = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    head = network.model[-1]
-    found = {"one2many": head.cv3, "one2one": getattr(head, "one2one_cv3", None) or []}
-    with torch.no_grad():
-        for norm in norms:
-            norm.momentum = 0.9  # most of this batch's statistics; all of them would make the network chaotic
-        network(images)
-        for norm in norms:
-            norm.momentum = 0.03
-        for level in (level for levels in found.values() for level in levels):
-            level[-1].bias.zero_()
-        _, branches = feature_taps.forward(network.eval(), images)
-        for name, levels in found.items():
-            for level in levels:
-                level[-1].weight.mul_(2 / branches[name]["scores"].std())
-                level[-1].bias.fill_(-2.0)
 
 
 @pytest.fixture
