@@ -15,7 +15,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_
 DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-containers test-gpu lock clean coverage newcomer docs
+.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-containers test-gpu gpu-check lock clean coverage newcomer docs
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -67,6 +67,9 @@ test-containers: $(READY)  ## build the images and run one job through them (nee
 
 test-gpu: $(READY)  ## run the tests that need a CUDA device
 	@$(DEFAULTS) $(BIN)/python -m pytest -m gpu $(ARGS)
+
+gpu-check: $(READY)  ## measure in 8 minutes what only a GPU can show, into OUT (runs/gpu-check)
+	@$(DEFAULTS) env PYTHON=$(BIN)/python OUT=$(or $(OUT),runs/gpu-check) ./benchmarks/gpu_check.sh
 
 coverage: $(READY)  ## run what make test runs, and print which share of the lines it has executed
 	@$(PYTEST) -m "not train or smallest" --cov=retort --cov=retort_api --cov=retort_worker --cov-report=term:skip-covered $(ARGS)
