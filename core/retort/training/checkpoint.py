@@ -62,7 +62,7 @@ class Generations:
         """Write generation *number* whole and verified, then remove all but the newest two up to it.
 
         Raises:
-            OSError: as ``durable.write``; the generations before are untouched.
+            OSError: as ``files.atomic_write``; the generations before are untouched.
 
         """
         header = _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n"

@@ -534,7 +534,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.tloss = comm.means(self.tloss)
 
     def poll(self, _: Any = None) -> None:
-        """Say that it gets on, and stop where it is asked for (``wishes.poll``)."""
+        """Say that it gets on, and stop where it is asked for."""
         poll(self)
 
     def _keep(self, _: Any) -> None:

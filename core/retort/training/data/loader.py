@@ -207,7 +207,7 @@ def training_set(
 ) -> TrainingSet:  # fmt: skip
     """Build the training set of upstream's arguments; *batch* is one rank's.
 
-    With *colours_later* its batches go through `colours.coloured` on the device that trains.
+    With *colours_later* its batches go through `augment.coloured` on the device that trains.
     """
     return TrainingSet(
         img_path=img_path, imgsz=args.imgsz, batch_size=batch, augment=True, hyp=args, rect=False,

@@ -145,7 +145,7 @@ def raw_branches(head: Any, inputs: list[Tensor], *, middles: bool = False) -> d
     """Return the head's raw branches by name, without decoding: one2many, and one2one where there is one.
 
     In training the one2one branch reads detached features, as upstream's head does. With *middles*, one2many tells
-    what it computed on the way, see `crossing.split`.
+    what it computed on the way, see `split`.
     """
     many = split(inputs, head.one2many) if middles else head.forward_head(inputs, **head.one2many)
     branches = {"one2many": many}

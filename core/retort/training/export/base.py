@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from retort.training.inference import Runtime
 
 
-class Bench(Protocol):
+class Sources(Protocol):
     """Gives what forms are made from; each shared thing is made when it is first needed."""
 
     weights: Path
@@ -40,7 +40,7 @@ class Bench(Protocol):
 class Maker(Protocol):
     """A module that makes the forms of one format, and runs them."""
 
-    def make(self, bench: Bench, export: Any, path: Path, kept: Collection[str], /) -> None:
+    def make(self, sources: Sources, export: Any, path: Path, kept: Collection[str], /) -> None:
         """Write the form that *export* asks for at *path*; the layers *kept* stay in higher precision.
 
         Raises:

@@ -15,7 +15,7 @@ from retort import files
 from retort.errors import RetortError
 from retort.exports.ncnn import Ncnn
 from retort.training.environment import num_cores
-from retort.training.export.base import Bench
+from retort.training.export.base import Sources
 from retort.training.export.onnx import metadata
 from retort.training.export.torchscript import saved, traced
 from retort.training.inference import Runtime
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 _LONGEST_S = 600.0
 
 
-def make(bench: Bench, export: Ncnn, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
+def make(sources: Sources, export: Ncnn, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
     """Write the model into the folder *path*."""
-    export_ncnn(bench.weights, path, imgsz=bench.imgsz, half=export.precision == "fp16")
+    export_ncnn(sources.weights, path, imgsz=sources.imgsz, half=export.precision == "fp16")
 
 
 def load(folder: Path) -> Runtime:

@@ -14,7 +14,7 @@ import torch
 from retort import files
 from retort.errors import UserError
 from retort.exports.onnx import Onnx
-from retort.training.export.base import Bench
+from retort.training.export.base import Sources
 from retort.training.inference import folded, of_onnx
 from retort.training.ultralytics_api import best_onnx_opset, torch2onnx
 
@@ -24,15 +24,15 @@ IR_VERSION = 10
 """Newest file version that every onnxruntime in use reads."""
 
 
-def make(bench: Bench, export: Onnx, path: Path, kept: Collection[str]) -> None:
+def make(sources: Sources, export: Onnx, path: Path, kept: Collection[str]) -> None:
     """Write the graph, in INT8 with its scales in it."""
     if export.precision == "int8" and export.aware_epochs:
-        path.write_bytes(bench.aware_graph(export.aware_epochs).read_bytes())
+        path.write_bytes(sources.aware_graph(export.aware_epochs).read_bytes())
     elif export.precision == "int8":
-        bench.float_graph(export.calibration_images, opset=export.opset).write(path, kept=kept)
+        sources.float_graph(export.calibration_images, opset=export.opset).write(path, kept=kept)
     else:
         options = {"opset": export.opset, "dynamic": export.dynamic, "simplify": export.simplify}
-        export_onnx(bench.weights, path, imgsz=bench.imgsz, **options)  # type: ignore[arg-type]
+        export_onnx(sources.weights, path, imgsz=sources.imgsz, **options)  # type: ignore[arg-type]
 
 
 load = of_onnx

@@ -12,7 +12,7 @@ import yaml
 
 from retort.exports.openvino import OpenVino
 from retort.training.environment import num_cores
-from retort.training.export.base import Bench
+from retort.training.export.base import Sources
 from retort.training.export.quantization import FloatGraph
 from retort.training.inference import Runtime
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 NAME = "student"
 
 
-def make(bench: Bench, export: OpenVino, path: Path, kept: Collection[str]) -> None:
+def make(sources: Sources, export: OpenVino, path: Path, kept: Collection[str]) -> None:
     """Write the model into the folder *path*."""
     if export.precision == "int8" and export.aware_epochs:
-        export_openvino(bench.aware_graph(export.aware_epochs), path, half=True, metadata=bench.metadata)
+        export_openvino(sources.aware_graph(export.aware_epochs), path, half=True, metadata=sources.metadata)
     elif export.precision == "int8":
-        quantize_openvino(bench.float_graph(export.calibration_images), path, kept=kept, metadata=bench.metadata)
+        quantize_openvino(sources.float_graph(export.calibration_images), path, kept=kept, metadata=sources.metadata)
     else:
-        export_openvino(bench.graph, path, half=export.precision == "fp16", metadata=bench.metadata)
+        export_openvino(sources.graph, path, half=export.precision == "fp16", metadata=sources.metadata)
 
 
 def load(folder: Path) -> Runtime:

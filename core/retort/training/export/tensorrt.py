@@ -12,7 +12,7 @@ import torch
 
 from retort import files
 from retort.exports.tensorrt import Engine
-from retort.training.export.base import Bench, Needs
+from retort.training.export.base import Needs, Sources
 from retort.training.inference import Runtime, decoded
 from retort.training.ultralytics_api import AutoBackend, onnx2engine
 
@@ -23,15 +23,15 @@ NEEDS = "TensorRT 8.6 or later for Python, and a CUDA GPU"
 _QUANTIZE = {"fp32": None, "fp16": 16, "int8": 8}
 
 
-def make(bench: Bench, export: Engine, path: Path, kept: Collection[str]) -> None:
+def make(sources: Sources, export: Engine, path: Path, kept: Collection[str]) -> None:
     """Build the engine; where that cannot be, leave the graph to build it from, its scales in it, and beside it."""
-    graph, given = bench.graph, []
+    graph, given = sources.graph, []
     if export.precision == "int8" and export.aware_epochs:
         graph = path.with_suffix(".engine.onnx")
-        graph.write_bytes(bench.aware_graph(export.aware_epochs).read_bytes())
+        graph.write_bytes(sources.aware_graph(export.aware_epochs).read_bytes())
         given = [graph]
     elif export.precision == "int8":
-        ranged = bench.float_graph(export.calibration_images)
+        ranged = sources.float_graph(export.calibration_images)
         graph = path.with_suffix(".engine.onnx")
         ranged.write(graph, kept=kept, symmetric=True)
         given = [graph, path.with_suffix(".engine.cache")]
@@ -39,8 +39,8 @@ def make(bench: Bench, export: Engine, path: Path, kept: Collection[str]) -> Non
     lacking = missing()
     if lacking is None:
         build_engine(
-            graph, path, precision=export.precision, imgsz=bench.imgsz, workspace_gib=export.workspace_gib,
-            metadata=bench.metadata,
+            graph, path, precision=export.precision, imgsz=sources.imgsz, workspace_gib=export.workspace_gib,
+            metadata=sources.metadata,
         )  # fmt: skip
         return
     if not given:

@@ -13,7 +13,7 @@ import torch
 
 from retort import files
 from retort.exports.torchscript import TorchScript
-from retort.training.export.base import Bench
+from retort.training.export.base import Sources
 from retort.training.export.onnx import metadata
 from retort.training.inference import Runtime, decoded, folded
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def make(bench: Bench, export: TorchScript, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
+def make(sources: Sources, export: TorchScript, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
     """Write the trace."""
-    export_torchscript(bench.weights, path, imgsz=bench.imgsz)
+    export_torchscript(sources.weights, path, imgsz=sources.imgsz)
 
 
 def load(path: Path) -> Runtime:
