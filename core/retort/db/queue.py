@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import BindParameter, Select, bindparam, func, or_, select, text, update
@@ -69,22 +68,21 @@ def may_be_claimed(now: Any) -> tuple[Any, ...]:
 def _dealt(session: Session, heads: Sequence[Any], about: Mapping[str, Any]) -> list[Waiting]:
     """Deal the owners' jobs: the next one is always of the owner who would have the fewest on workers."""
     active = {row.owner: row.number for row in session.execute(_ACTIVE)} if len(heads) > 1 else {}
-    lines = [iter([head]) for head in heads]
-    if len(heads) < about["number"]:
-        oldest = _oldest(fitting=about["gpus"] is not None)
-        lines = [iter(session.execute(oldest, {**about, "owner": head.owner}).all()) for head in heads]
-    turns = [(active.get(row.owner, 0), row.id, row, line) for line in lines for row in islice(line, 1)]
+    turns = [(active.get(head.owner, 0), head.id, head, _behind(session, head, about)) for head in heads]
     heapq.heapify(turns)
-    dealt = []
+    dealt: list[Waiting] = []
     while turns:
-        share, _, row, line = turns[0]
+        share, _, row, line = heapq.heappop(turns)
         dealt.append(Waiting(row.id, row.gpus))
-        following = next(line, None)
-        if following is None:
-            heapq.heappop(turns)
-        else:
-            heapq.heapreplace(turns, (share + 1, following.id, following, line))
+        following = next(line, None) if len(dealt) < about["number"] else None
+        if following is not None:
+            heapq.heappush(turns, (share + 1, following.id, following, line))
     return dealt
+
+
+def _behind(session: Session, head: Any, about: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the jobs of an owner that come after the oldest, which are read only where one is asked for."""
+    yield from session.execute(_oldest(fitting=about["gpus"] is not None), {**about, "owner": head.owner}).all()[1:]
 
 
 @cache

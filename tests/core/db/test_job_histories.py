@@ -233,14 +233,20 @@ class Histories(RuleBasedStateMachine):
                 session, job_id, PROPOSALS, rest=rest, reviewer="ann", now=self.now, actor="client"
             )  # fmt: skip
 
-        done = self.review(job_id, work, refused_while_waiting=rest is None)
+        waited, before = self.row(job_id)["state"] is JobState.AWAITING_REVIEW, self.everything(job_id)
+        done = self.review(job_id, work, refused_while_waiting=rest is None, done=self.decided(job_id) == {"a", "b"})
         if done:
-            assert self.row(job_id)["state"] is JobState.QUEUED
-            with self.database.read() as session:
-                assert {found.image for found in reviews.of_job(session, job_id)} == {"a", "b"}
+            assert self.decided(job_id) == {"a", "b"}
+            assert self.row(job_id)["state"] is JobState.QUEUED if waited else self.everything(job_id) == before
 
-    def review(self, job_id: str, work: Callable[[Any], None], *, refused_while_waiting: bool) -> bool:
-        """Do it exactly when the job waits for its review."""
+    def decided(self, job_id: str) -> set[str]:
+        with self.database.read() as session:
+            return {found.image for found in reviews.of_job(session, job_id)}
+
+    def review(
+        self, job_id: str, work: Callable[[Any], None], *, refused_while_waiting: bool, done: bool = False
+    ) -> bool:
+        """Do it exactly when the job waits for its review; what is *done* may be asked for again."""
         before, waits = self.everything(job_id), self.row(job_id)["state"] is JobState.AWAITING_REVIEW
         try:
             with self.database.begin() as session:
@@ -249,7 +255,7 @@ class Histories(RuleBasedStateMachine):
             assert refused_while_waiting or not waits
             assert self.everything(job_id) == before
             return False
-        assert waits
+        assert waits or done
         return True
 
     def write(self, lease: Lease | None, what: Callable[[Any, Lease], Any], *, ends: bool = True) -> bool:
