@@ -23,11 +23,11 @@ from retort.losses.class_logits import ClassLogits
 from retort.losses.softmax_kl import SoftmaxKL
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import models
-from retort.training.config import Finding, Plan, Watcher
-from retort.training.health.checks import Contract
+from retort.training.config import RuleFinding, TrainCallback, TrainConfig
+from retort.training.health.checks import LivenessChecks
 from retort.training.health.metrics import network
 from retort.training.health.monitor import Monitor
-from retort.training.trainer import Fit, fit
+from retort.training.trainer import TrainingLoop, fit
 
 TRAINING = TrainingSpec(
     imgsz=64, batch=8, nominal_batch=8, optimizer="AdamW", lr=0.002, head_lr_multiplier=1.0, close_mosaic=1000,
@@ -39,18 +39,18 @@ HEALTHY = DistillationSpec.model_validate({"schedule": STEADY})
 
 
 @dataclass
-class Listener(Watcher):
+class Listener(TrainCallback):
     """Writes down what a training says."""
 
     metrics: dict[int, dict[str, float | None]] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[RuleFinding] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         """Keep the values of an epoch."""
         self.metrics[step] = values
 
-    def health(self, finding: Finding) -> None:
+    def health(self, finding: RuleFinding) -> None:
         """Keep a verdict."""
         self.findings.append(finding)
 
@@ -69,7 +69,7 @@ class Listener(Watcher):
         return False
 
 
-class Unchecked(Contract):
+class Unchecked(LivenessChecks):
     """A contract that lets everything pass, so that the rules have to find it."""
 
     def start(self, model: Any, optimizer: Any) -> None:
@@ -82,7 +82,7 @@ class Unchecked(Contract):
         """Let it pass."""
 
 
-class Sound(Fit):
+class Sound(TrainingLoop):
     """A training as it should be, with or without the contract."""
 
     checked = True
@@ -151,9 +151,9 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-def plan(data_yaml: Path, folder: Path, *, epochs: int, training: TrainingSpec = TRAINING) -> Plan:
+def plan(data_yaml: Path, folder: Path, *, epochs: int, training: TrainingSpec = TRAINING) -> TrainConfig:
     """Return the plan of one training in *folder*."""
-    return Plan(
+    return TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=epochs, training=training,
         folder=folder, device="cpu",
     )  # fmt: skip
@@ -196,7 +196,7 @@ def run(case: Case, weights: Path, data_yaml: Path, folder: Path, *, checked: bo
     return listener
 
 
-def named(case: Case, findings: Sequence[Finding]) -> Finding | None:
+def named(case: Case, findings: Sequence[RuleFinding]) -> RuleFinding | None:
     """Return the first and worst finding that names what was broken."""
     return max(
         (f for f in findings if f.rule in case.named_by and f.verdict != "healthy"),

@@ -34,7 +34,7 @@ from retort.data.demo import NAMES  # noqa: E402
 from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
 from retort.training import device as devices  # noqa: E402
 from retort.training import models, trainer  # noqa: E402
-from retort.training.config import Plan, Watcher  # noqa: E402
+from retort.training.config import TrainCallback, TrainConfig  # noqa: E402
 from retort.training.data import sampler  # noqa: E402
 from torch.autograd import DeviceType  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
@@ -193,7 +193,7 @@ def ours(side: str, options: argparse.Namespace, data: Path, folder: Path) -> An
     """Return our training of *side*."""
     size = {"imgsz": options.imgsz, "batch": options.batch, "nominal_batch": options.batch}
     training = TrainingSpec.model_validate({**size, "close_mosaic": 0, "compile": side == "compiled"})
-    plan = Plan(
+    plan = TrainConfig(
         role=Role.STUDENT, model=options.student, weights=None, data_yaml=data, epochs=options.epochs,
         training=training, folder=folder, device="0" if options.device == "cuda" else "cpu",
     )  # fmt: skip
@@ -202,9 +202,9 @@ def ours(side: str, options: argparse.Namespace, data: Path, folder: Path) -> An
     if side == "loose":
         sampler.init_seeds = lambda seed, **_: torch_utils.init_seeds(seed, deterministic=False)
     if side == "control":
-        return trainer.Fit(plan, Watcher(), teacher=None, distillation=None)
+        return trainer.TrainingLoop(plan, TrainCallback(), teacher=None, distillation=None)
     spec = DistillationSpec.model_validate({"schedule": {"warmup_epochs": 0}})
-    return trainer.Fit(plan, Watcher(), teacher=teacher_file(options.teacher), distillation=spec)
+    return trainer.TrainingLoop(plan, TrainCallback(), teacher=teacher_file(options.teacher), distillation=spec)
 
 
 def prepare_compiler(device: str) -> None:

@@ -29,7 +29,7 @@ from retort.data import (  # noqa: E402
     demo,
 )
 from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
-from retort.training.config import Plan, Watcher  # noqa: E402
+from retort.training.config import TrainCallback, TrainConfig  # noqa: E402
 from retort.training.evaluate import (  # noqa: E402
     Conditions,
     evaluate,
@@ -37,7 +37,7 @@ from retort.training.evaluate import (  # noqa: E402
 from retort.training.trainer import fit  # noqa: E402
 
 
-class Printer(Watcher):
+class Printer(TrainCallback):
     """A watcher that prints a line for each epoch and keeps the curve."""
 
     def __init__(self, name: str) -> None:
@@ -109,11 +109,11 @@ class Study:
             }
         )
 
-    def plan(self, role: Role, model: str, epochs: int, seed: int, folder: str) -> Plan:
+    def plan(self, role: Role, model: str, epochs: int, seed: int, folder: str) -> TrainConfig:
         """Return the plan of one training, in an empty folder."""
         place = self.work / "trainings" / folder
         shutil.rmtree(place, ignore_errors=True)
-        return Plan(
+        return TrainConfig(
             role=role, model=model, weights=None, data_yaml=self.data_yaml, epochs=epochs, training=self.training(seed),
             folder=place, device="0" if self.options.device == "cuda" else "cpu",
         )  # fmt: skip

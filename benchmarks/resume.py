@@ -24,10 +24,10 @@ from retort.constants import MAP, MAP50, Role
 from retort.data import demo
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import environment
-from retort.training.config import Watcher
+from retort.training.config import TrainCallback
 
 
-class Diary(Watcher):
+class Diary(TrainCallback):
     """A watcher that kills its process when so much of the training is done."""
 
     def __init__(self, folder: Path, until: float | None) -> None:
@@ -80,18 +80,18 @@ def attempt(options: argparse.Namespace, folder: Path, *, seed: int, teacher: Pa
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-    class Observed(trainer.Fit):
+    class Observed(trainer.TrainingLoop):
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             note(folder, "batches", [self.epoch, [Path(file).name for file in batch["im_file"]]])
             return super().preprocess_batch(batch)
 
-    trainer.Fit = Observed
+    trainer.TrainingLoop = Observed
     epochs = options.teacher_epochs if teacher is None else options.epochs
     training = TrainingSpec(
         epochs=epochs, imgsz=options.imgsz, batch=options.batch, nominal_batch=options.batch, seed=seed,
         close_mosaic=max(1, epochs // 5), checkpoint_every=epochs,
     )  # fmt: skip
-    plan = config.Plan(
+    plan = config.TrainConfig(
         role=Role.TEACHER if teacher is None else Role.STUDENT, model=options.model, weights=teacher,
         data_yaml=options.data, epochs=epochs, training=training, folder=folder, device=options.device,
     )  # fmt: skip
@@ -141,7 +141,7 @@ def pair(options: argparse.Namespace, home: Path, seed: int, teacher: Path) -> d
 
 
 def equal(ours: Path, theirs: Path) -> bool:
-    """Whether two published networks have the same weights to the last bit."""
+    """Return True if two published networks have the same weights to the last bit."""
     import torch
     from retort.training import models
 

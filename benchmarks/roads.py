@@ -211,7 +211,7 @@ def stage_context(home: Path) -> Any:
         stop=threading.Event(),
         results={"distill": trained, "evaluate": evaluated},
         tell_progress=lambda _: None,
-        pulse=retort.protocol.workdir.Pulse(weights.parent),
+        heartbeat=retort.protocol.workdir.Heartbeat(weights.parent),
         stage="export",
         key="",
     )

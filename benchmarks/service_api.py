@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2 as httpx
 from retort.db import artifacts, jobs, queue
-from retort.db.models import Base, Job, Metric
+from retort.db.models import Base, JobRow, MetricRow
 from retort.db.session import database_now
 from retort.spec import parse_spec
 from retort.states import JobState
@@ -64,13 +64,13 @@ def fill_jobs(stand: Stand, number: int) -> str:
         first = jobs.submit(session, spec, now=database_now(session), retries=0).job_id
         row = dict(session.execute(Base.metadata.tables["jobs"].select()).mappings().first() or {})
         measured = {"job_id": first, "role": "student", "name": "val/mAP50-95", "attempt": 1, "at": 1.0}
-        session.execute(insert(Metric), [{**measured, "step": step, "value": step / 300} for step in range(1, 301)])
+        session.execute(insert(MetricRow), [{**measured, "step": step, "value": step / 300} for step in range(1, 301)])
     states = [JobState.SUCCEEDED] * 7 + [JobState.FAILED, JobState.CANCELLED, JobState.QUEUED]
     for begun in range(1, number, 10_000):
         indices = range(begun, min(begun + 10_000, number))
         rows = [{**row, "id": f"job_{index:032x}", "state": states[index % 10]} for index in indices]
         with stand.database.begin() as session:
-            session.execute(insert(Job), rows)
+            session.execute(insert(JobRow), rows)
     return first
 
 
@@ -84,7 +84,7 @@ def fill_metrics(stand: Stand, number: int) -> None:
         measured = {"job_id": job_id, "role": "student", "attempt": 1, "at": 1.0, "value": 0.5}
         rows = [{**measured, "name": name, "step": step} for name in names for step in range(steps)]
         with stand.database.begin() as session:
-            session.execute(insert(Metric), rows)
+            session.execute(insert(MetricRow), rows)
 
 
 Paths = list[str]

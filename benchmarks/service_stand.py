@@ -136,7 +136,7 @@ def standing(folder: Path, database_url: str, broker_url: str, **settings: Any) 
 
 
 def answers(url: str) -> bool:
-    """Whether something answers well there."""
+    """Return True if something answers well there."""
     try:
         return bool(httpx.get(url, trust_env=False, timeout=5).status_code < 400)
     except httpx.TransportError:

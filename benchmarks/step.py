@@ -27,7 +27,7 @@ from provenance import provenance, write_json  # noqa: E402
 from retort.spec import DistillationSpec  # noqa: E402
 from retort.training import models  # noqa: E402
 from retort.training.distillation.balancing import MEASURE_EVERY, GradientBalance  # noqa: E402
-from retort.training.distillation.distiller import distiller  # noqa: E402
+from retort.training.distillation.distiller import make_distiller  # noqa: E402
 from ultralytics.cfg import get_cfg  # noqa: E402
 from ultralytics.nn.distill_model import DistillationModel  # noqa: E402
 
@@ -85,7 +85,7 @@ def sides(options: argparse.Namespace, device: torch.device) -> tuple[dict[str, 
     theirs = deepcopy(student).to(memory_format=last if device.type == "cuda" else torch.contiguous_format)
     native = DistillationModel(deepcopy(teacher), theirs)
     spec = DistillationSpec.model_validate({"recipe": options.recipe})
-    ours = distiller(
+    ours = make_distiller(
         deepcopy(student).to(memory_format=last),
         teacher,
         spec,
@@ -108,7 +108,7 @@ def sides(options: argparse.Namespace, device: torch.device) -> tuple[dict[str, 
     steps = {
         "student": training_step(deepcopy(student).to(memory_format=last), batch, device),
         "teacher_upstream": teacher_upstream,
-        "teacher_ours": lambda: asked(batch["img"], fleeting=True) and None,
+        "teacher_ours": lambda: asked(batch["img"], reuse_buffers=True) and None,
         "native": training_step(native, batch, device),
         "ours": training_step(ours, batch, device),
     }

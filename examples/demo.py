@@ -20,7 +20,7 @@ from retort.cli import jobs, render
 from retort.cli.spec import load
 from retort.client.client import Client
 from retort.data import demo
-from retort.errors import RetortError, WorldError
+from retort.errors import RetortError, TransientError
 from retort.spec.result import JobResult
 from rich.console import Console
 from rich.table import Table
@@ -62,7 +62,7 @@ def main() -> int:
             job = client.submit(spec)
             say(f"submitted {job['id']}")
             if jobs.show(client, job["id"], as_json=False):
-                raise WorldError("the job did not succeed", hint=f"the service's log is {FOLDER / 'service.log'}")
+                raise TransientError("the job did not succeed", hint=f"the service's log is {FOLDER / 'service.log'}")
             for name in WANTED:
                 path = client.download(job["id"], name, FOLDER / "results" / name)
                 say(f"downloaded {path} ({render.size(path.stat().st_size)}), SHA-256 verified")
@@ -98,14 +98,14 @@ def service() -> Iterator[str]:
     try:
         line = process.stdout.readline() if process.stdout else ""
         if not line:
-            raise WorldError("the service did not start", hint=f"its log is {FOLDER / 'service.log'}")
+            raise TransientError("the service did not start", hint=f"its log is {FOLDER / 'service.log'}")
         yield json.loads(line)["url"]
     finally:
         process.send_signal(signal.SIGTERM)
         code = process.wait(timeout=90)
         left = processes_of(home)
     if code or left:
-        raise WorldError(f"the service did not stop cleanly: exit code {code}, processes left: {left}")
+        raise TransientError(f"the service did not stop cleanly: exit code {code}, processes left: {left}")
     say("the service has stopped; no process is left")
 
 
@@ -140,7 +140,7 @@ def verify(result: dict[str, Any], imgsz: int) -> None:
         say(f"{title}: {done.stdout.strip().splitlines()[-1]}")
     report = json.loads((results / "report.json").read_text())
     if report["result"] != result or "<html" not in (results / "report.html").read_text().lower():
-        raise WorldError("the report does not hold the result that the service gave")
+        raise TransientError("the report does not hold the result that the service gave")
 
 
 def table(result: JobResult) -> Table:

@@ -13,7 +13,7 @@ import uvicorn
 from retort.settings import Settings
 
 from retort_api.app import create_app
-from retort_api.deps import Service
+from retort_api.deps import AppState
 from retort_api.logs import configure
 
 GRACE_S = 3
@@ -23,7 +23,7 @@ GRACE_S = 3
 class Server(uvicorn.Server):
     """Ends streams as soon as it is asked to stop: uvicorn would wait for their clients to leave."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: AppState) -> None:
         super().__init__(config)
         self._service = service
 

@@ -18,12 +18,12 @@ from retort.settings import Settings
 from retort.spec import schema, sweep_schema
 
 from retort_api import errors
-from retort_api.deps import Service
+from retort_api.deps import AppState
 from retort_api.errors import MEDIA_TYPE, Problem
 from retort_api.examples import Examples, by_operation
-from retort_api.metrics import Telemetry
-from retort_api.middleware import Observed
-from retort_api.notifier import Bell
+from retort_api.metrics import ServiceMetrics
+from retort_api.middleware import RequestMiddleware
+from retort_api.notifier import QueueNotifier
 from retort_api.routes import ROUTERS
 from retort_api.schemas.reviews import Complete, Decide
 
@@ -132,11 +132,11 @@ def _moved(value: Any) -> Any:
 def create_app(settings: Settings) -> FastAPI:
     """Return the service for *settings*; the database must have been migrated. Nothing is opened yet."""
     database = Database(settings.database_url)
-    service = Service(
+    service = AppState(
         settings=settings,
         database=database,
-        bell=Bell(settings.broker_url),
-        telemetry=Telemetry(database),
+        notifier=QueueNotifier(settings.broker_url),
+        metrics=ServiceMetrics(database),
         stopping=threading.Event(),
     )
     app = FastAPI(
@@ -154,15 +154,15 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)
-    app.add_middleware(Observed, telemetry=service.telemetry)
+    app.add_middleware(RequestMiddleware, telemetry=service.metrics)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    service: Service = app.state.service
+    service: AppState = app.state.service
     yield
     service.stopping.set()
-    await run_sync(service.bell.close)
+    await run_sync(service.notifier.close)
     service.database.close()

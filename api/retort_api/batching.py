@@ -11,11 +11,11 @@ from typing import Generic, TypeVar
 from retort.db import DatabaseUnavailable
 from starlette.concurrency import run_in_threadpool
 
-Ask = TypeVar("Ask")
-Answer = TypeVar("Answer")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-class Together(Generic[Ask, Answer]):
+class Batcher(Generic[Item, Result]):
     """Does what is asked while something is being done in one go after that, for all who asked.
 
     A transaction costs the same for one as for twenty, and so does a look at the database: many clients that watch
@@ -27,12 +27,12 @@ class Together(Generic[Ask, Answer]):
 
     """
 
-    def __init__(self, work: Callable[[Sequence[Ask]], Sequence[Answer | Exception]]) -> None:
+    def __init__(self, work: Callable[[Sequence[Item]], Sequence[Result | Exception]]) -> None:
         self._work = work
-        self._asked: list[tuple[Ask, asyncio.Future[Answer]]] = []
+        self._asked: list[tuple[Item, asyncio.Future[Result]]] = []
         self._working: asyncio.Task[None] | None = None
 
-    async def __call__(self, ask: Ask) -> Answer:
+    async def __call__(self, item: Item) -> Result:
         """Return once it is done.
 
         Raises:
@@ -40,17 +40,17 @@ class Together(Generic[Ask, Answer]):
             Exception: what *work* answered or raised.
 
         """
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._asked.append((ask, answer))
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._asked.append((item, answer))
         if self._working is None:
-            self._working = asyncio.create_task(self._work_off())
+            self._working = asyncio.create_task(self._run_batches())
         return await answer
 
-    async def _work_off(self) -> None:
+    async def _run_batches(self) -> None:
         try:
             while self._asked:
                 asked, self._asked = self._asked, []
-                heard = await run_in_threadpool(self._hear, [ask for ask, _ in asked])
+                heard = await run_in_threadpool(self._run_batch, [ask for ask, _ in asked])
                 for (_, answer), word in zip(asked, heard, strict=True):
                     if answer.done():
                         continue  # whoever asked has gone
@@ -61,7 +61,7 @@ class Together(Generic[Ask, Answer]):
         finally:
             self._working = None
 
-    def _hear(self, asks: Sequence[Ask]) -> Sequence[Answer | Exception]:
+    def _run_batch(self, asks: Sequence[Item]) -> Sequence[Result | Exception]:
         try:
             return self._work(asks)
         except DatabaseUnavailable as error:  # it may have been written all the same: nobody may write it again
@@ -70,13 +70,13 @@ class Together(Generic[Ask, Answer]):
             if len(asks) == 1:
                 return [error]
             # One of them cannot be done, so nothing was.
-            return [word for ask in asks for word in self._hear([ask])]
+            return [word for ask in asks for word in self._run_batch([ask])]
 
 
 _MOST = 256
 
 
-class Renderings:
+class ResponseCache:
     """The latest version of each of the jobs asked for most recently, as the bytes of an answer."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What an endpoint stands on: one Service per application, made at its edge."""
+"""What an endpoint stands on: one ``AppState`` per application, made at its edge."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from retort.db.session import database_now
 from retort.settings import Settings
 from retort.storage import Store
 
-from retort_api.batching import Renderings, Together
+from retort_api.batching import Batcher, ResponseCache
 from retort_api.errors import BadParameter
-from retort_api.metrics import Telemetry
-from retort_api.notifier import Bell
-from retort_api.review_access import Proposed
+from retort_api.metrics import ServiceMetrics
+from retort_api.notifier import QueueNotifier
+from retort_api.review_access import ReviewCache
 
 IDEMPOTENCY_KEY = r"^[!-~]{1,255}$"
 OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
@@ -31,38 +31,38 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
-class Service:
+class AppState:
     """Everything that the endpoints of one application share."""
 
     settings: Settings
     database: Database
-    bell: Bell
-    telemetry: Telemetry
+    notifier: QueueNotifier
+    metrics: ServiceMetrics
     stopping: threading.Event
     """Set when the server begins to shut down: streams end."""
-    renderings: Renderings = field(default_factory=Renderings)
-    proposed: Proposed = field(default_factory=Proposed)
+    responses: ResponseCache = field(default_factory=ResponseCache)
+    reviews: ReviewCache = field(default_factory=ReviewCache)
 
     @cached_property
-    def standings(self) -> Together[str, jobs.Standing]:
+    def versions(self) -> Batcher[str, jobs.JobVersion]:
         """Where it is read whether jobs have changed, by their ids."""
 
-        def look(job_ids: Sequence[str]) -> Sequence[jobs.Standing | Exception]:
-            with self.database.glance() as session:
-                found = jobs.standings(session, job_ids)
+        def look(job_ids: Sequence[str]) -> Sequence[jobs.JobVersion | Exception]:
+            with self.database.autocommit_read() as session:
+                found = jobs.versions(session, job_ids)
             return [found.get(job_id) or jobs.JobNotFound(f"there is no job {job_id}") for job_id in job_ids]
 
-        return Together(look)
+        return Batcher(look)
 
     @cached_property
-    def submissions(self) -> Together[jobs.Submission, jobs.Submitted]:
+    def submissions(self) -> Batcher[jobs.Submission, jobs.SubmittedJob]:
         """Where submissions are written."""
 
-        def write(submissions: Sequence[jobs.Submission]) -> Sequence[jobs.Submitted | Exception]:
+        def write(submissions: Sequence[jobs.Submission]) -> Sequence[jobs.SubmittedJob | Exception]:
             with self.database.begin() as session:
                 return jobs.submit_all(session, submissions, now=database_now(session))
 
-        return Together(write)
+        return Batcher(write)
 
     def digests(self, name: str) -> list[str]:
         """Return the digests of what is registered by that name, newest first."""
@@ -76,13 +76,13 @@ class Service:
 
 
 # These are coroutines so that FastAPI calls them where it is instead of sending each to a thread.
-async def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
+async def _state(request: Request) -> AppState:
+    service: AppState = request.app.state.service
     return service
 
 
 def is_job_id(value: str) -> bool:
-    """Whether *value* can be the id of a job at all; what cannot is kept from the database."""
+    """Return True if *value* can be the id of a job at all; what cannot is kept from the database."""
     return _JOB_ID.fullmatch(value) is not None
 
 
@@ -112,7 +112,7 @@ async def _known_query(request: Request) -> None:
             raise BadParameter(f"query.{name}", "unknown parameter", hint=hint)
 
 
-Serving = Annotated[Service, Depends(_service)]
+Serving = Annotated[AppState, Depends(_state)]
 JobId = Annotated[str, Depends(_job_id)]
 SweepId = Annotated[str, Depends(_sweep_id)]
 

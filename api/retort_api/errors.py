@@ -10,7 +10,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
-from retort.errors import RetortError, SpecError, UserError, WorldError
+from retort.errors import RetortError, SpecError, TransientError, UserError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -28,43 +28,43 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _log = structlog.get_logger("retort.api")
 
 
-class Kind(NamedTuple):
+class ProblemType(NamedTuple):
     """What all problems of one code have in common."""
 
     status: int
     title: str
 
 
-KINDS: dict[str, Kind] = {
-    "bad_request": Kind(400, "The request cannot be understood"),
-    "unreadable_body": Kind(400, "The body is not readable"),
-    "not_found": Kind(404, "There is nothing at this address"),
-    "job_not_found": Kind(404, "There is no such job"),
-    "sweep_not_found": Kind(404, "There is no such sweep"),
-    "artifact_not_found": Kind(404, "The job has no such artifact"),
-    "model_not_found": Kind(404, "There is no such registered model"),
-    "review_not_found": Kind(404, "The job has no review"),
-    "image_not_found": Kind(404, "The review has no such image"),
-    "method_not_allowed": Kind(405, "The address knows other methods"),
-    "job_already_finished": Kind(409, "The job has already ended"),
-    "sweep_already_finished": Kind(409, "The sweep has already ended"),
-    "no_trial_succeeded": Kind(409, "The sweep has no best trial yet"),
-    "wrong_state": Kind(409, "The job is not in a state for this"),
-    "review_open": Kind(409, "Images of the review are open"),
-    "body_too_large": Kind(413, "The body is too large"),
-    "unsupported_media_type": Kind(415, "The body's type is not understood"),
-    "range_not_satisfiable": Kind(416, "The range lies outside the artifact"),
-    "bad_parameter": Kind(422, "A parameter is wrong"),
-    "bad_spec": Kind(422, "The spec is wrong"),
-    "bad_review": Kind(422, "The decision, or the file with labels, cannot be used"),
-    "bad_data": Kind(422, "The dataset cannot be used"),
-    "bad_model": Kind(422, "The weights cannot be used"),
-    "idempotency_key_reused": Kind(422, "The idempotency key came with another body before"),
-    "internal": Kind(500, "The service made a mistake"),
-    "artifact_bytes_missing": Kind(500, "The artifact's bytes are lost"),
-    "unavailable": Kind(503, "Something that the service needs is not available"),
-    "database_unavailable": Kind(503, "The database is not available"),
-    "store_unavailable": Kind(503, "The artifact store is not available"),
+KINDS: dict[str, ProblemType] = {
+    "bad_request": ProblemType(400, "The request cannot be understood"),
+    "unreadable_body": ProblemType(400, "The body is not readable"),
+    "not_found": ProblemType(404, "There is nothing at this address"),
+    "job_not_found": ProblemType(404, "There is no such job"),
+    "sweep_not_found": ProblemType(404, "There is no such sweep"),
+    "artifact_not_found": ProblemType(404, "The job has no such artifact"),
+    "model_not_found": ProblemType(404, "There is no such registered model"),
+    "review_not_found": ProblemType(404, "The job has no review"),
+    "image_not_found": ProblemType(404, "The review has no such image"),
+    "method_not_allowed": ProblemType(405, "The address knows other methods"),
+    "job_already_finished": ProblemType(409, "The job has already ended"),
+    "sweep_already_finished": ProblemType(409, "The sweep has already ended"),
+    "no_trial_succeeded": ProblemType(409, "The sweep has no best trial yet"),
+    "wrong_state": ProblemType(409, "The job is not in a state for this"),
+    "review_open": ProblemType(409, "Images of the review are open"),
+    "body_too_large": ProblemType(413, "The body is too large"),
+    "unsupported_media_type": ProblemType(415, "The body's type is not understood"),
+    "range_not_satisfiable": ProblemType(416, "The range lies outside the artifact"),
+    "bad_parameter": ProblemType(422, "A parameter is wrong"),
+    "bad_spec": ProblemType(422, "The spec is wrong"),
+    "bad_review": ProblemType(422, "The decision, or the file with labels, cannot be used"),
+    "bad_data": ProblemType(422, "The dataset cannot be used"),
+    "bad_model": ProblemType(422, "The weights cannot be used"),
+    "idempotency_key_reused": ProblemType(422, "The idempotency key came with another body before"),
+    "internal": ProblemType(500, "The service made a mistake"),
+    "artifact_bytes_missing": ProblemType(500, "The artifact's bytes are lost"),
+    "unavailable": ProblemType(503, "Something that the service needs is not available"),
+    "database_unavailable": ProblemType(503, "The database is not available"),
+    "store_unavailable": ProblemType(503, "The artifact store is not available"),
 }
 
 
@@ -112,7 +112,7 @@ class BadParameter(UserError):
 
 def install(app: FastAPI) -> None:
     """Answer every error of *app* with a problem; those that nothing foresees are the middleware's."""
-    app.add_exception_handler(RetortError, _refuse)
+    app.add_exception_handler(RetortError, _problem)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.add_exception_handler(HTTPException, _refuse_address)
 
@@ -138,7 +138,7 @@ def answer(
     *,
     hint: str | None = None,
     mistakes: tuple[Mistake, ...] = (),
-    kind: Kind | None = None,
+    kind: ProblemType | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return the problem *code* as a response."""
@@ -167,12 +167,12 @@ def internal(request: Request) -> Response:
     return answer(request, "internal", "the service made a mistake", hint="quote the request_id when reporting this")
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, RetortError)
     kind = KINDS.get(error.code)
     if kind is None:
         fallback = "bad_request" if isinstance(error, UserError) else "unavailable"
-        kind = KINDS[fallback if isinstance(error, UserError | WorldError) else "internal"]
+        kind = KINDS[fallback if isinstance(error, UserError | TransientError) else "internal"]
     if kind.status >= KINDS["internal"].status:
         _log.warning("unavailable", code=error.code, error=error.message, exc_info=error.__cause__)
     mistakes: tuple[Mistake, ...] = getattr(error, "mistakes", ())
@@ -201,7 +201,7 @@ async def _refuse_address(request: Request, error: Exception) -> Response:
         allowed = _allowed(request)
         detail = f"{request.url.path} does not know {request.method}"
         return answer(request, "method_not_allowed", detail, hint=f"it knows {allowed}", headers={"Allow": allowed})
-    kind = Kind(error.status_code, "The request is refused")
+    kind = ProblemType(error.status_code, "The request is refused")
     return answer(request, "bad_request", str(error.detail), kind=kind, headers=error.headers)
 
 

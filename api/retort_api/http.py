@@ -127,14 +127,14 @@ def strong(value: object) -> str:
 
 
 def unchanged(if_none_match: str | None, etag: str) -> bool:
-    """Whether a client that sent If-None-Match has what *etag* names already (weak comparison)."""
+    """Return True if a client that sent If-None-Match has what *etag* names already (weak comparison)."""
     if if_none_match is None:
         return False
     return if_none_match.strip() == "*" or etag in _TAG.findall(if_none_match)
 
 
 def same(if_range: str | None, etag: str) -> bool:
-    """Whether the rest of what a client has begun is still *etag* (strong comparison); a date never is."""
+    """Return True if the rest of what a client has begun is still *etag* (strong comparison); a date never is."""
     return if_range is None or if_range.strip() == etag
 
 
@@ -142,12 +142,12 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.", pattern="^[0-9a-f]{32}$")]
 
 
-def after(cursor: str | None, prefix: str) -> str | None:
+def parse_cursor(cursor: str | None, prefix: str) -> str | None:
     """Return the id that the page comes after, of ids that begin with *prefix*."""
     return None if cursor is None else prefix + cursor
 
 
-def following(
+def next_cursor(
     response: Response,
     found: Sequence[Any],
     limit: int,

@@ -15,7 +15,7 @@ from retort.states import JobState
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Telemetry:
+class ServiceMetrics:
     """The counters of one application, in a registry of its own."""
 
     def __init__(self, database: Database) -> None:

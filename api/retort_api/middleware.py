@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retort_api import errors
-from retort_api.metrics import Telemetry
+from retort_api.metrics import ServiceMetrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _EVENT_STREAM = "text/event-stream"
@@ -24,10 +24,10 @@ _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 _log = structlog.get_logger("retort.api")
 
 
-class Observed:
+class RequestMiddleware:
     """Wraps the application; knows nothing of any route."""
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, telemetry: ServiceMetrics) -> None:
         self._app = app
         self._telemetry = telemetry
 
@@ -36,7 +36,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, send)
+        exchange = _RequestLog(scope, send)
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
             try:
                 await self._app(scope, receive, exchange.send)
@@ -50,7 +50,7 @@ class Observed:
             finally:
                 self._record(exchange)
 
-    def _record(self, exchange: _Exchange) -> None:
+    def _record(self, exchange: _RequestLog) -> None:
         scope, duration_s = exchange.scope, time.monotonic() - exchange.begun
         if exchange.status is not None:
             route = getattr(scope.get("route"), "path", _UNMATCHED)
@@ -69,7 +69,7 @@ class Observed:
         )
 
 
-class _Exchange:
+class _RequestLog:
     """One request, and what has been sent of its answer."""
 
     def __init__(self, scope: Scope, send: Send) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from celery import Celery
 from kombu import Queue
-from retort.errors import WorldError
+from retort.errors import TransientError
 
 # The worker's application says the same; the two packages never import each other.
 QUEUE = "retort"
@@ -31,7 +31,7 @@ _LAST_RINGS_S = 2.0
 _log = structlog.get_logger("retort.api")
 
 
-class Bell:
+class QueueNotifier:
     """Rings from a thread of its own, so that no request waits for the broker.
 
     A lost ring costs a worker's polling interval and nothing else: nothing is retried, nothing raises.
@@ -45,11 +45,11 @@ class Bell:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
-    def ring(self, job_id: str) -> None:
+    def notify(self, job_id: str) -> None:
         """Announce a committed job; returns at once."""
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._send_all, name="bell", daemon=True)
+                self._thread = threading.Thread(target=self._send_all, name="notifier", daemon=True)
                 self._thread.start()
         try:
             self._rings.put_nowait(job_id)
@@ -60,14 +60,14 @@ class Bell:
         """Reach for the broker.
 
         Raises:
-            WorldError: it is not there.
+            TransientError: it is not there.
 
         """
         try:
             with self._celery.connection_for_write() as connection:
                 self._celery.amqp.queues[QUEUE](connection.default_channel).declare()
         except Exception as error:  # each transport has its own
-            raise WorldError(f"the broker is not available: {_first_line(error)}") from error
+            raise TransientError(f"the broker is not available: {_first_line(error)}") from error
 
     def close(self) -> None:
         """Send what waits, within two seconds, and disconnect."""

@@ -11,7 +11,7 @@ from retort.db import Database, artifacts, jobs
 from retort.db.artifacts import ArtifactNotFound
 from retort.errors import UserError
 from retort.review.formats.base import box
-from retort.review.models import REVIEW, Picture, Proposals, ReviewError
+from retort.review.models import REVIEW, Picture, ReviewError, ReviewSet
 from retort.storage import Store
 
 from retort_api.errors import Mistake
@@ -45,14 +45,14 @@ class BadDecision(ReviewError):
         super().__init__(f"{first.path}: {first.detail}", hint="docs/review.md shows decisions")
 
 
-class Proposed:
+class ReviewCache:
     """The lists of the reviews that were looked at last: they are read again and again, and never change."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, Proposals] = OrderedDict()
+        self._known: OrderedDict[str, ReviewSet] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of_job(self, database: Database, store: Store, job_id: str) -> Proposals:
+    def of_job(self, database: Database, store: Store, job_id: str) -> ReviewSet:
         """Return what is to be looked at; no connection is held while the store is read.
 
         Raises:
@@ -70,7 +70,7 @@ class Proposed:
         with self._lock:
             found = self._known.get(row.sha256)
         if found is None:
-            found = Proposals.model_validate_json(b"".join(store.read(row.key)))
+            found = ReviewSet.model_validate_json(b"".join(store.read(row.key)))
         with self._lock:
             self._known[row.sha256] = found
             self._known.move_to_end(row.sha256)
@@ -79,20 +79,20 @@ class Proposed:
         return found
 
 
-def picture_of(proposals: Proposals, image: str) -> Picture:
+def find_picture(review_set: ReviewSet, image: str) -> Picture:
     """Return the picture of that name.
 
     Raises:
         ImageNotFound: there is none.
 
     """
-    for picture in proposals.pictures:
+    for picture in review_set.pictures:
         if picture.image == image:
             return picture
     raise ImageNotFound(f"this review has no image {image[:120]!r}", hint="GET …/review/images lists them")
 
 
-def understood(model: type[In], document: object) -> In:
+def validate_decision(model: type[In], document: object) -> In:
     """Read what a reviewer has sent.
 
     Raises:
@@ -105,7 +105,7 @@ def understood(model: type[In], document: object) -> In:
         raise BadDecision(error) from error
 
 
-def drawn(boxes: tuple[BoxIn, ...] | None, proposals: Proposals) -> list[dict[str, object]] | None:
+def resolve_boxes(boxes: tuple[BoxIn, ...] | None, review_set: ReviewSet) -> list[dict[str, object]] | None:
     """Return the boxes of a decision, whose classes must be the job's.
 
     Raises:
@@ -115,6 +115,6 @@ def drawn(boxes: tuple[BoxIn, ...] | None, proposals: Proposals) -> list[dict[st
     if boxes is None:
         return None
     return [
-        box(one.name, (one.x1, one.y1, one.x2, one.y2), proposals.classes, f"boxes.{index}").model_dump()
+        box(one.name, (one.x1, one.y1, one.x2, one.y2), review_set.classes, f"boxes.{index}").model_dump()
         for index, one in enumerate(boxes)
     ]

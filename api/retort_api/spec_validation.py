@@ -10,7 +10,7 @@ from typing import Any
 from retort import model_ref
 from retort.data import catalog
 from retort.db import model_registry
-from retort.errors import DataError, Problem, SpecError
+from retort.errors import DataError, FieldProblem, SpecError
 from retort.spec import AdviceSpec, AnySpec, parse_spec, weight_names
 
 Known = Callable[[str], Sequence[str]]
@@ -47,22 +47,22 @@ def admit(spec: AnySpec, data_dirs: Sequence[Path], known: Known) -> None:
         raise SpecError(problems)
 
 
-def _unregistered(spec: AnySpec, known: Known) -> Iterator[Problem]:
+def _unregistered(spec: AnySpec, known: Known) -> Iterator[FieldProblem]:
     for path, name in weight_names(spec).items():
         reference = model_ref.parse(name) if name.startswith(model_ref.PREFIX) else None
         if reference is None:
             continue
         digests = known(reference.name)
         if reference.sha256 not in digests:
-            yield Problem(path, *model_registry.unknown(reference, digests))
+            yield FieldProblem(path, *model_registry.unknown(reference, digests))
 
 
-def _with_newest(problem: Problem, document: Any, known: Known) -> Problem:
+def _with_newest(problem: FieldProblem, document: Any, known: Known) -> FieldProblem:
     name = re.fullmatch(rf"{model_ref.PREFIX}({model_ref.NAME})", str(_at(document, problem.path)))
     digests = known(name[1]) if name is not None else ()
     if name is None or not digests:
         return problem
-    return Problem(problem.path, problem.message, f"the newest is {model_ref.Reference(name[1], digests[0])}")
+    return FieldProblem(problem.path, problem.message, f"the newest is {model_ref.ModelRef(name[1], digests[0])}")
 
 
 def _at(document: Any, path: str) -> Any:
@@ -76,11 +76,11 @@ def _at(document: Any, path: str) -> Any:
     return here
 
 
-def _unknown(name: str) -> Problem | None:
+def _unknown(name: str) -> FieldProblem | None:
     try:
         catalog.find(name)
     except DataError as error:
-        return Problem("data.dataset", error.message, error.hint)
+        return FieldProblem("data.dataset", error.message, error.hint)
     return None
 
 
@@ -96,17 +96,17 @@ def _folders(spec: AnySpec) -> Iterator[tuple[str, str]]:
         yield "pseudo_labels.path", spec.pseudo_labels.path
 
 
-def _misplaced(place: str, path: str, data_dirs: Sequence[Path]) -> Problem | None:
+def _misplaced(place: str, path: str, data_dirs: Sequence[Path]) -> FieldProblem | None:
     if not path.isprintable():
-        return Problem(place, "holds characters that no path should", "use printable characters")
+        return FieldProblem(place, "holds characters that no path should", "use printable characters")
     given, allowed = Path(path), [folder.expanduser() for folder in data_dirs]
     # A worker looks for a relative path in each of the folders.
     candidates = [given] if given.is_absolute() else [folder / given for folder in allowed]
     try:
         places = [candidate.resolve() for candidate in candidates]
     except (OSError, RuntimeError) as error:  # a loop of links; too long a name
-        return Problem(place, f"cannot be followed: {error}")
+        return FieldProblem(place, f"cannot be followed: {error}")
     if any(found.is_relative_to(folder.resolve()) for found in places for folder in allowed):
         return None
     folders = ", ".join(str(folder) for folder in data_dirs) or "none"
-    return Problem(place, f"{path!r} lies outside the folders that the operator allows", f"allowed: {folders}")
+    return FieldProblem(place, f"{path!r} lies outside the folders that the operator allows", f"allowed: {folders}")

@@ -11,7 +11,7 @@ RetortError
 │   └── OutOfMemory      the device is too small for the batch
 ├── Stopped              the work was asked to stop, and did
 │   └── AwaitingReview   the work stopped by itself: people have to look at something first
-└── WorldError           the world failed (disk, network, a lost process); a retry may help
+└── TransientError           the world failed (disk, network, a lost process); a retry may help
     └── FetchError       something could not be downloaded
 
 Programmers' mistakes are assertions, not members of this tree.
@@ -27,7 +27,7 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class FieldProblem:
     """One mistake in a document: where, what is wrong, and what would be right."""
 
     path: str
@@ -60,7 +60,7 @@ class SpecError(UserError):
 
     code = "bad_spec"
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[FieldProblem]) -> None:
         first = problems[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         super().__init__(f"{first.path}: {first.message}{more}", hint=first.hint)
@@ -117,14 +117,18 @@ class AwaitingReview(Stopped):
         self.num_images = num_images
 
 
-class WorldError(RetortError):
+class TransientError(RetortError):
     """The world failed; the same request may succeed later."""
 
     code = "unavailable"
     retryable = True
 
 
-class FetchError(WorldError):
+WorldError = TransientError
+"""The former name, which programs outside import."""
+
+
+class FetchError(TransientError):
     """Something could not be downloaded."""
 
     code = "fetch_failed"
@@ -183,6 +187,6 @@ CLASSES: dict[str, FailureClass] = {
 }
 
 
-def of(code: str) -> FailureClass:
+def failure_class(code: str) -> FailureClass:
     """Return the class of *code*; a code that is not listed is tried again like a machine that failed."""
     return CLASSES.get(code, CLASSES["unavailable"])

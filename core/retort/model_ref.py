@@ -16,7 +16,7 @@ _SHOWN_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class ModelRef:
     """One registered model."""
 
     name: str
@@ -32,10 +32,10 @@ class Reference:
         return f"{self.name}@sha256-{self.sha256}.pt"
 
 
-def parse(text: str) -> Reference | None:
+def parse(text: str) -> ModelRef | None:
     """Read a reference; None when *text* is none."""
     found = _WHOLE.fullmatch(text)
-    return None if found is None else Reference(*found.groups())
+    return None if found is None else ModelRef(*found.groups())
 
 
 def title(weights: str) -> str:

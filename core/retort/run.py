@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from retort.data.inputs import Inputs
-from retort.errors import AwaitingReview, RetortError, Stopped, WorldError
+from retort.errors import AwaitingReview, RetortError, Stopped, TransientError
 from retort.pipeline import runner
 from retort.pipeline.failures import explain
 from retort.protocol.journal import Journal
@@ -62,7 +62,7 @@ def _tell(journal: Journal, stop: threading.Event, spec_file: Path, inputs: Inpu
     """Do the work, and make its end the last line of the journal."""
     try:
         with _alone(workdir, stop):
-            result = runner.go(_read(spec_file), inputs, workdir, journal, stop)
+            result = runner.run_stages(_read(spec_file), inputs, workdir, journal, stop)
     except AwaitingReview as error:
         journal.awaiting_review(error.num_images)
         return AWAITING_REVIEW
@@ -82,7 +82,7 @@ def _read(spec_file: Path) -> AnySpec:
     try:
         return parse_spec(parse_document(spec_file.read_bytes()))
     except OSError as error:
-        raise WorldError(f"the spec could not be read: {error}", code="bad_workdir") from error
+        raise TransientError(f"the spec could not be read: {error}", code="bad_workdir") from error
 
 
 @contextlib.contextmanager
@@ -95,7 +95,7 @@ def _alone(workdir: Path, stop: threading.Event) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
-                    raise WorldError("another run holds the working folder", code="folder_busy") from error
+                    raise TransientError("another run holds the working folder", code="folder_busy") from error
                 if stop.wait(0.1):
                     raise Stopped("stopped before it began") from error
             else:

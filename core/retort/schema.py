@@ -12,30 +12,30 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """A value: immutable, strict about unknown fields, with numbers that are finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Kept(Frozen):
+class StoredModel(FrozenModel):
     """A value that is read from where it was kept: fields that it does not know are passed over."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 def absent(value: object) -> bool:
-    """Tell whether a field is left out where it is written, as it always was; for ``exclude_if``."""
+    """Return True if a field is left out where it is written, as it always was; for ``exclude_if``."""
     return value is None
 
 
-class Written(Frozen):
+class InputModel(FrozenModel):
     """A value that people write: a number is a number and never a text that looks like one."""
 
     model_config = ConfigDict(strict=True)
 
 
-def mistake(message: str, *, at: str | None = None, hint: str | None = None) -> PydanticCustomError:
+def field_error(message: str, *, at: str | None = None, hint: str | None = None) -> PydanticCustomError:
     """Return the error to raise from a validator when the mistake lies at *at* (dotted), not at the whole value."""
     context = {"at": at, "hint": hint}
     return PydanticCustomError("mistake", "{text}", {"text": message, **context})
@@ -53,15 +53,15 @@ def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Refuse a value that is listed twice."""
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise mistake(f"{str(value)!r} is listed twice", at=str(index), hint="list each value once")
+            raise field_error(f"{str(value)!r} is listed twice", at=str(index), hint="list each value once")
     return values
 
 
-def members(package: str, base: type[Frozen]) -> list[type[Frozen]]:
+def discover(package: str, base: type[FrozenModel]) -> list[type[FrozenModel]]:
     """Import every module of *package* and return the concrete *base* variants found there, by name."""
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
-    found: set[type[Frozen]] = set()
+    found: set[type[FrozenModel]] = set()
     waiting = [base]
     while waiting:
         cls = waiting.pop()
@@ -71,15 +71,15 @@ def members(package: str, base: type[Frozen]) -> list[type[Frozen]]:
     return sorted(found, key=lambda cls: cls.__name__)
 
 
-def family(package: str, base: type[Frozen], tag: str = "kind") -> Any:
+def tagged_union(package: str, base: type[FrozenModel], tag: str = "kind") -> Any:
     """Join every *base* variant declared in *package* into one union, told apart by the field *tag*."""
-    found = members(package, base)
+    found = discover(package, base)
     if len(found) == 1:
         return Annotated[found[0], BeforeValidator(_tagged(found[0], tag))]
     return Annotated[reduce(or_, found), Field(discriminator=tag)]
 
 
-def _tagged(only: type[Frozen], tag: str) -> Any:
+def _tagged(only: type[FrozenModel], tag: str) -> Any:
     """Insist on the tag where pydantic does not: a union of one has no discriminator."""
     name = str(only.model_fields[tag].default)
 

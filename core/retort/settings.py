@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(default=5.0, gt=0)
     """A worker renews at least this often."""
     poll_s: float = Field(default=2.0, gt=0)
-    """A worker looks for claimable jobs at least this often, bell or no bell, and so often after sweeps."""
+    """A worker looks for claimable jobs at least this often, notified or not, and so often after sweeps."""
     reap_s: float = Field(default=5.0, gt=0)
     """Lost jobs are looked for this often."""
     grace_s: float = Field(default=15.0, gt=0)

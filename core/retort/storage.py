@@ -16,7 +16,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, from_url
 
-from retort.errors import RetortError, WorldError
+from retort.errors import RetortError, TransientError
 
 __all__ = ["BytesMissing", "Store", "StoreUnavailable", "Stored"]
 
@@ -28,7 +28,7 @@ _SAVED = "saved"
 """Folder of what belongs to one attempt of one job, and goes with it."""
 
 
-class StoreUnavailable(WorldError):
+class StoreUnavailable(TransientError):
     """The artifact store cannot be reached or written."""
 
     code = "store_unavailable"
@@ -58,7 +58,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        with _as_world_error(url):
+        with _as_store_unavailable(url):
             self._folder = _local_folder(url)
             self._store = _open(url)
 
@@ -77,14 +77,14 @@ class Store:
             size_bytes = file.tell()
         key = f"sha256/{sha256[:2]}/{sha256}" if saved_by is None else f"{_SAVED}/{saved_by[0]}/{saved_by[1]}/{sha256}"
         if self.size(key) != size_bytes:
-            with _as_world_error(self.url):
+            with _as_store_unavailable(self.url):
                 obstore.put(self._store, key, path, chunk_size=_PART_BYTES, max_concurrency=4)
         return Stored(key, sha256, size_bytes)
 
     def size(self, key: str) -> int | None:
         """Return how many bytes lie under *key*; None when there are none."""
         try:
-            with _as_world_error(self.url):
+            with _as_store_unavailable(self.url):
                 return int(obstore.head(self._store, _checked(key))["size"])
         except FileNotFoundError:
             return None
@@ -107,7 +107,7 @@ class Store:
             return iter(())
         if self._folder is not None:
             return self._read_file(self._folder / _checked(key), start, end)
-        with _as_world_error(self.url):
+        with _as_store_unavailable(self.url):
             whole = obstore.get(self._store, _checked(key), options={"range": (start, end)})
             return self._pieces(whole.stream(min_chunk_size=CHUNK_BYTES))
 
@@ -136,14 +136,14 @@ class Store:
 
     def saved_jobs(self) -> list[str]:
         """Return the ids of the jobs whose attempts have bytes of their own."""
-        with _as_world_error(self.url):
+        with _as_store_unavailable(self.url):
             found = obstore.list_with_delimiter(self._store, _SAVED)
         return [str(prefix).rpartition("/")[2] for prefix in found["common_prefixes"]]
 
     def delete_saved(self, job_id: str, attempt: int | None = None, *, but: Collection[str] = ()) -> None:
         """Remove what is the attempt's alone, or all attempts' of the job, except what lies under the keys *but*."""
         folder = f"{_SAVED}/{job_id}" if attempt is None else f"{_SAVED}/{job_id}/{attempt}"
-        with _as_world_error(self.url):
+        with _as_store_unavailable(self.url):
             for page in obstore.list(self._store, folder):
                 gone = [str(found["path"]) for found in page if found["path"] not in but]
                 if gone:
@@ -156,17 +156,17 @@ class Store:
             StoreUnavailable: the store cannot be used.
 
         """
-        with _as_world_error(self.url):
+        with _as_store_unavailable(self.url):
             obstore.put(self._store, "check", b"retort")
             obstore.get(self._store, "check").bytes()
 
     def _read_file(self, path: Path, start: int, end: int) -> Iterator[bytes]:
         """Read plainly, which is several times as fast as through the store, and as near to sendfile as it gets."""
-        with _as_world_error(self.url):
+        with _as_store_unavailable(self.url):
             file = path.open("rb", buffering=0)
 
         def pieces() -> Iterator[bytes]:
-            with _as_world_error(self.url), file:
+            with _as_store_unavailable(self.url), file:
                 file.seek(start)
                 left = end - start
                 while left > 0 and (piece := file.read(min(left, CHUNK_BYTES))):
@@ -176,7 +176,7 @@ class Store:
         return pieces()
 
     def _pieces(self, stream: Any) -> Iterator[bytes]:
-        with _as_world_error(self.url):
+        with _as_store_unavailable(self.url):
             for piece in stream:
                 yield bytes(piece)
 
@@ -203,7 +203,7 @@ def _checked(key: str) -> str:
 
 
 @contextmanager
-def _as_world_error(url: str) -> Iterator[None]:
+def _as_store_unavailable(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:

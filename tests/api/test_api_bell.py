@@ -1,4 +1,4 @@
-"""The bell: a committed job is announced on the broker, and nothing waits for that."""
+"""The notifier: a committed job is announced on the broker, and nothing waits for that."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from contextlib import closing
 import pytest
 from kombu import Connection, Queue
 from kombu.exceptions import OperationalError
-from retort.errors import WorldError
-from retort_api.notifier import BURST, WINDOW_S, Bell
+from retort.errors import TransientError
+from retort_api.notifier import BURST, WINDOW_S, QueueNotifier
 from servers import Valkey, free_port
 from support.api_harness import eventually
 
 
 def test_each_ring_is_one_message_that_carries_the_jobs_id_and_nothing_else(broker_url: str) -> None:
-    with closing(Bell(broker_url)) as bell:
+    with closing(QueueNotifier(broker_url)) as bell:
         bell.check()
-        bell.ring("job_1")
-        bell.ring("job_2")
+        bell.notify("job_1")
+        bell.notify("job_2")
 
     with Connection(broker_url) as connection, connection.channel() as channel:
         queue = Queue("retort")(channel)
@@ -35,31 +35,31 @@ def test_each_ring_is_one_message_that_carries_the_jobs_id_and_nothing_else(brok
 def test_a_broker_that_is_away_is_told_by_the_check_and_forgiven_by_the_ring() -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
 
-    with closing(Bell(url)) as bell:
-        bell.ring("job_1")
+    with closing(QueueNotifier(url)) as bell:
+        bell.notify("job_1")
 
-        with pytest.raises(WorldError, match="the broker is not available"):
+        with pytest.raises(TransientError, match="the broker is not available"):
             bell.check()
 
 
 def test_the_bell_rings_again_once_the_broker_is_back(valkey: Valkey) -> None:
     url = valkey.fresh()
-    with closing(Bell(url)) as bell, Connection(url) as connection:
-        bell.ring("job_1")
+    with closing(QueueNotifier(url)) as bell, Connection(url) as connection:
+        bell.notify("job_1")
         eventually(lambda: _next(connection))
         valkey.execute("CLIENT KILL TYPE normal")
-        bell.ring("job_2")
-        bell.ring("job_3")
+        bell.notify("job_2")
+        bell.notify("job_3")
 
         assert eventually(lambda: _next(connection)) in {"job_2", "job_3"}
 
 
 def test_of_many_rings_at_a_time_a_few_are_enough_and_the_last_is_among_them(valkey: Valkey) -> None:
     url, many = valkey.fresh(), 200
-    with closing(Bell(url)) as bell, Connection(url) as connection:
+    with closing(QueueNotifier(url)) as bell, Connection(url) as connection:
         begun, rung = time.monotonic(), []
         for number in range(many):
-            bell.ring(f"job_{number}")
+            bell.notify(f"job_{number}")
         while f"job_{many - 1}" not in rung:
             rung.append(eventually(lambda: _next(connection)))
         windows = (time.monotonic() - begun) / WINDOW_S + 1  # a machine that is busy elsewhere takes many

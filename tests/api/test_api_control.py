@@ -10,10 +10,10 @@ from results import RESULT
 from retort.constants import MAP, Role
 from retort.db import Database, Lease, artifacts
 from retort.db.session import database_now
-from retort.protocol.events import Failure, MetricEvent
+from retort.protocol.events import MetricEvent, RunFailure
 from support.api_harness import SPEC, Worker
 
-FAILURE = Failure(code="diverged", message="nan")
+FAILURE = RunFailure(code="diverged", message="nan")
 
 
 def ask(client: TestClient, job_id: str, what: str, **more: Any) -> tuple[int, str]:

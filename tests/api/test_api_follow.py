@@ -14,7 +14,7 @@ from results import RESULT
 from retort.constants import Role
 from retort.db import Database, Lease
 from retort.protocol.events import LogEvent, MetricEvent
-from retort_api.routes.events import BATCH, Follower
+from retort_api.routes.events import BATCH, EventStream
 from support.api_harness import Worker
 
 
@@ -105,7 +105,7 @@ def test_an_idle_stream_is_kept_alive(client: TestClient, job_id: str, monkeypat
 
 
 def test_a_live_stream_tells_what_happens_while_it_is_open(database: Database, worker: Worker, lease: Lease) -> None:
-    follower = Follower(database, lease.job_id, 2, threading.Event(), every_s=0.01)
+    follower = EventStream(database, lease.job_id, 2, threading.Event(), every_s=0.01)
 
     async def follow() -> list[str | None]:
         seen = []
@@ -122,7 +122,7 @@ def test_a_live_stream_tells_what_happens_while_it_is_open(database: Database, w
 
 def test_a_stream_without_news_holds_no_connection(client: TestClient, app: FastAPI, lease: Lease) -> None:
     pool = app.state.service.database.engine.pool
-    follower = Follower(app.state.service.database, lease.job_id, 0, threading.Event(), every_s=60)
+    follower = EventStream(app.state.service.database, lease.job_id, 0, threading.Event(), every_s=60)
 
     async def wait_for_news() -> int:
         messages = follower.messages()
@@ -138,7 +138,7 @@ def test_a_stream_without_news_holds_no_connection(client: TestClient, app: Fast
 
 
 def test_an_old_stream_ends_without_an_end_so_that_the_client_comes_back(database: Database, lease: Lease) -> None:
-    follower = Follower(database, lease.job_id, 0, threading.Event(), every_s=0.01, max_age_s=0.1)
+    follower = EventStream(database, lease.job_id, 0, threading.Event(), every_s=0.01, max_age_s=0.1)
 
     async def follow() -> list[str | None]:
         return [message.event async for message in follower.messages()]

@@ -13,7 +13,7 @@ from results import RESULT
 from retort.constants import MAP, MAP50, Role
 from retort.db import Lease, artifacts
 from retort.db.session import database_now
-from retort.protocol.events import Failure, MetricEvent, ProgressEvent, StageEvent
+from retort.protocol.events import MetricEvent, ProgressEvent, RunFailure, StageEvent
 from stored_results import stored
 from support.api_harness import SPEC, Worker, serving
 
@@ -163,7 +163,7 @@ def test_what_a_worker_has_saved_makes_another_version_of_the_job(
 
 
 def test_a_failed_job_says_why_and_what_to_change(client: TestClient, worker: Worker, lease: Lease) -> None:
-    worker.fail(lease, Failure(code="bad_data", message="no labels", hint="add labels"))
+    worker.fail(lease, RunFailure(code="bad_data", message="no labels", hint="add labels"))
 
     answer = client.get(f"/v1/jobs/{lease.job_id}")
 

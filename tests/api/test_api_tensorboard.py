@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from results import result
 from retort.constants import Role
 from retort.db import Lease
-from retort.protocol.events import Failure, MetricEvent
+from retort.protocol.events import MetricEvent, RunFailure
 from support.api_harness import SPEC, Worker
 
 
@@ -78,7 +78,7 @@ def test_what_came_of_a_job_is_there_too(client: TestClient, worker: Worker, lea
 
 
 def test_a_failed_job_says_why(client: TestClient, worker: Worker, lease: Lease, tmp_path: Path) -> None:
-    worker.fail(lease, Failure(code="diverged", message="the loss is not a number"))
+    worker.fail(lease, RunFailure(code="diverged", message="the loss is not a number"))
 
     data = client.get(f"/v1/jobs/{lease.job_id}/artifacts/tensorboard").content
 

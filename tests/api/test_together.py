@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from retort.db import Database, DatabaseUnavailable, jobs
 from retort.db.session import database_now
 from retort.spec import parse_spec
-from retort_api.batching import Together
+from retort_api.batching import Batcher
 from support.api_harness import SPEC
 from support.db_harness import Shop
 
@@ -37,7 +37,7 @@ class Book:
 async def asked_while_another_is_written(asks: list[str], *, leaving: int = 0) -> tuple[Book, Heard]:
     """Ask while a first one is being written; the first *leaving* do not wait. Return what each heard."""
     book = Book()
-    together = Together(book.write)
+    together = Batcher(book.write)
     first = asyncio.create_task(together("first"))
     await asyncio.to_thread(book.writing.wait, 10)
     tasks = [asyncio.create_task(together(ask)) for ask in asks]
@@ -85,14 +85,14 @@ def test_one_who_leaves_keeps_nobody_waiting():
 def test_it_serves_one_loop_after_another():
     book = Book()
     book.release.set()
-    together = Together(book.write)
+    together = Batcher(book.write)
     assert [asyncio.run(together("a")), asyncio.run(together("b"))] == ["A", "B"]
 
 
 def test_submissions_at_a_time_are_jobs_of_their_own_and_the_same_key_is_one(database: Database):
     shop = Shop(database, parse_spec(SPEC))
 
-    def write(submissions: Sequence[jobs.Submission]) -> Sequence[jobs.Submitted | Exception]:
+    def write(submissions: Sequence[jobs.Submission]) -> Sequence[jobs.SubmittedJob | Exception]:
         with database.begin() as session:
             return jobs.submit_all(session, submissions, now=database_now(session))
 
@@ -101,16 +101,16 @@ def test_submissions_at_a_time_are_jobs_of_their_own_and_the_same_key_is_one(dat
         body = "c" * 64 if number == 5 else body
         return jobs.Submission(spec=shop.spec, retries=1, key=key, body_sha256=body)
 
-    async def submit_all() -> list[jobs.Submitted | BaseException]:
-        together = Together(write)
+    async def submit_all() -> list[jobs.SubmittedJob | BaseException]:
+        together = Batcher(write)
         first = await together(asked(1))
         others = [together(asked(number)) for number in range(8)]
         return [first, *await asyncio.gather(*others, return_exceptions=True)]
 
     shop.queued()
     answers = asyncio.run(submit_all())
-    told = [answer for answer in answers if isinstance(answer, jobs.Submitted)]
-    assert [type(answer) for answer in answers if not isinstance(answer, jobs.Submitted)] == [jobs.KeyReused]
+    told = [answer for answer in answers if isinstance(answer, jobs.SubmittedJob)]
+    assert [type(answer) for answer in answers if not isinstance(answer, jobs.SubmittedJob)] == [jobs.KeyReused]
     assert sum(answer.created for answer in told) == 5
     assert len({answer.job_id for answer in told}) == 5
     made = {row["id"] for row in shop.rows("jobs")["jobs"]}

@@ -50,7 +50,7 @@ def test_a_part_that_fails_or_hangs_is_named_with_what_it_had_measured(tmp_path:
 
 
 def ended(pid: int) -> bool:
-    """Whether the process is gone; nobody may have asked yet for how it ended."""
+    """Return True if the process is gone; nobody may have asked yet for how it ended."""
     state = Path(f"/proc/{pid}/stat")
     return not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 

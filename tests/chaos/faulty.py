@@ -16,9 +16,9 @@ from typing import Any
 from retort.db import events, jobs, queue, transitions
 from retort.states import JobState
 from retort.storage import Store
-from retort_api.notifier import Bell
+from retort_api.notifier import QueueNotifier
 from retort_worker import supervisor
-from retort_worker.context import Workshop
+from retort_worker.context import WorkerContext
 from retort_worker.process import RunProcess
 from retort_worker.recorder import Recorder
 
@@ -58,17 +58,17 @@ def say_something(_session: Any, _lease: Any, said: Any, **_: Any) -> bool:
 
 POINTS: dict[str, Callable[[], None]] = {
     "before the job is committed": lambda: after(jobs, "submit_all"),
-    "after the job is committed, before the bell": lambda: before(Bell, "ring"),
-    "after the claim": lambda: after(Workshop, "claim"),
+    "after the job is committed, before the notification": lambda: before(QueueNotifier, "notify"),
+    "after the claim": lambda: after(WorkerContext, "claim"),
     "before the run starts": lambda: before(RunProcess, "start"),
     "after the run has started": lambda: after(RunProcess, "start"),
     "before something is recorded": lambda: before(events, "record", say_something),
-    "after a line is recorded": lambda: after(Recorder, "_beat", lambda _: True),
+    "after a line is recorded": lambda: after(Recorder, "_flush", lambda _: True),
     "while a state is brought into the store": lambda: before(Store, "put", lambda *_, **named: bool(named)),
     "after the state is in the store": lambda: after(Store, "put", lambda kept: kept.key.startswith("saved/")),
-    "after the training, before it is published": lambda: before(supervisor, "settle"),
+    "after the training, before it is published": lambda: before(supervisor, "finish_attempt"),
     "while it is published": lambda: after(transitions, "succeed"),
-    "after it is published": lambda: after(supervisor, "settle", lambda state: state is JobState.SUCCEEDED),
+    "after it is published": lambda: after(supervisor, "finish_attempt", lambda state: state is JobState.SUCCEEDED),
     "while the job is handed back": lambda: after(transitions, "hand_back"),
     "while a lost job is reaped": lambda: after(queue, "reap"),
 }

@@ -10,7 +10,7 @@ from typing import Self
 from chaos.service_harness import Stage
 from chaos.trainer import EVERY, value
 from retort.db import artifacts, events, jobs, metrics
-from retort.db.models import EventRow, Job
+from retort.db.models import EventRow, JobRow
 from retort.states import TERMINAL, TRANSITIONS, AttemptState, JobState
 from retort.storage import Store
 from sqlalchemy.orm import Session
@@ -48,7 +48,7 @@ def audit(stage: Stage, unfinished: list[str]) -> Verdict:
         if known != len(stage.accepted):
             verdict.lost.append(f"{len(stage.accepted)} jobs were accepted, {known} are known")
         for job_id, epochs in stage.accepted.items():
-            job = session.get(Job, job_id)
+            job = session.get(JobRow, job_id)
             if job is None:
                 verdict.lost.append(f"{job_id} is not known")
             elif job.state is JobState.SUCCEEDED:
@@ -73,12 +73,12 @@ def audit_states(stage: Stage, unfinished: list[str]) -> Verdict:
     return verdict
 
 
-def _audit_history(session: Session, job: Job, verdict: Verdict) -> None:
+def _audit_history(session: Session, job: JobRow, verdict: Verdict) -> None:
     states = [JobState(row.name) for row in jobs.transitions_of_job(session, job.id) if row.kind == "state"]
     legal = states[0] is JobState.QUEUED and all(after in TRANSITIONS[before] for before, after in pairwise(states))
     if not legal or sum(state in TERMINAL for state in states) != 1:
         verdict.doubled.append(f"{job.id} went through {states}")
-    said = events.after(session, job.id, 0, 1_000_000)
+    said = events.list_after(session, job.id, 0, 1_000_000)
     if [row.seq for row in said] != list(range(1, job.last_seq + 1)):
         verdict.points.append(f"{job.id}: events are missing or doubled")
     tries = jobs.attempts_of_job(session, job.id)
@@ -92,7 +92,7 @@ def _audit_history(session: Session, job: Job, verdict: Verdict) -> None:
             verdict.points.append(f"{job.id}: lines of attempt {number} are doubled or out of order")
 
 
-def _audit_success(session: Session, job: Job, epochs: int, store: Store, verdict: Verdict) -> None:
+def _audit_success(session: Session, job: JobRow, epochs: int, store: Store, verdict: Verdict) -> None:
     winners = [row.number for row in jobs.attempts_of_job(session, job.id) if row.state is AttemptState.SUCCEEDED]
     published = [row for row in artifacts.of_job(session, job.id) if row.name == "student.pt"]
     if len(winners) != 1 or len(published) != 1:
@@ -106,7 +106,7 @@ def _audit_success(session: Session, job: Job, epochs: int, store: Store, verdic
     points = [(point.step, point.value) for series in found for point in series.points]
     if points != [(step, value(step)) for step in range(1, epochs + 1)]:
         verdict.points.append(f"{job.id}: has the points {points}")
-    verdict.work_lost += work_lost(events.after(session, job.id, 0, 1_000_000))
+    verdict.work_lost += work_lost(events.list_after(session, job.id, 0, 1_000_000))
 
 
 def work_lost(said: list[EventRow]) -> list[int]:

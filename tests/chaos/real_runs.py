@@ -60,7 +60,7 @@ def _survive(stage: Stage, number: int) -> int:
 
 def _said(stage: Stage, job_id: str) -> list[EventRow]:
     with stage.database.read() as session:
-        return events.after(session, job_id, 0, 1_000_000)
+        return events.list_after(session, job_id, 0, 1_000_000)
 
 
 def _steps(said: list[EventRow]) -> list[int]:

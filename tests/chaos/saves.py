@@ -17,7 +17,7 @@ from retort.training import environment
 
 environment.prepare(Path(tempfile.mkdtemp(prefix="retort-chaos-")))  # before Ultralytics, which the next line brings
 
-from retort.training.checkpoint import Generations  # noqa: E402
+from retort.training.checkpoint import CheckpointStore  # noqa: E402
 
 SIZE = 3_000_000
 
@@ -32,7 +32,7 @@ def measure(folder: Path, *, times: int, seed: int) -> tuple[int, int, int]:
         by_kill = draw.random() < 0.6
         confirmed = _interrupt(states, draw, by_kill=by_kill)
         killed, full = killed + by_kill, full + (not by_kill)
-        whole = [found for found, content in Generations(states).read() if content is not None]
+        whole = [found for found, content in CheckpointStore(states).read() if content is not None]
         bad += max(whole, default=0) < confirmed
     say(f"saves: {killed} kills, {full} full disks, {bad} unloadable")
     return killed, full, bad
@@ -45,7 +45,7 @@ def _interrupt(states: Path, draw: random.Random, *, by_kill: bool) -> int:
     child = os.fork()
     if child == 0:
         with contextlib.suppress(OSError):
-            _write(Generations(states), writer, None if by_kill else room)
+            _write(CheckpointStore(states), writer, None if by_kill else room)
         os._exit(0)
     os.close(writer)
     if by_kill:
@@ -57,7 +57,7 @@ def _interrupt(states: Path, draw: random.Random, *, by_kill: bool) -> int:
     return int(lines[-1]) if lines else 0
 
 
-def _write(generations: Generations, told: int, room: int | None) -> None:
+def _write(generations: CheckpointStore, told: int, room: int | None) -> None:
     """Write one state after the other, and say which are done; with *room*, the third does not fit on the disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     files.sweep(generations.folder)

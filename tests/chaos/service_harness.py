@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import httpx2 as httpx
 from retort.db import Database, jobs, migrate
-from retort.db.models import Job
+from retort.db.models import JobRow
 from retort.states import TERMINAL, JobState
 from servers import Postgres, free_port
 from support.worker_harness import document, write_dataset
@@ -187,7 +187,7 @@ class Stage:
             counts = jobs.counts(session)
         return sum(counts[state] for state in wanted)
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str) -> JobRow:
         """Return a job."""
         with self.database.read() as session:
             return jobs.get(session, job_id)
@@ -203,7 +203,7 @@ class Stage:
         states = self.states()
         return [job_id for job_id in self.accepted if states.get(job_id) not in TERMINAL]
 
-    def wait(self, job_id: str, *wanted: JobState, timeout_s: float = PATIENCE_S) -> Job:
+    def wait(self, job_id: str, *wanted: JobState, timeout_s: float = PATIENCE_S) -> JobRow:
         """Wait until the job is in one of the states."""
         eventually(lambda: self.states().get(job_id) in wanted, timeout_s)
         return self.job(job_id)

@@ -10,7 +10,7 @@ from pathlib import Path
 from chaos.ledger import Verdict, audit
 from chaos.service_harness import Machine, Stage, eventually, staged
 from chaos.table import Line, say
-from retort.db.models import Job
+from retort.db.models import JobRow
 from retort.states import ACTIVE, JobState
 from servers import Postgres, Valkey
 from sqlalchemy import select
@@ -43,7 +43,7 @@ def _cycle(stage: Stage, sleepers: list[Machine]) -> int:
     # What is supervised at this moment, by the workers' own names.
     pids = {machine.process.pid for machine in sleepers if machine.process}
     with stage.database.read() as session:
-        held = session.execute(select(Job.id, Job.fence, Job.worker).where(Job.state.in_(ACTIVE))).all()
+        held = session.execute(select(JobRow.id, JobRow.fence, JobRow.worker).where(JobRow.state.in_(ACTIVE))).all()
     lost = [(job_id, fence) for job_id, fence, worker in held if int(worker.split(":")[1]) in pids]
 
     def taken() -> bool:

@@ -11,7 +11,7 @@ import pytest
 from cli.commands import Retort
 from retort.client.client import Client
 from retort.review.formats import FORMS
-from retort.review.models import Decisions, Proposals
+from retort.review.models import Decisions, ReviewSet
 from support.scripted_run import seen
 from support.worker_harness import eventually
 
@@ -30,7 +30,7 @@ def waiting(served: Retort, submitted: Submitted) -> str:
 def folder(tmp_path: Path) -> Path:
     """The folder of a run that waits for its review."""
     (tmp_path / "artifacts").mkdir()
-    proposals = Proposals(mode="all", classes=("red", "blue"), pictures=(seen("a"), seen("b"), seen("c")))
+    proposals = ReviewSet(mode="all", classes=("red", "blue"), pictures=(seen("a"), seen("b"), seen("c")))
     (tmp_path / "artifacts/review.json").write_text(proposals.model_dump_json())
     return tmp_path
 

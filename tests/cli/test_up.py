@@ -15,8 +15,8 @@ import httpx2 as httpx
 import psutil
 import pytest
 from cli.commands import Retort, environment, free_port, running
-from retort.cli.up import Part, Supervisor
-from retort.errors import WorldError
+from retort.cli.up import ManagedProcess, ProcessSupervisor
+from retort.errors import TransientError
 
 
 def eventually(look: Callable[[], object], timeout_s: float = 30.0) -> None:
@@ -89,10 +89,10 @@ def test_a_taken_port_is_told(ready: dict[str, Any], tmp_path: Path, retort: Ret
 
 def test_a_part_that_keeps_dying_ends_the_service_with_a_reason():
     said: list[str] = []
-    part = Part("retort_no_such_module", environment(), backoff_s=0.001)
+    part = ManagedProcess("retort_no_such_module", environment(), backoff_s=0.001)
 
-    with pytest.raises(WorldError, match="retort_no_such_module died 5 times in a row, last with exit code 1"):
-        Supervisor([part], 5.0, said.append).run(ready=lambda: False, announce=lambda: said.append("ready"))
+    with pytest.raises(TransientError, match="retort_no_such_module died 5 times in a row, last with exit code 1"):
+        ProcessSupervisor([part], 5.0, said.append).run(ready=lambda: False, announce=lambda: said.append("ready"))
 
     assert len(said) == 4
     assert not part.running

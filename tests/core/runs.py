@@ -116,7 +116,7 @@ class Running:
         self.wait()
 
     def alive(self) -> bool:
-        """Whether anything of the group is left."""
+        """Return True if anything of the group is left."""
         try:
             os.killpg(self.process.pid, 0)
         except ProcessLookupError:

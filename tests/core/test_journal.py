@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from results import RESULT
 from retort.constants import Role
-from retort.errors import WorldError
+from retort.errors import TransientError
 from retort.protocol import journal
-from retort.protocol.events import Failure, LogEvent, MetricEvent
+from retort.protocol.events import LogEvent, MetricEvent, RunFailure
 from retort.protocol.journal import Journal
 
 
@@ -36,7 +36,7 @@ def test_every_kind_of_event_comes_back_as_it_was_said(path: Path):
         said.health(
             rule="overtaken", verdict="warning", epoch=3, message="m", cause="c", advice="a", values={"x": math.nan}
         )
-        said.failed(Failure(code="diverged", message="no"))
+        said.failed(RunFailure(code="diverged", message="no"))
         said.stopped()
         said.finished(RESULT)
     events, offset = journal.read(path)
@@ -96,13 +96,13 @@ def test_a_journal_is_continued_without_its_torn_last_line(path: Path):
 
 def test_a_line_that_is_no_event_is_an_error_of_the_world(path: Path):
     path.write_bytes(b'{"n": 1, "type": "nonsense"}\n')
-    with pytest.raises(WorldError, match="not an event"):
+    with pytest.raises(TransientError, match="not an event"):
         journal.read(path)
 
 
 def test_a_journal_that_shrank_is_an_error_of_the_world(path: Path):
     path.write_bytes(b"")
-    with pytest.raises(WorldError, match="shorter"):
+    with pytest.raises(TransientError, match="shorter"):
         journal.read(path, 10)
 
 
@@ -123,14 +123,14 @@ def test_a_line_that_does_not_fit_on_the_disk_leaves_the_lines_before_it_readabl
     script = """
 import signal, sys
 from pathlib import Path
-from retort.errors import WorldError
+from retort.errors import TransientError
 from retort.protocol.journal import Journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 said = Journal(Path(sys.argv[1]))
 said.log("short")
 try:
     said.log("x" * 2000)
-except WorldError as error:
+except TransientError as error:
     print(error.code)
 said.log("short again")
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from core.runs import PATIENCE_S, document, start
 from retort.protocol import workdir
-from retort.protocol.workdir import Pulse
+from retort.protocol.workdir import Heartbeat
 
 
 class Clock:
@@ -23,7 +23,7 @@ class Clock:
 
 def test_each_beat_counts_on_but_not_more_often_than_twice_a_second(tmp_path: Path):
     clock = Clock()
-    heart = Pulse(tmp_path, monotonic=clock)
+    heart = Heartbeat(tmp_path, monotonic=clock)
     assert workdir.read(tmp_path) is None
     seen = []
     for _ in range(4):
@@ -34,16 +34,16 @@ def test_each_beat_counts_on_but_not_more_often_than_twice_a_second(tmp_path: Pa
 
 
 def test_another_section_is_told_at_once_and_a_shorter_word_leaves_no_rest_of_a_longer_one(tmp_path: Path):
-    heart = Pulse(tmp_path, monotonic=Clock())
+    heart = Heartbeat(tmp_path, monotonic=Clock())
     for count, section in enumerate(("checkpoint", "step", "setup"), 1):
         heart.beat(section)
         assert workdir.read(tmp_path) == (section, count)
 
 
 def test_a_pulse_that_cannot_be_written_stops_nothing(tmp_path: Path):
-    Pulse(tmp_path / "nowhere").beat("step")
+    Heartbeat(tmp_path / "nowhere").beat("step")
     (tmp_path / "pulse").mkdir()
-    Pulse(tmp_path).beat("step")
+    Heartbeat(tmp_path).beat("step")
     assert workdir.read(tmp_path) is None
 
 

@@ -24,10 +24,10 @@ from retort.pipeline.context import Context
 from retort.pipeline.results import key_of_stage
 from retort.protocol.events import AwaitingReviewEvent, FailedEvent, FinishedEvent, LogEvent, SavedEvent, StageEvent
 from retort.protocol.journal import Journal
-from retort.protocol.workdir import Pulse
-from retort.review.models import Decision, Decisions, Proposals, PseudoLabels, Reviewed
+from retort.protocol.workdir import Heartbeat
+from retort.review.models import Decisions, ImageDecision, PseudoLabels, Reviewed, ReviewSet
 from retort.spec import JobSpec
-from retort.stages.distill import plan
+from retort.stages.distill import train_config
 from retort.training.data.ignore_regions import read as band
 from sharing import Once
 
@@ -52,8 +52,8 @@ class Wait:
     def labels(self) -> PseudoLabels:
         return PseudoLabels.model_validate_json((self.workdir / "artifacts/pseudo-labels.json").read_bytes())
 
-    def proposals(self) -> Proposals:
-        return Proposals.model_validate_json((self.workdir / "artifacts/review.json").read_bytes())
+    def proposals(self) -> ReviewSet:
+        return ReviewSet.model_validate_json((self.workdir / "artifacts/review.json").read_bytes())
 
 
 def teacher(path: Path) -> Path:
@@ -171,12 +171,12 @@ def done(wait: Wait, trained: Once) -> Ended:
     return Ended.of(trained("labels-elsewhere", lambda folder: go_on(wait, folder))[1])
 
 
-def decisions(proposals: Proposals) -> tuple[Decision, ...]:
+def decisions(proposals: ReviewSet) -> tuple[ImageDecision, ...]:
     accepted, rejected, edited = proposals.pictures
     return (
-        Decision(image=accepted.image, decision="accept", at=1.0),
-        Decision(image=rejected.image, decision="reject", at=2.0),
-        Decision(image=edited.image, decision="edit", boxes=(edited.kept[0].plain(),), reviewer="ann", at=3.0),
+        ImageDecision(image=accepted.image, decision="accept", at=1.0),
+        ImageDecision(image=rejected.image, decision="reject", at=2.0),
+        ImageDecision(image=edited.image, decision="edit", boxes=(edited.kept[0].plain(),), reviewer="ann", at=3.0),
     )
 
 
@@ -215,7 +215,7 @@ def context(running: Ended, **results: object) -> Iterator[Context]:
     with Journal(workdir / "journal-9.jsonl") as said:
         yield Context(
             JobSpec.model_validate_json((workdir / "spec.json").read_text()), Inputs.load(workdir), workdir, said,
-            threading.Event(), {**kept, **results}, lambda _: None, Pulse(workdir), "extra", "key",
+            threading.Event(), {**kept, **results}, lambda _: None, Heartbeat(workdir), "extra", "key",
         )  # fmt: skip
 
 
@@ -228,7 +228,7 @@ def after(done: Ended) -> Iterator[Context]:
 def test_student_and_control_are_trained_on_the_same_labelled_and_accepted_images(wait: Wait, after: Context):
     laid = []
     for role in (Role.STUDENT, Role.CONTROL):
-        data = plan(after, role).data_yaml
+        data = train_config(after, role).data_yaml
         folder = data.parent
         described = yaml.safe_load(data.read_text())
         assert (described["path"], described["names"]) == (str(folder), NAMES)
@@ -245,7 +245,7 @@ def test_student_and_control_are_trained_on_the_same_labelled_and_accepted_image
 
 
 def test_labels_and_doubts_are_written_as_label_files_and_doubts_only_where_there_are_some(wait: Wait, after: Context):
-    folder = plan(after, Role.STUDENT).data_yaml.parent
+    folder = train_config(after, Role.STUDENT).data_yaml.parent
     accepted, _, edited = wait.proposals().pictures
     rows = [line.split() for line in (folder / f"labels/train/pseudo-{accepted.image}.txt").read_text().splitlines()]
     assert len(rows) == len(accepted.kept)
@@ -269,7 +269,7 @@ def test_a_name_that_the_data_set_has_already_is_given_to_nobody_else(after: Con
     for kind, suffix in (("images", ".png"), ("labels", ".txt")):
         (tmp_path / f"data/{kind}/train/0{suffix}").rename(tmp_path / f"data/{kind}/train/Pseudo-TRAIN-0{suffix}")
     after.inputs = after.inputs.model_copy(update={"data_yaml": tmp_path / "data/data.yaml"})
-    folder = plan(after, Role.STUDENT).data_yaml.parent
+    folder = train_config(after, Role.STUDENT).data_yaml.parent
     assert len(list((folder / "images/train").iterdir())) == 12 + 7
     assert (folder / "labels/train/pseudo-train-0-2.txt").is_file()
 

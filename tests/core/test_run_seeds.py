@@ -16,7 +16,7 @@ pytestmark = pytest.mark.train
 
 
 def repeated(event: AnyEvent, role: str) -> bool:
-    """Whether it tells of an epoch of the repetition with seed 8."""
+    """Return True if it tells of an epoch of the repetition with seed 8."""
     told = isinstance(event, MetricEvent) and event.role is Role.JOB
     return told and any(name.startswith(f"seed-8/{role}/") for name in event.values)
 

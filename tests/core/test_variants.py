@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
-from retort.schema import Frozen, Written, family, members
+from retort.schema import FrozenModel, InputModel, discover, tagged_union
 
-BASE = "from retort.schema import Written\nclass Shape(Written):\n    pass\n"
+BASE = "from retort.schema import InputModel\nclass Shape(InputModel):\n    pass\n"
 VARIANT = """
 from typing import Literal
 from {package}.base import Shape
@@ -22,7 +22,7 @@ class {name}(Shape):
     side: int = 1
 """
 
-Package = Callable[..., tuple[str, type[Frozen]]]
+Package = Callable[..., tuple[str, type[FrozenModel]]]
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
     name = f"shapes_{tmp_path.name.replace('-', '_')}"
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def make(*kinds: str) -> tuple[str, type[Frozen]]:
+    def make(*kinds: str) -> tuple[str, type[FrozenModel]]:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "__init__.py").touch()
@@ -48,12 +48,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
 def test_members_are_the_files_by_name_without_the_base(package: Package):
     name, base = package("square", "circle")
 
-    assert [cls.__name__ for cls in members(name, base)] == ["Circle", "Square"]
+    assert [cls.__name__ for cls in discover(name, base)] == ["Circle", "Square"]
 
 
 @pytest.mark.parametrize("kinds", [("square",), ("square", "circle")], ids=["only one", "one of two"])
 def test_a_variant_is_told_by_its_tag(package: Package, kinds: tuple[str, ...]):
-    union: TypeAdapter[Any] = TypeAdapter(family(*package(*kinds)))
+    union: TypeAdapter[Any] = TypeAdapter(tagged_union(*package(*kinds)))
 
     assert union.validate_python({"kind": "square", "side": 3}).side == 3
 
@@ -69,7 +69,7 @@ def test_a_variant_is_told_by_its_tag(package: Package, kinds: tuple[str, ...]):
     ids=str,
 )
 def test_one_variant_is_as_strict_as_many(package: Package, kinds: tuple[str, ...], value: Any, error: str):
-    union: TypeAdapter[Any] = TypeAdapter(family(*package(*kinds)))
+    union: TypeAdapter[Any] = TypeAdapter(tagged_union(*package(*kinds)))
 
     with pytest.raises(ValidationError) as caught:
         union.validate_python(value)
@@ -77,7 +77,7 @@ def test_one_variant_is_as_strict_as_many(package: Package, kinds: tuple[str, ..
     assert [item["type"] for item in caught.value.errors()] == [error]
 
 
-class Point(Written):
+class Point(InputModel):
     x: float = 0.0
     n: int = 0
 

@@ -64,7 +64,7 @@ def written(value: Any) -> Any:
 
 
 def close(one: Any, other: Any, rel: float, least: float) -> bool:
-    """Tell whether two values are the same, or two numbers nearly."""
+    """Return True if two values are the same, or two numbers nearly."""
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=rel, abs_tol=least)
     return bool(one == other)

@@ -20,9 +20,9 @@ from retort.data import demo  # noqa: E402
 from retort.losses import LOSS_KINDS, FeatureLoss, Predictions  # noqa: E402
 from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
 from retort.training import models  # noqa: E402
-from retort.training.config import Plan  # noqa: E402
+from retort.training.config import TrainConfig  # noqa: E402
 from retort.training.distillation import balancing  # noqa: E402
-from retort.training.distillation.distiller import distiller  # noqa: E402
+from retort.training.distillation.distiller import make_distiller  # noqa: E402
 from retort.training.evaluate import Conditions, accuracy  # noqa: E402
 from retort.training.models import publish  # noqa: E402
 from retort.training.trainer import fit  # noqa: E402
@@ -110,7 +110,7 @@ def distilled(balance: str) -> dict[str, Any]:
         }
     )
     options = {"device": torch.device("cpu"), "epochs": STEPS + 2, "close_mosaic": 0, "seed": 0}
-    model = distiller(network("yolov8n", 0), network("yolo11n", 1), spec, **options).train()
+    model = make_distiller(network("yolov8n", 0), network("yolo11n", 1), spec, **options).train()
     assert model.objective is not None
     learning = [weights for weights in model.parameters() if weights.requires_grad]
     optimizer = torch.optim.SGD(learning, lr=1e-7)
@@ -187,7 +187,7 @@ def test_a_distilled_training_has_the_same_figures(golden: Golden, tmp_path: Pat
     for path, model in ((teacher, "yolo11n"), (start, "yolov8n")):
         publish(network(model, 0, names), path, names=names)
     training = TrainingSpec(imgsz=64, batch=64, close_mosaic=1, optimizer="SGD", lr=1e-3)
-    plan = Plan(
+    plan = TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=start, data_yaml=data_yaml, epochs=STEPS, training=training,
         folder=tmp_path / "run", device="cpu", loader_workers=0,
     )  # fmt: skip

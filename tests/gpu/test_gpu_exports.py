@@ -12,8 +12,8 @@ from retort.training.benchmark import measure
 from retort.training.export import tensorrt
 from retort.training.export.calibration import choose
 from retort.training.export.onnx import export_onnx, metadata
-from retort.training.export.quantization import FloatGraph, difference
-from retort.training.inference import folded, of_network, prepare
+from retort.training.export.quantization import CalibratedGraph, difference
+from retort.training.inference import load_folded, prepare, wrap_network
 
 S = 96
 
@@ -28,13 +28,13 @@ def test_an_engine_gives_what_the_network_gives(
     weights, graph, path = published("yolov8n"), tmp_path / "float.onnx", tmp_path / "student.engine"
     export_onnx(weights, graph, imgsz=S)
     if precision == "int8":
-        ranged = FloatGraph(graph, choose(tmp_path, ["red", "green", "blue"], number=50, seed=0), imgsz=S)
+        ranged = CalibratedGraph(graph, choose(tmp_path, ["red", "green", "blue"], number=50, seed=0), imgsz=S)
         graph = tmp_path / "int8.onnx"
         ranged.write(graph, symmetric=True)
-    about = metadata(folded(weights), imgsz=S)
+    about = metadata(load_folded(weights), imgsz=S)
     tensorrt.build_engine(graph, path, precision=precision, imgsz=S, workspace_gib=None, metadata=about)
     images = torch.cat([prepare(image, S)[0] for image in sorted((tmp_path / "images/val").iterdir())])
-    expected = of_network(folded(weights)).run_all(images)
+    expected = wrap_network(load_folded(weights)).run_all(images)
     found = tensorrt.load(path).run_all(images).cpu()
     assert difference(expected, found, imgsz=S) <= most
     assert measure(lambda: tensorrt.load(path), imgsz=S)[1].device == "cuda"

@@ -13,9 +13,9 @@ import torch
 from core.training.pictures import Notebook
 from retort.constants import Role
 from retort.spec import DistillationSpec, TrainingSpec
-from retort.training.config import Plan
+from retort.training.config import TrainConfig
 from retort.training.evaluate import Conditions, evaluate
-from retort.training.trainer import Fit, fit
+from retort.training.trainer import TrainingLoop, fit
 
 pytestmark = [
     pytest.mark.train,
@@ -24,9 +24,9 @@ pytestmark = [
 ]
 
 
-def plan(data_yaml: Path, folder: Path) -> Plan:
+def plan(data_yaml: Path, folder: Path) -> TrainConfig:
     training = TrainingSpec(imgsz=96, batch=8, close_mosaic=0, checkpoint_every=1, amp=True)
-    return Plan(
+    return TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=2, training=training,
         folder=folder, device="0",
     )  # fmt: skip
@@ -52,7 +52,9 @@ def test_two_epochs_in_mixed_precision_stay_finite(
 def test_the_teacher_is_asked_in_half_precision(
     published: Callable[..., Path], data_yaml: Path, tmp_path: Path
 ) -> None:
-    made = Fit(plan(data_yaml, tmp_path), Notebook(), teacher=published("yolo11n"), distillation=DistillationSpec())
+    made = TrainingLoop(
+        plan(data_yaml, tmp_path), Notebook(), teacher=published("yolo11n"), distillation=DistillationSpec()
+    )
     made._setup_train()
     assert made.amp
     assert made.scaler.is_enabled()

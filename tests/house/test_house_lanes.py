@@ -13,7 +13,7 @@ from house.source import ROOT, modules, name, tree
 
 STARTERS = {
     "broken_runs.run", "broken_runs.teacher", "broken_runs.Sound.train", "core.runs.start",
-    "core.training.attempts.HERE", "retort.training.trainer.fit", "retort.training.trainer.Fit.train",
+    "core.training.attempts.HERE", "retort.training.trainer.fit", "retort.training.trainer.TrainingLoop.train",
     "retort.training.distributed.launcher.fit",
 }  # fmt: skip
 """What starts a training; a class counts where a ``train`` is called as well."""
@@ -25,16 +25,16 @@ LANES = {"test", "test-all", "check"}
 FILE = """
 from core.runs import start
 from retort.training import trainer
-from retort.training.trainer import Fit
+from retort.training.trainer import TrainingLoop
 @pytest.fixture
 def done(): return start(1)
-def helper(): return Fit(1).train()
+def helper(): return TrainingLoop(1).train()
 def test_fixture(done): ...
 def test_helper(): helper()
 def test_module(): trainer.fit(1)
 @pytest.mark.train
 def test_marked(): helper()
-def test_built_only(): Fit(1)
+def test_built_only(): TrainingLoop(1)
 def test_another_train(): network.train()
 """
 

@@ -83,7 +83,7 @@ def _state_writes(module: Path) -> Iterator[int]:
             )
         if isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            writes = called in {"values", "Job", "Attempt"}
+            writes = called in {"values", "JobRow", "AttemptRow"}
             yield from (node.lineno for keyword in node.keywords if writes and keyword.arg == "state")
 
 

@@ -20,9 +20,9 @@ from results import RESULT
 from retort.constants import MAP, Role
 from retort.db import Database, Lease, artifacts, events, queue, sweeps, transitions
 from retort.db.artifacts import NewArtifact
-from retort.db.models import SweepTrial
+from retort.db.models import SweepTrialRow
 from retort.db.session import database_now
-from retort.protocol.events import AnyEvent, Failure, MetricEvent
+from retort.protocol.events import AnyEvent, MetricEvent, RunFailure
 from retort.settings import Settings
 from retort.spec.result import Result
 from retort.states import TrialState
@@ -103,12 +103,12 @@ class Worker:
         """Move a sweep on as far as it goes by itself."""
         while True:
             with self.database.read() as session:
-                standing = sweeps.look(session, sweep_id)
+                standing = sweeps.load(session, sweep_id)
             decision = decide(standing.spec, standing.state, standing.trials, standing.failure)
             if not decision:
                 return
             with self.database.begin() as session:
-                assert sweeps.carry_out(session, standing, decision, now=database_now(session))
+                assert sweeps.apply(session, standing, decision, now=database_now(session))
 
     def try_all(self, sweep_id: str, score: Callable[[dict[str, Any]], float]) -> None:
         """Run the sweep to its end; each trial reaches what *score* says of its parameters."""
@@ -123,11 +123,11 @@ class Worker:
                 self.succeed(lease, RESULT)
             self.sweep(sweep_id)
 
-    def _waiting(self, sweep_id: str) -> list[SweepTrial]:
+    def _waiting(self, sweep_id: str) -> list[SweepTrialRow]:
         with self.database.read() as session:
             return [one.trial for one in sweeps.trials(session, sweep_id) if one.state is TrialState.QUEUED]
 
-    def fail(self, lease: Lease, failure: Failure) -> None:
+    def fail(self, lease: Lease, failure: RunFailure) -> None:
         with self.database.begin() as session:
             assert transitions.fail(session, lease, now=database_now(session), failure=failure, exit_code=1)
 

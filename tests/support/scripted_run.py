@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from results import RESULT, trained_for
 from retort.constants import Role
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 from retort.protocol.journal import Journal
-from retort.review.models import Picture, Proposals, Scored
+from retort.review.models import Picture, ReviewSet, Scored
 
 STOP = threading.Event()
 CHILD = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
@@ -117,13 +117,13 @@ def killed(*_: object) -> None:
 
 
 def diverged(journal: Journal, *_: object) -> None:
-    journal.failed(Failure(code="diverged", message="the loss is not a number", hint="lower training.lr"))
+    journal.failed(RunFailure(code="diverged", message="the loss is not a number", hint="lower training.lr"))
     sys.exit(1)
 
 
 def flaky(journal: Journal, workdir: Path, epochs: int, attempt: int) -> None:
     if attempt == 1:
-        journal.failed(Failure(code="unlucky", message="bad luck", retryable=True))
+        journal.failed(RunFailure(code="unlucky", message="bad luck", retryable=True))
         sys.exit(1)
     finish(journal, workdir, epochs)
 
@@ -164,7 +164,7 @@ def tight(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
     """Need a smaller batch than the spec's."""
     batch = json.loads((workdir / "inputs.json").read_text())["adjustments"]["batch"]
     if batch is None:
-        journal.failed(Failure(code="out_of_memory", message="16 images are too many", hint="fewer"))
+        journal.failed(RunFailure(code="out_of_memory", message="16 images are too many", hint="fewer"))
         sys.exit(1)
     journal.log(f"batch {batch}")
     finish(journal, workdir, epochs)
@@ -174,7 +174,7 @@ def review(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
     """Wait for people; with what they have decided, go on."""
     decisions = workdir / "decisions.json"
     (workdir / "artifacts/review").mkdir(parents=True, exist_ok=True)
-    proposals = Proposals(mode="sample", classes=("red",), pictures=(seen("a"), seen("b")))
+    proposals = ReviewSet(mode="sample", classes=("red",), pictures=(seen("a"), seen("b")))
     if not decisions.exists():
         (workdir / "stages").mkdir(exist_ok=True)
         (workdir / "stages/pseudo_label.json").write_text("labelled")
@@ -214,7 +214,7 @@ def searched(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
     """Like a training whose figures follow from its learning rate: best at 0.1, and failing above 0.5."""
     lr = json.loads((workdir / "spec.json").read_text())["training"]["lr"]
     if lr > 0.5:
-        journal.failed(Failure(code="diverged", message="the loss is not a number", hint="lower training.lr"))
+        journal.failed(RunFailure(code="diverged", message="the loss is not a number", hint="lower training.lr"))
         sys.exit(1)
     for epoch in range(1, epochs + 1):
         score = epoch / epochs * (1 - abs(lr - 0.1))

@@ -16,16 +16,16 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from retort.db import Database, artifacts, events, jobs, metrics, queue
-from retort.db.models import Artifact, Attempt, EventRow, Job
+from retort.db.models import ArtifactRow, AttemptRow, EventRow, JobRow
 from retort.db.session import database_now
 from retort.settings import Settings
 from retort.spec import parse_spec
 from retort.states import TERMINAL, JobState
 from retort.storage import Store
 from retort_worker import celery_app
-from retort_worker.context import Claimed, Workshop
+from retort_worker.context import ClaimedJob, WorkerContext
 from retort_worker.gpus import CPU
-from retort_worker.supervisor import Supervision
+from retort_worker.supervisor import RunSupervisor
 from sqlalchemy import update
 from sqlalchemy.exc import SADeprecationWarning
 
@@ -53,7 +53,7 @@ def halt(process: subprocess.Popen[bytes]) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs: a zombie whose parent does not reap it does not."""
+    """Return True if the process runs: a zombie whose parent does not reap it does not."""
     command = ["/bin/ps", "-o", "state=", "-p", str(pid)]
     state = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return bool(state) and not state.startswith("Z")
@@ -112,7 +112,7 @@ class House:
                 retries=retries,
             ).job_id
 
-    def resubmit(self, parent: Job) -> str:
+    def resubmit(self, parent: JobRow) -> str:
         """Retry a job that has ended."""
         with self.database.begin() as session:
             spec = parse_spec(parent.spec)
@@ -120,43 +120,43 @@ class House:
                 session, spec, now=database_now(session), retries=3, parent=parent, go_on=True
             ).job_id  # fmt: skip
 
-    def workshop(self, **changes: Any) -> Workshop:
+    def workshop(self, **changes: Any) -> WorkerContext:
         settings = self.with_settings(**changes)
         store = Store(settings.store_url)
-        return Workshop(self.database, store, settings, f"test:{uuid4().hex[:6]}", "test", SCRIPTED)
+        return WorkerContext(self.database, store, settings, f"test:{uuid4().hex[:6]}", "test", SCRIPTED)
 
-    def supervision(self, job_id: str, workshop: Workshop | None = None) -> tuple[Supervision, Claimed]:
+    def supervision(self, job_id: str, workshop: WorkerContext | None = None) -> tuple[RunSupervisor, ClaimedJob]:
         workshop = workshop or self.workshop()
         self.hurry(job_id)
         (claimed,) = workshop.claim({job_id: CPU})
-        return Supervision(workshop, claimed), claimed
+        return RunSupervisor(workshop, claimed), claimed
 
     def hurry(self, job_id: str) -> None:
         """Let a retry be claimed at once."""
         with self.database.begin() as session:
-            session.execute(update(Job).where(Job.id == job_id).values(claimable_at=0.0))
+            session.execute(update(JobRow).where(JobRow.id == job_id).values(claimable_at=0.0))
 
     def run(self, job_id: str, **changes: Any) -> JobState | None:
         return self.supervision(job_id, self.workshop(**changes))[0].run()
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str) -> JobRow:
         with self.database.read() as session:
             return jobs.get(session, job_id)
 
-    def attempts(self, job_id: str) -> list[Attempt]:
+    def attempts(self, job_id: str) -> list[AttemptRow]:
         with self.database.read() as session:
             return jobs.attempts_of_job(session, job_id)
 
-    def artifacts(self, job_id: str) -> dict[str, Artifact]:
+    def artifacts(self, job_id: str) -> dict[str, ArtifactRow]:
         with self.database.read() as session:
             return {row.name: row for row in artifacts.of_job(session, job_id)}
 
-    def content(self, artifact: Artifact) -> bytes:
+    def content(self, artifact: ArtifactRow) -> bytes:
         return b"".join(Store(self.settings.store_url).read(artifact.key))
 
     def events(self, job_id: str) -> list[EventRow]:
         with self.database.read() as session:
-            return events.after(session, job_id, 0, 100_000)
+            return events.list_after(session, job_id, 0, 100_000)
 
     def steps(self, job_id: str, name: str = "train/loss") -> list[int]:
         """Steps of a metric, as a chart shows them."""
@@ -172,12 +172,12 @@ class House:
         with self.database.begin() as session:
             return what(session, job_id, now=database_now(session), actor="test")
 
-    def reap(self, after_s: float) -> list[queue.Reaped]:
+    def reap(self, after_s: float) -> list[queue.ReapedJob]:
         """Reap as of some time in the future."""
         with self.database.begin() as session:
             return queue.reap(session, now=database_now(session) + after_s)
 
-    def wait(self, job_id: str, *states: JobState, timeout_s: float = PATIENCE_S) -> Job:
+    def wait(self, job_id: str, *states: JobState, timeout_s: float = PATIENCE_S) -> JobRow:
         wanted = set(states) or TERMINAL
         eventually(lambda: self.job(job_id).state in wanted, timeout_s)
         return self.job(job_id)
@@ -191,7 +191,7 @@ class House:
         return int(path.read_text()) if path.exists() else 0
 
     def run_is_gone(self, job_id: str) -> bool:
-        """Whether nobody holds the working folder any more."""
+        """Return True if nobody holds the working folder any more."""
         with (self.workdir(job_id) / "run.lock").open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,7 +7,7 @@ import shutil
 from retort.db import jobs
 from retort.states import AttemptState, JobState
 from retort.storage import Store
-from retort_worker.gpus import Pool
+from retort_worker.gpus import DevicePool
 from retort_worker.loops import Housekeeper
 from support.worker_harness import PATIENCE_S, House, eventually
 from worker.test_supervision import in_thread
@@ -78,7 +78,7 @@ def test_another_machine_goes_on_from_what_was_saved_and_no_bytes_are_left_at_th
     assert house.run(job_id) is JobState.SUCCEEDED
     assert beginnings(house, job_id) == [0, saved]
     assert house.steps(job_id) == list(range(1, 301))
-    Housekeeper(house.workshop(), Pool(1)).tidy_store()
+    Housekeeper(house.workshop(), DevicePool(1)).tidy_store()
     assert store.saved_jobs() == []
 
 
@@ -117,12 +117,12 @@ def test_a_retry_goes_on_from_what_the_job_has_saved(house: House):
     assert running.result(PATIENCE_S) is JobState.CANCELLED
     parent = house.job(job_id)
     child = house.resubmit(parent)
-    Housekeeper(house.workshop(), Pool(1)).tidy_store()  # it leaves what the child needs
-    Housekeeper(house.workshop(keep_saved_s=0), Pool(1)).tidy_store()
+    Housekeeper(house.workshop(), DevicePool(1)).tidy_store()  # it leaves what the child needs
+    Housekeeper(house.workshop(keep_saved_s=0), DevicePool(1)).tidy_store()
     assert house.run(child) is JobState.SUCCEEDED
     assert beginnings(house, child) == [parent.recovery["epoch"]]
     assert house.steps(child) == list(range(parent.recovery["epoch"] + 1, 301))
-    Housekeeper(house.workshop(keep_saved_s=0), Pool(1)).tidy_store()
+    Housekeeper(house.workshop(keep_saved_s=0), DevicePool(1)).tidy_store()
     assert house.job(job_id).recovery is None
     assert Store(house.settings.store_url).saved_jobs() == []
 
@@ -171,6 +171,6 @@ def test_folders_of_jobs_that_ended_elsewhere_are_removed(small_house: House):
     for job_id in (waiting, over):
         small_house.workdir(job_id).mkdir(parents=True)
     small_house.cancel(over)
-    Housekeeper(small_house.workshop(), Pool(1)).tidy_folders()
+    Housekeeper(small_house.workshop(), DevicePool(1)).tidy_folders()
     assert small_house.workdir(waiting).exists()
     assert not small_house.workdir(over).exists()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from retort_worker import gpus
-from retort_worker.gpus import CPU, Pool, Use
+from retort_worker.gpus import CPU, DevicePool, GpuUsage
 
 GIB, MIB = 1 << 30, 1 << 20
 
@@ -62,7 +62,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert gpus.visible(None) == gpus.visible("0,1") == []
-    assert gpus.use(["0"]) == {}
+    assert gpus.gpu_usage(["0"]) == {}
 
 
 @pytest.mark.usefixtures("driver")
@@ -74,7 +74,7 @@ def test_the_operators_choice_of_gpus_is_kept():
 
 
 def test_on_a_cpu_there_are_as_many_runs_as_slots_however_many_processes_they_make():
-    pool = Pool(2)
+    pool = DevicePool(2)
     assert (pool.num_free, pool.most_gpus) == (2, None)
     assert pool.take(8) is CPU
     assert pool.take(1) is CPU
@@ -84,7 +84,7 @@ def test_on_a_cpu_there_are_as_many_runs_as_slots_however_many_processes_they_ma
 
 
 def test_each_run_has_its_gpus_alone_and_sees_no_other():
-    pool = Pool(8, ["0", "1", "2", "3"])
+    pool = DevicePool(8, ["0", "1", "2", "3"])
     assert pool.num_slots == 4
     first, wide = pool.take(1), pool.take(2)
     assert first is not None
@@ -99,7 +99,7 @@ def test_each_run_has_its_gpus_alone_and_sees_no_other():
 
 
 def test_with_fewer_slots_than_gpus_a_run_still_gets_only_what_it_asks_for():
-    pool = Pool(1, ["0", "1", "2", "3"])
+    pool = DevicePool(1, ["0", "1", "2", "3"])
     device = pool.take(1)
     assert device is not None
     assert device.gpus == ("0",)
@@ -107,7 +107,7 @@ def test_with_fewer_slots_than_gpus_a_run_still_gets_only_what_it_asks_for():
 
 
 def test_a_gpu_that_is_not_clean_is_not_given_out_until_it_is_released():
-    pool = Pool(2, ["0", "1"])
+    pool = DevicePool(2, ["0", "1"])
     device = pool.take(2)
     assert device is not None
     pool.give_back(device, unclean=["0"])
@@ -122,33 +122,35 @@ def test_a_gpu_that_is_not_clean_is_not_given_out_until_it_is_released():
 
 def test_a_gpu_is_clean_when_nobody_new_uses_it_and_its_memory_is_free_again(driver: Driver):
     driver.processes[1], driver.used[1] = [7], 3 * GIB  # somebody else's
-    before = gpus.use(["0", "1", "2"])
-    assert before["1"] == Use(frozenset({7}), 3 * GIB)
-    assert gpus.unclean(before, patience_s=0) == []
+    before = gpus.gpu_usage(["0", "1", "2"])
+    assert before["1"] == GpuUsage(frozenset({7}), 3 * GIB)
+    assert gpus.dirty_gpus(before, patience_s=0) == []
     driver.processes[0] = [99]
     driver.used[2] = GIB
-    assert gpus.unclean(before, patience_s=0) == ["0", "2"]
+    assert gpus.dirty_gpus(before, patience_s=0) == ["0", "2"]
     driver.processes[1], driver.used[1] = [], 0
-    assert gpus.unclean({"1": before["1"]}, patience_s=0) == []
+    assert gpus.dirty_gpus({"1": before["1"]}, patience_s=0) == []
 
 
 def test_a_driver_gets_a_moment_to_free_what_a_run_held():
-    before = {"0": Use(frozenset(), 0)}
-    looks = iter([{"0": Use(frozenset({5}), GIB)}, {"0": Use(frozenset(), GIB)}, {"0": Use(frozenset(), 0)}])
-    assert gpus.unclean(before, patience_s=60, look=lambda _: next(looks)) == []
+    before = {"0": GpuUsage(frozenset(), 0)}
+    looks = iter(
+        [{"0": GpuUsage(frozenset({5}), GIB)}, {"0": GpuUsage(frozenset(), GIB)}, {"0": GpuUsage(frozenset(), 0)}]
+    )
+    assert gpus.dirty_gpus(before, patience_s=60, look=lambda _: next(looks)) == []
 
 
 def test_a_gpu_that_the_driver_has_lost_is_not_clean(driver: Driver):
-    before = gpus.use(["0", "2"])
+    before = gpus.gpu_usage(["0", "2"])
     del driver.processes[2]
-    assert gpus.unclean(before, patience_s=0) == ["2"]
+    assert gpus.dirty_gpus(before, patience_s=0) == ["2"]
     assert gpus.is_unused("0")
     assert not gpus.is_unused("2")
 
 
 def test_what_the_driver_keeps_for_itself_on_an_idle_h200_is_nobodys_use(driver: Driver):
     driver.used[0], driver.reserved = 3 * MIB, 615 * MIB  # as driver 580.159.04 said: 618 MiB by version 1
-    assert gpus.use(["0"])["0"] == Use(frozenset(), 3 * MIB)
+    assert gpus.gpu_usage(["0"])["0"] == GpuUsage(frozenset(), 3 * MIB)
     assert gpus.is_unused("0")
     driver.used[0] = GIB
     assert not gpus.is_unused("0")
@@ -156,5 +158,5 @@ def test_what_the_driver_keeps_for_itself_on_an_idle_h200_is_nobodys_use(driver:
 
 def test_a_driver_from_before_version_2_is_asked_as_before(driver: Driver):
     driver.is_old, driver.used[0], driver.reserved = True, 3 * MIB, 300 * MIB
-    assert gpus.use(["0"])["0"].memory_bytes == 303 * MIB
+    assert gpus.gpu_usage(["0"])["0"].memory_bytes == 303 * MIB
     assert gpus.is_unused("0")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from retort.settings import Settings
-from retort_worker.watchdog import Limits
+from retort_worker.watchdog import Watchdog
 
 
 @dataclass
@@ -24,9 +24,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def limits(workdir: Path, clock: Clock, **given: Any) -> Limits:
+def limits(workdir: Path, clock: Clock, **given: Any) -> Watchdog:
     settings = Settings(home=workdir, setup_timeout_s=100, step_timeout_s=10, checkpoint_timeout_s=50)
-    made = Limits(
+    made = Watchdog(
         settings, workdir, **{"started": clock.now, "ran_s": 0.0, "max_runtime_s": None, "monotonic": clock, **given}
     )
     made.begin()
@@ -55,11 +55,11 @@ def test_a_job_times_out_when_all_its_attempts_have_run_for_long_enough(tmp_path
 def test_each_section_has_its_own_patience(tmp_path: Path, clock: Clock, section: str, patience: float):
     watch = limits(tmp_path, clock)
     (tmp_path / "pulse").write_text(f"{section} 7\n")
-    assert watch.stuck() is None
+    assert watch.stalled() is None
     clock.now += patience - 1
-    assert watch.stuck() is None
+    assert watch.stalled() is None
     clock.now += 1
-    failure = watch.stuck()
+    failure = watch.stalled()
     assert failure is not None
     assert (failure.code, failure.retryable) == ("stuck", True)
     assert f"RETORT_{section.upper()}_TIMEOUT_S" in (failure.hint or "")
@@ -70,13 +70,13 @@ def test_a_run_that_gets_on_is_never_stuck(tmp_path: Path, clock: Clock):
     for count in range(100):
         (tmp_path / "pulse").write_text(f"step {count}\n")
         clock.now += 9
-        assert watch.stuck() is None
+        assert watch.stalled() is None
 
 
 def test_a_run_that_never_says_anything_has_the_patience_of_a_beginning(tmp_path: Path, clock: Clock):
     (tmp_path / "pulse").write_text("step 3\n")  # an earlier run's
     watch = limits(tmp_path, clock)
     clock.now += 99
-    assert watch.stuck() is None
+    assert watch.stalled() is None
     clock.now += 1
-    assert watch.stuck() is not None
+    assert watch.stalled() is not None

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from retort.db import jobs, model_registry
-from retort.db.models import RegisteredModel
+from retort.db.models import ModelRow
 from retort.db.session import database_now
-from retort.model_ref import Reference
+from retort.model_ref import ModelRef
 from retort.spec import parse_spec
 from retort.states import JobState
 from support.scripted_run import archive
@@ -20,7 +20,7 @@ TEACHER = hashlib.sha256(archive(b"teacher")).hexdigest()
 STUDENT = hashlib.sha256(archive(b"student")).hexdigest()
 
 
-def models(house: House) -> dict[str, RegisteredModel]:
+def models(house: House) -> dict[str, ModelRow]:
     with house.database.read() as session:
         return {row.name: row for row in model_registry.page(session)}
 
@@ -48,8 +48,8 @@ def test_a_job_that_succeeds_registers_its_teacher_and_its_student(house: House)
     assert (teacher.architecture, teacher.imgsz, teacher.classes) == ("yolo11s", 64, ["thing"])
     assert (teacher.job_id, teacher.dataset_digest, teacher.metrics) == (job_id, "d" * 64, {"val/mAP50": 0.5})
     said = [event.message for event in house.events(job_id) if event.type == "log"]
-    assert f"registered as {Reference('teach-teacher', TEACHER)}" in said
-    assert f"registered as {Reference('teach-student', STUDENT)}" in said
+    assert f"registered as {ModelRef('teach-teacher', TEACHER)}" in said
+    assert f"registered as {ModelRef('teach-student', STUDENT)}" in said
 
 
 def test_a_second_job_with_the_same_outcome_registers_nothing_new(small_house: House):
@@ -71,7 +71,7 @@ def test_a_failure_that_is_tried_again_registers_nothing_yet(small_house: House)
 
 def test_a_later_job_starts_from_a_registered_model(house: House):
     house.run(house.submit("teach"))
-    reference = str(Reference("teach-teacher", TEACHER))
+    reference = str(ModelRef("teach-teacher", TEACHER))
     job_id = submit(house, "show-inputs", teacher={"weights": reference})
     assert house.run(job_id) is JobState.SUCCEEDED
     path = Path(started_from(house, job_id)[reference])
@@ -82,7 +82,7 @@ def test_a_later_job_starts_from_a_registered_model(house: House):
 
 def test_a_request_for_advice_brings_all_its_candidates(small_house: House):
     small_house.run(small_house.submit("teach"))
-    named = [str(Reference("teach-teacher", TEACHER)), str(Reference("teach-student", STUDENT))]
+    named = [str(ModelRef("teach-teacher", TEACHER)), str(ModelRef("teach-student", STUDENT))]
     spec = parse_spec({
         "task": "advise", "name": "show-inputs", "data": {"path": str(small_house.home / "data")},
         "student": {"weights": None}, "candidates": named,
@@ -95,7 +95,7 @@ def test_a_request_for_advice_brings_all_its_candidates(small_house: House):
 
 def test_a_damaged_file_in_the_model_folder_is_fetched_anew(small_house: House):
     small_house.run(small_house.submit("teach"))
-    reference = Reference("teach-teacher", TEACHER)
+    reference = ModelRef("teach-teacher", TEACHER)
     kept = small_house.home / "models" / "registered" / reference.file_name
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"damaged")
@@ -119,7 +119,7 @@ def test_a_digest_that_nobody_has_registered_fails_the_job_with_those_that_there
 def test_bytes_that_the_store_has_lost_are_told(small_house: House):
     small_house.run(small_house.submit("teach"))
     (small_house.home / "artifacts" / "sha256" / TEACHER[:2] / TEACHER).unlink()
-    job_id = submit(small_house, "show-inputs", teacher={"weights": str(Reference("teach-teacher", TEACHER))})
+    job_id = submit(small_house, "show-inputs", teacher={"weights": str(ModelRef("teach-teacher", TEACHER))})
     assert small_house.run(job_id) is JobState.FAILED
     failure = small_house.job(job_id).failure
     assert failure["code"] == "bad_model"

@@ -6,16 +6,16 @@ import shutil
 
 from retort.db import jobs, reviews
 from retort.db.session import database_now
-from retort.review.models import Decision, Proposals
+from retort.review.models import ImageDecision, ReviewSet
 from retort.states import AttemptState, JobState
-from retort_worker.gpus import Pool
+from retort_worker.gpus import DevicePool
 from retort_worker.loops import Housekeeper
 from support.worker_harness import House
 
 
-def complete(house: House, job_id: str, *decisions: Decision) -> None:
+def complete(house: House, job_id: str, *decisions: ImageDecision) -> None:
     """Decide, and accept the rest."""
-    proposals = Proposals.model_validate_json(house.content(house.artifacts(job_id)["review.json"]))
+    proposals = ReviewSet.model_validate_json(house.content(house.artifacts(job_id)["review.json"]))
     with house.database.begin() as session:
         reviews.decide(session, job_id, decisions)
         reviews.complete(
@@ -39,14 +39,14 @@ def test_a_job_that_waits_for_people_frees_its_worker_and_shows_what_they_are_to
     assert house.content(published["review/b.jpg"]) == b"b"
     assert [row.data for row in house.events(job_id) if row.type == "awaiting_review"] == [{"num_images": 2}]
     assert not house.reap(after_s=1e6)
-    Housekeeper(house.workshop(), Pool(1)).tidy_folders()
+    Housekeeper(house.workshop(), DevicePool(1)).tidy_folders()
     assert house.workdir(job_id).exists()
 
 
 def test_it_goes_on_with_what_was_decided_on_the_same_machine(house: House):
     job_id = house.submit("review", retries=0)
     house.run(job_id)
-    complete(house, job_id, Decision(image="b", decision="reject", at=1.0))
+    complete(house, job_id, ImageDecision(image="b", decision="reject", at=1.0))
     assert house.job(job_id).state is JobState.QUEUED
     assert house.run(job_id) is JobState.SUCCEEDED
     assert decided(house, job_id) == ["labelled; decided: [('a', 'accept'), ('b', 'reject')]"]
@@ -68,7 +68,7 @@ def test_a_job_that_waits_is_cancelled_at_once_and_its_folder_goes(small_house: 
     job_id = small_house.submit("review")
     small_house.run(job_id)
     assert small_house.wish(jobs.cancel, job_id) is JobState.CANCELLED
-    Housekeeper(small_house.workshop(), Pool(1)).tidy_folders()
+    Housekeeper(small_house.workshop(), DevicePool(1)).tidy_folders()
     assert not small_house.workdir(job_id).exists()
 
 
@@ -86,7 +86,7 @@ def test_the_first_attempt_of_a_retry_is_told_what_was_decided_about_the_job_bef
     job_id = small_house.submit("review")
     small_house.run(job_id)
     with small_house.database.begin() as session:
-        reviews.decide(session, job_id, [Decision(image="b", decision="reject", at=1.0)])
+        reviews.decide(session, job_id, [ImageDecision(image="b", decision="reject", at=1.0)])
     small_house.cancel(job_id)
     child = small_house.resubmit(small_house.job(job_id))
     with small_house.database.begin() as session:

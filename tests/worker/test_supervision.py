@@ -13,20 +13,20 @@ import psycopg
 import pytest
 from results import RESULT
 from retort.states import AttemptState, JobState
-from retort_worker.supervisor import Supervision
+from retort_worker.supervisor import RunSupervisor
 from servers import Postgres
 from sqlalchemy.exc import IntegrityError
 from support.worker_harness import PATIENCE_S, House, alive, eventually
 
 
-def settle(future: Future[JobState | None], supervision: Supervision) -> None:
+def settle(future: Future[JobState | None], supervision: RunSupervisor) -> None:
     try:
         future.set_result(supervision.run())
     except BaseException as error:  # noqa: BLE001 - raised where the result is read
         future.set_exception(error)
 
 
-def in_thread(supervision: Supervision) -> Future[JobState | None]:
+def in_thread(supervision: RunSupervisor) -> Future[JobState | None]:
     future: Future[JobState | None] = Future()
     threading.Thread(target=lambda: settle(future, supervision), daemon=True).start()
     return future

@@ -7,14 +7,14 @@ from typing import Any
 from results import RESULT
 from retort.constants import MAP, Role
 from retort.db import events, jobs, queue, sweeps, transitions
-from retort.db.models import Sweep
+from retort.db.models import SweepRow
 from retort.db.session import database_now
 from retort.protocol.events import MetricEvent
 from retort.spec import parse_sweep
 from retort.states import JobState, SweepState, TrialState
-from retort_worker.gpus import Pool
+from retort_worker.gpus import DevicePool
 from retort_worker.loops import Sweeper
-from retort_worker.worker import Slots
+from retort_worker.worker import JobWorker
 from sqlalchemy import update
 from support.db_harness import at_once
 from support.worker_harness import PATIENCE_S, House, document, eventually
@@ -35,15 +35,15 @@ def search(house: House, parameters: dict[str, Any], *, epochs: int = 2, **more:
 
 def sweeper(house: House) -> Sweeper:
     workshop = house.workshop()
-    return Sweeper(house.database, Slots(workshop, Pool(1)), look_s=0.1)
+    return Sweeper(house.database, JobWorker(workshop, DevicePool(1)), look_s=0.1)
 
 
-def sweep_of(house: House, sweep_id: str) -> Sweep:
+def sweep_of(house: House, sweep_id: str) -> SweepRow:
     with house.database.read() as session:
         return sweeps.get(session, sweep_id)
 
 
-def trials_of(house: House, sweep_id: str) -> list[sweeps.Listed]:
+def trials_of(house: House, sweep_id: str) -> list[sweeps.TrialView]:
     with house.database.read() as session:
         return sweeps.trials(session, sweep_id)
 
@@ -66,7 +66,7 @@ def states(house: House, sweep_id: str) -> list[TrialState]:
     return [one.state for one in trials_of(house, sweep_id)]
 
 
-def drive(house: House, sweep_id: str) -> Sweep:
+def drive(house: House, sweep_id: str) -> SweepRow:
     """Run every trial in turn until the sweep has ended."""
     driver = sweeper(house)
     while sweep_of(house, sweep_id).state is SweepState.RUNNING:
@@ -210,7 +210,7 @@ def test_a_sweep_that_cannot_be_read_does_not_hold_up_the_others(house: House):
     broken, whole = search(house, GRID), search(house, GRID)
     with house.database.begin() as session:
         objective = {"role": "student", "metric": "val/mAP50-95"}
-        session.execute(update(Sweep).where(Sweep.id == broken).values(spec={"objective": objective}))
+        session.execute(update(SweepRow).where(SweepRow.id == broken).values(spec={"objective": objective}))
     assert sweeper(house).sweep() == 1
     assert states(house, whole) == [TrialState.QUEUED]
 

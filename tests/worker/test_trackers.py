@@ -214,5 +214,5 @@ def test_the_trackers_of_a_lost_lease_are_killed(small_house: House, tmp_path: P
     small_house.reap(after_s=3600)
     thread.join()
 
-    assert supervision._trackers._feed is not None
-    eventually(lambda: not supervision._trackers._feed.busy())
+    assert supervision._trackers._dispatcher is not None
+    eventually(lambda: not supervision._trackers._dispatcher.busy())

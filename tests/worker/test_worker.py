@@ -1,4 +1,4 @@
-"""Whole worker processes, with the bell and without it."""
+"""Whole worker processes, with notifications and without them."""
 
 from __future__ import annotations
 

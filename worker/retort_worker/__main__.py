@@ -17,11 +17,11 @@ from retort.storage import Store
 
 from retort_worker import celery_app, gpus, logs
 from retort_worker.celery_app import consume
-from retort_worker.context import RUN, Workshop
-from retort_worker.gpus import Pool
+from retort_worker.context import RUN, WorkerContext
+from retort_worker.gpus import DevicePool
 from retort_worker.loops import Housekeeper, Poller, Reaper, Sweeper
 from retort_worker.process import allowed_environment
-from retort_worker.worker import Slots
+from retort_worker.worker import JobWorker
 
 _EXIT_S = 10.0
 """After the last run has ended, a wedged broker connection may hold up the exit for so long."""
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure(as_json=settings.log_json)
     database = Database(settings.database_url)
     host = socket.gethostname()
-    workshop = Workshop(
+    context = WorkerContext(
         database=database,
         store=Store(settings.store_url),
         settings=settings,
@@ -46,23 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host=host,
         command=tuple(options.run_command),
     )
-    pool = Pool(settings.slots, gpus.visible(allowed_environment().get("CUDA_VISIBLE_DEVICES")))
-    slots = Slots(workshop, pool)
-    return work(workshop, slots, Housekeeper(workshop, pool))
+    pool = DevicePool(settings.slots, gpus.visible(allowed_environment().get("CUDA_VISIBLE_DEVICES")))
+    slots = JobWorker(context, pool)
+    return work(context, slots, Housekeeper(context, pool))
 
 
-def work(workshop: Workshop, slots: Slots, housekeeper: Housekeeper) -> int:
+def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper) -> int:
     """Poll, reap, tidy and listen to the bell until a signal drains the worker."""
-    settings = workshop.settings
+    settings = context.settings
     poller = Poller(slots, poll_s=settings.poll_s)
-    reaper = Reaper(workshop.database, slots, reap_s=settings.reap_s)
+    reaper = Reaper(context.database, slots, reap_s=settings.reap_s)
     app = celery_app.build(settings)
     celery_app.register(app, slots)
     # The poll and the reaper stand on their own feet: they work while the broker cannot be reached.
     poller.start()
     reaper.start()
     housekeeper.start()
-    Sweeper(workshop.database, slots, look_s=settings.poll_s).start()
+    Sweeper(context.database, slots, look_s=settings.poll_s).start()
     threading.Thread(target=_leave, args=(poller, slots), name="leave", daemon=True).start()
     consume(app, slots)
     poller.join()
@@ -72,7 +72,7 @@ def work(workshop: Workshop, slots: Slots, housekeeper: Housekeeper) -> int:
     return 0
 
 
-def _leave(poller: Poller, slots: Slots) -> None:
+def _leave(poller: Poller, slots: JobWorker) -> None:
     """End the process once it has drained, even where the broker's client hangs."""
     poller.join()
     slots.join(threading.TIMEOUT_MAX)

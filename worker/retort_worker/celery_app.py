@@ -15,7 +15,7 @@ from celery.worker import state
 from kombu import Queue
 from retort.settings import Settings
 
-from retort_worker.worker import Slots
+from retort_worker.worker import JobWorker
 
 QUEUE = "retort"
 TASK = "retort.run_job"
@@ -39,7 +39,7 @@ def build(settings: Settings) -> Celery:
         # JSON only: whoever can write to the broker must not be able to run code here.
         accept_content=["json"],
         task_serializer="json",
-        # The database is the truth. An early acknowledgement makes a message what it is: a bell that rang once.
+        # The database is the truth. An early acknowledgement makes a message what it is: one notification.
         task_acks_late=False,
         task_ignore_result=True,
         result_backend=None,
@@ -64,11 +64,11 @@ def build(settings: Settings) -> Celery:
     return app
 
 
-def register(app: Celery, slots: Slots) -> None:
+def register(app: Celery, slots: JobWorker) -> None:
     """Add the task to *app*: it starts the jobs that are next in the free slots and stays until their runs have ended.
 
-    Which job was announced does not matter: a bell says that the queue is worth a look, and the queue says whose turn
-    it is. A doubled, late or mistaken ring does nothing. Without a free slot the job stays queued, and is found by a
+    Which job was announced does not matter: a message says to look at the queue, and the queue says whose turn
+    it is. A doubled, late or mistaken message does nothing. Without a free slot the job stays queued, and is found by a
     poll, here or on another worker.
     """
 
@@ -87,7 +87,7 @@ _AWAKE_S = 0.1
 class Signals:
     """The first signal drains, the second one quits hard; Celery's own handlers would wait for the training to end."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: JobWorker) -> None:
         self._slots = slots
 
     def install(self) -> None:
@@ -105,7 +105,7 @@ class Signals:
         os._exit(1)
 
 
-def consume(app: Celery, slots: Slots) -> None:
+def consume(app: Celery, slots: JobWorker) -> None:
     """Listen until the worker drains; must be called in the main thread.
 
     Whatever ends Celery's consumer before that, it is started anew: the polls go on meanwhile.

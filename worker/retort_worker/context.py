@@ -21,7 +21,7 @@ RUN = (sys.executable, "-m", "retort.run")
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimedJob:
     """A job that this worker now holds, and where it runs."""
 
     claim: queue.Claim
@@ -31,7 +31,7 @@ class Claimed:
 
 
 @dataclass
-class Workshop:
+class WorkerContext:
     """A worker's database, store and settings, and its name."""
 
     database: Database
@@ -48,12 +48,12 @@ class Workshop:
         """Claim no more, and stop what runs."""
         self.draining = True
 
-    def waiting(self, gpus: int | None, number: int) -> list[queue.Waiting]:
+    def waiting(self, gpus: int | None, number: int) -> list[queue.ClaimableJob]:
         """Return the jobs to try to claim, in that order, where *number* can run; none that needs more than *gpus*."""
-        with self.database.glance() as session:
+        with self.database.autocommit_read() as session:
             return queue.claimable(session, now=database_now(session), gpus=gpus, number=number)
 
-    def claim(self, wanted: Mapping[str, Device]) -> list[Claimed]:
+    def claim(self, wanted: Mapping[str, Device]) -> list[ClaimedJob]:
         """Take those of the jobs that may be claimed (still), each to run on its device."""
         started = time.monotonic()
         names = {job_id: device.name for job_id, device in wanted.items()}
@@ -66,7 +66,7 @@ class Workshop:
                 now=database_now(session),
                 lease_s=self.settings.lease_s,
             )
-        return [Claimed(claim, wanted[claim.lease.job_id], started) for claim in claims]
+        return [ClaimedJob(claim, wanted[claim.lease.job_id], started) for claim in claims]
 
     @property
     def folder(self) -> Path:

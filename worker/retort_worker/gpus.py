@@ -24,7 +24,7 @@ class Device:
 CPU = Device("cpu", "cpu")
 
 
-class Pool:
+class DevicePool:
     """Free slots and free GPUs; each run has its GPUs alone, and sees no other."""
 
     def __init__(self, slots: int, gpus: Sequence[str] = ()) -> None:
@@ -85,7 +85,7 @@ _LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class GpuUsage:
     """Who uses a GPU at one moment."""
 
     processes: frozenset[int]
@@ -101,9 +101,9 @@ def visible(names: str | None) -> list[str]:
     return found if names is None else [name.strip() for name in names.split(",") if name.strip()]
 
 
-def use(gpus: Sequence[str]) -> dict[str, Use]:
+def gpu_usage(gpus: Sequence[str]) -> dict[str, GpuUsage]:
     """Return who uses each of *gpus*; one of which the driver says nothing is left out."""
-    seen: dict[str, Use] = {}
+    seen: dict[str, GpuUsage] = {}
     if not gpus:
         return seen  # looking for a driver takes a while
     with _nvml() as nvml:
@@ -115,8 +115,8 @@ def use(gpus: Sequence[str]) -> dict[str, Use]:
     return seen
 
 
-def unclean(
-    before: dict[str, Use], *, patience_s: float, look: Callable[[Sequence[str]], dict[str, Use]] = use
+def dirty_gpus(
+    before: dict[str, GpuUsage], *, patience_s: float, look: Callable[[Sequence[str]], dict[str, GpuUsage]] = gpu_usage
 ) -> list[str]:
     """Return the GPUs that are not as they were *before* a run: processes or memory are left, after *patience_s* still.
 
@@ -132,21 +132,21 @@ def unclean(
 
 
 def is_unused(gpu: str) -> bool:
-    """Whether no process uses the GPU, as far as the driver tells."""
-    seen = use([gpu]).get(gpu)
+    """Return True if no process uses the GPU, as far as the driver tells."""
+    seen = gpu_usage([gpu]).get(gpu)
     return seen is not None and not seen.processes and seen.memory_bytes <= _MEMORY_MARGIN_BYTES
 
 
-def is_clean(before: Use, now: Use) -> bool:
-    """Whether nobody new uses the GPU, and its memory is free again."""
+def is_clean(before: GpuUsage, now: GpuUsage) -> bool:
+    """Return True if nobody new uses the GPU, and its memory is free again."""
     return now.processes <= before.processes and now.memory_bytes <= before.memory_bytes + _MEMORY_MARGIN_BYTES
 
 
-def _use(nvml: Any, gpu: str) -> Use:
+def _use(nvml: Any, gpu: str) -> GpuUsage:
     by_uuid = gpu.startswith(("GPU-", "MIG-"))
     handle = nvml.nvmlDeviceGetHandleByUUID(gpu) if by_uuid else nvml.nvmlDeviceGetHandleByIndex(int(gpu))
     processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    return Use(frozenset(one.pid for one in processes), _used_bytes(nvml, handle))
+    return GpuUsage(frozenset(one.pid for one in processes), _used_bytes(nvml, handle))
 
 
 def _used_bytes(nvml: Any, handle: Any) -> int:

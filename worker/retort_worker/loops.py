@@ -14,9 +14,9 @@ from retort.states import TERMINAL
 from retort.sweeps.planner import decide
 
 from retort_worker import gpus, workdir
-from retort_worker.context import Workshop
-from retort_worker.gpus import Pool
-from retort_worker.worker import Slots
+from retort_worker.context import WorkerContext
+from retort_worker.gpus import DevicePool
+from retort_worker.worker import JobWorker
 
 _log = structlog.get_logger()
 
@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 class Poller:
     """A thread that looks for claimable jobs every *poll_s*, and at once when a slot becomes free."""
 
-    def __init__(self, slots: Slots, *, poll_s: float) -> None:
+    def __init__(self, slots: JobWorker, *, poll_s: float) -> None:
         self._slots = slots
         self._poll_s = poll_s
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
@@ -60,7 +60,7 @@ _PAGE = 100
 class Reaper:
     """A thread that looks for leases that ran out every *reap_s*; any number of workers may do so at a time."""
 
-    def __init__(self, database: Database, slots: Slots, *, reap_s: float) -> None:
+    def __init__(self, database: Database, slots: JobWorker, *, reap_s: float) -> None:
         self._database = database
         self._slots = slots
         self._reap_s = reap_s
@@ -109,7 +109,7 @@ class Sweeper:
     is still as it was read, so that two workers never carry out both of theirs.
     """
 
-    def __init__(self, database: Database, slots: Slots, *, look_s: float) -> None:
+    def __init__(self, database: Database, slots: JobWorker, *, look_s: float) -> None:
         self._database = database
         self._slots = slots
         self._look_s = look_s
@@ -132,7 +132,7 @@ class Sweeper:
     def sweep(self) -> int:
         """Move on each sweep that can be; return how many were."""
         with self._database.read() as session:
-            pulses = {sweep_id: sweeps.pulse(session, sweep_id) for sweep_id in sweeps.live(session)}
+            pulses = {sweep_id: sweeps.fingerprint(session, sweep_id) for sweep_id in sweeps.live(session)}
         changed = [sweep_id for sweep_id, pulse in pulses.items() if self._seen.get(sweep_id) != pulse]
         self._seen = {sweep_id: pulse for sweep_id, pulse in self._seen.items() if sweep_id in pulses}
         moved = 0
@@ -150,12 +150,12 @@ class Sweeper:
     def move_on(self, sweep_id: str) -> bool:
         """Decide about one sweep, and carry it out; False when there is nothing to do."""
         with self._database.read() as session:
-            standing = sweeps.look(session, sweep_id)
+            standing = sweeps.load(session, sweep_id)
         decision = decide(standing.spec, standing.state, standing.trials, standing.failure)
         if not decision:
             return False
         with self._database.begin() as session:
-            done = sweeps.carry_out(session, standing, decision, now=database_now(session))
+            done = sweeps.apply(session, standing, decision, now=database_now(session))
         if done and decision.begun:
             self._slots.wake()
         if done:
@@ -173,8 +173,8 @@ _LOOK_S = 60.0
 class Housekeeper:
     """A thread that tidies at the start and then every quarter of an hour; several workers may do so at a time."""
 
-    def __init__(self, workshop: Workshop, pool: Pool) -> None:
-        self._workshop = workshop
+    def __init__(self, context: WorkerContext, pool: DevicePool) -> None:
+        self._context = context
         self._pool = pool
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
 
@@ -199,8 +199,8 @@ class Housekeeper:
 
     def tidy_folders(self) -> None:
         """Remove the working folders of jobs that have ended, here or elsewhere."""
-        folders = {path.name: path for path in self._workshop.folder.glob("job_*") if path.is_dir()}
-        with self._workshop.database.read() as session:
+        folders = {path.name: path for path in self._context.folder.glob("job_*") if path.is_dir()}
+        with self._context.database.read() as session:
             states = jobs.states(session, list(folders))
         for job_id, path in folders.items():
             # Of a job that is not known here, another database may know more.
@@ -209,9 +209,9 @@ class Housekeeper:
 
     def tidy_store(self) -> None:
         """Forget what jobs that ended long ago have saved, and remove the bytes that nobody can need any more."""
-        database, store = self._workshop.database, self._workshop.store
+        database, store = self._context.database, self._context.store
         with database.begin() as session:
-            artifacts.forget_old_recovery(session, before=database_now(session) - self._workshop.settings.keep_saved_s)
+            artifacts.forget_old_recovery(session, before=database_now(session) - self._context.settings.keep_saved_s)
         saved = store.saved_jobs()
         with database.read() as session:
             over = artifacts.without_recovery(session, saved)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from retort.errors import RetortError
-from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
+from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, FinishedEvent, RunFailure, StoppedEvent
 from retort.spec.result import Result
 
 _ALLOWED = frozenset({"PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "CXX"})
@@ -117,7 +117,7 @@ class RunProcess:
         return self._popen.pid
 
     def ended(self) -> bool:
-        """Whether the first process has exited.
+        """Return True if the first process has exited.
 
         Where the system can, this leaves it a zombie until ``close``, so that the group's number cannot be given to a
         stranger while we may still signal it.
@@ -190,7 +190,7 @@ def _exit_of(pid: int) -> int | None:
 
 
 def _group_lives(group: int) -> bool:
-    """Whether a process of the group still runs; one that only waits to be reaped by its new parent does not."""
+    """Return True if a process of the group still runs; one that only waits to be reaped by its new parent does not."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -210,56 +210,56 @@ def _stat(path: Path) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """A result, or a failure, or neither when the run stopped because it was told to."""
 
     result: Result | None = None
-    failure: Failure | None = None
+    failure: RunFailure | None = None
     exit_code: int | None = None
     awaits_review: bool = False
     """It goes on once people have looked at what it has published for them."""
 
 
-def judge(last: AnyEvent | None, exit_code: int, *, told_to_stop: bool, excerpt: str) -> Outcome:
+def classify_exit(last: AnyEvent | None, exit_code: int, *, told_to_stop: bool, excerpt: str) -> RunOutcome:
     """Read a run's end from its last event and the exit code of its process.
 
     Whatever a run says after it was told to stop, short of a result, may come from being stopped, and is no failure.
     """
     if isinstance(last, FinishedEvent):
-        return Outcome(result=last.result, exit_code=exit_code)
+        return RunOutcome(result=last.result, exit_code=exit_code)
     if isinstance(last, AwaitingReviewEvent):
-        return Outcome(exit_code=exit_code, awaits_review=True)
+        return RunOutcome(exit_code=exit_code, awaits_review=True)
     if told_to_stop:
-        return Outcome(exit_code=exit_code)
+        return RunOutcome(exit_code=exit_code)
     if isinstance(last, FailedEvent):
         failure = last.failure
         if failure.log_excerpt is None:
             failure = failure.model_copy(update={"log_excerpt": excerpt})
-        return Outcome(failure=failure, exit_code=exit_code)
+        return RunOutcome(failure=failure, exit_code=exit_code)
     if isinstance(last, StoppedEvent):
         message = "the run was stopped from outside of Retort"
-        return Outcome(failure=Failure(code="stopped", message=message, retryable=True), exit_code=exit_code)
-    return Outcome(failure=_death(exit_code, excerpt), exit_code=exit_code)
+        return RunOutcome(failure=RunFailure(code="stopped", message=message, retryable=True), exit_code=exit_code)
+    return RunOutcome(failure=_death(exit_code, excerpt), exit_code=exit_code)
 
 
-def _death(exit_code: int, excerpt: str) -> Failure:
+def _death(exit_code: int, excerpt: str) -> RunFailure:
     if exit_code >= 0:
         message = f"the run ended with exit code {exit_code} and without a last word"
-        return Failure(code="crashed", message=message, retryable=True, log_excerpt=excerpt)
+        return RunFailure(code="crashed", message=message, retryable=True, log_excerpt=excerpt)
     number = -exit_code
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     code = "killed" if number == signal.SIGKILL else "crashed"
     hint = _OUT_OF_MEMORY if number == signal.SIGKILL else _SHARED_MEMORY if number == signal.SIGBUS else None
-    return Failure(code=code, message=f"the run was ended by {name}", hint=hint, retryable=True, log_excerpt=excerpt)
+    return RunFailure(code=code, message=f"the run was ended by {name}", hint=hint, retryable=True, log_excerpt=excerpt)
 
 
-def explain(error: BaseException) -> Failure:
+def explain(error: BaseException) -> RunFailure:
     """Turn what stopped the worker's own part of an attempt into the failure that the job's owner reads."""
     if isinstance(error, RetortError):
-        return Failure(code=error.code, message=error.message, hint=error.hint, retryable=error.retryable)
+        return RunFailure(code=error.code, message=error.message, hint=error.hint, retryable=error.retryable)
     if isinstance(error, OSError):
-        return Failure(code="unavailable", message=f"the worker's machine failed: {error}", retryable=True)
-    return Failure(
+        return RunFailure(code="unavailable", message=f"the worker's machine failed: {error}", retryable=True)
+    return RunFailure(
         code="internal",
         message=f"supervising the run failed with {type(error).__name__}",
         hint="this is a mistake in Retort; the worker's log has the details",

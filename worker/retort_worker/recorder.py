@@ -17,8 +17,8 @@ from retort.protocol.events import AnyEvent
 from retort.protocol.workdir import journal as journal_of
 from retort.states import TERMINAL, JobState
 
-from retort_worker.process import Outcome
-from retort_worker.uploader import Made
+from retort_worker.process import RunOutcome
+from retort_worker.uploader import Uploaded
 from retort_worker.watchdog import Fence
 
 _log = structlog.get_logger()
@@ -41,7 +41,7 @@ class Recorder:
         lease_s: float,
         heartbeat_s: float,
         fence: Fence,
-        listen: Callable[[AnyEvent], None],
+        on_event: Callable[[AnyEvent], None],
     ) -> None:
         self._database = database
         self._lease = lease
@@ -50,25 +50,25 @@ class Recorder:
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
         self._fence = fence
-        self._listen = listen
+        self._on_event = on_event
         self._offset = 0
-        self._beat_at = time.monotonic()
+        self._flushed_at = time.monotonic()
         self._not_before = 0.0
-        self.wished = JobState.RUNNING
+        self.desired_state = JobState.RUNNING
         """The state that the database wishes the job to be in, as of the last beat."""
         self.finish_early = False
         """Whether the run is to finish early, as of the last beat."""
-        self.deaf = False
+        self.renew_only = False
         """Set to renew only: the journal is past reading."""
 
     def behind(self) -> bool:
-        """Whether the journal holds whole lines that are not recorded."""
+        """Return True if the journal holds whole lines that are not recorded."""
         return self._size() > self._offset and bool(journal.read(self._journal, self._offset)[0])
 
-    def tick(self, made: Made) -> bool:
+    def tick(self, uploaded: Uploaded) -> bool:
         """Beat when there is something to write or it is time to renew; True when that was done.
 
-        *made* is what the publisher has brought into the store; it is announced when True comes back.
+        *uploaded* is what the uploader has brought into the store; it is announced when True comes back.
 
         Raises:
             LeaseLost: stop everything.
@@ -77,27 +77,27 @@ class Recorder:
         if self._fence.expired:
             raise LeaseLost
         now = time.monotonic()
-        due = bool(made) or now - self._beat_at >= self._heartbeat_s or self._size() > self._offset
+        due = bool(uploaded) or now - self._flushed_at >= self._heartbeat_s or self._size() > self._offset
         if not due or now < self._not_before:
             return False
         try:
-            self._beat(made)
+            self._flush(uploaded)
         except DatabaseUnavailable as error:
             self._not_before = time.monotonic() + _RETRY_S
             _log.warning("could not record; trying again", job=self._lease.job_id, error=error.message)
             return False
         return True
 
-    def _beat(self, made: Made) -> None:
+    def _flush(self, uploaded: Uploaded) -> None:
         started = time.monotonic()
-        said, offset = ([], self._offset) if self.deaf else journal.read(self._journal, self._offset)
-        self._write(said, offset, made, started=started)
+        said, offset = ([], self._offset) if self.renew_only else journal.read(self._journal, self._offset)
+        self._write(said, offset, uploaded, started=started)
         self._offset = offset
-        self._beat_at = started
+        self._flushed_at = started
         for event in said:
-            self._listen(event)
+            self._on_event(event)
 
-    def say(self, message: str, level: str) -> bool:
+    def log(self, message: str, level: str) -> bool:
         """Write a log event of the worker's own; False when that has to be tried again.
 
         Raises:
@@ -106,7 +106,7 @@ class Recorder:
         """
         try:
             with self._database.begin() as session:
-                if not events.say(session, self._lease, message, level, database_now(session)):
+                if not events.log(session, self._lease, message, level, database_now(session)):
                     raise LeaseLost
         except DatabaseUnavailable:
             return False
@@ -129,16 +129,16 @@ class Recorder:
         for number, path in earlier:
             said, offset = journal.read(path, recorded.get(number, 0)) if path.exists() else ([], 0)
             if said:
-                self._write(said, offset, Made(), started=time.monotonic(), attempt=number)
+                self._write(said, offset, Uploaded(), started=time.monotonic(), attempt=number)
             told.extend(journal.read(path)[0])
         for event in told:
-            self._listen(event)
+            self._on_event(event)
 
     def _write(
         self,
         said: Sequence[AnyEvent],
         offset: int,
-        made: Made,
+        uploaded: Uploaded,
         *,
         started: float,
         attempt: int | None = None,
@@ -150,17 +150,17 @@ class Recorder:
             )
             if renewal is None:
                 raise LeaseLost
-            for artifact in made.artifacts:
+            for artifact in uploaded.artifacts:
                 artifacts.record(session, self._lease, artifact, now=now)
-            if made.saved is not None:
-                artifacts.record_recovery(session, self._lease, made.saved, now=now)
+            if uploaded.saved is not None:
+                artifacts.record_recovery(session, self._lease, uploaded.saved, now=now)
         self._fence.renewed(started)
-        self.wished = renewal.state
+        self.desired_state = renewal.state
         self.finish_early = renewal.finish_early
 
     def _size(self) -> int:
         try:
-            return self._offset if self.deaf else self._journal.stat().st_size
+            return self._offset if self.renew_only else self._journal.stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -168,8 +168,8 @@ class Recorder:
 _PUBLISHED = TERMINAL | {JobState.AWAITING_REVIEW}
 
 
-def settle(
-    database: Database, lease: Lease, outcome: Outcome, *, made: Made, stored: Sequence[NewArtifact]
+def finish_attempt(
+    database: Database, lease: Lease, outcome: RunOutcome, *, uploaded: Uploaded, stored: Sequence[NewArtifact]
 ) -> JobState | None:
     """Publish and end, fail, cancel, pause, retry, wait for people or hand back, all or nothing.
 
@@ -177,7 +177,7 @@ def settle(
         database: where to write.
         lease: under which to write.
         outcome: how the run ended.
-        made: what is announced however the job goes on: its checkpoints, its log, what it can go on from.
+        uploaded: what is announced however the job goes on: its checkpoints, its log, what it can go on from.
         stored: what is announced when the job is over, or people are to look at it.
 
     Returns:
@@ -195,9 +195,9 @@ def settle(
         )  # fmt: skip
         if target is None:
             return None
-        if made.saved is not None:
-            artifacts.record_recovery(session, lease, made.saved, now=now)
-        for artifact in (*made.artifacts, *stored) if target in _PUBLISHED else made.artifacts:
+        if uploaded.saved is not None:
+            artifacts.record_recovery(session, lease, uploaded.saved, now=now)
+        for artifact in (*uploaded.artifacts, *stored) if target in _PUBLISHED else uploaded.artifacts:
             artifacts.record(session, lease, artifact, now=now)
         for artifact in stored if target in TERMINAL else ():
             # A teacher is good for other jobs whatever became of this one; a student that nobody has judged is not.
@@ -207,7 +207,7 @@ def settle(
         return target
 
 
-def _close(session: Any, lease: Lease, outcome: Outcome, target: JobState, *, now: float) -> None:
+def _close(session: Any, lease: Lease, outcome: RunOutcome, target: JobState, *, now: float) -> None:
     """Bring the job to *target*."""
     code = outcome.exit_code
     if outcome.result is not None:

@@ -15,18 +15,18 @@ from retort.data.inputs import Adjustments
 from retort.data.prepare import prepare
 from retort.db import DatabaseUnavailable
 from retort.errors import RetortError
-from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, Failure, FinishedEvent, StoppedEvent
+from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, FinishedEvent, RunFailure, StoppedEvent
 from retort.protocol.workdir import LOG
 from retort.spec import parse_spec, weight_names
 from retort.states import TERMINAL, JobState
 
 from retort_worker import workdir
-from retort_worker.context import Claimed, Workshop
-from retort_worker.process import Outcome, RunProcess, explain, judge, kill_leftover, tail
-from retort_worker.recorder import LeaseLost, Recorder, settle
+from retort_worker.context import ClaimedJob, WorkerContext
+from retort_worker.process import RunOutcome, RunProcess, classify_exit, explain, kill_leftover, tail
+from retort_worker.recorder import LeaseLost, Recorder, finish_attempt
 from retort_worker.trackers import Trackers
-from retort_worker.uploader import Publisher
-from retort_worker.watchdog import Fence, Limits
+from retort_worker.uploader import ArtifactUploader
+from retort_worker.watchdog import Fence, Watchdog
 
 _log = structlog.get_logger()
 _TICK_S = 0.1
@@ -34,36 +34,36 @@ _STACKS_S = 1.0
 """How long a stuck run may take to print its stacks."""
 
 
-class Supervision:
+class RunSupervisor:
     """One attempt: prepares, starts, listens, stops, publishes, and settles. All of it under one lease."""
 
-    def __init__(self, workshop: Workshop, claimed: Claimed) -> None:
-        self._workshop = workshop
-        self._settings = workshop.settings
-        self._claim = claim = claimed.claim
+    def __init__(self, context: WorkerContext, claimed_job: ClaimedJob) -> None:
+        self._context = context
+        self._settings = context.settings
+        self._claim = claim = claimed_job.claim
         self._lease = claim.lease
-        self._device = claimed.device
-        self._workdir = workshop.folder / claim.lease.job_id
+        self._device = claimed_job.device
+        self._workdir = context.folder / claim.lease.job_id
         self._process: RunProcess | None = None
-        self._last_word: AnyEvent | None = None
-        self._fence = Fence(self._settings.lease_s, claimed.started, self._kill)
-        self._limits = Limits(
+        self._final_event: AnyEvent | None = None
+        self._fence = Fence(self._settings.lease_s, claimed_job.started, self._kill)
+        self._watchdog = Watchdog(
             self._settings,
             self._workdir,
-            started=claimed.started,
+            started=claimed_job.started,
             ran_s=claim.ran_s,
             max_runtime_s=claim.spec["resources"].get("max_runtime_s"),
         )
-        self._publisher = Publisher(workshop.store, self._workdir, self._lease.job_id, self._lease.attempt)
-        self._trackers = Trackers(workshop, claim, self._workdir)
+        self._uploader = ArtifactUploader(context.store, self._workdir, self._lease.job_id, self._lease.attempt)
+        self._trackers = Trackers(context, claim, self._workdir)
         self._recorder = Recorder(
-            workshop.database,
+            context.database,
             self._lease,
             self._workdir,
             lease_s=self._settings.lease_s,
             heartbeat_s=self._settings.heartbeat_s,
             fence=self._fence,
-            listen=self._listen,
+            on_event=self._on_event,
         )
         self._log = _log.bind(job=self._lease.job_id, attempt=self._lease.attempt)
 
@@ -73,19 +73,19 @@ class Supervision:
         state = None
         try:
             with self._fence:
-                state = self._settle(self._attempt())
+                state = self._finish(self._attempt())
         except LeaseLost:
             self._log.warning("lease lost; the run was killed and nothing more is written")
         finally:
             self._end_process()
-            self._publisher.close()
+            self._uploader.close()
             self._trackers.close()
         self._log.info("run ended", state=state and str(state))
         if state in TERMINAL:
             shutil.rmtree(self._workdir, ignore_errors=True)
         return state
 
-    def _attempt(self) -> Outcome:
+    def _attempt(self) -> RunOutcome:
         try:
             return self._prepare() or self._train()
         except LeaseLost:
@@ -97,41 +97,41 @@ class Supervision:
             self._log.exception("supervision failed")
             failure = explain(error)
         self._end_process()
-        self._recorder.deaf = True
-        return Outcome(failure=failure)
+        self._recorder.renew_only = True
+        return RunOutcome(failure=failure)
 
-    def _prepare(self) -> Outcome | None:
+    def _prepare(self) -> RunOutcome | None:
         """Bring the working folder in order; an outcome comes back when that already ends the attempt."""
         self._workdir.mkdir(parents=True, exist_ok=True)
         if not workdir.is_free(self._workdir):
             kill_leftover(self._workdir)
         deadline = time.monotonic() + self._settings.lease_s
         if not self._wait(lambda: workdir.is_free(self._workdir) or time.monotonic() > deadline):
-            return Outcome(failure=self._limits.timed_out())
+            return RunOutcome(failure=self._watchdog.timed_out())
         if not workdir.is_free(self._workdir):
             message = "an earlier run of this job still holds its working folder"
-            return Outcome(failure=Failure(code="folder_busy", message=message, retryable=True))
+            return RunOutcome(failure=RunFailure(code="folder_busy", message=message, retryable=True))
         self._trackers.look_back()
-        self._insist(self._recorder.catch_up)
-        self._last_word = None  # what earlier runs said at last is not this one's
+        self._retry_db(self._recorder.catch_up)
+        self._final_event = None  # what earlier runs said at last is not this one's
         if self._lease.attempt > 1 or self._claim.parent_id is not None:  # else nobody can have decided anything
-            self._insist(lambda: workdir.write_decisions(self._workdir, self._workshop.database, self._lease.job_id))
+            self._retry_db(lambda: workdir.write_decisions(self._workdir, self._context.database, self._lease.job_id))
         dataset = self._claim.spec["data"].get("dataset")
         if dataset is not None and (told := known_datasets.announcement(dataset, self._settings.dataset_dir)):
-            self._recorder.say(told, "info")
+            self._recorder.log(told, "info")
         preparing = _in_background(self._prepare_inputs)
         if not self._wait(preparing.done, lambda timeout_s: futures.wait([preparing], timeout_s)):
-            return Outcome(failure=self._limits.timed_out())
+            return RunOutcome(failure=self._watchdog.timed_out())
         preparing.result()
         return None
 
     def _prepare_inputs(self) -> None:
         claim, lease = self._claim, self._lease
         if claim.recovery is not None:
-            workdir.restore(self._workdir, claim.recovery, self._workshop.store, lease.job_id)
+            workdir.restore(self._workdir, claim.recovery, self._context.store, lease.job_id)
         spec, model_dir = parse_spec(dict(claim.spec)), self._settings.model_dir
         assert model_dir is not None
-        workdir.bring(weight_names(spec).values(), self._workshop.database, self._workshop.store, model_dir)
+        workdir.bring(weight_names(spec).values(), self._context.database, self._context.store, model_dir)
         prepare(
             spec,
             self._settings,
@@ -141,37 +141,37 @@ class Supervision:
             adjustments=Adjustments.model_validate(claim.adjustments or {}),
         )
 
-    def _insist(self, work: Callable[[], None]) -> None:
+    def _retry_db(self, work: Callable[[], None]) -> None:
         """Do what needs the database, and beat until it is there."""
         while True:
             try:
                 work()
             except DatabaseUnavailable:
-                self._tick()
+                self._heartbeat()
             else:
                 return
 
-    def _train(self) -> Outcome:
+    def _train(self) -> RunOutcome:
         log = self._workdir / LOG
         start = log.stat().st_size if log.exists() else 0
         self._trackers.begin()
-        self._limits.begin()
-        self._process = RunProcess.start(self._workshop.command, self._workdir, self._device.environment)
+        self._watchdog.begin()
+        self._process = RunProcess.start(self._context.command, self._workdir, self._device.environment)
         told_to_stop, failure = self._watch(self._process)
         code = self._process.close()
         while self._recorder.behind():
-            self._tick()
+            self._heartbeat()
         excerpt = tail(log, start)
-        if failure is not None and not isinstance(self._last_word, FinishedEvent | AwaitingReviewEvent):
-            return Outcome(failure=failure.model_copy(update={"log_excerpt": excerpt}), exit_code=code)
-        return judge(self._last_word, code, told_to_stop=told_to_stop, excerpt=excerpt)
+        if failure is not None and not isinstance(self._final_event, FinishedEvent | AwaitingReviewEvent):
+            return RunOutcome(failure=failure.model_copy(update={"log_excerpt": excerpt}), exit_code=code)
+        return classify_exit(self._final_event, code, told_to_stop=told_to_stop, excerpt=excerpt)
 
-    def _watch(self, process: RunProcess) -> tuple[bool, Failure | None]:
+    def _watch(self, process: RunProcess) -> tuple[bool, RunFailure | None]:
         """Beat until the run has exited; return whether it was told to stop, and the limit that it came to."""
         told_at: float | None = None
-        failure: Failure | None = None
+        failure: RunFailure | None = None
         while not process.ended():
-            self._tick(process.wait)
+            self._heartbeat(process.wait)
             if told_at is None:
                 failure = self._limit(process)
                 if failure is not None or self._should_stop():
@@ -181,33 +181,33 @@ class Supervision:
                 process.send(signal.SIGKILL)
         return told_at is not None, failure
 
-    def _limit(self, process: RunProcess) -> Failure | None:
+    def _limit(self, process: RunProcess) -> RunFailure | None:
         """Return the failure of a run that must not go on; one that is stuck prints its stacks first."""
-        failure = self._limits.timed_out()
-        if failure is None and (failure := self._limits.stuck()) is not None:
+        failure = self._watchdog.timed_out()
+        if failure is None and (failure := self._watchdog.stalled()) is not None:
             process.dump_stacks()
             deadline = time.monotonic() + _STACKS_S
             while time.monotonic() < deadline and not process.ended():
-                self._tick(process.wait)
+                self._heartbeat(process.wait)
         return failure
 
-    def _settle(self, outcome: Outcome) -> JobState:
-        self._publisher.add_log()
-        while self._publisher.busy():
-            self._tick(self._publisher.wait)
+    def _finish(self, outcome: RunOutcome) -> JobState:
+        self._uploader.add_log()
+        while self._uploader.is_busy():
+            self._heartbeat(self._uploader.wait)
         whole = outcome.result is not None or outcome.awaits_review
-        if whole and (failure := self._publisher.failure()) is not None:
-            outcome = Outcome(failure=failure, exit_code=outcome.exit_code)
+        if whole and (failure := self._uploader.failure()) is not None:
+            outcome = RunOutcome(failure=failure, exit_code=outcome.exit_code)
         self._trackers.end(outcome)
         while self._trackers.busy():
-            self._tick(self._trackers.wait)
+            self._heartbeat(self._trackers.wait)
         self._trackers.report(self._recorder)
-        made, stored = self._publisher.fresh(), self._publisher.stored()
+        uploaded, stored = self._uploader.pending(), self._uploader.uploaded()
         while True:
             try:
-                state = settle(self._workshop.database, self._lease, outcome, made=made, stored=stored)
+                state = finish_attempt(self._context.database, self._lease, outcome, uploaded=uploaded, stored=stored)
             except DatabaseUnavailable:
-                self._tick()
+                self._heartbeat()
                 continue
             if state is None:
                 raise LeaseLost
@@ -216,16 +216,16 @@ class Supervision:
     def _wait(self, done: Callable[[], bool], rest: Callable[[float], object] = time.sleep) -> bool:
         """Beat until *done*; False when the attempt should stop first, or the job's time is up."""
         while not done():
-            self._tick(rest)
-            if self._should_stop() or self._limits.timed_out() is not None:
+            self._heartbeat(rest)
+            if self._should_stop() or self._watchdog.timed_out() is not None:
                 return False
         return True
 
-    def _tick(self, rest: Callable[[float], object] = time.sleep) -> None:
+    def _heartbeat(self, rest: Callable[[float], object] = time.sleep) -> None:
         """Beat, or *rest* for a moment; whoever waits for something gives a rest that it ends."""
-        made = self._publisher.fresh()
-        if self._recorder.tick(made):
-            self._publisher.announced(made)
+        uploaded = self._uploader.pending()
+        if self._recorder.tick(uploaded):
+            self._uploader.mark_recorded(uploaded)
             if self._recorder.finish_early:
                 workdir.finish_early(self._workdir)
             self._trackers.report(self._recorder)
@@ -233,13 +233,13 @@ class Supervision:
             rest(_TICK_S)
 
     def _should_stop(self) -> bool:
-        return self._workshop.draining or self._recorder.wished in {JobState.CANCELLING, JobState.PAUSING}
+        return self._context.draining or self._recorder.desired_state in {JobState.CANCELLING, JobState.PAUSING}
 
-    def _listen(self, event: AnyEvent) -> None:
-        self._publisher.listen(event)
-        self._trackers.listen(event)
+    def _on_event(self, event: AnyEvent) -> None:
+        self._uploader.on_event(event)
+        self._trackers.on_event(event)
         if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent | AwaitingReviewEvent):
-            self._last_word = event
+            self._final_event = event
 
     def _kill(self) -> None:
         if self._process is not None:

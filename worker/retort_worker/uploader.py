@@ -12,8 +12,8 @@ from typing import Any
 import stamina
 import structlog
 from retort.db.artifacts import NewArtifact
-from retort.errors import RetortError, WorldError
-from retort.protocol.events import AnyEvent, ArtifactEvent, CheckpointEvent, Failure, SavedEvent
+from retort.errors import RetortError, TransientError
+from retort.protocol.events import AnyEvent, ArtifactEvent, CheckpointEvent, RunFailure, SavedEvent
 from retort.protocol.workdir import LOG
 from retort.review.models import PICTURES
 from retort.storage import Store, Stored
@@ -23,7 +23,7 @@ _BINARY = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _UploadRequest:
     name: str
     path: str
     role: str
@@ -36,7 +36,7 @@ class _Wanted:
 
 
 @dataclass(frozen=True)
-class Made:
+class Uploaded:
     """What is in the store and not yet on record."""
 
     artifacts: list[NewArtifact] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Made:
         return bool(self.artifacts) or self.saved is not None
 
 
-class Publisher:
+class ArtifactUploader:
     """Puts files one after the other in a thread of its own, so that a slow store never delays a renewal."""
 
     def __init__(self, store: Store, workdir: Path, job_id: str, attempt: int) -> None:
@@ -59,24 +59,24 @@ class Publisher:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._num_waiting = 0
-        self._stored: dict[str, NewArtifact] = {}
-        self._fresh: dict[str, NewArtifact] = {}
-        self._announced: dict[str, NewArtifact] = {}
+        self._uploaded: dict[str, NewArtifact] = {}
+        self._pending: dict[str, NewArtifact] = {}
+        self._recorded: dict[str, NewArtifact] = {}
         self._to_save: SavedEvent | None = None
         self._saved: dict[str, Any] | None = None
-        self._failures: dict[str, Failure] = {}
-        threading.Thread(target=self._work, name="publisher", daemon=True).start()
+        self._failures: dict[str, RunFailure] = {}
+        threading.Thread(target=self._work, name="uploader", daemon=True).start()
 
-    def listen(self, event: AnyEvent) -> None:
+    def on_event(self, event: AnyEvent) -> None:
         """Take up the files that *event* names; a later file of the same name replaces an earlier one."""
         if isinstance(event, CheckpointEvent):
             name = f"checkpoints/{event.role}-epoch-{event.epoch:04d}{Path(event.path).suffix}"
             metadata = {"epoch": event.epoch, "metrics": event.metrics}
-            self._add(_Wanted(name, event.path, event.role, _BINARY, metadata, at_once=True, needed=False))
+            self._add(_UploadRequest(name, event.path, event.role, _BINARY, metadata, at_once=True, needed=False))
         elif isinstance(event, ArtifactEvent):
             # There may be thousands of pictures: too many for the transaction in which the job moves on.
             at_once = event.name.startswith(PICTURES)
-            self._add(_Wanted(event.name, event.path, event.role, event.media_type, event.metadata, at_once))
+            self._add(_UploadRequest(event.name, event.path, event.role, event.media_type, event.metadata, at_once))
         elif isinstance(event, SavedEvent):
             with self._lock:
                 self._to_save = event
@@ -85,9 +85,9 @@ class Publisher:
     def add_log(self) -> None:
         """Take up the run's output, once the run has ended."""
         if (self._workdir / LOG).exists():
-            self._add(_Wanted(LOG, LOG, "job", "text/plain; charset=utf-8", {}, at_once=True, needed=False))
+            self._add(_UploadRequest(LOG, LOG, "job", "text/plain; charset=utf-8", {}, at_once=True, needed=False))
 
-    def _add(self, wanted: _Wanted) -> None:
+    def _add(self, wanted: _UploadRequest) -> None:
         self._enqueue(lambda: self._put(wanted))
 
     def _enqueue(self, work: Callable[[], None]) -> None:
@@ -95,8 +95,8 @@ class Publisher:
             self._num_waiting += 1
         self._queue.put(work)
 
-    def busy(self) -> bool:
-        """Whether files are still on their way."""
+    def is_busy(self) -> bool:
+        """Return True if files are still on their way."""
         with self._lock:
             return self._num_waiting > 0
 
@@ -105,30 +105,30 @@ class Publisher:
         with self._idle:
             self._idle.wait_for(lambda: self._num_waiting == 0, timeout_s)
 
-    def fresh(self) -> Made:
+    def pending(self) -> Uploaded:
         """Return what can be announced now, and was not marked as announced."""
         with self._lock:
-            return Made(list(self._fresh.values()), self._saved)
+            return Uploaded(list(self._pending.values()), self._saved)
 
-    def announced(self, made: Made) -> None:
+    def mark_recorded(self, uploaded: Uploaded) -> None:
         """Mark what ``fresh`` gave as recorded."""
         with self._lock:
-            for artifact in made.artifacts:
-                self._announced[artifact.name] = artifact
-                if self._fresh.get(artifact.name) == artifact:
-                    del self._fresh[artifact.name]
-            if self._saved is made.saved:
+            for artifact in uploaded.artifacts:
+                self._recorded[artifact.name] = artifact
+                if self._pending.get(artifact.name) == artifact:
+                    del self._pending[artifact.name]
+            if self._saved is uploaded.saved:
                 self._saved = None
-        if made.saved is not None:
-            keys = {file["key"] for file in made.saved["files"]}
+        if uploaded.saved is not None:
+            keys = {file["key"] for file in uploaded.saved["files"]}
             self._enqueue(lambda: self._tidy(keys))
 
-    def stored(self) -> list[NewArtifact]:
+    def uploaded(self) -> list[NewArtifact]:
         """Everything that was brought into the store and not announced yet, the latest of each name."""
         with self._lock:
-            return [artifact for name, artifact in self._stored.items() if self._announced.get(name) != artifact]
+            return [artifact for name, artifact in self._uploaded.items() if self._recorded.get(name) != artifact]
 
-    def failure(self) -> Failure | None:
+    def failure(self) -> RunFailure | None:
         """Why something that the result needs could not be stored."""
         with self._lock:
             return next(iter(self._failures.values()), None)
@@ -146,7 +146,7 @@ class Publisher:
                     self._num_waiting -= 1
                     self._idle.notify_all()
 
-    def _put(self, wanted: _Wanted) -> None:
+    def _put(self, wanted: _UploadRequest) -> None:
         try:
             kept = self._bring(wanted.path)
         except Exception as error:  # noqa: BLE001 - it becomes the job's failure
@@ -160,10 +160,10 @@ class Publisher:
             dict(wanted.metadata),
         )  # fmt: skip
         with self._lock:
-            self._stored[wanted.name] = artifact
+            self._uploaded[wanted.name] = artifact
             self._failures.pop(wanted.name, None)
             if wanted.at_once:
-                self._fresh[wanted.name] = artifact
+                self._pending[wanted.name] = artifact
 
     def _save(self) -> None:
         """Bring the latest state into the store; one that is not whole any more has been overtaken by the run."""
@@ -193,24 +193,24 @@ class Publisher:
             keys |= {file["key"] for file in self._saved["files"]} if self._saved else set()
         try:
             self._store.delete_saved(self._job_id, self._attempt, but=keys)
-        except WorldError as error:
+        except TransientError as error:
             _log.warning("replaced states were not removed", job=self._job_id, error=error.message)
 
     def _bring(self, name: str, *, saved_by: tuple[str, int] | None = None) -> Stored:
         path = (self._workdir / name).resolve()
         if not path.is_relative_to(self._workdir) or not path.is_file():
             raise FileNotFoundError(f"{name} is not a file in the run's folder")
-        for attempt in stamina.retry_context(on=WorldError, attempts=5, timeout=60.0, wait_initial=0.2):
+        for attempt in stamina.retry_context(on=TransientError, attempts=5, timeout=60.0, wait_initial=0.2):
             with attempt:
                 kept = self._store.put(path, saved_by=saved_by)
         return kept
 
 
-def _explain(wanted: _Wanted, error: Exception) -> Failure:
-    retryable = isinstance(error, WorldError) or (
+def _explain(wanted: _UploadRequest, error: Exception) -> RunFailure:
+    retryable = isinstance(error, TransientError) or (
         isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
     )
-    return Failure(
+    return RunFailure(
         code=error.code if isinstance(error, RetortError) else "not_stored",
         message=f"{wanted.name} could not be stored: {error}",
         hint="check the artifact store's address, permissions and free space" if retryable else None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 from retort.protocol.workdir import PULSE, read
 from retort.settings import Settings
 
@@ -17,7 +17,7 @@ _WORDS = {"setup": "preparing", "step": "training or evaluating", "checkpoint": 
 _LOOK_S = 1.0
 
 
-class Limits:
+class Watchdog:
     """Watches one run by this machine's monotonic clock, from *started* on.
 
     A worker's heartbeat says that the worker lives; whether the run gets on is another question, and a third for how
@@ -52,17 +52,17 @@ class Limits:
         (self._workdir / PULSE).unlink(missing_ok=True)
         self._beat, self._beat_at = ("setup", 0), self._monotonic()
 
-    def timed_out(self) -> Failure | None:
+    def timed_out(self) -> RunFailure | None:
         """Return the failure of a job that has used up its time."""
         if self._ends_at is None or self._monotonic() < self._ends_at:
             return None
-        return Failure(
+        return RunFailure(
             code="timeout",
             message=f"the job has run for {self._max_runtime_s:g} s, as long as its spec allows",
             hint="raise resources.max_runtime_s, or train for fewer epochs; retry goes on where it ended",
         )
 
-    def stuck(self) -> Failure | None:
+    def stalled(self) -> RunFailure | None:
         """Return the failure of a run that lives but has not got on for too long."""
         now = self._monotonic()
         if now < self._look_at:
@@ -74,7 +74,7 @@ class Limits:
         section, patience_s = self._beat[0], self._patience_s[self._beat[0]]
         if now - self._beat_at < patience_s:
             return None
-        return Failure(
+        return RunFailure(
             code="stuck",
             message=f"the run did not get on for {patience_s:g} s while {_WORDS[section]}",
             hint=f"the log has its stacks; raise RETORT_{section.upper()}_TIMEOUT_S if this is how long it takes",

@@ -13,7 +13,7 @@ from retort import model_ref
 from retort.data import weights
 from retort.db import Database, model_registry, reviews
 from retort.errors import ModelError
-from retort.model_ref import Reference
+from retort.model_ref import ModelRef
 from retort.protocol import workdir
 from retort.protocol.workdir import journal
 from retort.review.models import Decisions
@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 
 
 def is_free(folder: Path) -> bool:
-    """Whether the run of an earlier attempt is gone: until then it may still write to its journal."""
+    """Return True if the run of an earlier attempt is gone: until then it may still write to its journal."""
     try:
         with (folder / workdir.LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +93,7 @@ def bring(named: Iterable[str], database: Database, store: Store, model_dir: Pat
             _fetch(reference, database, store, model_dir)
 
 
-def _fetch(reference: Reference, database: Database, store: Store, model_dir: Path) -> None:
+def _fetch(reference: ModelRef, database: Database, store: Store, model_dir: Path) -> None:
     with database.read() as session:
         found = model_registry.find(session, reference)
         digests = [] if found is not None else [row.sha256 for row in model_registry.versions(session, reference.name)]

@@ -8,13 +8,13 @@ import time
 from collections.abc import Sequence
 
 import structlog
-from retort.db.queue import Waiting
+from retort.db.queue import ClaimableJob
 
 from retort_worker import gpus
-from retort_worker.context import Claimed, Workshop
-from retort_worker.gpus import Device, Pool
+from retort_worker.context import ClaimedJob, WorkerContext
+from retort_worker.gpus import Device, DevicePool
 from retort_worker.process import kill_all
-from retort_worker.supervisor import Supervision
+from retort_worker.supervisor import RunSupervisor
 
 _log = structlog.get_logger()
 _TRIES = 10
@@ -23,14 +23,14 @@ _CLEAN_S = 30.0
 """A driver may take so long to free what a run held."""
 
 
-class Slots:
+class JobWorker:
     """Claims jobs into free slots and supervises each in its own thread.
 
-    The bell and the poll both come here, so together they never run more than the worker's slots.
+    Notifications and the poll both come here, so they never run more than the worker's slots.
     """
 
-    def __init__(self, workshop: Workshop, pool: Pool) -> None:
-        self._workshop = workshop
+    def __init__(self, context: WorkerContext, pool: DevicePool) -> None:
+        self._context = context
         self._pool = pool
         # SimpleQueue.put may be called from a signal handler; an Event's lock may not.
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -41,7 +41,7 @@ class Slots:
     @property
     def draining(self) -> bool:
         """Whether the worker was told to stop."""
-        return self._workshop.draining
+        return self._context.draining
 
     def start(self) -> list[threading.Thread]:
         """Claim the jobs that are next, as many as there is room for, and supervise their runs.
@@ -53,30 +53,30 @@ class Slots:
 
         """
         with self._claiming:
-            return [self._begin(claimed) for claimed in self._claim()]
+            return [self._begin(claimed_job) for claimed_job in self._claim()]
 
-    def _begin(self, claimed: Claimed) -> threading.Thread:
-        name = f"run-{claimed.claim.lease.job_id}"
-        thread = threading.Thread(target=self._supervise, args=(claimed,), name=name, daemon=True)
+    def _begin(self, claimed_job: ClaimedJob) -> threading.Thread:
+        name = f"run-{claimed_job.claim.lease.job_id}"
+        thread = threading.Thread(target=self._supervise, args=(claimed_job,), name=name, daemon=True)
         with self._lock:
             self._threads.add(thread)
             thread.start()
         return thread
 
-    def _claim(self) -> list[Claimed]:
+    def _claim(self) -> list[ClaimedJob]:
         for _ in range(_TRIES):
             room = self._pool.num_free
             if self.draining or not room:
                 break
-            wanted = self._with_room(self._workshop.waiting(self._pool.most_gpus, room))
+            wanted = self._with_room(self._context.waiting(self._pool.most_gpus, room))
             if not wanted:
                 break
-            claimed = self._try(wanted)
-            if claimed:
-                return claimed
+            claimed_job = self._try(wanted)
+            if claimed_job:
+                return claimed_job
         return []
 
-    def _with_room(self, waiting: Sequence[Waiting]) -> dict[str, Device]:
+    def _with_room(self, waiting: Sequence[ClaimableJob]) -> dict[str, Device]:
         """Take devices for the jobs that are next, until one has to wait for its GPUs: nobody overtakes it here."""
         wanted: dict[str, Device] = {}
         for job in waiting:
@@ -86,26 +86,26 @@ class Slots:
             wanted[job.job_id] = device
         return wanted
 
-    def _try(self, wanted: dict[str, Device]) -> list[Claimed]:
-        claimed: list[Claimed] = []
+    def _try(self, wanted: dict[str, Device]) -> list[ClaimedJob]:
+        claimed_job: list[ClaimedJob] = []
         try:
-            claimed = self._workshop.claim(wanted)
+            claimed_job = self._context.claim(wanted)
         finally:
-            taken = {one.claim.lease.job_id for one in claimed}
+            taken = {one.claim.lease.job_id for one in claimed_job}
             for job_id, device in wanted.items():
                 if job_id not in taken:
                     self._pool.give_back(device)
-        return claimed
+        return claimed_job
 
-    def _supervise(self, claimed: Claimed) -> None:
-        lease, device = claimed.claim.lease, claimed.device
-        before = gpus.use(device.gpus)
+    def _supervise(self, claimed_job: ClaimedJob) -> None:
+        lease, device = claimed_job.claim.lease, claimed_job.device
+        before = gpus.gpu_usage(device.gpus)
         try:
-            Supervision(self._workshop, claimed).run()
+            RunSupervisor(self._context, claimed_job).run()
         except Exception:  # noqa: BLE001 - writing nothing is safe: the lease runs out and a reaper returns the job
             _log.exception("supervision failed", job=lease.job_id, attempt=lease.attempt)
         finally:
-            unclean = gpus.unclean(before, patience_s=_CLEAN_S)
+            unclean = gpus.dirty_gpus(before, patience_s=_CLEAN_S)
             if unclean:
                 _log.error("GPU not clean after a run: quarantined", gpus=unclean, job=lease.job_id)
             self._pool.give_back(device, unclean=unclean)
@@ -128,7 +128,7 @@ class Slots:
 
     def drain(self) -> None:
         """Stop claiming at once and have every run stop; safe inside a signal handler."""
-        self._workshop.drain()
+        self._context.drain()
         self.wake()
 
     def join(self, timeout_s: float) -> bool:

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Response
 from retort.db import jobs
-from retort.errors import Problem, SpecError
+from retort.errors import FieldProblem, SpecError
 from retort.spec import AdviceSpec, AnySpec
 from starlette.concurrency import run_in_threadpool
 
-from retort_api.deps import IDEMPOTENCY_KEY, OWNER, Router, Service, Serving
+from retort_api.deps import IDEMPOTENCY_KEY, OWNER, AppState, Router, Serving
 from retort_api.errors import ACCEPTED, documented
 from retort_api.http import JSON, YAML, Body, read_body
 from retort_api.routes.jobs import SUBMITTED_HEADERS, submit
@@ -56,10 +56,12 @@ async def advise(
     return await submit(service, submission, response)
 
 
-def _admitted(body: Body, service: Service) -> AnySpec:
+def _admitted(body: Body, service: AppState) -> AnySpec:
     document = body.document()
     spec = read({"task": "advise", **document} if isinstance(document, dict) else document, service.digests)
     if not isinstance(spec, AdviceSpec):
-        raise SpecError([Problem("task", f"must be advise here, not {spec.task}", "POST /v1/jobs takes other tasks")])
+        raise SpecError(
+            [FieldProblem("task", f"must be advise here, not {spec.task}", "POST /v1/jobs takes other tasks")]
+        )
     admit(spec, service.settings.data_dirs, service.digests)
     return spec

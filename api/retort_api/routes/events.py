@@ -15,7 +15,7 @@ from fastapi import Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from retort.constants import Role
 from retort.db import Database, events, jobs, metrics
-from retort.errors import WorldError
+from retort.errors import TransientError
 from retort.states import TERMINAL, JobState
 
 from retort_api.deps import JobId, Router, Serving
@@ -27,7 +27,7 @@ _log = structlog.get_logger("retort.api")
 
 
 @dataclass(slots=True)
-class Follower:
+class EventStream:
     """One reader's place in one job's events. Between looks it holds no connection and no thread."""
 
     database: Database
@@ -46,7 +46,7 @@ class Follower:
         while not self.stopping.is_set() and time.monotonic() < deadline:
             try:
                 batch, state = await run_sync(self._look)
-            except WorldError as error:
+            except TransientError as error:
                 _log.warning("stream_interrupted", job_id=self.job_id, error=error.message)
                 return
             for event in batch:
@@ -63,7 +63,7 @@ class Follower:
         """Return what is new, and the job's state at that same moment."""
         with self.database.read() as session:
             state = jobs.get(session, self.job_id).state
-            return [Event.of(row) for row in events.after(session, self.job_id, self.seq, BATCH)], state
+            return [Event.of(row) for row in events.list_after(session, self.job_id, self.seq, BATCH)], state
 
 
 router = Router("following")
@@ -83,23 +83,23 @@ def list_events(
     """List what happened to a job, oldest first."""
     with service.database.read() as session:
         jobs.get(session, job_id)
-        rows = events.after(session, job_id, after, limit + 1)
+        rows = events.list_after(session, job_id, after, limit + 1)
     shown = tuple(Event.of(row) for row in rows[:limit])
     return EventPage(data=shown, next_after=shown[-1].seq if shown else after, has_more=len(rows) > limit)
 
 
-def _follower(
+def _event_stream(
     service: Serving,
     job_id: JobId,
     after: After = 0,
     last_event_id: Annotated[
         str, Header(description="`id` of the last event received; wins over `after`.", pattern="^[0-9]{0,15}$")
     ] = "",
-) -> Follower:
+) -> EventStream:
     after = int(last_event_id) if last_event_id else after
     with service.database.read() as session:
         jobs.get(session, job_id)
-    return Follower(service.database, job_id, after, service.stopping)
+    return EventStream(service.database, job_id, after, service.stopping)
 
 
 @router.get(
@@ -108,14 +108,14 @@ def _follower(
     responses=documented("job_not_found", "bad_parameter", "database_unavailable"),
 )
 async def stream_events(
-    service: Serving, follower: Annotated[Follower, Depends(_follower)]
+    service: Serving, follower: Annotated[EventStream, Depends(_event_stream)]
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream events as they happen, as server-sent events: `id` is the event's `seq`, `event` its type.
 
     `event: end` means that the job has ended and everything has been sent. A stream that stops without it, after ten
     minutes or because the service restarts, is to be opened again with `Last-Event-ID`.
     """
-    with service.telemetry.streams.track_inprogress():
+    with service.metrics.streams.track_inprogress():
         async for message in follower.messages():
             yield message
 

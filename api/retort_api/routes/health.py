@@ -12,9 +12,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from retort import __version__
 from retort.db import Database
 from retort.db.session import database_now
-from retort.errors import RetortError, WorldError
+from retort.errors import RetortError, TransientError
 
-from retort_api.deps import Router, Service, Serving
+from retort_api.deps import AppState, Router, Serving
 from retort_api.errors import OK, SERVICE_UNAVAILABLE, documented
 from retort_api.metrics import oldest_queued_age_s
 from retort_api.schemas.service import Check, Liveness, Readiness
@@ -41,7 +41,7 @@ def get_readiness(service: Serving, response: Response) -> Any:
     checks = {
         "database": _check(lambda: _ask(service.database)),
         "migrations": _check(lambda: _at_head(service.database)),
-        "broker": _check(service.bell.check),
+        "broker": _check(service.notifier.check),
         "store": _check(lambda: _use(service)),
     }
     healthy = all(check.status == "ok" for check in checks.values())
@@ -61,7 +61,7 @@ def get_readiness(service: Serving, response: Response) -> Any:
 )
 def get_prometheus_metrics(service: Serving) -> Response:
     """Show counters for Prometheus."""
-    return Response(service.telemetry.text(), OK, media_type=CONTENT_TYPE_LATEST)
+    return Response(service.metrics.text(), OK, media_type=CONTENT_TYPE_LATEST)
 
 
 def _check(reach: Callable[[], object]) -> Check:
@@ -80,7 +80,7 @@ def _check(reach: Callable[[], object]) -> Check:
 def _queued_age_s(database: Database) -> float | None:
     try:
         return oldest_queued_age_s(database)
-    except WorldError:
+    except TransientError:
         return None
 
 
@@ -89,7 +89,7 @@ def _ask(database: Database) -> None:
         database_now(session)
 
 
-def _use(service: Service) -> None:
+def _use(service: AppState) -> None:
     service.store.check()  # opening it may fail as well
 
 
@@ -98,4 +98,4 @@ def _at_head(database: Database) -> None:
 
     current, head = migrate.current(database), migrate.head()
     if current != head:
-        raise WorldError(f"the tables are at {current}, not at {head}; run: python -m retort.db upgrade")
+        raise TransientError(f"the tables are at {current}, not at {head}; run: python -m retort.db upgrade")

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Response
 from retort.db import jobs, model_registry, reruns
 from retort.db.session import database_now
-from retort.errors import Problem, SpecError
+from retort.errors import FieldProblem, SpecError
 from retort.states import JobState
 
-from retort_api.deps import IDEMPOTENCY_KEY, JobId, Router, Service, Serving
+from retort_api.deps import IDEMPOTENCY_KEY, AppState, JobId, Router, Serving
 from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.http import JSON, read_patch
-from retort_api.routes.jobs import HEADERS, SUBMITTED_HEADERS, look, show_submitted
+from retort_api.routes.jobs import HEADERS, SUBMITTED_HEADERS, read_job, submitted_response
 from retort_api.schemas.jobs import Change, Job
 from retort_api.spec_validation import admit
 
@@ -39,7 +39,7 @@ def _answers(done: str, asked: str | None, *refusals: str) -> dict[int | str, di
 )
 def cancel_job(service: Serving, job_id: JobId, response: Response) -> Job:
     """Cancel a job. Asking again is harmless; what the run has published stays."""
-    return _wish(service, job_id, response, jobs.cancel, done={JobState.CANCELLED})
+    return _apply(service, job_id, response, jobs.cancel, done={JobState.CANCELLED})
 
 
 @router.post(
@@ -51,7 +51,7 @@ def cancel_job(service: Serving, job_id: JobId, response: Response) -> Job:
 )  # fmt: skip
 def pause_job(service: Serving, job_id: JobId, response: Response) -> Job:
     """Pause a job: it frees its worker, and goes on from its last whole epoch when it is resumed."""
-    return _wish(service, job_id, response, jobs.pause, done={JobState.PAUSED})
+    return _apply(service, job_id, response, jobs.pause, done={JobState.PAUSED})
 
 
 @router.post(
@@ -61,8 +61,8 @@ def pause_job(service: Serving, job_id: JobId, response: Response) -> Job:
 )
 def resume_job(service: Serving, job_id: JobId, response: Response) -> Job:
     """Resume a paused job. Resuming one that waits or runs is harmless."""
-    job = _wish(service, job_id, response, jobs.resume, done=set(JobState))
-    service.bell.ring(job_id)
+    job = _apply(service, job_id, response, jobs.resume, done=set(JobState))
+    service.notifier.notify(job_id)
     return job
 
 
@@ -77,9 +77,9 @@ def resume_job(service: Serving, job_id: JobId, response: Response) -> Job:
 )
 def stop_job(service: Serving, job_id: JobId, response: Response) -> Job:
     """Finish early: training ends, and the best network so far is evaluated and published."""
-    job = _wish(service, job_id, response, jobs.finish_early, done=())
+    job = _apply(service, job_id, response, jobs.finish_early, done=())
     if job.state is JobState.QUEUED:
-        service.bell.ring(job_id)
+        service.notifier.notify(job_id)
     return job
 
 
@@ -95,8 +95,8 @@ def stop_job(service: Serving, job_id: JobId, response: Response) -> Job:
 def retry_job(service: Serving, job_id: JobId, response: Response, idempotency_key: IdempotencyKey = None) -> Job:
     """Queue a new job that goes on where one that failed, was cancelled or expired has ended."""
     with service.database.begin() as session:
-        submitted = reruns.retry(session, job_id, **_terms(service, session, idempotency_key))
-    return show_submitted(service, submitted, response)
+        submitted = reruns.retry(session, job_id, **_submit_options(service, session, idempotency_key))
+    return submitted_response(service, submitted, response)
 
 
 @router.post(
@@ -125,10 +125,10 @@ def clone_job(
     recipe written out, so naming another recipe here changes nothing but the name.
     """
     if not isinstance(patch, dict):
-        raise SpecError([Problem("$", "must be a mapping", 'such as {"training": {"epochs": 50}}')])
+        raise SpecError([FieldProblem("$", "must be a mapping", 'such as {"training": {"epochs": 50}}')])
     with service.database.begin() as session:
-        submitted = reruns.clone(session, job_id, patch, **_terms(service, session, idempotency_key))
-    return show_submitted(service, submitted, response)
+        submitted = reruns.clone(session, job_id, patch, **_submit_options(service, session, idempotency_key))
+    return submitted_response(service, submitted, response)
 
 
 @router.patch(
@@ -140,20 +140,20 @@ def change_job(service: Serving, job_id: JobId, change: Change, response: Respon
     """Give a job another priority: it counts when jobs are claimed, and interrupts none."""
     with service.database.begin() as session:
         jobs.prioritize(session, job_id, change.priority)
-    return look(service, job_id, response)
+    return read_job(service, job_id, response)
 
 
-def _wish(
-    service: Service, job_id: str, response: Response, what: Callable[..., JobState], *, done: Collection[JobState]
+def _apply(
+    service: AppState, job_id: str, response: Response, what: Callable[..., JobState], *, done: Collection[JobState]
 ) -> Job:
     """Write a wish down; 202 says that the worker has yet to learn of it."""
     with service.database.begin() as session:
         state = what(session, job_id, now=database_now(session), actor="client")
     response.status_code = OK if state in done else ACCEPTED
-    return look(service, job_id, response)
+    return read_job(service, job_id, response)
 
 
-def _terms(service: Service, session: Any, key: str | None) -> dict[str, Any]:
+def _submit_options(service: AppState, session: Any, key: str | None) -> dict[str, Any]:
     """Return on which terms a new job is made from an old one."""
     settings = service.settings
 

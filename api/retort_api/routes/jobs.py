@@ -12,9 +12,9 @@ from retort.states import JobState
 from starlette.concurrency import run_in_threadpool
 
 from retort_api import http
-from retort_api.deps import IDEMPOTENCY_KEY, OWNER, JobId, Router, Service, Serving
+from retort_api.deps import IDEMPOTENCY_KEY, OWNER, AppState, JobId, Router, Serving
 from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, documented
-from retort_api.http import JSON, YAML, Body, Cursor, Limit, after, following, read_body
+from retort_api.http import JSON, YAML, Body, Cursor, Limit, next_cursor, parse_cursor, read_body
 from retort_api.schemas.jobs import Job, JobPage, JobSummary, job_path
 from retort_api.spec_validation import admit, read
 
@@ -78,37 +78,37 @@ async def submit_job(
     return await submit(service, submission, response)
 
 
-def _admitted(body: Body, service: Service) -> AnySpec:
+def _admitted(body: Body, service: AppState) -> AnySpec:
     spec = read(body.document(), service.digests)
     admit(spec, service.settings.data_dirs, service.digests)
     return spec
 
 
-async def submit(service: Service, submission: jobs.Submission, response: Response) -> Response:
+async def submit(service: AppState, submission: jobs.Submission, response: Response) -> Response:
     """Write down that the job is wanted, and show it, or the earlier one of its key."""
     submitted = await service.submissions(submission)
     if submitted.created:
-        job = show_submitted(service, submitted, response)
+        job = submitted_response(service, submitted, response)
     else:
-        job = await run_in_threadpool(show_submitted, service, submitted, response)
+        job = await run_in_threadpool(submitted_response, service, submitted, response)
     return Response(job.model_dump_json(by_alias=True), ACCEPTED, response.headers, JSON)
 
 
-def show_submitted(service: Service, submitted: jobs.Submitted, response: Response) -> Job:
+def submitted_response(service: AppState, submitted: jobs.SubmittedJob, response: Response) -> Job:
     """Ring for a job that is new, and show it: it is known without being read."""
     if submitted.job is not None and submitted.transition is not None:
-        service.bell.ring(submitted.job_id)
+        service.notifier.notify(submitted.job_id)
         job = Job.whole(submitted.job, [], [submitted.transition])
-        _tell(submitted.job.version, submitted.job.state, response)
+        _set_headers(submitted.job.version, submitted.job.state, response)
     else:
         response.headers["Idempotency-Replayed"] = "true"
-        job = look(service, submitted.job_id, response)
+        job = read_job(service, submitted.job_id, response)
     response.headers["Location"] = job_path(submitted.job_id)
     response.headers["Retry-After"] = str(FIRST_LOOK_S)
     return job
 
 
-def _tell(version: int, state: JobState, response: Response) -> None:
+def _set_headers(version: int, state: JobState, response: Response) -> None:
     response.headers["ETag"] = http.strong(version)
     if state in RETRY_AFTER_S:
         response.headers["Retry-After"] = str(RETRY_AFTER_S[state])
@@ -126,9 +126,9 @@ def list_jobs(
 ) -> JobPage:
     """List jobs, newest first."""
     with service.database.read() as session:
-        found = jobs.page(session, states=state, after=after(cursor, JOB_PREFIX), limit=limit + 1)
+        found = jobs.page(session, states=state, after=parse_cursor(cursor, JOB_PREFIX), limit=limit + 1)
         shown = tuple(JobSummary.of(job) for job in found[:limit])
-    cursor = following(
+    cursor = next_cursor(
         response, found, limit, prefix=JOB_PREFIX, path="/v1/jobs", query=[("state", s.value) for s in state]
     )
     return JobPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
@@ -148,28 +148,28 @@ async def get_job(
 ) -> Any:
     """Show where a job stands."""
     # The job is read whole only when its version is a new one.
-    standing = await service.standings(job_id)
-    _tell(standing.version, standing.state, response)
+    standing = await service.versions(job_id)
+    _set_headers(standing.version, standing.state, response)
     if http.unchanged(if_none_match, response.headers["ETag"]):
         return Response(None, NOT_MODIFIED, response.headers)
-    shown = service.renderings.get(job_id, standing.version)
+    shown = service.responses.get(job_id, standing.version)
     if shown is None:
         shown = await run_in_threadpool(_render, service, job_id, standing.version, response)
     return Response(shown, OK, response.headers, JSON)
 
 
-def _render(service: Service, job_id: str, version: int, response: Response) -> bytes:
+def _render(service: AppState, job_id: str, version: int, response: Response) -> bytes:
     """Read the job, which may be newer than *version* by now, and keep what is shown."""
-    shown = look(service, job_id, response).model_dump_json(by_alias=True).encode()
+    shown = read_job(service, job_id, response).model_dump_json(by_alias=True).encode()
     if response.headers["ETag"] == http.strong(version):
-        service.renderings.put(job_id, version, shown)
+        service.responses.put(job_id, version, shown)
     return shown
 
 
-def look(service: Service, job_id: str, response: Response) -> Job:
+def read_job(service: AppState, job_id: str, response: Response) -> Job:
     """Read a job."""
     with service.database.read() as session:
         job = jobs.get(session, job_id)
         shown = Job.whole(job, jobs.attempts_of_job(session, job_id), jobs.transitions_of_job(session, job_id))
-    _tell(job.version, job.state, response)
+    _set_headers(job.version, job.state, response)
     return shown

@@ -18,10 +18,10 @@ from retort.errors import UserError
 from starlette.concurrency import run_in_threadpool
 
 from retort_api import file_response
-from retort_api.deps import Router, Service, Serving
+from retort_api.deps import AppState, Router, Serving
 from retort_api.errors import CREATED, OK, documented
 from retort_api.file_response import StoredFile
-from retort_api.http import Cursor, Limit, after, following
+from retort_api.http import Cursor, Limit, next_cursor, parse_cursor
 from retort_api.schemas.models import Model, ModelPage, Models
 
 router = Router("models")
@@ -81,9 +81,9 @@ def list_models(
 ) -> ModelPage:
     """List registered models, newest first."""
     with service.database.read() as session:
-        found = model_registry.page(session, after=after(cursor, MODEL_PREFIX), limit=limit + 1)
+        found = model_registry.page(session, after=parse_cursor(cursor, MODEL_PREFIX), limit=limit + 1)
         shown = tuple(Model.of(row) for row in found[:limit])
-    cursor = following(response, found, limit, prefix=MODEL_PREFIX, path="/v1/models")
+    cursor = next_cursor(response, found, limit, prefix=MODEL_PREFIX, path="/v1/models")
     return ModelPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
 
 
@@ -158,12 +158,12 @@ def _too_large() -> UserError:
     return UserError(f"the file is larger than {weights.LARGEST_BYTES} bytes", code="body_too_large")
 
 
-def _register(service: Service, name: str, file: File) -> tuple[Model, bool]:
+def _register(service: AppState, name: str, file: File) -> tuple[Model, bool]:
     weights.check_checkpoint(file, "the body")
     stored = service.store.put(file)
     model = NewModel(name=name, sha256=stored.sha256, size_bytes=stored.size_bytes, key=stored.key)
     with service.database.begin() as session:
         created = model_registry.register(session, model, now=database_now(session))
-        row = model_registry.find(session, model_ref.Reference(name, stored.sha256))
+        row = model_registry.find(session, model_ref.ModelRef(name, stored.sha256))
         assert row is not None, "it is there now"
         return Model.of(row), created

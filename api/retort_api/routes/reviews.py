@@ -9,14 +9,14 @@ from fastapi import Depends, Path, Query, Response
 from retort.db import jobs, reviews
 from retort.db.session import database_now
 from retort.review import formats
-from retort.review.models import IMAGE, REVIEWER, SOMEBODY, Decision, Proposals
+from retort.review.models import IMAGE, REVIEWER, SOMEBODY, ImageDecision, ReviewSet
 
-from retort_api.deps import JobId, Router, Service, Serving
+from retort_api.deps import AppState, JobId, Router, Serving
 from retort_api.errors import OK, documented
 from retort_api.file_response import FILE_POLICY
 from retort_api.http import JSON, read_decision, read_patch, read_upload
-from retort_api.review_access import drawn, picture_of, understood
-from retort_api.routes.jobs import HEADERS, look
+from retort_api.review_access import find_picture, resolve_boxes, validate_decision
+from retort_api.routes.jobs import HEADERS, read_job
 from retort_api.schemas.jobs import Job
 from retort_api.schemas.reviews import Complete, Decide, Review, ReviewImage, ReviewImagePage
 
@@ -94,12 +94,12 @@ def decide_review_image(
     that there is to see, for what is not in them counts as background.
     """
     proposals = _proposals(service, job_id)
-    picture = picture_of(proposals, image)
-    wanted = understood(Decide, document)
-    boxes = drawn(wanted.boxes, proposals)
+    picture = find_picture(proposals, image)
+    wanted = validate_decision(Decide, document)
+    boxes = resolve_boxes(wanted.boxes, proposals)
     with service.database.begin() as session:
         about = {"image": image, "reviewer": wanted.reviewer, "at": database_now(session)}
-        decision = understood(Decision, {**about, "decision": wanted.decision, "boxes": boxes})
+        decision = validate_decision(ImageDecision, {**about, "decision": wanted.decision, "boxes": boxes})
         reviews.decide(session, job_id, [decision])
     return ReviewImage.of(job_id, picture, decision)
 
@@ -121,14 +121,14 @@ def complete_review(
     It is refused while images are open, unless `{"rest": "accept"}` or `{"rest": "reject"}` says what becomes of them.
     """
     proposals = _proposals(service, job_id)
-    wanted = understood(Complete, document)
+    wanted = validate_decision(Complete, document)
     with service.database.begin() as session:
         reviews.complete(
             session, job_id, proposals, rest=wanted.rest, reviewer=wanted.reviewer, now=database_now(session),
             actor="client",
         )  # fmt: skip
-    service.bell.ring(job_id)
-    return look(service, job_id, response)
+    service.notifier.notify(job_id)
+    return read_job(service, job_id, response)
 
 
 @router.readable(
@@ -145,8 +145,8 @@ def complete_review(
 def export_review(service: Serving, job_id: JobId, form_name: FormName) -> Response:
     """Export the review for another tool: COCO, YOLO, CVAT or Label Studio."""
     proposals, decisions = _both(service, job_id)
-    form = formats.form(form_name)
-    data = form.write(formats.album(proposals, decisions))
+    form = formats.annotation_format(form_name)
+    data = form.write(formats.annotated_images(proposals, decisions))
     headers = {
         "Content-Disposition": f'attachment; filename="{job_id}-{form_name}{form.suffix}"',
         "Content-Security-Policy": FILE_POLICY,
@@ -179,23 +179,23 @@ def import_review(
     proposals = _proposals(service, job_id)
     with service.database.read() as session:
         now = database_now(session)
-    decisions = formats.imported(proposals, form_name, data, reviewer=reviewer, at=now)
+    decisions = formats.import_decisions(proposals, form_name, data, reviewer=reviewer, at=now)
     with service.database.begin() as session:
         reviews.decide(session, job_id, decisions)
     return _summary(service, job_id)
 
 
-def _proposals(service: Service, job_id: str) -> Proposals:
-    return service.proposed.of_job(service.database, service.store, job_id)
+def _proposals(service: AppState, job_id: str) -> ReviewSet:
+    return service.reviews.of_job(service.database, service.store, job_id)
 
 
-def _both(service: Service, job_id: str) -> tuple[Proposals, dict[str, Decision]]:
+def _both(service: AppState, job_id: str) -> tuple[ReviewSet, dict[str, ImageDecision]]:
     proposals = _proposals(service, job_id)
     with service.database.read() as session:
         return proposals, {found.image: found for found in reviews.of_job(session, job_id)}
 
 
-def _summary(service: Service, job_id: str) -> Review:
+def _summary(service: AppState, job_id: str) -> Review:
     proposals, decisions = _both(service, job_id)
     with service.database.read() as session:
         state = jobs.get(session, job_id).state

@@ -9,15 +9,15 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from retort.db import jobs, sweeps
 from retort.db.models import SWEEP_PREFIX
 from retort.db.session import database_now
-from retort.errors import Problem, SpecError
+from retort.errors import FieldProblem, SpecError
 from retort.spec import SweepSpec, parse_sweep, weight_names
 from retort.states import SweepState
 from retort.sweeps.search_space import check
 
-from retort_api.deps import IDEMPOTENCY_KEY, OWNER, Router, Service, Serving, SweepId
+from retort_api.deps import IDEMPOTENCY_KEY, OWNER, AppState, Router, Serving, SweepId
 from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.file_response import SWEEP_POLICY
-from retort_api.http import JSON, YAML, Body, Cursor, Limit, after, following, read_body
+from retort_api.http import JSON, YAML, Body, Cursor, Limit, next_cursor, parse_cursor, read_body
 from retort_api.schemas.sweeps import Sweep, SweepPage, SweepSummary, sweep_path
 from retort_api.spec_validation import admit
 
@@ -74,13 +74,13 @@ def submit_sweep(
     return _look(service, submitted.sweep_id)
 
 
-def _admit(sweep: SweepSpec, service: Service) -> None:
+def _admit(sweep: SweepSpec, service: AppState) -> None:
     named = {(spec.data, tuple(weight_names(spec).items())): spec for spec in check(sweep)}
     for spec in named.values():
         try:
             admit(spec, service.settings.data_dirs, service.digests)
         except SpecError as error:
-            problems = [Problem(_place(sweep, one.path), one.message, one.hint) for one in error.problems]
+            problems = [FieldProblem(_place(sweep, one.path), one.message, one.hint) for one in error.problems]
             raise SpecError(problems) from error
 
 
@@ -99,11 +99,11 @@ def list_sweeps(
 ) -> SweepPage:
     """List sweeps, newest first."""
     with service.database.read() as session:
-        found = sweeps.page(session, after=after(cursor, SWEEP_PREFIX), limit=limit + 1)
+        found = sweeps.page(session, after=parse_cursor(cursor, SWEEP_PREFIX), limit=limit + 1)
         ids = [row.id for row in found[:limit]]
         counts, bests = sweeps.counts(session, ids), sweeps.bests(session, ids)
     shown = tuple(SweepSummary.of(row, counts[row.id], bests.get(row.id)) for row in found[:limit])
-    cursor = following(response, found, limit, prefix=SWEEP_PREFIX, path="/v1/sweeps")
+    cursor = next_cursor(response, found, limit, prefix=SWEEP_PREFIX, path="/v1/sweeps")
     return SweepPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
 
 
@@ -165,7 +165,7 @@ def get_sweep_report(service: Serving, sweep_id: SweepId) -> HTMLResponse:
     return HTMLResponse(page, headers={"Content-Security-Policy": SWEEP_POLICY})
 
 
-def _look(service: Service, sweep_id: str) -> Sweep:
+def _look(service: AppState, sweep_id: str) -> Sweep:
     with service.database.read() as session:
         row = sweeps.get(session, sweep_id)
         listed = sweeps.trials(session, sweep_id)

@@ -13,11 +13,11 @@ from fastapi import Header, Response
 from retort.constants import Role
 from retort.db import jobs, metrics
 from retort.db.artifacts import ArtifactNotFound
-from retort.db.metrics import Series
-from retort.db.models import Job
-from retort.protocol.events import AnyEvent, FailedEvent, Failure, FinishedEvent, MetricEvent, StoppedEvent
+from retort.db.metrics import MetricSeries
+from retort.db.models import JobRow
+from retort.protocol.events import AnyEvent, FailedEvent, FinishedEvent, MetricEvent, RunFailure, StoppedEvent
 from retort.tracking import tensorboard
-from retort.tracking.session import Opening
+from retort.tracking.session import TrackerConfig
 
 from retort_api import http
 from retort_api.deps import JobId, Router, Serving
@@ -48,7 +48,7 @@ def download_tensorboard(
         if not job.spec.get("tracking", {}).get("tensorboard", True):
             hint = "its spec says tracking.tensorboard: false; the curves are at /metrics"
             raise ArtifactNotFound(f"job {job_id} has no event files for TensorBoard", hint=hint)
-        opening = Opening(
+        opening = TrackerConfig(
             kind="tensorboard",
             job_id=job_id,
             attempt=0,
@@ -69,7 +69,7 @@ def download_tensorboard(
     return Response(data, OK, headers, tensorboard.MEDIA_TYPE)
 
 
-def _measured(curves: Iterable[Series]) -> Iterator[MetricEvent]:
+def _measured(curves: Iterable[MetricSeries]) -> Iterator[MetricEvent]:
     """Put the curves together again to what was measured at each step."""
     points = [
         (series.role, point.step, point.at, series.name, point.value) for series in curves for point in series.points
@@ -79,10 +79,10 @@ def _measured(curves: Iterable[Series]) -> Iterator[MetricEvent]:
         yield MetricEvent(n=n, at=at, role=Role(role), step=step, values={point[3]: point[4] for point in group})
 
 
-def _standing(job: Job) -> AnyEvent:
+def _standing(job: JobRow) -> AnyEvent:
     at = job.finished_at or job.created_at
     if job.found is not None:
         return FinishedEvent(n=1, at=at, result=job.found)
     if job.failure is not None:
-        return FailedEvent(n=1, at=at, failure=Failure.model_validate(job.failure))
+        return FailedEvent(n=1, at=at, failure=RunFailure.model_validate(job.failure))
     return StoppedEvent(n=1, at=at)

@@ -9,17 +9,13 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from retort.constants import MAP, MAP50, Role
-from retort.db.metrics import Series as SeriesRow
-from retort.db.models import Artifact as ArtifactRow
-from retort.db.models import Attempt as AttemptRow
-from retort.db.models import EventRow
-from retort.db.models import Job as JobRow
-from retort.db.models import Transition as TransitionRow
+from retort.db.metrics import MetricSeries as SeriesRow
+from retort.db.models import ArtifactRow, AttemptRow, EventRow, JobRow, TransitionRow
 from retort.spec.result import AnyResult
 from retort.states import AttemptState, JobState
 
 
-class Out(BaseModel):
+class ResponseModel(BaseModel):
     """A value that leaves the service; times are UTC."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True, populate_by_name=True, use_attribute_docstrings=True)
@@ -36,12 +32,12 @@ def documented_as(*models: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"$ref": f"#/components/schemas/{model}"} for model in models]})
 
 
-def shown(row: object, model: type[Out], **given: Any) -> dict[str, Any]:
+def row_fields(row: object, model: type[ResponseModel], **given: Any) -> dict[str, Any]:
     """Take from *row* the fields of *model* that are not given."""
     return {**{name: getattr(row, name) for name in model.model_fields if name not in given}, **given}
 
 
-class Failure(Out):
+class Failure(ResponseModel):
     """Why work failed."""
 
     code: str
@@ -54,7 +50,7 @@ class Failure(Out):
     log_excerpt: str | None
 
 
-class Attempt(Out):
+class Attempt(ResponseModel):
     """One try on one worker."""
 
     number: int
@@ -68,7 +64,7 @@ class Attempt(Out):
     failure: Failure | None
 
 
-class Transition(Out):
+class Transition(ResponseModel):
     """One change of state or stage."""
 
     kind: Literal["state", "stage"]
@@ -79,7 +75,7 @@ class Transition(Out):
     attempt: int
 
 
-class Best(Out):
+class Best(ResponseModel):
     """The student's best epoch so far, by mAP50-95."""
 
     role: Role
@@ -88,7 +84,7 @@ class Best(Out):
     map: float | None = Field(alias=MAP)
 
 
-class Saved(Out):
+class Saved(ResponseModel):
     """What lies in the store for others to go on from."""
 
     attempt: int
@@ -97,7 +93,7 @@ class Saved(Out):
     """Whole epochs of the stage; 0 where the stage is finished."""
 
 
-class JobLinks(Out):
+class JobLinks(ResponseModel):
     """Addresses on this service."""
 
     self: str
@@ -122,7 +118,7 @@ class JobLinks(Out):
         return cls.model_validate({"self": home, **{part: f"{home}/{part}" for part in parts}})
 
 
-class JobSummary(Out):
+class JobSummary(ResponseModel):
     """Where a job stands."""
 
     id: str
@@ -157,7 +153,7 @@ class JobSummary(Out):
     @classmethod
     def of(cls, job: JobRow) -> Self:
         """Return the row as it is shown in lists."""
-        return cls.model_validate(shown(job, cls, links=JobLinks.of(job.id)))
+        return cls.model_validate(row_fields(job, cls, links=JobLinks.of(job.id)))
 
 
 class Job(JobSummary):
@@ -187,7 +183,7 @@ class Job(JobSummary):
             "links": JobLinks.of(job.id), "saved": job.recovery, "result": job.found if job.result else None,
             "attempts": attempts, "transitions": transitions,
         }  # fmt: skip
-        return cls.model_validate(shown(job, cls, **given))
+        return cls.model_validate(row_fields(job, cls, **given))
 
 
 def _whole(value: object) -> object:
@@ -203,13 +199,13 @@ class Change(BaseModel):
     priority: Annotated[int, Field(ge=-100, le=100), BeforeValidator(_whole)]
 
 
-class Attempts(Out):
+class Attempts(ResponseModel):
     """A job's tries, first to last."""
 
     data: tuple[Attempt, ...]
 
 
-class JobPage(Out):
+class JobPage(ResponseModel):
     """Jobs, newest first."""
 
     data: tuple[JobSummary, ...]
@@ -217,13 +213,13 @@ class JobPage(Out):
     has_more: bool
 
 
-class ArtifactLinks(Out):
+class ArtifactLinks(ResponseModel):
     """Addresses on this service."""
 
     self: str
 
 
-class Artifact(Out):
+class Artifact(ResponseModel):
     """A published file."""
 
     id: str
@@ -241,16 +237,16 @@ class Artifact(Out):
     def of(cls, row: ArtifactRow) -> Artifact:
         """Return the row as it is shown."""
         address = f"{job_path(row.job_id)}/artifacts/{quote(row.name)}"
-        return cls.model_validate(shown(row, cls, metadata=row.metadata_, links={"self": address}))
+        return cls.model_validate(row_fields(row, cls, metadata=row.metadata_, links={"self": address}))
 
 
-class Artifacts(Out):
+class Artifacts(ResponseModel):
     """What a job has published so far, by name."""
 
     data: tuple[Artifact, ...]
 
 
-class Event(Out):
+class Event(ResponseModel):
     """One thing that happened to a job."""
 
     seq: int
@@ -270,7 +266,7 @@ class Event(Out):
         return cls.model_validate(row)
 
 
-class EventPage(Out):
+class EventPage(ResponseModel):
     """Events in order."""
 
     data: tuple[Event, ...]
@@ -279,7 +275,7 @@ class EventPage(Out):
     has_more: bool
 
 
-class Point(Out):
+class Point(ResponseModel):
     """One value of a metric; null where it was not finite."""
 
     step: int
@@ -287,7 +283,7 @@ class Point(Out):
     at: datetime
 
 
-class Series(Out):
+class Series(ResponseModel):
     """One role's metric over the steps."""
 
     role: str
@@ -300,7 +296,7 @@ class Series(Out):
         return cls.model_validate(series)
 
 
-class Metrics(Out):
+class Metrics(ResponseModel):
     """A job's curves."""
 
     data: tuple[Series, ...]

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import ConfigDict
-from retort.db.models import RegisteredModel
-from retort.model_ref import Reference
+from retort.db.models import ModelRow
+from retort.model_ref import ModelRef
 
-from retort_api.schemas.jobs import Out, job_path, shown
+from retort_api.schemas.jobs import ResponseModel, job_path, row_fields
 
 
 def model_path(name: str) -> str:
@@ -17,7 +17,7 @@ def model_path(name: str) -> str:
     return f"/v1/models/{name}"
 
 
-class ModelLinks(Out):
+class ModelLinks(ResponseModel):
     """Addresses on this service."""
 
     self: str
@@ -25,7 +25,7 @@ class ModelLinks(Out):
     job: str | None
 
 
-class Model(Out):
+class Model(ResponseModel):
     """Weights that specs may name."""
 
     model_config = ConfigDict(protected_namespaces=())
@@ -50,21 +50,21 @@ class Model(Out):
     links: ModelLinks
 
     @classmethod
-    def of(cls, row: RegisteredModel) -> Model:
+    def of(cls, row: ModelRow) -> Model:
         """Return the row as it is shown."""
         home = model_path(row.name)
         links = {"self": home, "file": f"{home}/{row.sha256}", "job": row.job_id and job_path(row.job_id)}
-        reference = str(Reference(row.name, row.sha256))
-        return cls.model_validate(shown(row, cls, reference=reference, links=links))
+        reference = str(ModelRef(row.name, row.sha256))
+        return cls.model_validate(row_fields(row, cls, reference=reference, links=links))
 
 
-class Models(Out):
+class Models(ResponseModel):
     """All that is registered by one name, newest first."""
 
     data: tuple[Model, ...]
 
 
-class ModelPage(Out):
+class ModelPage(ResponseModel):
     """Registered models, newest first."""
 
     data: tuple[Model, ...]

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
-from retort.review.models import MOST_BOXES, REVIEWER, SOMEBODY, Box, Decision, Picture, Scored
+from retort.review.models import MOST_BOXES, REVIEWER, SOMEBODY, Box, ImageDecision, Picture, Scored
 from retort.states import JobState
 
-from retort_api.schemas.jobs import Out, job_path
+from retort_api.schemas.jobs import ResponseModel, job_path
 
 
-class ReviewLinks(Out):
+class ReviewLinks(ResponseModel):
     """Addresses on this service."""
 
     job: str
@@ -22,7 +22,7 @@ class ReviewLinks(Out):
     complete: str
 
 
-class Review(Out):
+class Review(ResponseModel):
     """How far a review is."""
 
     job_id: str
@@ -49,7 +49,7 @@ class Review(Out):
         return cls.model_validate({"job_id": job_id, "state": state, **summary, "links": links})
 
 
-class ReviewDecision(Out):
+class ReviewDecision(ResponseModel):
     """What somebody has decided about an image."""
 
     decision: Literal["accept", "reject", "edit"]
@@ -61,14 +61,14 @@ class ReviewDecision(Out):
     """Whether the image was looked at; not, where it was only said what becomes of the rest."""
 
 
-class ReviewImageLinks(Out):
+class ReviewImageLinks(ResponseModel):
     """Addresses on this service."""
 
     self: str
     picture: str
 
 
-class ReviewImage(Out):
+class ReviewImage(ResponseModel):
     """An image to look at."""
 
     image: str
@@ -85,7 +85,7 @@ class ReviewImage(Out):
     links: ReviewImageLinks
 
     @classmethod
-    def of(cls, job_id: str, picture: Picture, decision: Decision | None) -> ReviewImage:
+    def of(cls, job_id: str, picture: Picture, decision: ImageDecision | None) -> ReviewImage:
         """Return the picture as it is shown."""
         home = job_path(job_id)
         links = {
@@ -96,7 +96,7 @@ class ReviewImage(Out):
         return cls.model_validate({**about, "boxes": picture.kept, "decision": decision, "links": links})
 
 
-class ReviewImagePage(Out):
+class ReviewImagePage(ResponseModel):
     """Images to look at, by name."""
 
     data: tuple[ReviewImage, ...]
@@ -104,11 +104,11 @@ class ReviewImagePage(Out):
     has_more: bool
 
 
-class _In(BaseModel):
+class _RequestModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class BoxIn(_In):
+class BoxIn(_RequestModel):
     """A box, by its corners as shares of the image's sides."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
@@ -119,7 +119,7 @@ class BoxIn(_In):
     y2: Annotated[float, Field(ge=0, le=1)]
 
 
-class Decide(_In):
+class Decide(_RequestModel):
     """A decision about one image."""
 
     decision: Literal["accept", "reject", "edit"]
@@ -129,7 +129,7 @@ class Decide(_In):
     reviewer: Annotated[str, Field(pattern=REVIEWER)] = SOMEBODY
 
 
-class Complete(_In):
+class Complete(_RequestModel):
     """The end of a review."""
 
     rest: Literal["accept", "reject"] | None = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from retort_api.schemas.jobs import Out
+from retort_api.schemas.jobs import ResponseModel
 
 
-class Recipe(Out):
+class Recipe(ResponseModel):
     """A named preset of the distillation section."""
 
     name: str
@@ -18,13 +18,13 @@ class Recipe(Out):
     head_lr_multiplier: float
 
 
-class Recipes(Out):
+class Recipes(ResponseModel):
     """All presets."""
 
     data: tuple[Recipe, ...]
 
 
-class Check(Out):
+class Check(ResponseModel):
     """How one thing that the service needs stands."""
 
     status: Literal["ok", "failed"]
@@ -32,7 +32,7 @@ class Check(Out):
     duration_ms: float
 
 
-class Readiness(Out):
+class Readiness(ResponseModel):
     """Whether the service can take jobs."""
 
     status: Literal["ok", "failed"]
@@ -41,7 +41,7 @@ class Readiness(Out):
     """For information: a queue that only grows has no worker. Null when nothing waits."""
 
 
-class Liveness(Out):
+class Liveness(ResponseModel):
     """The process answers."""
 
     status: Literal["ok"]

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from retort.db.models import Sweep as SweepRow
-from retort.db.models import SweepTrial
-from retort.db.sweeps import Listed
+from retort.db.models import SweepRow, SweepTrialRow
+from retort.db.sweeps import TrialView
 from retort.states import SweepState, TrialState
 
-from retort_api.schemas.jobs import Failure, Out, documented_as, shown
+from retort_api.schemas.jobs import Failure, ResponseModel, documented_as, row_fields
 
 
 def sweep_path(sweep_id: str) -> str:
@@ -19,7 +18,7 @@ def sweep_path(sweep_id: str) -> str:
     return f"/v1/sweeps/{sweep_id}"
 
 
-class Trial(Out):
+class Trial(ResponseModel):
     """One point of a sweep, and what has come of it."""
 
     number: int
@@ -39,13 +38,13 @@ class Trial(Out):
     ended_at: datetime | None
 
     @classmethod
-    def of(cls, listed: Listed) -> Trial:
+    def of(cls, listed: TrialView) -> Trial:
         """Return the trial as it is shown."""
         about = {"state": listed.state, "value": listed.value, "progress": listed.progress, "reason": listed.reason}
-        return cls.model_validate(shown(listed.trial, cls, **about))
+        return cls.model_validate(row_fields(listed.trial, cls, **about))
 
 
-class BestTrial(Out):
+class BestTrial(ResponseModel):
     """The best trial that has succeeded."""
 
     number: int
@@ -54,12 +53,12 @@ class BestTrial(Out):
     job_id: str
 
     @classmethod
-    def of(cls, row: SweepTrial | None) -> BestTrial | None:
+    def of(cls, row: SweepTrialRow | None) -> BestTrial | None:
         """Return the trial as it is shown, if there is one."""
         return None if row is None else cls.model_validate(row)
 
 
-class SweepLinks(Out):
+class SweepLinks(ResponseModel):
     """Addresses on this service."""
 
     self: str
@@ -75,7 +74,7 @@ class SweepLinks(Out):
         return cls.model_validate({"self": home, **{part: f"{home}/{part}" for part in parts}})
 
 
-class SweepSummary(Out):
+class SweepSummary(ResponseModel):
     """Where a sweep stands."""
 
     id: str
@@ -97,10 +96,10 @@ class SweepSummary(Out):
     links: SweepLinks
 
     @classmethod
-    def of(cls, row: SweepRow, counts: Mapping[TrialState, int], best: SweepTrial | None, **given: Any) -> Self:
+    def of(cls, row: SweepRow, counts: Mapping[TrialState, int], best: SweepTrialRow | None, **given: Any) -> Self:
         """Return the row as it is shown."""
         about = {"strategy": row.spec["search"]["strategy"], "counts": counts, "best": BestTrial.of(best)}
-        return cls.model_validate(shown(row, cls, links=SweepLinks.of(row.id), **about, **given))
+        return cls.model_validate(row_fields(row, cls, links=SweepLinks.of(row.id), **about, **given))
 
 
 class Sweep(SweepSummary):
@@ -111,7 +110,7 @@ class Sweep(SweepSummary):
     trials: tuple[Trial, ...]
 
     @classmethod
-    def whole(cls, row: SweepRow, best: SweepTrial | None, listed: Sequence[Listed]) -> Sweep:
+    def whole(cls, row: SweepRow, best: SweepTrialRow | None, listed: Sequence[TrialView]) -> Sweep:
         """Return the row with its trials."""
         counts = dict.fromkeys(TrialState, 0)
         for one in listed:
@@ -119,7 +118,7 @@ class Sweep(SweepSummary):
         return cls.of(row, counts, best, trials=tuple(Trial.of(one) for one in listed))
 
 
-class SweepPage(Out):
+class SweepPage(ResponseModel):
     """Sweeps, newest first."""
 
     data: tuple[SweepSummary, ...]

@@ -56,7 +56,7 @@ def advise(  # noqa: PLR0917 - typer gives each by name
     request = parse_spec(wanted)
     assert isinstance(request, AdviceSpec), "its task says so"
     workdir = (out or Path("runs") / f"{request.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
-    standing = run.carry_out(request, workdir, device, as_json=as_json)
+    standing = run.execute(request, workdir, device, as_json=as_json)
     code = run.ended(standing, workdir, as_json=as_json)
     return code or _judge(standing["result"])
 

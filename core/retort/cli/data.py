@@ -11,7 +11,7 @@ import typer
 from retort.cli.options import AsJson, emit, note
 
 if TYPE_CHECKING:
-    from retort.data.audit import Checkup
+    from retort.data.audit import AuditReport
 
 app = typer.Typer(help="Make, fetch and check data sets.", no_args_is_help=True)
 
@@ -77,7 +77,7 @@ def list_known(as_json: AsJson = False) -> None:
                     "size": found.size,
                     "licence": found.licence,
                     "num_classes": len(found.names),
-                    "here": known_datasets.here(found, folder),
+                    "here": known_datasets.is_cached(found, folder),
                     "archives": [asdict(archive) for archive in found.archives],
                 }
                 for found in CATALOGUE.values()
@@ -86,7 +86,7 @@ def list_known(as_json: AsJson = False) -> None:
         return
     table = Table("name", "here", "download", "what it is", box=None, padding=(0, 3, 0, 0), header_style="bold")
     for found in CATALOGUE.values():
-        table.add_row(found.name, "yes" if known_datasets.here(found, folder) else "no", found.size, found.about)
+        table.add_row(found.name, "yes" if known_datasets.is_cached(found, folder) else "no", found.size, found.about)
     console().print(table)
 
 
@@ -117,12 +117,12 @@ def _folder() -> Path:
     return folder
 
 
-def _plain(found: Checkup) -> dict[str, Any]:
+def _plain(found: AuditReport) -> dict[str, Any]:
     about = {name: value for name, value in asdict(found).items() if name != "root"}
     return {"ok": found.ok, "root": found.root and str(found.root), **about}
 
 
-def _show(found: Checkup) -> None:
+def _show(found: AuditReport) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
 
@@ -155,7 +155,7 @@ def _show(found: Checkup) -> None:
     board.print(_verdict(found))
 
 
-def _verdict(found: Checkup) -> str:
+def _verdict(found: AuditReport) -> str:
     if not found.ok:
         return "a job would refuse it, or lose images"
     return "a job would take it" if found.findings else "nothing is wrong"

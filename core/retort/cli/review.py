@@ -12,15 +12,15 @@ import typer
 from pydantic import ValidationError
 
 from retort.cli.options import AsJson, Url, connect, emit, find, note
-from retort.client.client import Reviewing
+from retort.client.client import ReviewClient
 from retort.errors import UserError
 from retort.protocol.workdir import DECISIONS
 from retort.review import formats
 from retort.review.formats import FORMS
-from retort.review.models import REVIEW, SOMEBODY, Decision, Decisions, Proposals, Verdict, still_open
+from retort.review.models import REVIEW, SOMEBODY, Decisions, ImageDecision, ReviewSet, Verdict, undecided
 
 
-class Desk(Protocol):
+class ReviewBackend(Protocol):
     """What can be done with a review, wherever it is."""
 
     def summary(self) -> dict[str, Any]:
@@ -42,10 +42,10 @@ class Desk(Protocol):
         """Complete it; return in words what comes next."""
 
 
-class ServiceDesk:
+class HttpReview:
     """The review of a job of a service."""
 
-    def __init__(self, review: Reviewing) -> None:
+    def __init__(self, review: ReviewClient) -> None:
         self._review = review
 
     def summary(self) -> dict[str, Any]:
@@ -76,14 +76,14 @@ class ServiceDesk:
         return f"{job['id']} is {job['state']}"
 
 
-class FolderDesk:
+class FolderReview:
     """The review of a run that has ended in a folder of this machine to wait for it."""
 
     def __init__(self, workdir: Path) -> None:
         self._workdir = workdir.absolute()
         path = self._workdir / "artifacts" / REVIEW
         try:
-            self._proposals = Proposals.model_validate_json(path.read_bytes())
+            self._proposals = ReviewSet.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
             hint = "name the folder of a run that waits for its review"
             raise UserError(f"{workdir} holds no review", hint=hint, code="review_not_found") from error
@@ -95,7 +95,7 @@ class FolderDesk:
 
     def undecided(self) -> Iterator[str]:
         """Read the folder."""
-        yield from still_open(self._proposals, self._decisions())
+        yield from undecided(self._proposals, self._decisions())
 
     def decide(self, images: Sequence[str], verdict: Verdict, reviewer: str) -> None:
         """Write it into the folder."""
@@ -107,11 +107,11 @@ class FolderDesk:
 
     def export(self, form: str) -> bytes:
         """Make the file."""
-        return formats.form(form).write(formats.album(self._proposals, self._decisions()))
+        return formats.annotation_format(form).write(formats.annotated_images(self._proposals, self._decisions()))
 
     def take(self, form: str, data: bytes, reviewer: str) -> dict[str, Any]:
         """Read the file."""
-        self._keep(formats.imported(self._proposals, form, data, reviewer=reviewer, at=time.time()))
+        self._keep(formats.import_decisions(self._proposals, form, data, reviewer=reviewer, at=time.time()))
         return self.summary()
 
     def complete(self, rest: Verdict | None, reviewer: str) -> str:
@@ -124,19 +124,19 @@ class FolderDesk:
             self._keep(_decisions(remaining, rest, reviewer, seen=False))
         return f"the review is complete; start the run again: retort run SPEC --out {self._workdir}"
 
-    def _decisions(self) -> dict[str, Decision]:
+    def _decisions(self) -> dict[str, ImageDecision]:
         return dict(Decisions.load(self._workdir / DECISIONS))
 
-    def _keep(self, decisions: Sequence[Decision]) -> None:
+    def _keep(self, decisions: Sequence[ImageDecision]) -> None:
         kept = self._decisions() | {decision.image: decision for decision in decisions}
         part = self._workdir / f"{DECISIONS}.part"
         part.write_text(Decisions(decisions=tuple(kept.values())).model_dump_json(indent=2))
         part.replace(self._workdir / DECISIONS)
 
 
-def _decisions(images: Sequence[str], verdict: Verdict, reviewer: str, *, seen: bool = True) -> list[Decision]:
+def _decisions(images: Sequence[str], verdict: Verdict, reviewer: str, *, seen: bool = True) -> list[ImageDecision]:
     at = time.time()
-    return [Decision(image=image, decision=verdict, reviewer=reviewer, at=at, seen=seen) for image in images]
+    return [ImageDecision(image=image, decision=verdict, reviewer=reviewer, at=at, seen=seen) for image in images]
 
 
 app = typer.Typer(help="Review the labels that a teacher has given to images.", no_args_is_help=True)
@@ -259,16 +259,16 @@ def complete(  # noqa: PLR0917 - typer gives each by name
 
 
 @contextmanager
-def _at(job_id: str | None, workdir: Path | None, url: str | None) -> Iterator[Desk]:
+def _at(job_id: str | None, workdir: Path | None, url: str | None) -> Iterator[ReviewBackend]:
     """Go to where the review is."""
     if (job_id is None) == (workdir is None):
         raise UserError("name either a job or a --workdir", hint="retort review show JOB", code="usage")
     if workdir is not None:
-        yield FolderDesk(workdir)
+        yield FolderReview(workdir)
         return
     assert job_id is not None
     with connect(url) as client:
-        yield ServiceDesk(client.review(find(client, job_id)))
+        yield HttpReview(client.review(find(client, job_id)))
 
 
 def _decide(

@@ -21,15 +21,15 @@ from retort.cli.options import AsJson, Sets, SpecFile, emit_line, note
 from retort.cli.spec import load
 from retort.constants import MAP, MAP50, Role
 from retort.data.inputs import Inputs
-from retort.errors import UserError, WorldError
+from retort.errors import TransientError, UserError
 from retort.protocol.events import (
     AnyEvent,
     AwaitingReviewEvent,
     FailedEvent,
-    Failure,
     FinishedEvent,
     MetricEvent,
     ProgressEvent,
+    RunFailure,
     StageEvent,
     StoppedEvent,
 )
@@ -39,8 +39,8 @@ from retort.settings import Settings
 from retort.spec import AnySpec, parse_document, parse_spec
 from retort.spec.result import readable_result
 from retort.states import TERMINAL, JobState
-from retort.tracking.dispatcher import Feed, Reached
-from retort.tracking.session import openings
+from retort.tracking.dispatcher import LastSteps, TrackerDispatcher
+from retort.tracking.session import tracker_configs
 
 EVERY_S = 0.3
 _ENDED = TERMINAL | {JobState.AWAITING_REVIEW}
@@ -61,10 +61,10 @@ def run(
     """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C, 5 awaits review."""
     wanted = parse_spec(load(spec, sets))
     workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
-    return ended(carry_out(wanted, workdir, device, as_json=as_json), workdir, as_json=as_json)
+    return ended(execute(wanted, workdir, device, as_json=as_json), workdir, as_json=as_json)
 
 
-def carry_out(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool) -> dict[str, Any]:
+def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool) -> dict[str, Any]:
     """Do in *workdir* what is wanted, and show it; return how it stands in the end. What it trains is registered."""
     from retort.data.known_datasets import announcement
     from retort.data.prepare import prepare
@@ -78,16 +78,16 @@ def carry_out(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bo
     prepare(wanted, settings, workdir, attempt=attempt, device=device or _device())
     note(f"working in {workdir}")
     with (
-        told(wanted, settings, workdir, attempt) as feed,
+        tracked(wanted, settings, workdir, attempt) as feed,
         _started(workdir) as process,
         render.screen(as_json=as_json) as screen,
     ):
         for standing, events in _followed(process, journal_of(workdir, attempt), wanted.name):
             for event in events:
-                feed.listen(event)
+                feed.on_event(event)
             screen.show(standing, [_as_shown(event) for event in events])
         failure = standing.get("failure")
-        feed.end(readable_result(standing.get("result")), failure and Failure.model_validate(failure))
+        feed.end(readable_result(standing.get("result")), failure and RunFailure.model_validate(failure))
     assert settings.model_dir is not None
     _register(wanted.name, workdir / "artifacts", settings.model_dir, student=standing["state"] == JobState.SUCCEEDED)
     return standing
@@ -242,14 +242,14 @@ FOLDER = Path("artifacts") / "tensorboard"
 
 
 @contextmanager
-def told(spec: AnySpec, settings: Settings, workdir: Path, attempt: int) -> Iterator[Feed]:
+def tracked(spec: AnySpec, settings: Settings, workdir: Path, attempt: int) -> Iterator[TrackerDispatcher]:
     """Feed the trackers that *spec* names; when the block ends, wait a limited time for them."""
     name = f"local_{hashlib.sha256(str(workdir).encode()).hexdigest()[:32]}"
     tags = {"dataset_digest": Inputs.load(workdir).dataset.digest}
-    wanted = openings(
+    wanted = tracker_configs(
         spec, settings, job_id=name, attempt=attempt, tags=tags, event_files=workdir / FOLDER
     )  # fmt: skip
-    feed = Feed(wanted, workdir, reached=_reached(workdir, attempt), timeout_s=settings.tracking_timeout_s)
+    feed = TrackerDispatcher(wanted, workdir, reached=_reached(workdir, attempt), timeout_s=settings.tracking_timeout_s)
     try:
         yield feed
         while feed.busy():
@@ -260,13 +260,13 @@ def told(spec: AnySpec, settings: Settings, workdir: Path, attempt: int) -> Iter
         feed.close()
 
 
-def _reached(workdir: Path, attempt: int) -> Reached:
+def _reached(workdir: Path, attempt: int) -> LastSteps:
     """Return the last step that earlier attempts have measured of each curve."""
     reached: dict[tuple[str, str], int] = {}
     for number in range(1, attempt):
         try:
             events, _ = read(journal_of(workdir, number))
-        except WorldError:
+        except TransientError:
             continue  # what cannot be read is told twice
         for event in events:
             if isinstance(event, MetricEvent):

@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from retort.cli.options import AsJson, Sets, SpecFile, emit
-from retort.errors import Problem, SpecError, UserError
+from retort.errors import FieldProblem, SpecError, UserError
 from retort.spec import parse_document
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
     """
     document = parse_document(_text(source))
     if not isinstance(document, dict):
-        raise SpecError([Problem("$", f"must be a mapping, not {type(document).__name__}")])
+        raise SpecError([FieldProblem("$", f"must be a mapping, not {type(document).__name__}")])
     if source != "-":
         anchor(_spec(document), Path(source).absolute().parent, Path.cwd())
     for assignment in sets or ():
@@ -42,7 +42,7 @@ def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def is_sweep(document: dict[str, Any]) -> bool:
-    """Whether the document is a sweep, with a spec inside it."""
+    """Return True if the document is a sweep, with a spec inside it."""
     return isinstance(document.get("base"), dict)
 
 

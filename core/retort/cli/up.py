@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 
 from retort.cli.options import AsJson, note
-from retort.errors import UserError, WorldError
+from retort.errors import TransientError, UserError
 
 DRAIN_MARGIN_S = 20.0
 """Beyond the grace that a run has: for the worker to publish what the run has left."""
@@ -53,8 +53,8 @@ def up(
         _check_port(settings.host, settings.port)
         _migrate(env)
         arguments = ["--run-command", *run_command] if run_command else []
-        parts = [Part("retort_api", env), Part("retort_worker", env, arguments)]
-        supervisor = Supervisor(parts, settings.grace_s + DRAIN_MARGIN_S, note)
+        parts = [ManagedProcess("retort_api", env), ManagedProcess("retort_worker", env, arguments)]
+        supervisor = ProcessSupervisor(parts, settings.grace_s + DRAIN_MARGIN_S, note)
         supervisor.run(ready=lambda: _is_ready(url), announce=announce)
         note("stopped")
 
@@ -87,7 +87,7 @@ def _check_port(host: str, port: int) -> None:
 def _migrate(env: dict[str, str]) -> None:
     done = subprocess.run([sys.executable, "-m", "retort.db", "upgrade"], env=env, check=False, stdout=sys.stderr)
     if done.returncode:
-        raise WorldError("the database could not be migrated", hint="its message above says why", code="migration")
+        raise TransientError("the database could not be migrated", hint="its message above says why", code="migration")
 
 
 def _is_ready(url: str) -> bool:
@@ -107,7 +107,7 @@ POLL_S = 0.1
 
 
 @dataclass(slots=True)
-class Part:
+class ManagedProcess:
     """One supervised module and its process."""
 
     module: str
@@ -155,14 +155,14 @@ class Part:
         """Record that the process has died; return the seconds to wait before its next start.
 
         Raises:
-            WorldError: it has died quickly too often.
+            TransientError: it has died quickly too often.
 
         """
         assert self.process is not None
         quick = time.monotonic() - self.started_at < QUICK_S
         self.quick_deaths = self.quick_deaths + 1 if quick else 0
         if self.quick_deaths >= MAX_QUICK_DEATHS:
-            raise WorldError(
+            raise TransientError(
                 f"{self.module} died {self.quick_deaths} times in a row, last with exit code {self.process.returncode}",
                 hint="its messages above say why",
                 code="part_keeps_dying",
@@ -173,10 +173,10 @@ class Part:
 
 
 @dataclass(slots=True)
-class Supervisor:
+class ProcessSupervisor:
     """Runs parts until a signal asks to stop: the first drains, the second kills."""
 
-    parts: Sequence[Part]
+    parts: Sequence[ManagedProcess]
     grace_s: float
     """How long draining may take."""
     say: Callable[[str], None]
@@ -186,7 +186,7 @@ class Supervisor:
         """Run until asked to stop; *announce* once, when *ready* first says so.
 
         Raises:
-            WorldError: a part keeps dying, or the service has not become ready within *patience_s*.
+            TransientError: a part keeps dying, or the service has not become ready within *patience_s*.
 
         """
         previous = {number: signal.signal(number, self._asked) for number in STOPPING}
@@ -214,7 +214,7 @@ class Supervisor:
         deadline = time.monotonic() + patience_s
         while not self.signals and not ready():
             if time.monotonic() > deadline:
-                raise WorldError(f"the service is not ready after {patience_s:.0f} s", code="not_ready")
+                raise TransientError(f"the service is not ready after {patience_s:.0f} s", code="not_ready")
             self._look_after()
             time.sleep(POLL_S)
 

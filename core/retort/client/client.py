@@ -145,7 +145,7 @@ class SweepCalls(ABC):
         return self._text("GET", f"/v1/sweeps/{sweep_id}/report")
 
 
-class Reviewing:
+class ReviewClient:
     """A job's review on a service, reached by the client's *send*, which returns answers that are no refusals."""
 
     def __init__(self, send: Callable[..., Any], job_id: str) -> None:
@@ -343,9 +343,9 @@ class Client(ModelCalls, SweepCalls):
         part.write_bytes(answer.content)
         return part.replace(path)
 
-    def review(self, job_id: str) -> Reviewing:
+    def review(self, job_id: str) -> ReviewClient:
         """Return what can be done with the review of a job's pseudo-labels."""
-        return Reviewing(self._send, job_id)
+        return ReviewClient(self._send, job_id)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None, every_s: float = 1.0) -> Json:
         """Return the job once it has ended.

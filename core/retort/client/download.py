@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from retort.errors import WorldError
+from retort.errors import TransientError
 from retort.files import sha256_of
 
 
@@ -17,14 +17,14 @@ def promised_sha256(headers: Mapping[str, str]) -> str:
     """Read the SHA-256 of a whole file from its answer's headers: Repr-Digest (RFC 9530), else a digest as ETag.
 
     Raises:
-        WorldError: there is none, so what arrives could not be verified.
+        TransientError: there is none, so what arrives could not be verified.
 
     """
     if found := re.search(r"sha-256=:([A-Za-z0-9+/=]+):", headers.get("Repr-Digest", "")):
         return base64.b64decode(found[1]).hex()
     if found := re.search(r"[0-9a-f]{64}", headers.get("ETag", "")):
         return found[0]
-    raise WorldError("the service does not say what the file's SHA-256 is", code="no_digest")
+    raise TransientError("the service does not say what the file's SHA-256 is", code="no_digest")
 
 
 @dataclass(frozen=True, slots=True)

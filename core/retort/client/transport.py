@@ -27,7 +27,7 @@ class ClientError(RetortError):
 
 
 def worth_repeating(error: Exception) -> bool:
-    """Whether the same request may be answered later."""
+    """Return True if the same request may be answered later."""
     return not isinstance(error, ClientError) or error.status in _BUSY
 
 

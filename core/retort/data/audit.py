@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from retort.data import datasets
-from retort.data.datasets import Box, Description, read_description
+from retort.data.datasets import DatasetDescription, LabelBox, read_description
 from retort.errors import DataError
 
 _SHOWN = 5
@@ -23,7 +23,7 @@ _SMALLEST_PX = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AuditFinding:
     """One kind of mistake, and where it was seen."""
 
     severity: Literal["error", "warning"]
@@ -49,14 +49,14 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class Checkup:
+class AuditReport:
     """What was found in a dataset."""
 
     root: Path | None
     names: tuple[str, ...]
     splits: dict[str, Split]
     """``train`` and ``val``, where they could be read."""
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     """Errors first."""
 
     @property
@@ -66,12 +66,12 @@ class Checkup:
 
 
 @dataclass(frozen=True, slots=True)
-class _Image:
+class _AuditedImage:
     """One image and its label, as far as they can be read."""
 
     shown: str
     label: Path
-    boxes: tuple[Box, ...]
+    boxes: tuple[LabelBox, ...]
     mistakes: tuple[str, ...]
     """In the label, each with its line."""
     doubled: int
@@ -82,7 +82,7 @@ class _Image:
     """Width and height in pixels; None where it cannot be opened, or nothing here opens images."""
 
 
-def check(path: str, data_dirs: Sequence[Path]) -> Checkup:
+def check(path: str, data_dirs: Sequence[Path]) -> AuditReport:
     """Look at all of the dataset at *path*, as ``datasets.locate`` finds it; nothing in it makes this raise.
 
     Whatever a job would refuse is an error here; the other way round, an image that opens only in part is an error
@@ -91,9 +91,9 @@ def check(path: str, data_dirs: Sequence[Path]) -> Checkup:
     try:
         description = read_description(datasets.find(path, data_dirs), data_dirs)
     except DataError as error:
-        return Checkup(None, (), {}, (_refusal("description", error),))
+        return AuditReport(None, (), {}, (_refusal("description", error),))
     findings = [_ignored(note) for note in description.notes]
-    splits: dict[str, list[_Image]] = {}
+    splits: dict[str, list[_AuditedImage]] = {}
     for split in ("train", "val"):
         try:
             images = datasets.images_of(description, split)
@@ -105,12 +105,12 @@ def check(path: str, data_dirs: Sequence[Path]) -> Checkup:
     findings += [finding for finding in _judge(description, splits) if finding.number]
     found = {split: _split(images, len(description.names)) for split, images in splits.items()}
     findings.sort(key=lambda finding: finding.severity)
-    return Checkup(description.root, description.names, found, tuple(findings))
+    return AuditReport(description.root, description.names, found, tuple(findings))
 
 
-def _look(description: Description, image: Path) -> _Image:
+def _look(description: DatasetDescription, image: Path) -> _AuditedImage:
     label = datasets.label_of(description.root, image)
-    boxes: tuple[Box, ...] = ()
+    boxes: tuple[LabelBox, ...] = ()
     mistakes: tuple[str, ...] = ()
     shown = label.relative_to(description.root).as_posix()
     try:
@@ -125,11 +125,13 @@ def _look(description: Description, image: Path) -> _Image:
     except (DataError, OSError):
         digest = None
     name = image.relative_to(description.root).as_posix()
-    return _Image(name, label, boxes, mistakes, len(boxes) - len(set(boxes)), digest, _size(image) if digest else None)
+    return _AuditedImage(
+        name, label, boxes, mistakes, len(boxes) - len(set(boxes)), digest, _size(image) if digest else None
+    )
 
 
 def _opens_images() -> bool:
-    """Whether this installation does: a client's alone need not."""
+    """Return True if this installation does: a client's alone need not."""
     return importlib.util.find_spec("PIL") is not None
 
 
@@ -147,13 +149,13 @@ def _size(image: Path) -> tuple[int, int] | None:
         return None
 
 
-def _split(images: Sequence[_Image], num_classes: int) -> Split:
+def _split(images: Sequence[_AuditedImage], num_classes: int) -> Split:
     counted = Counter(box.class_id for image in images for box in image.boxes)
     backgrounds = sum(not image.boxes and not image.mistakes for image in images)
     return Split(len(images), backgrounds, tuple(counted[class_id] for class_id in range(num_classes)))
 
 
-def _judge(description: Description, splits: dict[str, list[_Image]]) -> Iterator[Finding]:
+def _judge(description: DatasetDescription, splits: dict[str, list[_AuditedImage]]) -> Iterator[AuditFinding]:
     everything = [image for images in splits.values() for image in images]
     yield _finding(
         "error", "malformed_label", "lines of labels that cannot be used", f"each line: {datasets.LINE}",
@@ -172,12 +174,14 @@ def _judge(description: Description, splits: dict[str, list[_Image]]) -> Iterato
     for split, images in splits.items():
         if not any(image.boxes for image in images):
             hint = "an image images/x.jpg has its boxes in labels/x.txt"
-            yield Finding("error", "no_boxes", f"no label of {split} holds a box", hint, 1, ())
+            yield AuditFinding("error", "no_boxes", f"no label of {split} holds a box", hint, 1, ())
     yield from _doubts(description, splits, everything)
     yield from _doubts_by_class(description.names, splits)
 
 
-def _doubts(description: Description, splits: dict[str, list[_Image]], everything: list[_Image]) -> Iterator[Finding]:
+def _doubts(
+    description: DatasetDescription, splits: dict[str, list[_AuditedImage]], everything: list[_AuditedImage]
+) -> Iterator[AuditFinding]:
     seen = {image.digest: image.shown for image in splits.get("train", ()) if image.digest}
     yield _finding(
         "warning", "shared_image", "validation images that are training images too, so that accuracy flatters",
@@ -203,10 +207,10 @@ def _doubts(description: Description, splits: dict[str, list[_Image]], everythin
     number = len(splits.get("val", ()))
     if number < _FEW_IMAGES:
         message = "few images in val, so that accuracy is known roughly"
-        yield Finding("warning", "few_images", message, f"{_FEW_IMAGES} or more are better", number, ())
+        yield AuditFinding("warning", "few_images", message, f"{_FEW_IMAGES} or more are better", number, ())
 
 
-def _doubts_by_class(names: Sequence[str], splits: dict[str, list[_Image]]) -> Iterator[Finding]:
+def _doubts_by_class(names: Sequence[str], splits: dict[str, list[_AuditedImage]]) -> Iterator[AuditFinding]:
     found = {split: _split(images, len(names)).boxes for split, images in splits.items()}
     without = {split: [names[i] for i, number in enumerate(boxes) if not number] for split, boxes in found.items()}
     for split, cannot in (("train", "learnt"), ("val", "measured")):
@@ -219,7 +223,7 @@ def _doubts_by_class(names: Sequence[str], splits: dict[str, list[_Image]]) -> I
     yield _finding("warning", "rare_class", message, "label more of them", rare)
 
 
-def _doubled(images: Iterable[_Image]) -> Iterator[str]:
+def _doubled(images: Iterable[_AuditedImage]) -> Iterator[str]:
     first: dict[str, str] = {}
     for image in images:
         if image.digest in first:
@@ -228,19 +232,19 @@ def _doubled(images: Iterable[_Image]) -> Iterator[str]:
             first[image.digest] = image.shown
 
 
-def _orphans(root: Path, images: Iterable[_Image]) -> Iterator[str]:
+def _orphans(root: Path, images: Iterable[_AuditedImage]) -> Iterator[str]:
     """Name the label files beside those of the images that belong to none of them."""
-    known: defaultdict[Path, set[Path]] = defaultdict(set)
+    entry: defaultdict[Path, set[Path]] = defaultdict(set)
     for image in images:
-        known[image.label.parent].add(image.label)
-    for folder, mine in sorted(known.items()):
+        entry[image.label.parent].add(image.label)
+    for folder, mine in sorted(entry.items()):
         if folder.is_dir() and any(label.is_file() for label in mine):
             for path in sorted(folder.glob("*.txt")):
                 if path not in mine and path.name != "classes.txt":
                     yield path.relative_to(root).as_posix()
 
 
-def _tiny(image: _Image) -> Iterator[Box]:
+def _tiny(image: _AuditedImage) -> Iterator[LabelBox]:
     if image.size is not None:
         width, height = image.size
         yield from (box for box in image.boxes if min(box.width * width, box.height * height) < _SMALLEST_PX)
@@ -248,14 +252,14 @@ def _tiny(image: _Image) -> Iterator[Box]:
 
 def _finding(
     severity: Literal["error", "warning"], code: str, message: str, hint: str, places: Iterable[str]
-) -> Finding:
+) -> AuditFinding:
     seen = list(places)
-    return Finding(severity, code, message, hint, len(seen), tuple(seen[:_SHOWN]))
+    return AuditFinding(severity, code, message, hint, len(seen), tuple(seen[:_SHOWN]))
 
 
-def _refusal(code: str, error: DataError) -> Finding:
-    return Finding("error", code, error.message, error.hint or "", 1, ())
+def _refusal(code: str, error: DataError) -> AuditFinding:
+    return AuditFinding("error", code, error.message, error.hint or "", 1, ())
 
 
-def _ignored(note: str) -> Finding:
-    return Finding("warning", "ignored_field", note, "remove it", 1, ())
+def _ignored(note: str) -> AuditFinding:
+    return AuditFinding("warning", "ignored_field", note, "remove it", 1, ())

@@ -58,7 +58,7 @@ class Archive:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class CatalogEntry:
     """A data set that is known by name."""
 
     name: str
@@ -77,7 +77,7 @@ class Known:
 
 
 _KNOWN = (
-    Known(
+    CatalogEntry(
         name="coco8",
         about="the first 8 images of COCO train2017, 4 to learn from and 4 to measure on: for trying things",
         size="1 MB",
@@ -85,7 +85,7 @@ _KNOWN = (
         archives=(Archive(f"{_ASSETS}/coco8.zip", 20 * _MB),),
         names=COCO_CLASSES,
     ),
-    Known(
+    CatalogEntry(
         name="coco128",
         about="the first 128 images of COCO train2017, both to learn from and to measure on",
         size="7 MB",
@@ -94,7 +94,7 @@ _KNOWN = (
         names=COCO_CLASSES,
         folders=(("images/train2017", "images/train2017"),),
     ),
-    Known(
+    CatalogEntry(
         name="coco",
         about="COCO 2017: 118,287 images to learn from, 5,000 to measure on, 80 classes; crowds are left out",
         size="20 GB",
@@ -121,7 +121,7 @@ _KNOWN = (
         largest_bytes=60_000 * _MB,
         most_files=200_000,
     ),
-    Known(
+    CatalogEntry(
         name="voc",
         about="PASCAL VOC: trainval of 2007 and 2012 to learn from, test of 2007 to measure on, 20 classes; difficult "
         "objects are left out",
@@ -152,7 +152,7 @@ _KNOWN = (
         largest_bytes=10_000 * _MB,
         most_files=200_000,
     ),
-    Known(
+    CatalogEntry(
         name="visdrone",
         about="VisDrone2019-DET: 6,471 images from drones to learn from, 548 to measure on, 10 classes; ignored "
         "regions and others are left out",
@@ -167,7 +167,7 @@ _KNOWN = (
         largest_bytes=6_000 * _MB,
         most_files=50_000,
     ),
-    Known(
+    CatalogEntry(
         name="african-wildlife",
         about="buffaloes, elephants, rhinos and zebras: 1,052 images to learn from, 225 to measure on",
         size="100 MB",
@@ -176,7 +176,7 @@ _KNOWN = (
         names=("buffalo", "elephant", "rhino", "zebra"),
         largest_bytes=1_000 * _MB,
     ),
-    Known(
+    CatalogEntry(
         name="brain-tumor",
         about="scans of brains, with and without a tumour: 893 images to learn from, 223 to measure on",
         size="4 MB",
@@ -185,19 +185,19 @@ _KNOWN = (
         names=("negative", "positive"),
     ),
 )
-CATALOGUE: dict[str, Known] = {known.name: known for known in _KNOWN}
+CATALOGUE: dict[str, CatalogEntry] = {known.name: known for known in _KNOWN}
 
 
-def find(name: str) -> Known:
+def find(name: str) -> CatalogEntry:
     """Return the known data set of that name, whichever letters are large.
 
     Raises:
         DataError: there is none.
 
     """
-    known = CATALOGUE.get(name.lower())
-    if known is None:
+    entry = CATALOGUE.get(name.lower())
+    if entry is None:
         close = difflib.get_close_matches(name.lower(), CATALOGUE, n=1)
         meant = f"did you mean {close[0]!r}? " if close else ""
         raise DataError(f"no data set is known as {name!r}", hint=f"{meant}known: {', '.join(CATALOGUE)}")
-    return known
+    return entry

@@ -26,7 +26,7 @@ _MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class DatasetDescription:
     """What a ``data.yaml`` says, with every path resolved and inside *root*."""
 
     file: Path
@@ -37,7 +37,7 @@ class Description:
     notes: tuple[str, ...]
 
 
-def read_description(file: Path, data_dirs: Sequence[Path]) -> Description:
+def read_description(file: Path, data_dirs: Sequence[Path]) -> DatasetDescription:
     """Read *file*, whose own folder is where its paths begin.
 
     Raises:
@@ -50,13 +50,13 @@ def read_description(file: Path, data_dirs: Sequence[Path]) -> Description:
     if document.get("channels", 3) != 3:
         raise DataError(f"{file}: channels must be 3", hint="use colour or grey images of 8 bits")
     root = _root(file, document.get("path", "."), data_dirs)
-    known = {"path", "train", "val", "names", "nc", "channels"}
+    entry = {"path", "train", "val", "names", "nc", "channels"}
     notes = tuple(
         f"data.yaml: {key} is ignored: {_IGNORED.get(key, 'it is not a field that Retort knows')}"
         for key in map(str, document)
-        if key not in known
+        if key not in entry
     )
-    return Description(
+    return DatasetDescription(
         file=file,
         root=root,
         sources={split: _sources(file, root, split, document.get(split)) for split in ("train", "val")},
@@ -139,7 +139,7 @@ LINE = "class centre_x centre_y width height, the last four as shares (0..1) of 
 """What a label file's lines must hold."""
 
 
-class Box(NamedTuple):
+class LabelBox(NamedTuple):
     """A labelled object: its class, and its box as shares of the image's sides."""
 
     class_id: int
@@ -150,14 +150,14 @@ class Box(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class LabelFile:
     """What a label file holds: boxes, and lines that are none, each with its number."""
 
-    boxes: tuple[Box, ...]
+    boxes: tuple[LabelBox, ...]
     problems: tuple[tuple[int, str], ...]
 
 
-def check_labels(description: Description, splits: Mapping[str, Sequence[tuple[Path, Path]]]) -> None:
+def check_labels(description: DatasetDescription, splits: Mapping[str, Sequence[tuple[Path, Path]]]) -> None:
     """Check the label of every (image, label) pair; an image without a label file is background.
 
     Raises:
@@ -184,7 +184,7 @@ def _count(label: Path, num_classes: int, root: Path) -> int:
     return len(content.boxes)
 
 
-def read(label: Path, num_classes: int, root: Path) -> Content:
+def read(label: Path, num_classes: int, root: Path) -> LabelFile:
     """Read the label file *label* of a dataset at *root*; there need be none.
 
     Raises:
@@ -192,7 +192,7 @@ def read(label: Path, num_classes: int, root: Path) -> Content:
 
     """
     if not label.is_file():
-        return Content((), ())
+        return LabelFile((), ())
     shown = label.relative_to(root)
     if not label.resolve().is_relative_to(root):
         raise DataError(f"{shown} leads out of the dataset's folder", hint="copy the label into the dataset")
@@ -209,8 +209,8 @@ def read(label: Path, num_classes: int, root: Path) -> Content:
             problems.append((number, problem))
         elif columns:
             class_id, *box = map(float, columns)
-            boxes.append(Box(int(class_id), *box))
-    return Content(tuple(boxes), tuple(problems))
+            boxes.append(LabelBox(int(class_id), *box))
+    return LabelFile(tuple(boxes), tuple(problems))
 
 
 def _problem(columns: list[str], num_classes: int) -> str | None:
@@ -266,7 +266,7 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class _Content:
+class _ImageContent:
     """What one image and its label hold."""
 
     name: str
@@ -380,7 +380,7 @@ def find(path: str, data_dirs: Sequence[Path]) -> Path:
     )
 
 
-def images_of(description: Description, split: str) -> tuple[Path, ...]:
+def images_of(description: DatasetDescription, split: str) -> tuple[Path, ...]:
     """Collect the images of a split: from folders, and from text files that list them.
 
     Raises:
@@ -419,9 +419,9 @@ def _listed(source: Path) -> list[Path]:
     return paths
 
 
-def _content(root: Path, image: Path) -> _Content:
+def _content(root: Path, image: Path) -> _ImageContent:
     label = label_of(root, image)
-    return _Content(
+    return _ImageContent(
         name=image.relative_to(root).as_posix(),
         size_bytes=image.stat().st_size,
         image=digest_of(image),
@@ -443,7 +443,7 @@ def digest_of(image: Path) -> str:
     return sha256_of(image)
 
 
-def _digest(names: Sequence[str], contents: dict[str, list[_Content]]) -> str:
+def _digest(names: Sequence[str], contents: dict[str, list[_ImageContent]]) -> str:
     digest = hashlib.sha256(repr(tuple(names)).encode())
     for split, items in sorted(contents.items()):
         for item in sorted(items, key=lambda item: item.name):

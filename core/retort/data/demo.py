@@ -32,7 +32,7 @@ Scan = Any
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class DigitLabel:
     """A digit in a scene: its class, and its box in pixels (left, top, right, bottom; the last two exclusive)."""
 
     class_id: int
@@ -114,7 +114,7 @@ def _split(seed: int) -> tuple[list[list[Scan]], list[list[Scan]]]:
     return train, val
 
 
-def scene(pool: list[list[Scan]], *, imgsz: int, seed: tuple[int, ...]) -> tuple[Image.Image, list[Label]]:
+def scene(pool: list[list[Scan]], *, imgsz: int, seed: tuple[int, ...]) -> tuple[Image.Image, list[DigitLabel]]:
     """Compose one scene from the scans of *pool* (by class); return the grey picture and its labels."""
     import numpy as np
 
@@ -127,13 +127,13 @@ def scene(pool: list[list[Scan]], *, imgsz: int, seed: tuple[int, ...]) -> tuple
         height, width = fragment.shape
         left, top = (int(rng.integers(0, max(1, imgsz - side))) for side in (width, height))
         _stamp(canvas, fragment, left, top, _ink(rng, paper))
-    labels: list[Label] = []
+    labels: list[DigitLabel] = []
     for class_id, ink, left, top in _placements(rng, pool, imgsz):
         height, width = ink.shape
         box = (left, top, left + width, top + height)
         if all(_covered(box, other.box) <= 0.1 for other in labels):
             _stamp(canvas, ink, left, top, _ink(rng, paper))
-            labels.append(Label(class_id, box))
+            labels.append(DigitLabel(class_id, box))
     noise = rng.integers(-8, 9, canvas.shape) * int(rng.integers(0, 3)) / 2
     return _picture(canvas + noise), labels
 

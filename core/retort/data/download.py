@@ -20,7 +20,7 @@ import httpx2 as httpx
 
 from retort.data.catalog import Archive
 from retort.data.datasets import IMAGE_SUFFIXES
-from retort.errors import DISK_FULL, DataError, FetchError, WorldError
+from retort.errors import DISK_FULL, DataError, FetchError, TransientError
 
 _CHUNK_BYTES = 1 << 20
 _TRIES = 5
@@ -56,7 +56,9 @@ def fetch(archive: Archive, folder: Path, pins: Mapping[str, str], *, allowed: b
             _download(archive, path)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
-                raise WorldError(f"the disk of {folder} is full", code="disk_full", hint="free space there") from error
+                raise TransientError(
+                    f"the disk of {folder} is full", code="disk_full", hint="free space there"
+                ) from error
             reason = str(error) or type(error).__name__
             raise FetchError(f"could not fetch {archive.url}: {reason}", hint=by_hand) from error
     return _checked(archive, path, pins.get(archive.file))
@@ -90,12 +92,12 @@ def _refuse(path: Path, reason: str) -> None:
 
 def _digests(path: Path, kind: str) -> tuple[str, str]:
     """Return the SHA-256 and the digest of that *kind*, in one pass."""
-    ours, theirs = hashlib.sha256(), hashlib.new(kind, usedforsecurity=False)
+    student, teacher = hashlib.sha256(), hashlib.new(kind, usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
-            ours.update(chunk)
-            theirs.update(chunk)
-    return ours.hexdigest(), theirs.hexdigest()
+            student.update(chunk)
+            teacher.update(chunk)
+    return student.hexdigest(), teacher.hexdigest()
 
 
 def _download(archive: Archive, path: Path) -> None:
@@ -148,8 +150,8 @@ def _receive(archive: Archive, part: Path, about: Path) -> None:
 def _begun(part: Path, about: Path) -> tuple[str | None, int]:
     """Return what an earlier try has left: the strong validator of its bytes, and how many there are."""
     try:
-        known: Any = json.loads(about.read_text())
-        tag, size = known["etag"], part.stat().st_size
+        entry: Any = json.loads(about.read_text())
+        tag, size = entry["etag"], part.stat().st_size
     except (OSError, ValueError, KeyError, TypeError):
         return None, 0
     return (tag, size) if isinstance(tag, str) and not tag.startswith("W/") and size else (None, 0)
@@ -159,7 +161,7 @@ _KINDS = IMAGE_SUFFIXES | {".json", ".txt", ".xml"}
 
 
 @dataclass
-class Room:
+class ExtractLimit:
     """What may still be unpacked."""
 
     files: int
@@ -173,7 +175,7 @@ class _Member:
     """Whether it is a plain file: no link, device or pipe."""
 
 
-def unpack(archive: Path, folder: Path, room: Room) -> None:
+def unpack(archive: Path, folder: Path, limit: ExtractLimit) -> None:
     """Unpack *archive* (ZIP or tar) into *folder*; what is neither an image nor a label or list stays out.
 
     Raises:
@@ -183,7 +185,7 @@ def unpack(archive: Path, folder: Path, room: Room) -> None:
     try:
         with _opened(archive) as members:
             for member, file in members:
-                _write(archive, member, file, folder, room)
+                _write(archive, member, file, folder, limit)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise DataError(f"{archive.name} cannot be unpacked: {error}", hint="fetch it again") from error
 
@@ -220,14 +222,14 @@ def _of_tar(tarred: tarfile.TarFile) -> Iterator[tuple[_Member, IO[bytes]]]:
             yield _Member(info.name, regular=True), file
 
 
-def _write(archive: Path, member: _Member, file: IO[bytes], folder: Path, room: Room) -> None:
+def _write(archive: Path, member: _Member, file: IO[bytes], folder: Path, limit: ExtractLimit) -> None:
     path = PurePosixPath(member.name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or "\0" in member.name or not member.regular:
         message = f"{archive.name} holds {member.name!r}, which leads out of its folder or is no plain file"
         raise DataError(message, hint="do not use it")
     if path.suffix.lower() not in _KINDS or path.name.startswith("._") or "__MACOSX" in path.parts:
         return
-    room.files -= 1
+    limit.files -= 1
     target = folder.joinpath(*path.parts)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +238,7 @@ def _write(archive: Path, member: _Member, file: IO[bytes], folder: Path, room: 
         raise DataError(f"{archive.name} holds {member.name!r} beside a folder of that name") from error
     with written:
         while chunk := file.read(_CHUNK_BYTES):
-            room.size_bytes -= len(chunk)
-            if room.files < 0 or room.size_bytes < 0:
+            limit.size_bytes -= len(chunk)
+            if limit.files < 0 or limit.size_bytes < 0:
                 raise DataError(f"{archive.name} holds more than it should", hint="do not use it")
             written.write(chunk)

@@ -7,13 +7,13 @@ from typing import Self
 
 from pydantic import Field, ValidationError
 
-from retort.errors import WorldError
-from retort.schema import Frozen
+from retort.errors import TransientError
+from retort.schema import FrozenModel
 
 FILE = "inputs.json"
 
 
-class DatasetFacts(Frozen):
+class DatasetInfo(FrozenModel):
     """What intake found out about the dataset."""
 
     root: str
@@ -30,7 +30,7 @@ class DatasetFacts(Frozen):
     """SHA-256 of the files that it was made from, where it was fetched."""
 
 
-class UnlabelledFacts(Frozen):
+class UnlabelledInfo(FrozenModel):
     """What intake found out about the images without labels."""
 
     root: str
@@ -43,7 +43,7 @@ class UnlabelledFacts(Frozen):
     notes: tuple[str, ...] = ()
 
 
-class ToLabelFacts(Frozen):
+class PseudoLabelInfo(FrozenModel):
     """What intake found out about the images that the teacher is to label."""
 
     root: str
@@ -56,7 +56,7 @@ class ToLabelFacts(Frozen):
     notes: tuple[str, ...] = ()
 
 
-class Adjustments(Frozen):
+class Adjustments(FrozenModel):
     """What earlier attempts have taught about the machine; null leaves it as the spec or the machine says."""
 
     batch: int | None = None
@@ -68,7 +68,7 @@ class Adjustments(Frozen):
 AS_GIVEN = Adjustments()
 
 
-class Inputs(Frozen):
+class Inputs(FrozenModel):
     """What a run needs beside its spec; it looks for nothing itself."""
 
     attempt: int
@@ -78,9 +78,9 @@ class Inputs(Frozen):
     """Absolute; the description of the overlay."""
     weights: dict[str, Path]
     """Absolute, by the names that the spec uses."""
-    dataset: DatasetFacts
-    unlabelled: UnlabelledFacts | None = None
-    to_label: ToLabelFacts | None = None
+    dataset: DatasetInfo
+    unlabelled: UnlabelledInfo | None = None
+    to_label: PseudoLabelInfo | None = None
     decisions: str | None = None
     """SHA-256 of what people have decided about pseudo-labels; null where they have decided nothing."""
     adjustments: Adjustments = AS_GIVEN
@@ -90,10 +90,10 @@ class Inputs(Frozen):
         """Read what ``prepare`` wrote into *workdir*.
 
         Raises:
-            WorldError: it is not there, or not complete.
+            TransientError: it is not there, or not complete.
 
         """
         try:
             return cls.model_validate_json((workdir / FILE).read_bytes())
         except (OSError, ValidationError) as error:
-            raise WorldError(f"{workdir / FILE} is missing or malformed", code="bad_workdir") from error
+            raise TransientError(f"{workdir / FILE} is missing or malformed", code="bad_workdir") from error

@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from retort.data import catalog
-from retort.data.catalog import Known, Layout
-from retort.data.download import Fetched, Room, fetch, unpack
+from retort.data.catalog import CatalogEntry, Layout
+from retort.data.download import ExtractLimit, Fetched, fetch, unpack
 from retort.errors import DataError, RetortError
 from retort.review.models import Corners
 
@@ -26,7 +26,7 @@ Folders = tuple[str, str]
 _OURS: Folders = ("images/train", "images/val")
 
 
-def convert(known: Known, unpacked: Path, target: Path) -> Folders:
+def convert(entry: CatalogEntry, unpacked: Path, target: Path) -> Folders:
     """Move what was unpacked into the new folder *target*, in YOLO layout; return where its images are.
 
     Raises:
@@ -34,34 +34,34 @@ def convert(known: Known, unpacked: Path, target: Path) -> Folders:
 
     """
     try:
-        return _CONVERTERS[known.layout](known, unpacked, target)
+        return _CONVERTERS[entry.layout](entry, unpacked, target)
     except RetortError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ET.ParseError) as error:
-        message = f"{known.name} is not laid out as it was: {type(error).__name__}: {error}"
+        message = f"{entry.name} is not laid out as it was: {type(error).__name__}: {error}"
         raise DataError(
             message, hint="what was fetched is another edition of it; use its folder by data.path"
         ) from error
 
 
-def _yolo(known: Known, unpacked: Path, target: Path) -> Folders:
+def _yolo(entry: CatalogEntry, unpacked: Path, target: Path) -> Folders:
     """Take the folder that holds the images; archives differ in what they put around it."""
     around = [unpacked, *sorted(path for path in unpacked.glob("*") if path.is_dir())]
     for base in around:
-        for folders in known.folders:
+        for folders in entry.folders:
             if all((base / folder).is_dir() for folder in folders):
                 base.rename(target)
                 return folders
-    wanted = " or ".join(train for train, _ in known.folders)
-    raise DataError(f"{known.name} holds no folder {wanted}", hint="what was fetched is another edition of it")
+    wanted = " or ".join(train for train, _ in entry.folders)
+    raise DataError(f"{entry.name} holds no folder {wanted}", hint="what was fetched is another edition of it")
 
 
-def _coco(known: Known, unpacked: Path, target: Path) -> Folders:
+def _coco(entry: CatalogEntry, unpacked: Path, target: Path) -> Folders:
     for split, folder in (("train", "train2017"), ("val", "val2017")):
         (target / "images").mkdir(parents=True, exist_ok=True)
         (unpacked / folder).rename(target / "images" / split)
         document = json.loads((unpacked / "annotations" / f"instances_{folder}.json").read_bytes())
-        _write_labels(target / "labels" / split, _coco_labels(document, known.names))
+        _write_labels(target / "labels" / split, _coco_labels(document, entry.names))
     return _OURS
 
 
@@ -81,7 +81,7 @@ def _coco_labels(document: dict[str, Any], names: Sequence[str]) -> Iterable[tup
         yield image["file_name"], [line for line in lines if line]
 
 
-def _voc(known: Known, unpacked: Path, target: Path) -> Folders:
+def _voc(entry: CatalogEntry, unpacked: Path, target: Path) -> Folders:
     kit = unpacked / "VOCdevkit"
     parts = (("2007", "trainval", "train"), ("2012", "trainval", "train"), ("2007", "test", "val"))
     for year, listed, split in parts:
@@ -93,7 +93,7 @@ def _voc(known: Known, unpacked: Path, target: Path) -> Folders:
         for stem in stems:
             name = _bare(f"{stem}.jpg")
             (folder / "JPEGImages" / name).rename(target / "images" / split / name)
-            found.append((name, _voc_lines((folder / "Annotations" / f"{stem}.xml").read_bytes(), known.names)))
+            found.append((name, _voc_lines((folder / "Annotations" / f"{stem}.xml").read_bytes(), entry.names)))
         _write_labels(target / "labels" / split, found)
     return _OURS
 
@@ -114,13 +114,13 @@ def _voc_lines(document: bytes, names: Sequence[str]) -> list[str]:
     return [line for line in lines if line]
 
 
-def _visdrone(known: Known, unpacked: Path, target: Path) -> Folders:
+def _visdrone(entry: CatalogEntry, unpacked: Path, target: Path) -> Folders:
     for split in ("train", "val"):
         folder = unpacked / f"VisDrone2019-DET-{split}"
         (target / "images").mkdir(parents=True, exist_ok=True)
         (folder / "images").rename(target / "images" / split)
         pictures = sorted((target / "images" / split).glob("*.jpg"))
-        found = [(picture.name, _visdrone_lines(folder, picture, len(known.names))) for picture in pictures]
+        found = [(picture.name, _visdrone_lines(folder, picture, len(entry.names))) for picture in pictures]
         _write_labels(target / "labels" / split, found)
     return _OURS
 
@@ -175,7 +175,7 @@ def _number(element: ET.Element, path: str) -> float:
     return float(element.findtext(path) or "")
 
 
-_CONVERTERS: dict[Layout, Callable[[Known, Path, Path], Folders]] = {
+_CONVERTERS: dict[Layout, Callable[[CatalogEntry, Path, Path], Folders]] = {
     "yolo": _yolo,
     "coco": _coco,
     "voc": _voc,
@@ -184,7 +184,7 @@ _CONVERTERS: dict[Layout, Callable[[Known, Path, Path], Folders]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class DatasetSource:
     """Where a data set that is here came from."""
 
     name: str
@@ -195,7 +195,7 @@ class Origin:
     """What the job's owner should know of it."""
 
 
-def resolve(name: str, folder: Path, *, fetch_missing: bool) -> Origin:
+def resolve(name: str, folder: Path, *, fetch_missing: bool) -> DatasetSource:
     """Return the known data set *name* in the operator's *folder*, fetching it where that is allowed and needed.
 
     Raises:
@@ -203,99 +203,99 @@ def resolve(name: str, folder: Path, *, fetch_missing: bool) -> Origin:
         FetchError: it could not be downloaded.
 
     """
-    known = catalog.find(name)
-    home = folder / known.name
+    entry = catalog.find(name)
+    home = folder / entry.name
     if not (home / "data.yaml").is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{known.name}.lock").open("ab") as lock:
+        with (folder / f"{entry.name}.lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (home / "data.yaml").is_file():  # no other process was faster
-                _make(known, folder, home, allowed=fetch_missing)
-    return _origin(known, folder, home)
+                _make(entry, folder, home, allowed=fetch_missing)
+    return _dataset_source(entry, folder, home)
 
 
-def here(known: Known, folder: Path) -> bool:
-    """Whether it need not be fetched."""
-    return (folder / known.name / "data.yaml").is_file()
+def is_cached(entry: CatalogEntry, folder: Path) -> bool:
+    """Return True if it need not be fetched."""
+    return (folder / entry.name / "data.yaml").is_file()
 
 
 def announcement(name: str, folder: Path | None) -> str | None:
     """Return what there is to say before the data set is made; None where it is not known, or here."""
-    known = catalog.CATALOGUE.get(name.lower())
-    if known is None or folder is None or here(known, folder):
+    entry = catalog.CATALOGUE.get(name.lower())
+    if entry is None or folder is None or is_cached(entry, folder):
         return None
-    return f"the data set {known.name} is not here yet: it is fetched ({known.size}) and laid out first"
+    return f"the data set {entry.name} is not here yet: it is fetched ({entry.size}) and laid out first"
 
 
-def _make(known: Known, folder: Path, home: Path, *, allowed: bool) -> None:
+def _make(entry: CatalogEntry, folder: Path, home: Path, *, allowed: bool) -> None:
     if home.exists():
         raise DataError(f"{home} is not a data set that was fetched", hint="put a data.yaml there, or move it away")
     archives = folder / "archives"
-    given = {archive.file for archive in known.archives if (archives / archive.file).is_file()}
-    pins = _pins(known, folder)
-    found = [fetch(archive, archives, pins, allowed=allowed) for archive in known.archives]
-    ours = [fetched.path for fetched in found if fetched.path.name not in given]  # the rest is somebody else's
-    part = folder / f"{known.name}.part"
+    given = {archive.file for archive in entry.archives if (archives / archive.file).is_file()}
+    pins = _pins(entry, folder)
+    found = [fetch(archive, archives, pins, allowed=allowed) for archive in entry.archives]
+    student = [fetched.path for fetched in found if fetched.path.name not in given]  # the rest is somebody else's
+    part = folder / f"{entry.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     try:
-        _lay_out(known, found, part)
-        _remember(known, folder, found)
+        _lay_out(entry, found, part)
+        _remember(entry, folder, found)
         (part / "data").rename(home)
     except DataError:
-        for path in ours:  # not what it should be, whatever it is
+        for path in student:  # not what it should be, whatever it is
             path.replace(path.with_name(f"{path.name}.refused"))
         raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    for path in ours:
+    for path in student:
         path.unlink()
 
 
-def _lay_out(known: Known, found: list[Fetched], part: Path) -> None:
+def _lay_out(entry: CatalogEntry, found: list[Fetched], part: Path) -> None:
     unpacked, target = part / "unpacked", part / "data"
     unpacked.mkdir(parents=True)
-    room = Room(known.most_files, known.largest_bytes)
+    limit = ExtractLimit(entry.most_files, entry.largest_bytes)
     for archive in found:
-        unpack(archive.path, unpacked, room)
-    train, val = convert(known, unpacked, target)
-    description = {"train": train, "val": val, "names": dict(enumerate(known.names))}
+        unpack(archive.path, unpacked, limit)
+    train, val = convert(entry, unpacked, target)
+    description = {"train": train, "val": val, "names": dict(enumerate(entry.names))}
     (target / "data.yaml").write_text(yaml.safe_dump(description, sort_keys=False))
 
 
-def _pins(known: Known, folder: Path) -> dict[str, str]:
-    return {file: about["sha256"] for file, about in _record(known, folder).items()}
+def _pins(entry: CatalogEntry, folder: Path) -> dict[str, str]:
+    return {file: about["sha256"] for file, about in _record(entry, folder).items()}
 
 
-def _record(known: Known, folder: Path) -> dict[str, Any]:
+def _record(entry: CatalogEntry, folder: Path) -> dict[str, Any]:
     """Return what is remembered of the archives; it outlives the data set, so that another edition is noticed."""
     try:
-        record: dict[str, Any] = json.loads((folder / f"{known.name}.json").read_bytes())
+        record: dict[str, Any] = json.loads((folder / f"{entry.name}.json").read_bytes())
     except FileNotFoundError:
         return {}
     return record
 
 
-def _remember(known: Known, folder: Path, found: list[Fetched]) -> None:
-    urls = {archive.file: archive.url for archive in known.archives}
+def _remember(entry: CatalogEntry, folder: Path, found: list[Fetched]) -> None:
+    urls = {archive.file: archive.url for archive in entry.archives}
     record = {
         fetched.path.name: {"url": urls[fetched.path.name], "sha256": fetched.sha256, "checked": fetched.checked}
         for fetched in found
     }
-    path = folder / f"{known.name}.json"
+    path = folder / f"{entry.name}.json"
     part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(record | _record(known, folder), indent=2))  # what was first stays
+    part.write_text(json.dumps(record | _record(entry, folder), indent=2))  # what was first stays
     part.replace(path)
 
 
-def _origin(known: Known, folder: Path, home: Path) -> Origin:
-    record = _record(known, folder)
+def _dataset_source(entry: CatalogEntry, folder: Path, home: Path) -> DatasetSource:
+    record = _record(entry, folder)
     notes = tuple(
-        f"data set {known.name}: {file}, sha256 {about['sha256']}, checked against {about['checked']}"
+        f"data set {entry.name}: {file}, sha256 {about['sha256']}, checked against {about['checked']}"
         for file, about in record.items()
     )
-    return Origin(
-        name=known.name,
+    return DatasetSource(
+        name=entry.name,
         folder=home,
         archives={file: about["sha256"] for file, about in record.items()},
-        notes=notes or (f"data set {known.name}: put there by hand",),
+        notes=notes or (f"data set {entry.name}: put there by hand",),
     )

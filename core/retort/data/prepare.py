@@ -7,9 +7,9 @@ from pathlib import Path
 
 from retort.data import datasets, known_datasets, unlabelled, weights
 from retort.data.datasets import Dataset
-from retort.data.inputs import AS_GIVEN, FILE, Adjustments, DatasetFacts, Inputs, UnlabelledFacts
-from retort.data.known_datasets import Origin
-from retort.data.unlabelled import Unlabelled
+from retort.data.inputs import AS_GIVEN, FILE, Adjustments, DatasetInfo, Inputs, UnlabelledInfo
+from retort.data.known_datasets import DatasetSource
+from retort.data.unlabelled import UnlabelledSet
 from retort.errors import DataError
 from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.files import sha256_of
@@ -44,7 +44,9 @@ def prepare(
     _refuse_to_calibrate(spec, dataset)
     more = _more_images(spec, settings, dataset)
     wanted = None if isinstance(spec, AdviceSpec) else spec.pseudo_labels
-    to_be_labelled = None if wanted is None else unlabelled.locate_to_label(wanted, settings.data_dirs, dataset)
+    to_be_labelled = (
+        None if wanted is None else unlabelled.locate_pseudo_label_images(wanted, settings.data_dirs, dataset)
+    )
     found = {
         name: weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
         for name in dict.fromkeys(weight_names(spec).values())
@@ -56,7 +58,7 @@ def prepare(
         device=device,
         data_yaml=datasets.overlay(dataset, folder),
         weights=found,
-        dataset=DatasetFacts(
+        dataset=DatasetInfo(
             root=str(dataset.root),
             names=dataset.names,
             num_train=dataset.num_train,
@@ -68,7 +70,7 @@ def prepare(
             archives=dict(origin.archives) if origin else {},
         ),
         unlabelled=None if more is None else _laid_out(more, folder),
-        to_label=None if to_be_labelled is None else unlabelled.overlay_to_label(to_be_labelled, folder),
+        to_label=None if to_be_labelled is None else unlabelled.overlay_pseudo_label_images(to_be_labelled, folder),
         decisions=sha256_of(workdir / DECISIONS) if (workdir / DECISIONS).is_file() else None,
         adjustments=adjustments,
     )
@@ -90,7 +92,7 @@ def _refuse_to_calibrate(spec: AnySpec, dataset: Dataset) -> None:
         )
 
 
-def _dataset(spec: AnySpec, settings: Settings) -> tuple[Dataset, Origin | None]:
+def _dataset(spec: AnySpec, settings: Settings) -> tuple[Dataset, DatasetSource | None]:
     """Return the data set, and where it came from when it is a known one."""
     if spec.data.path is not None:
         return datasets.locate(spec.data.path, settings.data_dirs), None
@@ -100,16 +102,16 @@ def _dataset(spec: AnySpec, settings: Settings) -> tuple[Dataset, Origin | None]
     return datasets.locate(str(origin.folder), [settings.dataset_dir]), origin
 
 
-def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> Unlabelled | None:
+def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> UnlabelledSet | None:
     wanted = None if isinstance(spec, AdviceSpec) else spec.data.unlabelled
     if wanted is None:
         return None
     return unlabelled.locate_unlabelled(wanted.path, settings.data_dirs, validation=dataset.val)
 
 
-def _laid_out(found: Unlabelled, folder: Path) -> UnlabelledFacts:
+def _laid_out(found: UnlabelledSet, folder: Path) -> UnlabelledInfo:
     """Link the images below *folder*; say what they are."""
-    return UnlabelledFacts(
+    return UnlabelledInfo(
         root=str(found.root),
         folder=unlabelled.overlay_unlabelled(found, folder),
         num_images=len(found.images),

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from retort.data import datasets
 from retort.data.datasets import IMAGE_SUFFIXES, Dataset, digest_of
-from retort.data.inputs import ToLabelFacts
-from retort.errors import DataError, Problem, SpecError
+from retort.data.inputs import PseudoLabelInfo
+from retort.errors import DataError, FieldProblem, SpecError
 from retort.review.models import IMAGE
 from retort.spec import PseudoLabelsSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Unlabelled:
+class UnlabelledSet:
     """Images whose every file has been looked at."""
 
     root: Path
@@ -31,7 +31,7 @@ class Unlabelled:
     notes: tuple[str, ...]
 
 
-def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, validation: Sequence[Path] = ()) -> Unlabelled:
+def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, validation: Sequence[Path] = ()) -> UnlabelledSet:
     """Read and check the folder at *path*; a relative one is looked for in each of the *data_dirs*.
 
     Raises:
@@ -42,16 +42,16 @@ def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, validation: Seque
     images = _images(root)
     with ThreadPoolExecutor(max_workers=4) as pool:
         digests = list(pool.map(digest_of, images))
-        known = set(pool.map(digest_of, validation))
+        entry = set(pool.map(digest_of, validation))
     whole = hashlib.sha256()
     for image, digest in zip(images, digests, strict=True):
         whole.update(repr((image.relative_to(root).as_posix(), digest)).encode())
     num_labels = sum(1 for file in root.rglob("*.txt") if file.is_file())
     notes = (f"unlabelled images: {num_labels} text files beside them are not read",) if num_labels else ()
-    return Unlabelled(root, images, whole.hexdigest(), sum(digest in known for digest in digests), notes)
+    return UnlabelledSet(root, images, whole.hexdigest(), sum(digest in entry for digest in digests), notes)
 
 
-def overlay_unlabelled(found: Unlabelled, folder: Path) -> Path:
+def overlay_unlabelled(found: UnlabelledSet, folder: Path) -> Path:
     """Fill the new *folder* with links to the images, and return the folder that holds them.
 
     Each gets an empty label file: for Ultralytics these are images of background, which its loader takes as they are.
@@ -97,7 +97,7 @@ _FOREIGN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class ToLabel:
+class PseudoLabelImages:
     """Images whose every file has been looked at, and the label files that there are for them."""
 
     root: Path
@@ -109,7 +109,9 @@ class ToLabel:
     notes: tuple[str, ...]
 
 
-def locate_to_label(wanted: PseudoLabelsSpec, data_dirs: Sequence[Path], dataset: Dataset) -> ToLabel:
+def locate_pseudo_label_images(
+    wanted: PseudoLabelsSpec, data_dirs: Sequence[Path], dataset: Dataset
+) -> PseudoLabelImages:
     """Find and check what *wanted* names; its classes must be those of *dataset*.
 
     Raises:
@@ -132,17 +134,17 @@ def locate_to_label(wanted: PseudoLabelsSpec, data_dirs: Sequence[Path], dataset
     whole = hashlib.sha256(found.digest.encode())
     for name, label in sorted(usable.items()):
         whole.update(repr((name, hashlib.sha256(label.read_bytes()).hexdigest())).encode())
-    return ToLabel(found.root, images, usable, whole.hexdigest(), tuple(notes[:_SHOWN]))
+    return PseudoLabelImages(found.root, images, usable, whole.hexdigest(), tuple(notes[:_SHOWN]))
 
 
-def overlay_to_label(found: ToLabel, folder: Path) -> ToLabelFacts:
+def overlay_pseudo_label_images(found: PseudoLabelImages, folder: Path) -> PseudoLabelInfo:
     """Link images and labels below the new *folder*; say what they are."""
     laid = folder / FOLDER
     for kind, files in (("images", found.images), ("labels", found.labels)):
         (laid / kind).mkdir(parents=True)
         for name, file in files.items():
             (laid / kind / f"{name}{file.suffix.lower()}").symlink_to(file)
-    return ToLabelFacts(
+    return PseudoLabelInfo(
         root=str(found.root),
         folder=laid.absolute(),
         files={name: image.relative_to(found.root).as_posix() for name, image in found.images.items()},
@@ -155,9 +157,9 @@ def overlay_to_label(found: ToLabel, folder: Path) -> ToLabelFacts:
 def _check_classes(wanted: PseudoLabelsSpec, names: Collection[str]) -> None:
     unknown = [name for name in wanted.per_class if name not in names]
     if unknown:
-        known = f"the data set has: {', '.join(names)}"
+        entry = f"the data set has: {', '.join(names)}"
         raise SpecError(
-            [Problem(f"pseudo_labels.per_class.{name}", "is no class of the data", known) for name in unknown]
+            [FieldProblem(f"pseudo_labels.per_class.{name}", "is no class of the data", entry) for name in unknown]
         )
 
 

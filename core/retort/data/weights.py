@@ -16,24 +16,24 @@ from retort import model_ref
 from retort.constants import OFFICIAL_WEIGHTS
 from retort.errors import FetchError, ModelError
 from retort.files import sha256_of
-from retort.model_ref import Reference
+from retort.model_ref import ModelRef
 
 FOLDER = "registered"
 """Inside the model folder."""
 
 
-def registered_path(reference: Reference, model_dir: Path) -> Path:
+def registered_path(reference: ModelRef, model_dir: Path) -> Path:
     """Return where the model belongs."""
     return model_dir / FOLDER / reference.file_name
 
 
-def registered_intact(reference: Reference, model_dir: Path) -> bool:
-    """Whether it is there, with the bytes that its digest stands for."""
+def registered_intact(reference: ModelRef, model_dir: Path) -> bool:
+    """Return True if it is there, with the bytes that its digest stands for."""
     file = registered_path(reference, model_dir)
     return file.is_file() and sha256_of(file) == reference.sha256
 
 
-def resolve_registered(reference: Reference, model_dir: Path) -> Path:
+def resolve_registered(reference: ModelRef, model_dir: Path) -> Path:
     """Return the path of the model in *model_dir*.
 
     Raises:
@@ -48,9 +48,9 @@ def resolve_registered(reference: Reference, model_dir: Path) -> Path:
     return file.resolve()
 
 
-def register(name: str, file: Path, model_dir: Path) -> Reference:
+def register(name: str, file: Path, model_dir: Path) -> ModelRef:
     """Copy the weights *file* into *model_dir*, to be named from now on; doing so twice changes nothing."""
-    reference = Reference(name, sha256_of(file))
+    reference = ModelRef(name, sha256_of(file))
     target = registered_path(reference, model_dir)
     if not registered_intact(reference, model_dir):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,13 +9,13 @@ from sqlalchemy import bindparam, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from retort.db import events
-from retort.db.models import ARTIFACT_PREFIX, Artifact, Job, new_id
+from retort.db.models import ARTIFACT_PREFIX, ArtifactRow, JobRow, new_id
 from retort.db.session import NO_SYNC, add_or_replace, table
 from retort.db.transitions import HELD, Lease, held_by, lock
 from retort.errors import UserError
 from retort.states import TERMINAL
 
-_ARTIFACTS = table(Artifact)
+_ARTIFACTS = table(ArtifactRow)
 _KNOWN = select(_ARTIFACTS.c.id, _ARTIFACTS.c.sha256, _ARTIFACTS.c.role).where(
     _ARTIFACTS.c.job_id == bindparam("job"), _ARTIFACTS.c.name == bindparam("name")
 )
@@ -60,38 +60,38 @@ def record(session: Session, lease: Lease, artifact: NewArtifact, *, now: float)
     artifact_id = new_id(ARTIFACT_PREFIX) if known is None else str(known.id)
     about = {"id": artifact_id, **asdict(artifact)}
     row = {**about, "job_id": lease.job_id, "attempt": lease.attempt, "created_at": now}
-    add_or_replace(session, Artifact, [row], key=("job_id", "name"), keep=("id",))
+    add_or_replace(session, ArtifactRow, [row], key=("job_id", "name"), keep=("id",))
     announced = {name: about[name] for name in ("id", "name", "role", "size_bytes", "sha256", "media_type")}
     events.append(session, lease.job_id, seq=seq, attempt=lease.attempt, kind="artifact", at=now, data=announced)
     return artifact_id
 
 
-def of_job(session: Session, job_id: str) -> list[Artifact]:
+def of_job(session: Session, job_id: str) -> list[ArtifactRow]:
     """Return the job's artifacts by name."""
-    return list(session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.name)))
+    return list(session.scalars(select(ArtifactRow).where(ArtifactRow.job_id == job_id).order_by(ArtifactRow.name)))
 
 
-def named(session: Session, job_id: str, name: str) -> Artifact:
+def named(session: Session, job_id: str, name: str) -> ArtifactRow:
     """Return the job's artifact of that name.
 
     Raises:
         ArtifactNotFound: there is none.
 
     """
-    found = session.scalar(select(Artifact).where(Artifact.job_id == job_id, Artifact.name == name))
+    found = session.scalar(select(ArtifactRow).where(ArtifactRow.job_id == job_id, ArtifactRow.name == name))
     if found is None:
         raise ArtifactNotFound(f"job {job_id} has no artifact named {name!r}")
     return found
 
 
-def get(session: Session, artifact_id: str) -> Artifact:
+def get(session: Session, artifact_id: str) -> ArtifactRow:
     """Return the artifact of that id.
 
     Raises:
         ArtifactNotFound: there is none.
 
     """
-    found = session.get(Artifact, artifact_id)
+    found = session.get(ArtifactRow, artifact_id)
     if found is None:
         raise ArtifactNotFound(f"there is no artifact {artifact_id}")
     return found
@@ -106,7 +106,7 @@ def record_recovery(session: Session, lease: Lease, saved: dict[str, Any], *, no
     seq = events.next_seq(session, lease)
     if seq is None:
         return False
-    jobs = table(Job)
+    jobs = table(JobRow)
     changed = update(jobs).where(HELD).values(recovery=saved, version=jobs.c.version + 1)
     session.connection().execute(changed, held_by(lease))
     size_bytes = sum(file["size_bytes"] for file in saved["files"])
@@ -120,16 +120,16 @@ def forget_old_recovery(session: Session, *, before: float, limit: int = 100) ->
 
     A job that goes on from another's files keeps them.
     """
-    child = aliased(Job)
-    needed = exists().where(child.parent_id == Job.id, child.state.not_in(TERMINAL))
-    old = select(Job.id).where(Job.recovery.is_not(None), Job.finished_at < before, ~needed)
+    child = aliased(JobRow)
+    needed = exists().where(child.parent_id == JobRow.id, child.state.not_in(TERMINAL))
+    old = select(JobRow.id).where(JobRow.recovery.is_not(None), JobRow.finished_at < before, ~needed)
     ids = list(session.scalars(old.limit(limit)))
-    forgotten = update(Job).where(Job.id.in_(ids)).values(recovery=None, version=Job.version + 1)
+    forgotten = update(JobRow).where(JobRow.id.in_(ids)).values(recovery=None, version=JobRow.version + 1)
     session.execute(forgotten, execution_options=NO_SYNC)
     return ids
 
 
 def without_recovery(session: Session, job_ids: list[str]) -> list[str]:
     """Return those of the jobs that have ended and can no longer be gone on with."""
-    ended = select(Job.id).where(Job.id.in_(job_ids), Job.state.in_(TERMINAL), Job.recovery.is_(None))
+    ended = select(JobRow.id).where(JobRow.id.in_(job_ids), JobRow.state.in_(TERMINAL), JobRow.recovery.is_(None))
     return list(session.scalars(ended))

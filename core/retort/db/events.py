@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from retort.constants import MAP, MAP50, Role
-from retort.db.models import Attempt, EventRow, Job, Metric, Transition
+from retort.db.models import AttemptRow, EventRow, JobRow, MetricRow, TransitionRow
 from retort.db.session import add, add_or_replace, table
 from retort.db.transitions import HELD, Lease, Renewal, held_by, lock
 from retort.protocol.events import (
@@ -24,7 +24,7 @@ from retort.protocol.events import (
     StageEvent,
 )
 
-_JOBS, _ATTEMPTS, _EVENTS = table(Job), table(Attempt), table(EventRow)
+_JOBS, _ATTEMPTS, _EVENTS = table(JobRow), table(AttemptRow), table(EventRow)
 _NUMBER = update(_JOBS).where(HELD).values(last_seq=_JOBS.c.last_seq + 1).returning(_JOBS.c.last_seq)
 _RECORDED = select(_EVENTS.c.n).where(
     _EVENTS.c.job_id == bindparam("job"),
@@ -87,19 +87,19 @@ def record(
     session.connection().execute(update(_JOBS).where(HELD).values(**changed), held_by(lease))
     rows = [_row(lease.job_id, number, seq, event) for seq, event in enumerate(fresh, job.last_seq + 1)]
     add(session, EventRow, rows)
-    add(session, Transition, [_stage(lease, number, event) for event in fresh if isinstance(event, StageEvent)])
+    add(session, TransitionRow, [_stage(lease, number, event) for event in fresh if isinstance(event, StageEvent)])
     _add_points(session, lease.job_id, number, [event for event in fresh if isinstance(event, MetricEvent)])
     session.connection().execute(_READ, {"job": lease.job_id, "attempt": number, "offset": journal_offset})
     return Renewal(last_seq, job.state, finish_early=job.finish_early)
 
 
-def after(session: Session, job_id: str, seq: int, limit: int) -> list[EventRow]:
+def list_after(session: Session, job_id: str, seq: int, limit: int) -> list[EventRow]:
     """Return at most *limit* events of the job with numbers above *seq*, in order."""
     query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > seq)
     return list(session.scalars(query.order_by(EventRow.seq).limit(limit)))
 
 
-def say(session: Session, lease: Lease, message: str, level: str, now: float) -> bool:
+def log(session: Session, lease: Lease, message: str, level: str, now: float) -> bool:
     """Write a log event of the worker's own; False when the lease is no longer held."""
     seq = next_seq(session, lease)
     if seq is None:
@@ -127,10 +127,10 @@ def append(
 ) -> None:
     """Write one event of the service's own, under a number that the caller has taken."""
     row = {"job_id": job_id, "seq": seq, "attempt": attempt, "n": None, "type": kind, "at": at}
-    add(session, EventRow, [{**row, "data": data or {}, "level": level, "message": message and storable(message)}])
+    add(session, EventRow, [{**row, "data": data or {}, "level": level, "message": message and sanitize(message)}])
 
 
-def storable(text: str) -> str:
+def sanitize(text: str) -> str:
     """Replace what PostgreSQL refuses in text: NUL, and halves of surrogate pairs."""
     return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
@@ -163,10 +163,10 @@ def _seen(events: Sequence[AnyEvent], best: dict[str, Any] | None, *, present: b
 def _row(job_id: str, number: int, seq: int, event: AnyEvent) -> dict[str, Any]:
     row = {"job_id": job_id, "seq": seq, "attempt": number, "n": event.n, "type": event.type, "at": event.at}
     if isinstance(event, LogEvent):
-        return {**row, "level": event.level, "message": storable(event.message), "data": event.data}
+        return {**row, "level": event.level, "message": sanitize(event.message), "data": event.data}
     if isinstance(event, HealthEvent):
         data = event.model_dump(mode="json", exclude=_COLUMNS)
-        return {**row, "level": _LEVELS[event.verdict], "message": storable(event.message), "data": data}
+        return {**row, "level": _LEVELS[event.verdict], "message": sanitize(event.message), "data": data}
     # The result of a finished run is on the job.
     data = {} if isinstance(event, FinishedEvent) else event.model_dump(mode="json", exclude=_COLUMNS)
     return {**row, "level": None, "message": None, "data": data}
@@ -187,7 +187,7 @@ def _add_points(session: Session, job_id: str, attempt: int, events: Sequence[Me
         for event in events
         for name, value in event.values.items()
     }
-    add_or_replace(session, Metric, list(rows.values()), key=_POINT, keep=())
+    add_or_replace(session, MetricRow, list(rows.values()), key=_POINT, keep=())
 
 
 def _stage(lease: Lease, number: int, event: StageEvent) -> dict[str, Any]:

@@ -10,19 +10,19 @@ from sqlalchemy import bindparam, func, select, union_all, update
 from sqlalchemy.orm import Session
 
 from retort.db import transitions
-from retort.db.models import JOB_PREFIX, Attempt, EventRow, IdempotencyKey, Job, Transition, new_id
+from retort.db.models import JOB_PREFIX, AttemptRow, EventRow, IdempotencyKeyRow, JobRow, TransitionRow, new_id
 from retort.db.session import NO_SYNC, add, add_or_ignore, table
 from retort.db.transitions import HELD, Lease, Renewal, held_by
 from retort.errors import UserError
 from retort.spec import AnySpec, digest
 from retort.states import TERMINAL, JobState
 
-_JOBS = table(Job)
+_JOBS = table(JobRow)
 _STANDINGS = select(_JOBS.c.id, _JOBS.c.version, _JOBS.c.state).where(_JOBS.c.id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class JobVersion:
     """Enough to tell whether a job has changed."""
 
     version: int
@@ -35,65 +35,65 @@ class JobNotFound(UserError):
     code = "job_not_found"
 
 
-def get(session: Session, job_id: str) -> Job:
+def get(session: Session, job_id: str) -> JobRow:
     """Return the job.
 
     Raises:
         JobNotFound: there is no such job.
 
     """
-    job = session.get(Job, job_id)
+    job = session.get(JobRow, job_id)
     if job is None:
         raise JobNotFound(f"there is no job {job_id}")
     return job
 
 
-def standings(session: Session, job_ids: Sequence[str]) -> dict[str, Standing]:
+def versions(session: Session, job_ids: Sequence[str]) -> dict[str, JobVersion]:
     """Return where those of the jobs stand that there are."""
     rows = session.connection().execute(_STANDINGS, {"ids": job_ids})
-    return {row.id: Standing(row.version, row.state) for row in rows}
+    return {row.id: JobVersion(row.version, row.state) for row in rows}
 
 
-def attempts_of_job(session: Session, job_id: str) -> list[Attempt]:
+def attempts_of_job(session: Session, job_id: str) -> list[AttemptRow]:
     """Return the job's attempts, first to last."""
-    return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)))
+    return list(session.scalars(select(AttemptRow).where(AttemptRow.job_id == job_id).order_by(AttemptRow.number)))
 
 
-def transitions_of_job(session: Session, job_id: str) -> list[Transition]:
+def transitions_of_job(session: Session, job_id: str) -> list[TransitionRow]:
     """Return the job's transitions in the order in which they were recorded."""
-    return list(session.scalars(select(Transition).where(Transition.job_id == job_id).order_by(Transition.id)))
+    return list(session.scalars(select(TransitionRow).where(TransitionRow.job_id == job_id).order_by(TransitionRow.id)))
 
 
 def page(
     session: Session, *, states: Collection[JobState] = (), after: str | None = None, limit: int = 50
-) -> list[Job]:
+) -> list[JobRow]:
     """Return at most *limit* jobs, newest first, in any of *states* (if given), that are older than the job *after*."""
-    query = select(Job).order_by(Job.id.desc()).limit(limit)
+    query = select(JobRow).order_by(JobRow.id.desc()).limit(limit)
     if after is not None:
-        query = query.where(Job.id < after)
+        query = query.where(JobRow.id < after)
     if states:
         # Each state's newest come from one stretch of the index, however many jobs there are.
-        ids = query.with_only_columns(Job.id)
-        per_state = [select(ids.where(Job.state == state).subquery().c.id) for state in sorted(states)]
-        query = query.where(Job.id.in_(union_all(*per_state)))
+        ids = query.with_only_columns(JobRow.id)
+        per_state = [select(ids.where(JobRow.state == state).subquery().c.id) for state in sorted(states)]
+        query = query.where(JobRow.id.in_(union_all(*per_state)))
     return list(session.scalars(query))
 
 
-def oldest_queued(session: Session) -> Job | None:
+def oldest_queued(session: Session) -> JobRow | None:
     """Return the job that has waited longest since it was submitted."""
-    first = select(func.min(Job.id)).where(Job.state == JobState.QUEUED).scalar_subquery()
-    return session.scalar(select(Job).where(Job.id == first))
+    first = select(func.min(JobRow.id)).where(JobRow.state == JobState.QUEUED).scalar_subquery()
+    return session.scalar(select(JobRow).where(JobRow.id == first))
 
 
 def states(session: Session, job_ids: Collection[str]) -> dict[str, JobState]:
     """Return the states of those of the jobs that there are."""
-    rows = session.execute(select(Job.id, Job.state).where(Job.id.in_(job_ids)))
+    rows = session.execute(select(JobRow.id, JobRow.state).where(JobRow.id.in_(job_ids)))
     return {row.id: row.state for row in rows}
 
 
 def counts(session: Session) -> dict[JobState, int]:
     """Return how many jobs are in each state; every state is there."""
-    rows = session.execute(select(Job.state, func.count().label("number")).group_by(Job.state))
+    rows = session.execute(select(JobRow.state, func.count().label("number")).group_by(JobRow.state))
     return dict.fromkeys(JobState, 0) | {row.state: row.number for row in rows}
 
 
@@ -103,7 +103,7 @@ class KeyReused(UserError):
     code = "idempotency_key_reused"
 
 
-def take(session: Session, key: str, body_sha256: str, job_id: str, *, now: float) -> str:
+def claim_key(session: Session, key: str, body_sha256: str, job_id: str, *, now: float) -> str:
     """Let *key* stand for *job_id*, which the caller is about to insert, unless it stands for a job already.
 
     Returns:
@@ -114,9 +114,9 @@ def take(session: Session, key: str, body_sha256: str, job_id: str, *, now: floa
 
     """
     row = {"key": key, "body_sha256": body_sha256, "job_id": job_id, "created_at": now}
-    if add_or_ignore(session, IdempotencyKey, row):
+    if add_or_ignore(session, IdempotencyKeyRow, row):
         return job_id
-    query = select(IdempotencyKey.job_id, IdempotencyKey.body_sha256).where(IdempotencyKey.key == key)
+    query = select(IdempotencyKeyRow.job_id, IdempotencyKeyRow.body_sha256).where(IdempotencyKeyRow.key == key)
     known = session.execute(query).one()
     if known.body_sha256 != body_sha256:
         raise KeyReused(
@@ -144,7 +144,7 @@ class Submission:
     """The client's name for this submission: an idempotency key."""
     body_sha256: str | None = None
     """What must be the same when the key comes again; the spec's digest if left out."""
-    parent: Job | None = None
+    parent: JobRow | None = None
     """The job that this one repeats."""
     go_on: bool = False
     """From the files that *parent* has saved."""
@@ -153,18 +153,18 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
+class SubmittedJob:
     """The job that a submission stands for, and whether this submission made it."""
 
     job_id: str
     created: bool
-    job: Job | None = None
+    job: JobRow | None = None
     """The new job, as it was written; None where the key was known."""
-    transition: Transition | None = None
+    transition: TransitionRow | None = None
     """The first."""
 
 
-def submit(session: Session, spec: AnySpec, *, now: float, retries: int, **about: Any) -> Submitted:
+def submit(session: Session, spec: AnySpec, *, now: float, retries: int, **about: Any) -> SubmittedJob:
     """Accept a job into the queue, once per idempotency key; *about* are more fields of ``Submission``.
 
     Raises:
@@ -177,12 +177,12 @@ def submit(session: Session, spec: AnySpec, *, now: float, retries: int, **about
     return outcome
 
 
-def submit_all(session: Session, submissions: Sequence[Submission], *, now: float) -> list[Submitted | KeyReused]:
+def submit_all(session: Session, submissions: Sequence[Submission], *, now: float) -> list[SubmittedJob | KeyReused]:
     """Accept jobs into the queue; return what became of each, in the order given.
 
     A key that came with another body before is told as the error that ``submit`` would raise, and hinders no other.
     """
-    outcomes: list[Submitted | KeyReused] = []
+    outcomes: list[SubmittedJob | KeyReused] = []
     accepted: list[dict[str, Any]] = []
     for submission in submissions:
         job_id = new_id(JOB_PREFIX)
@@ -192,15 +192,15 @@ def submit_all(session: Session, submissions: Sequence[Submission], *, now: floa
             outcomes.append(error)
             continue
         if known != job_id:
-            outcomes.append(Submitted(known, created=False))
+            outcomes.append(SubmittedJob(known, created=False))
             continue
         row = _row(submission, job_id, now=now)
         actor = "client" if submission.sweep_id is None else f"sweep:{submission.sweep_id}"
-        first = Transition.row(job_id, JobState.QUEUED, attempt=0, now=now, actor=actor, reason=None)
+        first = TransitionRow.row(job_id, JobState.QUEUED, attempt=0, now=now, actor=actor, reason=None)
         accepted.append({"job": row, "transition": first})
-        outcomes.append(Submitted(job_id, created=True, job=Job(**row), transition=Transition(**first)))
-    add(session, Job, [one["job"] for one in accepted])
-    add(session, Transition, [one["transition"] for one in accepted])
+        outcomes.append(SubmittedJob(job_id, created=True, job=JobRow(**row), transition=TransitionRow(**first)))
+    add(session, JobRow, [one["job"] for one in accepted])
+    add(session, TransitionRow, [one["transition"] for one in accepted])
     add(session, EventRow, [EventRow.of_transition(one["transition"], seq=1) for one in accepted])
     return outcomes
 
@@ -210,7 +210,7 @@ def _known(session: Session, submission: Submission, job_id: str, *, now: float)
     if submission.key is None:
         return job_id
     body_sha256 = submission.body_sha256 or digest(submission.spec)
-    return take(session, submission.key, body_sha256, job_id, now=now)
+    return claim_key(session, submission.key, body_sha256, job_id, now=now)
 
 
 def _row(submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
@@ -322,7 +322,7 @@ def finish_early(session: Session, job_id: str, *, now: float, actor: str) -> Jo
     if job.best is None:
         hint = "wait for the student's first epoch, or cancel the job"
         raise WrongState(f"job {job_id} has nothing to keep yet: no epoch of its student is measured", hint=hint)
-    wish = update(Job).where(Job.id == job_id).values(finish_early=True, version=Job.version + 1)
+    wish = update(JobRow).where(JobRow.id == job_id).values(finish_early=True, version=JobRow.version + 1)
     session.execute(wish, execution_options=NO_SYNC)
     return job.state if job.state is not JobState.PAUSED else _queue(session, job, now=now, actor=actor)
 
@@ -337,11 +337,11 @@ def prioritize(session: Session, job_id: str, priority: int) -> None:
     """
     job = _locked(session, job_id)
     _refuse_ended(job, "given a priority")
-    changed = update(Job).where(Job.id == job_id).values(priority=priority, version=Job.version + 1)
+    changed = update(JobRow).where(JobRow.id == job_id).values(priority=priority, version=JobRow.version + 1)
     session.execute(changed, execution_options=NO_SYNC)
 
 
-def under_review(session: Session, job_id: str) -> Job:
+def under_review(session: Session, job_id: str) -> JobRow:
     """Return the job, which waits for its review and cannot change until the transaction ends.
 
     Raises:
@@ -358,45 +358,45 @@ def under_review(session: Session, job_id: str) -> Job:
     return job
 
 
-def go_on(session: Session, job: Job, *, now: float, actor: str) -> JobState:
+def go_on(session: Session, job: JobRow, *, now: float, actor: str) -> JobState:
     """Queue a job whose review is complete."""
     return _move(session, job, JobState.QUEUED, now=now, actor=actor, claimable_at=now)
 
 
-def _locked(session: Session, job_id: str) -> Job:
+def _locked(session: Session, job_id: str) -> JobRow:
     """Return the job, which nobody can change until the transaction ends."""
-    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+    job = session.scalar(select(JobRow).where(JobRow.id == job_id).with_for_update())
     if job is None:
         raise JobNotFound(f"there is no job {job_id}")
     session.expunge(job)  # what changes it are statements
     return job
 
 
-def _refuse_ended(job: Job, done: str) -> None:
+def _refuse_ended(job: JobRow, done: str) -> None:
     if job.state in TERMINAL:
         hint = "retry makes a new job that goes on where it ended; clone makes one that begins anew"
         raise JobFinished(f"job {job.id} has already {job.state}, so it cannot be {done}", hint=hint)
 
 
-def _refuse_cancelling(job: Job) -> None:
+def _refuse_cancelling(job: JobRow) -> None:
     if job.state is JobState.CANCELLING:
         raise WrongState(f"job {job.id} is being cancelled", hint="wait until it has ended, then retry or clone it")
 
 
-def _refuse_reviewed(job: Job) -> None:
+def _refuse_reviewed(job: JobRow) -> None:
     if job.state is JobState.AWAITING_REVIEW:
         hint = "complete the review: POST …/review/complete; until then no worker holds the job"
         raise WrongState(f"job {job.id} waits for its review", hint=hint)
 
 
-def _queue(session: Session, job: Job, *, now: float, actor: str) -> JobState:
+def _queue(session: Session, job: JobRow, *, now: float, actor: str) -> JobState:
     """Let a paused job wait anew; its patience counts from now where it has never started."""
     patience_s = job.spec["resources"].get("max_queue_s") if job.attempt == 0 else None
     expires_at = None if patience_s is None else now + patience_s
     return _move(session, job, JobState.QUEUED, now=now, actor=actor, expires_at=expires_at, claimable_at=now)
 
 
-def _move(session: Session, job: Job, target: JobState, *, now: float, actor: str, **values: Any) -> JobState:
+def _move(session: Session, job: JobRow, target: JobState, *, now: float, actor: str, **values: Any) -> JobState:
     changed = transitions.apply(session, job.id, target, among={job.state}, now=now, actor=actor, **values)
     assert changed is not None, "the row is locked"
     return target

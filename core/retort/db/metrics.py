@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import Select, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
-from retort.db.models import Metric
+from retort.db.models import MetricRow
 from retort.db.session import table
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class MetricPoint:
     """One value; null where it was not finite."""
 
     step: int
@@ -26,12 +26,12 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class MetricSeries:
     """One curve: the points of one role's metric, by step."""
 
     role: str
     name: str
-    points: tuple[Point, ...]
+    points: tuple[MetricPoint, ...]
 
 
 def series(
@@ -42,7 +42,7 @@ def series(
     name: str | None = None,
     after_step: int | None = None,
     limit: int = 10_000,
-) -> list[Series]:
+) -> list[MetricSeries]:
     """Return the job's curves by role and name, each with at most *limit* points after *after_step*.
 
     Where several attempts measured the same step, the latest attempt's value counts.
@@ -51,14 +51,14 @@ def series(
     given = frozenset(column for column, value in wanted.items() if value is not None)
     rows = session.connection().execute(_statement(given), {"job_id": job_id, "limit": limit, **wanted})
     return [
-        Series(key[0], key[1], tuple(Point(row.step, row.value, row.at, row.attempt) for row in group))
+        MetricSeries(key[0], key[1], tuple(MetricPoint(row.step, row.value, row.at, row.attempt) for row in group))
         for key, group in groupby(rows, key=lambda row: (row.role, row.name))
     ]
 
 
 def curves(session: Session, job_ids: Collection[str], *, role: str, name: str) -> dict[str, dict[int, float]]:
     """Return one metric of each of the jobs by step, as the latest attempt has measured it; finite values only."""
-    columns = table(Metric).c
+    columns = table(MetricRow).c
     wanted = (columns.job_id.in_(job_ids), columns.role == role, columns.name == name, columns.value.is_not(None))
     query = select(columns.job_id, columns.step, columns.value).where(*wanted)
     found: dict[str, dict[int, float]] = {}
@@ -73,7 +73,7 @@ def _statement(given: frozenset[str]) -> Select[Any]:
 
     That key goes by role, name, step and attempt, so a point that a later attempt measured anew comes just before that.
     """
-    columns = table(Metric).c
+    columns = table(MetricRow).c
     where = [columns.job_id == bindparam("job_id")]
     where += [columns[name] == bindparam(name) for name in ("role", "name") if name in given]
     where += [columns.step > bindparam("after_step")] if "after_step" in given else []

@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from retort.db.session import Database, as_world_error
+from retort.db.session import Database, as_database_unavailable
 
 _LOCK = 0x7265746F7274  # "retort": PostgreSQL's advisory lock for migrations
 _TURN = threading.Lock()  # Alembic's context is one per process
@@ -54,7 +54,7 @@ def downgrade(database: Database, revision: str) -> None:
 
 def current(database: Database) -> str | None:
     """Return the revision that the tables are at; None when there are none yet."""
-    with as_world_error(), database.engine.connect() as connection:
+    with as_database_unavailable(), database.engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -70,7 +70,7 @@ def _alone(database: Database) -> Iterator[Connection]:
     """Keep other processes from migrating at the same time."""
     # SQLite locks the whole file by BEGIN IMMEDIATE.
     writing = database.engine.execution_options(retort_begin="BEGIN IMMEDIATE")
-    with _TURN, as_world_error(), writing.begin() as connection:
+    with _TURN, as_database_unavailable(), writing.begin() as connection:
         if database.engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         yield connection

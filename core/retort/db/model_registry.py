@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 from retort.constants import MAP, MAP50, Role
 from retort.db import events
 from retort.db.artifacts import NewArtifact
-from retort.db.models import MODEL_PREFIX, Job, RegisteredModel, new_id
+from retort.db.models import MODEL_PREFIX, JobRow, ModelRow, new_id
 from retort.db.session import add_or_ignore
 from retort.db.transitions import Lease
 from retort.errors import UserError
-from retort.model_ref import Reference
+from retort.model_ref import ModelRef
 
 TRAINED: dict[str, str] = {Role.TEACHER: "teacher.pt", Role.STUDENT: "student.pt"}
 """Artifacts of a job that become models, by role."""
@@ -49,7 +49,7 @@ class NewModel:
 def register(session: Session, model: NewModel, *, now: float) -> bool:
     """Let later jobs name *model*; False when these bytes are known by this name already, and nothing changes."""
     row = {"id": new_id(MODEL_PREFIX), **asdict(model), "created_at": now}
-    return add_or_ignore(session, RegisteredModel, row, key=("name", "sha256"))
+    return add_or_ignore(session, ModelRow, row, key=("name", "sha256"))
 
 
 def register_trained(session: Session, lease: Lease, artifact: NewArtifact, *, now: float) -> bool:
@@ -61,10 +61,10 @@ def register_trained(session: Session, lease: Lease, artifact: NewArtifact, *, n
     """
     if TRAINED.get(artifact.role) != artifact.name:
         return False
-    job_name = session.scalars(select(Job.name).where(Job.id == lease.job_id)).one()
+    job_name = session.scalars(select(JobRow.name).where(JobRow.id == lease.job_id)).one()
     model = _trained(f"{job_name}-{artifact.role}", artifact, lease.job_id)
     fresh = register(session, model, now=now)
-    events.say(session, lease, f"registered as {Reference(model.name, model.sha256)}", "info", now)
+    events.log(session, lease, f"registered as {ModelRef(model.name, model.sha256)}", "info", now)
     return fresh
 
 
@@ -87,21 +87,19 @@ def _trained(name: str, artifact: NewArtifact, job_id: str) -> NewModel:
     )
 
 
-def find(session: Session, reference: Reference) -> RegisteredModel | None:
+def find(session: Session, reference: ModelRef) -> ModelRow | None:
     """Return the model that *reference* names; None where there is none."""
-    query = select(RegisteredModel).where(
-        RegisteredModel.name == reference.name, RegisteredModel.sha256 == reference.sha256
-    )
+    query = select(ModelRow).where(ModelRow.name == reference.name, ModelRow.sha256 == reference.sha256)
     return session.scalar(query)
 
 
-def versions(session: Session, name: str) -> list[RegisteredModel]:
+def versions(session: Session, name: str) -> list[ModelRow]:
     """Return what is registered by that name, newest first."""
-    query = select(RegisteredModel).where(RegisteredModel.name == name).order_by(RegisteredModel.id.desc())
+    query = select(ModelRow).where(ModelRow.name == name).order_by(ModelRow.id.desc())
     return list(session.scalars(query))
 
 
-def named(session: Session, name: str) -> list[RegisteredModel]:
+def named(session: Session, name: str) -> list[ModelRow]:
     """Return the same.
 
     Raises:
@@ -114,15 +112,15 @@ def named(session: Session, name: str) -> list[RegisteredModel]:
     return found
 
 
-def page(session: Session, *, after: str | None = None, limit: int = 50) -> list[RegisteredModel]:
+def page(session: Session, *, after: str | None = None, limit: int = 50) -> list[ModelRow]:
     """Return at most *limit* models, newest first, that are older than the model *after*."""
-    query = select(RegisteredModel).order_by(RegisteredModel.id.desc()).limit(limit)
+    query = select(ModelRow).order_by(ModelRow.id.desc()).limit(limit)
     if after is not None:
-        query = query.where(RegisteredModel.id < after)
+        query = query.where(ModelRow.id < after)
     return list(session.scalars(query))
 
 
-def unknown(reference: Reference, digests: Sequence[str]) -> tuple[str, str]:
+def unknown(reference: ModelRef, digests: Sequence[str]) -> tuple[str, str]:
     """Say that *reference* names nothing, and what else its name stands for: a message and a hint."""
     message = f"there is no model {reference.name!r} with the digest sha256:{reference.sha256}"
     if digests:

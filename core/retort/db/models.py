@@ -64,7 +64,7 @@ class Base(DeclarativeBase):
 _EXPIRES, _SAVED = text("expires_at IS NOT NULL"), text("recovery IS NOT NULL")
 
 
-class Job(Base):
+class JobRow(Base):
     """One accepted distillation."""
 
     __tablename__ = "jobs"
@@ -134,7 +134,7 @@ class Job(Base):
         return readable_result(self.result)
 
 
-class Attempt(Base):
+class AttemptRow(Base):
     """One try on one worker."""
 
     __tablename__ = "attempts"
@@ -154,7 +154,7 @@ class Attempt(Base):
     """Bytes of the attempt's journal that are recorded."""
 
 
-class Transition(Base):
+class TransitionRow(Base):
     """One change of a job's state or stage, and who made it."""
 
     __tablename__ = "transitions"
@@ -204,7 +204,7 @@ class EventRow(Base):
         return {**about, "n": None, "type": "state", "data": data, "level": None, "message": None}
 
 
-class Metric(Base):
+class MetricRow(Base):
     """One value at one step, as one attempt measured it."""
 
     __tablename__ = "metrics"
@@ -219,7 +219,7 @@ class Metric(Base):
     at: Mapped[float]
 
 
-class Artifact(Base):
+class ArtifactRow(Base):
     """One published file; a later attempt's replaces an earlier one's of the same name."""
 
     __tablename__ = "artifacts"
@@ -239,7 +239,7 @@ class Artifact(Base):
     created_at: Mapped[float]
 
 
-class RegisteredModel(Base):
+class ModelRow(Base):
     """Weights that later jobs may name; the same name may stand for many, each with its digest."""
 
     __tablename__ = "models"
@@ -263,7 +263,7 @@ class RegisteredModel(Base):
     created_at: Mapped[float]
 
 
-class Review(Base):
+class ReviewRow(Base):
     """What somebody has decided about the pseudo-labels of one image."""
 
     __tablename__ = "reviews"
@@ -280,7 +280,7 @@ class Review(Base):
     """Whether the image was looked at; not, where it was only said what becomes of the rest."""
 
 
-class IdempotencyKey(Base):
+class IdempotencyKeyRow(Base):
     """A client's name for one submission, so that sending it twice makes one job."""
 
     __tablename__ = "idempotency_keys"
@@ -293,7 +293,7 @@ class IdempotencyKey(Base):
     created_at: Mapped[float]
 
 
-class Sweep(Base):
+class SweepRow(Base):
     """One search: many jobs that differ in some fields of their specs."""
 
     __tablename__ = "sweeps"
@@ -320,7 +320,7 @@ class Sweep(Base):
     finished_at: Mapped[float | None]
 
 
-class SweepTrial(Base):
+class SweepTrialRow(Base):
     """One point of a sweep, and the job that tries it."""
 
     __tablename__ = "trials"

@@ -12,14 +12,14 @@ from sqlalchemy import BindParameter, Select, bindparam, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from retort.db import transitions
-from retort.db.models import Attempt, EventRow, Job, Transition
+from retort.db.models import AttemptRow, EventRow, JobRow, TransitionRow
 from retort.db.session import add, table
 from retort.db.transitions import Lease
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 from retort.states import ACTIVE, AttemptState, JobState
 
 # Statements are built once: that takes several times as long as running them.
-_JOBS = table(Job).c
+_JOBS = table(JobRow).c
 _WAITING = _JOBS.state == JobState.QUEUED
 _OF_PRIORITY = (_WAITING, _JOBS.priority == bindparam("priority"))
 _HIGHEST = select(func.max(_JOBS.priority)).where(_WAITING)
@@ -28,7 +28,7 @@ _ACTIVE = select(_JOBS.owner, func.count().label("number")).where(_JOBS.state.in
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class ClaimableJob:
     """A job that may be claimed now, if nobody is faster."""
 
     job_id: str
@@ -36,7 +36,7 @@ class Waiting:
     """How many it needs."""
 
 
-def claimable(session: Session, *, now: float, gpus: int | None = None, number: int = 1) -> list[Waiting]:
+def claimable(session: Session, *, now: float, gpus: int | None = None, number: int = 1) -> list[ClaimableJob]:
     """Return the oldest jobs of each owner at the highest priority that has any to claim, in the order to try them.
 
     The owner with the fewest jobs on workers comes first, those counted that would have been claimed by then. Jobs that
@@ -65,15 +65,15 @@ def may_be_claimed(now: Any) -> tuple[Any, ...]:
     return (_JOBS.claimable_at <= now, or_(_JOBS.expires_at.is_(None), _JOBS.expires_at > now))
 
 
-def _dealt(session: Session, heads: Sequence[Any], about: Mapping[str, Any]) -> list[Waiting]:
+def _dealt(session: Session, heads: Sequence[Any], about: Mapping[str, Any]) -> list[ClaimableJob]:
     """Deal the owners' jobs: the next one is always of the owner who would have the fewest on workers."""
     active = {row.owner: row.number for row in session.execute(_ACTIVE)} if len(heads) > 1 else {}
     turns = [(active.get(head.owner, 0), head.id, head, _behind(session, head, about)) for head in heads]
     heapq.heapify(turns)
-    dealt: list[Waiting] = []
+    dealt: list[ClaimableJob] = []
     while turns:
         share, _, row, line = heapq.heappop(turns)
-        dealt.append(Waiting(row.id, row.gpus))
+        dealt.append(ClaimableJob(row.id, row.gpus))
         following = next(line, None) if len(dealt) < about["number"] else None
         if following is not None:
             heapq.heappush(turns, (share + 1, following.id, following, line))
@@ -95,7 +95,7 @@ def _oldest(*, fitting: bool) -> Select[Any]:
 @cache
 def _heads(*, fitting: bool) -> Select[Any]:
     """Select each owner's oldest claimable job of one priority; where *fitting*, that needs at most so many GPUs."""
-    owners, head = _owners(), table(Job).alias("head").c
+    owners, head = _owners(), table(JobRow).alias("head").c
     oldest = select(func.min(_JOBS.id)).where(*_line(owners.c.owner, fitting=fitting)).scalar_subquery()
     ids = select(oldest.label("id")).where(owners.c.owner.is_not(None)).subquery()
     return select(head.id, head.owner, head.gpus).join(ids, head.id == ids.c.id)
@@ -115,7 +115,7 @@ def _owners() -> Any:
     return known.union_all(select(following).where(known.c.owner.is_not(None)))
 
 
-_JOB = table(Job)
+_JOB = table(JobRow)
 _AT: BindParameter[float] = bindparam("at")
 _NAMED = _JOB.c.id.in_(bindparam("ids", expanding=True))
 # Two statements: in one, PostgreSQL may lock the rows anew for each that it changes.
@@ -180,35 +180,35 @@ def claim_all(
         lease = Lease(row.id, row.attempt, row.fence, worker)
         claims.append(Claim(lease, row.spec, row.run_s, row.adjustments, row.recovery, row.parent_id))
         begun.append(transitions.attempt_row(lease, host=host, device=wanted[row.id], now=now))
-        running = Transition.row(
+        running = TransitionRow.row(
             row.id, JobState.RUNNING, attempt=row.attempt, now=now, actor=f"worker:{worker}", reason=None
         )
         entered.append(running)
         told.append(EventRow.of_transition(running, seq=row.last_seq))
-    add(session, Attempt, begun)
-    add(session, Transition, entered)
+    add(session, AttemptRow, begun)
+    add(session, TransitionRow, entered)
     add(session, EventRow, told)
     return claims
 
 
 @dataclass(frozen=True, slots=True)
-class Reaped:
+class ReapedJob:
     """A job that was moved, and the state it went to."""
 
     job_id: str
     state: JobState
 
 
-def reap(session: Session, *, now: float, limit: int = 100) -> list[Reaped]:
+def reap(session: Session, *, now: float, limit: int = 100) -> list[ReapedJob]:
     """Take at most *limit* jobs from workers whose leases ran out before *now*; call again until none is left."""
-    columns = select(Job.id, Job.attempt, Job.fence, Job.worker, Job.lease_until)
-    query = columns.where(Job.state.in_(ACTIVE), Job.lease_until < now).order_by(Job.id).limit(limit)
+    columns = select(JobRow.id, JobRow.attempt, JobRow.fence, JobRow.worker, JobRow.lease_until)
+    query = columns.where(JobRow.state.in_(ACTIVE), JobRow.lease_until < now).order_by(JobRow.id).limit(limit)
     # A row that is locked is being renewed, ended or reaped at this moment.
     lost = session.execute(query.with_for_update(skip_locked=True)).all()
     reaped = []
     for job_id, attempt, fence, worker, lease_until in lost:
         assert worker is not None, "active jobs have a worker"
-        failure = Failure(
+        failure = RunFailure(
             code="lost_worker",
             message=f"the worker {worker} stopped renewing its lease",
             hint="look for what ended the worker or cut it off from the database; the job need not change",
@@ -219,7 +219,7 @@ def reap(session: Session, *, now: float, limit: int = 100) -> list[Reaped]:
             now=now, actor="reaper", failure=failure, alive_until=lease_until,
         )  # fmt: skip
         assert state is not None, "the row is locked"
-        reaped.append(Reaped(job_id, state))
+        reaped.append(ReapedJob(job_id, state))
     return reaped
 
 
@@ -242,11 +242,13 @@ _END_SLEEPERS = text(
 )
 
 
-def expire(session: Session, *, now: float, limit: int = 100) -> list[Reaped]:
+def expire(session: Session, *, now: float, limit: int = 100) -> list[ReapedJob]:
     """Give up at most *limit* jobs that have waited longer than their specs allow; call again until none is left."""
-    late = select(Job.id).where(Job.expires_at <= now, Job.state == JobState.QUEUED).order_by(Job.expires_at)
+    late = (
+        select(JobRow.id).where(JobRow.expires_at <= now, JobRow.state == JobState.QUEUED).order_by(JobRow.expires_at)
+    )
     ids = session.scalars(late.limit(limit).with_for_update(skip_locked=True)).all()
-    failure = Failure(
+    failure = RunFailure(
         code="expired",
         message="no worker took the job within resources.max_queue_s",
         hint="start more workers, or allow more time; POST …/retry queues it again",
@@ -257,4 +259,4 @@ def expire(session: Session, *, now: float, limit: int = 100) -> list[Reaped]:
             expires_at=None, finished_at=now, failure=failure.model_dump(mode="json"),
         )  # fmt: skip
         assert changed is not None, "the row is locked"
-    return [Reaped(job_id, JobState.EXPIRED) for job_id in ids]
+    return [ReapedJob(job_id, JobState.EXPIRED) for job_id in ids]

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from retort.db import jobs, reviews
 from retort.db.jobs import WrongState
-from retort.db.models import Job
+from retort.db.models import JobRow
 from retort.spec import AnySpec, digest, merge, parse_spec
 from retort.states import TERMINAL, JobState
 
@@ -19,7 +19,7 @@ _ANEW = "clone makes a job that begins anew"
 
 def retry(
     session: Session, job_id: str, *, now: float, retries: int, admit: Callable[[AnySpec], None], key: str | None = None
-) -> jobs.Submitted:
+) -> jobs.SubmittedJob:
     """Queue a new job with the spec of one that failed, was cancelled or expired; it goes on from what that saved.
 
     *admit* checks that the spec is still allowed; once per idempotency *key*.
@@ -51,7 +51,7 @@ def clone(
     retries: int,
     admit: Callable[[AnySpec], None],
     key: str | None = None,
-) -> jobs.Submitted:
+) -> jobs.SubmittedJob:
     """Queue a new job with the spec of any other, changed by *patch* (RFC 7396), that begins anew.
 
     Raises:
@@ -66,7 +66,7 @@ def clone(
 
 def _again(
     session: Session,
-    parent: Job,
+    parent: JobRow,
     patch: Mapping[str, Any],
     *,
     now: float,
@@ -74,7 +74,7 @@ def _again(
     admit: Callable[[AnySpec], None],
     key: str | None,
     go_on: bool,
-) -> jobs.Submitted:
+) -> jobs.SubmittedJob:
     spec = parse_spec(merge(parent.spec, patch))
     admit(spec)
     told = f"{'retry' if go_on else 'clone'} {parent.id} {digest(spec)}"

@@ -8,13 +8,13 @@ from sqlalchemy import insert, literal, select
 from sqlalchemy.orm import Session
 
 from retort.db import jobs
-from retort.db.models import Review
+from retort.db.models import ReviewRow
 from retort.db.session import add_or_replace, table
 from retort.errors import UserError
-from retort.review.models import Decision, Proposals, ReviewError, Verdict, still_open
+from retort.review.models import ImageDecision, ReviewError, ReviewSet, Verdict, undecided
 from retort.states import JobState
 
-_REVIEWS = table(Review)
+_REVIEWS = table(ReviewRow)
 
 
 class ReviewOpen(UserError):
@@ -23,16 +23,18 @@ class ReviewOpen(UserError):
     code = "review_open"
 
 
-def of_job(session: Session, job_id: str, images: Sequence[str] | None = None) -> list[Decision]:
+def of_job(session: Session, job_id: str, images: Sequence[str] | None = None) -> list[ImageDecision]:
     """Return what was decided about the job's images, or about those *images*, by name."""
-    query = select(Review).where(Review.job_id == job_id).order_by(Review.image)
+    query = select(ReviewRow).where(ReviewRow.job_id == job_id).order_by(ReviewRow.image)
     if images is not None:
-        query = query.where(Review.image.in_(images))
+        query = query.where(ReviewRow.image.in_(images))
     columns = ("image", "decision", "boxes", "reviewer", "at", "seen")
-    return [Decision.model_validate({name: getattr(row, name) for name in columns}) for row in session.scalars(query)]
+    return [
+        ImageDecision.model_validate({name: getattr(row, name) for name in columns}) for row in session.scalars(query)
+    ]
 
 
-def decide(session: Session, job_id: str, decisions: Sequence[Decision]) -> None:
+def decide(session: Session, job_id: str, decisions: Sequence[ImageDecision]) -> None:
     """Write down *decisions*, in place of earlier ones about the same images.
 
     Raises:
@@ -48,7 +50,7 @@ def decide(session: Session, job_id: str, decisions: Sequence[Decision]) -> None
 def complete(
     session: Session,
     job_id: str,
-    proposals: Proposals,
+    review_set: ReviewSet,
     *,
     rest: Verdict | None,
     reviewer: str,
@@ -67,10 +69,10 @@ def complete(
     try:
         job = jobs.under_review(session, job_id)
     except jobs.WrongState:
-        if _remaining(session, job_id, proposals):
+        if _remaining(session, job_id, review_set):
             raise
         return jobs.get(session, job_id).state
-    remaining = _remaining(session, job_id, proposals)
+    remaining = _remaining(session, job_id, review_set)
     if remaining and rest is None:
         shown = ", ".join(remaining[:5]) + (", …" if len(remaining) > 5 else "")
         hint = 'decide about them, or say what becomes of the rest: {"rest": "accept"} or {"rest": "reject"}'
@@ -79,7 +81,7 @@ def complete(
         raise ReviewError("the rest can be accepted or rejected", hint="accept or reject")
     if rest is not None:
         about = {"decision": rest, "reviewer": reviewer, "at": now, "seen": False}
-        _write(session, job_id, [Decision.model_validate({"image": image, **about}) for image in remaining])
+        _write(session, job_id, [ImageDecision.model_validate({"image": image, **about}) for image in remaining])
     return jobs.go_on(session, job, now=now, actor=actor)
 
 
@@ -90,12 +92,12 @@ def inherit(session: Session, parent_id: str, job_id: str) -> None:
     session.connection().execute(insert(_REVIEWS).from_select(["job_id", *(column.name for column in columns)], found))
 
 
-def _remaining(session: Session, job_id: str, proposals: Proposals) -> list[str]:
-    decided = set(session.scalars(select(Review.image).where(Review.job_id == job_id)))
-    return still_open(proposals, decided)
+def _remaining(session: Session, job_id: str, review_set: ReviewSet) -> list[str]:
+    decided = set(session.scalars(select(ReviewRow.image).where(ReviewRow.job_id == job_id)))
+    return undecided(review_set, decided)
 
 
-def _write(session: Session, job_id: str, decisions: Sequence[Decision]) -> None:
+def _write(session: Session, job_id: str, decisions: Sequence[ImageDecision]) -> None:
     rows = [
         {
             "job_id": job_id,
@@ -108,4 +110,4 @@ def _write(session: Session, job_id: str, decisions: Sequence[Decision]) -> None
         }
         for decision in decisions
     ]
-    add_or_replace(session, Review, rows, key=("job_id", "image"), keep=())
+    add_or_replace(session, ReviewRow, rows, key=("job_id", "image"), keep=())

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
 from retort.db.models import Base
-from retort.errors import WorldError
+from retort.errors import TransientError
 
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for its turn before it gives up."""
@@ -26,7 +26,7 @@ IDLE_TIMEOUT_S = 5.0
 """PostgreSQL, or a reaper, ends a transaction whose client has said nothing for so long."""
 
 
-class DatabaseUnavailable(WorldError):
+class DatabaseUnavailable(TransientError):
     """The database cannot be reached, is being restarted, or is too busy."""
 
     code = "database_unavailable"
@@ -56,7 +56,7 @@ class Database:
             self._reading: Engine = self.engine
             self._glancing: Engine = self.engine
             # SQLite's waiters poll; threads of one process can simply queue.
-            self._turn: AbstractContextManager[Any] = _Turn()
+            self._turn: AbstractContextManager[Any] = _WriterLock()
         else:
             event.listen(self.engine, "checkout", _refuse_closed)
             self._writing = self.engine
@@ -72,7 +72,12 @@ class Database:
             DatabaseUnavailable: nothing was written, or, if the connection broke during the commit, it may have been.
 
         """
-        with as_world_error(), self._turn, Session(self._writing, expire_on_commit=False) as session, session.begin():
+        with (
+            as_database_unavailable(),
+            self._turn,
+            Session(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     @contextmanager
@@ -83,18 +88,18 @@ class Database:
             DatabaseUnavailable: try again later.
 
         """
-        with as_world_error(), Session(self._reading, expire_on_commit=False) as session, session.begin():
+        with as_database_unavailable(), Session(self._reading, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
-    def glance(self) -> Iterator[Session]:
+    def autocommit_read(self) -> Iterator[Session]:
         """For statements that only read, each at a moment of its own: two round trips fewer than ``read`` makes.
 
         Raises:
             DatabaseUnavailable: try again later.
 
         """
-        with as_world_error(), Session(self._glancing, expire_on_commit=False) as session:
+        with as_database_unavailable(), Session(self._glancing, expire_on_commit=False) as session:
             yield session
 
     def close(self) -> None:
@@ -102,7 +107,7 @@ class Database:
         self.engine.dispose()
 
 
-class _Turn:
+class _WriterLock:
     """A lock between the writing threads of one process."""
 
     def __init__(self) -> None:
@@ -182,7 +187,7 @@ def _write_ahead(cursor: sqlite3.Cursor) -> None:
 
 
 @contextmanager
-def as_world_error() -> Iterator[None]:
+def as_database_unavailable() -> Iterator[None]:
     """Turn what the driver says about an absent, restarted or busy database into DatabaseUnavailable."""
     try:
         yield

@@ -10,16 +10,16 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from retort.db import jobs, metrics
-from retort.db.events import storable
+from retort.db.events import sanitize
 from retort.db.jobs import KeyReused
-from retort.db.models import SWEEP_PREFIX, Job, Metric, Sweep, SweepTrial, new_id
+from retort.db.models import SWEEP_PREFIX, JobRow, MetricRow, SweepRow, SweepTrialRow, new_id
 from retort.db.session import NO_SYNC, add, add_or_ignore, table
 from retort.errors import UserError
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 from retort.spec import Objective, SweepSpec, digest
 from retort.states import LIVE_SWEEPS, JobState, SweepState, TrialState
-from retort.sweeps.planner import Decision
-from retort.sweeps.search_space import Trial
+from retort.sweeps.planner import SweepUpdate
+from retort.sweeps.search_space import TrialRecord
 
 
 class SweepNotFound(UserError):
@@ -41,10 +41,10 @@ class NoTrialSucceeded(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class TrialView:
     """A trial with where its job stands."""
 
-    trial: SweepTrial
+    trial: SweepTrialRow
     job_state: JobState | None
     progress: float | None
     value: float | None
@@ -66,7 +66,7 @@ _STATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
+class SubmittedSweep:
     """The sweep that a submission stands for, and whether this submission made it."""
 
     sweep_id: str
@@ -82,7 +82,7 @@ def submit(
     owner: str = jobs.DEFAULT_OWNER,
     priority: int = 0,
     key: str | None = None,
-) -> Submitted:
+) -> SubmittedSweep:
     """Accept a sweep, once per idempotency *key*; the workers make its jobs.
 
     Raises:
@@ -95,66 +95,70 @@ def submit(
         "owner": owner, "priority": priority, "retries": retries, "num_trials": sweep.num_trials, "version": 1,
         "created_at": now,
     }  # fmt: skip
-    if add_or_ignore(session, Sweep, row, key=("idempotency_key",)):
-        return Submitted(sweep_id, created=True)
-    known = session.execute(select(Sweep.id, Sweep.spec_digest).where(Sweep.idempotency_key == key)).one()
+    if add_or_ignore(session, SweepRow, row, key=("idempotency_key",)):
+        return SubmittedSweep(sweep_id, created=True)
+    known = session.execute(select(SweepRow.id, SweepRow.spec_digest).where(SweepRow.idempotency_key == key)).one()
     if known.spec_digest != about["spec_digest"]:
         raise KeyReused(
             "this idempotency key was used for a different sweep",
             hint="send the first sweep again unchanged, or choose a new key",
         )
-    return Submitted(known.id, created=False)
+    return SubmittedSweep(known.id, created=False)
 
 
-def get(session: Session, sweep_id: str) -> Sweep:
+def get(session: Session, sweep_id: str) -> SweepRow:
     """Return the sweep.
 
     Raises:
         SweepNotFound: there is no such sweep.
 
     """
-    sweep = session.get(Sweep, sweep_id)
+    sweep = session.get(SweepRow, sweep_id)
     if sweep is None:
         raise SweepNotFound(f"there is no sweep {sweep_id}")
     return sweep
 
 
-def page(session: Session, *, after: str | None = None, limit: int = 50) -> list[Sweep]:
+def page(session: Session, *, after: str | None = None, limit: int = 50) -> list[SweepRow]:
     """Return at most *limit* sweeps, newest first, that are older than the sweep *after*."""
-    query = select(Sweep).order_by(Sweep.id.desc()).limit(limit)
-    return list(session.scalars(query if after is None else query.where(Sweep.id < after)))
+    query = select(SweepRow).order_by(SweepRow.id.desc()).limit(limit)
+    return list(session.scalars(query if after is None else query.where(SweepRow.id < after)))
 
 
-def trials(session: Session, sweep_id: str) -> list[Listed]:
+def trials(session: Session, sweep_id: str) -> list[TrialView]:
     """Return the sweep's trials in the order in which they began."""
-    query = select(SweepTrial, Job.state, Job.progress, Job.failure).outerjoin(Job, Job.id == SweepTrial.job_id)
-    rows = session.execute(query.where(SweepTrial.sweep_id == sweep_id).order_by(SweepTrial.number)).all()
+    query = select(SweepTrialRow, JobRow.state, JobRow.progress, JobRow.failure).outerjoin(
+        JobRow, JobRow.id == SweepTrialRow.job_id
+    )
+    rows = session.execute(query.where(SweepTrialRow.sweep_id == sweep_id).order_by(SweepTrialRow.number)).all()
     open_ = [row.job_id for row, *_ in rows if row.outcome is None and row.job_id is not None]
     objective = Objective.model_validate(get(session, sweep_id).spec["objective"])
     found = metrics.curves(session, open_, role=objective.role, name=objective.metric)
     listed = []
     for row, job_state, progress, failure in rows:
         value = objective.best(found.get(row.job_id, {})) if row.outcome is None else row.value
-        listed.append(Listed(row, job_state, progress, value, row.reason or (failure and failure["message"])))
+        listed.append(TrialView(row, job_state, progress, value, row.reason or (failure and failure["message"])))
     return listed
 
 
 def counts(session: Session, sweep_ids: Sequence[str]) -> dict[str, dict[TrialState, int]]:
     """Return how many trials each of the sweeps has in each state; every state is there."""
     found = {sweep_id: dict.fromkeys(TrialState, 0) for sweep_id in sweep_ids}
-    query = select(SweepTrial.sweep_id, SweepTrial.outcome, Job.state, func.count())
-    joined = query.outerjoin(Job, Job.id == SweepTrial.job_id).where(SweepTrial.sweep_id.in_(sweep_ids))
+    query = select(SweepTrialRow.sweep_id, SweepTrialRow.outcome, JobRow.state, func.count())
+    joined = query.outerjoin(JobRow, JobRow.id == SweepTrialRow.job_id).where(SweepTrialRow.sweep_id.in_(sweep_ids))
     for sweep_id, outcome, job_state, number in session.execute(
-        joined.group_by(SweepTrial.sweep_id, SweepTrial.outcome, Job.state)
+        joined.group_by(SweepTrialRow.sweep_id, SweepTrialRow.outcome, JobRow.state)
     ):
         found[sweep_id][outcome or _STATES[job_state or JobState.FAILED]] += number
     return found
 
 
-def bests(session: Session, sweep_ids: Sequence[str]) -> dict[str, SweepTrial]:
+def bests(session: Session, sweep_ids: Sequence[str]) -> dict[str, SweepTrialRow]:
     """Return the best trial of each of the sweeps that have one."""
-    query = select(SweepTrial).join(Sweep, (Sweep.id == SweepTrial.sweep_id) & (Sweep.best == SweepTrial.number))
-    return {trial.sweep_id: trial for trial in session.scalars(query.where(Sweep.id.in_(sweep_ids)))}
+    query = select(SweepTrialRow).join(
+        SweepRow, (SweepRow.id == SweepTrialRow.sweep_id) & (SweepRow.best == SweepTrialRow.number)
+    )
+    return {trial.sweep_id: trial for trial in session.scalars(query.where(SweepRow.id.in_(sweep_ids)))}
 
 
 def best_spec(session: Session, sweep_id: str) -> dict[str, Any]:
@@ -181,7 +185,7 @@ def cancel(session: Session, sweep_id: str, *, now: float, actor: str) -> SweepS
         SweepFinished: it has ended otherwise.
 
     """
-    sweep = session.scalar(select(Sweep).where(Sweep.id == sweep_id).with_for_update())
+    sweep = session.scalar(select(SweepRow).where(SweepRow.id == sweep_id).with_for_update())
     if sweep is None:
         raise SweepNotFound(f"there is no sweep {sweep_id}")
     session.expunge(sweep)  # what changes it is a statement
@@ -199,15 +203,15 @@ def cancel(session: Session, sweep_id: str, *, now: float, actor: str) -> SweepS
 def move(session: Session, sweep_id: str, target: SweepState, *, version: int, now: float, **values: Any) -> bool:
     """Bring the sweep to *target*, or let it stay there, if it is still at *version*; False when it is not."""
     finished_at = None if target in LIVE_SWEEPS else now
-    same = update(Sweep).where(Sweep.id == sweep_id, Sweep.version == version, Sweep.state.in_(LIVE_SWEEPS))
-    changed = same.values(state=target, version=Sweep.version + 1, finished_at=finished_at, **values)
-    return session.execute(changed.returning(Sweep.id), execution_options=NO_SYNC).one_or_none() is not None
+    same = update(SweepRow).where(SweepRow.id == sweep_id, SweepRow.version == version, SweepRow.state.in_(LIVE_SWEEPS))
+    changed = same.values(state=target, version=SweepRow.version + 1, finished_at=finished_at, **values)
+    return session.execute(changed.returning(SweepRow.id), execution_options=NO_SYNC).one_or_none() is not None
 
 
 def cancel_trials(session: Session, sweep_id: str, *, now: float, actor: str, reason: str) -> int:
     """Cancel the jobs of all trials whose outcome is open; return how many those are."""
-    query = select(SweepTrial.job_id).where(SweepTrial.sweep_id == sweep_id, SweepTrial.outcome.is_(None))
-    job_ids = [job_id for job_id in session.scalars(query.order_by(SweepTrial.number)) if job_id is not None]
+    query = select(SweepTrialRow.job_id).where(SweepTrialRow.sweep_id == sweep_id, SweepTrialRow.outcome.is_(None))
+    job_ids = [job_id for job_id in session.scalars(query.order_by(SweepTrialRow.number)) if job_id is not None]
     for job_id in job_ids:
         cancel_job(session, job_id, now=now, actor=actor, reason=reason)
     return len(job_ids)
@@ -222,33 +226,37 @@ def cancel_job(session: Session, job_id: str, *, now: float, actor: str, reason:
     return True
 
 
-_METRICS = table(Metric).c
+_METRICS = table(MetricRow).c
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SweepSnapshot:
     """A sweep and all its trials at one moment."""
 
     sweep_id: str
     spec: SweepSpec
     state: SweepState
     version: int
-    failure: Failure | None
-    trials: tuple[Trial, ...]
+    failure: RunFailure | None
+    trials: tuple[TrialRecord, ...]
 
 
 def live(session: Session) -> list[str]:
     """Return the sweeps that are to be driven, oldest first."""
-    return list(session.scalars(select(Sweep.id).where(Sweep.state.in_(LIVE_SWEEPS)).order_by(Sweep.id)))
+    return list(session.scalars(select(SweepRow.id).where(SweepRow.state.in_(LIVE_SWEEPS)).order_by(SweepRow.id)))
 
 
-def pulse(session: Session, sweep_id: str) -> tuple[Any, ...]:
+def fingerprint(session: Session, sweep_id: str) -> tuple[Any, ...]:
     """Return something that changes whenever there may be something to decide; it costs little."""
-    objective = Sweep.spec["objective"]
-    about = select(Sweep.version, objective["role"].as_string(), objective["metric"].as_string())
-    version, role, metric = session.execute(about.where(Sweep.id == sweep_id)).one()
-    query = select(SweepTrial.number, Job.version, SweepTrial.job_id).join(Job, Job.id == SweepTrial.job_id)
-    query = query.where(SweepTrial.sweep_id == sweep_id, SweepTrial.outcome.is_(None)).order_by(SweepTrial.number)
+    objective = SweepRow.spec["objective"]
+    about = select(SweepRow.version, objective["role"].as_string(), objective["metric"].as_string())
+    version, role, metric = session.execute(about.where(SweepRow.id == sweep_id)).one()
+    query = select(SweepTrialRow.number, JobRow.version, SweepTrialRow.job_id).join(
+        JobRow, JobRow.id == SweepTrialRow.job_id
+    )
+    query = query.where(SweepTrialRow.sweep_id == sweep_id, SweepTrialRow.outcome.is_(None)).order_by(
+        SweepTrialRow.number
+    )
     steps = select(func.max(_METRICS.step)).where(_METRICS.role == role, _METRICS.name == metric)
     return (version, *(
         (row.number, row.version, session.scalar(steps.where(_METRICS.job_id == row.job_id)))
@@ -256,13 +264,13 @@ def pulse(session: Session, sweep_id: str) -> tuple[Any, ...]:
     ))  # fmt: skip
 
 
-def look(session: Session, sweep_id: str) -> Standing:
+def load(session: Session, sweep_id: str) -> SweepSnapshot:
     """Return the sweep as it stands; the session must see one moment."""
     sweep = get(session, sweep_id)
     spec = SweepSpec.model_validate(sweep.spec)
-    columns = (Job.state, Job.failure, Job.spec["training"]["epochs"].as_integer())
-    query = select(SweepTrial, *columns).outerjoin(Job, Job.id == SweepTrial.job_id)
-    rows = session.execute(query.where(SweepTrial.sweep_id == sweep_id).order_by(SweepTrial.number)).all()
+    columns = (JobRow.state, JobRow.failure, JobRow.spec["training"]["epochs"].as_integer())
+    query = select(SweepTrialRow, *columns).outerjoin(JobRow, JobRow.id == SweepTrialRow.job_id)
+    rows = session.execute(query.where(SweepTrialRow.sweep_id == sweep_id).order_by(SweepTrialRow.number)).all()
     # Of trials that have ended only pruning asks for the way there.
     wanted = [row for row, *_ in rows if row.job_id and (spec.search.pruning or row.outcome is None)]
     objective = spec.objective
@@ -273,17 +281,17 @@ def look(session: Session, sweep_id: str) -> Standing:
         reason = row.reason or (failure["message"] if failure else None)
         value = objective.best(curve) if row.outcome is None else row.value
         trials.append(
-            Trial(
+            TrialRecord(
                 number=row.number, parameters=row.parameters, outcome=row.outcome, value=value, job_id=row.job_id,
                 job_state=job_state, pruned=row.pruned, reason=reason, ended_at=row.ended_at, curve=curve,
                 num_epochs=epochs or 0,
             )
         )  # fmt: skip
-    failure = Failure.model_validate(sweep.failure) if sweep.failure else None
-    return Standing(sweep_id, spec, sweep.state, sweep.version, failure, tuple(trials))
+    failure = RunFailure.model_validate(sweep.failure) if sweep.failure else None
+    return SweepSnapshot(sweep_id, spec, sweep.state, sweep.version, failure, tuple(trials))
 
 
-def carry_out(session: Session, standing: Standing, decision: Decision, *, now: float) -> bool:
+def apply(session: Session, standing: SweepSnapshot, decision: SweepUpdate, *, now: float) -> bool:
     """Do what was decided of *standing*, unless the sweep has moved on since then; False when it has."""
     changes: dict[str, Any] = {"best": decision.best}
     if decision.failure is not None:
@@ -304,19 +312,19 @@ def carry_out(session: Session, standing: Standing, decision: Decision, *, now: 
 
 
 def _change(session: Session, sweep_id: str, number: int, values: dict[str, Any]) -> None:
-    values = {**values, "reason": values["reason"] and storable(values["reason"])}
-    which = (SweepTrial.sweep_id == sweep_id, SweepTrial.number == number)
-    session.execute(update(SweepTrial).where(*which).values(**values), execution_options=NO_SYNC)
+    values = {**values, "reason": values["reason"] and sanitize(values["reason"])}
+    which = (SweepTrialRow.sweep_id == sweep_id, SweepTrialRow.number == number)
+    session.execute(update(SweepTrialRow).where(*which).values(**values), execution_options=NO_SYNC)
 
 
-def _prune(session: Session, standing: Standing, number: int, reason: str, *, now: float) -> None:
+def _prune(session: Session, standing: SweepSnapshot, number: int, reason: str, *, now: float) -> None:
     job_id = next(trial.job_id for trial in standing.trials if trial.number == number)
     assert job_id is not None, "it runs"
     if cancel_job(session, job_id, now=now, actor=f"sweep:{standing.sweep_id}", reason=reason):
         _change(session, standing.sweep_id, number, {"pruned": True, "reason": reason})
 
 
-def _begin(session: Session, sweep_id: str, decision: Decision, *, now: float) -> None:
+def _begin(session: Session, sweep_id: str, decision: SweepUpdate, *, now: float) -> None:
     """Insert the new trials with their jobs: a number is taken once, and never without what comes of it."""
     if not decision.begun:
         return
@@ -332,7 +340,7 @@ def _begin(session: Session, sweep_id: str, decision: Decision, *, now: float) -
     job_ids = {
         number: one.job_id
         for number, one in zip(wanted, outcomes, strict=True)
-        if isinstance(one, jobs.Submitted)
+        if isinstance(one, jobs.SubmittedJob)
     }  # fmt: skip
     rows = [
         {
@@ -342,4 +350,4 @@ def _begin(session: Session, sweep_id: str, decision: Decision, *, now: float) -
         }
         for number, begun in decision.begun.items()
     ]  # fmt: skip
-    add(session, SweepTrial, rows)
+    add(session, SweepTrialRow, rows)

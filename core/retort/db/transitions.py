@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from retort import errors
-from retort.db.models import Attempt, EventRow, Job, Transition
+from retort.db.models import AttemptRow, EventRow, JobRow, TransitionRow
 from retort.db.session import add, table
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 from retort.spec.result import Result
 from retort.states import ACTIVE, SOURCES, AttemptState, JobState
 
@@ -38,7 +38,7 @@ class Renewal:
     finish_early: bool = False
 
 
-_JOBS = table(Job)
+_JOBS = table(JobRow)
 HELD: ColumnElement[bool] = and_(
     _JOBS.c.id == bindparam("held_job"), _JOBS.c.fence == bindparam("held_fence"), _JOBS.c.state.in_(ACTIVE)
 )
@@ -76,12 +76,12 @@ def enter(
     reason: str | None,
 ) -> None:
     """Write down that the job has entered *state*, as a transition and as the event numbered *seq*."""
-    entered = Transition.row(job_id, state, attempt=attempt, now=now, actor=actor, reason=reason)
-    add(session, Transition, [entered])
+    entered = TransitionRow.row(job_id, state, attempt=attempt, now=now, actor=actor, reason=reason)
+    add(session, TransitionRow, [entered])
     add(session, EventRow, [EventRow.of_transition(entered, seq=seq)])
 
 
-_ATTEMPTS = table(Attempt)
+_ATTEMPTS = table(AttemptRow)
 _END = update(_ATTEMPTS).where(
     _ATTEMPTS.c.job_id == bindparam("of_job"),
     _ATTEMPTS.c.number == bindparam("of_number"),
@@ -91,7 +91,9 @@ _END = update(_ATTEMPTS).where(
 
 def count_failures(session: Session, job_id: str, code: str) -> int:
     """Return how many of the job's attempts that have ended failed with *code*."""
-    failures = session.scalars(select(Attempt.failure).where(Attempt.job_id == job_id, Attempt.failure.is_not(None)))
+    failures = session.scalars(
+        select(AttemptRow.failure).where(AttemptRow.job_id == job_id, AttemptRow.failure.is_not(None))
+    )
     return sum(failure["code"] == code for failure in failures if failure is not None)
 
 
@@ -129,7 +131,7 @@ class Retry:
     adjustments: dict[str, Any] | None
 
 
-def decide_retry(failure: Failure, job: Any, *, earlier: int) -> Retry | None:
+def decide_retry(failure: RunFailure, job: Any, *, earlier: int) -> Retry | None:
     """Return how to go on after *failure*; None when the job has to fail.
 
     Args:
@@ -144,7 +146,7 @@ def decide_retry(failure: Failure, job: Any, *, earlier: int) -> Retry | None:
     if failure.code == "out_of_memory":
         batch = _half(job.spec, learned or {})
         return None if batch is None else Retry(0.0, {**(learned or {}), "batch": batch})
-    kind = errors.of(failure.code)
+    kind = errors.failure_class(failure.code)
     if not failure.retryable or earlier >= kind.retries:
         return None
     if failure.code == "shared_memory":
@@ -216,7 +218,7 @@ def finish(
     *,
     now: float,
     exit_code: int | None,
-    failure: Failure | None = None,
+    failure: RunFailure | None = None,
     **values: Any,
 ) -> bool:
     """Bring the job to the terminal state *target* under the lease, and its attempt with it."""
@@ -240,7 +242,7 @@ def release(
     *,
     now: float,
     actor: str,
-    failure: Failure | None = None,
+    failure: RunFailure | None = None,
     exit_code: int | None = None,
     alive_until: float | None = None,
     resting: JobState = JobState.QUEUED,
@@ -275,7 +277,7 @@ def plan(
     lease: Lease,
     *,
     succeeded: bool,
-    failure: Failure | None,
+    failure: RunFailure | None,
     now: float,
     resting: JobState = JobState.QUEUED,
 ) -> JobState | None:
@@ -292,7 +294,7 @@ def plan(
 
 
 def _next_state(
-    session: Session, lease: Lease, state: JobState, failure: Failure | None, *, now: float, resting: JobState
+    session: Session, lease: Lease, state: JobState, failure: RunFailure | None, *, now: float, resting: JobState
 ) -> tuple[JobState, dict[str, Any]]:
     """Return where a job goes whose attempt ended without a result, and what changes on it."""
     if state is JobState.CANCELLING:
@@ -301,7 +303,9 @@ def _next_state(
     # Being told to pause is as good a reason to stop as the world's failures, and costs no retry.
     if failure is None or (failure.retryable and resting is JobState.PAUSED):
         return resting, {"stage": None}
-    about = session.execute(select(Job.retries_left, Job.spec, Job.adjustments).where(Job.id == lease.job_id)).one()
+    about = session.execute(
+        select(JobRow.retries_left, JobRow.spec, JobRow.adjustments).where(JobRow.id == lease.job_id)
+    ).one()
     earlier = count_failures(session, lease.job_id, failure.code)
     again = decide_retry(failure, about, earlier=earlier)
     if again is None:
@@ -318,7 +322,7 @@ def succeed(session: Session, lease: Lease, *, now: float, result: Result, exit_
     )  # fmt: skip
 
 
-def fail(session: Session, lease: Lease, *, now: float, failure: Failure, exit_code: int | None) -> JobState | None:
+def fail(session: Session, lease: Lease, *, now: float, failure: RunFailure, exit_code: int | None) -> JobState | None:
     """Close an attempt that failed, and try the job again where that may help and its budget allows.
 
     Returns:

@@ -6,13 +6,13 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, Field
 
-from retort.schema import Written, require_tag
+from retort.schema import InputModel, require_tag
 
 FEWEST_IMAGES, ENOUGH_IMAGES = 50, 300
 """Calibration: fewer images are refused, and fewer than enough are warned of."""
 
 
-class Export(Written):
+class Export(InputModel):
     """One form of the student to make, measured on the validation images after it was made.
 
     A variant has the field ``precision`` as well: of its weights, and with int8 of its activations.

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from retort.exports.base import Calibrated
-from retort.schema import mistake
+from retort.schema import field_error
 
 
 class Onnx(Calibrated):
@@ -29,9 +29,9 @@ class Onnx(Calibrated):
     @model_validator(mode="after")
     def _quantizable(self) -> Self:
         if self.precision == "int8" and self.dynamic:
-            raise mistake("is for float32 only", at="dynamic", hint="leave dynamic out, or take precision: fp32")
+            raise field_error("is for float32 only", at="dynamic", hint="leave dynamic out, or take precision: fp32")
         if self.precision == "int8" and self.opset is not None and self.opset < 13:
-            raise mistake(
+            raise field_error(
                 "is too old for INT8 with a scale for each channel", at="opset", hint="13 or more, or leave it out"
             )
         return self

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from retort.pipeline.context import ARTIFACTS, Context
-from retort.review.models import LABELS, REVIEWED, Box, Labelled, PseudoLabels, Reviewed, settled
+from retort.review.models import LABELS, REVIEWED, Box, Labelled, PseudoLabels, Reviewed, effective_labels
 
 FOLDER = "data"
 PREFIX = "pseudo-"
@@ -48,7 +48,7 @@ def _labelled(context: Context) -> tuple[Labelled, ...] | None:
         return Reviewed.model_validate_json((folder / REVIEWED).read_bytes()).pictures
     if "pseudo_label" in context.results:
         found = PseudoLabels.model_validate_json((folder / LABELS).read_bytes()).pictures
-        return tuple(one for picture in found if (one := settled(picture, None)) is not None)
+        return tuple(one for picture in found if (one := effective_labels(picture, None)) is not None)
     return None
 
 

@@ -21,7 +21,7 @@ SAME_LEVELS = 12.0
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class ImageHashes:
     """What some images look like; those that could not be opened are left out."""
 
     images: tuple[Path, ...]
@@ -36,7 +36,7 @@ Alive = Callable[[], None]
 """Is called before each image: says that the stage gets on, and stops it where that is wished."""
 
 
-def look(images: Sequence[Path], alive: Alive) -> Looks:
+def hash_images(images: Sequence[Path], alive: Alive) -> ImageHashes:
     """Open *images*."""
     opened: list[tuple[Path, tuple[int, int], NDArray[np.float32]]] = []
     unreadable = []
@@ -52,7 +52,7 @@ def look(images: Sequence[Path], alive: Alive) -> Looks:
     thumbs = np.array([thumb for _, _, thumb in opened], dtype=np.float32).reshape(-1, _SIDE, _SIDE + 1)
     bits = np.packbits((thumbs[:, :, 1:] > thumbs[:, :, :-1]).reshape(len(thumbs), _SIDE * _SIDE), axis=1)
     flat = thumbs.reshape(len(thumbs), _SIDE * (_SIDE + 1))
-    return Looks(
+    return ImageHashes(
         images=tuple(image for image, _, _ in opened),
         sizes=tuple(size for _, size, _ in opened),
         thumbs=flat - flat.mean(axis=1, keepdims=True),
@@ -61,12 +61,12 @@ def look(images: Sequence[Path], alive: Alive) -> Looks:
     )
 
 
-def like(looks: Looks, others: Looks, alive: Alive) -> dict[int, int]:
+def nearest(looks: ImageHashes, others: ImageHashes, alive: Alive) -> dict[int, int]:
     """Return for each image of *looks* that looks like one of *others* the numbers of both."""
     return {row: found[0] for row in range(len(looks.images)) if (found := _same(looks, row, others, alive))}
 
 
-def repeated(looks: Looks, among: Sequence[int], alive: Alive) -> dict[int, int]:
+def duplicates_of(looks: ImageHashes, among: Sequence[int], alive: Alive) -> dict[int, int]:
     """Return for each image *among* those of *looks* that looks like an earlier one the numbers of both."""
     copies: dict[int, int] = {}
     wanted = set(among)
@@ -78,7 +78,7 @@ def repeated(looks: Looks, among: Sequence[int], alive: Alive) -> dict[int, int]
     return copies
 
 
-def _same(looks: Looks, row: int, others: Looks, alive: Alive, *, before: int | None = None) -> list[int]:
+def _same(looks: ImageHashes, row: int, others: ImageHashes, alive: Alive, *, before: int | None = None) -> list[int]:
     """Return the numbers of those of *others*, up to *before*, that image *row* looks like."""
     alive()
     hashes, thumbs = others.hashes[:before], others.thumbs[:before]

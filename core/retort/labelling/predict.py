@@ -18,7 +18,7 @@ from retort.pipeline.context import Context
 from retort.review.models import DIGITS, Scored
 
 if TYPE_CHECKING:
-    from retort.training.inference import Box as Detected
+    from retort.training.inference import Detection as Detected
 
 _AT_A_TIME = 128
 """Images whose boxes are kept together: what a killed stage has to do again."""
@@ -60,7 +60,7 @@ def _predict(
 
     def alive() -> None:
         context.check()
-        context.pulse.beat("step")
+        context.heartbeat.beat("step")
 
     found = predict(
         train.weights(context),
@@ -107,7 +107,8 @@ def _names(weights: Path, names: Sequence[str]) -> dict[int, str]:
     if classes.student is None or classes.teacher is None:
         return dict(enumerate(names))
     return {
-        theirs: names[ours] for theirs, ours in zip(classes.teacher.tolist(), classes.student.tolist(), strict=True)
+        teacher: names[student]
+        for teacher, student in zip(classes.teacher.tolist(), classes.student.tolist(), strict=True)
     }
 
 

@@ -85,7 +85,7 @@ def truth(label: Path, names: Sequence[str]) -> tuple[Box, ...]:
     )
 
 
-def as_box(row: datasets.Box, names: Sequence[str]) -> Box | None:
+def as_box(row: datasets.LabelBox, names: Sequence[str]) -> Box | None:
     """Return a line of a label file as a box inside its image; None for one that is outside, or smaller than a dot."""
     left, top = row.centre_x - row.width / 2, row.centre_y - row.height / 2
     corners = [round(min(1.0, max(0.0, value)), 6) for value in (left, top, left + row.width, top + row.height)]
@@ -93,7 +93,9 @@ def as_box(row: datasets.Box, names: Sequence[str]) -> Box | None:
     return Box(name=names[row.class_id], x1=x1, y1=y1, x2=x2, y2=y2) if x1 < x2 and y1 < y2 else None
 
 
-def parted(boxes: tuple[Scored, ...], wanted: PseudoLabelsSpec) -> tuple[tuple[Scored, ...], tuple[Scored, ...]]:
+def split_by_threshold(
+    boxes: tuple[Scored, ...], wanted: PseudoLabelsSpec
+) -> tuple[tuple[Scored, ...], tuple[Scored, ...]]:
     """Part labels from what is doubtful."""
     kept = tuple(box for box in boxes if box.score >= wanted.threshold(box.name))
     if wanted.ignore_from is None:
@@ -127,7 +129,7 @@ def check(context: Context, alive: duplicates.Alive) -> tuple[tuple[Suspect, ...
     wanted, names = context.spec.pseudo_labels, context.inputs.dataset.names
     assert wanted is not None
     folder = context.inputs.data_yaml.parent
-    looks = duplicates.look(sorted((folder / "images" / "train").iterdir()), alive)
+    looks = duplicates.hash_images(sorted((folder / "images" / "train").iterdir()), alive)
     found = predict.detect(context, looks.images, looks.sizes, conf=wanted.lowest, kind="train")
     labels = [truth(folder / "labels" / "train" / f"{image.stem}.txt", names) for image in looks.images]
     pairs = list(zip(map(tuple, found), labels, strict=True))
@@ -136,13 +138,13 @@ def check(context: Context, alive: duplicates.Alive) -> tuple[tuple[Suspect, ...
         for image, (boxes, there) in zip(looks.images, pairs, strict=True)
     ]  # fmt: skip
     doubted = tuple(one for one in suspects if one.missing or one.doubtful or one.duplicate)
-    of_all = metrics.compare([(parted(boxes, wanted)[0], there) for boxes, there in pairs], names)
+    of_all = metrics.compare([(split_by_threshold(boxes, wanted)[0], there) for boxes, there in pairs], names)
     return doubted, _counted(suspects, labels, names, LabelAgreement(num_images=len(labels), **dict(of_all)))
 
 
 def suspect(image: str, found: Sequence[Scored], labels: Sequence[Box], wanted: PseudoLabelsSpec) -> Suspect:
     """Return what seems to be wrong with the labels of one image."""
-    kept, _ = parted(tuple(found), wanted)
+    kept, _ = split_by_threshold(tuple(found), wanted)
     return Suspect(
         image=image,
         missing=tuple(box for box in kept if not any(iou(box, label) >= MATCH_IOU for label in labels)),
@@ -190,7 +192,7 @@ def _counted(
     )
 
 
-def chosen(pictures: Sequence[Picture], wanted: PseudoLabelsSpec, seed: int) -> tuple[Picture, ...]:
+def select_for_review(pictures: Sequence[Picture], wanted: PseudoLabelsSpec, seed: int) -> tuple[Picture, ...]:
     """Return the pictures to look at, by name.
 
     All are those that are trained on, and those on which nothing was found. A sample is of the former only, and

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import AfterValidator, ConfigDict, Field
 
 from retort.constants import HEAD_LEVELS, Level
-from retort.schema import Written, distinct, require_tag
+from retort.schema import InputModel, distinct, require_tag
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ Levels = Annotated[
 """Where to tap both networks, each level once."""
 
 
-class Loss(Written, ABC):
+class Loss(InputModel, ABC):
     """One term of the distillation objective."""
 
     model_config = ConfigDict(json_schema_extra=require_tag("kind"))
@@ -83,7 +83,7 @@ class Loss(Written, ABC):
     """Whether the teacher's anchors must be the student's, one by one: it must see the images in the same size."""
 
     def falls_back(self) -> bool:
-        """Whether it compares decoded boxes where bins or grids differ, instead of being refused."""
+        """Return True if it compares decoded boxes where bins or grids differ, instead of being refused."""
         return False
 
 

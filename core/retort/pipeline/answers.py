@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from retort.review.figures import LabelFigures, ReviewFigures
-from retort.schema import Kept, absent
+from retort.schema import StoredModel, absent
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, Roles, SeedScores
 
 
-class TrainedNetwork(Kept):
+class TrainedNetwork(StoredModel):
     """A network that was trained and published."""
 
     model: str
@@ -29,14 +29,14 @@ class TrainedNetwork(Kept):
         return self.epochs != self.planned_epochs
 
 
-class DroppedControl(Kept):
+class DroppedControl(StoredModel):
     """The control was not trained."""
 
     dropped: str
     """Why."""
 
 
-class SeedRun(Kept):
+class SeedRun(StoredModel):
     """The networks of one more seed."""
 
     seed: int
@@ -44,7 +44,7 @@ class SeedRun(Kept):
     control: TrainedNetwork | None = Field(default=None, exclude_if=absent)
 
 
-class Repetitions(Kept):
+class Repetitions(StoredModel):
     """The trainings with other seeds."""
 
     runs: tuple[SeedRun, ...]
@@ -52,13 +52,13 @@ class Repetitions(Kept):
     """Why there are none."""
 
 
-class LabelledImages(Kept):
+class LabelledImages(StoredModel):
     """What the teacher has labelled."""
 
     figures: LabelFigures
 
 
-class ReviewedImages(Kept):
+class ReviewedImages(StoredModel):
     """What people have decided about it."""
 
     figures: ReviewFigures
@@ -67,7 +67,7 @@ class ReviewedImages(Kept):
     num_boxes: int
 
 
-class Evaluated(Kept):
+class Evaluated(StoredModel):
     """What was measured of the networks."""
 
     roles: Roles
@@ -76,7 +76,7 @@ class Evaluated(Kept):
     """Of the further seeds."""
 
 
-class ExportedForms(Kept):
+class ExportedForms(StoredModel):
     """What became of each export."""
 
     exports: tuple[AnyExport, ...]

@@ -18,7 +18,7 @@ from retort.data.inputs import Inputs
 from retort.errors import Stopped
 from retort.pipeline import history
 from retort.protocol.journal import Journal
-from retort.protocol.workdir import FINISH, Pulse
+from retort.protocol.workdir import FINISH, Heartbeat
 from retort.spec import JobSpec, TrainingSpec
 
 Answer = TypeVar("Answer")
@@ -28,7 +28,7 @@ ARTIFACTS = "artifacts"
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedFile:
     """A file that a stage has announced."""
 
     name: str
@@ -52,13 +52,13 @@ class Context:
     results: Mapping[str, object]
     """By stage; earlier stages that apply to this job."""
     tell_progress: Callable[[float], None]
-    pulse: Pulse
+    heartbeat: Heartbeat
     stage: str
     key: str
     """What must be the same for the stage's outcome to be reused."""
     finished: tuple[str, ...] = ()
     """Files that the finished stages have left, relative to the workdir."""
-    published: list[Published] = field(default_factory=list)
+    published: list[PublishedFile] = field(default_factory=list)
     lasting: list[Path] = field(default_factory=list)
     """Folders that attempts leave to each other until the stage's outcome is on record."""
 
@@ -89,7 +89,7 @@ class Context:
         return self.spec.training if batch is None else self.spec.training.model_copy(update={"batch": batch})
 
     def finishes_early(self) -> bool:
-        """Whether the run was asked to keep the best that there is, and to come to its end."""
+        """Return True if the run was asked to keep the best that there is, and to come to its end."""
         return (self.workdir / FINISH).exists()
 
     def saved(self, epoch: int, files: Sequence[str] = ()) -> None:
@@ -121,7 +121,7 @@ class Context:
         path = self.artifact(name)
         relative = path.relative_to(self.workdir).as_posix()
         self.journal.artifact(name, role, relative, media_type, metadata)
-        self.published.append(Published(name, role, relative, media_type, metadata))
+        self.published.append(PublishedFile(name, role, relative, media_type, metadata))
         return relative
 
     def publish_document(self, name: str, content: BaseModel) -> None:
@@ -138,7 +138,7 @@ class StageModule(Protocol):
     after: str | None
 
     def applies(self, spec: Any) -> bool:
-        """Whether a job needs this stage."""
+        """Return True if a job needs this stage."""
 
     def cost(self, spec: Any) -> float:
         """How long it takes, in the unit of ``retort.pipeline.progress``."""

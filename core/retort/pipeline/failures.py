@@ -1,4 +1,4 @@
-"""Say why a run failed, in the words of ``retort.protocol.events.Failure``."""
+"""Say why a run failed, in the words of ``retort.protocol.events.RunFailure``."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from functools import partial
 
 from retort.errors import DISK_FULL, RetortError
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 
 _EXCERPT_LINES = 30
 _LINE_CHARACTERS = 400
 _SHARED = "/dev/shm"  # noqa: S108 - where Linux keeps it
 
 
-def explain(error: BaseException, device: str = "cpu") -> Failure:
+def explain(error: BaseException, device: str = "cpu") -> RunFailure:
     """Return the failure that people read; what is not an error of ours brings the end of its traceback along.
 
     *device* is the run's: ``cpu``, or the number of a GPU.
     """
     if isinstance(error, RetortError):
-        return Failure(code=error.code, message=error.message, hint=error.hint, retryable=error.retryable)
+        return RunFailure(code=error.code, message=error.message, hint=error.hint, retryable=error.retryable)
     excerpt = _excerpt(error)
     # Shared memory first: it is too small in the words of a disk that is full, or of a machine without memory.
     for known in (_shared_memory, _disk_full, _out_of_memory, _lost_loader, partial(_cuda, device=device)):
@@ -30,7 +30,7 @@ def explain(error: BaseException, device: str = "cpu") -> Failure:
             failure = known(one)
             if failure is not None:
                 return failure.model_copy(update={"log_excerpt": excerpt})
-    return Failure(
+    return RunFailure(
         code="internal",
         message=printable(f"the run failed with {type(error).__name__}: {error}")[:_LINE_CHARACTERS],
         hint="this is a mistake in Retort, or something that it did not foresee; the log has the details",
@@ -53,13 +53,13 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
-def _shared_memory(error: BaseException) -> Failure | None:
+def _shared_memory(error: BaseException) -> RunFailure | None:
     told = str(error).lower()
     signs = ("bus error", "shared memory object", "shared memory file", "shared memory(shm)", "shm_open", "</torch_")
     there = isinstance(error, OSError) and str(error.filename or "").startswith(_SHARED)
     if not there and not any(sign in told for sign in signs):
         return None
-    return Failure(
+    return RunFailure(
         code="shared_memory",
         message=_told("shared memory ran out", error),
         hint="give the worker's container more: shm_size; the next attempt loads images without processes",
@@ -67,13 +67,13 @@ def _shared_memory(error: BaseException) -> Failure | None:
     )
 
 
-def _disk_full(error: BaseException) -> Failure | None:
+def _disk_full(error: BaseException) -> RunFailure | None:
     """Know it by its number, and by what torch's writer of files says."""
     full = isinstance(error, OSError) and error.errno in DISK_FULL
     told = str(error)
     if not full and not ("PytorchStreamWriter failed writing" in told or "No space left on device" in told):
         return None
-    return Failure(
+    return RunFailure(
         code="disk_full",
         message="the disk of the working folder is full",
         hint="free space on the worker",
@@ -81,7 +81,7 @@ def _disk_full(error: BaseException) -> Failure | None:
     )
 
 
-def _out_of_memory(error: BaseException) -> Failure | None:
+def _out_of_memory(error: BaseException) -> RunFailure | None:
     """Know torch's own error by its name: this module does not import torch."""
     names = {cls.__name__ for cls in type(error).__mro__}
     told = str(error).lower()
@@ -93,20 +93,20 @@ def _out_of_memory(error: BaseException) -> Failure | None:
         or (isinstance(error, RuntimeError) and any(sign in told for sign in signs))
     ):
         return None
-    return Failure(
+    return RunFailure(
         code="out_of_memory",
         message=_told("the device or the machine ran out of memory", error),
         hint="lower training.batch or training.imgsz, choose smaller networks, or allow resources.halve_batch",
     )
 
 
-def _lost_loader(error: BaseException) -> Failure | None:
+def _lost_loader(error: BaseException) -> RunFailure | None:
     """Know a loader process that something has killed, which is the machine out of memory more often than not."""
     found = re.search(r"DataLoader worker \(pid \d+\) is killed by signal: ([\w ]+)", str(error))
     if found is None:
         return None
     killed = found[1] == "Killed"
-    return Failure(
+    return RunFailure(
         code="killed" if killed else "crashed",
         message=f"a process that loads images was ended: {found[1]}",
         hint="the machine has probably run out of memory" if killed else "the run's log may say more",
@@ -114,7 +114,7 @@ def _lost_loader(error: BaseException) -> Failure | None:
     )
 
 
-def _cuda(error: BaseException, device: str) -> Failure | None:
+def _cuda(error: BaseException, device: str) -> RunFailure | None:
     names = {cls.__name__ for cls in type(error).__mro__}
     told = str(error)
     signs = ("CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS", "NCCL", "unable to find an engine", "AcceleratorError")
@@ -122,7 +122,7 @@ def _cuda(error: BaseException, device: str) -> Failure | None:
         isinstance(error, RuntimeError) and any(sign in told for sign in signs)
     ):
         return None
-    return Failure(
+    return RunFailure(
         code="cuda_error",
         message=_told(f"GPU {device} of the run, or its driver, failed", error),
         hint="look at the driver's log on the worker (dmesg, nvidia-smi); another GPU may be in order",

@@ -13,14 +13,14 @@ from pydantic_core import to_jsonable_python
 from retort.constants import Role
 from retort.data.inputs import Inputs
 from retort.files import atomic_write, sha256_of
-from retort.pipeline.context import Context, Published
-from retort.schema import Frozen
+from retort.pipeline.context import Context, PublishedFile
+from retort.schema import FrozenModel
 from retort.spec import AnySpec, digest
 
 _BEFORE_STUDENT = frozenset({"train_teacher", "pseudo_label", "review"})
 
 
-class KeptFile(Frozen):
+class KeptFile(FrozenModel):
     """A published file, and what it must still be."""
 
     name: str
@@ -33,7 +33,7 @@ class KeptFile(Frozen):
     sha256: str
 
     @classmethod
-    def of(cls, workdir: Path, published: Published) -> Self:
+    def of(cls, workdir: Path, published: PublishedFile) -> Self:
         """Measure what a stage has published."""
         path = workdir / published.path
         return cls(
@@ -47,12 +47,12 @@ class KeptFile(Frozen):
         )
 
     def intact(self, workdir: Path) -> bool:
-        """Whether the file is there and has the same bytes."""
+        """Return True if the file is there and has the same bytes."""
         path = workdir / self.path
         return path.is_file() and path.stat().st_size == self.size_bytes and sha256_of(path) == self.sha256
 
 
-class Record(Frozen):
+class StageRecord(FrozenModel):
     """The outcome of one stage, for the job that *key* identifies."""
 
     key: str
@@ -77,10 +77,10 @@ class Record(Frozen):
         atomic_write(_path(workdir, stage), self.model_dump_json(indent=2).encode())
 
 
-def load(workdir: Path, stage: str, key: str) -> Record | None:
+def load(workdir: Path, stage: str, key: str) -> StageRecord | None:
     """Return what *stage* left behind; None when it must run (again)."""
     try:
-        record = Record.model_validate_json(_path(workdir, stage).read_bytes())
+        record = StageRecord.model_validate_json(_path(workdir, stage).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
     return record if record.key == key and all(file.intact(workdir) for file in record.files) else None
@@ -93,10 +93,10 @@ def forget(workdir: Path, stage: str) -> None:
 
 def total_duration(workdir: Path, stages: Iterable[str]) -> float:
     """Return the seconds that the finished *stages* took, each in the attempt that finished it."""
-    return sum(Record.model_validate_json(_path(workdir, stage).read_bytes()).duration_s for stage in stages)
+    return sum(StageRecord.model_validate_json(_path(workdir, stage).read_bytes()).duration_s for stage in stages)
 
 
-def files(stage: str, kept: Record) -> tuple[str, ...]:
+def files(stage: str, kept: StageRecord) -> tuple[str, ...]:
     """Return what *stage* left behind, relative to the workdir: its record and the files that this names."""
     return (_path(Path(), stage).as_posix(), *(file.path for file in kept.files))
 

@@ -15,15 +15,15 @@ from retort.errors import Stopped
 from retort.pipeline import history
 from retort.pipeline.context import Context, Stage, find
 from retort.pipeline.progress import Progress
-from retort.pipeline.results import Record, files, forget, key_of, key_of_stage, load
+from retort.pipeline.results import StageRecord, files, forget, key_of, key_of_stage, load
 from retort.protocol.journal import Journal
-from retort.protocol.workdir import Pulse
+from retort.protocol.workdir import Heartbeat
 from retort.spec import AdviceSpec, AnySpec, JobSpec
 from retort.spec.advised import AdviceResult
 from retort.spec.result import JobResult, Result
 
 
-def go(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> Result:
+def run_stages(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> Result:
     """Run all stages that apply to *spec*; return the result of the last one.
 
     Raises:
@@ -33,7 +33,7 @@ def go(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: thr
     """
     stages = [stage for stage in find(spec.task) if stage.module.applies(spec)]
     progress = Progress(journal, {stage.name: stage.module.cost(spec) for stage in stages})
-    key, pulse = key_of(spec, inputs), Pulse(workdir)
+    key, pulse = key_of(spec, inputs), Heartbeat(workdir)
     finished: tuple[str, ...] = ()
     _remark(inputs, journal)
     _remark_more(inputs, journal)
@@ -114,7 +114,7 @@ def _forewarn(spec: AnySpec, journal: Journal) -> None:
             )
 
 
-def _kept(workdir: Path, stage: Stage, key: str) -> Record | None:
+def _kept(workdir: Path, stage: Stage, key: str) -> StageRecord | None:
     """Return what an earlier attempt left; None where it must run again, also because another version wrote it."""
     kept = load(workdir, stage.name, key)
     try:
@@ -125,18 +125,18 @@ def _kept(workdir: Path, stage: Stage, key: str) -> Record | None:
     return kept
 
 
-def _run(stage: Stage, context: Context) -> Record:
+def _run(stage: Stage, context: Context) -> StageRecord:
     context.journal.stage(stage.name)
     started = time.monotonic()
     answer = stage.module.run(context)
-    kept = Record.of(context, answer, time.monotonic() - started)
+    kept = StageRecord.of(context, answer, time.monotonic() - started)
     kept.save(context.workdir, stage.name)
     for folder in context.lasting:
         shutil.rmtree(folder, ignore_errors=True)
     return kept
 
 
-def _skip(stage: Stage, kept: Record, journal: Journal) -> None:
+def _skip(stage: Stage, kept: StageRecord, journal: Journal) -> None:
     journal.log(f"{stage.name} was finished by attempt {kept.attempt}", stage=stage.name, attempt=kept.attempt)
     for file in kept.files:
         # The earlier attempt may have died before its supervisor read this; saying it twice does no harm.

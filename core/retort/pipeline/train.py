@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from retort.constants import Role
-from retort.errors import WorldError
+from retort.errors import TransientError
 from retort.files import atomic_write
 from retort.pipeline.answers import TrainedNetwork
 from retort.pipeline.context import Context
 from retort.protocol.journal import Level
 from retort.spec import JobSpec
-from retort.training.config import Watcher
+from retort.training.config import TrainCallback
 
 if TYPE_CHECKING:
     from retort.spec import DistillationSpec
-    from retort.training.config import Finding, Plan
+    from retort.training.config import RuleFinding, TrainConfig
 
 Values = Mapping[str, float | None]
 
 
-class JournalWatcher(Watcher):
+class JournalCallback(TrainCallback):
     """Passes on what one training says."""
 
     tells_health = True
     """Whether what it says of the distillation's health is kept."""
 
-    def __init__(self, context: Context, plan: Plan) -> None:
+    def __init__(self, context: Context, plan: TrainConfig) -> None:
         self._context = context
         self._plan = plan
         self._role = plan.role
@@ -61,7 +61,7 @@ class JournalWatcher(Watcher):
         """Announce the newest state, unless that was done."""
         from retort.training import checkpoint
 
-        found = checkpoint.movable(self._plan.folder)
+        found = checkpoint.latest_files(self._plan.folder)
         if found is not None and found[0] > self._announced:
             self._announced = found[0]
             workdir = self._context.workdir
@@ -74,7 +74,7 @@ class JournalWatcher(Watcher):
 
     def alive(self, section: str) -> None:
         """Beat."""
-        self._context.pulse.beat(section)
+        self._context.heartbeat.beat(section)
 
     def progress(self, fraction: float) -> None:
         """Say how much of this training is done."""
@@ -84,42 +84,42 @@ class JournalWatcher(Watcher):
         """Say something that a person may want to know."""
         self._context.journal.log(message, cast("Level", level), **data)
 
-    def health(self, finding: Finding) -> None:
+    def health(self, finding: RuleFinding) -> None:
         """Write down a verdict that has changed."""
         self._context.journal.health(**asdict(finding))
 
     def stop_requested(self) -> bool:
-        """Whether to stop at this batch: a control that is cut short would be no twin of its student."""
+        """Return True to stop at this batch: a control that is cut short would be no twin of its student."""
         return self._context.stop.is_set() or (self._role is Role.CONTROL and self._context.finishes_early())
 
     def finish_requested(self) -> bool:
-        """Whether the student's training is to end here; the others' are not cut short."""
+        """Return True if the student's training is to end here; the others' are not cut short."""
         return self._role is Role.STUDENT and self._context.finishes_early()
 
 
 def fit(
     context: Context,
-    plan: Plan,
+    plan: TrainConfig,
     *,
     teacher: Path | None = None,
     distillation: DistillationSpec | None = None,
-    watcher: JournalWatcher | None = None,
+    callback: JournalCallback | None = None,
     name: str | None = None,
 ) -> TrainedNetwork:
     """Carry out *plan*, and publish what comes out as *name*, which is ``<role>.pt`` if left out."""
     from retort.training import trainer
     from retort.training.distributed import launcher
 
-    watcher = watcher or JournalWatcher(context, plan)
+    callback = callback or JournalCallback(context, plan)
     gpus = context.spec.resources.gpus
     try:
         if gpus > 1:
-            fitted = launcher.fit(plan, watcher, ranks=gpus, teacher=teacher, distillation=distillation)
+            fitted = launcher.fit(plan, callback, ranks=gpus, teacher=teacher, distillation=distillation)
         else:
-            fitted = trainer.fit(plan, watcher, teacher=teacher, distillation=distillation)
+            fitted = trainer.fit(plan, callback, teacher=teacher, distillation=distillation)
     except BaseException:
-        with contextlib.suppress(OSError, WorldError):
-            watcher.announce_saved()
+        with contextlib.suppress(OSError, TransientError):
+            callback.announce_saved()
         raise
     name = name or f"{plan.role}.pt"
     _keep(fitted.weights, context.artifact(name))
@@ -129,7 +129,7 @@ def fit(
         name, plan.role, epoch=fitted.best_epoch, metrics=metrics, model=plan.model, imgsz=plan.training.imgsz,
         data={"names": list(dataset.names), "digest": dataset.digest},
     )  # fmt: skip
-    if watcher.tells_health and (portraits := plan.folder / "health.npz").exists():
+    if callback.tells_health and (portraits := plan.folder / "health.npz").exists():
         _keep(portraits, context.artifact(portraits.name))
         context.publish(portraits.name, plan.role)
     return TrainedNetwork(

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from retort.constants import Role
-from retort.schema import Frozen
+from retort.schema import FrozenModel
 from retort.spec.result import AnyResult
 
 
-class Failure(Frozen):
+class RunFailure(FrozenModel):
     """Why work failed: a stable code, one sentence for people, and what to change."""
 
     code: str
@@ -21,7 +21,7 @@ class Failure(Frozen):
     log_excerpt: str | None = None
 
 
-class Event(Frozen):
+class BaseEvent(FrozenModel):
     """Common to all events."""
 
     n: int = Field(ge=1)
@@ -30,14 +30,14 @@ class Event(Frozen):
     """Unix time in seconds on the run's host."""
 
 
-class StageEvent(Event):
+class StageEvent(BaseEvent):
     """A stage began."""
 
     type: Literal["stage"] = "stage"
     stage: str
 
 
-class ProgressEvent(Event):
+class ProgressEvent(BaseEvent):
     """How much of the whole run is done."""
 
     type: Literal["progress"] = "progress"
@@ -45,7 +45,7 @@ class ProgressEvent(Event):
     eta_s: float | None = None
 
 
-class MetricEvent(Event):
+class MetricEvent(BaseEvent):
     """Values measured at one step of one role; a value that is not finite is null."""
 
     type: Literal["metric"] = "metric"
@@ -55,7 +55,7 @@ class MetricEvent(Event):
     values: dict[str, float | None]
 
 
-class CheckpointEvent(Event):
+class CheckpointEvent(BaseEvent):
     """A student checkpoint lies at *path*, relative to the workdir, and is complete."""
 
     type: Literal["checkpoint"] = "checkpoint"
@@ -65,7 +65,7 @@ class CheckpointEvent(Event):
     metrics: dict[str, float | None] = Field(default_factory=dict)
 
 
-class ArtifactEvent(Event):
+class ArtifactEvent(BaseEvent):
     """A file to publish lies at *path*, relative to the workdir, and is complete."""
 
     type: Literal["artifact"] = "artifact"
@@ -76,7 +76,7 @@ class ArtifactEvent(Event):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
-class SavedEvent(Event):
+class SavedEvent(BaseEvent):
     """Training can go on from *files* on any machine, once they are all there; each is complete and never changes."""
 
     type: Literal["saved"] = "saved"
@@ -87,7 +87,7 @@ class SavedEvent(Event):
     """Relative to the workdir."""
 
 
-class LogEvent(Event):
+class LogEvent(BaseEvent):
     """Something a person may want to know."""
 
     type: Literal["log"] = "log"
@@ -96,7 +96,7 @@ class LogEvent(Event):
     data: dict[str, Any] = Field(default_factory=dict)
 
 
-class HealthEvent(Event):
+class HealthEvent(BaseEvent):
     """The verdict of one rule about the distillation has changed."""
 
     type: Literal["health"] = "health"
@@ -113,27 +113,27 @@ class HealthEvent(Event):
     values: dict[str, float | None] = Field(default_factory=dict)
 
 
-class FinishedEvent(Event):
+class FinishedEvent(BaseEvent):
     """The run is complete; nothing follows."""
 
     type: Literal["finished"] = "finished"
     result: AnyResult
 
 
-class FailedEvent(Event):
+class FailedEvent(BaseEvent):
     """The run gave up; nothing follows."""
 
     type: Literal["failed"] = "failed"
-    failure: Failure
+    failure: RunFailure
 
 
-class StoppedEvent(Event):
+class StoppedEvent(BaseEvent):
     """The run was asked to stop and did; nothing follows."""
 
     type: Literal["stopped"] = "stopped"
 
 
-class AwaitingReviewEvent(Event):
+class AwaitingReviewEvent(BaseEvent):
     """The run goes on once people have looked at what it has published for them; nothing follows."""
 
     type: Literal["awaiting_review"] = "awaiting_review"

@@ -14,21 +14,21 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 from retort.constants import Role
-from retort.errors import WorldError
+from retort.errors import TransientError
 from retort.protocol.events import (
     EVENT,
     AnyEvent,
     ArtifactEvent,
     AwaitingReviewEvent,
+    BaseEvent,
     CheckpointEvent,
-    Event,
     FailedEvent,
-    Failure,
     FinishedEvent,
     HealthEvent,
     LogEvent,
     MetricEvent,
     ProgressEvent,
+    RunFailure,
     SavedEvent,
     StageEvent,
     StoppedEvent,
@@ -104,7 +104,7 @@ class Journal:
         """Say that the run is complete."""
         self._append(FinishedEvent, result=result)
 
-    def failed(self, failure: Failure) -> None:
+    def failed(self, failure: RunFailure) -> None:
         """Say that the run gave up."""
         self._append(FailedEvent, failure=failure)
 
@@ -120,14 +120,14 @@ class Journal:
         """Close the file; nothing can be written after."""
         os.close(self._file)
 
-    def _append(self, kind: type[Event], **fields: Any) -> None:
+    def _append(self, kind: type[BaseEvent], **fields: Any) -> None:
         with self._lock:
             event = kind(n=self._n + 1, at=self._clock(), **fields)
             line = event.model_dump_json().encode() + b"\n"
             if os.write(self._file, line) != len(line):
                 # Half a line would swallow the next one; a disk that is full often has room for a part.
                 os.ftruncate(self._file, self._size)
-                raise WorldError("the journal could not be written: the disk is full", code="disk_full")
+                raise TransientError("the journal could not be written: the disk is full", code="disk_full")
             self._n += 1
             self._size += len(line)
 
@@ -146,13 +146,13 @@ def read(path: Path, offset: int = 0) -> tuple[list[AnyEvent], int]:
     A journal that does not exist yet has no events.
 
     Raises:
-        WorldError: a complete line is not an event, or the journal is shorter than *offset*.
+        TransientError: a complete line is not an event, or the journal is shorter than *offset*.
 
     """
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size < offset:
-                raise WorldError(f"{path.name} is shorter than what was read of it", code="bad_journal")
+                raise TransientError(f"{path.name} is shorter than what was read of it", code="bad_journal")
             file.seek(offset)
             whole, newline, _ = file.read().rpartition(b"\n")
     except FileNotFoundError:
@@ -160,7 +160,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[AnyEvent], int]:
     try:
         events = [EVENT.validate_json(line) for line in whole.split(b"\n")] if newline else []
     except ValidationError as error:
-        raise WorldError(f"{path.name} holds a line that is not an event", code="bad_journal") from error
+        raise TransientError(f"{path.name} holds a line that is not an event", code="bad_journal") from error
     return events, offset + len(whole) + len(newline)
 
 

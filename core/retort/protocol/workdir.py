@@ -34,7 +34,7 @@ _EVERY_S = 0.5
 _WIDTH = 32
 
 
-class Pulse:
+class Heartbeat:
     """Beats for the run that works in *folder*: cheap enough for every batch, and never a reason to fail."""
 
     def __init__(self, folder: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -42,7 +42,7 @@ Kind = Literal["recommended", "possible", "refused"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class ModelFigures:
     """What the rules know of one network."""
 
     title: str
@@ -65,7 +65,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class TeacherVerdict:
     """What is said of one candidate."""
 
     verdict: Kind
@@ -73,26 +73,26 @@ class Judged:
     """Sentences; those against it first."""
 
 
-def judge(student: Figures, teacher: Figures, *, best: float | None) -> Judged:
+def judge(student: ModelFigures, teacher: ModelFigures, *, best: float | None) -> TeacherVerdict:
     """Say whether *teacher* should teach *student*; *best* is the highest mAP50-95 among the candidates."""
     if refusals := _refusals(student, teacher):
-        return Judged("refused", refusals)
+        return TeacherVerdict("refused", refusals)
     cautions = _cautions(student, teacher, best)
-    return Judged("possible" if cautions else "recommended", (*cautions, *_merits(student, teacher)))
+    return TeacherVerdict("possible" if cautions else "recommended", (*cautions, *_merits(student, teacher)))
 
 
-def differences(student: Figures, teacher: Figures) -> dict[str, float]:
+def differences(student: ModelFigures, teacher: ModelFigures) -> dict[str, float]:
     """Return by how much AP50-95 the teacher is better in each class that was measured of both."""
     return {name: teacher.per_class[name] - ap for name, ap in student.per_class.items() if name in teacher.per_class}
 
 
-def weaker(student: Figures, teacher: Figures, by: float = 0.0) -> list[str]:
+def weaker(student: ModelFigures, teacher: ModelFigures, by: float = 0.0) -> list[str]:
     """Return the classes in which the teacher is weaker than the student by more than *by*, the weakest first."""
     found = differences(student, teacher)
     return sorted((name for name, difference in found.items() if difference < -by), key=lambda name: found[name])
 
 
-def choose(candidates: Sequence[tuple[Figures, Judged]]) -> int | None:
+def choose(candidates: Sequence[tuple[ModelFigures, TeacherVerdict]]) -> int | None:
     """Return which candidate to take: of the recommended ones that teach alike, the cheapest."""
     fit = [index for index, (_, judged) in enumerate(candidates) if judged.verdict == "recommended"]
     if not fit:
@@ -104,7 +104,7 @@ def choose(candidates: Sequence[tuple[Figures, Judged]]) -> int | None:
     )
 
 
-def capacity_over(student: Figures, teacher: Figures) -> dict[str, float]:
+def capacity_over(student: ModelFigures, teacher: ModelFigures) -> dict[str, float]:
     """Return how many times as large as the student the teacher is."""
     return {
         "parameters": teacher.num_parameters / student.num_parameters,
@@ -112,7 +112,7 @@ def capacity_over(student: Figures, teacher: Figures) -> dict[str, float]:
     }
 
 
-def _refusals(student: Figures, teacher: Figures) -> tuple[str, ...]:
+def _refusals(student: ModelFigures, teacher: ModelFigures) -> tuple[str, ...]:
     if teacher.map is None or not teacher.num_known:
         return ("It knows none of the data's classes: train it on this data first (teacher.train).",)
     if student.map is not None and teacher.map < student.map:
@@ -131,7 +131,7 @@ def _refusals(student: Figures, teacher: Figures) -> tuple[str, ...]:
     return ()
 
 
-def _cautions(student: Figures, teacher: Figures, best: float | None) -> tuple[str, ...]:
+def _cautions(student: ModelFigures, teacher: ModelFigures, best: float | None) -> tuple[str, ...]:
     """Return what speaks against the teacher without ruling it out."""
     assert teacher.map is not None
     ratio = capacity_over(student, teacher)["gflops"]
@@ -165,7 +165,7 @@ def _cautions(student: Figures, teacher: Figures, best: float | None) -> tuple[s
     return tuple(said)
 
 
-def _merits(student: Figures, teacher: Figures) -> tuple[str, ...]:
+def _merits(student: ModelFigures, teacher: ModelFigures) -> tuple[str, ...]:
     """Return what speaks for the teacher."""
     assert teacher.map is not None
     ratio = capacity_over(student, teacher)["gflops"]
@@ -192,7 +192,7 @@ def _merits(student: Figures, teacher: Figures) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _cost(teacher: Figures) -> float:
+def _cost(teacher: ModelFigures) -> float:
     return teacher.gflops if teacher.step_ratio is None else teacher.step_ratio
 
 
@@ -213,7 +213,7 @@ class Measured:
     title: str
     network: NetworkFigures
     step: StepCost
-    figures: Figures
+    figures: ModelFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ class AdviceConditions:
 
 
 def answer(
-    student: tuple[AdviceStudent, Figures], candidates: Sequence[Measured | Unusable], conditions: AdviceConditions
+    student: tuple[AdviceStudent, ModelFigures], candidates: Sequence[Measured | Unusable], conditions: AdviceConditions
 ) -> AdviceResult:
     """Judge the *candidates* and choose among them."""
     shown, known = student
@@ -259,7 +259,7 @@ def answer(
     )
 
 
-def _measured(student: Figures, one: Measured, judged: Judged) -> MeasuredCandidate:
+def _measured(student: ModelFigures, one: Measured, judged: TeacherVerdict) -> MeasuredCandidate:
     known, capacity = one.figures, capacity_over(student, one.figures)
     return MeasuredCandidate(
         weights=one.weights,
@@ -296,7 +296,7 @@ def _recommended(candidates: Sequence[MeasuredCandidate], one: MeasuredCandidate
 
 
 def _sentence(
-    student: Figures, candidates: Sequence[MeasuredCandidate | UnusableCandidate], taken: MeasuredCandidate | None
+    student: ModelFigures, candidates: Sequence[MeasuredCandidate | UnusableCandidate], taken: MeasuredCandidate | None
 ) -> str:
     beside = (
         "" if student.map is not None else " The student's mAP is not known, so they were compared among themselves."

@@ -277,8 +277,8 @@ def _gains(result: JobResult) -> Chart:
     """Each class's gain or loss of the student over its control, the largest first."""
     roles = result.roles
     other = "teacher" if roles.control is None else "control"
-    ours, theirs = roles.student.per_class, (roles.control or roles.teacher).per_class
-    gained = {name: ours[name].ap - theirs[name].ap for name in ours if name in theirs}
+    student, teacher = roles.student.per_class, (roles.control or roles.teacher).per_class
+    gained = {name: student[name].ap - teacher[name].ap for name in student if name in teacher}
     shown = sorted(gained, key=lambda name: -abs(gained[name]))[:_MOST]
     shown.sort(key=lambda name: gained[name])
     data = [

@@ -85,7 +85,7 @@ def overlay(image: np.ndarray, values: np.ndarray) -> str:
     clipped = np.clip(values, 0, 1)
     map_ = Image.fromarray((clipped * 255).astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
     position = np.asarray(map_, np.float32) / 255 * (len(_STOPS) - 1)
-    color = np.stack([np.interp(position, np.arange(len(_STOPS)), _STOPS[:, channel]) for channel in range(3)], -1)
+    color = np.stack([np.interp(position, np.arange(len(_STOPS)), _STOPS[:, process]) for process in range(3)], -1)
     grey = np.asarray(Image.fromarray(image).convert("L").resize((_SIDE, _SIDE)), np.float32)[..., None]
     mixed = 0.65 * color + 0.35 * grey
     return _uri(Image.fromarray(mixed.astype(np.uint8)))
@@ -98,7 +98,7 @@ def _uri(picture: Image.Image) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Ecg:
+class HealthReport:
     """Everything that the report shows of the distillation's health."""
 
     findings: tuple[HealthEvent, ...]
@@ -110,14 +110,14 @@ class Ecg:
     """Heatmaps, one row for each image."""
 
 
-def ecg(workdir: Path, curves: Curves) -> Ecg:
+def health_report(workdir: Path, curves: Curves) -> HealthReport:
     """Read what the journals and the distilled training left in *workdir*."""
     arrays = load(workdir)
     found = findings(workdir)
     last = {event.rule: event for event in found}
     bad = sorted((e for e in last.values() if e.verdict != "healthy"), key=lambda e: (e.verdict != "critical", e.epoch))
     shown = [_kl(curves), _alike(curves), _gradients(curves), _temperatures(arrays)]
-    return Ecg(tuple(found), tuple(bad), tuple(c for c in shown if c["data"]), rows(arrays))
+    return HealthReport(tuple(found), tuple(bad), tuple(c for c in shown if c["data"]), rows(arrays))
 
 
 def findings(workdir: Path) -> list[HealthEvent]:

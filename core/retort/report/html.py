@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from retort.report.health import Ecg
+from retort.report.health import HealthReport
 from retort.report.samples import Gallery
 from retort.spec.exported import MeasuredExport
 from retort.spec.report import Manifest, Verdict
@@ -30,7 +30,7 @@ def render(
     comparisons: Sequence[Mapping[str, Any]],
     quantization: Sequence[Mapping[str, Any]],
     labelling: Sequence[Mapping[str, Any]],
-    ecg: Ecg,
+    ecg: HealthReport,
     gallery: Gallery,
     manifest: Manifest,
     spec: Mapping[str, Any],

@@ -72,7 +72,7 @@ def over_seeds(pairs: Sequence[tuple[float, float]]) -> SeedStatistics | None:
     if len(pairs) < 2:
         return None
     students, controls = zip(*pairs, strict=True)
-    differences = [ours - theirs for ours, theirs in pairs]
+    differences = [student - teacher for student, teacher in pairs]
     low, high, p_value = paired(differences)
     return SeedStatistics(
         num_seeds=len(pairs),
@@ -107,7 +107,7 @@ def data_quality(context: Context) -> DataQuality | None:
     root = Path(dataset.root)
     if dataset.num_train + dataset.num_val > MOST_IMAGES or not (root / "data.yaml").is_file():
         return None
-    context.pulse.beat("setup")
+    context.heartbeat.beat("setup")
     found = audit.check(str(root), [root])
     if found.names != dataset.names or not found.splits:
         return None
@@ -178,8 +178,8 @@ def _seeds(seed: int, evaluated: Evaluated) -> SeedFigures | None:
     runs = (first, *evaluated.repeats)
     pairs = [(run.student, run.control) for run in runs if run.control is not None]
     statistics = MetricStatistics(
-        map50=over_seeds([(ours.map50, theirs.map50) for ours, theirs in pairs]),
-        map=over_seeds([(ours.map, theirs.map) for ours, theirs in pairs]),
+        map50=over_seeds([(ours.map50, teacher.map50) for ours, teacher in pairs]),
+        map=over_seeds([(ours.map, teacher.map) for ours, teacher in pairs]),
     )
     return SeedFigures(runs=runs, statistics=statistics)
 

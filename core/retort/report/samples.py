@@ -23,7 +23,7 @@ COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class DrawnBox:
     """A box to draw: its corners in pixels of the image, its class, and its score if a network found it."""
 
     box: Corners
@@ -32,7 +32,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SampleImage:
     """One image as one party sees it."""
 
     title: str
@@ -40,21 +40,21 @@ class Sample:
     caption: str
 
 
-def truth(image: Path, label: Path) -> list[Mark]:
+def truth(image: Path, label: Path) -> list[DrawnBox]:
     """Read the boxes of a label file in the pixels of its image."""
     if not label.is_file():
         return []
     width, height = _open(image).size
-    marks: list[Mark] = []
+    marks: list[DrawnBox] = []
     for line in label.read_text(encoding="utf-8-sig").splitlines():
         if columns := line.split():
             x, y, w, h = (float(value) for value in columns[1:5])
             box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-            marks.append(Mark(box, int(float(columns[0]))))
+            marks.append(DrawnBox(box, int(float(columns[0]))))
     return marks
 
 
-def draw(image: Path, marks: Sequence[Mark], names: Sequence[str] | None = None) -> str:
+def draw(image: Path, marks: Sequence[DrawnBox], names: Sequence[str] | None = None) -> str:
     """Return *image* with *marks* on it, scaled, as a data URI; without *names* a legend says what colours mean."""
     picture = _open(image).convert("RGB")
     scale = _SIDE / max(picture.size)
@@ -87,13 +87,13 @@ def _tag(pen: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], color
     pen.text((x + 2, y), text, fill="black" if color != "#0072B2" else "white", font=font)
 
 
-def compare(found: Sequence[Mark], expected: Sequence[Mark]) -> str:
+def compare(found: Sequence[DrawnBox], expected: Sequence[DrawnBox]) -> str:
     """Say in words how many of the *expected* boxes were found, at IoU 0.5 and with the right class."""
     right, wrong = matched(found, expected)
     return f"{right} of {len(expected)} found, {wrong} wrong"
 
 
-def matched(found: Sequence[Mark], expected: Sequence[Mark]) -> tuple[int, int]:
+def matched(found: Sequence[DrawnBox], expected: Sequence[DrawnBox]) -> tuple[int, int]:
     """Count the *expected* boxes that were found, at IoU 0.5 and with the right class, and the boxes that are wrong."""
     left = list(expected)
     wrong = 0
@@ -120,7 +120,7 @@ NUM_EXTREMES = 3
 MOST_LOOKED_AT = 200
 """Images that these are looked for in, spread evenly over the validation set."""
 
-Found = Mapping[str, Sequence[Sequence[Mark]]]
+Found = Mapping[str, Sequence[Sequence[DrawnBox]]]
 """Detections by role, image by image."""
 
 
@@ -130,7 +130,7 @@ class Group:
 
     title: str
     note: str
-    rows: tuple[tuple[Sample, ...], ...]
+    rows: tuple[tuple[SampleImage, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def gallery(context: Context, num_images: int = NUM_IMAGES) -> Gallery:
     legend = tuple(zip(names, COLORS, strict=False)) if len(names) <= len(COLORS) else ()
     tags = None if legend else names
 
-    def rows(chosen: Sequence[int]) -> tuple[tuple[Sample, ...], ...]:
+    def rows(chosen: Sequence[int]) -> tuple[tuple[SampleImage, ...], ...]:
         return tuple(_row(images[at], expected[at], {role: found[role][at] for role in found}, tags) for at in chosen)
 
     step = max(1.0, len(pairs) / num_images)
@@ -163,7 +163,7 @@ def gallery(context: Context, num_images: int = NUM_IMAGES) -> Gallery:
     return Gallery(tuple(groups), legend)
 
 
-def _extremes(found: Found, expected: Sequence[Sequence[Mark]]) -> list[tuple[str, str, list[int]]]:
+def _extremes(found: Found, expected: Sequence[Sequence[DrawnBox]]) -> list[tuple[str, str, list[int]]]:
     """Choose the images on which the student finds most more, and most less, than its control."""
     if Role.CONTROL not in found:
         return []
@@ -179,17 +179,17 @@ def _extremes(found: Found, expected: Sequence[Sequence[Mark]]) -> list[tuple[st
     return [(title, note.format(len(expected)), chosen) for title, chosen in told if chosen]
 
 
-def _score(found: Sequence[Mark], expected: Sequence[Mark]) -> int:
+def _score(found: Sequence[DrawnBox], expected: Sequence[DrawnBox]) -> int:
     right, wrong = matched(found, expected)
     return right - wrong
 
 
 def _row(
-    image: Path, expected: Sequence[Mark], found: Mapping[str, Sequence[Mark]], tags: Sequence[str] | None
-) -> tuple[Sample, ...]:
-    columns = [Sample("ground truth", draw(image, expected, tags), f"{len(expected)} boxes")]
+    image: Path, expected: Sequence[DrawnBox], found: Mapping[str, Sequence[DrawnBox]], tags: Sequence[str] | None
+) -> tuple[SampleImage, ...]:
+    columns = [SampleImage("ground truth", draw(image, expected, tags), f"{len(expected)} boxes")]
     for title, marks in found.items():
-        columns.append(Sample(title, draw(image, marks, tags), compare(marks, expected)))
+        columns.append(SampleImage(title, draw(image, marks, tags), compare(marks, expected)))
     return tuple(columns)
 
 
@@ -202,14 +202,14 @@ def _networks(context: Context) -> Mapping[Role, Path]:
     return found
 
 
-def _predict(context: Context, role: Role, weights: Path, images: Sequence[Path]) -> list[list[Mark]]:
+def _predict(context: Context, role: Role, weights: Path, images: Sequence[Path]) -> list[list[DrawnBox]]:
     """Detect with *weights*; classes that the data does not have are left out, others get the data's numbers."""
     from retort.training import models
     from retort.training.inference import predict
     from retort.training.models import ClassMap
 
     context.check()
-    context.pulse.beat("setup")
+    context.heartbeat.beat("setup")
     names = dict(enumerate(context.inputs.dataset.names))
     found = predict(weights, images, imgsz=train.imgsz(context.spec, role), device=context.inputs.device)
     classes = ClassMap.between(names, models.load(weights).names)
@@ -218,7 +218,7 @@ def _predict(context: Context, role: Role, weights: Path, images: Sequence[Path]
         numbers = dict(zip(classes.teacher.tolist(), classes.student.tolist(), strict=True))
     return [
         [
-            Mark((box.x1, box.y1, box.x2, box.y2), numbers[box.class_id], box.score)
+            DrawnBox((box.x1, box.y1, box.x2, box.y2), numbers[box.class_id], box.score)
             for box in boxes
             if box.class_id in numbers
         ]

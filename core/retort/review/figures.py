@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from retort.schema import Kept
+from retort.schema import StoredModel
 
 
-class Share(Kept):
+class Share(StoredModel):
     """A share with its interval of 95 % after Wilson."""
 
     right: int
@@ -22,7 +22,7 @@ class Share(Kept):
     """Upper end of the interval."""
 
 
-class PrecisionRecall(Kept):
+class PrecisionRecall(StoredModel):
     """How many of the boxes found are right, and how many of those that are there are found."""
 
     precision: Share
@@ -45,7 +45,7 @@ class LabelAgreement(LabelComparison):
     """Images that were compared."""
 
 
-class ReviewFigures(Kept):
+class ReviewFigures(StoredModel):
     """What people who looked at the teacher's labels said of them."""
 
     mode: Literal["sample", "all"]
@@ -68,7 +68,7 @@ class ReviewFigures(Kept):
     """Precision by class."""
 
 
-class LeftOut(Kept):
+class LeftOut(StoredModel):
     """Images that are not trained on, by reason."""
 
     validation: int
@@ -83,7 +83,7 @@ class LeftOut(Kept):
     """They cannot be opened."""
 
 
-class ClassLabels(Kept):
+class ClassLabels(StoredModel):
     """The teacher's labels of one class."""
 
     num_images: int
@@ -96,7 +96,7 @@ class ClassLabels(Kept):
     """Boxes by score, in 20 equal steps from 0 to 1."""
 
 
-class ClassDoubts(Kept):
+class ClassDoubts(StoredModel):
     """How the teacher sees the training labels of one class."""
 
     num_boxes: int
@@ -122,7 +122,7 @@ class ExistingLabels(ClassDoubts):
     """Of the teacher's boxes with the labels."""
 
 
-class LabelFigures(Kept):
+class LabelFigures(StoredModel):
     """What the teacher has found on images without labels."""
 
     num_images: int

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from retort.review.figures import LabelComparison, PrecisionRecall, ReviewFigures, Share
-from retort.review.models import Box, Decision, Picture, Ruling, matched
+from retort.review.models import Box, ImageDecision, ImageVerdict, Picture, matched
 
 _Z = 1.959963984540054
 """Normal deviate of a two-sided interval of 95 %."""
@@ -38,9 +38,9 @@ def compare(pairs: Iterable[tuple[Sequence[Box], Sequence[Box]]], classes: Seque
     return LabelComparison(precision=of_all.precision, recall=of_all.recall, per_class=by_class)
 
 
-def judged(
+def review_figures(
     pictures: Sequence[Picture],
-    decisions: Mapping[str, Decision],
+    decisions: Mapping[str, ImageDecision],
     classes: Sequence[str],
     *,
     mode: Literal["sample", "all"] = "all",
@@ -52,9 +52,9 @@ def judged(
     """
     decided = [(picture, decisions[picture.image]) for picture in pictures if picture.image in decisions]
     seen = [(picture, decision) for picture, decision in decided if decision.seen]
-    counted = Counter(ruling.decision for _, ruling in seen)
-    known = [(picture.kept, _truth(picture, ruling)) for picture, ruling in seen if ruling.decision != "reject"]
-    refused = [(picture.kept, ()) for picture, ruling in seen if ruling.decision == "reject"]
+    counted = Counter(verdict.decision for _, verdict in seen)
+    known = [(picture.kept, _truth(picture, verdict)) for picture, verdict in seen if verdict.decision != "reject"]
+    refused = [(picture.kept, ()) for picture, verdict in seen if verdict.decision == "reject"]
     of_all = compare([*known, *refused], classes)
     return ReviewFigures(
         mode=mode,
@@ -69,8 +69,8 @@ def judged(
     )
 
 
-def _truth(picture: Picture, ruling: Ruling) -> Sequence[Box]:
-    return picture.kept if ruling.boxes is None else ruling.boxes
+def _truth(picture: Picture, verdict: ImageVerdict) -> Sequence[Box]:
+    return picture.kept if verdict.boxes is None else verdict.boxes
 
 
 def _both(right: int, found: int, there: int) -> PrecisionRecall:

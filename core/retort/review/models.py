@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from retort.errors import UserError
 from retort.review.figures import LabelFigures, ReviewFigures
-from retort.schema import Frozen, mistake
+from retort.schema import FrozenModel, field_error
 
 DIGITS = 6
 """Decimals of a coordinate: what is finer is less than a pixel of any image, and lost by other tools."""
@@ -22,7 +22,7 @@ Corners = tuple[float, float, float, float]
 """``x1, y1, x2, y2``, in any unit."""
 
 
-class Box(Frozen):
+class Box(FrozenModel):
     """A labelled object: the name of its class, and its corners as shares of the image's sides."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
@@ -34,7 +34,7 @@ class Box(Frozen):
     @model_validator(mode="after")
     def _has_area(self) -> Self:
         if self.x1 >= self.x2 or self.y1 >= self.y2:
-            raise mistake("the box has no area", hint="x1 lies left of x2, and y1 above y2")
+            raise field_error("the box has no area", hint="x1 lies left of x2, and y1 above y2")
         return self
 
     @property
@@ -94,7 +94,7 @@ REVIEW = "review.json"
 REVIEWED = "pseudo-labels-reviewed.json"
 
 
-class Picture(Frozen):
+class Picture(FrozenModel):
     """One image and what the teacher has found on it."""
 
     image: ImageName
@@ -123,7 +123,7 @@ class Doubt(Box):
     """What the teacher is certain to see there."""
 
 
-class Suspect(Frozen):
+class Suspect(FrozenModel):
     """A training image whose labels the teacher does not agree with."""
 
     image: str
@@ -134,7 +134,7 @@ class Suspect(Frozen):
     """Labels that lie on an earlier one of the same class."""
 
 
-class PseudoLabels(Frozen):
+class PseudoLabels(FrozenModel):
     """All that the teacher has found, and how good it seems to be."""
 
     classes: tuple[str, ...]
@@ -144,7 +144,7 @@ class PseudoLabels(Frozen):
     figures: LabelFigures
 
 
-class Proposals(Frozen):
+class ReviewSet(FrozenModel):
     """What people are asked to look at; widths and heights are those of the pictures that were published for them."""
 
     mode: Literal["sample", "all"]
@@ -152,7 +152,7 @@ class Proposals(Frozen):
     pictures: tuple[Picture, ...]
 
 
-class Labelled(Frozen):
+class Labelled(FrozenModel):
     """A picture as it is trained on."""
 
     image: ImageName
@@ -162,7 +162,7 @@ class Labelled(Frozen):
     by: Literal["teacher", "reviewer"]
 
 
-class Reviewed(Frozen):
+class Reviewed(FrozenModel):
     """What is trained on once people have looked at it, and what they said of the teacher."""
 
     classes: tuple[str, ...]
@@ -183,7 +183,7 @@ class ReviewError(UserError):
     code = "bad_review"
 
 
-class Ruling(Frozen):
+class ImageVerdict(FrozenModel):
     """Accept the teacher's boxes on a picture, leave the picture out, or put other boxes on it."""
 
     decision: Verdict
@@ -193,13 +193,15 @@ class Ruling(Frozen):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.decision == "edit" and self.boxes is None:
-            raise mistake("edit needs the boxes", at="boxes", hint="all boxes of the picture; [] where there is none")
+            raise field_error(
+                "edit needs the boxes", at="boxes", hint="all boxes of the picture; [] where there is none"
+            )
         if self.decision != "edit" and self.boxes is not None:
-            raise mistake("boxes belong to edit only", at="boxes", hint="leave them out, or decide edit")
+            raise field_error("boxes belong to edit only", at="boxes", hint="leave them out, or decide edit")
         return self
 
 
-class Decision(Ruling):
+class ImageDecision(ImageVerdict):
     """Who has ruled what about which picture, and when."""
 
     image: ImageName
@@ -210,13 +212,13 @@ class Decision(Ruling):
     """Whether the picture was looked at; not, where it was only said what becomes of the rest."""
 
 
-class Decisions(Frozen):
+class Decisions(FrozenModel):
     """All decisions about one job, as its run reads them."""
 
-    decisions: tuple[Decision, ...]
+    decisions: tuple[ImageDecision, ...]
 
     @classmethod
-    def load(cls, path: Path) -> Mapping[str, Decision]:
+    def load(cls, path: Path) -> Mapping[str, ImageDecision]:
         """Read the file at *path*, if there is one; later decisions about an image replace earlier ones.
 
         Raises:
@@ -234,33 +236,33 @@ class Decisions(Frozen):
         return {decision.image: decision for decision in found.decisions}
 
 
-def still_open(proposals: Proposals, decided: Iterable[str]) -> list[str]:
+def undecided(review_set: ReviewSet, decided: Iterable[str]) -> list[str]:
     """Return the pictures that nobody has decided about, in order."""
     known = set(decided)
-    return [picture.image for picture in proposals.pictures if picture.image not in known]
+    return [picture.image for picture in review_set.pictures if picture.image not in known]
 
 
-def ruled(picture: Picture, boxes: Sequence[Box]) -> Ruling:
+def verdict_for(picture: Picture, boxes: Sequence[Box]) -> ImageVerdict:
     """Return the ruling that puts *boxes* on *picture*: to accept the teacher's, where they are the same."""
     if sorted(map(_key, boxes)) == sorted(map(_key, picture.plain())):
-        return Ruling(decision="accept")
-    return Ruling(decision="edit", boxes=tuple(boxes))
+        return ImageVerdict(decision="accept")
+    return ImageVerdict(decision="edit", boxes=tuple(boxes))
 
 
-def settled(picture: Picture, ruling: Ruling | None) -> Labelled | None:
+def effective_labels(picture: Picture, verdict: ImageVerdict | None) -> Labelled | None:
     """Return *picture* as it is trained on; None where it is not.
 
     Where a person drew the boxes, what was doubtful is decided.
     """
-    if ruling is None or ruling.decision == "accept":
-        if picture.left_out is not None and not (ruling and picture.left_out == "empty"):
+    if verdict is None or verdict.decision == "accept":
+        if picture.left_out is not None and not (verdict and picture.left_out == "empty"):
             return None
         ignored = tuple(box.plain() for box in picture.doubtful)
-        by: Literal["teacher", "reviewer"] = "reviewer" if ruling else "teacher"
+        by: Literal["teacher", "reviewer"] = "reviewer" if verdict else "teacher"
         return Labelled(image=picture.image, boxes=picture.plain(), ignored=ignored, by=by)
-    if ruling.decision == "reject":
+    if verdict.decision == "reject":
         return None
-    return Labelled(image=picture.image, boxes=ruling.boxes or (), by="reviewer")
+    return Labelled(image=picture.image, boxes=verdict.boxes or (), by="reviewer")
 
 
 def _key(box: Box) -> tuple[str, float, float, float, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from retort.errors import Problem, SpecError
+from retort.errors import FieldProblem, SpecError
 from retort.spec.advise import AdviceSpec
 from retort.spec.distillation import RECIPES, DistillationSpec, Schedule
 from retort.spec.document import merge, parse_document
@@ -79,12 +79,14 @@ def parse_spec(document: Any) -> AnySpec:
 
     """
     if not isinstance(document, dict):
-        raise SpecError([Problem("$", f"must be a mapping, not {shown(document)}", "required: name, data, teacher")])
+        raise SpecError(
+            [FieldProblem("$", f"must be a mapping, not {shown(document)}", "required: name, data, teacher")]
+        )
     task = document.get("task", "distill")
     model = TASKS.get(task) if isinstance(task, str) else None
     if model is None:
         message = f"{shown(task)} is not one of the known values"
-        raise SpecError([Problem("task", message, f"known: {', '.join(TASKS)}")])
+        raise SpecError([FieldProblem("task", message, f"known: {', '.join(TASKS)}")])
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -100,7 +102,7 @@ def parse_sweep(document: Any) -> SweepSpec:
     """
     if not isinstance(document, dict):
         hint = "required: name, base, parameters, search"
-        raise SpecError([Problem("$", f"must be a mapping, not {shown(document)}", hint)])
+        raise SpecError([FieldProblem("$", f"must be a mapping, not {shown(document)}", hint)])
     try:
         return SweepSpec.model_validate(document)
     except ValidationError as error:

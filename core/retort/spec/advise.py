@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from retort.schema import Written, distinct
+from retort.schema import InputModel, distinct
 from retort.spec.job import DataSource, Side, StudentSpec, WeightsFile
 
 
-class AdviceResources(Written):
+class AdviceResources(InputModel):
     """What the measuring needs of the machine it runs on."""
 
     gpus: Literal[1] = 1
@@ -21,7 +21,7 @@ class AdviceResources(Written):
     """Give the job up as expired when it has not started so long after it was queued."""
 
 
-class AdviceSpec(Written):
+class AdviceSpec(InputModel):
     """A job that measures candidate teachers and recommends one."""
 
     task: Literal["advise"] = "advise"

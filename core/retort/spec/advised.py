@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from retort.schema import Kept
+from retort.schema import StoredModel
 from retort.spec.figures import ClassScores, NetworkFigures
 
 
-class StepCost(Kept):
+class StepCost(StoredModel):
     """Seconds of one training step: medians of alternating repeats."""
 
     alone_s: float
@@ -24,7 +24,7 @@ class StepCost(Kept):
     """``taught_s`` over ``alone_s``."""
 
 
-class KnownClasses(Kept):
+class KnownClasses(StoredModel):
     """How a network's classes are those of the data."""
 
     known: int
@@ -35,7 +35,7 @@ class KnownClasses(Kept):
     """Classes of the data."""
 
 
-class Capacity(Kept):
+class Capacity(StoredModel):
     """How many times as large as the student a teacher is."""
 
     parameters: float
@@ -44,7 +44,7 @@ class Capacity(Kept):
     """In operations for one image."""
 
 
-class AdviceStudent(Kept):
+class AdviceStudent(StoredModel):
     """The student, as it would start."""
 
     model: str
@@ -63,7 +63,7 @@ class AdviceStudent(Kept):
     """Billions of operations for one image."""
 
 
-class Candidacy(Kept):
+class Candidacy(StoredModel):
     """What is said of every candidate."""
 
     weights: str
@@ -114,7 +114,7 @@ AnyCandidate = Annotated[
 """Only one that cannot be used has ``error``."""
 
 
-class Recommendation(Kept):
+class Recommendation(StoredModel):
     """Which candidate to take, and why."""
 
     weights: str
@@ -125,7 +125,7 @@ class Recommendation(Kept):
     """Sentences."""
 
 
-class AdviceData(Kept):
+class AdviceData(StoredModel):
     """The data on which candidates were measured."""
 
     names: tuple[str, ...]
@@ -138,7 +138,7 @@ class AdviceData(Kept):
     """SHA-256 over its files."""
 
 
-class AdviceResult(Kept):
+class AdviceResult(StoredModel):
     """Which of some teachers should teach a student."""
 
     task: Literal["advise"] = "advise"

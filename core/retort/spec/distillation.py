@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from retort.losses import AnyLoss
-from retort.schema import Written, mistake, without_default
+from retort.schema import InputModel, field_error, without_default
 
 RecipeName = Literal["balanced", "article", "native"]
 
@@ -63,7 +63,7 @@ def preset(recipe: object) -> dict[str, Any]:
     return _PRESETS.get(recipe if isinstance(recipe, str) else "balanced", _PRESETS["balanced"])
 
 
-class Schedule(Written):
+class Schedule(InputModel):
     """How the distillation weight moves over training: ramps up from 0, then decays to the floor."""
 
     warmup_epochs: float = Field(default=0.0, ge=0, le=1000, json_schema_extra=without_default)
@@ -76,7 +76,7 @@ class Schedule(Written):
     """Distil no more once mosaic is closed."""
 
 
-class DistillationSpec(Written):
+class DistillationSpec(InputModel):
     """A recipe names a preset; any field given beside it replaces the preset's."""
 
     recipe: RecipeName = "balanced"
@@ -111,5 +111,7 @@ class DistillationSpec(Written):
     @model_validator(mode="after")
     def _teaches(self) -> Self:
         if all(loss.weight == 0 for loss in self.losses):
-            raise mistake("every weight is 0, so nothing is distilled", at="losses", hint="give one a weight above 0")
+            raise field_error(
+                "every weight is 0, so nothing is distilled", at="losses", hint="give one a weight above 0"
+            )
         return self

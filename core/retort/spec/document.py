@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from retort.errors import Problem, SpecError
+from retort.errors import FieldProblem, SpecError
 
 
 def parse_document(text: str | bytes) -> Any:
@@ -27,9 +27,9 @@ def parse_document(text: str | bytes) -> Any:
     except yaml.MarkedYAMLError as error:
         raise SpecError([_unreadable(error)]) from error
     except (yaml.YAMLError, ValueError, LookupError) as error:
-        raise SpecError([Problem("$", f"not readable as YAML or JSON: {error}")]) from error
+        raise SpecError([FieldProblem("$", f"not readable as YAML or JSON: {error}")]) from error
     except RecursionError as error:
-        raise SpecError([Problem("$", "nested too deeply")]) from error
+        raise SpecError([FieldProblem("$", "nested too deeply")]) from error
 
 
 def merge(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,10 +62,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _unreadable(error: yaml.MarkedYAMLError) -> Problem:
+def _unreadable(error: yaml.MarkedYAMLError) -> FieldProblem:
     mark = error.problem_mark or error.context_mark
     place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return Problem("$", f"not valid YAML or JSON{place}: {error.problem or error.context}")
+    return FieldProblem("$", f"not valid YAML or JSON{place}: {error.problem or error.context}")
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from retort.schema import Kept, absent
+from retort.schema import StoredModel, absent
 from retort.spec.figures import MeasuredFigures
 
 
-class CalibrationFigures(Kept):
+class CalibrationFigures(StoredModel):
     """The training images that gave an INT8 form its ranges."""
 
     num_images: int
@@ -24,7 +24,7 @@ class CalibrationFigures(Kept):
     """What is wrong with so few."""
 
 
-class FallbackStep(Kept):
+class FallbackStep(StoredModel):
     """One try to stay within the budget."""
 
     num_kept: int
@@ -35,7 +35,7 @@ class FallbackStep(Kept):
     """Against the student in PyTorch."""
 
 
-class LayerSensitivity(Kept):
+class LayerSensitivity(StoredModel):
     """What one layer in INT8 alone does to the output."""
 
     layer: str
@@ -44,7 +44,7 @@ class LayerSensitivity(Kept):
     """Change of scores, and of boxes relative to the image."""
 
 
-class ExportFigures(Kept):
+class ExportFigures(StoredModel):
     """What is known of every form."""
 
     format: str

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from retort.constants import Role
-from retort.schema import Kept, absent
+from retort.schema import StoredModel, absent
 
 
-class ClassScores(Kept):
+class ClassScores(StoredModel):
     """How well one class is found."""
 
     ap50: float
@@ -19,7 +19,7 @@ class ClassScores(Kept):
     """AP over IoU 0.50 to 0.95."""
 
 
-class SizeScores(Kept):
+class SizeScores(StoredModel):
     """How well boxes of one size are found."""
 
     ap: float | None
@@ -28,7 +28,7 @@ class SizeScores(Kept):
     """Boxes of this size in the validation images."""
 
 
-class Latency(Kept):
+class Latency(StoredModel):
     """Milliseconds for one image through the network, boxes decoded, without NMS."""
 
     p50: float
@@ -37,7 +37,7 @@ class Latency(Kept):
     """Ninth decile."""
 
 
-class Scores(Kept):
+class Scores(StoredModel):
     """The mAP of a network on the validation images."""
 
     map50: float
@@ -46,7 +46,7 @@ class Scores(Kept):
     """mAP50-95."""
 
 
-class MeasuredFigures(Kept):
+class MeasuredFigures(StoredModel):
     """What a network finds, and what running it takes."""
 
     map50: float | None
@@ -100,7 +100,7 @@ class TrainedFigures(RoleFigures):
     """mAP50-95."""
 
 
-class Roles(Kept):
+class Roles(StoredModel):
     """Teacher, student and control, measured by the same code on the same images."""
 
     teacher: RoleFigures
@@ -116,7 +116,7 @@ class Roles(Kept):
         return [(role, figures) for role, figures in found if figures is not None]
 
 
-class FurtherTeacherFigures(Kept):
+class FurtherTeacherFigures(StoredModel):
     """One more teacher of the ensemble."""
 
     model: str
@@ -131,7 +131,7 @@ class FurtherTeacherFigures(Kept):
     """mAP50-95."""
 
 
-class GapClosed(Kept):
+class GapClosed(StoredModel):
     """The gain as a share of teacher less control; null where the teacher is no better, or hardly."""
 
     map50: float | None
@@ -140,7 +140,7 @@ class GapClosed(Kept):
     """In mAP50-95."""
 
 
-class SeedScores(Kept):
+class SeedScores(StoredModel):
     """Student and control of one seed."""
 
     seed: int
@@ -151,7 +151,7 @@ class SeedScores(Kept):
     """Absent where none was trained."""
 
 
-class Spread(Kept):
+class Spread(StoredModel):
     """Mean and standard deviation (n - 1) over seeds."""
 
     mean: float
@@ -173,7 +173,7 @@ class Difference(Spread):
     """Of a difference as large as this, or larger, if there were none."""
 
 
-class SeedStatistics(Kept):
+class SeedStatistics(StoredModel):
     """What can be said of one metric over several seeds."""
 
     num_seeds: int
@@ -186,7 +186,7 @@ class SeedStatistics(Kept):
     """Of the pairs."""
 
 
-class MetricStatistics(Kept):
+class MetricStatistics(StoredModel):
     """The same by metric; null for less than two pairs."""
 
     map50: SeedStatistics | None
@@ -195,7 +195,7 @@ class MetricStatistics(Kept):
     """Of mAP50-95."""
 
 
-class SeedFigures(Kept):
+class SeedFigures(StoredModel):
     """What each seed gave, and what can be said of them all."""
 
     runs: tuple[SeedScores, ...]

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from retort import model_ref
 from retort.constants import ModelName
 from retort.exports import EXPORT_FORMATS, AnyExport
-from retort.schema import Written, mistake, without_default
+from retort.schema import InputModel, field_error, without_default
 from retort.spec.distillation import DistillationSpec, preset
 
 Side = Annotated[int, Field(ge=64, le=2048, multiple_of=32)]
@@ -26,10 +26,10 @@ def weights_file(value: str) -> str:
         return _registered(value)
     if any(part in value for part in "/\\") or value.startswith("."):
         hint = "a bare file name in the operator's model folder, such as yolo11l.pt"
-        raise mistake("must be a bare file name, not a path", hint=hint)
+        raise field_error("must be a bare file name, not a path", hint=hint)
     if not value.endswith(".pt") or not value.isprintable():
         hint = f"such as yolo11l.pt; or a registered model: {model_ref.FORM}"
-        raise mistake("must be a file name that ends in .pt", hint=hint)
+        raise field_error("must be a file name that ends in .pt", hint=hint)
     return value
 
 
@@ -40,8 +40,8 @@ def _registered(value: str) -> str:
     name = value.removeprefix(model_ref.PREFIX).partition("@")[0]
     if "@" not in value:
         hint = f"model:{name}@sha256:DIGEST, with 64 hexadecimal digits; retort models show {name} lists them"
-        raise mistake(f"names the model {name!r} without a digest, so that it could change its meaning", hint=hint)
-    raise mistake("is not a reference to a registered model", hint=model_ref.FORM)
+        raise field_error(f"names the model {name!r} without a digest, so that it could change its meaning", hint=hint)
+    raise field_error("is not a reference to a registered model", hint=model_ref.FORM)
 
 
 WeightsFile = Annotated[
@@ -58,7 +58,7 @@ WeightsFile = Annotated[
 def local_path(value: str) -> str:
     """Accept a path that a file system can hold."""
     if "\0" in value:
-        raise mistake("must not hold a NUL character", hint="a folder with a data.yaml, or that file")
+        raise field_error("must not hold a NUL character", hint="a folder with a data.yaml, or that file")
     return value
 
 
@@ -73,7 +73,7 @@ def _one_of(first: str, second: str, schema: dict[str, Any]) -> None:
     ]
 
 
-class UnlabelledSpec(Written):
+class UnlabelledSpec(InputModel):
     """Images without labels, for the distillation terms of the student alone."""
 
     path: LocalPath
@@ -82,7 +82,7 @@ class UnlabelledSpec(Written):
     """Unlabelled images for each labelled image of a step, rounded, at least one a step."""
 
 
-class DataSource(Written):
+class DataSource(InputModel):
     """Where the images and labels are: exactly one of a path, or the name of a known data set."""
 
     model_config = ConfigDict(json_schema_extra=partial(_one_of, "path", "dataset"))
@@ -96,9 +96,9 @@ class DataSource(Written):
     def _check(self) -> Self:
         hint = "path: a folder with a data.yaml; dataset: a known data set, such as coco128"
         if self.path is None and self.dataset is None:
-            raise mistake("is missing, and so is dataset", at="path", hint=hint)
+            raise field_error("is missing, and so is dataset", at="path", hint=hint)
         if self.path is not None and self.dataset is not None:
-            raise mistake("cannot be given beside path", at="dataset", hint=hint)
+            raise field_error("cannot be given beside path", at="dataset", hint=hint)
         return self
 
 
@@ -109,7 +109,7 @@ class DataSpec(DataSource):
     """More images for the student to see its teachers' answers on; the control never sees them."""
 
 
-class TeacherTraining(Written):
+class TeacherTraining(InputModel):
     """Train the teacher on the job's data first."""
 
     model: ModelName
@@ -125,7 +125,7 @@ class TeacherTraining(Written):
         return published_weights(value)
 
 
-class FurtherTeacher(Written):
+class FurtherTeacher(InputModel):
     """A teacher beside the first: any family, size and classes."""
 
     weights: WeightsFile
@@ -136,7 +136,7 @@ class FurtherTeacher(Written):
     """Side of its square input in pixels; null takes the student's."""
 
 
-class TeacherSpec(Written):
+class TeacherSpec(InputModel):
     """Exactly one of a weights file, or a training; and the teachers beside this one."""
 
     model_config = ConfigDict(json_schema_extra=partial(_one_of, "weights", "train"))
@@ -156,11 +156,11 @@ class TeacherSpec(Written):
     def _check(self) -> Self:
         if (self.weights is None) == (self.train is None):
             hint = "weights: a .pt file; train: a model to train on this data first"
-            raise mistake("give exactly one of weights and train", hint=hint)
+            raise field_error("give exactly one of weights and train", hint=hint)
         return self
 
 
-class StudentSpec(Written):
+class StudentSpec(InputModel):
     """The network to be taught."""
 
     model: ModelName = "yolov8n"
@@ -181,7 +181,7 @@ def published_weights(value: object, default: str | None = None) -> object:
     return value
 
 
-class TrainingSpec(Written):
+class TrainingSpec(InputModel):
     """How student and control are trained; a teacher trained by the job differs in its epochs only."""
 
     epochs: int = Field(default=100, ge=1, le=10_000)
@@ -217,7 +217,7 @@ class TrainingSpec(Written):
     """Publish a student checkpoint, and compare student with teacher, every so many epochs."""
 
 
-class ResourcesSpec(Written):
+class ResourcesSpec(InputModel):
     """What the job needs of the machine it runs on."""
 
     gpus: int = Field(default=1, ge=1, le=64)
@@ -234,7 +234,7 @@ ProjectName = Annotated[str, Field(pattern=r"^[^/\\#?%:\x00-\x1f\x7f]{1,128}$")]
 ExperimentName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,256}$")]
 
 
-class WandbSpec(Written):
+class WandbSpec(InputModel):
     """A run in Weights & Biases; whose account it is, is the worker's business."""
 
     project: ProjectName
@@ -247,7 +247,7 @@ class WandbSpec(Written):
     """Hand over the report and the student's weights, too."""
 
 
-class MlflowSpec(Written):
+class MlflowSpec(InputModel):
     """A run in MLflow; where the server is, the operator says."""
 
     experiment: ExperimentName
@@ -256,7 +256,7 @@ class MlflowSpec(Written):
     """Hand over the report and the student's weights, too."""
 
 
-class TrackingSpec(Written):
+class TrackingSpec(InputModel):
     """Who is told of parameters, curves and results beside the service itself; none of them can fail the run."""
 
     tensorboard: bool = True
@@ -273,7 +273,7 @@ Score = Annotated[float, Field(ge=0.01, lt=1)]
 _FIRST_DOUBT = 0.3
 
 
-class PseudoLabelsSpec(Written):
+class PseudoLabelsSpec(InputModel):
     """Images without labels, which the teacher labels for student and control alike."""
 
     path: LocalPath
@@ -298,7 +298,7 @@ class PseudoLabelsSpec(Written):
         lowest = min([self.confidence, *self.per_class.values()])
         if self.ignore_from is not None and self.ignore_from >= lowest:
             hint = f"lower than {lowest:g}, from where boxes are labels; null is for no band"
-            raise mistake("does not lie below the scores that make labels", at="ignore_from", hint=hint)
+            raise field_error("does not lie below the scores that make labels", at="ignore_from", hint=hint)
         return self
 
     def threshold(self, name: str) -> float:
@@ -312,7 +312,7 @@ class PseudoLabelsSpec(Written):
         return min(scores if self.ignore_from is None else [*scores, self.ignore_from])
 
 
-class JobSpec(Written):
+class JobSpec(InputModel):
     """A distillation job."""
 
     task: Literal["distill"] = "distill"
@@ -359,10 +359,10 @@ class JobSpec(Written):
         training, schedule = self.training, self.distillation.schedule
         if training.optimizer == "auto" and training.lr != LEARNING_RATE:
             hint = "name an optimizer, such as SGD, or leave lr out"
-            raise mistake("is not used: optimizer auto chooses the learning rate", at="training.lr", hint=hint)
+            raise field_error("is not used: optimizer auto chooses the learning rate", at="training.lr", hint=hint)
         if schedule.warmup_epochs > training.epochs:
             hint = f"at most training.epochs, which is {training.epochs}"
-            raise mistake("is longer than the training", at="distillation.schedule.warmup_epochs", hint=hint)
+            raise field_error("is longer than the training", at="distillation.schedule.warmup_epochs", hint=hint)
         self._agree_on_grids()
         self._share_out()
         return self
@@ -373,7 +373,7 @@ class JobSpec(Written):
         if batch % gpus:
             below, above = batch // gpus * gpus, (batch // gpus + 1) * gpus
             hint = f"a multiple of {gpus}, such as {' or '.join(str(n) for n in (below, above) if n >= gpus)}"
-            raise mistake(f"does not divide by resources.gpus, which is {gpus}", at="training.batch", hint=hint)
+            raise field_error(f"does not divide by resources.gpus, which is {gpus}", at="training.batch", hint=hint)
 
     def _agree_on_grids(self) -> None:
         """Refuse losses that pair anchors one by one where a teacher sees the images in another size."""
@@ -385,4 +385,4 @@ class JobSpec(Written):
             if loss.needs_same_grid and not loss.falls_back():
                 message = f"the loss {loss.kind} needs teachers that see the images at training.imgsz"
                 hint = "use box_giou, which compares decoded boxes, or leave the teacher's imgsz out"
-                raise mistake(message, at=f"distillation.losses.{index}", hint=hint)
+                raise field_error(message, at=f"distillation.losses.{index}", hint=hint)

@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from retort.review.figures import Share
-from retort.schema import Kept
+from retort.schema import StoredModel
 from retort.spec.figures import FurtherTeacherFigures
 from retort.spec.result import JobResult, TrainingFigures, UnlabelledUse
 
 
-class Verdict(Kept):
+class Verdict(StoredModel):
     """One sentence that sums up, and others that put it in its place."""
 
     kind: Literal["gain", "none", "loss", "unknown"]
@@ -23,7 +23,7 @@ class Verdict(Kept):
     """What puts it in its place."""
 
 
-class StudentOrigin(Kept):
+class StudentOrigin(StoredModel):
     """The file that a manifest goes with."""
 
     model: str
@@ -34,7 +34,7 @@ class StudentOrigin(Kept):
     """Of the file."""
 
 
-class TeacherOrigin(Kept):
+class TeacherOrigin(StoredModel):
     """The weights that taught."""
 
     model: str
@@ -50,7 +50,7 @@ class FurtherTeacherOrigin(FurtherTeacherFigures):
     """Of the file."""
 
 
-class DataOrigin(Kept):
+class DataOrigin(StoredModel):
     """The data that was learnt from."""
 
     digest: str
@@ -65,7 +65,7 @@ class DataOrigin(Kept):
     """SHA-256 of the files that it was made from, where it was fetched."""
 
 
-class PseudoLabelOrigin(Kept):
+class PseudoLabelOrigin(StoredModel):
     """The labels of the teacher that were learnt from."""
 
     digest: str
@@ -82,7 +82,7 @@ class PseudoLabelOrigin(Kept):
     """What people found right; null where nobody looked."""
 
 
-class Manifest(Kept):
+class Manifest(StoredModel):
     """Where a student comes from, byte by byte: ``manifest.json``."""
 
     name: str
@@ -121,7 +121,7 @@ class Manifest(Kept):
     """RFC 3339."""
 
 
-class Curve(Kept):
+class Curve(StoredModel):
     """The values of one metric; both lists are of the same length."""
 
     step: tuple[int, ...]
@@ -130,7 +130,7 @@ class Curve(Kept):
     """What was measured at each; null where it was not finite."""
 
 
-class HealthFinding(Kept):
+class HealthFinding(StoredModel):
     """One verdict of a rule on the distillation's health."""
 
     rule: str
@@ -149,7 +149,7 @@ class HealthFinding(Kept):
     """The figures behind it."""
 
 
-class Report(Kept):
+class Report(StoredModel):
     """The report for machines: ``report.json``."""
 
     name: str

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
 from retort.review.figures import LabelFigures, ReviewFigures
-from retort.schema import Kept
+from retort.schema import StoredModel
 from retort.spec.advised import AdviceResult
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
 
 
-class TrainingFigures(Kept):
+class TrainingFigures(StoredModel):
     """For how long, and in which batches, the student was trained."""
 
     epochs: int
@@ -25,7 +25,7 @@ class TrainingFigures(Kept):
     """Images of a batch; smaller than in the spec where memory ran out."""
 
 
-class DataFigures(Kept):
+class DataFigures(StoredModel):
     """The data set."""
 
     names: tuple[str, ...]
@@ -40,7 +40,7 @@ class DataFigures(Kept):
     """SHA-256 over its files."""
 
 
-class SplitFigures(Kept):
+class SplitFigures(StoredModel):
     """What one split holds."""
 
     num_images: int
@@ -51,7 +51,7 @@ class SplitFigures(Kept):
     """By class."""
 
 
-class DataFinding(Kept):
+class DataFinding(StoredModel):
     """One kind of mistake in the data, and where it was seen."""
 
     severity: Literal["error", "warning"]
@@ -68,7 +68,7 @@ class DataFinding(Kept):
     """The first few."""
 
 
-class DataQuality(Kept):
+class DataQuality(StoredModel):
     """What the data set is like, and what is doubtful in it."""
 
     splits: dict[str, SplitFigures]
@@ -77,7 +77,7 @@ class DataQuality(Kept):
     """What is wrong or doubtful."""
 
 
-class UnlabelledUse(Kept):
+class UnlabelledUse(StoredModel):
     """Images without labels that the student, but not its control, has seen."""
 
     num_images: int
@@ -101,7 +101,7 @@ class PseudoLabelUse(LabelFigures):
     """Of the images."""
 
 
-class JobResult(Kept):
+class JobResult(StoredModel):
     """What a distillation found out: who reached what, and what distillation bought."""
 
     roles: Roles

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from retort.constants import MAP, Role
-from retort.schema import Written, distinct, mistake
+from retort.schema import InputModel, distinct, field_error
 from retort.spec.job import JobSpec
 from retort.spec.validation_errors import shown
 
@@ -34,13 +34,13 @@ def _number(value: object, read: ValidatorFunctionWrapHandler) -> Any:
     try:
         return read(value)
     except ValidationError:
-        raise mistake(f"must be a number, not {shown(value)}", hint="such as 0.01, at most 1e12") from None
+        raise field_error(f"must be a number, not {shown(value)}", hint="such as 0.01, at most 1e12") from None
 
 
 Number = Annotated[int | float, Field(ge=-1e12, le=1e12), WrapValidator(_number)]
 
 
-class Domain(Written):
+class Domain(InputModel):
     """What one field may be: one of some values, or a number between two."""
 
     values: Annotated[tuple[Any, ...], Field(strict=False, max_length=64), AfterValidator(distinct)] = ()
@@ -63,7 +63,7 @@ class Domain(Written):
         if self.values:
             self._only_values()
         elif self.min is None or self.max is None:
-            raise mistake("gives no values", hint="values: [2.0, 4.0, 7.0], or min and max")
+            raise field_error("gives no values", hint="values: [2.0, 4.0, 7.0], or min and max")
         else:
             self._only_range(self.min, self.max)
         return self
@@ -71,23 +71,23 @@ class Domain(Written):
     def _only_values(self) -> None:
         given = [name for name in ("min", "max", "type", "step") if getattr(self, name) is not None]
         if given or self.log:
-            raise mistake(f"has both values and {(given or ['log'])[0]}", hint="give values, or min and max")
+            raise field_error(f"has both values and {(given or ['log'])[0]}", hint="give values, or min and max")
         for path, others in self.also.items():
             if len(others) != len(self.values):
                 message = f"has {len(others)} values where {len(self.values)} are wanted"
-                raise mistake(message, at=f"also.{path}", hint="one for each of values")
+                raise field_error(message, at=f"also.{path}", hint="one for each of values")
 
     def _only_range(self, low: float, high: float) -> None:
         if self.also:
-            raise mistake("moves along with no values", at="also", hint="give values, not min and max")
+            raise field_error("moves along with no values", at="also", hint="give values, not min and max")
         if low >= high:
-            raise mistake(f"must be below max, which is {high:g}", at="min", hint="swap them, or give values")
+            raise field_error(f"must be below max, which is {high:g}", at="min", hint="swap them, or give values")
         if self.log and low <= 0:
-            raise mistake("must be above 0 where log is true", at="min", hint="a small number, such as 0.0001")
+            raise field_error("must be above 0 where log is true", at="min", hint="a small number, such as 0.0001")
         if self.log and self.step is not None:
-            raise mistake("cannot be given with log", at="step", hint="leave one of them out")
+            raise field_error("cannot be given with log", at="step", hint="leave one of them out")
         if self.type == "int" and any(value is not None and value != int(value) for value in (low, high, self.step)):
-            raise mistake("is int, but min, max or step is no whole number", at="type", hint="float")
+            raise field_error("is int, but min, max or step is no whole number", at="type", hint="float")
 
     @property
     def whole(self) -> bool:
@@ -136,7 +136,7 @@ class Domain(Written):
         return int(value) if self.whole else float(value)
 
 
-class Search(Written):
+class Search(InputModel):
     """How the values are chosen."""
 
     strategy: Literal["grid", "random", "tpe"] = "tpe"
@@ -154,15 +154,15 @@ class Search(Written):
     def _check(self) -> Self:
         if self.strategy == "grid":
             if self.trials is not None:
-                raise mistake("is not for a grid, which has every combination", at="trials", hint="leave it out")
+                raise field_error("is not for a grid, which has every combination", at="trials", hint="leave it out")
             if self.pruning:
-                raise mistake("is not for a grid, which wants every figure", at="pruning", hint="strategy: random")
+                raise field_error("is not for a grid, which wants every figure", at="pruning", hint="strategy: random")
         elif self.trials is None:
-            raise mistake("is required", at="trials", hint=f"how many, up to {MOST_TRIALS}")
+            raise field_error("is required", at="trials", hint=f"how many, up to {MOST_TRIALS}")
         return self
 
 
-class Objective(Written):
+class Objective(InputModel):
     """What makes a trial good: the best value of one metric over its epochs."""
 
     metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(/[A-Za-z0-9_.-]+){1,3}$", max_length=100)] = MAP
@@ -173,7 +173,7 @@ class Objective(Written):
     """Whether large or small values are good."""
 
     def better(self, value: float, than: float | None) -> bool:
-        """Whether *value* is nearer to the goal."""
+        """Return True if *value* is nearer to the goal."""
         if than is None:
             return True
         return value > than if self.goal == "maximize" else value < than
@@ -184,7 +184,7 @@ class Objective(Written):
         return choose(curve.values(), default=None)
 
 
-class SweepSpec(Written):
+class SweepSpec(InputModel):
     """A sweep: many jobs that differ in some fields, and the search for the best of them."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,55}$")]
@@ -207,7 +207,7 @@ class SweepSpec(Written):
         moved = [other for domain in self.parameters.values() for other in domain.also]
         for number, path in enumerate(moved):
             if path in self.parameters or path in moved[:number]:
-                raise mistake(f"{path!r} is given twice", at="parameters", hint="one parameter for each field")
+                raise field_error(f"{path!r} is given twice", at="parameters", hint="one parameter for each field")
         if self.search.strategy == "grid":
             self._countable()
         return self
@@ -215,12 +215,12 @@ class SweepSpec(Written):
     def _countable(self) -> None:
         for path, domain in self.parameters.items():
             if domain.num_values is None:
-                raise mistake(
+                raise field_error(
                     "has no end of values, which a grid must visit all", at=f"parameters.{path}",
                     hint="give values or a step, or another strategy",
                 )  # fmt: skip
         if self.num_trials > MOST_TRIALS:
-            raise mistake(
+            raise field_error(
                 f"make {self.num_trials:,} combinations", at="parameters",
                 hint=f"a sweep has at most {MOST_TRIALS} trials: fewer values, or strategy: tpe",
             )  # fmt: skip

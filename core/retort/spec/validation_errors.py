@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from retort.errors import Problem
+from retort.errors import FieldProblem
 
 _TYPES = {
     "integer": "a whole number",
@@ -79,7 +79,7 @@ _KEY = "[key]"
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class ValidationIssue:
     """One validation error with its place in the document, told without the tags of unions."""
 
     code: str
@@ -98,20 +98,20 @@ class Mistake:
         """The last name in the path, whatever index follows it."""
         return next((part for part in reversed(self.path) if isinstance(part, str)), "")
 
-    def problem(self, message: str, hint: str | None, *below: str) -> Problem:
+    def problem(self, message: str, hint: str | None, *below: str) -> FieldProblem:
         """Say it about this place, or about a place *below* it."""
-        return Problem(".".join(map(str, (*self.path, *below))) or "$", message, hint)
+        return FieldProblem(".".join(map(str, (*self.path, *below))) or "$", message, hint)
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
+def explain(error: ValidationError, model: type[BaseModel]) -> list[FieldProblem]:
     """Return one Problem per mistake in *error*, found while validating *model*, without what only follows from it."""
     mistakes = [_mistake(item, model) for item in error.errors(include_url=False)]
     return [_say(mistake) for mistake in mistakes if not _follows(mistake, mistakes)]
 
 
-def _mistake(item: Any, model: type[BaseModel]) -> Mistake:
+def _mistake(item: Any, model: type[BaseModel]) -> ValidationIssue:
     path, owners, inner = _place(model, item["loc"])
-    return Mistake(item["type"], path, owners, inner, item["input"], item["msg"], item.get("ctx", {}))
+    return ValidationIssue(item["type"], path, owners, inner, item["input"], item["msg"], item.get("ctx", {}))
 
 
 def _place(
@@ -157,8 +157,8 @@ def _models(cls: type[BaseModel], field: str) -> list[type[BaseModel]]:
     return found
 
 
-def _follows(mistake: Mistake, mistakes: list[Mistake]) -> bool:
-    """Whether *mistake* only follows from another: a list emptied by bad items, a field misspelt beside its place."""
+def _follows(mistake: ValidationIssue, mistakes: list[ValidationIssue]) -> bool:
+    """Return True if *mistake* follows from another: a list emptied by bad items, a field misspelt beside its place."""
     if mistake.code == "too_short":
         depth = len(mistake.path)
         return any(other.path[:depth] == mistake.path and len(other.path) > depth for other in mistakes)
@@ -168,50 +168,50 @@ def _follows(mistake: Mistake, mistakes: list[Mistake]) -> bool:
     return False
 
 
-def _say(mistake: Mistake) -> Problem:
+def _say(mistake: ValidationIssue) -> FieldProblem:
     return _SENTENCES.get(mistake.code, _other)(mistake)
 
 
-def _unknown(mistake: Mistake) -> Problem:
+def _unknown(mistake: ValidationIssue) -> FieldProblem:
     known = _fields(mistake.owners)
     close = _closest(mistake.path[-1], known)
     hint = f"did you mean {close!r}?" if close else f"known fields here: {', '.join(known)}"
     return mistake.problem(f"unknown field {mistake.path[-1]!r}", hint)
 
 
-def _missing(mistake: Mistake) -> Problem:
+def _missing(mistake: ValidationIssue) -> FieldProblem:
     return mistake.problem("is required", f"add it: {describe(mistake.owners, mistake.field)}")
 
 
-def _unknown_tag(mistake: Mistake) -> Problem:
+def _unknown_tag(mistake: ValidationIssue) -> FieldProblem:
     tag, known = plain(mistake.context["discriminator"]), plain(mistake.context["expected_tags"]).split(", ")
     given = mistake.context["tag"]
     return mistake.problem(f"unknown {tag} {given!r}", _choose(given, known), tag)
 
 
-def _missing_tag(mistake: Mistake) -> Problem:
+def _missing_tag(mistake: ValidationIssue) -> FieldProblem:
     tag = plain(mistake.context["discriminator"])
     known = sorted(str(name) for cls in _models(mistake.owners[0], mistake.field) for name in _tags(cls))
     return mistake.problem("is required", f"add it: one of {', '.join(known)}", tag)
 
 
-def _choice(mistake: Mistake) -> Problem:
+def _choice(mistake: ValidationIssue) -> FieldProblem:
     known = plain(mistake.context["expected"]).replace(" or ", ", ").split(", ")
     return mistake.problem(f"{shown(mistake.input)} is not one of the known values", _choose(mistake.input, known))
 
 
-def _mapping(mistake: Mistake) -> Problem:
+def _mapping(mistake: ValidationIssue) -> FieldProblem:
     known = f"known fields here: {', '.join(_fields(mistake.inner))}"
     return mistake.problem(f"must be a mapping, not {shown(mistake.input)}", known)
 
 
-def _own(mistake: Mistake) -> Problem:
+def _own(mistake: ValidationIssue) -> FieldProblem:
     """Say what one of our own validators said."""
     at = mistake.context.get("at")
     return mistake.problem(mistake.context["text"], mistake.context.get("hint"), *(at.split(".") if at else ()))
 
 
-def _other(mistake: Mistake) -> Problem:
+def _other(mistake: ValidationIssue) -> FieldProblem:
     """Say pydantic's sentence, with what came and what is wanted."""
     message = mistake.message.removeprefix("Input ")
     for theirs, ours in (("a valid tuple", "a list"), ("Tuple should", "should"), (" after validation", "")):
@@ -222,7 +222,7 @@ def _other(mistake: Mistake) -> Problem:
     return mistake.problem(f"{message}{came}", describe(mistake.owners, mistake.field))
 
 
-_SENTENCES: dict[str, Callable[[Mistake], Problem]] = {
+_SENTENCES: dict[str, Callable[[ValidationIssue], FieldProblem]] = {
     "extra_forbidden": _unknown,
     "missing": _missing,
     "union_tag_invalid": _unknown_tag,

@@ -9,7 +9,7 @@ from retort import model_ref
 from retort.errors import ModelError
 from retort.pipeline import progress
 from retort.pipeline.context import Context
-from retort.report.advice import AdviceConditions, Figures, Measured, Unusable, answer
+from retort.report.advice import AdviceConditions, Measured, ModelFigures, Unusable, answer
 from retort.spec import AdviceSpec
 from retort.spec.advised import AdviceData, AdviceResult, AdviceStudent, StepCost
 from retort.spec.figures import NetworkFigures
@@ -18,8 +18,8 @@ from retort.stages import evaluate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from retort.training.benchmark import StepBench
-    from retort.training.models import Anatomy
+    from retort.training.benchmark import StepBenchmark
+    from retort.training.models import ModelSummary
 
 after = None
 task = "advise"
@@ -37,28 +37,30 @@ def cost(spec: AdviceSpec) -> float:
 
 def run(context: Context) -> AdviceResult:
     """Return the advice, which is also published as ``advice.json``."""
-    from retort.training.benchmark import StepBench
+    from retort.training.benchmark import StepBenchmark
 
     spec = cast("AdviceSpec", context.spec)
     names = dict(enumerate(context.inputs.dataset.names))
     start = None if spec.student.weights is None else context.inputs.weights[spec.student.weights]
-    bench = StepBench(
+    workspace = StepBenchmark(
         spec.student.model, weights=start, names=names, imgsz=spec.imgsz, batch=spec.batch, device=context.inputs.device
     )
-    student = _student(context, spec, bench, start)
+    student = _student(context, spec, workspace, start)
     candidates = []
     for done, name in enumerate(spec.candidates, start=2):
         context.progress((done - 1) / (len(spec.candidates) + 1))
-        candidates.append(_candidate(context, spec, bench, name))
+        candidates.append(_candidate(context, spec, workspace, name))
     result = answer(student, candidates, _conditions(context, spec))
     context.publish_document("advice.json", result)
     return result
 
 
-def _student(context: Context, spec: AdviceSpec, bench: StepBench, start: Path | None) -> tuple[AdviceStudent, Figures]:
+def _student(
+    context: Context, spec: AdviceSpec, workspace: StepBenchmark, start: Path | None
+) -> tuple[AdviceStudent, ModelFigures]:
     """Measure the weights that the student would start from; from random ones there is nothing to measure."""
     measured = None if start is None else _measure(context, spec, spec.student.model, start)
-    shape = bench.anatomy
+    shape = workspace.anatomy
     figures = _figures(context, spec.student.model, shape, measured)
     about = AdviceStudent(
         model=spec.student.model,
@@ -72,19 +74,19 @@ def _student(context: Context, spec: AdviceSpec, bench: StepBench, start: Path |
     return about, figures
 
 
-def _candidate(context: Context, spec: AdviceSpec, bench: StepBench, name: str) -> Measured | Unusable:
-    from retort.training.models import anatomy, load
+def _candidate(context: Context, spec: AdviceSpec, workspace: StepBenchmark, name: str) -> Measured | Unusable:
+    from retort.training.models import load, summarize
 
     title, path = model_ref.title(name), context.inputs.weights[name]
     try:
         network = load(path)
     except ModelError as error:
         return Unusable(name, title, error.message)
-    shape = anatomy(network, spec.imgsz)
+    shape = summarize(network, spec.imgsz)
     measured = _measure(context, spec, shape.architecture, path)
     context.check()
-    step = bench.step(network, on_step=lambda: context.pulse.beat("step"))
-    context.pulse.beat("setup")
+    step = workspace.step(network, on_step=lambda: context.heartbeat.beat("step"))
+    context.heartbeat.beat("setup")
     figures = _figures(context, title, shape, measured)
     figures = dataclasses.replace(figures, step_ratio=step.ratio)
     cost = StepCost(alone_s=step.alone_s, taught_s=step.taught_s, num_steps=step.num_steps, ratio=step.ratio)
@@ -102,17 +104,17 @@ def _measure(context: Context, spec: AdviceSpec, model: str, path: Path) -> Netw
         batch=spec.batch,
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,
-        on_batch=lambda: context.pulse.beat("step"),
+        on_batch=lambda: context.heartbeat.beat("step"),
     )
     found = training_evaluate.evaluate(path, conditions)
-    context.pulse.beat("setup")
+    context.heartbeat.beat("setup")
     return evaluate.figures(model, path.name, found)
 
 
-def _figures(context: Context, title: str, shape: Anatomy, measured: NetworkFigures | None) -> Figures:
+def _figures(context: Context, title: str, shape: ModelSummary, measured: NetworkFigures | None) -> ModelFigures:
     wanted = {_plain(name) for name in context.inputs.dataset.names}
     known = {_plain(name) for name in shape.names}
-    return Figures(
+    return ModelFigures(
         title=title,
         map=measured.map if measured else None,
         per_class={name: scores.ap for name, scores in measured.per_class.items()} if measured else {},

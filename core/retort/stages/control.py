@@ -9,7 +9,7 @@ from retort.pipeline.answers import DroppedControl, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.train import fit
 from retort.spec import JobSpec
-from retort.stages.distill import plan
+from retort.stages.distill import train_config
 
 after = "distill"
 
@@ -34,7 +34,7 @@ def run(context: Context) -> TrainedNetwork | DroppedControl:
     if context.finishes_early() or context.needed("distill", TrainedNetwork).finished_early:
         return _dropped(context)
     try:
-        return fit(context, plan(context, Role.CONTROL))
+        return fit(context, train_config(context, Role.CONTROL))
     except Stopped:
         if context.stop.is_set():
             raise

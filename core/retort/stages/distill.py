@@ -14,7 +14,7 @@ from retort.pipeline.train import fit
 from retort.spec import JobSpec
 
 if TYPE_CHECKING:
-    from retort.training.config import Plan, Teaching
+    from retort.training.config import TeacherConfig, TrainConfig
 
 after = "train_teacher"
 
@@ -33,34 +33,34 @@ def run(context: Context) -> TrainedNetwork:
     """Train it."""
     return fit(
         context,
-        dataclasses.replace(plan(context, Role.STUDENT), teaching=teaching(context)),
+        dataclasses.replace(train_config(context, Role.STUDENT), teaching=teacher_config(context)),
         teacher=train.weights(context),
         distillation=context.spec.distillation,
     )
 
 
-def teaching(context: Context) -> Teaching:
+def teacher_config(context: Context) -> TeacherConfig:
     """Say how the student is taught; the control, whose plan is the same otherwise, knows none of it."""
-    from retort.training.config import FurtherTeacher, MoreImages, Teaching
+    from retort.training.config import ExtraTeacher, TeacherConfig, UnlabelledConfig
 
     spec, found = context.spec.teacher, context.inputs.unlabelled
     wanted = context.spec.data.unlabelled
-    return Teaching(
+    return TeacherConfig(
         weight=spec.weight,
         imgsz=spec.imgsz,
         further=tuple(
-            FurtherTeacher(context.inputs.weights[one.weights], one.weight, one.imgsz) for one in spec.ensemble
+            ExtraTeacher(context.inputs.weights[one.weights], one.weight, one.imgsz) for one in spec.ensemble
         ),
-        unlabelled=MoreImages(found.folder, wanted.ratio) if found is not None and wanted is not None else None,
+        unlabelled=UnlabelledConfig(found.folder, wanted.ratio) if found is not None and wanted is not None else None,
     )
 
 
-def plan(context: Context, role: Role) -> Plan:
+def train_config(context: Context, role: Role) -> TrainConfig:
     """Return the plan of the student or its control: the same but for the role, pseudo-labels included."""
-    from retort.training.config import Plan
+    from retort.training.config import TrainConfig
 
     student = context.spec.student
-    return Plan(
+    return TrainConfig(
         role=role,
         model=student.model,
         weights=None if student.weights is None else context.inputs.weights[student.weights],

@@ -84,7 +84,7 @@ def _measure(context: Context, model: str, path: Path, imgsz: int, epochs: int |
     from retort.training.evaluate import evaluate
 
     found = evaluate(path, _conditions(context, imgsz))
-    context.pulse.beat("setup")
+    context.heartbeat.beat("setup")
     if found.accuracy is None:
         context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")
     measured = figures(model, path.name, found)
@@ -128,7 +128,7 @@ def _conditions(context: Context, imgsz: int) -> Conditions:
         batch=context.training.batch,
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,
-        on_batch=lambda: context.pulse.beat("step"),
+        on_batch=lambda: context.heartbeat.beat("step"),
     )
 
 

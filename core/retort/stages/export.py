@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from retort.training.evaluate import Conditions
     from retort.training.export.calibration import Calibration
     from retort.training.export.parity import Comparison
-    from retort.training.export.quantization import FloatGraph, Sensitivity
+    from retort.training.export.quantization import CalibratedGraph, Sensitivity
     from retort.training.inference import Runtime
 
 
-class Bench:
+class ExportWorkspace:
     """Makes each shared thing when it is first needed."""
 
     def __init__(self, context: Context) -> None:
@@ -36,12 +36,12 @@ class Bench:
         self.imgsz = context.spec.training.imgsz
         self._folder = context.folder("exporting")
         self._calibrations: dict[int, Calibration] = {}
-        self._graphs: dict[tuple[int, int | None], FloatGraph] = {}
+        self._graphs: dict[tuple[int, int | None], CalibratedGraph] = {}
         self._rankings: dict[int, list[Sensitivity]] = {}
 
     def beat(self) -> None:
         """Say that the work gets on, and stop where that is asked for."""
-        self.context.pulse.beat("setup")
+        self.context.heartbeat.beat("setup")
         self.context.check()
 
     @cached_property
@@ -68,7 +68,7 @@ class Bench:
             self._calibrations[num_images] = chosen
         return self._calibrations[num_images]
 
-    def float_graph(self, num_images: int, *, opset: int | None = None) -> FloatGraph:
+    def float_graph(self, num_images: int, *, opset: int | None = None) -> CalibratedGraph:
         """Return the graph with the ranges of its tensors over so many calibration images.
 
         Raises:
@@ -76,7 +76,7 @@ class Bench:
 
         """
         from retort.training.export.onnx import export_onnx
-        from retort.training.export.quantization import FloatGraph
+        from retort.training.export.quantization import CalibratedGraph
 
         key = (num_images, opset)
         if key not in self._graphs:
@@ -84,21 +84,21 @@ class Bench:
             path = self.graph if opset is None else self._folder / f"float-{opset}.onnx"
             if opset is not None:
                 export_onnx(self.weights, path, imgsz=self.imgsz, opset=opset)
-            self._graphs[key] = FloatGraph(path, chosen, imgsz=self.imgsz)
+            self._graphs[key] = CalibratedGraph(path, chosen, imgsz=self.imgsz)
         return self._graphs[key]
 
     def aware_graph(self, epochs: int) -> Path:
         """Return the INT8 graph of the student trained on for so many epochs with INT8 simulated in it."""
-        from retort.training.export.qat import Lesson, train_aware
+        from retort.training.export.qat import QATConfig, train_aware
 
         path = self._folder / f"aware-{epochs}.onnx"
         if not path.exists():
             context = self.context
-            lesson = Lesson(
+            output = QATConfig(
                 data_yaml=context.inputs.data_yaml, imgsz=self.imgsz, batch=context.training.batch, epochs=epochs,
                 device=context.inputs.device, seed=context.spec.training.seed, on_batch=self.beat,
             )  # fmt: skip
-            train_aware(self.weights, path, lesson, self._folder / f"aware-{epochs}")
+            train_aware(self.weights, path, output, self._folder / f"aware-{epochs}")
         return path
 
     def ranking(self, num_images: int) -> list[Sensitivity]:
@@ -140,9 +140,9 @@ class Bench:
         """Return the student in PyTorch, on the kind of device that a form runs on."""
         import torch
 
-        from retort.training.inference import folded, of_network
+        from retort.training.inference import load_folded, wrap_network
 
-        return of_network(folded(self.weights), torch.device(device))
+        return wrap_network(load_folded(self.weights), torch.device(device))
 
     @cached_property
     def val_images(self) -> Sequence[Path]:
@@ -156,11 +156,11 @@ _MOST = 0.5
 """The fallback ends when so large a share of the layers is in float: then INT8 is not worth its name."""
 
 
-def produce(bench: Bench, export: Export, path: Path, name: str) -> MeasuredExport:
+def produce(workspace: ExportWorkspace, export: Export, path: Path, name: str) -> MeasuredExport:
     """Make the form at *path*, and return what was measured of it and what it took to stay in the budget.
 
     Raises:
-        Needs: this machine cannot make it.
+        ToolchainMissing: this machine cannot make it.
         DataError: there are too few images to calibrate with.
 
     """
@@ -168,21 +168,21 @@ def produce(bench: Bench, export: Export, path: Path, name: str) -> MeasuredExpo
     kept: Sequence[str] = ()
     ranking: list[Sensitivity] = []
     while True:
-        steps.append(_made(bench, export, path, name, kept))
+        steps.append(_made(workspace, export, path, name, kept))
         if _fits(export, steps[-1]) or not _may_fall_back(export):
             break
         assert isinstance(export, Calibrated)
-        ranking = bench.ranking(export.calibration_images)
+        ranking = workspace.ranking(export.calibration_images)
         following = max(1, 2 * len(kept))
         if following > _MOST * len(ranking):
             break
         kept = [one.layer for one in ranking[:following]]
     best = min(steps, key=lambda step: step.map_drop)
     if steps[-1] is not best and not _fits(export, steps[-1]):
-        steps[-1] = _made(bench, export, path, name, best.kept)
+        steps[-1] = _made(workspace, export, path, name, best.kept)
     return steps[-1].model_copy(
         update={
-            "calibration": _calibration(bench, export),
+            "calibration": _calibration(workspace, export),
             "steps": tuple(
                 FallbackStep(num_kept=len(step.kept), map=step.map, map_drop=step.map_drop) for step in steps
             ),
@@ -197,7 +197,7 @@ def _may_fall_back(export: Export) -> bool:
 
 
 def _is_calibrated(export: Export) -> bool:
-    """Tell whether its ranges come from calibration images, and layers can be left out of INT8."""
+    """Return True if its ranges come from calibration images, and layers can be left out of INT8."""
     quantized = isinstance(export, Calibrated) and getattr(export, "precision", None) == "int8"
     return quantized and not export.aware_epochs  # type: ignore[attr-defined]
 
@@ -206,24 +206,24 @@ def _fits(export: Export, step: MeasuredExport) -> bool:
     return export.max_map_drop is None or step.map_drop <= export.max_map_drop
 
 
-def _made(bench: Bench, export: Any, path: Path, name: str, kept: Sequence[str]) -> MeasuredExport:
+def _made(workspace: ExportWorkspace, export: Any, path: Path, name: str, kept: Sequence[str]) -> MeasuredExport:
     """Make the form with the layers *kept* in higher precision, and measure it."""
     from retort.training import benchmark
-    from retort.training.evaluate import Facade, accuracy
+    from retort.training.evaluate import RuntimeAsModule, accuracy
     from retort.training.export.base import maker
 
-    bench.beat()
+    workspace.beat()
     if path.is_dir():
         shutil.rmtree(path)
     form = maker(export)
-    form.make(bench, export, path, kept)
-    bench.beat()
-    runtime, timed = benchmark.measure(lambda: form.load(path), imgsz=bench.imgsz)
+    form.make(workspace, export, path, kept)
+    workspace.beat()
+    runtime, timed = benchmark.measure(lambda: form.load(path), imgsz=workspace.imgsz)
     device = runtime.device.type
-    conditions = bench.conditions("cpu" if device == "cpu" else "0")
-    found = accuracy(Facade(runtime, bench.network.names), conditions)
-    bench.beat()
-    student = bench.context.needed("evaluate", Evaluated).roles.student
+    conditions = workspace.conditions("cpu" if device == "cpu" else "0")
+    found = accuracy(RuntimeAsModule(runtime, workspace.network.names), conditions)
+    workspace.beat()
+    student = workspace.context.needed("evaluate", Evaluated).roles.student
     return MeasuredExport(
         format=export.format,
         precision=export.precision,
@@ -232,18 +232,18 @@ def _made(bench: Bench, export: Any, path: Path, name: str, kept: Sequence[str])
         kept=tuple(kept),
         map_drop=student.map - found.map,
         max_map_drop=export.max_map_drop,
-        latency_ratio=benchmark.ratio(runtime, bench.pytorch(device), imgsz=bench.imgsz),
+        latency_ratio=benchmark.ratio(runtime, workspace.pytorch(device), imgsz=workspace.imgsz),
         **asdict(found),
         **asdict(timed),
     )
 
 
-def _calibration(bench: Bench, export: Export) -> CalibrationFigures | None:
+def _calibration(workspace: ExportWorkspace, export: Export) -> CalibrationFigures | None:
     """Return what an INT8 form was calibrated with; None for the others."""
     if not _is_calibrated(export):
         return None
     assert isinstance(export, Calibrated)
-    chosen = bench.calibration(export.calibration_images)
+    chosen = workspace.calibration(export.calibration_images)
     return CalibrationFigures(
         num_images=len(chosen.images), wanted=chosen.wanted, per_class=chosen.per_class, warning=chosen.warning
     )
@@ -265,14 +265,14 @@ def cost(spec: JobSpec) -> float:
 
 def run(context: Context) -> ExportedForms:
     """Return of each form what was measured, and whether it is within its budget; one that fails fails alone."""
-    bench = Bench(context)
+    workspace = ExportWorkspace(context)
     made: list[MeasuredExport | UnmeasuredExport] = []
     taken: set[str] = set()
     for number, export in enumerate(context.spec.exports, start=1):
         context.check()
-        context.pulse.beat("setup")
+        context.heartbeat.beat("setup")
         name = _name(export, taken)
-        made.append(_entry(bench, export, name))
+        made.append(_entry(workspace, export, name))
         _tell(context, made[-1])
         context.progress(number / len(context.spec.exports))
     return ExportedForms(exports=tuple(made))
@@ -289,17 +289,17 @@ def _name(export: Any, taken: set[str]) -> str:
     return name
 
 
-def _entry(bench: Bench, export: Any, name: str) -> MeasuredExport | UnmeasuredExport:
+def _entry(workspace: ExportWorkspace, export: Any, name: str) -> MeasuredExport | UnmeasuredExport:
     """Make, measure and publish one form; say why where that cannot be."""
-    from retort.training.export.base import Needs
+    from retort.training.export.base import ToolchainMissing
 
-    context, path = bench.context, bench.context.artifact(name)
+    context, path = workspace.context, workspace.context.artifact(name)
     about: dict[str, Any] = {"format": export.format, "precision": export.precision, "path": name}
     try:
-        measured = produce(bench, export, path, name)
+        measured = produce(workspace, export, path, name)
         if export.exact and export.precision == "fp32":
-            measured = _compared(bench, export, path, measured)
-    except Needs as error:
+            measured = _compared(workspace, export, path, measured)
+    except ToolchainMissing as error:
         files = tuple(_published(context, export, error.files))
         return UnmeasuredExport(**about, status="needs", reason=error.message, hint=error.hint, files=files)
     except Stopped:
@@ -313,11 +313,11 @@ def _entry(bench: Bench, export: Any, name: str) -> MeasuredExport | UnmeasuredE
     return measured.model_copy(update={"files": files, "size_bytes": size})
 
 
-def _compared(bench: Bench, export: Any, path: Path, measured: MeasuredExport) -> MeasuredExport:
+def _compared(workspace: ExportWorkspace, export: Any, path: Path, measured: MeasuredExport) -> MeasuredExport:
     from retort.training.export.base import maker
     from retort.training.export.parity import compare
 
-    found = compare(bench.weights, maker(export).load(path), bench.val_images, imgsz=bench.imgsz)
+    found = compare(workspace.weights, maker(export).load(path), workspace.val_images, imgsz=workspace.imgsz)
     told = {
         "max_relative_error": found.max_relative_error if math.isfinite(found.max_relative_error) else None,
         "num_images": found.num_images,

@@ -8,7 +8,7 @@ from typing import Literal
 from retort import files
 from retort.constants import Role
 from retort.labelling import duplicates, predict, quality
-from retort.labelling.duplicates import Looks
+from retort.labelling.duplicates import ImageHashes
 from retort.pipeline import progress
 from retort.pipeline.answers import LabelledImages
 from retort.pipeline.context import Context
@@ -37,7 +37,7 @@ def run(context: Context) -> LabelledImages:
     assert wanted is not None
     assert facts is not None, "intake has found them"
     names = context.inputs.dataset.names
-    looks = duplicates.look(sorted((facts.folder / "images").iterdir()), _alive(context))
+    looks = duplicates.hash_images(sorted((facts.folder / "images").iterdir()), _alive(context))
     copies = _copies(context, looks)
     found = predict.detect(context, looks.images, looks.sizes, conf=wanted.lowest, kind="new")
     pictures = tuple(_pictures(context, looks, found, copies))
@@ -53,29 +53,29 @@ def run(context: Context) -> LabelledImages:
     return LabelledImages(figures=figures)
 
 
-def _copies(context: Context, looks: Looks) -> dict[int, tuple[Reason, str]]:
+def _copies(context: Context, looks: ImageHashes) -> dict[int, tuple[Reason, str]]:
     """Return by number which images are left out because of how they look: why, and like which file."""
     alive, given = _alive(context), context.inputs.data_yaml.parent / "images"
     left_out: dict[int, tuple[Reason, str]] = {}
     splits: tuple[tuple[Reason, str], ...] = (("validation", "val"), ("training", "train"))
     for reason, split in splits:
-        others = duplicates.look(sorted((given / split).iterdir()), alive)
-        for number, other in duplicates.like(looks, others, alive).items():
+        others = duplicates.hash_images(sorted((given / split).iterdir()), alive)
+        for number, other in duplicates.nearest(looks, others, alive).items():
             left_out.setdefault(number, (reason, others.images[other].name))
     fresh = [number for number in range(len(looks.images)) if number not in left_out]
-    for number, other in duplicates.repeated(looks, fresh, alive).items():
+    for number, other in duplicates.duplicates_of(looks, fresh, alive).items():
         left_out[number] = ("duplicate", looks.images[other].stem)
     return left_out
 
 
 def _pictures(
-    context: Context, looks: Looks, found: Iterator[tuple[Scored, ...]], copies: dict[int, tuple[Reason, str]]
+    context: Context, looks: ImageHashes, found: Iterator[tuple[Scored, ...]], copies: dict[int, tuple[Reason, str]]
 ) -> Iterator[Picture]:
     wanted, facts = context.spec.pseudo_labels, context.inputs.to_label
     assert wanted is not None
     assert facts is not None
     for number, (image, (width, height), boxes) in enumerate(zip(looks.images, looks.sizes, found, strict=True)):
-        kept, doubtful = quality.parted(boxes, wanted)
+        kept, doubtful = quality.split_by_threshold(boxes, wanted)
         reason, like = copies.get(number, (None if kept else "empty", None))
         yield Picture.model_validate(
             {
@@ -86,7 +86,7 @@ def _pictures(
         context.progress((number + 1) / len(looks.images))
 
 
-def _remark(context: Context, looks: Looks, figures: LabelFigures) -> None:
+def _remark(context: Context, looks: ImageHashes, figures: LabelFigures) -> None:
     """Say what was found, and loudly what would have leaked."""
     context.journal.log(quality.sentence(figures), num_images=figures.num_images, num_used=figures.num_used)
     if number := figures.left_out.validation:
@@ -114,6 +114,6 @@ def _remark(context: Context, looks: Looks, figures: LabelFigures) -> None:
 def _alive(context: Context) -> duplicates.Alive:
     def alive() -> None:
         context.check()
-        context.pulse.beat("step")
+        context.heartbeat.beat("step")
 
     return alive

@@ -12,9 +12,9 @@ from retort.errors import Stopped
 from retort.pipeline import progress, train
 from retort.pipeline.answers import Repetitions, SeedRun, TrainedNetwork
 from retort.pipeline.context import Context
-from retort.pipeline.train import JournalWatcher, Values, fit
+from retort.pipeline.train import JournalCallback, Values, fit
 from retort.spec import JobSpec
-from retort.stages.distill import plan, teaching
+from retort.stages.distill import teacher_config, train_config
 
 after = "control"
 
@@ -33,7 +33,7 @@ def cost(spec: JobSpec) -> float:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Task:
+class _SeedTask:
     """One more network to train."""
 
     seed: int
@@ -49,9 +49,9 @@ def run(context: Context) -> Repetitions:
     roles = [Role.STUDENT, Role.CONTROL] if context.spec.control else [Role.STUDENT]
     first = context.spec.training.seed
     seeds = range(first + 1, first + context.spec.training.seeds)
-    tasks = [_Task(seed, role) for seed in seeds for role in roles]
+    tasks = [_SeedTask(seed, role) for seed in seeds for role in roles]
     folder = context.lasting_folder("repeat")
-    found: dict[_Task, TrainedNetwork] = {}
+    found: dict[_SeedTask, TrainedNetwork] = {}
     for number, task in enumerate(tasks):
         if context.finishes_early() or context.needed("distill", TrainedNetwork).finished_early:
             return _dropped(context)
@@ -63,7 +63,11 @@ def run(context: Context) -> Repetitions:
             return _dropped(context)
     return Repetitions(
         runs=tuple(
-            SeedRun(seed=seed, student=found[_Task(seed, Role.STUDENT)], control=found.get(_Task(seed, Role.CONTROL)))
+            SeedRun(
+                seed=seed,
+                student=found[_SeedTask(seed, Role.STUDENT)],
+                control=found.get(_SeedTask(seed, Role.CONTROL)),
+            )
             for seed in seeds
         )
     )
@@ -74,30 +78,30 @@ def _dropped(context: Context) -> Repetitions:
     return Repetitions(dropped=WHY, runs=())
 
 
-def _once(context: Context, task: _Task, folder: Path, part: tuple[float, float]) -> TrainedNetwork:
+def _once(context: Context, task: _SeedTask, folder: Path, part: tuple[float, float]) -> TrainedNetwork:
     """Train one more network; one that an earlier attempt has trained is only announced again."""
     name, kept = task.name, folder / f"{task.name}.json"
     if kept.is_file() and context.artifact(f"{name}.pt").is_file():
         known = TrainedNetwork.model_validate_json(kept.read_bytes())
         context.publish(f"{name}.pt", task.role, seed=task.seed)
         return known
-    wanted = plan(context, task.role)
+    wanted = train_config(context, task.role)
     training = wanted.training.model_copy(update={"seed": task.seed})
     wanted = dataclasses.replace(wanted, training=training, folder=context.lasting_folder(name))
-    watcher = _Watcher(context, wanted, folder, part)
+    callback = _SeedCallback(context, wanted, folder, part)
     if task.role is Role.STUDENT:
-        wanted = dataclasses.replace(wanted, teaching=teaching(context))
+        wanted = dataclasses.replace(wanted, teaching=teacher_config(context))
         trained = fit(
             context, wanted, teacher=train.weights(context), distillation=context.spec.distillation,
-            watcher=watcher, name=f"{name}.pt",
+            callback=callback, name=f"{name}.pt",
         )  # fmt: skip
     else:
-        trained = fit(context, wanted, watcher=watcher, name=f"{name}.pt")
+        trained = fit(context, wanted, callback=callback, name=f"{name}.pt")
     files.atomic_write(kept, trained.model_dump_json().encode())
     return trained
 
 
-class _Watcher(JournalWatcher):
+class _SeedCallback(JournalCallback):
     """Tells of one repetition only what is to be compared, under names of its own."""
 
     tells_health = False
@@ -129,7 +133,7 @@ class _Watcher(JournalWatcher):
         return False
 
     def stop_requested(self) -> bool:
-        """Whether to stop at this batch, for good or because the job finishes early."""
+        """Return True to stop at this batch, for good or because the job finishes early."""
         return self._context.stop.is_set() or self._context.finishes_early()
 
     def also_saved(self) -> list[str]:

@@ -6,7 +6,7 @@ from retort.constants import Role
 from retort.pipeline import history, progress, results
 from retort.pipeline.context import Context
 from retort.report import charts, samples
-from retort.report.health import ecg
+from retort.report.health import health_report
 from retort.report.html import render
 from retort.report.result import manifest, outcome
 from retort.report.verdict import verdict
@@ -33,7 +33,7 @@ def run(context: Context) -> JobResult:
     origin = manifest(context, result)
     context.publish_document("manifest.json", origin)
     curves = history.curves(context.workdir)
-    health = ecg(context.workdir, curves)
+    health = health_report(context.workdir, curves)
     judged = verdict(result)
     spec = context.spec.model_dump(mode="json")
     told = Report(

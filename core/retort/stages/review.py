@@ -22,12 +22,12 @@ from retort.review.models import (
     REVIEWED,
     Decisions,
     Picture,
-    Proposals,
     PseudoLabels,
     Reviewed,
     ReviewError,
-    settled,
-    still_open,
+    ReviewSet,
+    effective_labels,
+    undecided,
 )
 from retort.spec import JobSpec
 
@@ -58,21 +58,23 @@ def run(context: Context) -> ReviewedImages:
     wanted = context.spec.pseudo_labels
     assert wanted is not None
     labels = PseudoLabels.model_validate_json(context.artifact(LABELS).read_bytes())
-    pictures = quality.chosen(labels.pictures, wanted, context.spec.training.seed)
+    pictures = quality.select_for_review(labels.pictures, wanted, context.spec.training.seed)
     mode: Literal["sample", "all"] = "all" if wanted.review == "all" else "sample"
-    proposals = Proposals(mode=mode, classes=labels.classes, pictures=pictures)
+    review_set = ReviewSet(mode=mode, classes=labels.classes, pictures=pictures)
     try:
         decisions = Decisions.load(context.workdir / DECISIONS)
     except ReviewError as error:
         raise DataError(error.message, hint=error.hint) from error
-    remaining = still_open(proposals, decisions)
+    remaining = undecided(review_set, decisions)
     if remaining:
-        _publish(context, proposals)
+        _publish(context, review_set)
         message = f"{len(remaining)} of {len(pictures)} images wait to be looked at"
         raise AwaitingReview(message, num_images=len(remaining))
-    figures = metrics.judged(labels.pictures, decisions, labels.classes, mode=mode)
+    figures = metrics.review_figures(labels.pictures, decisions, labels.classes, mode=mode)
     used = tuple(
-        one for picture in labels.pictures if (one := settled(picture, decisions.get(picture.image))) is not None
+        one
+        for picture in labels.pictures
+        if (one := effective_labels(picture, decisions.get(picture.image))) is not None
     )
     context.journal.log(_sentence(figures, len(used)), **figures.model_dump(mode="json"))
     reviewed = Reviewed(classes=labels.classes, pictures=used, figures=figures)
@@ -81,15 +83,15 @@ def run(context: Context) -> ReviewedImages:
     return ReviewedImages(figures=figures, num_used=len(used), num_boxes=sum(len(one.boxes) for one in used))
 
 
-def _publish(context: Context, proposals: Proposals) -> None:
+def _publish(context: Context, review_set: ReviewSet) -> None:
     """Publish small copies of the images, so that nobody needs the data to look at them, and then their list."""
     facts = context.inputs.to_label
     assert facts is not None, "intake has found them"
     files = {path.stem: path for path in (facts.folder / "images").iterdir()}
     shown: list[Picture] = []
-    for number, picture in enumerate(proposals.pictures, start=1):
+    for number, picture in enumerate(review_set.pictures, start=1):
         context.check()
-        context.pulse.beat("step")
+        context.heartbeat.beat("step")
         name = f"{PICTURES}{picture.image}.jpg"
         with Image.open(files[picture.image]) as file:
             small = ImageOps.exif_transpose(file).convert("RGB")
@@ -97,8 +99,8 @@ def _publish(context: Context, proposals: Proposals) -> None:
         small.save(context.artifact(name), "JPEG", quality=88)
         context.publish(name, Role.JOB, "image/jpeg", width=small.width, height=small.height)
         shown.append(picture.model_copy(update={"width": small.width, "height": small.height}))
-        context.progress(number / len(proposals.pictures))
-    told = proposals.model_copy(update={"pictures": tuple(shown)})
+        context.progress(number / len(review_set.pictures))
+    told = review_set.model_copy(update={"pictures": tuple(shown)})
     atomic_write(context.artifact(REVIEW), told.model_dump_json().encode())
     context.publish(REVIEW, Role.JOB, "application/json")
 

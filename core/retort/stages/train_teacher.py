@@ -26,11 +26,11 @@ def cost(spec: JobSpec) -> float:
 
 def run(context: Context) -> TrainedNetwork:
     """Train it like the student is trained, but for its epochs and the size of its images."""
-    from retort.training.config import Plan
+    from retort.training.config import TrainConfig
 
     train = context.spec.teacher.train
     assert train is not None
-    plan = Plan(
+    plan = TrainConfig(
         role=Role.TEACHER,
         model=train.model,
         weights=None if train.weights is None else context.inputs.weights[train.weights],

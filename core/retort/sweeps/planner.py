@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from retort.errors import SpecError
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 from retort.spec import JobSpec, SweepSpec
 from retort.states import LIVE_SWEEPS, TERMINAL, JobState, SweepState, TrialState
 from retort.sweeps.samplers import frozen, next_points, study
-from retort.sweeps.search_space import Point, Trial, child
+from retort.sweeps.search_space import Point, TrialRecord, child
 
 STARTUP = 4
 """So many trials must have ended well before any is judged by them."""
@@ -19,7 +19,7 @@ WARMUP = 0.2
 """Share of its epochs that a trial has before it is judged."""
 
 
-def hopeless(sweep: SweepSpec, trials: Sequence[Trial]) -> dict[int, str]:
+def hopeless(sweep: SweepSpec, trials: Sequence[TrialRecord]) -> dict[int, str]:
     """Return the numbers of running trials that are worse than the median at their epoch, each with the reason."""
     ended = [trial for trial in trials if trial.outcome is not None]
     complete = sum(trial.outcome is TrialState.SUCCEEDED for trial in ended)
@@ -33,7 +33,7 @@ def hopeless(sweep: SweepSpec, trials: Sequence[Trial]) -> dict[int, str]:
     return {trial.number: reason for trial in judged if (reason := _verdict(sweep, ended, trial))}
 
 
-def _verdict(sweep: SweepSpec, ended: Sequence[Trial], trial: Trial) -> str | None:
+def _verdict(sweep: SweepSpec, ended: Sequence[TrialRecord], trial: TrialRecord) -> str | None:
     from optuna.pruners import MedianPruner
 
     warmup = round(WARMUP * trial.num_epochs) + 1  # epochs count from 1
@@ -45,7 +45,7 @@ def _verdict(sweep: SweepSpec, ended: Sequence[Trial], trial: Trial) -> str | No
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class NewTrial:
     """A trial to begin: the spec of its job, or why there can be none."""
 
     parameters: Point
@@ -54,26 +54,28 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class SweepUpdate:
     """What is to be written down, all or nothing."""
 
-    ended: Mapping[int, Trial] = field(default_factory=dict)
+    ended: Mapping[int, TrialRecord] = field(default_factory=dict)
     """Trials with their outcomes."""
     pruned: Mapping[int, str] = field(default_factory=dict)
     """Trials to be cancelled, and why."""
-    begun: Mapping[int, Begun] = field(default_factory=dict)
+    begun: Mapping[int, NewTrial] = field(default_factory=dict)
     best: int | None = None
     """Number of the best trial."""
     state: SweepState | None = None
     """Where the sweep is to go; None where it stays."""
-    failure: Failure | None = None
+    failure: RunFailure | None = None
 
     def __bool__(self) -> bool:
-        """Whether anything changes."""
+        """Return True if anything changes."""
         return bool(self.ended or self.pruned or self.begun or self.state)
 
 
-def decide(sweep: SweepSpec, state: SweepState, trials: Sequence[Trial], failure: Failure | None = None) -> Decision:
+def decide(
+    sweep: SweepSpec, state: SweepState, trials: Sequence[TrialRecord], failure: RunFailure | None = None
+) -> SweepUpdate:
     """Return what is to be done about a sweep in *state*; the same trials give the same decision.
 
     Args:
@@ -84,7 +86,7 @@ def decide(sweep: SweepSpec, state: SweepState, trials: Sequence[Trial], failure
 
     """
     if state not in LIVE_SWEEPS:
-        return Decision()
+        return SweepUpdate()
     ended = {trial.number: _ended(sweep, trial) for trial in trials if trial.outcome is None and _is_over(trial)}
     known = [ended.get(trial.number, trial) for trial in trials]
     best = _best(sweep, known)
@@ -93,19 +95,19 @@ def decide(sweep: SweepSpec, state: SweepState, trials: Sequence[Trial], failure
     if state is SweepState.CANCELLING or failure is not None:
         over = SweepState.CANCELLED if failure is None else SweepState.FAILED
         target = SweepState.CANCELLING if open_ else over
-        return Decision(ended, best=best, state=None if target is state else target, failure=failure)
+        return SweepUpdate(ended, best=best, state=None if target is state else target, failure=failure)
     begun = _begin(sweep, known, sweep.concurrency - len(open_))
     if not begun and not open_:
         over = SweepState.FAILED if best is None else SweepState.SUCCEEDED
-        return Decision(ended, best=best, state=over, failure=None if best else _nothing_succeeded())
-    return Decision(ended, hopeless(sweep, known), begun, best)
+        return SweepUpdate(ended, best=best, state=over, failure=None if best else _nothing_succeeded())
+    return SweepUpdate(ended, hopeless(sweep, known), begun, best)
 
 
-def _is_over(trial: Trial) -> bool:
+def _is_over(trial: TrialRecord) -> bool:
     return trial.job_state in TERMINAL
 
 
-def _ended(sweep: SweepSpec, trial: Trial) -> Trial:
+def _ended(sweep: SweepSpec, trial: TrialRecord) -> TrialRecord:
     """Say what came of a trial whose job has ended."""
     if trial.job_state is JobState.SUCCEEDED and trial.value is None:
         reason = f"the job has no value of {sweep.objective.role} {sweep.objective.metric}"
@@ -118,17 +120,17 @@ def _ended(sweep: SweepSpec, trial: Trial) -> Trial:
     return replace(trial, outcome=TrialState.FAILED)
 
 
-def _begin(sweep: SweepSpec, trials: Sequence[Trial], count: int) -> dict[int, Begun]:
+def _begin(sweep: SweepSpec, trials: Sequence[TrialRecord], count: int) -> dict[int, NewTrial]:
     begun = {}
     for number, point in next_points(sweep, trials, max(0, count)).items():
         try:
-            begun[number] = Begun(point, child(sweep, number, point))
+            begun[number] = NewTrial(point, child(sweep, number, point))
         except SpecError as error:
-            begun[number] = Begun(point, None, error.message)
+            begun[number] = NewTrial(point, None, error.message)
     return begun
 
 
-def _best(sweep: SweepSpec, trials: Sequence[Trial]) -> int | None:
+def _best(sweep: SweepSpec, trials: Sequence[TrialRecord]) -> int | None:
     number, best = None, None
     for trial in sorted(trials, key=lambda trial: trial.number):
         value = trial.value if trial.outcome is TrialState.SUCCEEDED else None
@@ -137,7 +139,7 @@ def _best(sweep: SweepSpec, trials: Sequence[Trial]) -> int | None:
     return number
 
 
-def _too_many_failures(sweep: SweepSpec, trials: Sequence[Trial]) -> Failure | None:
+def _too_many_failures(sweep: SweepSpec, trials: Sequence[TrialRecord]) -> RunFailure | None:
     """Give up when the trials that ended last have all failed; those that were cancelled say nothing."""
     told = [trial for trial in trials if trial.outcome not in {None, TrialState.CANCELLED}]
     # A trial that has just ended has no time yet.
@@ -145,15 +147,15 @@ def _too_many_failures(sweep: SweepSpec, trials: Sequence[Trial]) -> Failure | N
     last = told[-sweep.failures :]
     if len(last) < sweep.failures or any(trial.outcome is not TrialState.FAILED for trial in last):
         return None
-    return Failure(
+    return RunFailure(
         code="too_many_failures",
         message=f"the last {len(last)} trials failed, the last one with: {last[-1].reason}",
         hint="look at the trials' jobs, change what they have in common, and submit the sweep again",
     )
 
 
-def _nothing_succeeded() -> Failure:
-    return Failure(
+def _nothing_succeeded() -> RunFailure:
+    return RunFailure(
         code="no_trial_succeeded",
         message="the sweep is at its end, and no trial has succeeded",
         hint="look at the trials' jobs for the reasons",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from retort.spec import Domain, SweepSpec
 from retort.states import TrialState
-from retort.sweeps.search_space import Point, Trial, grid
+from retort.sweeps.search_space import Point, TrialRecord, grid
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-def next_points(sweep: SweepSpec, trials: Sequence[Trial], count: int) -> dict[int, Point]:
+def next_points(sweep: SweepSpec, trials: Sequence[TrialRecord], count: int) -> dict[int, Point]:
     """Return the points of the next *count* trials, or of as many as are left, by their numbers.
 
     The same sweep and trials give the same points, on any worker: Optuna's study is made anew of the trials each time,
@@ -31,11 +31,11 @@ def next_points(sweep: SweepSpec, trials: Sequence[Trial], count: int) -> dict[i
     known, found = list(trials), {}
     for number in numbers:
         found[number] = _ask(sweep, known, number)
-        known.append(Trial(number, found[number], None))
+        known.append(TrialRecord(number, found[number], None))
     return found
 
 
-def study(sweep: SweepSpec, trials: Sequence[Trial], number: int) -> Study:
+def study(sweep: SweepSpec, trials: Sequence[TrialRecord], number: int) -> Study:
     """Return Optuna's view of *trials*, from which trial *number* follows."""
     import optuna
 
@@ -51,7 +51,7 @@ def study(sweep: SweepSpec, trials: Sequence[Trial], number: int) -> Study:
     return made
 
 
-def frozen(sweep: SweepSpec, trial: Trial) -> FrozenTrial:
+def frozen(sweep: SweepSpec, trial: TrialRecord) -> FrozenTrial:
     """Return the trial as Optuna sees it."""
     from optuna.trial import TrialState as State
     from optuna.trial import create_trial
@@ -69,7 +69,7 @@ def frozen(sweep: SweepSpec, trial: Trial) -> FrozenTrial:
     )
 
 
-def _ask(sweep: SweepSpec, trials: Sequence[Trial], number: int) -> Point:
+def _ask(sweep: SweepSpec, trials: Sequence[TrialRecord], number: int) -> Point:
     distributions = {path: _distribution(domain) for path, domain in sweep.parameters.items()}
     asked: Mapping[str, Any] = study(sweep, trials, number).ask(distributions).params
     return {path: _decoded(domain, asked[path]) for path, domain in sweep.parameters.items()}

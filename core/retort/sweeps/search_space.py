@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from retort.errors import Problem, SpecError
+from retort.errors import FieldProblem, SpecError
 from retort.spec import JobSpec, SweepSpec, parse_spec
 from retort.states import JobState, TrialState
 
@@ -28,7 +28,7 @@ def child(sweep: SweepSpec, number: int, point: Point) -> JobSpec:
     """
     spec = parse_spec(_written(sweep, point, name=f"{sweep.name}-{number:04d}"))
     if not isinstance(spec, JobSpec):
-        raise SpecError([Problem("task", "only distillation can be searched", "leave task out")])
+        raise SpecError([FieldProblem("task", "only distillation can be searched", "leave task out")])
     return spec
 
 
@@ -49,7 +49,7 @@ def check(sweep: SweepSpec) -> list[JobSpec]:
     try:
         parse_spec(sweep.base)
     except SpecError as error:
-        raise SpecError([Problem(f"base.{one.path}", one.message, one.hint) for one in error.problems]) from error
+        raise SpecError([FieldProblem(f"base.{one.path}", one.message, one.hint) for one in error.problems]) from error
     specs = []
     for point in grid(sweep) if sweep.search.strategy == "grid" else _extremes(sweep):
         try:
@@ -70,15 +70,15 @@ def _extremes(sweep: SweepSpec) -> Iterator[Point]:
         yield dict(zip(ends, corner, strict=True))
 
 
-def _placed(sweep: SweepSpec, point: Point, problem: Problem) -> Problem:
+def _placed(sweep: SweepSpec, point: Point, problem: FieldProblem) -> FieldProblem:
     """Say of which parameter a problem of a child speaks."""
     given = ", ".join(f"{path} = {json.dumps(value)}" for path, value in point.items())
     named = [path for path in _assignments(sweep, point) if _within(problem.path, path) or _within(path, problem.path)]
     if named:
         leader = next((path for path, domain in sweep.parameters.items() if named[0] in domain.also), None)
         place = named[0] if leader is None else f"{leader}.also.{named[0]}"
-        return Problem(f"parameters.{place}", f"{problem.message} (with {given})", problem.hint)
-    return Problem("parameters", f"with {given}, {problem.path}: {problem.message}", problem.hint)
+        return FieldProblem(f"parameters.{place}", f"{problem.message} (with {given})", problem.hint)
+    return FieldProblem("parameters", f"with {given}, {problem.path}: {problem.message}", problem.hint)
 
 
 def _within(path: str, outer: str) -> bool:
@@ -138,7 +138,7 @@ def _assign(document: dict[str, Any], keys: list[str], value: Any) -> bool:
     return True
 
 
-def _nowhere(document: dict[str, Any], path: str) -> Problem:
+def _nowhere(document: dict[str, Any], path: str) -> FieldProblem:
     """Say how far *path* leads."""
     here: Any = document
     reached: list[str] = []
@@ -152,11 +152,11 @@ def _nowhere(document: dict[str, Any], path: str) -> Problem:
         reached.append(key)
     place = ".".join(reached) or "the spec"
     told = f"{place} has {len(here)} items, counted from 0" if isinstance(here, list) else f"{place} has no such place"
-    return Problem(path, f"leads nowhere: {told}", "a dotted path into the spec, such as training.lr")
+    return FieldProblem(path, f"leads nowhere: {told}", "a dotted path into the spec, such as training.lr")
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TrialRecord:
     """One point, and what has come of it."""
 
     number: int

@@ -8,7 +8,7 @@ import sys
 from typing import Any, BinaryIO, NoReturn, Protocol
 
 from retort.protocol.events import EVENT, AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent, StoppedEvent
-from retort.tracking.session import Opening
+from retort.tracking.session import TrackerConfig
 
 
 class Tracker(Protocol):
@@ -19,22 +19,22 @@ class Tracker(Protocol):
     def end(self, event: AnyEvent) -> None: ...  # noqa: D102
 
 
-def begin(opening: Opening) -> Tracker:
+def begin(config: TrackerConfig) -> Tracker:
     """Open the tracker that is meant; its library is imported only here."""
-    if opening.kind == "wandb":
+    if config.kind == "wandb":
         from retort.tracking.wandb import WeightsAndBiases
 
-        return WeightsAndBiases(opening)
-    if opening.kind == "mlflow":
+        return WeightsAndBiases(config)
+    if config.kind == "mlflow":
         from retort.tracking.mlflow import Mlflow
 
-        return Mlflow(opening)
+        return Mlflow(config)
     from retort.tracking.tensorboard import TensorBoard
 
-    return TensorBoard(opening)
+    return TensorBoard(config)
 
 
-def tell(tracker: Tracker, event: AnyEvent) -> None:
+def dispatch(tracker: Tracker, event: AnyEvent) -> None:
     """Tell *tracker* of one event."""
     match event:
         case MetricEvent():
@@ -56,9 +56,9 @@ def main() -> int:
     try:
         for line in sys.stdin.buffer:
             if tracker is None:
-                tracker = begin(Opening.model_validate_json(line))
+                tracker = begin(TrackerConfig.model_validate_json(line))
             else:
-                tell(tracker, EVENT.validate_json(line))
+                dispatch(tracker, EVENT.validate_json(line))
             _answer(answers, None)
     except Exception as error:  # noqa: BLE001 - whatever it is, the supervising side is told
         import traceback

@@ -19,13 +19,13 @@ from retort.protocol.events import (
     AnyEvent,
     ArtifactEvent,
     FailedEvent,
-    Failure,
     FinishedEvent,
     MetricEvent,
+    RunFailure,
     StoppedEvent,
 )
 from retort.spec.result import Result
-from retort.tracking.session import Kind, Opening
+from retort.tracking.session import Kind, TrackerConfig
 
 _LARGEST = 10_000
 """Lines that may wait for a tracker."""
@@ -35,14 +35,14 @@ _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 """The libraries tell the tracker, and nobody else."""
 
 
-class Off(Exception):
+class TrackerDisabled(Exception):
     """The tracker can be told nothing more, for the reason that its text says."""
 
 
-class Channel:
+class TrackerProcess:
     """Tells one tracker one line after the other; whatever goes wrong switches it off, and nobody waits for it."""
 
-    def __init__(self, opening: str, *, command: Sequence[str], folder: Path, timeout_s: float) -> None:
+    def __init__(self, config: str, *, command: Sequence[str], folder: Path, timeout_s: float) -> None:
         self._command = tuple(command)
         self._folder = folder
         self._timeout_s = timeout_s
@@ -52,7 +52,7 @@ class Channel:
         self._lock = threading.Lock()
         self.trouble: str | None = None
         """Why it was switched off."""
-        self._lines.put(opening)
+        self._lines.put(config)
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         self._thread.start()
 
@@ -65,7 +65,7 @@ class Channel:
         """Return when it has ended, or after *timeout_s*."""
         self._thread.join(timeout_s)
 
-    def tell(self, line: str | None) -> None:
+    def send(self, line: str | None) -> None:
         """Leave a line for it; None is the end. A line too many switches it off."""
         try:
             self._lines.put_nowait(line)
@@ -95,7 +95,7 @@ class Channel:
                     process.wait(self._timeout_s)
                 finally:
                     _kill(process)
-        except (Off, OSError, ValueError, subprocess.TimeoutExpired) as error:
+        except (TrackerDisabled, OSError, ValueError, subprocess.TimeoutExpired) as error:
             with self._lock:
                 self.trouble = self.trouble if self._closed else str(error)
                 self._closed = True
@@ -105,7 +105,7 @@ class Channel:
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._lock, (self._folder / "tracking.log").open("ab") as log:
             if self._closed:
-                raise Off
+                raise TrackerDisabled
             self._process = subprocess.Popen(
                 self._command,
                 cwd=self._folder,
@@ -127,12 +127,12 @@ class Channel:
         poll = select.poll()
         poll.register(process.stdout, select.POLLIN)
         if not poll.poll(self._timeout_s * 1000):
-            raise Off(f"it took longer than {self._timeout_s:g} s over one thing")
+            raise TrackerDisabled(f"it took longer than {self._timeout_s:g} s over one thing")
         answer = process.stdout.readline()
         if not answer:
-            raise Off("its process died")
+            raise TrackerDisabled("its process died")
         if error := json.loads(answer)["error"]:
-            raise Off(error)
+            raise TrackerDisabled(error)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -148,19 +148,19 @@ HANDED_OVER = frozenset({"report.html", "report.json", "student.pt"})
 """Artifacts that a tracker gets where the spec says so."""
 TITLES: dict[Kind, str] = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases", "mlflow": "MLflow"}
 
-Reached = Mapping[tuple[str, str], int]
+LastSteps = Mapping[tuple[str, str], int]
 """By role and metric, the last step that earlier attempts have measured."""
 
 
-class Feed:
+class TrackerDispatcher:
     """Every tracker of one attempt, each on its own: none waits for another, and nobody waits for any of them."""
 
     def __init__(
         self,
-        openings: Iterable[Opening],
+        openings: Iterable[TrackerConfig],
         workdir: Path,
         *,
-        reached: Reached,
+        reached: LastSteps,
         timeout_s: float,
         command: Sequence[str] = COMMAND,
     ) -> None:
@@ -168,23 +168,23 @@ class Feed:
         self._reached = dict(reached)
         self._timeout_s = timeout_s
         self._deadline: float | None = None
-        self._channels: dict[Kind, Channel] = {}
+        self._processes: dict[Kind, TrackerProcess] = {}
         self._with_files: set[Kind] = set()
         self._told: set[Kind] = set()
-        for opening in openings:
-            about = opening.spec["tracking"][opening.kind]
+        for config in openings:
+            about = config.spec["tracking"][config.kind]
             if isinstance(about, dict) and about["artifacts"]:
-                self._with_files.add(opening.kind)
-            self._channels[opening.kind] = Channel(
-                opening.model_dump_json(), command=command, folder=self._workdir, timeout_s=timeout_s
+                self._with_files.add(config.kind)
+            self._processes[config.kind] = TrackerProcess(
+                config.model_dump_json(), command=command, folder=self._workdir, timeout_s=timeout_s
             )
 
-    def listen(self, event: AnyEvent) -> None:
+    def on_event(self, event: AnyEvent) -> None:
         """Pass on what trackers want to know; what an earlier attempt has measured is not told again."""
         if isinstance(event, MetricEvent):
             values = {name: value for name, value in event.values.items() if self._is_news(event, name)}
             if values:
-                self._tell(event.model_copy(update={"values": values}), self._channels)
+                self._tell(event.model_copy(update={"values": values}), self._processes)
         elif isinstance(event, ArtifactEvent) and event.name in HANDED_OVER:
             path = (self._workdir / event.path).resolve()
             if path.is_relative_to(self._workdir) and path.is_file():
@@ -195,10 +195,10 @@ class Feed:
 
     def _tell(self, event: AnyEvent, kinds: Iterable[Kind]) -> None:
         for kind in kinds:
-            if self._channels[kind].trouble is None:
-                self._channels[kind].tell(event.model_dump_json())
+            if self._processes[kind].trouble is None:
+                self._processes[kind].send(event.model_dump_json())
 
-    def end(self, result: Result | None, failure: Failure | None) -> None:
+    def end(self, result: Result | None, failure: RunFailure | None) -> None:
         """Say how the attempt ended; from now on the trackers have a limited time."""
         if self._deadline is not None:
             return
@@ -208,34 +208,34 @@ class Feed:
             event = FinishedEvent(**common, result=result)
         elif failure is not None:
             event = FailedEvent(**common, failure=failure)
-        self._tell(event, self._channels)
-        for channel in self._channels.values():
-            channel.tell(None)
+        self._tell(event, self._processes)
+        for process in self._processes.values():
+            process.send(None)
         self._deadline = time.monotonic() + self._timeout_s
 
     def busy(self) -> bool:
-        """Whether a tracker is still at work, and its time is not up; then it is switched off."""
-        working = [channel for channel in self._channels.values() if channel.busy]
+        """Return True if a tracker is still at work, and its time is not up; then it is switched off."""
+        working = [process for process in self._processes.values() if process.busy]
         if working and self._deadline is not None and time.monotonic() >= self._deadline:
-            for channel in working:
-                channel.close(f"it did not end within {self._timeout_s:g} s")
+            for process in working:
+                process.close(f"it did not end within {self._timeout_s:g} s")
             return False
         return bool(working)
 
     def wait(self, timeout_s: float) -> None:
         """Return when a tracker that is at work has ended, or after *timeout_s*."""
-        for channel in self._channels.values():
-            if channel.busy:
-                channel.wait(timeout_s)
+        for process in self._processes.values():
+            if process.busy:
+                process.wait(timeout_s)
                 return
 
     def troubles(self) -> list[str]:
         """Return what is new to tell of trackers that were switched off, one sentence each."""
-        found = [kind for kind, channel in self._channels.items() if channel.trouble and kind not in self._told]
+        found = [kind for kind, process in self._processes.items() if process.trouble and kind not in self._told]
         self._told.update(found)
-        return [f"{TITLES[kind]} is switched off for this attempt: {self._channels[kind].trouble}" for kind in found]
+        return [f"{TITLES[kind]} is switched off for this attempt: {self._processes[kind].trouble}" for kind in found]
 
     def close(self) -> None:
         """Kill what is left."""
-        for channel in self._channels.values():
-            channel.close()
+        for process in self._processes.values():
+            process.close()

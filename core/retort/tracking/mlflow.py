@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
-from retort.tracking.session import Opening, figures, flat
+from retort.tracking.session import TrackerConfig, figures, flat
 
 JOB_TAG = "retort.job_id"
 _ENDED = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
@@ -18,31 +18,31 @@ _LONGEST = 5000
 class Mlflow:
     """A run in the experiment that the spec names; a later attempt goes on with it."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, config: TrackerConfig) -> None:
         from mlflow import MlflowClient, entities
 
-        about = opening.spec["tracking"]["mlflow"]
-        opening.folder.mkdir(parents=True, exist_ok=True)
+        about = config.spec["tracking"]["mlflow"]
+        config.folder.mkdir(parents=True, exist_ok=True)
         self._entities = entities
-        self._client = MlflowClient(tracking_uri=opening.address)
-        experiment = self._experiment(about["experiment"], opening)
-        known = self._client.search_runs([experiment], filter_string=f"tags.`{JOB_TAG}` = '{opening.job_id}'")
+        self._client = MlflowClient(tracking_uri=config.address)
+        experiment = self._experiment(about["experiment"], config)
+        known = self._client.search_runs([experiment], filter_string=f"tags.`{JOB_TAG}` = '{config.job_id}'")
         if known:
             self._run_id = known[0].info.run_id
             self._client.update_run(self._run_id, status="RUNNING")
             return
-        tags = {JOB_TAG: opening.job_id, **{f"retort.{name}": value for name, value in opening.tags.items()}}
-        self._run_id = self._client.create_run(experiment, run_name=opening.spec["name"], tags=tags).info.run_id
-        params = [entities.Param(name, str(value)[:_LONGEST]) for name, value in flat(opening.spec).items()]
+        tags = {JOB_TAG: config.job_id, **{f"retort.{name}": value for name, value in config.tags.items()}}
+        self._run_id = self._client.create_run(experiment, run_name=config.spec["name"], tags=tags).info.run_id
+        params = [entities.Param(name, str(value)[:_LONGEST]) for name, value in flat(config.spec).items()]
         for start in range(0, len(params), _PARAMS):
             self._client.log_batch(self._run_id, params=params[start : start + _PARAMS])
 
-    def _experiment(self, name: str, opening: Opening) -> str:
+    def _experiment(self, name: str, config: TrackerConfig) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
         # A server keeps files where it likes; without one they lie beside the database.
-        local = None if opening.address.startswith("http") else (opening.folder / "mlartifacts").as_uri()
+        local = None if config.address.startswith("http") else (config.folder / "mlartifacts").as_uri()
         try:
             return str(self._client.create_experiment(name, artifact_location=local))
         except Exception:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from retort.schema import Frozen
+from retort.schema import FrozenModel
 from retort.settings import Settings
 from retort.spec import AnySpec, JobSpec, digest
 from retort.spec.result import JobResult, Result
@@ -15,7 +15,7 @@ from retort.spec.result import JobResult, Result
 Kind = Literal["tensorboard", "wandb", "mlflow"]
 
 
-class Opening(Frozen):
+class TrackerConfig(FrozenModel):
     """The first line of a tracker's process."""
 
     kind: Kind
@@ -33,7 +33,7 @@ class Opening(Frozen):
     """For how long it may be at one thing."""
 
 
-def openings(
+def tracker_configs(
     spec: AnySpec,
     settings: Settings,
     *,
@@ -41,7 +41,7 @@ def openings(
     attempt: int,
     tags: dict[str, str],
     event_files: Path | None = None,
-) -> list[Opening]:
+) -> list[TrackerConfig]:
     """Return whom *spec* wants to be told; TensorBoard only where there is a folder for its *event_files*.
 
     Advice has no curves, and tells nobody.
@@ -57,7 +57,7 @@ def openings(
     if event_files is not None:
         places["tensorboard"] = (event_files, "")
     return [
-        Opening(
+        TrackerConfig(
             kind=kind,
             job_id=job_id,
             attempt=attempt,

@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 
 from retort.constants import Role
-from retort.errors import WorldError
+from retort.errors import TransientError
 from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
 from retort.tracking.dispatcher import COMMAND
-from retort.tracking.session import Opening, figures, flat
+from retort.tracking.session import TrackerConfig, figures, flat
 
 ALIASES = {"train/kd/softmax_kl": "train/KL_loss"}
 """Metrics that are drawn under a second tag too: the name that the article's readers look for."""
@@ -27,7 +27,7 @@ ALIASES = {"train/kd/softmax_kl": "train/KL_loss"}
 class TensorBoard:
     """Writes records as they come; a later attempt writes files of its own beside those of earlier ones."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, config: TrackerConfig) -> None:
         # tensorboardX imports torch where it finds it, and needs none of it here.
         sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
         from tensorboardX import summary
@@ -35,7 +35,7 @@ class TensorBoard:
         from tensorboardX.record_writer import RecordWriter
 
         self._summary, self._event, self._writer = summary, Event, RecordWriter
-        self._opening = opening
+        self._config = config
         self._writers: dict[Role, Any] = {}
         self._at = 0.0
 
@@ -52,9 +52,9 @@ class TensorBoard:
     def end(self, event: AnyEvent) -> None:
         """Write the spec, and what came of it as hyperparameters with their results."""
         self._at = max(self._at, event.at)
-        spec = yaml.safe_dump(self._opening.spec, sort_keys=False, allow_unicode=True)
+        spec = yaml.safe_dump(self._config.spec, sort_keys=False, allow_unicode=True)
         self._text("spec", spec)
-        self._text("tags", yaml.safe_dump(self._opening.tags))
+        self._text("tags", yaml.safe_dump(self._config.tags))
         if isinstance(event, FailedEvent):
             self._text("failure", f"{event.failure.code}: {event.failure.message}")
         if isinstance(event, FinishedEvent):
@@ -63,7 +63,7 @@ class TensorBoard:
             writer.close()
 
     def _finished(self, found: dict[str, float]) -> None:
-        told = {name: value for name, value in flat(self._opening.spec).items() if value is not None}
+        told = {name: value for name, value in flat(self._config.spec).items() if value is not None}
         for part in self._summary.hparams(told, found):
             self._write(Role.JOB, 0, part)
         self._write(Role.JOB, 0, {"value": [{"tag": name, "simple_value": found[name]} for name in sorted(found)]})
@@ -80,9 +80,9 @@ class TensorBoard:
         self._writers[role].flush()
 
     def _begun(self, role: Role) -> Any:
-        folder = self._opening.folder / role.value
+        folder = self._config.folder / role.value
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(self._at):010d}.retort.{self._opening.attempt}"
+        name = f"events.out.tfevents.{int(self._at):010d}.retort.{self._config.attempt}"
         writer = self._writer(str(folder / name))
         writer.write(self._event(wall_time=self._at, file_version="brain.Event:2").SerializeToString())
         return writer
@@ -97,21 +97,21 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The same files make the same archive, whenever they are packed."""
 
 
-def archive(opening: Opening, events: Iterable[AnyEvent]) -> bytes:
+def archive(config: TrackerConfig, events: Iterable[AnyEvent]) -> bytes:
     """Return a ZIP file of what TensorBoard shows of *events*, the last of which says how the run stands.
 
     The files are made by a process of their own, so that its libraries and its work stay out of this one. The same
     events make the same bytes.
 
     Raises:
-        WorldError: others are being made; try again.
+        TransientError: others are being made; try again.
 
     """
     if not _AT_A_TIME.acquire(blocking=False):
-        raise WorldError("other archives for TensorBoard are being made", hint="try again in a moment")
+        raise TransientError("other archives for TensorBoard are being made", hint="try again in a moment")
     try:
         with tempfile.TemporaryDirectory(prefix="retort-") as folder:
-            lines = [opening.model_copy(update={"folder": Path(folder)}), *events]
+            lines = [config.model_copy(update={"folder": Path(folder)}), *events]
             _make("".join(f"{line.model_dump_json()}\n" for line in lines).encode())
             return _packed(Path(folder))
     finally:
@@ -122,10 +122,10 @@ def _make(lines: bytes) -> None:
     try:
         done = subprocess.run(COMMAND, input=lines, capture_output=True, timeout=_LONGEST_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise WorldError(f"the archive for TensorBoard was not made within {_LONGEST_S:g} s") from error
+        raise TransientError(f"the archive for TensorBoard was not made within {_LONGEST_S:g} s") from error
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise WorldError(f"the archive for TensorBoard was not made: {reason}")
+        raise TransientError(f"the archive for TensorBoard was not made: {reason}")
 
 
 def _packed(folder: Path) -> bytes:

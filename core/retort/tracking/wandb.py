@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from retort.constants import Role
 from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
-from retort.tracking.session import Opening, figures
+from retort.tracking.session import TrackerConfig, figures
 
 
 class WeightsAndBiases:
     """A run whose id is the job's, so that a later attempt goes on with it."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, config: TrackerConfig) -> None:
         import wandb
 
-        about = opening.spec["tracking"]["wandb"]
-        opening.folder.mkdir(parents=True, exist_ok=True)
+        about = config.spec["tracking"]["wandb"]
+        config.folder.mkdir(parents=True, exist_ok=True)
         self._wandb = wandb
         self._run = wandb.init(
             project=about["project"],
             entity=about["entity"],
             mode=about["mode"],
-            id=opening.job_id,
+            id=config.job_id,
             resume="allow" if about["mode"] == "online" else None,
-            name=opening.spec["name"],
-            config={"spec": opening.spec, **opening.tags},
-            dir=str(opening.folder),
+            name=config.spec["name"],
+            config={"spec": config.spec, **config.tags},
+            dir=str(config.folder),
             settings=wandb.Settings(
                 console="off",
                 disable_code=True,
@@ -33,8 +33,8 @@ class WeightsAndBiases:
                 x_disable_machine_info=True,
                 x_disable_stats=True,
                 silent=True,
-                init_timeout=opening.timeout_s,
-                finish_timeout=opening.timeout_s,
+                init_timeout=config.timeout_s,
+                finish_timeout=config.timeout_s,
                 finish_timeout_raises=True,
             ),
         )

@@ -18,7 +18,7 @@ import torch
 from retort.training import models
 from retort.training.distillation.teacher import Teacher
 from retort.training.inference import Runtime
-from retort.training.models import anatomy
+from retort.training.models import summarize
 from retort.training.ultralytics_api import get_cfg, select_device
 
 WARM_UP, LONGEST_S, FEWEST, MOST = 3, 10.0, 5, 50
@@ -90,8 +90,8 @@ def ratio(runtime: Runtime, base: Runtime, *, imgsz: int) -> float:
             one.run(image)
             _wait(one.device)
             times.append(time.perf_counter() - started)
-    ours, theirs = (statistics.median(times[WARM_UP:]) for times in taken)
-    return ours / theirs
+    student, teacher = (statistics.median(times[WARM_UP:]) for times in taken)
+    return student / teacher
 
 
 def _wait(device: torch.device) -> None:
@@ -131,7 +131,7 @@ _BOXES_PER_IMAGE = 8
 
 
 @dataclass(frozen=True)
-class Step:
+class StepTimes:
     """Seconds of one training step: medians of alternating repeats."""
 
     alone_s: float
@@ -147,20 +147,20 @@ class Step:
         return self.taught_s / self.alone_s
 
 
-class StepBench:
+class StepBenchmark:
     """A student in training on drawn images, whose steps are timed with and without a teacher."""
 
     def __init__(
         self, model: str, *, weights: Path | None, names: Mapping[int, str], imgsz: int, batch: int, device: str
     ) -> None:
         network = models.build(model, names=names, weights=weights, seed=0)
-        self.anatomy = anatomy(network, imgsz)
+        self.anatomy = summarize(network, imgsz)
         self._device = select_device(device, verbose=False)
         network.args = get_cfg(overrides={"imgsz": imgsz})
         self._student = network.to(self._device, memory_format=torch.channels_last).train()
         self._batch = _drawn(batch, imgsz, len(names), self._device)
 
-    def step(self, teacher: Any, *, on_step: Callable[[], None]) -> Step:
+    def step(self, teacher: Any, *, on_step: Callable[[], None]) -> StepTimes:
         """Time steps under the loaded network *teacher* and without it, in turn; *on_step* is called before each.
 
         A busy machine slows both alike. What the losses between the two add depends on the recipe and is left out.
@@ -170,7 +170,7 @@ class StepBench:
         images = self._batch["img"]
 
         def lesson() -> None:
-            asked(images, fleeting=True)
+            asked(images, reuse_buffers=True)
 
         taken: dict[bool, list[float]] = {False: [], True: []}
         begun = time.perf_counter()
@@ -182,13 +182,13 @@ class StepBench:
             if measured >= FEWEST_STEPS and time.perf_counter() - begun > STEPS_LONGEST_S:
                 break
         alone, under = (taken[taught][STEP_WARM_UP:] for taught in (False, True))
-        return Step(statistics.median(alone), statistics.median(under), len(alone))
+        return StepTimes(statistics.median(alone), statistics.median(under), len(alone))
 
-    def _timed(self, lesson: Callable[[], None] | None) -> float:
+    def _timed(self, output: Callable[[], None] | None) -> float:
         mixed = self._device.type == "cuda"
         started = time.perf_counter()
-        if lesson is not None:
-            lesson()
+        if output is not None:
+            output()
         with torch.autocast(self._device.type, dtype=torch.float16, enabled=mixed):
             loss, _ = self._student(self._batch)
         loss.sum().backward()

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import torch
 
 from retort import files
-from retort.errors import DISK_FULL, Diverged, WorldError
+from retort.errors import DISK_FULL, Diverged, TransientError
 from retort.files import sha256_of
 from retort.spec import DistillationSpec
 from retort.training import comm
-from retort.training.config import Plan, Teaching, Trainer
-from retort.training.optim import Cadence
+from retort.training.config import TeacherConfig, TrainConfig, Trainer
+from retort.training.optim import GradientAccumulation
 from retort.training.ultralytics_api import version
 
 STATES, BESTS = "states", "weights"
@@ -34,8 +34,8 @@ _HEADER = len(_MAGIC) + 64 + 1
 class Resumable(Trainer, Protocol):
     """Declares what a state is taken from, and put back into."""
 
-    cadence: Cadence
-    recovery: Recovery
+    accumulation: GradientAccumulation
+    recovery: Checkpointer
     monitor: Any
     """What watches over a distillation; None in a plain training."""
     scaler: Any
@@ -52,7 +52,7 @@ class Resumable(Trainer, Protocol):
         """The network being trained."""
 
 
-class Generations:
+class CheckpointStore:
     """Numbered files ``<number>.state`` in a folder of their own, which has one writer at a time."""
 
     def __init__(self, folder: Path) -> None:
@@ -96,19 +96,19 @@ class Generations:
         return [earlier for earlier in self.numbers() if earlier <= number][KEPT:]
 
 
-def movable(folder: Path) -> tuple[int, list[Path]] | None:
+def latest_files(folder: Path) -> tuple[int, list[Path]] | None:
     """Return from which files another machine can go on with the training in *folder*, and after how many epochs.
 
     The newest generation, and the best networks, one of which it names.
     """
-    states = Generations(folder / STATES)
+    states = CheckpointStore(folder / STATES)
     for number in states.numbers():
         return number, [states.path(number), *sorted((folder / BESTS).glob("best-*.pt"))]
     return None
 
 
-def of(
-    plan: Plan, distillation: DistillationSpec | None, teachers: Iterable[Path], data: Mapping[str, Any]
+def identity_of(
+    plan: TrainConfig, distillation: DistillationSpec | None, teachers: Iterable[Path], data: Mapping[str, Any]
 ) -> dict[str, str]:
     """Return what must be the same for a state to be trained on: one digest or version for each part.
 
@@ -132,7 +132,7 @@ def differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str
     return [part for part in wanted if found.get(part) != wanted[part]]
 
 
-def _teaching(teaching: Teaching) -> list[Any]:
+def _teaching(teaching: TeacherConfig) -> list[Any]:
     """Tell apart what each teacher has to say, in which size it sees, and how many images have no labels."""
     more = teaching.unlabelled
     said = [(teaching.weight, teaching.imgsz), *((one.weight, one.imgsz) for one in teaching.further)]
@@ -165,7 +165,7 @@ def _files(place: Path) -> Iterator[Path]:
 State = dict[str, Any]
 
 
-class Recovery:
+class Checkpointer:
     """Saves and restores a trainer's state: two generations of it, each named by its number of whole epochs.
 
     Upstream writes such a file in place and restores weights from a float16 average; this one is exact and whole. It
@@ -173,7 +173,7 @@ class Recovery:
     """
 
     def __init__(self, folder: Path, wanted: Mapping[str, str], log: Callable[..., None]) -> None:
-        self._generations = Generations(folder / STATES)
+        self._store = CheckpointStore(folder / STATES)
         self._bests = folder / BESTS
         self._wanted = dict(wanted)
         self._log = log
@@ -189,17 +189,17 @@ class Recovery:
 
         A generation counts only together with the best network that it names.
         """
-        for folder in (self._generations.folder, self._bests):
+        for folder in (self._store.folder, self._bests):
             files.sweep(folder)
         damaged: list[int] = []
-        for number, content in self._generations.read():
+        for number, content in self._store.read():
             state = None if content is None else _read(content)
             if state is None or not self._has_best(state):
                 damaged.append(number)
                 continue
             if others := differences(state["identity"], self._wanted):
                 self._log(f"the state in the folder is of another {', '.join(others)}: starting anew", "warning")
-                self._generations.clear()
+                self._store.clear()
                 return None
             self._named = [state["best"]["epoch"]]
             if damaged:
@@ -208,26 +208,26 @@ class Recovery:
             return state
         if damaged:
             self._log("no state in the folder is whole: starting anew", "warning", damaged=damaged)
-            self._generations.clear()
+            self._store.clear()
         return None
 
     def save(self, trainer: Resumable, done: int) -> None:
         """Write the state after *done* whole epochs, then remove the best networks that no kept state names.
 
         Raises:
-            WorldError: the disk is full; the earlier generations are untouched.
+            TransientError: the disk is full; the earlier generations are untouched.
 
         """
         buffer = io.BytesIO()
         torch.save({"identity": self._wanted, "done": done, **capture(trainer, done)}, buffer)
         try:
-            self._generations.write(done, buffer.getbuffer())
+            self._store.write(done, buffer.getbuffer())
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
             message = f"the disk is full: the state after epoch {done} could not be written"
             hint = "free space on the worker; the next attempt goes on from the epoch before"
-            raise WorldError(message, hint=hint, code="disk_full") from error
+            raise TransientError(message, hint=hint, code="disk_full") from error
         self._forget_bests(trainer.best_epoch)
 
     def load(self, trainer: Resumable) -> None:
@@ -255,7 +255,7 @@ def capture(trainer: Resumable, done: int) -> State:
     """Return what *trainer* must be given back to go on after *done* epochs: tensors and plain values."""
     model = comm.unwrap(trainer.model)
     criterion = getattr(trainer.student, "criterion", None)
-    pending = trainer.cadence.pending(done * len(trainer.train_loader))
+    pending = trainer.accumulation.pending(done * len(trainer.train_loader))
     return {
         "model": model.state_dict(),
         "ema": comm.unwrap(trainer.ema.ema).state_dict(),
@@ -263,7 +263,7 @@ def capture(trainer: Resumable, done: int) -> State:
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
         "batch": trainer.batch_size,
-        "last_step": trainer.cadence.last_step,
+        "last_step": trainer.accumulation.last_step,
         "gradients": {n: p.grad for n, p in model.named_parameters() if pending and p.grad is not None},
         "criterion": getattr(criterion, "updates", None),
         "objectives": [objective.state() for objective in objectives(model)],
@@ -274,7 +274,7 @@ def capture(trainer: Resumable, done: int) -> State:
             "sha256": sha256_of(trainer.recovery.best(trainer.best_epoch)) if trainer.best_epoch else "",
         },
         "teacher_metrics": dict(trainer.teacher_metrics),
-        "judge": {} if trainer.monitor is None else trainer.monitor.judge.state(),
+        "judge": {} if trainer.monitor is None else trainer.monitor.rules.state(),
     }
 
 
@@ -287,7 +287,7 @@ def restore(trainer: Resumable, state: State) -> None:
     trainer.ema.updates = state["updates"]
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.scaler.load_state_dict(state["scaler"])
-    trainer.cadence.restore(state["last_step"], state["gradients"])
+    trainer.accumulation.restore(state["last_step"], state["gradients"])
     _restore_criterion(trainer.student, state["criterion"])
     for objective, told in zip(objectives(model), state["objectives"], strict=True):
         objective.restore(told)
@@ -301,10 +301,10 @@ def resume(trainer: Resumable, state: State) -> None:
     restore(trainer, state)
     trainer.start_epoch = trainer.whole_epochs = state["done"]
     message = f"going on after epoch {state['done']} of {trainer.epochs}, which an earlier attempt has done"
-    trainer.watcher.log(message, epoch=state["done"])
+    trainer.callback.log(message, epoch=state["done"])
 
 
-def go_back(trainer: Resumable, epoch: int, attempt: int) -> None:
+def rollback(trainer: Resumable, epoch: int, attempt: int) -> None:
     """Let *trainer* do *epoch* (from 0) again, which left the finite numbers; say so.
 
     Raises:
@@ -316,16 +316,16 @@ def go_back(trainer: Resumable, epoch: int, attempt: int) -> None:
     if attempt > 3:
         hint = "a lower learning rate, a smaller distillation weight, or amp: false"
         raise Diverged(f"epoch {epoch + 1} keeps leaving the finite numbers", hint=hint)
-    trainer.watcher.log(f"epoch {epoch + 1} is not finite: going back", "warning", attempt=attempt)
+    trainer.callback.log(f"epoch {epoch + 1} is not finite: going back", "warning", attempt=attempt)
     trainer.recovery.load(trainer)
 
 
-def recall(trainer: Resumable, state: State) -> None:
+def load_results(trainer: Resumable, state: State) -> None:
     """Let *trainer*, which will not run any more, know the results of *state*, and say so."""
     _restore_results(trainer, state)
     trainer.epoch = state["done"] - 1
     which = f"all {state['done']}" if state["done"] >= trainer.epochs else f"{state['done']} of {trainer.epochs}"
-    trainer.watcher.log(f"{which} epochs were done by an earlier attempt", epoch=state["done"])
+    trainer.callback.log(f"{which} epochs were done by an earlier attempt", epoch=state["done"])
 
 
 def _restore_results(trainer: Resumable, state: State) -> None:
@@ -337,7 +337,7 @@ def _restore_results(trainer: Resumable, state: State) -> None:
 
 def objectives(model: Any) -> list[Any]:
     """Return what weighs the distillation terms: ``state()`` and ``restore(state)`` keep their plain values."""
-    return [one.objective for one in getattr(model, "tutors", ())]
+    return [one.objective for one in getattr(model, "slots", ())]
 
 
 def _restore_criterion(student: Any, updates: int | None) -> None:

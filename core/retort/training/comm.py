@@ -95,7 +95,7 @@ def share(number: int) -> float:
 
 
 def any_of(condition: bool) -> bool:
-    """Tell whether *condition* holds on any rank; all must call. No GPU is waited for."""
+    """Return True if *condition* holds on any rank; all must call. No GPU is waited for."""
     return highest(int(condition)) > 0
 
 

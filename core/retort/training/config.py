@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FurtherTeacher:
+class ExtraTeacher:
     """A teacher beside the first."""
 
     weights: Path
@@ -27,7 +27,7 @@ Verdict = Literal["healthy", "warning", "critical"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RuleFinding:
     """A verdict with its grounds."""
 
     rule: str
@@ -41,7 +41,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class MoreImages:
+class UnlabelledConfig:
     """Images without labels, for the distillation terms."""
 
     folder: Path
@@ -51,19 +51,19 @@ class MoreImages:
 
 
 @dataclass(frozen=True)
-class Teaching:
+class TeacherConfig:
     """How a student is taught, beyond the first teacher's weights; without a teacher it means nothing."""
 
     weight: float = 1.0
     """The first teacher's say."""
     imgsz: int | None = None
     """Side of the first teacher's input; None is the student's."""
-    further: tuple[FurtherTeacher, ...] = ()
-    unlabelled: MoreImages | None = None
+    further: tuple[ExtraTeacher, ...] = ()
+    unlabelled: UnlabelledConfig | None = None
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainConfig:
     """One training, distilled or plain."""
 
     role: Role
@@ -79,12 +79,12 @@ class Plan:
     """Receives everything that is written."""
     device: str
     """``cpu``, or the number of a CUDA device."""
-    teaching: Teaching = Teaching()
+    teaching: TeacherConfig = TeacherConfig()
     loader_workers: int | None = None
     """Processes that load images, at most; None leaves it to the machine."""
 
 
-class Watcher:
+class TrainCallback:
     """What a training tells and asks while it runs; this one does not listen and wishes nothing."""
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
@@ -105,23 +105,23 @@ class Watcher:
     def log(self, message: str, level: str = "info", **data: Any) -> None:
         """Take something a person may want to know."""
 
-    def health(self, finding: Finding) -> None:
+    def health(self, finding: RuleFinding) -> None:
         """Take a verdict on the distillation that has changed."""
 
     def stop_requested(self) -> bool:
-        """Tell whether to stop; asked at every batch."""
+        """Return True to stop; asked at every batch."""
         return False
 
     def finish_requested(self) -> bool:
-        """Tell whether the training is to end now and keep its best network; asked at every batch."""
+        """Return True if the training is to end now and keep its best network; asked at every batch."""
         return False
 
 
 class Trainer(Protocol):
     """Declares what the parts of a training see of the whole: upstream's trainer, and what we tell it."""
 
-    plan: Plan
-    watcher: Watcher
+    plan: TrainConfig
+    callback: TrainCallback
     distillation: DistillationSpec | None
     teacher_metrics: dict[str, float | None]
     args: Any
@@ -152,7 +152,7 @@ class Trainer(Protocol):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainResult:
     """A finished training."""
 
     weights: Path

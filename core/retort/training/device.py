@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from retort.errors import ModelError, OutOfMemory
-from retort.training.config import Plan
+from retort.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,7 @@ _GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class DeviceMemory:
     """Memory of a GPU, in bytes."""
 
     free: int
@@ -40,7 +40,7 @@ class Held:
     """The most that this process's tensors have held."""
 
     @classmethod
-    def by(cls, device: str) -> Held | None:
+    def by(cls, device: str) -> DeviceMemory | None:
         """Ask the GPU with this number; None for a CPU, and where the GPU does not answer any more."""
         if device == "cpu":
             return None
@@ -52,7 +52,7 @@ class Held:
 
 
 @contextmanager
-def explain_out_of_memory(plan: Plan) -> Iterator[None]:
+def explain_out_of_memory(plan: TrainConfig) -> Iterator[None]:
     """Turn torch's error into one with the numbers that the next job is chosen by.
 
     Raises:
@@ -64,10 +64,10 @@ def explain_out_of_memory(plan: Plan) -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "CUBLAS_STATUS_ALLOC_FAILED" not in str(error):
             raise
-        raise out_of_memory_error(plan, str(error), Held.by(plan.device)) from error
+        raise out_of_memory_error(plan, str(error), DeviceMemory.by(plan.device)) from error
 
 
-def out_of_memory_error(plan: Plan, told: str, held: Held | None) -> OutOfMemory:
+def out_of_memory_error(plan: TrainConfig, told: str, held: DeviceMemory | None) -> OutOfMemory:
     """Return the error for *plan*, from what torch has *told* and what the device *held* then."""
     training = plan.training
     asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", told)

@@ -57,7 +57,7 @@ def keep_freed_memory() -> None:
 
 
 def is_prepared() -> bool:
-    """Tell whether the environment is what Ultralytics must read."""
+    """Return True if the environment is what Ultralytics must read."""
     return all(os.environ.get(name) == value for name, value in VARIABLES.items())
 
 
@@ -89,7 +89,7 @@ _FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class SharedMemoryDemand:
     """What the loaders of one rank hold in shared memory while nobody takes a batch from them: uint8 (N, 3, H, W).
 
     The batches that each process has ready, and those in the trainer's hands. Measured on two processes at most, 320 to
@@ -127,14 +127,16 @@ def free_bytes(folder: Path = _FOLDER) -> int | None:
     return found.f_bavail * found.f_frsize
 
 
-def affordable(wanted: int, demand: Demand, free: int | None, *, ranks: int = 1) -> int:
+def affordable(wanted: int, demand: SharedMemoryDemand, free: int | None, *, ranks: int = 1) -> int:
     """Return how many of the *wanted* processes fit into *free* bytes, which so many *ranks* share; 0 is no process."""
     if free is None:
         return wanted
     return max(n for n in range(wanted + 1) if ranks * demand.size_bytes(n) <= free * _MARGIN)
 
 
-def lowered(wanted: int, demand: Demand, free: int | None, log: Callable[..., None], *, ranks: int = 1) -> int:
+def cap_workers(
+    wanted: int, demand: SharedMemoryDemand, free: int | None, log: Callable[..., None], *, ranks: int = 1
+) -> int:
     """Return the same, and say it where these are fewer."""
     fitting = affordable(wanted, demand, free, ranks=ranks)
     if fitting < wanted:

@@ -17,9 +17,9 @@ from retort.constants import MAP, MAP50
 from retort.errors import ModelError
 from retort.training import benchmark, comm, models
 from retort.training.benchmark import Speed
-from retort.training.config import Plan
-from retort.training.environment import Demand, affordable, free_bytes, num_workers
-from retort.training.inference import Runtime, folded, of_network
+from retort.training.config import TrainConfig
+from retort.training.environment import SharedMemoryDemand, affordable, free_bytes, num_workers
+from retort.training.inference import Runtime, load_folded, wrap_network
 from retort.training.models import STRIDES, ClassMap
 from retort.training.ultralytics_api import DetectionValidator, check_det_dataset, get_flops, ops, select_device
 
@@ -60,7 +60,7 @@ class Accuracy:
     """``ap`` of small, medium and large boxes (COCO's areas and averages), and their ``number``; null without any."""
 
 
-class Judge(DetectionValidator):  # type: ignore[misc]
+class MapValidator(DetectionValidator):  # type: ignore[misc]
     """Upstream's validator for networks whose classes are not the data's: predictions are translated by name."""
 
     def __init__(self, *, args: dict[str, Any], folder: Path, classes: ClassMap, names: dict[int, str]) -> None:
@@ -102,7 +102,7 @@ class Judge(DetectionValidator):  # type: ignore[misc]
         return found
 
 
-class Facade(nn.Module):
+class RuntimeAsModule(nn.Module):
     """A runtime in the dress of a network, so that upstream's validator judges it by the same code."""
 
     def __init__(self, runtime: Runtime, names: Mapping[int, str]) -> None:
@@ -125,7 +125,7 @@ def accuracy(model: Any, conditions: Conditions) -> Accuracy:
 
     """
     with TemporaryDirectory() as folder:
-        judge = judged(model, conditions, Path(folder))
+        judge = run_validation(model, conditions, Path(folder))
     box, names = judge.metrics.box, judge.metrics.names
     return Accuracy(
         map50=float(box.map50),
@@ -138,7 +138,7 @@ def accuracy(model: Any, conditions: Conditions) -> Accuracy:
     )
 
 
-def judged(model: Any, conditions: Conditions, folder: Path) -> Judge:
+def run_validation(model: Any, conditions: Conditions, folder: Path) -> MapValidator:
     """Run the validator over the validation images and return it with its metrics.
 
     Raises:
@@ -159,14 +159,14 @@ def judged(model: Any, conditions: Conditions, folder: Path) -> Judge:
         "device": conditions.device,
         "workers": affordable(
             num_workers(conditions.loader_workers),
-            Demand(conditions.batch, conditions.imgsz, trains=False),
+            SharedMemoryDemand(conditions.batch, conditions.imgsz, trains=False),
             free_bytes(),
         ),
         "plots": False,
         "task": "detect",
         "mode": "val",
     }
-    judge = Judge(args=arguments, folder=folder, classes=classes, names=names)
+    judge = MapValidator(args=arguments, folder=folder, classes=classes, names=names)
     on_batch = conditions.on_batch
     if on_batch is not None:
         judge.add_callback("on_val_batch_start", lambda _: on_batch())
@@ -245,8 +245,8 @@ def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
     known = ClassMap.between(conditions.names(), network.names).size > 0
     found = accuracy(network, conditions) if known else None
     where = select_device(conditions.device, verbose=False)
-    still = folded(weights)
-    _, timed = benchmark.measure(lambda: of_network(folded(weights), where), imgsz=conditions.imgsz)
+    still = load_folded(weights)
+    _, timed = benchmark.measure(lambda: wrap_network(load_folded(weights), where), imgsz=conditions.imgsz)
     return Evaluation(
         accuracy=found,
         speed=timed,
@@ -256,7 +256,7 @@ def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
     )
 
 
-def score(weights: Path, plan: Plan, *, on_batch: Callable[[], None]) -> dict[str, float | None]:
+def score(weights: Path, plan: TrainConfig, *, on_batch: Callable[[], None]) -> dict[str, float | None]:
     """Return the teacher's mAP on the plan's validation images, letterboxed as in training, by metric name.
 
     Raises:
@@ -275,7 +275,7 @@ def score(weights: Path, plan: Plan, *, on_batch: Callable[[], None]) -> dict[st
     network = models.load(weights)
     try:
         with TemporaryDirectory() as folder, comm.alone():  # a rank measures while the others wait
-            box = judged(network, conditions, Path(folder)).metrics.box
+            box = run_validation(network, conditions, Path(folder)).metrics.box
     except ModelError as error:
         raise ModelError(f"{weights.name}: {error.message}", hint=error.hint) from error
     return {MAP50.replace("val/", "teacher/"): float(box.map50), MAP.replace("val/", "teacher/"): float(box.map)}

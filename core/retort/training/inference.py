@@ -45,7 +45,7 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class Detection:
     """One detection, in pixels of the original image."""
 
     x1: float
@@ -64,7 +64,7 @@ def predict(
     device: str,
     conf: float = 0.25,
     on_image: Callable[[], None] | None = None,
-) -> list[list[Box]]:
+) -> list[list[Detection]]:
     """Detect with published *weights* in each image file; boxes of one image are ordered by score.
 
     *on_image* is called before each image.
@@ -75,7 +75,7 @@ def predict(
 
     """
     where = select_device(device, verbose=False)
-    network = folded(weights).to(where)
+    network = load_folded(weights).to(where)
     found = []
     for image in images:
         if on_image is not None:
@@ -84,7 +84,7 @@ def predict(
     return found
 
 
-def folded(weights: Path) -> Any:
+def load_folded(weights: Path) -> Any:
     """Load a network for inference: batch normalisation folded, predicting from the branch that needs NMS."""
     network = models.load(weights)
     network.end2end = False  # upstream's default for validation and prediction, also where a one2one branch exists
@@ -102,12 +102,12 @@ def network_output(network: Any) -> Network:
     return run
 
 
-def of_network(network: Any, device: torch.device = CPU) -> Runtime:
+def wrap_network(network: Any, device: torch.device = CPU) -> Runtime:
     """Run a folded network in PyTorch."""
     return Runtime(network_output(network.to(device)), "PyTorch", device, batches=True)
 
 
-def of_onnx(path: Path) -> Runtime:
+def load_onnx(path: Path) -> Runtime:
     """Run a graph by onnxruntime on the CPU, on all cores that this process may use."""
     import onnxruntime
 
@@ -129,13 +129,13 @@ def decoded(output: Any) -> Tensor:
     return found
 
 
-def detect(run: Network, image: Path, *, imgsz: int, device: torch.device, conf: float) -> list[Box]:
+def detect(run: Network, image: Path, *, imgsz: int, device: torch.device, conf: float) -> list[Detection]:
     """Read *image*, fit it into a square, run the network, and keep the boxes that NMS keeps."""
     pixels, shape = prepare(image, imgsz)
     raw = run(pixels.to(device))
     (kept,) = nms.non_max_suppression(raw, conf, IOU, max_time_img=10.0)
     kept[:, :4] = ops.scale_boxes((imgsz, imgsz), kept[:, :4], shape)
-    return [Box(x1, y1, x2, y2, score, int(label)) for x1, y1, x2, y2, score, label in kept.tolist()]
+    return [Detection(x1, y1, x2, y2, score, int(label)) for x1, y1, x2, y2, score, label in kept.tolist()]
 
 
 def prepare(image: Path, imgsz: int) -> tuple[Tensor, tuple[int, int]]:

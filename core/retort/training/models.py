@@ -64,7 +64,7 @@ def weight_flaw(model: nn.Module) -> str | None:
 
 
 def is_finite(model: nn.Module) -> bool:
-    """Tell whether every floating-point weight and buffer is finite."""
+    """Return True if every floating-point weight and buffer is finite."""
     tensors = (value for value in model.state_dict().values() if value.is_floating_point())
     return all(bool(value.isfinite().all()) for value in tensors)
 
@@ -112,11 +112,11 @@ def seeded(seed: int) -> Iterator[None]:
 def fits(network: nn.Module, source: nn.Module, model: str, name: str) -> None:
     """Insist that every weight of *network* before its head has its counterpart in *source*."""
     head = f"model.{len(network.model) - 1}."  # type: ignore[arg-type]
-    ours = {key: value for key, value in network.state_dict().items() if not key.startswith(head)}
-    common = intersect_dicts(source.state_dict(), ours)
-    if len(common) < len(ours):
+    student = {key: value for key, value in network.state_dict().items() if not key.startswith(head)}
+    common = intersect_dicts(source.state_dict(), student)
+    if len(common) < len(student):
         found = Path(str(source.yaml.get("yaml_file", "another network"))).stem  # type: ignore[union-attr,operator]
-        message = f"weights {name} ({found}) do not fit {model}: {len(common)} of {len(ours)} tensors agree"
+        message = f"weights {name} ({found}) do not fit {model}: {len(common)} of {len(student)} tensors agree"
         raise ModelError(message, hint=f"weights of a {model}, or null for random ones")
 
 
@@ -186,7 +186,7 @@ _ATTENTION = frozenset({"ABlock", "PSABlock"})
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelSummary:
     """What a network is made of, batch normalisation folded."""
 
     architecture: str
@@ -199,11 +199,11 @@ class Anatomy:
     """Share of the parameters in blocks of attention."""
 
 
-def anatomy(network: Any, imgsz: int) -> Anatomy:
+def summarize(network: Any, imgsz: int) -> ModelSummary:
     """Take *network* apart on the CPU; it is left as it was."""
     folded = deepcopy(network).cpu().float().eval().fuse(verbose=False)
     whole = _size(folded)
-    return Anatomy(
+    return ModelSummary(
         architecture=Path(str(network.yaml.get("yaml_file", ""))).stem,
         names=tuple(str(name) for name in network.names.values()),
         num_parameters=whole,

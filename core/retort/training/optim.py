@@ -40,7 +40,7 @@ def learning_rates(optimizer: Any) -> dict[str, float]:
     return found
 
 
-class Cadence:
+class GradientAccumulation:
     """Keeps the number of the batch of the last step, which upstream's loop holds in a local variable.
 
     After a resume (and after going back) that loop believes that the last step was at -1, and would step at once, on
@@ -60,7 +60,7 @@ class Cadence:
         self.last_step, self.offset = batch, 0
 
     def pending(self, num_batches: int) -> bool:
-        """Whether gradients wait for a later step when *num_batches* are done."""
+        """Return True if gradients wait for a later step when *num_batches* are done."""
         return self.last_step < num_batches - 1
 
     def restore(self, last_step: int, gradients: Mapping[str, Tensor]) -> None:

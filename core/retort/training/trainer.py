@@ -14,31 +14,31 @@ from retort.constants import MAP, MAP50
 from retort.errors import ModelError, Stopped
 from retort.spec import DistillationSpec
 from retort.training import checkpoint, comm, device, models, optim
-from retort.training.checkpoint import Recovery
-from retort.training.config import Fitted, Plan, Watcher
+from retort.training.checkpoint import Checkpointer
+from retort.training.config import TrainCallback, TrainConfig, TrainResult
 from retort.training.data.augment import coloured
-from retort.training.data.ignore_regions import set_apart, spare
+from retort.training.data.ignore_regions import apply_ignore, split_ignored
 from retort.training.data.loader import loader_for, workers_for
 from retort.training.data.sampler import reseed
 from retort.training.data.unlabelled import UnlabelledImages, beside, per_step, unlabelled_loader
 from retort.training.device import compile_layers
-from retort.training.distillation.distiller import Distiller, candidates, distiller
-from retort.training.distillation.objective import Objective, criteria
+from retort.training.distillation.distiller import Distiller, load_teachers, make_distiller
+from retort.training.distillation.objective import DistillationObjective, criteria
 from retort.training.environment import free_bytes, num_workers
 from retort.training.evaluate import score
 from retort.training.health.monitor import Monitor
 from retort.training.models import publish
-from retort.training.optim import Cadence, learning_rates
+from retort.training.optim import GradientAccumulation, learning_rates
 from retort.training.ultralytics_api import DetectionTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Fitted", "Plan", "Watcher", "fit"]
+__all__ = ["TrainCallback", "TrainConfig", "TrainResult", "fit"]
 
 
-def arguments(plan: Plan) -> dict[str, Any]:
+def arguments(plan: TrainConfig) -> dict[str, Any]:
     """Upstream's arguments for *plan*; what is not named here is upstream's default."""
     training = plan.training
     return {
@@ -63,7 +63,7 @@ def arguments(plan: Plan) -> dict[str, Any]:
     }
 
 
-def accelerate(network: Any, plan: Plan, device: torch.device) -> None:
+def accelerate(network: Any, plan: TrainConfig, device: torch.device) -> None:
     """Let *network* compute as fast as *device* and *plan* allow; what it computes stays the same."""
     if device.type == "cpu":  # upstream does so on CUDA only; here a step takes a tenth less
         network.to(memory_format=torch.channels_last)
@@ -71,7 +71,7 @@ def accelerate(network: Any, plan: Plan, device: torch.device) -> None:
         compile_layers(network)
 
 
-def join(trainer: Fit, teacher: Path) -> None:
+def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
     """Put student and teachers in the place of the student alone, and say what is distilled.
 
     Raises:
@@ -81,8 +81,8 @@ def join(trainer: Fit, teacher: Path) -> None:
     """
     plan = trainer.plan
     assert trainer.distillation is not None, "a teacher comes with what is learned from it"
-    first, *further = candidates(teacher, plan)
-    trainer.model = distiller(
+    first, *further = load_teachers(teacher, plan)
+    trainer.model = make_distiller(
         trainer.model,
         first,
         trainer.distillation,
@@ -93,10 +93,10 @@ def join(trainer: Fit, teacher: Path) -> None:
         half=plan.training.amp,
         further=further,
     )
-    announce(trainer.model.objective, trainer.watcher)
+    announce(trainer.model.objective, trainer.callback)
 
 
-def record_teachers(trainer: Fit) -> None:
+def record_teachers(trainer: TrainingLoop) -> None:
     """Let the teachers of *trainer*, on a GPU, record their kernels for a whole batch of one rank.
 
     Called before the loaders exist, whose threads pin memory: beside them a recording fails or hangs. The last batch
@@ -104,11 +104,11 @@ def record_teachers(trainer: Fit) -> None:
     """
     side, ranks = trainer.args.imgsz, comm.size()
     more = per_step(trainer.plan.teaching.unlabelled, trainer.batch_size, ranks)
-    for one in getattr(trainer.network, "tutors", ()):
+    for one in getattr(trainer.network, "slots", ()):
         one.teacher.prepare(trainer.batch_size // ranks + more, side, side)
 
 
-def begin(trainer: Fit, state: checkpoint.State | None) -> None:
+def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
     """Let *trainer*, which is set up, go on from *state*, or anew; a distillation is checked and watched over.
 
     Raises:
@@ -118,103 +118,103 @@ def begin(trainer: Fit, state: checkpoint.State | None) -> None:
     if state is not None:
         checkpoint.resume(trainer, state)
     elif trainer.teacher_weights is not None and comm.rank() == 0:
-        examine(trainer, trainer.teacher_weights)
+        measure_teacher(trainer, trainer.teacher_weights)
     if trainer.teacher_weights is not None:
         trainer.monitor = trainer.watch_over()
         trainer.monitor.start(trainer)
-        trainer.monitor.judge.restore({} if state is None else state["judge"])
+        trainer.monitor.rules.restore({} if state is None else state["judge"])
     if state is None and comm.rank() == 0:
-        trainer.watcher.alive("checkpoint")
+        trainer.callback.alive("checkpoint")
         trainer.recovery.save(trainer, 0)
 
 
-def announce(objective: Objective, watcher: Watcher) -> None:
+def announce(objective: DistillationObjective, callback: TrainCallback) -> None:
     """Say what is distilled, and what is known to be of little use."""
     classes = objective.classes.size
     by = "the teacher" if objective.assigns else "the student's own predictions"
-    watcher.log(
+    callback.log(
         f"distilling {', '.join(objective.labels)}; {classes} classes in common; labels assigned by {by}",
         classes=classes,
         losses=objective.labels,
     )
     if any(label.startswith("softmax_kl") for label in objective.labels):
-        watcher.log(
+        callback.log(
             "softmax_kl compares classes with each other, but YOLO's are independent: it cannot see confidence. "
             "class_logits is made for sigmoid heads",
             "warning",
         )
 
 
-def examine(trainer: Fit, teacher: Path) -> None:
+def measure_teacher(trainer: TrainingLoop, teacher: Path) -> None:
     """Measure the teacher once on the validation set, to stand beside the student's curve."""
     try:
         trainer.teacher_metrics = score(teacher, trainer.plan, on_batch=trainer.poll)
     except ModelError as error:  # feature losses teach across classes too
-        trainer.watcher.log(f"the teacher's mAP is not measured: {error.message}", "warning")
+        trainer.callback.log(f"the teacher's mAP is not measured: {error.message}", "warning")
     else:
-        trainer.watcher.metric(0, trainer.teacher_metrics)
+        trainer.callback.metric(0, trainer.teacher_metrics)
 
 
 _GO_ON, _FINISH, _STOP = range(3)
 """Ranks agree on the highest."""
 
 
-class Finished(Exception):
+class FinishedEarly(Exception):
     """The training was asked to end early, and has a network to keep."""
 
 
-def obey(trainer: Fit) -> None:
+def apply_requests(trainer: TrainingLoop) -> None:
     """Say that *trainer* got on by a batch, and end it where that is asked for.
 
     Raises:
         Stopped: it is to stop, and another attempt may go on.
-        Finished: it is over; the epoch under way does not count.
+        FinishedEarly: it is over; the epoch under way does not count.
 
     """
-    trainer.watcher.alive("step")
-    asked = comm.highest(_asked(trainer.watcher))
+    trainer.callback.alive("step")
+    asked = comm.highest(_asked(trainer.callback))
     if asked == _STOP:
         raise _stopped(trainer)
     if asked == _FINISH and trainer.whole_epochs and not trainer.at_end_of_epoch:
         _finish(trainer)
 
 
-def obey_between_epochs(trainer: Fit) -> None:
+def apply_requests_between_epochs(trainer: TrainingLoop) -> None:
     """End *trainer* where it is asked to finish early: an epoch has been measured, and its state is on the disk.
 
     Raises:
-        Finished: it is over.
+        FinishedEarly: it is over.
 
     """
-    asked = comm.any_of(trainer.watcher.finish_requested())
+    asked = comm.any_of(trainer.callback.finish_requested())
     if asked and trainer.whole_epochs < trainer.epochs:
         _finish(trainer)
 
 
-def poll(trainer: Fit) -> None:
+def poll(trainer: TrainingLoop) -> None:
     """Say that *trainer* gets on, where one rank may be alone: only a stop is obeyed there.
 
     Raises:
         Stopped: it is to stop.
 
     """
-    trainer.watcher.alive("step")
-    if trainer.watcher.stop_requested():
+    trainer.callback.alive("step")
+    if trainer.callback.stop_requested():
         raise _stopped(trainer)
 
 
-def _asked(watcher: Watcher) -> int:
-    if watcher.stop_requested():
+def _asked(callback: TrainCallback) -> int:
+    if callback.stop_requested():
         return _STOP
-    return _FINISH if watcher.finish_requested() else _GO_ON
+    return _FINISH if callback.finish_requested() else _GO_ON
 
 
-def _finish(trainer: Fit) -> None:
+def _finish(trainer: TrainingLoop) -> None:
     trainer.epoch = trainer.whole_epochs - 1
-    raise Finished
+    raise FinishedEarly
 
 
-def _stopped(trainer: Fit) -> Stopped:
+def _stopped(trainer: TrainingLoop) -> Stopped:
     return Stopped(f"stopped in epoch {trainer.epoch + 1} of {trainer.epochs}")
 
 
@@ -227,7 +227,7 @@ VALIDATED = {
 """Upstream's names of what validation measures, and ours."""
 
 
-def of(trainer: Fit) -> dict[str, float | None]:
+def epoch_metrics(trainer: TrainingLoop) -> dict[str, float | None]:
     """Return the losses, learning rates and validation results of the trainer's epoch; not finite is None."""
     trained = {f"train/{name}": float(value) for name, value in trainer.tloss.items()}
     trained["train/loss"] = sum(
@@ -241,7 +241,7 @@ def of(trainer: Fit) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
-def of_all_ranks(validated: Mapping[str, float], share: float) -> dict[str, float]:
+def rescale_losses(validated: Mapping[str, float], share: float) -> dict[str, float]:
     """Correct the losses of a validation that ranks have shared: upstream divides by the first rank's batches.
 
     *share* is the number of this rank's batches over the mean of all ranks'.
@@ -249,10 +249,10 @@ def of_all_ranks(validated: Mapping[str, float], share: float) -> dict[str, floa
     return {name: value * share if name.endswith("_loss") else value for name, value in validated.items()}
 
 
-def keep_networks(trainer: Fit) -> None:
+def keep_networks(trainer: TrainingLoop) -> None:
     """Publish the averaged network of *trainer*'s epoch where it is the best so far, and the checkpoint that is due."""
     done, plan = trainer.epoch + 1, trainer.plan
-    values = of(trainer)
+    values = epoch_metrics(trainer)
     if trainer.best_fitness == trainer.fitness:
         trainer.best_epoch, trainer.best_metrics = done, values
         _publish(trainer, trainer.recovery.best(done))
@@ -260,10 +260,10 @@ def keep_networks(trainer: Fit) -> None:
         path = plan.folder / "checkpoints" / f"{plan.role}-epoch-{done:04d}.pt"
         _publish(trainer, path)
         compared = {name: values[name] for name in (MAP50, MAP)}
-        trainer.watcher.checkpoint(done, path, {**compared, **trainer.teacher_metrics})
+        trainer.callback.checkpoint(done, path, {**compared, **trainer.teacher_metrics})
 
 
-def let_go(trainer: Fit) -> None:
+def release_memory(trainer: TrainingLoop) -> None:
     """Let go of loader processes, callbacks and memory, however far *trainer* has come."""
     for name in ("train_loader", "test_loader"):
         loader = getattr(trainer, name, None)
@@ -276,7 +276,7 @@ def let_go(trainer: Fit) -> None:
         torch.cuda.empty_cache()
 
 
-def _publish(trainer: Fit, path: Path) -> None:
+def _publish(trainer: TrainingLoop, path: Path) -> None:
     average = trainer.ema.ema
     network = average.student_model if isinstance(average, Distiller) else average
     metadata = {"role": str(trainer.plan.role), "model": trainer.plan.model, "epoch": trainer.epoch + 1}
@@ -288,19 +288,19 @@ PROGRESS = 0.002
 
 
 def fit(
-    plan: Plan,
-    watcher: Watcher,
+    plan: TrainConfig,
+    callback: TrainCallback,
     *,
     teacher: Path | None = None,
     distillation: DistillationSpec | None = None,
-) -> Fitted:
+) -> TrainResult:
     """Train by *plan*; with *teacher* and *distillation*, distil.
 
     Plain and distilled trainings of one plan start from the same weights and see the same batches. Where the plan's
     folder holds a whole state of the same training, it goes on from there; one that is complete is not trained again.
 
     Raises:
-        Stopped: the watcher asked for it.
+        Stopped: the callback asked for it.
         Diverged: the loss or the weights are not finite, and going back three times did not help.
         ModelError: weights cannot be used, or nothing can be compiled here.
         TeacherMismatch: student and teacher do not fit the losses.
@@ -308,16 +308,16 @@ def fit(
 
     """
     assert (teacher is None) == (distillation is None), "teacher and distillation come together"
-    run = Fit(plan, watcher, teacher=teacher, distillation=distillation)
+    run = TrainingLoop(plan, callback, teacher=teacher, distillation=distillation)
     try:
         with device.explain_out_of_memory(plan), device.explain_compile_errors():
             run.train()
     finally:
         run.close()
-    return run.fitted()
+    return run.result()
 
 
-class Fit(DetectionTrainer):  # type: ignore[misc]
+class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
     """One training in upstream's loop.
 
     The class must not have "Trainer" in its name: by that word upstream attaches tracking services to a run.
@@ -330,10 +330,10 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     tloss: Any
 
     def __init__(
-        self, plan: Plan, watcher: Watcher, *, teacher: Path | None, distillation: DistillationSpec | None
+        self, plan: TrainConfig, callback: TrainCallback, *, teacher: Path | None, distillation: DistillationSpec | None
     ) -> None:
         self.plan = plan
-        self.watcher = watcher
+        self.callback = callback
         self.teacher_weights = teacher
         self.distillation = distillation
         self.teacher_metrics: dict[str, float | None] = {}
@@ -341,7 +341,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.best_epoch = 0
         self.unlabelled: UnlabelledImages | None = None
         self.monitor: Monitor | None = None
-        self.cadence = Cadence()
+        self.accumulation = GradientAccumulation()
         self._state: checkpoint.State | None = None
         self.whole_epochs = 0
         """Epochs that are measured and whose state is on the disk; the same on every rank."""
@@ -350,7 +350,9 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         super().__init__(overrides=arguments(plan))
         further = [one.weights for one in plan.teaching.further]
         teachers = [] if teacher is None else [teacher, *further]
-        self.recovery = Recovery(plan.folder, checkpoint.of(plan, distillation, teachers, self.data), watcher.log)
+        self.recovery = Checkpointer(
+            plan.folder, checkpoint.identity_of(plan, distillation, teachers, self.data), callback.log
+        )
         hooks: dict[str, Callable[[Any], None]] = {
             "on_train_epoch_start": self._start_epoch,
             "on_train_batch_start": self._start_batch,
@@ -367,14 +369,14 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def train(self) -> None:
         """Go on from the state in the folder, if there is one; never train what is complete."""
         self._state = self.recovery.find()
-        early = comm.any_of(self.watcher.finish_requested())
+        early = comm.any_of(self.callback.finish_requested())
         if self._state is not None and self._state["done"] >= (1 if early else self.epochs):
-            checkpoint.recall(self, self._state)
+            checkpoint.load_results(self, self._state)
             return
         try:
             super().train()
-        except Finished:
-            self.watcher.log(f"finished early, after epoch {self.epoch + 1} of {self.epochs}", epoch=self.epoch + 1)
+        except FinishedEarly:
+            self.callback.log(f"finished early, after epoch {self.epoch + 1} of {self.epochs}", epoch=self.epoch + 1)
             self.final_eval()
 
     # What upstream's loop asks of a trainer
@@ -382,11 +384,11 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     @property
     def accumulate(self) -> int:
         """Batches from one optimizer step to the next, as upstream's loop must see it."""
-        return self.cadence.batches + self.cadence.offset
+        return self.accumulation.batches + self.accumulation.offset
 
     @accumulate.setter
     def accumulate(self, batches: int) -> None:
-        self.cadence.batches = batches
+        self.accumulation.batches = batches
 
     def setup_model(self) -> None:
         """Build the network; there is never a checkpoint of upstream's to resume from."""
@@ -398,7 +400,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         super().set_model_attributes()
         accelerate(self.model, self.plan, self.device)
         if self.teacher_weights is not None:
-            join(self, self.teacher_weights)
+            attach_teachers(self, self.teacher_weights)
 
     def _setup_train(self) -> None:
         """Prepare as upstream does, then decide on mixed precision, without the check that downloads a network."""
@@ -409,7 +411,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
             self.ema.decay = lambda _: 0.0  # the average of the last step alone
         state, self._state = self._state, None
         begin(self, state)
-        self.watcher.alive("setup")  # until the first batch is done, whatever has been measured so far
+        self.callback.alive("setup")  # until the first batch is done, whatever has been measured so far
 
     def watch_over(self) -> Monitor:
         """Return what keeps watch over a distillation; it is not asked for in a plain training."""
@@ -417,9 +419,9 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, check on the first that it teaches, and lay this step's unlabelled images beside it."""
-        prepared = set_apart(coloured(super().preprocess_batch(batch)))
+        prepared = split_ignored(coloured(super().preprocess_batch(batch)))
         if not isinstance(self.network, Distiller):  # which does so itself
-            spare(criteria(self.student).values(), prepared)
+            apply_ignore(criteria(self.student).values(), prepared)
         if self.monitor is not None:
             self.monitor.first_batch(self, prepared)
         return beside(prepared, self.unlabelled, self.model, self.epoch)
@@ -429,7 +431,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _build_train_pipeline(self) -> None:
         """Tie the ranks together here, after the point at which upstream would do so for CUDA only."""
-        self.cadence.start_over()
+        self.accumulation.start_over()
         record_teachers(self)
         if comm.size() > 1:
             self.world_size = comm.size()
@@ -458,7 +460,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         self.scaler.update()
         self.optimizer.zero_grad()
         self.ema.update(self.model)
-        self.cadence.stepped(self.epoch * len(self.train_loader) + self._batch)
+        self.accumulation.stepped(self.epoch * len(self.train_loader) + self._batch)
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Go back to the last whole epoch when a value is not finite, the first one included."""
@@ -466,24 +468,24 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         if not comm.any_of(not (figures and models.is_finite(self.model))):
             return False
         self.nan_recovery_attempts += 1
-        checkpoint.go_back(self, epoch, self.nan_recovery_attempts)
+        checkpoint.rollback(self, epoch, self.nan_recovery_attempts)
         return True
 
     def validate(self) -> tuple[dict[str, Any], Any]:
         """Measure as upstream does, whose ranks share the images; only the first has the figures."""
         share = comm.share(len(self.test_loader))
         metrics, fitness = super().validate()
-        return of_all_ranks(metrics or {}, share), fitness
+        return rescale_losses(metrics or {}, share), fitness
 
     def save_model(self) -> bool:
         """Publish the best network and the due checkpoint."""
-        self.watcher.alive("checkpoint")
+        self.callback.alive("checkpoint")
         keep_networks(self)
         return True
 
     def final_eval(self) -> None:
         """Draw the pictures of a distillation; the best epoch has been measured and published."""
-        self.watcher.alive("setup")
+        self.callback.alive("setup")
         if self.monitor is not None:
             self.monitor.finish(self)
 
@@ -499,13 +501,13 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         """The network being trained."""
         return self.network.student_model if isinstance(self.network, Distiller) else self.network
 
-    def fitted(self) -> Fitted:
+    def result(self) -> TrainResult:
         """Return the result of a finished training."""
-        return Fitted(self.recovery.best(self.best_epoch), self.best_metrics, self.epoch + 1, self.best_epoch)
+        return TrainResult(self.recovery.best(self.best_epoch), self.best_metrics, self.epoch + 1, self.best_epoch)
 
     def close(self) -> None:
         """Let go of loader processes, callbacks and memory, however the training ended."""
-        let_go(self)
+        release_memory(self)
 
     @property
     def at_end_of_epoch(self) -> bool:
@@ -515,7 +517,7 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
     def _start_epoch(self, _: Any) -> None:
         self._batch = 0
         self._oom_retries = 3  # upstream would halve the batch for one of student and control; that is the service's
-        self.cadence.begin(self.network)
+        self.accumulation.begin(self.network)
         reseed(self, self.plan.training.seed, self.epoch, self.nan_recovery_attempts)
 
     def _start_batch(self, _: Any) -> None:
@@ -527,8 +529,8 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
         fraction = (self.epoch + self._batch / len(self.train_loader)) / self.epochs
         if fraction - self._told >= PROGRESS or fraction == 1:
             self._told = fraction
-            self.watcher.progress(fraction)
-        obey(self)
+            self.callback.progress(fraction)
+        apply_requests(self)
 
     def _end_epoch(self, _: Any) -> None:
         self.tloss = comm.means(self.tloss)
@@ -539,14 +541,14 @@ class Fit(DetectionTrainer):  # type: ignore[misc]
 
     def _keep(self, _: Any) -> None:
         if comm.rank() == 0:
-            self.watcher.alive("checkpoint")
+            self.callback.alive("checkpoint")
             self.recovery.save(self, self.epoch + 1)
-            self.watcher.saved(self.epoch + 1)
+            self.callback.saved(self.epoch + 1)
         self.whole_epochs = self.epoch + 1
-        obey_between_epochs(self)
+        apply_requests_between_epochs(self)
 
     def _report(self, _: Any) -> None:
         compared = self.teacher_metrics if (self.epoch + 1) % self.plan.training.checkpoint_every == 0 else {}
-        measured = of(self)
+        measured = epoch_metrics(self)
         health = {} if self.monitor is None else self.monitor.end_epoch(self, measured)
-        self.watcher.metric(self.epoch + 1, {**measured, **health, **compared})
+        self.callback.metric(self.epoch + 1, {**measured, **health, **compared})

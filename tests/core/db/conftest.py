@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 from retort.db import Database
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 from retort.spec import JobSpec, parse_spec
 from support.db_harness import Shop
 
@@ -29,5 +29,5 @@ def postgres_shop(postgres_url: str, spec: JobSpec) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def retryable() -> Failure:
-    return Failure(code="out_of_disk", message="full", hint="make room", retryable=True)
+def retryable() -> RunFailure:
+    return RunFailure(code="out_of_disk", message="full", hint="make room", retryable=True)

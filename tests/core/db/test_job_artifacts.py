@@ -8,7 +8,7 @@ import pytest
 from results import RESULT
 from retort.db import artifacts, transitions
 from retort.db.artifacts import NewArtifact
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 from support.db_harness import T0, Shop
 
 FILE = NewArtifact("student.pt", "student", "a" * 64, 10, "application/x", "sha256/aa/" + "a" * 64, {"epoch": 3})
@@ -31,7 +31,7 @@ def test_publishing_writes_a_row_and_an_event(shop: Shop):
     }  # fmt: skip
 
 
-def test_publishing_the_same_bytes_again_changes_nothing(shop: Shop, retryable: Failure):
+def test_publishing_the_same_bytes_again_changes_nothing(shop: Shop, retryable: RunFailure):
     lease = shop.running()
     with shop.database.begin() as session:
         first = artifacts.record(session, lease, FILE, now=T0)
@@ -43,7 +43,7 @@ def test_publishing_the_same_bytes_again_changes_nothing(shop: Shop, retryable: 
     assert shop.rows() == before
 
 
-def test_a_later_attempts_file_of_the_same_name_replaces_the_earlier_one(shop: Shop, retryable: Failure):
+def test_a_later_attempts_file_of_the_same_name_replaces_the_earlier_one(shop: Shop, retryable: RunFailure):
     lease = shop.running()
     with shop.database.begin() as session:
         first = artifacts.record(session, lease, FILE, now=T0)

@@ -9,7 +9,7 @@ import pytest
 from results import RESULT
 from retort.constants import MAP, Role
 from retort.db import Lease, events, jobs, queue, transitions
-from retort.protocol.events import Failure, MetricEvent
+from retort.protocol.events import MetricEvent, RunFailure
 from retort.states import AttemptState, JobState
 from support.db_harness import T0, Shop
 
@@ -70,7 +70,7 @@ def brought_to(shop: Shop, position: str) -> str:
         if position == "succeeded":
             transitions.succeed(session, lease, now=T0, result=RESULT)
         elif position == "failed":
-            transitions.fail(session, lease, now=T0, failure=Failure(code="x", message="x"), exit_code=1)
+            transitions.fail(session, lease, now=T0, failure=RunFailure(code="x", message="x"), exit_code=1)
         elif position == "awaiting_review":
             assert transitions.await_review(session, lease, now=T0, exit_code=3) is JobState.AWAITING_REVIEW
         elif position == "pausing":
@@ -126,7 +126,7 @@ def test_a_job_that_is_resumed_before_it_has_stopped_goes_back_to_the_queue(shop
 def test_a_worker_that_dies_while_it_pauses_leaves_a_paused_job_and_costs_no_retry(shop: Shop):
     lease = shop.pausing(retries=0)
     with shop.database.begin() as session:
-        assert queue.reap(session, now=T0 + 31) == [queue.Reaped(lease.job_id, JobState.PAUSED)]
+        assert queue.reap(session, now=T0 + 31) == [queue.ReapedJob(lease.job_id, JobState.PAUSED)]
     assert shop.rows("attempts")["attempts"][0]["state"] == AttemptState.LOST
 
 
@@ -134,7 +134,7 @@ def test_a_run_that_ends_while_it_pauses_has_ended(shop: Shop):
     first, second = shop.pausing(), shop.pausing()
     with shop.database.begin() as session:
         assert transitions.succeed(session, first, now=T0, result=RESULT)
-        final = Failure(code="diverged", message="nan")
+        final = RunFailure(code="diverged", message="nan")
         assert transitions.fail(session, second, now=T0, failure=final, exit_code=1) is JobState.FAILED
     assert shop.job(first.job_id).state is JobState.SUCCEEDED
 

@@ -28,8 +28,8 @@ from retort.constants import MAP, Role
 from retort.db import Database, Lease, artifacts, events, jobs, queue, reruns, reviews, transitions
 from retort.db.models import Base
 from retort.errors import UserError
-from retort.protocol.events import Failure, MetricEvent
-from retort.review.models import Decision, Picture, Proposals
+from retort.protocol.events import MetricEvent, RunFailure
+from retort.review.models import ImageDecision, Picture, ReviewSet
 from retort.spec import JobSpec, parse_spec
 from retort.states import ACTIVE, TERMINAL, TRANSITIONS, JobState
 from sqlalchemy import delete, select
@@ -37,7 +37,7 @@ from support.db_harness import T0
 
 LEASE_S = 30.0
 FAILURES = [
-    Failure(code=code, message="x", retryable=retryable)
+    RunFailure(code=code, message="x", retryable=retryable)
     for code, retryable in (("crashed", True), ("disk_full", True), ("diverged", False), ("out_of_memory", False))
 ]
 
@@ -67,7 +67,7 @@ def _seen(image: str) -> Picture:
     return Picture(image=image, file=image, width=1, height=1, kept=())
 
 
-PROPOSALS = Proposals(mode="all", classes=("red",), pictures=(_seen("a"), _seen("b")))
+PROPOSALS = ReviewSet(mode="all", classes=("red",), pictures=(_seen("a"), _seen("b")))
 
 
 class Histories(RuleBasedStateMachine):
@@ -206,7 +206,7 @@ class Histories(RuleBasedStateMachine):
         )
 
     @rule(lease=leases, failure=st.sampled_from(FAILURES))
-    def fail(self, lease: Lease | None, failure: Failure) -> None:
+    def fail(self, lease: Lease | None, failure: RunFailure) -> None:
         self.write(lease, lambda session, held: transitions.fail(
             session, held, now=self.now, failure=failure, exit_code=1
         ))  # fmt: skip
@@ -223,7 +223,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(job_id=ids, image=st.sampled_from(["a", "b"]), verdict=st.sampled_from(["accept", "reject"]))
     def decide(self, job_id: str, image: str, verdict: str) -> None:
-        decision = Decision.model_validate({"image": image, "decision": verdict, "at": self.now})
+        decision = ImageDecision.model_validate({"image": image, "decision": verdict, "at": self.now})
         self.review(job_id, lambda session: reviews.decide(session, job_id, [decision]), refused_while_waiting=False)
 
     @rule(job_id=ids, rest=st.sampled_from(["accept", None]))

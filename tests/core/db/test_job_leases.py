@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from results import RESULT
 from retort.db import Lease, artifacts, events, jobs, queue, transitions
-from retort.protocol.events import Failure, LogEvent, MetricEvent
+from retort.protocol.events import LogEvent, MetricEvent, RunFailure
 from retort.states import JobState
 from support.db_harness import T0, Shop, at_once
 
-FAILURE = Failure(code="x", message="x", retryable=True)
-FINAL = Failure(code="bad_data", message="x")
+FAILURE = RunFailure(code="x", message="x", retryable=True)
+FINAL = RunFailure(code="bad_data", message="x")
 SAVED = {"job_id": "job_1", "attempt": 1, "stage": "distill", "epoch": 1, "files": []}
 FILE = artifacts.NewArtifact("student.pt", "student", "0" * 64, 1, "application/octet-stream", "sha256/00/0")
 SAID = [
@@ -31,7 +31,7 @@ WRITES = {
     "record an earlier attempt": lambda s, lease: events.record(
         s, lease, SAID, now=T0 + 50, lease_s=30, journal_offset=99, attempt=1
     ),
-    "say": lambda s, lease: events.say(s, lease, "x", "info", T0 + 50),
+    "say": lambda s, lease: events.log(s, lease, "x", "info", T0 + 50),
     "publish": lambda s, lease: artifacts.record(s, lease, FILE, now=T0 + 50),
 }  # fmt: skip
 
@@ -98,7 +98,7 @@ def test_the_reaper_takes_only_leases_that_ran_out(shop: Shop):
     lost, alive = shop.running(), shop.running(now=T0 + 10)
     with shop.database.begin() as session:
         assert queue.reap(session, now=T0 + 30) == []
-        assert queue.reap(session, now=T0 + 31) == [queue.Reaped(lost.job_id, JobState.QUEUED)]
+        assert queue.reap(session, now=T0 + 31) == [queue.ReapedJob(lost.job_id, JobState.QUEUED)]
         assert queue.reap(session, now=T0 + 31) == []
     job = shop.job(lost.job_id)
     assert (job.state, job.retries_left, job.failure, job.worker) == (JobState.QUEUED, 2, None, None)
@@ -126,7 +126,7 @@ def test_the_reaper_never_overwrites_a_job_that_ended(shop: Shop):
 def test_a_lost_job_without_retries_left_fails_as_lost_worker(shop: Shop):
     lease = shop.running(retries=0)
     with shop.database.begin() as session:
-        assert queue.reap(session, now=T0 + 31) == [queue.Reaped(lease.job_id, JobState.FAILED)]
+        assert queue.reap(session, now=T0 + 31) == [queue.ReapedJob(lease.job_id, JobState.FAILED)]
     job = shop.job(lease.job_id)
     assert (job.failure["code"], job.failure["retryable"], job.finished_at) == ("lost_worker", True, T0 + 31)
     assert "w1" in job.failure["message"]
@@ -135,7 +135,7 @@ def test_a_lost_job_without_retries_left_fails_as_lost_worker(shop: Shop):
 def test_a_lost_job_that_was_being_cancelled_is_cancelled(shop: Shop):
     lease = shop.cancelling()
     with shop.database.begin() as session:
-        assert queue.reap(session, now=T0 + 31) == [queue.Reaped(lease.job_id, JobState.CANCELLED)]
+        assert queue.reap(session, now=T0 + 31) == [queue.ReapedJob(lease.job_id, JobState.CANCELLED)]
     assert shop.rows("attempts")["attempts"][0]["state"] == "lost"
 
 

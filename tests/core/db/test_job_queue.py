@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retort.db import jobs, queue, transitions
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 from retort.states import JobState
 from support.db_harness import T0, Shop
 
@@ -94,7 +94,7 @@ def test_a_job_that_needs_more_gpus_than_there_are_is_left_to_other_workers(shop
 def test_a_retry_waits_and_others_overtake_it(shop: Shop):
     flaky = shop.running(priority=9)
     other = shop.queued()
-    failure = Failure(code="disk_full", message="full", retryable=True)
+    failure = RunFailure(code="disk_full", message="full", retryable=True)
     with shop.database.begin() as session:
         assert transitions.fail(session, flaky, now=T0, failure=failure, exit_code=1) is JobState.QUEUED
     assert shop.claimable(now=T0 + 59) == [other]
@@ -110,7 +110,7 @@ def test_a_job_that_never_started_in_time_expires(shop: Shop):
     with shop.database.begin() as session:
         transitions.hand_back(session, lease, now=T0 + 1)  # what has started has been waiting for long enough already
         assert queue.expire(session, now=T0 + 59) == []
-        assert queue.expire(session, now=T0 + 60) == [queue.Reaped(late, JobState.EXPIRED)]
+        assert queue.expire(session, now=T0 + 60) == [queue.ReapedJob(late, JobState.EXPIRED)]
         assert queue.expire(session, now=T0 + 1e9) == []
     job = shop.job(late)
     assert (job.state, job.finished_at, job.failure["code"]) == (JobState.EXPIRED, T0 + 60, "expired")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from retort import errors
 from retort.db import transitions
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 from retort.states import JobState
 from support.db_harness import T0, Shop
 
 
-def fails(shop: Shop, job_id: str, failure: Failure) -> list[JobState]:
+def fails(shop: Shop, job_id: str, failure: RunFailure) -> list[JobState]:
     """Let the job fail in the same way until it is tried no more; return the states it went to."""
     states, now = [], T0
     while not states or states[-1] is JobState.QUEUED:
@@ -23,13 +23,13 @@ def fails(shop: Shop, job_id: str, failure: Failure) -> list[JobState]:
 
 @pytest.mark.parametrize("code", errors.CLASSES)
 def test_each_class_of_failures_is_tried_again_as_often_as_it_says(shop: Shop, code: str):
-    kind = errors.of(code)
-    states = fails(shop, shop.queued(retries=20), Failure(code=code, message="x", retryable=kind.retries > 0))
+    kind = errors.failure_class(code)
+    states = fails(shop, shop.queued(retries=20), RunFailure(code=code, message="x", retryable=kind.retries > 0))
     assert states == [JobState.QUEUED] * min(kind.retries, 20) + [JobState.FAILED]
 
 
 def test_a_jobs_own_budget_ends_its_retries_too(shop: Shop):
-    states = fails(shop, shop.queued(retries=2), Failure(code="lost_worker", message="x", retryable=True))
+    states = fails(shop, shop.queued(retries=2), RunFailure(code="lost_worker", message="x", retryable=True))
     assert states == [JobState.QUEUED, JobState.QUEUED, JobState.FAILED]
 
 
@@ -39,13 +39,13 @@ def test_failures_of_one_class_do_not_use_up_the_tries_of_another(shop: Shop):
         now += errors.LONGEST_PAUSE_S
         lease = shop.claimed(job_id, now=now)
         with shop.database.begin() as session:
-            failure = Failure(code=code, message="x", retryable=True)
+            failure = RunFailure(code=code, message="x", retryable=True)
             states.append(transitions.fail(session, lease, now=now, failure=failure, exit_code=1))
     assert states == [JobState.QUEUED] * 4 + [JobState.FAILED]
 
 
 def test_each_further_retry_waits_twice_as_long_up_to_a_limit():
-    kind = errors.of("disk_full")
+    kind = errors.failure_class("disk_full")
     assert [kind.pause_s(earlier) for earlier in range(6)] == [60, 120, 240, 480, 600, 600]
 
 
@@ -65,12 +65,12 @@ def test_out_of_memory_is_tried_once_with_half_the_batch_where_the_spec_allows_i
     document = shop.spec.model_dump(mode="json")
     shop.spec = type(shop.spec).model_validate({**document, "training": {**document["training"], "batch": batch}})
     job_id = shop.queued(resources=resources)
-    states = fails(shop, job_id, Failure(code="out_of_memory", message="x"))
+    states = fails(shop, job_id, RunFailure(code="out_of_memory", message="x"))
     assert states == ([JobState.FAILED] if expected is None else [JobState.QUEUED, JobState.FAILED])
     assert shop.job(job_id).adjustments == (expected and {"batch": expected})
 
 
 def test_after_shared_memory_ran_out_no_process_loads_images(shop: Shop):
     job_id = shop.queued()
-    fails(shop, job_id, Failure(code="shared_memory", message="x", retryable=True))
+    fails(shop, job_id, RunFailure(code="shared_memory", message="x", retryable=True))
     assert shop.job(job_id).adjustments == {"loader_workers": 0}

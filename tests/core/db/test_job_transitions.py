@@ -7,8 +7,8 @@ from itertools import pairwise, product
 import pytest
 from results import RESULT
 from retort.db import jobs, transitions
-from retort.db.models import Job
-from retort.protocol.events import Failure
+from retort.db.models import JobRow
+from retort.protocol.events import RunFailure
 from retort.states import TERMINAL, TRANSITIONS, JobState
 from sqlalchemy import update
 from support.db_harness import T0, Shop
@@ -20,7 +20,7 @@ PAIRS = list(product(JobState, JobState))
 def test_a_change_happens_exactly_when_the_table_allows_it(shop: Shop, source: JobState, target: JobState):
     lease = shop.running()
     with shop.database.begin() as session:
-        session.execute(update(Job).where(Job.id == lease.job_id).values(state=source))
+        session.execute(update(JobRow).where(JobRow.id == lease.job_id).values(state=source))
     before = shop.rows()
 
     with shop.database.begin() as session:
@@ -57,7 +57,7 @@ def test_a_job_that_runs_to_its_end_leaves_a_whole_history(shop: Shop):
 
 def test_a_job_that_fails_says_why_on_itself_and_on_its_attempt(shop: Shop):
     lease = shop.running()
-    failure = Failure(code="bad_data", message="no images", hint="add some")
+    failure = RunFailure(code="bad_data", message="no images", hint="add some")
     with shop.database.begin() as session:
         assert transitions.fail(session, lease, now=T0 + 1, failure=failure, exit_code=1) is JobState.FAILED
 
@@ -67,7 +67,7 @@ def test_a_job_that_fails_says_why_on_itself_and_on_its_attempt(shop: Shop):
     assert (attempt["state"], attempt["exit_code"]) == ("failed", 1)
 
 
-def test_retries_are_used_up_one_by_one_until_the_failure_is_final(shop: Shop, retryable: Failure):
+def test_retries_are_used_up_one_by_one_until_the_failure_is_final(shop: Shop, retryable: RunFailure):
     job_id = shop.queued(retries=2)
     states = []
     for now in (T0, T0 + 100, T0 + 200):
@@ -84,7 +84,7 @@ def test_retries_are_used_up_one_by_one_until_the_failure_is_final(shop: Shop, r
     ]  # fmt: skip
 
 
-def test_a_requeued_job_shows_no_failure_of_its_own(shop: Shop, retryable: Failure):
+def test_a_requeued_job_shows_no_failure_of_its_own(shop: Shop, retryable: RunFailure):
     lease = shop.running()
     with shop.database.begin() as session:
         transitions.fail(session, lease, now=T0, failure=retryable, exit_code=1)
@@ -104,7 +104,7 @@ def test_handing_back_uses_no_retry(shop: Shop):
 
 
 @pytest.mark.parametrize("give_up", ["fail", "hand_back"])
-def test_a_cancelling_job_that_is_given_up_becomes_cancelled(shop: Shop, retryable: Failure, give_up: str):
+def test_a_cancelling_job_that_is_given_up_becomes_cancelled(shop: Shop, retryable: RunFailure, give_up: str):
     lease = shop.cancelling()
     with shop.database.begin() as session:
         if give_up == "fail":
@@ -148,7 +148,7 @@ def test_a_job_that_has_ended_cannot_be_cancelled(shop: Shop, end: str):
         if end == "succeed":
             transitions.succeed(session, lease, now=T0, result=RESULT)
         else:
-            transitions.fail(session, lease, now=T0, failure=Failure(code="x", message="x"), exit_code=1)
+            transitions.fail(session, lease, now=T0, failure=RunFailure(code="x", message="x"), exit_code=1)
     with pytest.raises(jobs.JobFinished), shop.database.begin() as session:
         jobs.cancel(session, lease.job_id, now=T0, actor="client")
 
@@ -168,7 +168,7 @@ def test_a_run_that_finishes_while_it_is_being_cancelled_keeps_its_result(shop: 
     )
 
 
-def test_a_second_attempt_keeps_the_first_start_and_resets_what_the_run_tells(shop: Shop, retryable: Failure):
+def test_a_second_attempt_keeps_the_first_start_and_resets_what_the_run_tells(shop: Shop, retryable: RunFailure):
     lease = shop.running()
     with shop.database.begin() as session:
         transitions.fail(session, lease, now=T0 + 5, failure=retryable, exit_code=1)
@@ -177,7 +177,7 @@ def test_a_second_attempt_keeps_the_first_start_and_resets_what_the_run_tells(sh
     assert (job.started_at, job.worker, job.lease_until, job.progress) == (T0, "w2", T0 + 90, 0.0)
 
 
-def test_every_recorded_history_is_a_path_through_the_table(shop: Shop, retryable: Failure):
+def test_every_recorded_history_is_a_path_through_the_table(shop: Shop, retryable: RunFailure):
     job_id = shop.queued()
     for number, step in enumerate((transitions.hand_back, transitions.fail, transitions.hand_back)):
         lease = shop.claimed(job_id, now=T0 + 100 * number)

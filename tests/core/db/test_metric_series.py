@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from retort.constants import Role
 from retort.db import Lease, events, metrics, transitions
-from retort.protocol.events import Failure, MetricEvent
+from retort.protocol.events import MetricEvent, RunFailure
 from sqlalchemy import Connection, event
 from support.db_harness import T0, Shop
 
@@ -22,7 +22,7 @@ def measure(shop: Shop, lease: Lease, steps: range, value: float, *, role: Role 
 
 
 @pytest.fixture
-def job_id(shop: Shop, retryable: Failure) -> str:
+def job_id(shop: Shop, retryable: RunFailure) -> str:
     """Three attempts at the same job: steps 1 to 6, then from the checkpoint 4 to 8, then 8 to 10."""
     job_id = shop.queued()
     for number, steps in enumerate((range(1, 7), range(4, 9), range(8, 11))):
@@ -90,4 +90,4 @@ def test_a_value_that_was_not_finite_is_a_point_without_value(shop: Shop):
     with shop.database.begin() as session:
         events.record(session, lease, said, now=T0, lease_s=30, journal_offset=1)
     with shop.database.read() as session:
-        assert metrics.series(session, lease.job_id)[0].points == (metrics.Point(1, None, T0, 1),)
+        assert metrics.series(session, lease.job_id)[0].points == (metrics.MetricPoint(1, None, T0, 1),)

@@ -11,7 +11,7 @@ from results import RESULT
 from retort.constants import MAP, Role
 from retort.db import Database, artifacts, events, jobs, metrics, queue, sweeps, transitions
 from retort.db.transitions import Lease
-from retort.protocol.events import Failure, MetricEvent, StageEvent
+from retort.protocol.events import MetricEvent, RunFailure, StageEvent
 from retort.spec import JobSpec, parse_sweep
 from retort.states import JobState
 from retort.sweeps.planner import decide
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.orm import Session
 
 FILE = artifacts.NewArtifact("a", "job", "", 1, "", "")
-FAILURE = Failure(code="x", message="x", retryable=True)
+FAILURE = RunFailure(code="x", message="x", retryable=True)
 SAID = [StageEvent(n=1, at=0, stage="x"), MetricEvent(n=2, at=0, role=Role.STUDENT, step=1, values={MAP: 0.5})]
 HOT: dict[str, Callable[[Session, Lease], Any]] = {
     "claimable": lambda s, _: queue.claimable(s, now=0),
@@ -41,15 +41,15 @@ HOT: dict[str, Callable[[Session, Lease], Any]] = {
     "page": lambda s, o: jobs.page(s, after=o.job_id),
     "page of states": lambda s, o: jobs.page(s, states=[JobState.QUEUED, JobState.FAILED], after=o.job_id),
     "get": lambda s, o: jobs.get(s, o.job_id),
-    "events": lambda s, o: events.after(s, o.job_id, 10, 100),
+    "events": lambda s, o: events.list_after(s, o.job_id, 10, 100),
     "series": lambda s, o: metrics.series(s, o.job_id),
     "one series": lambda s, o: metrics.series(s, o.job_id, role="student", name=MAP, after_step=3),
     "attempts": lambda s, o: jobs.attempts_of_job(s, o.job_id),
     "transitions": lambda s, o: jobs.transitions_of_job(s, o.job_id),
     "artifacts": lambda s, o: artifacts.of_job(s, o.job_id),
     "live sweeps": lambda s, _: sweeps.live(s),
-    "pulse of a sweep": lambda s, o: sweeps.pulse(s, sweep_of(s, o)),
-    "look at a sweep": lambda s, o: sweeps.look(s, sweep_of(s, o)),
+    "pulse of a sweep": lambda s, o: sweeps.fingerprint(s, sweep_of(s, o)),
+    "look at a sweep": lambda s, o: sweeps.load(s, sweep_of(s, o)),
     "page of sweeps": lambda s, o: sweeps.page(s, after=sweep_of(s, o)),
     "trials": lambda s, o: sweeps.trials(s, sweep_of(s, o)),
     "counts of trials": lambda s, o: sweeps.counts(s, [sweep_of(s, o)]),
@@ -65,9 +65,9 @@ def sweep_of(session: Session, lease: Lease) -> str:
     search = {"strategy": "grid"}
     spec = parse_sweep({"name": "a", "base": base, "parameters": parameters, "search": search, "concurrency": 2})
     sweep_id = sweeps.submit(session, spec, now=0, retries=0).sweep_id
-    standing = sweeps.look(session, sweep_id)
+    standing = sweeps.load(session, sweep_id)
     decision = decide(standing.spec, standing.state, standing.trials)
-    assert sweeps.carry_out(session, standing, decision, now=0)
+    assert sweeps.apply(session, standing, decision, now=0)
     return sweep_id
 
 

@@ -15,12 +15,12 @@ from retort.protocol.events import (
     ArtifactEvent,
     CheckpointEvent,
     FailedEvent,
-    Failure,
     FinishedEvent,
     HealthEvent,
     LogEvent,
     MetricEvent,
     ProgressEvent,
+    RunFailure,
     StageEvent,
     StoppedEvent,
 )
@@ -159,7 +159,7 @@ def test_best_is_the_students_highest_map(shop: Shop):
     assert shop.job(lease.job_id).best == {"role": "student", "epoch": 3, MAP50: 0.3, MAP: 0.3}
 
 
-def test_the_end_of_an_earlier_attempts_journal_is_recorded_under_the_present_lease(shop: Shop, retryable: Failure):
+def test_the_end_of_an_earlier_attempts_journal_is_recorded_under_the_present_lease(shop: Shop, retryable: RunFailure):
     first = shop.running()
     record(shop, first, [StageEvent(n=1, at=1.0, stage="distill"), metric(2, 1, 0.1)], offset=20)
     with shop.database.begin() as session:
@@ -185,7 +185,7 @@ def test_numbers_have_no_gaps_when_worker_reader_and_client_write_at_the_same_ti
             if number == 3:
                 jobs.cancel(session, lease.job_id, now=T0, actor="client")
             elif number % 2:
-                events.say(session, lease, f"from {number}", "info", T0)
+                events.log(session, lease, f"from {number}", "info", T0)
             else:
                 events.record(session, lease, [metric(number + 1, 1, 0.1)], now=T0, lease_s=30, journal_offset=1)
 
@@ -198,9 +198,9 @@ def test_readers_follow_events_by_number(shop: Shop):
     lease = shop.running()
     record(shop, lease, everything())
     with shop.database.read() as session:
-        assert [row.seq for row in events.after(session, lease.job_id, 0, 3)] == [1, 2, 3]
-        assert [row.seq for row in events.after(session, lease.job_id, 6, 100)] == [7, 8]
-        assert events.after(session, lease.job_id, 8, 100) == []
+        assert [row.seq for row in events.list_after(session, lease.job_id, 0, 3)] == [1, 2, 3]
+        assert [row.seq for row in events.list_after(session, lease.job_id, 6, 100)] == [7, 8]
+        assert events.list_after(session, lease.job_id, 8, 100) == []
 
 
 def test_text_that_a_database_would_refuse_is_recorded_all_the_same(shop: Shop):
@@ -208,7 +208,7 @@ def test_text_that_a_database_would_refuse_is_recorded_all_the_same(shop: Shop):
     line = b'{"type": "log", "n": 1, "at": 1.0, "message": "a\\u0000b", "data": {"loss": NaN, "text": "\\u0000"}}'
     record(shop, lease, [EVENT.validate_json(line)])
     with shop.database.begin() as session:
-        assert events.say(session, lease, "half \ud800 a pair", "error", T0)
+        assert events.log(session, lease, "half \ud800 a pair", "error", T0)
     first, second = shop.events(lease.job_id)[2:]
     assert (first["message"], first["data"]) == ("a\N{REPLACEMENT CHARACTER}b", {"loss": None, "text": "\0"})
     assert second["message"] == "half ? a pair"
@@ -216,7 +216,7 @@ def test_text_that_a_database_would_refuse_is_recorded_all_the_same(shop: Shop):
 
 def test_the_last_words_of_a_run_are_recorded(shop: Shop):
     lease = shop.running()
-    failure = Failure(code="diverged", message="NaN")
+    failure = RunFailure(code="diverged", message="NaN")
     record(shop, lease, [FailedEvent(n=1, at=1.0, failure=failure), FinishedEvent(n=2, at=1.0, result=RESULT)])
     failed, finished = shop.events(lease.job_id)[2:]
     assert failed["data"]["failure"]["code"] == "diverged"

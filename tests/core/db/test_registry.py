@@ -9,7 +9,7 @@ from results import RESULT
 from retort.db import model_registry, transitions
 from retort.db.artifacts import NewArtifact
 from retort.db.model_registry import NewModel
-from retort.model_ref import Reference
+from retort.model_ref import ModelRef
 from support.db_harness import T0, Shop, at_once
 
 MODEL = NewModel(name="street-teacher", sha256="a" * 64, size_bytes=10, key="sha256/aa/" + "a" * 64)
@@ -50,8 +50,8 @@ def test_one_name_stands_for_many_models_newest_first_and_one_file_may_have_many
         ]  # fmt: skip
         newest, *_ = model_registry.page(session, limit=1)
         assert [row.name for row in model_registry.page(session, after=newest.id)] == ["street-teacher"] * 2
-        assert model_registry.find(session, Reference("other", "a" * 64)) is newest
-        assert model_registry.find(session, Reference("other", "c" * 64)) is None
+        assert model_registry.find(session, ModelRef("other", "a" * 64)) is newest
+        assert model_registry.find(session, ModelRef("other", "c" * 64)) is None
         with pytest.raises(model_registry.ModelNotFound):
             model_registry.named(session, "nobody")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from retort.db import Database, DatabaseUnavailable, jobs, migrate, queue, transitions
-from retort.db.models import Attempt
+from retort.db.models import AttemptRow
 from retort.db.session import add, database_now
 from retort.db.transitions import Lease
 from retort.spec import JobSpec
@@ -98,7 +98,7 @@ def test_a_new_sqlite_file_may_be_opened_while_another_connection_writes_to_it(t
 
 def test_an_attempt_without_its_job_is_refused(database: Database):
     with pytest.raises(IntegrityError), database.begin() as session:
-        add(session, Attempt, [transitions.attempt_row(Lease("job_0", 1, 1, "w"), host="h", device=None, now=T0)])
+        add(session, AttemptRow, [transitions.attempt_row(Lease("job_0", 1, 1, "w"), host="h", device=None, now=T0)])
 
 
 def test_an_address_of_other_tools_is_understood(postgres_url: str):
@@ -162,7 +162,7 @@ def test_a_process_that_stands_in_the_middle_of_a_transaction_does_not_keep_its_
     limit = {"options": "-c idle_in_transaction_session_timeout=100"}
     url = postgres_shop.database.url.update_query_dict(limit).render_as_string()
 
-    def reap() -> list[queue.Reaped]:
+    def reap() -> list[queue.ReapedJob]:
         with postgres_shop.database.begin() as session:
             return queue.reap(session, now=T0 + 31)
 

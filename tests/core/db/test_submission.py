@@ -9,7 +9,7 @@ from retort.states import JobState
 from support.db_harness import T0, Shop, at_once
 
 
-def submit(shop: Shop, key: str, body: str = "b" * 64) -> jobs.Submitted:
+def submit(shop: Shop, key: str, body: str = "b" * 64) -> jobs.SubmittedJob:
     with shop.database.begin() as session:
         return jobs.submit(session, shop.spec, now=T0, retries=3, key=key, body_sha256=body)
 
@@ -96,5 +96,5 @@ def test_many_submissions_in_one_transaction_are_as_many_jobs(shop: Shop, count:
     with shop.database.begin() as session:
         given = [jobs.Submission(spec=shop.spec, retries=1, priority=number) for number in range(count)]
         outcomes = jobs.submit_all(session, given, now=T0)
-    told = [outcome for outcome in outcomes if isinstance(outcome, jobs.Submitted)]
+    told = [outcome for outcome in outcomes if isinstance(outcome, jobs.SubmittedJob)]
     assert [shop.job(one.job_id).priority for one in told] == list(range(count))

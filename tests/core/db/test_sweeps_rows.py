@@ -8,36 +8,36 @@ import pytest
 from results import RESULT
 from retort.constants import MAP, Role
 from retort.db import events, jobs, sweeps, transitions
-from retort.db.models import SweepTrial
+from retort.db.models import SweepTrialRow
 from retort.protocol.events import MetricEvent
 from retort.spec import JobSpec, parse_sweep
 from retort.states import JobState, SweepState, TrialState
-from retort.sweeps.planner import Decision, decide
+from retort.sweeps.planner import SweepUpdate, decide
 from support.db_harness import T0, Shop, at_once
 
 PARAMETERS = {"training.epochs": {"values": [1, 2, 3]}}
 
 
-def submit(shop: Shop, key: str | None = None, **more: Any) -> sweeps.Submitted:
+def submit(shop: Shop, key: str | None = None, **more: Any) -> sweeps.SubmittedSweep:
     base = shop.spec.model_dump(mode="json")
     given = {"name": "s", "base": base, "parameters": PARAMETERS, "search": {"strategy": "grid"}, **more}
     with shop.database.begin() as session:
         return sweeps.submit(session, parse_sweep(given), now=T0, retries=2, owner="lab", priority=3, key=key)
 
 
-def look(shop: Shop, sweep_id: str) -> tuple[sweeps.Standing, Decision]:
+def look(shop: Shop, sweep_id: str) -> tuple[sweeps.SweepSnapshot, SweepUpdate]:
     with shop.database.read() as session:
-        standing = sweeps.look(session, sweep_id)
+        standing = sweeps.load(session, sweep_id)
     return standing, decide(standing.spec, standing.state, standing.trials, standing.failure)
 
 
 def move_on(shop: Shop, sweep_id: str, now: float = T0) -> bool:
     standing, decision = look(shop, sweep_id)
     with shop.database.begin() as session:
-        return bool(decision) and sweeps.carry_out(session, standing, decision, now=now)
+        return bool(decision) and sweeps.apply(session, standing, decision, now=now)
 
 
-def listed(shop: Shop, sweep_id: str) -> list[sweeps.Listed]:
+def listed(shop: Shop, sweep_id: str) -> list[sweeps.TrialView]:
     with shop.database.read() as session:
         return sweeps.trials(session, sweep_id)
 
@@ -58,7 +58,7 @@ def finish(shop: Shop, job_id: str, *values: float) -> None:
 
 @pytest.mark.parametrize("state", JobState)
 def test_a_trial_can_be_shown_wherever_its_job_stands(state: JobState):
-    trial = sweeps.Listed(SweepTrial(outcome=None), job_state=state, progress=None, value=None, reason=None)
+    trial = sweeps.TrialView(SweepTrialRow(outcome=None), job_state=state, progress=None, value=None, reason=None)
     assert trial.state in TrialState
 
 
@@ -94,7 +94,7 @@ def test_of_workers_that_decide_from_the_same_look_one_carries_it_out(shop: Shop
 
     def carry_out(_: int) -> bool:
         with shop.database.begin() as session:
-            return sweeps.carry_out(session, standing, decision, now=T0)
+            return sweeps.apply(session, standing, decision, now=T0)
 
     assert sorted(at_once(carry_out, 6)) == [False] * 5 + [True]
     assert [one.trial.number for one in listed(shop, sweep_id)] == [1, 2]
@@ -106,7 +106,7 @@ def test_a_crash_between_a_trials_number_and_its_job_leaves_neither(shop: Shop):
     before = shop.rows()
     standing, decision = look(shop, sweep_id)
     with shop.doomed() as session:
-        assert sweeps.carry_out(session, standing, decision, now=T0)
+        assert sweeps.apply(session, standing, decision, now=T0)
     assert shop.rows() == before
     assert move_on(shop, sweep_id)
     assert [one.trial.number for one in listed(shop, sweep_id)] == [1]
@@ -178,7 +178,7 @@ def test_a_decision_from_before_a_cancellation_is_dropped(shop: Shop):
     with shop.database.begin() as session:
         sweeps.cancel(session, sweep_id, now=T0, actor="client")
     with shop.database.begin() as session:
-        assert not sweeps.carry_out(session, standing, decision, now=T0)
+        assert not sweeps.apply(session, standing, decision, now=T0)
     assert listed(shop, sweep_id) == []
 
 
@@ -187,7 +187,7 @@ def test_the_pulse_changes_when_there_may_be_something_to_decide(shop: Shop):
 
     def pulse() -> tuple[Any, ...]:
         with shop.database.read() as session:
-            return sweeps.pulse(session, sweep_id)
+            return sweeps.fingerprint(session, sweep_id)
 
     seen = [pulse(), pulse()]
     assert seen[0] == seen[1]

@@ -10,7 +10,7 @@ import pytest
 from core.intake.test_datasets import ANYWHERE, add, describe
 from PIL import Image
 from retort.data import audit, datasets
-from retort.data.audit import Checkup
+from retort.data.audit import AuditReport
 from retort.errors import DataError
 
 
@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def look(root: Path) -> Checkup:
+def look(root: Path) -> AuditReport:
     return audit.check(str(root), ANYWHERE)
 
 

@@ -11,7 +11,7 @@ from core.intake import archives
 from core.training.pictures import draw
 from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
-from retort.errors import DataError, ModelError, WorldError
+from retort.errors import DataError, ModelError, TransientError
 from retort.settings import Settings
 from retort.spec import JobSpec, parse_spec
 
@@ -89,8 +89,8 @@ def test_missing_data_and_weights_are_told_before_any_process_starts(tmp_path: P
 
 
 def test_inputs_that_are_missing_or_torn_are_an_error_of_the_world(tmp_path: Path):
-    with pytest.raises(WorldError):
+    with pytest.raises(TransientError):
         Inputs.load(tmp_path)
     (tmp_path / "inputs.json").write_text('{"attempt": 1')
-    with pytest.raises(WorldError):
+    with pytest.raises(TransientError):
         Inputs.load(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from retort.data import weights
 from retort.errors import ModelError
-from retort.model_ref import Reference
+from retort.model_ref import ModelRef
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def trained(tmp_path: Path) -> Path:
 def test_an_added_model_is_found_by_its_reference(tmp_path: Path, trained: Path):
     reference = weights.register("street-teacher", trained, tmp_path / "models")
 
-    assert reference == Reference("street-teacher", hashlib.sha256(b"weights").hexdigest())
+    assert reference == ModelRef("street-teacher", hashlib.sha256(b"weights").hexdigest())
     found = weights.resolve_weights(str(reference), tmp_path / "models", fetch=True, source="http://127.0.0.1:1")
     assert found == tmp_path / "models" / "registered" / reference.file_name
     assert found.read_bytes() == b"weights"
@@ -53,6 +53,6 @@ def test_an_unknown_digest_is_told_with_those_that_there_are(tmp_path: Path, tra
         ("street", "nothing is registered there by the name 'street'"),
     ):
         with pytest.raises(ModelError) as caught:
-            weights.resolve_registered(Reference(name, "0" * 64), tmp_path)
+            weights.resolve_registered(ModelRef(name, "0" * 64), tmp_path)
         assert caught.value.code == "bad_model"
         assert hint in (caught.value.hint or "")

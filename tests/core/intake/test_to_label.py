@@ -10,7 +10,7 @@ import pytest
 from core.intake.test_datasets import add, describe
 from retort.data import datasets, unlabelled
 from retort.data.datasets import Dataset
-from retort.data.unlabelled import ToLabel
+from retort.data.unlabelled import PseudoLabelImages
 from retort.errors import DataError, SpecError
 from retort.review.models import IMAGE
 from retort.spec import PseudoLabelsSpec
@@ -25,8 +25,8 @@ def dataset(tmp_path: Path) -> Dataset:
     return datasets.locate(str(root), (tmp_path,))
 
 
-def locate(tmp_path: Path, dataset: Dataset, path: str = "new", **wanted: Any) -> ToLabel:
-    return unlabelled.locate_to_label(PseudoLabelsSpec(path=path, **wanted), (tmp_path,), dataset)
+def locate(tmp_path: Path, dataset: Dataset, path: str = "new", **wanted: Any) -> PseudoLabelImages:
+    return unlabelled.locate_pseudo_label_images(PseudoLabelsSpec(path=path, **wanted), (tmp_path,), dataset)
 
 
 def test_images_get_names_that_are_safe_everywhere_and_their_own(tmp_path: Path, dataset: Dataset):
@@ -37,7 +37,7 @@ def test_images_get_names_that_are_safe_everywhere_and_their_own(tmp_path: Path,
     assert len({name.casefold() for name in found.images}) == len(files)
     assert all(re.match(IMAGE, name) for name in found.images)
     assert {"plain", "hidden", "a-b-x", "image"} <= found.images.keys()
-    facts = unlabelled.overlay_to_label(found, tmp_path / "laid")
+    facts = unlabelled.overlay_pseudo_label_images(found, tmp_path / "laid")
     links = {path.stem: path.resolve() for path in (facts.folder / "images").iterdir()}
     assert links == {name: path.resolve() for name, path in found.images.items()}
     assert facts.files["plain"] == "plain.png"
@@ -52,7 +52,7 @@ def test_labels_are_found_as_in_a_data_set_or_beside_the_images_and_laid_out_apa
         found = locate(tmp_path, dataset, path)
         labels = sorted(label.relative_to(tmp_path).as_posix() for label in found.labels.values())
         assert labels == ["new/images/b.txt", "new/labels/a.txt"]
-    facts = unlabelled.overlay_to_label(found, tmp_path / "laid")
+    facts = unlabelled.overlay_pseudo_label_images(found, tmp_path / "laid")
     assert (facts.num_labels, len(facts.files)) == (2, 3)
     assert sorted(path.name for path in (facts.folder / "labels").iterdir()) == ["a.txt", "b.txt"]
 

@@ -12,18 +12,18 @@ from pydantic import ValidationError
 from retort.review import formats, metrics
 from retort.review.models import (
     Box,
-    Decision,
     Decisions,
+    ImageDecision,
+    ImageVerdict,
     Picture,
-    Proposals,
     ReviewError,
-    Ruling,
+    ReviewSet,
     Scored,
+    effective_labels,
     iou,
     matched,
-    ruled,
-    settled,
-    still_open,
+    undecided,
+    verdict_for,
 )
 
 
@@ -90,47 +90,47 @@ def test_an_interval_holds_its_share_inside_of_0_and_1(total: int, share: float)
 
 def test_accepted_pictures_keep_labels_and_doubts_and_edited_ones_have_what_was_drawn():
     seen = picture(LEFT, doubtful=(RIGHT,))
-    unseen, accepted = settled(seen, None), settled(seen, Ruling(decision="accept"))
+    unseen, accepted = effective_labels(seen, None), effective_labels(seen, ImageVerdict(decision="accept"))
     assert unseen is not None
     assert (unseen.boxes, unseen.ignored, unseen.by) == ((LEFT,), (RIGHT,), "teacher")
     assert accepted == unseen.model_copy(update={"by": "reviewer"})
-    edited = settled(seen, Ruling(decision="edit", boxes=(RIGHT,)))
+    edited = effective_labels(seen, ImageVerdict(decision="edit", boxes=(RIGHT,)))
     assert edited is not None
     assert (edited.boxes, edited.ignored) == ((RIGHT,), ())
-    assert settled(seen, Ruling(decision="reject")) is None
+    assert effective_labels(seen, ImageVerdict(decision="reject")) is None
 
 
 @pytest.mark.parametrize("reason", ["validation", "training", "duplicate"])
 def test_what_is_left_out_for_its_looks_stays_out(reason: Any):
-    assert settled(picture(LEFT, left_out=reason), None) is None
-    assert settled(picture(LEFT, left_out=reason), Ruling(decision="accept")) is None
+    assert effective_labels(picture(LEFT, left_out=reason), None) is None
+    assert effective_labels(picture(LEFT, left_out=reason), ImageVerdict(decision="accept")) is None
 
 
 def test_an_empty_picture_is_background_only_where_a_person_says_so():
     empty = picture(left_out="empty", doubtful=(LEFT,))
-    assert settled(empty, None) is None
-    accepted = settled(empty, Ruling(decision="accept"))
+    assert effective_labels(empty, None) is None
+    accepted = effective_labels(empty, ImageVerdict(decision="accept"))
     assert accepted is not None
     assert (accepted.boxes, accepted.ignored) == ((), (LEFT,))
 
 
 def test_boxes_that_are_the_teachers_own_accept_it_in_whatever_order():
     seen = picture(LEFT, RIGHT)
-    assert ruled(seen, [RIGHT, LEFT]) == Ruling(decision="accept")
-    assert ruled(seen, [LEFT]) == Ruling(decision="edit", boxes=(LEFT,))
-    assert ruled(seen, []) == Ruling(decision="edit", boxes=())
+    assert verdict_for(seen, [RIGHT, LEFT]) == ImageVerdict(decision="accept")
+    assert verdict_for(seen, [LEFT]) == ImageVerdict(decision="edit", boxes=(LEFT,))
+    assert verdict_for(seen, []) == ImageVerdict(decision="edit", boxes=())
 
 
 def test_precision_counts_boxes_of_accepted_edited_and_rejected_pictures():
     pictures = [picture(LEFT, RIGHT, image=image) for image in "abcd"]
     drawn = (box(x2=0.39), box("WBC", x1=0.6, x2=1.0), box(y1=0.6, y2=0.9))
     decisions = {
-        "a": Decision(image="a", decision="accept", at=1.0),
-        "b": Decision(image="b", decision="reject", at=1.0),
-        "c": Decision(image="c", decision="edit", boxes=drawn, at=1.0),
-        "d": Decision(image="d", decision="accept", at=1.0, seen=False),
+        "a": ImageDecision(image="a", decision="accept", at=1.0),
+        "b": ImageDecision(image="b", decision="reject", at=1.0),
+        "c": ImageDecision(image="c", decision="edit", boxes=drawn, at=1.0),
+        "d": ImageDecision(image="d", decision="accept", at=1.0, seen=False),
     }
-    found = metrics.judged(pictures, decisions, ("RBC", "WBC"))
+    found = metrics.review_figures(pictures, decisions, ("RBC", "WBC"))
     assert (found.num_images, found.num_accepted, found.num_rejected, found.num_edited) == (3, 1, 1, 1)
     assert found.num_unseen == 1, "what nobody has looked at says nothing of the teacher"
     assert (found.precision.right, found.precision.total) == (3, 6)
@@ -150,8 +150,8 @@ def test_agreement_is_by_class():
 def test_decisions_come_from_a_file_and_the_last_about_an_image_counts(tmp_path: Path):
     path = tmp_path / "decisions.json"
     assert Decisions.load(path) == {}
-    first = Decision(image="a", decision="reject", at=1.0)
-    last = Decision(image="a", decision="edit", boxes=(LEFT,), reviewer="ann", at=2.0)
+    first = ImageDecision(image="a", decision="reject", at=1.0)
+    last = ImageDecision(image="a", decision="edit", boxes=(LEFT,), reviewer="ann", at=2.0)
     path.write_text(Decisions(decisions=(first, last)).model_dump_json())
     assert Decisions.load(path) == {"a": last}
 
@@ -167,22 +167,24 @@ def test_decisions_that_are_malformed_are_told_with_their_place(tmp_path: Path, 
 
 
 def test_an_export_leaves_out_what_was_rejected_and_has_the_boxes_as_they_are_now():
-    proposals = Proposals(mode="all", classes=("RBC",), pictures=tuple(picture(LEFT, image=image) for image in "abc"))
+    proposals = ReviewSet(mode="all", classes=("RBC",), pictures=tuple(picture(LEFT, image=image) for image in "abc"))
     decisions = {
-        "a": Decision(image="a", decision="reject", at=1.0),
-        "b": Decision(image="b", decision="edit", boxes=(RIGHT,), at=1.0),
+        "a": ImageDecision(image="a", decision="reject", at=1.0),
+        "b": ImageDecision(image="b", decision="edit", boxes=(RIGHT,), at=1.0),
     }
-    assert still_open(proposals, decisions) == ["c"]
-    album = formats.album(proposals, decisions)
+    assert undecided(proposals, decisions) == ["c"]
+    album = formats.annotated_images(proposals, decisions)
     assert {one.image: one.boxes for one in album.pictures} == {"b": (RIGHT,), "c": (LEFT,)}
     with pytest.raises(ReviewError, match="no form 'voc'") as caught:
-        formats.form("voc")
+        formats.annotation_format("voc")
     assert caught.value.hint == "known: coco, yolo, cvat, label_studio"
 
 
 def test_more_boxes_than_a_picture_can_have_are_refused():
-    proposals = Proposals(mode="all", classes=("RBC",), pictures=(picture(LEFT),))
+    proposals = ReviewSet(mode="all", classes=("RBC",), pictures=(picture(LEFT),))
     crowd = picture(*[box(x1=number / 1e4) for number in range(2001)])
-    data = formats.form("coco").write(formats.album(proposals.model_copy(update={"pictures": (crowd,)}), {}))
+    data = formats.annotation_format("coco").write(
+        formats.annotated_images(proposals.model_copy(update={"pictures": (crowd,)}), {})
+    )
     with pytest.raises(ReviewError, match=r"a: .*2000"):
-        formats.imported(proposals, "coco", data, reviewer="ann", at=1.0)
+        formats.import_decisions(proposals, "coco", data, reviewer="ann", at=1.0)

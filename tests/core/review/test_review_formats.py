@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from retort.review.formats import FORMS, Album, Marked, base
+from retort.review.formats import FORMS, AnnotatedImage, ImageSet, base
 from retort.review.models import Box, ReviewError
 
 CLASSES = ("RBC", "WBC", "Platelets")
-ONE = Album(
+ONE = ImageSet(
     classes=CLASSES,
     pictures=(
-        Marked(
+        AnnotatedImage(
             image="a", width=640, height=480,
             boxes=(Box(name="WBC", x1=0.1, y1=0.2, x2=0.30001, y2=0.45), Box(name="RBC", x1=0, y1=0, x2=1, y2=1)),
         ),
-        Marked(image="b.c", width=31, height=7, boxes=()),
+        AnnotatedImage(image="b.c", width=31, height=7, boxes=()),
     ),
 )  # fmt: skip
 
@@ -61,23 +61,23 @@ def boxes(draw: st.DrawFn, classes: list[str]) -> Box:
 
 
 @st.composite
-def albums(draw: st.DrawFn) -> Album:
+def albums(draw: st.DrawFn) -> ImageSet:
     classes = draw(st.lists(names, min_size=1, max_size=4, unique=True))
     images = draw(st.lists(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True), max_size=4, unique=True))
     sides = st.integers(1, 100_000)
     pictures = [
-        Marked(
+        AnnotatedImage(
             image=image, width=draw(sides), height=draw(sides),
             boxes=tuple(draw(st.lists(boxes(classes), max_size=5))),
         )
         for image in images
     ]  # fmt: skip
-    return Album(classes=tuple(classes), pictures=tuple(pictures))
+    return ImageSet(classes=tuple(classes), pictures=tuple(pictures))
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
 @given(album=albums())
-def test_what_is_written_is_read_again_to_the_last_digit(form: str, album: Album):
+def test_what_is_written_is_read_again_to_the_last_digit(form: str, album: ImageSet):
     if form == "yolo" and not album.pictures:
         return  # an archive without labels says nothing
     written = FORMS[form].write(album)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from retort.errors import Problem, SpecError
+from retort.errors import FieldProblem, SpecError
 from retort.spec import parse_spec
 
 SMALLEST: dict[str, Any] = {
@@ -26,10 +26,10 @@ def document() -> Document:
 
 
 @pytest.fixture
-def problems() -> Callable[[Any], list[Problem]]:
+def problems() -> Callable[[Any], list[FieldProblem]]:
     """Return what is wrong with a document."""
 
-    def find(document: Any) -> list[Problem]:
+    def find(document: Any) -> list[FieldProblem]:
         with pytest.raises(SpecError) as caught:
             parse_spec(document)
         return list(caught.value.problems)

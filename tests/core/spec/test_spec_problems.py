@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from retort.errors import Problem, SpecError
+from retort.errors import FieldProblem, SpecError
 from retort.losses import LOSS_KINDS
 from retort.spec import parse_spec
 
 Document = Callable[..., dict[str, Any]]
-Problems = Callable[[Any], list[Problem]]
+Problems = Callable[[Any], list[FieldProblem]]
 
 
 FULL: dict[str, Any] = {
@@ -111,7 +111,7 @@ def test_a_loss_without_its_kind_is_told_so(document: Document, problems: Proble
 def test_the_path_does_not_hold_the_name_of_the_variant(document: Document, problems: Problems):
     [problem] = problems(document(distillation={"losses": [{"kind": "dfl"}, {"kind": "pearson", "tau": 3}]}))
 
-    assert problem == Problem(
+    assert problem == FieldProblem(
         "distillation.losses.1.tau", "unknown field 'tau'", "known fields here: kind, levels, weight"
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from retort.errors import SpecError
-from retort.model_ref import Reference, parse, title
+from retort.model_ref import ModelRef, parse, title
 from retort.spec import AdviceSpec, JobSpec, digest, parse_spec, schema, weight_names
 
 Document = Callable[..., dict[str, Any]]
@@ -22,7 +22,7 @@ REQUEST: dict[str, Any] = {"task": "advise", "data": {"path": "/d"}, "candidates
 
 def test_a_reference_is_read_and_written_alike():
     reference = parse(NAMED)
-    assert reference == Reference("street-teacher", "0f" * 32)
+    assert reference == ModelRef("street-teacher", "0f" * 32)
     assert str(reference) == NAMED
     assert (title(NAMED), title("yolo11s.pt")) == ("street-teacher@0f0f0f0f0f0f", "yolo11s")
 

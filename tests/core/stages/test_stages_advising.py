@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from retort.report import advice
-from retort.report.advice import AdviceConditions, Figures, Judged, Measured, Unusable, answer, judge
+from retort.report.advice import AdviceConditions, Measured, ModelFigures, TeacherVerdict, Unusable, answer, judge
 from retort.spec.advised import AdviceData, AdviceResult, AdviceStudent, StepCost
 from retort.spec.figures import NetworkFigures
 from stored_results import role
@@ -15,10 +15,10 @@ from stored_results import role
 CLASSES = tuple("abcdefghij")
 
 
-def network(title: str, score: float | None, *, gflops: float = 30.0, **changes: Any) -> Figures:
+def network(title: str, score: float | None, *, gflops: float = 30.0, **changes: Any) -> ModelFigures:
     """A network that is as good in every class."""
     per_class = {} if score is None else dict.fromkeys(CLASSES, score)
-    figures = Figures(
+    figures = ModelFigures(
         title=title, map=score, per_class=per_class, num_parameters=round(gflops * 1e5), gflops=gflops, attention=0.02,
         num_known=10, num_others=0, num_wanted=10, step_ratio=1 + gflops / 100,
     )  # fmt: skip
@@ -29,11 +29,11 @@ STUDENT = network("yolov8n", 0.40, gflops=8.7)
 SOUND = network("street-yolo11s", 0.50, gflops=21.5)
 
 
-def judged(teacher: Figures, student: Figures = STUDENT, best: float = 0.5) -> Judged:
+def judged(teacher: ModelFigures, student: ModelFigures = STUDENT, best: float = 0.5) -> TeacherVerdict:
     return judge(student, teacher, best=best)
 
 
-def said(judged: Judged, *words: str) -> bool:
+def said(judged: TeacherVerdict, *words: str) -> bool:
     return all(any(word in reason for reason in judged.reasons) for word in words)
 
 
@@ -62,7 +62,7 @@ def test_a_teacher_that_is_hardly_better_has_little_to_teach():
     assert said(judged(network("alike", 0.4)), "hardly better")
 
 
-def weak_in(number: int, by: float) -> Figures:
+def weak_in(number: int, by: float) -> ModelFigures:
     worse = {name: STUDENT.per_class[name] - by for name in CLASSES[:number]}
     return replace(SOUND, per_class={**SOUND.per_class, **worse})
 
@@ -160,19 +160,19 @@ def test_of_candidates_that_teach_alike_the_cheapest_is_taken():
 CONDITIONS = AdviceConditions(AdviceData(names=CLASSES, num_val=9, num_shared=0, digest="d"), 64, 4, "cpu")
 
 
-def about(student: Figures) -> AdviceStudent:
+def about(student: ModelFigures) -> AdviceStudent:
     shape = {"num_parameters": student.num_parameters, "gflops": student.gflops}
     return AdviceStudent(model="yolov8n", weights=None, map50=None, map=student.map, per_class={}, **shape)
 
 
-def shown(figures: Figures) -> Measured:
+def shown(figures: ModelFigures) -> Measured:
     known = NetworkFigures.model_validate(role(figures.map))
     ratio = figures.step_ratio or 1.0
     step = StepCost(alone_s=1.0, taught_s=ratio, num_steps=3, ratio=ratio)
     return Measured(f"{figures.title}.pt", figures.title, known, step, figures)
 
 
-def advise(*candidates: Figures, student: Figures = STUDENT) -> AdviceResult:
+def advise(*candidates: ModelFigures, student: ModelFigures = STUDENT) -> AdviceResult:
     return answer((about(student), student), [shown(one) for one in candidates], CONDITIONS)
 
 

@@ -19,16 +19,16 @@ from retort.errors import Diverged, Stopped
 from retort.pipeline import runner
 from retort.pipeline.answers import DroppedControl, TrainedNetwork
 from retort.pipeline.context import Context
-from retort.pipeline.train import JournalWatcher
+from retort.pipeline.train import JournalCallback
 from retort.protocol import journal
 from retort.protocol.events import AnyEvent, ArtifactEvent, LogEvent
 from retort.protocol.journal import Journal
-from retort.protocol.workdir import Pulse
+from retort.protocol.workdir import Heartbeat
 from retort.spec import JobSpec, parse_spec
 from retort.spec.exported import MeasuredExport
 from retort.stages import control, evaluate, export
-from retort.stages.distill import plan
-from retort.stages.export import Bench
+from retort.stages.distill import train_config
+from retort.stages.export import ExportWorkspace
 from retort.training import models
 from retort.training.export import onnx
 from retort.training.export.onnx import export_onnx
@@ -48,7 +48,7 @@ def context(life: Life, tmp_path: Path) -> Iterator[Context]:
             stop=threading.Event(),
             results=answers(workdir),
             tell_progress=lambda _: None,
-            pulse=Pulse(workdir),
+            heartbeat=Heartbeat(workdir),
             stage="extra",
             key="",
         )
@@ -59,7 +59,7 @@ def said(context: Context) -> list[AnyEvent]:
 
 
 def test_an_export_that_gives_other_boxes_is_told_and_not_published(context: Context, monkeypatch: pytest.MonkeyPatch):
-    def of_another_network(bench: Bench, _: Any, path: Path, kept: Any) -> None:
+    def of_another_network(bench: ExportWorkspace, _: Any, path: Path, kept: Any) -> None:
         assert not kept
         network = models.load(bench.weights)
         network.model[-1].cv2[0][-1].weight.data[:8] += 100  # other boxes at the finest level
@@ -113,7 +113,7 @@ def test_figures_that_are_no_numbers_end_the_job_before_anything_stands_beside_t
 
 
 def test_checkpoints_of_the_control_are_not_published(context: Context, tmp_path: Path):
-    JournalWatcher(context, plan(context, Role.CONTROL)).checkpoint(1, tmp_path / "x.pt", {})
+    JournalCallback(context, train_config(context, Role.CONTROL)).checkpoint(1, tmp_path / "x.pt", {})
     assert said(context) == []
 
 
@@ -130,12 +130,12 @@ def test_a_student_that_an_earlier_job_finished_early_gets_no_control_of_full_le
 def test_a_run_that_is_told_to_stop_begins_no_stage(context: Context):
     context.stop.set()
     with pytest.raises(Stopped):
-        runner.go(context.spec, context.inputs, context.workdir, context.journal, context.stop)
+        runner.run_stages(context.spec, context.inputs, context.workdir, context.journal, context.stop)
     assert said(context) == []
 
 
 def test_a_run_whose_stages_are_all_finished_only_repeats_its_result(context: Context):
-    again = runner.go(context.spec, context.inputs, context.workdir, context.journal, context.stop)
+    again = runner.run_stages(context.spec, context.inputs, context.workdir, context.journal, context.stop)
     assert again == context.results["report"]
     events = said(context)
     assert not any(event.type in {"stage", "metric"} for event in events)
@@ -145,7 +145,7 @@ def test_a_run_whose_stages_are_all_finished_only_repeats_its_result(context: Co
 def test_what_intake_noticed_is_passed_on(context: Context):
     data = context.inputs.dataset.model_copy(update={"notes": ("data.yaml: x is ignored",), "num_shared": 4})
     inputs = context.inputs.model_copy(update={"dataset": data})
-    runner.go(context.spec, inputs, context.workdir, context.journal, context.stop)
+    runner.run_stages(context.spec, inputs, context.workdir, context.journal, context.stop)
     told = {event.message: event.level for event in said(context) if isinstance(event, LogEvent)}
     assert told["data.yaml: x is ignored"] == "info"
     assert [level for message, level in told.items() if message.startswith("4 of the 4 validation")] == ["warning"]

@@ -10,7 +10,7 @@ from results import result
 from retort.cli import render
 from retort.report import charts
 from retort.report import html as report_html
-from retort.report.health import Ecg
+from retort.report.health import HealthReport
 from retort.report.samples import Gallery
 from retort.report.verdict import verdict
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
@@ -51,7 +51,7 @@ def rendered(found: JobResult) -> str:
     return report_html.render(
         name="digits", judged=verdict(found), result=found, charts=charts.charts({}, found.roles),
         comparisons=charts.comparisons(found), quantization=charts.quantization(found),
-        labelling=charts.labelling(found), ecg=Ecg((), (), (), ()), gallery=Gallery((), ()),
+        labelling=charts.labelling(found), ecg=HealthReport((), (), (), ()), gallery=Gallery((), ()),
         manifest=manifest(found), spec={},
     )  # fmt: skip
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 
 import pytest
-from retort.errors import DataError, OutOfMemory, WorldError
+from retort.errors import DataError, OutOfMemory, TransientError
 from retort.pipeline.failures import explain
-from retort.protocol.events import Failure
+from retort.protocol.events import RunFailure
 
 
-def fail(error: BaseException) -> Failure:
+def fail(error: BaseException) -> RunFailure:
     try:
         raise error
     except type(error) as caught:
@@ -32,8 +32,8 @@ def test_what_the_system_said_is_told_with_its_numbers():
 
 
 def test_an_error_for_people_keeps_its_words():
-    assert fail(DataError("bad", hint="do")) == Failure(code="bad_data", message="bad", hint="do")
-    assert fail(WorldError("gone")).retryable
+    assert fail(DataError("bad", hint="do")) == RunFailure(code="bad_data", message="bad", hint="do")
+    assert fail(TransientError("gone")).retryable
     assert fail(OutOfMemory("small")).code == "out_of_memory"
 
 

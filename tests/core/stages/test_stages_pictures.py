@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from retort.report.samples import COLORS, Mark, compare, draw, truth
+from retort.report.samples import COLORS, DrawnBox, compare, draw, truth
 
 
 def opened(uri: str) -> Image.Image:
@@ -28,13 +28,13 @@ def test_labels_become_boxes_in_pixels(image: Path, tmp_path: Path):
     label = tmp_path / "x.txt"
     label.write_text("3 0.5 0.5 0.2 0.4\n\n")
     assert truth(image, label) == [
-        Mark((pytest.approx(80), pytest.approx(30), pytest.approx(120), pytest.approx(70)), 3)
+        DrawnBox((pytest.approx(80), pytest.approx(30), pytest.approx(120), pytest.approx(70)), 3)
     ]  # type: ignore[arg-type]
     assert truth(image, tmp_path / "missing.txt") == []
 
 
 def test_boxes_are_drawn_at_their_place_in_their_colour(image: Path):
-    picture = opened(draw(image, [Mark((50, 25, 150, 75), 2)])).convert("RGB")
+    picture = opened(draw(image, [DrawnBox((50, 25, 150, 75), 2)])).convert("RGB")
     assert picture.size == (400, 200)
     red, green, blue = picture.getpixel((100, 100))  # type: ignore[misc]  # on the left edge
     assert COLORS[2] == "#009E73"
@@ -44,7 +44,11 @@ def test_boxes_are_drawn_at_their_place_in_their_colour(image: Path):
 
 
 def test_boxes_that_are_inverted_or_outside_are_drawn_without_complaint(image: Path):
-    marks = [Mark((150, 75, 50, 25), 0, 0.5), Mark((-50, -50, 500, 500), 1, 0.5), Mark((0, 0, 0, 0), 1, 0.1)]
+    marks = [
+        DrawnBox((150, 75, 50, 25), 0, 0.5),
+        DrawnBox((-50, -50, 500, 500), 1, 0.5),
+        DrawnBox((0, 0, 0, 0), 1, 0.1),
+    ]
     assert opened(draw(image, marks, ["a", "b"])).size == (400, 200)
 
 
@@ -56,12 +60,12 @@ def test_an_image_is_shown_as_its_camera_held_it(tmp_path: Path):
 
 
 def test_detections_are_counted_once_each_by_class_and_overlap():
-    expected = [Mark((0, 0, 10, 10), 0), Mark((20, 20, 30, 30), 1)]
+    expected = [DrawnBox((0, 0, 10, 10), 0), DrawnBox((20, 20, 30, 30), 1)]
     found = [
-        Mark((0, 0, 10, 9), 0, 0.9),
-        Mark((0, 0, 10, 10), 0, 0.8),  # the same object again
-        Mark((20, 20, 30, 30), 0, 0.9),  # another class
-        Mark((20, 20, 30, 23), 1, 0.9),  # too little overlap
+        DrawnBox((0, 0, 10, 9), 0, 0.9),
+        DrawnBox((0, 0, 10, 10), 0, 0.8),  # the same object again
+        DrawnBox((20, 20, 30, 30), 0, 0.9),  # another class
+        DrawnBox((20, 20, 30, 23), 1, 0.9),  # too little overlap
     ]
     assert compare(found, expected) == "1 of 2 found, 3 wrong"
     assert compare([], expected) == "0 of 2 found, 0 wrong"

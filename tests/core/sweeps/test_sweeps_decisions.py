@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from retort.spec import SweepSpec, parse_sweep
 from retort.states import TERMINAL, JobState, SweepState, TrialState
 from retort.sweeps.planner import decide
-from retort.sweeps.search_space import Trial
+from retort.sweeps.search_space import TrialRecord
 
 BASE = {"name": "a", "data": {"path": "/data"}, "teacher": {"weights": "yolo11l.pt"}}
 POINT = {"training.epochs": 1}
@@ -22,11 +22,11 @@ def sweep(num: int = 4, **more: Any) -> SweepSpec:
     return parse_sweep({"name": "s", "base": BASE, "parameters": parameters, "search": {"strategy": "grid"}, **more})
 
 
-def trial(number: int, job_state: JobState = JobState.RUNNING, **more: Any) -> Trial:
-    return Trial(number, POINT, more.pop("outcome", None), job_id=f"job_{number}", job_state=job_state, **more)
+def trial(number: int, job_state: JobState = JobState.RUNNING, **more: Any) -> TrialRecord:
+    return TrialRecord(number, POINT, more.pop("outcome", None), job_id=f"job_{number}", job_state=job_state, **more)
 
 
-def outcome_of(one: Trial) -> TrialState | None:
+def outcome_of(one: TrialRecord) -> TrialState | None:
     decision = decide(sweep(), SweepState.RUNNING, [one])
     return decision.ended[1].outcome if 1 in decision.ended else None
 
@@ -130,7 +130,7 @@ def test_whatever_becomes_of_the_jobs_every_number_is_tried_once_and_the_sweep_e
     fates: list[JobState], concurrency: int
 ):
     found = sweep(6, concurrency=concurrency, failures=4)
-    trials: dict[int, Trial] = {}
+    trials: dict[int, TrialRecord] = {}
     state, failure, fate = SweepState.RUNNING, None, iter(fates * 12)
     for _ in range(100):
         decision = decide(found, state, list(trials.values()), failure)

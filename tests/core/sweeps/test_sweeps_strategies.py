@@ -12,7 +12,7 @@ from retort.spec import SweepSpec, parse_sweep
 from retort.states import JobState, TrialState
 from retort.sweeps.planner import STARTUP, hopeless
 from retort.sweeps.samplers import next_points
-from retort.sweeps.search_space import Trial
+from retort.sweeps.search_space import TrialRecord
 
 BASE = {"name": "a", "data": {"path": "/data"}, "teacher": {"weights": "yolo11l.pt"}}
 MIXED = {
@@ -29,12 +29,12 @@ def sweep(parameters: dict[str, Any] = MIXED, **search: Any) -> SweepSpec:
     return parse_sweep({"name": "s", "base": BASE, "parameters": parameters, "search": search, "objective": goal})
 
 
-def tried(found: SweepSpec, count: int, score: Any) -> list[Trial]:
+def tried(found: SweepSpec, count: int, score: Any) -> list[TrialRecord]:
     """Run the search with a score for each point."""
-    trials: list[Trial] = []
+    trials: list[TrialRecord] = []
     for _ in range(count):
         for number, point in next_points(found, trials, 1).items():
-            trials.append(Trial(number, point, TrialState.SUCCEEDED, value=score(point)))
+            trials.append(TrialRecord(number, point, TrialState.SUCCEEDED, value=score(point)))
     return trials
 
 
@@ -102,15 +102,15 @@ def curve(level: float, epochs: int = 10) -> dict[int, float]:
     return {epoch: level * epoch / 10 for epoch in range(1, epochs + 1)}
 
 
-def ended(found: SweepSpec, count: int) -> list[Trial]:
+def ended(found: SweepSpec, count: int) -> list[TrialRecord]:
     trials = tried(found, count, lambda _: 0.5)
     return [replace(trial, curve=curve(0.5), value=0.5) for trial in trials]
 
 
-def running(found: SweepSpec, number: int, level: float, epochs: int, **more: Any) -> Trial:
+def running(found: SweepSpec, number: int, level: float, epochs: int, **more: Any) -> TrialRecord:
     (point,) = next_points(found, [], 1).values()
     about = {"job_state": JobState.RUNNING, "curve": curve(level, epochs), "num_epochs": 10, **more}
-    return Trial(number, point, None, **about)
+    return TrialRecord(number, point, None, **about)
 
 
 def test_a_trial_below_the_median_at_its_epoch_is_hopeless():

@@ -10,33 +10,35 @@ from typing import Any
 from core.tracking import records
 from results import result
 from retort.constants import Role
-from retort.protocol.events import ArtifactEvent, FailedEvent, Failure, LogEvent, MetricEvent
+from retort.protocol.events import ArtifactEvent, FailedEvent, LogEvent, MetricEvent, RunFailure
 from retort.settings import Settings
 from retort.spec import RECIPES, parse_spec
 from retort.spec.result import Result, parse_result
-from retort.tracking.dispatcher import COMMAND, Feed
-from retort.tracking.session import Opening, figures, flat, openings
+from retort.tracking.dispatcher import COMMAND, TrackerDispatcher
+from retort.tracking.session import TrackerConfig, figures, flat, tracker_configs
 from stored_results import advice, candidate, stored
 
 PATIENCE_S = 60.0
 SLOW = (sys.executable, "-c", "import sys; [print('{\"error\": null}', flush=True) for _ in sys.stdin]")
 
 
-def feed_of(folder: Path, *, attempt: int = 1, reached: Any = None, command: Any = COMMAND, **tracking: Any) -> Feed:
+def feed_of(
+    folder: Path, *, attempt: int = 1, reached: Any = None, command: Any = COMMAND, **tracking: Any
+) -> TrackerDispatcher:
     document = {"name": "x", "data": {"path": "/data"}, "teacher": {"weights": "a.pt"}, "tracking": tracking}
     settings = Settings(home=folder / "home")
     tags = {"dataset_digest": "d"}
-    wanted = openings(
+    wanted = tracker_configs(
         parse_spec(document), settings, job_id="job", attempt=attempt, tags=tags, event_files=folder / "logs"
     )
-    return Feed(wanted, folder, reached=reached or {}, timeout_s=PATIENCE_S, command=command)
+    return TrackerDispatcher(wanted, folder, reached=reached or {}, timeout_s=PATIENCE_S, command=command)
 
 
 def measured(step: int, **values: float | None) -> MetricEvent:
     return MetricEvent(n=step, at=1_000_000.0 + step, role=Role.STUDENT, step=step, values=values)
 
 
-def ended(feed: Feed, result: Result | None = None, failure: Failure | None = None) -> list[str]:
+def ended(feed: TrackerDispatcher, result: Result | None = None, failure: RunFailure | None = None) -> list[str]:
     feed.end(result, failure)
     while feed.busy():
         feed.wait(0.1)
@@ -45,9 +47,9 @@ def ended(feed: Feed, result: Result | None = None, failure: Failure | None = No
 
 def test_event_files_are_written_while_the_run_speaks(tmp_path: Path):
     feed = feed_of(tmp_path)
-    feed.listen(measured(1, loss=1.0, map=None))
-    feed.listen(LogEvent(n=2, at=0.0, message="hello"))
-    feed.listen(measured(2, loss=0.5))
+    feed.on_event(measured(1, loss=1.0, map=None))
+    feed.on_event(LogEvent(n=2, at=0.0, message="hello"))
+    feed.on_event(measured(2, loss=0.5))
 
     assert ended(feed, result(student=0.25)) == []
 
@@ -59,13 +61,13 @@ def test_event_files_are_written_while_the_run_speaks(tmp_path: Path):
 
 def test_a_later_attempt_writes_beside_the_earlier_and_repeats_no_step(tmp_path: Path):
     first = feed_of(tmp_path)
-    first.listen(measured(1, loss=1.0))
-    first.listen(measured(2, loss=0.5))
+    first.on_event(measured(1, loss=1.0))
+    first.on_event(measured(2, loss=0.5))
     assert ended(first) == []
 
     second = feed_of(tmp_path, attempt=2, reached={("student", "loss"): 2})
-    second.listen(measured(2, loss=9.0, late=1.0))
-    second.listen(measured(3, loss=0.25))
+    second.on_event(measured(2, loss=9.0, late=1.0))
+    second.on_event(measured(3, loss=0.25))
     assert ended(second) == []
 
     assert records.scalars(tmp_path / "logs")["student/loss"] == {1: 1.0, 2: 0.5, 3: 0.25}
@@ -75,8 +77,8 @@ def test_a_later_attempt_writes_beside_the_earlier_and_repeats_no_step(tmp_path:
 def test_the_articles_kl_loss_is_drawn_under_the_articles_name_too(tmp_path: Path):
     kind = RECIPES["article"]["losses"][0]["kind"]
     feed = feed_of(tmp_path)
-    feed.listen(measured(1, **{f"train/kd/{kind}": 0.75, "train/kd/channel_l2": 0.5}))
-    feed.listen(measured(2, **{f"train/kd/{kind}": None}))
+    feed.on_event(measured(1, **{f"train/kd/{kind}": 0.75, "train/kd/channel_l2": 0.5}))
+    feed.on_event(measured(2, **{f"train/kd/{kind}": None}))
 
     assert ended(feed) == []
 
@@ -88,13 +90,13 @@ def test_the_articles_kl_loss_is_drawn_under_the_articles_name_too(tmp_path: Pat
 
 
 def test_how_it_failed_is_written_down(tmp_path: Path):
-    assert ended(feed_of(tmp_path), failure=Failure(code="diverged", message="not a number")) == []
+    assert ended(feed_of(tmp_path), failure=RunFailure(code="diverged", message="not a number")) == []
 
     assert "diverged: not a number" in records.texts(tmp_path / "logs")["failure"]
 
 
 def test_a_tracker_whose_worker_was_killed_ends_and_keeps_what_it_was_told(tmp_path: Path):
-    opening = Opening(
+    opening = TrackerConfig(
         kind="tensorboard", job_id="job", attempt=1, spec={"name": "x"}, tags={}, folder=tmp_path / "logs"
     )
     lines = f"{opening.model_dump_json()}\n{measured(1, loss=1.0).model_dump_json()}\n"
@@ -107,8 +109,8 @@ def test_a_tracker_whose_worker_was_killed_ends_and_keeps_what_it_was_told(tmp_p
 
 def test_a_feed_that_is_closed_leaves_neither_process_nor_thread(tmp_path: Path):
     feed = feed_of(tmp_path)
-    feed.listen(measured(1, loss=1.0))
-    (channel,) = feed._channels.values()
+    feed.on_event(measured(1, loss=1.0))
+    (channel,) = feed._processes.values()
     while channel._lines.unfinished_tasks:  # until all has been answered
         channel.wait(0.01)
 
@@ -123,7 +125,7 @@ def test_a_feed_that_is_closed_leaves_neither_process_nor_thread(tmp_path: Path)
 
 def test_a_switch_that_is_off_starts_nothing(tmp_path: Path):
     feed = feed_of(tmp_path, tensorboard=False)
-    feed.listen(measured(1, loss=1.0))
+    feed.on_event(measured(1, loss=1.0))
 
     assert not feed.busy()
     assert ended(feed) == []
@@ -134,7 +136,7 @@ def test_a_tracker_that_does_not_keep_up_is_switched_off_and_nobody_waits(tmp_pa
     asleep = (sys.executable, "-c", "import time; time.sleep(600)")
     feed = feed_of(tmp_path, command=asleep)
     for step in range(1, 10_100):
-        feed.listen(measured(step, loss=1.0))
+        feed.on_event(measured(step, loss=1.0))
 
     assert feed.troubles() == ["TensorBoard is switched off for this attempt: it does not keep up with the run"]
     assert feed.troubles() == []
@@ -144,8 +146,8 @@ def test_a_tracker_that_does_not_keep_up_is_switched_off_and_nobody_waits(tmp_pa
 def test_events_are_told_one_by_one_to_whoever_answers(tmp_path: Path):
     feed = feed_of(tmp_path, command=SLOW)
     for step in range(1, 200):
-        feed.listen(measured(step, loss=1.0))
-    feed.listen(ArtifactEvent(n=1, at=0.0, name="student.pt", role=Role.STUDENT, path="student.pt"))
+        feed.on_event(measured(step, loss=1.0))
+    feed.on_event(ArtifactEvent(n=1, at=0.0, name="student.pt", role=Role.STUDENT, path="student.pt"))
 
     assert ended(feed) == []
 
@@ -179,7 +181,7 @@ def test_figures_of_classes_have_names_that_every_tracker_takes():
 
 def test_an_event_of_a_failure_is_not_passed_on_twice(tmp_path: Path):
     feed = feed_of(tmp_path)
-    feed.listen(FailedEvent(n=1, at=0.0, failure=Failure(code="x", message="y")))
-    assert ended(feed, failure=Failure(code="x", message="y")) == []
+    feed.on_event(FailedEvent(n=1, at=0.0, failure=RunFailure(code="x", message="y")))
+    assert ended(feed, failure=RunFailure(code="x", message="y")) == []
     files = list((tmp_path / "logs").rglob("events.out.tfevents.*"))
     assert [sum("failure" in str(event) for event in records.events(path)) for path in files] == [1]

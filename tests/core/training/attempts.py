@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from retort.training.config import Watcher
+from retort.training.config import TrainCallback
 
 HERE = Path(__file__)
 """As a script it is told by a JSON file: plan, teacher, distillation, and folder and death of each attempt."""
@@ -41,19 +41,19 @@ def live(trainer: Any, told: dict[str, Any], attempt: dict[str, Any]) -> None:
     from retort.spec import DistillationSpec, TrainingSpec
 
     folder, die = Path(attempt["folder"]), attempt.get("die")
-    plan = trainer.Plan(
+    plan = trainer.TrainConfig(
         role=Role.STUDENT, model=told["model"], weights=None, data_yaml=Path(told["data_yaml"]), epochs=told["epochs"],
         training=TrainingSpec.model_validate(told["training"]), folder=folder, device="cpu",
     )  # fmt: skip
     if die and "writing" in die:
         threading.Thread(target=die_writing, args=(folder / "states", die["writing"]), daemon=True).start()
 
-    class Observed(trainer.Fit):
+    class Observed(trainer.TrainingLoop):
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             note(folder, "batches", self.epoch, sorted_of=[Path(file).name for file in batch["im_file"]])
             return super().preprocess_batch(batch)
 
-    trainer.Fit = Observed
+    trainer.TrainingLoop = Observed
     teaching = {}
     if told["teacher"]:
         teaching = {"teacher": Path(told["teacher"]), "distillation": DistillationSpec(**told["distillation"])}
@@ -61,7 +61,7 @@ def live(trainer: Any, told: dict[str, Any], attempt: dict[str, Any]) -> None:
     note(folder, "fitted", fitted.epochs, best=fitted.best_epoch, metrics=fitted.metrics, weights=str(fitted.weights))
 
 
-class Diary(Watcher):
+class Diary(TrainCallback):
     """A watcher that writes everything down, and dies after the batch it is told."""
 
     def __init__(self, folder: Path, die: dict[str, Any] | None) -> None:

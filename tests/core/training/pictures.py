@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from retort.training.config import Finding, Watcher
+from retort.training.config import RuleFinding, TrainCallback
 
 NAMES = {0: "red", 1: "green", 2: "blue"}
 SIDE = 96
@@ -45,7 +45,7 @@ def scene(rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
 
 
 @dataclass
-class Notebook(Watcher):
+class Notebook(TrainCallback):
     """A watcher that remembers, and asks to stop after so many batches."""
 
     stop_after: int | None = None
@@ -53,7 +53,7 @@ class Notebook(Watcher):
     checkpoints: list[tuple[int, Path, dict[str, float | None]]] = field(default_factory=list)
     fractions: list[float] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[RuleFinding] = field(default_factory=list)
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         self.metrics[step] = values
@@ -67,7 +67,7 @@ class Notebook(Watcher):
     def log(self, message: str, level: str = "info", **data: Any) -> None:  # noqa: ARG002
         self.said.append(f"{level}: {message}")
 
-    def health(self, finding: Finding) -> None:
+    def health(self, finding: RuleFinding) -> None:
         self.findings.append(finding)
 
     def stop_requested(self) -> bool:

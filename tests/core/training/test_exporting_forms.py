@@ -21,10 +21,10 @@ from retort.training.export.ncnn import export_ncnn
 from retort.training.export.onnx import export_onnx, metadata
 from retort.training.export.openvino import export_openvino, quantize_openvino
 from retort.training.export.parity import compare
-from retort.training.export.qat import Lesson, train_aware
-from retort.training.export.quantization import FloatGraph, difference, rank
+from retort.training.export.qat import QATConfig, train_aware
+from retort.training.export.quantization import CalibratedGraph, difference, rank
 from retort.training.export.torchscript import export_torchscript
-from retort.training.inference import Runtime, folded, of_network, of_onnx, prepare
+from retort.training.inference import Runtime, load_folded, load_onnx, prepare, wrap_network
 
 S = 96
 ABOUT = {"task": "detect", "names": {0: "red"}}
@@ -41,10 +41,10 @@ def plenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def graph(plenty: Path, published: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> FloatGraph:
+def graph(plenty: Path, published: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> CalibratedGraph:
     path = tmp_path_factory.mktemp("graph") / "float.onnx"
     export_onnx(published("yolov8n"), path, imgsz=S)
-    return FloatGraph(path, choose(plenty, ["red", "green", "blue"], number=50, seed=0), imgsz=S)
+    return CalibratedGraph(path, choose(plenty, ["red", "green", "blue"], number=50, seed=0), imgsz=S)
 
 
 @pytest.mark.parametrize("form", sorted(EXPORT_FORMATS))
@@ -59,7 +59,7 @@ def output(runtime: Runtime, folder: Path) -> torch.Tensor:
     return torch.cat([runtime.run_all(prepare(image, S)[0]) for image in images])
 
 
-def make(form: str, weights: Path, graph: FloatGraph, path: Path) -> None:
+def make(form: str, weights: Path, graph: CalibratedGraph, path: Path) -> None:
     match form:
         case "torchscript fp32":
             export_torchscript(weights, path, imgsz=S)
@@ -81,13 +81,13 @@ def make(form: str, weights: Path, graph: FloatGraph, path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_form_gives_what_the_network_gives(  # noqa: PLR0917
-    form: str, most: float, published: Callable[..., Path], graph: FloatGraph, plenty: Path, tmp_path: Path
+    form: str, most: float, published: Callable[..., Path], graph: CalibratedGraph, plenty: Path, tmp_path: Path
 ) -> None:
     weights, path = published("yolov8n"), tmp_path / "form"
     make(form, weights, graph, path)
     found = maker(EXPORT_FORMATS[form.split(maxsplit=1)[0]]()).load(path)
     assert not found.batches
-    expected = output(of_network(folded(weights)), plenty)
+    expected = output(wrap_network(load_folded(weights)), plenty)
     assert difference(expected, output(found, plenty), imgsz=S) <= most
     if most <= 1e-4:
         images = sorted((plenty / "images/val").iterdir())
@@ -96,13 +96,13 @@ def test_a_form_gives_what_the_network_gives(  # noqa: PLR0917
 
 @pytest.mark.parametrize("folder", ["openvino", "ncnn"])
 def test_a_folder_says_to_upstreams_loaders_what_the_network_is(
-    folder: str, published: Callable[..., Path], graph: FloatGraph, tmp_path: Path
+    folder: str, published: Callable[..., Path], graph: CalibratedGraph, tmp_path: Path
 ) -> None:
     weights = published("yolov8n")
     if folder == "ncnn":
         export_ncnn(weights, tmp_path / "x", imgsz=S, half=True)
     else:
-        export_openvino(graph.path, tmp_path / "x", half=True, metadata=metadata(folded(weights), imgsz=S))
+        export_openvino(graph.path, tmp_path / "x", half=True, metadata=metadata(load_folded(weights), imgsz=S))
     told = yaml.safe_load((tmp_path / "x" / "metadata.yaml").read_text())
     assert (told["names"], told["imgsz"], told["stride"]) == ({0: "red", 1: "green", 2: "blue"}, [S, S], 32)
 
@@ -117,7 +117,7 @@ def quantized_layers(model: onnx.ModelProto) -> set[str]:
     }
 
 
-def test_all_convolutions_but_the_decoders_are_in_int8_and_those_kept_are_not(graph: FloatGraph) -> None:
+def test_all_convolutions_but_the_decoders_are_in_int8_and_those_kept_are_not(graph: CalibratedGraph) -> None:
     assert len(graph.layers) == 63  # of yolov8n, whose head has one more with fixed weights
     assert quantized_layers(graph.quantized()) == set(graph.layers)
     kept = set(graph.layers[-3:])
@@ -127,7 +127,7 @@ def test_all_convolutions_but_the_decoders_are_in_int8_and_those_kept_are_not(gr
     assert any("dfl" in name for name in graph.decoding)
 
 
-def test_for_tensorrt_the_zero_of_every_tensor_is_0(graph: FloatGraph) -> None:
+def test_for_tensorrt_the_zero_of_every_tensor_is_0(graph: CalibratedGraph) -> None:
     model = graph.quantized(symmetric=True)
     zeros = [onnx.numpy_helper.to_array(one) for one in model.graph.initializer if "zero_point" in one.name]
     assert len(zeros) > 100
@@ -135,7 +135,9 @@ def test_for_tensorrt_the_zero_of_every_tensor_is_0(graph: FloatGraph) -> None:
     assert not any(zero.any() for zero in zeros)
 
 
-def test_the_calibration_cache_holds_each_tensors_scale_as_a_float_in_hex(graph: FloatGraph, tmp_path: Path) -> None:
+def test_the_calibration_cache_holds_each_tensors_scale_as_a_float_in_hex(
+    graph: CalibratedGraph, tmp_path: Path
+) -> None:
     tensorrt.write_cache(graph.scales(), tmp_path / "cache")
     head, *lines = (tmp_path / "cache").read_text().splitlines()
     assert head.startswith("TRT-")
@@ -151,15 +153,15 @@ def test_a_student_trained_on_with_int8_in_it_gives_a_graph_with_its_scales(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     batches: list[None] = []
-    lesson = Lesson(
+    lesson = QATConfig(
         data_yaml, imgsz=S, batch=8, epochs=1, device="cpu", seed=0, on_batch=lambda: batches.append(None)
     )  # fmt: skip
     weights = published("yolov8n")
     train_aware(weights, tmp_path / "aware.onnx", lesson, tmp_path / "fit")
     assert len(batches) > 2  # 16 images to train with, and a validation
     assert len(quantized_layers(onnx.load(tmp_path / "aware.onnx"))) > 50
-    images = output(of_onnx(tmp_path / "aware.onnx"), data_yaml.parent)
-    assert images.shape == output(of_network(folded(weights)), data_yaml.parent).shape
+    images = output(load_onnx(tmp_path / "aware.onnx"), data_yaml.parent)
+    assert images.shape == output(wrap_network(load_folded(weights)), data_yaml.parent).shape
     assert {path.name for path in tmp_path.iterdir()} == {"aware.onnx", "fit"}  # no tracker of upstream's has written
 
 
@@ -213,7 +215,7 @@ def test_the_difference_counts_where_the_network_sees_something() -> None:
     assert difference(expected, moved, imgsz=100) == pytest.approx(0.2 + 0.025)
 
 
-def test_layers_are_ranked_by_what_int8_does_to_the_output(graph: FloatGraph) -> None:
+def test_layers_are_ranked_by_what_int8_does_to_the_output(graph: CalibratedGraph) -> None:
     beats: list[None] = []
     ranking = rank(graph, on_layer=lambda: beats.append(None))
     assert {one.layer for one in ranking} == set(graph.layers)

@@ -10,7 +10,7 @@ import pytest
 from retort.errors import UserError
 from retort.training.export.onnx import export_onnx
 from retort.training.export.parity import compare
-from retort.training.inference import of_onnx
+from retort.training.inference import load_onnx
 
 
 @pytest.mark.parametrize("model", ["yolov8n", "yolo11n", "yolo12n", "yolo26n"])
@@ -20,7 +20,7 @@ def test_the_graph_gives_the_boxes_of_the_network(
     weights, path = published(model), tmp_path / "student.onnx"
     export_onnx(weights, path, imgsz=96)
     images = sorted((data_yaml.parent / "images/val").iterdir())[:2]
-    found = compare(weights, of_onnx(path), images, imgsz=96)
+    found = compare(weights, load_onnx(path), images, imgsz=96)
     assert found.equal
     assert found.num_boxes > 0
     assert found.max_relative_error < 1e-4
@@ -32,7 +32,7 @@ def test_the_comparison_tells_another_network_apart(
     path = tmp_path / "student.onnx"
     export_onnx(published("yolov8n"), path, imgsz=96)
     images = sorted((data_yaml.parent / "images/val").iterdir())[:1]
-    found = compare(published("yolov8n", seed=2), of_onnx(path), images, imgsz=96)
+    found = compare(published("yolov8n", seed=2), load_onnx(path), images, imgsz=96)
     assert not found.equal
     assert found.num_unequal > 0
 
@@ -43,7 +43,7 @@ def test_a_dynamic_graph_takes_another_size_and_many_images(
     weights, path = published("yolo11n"), tmp_path / "student.onnx"
     export_onnx(weights, path, imgsz=96, dynamic=True, simplify=False)
     images = sorted((data_yaml.parent / "images/val").iterdir())[:1]
-    runtime = of_onnx(path)
+    runtime = load_onnx(path)
     assert runtime.batches
     assert compare(weights, runtime, images, imgsz=64).equal
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from core.runs import Running, start
 from core.training.pictures import NAMES
-from retort.model_ref import Reference
+from retort.model_ref import ModelRef
 from retort.protocol.events import ArtifactEvent, FinishedEvent, StageEvent
 from retort.report.advice import ATTENTION
 from retort.training import models
-from retort.training.benchmark import FEWEST_STEPS, StepBench
-from retort.training.models import anatomy
+from retort.training.benchmark import FEWEST_STEPS, StepBenchmark
+from retort.training.models import summarize
 
 pytestmark = pytest.mark.timeout(900)  # the first to ask for it trains a network that knows something
 
@@ -27,7 +27,7 @@ def test_a_network_is_taken_apart_and_left_whole(published: Callable[..., Path])
     network = models.load(published("yolo11n"))
     before = {name: value.clone() for name, value in network.state_dict().items()}
 
-    found = anatomy(network, 64)
+    found = summarize(network, 64)
 
     assert (found.architecture, found.names) == ("yolo11n", tuple(NAMES.values()))
     assert found.num_parameters < sum(parameter.numel() for parameter in network.parameters())  # folded
@@ -36,14 +36,14 @@ def test_a_network_is_taken_apart_and_left_whole(published: Callable[..., Path])
 
 
 def test_attention_is_told_from_convolution(published: Callable[..., Path]) -> None:
-    shares = {name: anatomy(models.load(published(name)), 64).attention for name in ("yolov8n", "yolo11n", "yolo12n")}
+    shares = {name: summarize(models.load(published(name)), 64).attention for name in ("yolov8n", "yolo11n", "yolo12n")}
 
     assert shares["yolov8n"] == 0 < shares["yolo11n"] < ATTENTION < shares["yolo12n"]
 
 
 def test_a_step_under_a_teacher_takes_longer_than_without(published: Callable[..., Path]) -> None:
     beats: list[int] = []
-    bench = StepBench("yolov8n", weights=None, names=NAMES, imgsz=64, batch=2, device="cpu")
+    bench = StepBenchmark("yolov8n", weights=None, names=NAMES, imgsz=64, batch=2, device="cpu")
 
     found = bench.step(models.load(published("yolo11m")), on_step=lambda: beats.append(1))
 
@@ -115,7 +115,7 @@ def test_a_teacher_weaker_than_the_student_is_refused_with_both_figures(home: Pa
 def test_an_untrained_student_is_not_measured_and_a_registered_model_and_a_broken_file_are_candidates(
     home: Path, scenes: Path, knows: Path
 ) -> None:
-    reference = Reference("street-teacher", hashlib.sha256(knows.read_bytes()).hexdigest())
+    reference = ModelRef("street-teacher", hashlib.sha256(knows.read_bytes()).hexdigest())
     shutil.copy(knows, home / "models" / "registered" / reference.file_name)
     broken = (home / "models" / "start.pt").read_bytes().replace(b"ultralytics.nn.tasks", b"ultralytics.nn.tosks")
     (home / "models" / "broken.pt").write_bytes(broken)

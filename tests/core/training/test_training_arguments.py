@@ -6,12 +6,12 @@ from pathlib import Path
 
 from retort.constants import Role
 from retort.spec import TrainingSpec
-from retort.training.config import Plan
+from retort.training.config import TrainConfig
 from retort.training.trainer import arguments
 
 
-def plan(training: TrainingSpec, epochs: int) -> Plan:
-    return Plan(
+def plan(training: TrainingSpec, epochs: int) -> TrainConfig:
+    return TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=Path("data.yaml"), epochs=epochs, training=training,
         folder=Path("folder"), device="cpu",
     )  # fmt: skip

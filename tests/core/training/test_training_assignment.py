@@ -17,7 +17,7 @@ from retort.constants import Role
 from retort.errors import TeacherMismatch
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import models
-from retort.training.config import Plan
+from retort.training.config import TrainConfig
 from retort.training.distillation.distiller import Distiller
 from retort.training.distillation.objective import criteria
 from retort.training.trainer import fit
@@ -159,7 +159,7 @@ def test_a_teacher_that_lacks_a_class_of_the_labels_is_refused(published: Callab
 def test_a_whole_training_with_every_new_thing(published: Callable[..., Path], data_yaml: Path, tmp_path: Path) -> None:
     training = TrainingSpec(imgsz=64, batch=8, close_mosaic=1, checkpoint_every=2, optimizer="SGD")
     losses = [{"kind": "masked_generative", "weight": 0.1}, {"kind": "cross_kd", "weight": 0.5}]
-    plan = Plan(
+    plan = TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=2, training=training,
         folder=tmp_path, device="cpu",
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from retort.training.distillation.teacher import Captured, record_graph
+from retort.training.distillation.teacher import CudaGraphReplay, record_graph
 
 FAILED = "CUDA error: operation failed due to a previous error during capture\nmore lines that nobody needs"
 
@@ -35,7 +35,7 @@ class Recorder:
         return replay
 
 
-def ask(captured: Captured, rows: int, times: int) -> None:
+def ask(captured: CudaGraphReplay, rows: int, times: int) -> None:
     for number in range(times):
         x = torch.full((rows, 2), float(number))
         torch.testing.assert_close(captured(x), 2 * x)
@@ -43,7 +43,7 @@ def ask(captured: Captured, rows: int, times: int) -> None:
 
 def test_a_shape_is_recorded_when_it_comes_for_the_third_time_and_replayed_from_then_on() -> None:
     recorder = Recorder()
-    captured = Captured(doubled, recorder)
+    captured = CudaGraphReplay(doubled, recorder)
     ask(captured, 4, times=2)
     assert recorder.asked == []
     ask(captured, 4, times=3)
@@ -52,7 +52,7 @@ def test_a_shape_is_recorded_when_it_comes_for_the_third_time_and_replayed_from_
 
 def test_a_third_shape_runs_as_it_is() -> None:
     recorder = Recorder()
-    captured = Captured(doubled, recorder)
+    captured = CudaGraphReplay(doubled, recorder)
     for rows in (1, 2, 3):
         ask(captured, rows, times=4)
     assert recorder.asked == [1, 2]
@@ -60,7 +60,7 @@ def test_a_third_shape_runs_as_it_is() -> None:
 
 def test_a_recording_that_fails_is_told_once_in_one_line_and_never_tried_again() -> None:
     recorder = Recorder(bad=4)
-    captured = Captured(doubled, recorder)
+    captured = CudaGraphReplay(doubled, recorder)
     with pytest.warns(RuntimeWarning, match=r"for images of \(4, 2\), it runs without: CUDA error") as told:
         ask(captured, 4, times=8)
     assert len(told) == 1
@@ -72,7 +72,7 @@ def test_a_recording_that_fails_is_told_once_in_one_line_and_never_tried_again()
 
 def test_what_is_prepared_is_replayed_at_once_and_nothing_is_recorded_later_beside_the_loaders() -> None:
     recorder = Recorder()
-    captured = Captured(doubled, recorder)
+    captured = CudaGraphReplay(doubled, recorder)
     captured.prepare(torch.zeros(4, 2))
     captured.prepare(torch.zeros(5, 2))
     ask(captured, 4, times=1)
@@ -82,7 +82,7 @@ def test_what_is_prepared_is_replayed_at_once_and_nothing_is_recorded_later_besi
 
 def test_a_preparation_that_fails_leaves_everything_to_run_as_it_is() -> None:
     recorder = Recorder(bad=4)
-    captured = Captured(doubled, recorder)
+    captured = CudaGraphReplay(doubled, recorder)
     with pytest.warns(RuntimeWarning, match="it runs without"):
         captured.prepare(torch.zeros(4, 2))
     with warnings.catch_warnings():
@@ -93,6 +93,6 @@ def test_a_preparation_that_fails_leaves_everything_to_run_as_it_is() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here the recording works; tests/gpu tries it")
 def test_a_machine_that_cannot_record_says_so_and_answers_all_the_same() -> None:
-    captured = Captured(doubled, record_graph)
+    captured = CudaGraphReplay(doubled, record_graph)
     with pytest.warns(RuntimeWarning, match="it runs without"):
         ask(captured, 4, times=4)

@@ -14,7 +14,7 @@ from core.training.pictures import Notebook
 from core.training.test_training_distillation import join, student_of
 from core.training.test_training_fit import plan  # noqa: F401  # the fixture
 from retort.errors import ModelError
-from retort.training.config import Plan
+from retort.training.config import TrainConfig
 from retort.training.device import compile_layers, explain_compile_errors
 from retort.training.models import load
 from retort.training.trainer import fit
@@ -46,7 +46,7 @@ def test_a_compiled_student_learns_what_a_plain_one_learns(
 
 @pytest.mark.train
 def test_a_machine_without_a_compiler_says_what_to_do(
-    plan: Plan,  # noqa: F811
+    plan: TrainConfig,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")

@@ -15,7 +15,7 @@ from retort.losses.cross_kd import CrossKD
 from retort.spec import DistillationSpec
 from retort.training import models
 from retort.training.distillation import feature_taps
-from retort.training.distillation.objective import Draws
+from retort.training.distillation.objective import StepRng
 from retort.training.distillation.teacher import Teacher, half_precision
 
 CROSS = {"kind": "cross_kd"}
@@ -25,7 +25,7 @@ CROSS = {"kind": "cross_kd"}
 def test_the_split_head_says_exactly_what_upstreams_says(model: str, batch: dict[str, Any]) -> None:
     whole, cut = student_of(model), student_of(model)
     expected = whole(batch["img"])  # in training mode: statistics of batch normalisation move too
-    _, found = feature_taps.forward(cut, batch["img"], middles=True)
+    _, found = feature_taps.forward(cut, batch["img"], intermediate=True)
 
     for name, branch in found.items():
         theirs = expected[name] if "one2one" in found else expected
@@ -40,11 +40,11 @@ def test_a_teacher_crossed_with_itself_says_what_it_says(
     model: str, published: Callable[..., Path], batch: dict[str, Any]
 ) -> None:
     network = models.load(published(model))
-    teacher = Teacher(network, device=CPU, middles=True)
+    teacher = Teacher(network, device=CPU, intermediate=True)
     lesson = teacher(batch["img"])
     raw = lesson.branches["one2many"]
 
-    found = feature_taps.cross(feature_taps.adapters(CrossKD(), network, network), raw, raw, lesson.head)
+    found = feature_taps.cross_heads(feature_taps.adapters(CrossKD(), network, network), raw, raw, lesson.head)
 
     for output in ("boxes", "scores"):  # the alignment's small constant is all that is between them
         torch.testing.assert_close(found[output], raw[output], rtol=1e-2, atol=1e-2)
@@ -64,7 +64,7 @@ def test_classes_are_compared_where_both_name_them(published: Callable[..., Path
     model = join(student_of("yolov8n"), models.load(published("yolo11s", names=WIDE)), CROSS)
     assert model.objective is not None
     assert model.teacher is not None
-    _, branches = feature_taps.forward(model.student_model, batch["img"], middles=True)
+    _, branches = feature_taps.forward(model.student_model, batch["img"], intermediate=True)
     lesson = model.teacher(batch["img"])
 
     crossed, theirs = model.objective._crossed(model.projectors["0_crossed"], branches, lesson)
@@ -124,7 +124,7 @@ def test_the_masks_of_a_step_depend_on_seed_and_place_alone(
     assert torch.equal(found[0], found[2])
     assert not torch.equal(found[0], found[1])
     assert torch.equal(torch.random.get_rng_state(), before)
-    draws = [torch.rand(3, generator=Draws(seed, CPU).at(1.5)).tolist() for seed in (0, 1, 0)]
+    draws = [torch.rand(3, generator=StepRng(seed, CPU).at(1.5)).tolist() for seed in (0, 1, 0)]
     assert draws[0] == draws[2] != draws[1]
 
 

@@ -17,8 +17,8 @@ from retort.losses import LOSS_KINDS
 from retort.spec import DistillationSpec
 from retort.training import models
 from retort.training.distillation import feature_taps
-from retort.training.distillation.distiller import Distiller, ask, distiller, learn
-from retort.training.distillation.feature_taps import Taps
+from retort.training.distillation.distiller import Distiller, distillation_loss, make_distiller, run_teachers
+from retort.training.distillation.feature_taps import FeatureLayers
 from retort.training.distillation.teacher import Teacher
 from retort.training.models import ClassMap
 from retort.training.ultralytics_api import ModelEMA
@@ -44,7 +44,7 @@ def join(student: Any, teacher: Any, *losses: dict[str, Any], **fields: Any) -> 
     spec = DistillationSpec.model_validate(
         {"losses": losses, "balance": "none", "assignment": "student", "schedule": plain, **fields}
     )
-    made = distiller(student, teacher, spec, device=CPU, epochs=10, close_mosaic=0, seed=0)
+    made = make_distiller(student, teacher, spec, device=CPU, epochs=10, close_mosaic=0, seed=0)
     made.train()
     return made
 
@@ -99,12 +99,12 @@ def test_a_distilled_step_never_waits_for_the_device(
 ) -> None:
     kinds = ({"kind": kind} for kind in KINDS)
     model = join(student_of("yolov8n"), models.load(published("yolo11n", names=WIDE)), *kinds, balance=balance)
-    features, branches = feature_taps.forward(model.student_model, batch["img"], middles=True)
+    features, branches = feature_taps.forward(model.student_model, batch["img"], intermediate=True)
     task = torch.stack([raw["scores"].sigmoid().mean() for raw in branches.values()]).sum()
     for _ in range(2):  # in the first one anchors are made, which may wait
         with Listening() as listening:
-            lessons = ask(model.tutors, batch["img"])
-            loss, _ = learn(model.tutors, lessons, (features, branches), task, model.projectors)
+            lessons = run_teachers(model.slots, batch["img"])
+            loss, _ = distillation_loss(model.slots, lessons, (features, branches), task, model.projectors)
             loss.backward(retain_graph=True)
     assert listening.heard == []
     with Listening() as listening:  # it would hear
@@ -170,7 +170,7 @@ def test_folding_changes_nothing_that_the_teacher_says(published: Callable[..., 
 
 
 def test_taps_find_each_networks_own_layers(published: Callable[..., Path]) -> None:
-    found = {name: Taps.of(models.load(published(name))).layers for name in ("yolov8n", "yolo11n", "yolo12n")}
+    found = {name: FeatureLayers.of(models.load(published(name))).layers for name in ("yolov8n", "yolo11n", "yolo12n")}
     assert [list(layers.values()) for layers in found.values()] == [[9, 15, 18, 21], [10, 16, 19, 22], [8, 14, 17, 20]]
 
 
@@ -201,7 +201,7 @@ def test_the_balanced_recipe_teaches_whatever_the_heads_and_the_classes(
     for names in (WIDE, {0: "cat", 1: "blue"}):  # all of the student's classes, and one of them
         teacher = models.load(published(theirs, names=names))
         spec = DistillationSpec()
-        model = distiller(student_of(ours), teacher, spec, device=CPU, epochs=10, close_mosaic=0, seed=0)
+        model = make_distiller(student_of(ours), teacher, spec, device=CPU, epochs=10, close_mosaic=0, seed=0)
         model.train()
         assert model.objective is not None
         assert model.objective.assigns == (names is WIDE)

@@ -10,8 +10,8 @@ from core.training.pictures import Notebook
 from retort.constants import MAP, Role
 from retort.errors import Stopped
 from retort.spec import TrainingSpec
-from retort.training.checkpoint import Generations
-from retort.training.config import Plan
+from retort.training.checkpoint import CheckpointStore
+from retort.training.config import TrainConfig
 from retort.training.distributed import launcher
 from retort.training.distributed.messages import messages_file
 from retort.training.trainer import fit
@@ -42,9 +42,9 @@ class Hasty(Notebook):
 
 
 @pytest.fixture
-def plan(data_yaml: Path, tmp_path: Path) -> Plan:
+def plan(data_yaml: Path, tmp_path: Path) -> TrainConfig:
     training = TrainingSpec(imgsz=64, batch=6, close_mosaic=0, checkpoint_every=2)
-    return Plan(
+    return TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=EPOCHS, training=training,
         folder=tmp_path / "run", device="cpu",
     )  # fmt: skip
@@ -60,7 +60,7 @@ def plan(data_yaml: Path, tmp_path: Path) -> Plan:
     ],
 )
 def test_a_training_ends_at_the_next_batch_once_an_epoch_is_measured(
-    asked_after: int, epochs: int, batches: int, plan: Plan
+    asked_after: int, epochs: int, batches: int, plan: TrainConfig
 ):
     notebook = Hasty(finish_after=asked_after)
     fitted = fit(plan, notebook)
@@ -71,7 +71,7 @@ def test_a_training_ends_at_the_next_batch_once_an_epoch_is_measured(
     assert f"info: finished early, after epoch {epochs} of {EPOCHS}" in notebook.said
 
 
-def test_a_later_attempt_trains_no_more_when_an_epoch_is_whole(plan: Plan):
+def test_a_later_attempt_trains_no_more_when_an_epoch_is_whole(plan: TrainConfig):
     first = Notebook(stop_after=2 * BATCHES + 1)
     with pytest.raises(Stopped):
         fit(plan, first)
@@ -82,16 +82,16 @@ def test_a_later_attempt_trains_no_more_when_an_epoch_is_whole(plan: Plan):
     assert fitted.weights.is_file()
 
 
-def test_a_later_attempt_trains_one_epoch_when_none_is_whole(plan: Plan):
+def test_a_later_attempt_trains_one_epoch_when_none_is_whole(plan: TrainConfig):
     with pytest.raises(Stopped):
         fit(plan, Notebook(stop_after=1))
-    assert Generations(plan.folder / "states").numbers() == [0]
+    assert CheckpointStore(plan.folder / "states").numbers() == [0]
     second = Hasty()
     assert fit(plan, second).epochs == 1
     assert second.batches == BATCHES
 
 
-def test_all_ranks_finish_at_the_same_batch(plan: Plan):
+def test_all_ranks_finish_at_the_same_batch(plan: TrainConfig):
     notebook = Hasty(finish_after=4)
     plan.folder.mkdir()
     fitted = launcher.fit(replace(plan, epochs=500), notebook, ranks=2)
@@ -100,7 +100,7 @@ def test_all_ranks_finish_at_the_same_batch(plan: Plan):
     assert b'"failed"' not in messages_file(plan.folder).read_bytes()
 
 
-def test_a_training_prepares_until_its_first_batch_is_done_and_says_when_it_writes(plan: Plan):
+def test_a_training_prepares_until_its_first_batch_is_done_and_says_when_it_writes(plan: TrainConfig):
     notebook = Hasty(finish_after=BATCHES)
     fit(plan, notebook)
     before, after = notebook.sections[: notebook.sections.index("step")], notebook.sections

@@ -15,10 +15,10 @@ from retort.constants import MAP, MAP50, Role
 from retort.errors import Diverged, Stopped
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import models
-from retort.training.config import Fitted, Plan
+from retort.training.config import TrainConfig, TrainResult
 from retort.training.environment import num_cores
 from retort.training.evaluate import Conditions, evaluate
-from retort.training.trainer import Fit, fit
+from retort.training.trainer import TrainingLoop, fit
 
 # Upstream sums the gradients of 64 images before it steps: one batch, one step, one epoch here.
 TRAINING = TrainingSpec(imgsz=96, batch=64, close_mosaic=1, checkpoint_every=2, optimizer="SGD", head_lr_multiplier=3.0)
@@ -26,14 +26,14 @@ BALANCED = DistillationSpec()
 
 
 @pytest.fixture(scope="module")
-def plan(data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    return Plan(
+def plan(data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    return TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=3, training=TRAINING,
         folder=tmp_path_factory.mktemp("runs"), device="cpu",
     )  # fmt: skip
 
 
-def run(plan: Plan, name: str, notebook: Notebook, **teaching: Any) -> Fitted:
+def run(plan: TrainConfig, name: str, notebook: Notebook, **teaching: Any) -> TrainResult:
     return fit(replace(plan, folder=plan.folder / name), notebook, **teaching)
 
 
@@ -43,19 +43,21 @@ def teaching(published: Callable[..., Path]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def distilled(plan: Plan, teaching: dict[str, Any]) -> tuple[Fitted, Notebook]:
+def distilled(plan: TrainConfig, teaching: dict[str, Any]) -> tuple[TrainResult, Notebook]:
     notebook = Notebook()
     return run(plan, "distilled", notebook, **teaching), notebook
 
 
 @pytest.fixture(scope="module")
-def plain(plan: Plan) -> tuple[Fitted, Notebook]:
+def plain(plan: TrainConfig) -> tuple[TrainResult, Notebook]:
     notebook = Notebook()
     return run(replace(plan, role=Role.CONTROL), "plain", notebook), notebook
 
 
 @pytest.mark.train
-def test_every_epoch_says_all_it_measured(distilled: tuple[Fitted, Notebook], plain: tuple[Fitted, Notebook]) -> None:
+def test_every_epoch_says_all_it_measured(
+    distilled: tuple[TrainResult, Notebook], plain: tuple[TrainResult, Notebook]
+) -> None:
     task = {"train/box_loss", "train/cls_loss", "train/dfl_loss", "train/loss", "val/box_loss", "val/cls_loss"}
     rates = {"lr/weight", "lr/bn", "lr/bias", "lr/weight_x3", "lr/bn_x3", "lr/bias_x3"}
     common = task | rates | {"val/dfl_loss", "val/precision", "val/recall", MAP50, MAP}
@@ -92,7 +94,7 @@ def test_all_cores_are_used() -> None:
 
 @pytest.mark.train
 def test_checkpoints_are_published_with_the_teachers_map_beside(
-    distilled: tuple[Fitted, Notebook], plain: tuple[Fitted, Notebook]
+    distilled: tuple[TrainResult, Notebook], plain: tuple[TrainResult, Notebook]
 ) -> None:
     fitted, notebook = distilled
     assert [(epoch, path.name) for epoch, path, _ in notebook.checkpoints] == [
@@ -112,7 +114,7 @@ def test_checkpoints_are_published_with_the_teachers_map_beside(
 
 @pytest.mark.train
 def test_the_teacher_changes_the_student_but_not_where_it_starts(
-    distilled: tuple[Fitted, Notebook], plain: tuple[Fitted, Notebook]
+    distilled: tuple[TrainResult, Notebook], plain: tuple[TrainResult, Notebook]
 ) -> None:
     ours, theirs = distilled[1].metrics, plain[1].metrics
     assert ours[1]["train/box_loss"] == theirs[1]["train/box_loss"]
@@ -123,7 +125,7 @@ def test_the_teacher_changes_the_student_but_not_where_it_starts(
 @pytest.mark.train
 @pytest.mark.parametrize(("kind", "rounding"), [("class_logits", 0.0), ("pearson", 1e-3)])
 def test_a_teacher_without_a_say_leaves_the_training_as_it_was(
-    kind: str, rounding: float, plan: Plan, plain: tuple[Fitted, Notebook], teaching: dict[str, Any]
+    kind: str, rounding: float, plan: TrainConfig, plain: tuple[TrainResult, Notebook], teaching: dict[str, Any]
 ) -> None:
     whisper = DistillationSpec.model_validate(
         {"losses": [{"kind": kind, "weight": 1e-30}], "balance": "none", "assignment": "student"}
@@ -137,10 +139,12 @@ def test_a_teacher_without_a_say_leaves_the_training_as_it_was(
         assert notebook.metrics[epoch]["train/cls_loss"] == pytest.approx(plain[1].metrics[epoch]["train/cls_loss"])
 
 
-def test_the_optimizer_holds_student_and_projectors_and_never_the_teacher(plan: Plan, teaching: dict[str, Any]) -> None:
+def test_the_optimizer_holds_student_and_projectors_and_never_the_teacher(
+    plan: TrainConfig, teaching: dict[str, Any]
+) -> None:
     for optimizer in ("auto", "MuSGD"):
         training = TRAINING.model_copy(update={"optimizer": optimizer})
-        made = Fit(
+        made = TrainingLoop(
             replace(plan, training=training, folder=plan.folder / f"optimizer-{optimizer}"), Notebook(),
             teacher=teaching["teacher"], distillation=BALANCED,
         )  # fmt: skip
@@ -158,15 +162,15 @@ def test_the_optimizer_holds_student_and_projectors_and_never_the_teacher(plan: 
         made.close()
 
 
-def test_no_tracking_service_is_ever_attached(plan: Plan) -> None:
-    made = Fit(replace(plan, folder=plan.folder / "callbacks"), Notebook(), teacher=None, distillation=None)
+def test_no_tracking_service_is_ever_attached(plan: TrainConfig) -> None:
+    made = TrainingLoop(replace(plan, folder=plan.folder / "callbacks"), Notebook(), teacher=None, distillation=None)
     attached = {hook.__module__ for hooks in made.callbacks.values() for hook in hooks}
     assert attached <= {"retort.training.trainer", "ultralytics.utils.events", "ultralytics.utils.callbacks.base"}
     made.close()
 
 
 @pytest.mark.train
-def test_it_stops_at_the_next_batch(plan: Plan, data_yaml: Path) -> None:
+def test_it_stops_at_the_next_batch(plan: TrainConfig, data_yaml: Path) -> None:
     notebook = Notebook(stop_after=1)
     with pytest.raises(Stopped, match="epoch 1 of 3"):
         run(replace(plan, data_yaml=data_yaml), "stopped", notebook)
@@ -176,10 +180,12 @@ def test_it_stops_at_the_next_batch(plan: Plan, data_yaml: Path) -> None:
 
 
 @pytest.mark.train
-def test_a_training_that_leaves_the_finite_numbers_says_so_and_publishes_nothing(plan: Plan) -> None:
+def test_a_training_that_leaves_the_finite_numbers_says_so_and_publishes_nothing(plan: TrainConfig) -> None:
     training = TRAINING.model_copy(update={"lr": 1.0, "grad_clip": 1000.0, "optimizer": "SGD"})
     notebook = Notebook()
-    made = Fit(replace(plan, training=training, folder=plan.folder / "nan"), notebook, teacher=None, distillation=None)
+    made = TrainingLoop(
+        replace(plan, training=training, folder=plan.folder / "nan"), notebook, teacher=None, distillation=None
+    )
 
     def poison(trainer: Any) -> None:
         with torch.no_grad():
@@ -194,9 +200,9 @@ def test_a_training_that_leaves_the_finite_numbers_says_so_and_publishes_nothing
 
 
 @pytest.mark.train
-def test_one_epoch_that_is_not_finite_is_done_again(plan: Plan) -> None:
+def test_one_epoch_that_is_not_finite_is_done_again(plan: TrainConfig) -> None:
     notebook = Notebook()
-    made = Fit(replace(plan, epochs=2, folder=plan.folder / "once"), notebook, teacher=None, distillation=None)
+    made = TrainingLoop(replace(plan, epochs=2, folder=plan.folder / "once"), notebook, teacher=None, distillation=None)
     poisoned: list[int] = []
 
     def poison(trainer: Any) -> None:
@@ -214,8 +220,8 @@ def test_one_epoch_that_is_not_finite_is_done_again(plan: Plan) -> None:
 
 
 @pytest.mark.train
-def test_without_ema_the_last_weights_are_published(plan: Plan) -> None:
-    made = Fit(
+def test_without_ema_the_last_weights_are_published(plan: TrainConfig) -> None:
+    made = TrainingLoop(
         replace(plan, epochs=2, training=TRAINING.model_copy(update={"ema": False}), folder=plan.folder / "raw"),
         Notebook(), teacher=None, distillation=None,
     )  # fmt: skip
@@ -226,7 +232,7 @@ def test_without_ema_the_last_weights_are_published(plan: Plan) -> None:
 
 
 @pytest.mark.train
-def test_a_yolo26_student_learns_from_yolo26(plan: Plan, published: Callable[..., Path]) -> None:
+def test_a_yolo26_student_learns_from_yolo26(plan: TrainConfig, published: Callable[..., Path]) -> None:
     notebook = Notebook()
     fitted = run(
         replace(plan, model="yolo26n", epochs=2), "yolo26", notebook,
@@ -237,7 +243,9 @@ def test_a_yolo26_student_learns_from_yolo26(plan: Plan, published: Callable[...
 
 
 @pytest.mark.train
-def test_a_teacher_of_other_classes_is_not_measured_and_says_so(plan: Plan, published: Callable[..., Path]) -> None:
+def test_a_teacher_of_other_classes_is_not_measured_and_says_so(
+    plan: TrainConfig, published: Callable[..., Path]
+) -> None:
     notebook = Notebook()
     features = DistillationSpec(recipe="native")
     run(
@@ -249,7 +257,7 @@ def test_a_teacher_of_other_classes_is_not_measured_and_says_so(plan: Plan, publ
 
 
 @pytest.mark.train
-def test_softmax_is_warned_about(plan: Plan, teaching: dict[str, Any]) -> None:
+def test_softmax_is_warned_about(plan: TrainConfig, teaching: dict[str, Any]) -> None:
     notebook = Notebook()
     run(
         replace(plan, epochs=1), "article", notebook,

@@ -14,7 +14,7 @@ from core.training.pictures import Notebook
 from retort.constants import Role
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import trainer
-from retort.training.config import Plan
+from retort.training.config import TrainConfig
 from retort.training.data import ignore_regions
 from retort.training.data.loader import TrainingSet, training_set
 from retort.training.data.sampler import Sample
@@ -58,12 +58,12 @@ def test_marked_boxes_are_set_apart_from_the_labels():
         "batch_idx": torch.tensor([0.0, 1.0, 1.0]),
         "img": torch.zeros(2, 3, 32, 32),
     }
-    found = ignore_regions.set_apart(batch)
+    found = ignore_regions.split_ignored(batch)
     assert found["cls"].tolist() == [[2.0], [0.0]]
     assert found["batch_idx"].tolist() == [0.0, 1.0]
     assert found[ignore_regions.KEY].tolist() == [[1.0, 4.0, 5.0, 6.0, 7.0]]
     assert (
-        ignore_regions.set_apart(found | {ignore_regions.KEY: None})[ignore_regions.KEY] is None
+        ignore_regions.split_ignored(found | {ignore_regions.KEY: None})[ignore_regions.KEY] is None
     )  # nothing is marked any more
 
 
@@ -80,7 +80,7 @@ def test_only_background_is_spared():
     plain = torch.nn.BCEWithLogitsLoss(reduction="none")
     scores, targets = torch.zeros(1, 3, 2), torch.zeros(1, 3, 2)
     targets[0, 1, 0] = 0.9
-    found = ignore_regions.Sparing(plain, torch.tensor([[True, True, False]]))(scores, targets)
+    found = ignore_regions.IgnoreRegionLoss(plain, torch.tensor([[True, True, False]]))(scores, targets)
     expected = plain(scores, targets)
     assert found[0, 0].tolist() == [0.0, 0.0]
     assert torch.equal(found[0, 1:], expected[0, 1:])
@@ -93,7 +93,7 @@ def test_the_band_goes_through_the_augmentation_like_labels(banded: Path, hyp: d
     batch = dataset.__getitems__([Sample(0, 0, place) for place in range(4)])
     assert (batch["cls"] == ignore_regions.MARK).all()
     assert len(batch["cls"]) >= 4
-    apart = ignore_regions.set_apart(batch)
+    apart = ignore_regions.split_ignored(batch)
     assert len(apart["cls"]) == 0
     assert ((apart[ignore_regions.KEY][:, 1:] >= 0) & (apart[ignore_regions.KEY][:, 1:] <= 1)).all()
     assert all(len(label["cls"]) == 0 for label in dataset.labels)  # as they were read
@@ -106,7 +106,7 @@ def test_a_training_takes_nothing_in_the_band_for_background(
 ):
     told = Notebook()
     training = TrainingSpec(imgsz=64, batch=4, close_mosaic=0, amp=False, head_lr_multiplier=1.0)
-    plan = Plan(
+    plan = TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=banded / "data.yaml", epochs=1, training=training,
         folder=tmp_path / "fit", device="cpu",
     )  # fmt: skip
@@ -115,7 +115,7 @@ def test_a_training_takes_nothing_in_the_band_for_background(
     # Mosaics have seams that belong to no picture, where background is taught as ever.
     with_band = told.metrics[1]["train/cls_loss"]
     shutil.rmtree(banded / "ignore")
-    trainer.fit(Plan(**{**vars(plan), "folder": tmp_path / "again"}), told, **lessons)
+    trainer.fit(TrainConfig(**{**vars(plan), "folder": tmp_path / "again"}), told, **lessons)
     without = told.metrics[1]["train/cls_loss"]
     assert with_band is not None
     assert without is not None

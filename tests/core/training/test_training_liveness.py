@@ -13,9 +13,9 @@ from core.training.pictures import NAMES
 from retort.errors import NotDistilling
 from retort.spec import DistillationSpec
 from retort.training import models
-from retort.training.distillation.distiller import Distiller, distiller
+from retort.training.distillation.distiller import Distiller, make_distiller
 from retort.training.health import checks
-from retort.training.health.checks import Contract
+from retort.training.health.checks import LivenessChecks
 from retort.training.health.metrics import _fitted, agreement, binary_kl, cka, iou
 from retort.training.ultralytics_api import LetterBox
 from torch.distributions import Bernoulli, kl_divergence
@@ -29,7 +29,7 @@ def model(published: Callable[..., Path]) -> Distiller:
     losses = [{"kind": "class_logits"}, {"kind": "pearson", "levels": ["P3"]}]
     spec = DistillationSpec.model_validate({"losses": losses, "balance": "none"})
     teacher = models.load(published("yolo11n"))
-    made = distiller(student, teacher, spec, device=torch.device("cpu"), epochs=10, close_mosaic=0, seed=0)
+    made = make_distiller(student, teacher, spec, device=torch.device("cpu"), epochs=10, close_mosaic=0, seed=0)
     return made.train()
 
 
@@ -38,7 +38,7 @@ def stepper(model: Distiller, lr: float = 0.1) -> torch.optim.SGD:
 
 
 def test_a_live_distillation_passes_and_looking_changes_nothing(model: Distiller, batch: dict[str, Any]) -> None:
-    contract, before = Contract(model), deepcopy(model.state_dict())
+    contract, before = LivenessChecks(model), deepcopy(model.state_dict())
     state = torch.get_rng_state()
     contract.start(model, stepper(model))
     shares = checks.check_gradients(model, batch)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from retort.training.data import augment
-from retort.training.data.image_cache import Pictures, budget
+from retort.training.data.image_cache import ImageCache, budget
 from retort.training.data.loader import TrainingLoader, TrainingSet, training_loader, training_set
-from retort.training.data.sampler import EpochSampler, Order, Sample
+from retort.training.data.sampler import EpochSampler, Sample, SampleOrder
 from retort.training.ultralytics_api import YOLODataset, check_det_dataset
 from ultralytics.cfg import get_cfg
 
@@ -166,7 +166,7 @@ def test_closing_mosaic_takes_hold_at_once_and_keeps_the_order(data: dict[str, A
 
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_share_an_epoch_without_overlap_and_make_the_lone_processs_steps(world_size: int) -> None:
-    order = Order(seed=5, length=25, batch=6)
+    order = SampleOrder(seed=5, length=25, batch=6)
     shares = [list(EpochSampler(order, rank=rank, world_size=world_size)) for rank in range(world_size)]
     assert {len(share) for share in shares} == {25 // world_size}
     images = [order.index(sample) for share in shares for sample in share]
@@ -177,14 +177,14 @@ def test_ranks_share_an_epoch_without_overlap_and_make_the_lone_processs_steps(w
 
 
 def test_no_two_samples_of_a_training_have_the_same_seeds() -> None:
-    order = Order(seed=0, length=50, batch=8)
+    order = SampleOrder(seed=0, length=50, batch=8)
     sampler = EpochSampler(order)
     seeds = [order.seeds(sample) for _ in range(20) for sample in sampler]
     assert len(set(seeds)) == 1000
 
 
 def test_a_mosaic_of_a_large_set_takes_what_every_number_of_workers_has_just_read() -> None:
-    order = Order(seed=0, length=1000, batch=8)
+    order = SampleOrder(seed=0, length=1000, batch=8)
     pool = order.pool(Sample(0, 0, 805))
     assert len(pool) == 64
     assert order.index(Sample(0, 0, 805)) in pool
@@ -199,7 +199,7 @@ def test_images_are_kept_only_as_far_as_they_fit() -> None:
         read.append(index)
         return np.full((2, 2, 3), index, np.uint8)
 
-    pictures = Pictures(image, [(2, 2)] * 5, max_bytes=30, recent=2)
+    pictures = ImageCache(image, [(2, 2)] * 5, max_bytes=30, recent=2)
     assert pictures.num_kept == 2
     assert [int(pictures[index][0, 0, 0]) for index in (0, 1, 2, 3, 3, 4, 2)] == [0, 1, 2, 3, 3, 4, 2]
     assert sorted(read[:2]) == [0, 1]

@@ -23,9 +23,9 @@ from retort.constants import Role
 from retort.errors import DataError, ModelError, Stopped, UserError
 from retort.protocol.events import FailedEvent, FinishedEvent, LogEvent, MetricEvent, StageEvent, StoppedEvent
 from retort.spec import TrainingSpec
-from retort.training.config import Fitted, Plan
+from retort.training.config import TrainConfig, TrainResult
 from retort.training.distributed import launcher
-from retort.training.distributed.messages import Receiver, Sender, messages_file
+from retort.training.distributed.messages import RankCallback, Receiver, messages_file
 
 ROOTS = [str(Path(__file__).parents[2])]
 LONG = {"epochs": 500, "imgsz": 64, "batch": 4, "checkpoint_every": 1, "close_mosaic": 0}
@@ -167,7 +167,7 @@ def test_errors_come_back_as_what_they_were(tmp_path: Path) -> None:
         OSError(errno.ENOSPC, "full"), MemoryError("none"), ZeroDivisionError("surprise"),
     ]  # fmt: skip
     for error in thrown:
-        Sender(tmp_path, 1).failed(error)
+        RankCallback(tmp_path, 1).failed(error)
     receiver = Receiver(tmp_path, Notebook())
     receiver.read()
     found = receiver.failures
@@ -181,9 +181,9 @@ def test_errors_come_back_as_what_they_were(tmp_path: Path) -> None:
 def test_the_watcher_hears_the_first_rank_only_and_only_whole_lines(tmp_path: Path) -> None:
     notebook = Notebook()
     receiver = Receiver(tmp_path, notebook)
-    fitted = Fitted(tmp_path / "best.pt", {"val/mAP50": None}, 3, 2)
+    fitted = TrainResult(tmp_path / "best.pt", {"val/mAP50": None}, 3, 2)
     for rank in (1, 0):
-        sender = Sender(tmp_path, rank)
+        sender = RankCallback(tmp_path, rank)
         sender.joined()
         sender.metric(rank, {"x": 1.0})
         sender.checkpoint(rank, tmp_path / "a.pt", {})
@@ -209,7 +209,7 @@ def test_a_beat_of_the_first_rank_is_passed_on_once_and_needs_no_room_in_the_lin
 
     messages_file(tmp_path).symlink_to("/dev/full")  # where a line would raise
     receiver = Receiver(tmp_path, Feeling())
-    first, second = Sender(tmp_path, 0), Sender(tmp_path, 1)
+    first, second = RankCallback(tmp_path, 0), RankCallback(tmp_path, 1)
     for section in ("setup", "step"):
         second.alive("checkpoint")
         first.alive(section)
@@ -221,7 +221,7 @@ def test_a_beat_of_the_first_rank_is_passed_on_once_and_needs_no_room_in_the_lin
 @pytest.mark.train
 def test_ranks_go_on_where_stopped_ranks_have_left_off(tmp_path: Path, data_yaml: Path) -> None:
     training = TrainingSpec(imgsz=64, batch=4, close_mosaic=0, checkpoint_every=100)
-    plan = Plan(
+    plan = TrainConfig(
         role=Role.CONTROL, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=3, training=training,
         folder=tmp_path, device="cpu",
     )  # fmt: skip
@@ -241,7 +241,7 @@ def test_ranks_go_on_where_stopped_ranks_have_left_off(tmp_path: Path, data_yaml
 
 @pytest.mark.train
 def test_more_gpus_than_there_are_is_said_before_anything_starts(tmp_path: Path, data_yaml: Path) -> None:
-    plan = Plan(
+    plan = TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=1, training=TrainingSpec(),
         folder=tmp_path, device="0",
     )  # fmt: skip

@@ -14,10 +14,10 @@ from core.training.test_training_distillation import WIDE, join, student_of
 from retort.constants import Level
 from retort.errors import TeacherMismatch
 from retort.training import models
-from retort.training.distillation.distiller import Candidate
+from retort.training.distillation.distiller import TeacherCandidate
 from retort.training.distillation.feature_taps import Decoder
-from retort.training.distillation.teacher import Lesson
-from retort.training.distillation.teacher_resize import Resized, answering, fit_map, paired_levels, ratio_of
+from retort.training.distillation.teacher import TeacherOutput
+from retort.training.distillation.teacher_resize import ResizedTeacher, fit_map, paired_levels, ratio_of, source_anchors
 
 P3, P4, P5, BACKBONE = Level.P3, Level.P4, Level.P5, Level.BACKBONE
 HEAD = (P3, P4, P5)
@@ -52,7 +52,7 @@ class Scripted:
         self.side = side
         self.half = torch.cat([torch.full(((side // s) ** 2,), 0.75 * s) for s in (8, 16, 32)])
 
-    def __call__(self, images: torch.Tensor, *, fleeting: bool) -> Lesson:  # noqa: ARG002
+    def __call__(self, images: torch.Tensor, *, fleeting: bool) -> TeacherOutput:  # noqa: ARG002
         assert images.shape[-2:] == (self.side, self.side)
         number = len(images)
         feats = [torch.zeros(number, 3, self.side // s, self.side // s) for s in (8, 16, 32)]
@@ -62,7 +62,7 @@ class Scripted:
         features = {
             level: torch.full((number, 5, *feat.shape[-2:]), 7.0) for level, feat in zip(HEAD, feats, strict=True)
         }
-        return Lesson(features, {"one2many": {"boxes": cells, "scores": scores, "feats": feats}}, {})
+        return TeacherOutput(features, {"one2many": {"boxes": cells, "scores": scores, "feats": feats}}, {})
 
 
 def centres(side: int, stride: int) -> torch.Tensor:
@@ -81,7 +81,7 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 def test_boxes_arrive_in_the_students_pixels_from_anchors_under_or_nearest_to_the_students(ratio: Fraction):
     side = 128
     theirs = int(side * ratio)
-    asked = Resized(Scripted(theirs), ratio)  # type: ignore[arg-type]
+    asked = ResizedTeacher(Scripted(theirs), ratio)  # type: ignore[arg-type]
     lesson = asked(torch.zeros(2, 3, side, side))
     raw = lesson.branches["one2many"]
     boxes = Decoder(STRIDES)(raw, None).boxes
@@ -107,7 +107,7 @@ def test_boxes_arrive_in_the_students_pixels_from_anchors_under_or_nearest_to_th
 
 
 def test_a_class_and_a_box_of_one_anchor_stay_together():
-    asked = Resized(Scripted(256), Fraction(2))  # type: ignore[arg-type]
+    asked = ResizedTeacher(Scripted(256), Fraction(2))  # type: ignore[arg-type]
     raw = asked(torch.zeros(1, 3, 128, 128)).branches["one2many"]
     first_of_p5 = 32 * 32 + 16 * 16
     chosen = raw["scores"][0, 0, -16:].long() - first_of_p5  # the student's P5 from the teacher's, 8 x 8 to 4 x 4
@@ -121,9 +121,26 @@ def test_a_class_and_a_box_of_one_anchor_stay_together():
 def test_of_a_finer_grid_the_most_confident_anchor_under_a_cell_answers_and_of_a_coarser_the_nearest():
     confidences = torch.zeros(1, 16)
     confidences[0, 9] = 1.0  # row 2, column 1
-    assert answering(confidences, (4, 4), (2, 2))[0, 2] == 9
-    assert answering(torch.zeros(1, 4), (2, 2), (4, 4))[0].tolist() == [0, 0, 1, 1, 0, 0, 1, 1, 2, 2, 3, 3, 2, 2, 3, 3]
-    assert answering(torch.zeros(1, 4), (2, 2), (3, 3))[0].tolist() == [0, 1, 1, 2, 3, 3, 2, 3, 3]
+    assert source_anchors(confidences, (4, 4), (2, 2))[0, 2] == 9
+    assert source_anchors(torch.zeros(1, 4), (2, 2), (4, 4))[0].tolist() == [
+        0,
+        0,
+        1,
+        1,
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        2,
+        2,
+        3,
+        3,
+    ]
+    assert source_anchors(torch.zeros(1, 4), (2, 2), (3, 3))[0].tolist() == [0, 1, 1, 2, 3, 3, 2, 3, 3]
 
 
 def test_feature_maps_are_interpolated_where_grids_differ_and_left_alone_where_not():
@@ -145,7 +162,7 @@ def test_every_loss_teaches_from_another_size(
     theirs: str, ratio: Fraction, published: Callable[..., Path], batch: dict[str, Any]
 ):
     kinds = ["class_logits", "box_giou", "softmax_kl", "pearson", "channel_wise", "score_weighted_l2"]
-    teacher = Candidate(models.load(published(theirs, names=WIDE)), ratio=ratio)
+    teacher = TeacherCandidate(models.load(published(theirs, names=WIDE)), ratio=ratio)
     losses = [{"kind": kind} for kind in kinds] + [{"kind": "channel_l2", "levels": ["backbone", "P3"]}]
     model = join(student_of("yolo26n"), teacher, *losses)
     loss, items = model(batch)
@@ -163,14 +180,14 @@ def test_a_teacher_that_sees_the_same_images_scaled_up_and_down_says_the_same_as
     losses = [{"kind": "class_logits"}, {"kind": "box_giou"}, {"kind": "pearson"}]
     plain, wrapped = join(student_of("yolov8n"), network, *losses), join(student_of("yolov8n"), network, *losses)
     assert wrapped.teacher is not None
-    wrapped.tutors[0].teacher = Resized(wrapped.teacher, Fraction(1))  # type: ignore[arg-type]
+    wrapped.slots[0].teacher = ResizedTeacher(wrapped.teacher, Fraction(1))  # type: ignore[arg-type]
     ours, theirs = plain(batch)[1], wrapped(batch)[1]
     for label in ("class_logits", "box_giou", "pearson"):
         torch.testing.assert_close(theirs[f"kd/{label}"], ours[f"kd/{label}"], rtol=1e-4, atol=1e-6)
 
 
 def test_distances_are_refused_from_another_size(published: Callable[..., Path]):
-    teacher = Candidate(models.load(published("yolo11n")), ratio=Fraction(2))
+    teacher = TeacherCandidate(models.load(published("yolo11n")), ratio=Fraction(2))
     with pytest.raises(
         TeacherMismatch, match="dfl needs a teacher that sees the images in the student's size"
     ) as caught:
@@ -180,4 +197,4 @@ def test_distances_are_refused_from_another_size(published: Callable[..., Path])
 
 def test_a_resized_teacher_is_the_teacher_in_everything_else():
     teacher = SimpleNamespace(names={0: "red"}, known=None)
-    assert Resized(teacher, Fraction(2)).names == {0: "red"}  # type: ignore[arg-type]
+    assert ResizedTeacher(teacher, Fraction(2)).names == {0: "red"}  # type: ignore[arg-type]

@@ -27,21 +27,21 @@ from core.training.pictures import Notebook
 from retort.constants import MAP, Role
 from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
-from retort.errors import Stopped, WorldError
+from retort.errors import Stopped, TransientError
 from retort.pipeline import history
 from retort.pipeline.answers import TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.failures import explain
 from retort.protocol import journal
 from retort.protocol.journal import Journal
-from retort.protocol.workdir import Pulse
+from retort.protocol.workdir import Heartbeat
 from retort.settings import Settings
 from retort.spec import DistillationSpec, TrainingSpec, parse_spec
 from retort.stages import control
-from retort.training.checkpoint import Generations
-from retort.training.config import Plan, Teaching
+from retort.training.checkpoint import CheckpointStore
+from retort.training.config import TeacherConfig, TrainConfig
 from retort.training.distillation.balancing import TaskLossBalance
-from retort.training.trainer import Fit, fit
+from retort.training.trainer import TrainingLoop, fit
 
 # 16 images in batches of 6 are 3 batches an epoch, and a step takes 2: gradients wait over the end of an epoch.
 TRAINING = {"imgsz": 64, "batch": 6, "nominal_batch": 12, "close_mosaic": 1, "checkpoint_every": 2, "optimizer": "SGD"}
@@ -82,7 +82,7 @@ def lives(data_yaml: Path, published: Callable[..., Path], tmp_path_factory: pyt
 
 def state(folder: Path) -> dict[str, Any]:
     """The newest state, whose checksum must be right."""
-    _, content = next(Generations(folder / "states").read())
+    _, content = next(CheckpointStore(folder / "states").read())
     assert content is not None
     found: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
     return found
@@ -161,7 +161,7 @@ def test_what_is_complete_is_not_trained_again_and_gives_the_same_result(lives: 
 @pytest.mark.train
 def test_two_generations_and_their_best_networks_are_kept_and_nothing_torn(lives: Lives) -> None:
     for folder in (lives.whole, lives.killed):
-        assert Generations(folder / "states").numbers() == [EPOCHS, EPOCHS - 1]
+        assert CheckpointStore(folder / "states").numbers() == [EPOCHS, EPOCHS - 1]
         assert not list(folder.rglob("*.part"))
         assert 1 <= len(list((folder / "weights").iterdir())) <= 2
 
@@ -170,8 +170,8 @@ def test_two_generations_and_their_best_networks_are_kept_and_nothing_torn(lives
 
 
 @pytest.fixture(scope="module")
-def plan(data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    return Plan(
+def plan(data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    return TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=3,
         training=TrainingSpec.model_validate({**TRAINING, "batch": 16}),
         folder=tmp_path_factory.mktemp("stopped") / "run", device="cpu",
@@ -184,7 +184,7 @@ def teaching(published: Callable[..., Path]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def stopped(plan: Plan, teaching: dict[str, Any]) -> Notebook:
+def stopped(plan: TrainConfig, teaching: dict[str, Any]) -> Notebook:
     notebook = Notebook(stop_after=3)
     with pytest.raises(Stopped, match="epoch 3 of 3"):
         fit(plan, notebook, **teaching)
@@ -192,24 +192,24 @@ def stopped(plan: Plan, teaching: dict[str, Any]) -> Notebook:
 
 
 @pytest.fixture
-def left(plan: Plan, stopped: Notebook, tmp_path: Path) -> Plan:
+def left(plan: TrainConfig, stopped: Notebook, tmp_path: Path) -> TrainConfig:
     """A copy of the stopped training."""
     assert sorted(stopped.metrics) == [0, 1, 2]
     return replace(plan, folder=Path(shutil.copytree(plan.folder, tmp_path / "run")))
 
 
-def found(plan: Plan, **teaching: Any) -> tuple[int | None, list[str]]:
+def found(plan: TrainConfig, **teaching: Any) -> tuple[int | None, list[str]]:
     """After how many epochs a new attempt would go on, and what it says about it."""
     notebook = Notebook()
-    made = Fit(plan, notebook, **teaching)
+    made = TrainingLoop(plan, notebook, **teaching)
     state = made.recovery.find()
     made.close()
     return None if state is None else state["done"], notebook.said
 
 
-def spoil(plan: Plan, number: int) -> None:
+def spoil(plan: TrainConfig, number: int) -> None:
     """Turn one bit in the middle of a state."""
-    path = Generations(plan.folder / "states").path(number)
+    path = CheckpointStore(plan.folder / "states").path(number)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -217,10 +217,10 @@ def spoil(plan: Plan, number: int) -> None:
 
 @pytest.mark.train
 def test_a_stopped_training_goes_on_after_its_last_whole_epoch_and_keeps_its_best(
-    left: Plan, stopped: Notebook, teaching: dict[str, Any]
+    left: TrainConfig, stopped: Notebook, teaching: dict[str, Any]
 ) -> None:
     notebook = Notebook()
-    made = Fit(left, notebook, **teaching)
+    made = TrainingLoop(left, notebook, **teaching)
     made.recovery.best(2).touch()
     outstanding = 2.0  # better than any epoch can be
 
@@ -229,7 +229,7 @@ def test_a_stopped_training_goes_on_after_its_last_whole_epoch_and_keeps_its_bes
 
     made.add_callback("on_train_start", praise)
     made.train()
-    fitted = made.fitted()
+    fitted = made.result()
     made.close()
     assert sorted(notebook.metrics) == [3]
     assert notebook.said[-1] == "info: going on after epoch 2 of 3, which an earlier attempt has done"
@@ -240,7 +240,7 @@ def test_a_stopped_training_goes_on_after_its_last_whole_epoch_and_keeps_its_bes
 
 
 @pytest.mark.train
-def test_of_two_generations_the_newest_whole_one_counts(left: Plan, teaching: dict[str, Any]) -> None:
+def test_of_two_generations_the_newest_whole_one_counts(left: TrainConfig, teaching: dict[str, Any]) -> None:
     assert found(left, **teaching) == (2, [])
     spoil(left, 2)
     message = "warning: the state after epoch 2 is damaged: going on from the one after epoch 1"
@@ -251,7 +251,7 @@ def test_of_two_generations_the_newest_whole_one_counts(left: Plan, teaching: di
 
 
 @pytest.mark.train
-def test_a_state_whose_best_network_is_gone_does_not_count(left: Plan, teaching: dict[str, Any]) -> None:
+def test_a_state_whose_best_network_is_gone_does_not_count(left: TrainConfig, teaching: dict[str, Any]) -> None:
     (left.folder / "weights" / "best-0002.pt").write_bytes(b"something else")
     done, said = found(left, **teaching)
     assert done == 1
@@ -259,15 +259,15 @@ def test_a_state_whose_best_network_is_gone_does_not_count(left: Plan, teaching:
 
 
 @pytest.mark.train
-def test_a_state_of_another_way_of_teaching_is_refused(left: Plan, teaching: dict[str, Any]) -> None:
-    done, said = found(replace(left, teaching=Teaching(imgsz=128)), **teaching)
+def test_a_state_of_another_way_of_teaching_is_refused(left: TrainConfig, teaching: dict[str, Any]) -> None:
+    done, said = found(replace(left, teaching=TeacherConfig(imgsz=128)), **teaching)
     assert (done, said) == (None, ["warning: the state in the folder is of another plan: starting anew"])
 
 
 @pytest.mark.train
 @pytest.mark.parametrize("part", ["teacher", "plan", "data", "initial weights"])
 def test_a_state_of_another_training_is_refused_by_name(
-    part: str, left: Plan, teaching: dict[str, Any], published: Callable[..., Path], tmp_path: Path
+    part: str, left: TrainConfig, teaching: dict[str, Any], published: Callable[..., Path], tmp_path: Path
 ) -> None:
     other = left
     if part == "teacher":
@@ -299,11 +299,11 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.train
-def test_a_full_disk_leaves_the_states_before_and_is_worth_a_retry(left: Plan, teaching: dict[str, Any]) -> None:
-    made = Fit(left, Notebook(), **teaching)
+def test_a_full_disk_leaves_the_states_before_and_is_worth_a_retry(left: TrainConfig, teaching: dict[str, Any]) -> None:
+    made = TrainingLoop(left, Notebook(), **teaching)
     made._state = made.recovery.find()
     made._setup_train()
-    with largest_file(5_000_000), pytest.raises(WorldError, match="the disk is full") as caught:
+    with largest_file(5_000_000), pytest.raises(TransientError, match="the disk is full") as caught:
         made.recovery.save(made, 3)
     made.close()
     failure = explain(caught.value)
@@ -313,15 +313,15 @@ def test_a_full_disk_leaves_the_states_before_and_is_worth_a_retry(left: Plan, t
 
 
 @pytest.mark.train
-def test_a_device_without_room_leaves_the_states_before(left: Plan, teaching: dict[str, Any]) -> None:
+def test_a_device_without_room_leaves_the_states_before(left: TrainConfig, teaching: dict[str, Any]) -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no device that is always full")
-    made = Fit(left, Notebook(), **teaching)
+    made = TrainingLoop(left, Notebook(), **teaching)
     made._state = made.recovery.find()
     made._setup_train()
     (left.folder / "states" / f".00003.state.{os.getpid()}.part").symlink_to(full)  # where it is written first
-    with pytest.raises(WorldError, match="the disk is full") as caught:
+    with pytest.raises(TransientError, match="the disk is full") as caught:
         made.recovery.save(made, 3)
     made.close()
     assert isinstance(caught.value.__cause__, OSError)
@@ -344,7 +344,7 @@ def test_a_stage_that_died_after_its_last_epoch_trains_nothing_again(tmp_path: P
         with Journal(workdir / f"journal-{attempt}.jsonl") as said:
             context = Context(
                 spec, Inputs.load(workdir), workdir, said, threading.Event(), {"distill": student}, lambda _: None,
-                Pulse(workdir), "control", "",
+                Heartbeat(workdir), "control", "",
             )  # fmt: skip
             results.append(control.run(context))
             assert context.lasting == [workdir / "work" / "control"]
@@ -368,7 +368,7 @@ def test_a_balance_goes_on_exactly() -> None:
 
 
 def test_a_generation_that_was_fallen_back_from_does_not_come_back(tmp_path: Path) -> None:
-    generations = Generations(tmp_path)
+    generations = CheckpointStore(tmp_path)
     for number in (1, 2, 3):
         generations.write(number, b"%d" % number)
     assert generations.numbers() == [3, 2]

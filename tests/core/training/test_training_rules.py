@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from retort.training.health.rules import RULES, Facts, Judge
+from retort.training.health.rules import RULES, RuleEngine, RuleInputs
 
 Values = dict[str, float | None]
 FINE: Values = {
@@ -15,7 +15,7 @@ FINE: Values = {
     "health/background_share": 0.2, "health/cosine_P3": 0.95, "health/grad_cosine": 0.3, "health/grad_ratio": 0.5,
     "health/foreground_anchors": 40.0,
 }  # fmt: skip
-FACTS = Facts(teacher_map=0.5, temperature=1.0)
+FACTS = RuleInputs(teacher_map=0.5, temperature=1.0)
 
 
 def history(name: str, *values: float | None, **others: float | None) -> list[Values]:
@@ -107,13 +107,13 @@ def test_every_rule_is_tried() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_without_anything_to_judge_by_is_silent(rule: Any) -> None:
-    opinion = rule.judge([{"train/loss": 1.0}], Facts())
+    opinion = rule.judge([{"train/loss": 1.0}], RuleInputs())
     assert opinion is None or opinion[0] == "healthy"
 
 
 def test_a_verdict_is_told_once_with_its_grounds_and_again_when_it_changes() -> None:
-    judge = Judge(FACTS)
-    told = [judge.hear(epoch, {**FINE, "health/background_share": share}) for epoch, share in enumerate(
+    judge = RuleEngine(FACTS)
+    told = [judge.update(epoch, {**FINE, "health/background_share": share}) for epoch, share in enumerate(
         (0.2, 0.9, 0.9, 0.7, 0.2, 0.2), start=1)]  # fmt: skip
     assert [[(f.rule, f.verdict, f.epoch) for f in findings] for findings in told] == [
         [], [("background_dominates", "critical", 2)], [], [("background_dominates", "warning", 4)],

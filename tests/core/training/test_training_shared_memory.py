@@ -10,12 +10,12 @@ import pytest
 from core.training.pictures import Notebook
 from retort.constants import Role
 from retort.spec import TrainingSpec
-from retort.training.config import MoreImages, Plan, Teaching
+from retort.training.config import TeacherConfig, TrainConfig, UnlabelledConfig
 from retort.training.data.loader import workers_for
-from retort.training.environment import Demand, affordable, free_bytes, lowered, num_cores
-from retort.training.trainer import Fit, arguments
+from retort.training.environment import SharedMemoryDemand, affordable, cap_workers, free_bytes, num_cores
+from retort.training.trainer import TrainingLoop, arguments
 
-USUAL = Demand(16, 640)
+USUAL = SharedMemoryDemand(16, 640)
 IMAGE = 3 * 640 * 640
 VALIDATION = 3 * 672 * 672
 
@@ -35,7 +35,7 @@ def test_the_demand_is_what_every_process_has_ready_and_what_the_trainer_holds()
 )
 def test_the_demand_is_what_was_measured(batch: int, imgsz: int, workers: int, training: int, validation: int):
     of_validation = 3 * 2 * batch * (imgsz + 32) ** 2 * 5  # of two processes: there were no more cores
-    whole = Demand(batch, imgsz).size_bytes(workers)
+    whole = SharedMemoryDemand(batch, imgsz).size_bytes(workers)
     of_training = whole - 3 * 2 * batch * (imgsz + 32) ** 2 * (4 * workers + 1)
     assert training == pytest.approx(of_training, rel=0.02)
     assert validation == pytest.approx(of_validation, rel=0.02)
@@ -64,11 +64,11 @@ def test_ranks_share_what_is_free_and_it_is_said_with_the_numbers():
         said.append((message, data))
 
     free = int(2 * USUAL.size_bytes(3) / 0.8) + 1
-    assert lowered(4, USUAL, free, log, ranks=2) == 3
+    assert cap_workers(4, USUAL, free, log, ranks=2) == 3
     ((message, data),) = said
     assert data == {"free_mib": free >> 20, "need_mib": 2 * USUAL.size_bytes(4) >> 20, "workers": 3}
     assert f"{free >> 20} MiB free, and 8 loader processes would need {data['need_mib']} MiB: 6" in message
-    assert lowered(3, USUAL, free, log, ranks=2) == 3
+    assert cap_workers(3, USUAL, free, log, ranks=2) == 3
     assert len(said) == 1
 
 
@@ -78,28 +78,28 @@ def test_what_is_free_is_measured(tmp_path: Path):
 
 
 @pytest.fixture
-def plan(data_yaml: Path, tmp_path: Path) -> Plan:
-    return Plan(
+def plan(data_yaml: Path, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=1, training=TrainingSpec(),
         folder=tmp_path, device="cpu",
     )  # fmt: skip
 
 
-def test_what_earlier_attempts_have_learned_caps_the_number(plan: Plan):
+def test_what_earlier_attempts_have_learned_caps_the_number(plan: TrainConfig):
     assert arguments(plan)["workers"] >= 1
     assert arguments(replace(plan, loader_workers=0))["workers"] == 0
     assert arguments(replace(plan, loader_workers=99))["workers"] == arguments(plan)["workers"]
 
 
-def test_a_trainer_asks_for_no_more_than_fit(plan: Plan):
+def test_a_trainer_asks_for_no_more_than_fit(plan: TrainConfig):
     notebook = Notebook()
-    teaching = Teaching(unlabelled=MoreImages(plan.folder, 2.0))
-    made = Fit(replace(plan, teaching=teaching), notebook, teacher=None, distillation=None)
+    teaching = TeacherConfig(unlabelled=UnlabelledConfig(plan.folder, 2.0))
+    made = TrainingLoop(replace(plan, teaching=teaching), notebook, teacher=None, distillation=None)
     try:
         assert workers_for(made, 1 << 30) == 0  # on a CPU
         made.args.workers = 2
         fitting = min(2, num_cores()) - 1  # one less than is wanted
-        demand = Demand(16, 640, unlabelled=32)
+        demand = SharedMemoryDemand(16, 640, unlabelled=32)
         assert workers_for(made, int(demand.size_bytes(fitting) / 0.8) + 1) == fitting
     finally:
         made.close()

@@ -36,11 +36,11 @@ def test_layers_that_nobody_asks_for_are_not_computed(
     network = models.load(published(model))
     with torch.no_grad():
         whole, _ = feature_taps.forward(network, batch["img"])
-        spared = Teacher(network, device=CPU, levels={Level.P3}, head=False)
+        spared = Teacher(network, device=CPU, levels={Level.P3}, predictions=False)
         last = taps_of(network)[Level.P3]
         for index in range(last + 1, len(spared.model.model)):
             spared.model.model[index] = Untouchable(spared.model.model[index])
-        lesson = spared(batch["img"], fleeting=True)
+        lesson = spared(batch["img"], reuse_buffers=True)
 
     assert lesson.features.keys() == {Level.P3}
     assert lesson.branches == {}
@@ -48,7 +48,7 @@ def test_layers_that_nobody_asks_for_are_not_computed(
 
 
 def taps_of(network: Any) -> Any:
-    return feature_taps.Taps.of(network).layers
+    return feature_taps.FeatureLayers.of(network).layers
 
 
 @pytest.mark.skipif(half_precision(CPU) is torch.float32, reason="this CPU does not compute bfloat16")
@@ -84,9 +84,9 @@ def test_activations_inside_convolutions_are_the_same_activations(
 
 
 def test_a_head_that_features_pass_through_lets_their_gradient_pass(published: Callable[..., Path]) -> None:
-    teacher = Teacher(models.load(published("yolo11n")), device=CPU, middles=True)
+    teacher = Teacher(models.load(published("yolo11n")), device=CPU, intermediate=True)
     image = torch.rand(1, 3, 64, 64)
-    lesson = teacher(image, fleeting=True)
+    lesson = teacher(image, reuse_buffers=True)
     features = [x.clone().requires_grad_() for x in lesson.branches["one2many"]["feats"]]
 
     lesson.head.forward_head(features, **lesson.head.one2many)["scores"].sum().backward()

@@ -16,40 +16,40 @@ from retort.constants import Level
 from retort.errors import TeacherMismatch
 from retort.spec import DistillationSpec
 from retort.training import models
-from retort.training.distillation.distiller import Candidate, Distiller, distiller
+from retort.training.distillation.distiller import Distiller, TeacherCandidate, make_distiller
 from retort.training.distillation.teacher import Teacher
 
 PLAIN = {"warmup_epochs": 0, "decay": "none", "stop_with_mosaic": False}
 LOSSES = ({"kind": "class_logits", "weight": 0.5}, {"kind": "box_giou"}, {"kind": "pearson", "levels": ["P3", "P5"]})
 
 
-def together(student: Any, *teachers: Candidate, balance: str = "none") -> Distiller:
+def together(student: Any, *teachers: TeacherCandidate, balance: str = "none") -> Distiller:
     spec = DistillationSpec.model_validate(
         {"losses": LOSSES, "balance": balance, "assignment": "student", "schedule": PLAIN}
     )
     first, *further = teachers
-    made = distiller(student, first, spec, device=CPU, epochs=10, close_mosaic=0, seed=0, further=further)
+    made = make_distiller(student, first, spec, device=CPU, epochs=10, close_mosaic=0, seed=0, further=further)
     made.train()
     return made
 
 
 @pytest.fixture
-def teachers(published: Callable[..., Path]) -> list[Candidate]:
+def teachers(published: Callable[..., Path]) -> list[TeacherCandidate]:
     """Three families, two sizes and two sets of classes."""
     return [
-        Candidate(models.load(published("yolo11s")), weight=2.0),
-        Candidate(models.load(published("yolo26n", names=WIDE)), weight=1.0, ratio=Fraction(2)),
-        Candidate(models.load(published("yolov8n", seed=3)), weight=1.0),
+        TeacherCandidate(models.load(published("yolo11s")), weight=2.0),
+        TeacherCandidate(models.load(published("yolo26n", names=WIDE)), weight=1.0, ratio=Fraction(2)),
+        TeacherCandidate(models.load(published("yolov8n", seed=3)), weight=1.0),
     ]
 
 
 @pytest.mark.parametrize("balance", ["none", "task_loss"])
 def test_the_loss_of_several_teachers_is_the_weighted_mean_of_the_loss_of_each(
-    balance: str, teachers: list[Candidate], batch: dict[str, Any]
+    balance: str, teachers: list[TeacherCandidate], batch: dict[str, Any]
 ):
     model = together(student_of("yolov8n"), *teachers, balance=balance)
     alone = []
-    for number, (candidate, one) in enumerate(zip(teachers, model.tutors, strict=True), start=1):
+    for number, (candidate, one) in enumerate(zip(teachers, model.slots, strict=True), start=1):
         single = together(student_of("yolov8n"), candidate, balance=balance)
         for key, projector in single.projectors.items():
             projector.load_state_dict(model.projectors[f"{one.prefix}{key}"].state_dict())
@@ -66,20 +66,22 @@ def test_the_loss_of_several_teachers_is_the_weighted_mean_of_the_loss_of_each(
     torch.testing.assert_close(loss[-1].detach(), items["kd_loss"] * len(batch["img"]))
 
 
-def test_all_projectors_learn_and_no_teacher_does(teachers: list[Candidate], batch: dict[str, Any]):
+def test_all_projectors_learn_and_no_teacher_does(teachers: list[TeacherCandidate], batch: dict[str, Any]):
     model = together(student_of("yolov8n"), *teachers)
     assert len(model.projectors) == 3 * 2
     model(batch)[0][-1].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.projectors.parameters())
-    for one in model.tutors:
+    for one in model.slots:
         assert all(p.grad is None and not p.requires_grad for p in one.teacher.model.parameters())
     for copy in (deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301
-        assert copy.tutors == ()
+        assert copy.slots == ()
         assert copy.teacher is None
         assert {key.split(".")[0] for key in copy.state_dict()} == {"student_model", "projectors"}
 
 
-def test_a_step_without_distillation_says_zero_under_the_same_names(teachers: list[Candidate], batch: dict[str, Any]):
+def test_a_step_without_distillation_says_zero_under_the_same_names(
+    teachers: list[TeacherCandidate], batch: dict[str, Any]
+):
     model = together(student_of("yolov8n"), *teachers)
     named = set(model(batch)[1])
     assert model.objective is not None
@@ -90,9 +92,9 @@ def test_a_step_without_distillation_says_zero_under_the_same_names(teachers: li
 
 
 def test_a_teacher_without_common_classes_is_refused_beside_one_that_has_them(published: Callable[..., Path]):
-    stranger = Candidate(models.load(published("yolo11n", names={0: "cat", 1: "dog"})))
+    stranger = TeacherCandidate(models.load(published("yolo11n", names={0: "cat", 1: "dog"})))
     with pytest.raises(TeacherMismatch, match="class names in common"):
-        together(student_of("yolov8n"), Candidate(models.load(published("yolo11n"))), stranger)
+        together(student_of("yolov8n"), TeacherCandidate(models.load(published("yolo11n"))), stranger)
 
 
 @pytest.mark.parametrize("ours", ["yolov8n", "yolo26n"])

@@ -18,9 +18,9 @@ from retort.constants import Role
 from retort.data import unlabelled
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import models
-from retort.training.config import MoreImages, Plan, Teaching
+from retort.training.config import TeacherConfig, TrainConfig, UnlabelledConfig
 from retort.training.data.unlabelled import UnlabelledImages, isolated
-from retort.training.trainer import Fit
+from retort.training.trainer import TrainingLoop
 
 TRAINING = TrainingSpec(
     imgsz=64, batch=8, nominal_batch=8, close_mosaic=1, checkpoint_every=2, optimizer="SGD", lr=0.001
@@ -37,8 +37,8 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plan(data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    return Plan(
+def plan(data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    return TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=2, training=TRAINING,
         folder=tmp_path_factory.mktemp("runs"), device="cpu",
     )  # fmt: skip
@@ -86,7 +86,7 @@ def test_while_nothing_is_distilled_unlabelled_images_are_skipped(
     assert torch.isfinite(model({**batch, "unlabelled": refused})[0]).all()
 
 
-class Recording(Fit):
+class Recording(TrainingLoop):
     """Keeps what each step was shown."""
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Recording(Fit):
         return found
 
 
-def record(plan: Plan, name: str, teacher: Path | None, teaching: Teaching) -> tuple[Recording, Notebook]:
+def record(plan: TrainConfig, name: str, teacher: Path | None, teaching: TeacherConfig) -> tuple[Recording, Notebook]:
     notebook = Notebook()
     spec = DistillationSpec() if teacher is not None else None
     made = Recording(
@@ -108,11 +108,11 @@ def record(plan: Plan, name: str, teacher: Path | None, teaching: Teaching) -> t
 
 @pytest.mark.train
 def test_student_and_control_see_the_same_labelled_batches_in_the_same_order(
-    plan: Plan, more: Path, published: Callable[..., Path]
+    plan: TrainConfig, more: Path, published: Callable[..., Path]
 ) -> None:
-    teaching = Teaching(unlabelled=MoreImages(more, ratio=0.5))
+    teaching = TeacherConfig(unlabelled=UnlabelledConfig(more, ratio=0.5))
     student, notebook = record(plan, "student", published("yolo11n"), teaching)
-    control, _ = record(replace(plan, role=Role.CONTROL), "control", None, Teaching())
+    control, _ = record(replace(plan, role=Role.CONTROL), "control", None, TeacherConfig())
     assert len(student.shown) == len(control.shown) == 4
     for ours, theirs in zip(student.shown, control.shown, strict=True):
         assert torch.equal(ours["img"], theirs["img"])

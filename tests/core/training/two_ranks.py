@@ -34,7 +34,7 @@ def pupil(teacher: Path, **fields: Any) -> Any:
     from core.training.pictures import NAMES
     from retort.spec import DistillationSpec
     from retort.training import models
-    from retort.training.distillation.distiller import distiller
+    from retort.training.distillation.distiller import make_distiller
     from ultralytics.cfg import get_cfg
 
     student = models.build("yolov8n", names=NAMES, weights=None, seed=0)
@@ -43,7 +43,7 @@ def pupil(teacher: Path, **fields: Any) -> Any:
     schedule = {"warmup_epochs": 0, "decay": "none", "stop_with_mosaic": True}
     spec = DistillationSpec.model_validate({"losses": losses, "balance": "none", "schedule": schedule, **fields})
     device = torch.device("cpu")
-    made = distiller(student, models.load(teacher), spec, device=device, epochs=10, close_mosaic=5, seed=0)
+    made = make_distiller(student, models.load(teacher), spec, device=device, epochs=10, close_mosaic=5, seed=0)
     return made.train()
 
 

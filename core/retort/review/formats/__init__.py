@@ -9,14 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from retort.review.formats import coco, cvat, label_studio, yolo
-from retort.review.formats.base import Album, Form, Marked
-from retort.review.models import Decision, Proposals, ReviewError, ruled, still_open
+from retort.review.formats.base import AnnotatedImage, AnnotationFormat, ImageSet
+from retort.review.models import ImageDecision, ReviewError, ReviewSet, undecided, verdict_for
 
-FORMS: dict[str, Form] = {
-    "coco": Form(coco.write, coco.read, "application/json", ".json"),
-    "yolo": Form(yolo.write, yolo.read, "application/zip", ".zip"),
-    "cvat": Form(cvat.write, cvat.read, "application/xml", ".xml"),
-    "label_studio": Form(label_studio.write, label_studio.read, "application/json", ".json"),
+FORMS: dict[str, AnnotationFormat] = {
+    "coco": AnnotationFormat(coco.write, coco.read, "application/json", ".json"),
+    "yolo": AnnotationFormat(yolo.write, yolo.read, "application/zip", ".zip"),
+    "cvat": AnnotationFormat(cvat.write, cvat.read, "application/xml", ".xml"),
+    "label_studio": AnnotationFormat(label_studio.write, label_studio.read, "application/json", ".json"),
 }
 """By name."""
 
@@ -24,16 +24,16 @@ _SHOWN = 100
 """Open images that a summary names."""
 
 
-def summary(proposals: Proposals, decisions: Mapping[str, Decision]) -> dict[str, Any]:
+def summary(review_set: ReviewSet, decisions: Mapping[str, ImageDecision]) -> dict[str, Any]:
     """Say how far the review is."""
-    remaining = still_open(proposals, decisions)
-    own = [picture for picture in proposals.pictures if picture.image in decisions]
+    remaining = undecided(review_set, decisions)
+    own = [picture for picture in review_set.pictures if picture.image in decisions]
     counted = Counter(decisions[picture.image].decision for picture in own)
     return {
-        "mode": proposals.mode,
-        "classes": proposals.classes,
-        "num_images": len(proposals.pictures),
-        "num_boxes": sum(len(picture.kept) for picture in proposals.pictures),
+        "mode": review_set.mode,
+        "classes": review_set.classes,
+        "num_images": len(review_set.pictures),
+        "num_boxes": sum(len(picture.kept) for picture in review_set.pictures),
         "num_accepted": counted["accept"],
         "num_rejected": counted["reject"],
         "num_edited": counted["edit"],
@@ -42,7 +42,7 @@ def summary(proposals: Proposals, decisions: Mapping[str, Decision]) -> dict[str
     }
 
 
-def form(name: str) -> Form:
+def annotation_format(name: str) -> AnnotationFormat:
     """Return the form of that name.
 
     Raises:
@@ -54,28 +54,28 @@ def form(name: str) -> Form:
     return FORMS[name]
 
 
-def album(proposals: Proposals, decisions: Mapping[str, Decision]) -> Album:
+def annotated_images(review_set: ReviewSet, decisions: Mapping[str, ImageDecision]) -> ImageSet:
     """Return the pictures with the boxes that they have now; those that were rejected are left out."""
     pictures = []
-    for picture in proposals.pictures:
+    for picture in review_set.pictures:
         decision = decisions.get(picture.image)
         if decision is not None and decision.decision == "reject":
             continue
         boxes = picture.plain() if decision is None or decision.boxes is None else decision.boxes
         marked = {"image": picture.image, "width": picture.width, "height": picture.height, "boxes": boxes}
-        pictures.append(Marked.model_validate(marked))
-    return Album(classes=proposals.classes, pictures=tuple(pictures))
+        pictures.append(AnnotatedImage.model_validate(marked))
+    return ImageSet(classes=review_set.classes, pictures=tuple(pictures))
 
 
-def imported(proposals: Proposals, name: str, data: bytes, *, reviewer: str, at: float) -> list[Decision]:
+def import_decisions(review_set: ReviewSet, name: str, data: bytes, *, reviewer: str, at: float) -> list[ImageDecision]:
     """Return the decisions that a file in the form *name* stands for: its boxes replace those of its pictures.
 
     Raises:
         ReviewError: the file cannot be used, or speaks of other pictures; then nothing of it counts.
 
     """
-    found = form(name).read(data, proposals.classes)
-    known = {picture.image: picture for picture in proposals.pictures}
+    found = annotation_format(name).read(data, review_set.classes)
+    known = {picture.image: picture for picture in review_set.pictures}
     if unknown := [image for image in found if image not in known]:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         hint = "keep the names of the exported images, and send those alone"
@@ -83,9 +83,9 @@ def imported(proposals: Proposals, name: str, data: bytes, *, reviewer: str, at:
     decisions = []
     for image, boxes in found.items():
         try:
-            ruling = ruled(known[image], boxes)
+            verdict = verdict_for(known[image], boxes)
         except ValidationError as error:
             raise ReviewError(f"{image}: {error.errors()[0]['msg']}", hint="fewer boxes") from error
         about = {"image": image, "reviewer": reviewer, "at": at}
-        decisions.append(Decision.model_validate({**ruling.model_dump(), **about}))
+        decisions.append(ImageDecision.model_validate({**verdict.model_dump(), **about}))
     return decisions

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from retort.review.models import DIGITS, Box, ImageName, ReviewError
-from retort.schema import Frozen
+from retort.schema import FrozenModel
 
 SLACK = 1e-3
 """How far outside of its image a box may reach, as a share of the side: rounding errors of the tool that wrote it."""
@@ -28,7 +28,7 @@ Classes = Sequence[str]
 Shape = TypeVar("Shape")
 
 
-class Marked(Frozen):
+class AnnotatedImage(FrozenModel):
     """A picture with its boxes."""
 
     image: ImageName
@@ -37,24 +37,24 @@ class Marked(Frozen):
     boxes: tuple[Box, ...]
 
 
-class Album(Frozen):
+class ImageSet(FrozenModel):
     """Pictures that go into one file."""
 
     classes: tuple[str, ...]
-    pictures: tuple[Marked, ...]
+    pictures: tuple[AnnotatedImage, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class AnnotationFormat:
     """One way to write pictures with boxes as a file, and to read them."""
 
-    write: Callable[[Album], bytes]
+    write: Callable[[ImageSet], bytes]
     read: Callable[[bytes, Classes], Read]
     media_type: str
     suffix: str
 
 
-class Foreign(BaseModel):
+class ExternalFile(BaseModel):
     """A part of another tool's file: what is not needed is not looked at, what is needed must be what it should be."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
@@ -152,7 +152,7 @@ def pack(files: Mapping[str, bytes]) -> bytes:
 
 
 def is_zip(data: bytes) -> bool:
-    """Whether *data* begins like an archive."""
+    """Return True if *data* begins like an archive."""
     return data.startswith(b"PK")
 
 

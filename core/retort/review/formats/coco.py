@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from retort.review.formats.base import (
-    Album,
     Classes,
-    Foreign,
+    ExternalFile,
+    ImageSet,
     Read,
     add,
     box,
@@ -23,37 +23,37 @@ from retort.review.formats.base import (
 from retort.review.models import Box, ReviewError
 
 
-class _Image(Foreign):
+class _CocoImage(ExternalFile):
     id: int
     file_name: str
     width: float
     height: float
 
 
-class _Annotation(Foreign):
+class _Annotation(ExternalFile):
     image_id: int
     category_id: int
     bbox: Annotated[list[float], Field(min_length=4, max_length=4)]
     iscrowd: int = 0
 
 
-class _Category(Foreign):
+class _Category(ExternalFile):
     id: int
     name: str
 
 
-class _Document(Foreign):
-    images: list[_Image]
+class _Document(ExternalFile):
+    images: list[_CocoImage]
     annotations: list[_Annotation]
     categories: list[_Category]
 
 
-def write(album: Album) -> bytes:
-    """Return *album* as COCO."""
-    numbers = {name: number for number, name in enumerate(album.classes, start=1)}
+def write(image_set: ImageSet) -> bytes:
+    """Return *image_set* as COCO."""
+    numbers = {name: number for number, name in enumerate(image_set.classes, start=1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, picture in enumerate(album.pictures, start=1):
+    for number, picture in enumerate(image_set.pictures, start=1):
         size = {"width": picture.width, "height": picture.height}
         images.append({"id": number, "file_name": file_name(picture.image), **size})
         for one in picture.boxes:
@@ -75,7 +75,7 @@ def read(data: bytes, classes: Classes) -> Read:
     document: _Document = parse(data, _Document, "COCO")
     names = {category.id: category.name for category in document.categories}
     found: dict[str, list[Box]] = {}
-    pages: dict[int, tuple[_Image, list[Box]]] = {}
+    pages: dict[int, tuple[_CocoImage, list[Box]]] = {}
     for index, image in enumerate(document.images):
         boxes: list[Box] = []
         add(found, image_of(image.file_name), boxes, f"images.{index}")

@@ -6,19 +6,19 @@ from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from retort.review.formats import base
-from retort.review.formats.base import Album, Classes, Read, add, box, file_name, frozen, image_of, sized
+from retort.review.formats.base import Classes, ImageSet, Read, add, box, file_name, frozen, image_of, sized
 from retort.review.models import Box, ReviewError
 
 _OTHER_SHAPES = {"polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton"}
 _HINT = "send what CVAT exports as 'CVAT for images 1.1'"
 
 
-def write(album: Album) -> bytes:
-    """Return *album* as CVAT's XML."""
-    labels = "".join(f"<label><name>{_text(name)}</name></label>" for name in album.classes)
+def write(image_set: ImageSet) -> bytes:
+    """Return *image_set* as CVAT's XML."""
+    labels = "".join(f"<label><name>{_text(name)}</name></label>" for name in image_set.classes)
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>"]
     lines.append(f"  <meta><task><labels>{labels}</labels></task></meta>")
-    for number, picture in enumerate(album.pictures):
+    for number, picture in enumerate(image_set.pictures):
         size = f'width="{picture.width}" height="{picture.height}"'
         lines.append(f'  <image id="{number}" name={quoteattr(file_name(picture.image))} {size}>')
         for one in picture.boxes:
@@ -37,7 +37,7 @@ def read(data: bytes, classes: Classes) -> Read:
         ReviewError: it is none, or does not fit *classes*.
 
     """
-    reader = _Reader(classes)
+    reader = _CvatReader(classes)
     reader.parse(_unzipped(data) if base.is_zip(data) else data)
     return frozen(reader.found)
 
@@ -49,7 +49,7 @@ def _unzipped(data: bytes) -> bytes:
     return next(iter(files.values()))
 
 
-class _Reader:
+class _CvatReader:
     """Takes the elements as they come; nothing in the file can name another file or grow while it is read."""
 
     def __init__(self, classes: Classes) -> None:

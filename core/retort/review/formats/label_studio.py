@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from retort.review.formats.base import Album, Classes, Foreign, Read, add, box, file_name, image_of, parse
+from retort.review.formats.base import Classes, ExternalFile, ImageSet, Read, add, box, file_name, image_of, parse
 from retort.review.models import Box, ReviewError
 
 RECTANGLES = "rectanglelabels"
@@ -15,7 +15,7 @@ OWN_NAME = "retort_image"
 """Field of a task's data with the picture's name: Label Studio renames files that it is given."""
 
 
-class _Value(Foreign):
+class _Value(ExternalFile):
     x: float
     y: float
     width: float
@@ -24,26 +24,26 @@ class _Value(Foreign):
     rectanglelabels: Annotated[list[str], Field(min_length=1, max_length=1)]
 
 
-class _Result(Foreign):
+class _Result(ExternalFile):
     type: str
     value: dict[str, Any]
 
 
-class _Answer(Foreign):
+class _Answer(ExternalFile):
     result: list[_Result]
     was_cancelled: bool = False
 
 
-class _Task(Foreign):
+class _LabelStudioTask(ExternalFile):
     data: dict[str, Any]
     annotations: list[_Answer] = Field(default_factory=list)
     predictions: list[_Answer] = Field(default_factory=list)
 
 
-def write(album: Album) -> bytes:
-    """Return *album* as tasks; its boxes are predictions, from which an annotation begins."""
+def write(image_set: ImageSet) -> bytes:
+    """Return *image_set* as tasks; its boxes are predictions, from which an annotation begins."""
     tasks = []
-    for number, picture in enumerate(album.pictures, start=1):
+    for number, picture in enumerate(image_set.pictures, start=1):
         common = {
             "from_name": "label", "to_name": "image", "type": RECTANGLES, "image_rotation": 0,
             "original_width": picture.width, "original_height": picture.height,
@@ -67,7 +67,7 @@ def read(data: bytes, classes: Classes) -> Read:
 
     """
     found: Read = {}
-    tasks: list[_Task] = parse(data, list[_Task], "Label Studio")
+    tasks: list[_LabelStudioTask] = parse(data, list[_LabelStudioTask], "Label Studio")
     for index, task in enumerate(tasks):
         answers = [answer for answer in task.annotations if not answer.was_cancelled] or task.predictions
         results = answers[-1].result if answers else []
@@ -78,7 +78,7 @@ def read(data: bytes, classes: Classes) -> Read:
     return found
 
 
-def _image(task: _Task, index: int) -> str:
+def _image(task: _LabelStudioTask, index: int) -> str:
     own, file = task.data.get(OWN_NAME), task.data.get("image")
     if isinstance(own, str):
         return own

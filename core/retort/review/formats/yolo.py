@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import yaml
 
 from retort.review.formats import base
-from retort.review.formats.base import Album, Classes, Read, add, box
+from retort.review.formats.base import Classes, ImageSet, Read, add, box
 from retort.review.models import Box, ReviewError
 
 _NAMES = {"data.yaml", "data.yml", "classes.txt", "obj.names"}
@@ -18,12 +18,12 @@ _LONGEST_BYTES = 256 << 10
 _LINE = "each line: class centre_x centre_y width height, the last four as shares (0..1) of the image's sides"
 
 
-def write(album: Album) -> bytes:
-    """Return *album* as a zip of label files."""
-    numbers = {name: number for number, name in enumerate(album.classes)}
-    description = yaml.safe_dump({"names": list(album.classes)}, sort_keys=False, allow_unicode=True)
+def write(image_set: ImageSet) -> bytes:
+    """Return *image_set* as a zip of label files."""
+    numbers = {name: number for number, name in enumerate(image_set.classes)}
+    description = yaml.safe_dump({"names": list(image_set.classes)}, sort_keys=False, allow_unicode=True)
     files = {"data.yaml": description.encode()}
-    for picture in album.pictures:
+    for picture in image_set.pictures:
         lines = (f"{numbers[one.name]} {_shares(one)}\n" for one in picture.boxes)
         files[f"labels/{picture.image}.txt"] = "".join(lines).encode()
     return base.pack(files)

@@ -39,7 +39,7 @@ def coloured(batch: dict[str, Any]) -> dict[str, Any]:
     if gains is not None:
         images = batch["img"]
         pairs = zip(images.split(_AT_ONCE), gains.split(_AT_ONCE), strict=True)
-        batch["img"] = torch.cat([recoloured(some, theirs) for some, theirs in pairs])
+        batch["img"] = torch.cat([recoloured(some, teacher) for some, teacher in pairs])
     return batch
 
 
@@ -124,7 +124,7 @@ class Augmentation:
 
     @staticmethod
     def suits(hyp: Any) -> bool:
-        """Tell whether the hyperparameters ask for nothing but what is computed here."""
+        """Return True if the hyperparameters ask for nothing but what is computed here."""
         others = ("degrees", "shear", "perspective", "mixup", "cutmix")
         custom = getattr(hyp, "augmentations", None)
         one_scale = not isinstance(hyp.scale, list | tuple) and 0 <= hyp.scale < 1

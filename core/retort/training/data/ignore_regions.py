@@ -43,7 +43,7 @@ def _of(image: Path) -> Array:
     return np.array(boxes, np.float32).reshape(-1, 4)
 
 
-def joined(boxes: Array, classes: Array, more: Array) -> tuple[Array, Array]:
+def append_ignored(boxes: Array, classes: Array, more: Array) -> tuple[Array, Array]:
     """Return boxes (n, 4) and classes (n, 1) with *more* boxes behind them, marked."""
     if not len(more):
         return boxes, classes
@@ -51,7 +51,7 @@ def joined(boxes: Array, classes: Array, more: Array) -> tuple[Array, Array]:
     return np.concatenate([boxes, more.astype(boxes.dtype)]), np.concatenate([classes, marks])
 
 
-def set_apart(batch: dict[str, Any]) -> dict[str, Any]:
+def split_ignored(batch: dict[str, Any]) -> dict[str, Any]:
     """Return *batch* with its marked boxes under ``KEY`` and no longer among the labels."""
     marked = batch["cls"].view(-1) == MARK
     if not bool(marked.any()):
@@ -61,25 +61,25 @@ def set_apart(batch: dict[str, Any]) -> dict[str, Any]:
     return {**batch, **kept, KEY: apart}
 
 
-def spare(criteria: Iterable[Any], batch: dict[str, Any]) -> None:
+def apply_ignore(criteria: Iterable[Any], batch: dict[str, Any]) -> None:
     """Let upstream's *criteria* teach no background in the ignored boxes of *batch*, until they are given another."""
     for criterion in criteria:
         plain = getattr(criterion.bce, "plain", criterion.bce)
-        criterion.bce = Sparing(plain, covered(batch, criterion.stride)) if KEY in batch else plain
+        criterion.bce = IgnoreRegionLoss(plain, covered(batch, criterion.stride)) if KEY in batch else plain
 
 
 @contextmanager
-def spared(criteria: Iterable[Any], batch: dict[str, Any]) -> Iterator[None]:
+def ignoring(criteria: Iterable[Any], batch: dict[str, Any]) -> Iterator[None]:
     """Do so inside the block alone."""
     known = list(criteria)
-    spare(known, batch)
+    apply_ignore(known, batch)
     try:
         yield
     finally:
-        spare(known, {})
+        apply_ignore(known, {})
 
 
-class Sparing:
+class IgnoreRegionLoss:
     """Binary cross-entropy that is 0 where an anchor is covered and no object has been assigned to it."""
 
     def __init__(self, plain: Any, covered: Tensor) -> None:

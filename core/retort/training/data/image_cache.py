@@ -37,7 +37,7 @@ def resized(height: int, width: int, *, imgsz: int) -> tuple[int, int]:
     return min(math.ceil(height * ratio), imgsz), min(math.ceil(width * ratio), imgsz)
 
 
-class Pictures:
+class ImageCache:
     """Images by index: as many as fit are kept for good, a few of the others as long as they are recent.
 
     The kept ones lie in one array without a Python object per image, so forked loader processes share its pages.

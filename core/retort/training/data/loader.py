@@ -15,10 +15,10 @@ from retort.training import comm
 from retort.training.config import Trainer
 from retort.training.data import augment, ignore_regions
 from retort.training.data.augment import Augmentation, Tile
-from retort.training.data.image_cache import Pictures, budget, resized
-from retort.training.data.sampler import EpochSampler, Order, Sample
+from retort.training.data.image_cache import ImageCache, budget, resized
+from retort.training.data.sampler import EpochSampler, Sample, SampleOrder
 from retort.training.data.unlabelled import per_step
-from retort.training.environment import PREFETCH, Demand, lowered, num_cores
+from retort.training.environment import PREFETCH, SharedMemoryDemand, cap_workers, num_cores
 from retort.training.ultralytics_api import Albumentations, InfiniteDataLoader, YOLODataset, imread, ops, torch_utils
 
 Array = np.ndarray[Any, Any]
@@ -43,17 +43,17 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
     ) -> None:
         self.colours_later = colours_later
         super().__init__(*args, cache=None, **kwargs)
-        self.order = Order(seed, self.ni, min(self.batch_size * world_size, self.ni))
+        self.order = SampleOrder(seed, self.ni, min(self.batch_size * world_size, self.ni))
         self._draw, self._draw_hsv = random.Random(), np.random.RandomState()  # noqa: S311
         self._ignored = ignore_regions.read(self.im_files)
         self._objects = [
-            ignore_regions.joined(label["bboxes"], label["cls"], more)
+            ignore_regions.append_ignored(label["bboxes"], label["cls"], more)
             for label, more in zip(self.labels, self._ignored, strict=True)
         ]
         self._corners = [ops.xywh2xyxy(boxes) for boxes, _ in self._objects]
         shapes = [resized(*label["shape"], imgsz=self.imgsz) for label in self.labels]
         recent = self.order.window * self.order.batch
-        self.pictures = Pictures(self._read, shapes, max_bytes=max_cache_bytes, recent=recent)
+        self.pictures = ImageCache(self._read, shapes, max_bytes=max_cache_bytes, recent=recent)
 
     def build_transforms(self, hyp: Any) -> Any:
         """Build upstream's transforms, and ours where they say the same."""
@@ -180,9 +180,11 @@ class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
 def workers_for(trainer: Trainer, free: int | None) -> int:
     """Return how many processes each of *trainer*'s loaders may have in *free* bytes of shared memory."""
     ranks, batch = max(1, comm.size()), trainer.batch_size
-    demand = Demand(-(-batch // ranks), trainer.args.imgsz, per_step(trainer.plan.teaching.unlabelled, batch, ranks))
+    demand = SharedMemoryDemand(
+        -(-batch // ranks), trainer.args.imgsz, per_step(trainer.plan.teaching.unlabelled, batch, ranks)
+    )
     wanted = min(int(trainer.args.workers), num_cores())
-    return lowered(wanted, demand, free, trainer.watcher.log, ranks=ranks)
+    return cap_workers(wanted, demand, free, trainer.callback.log, ranks=ranks)
 
 
 def loader_for(trainer: Trainer, img_path: str, batch: int, local_rank: int) -> TrainingLoader:

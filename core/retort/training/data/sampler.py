@@ -29,7 +29,7 @@ class Sample(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def order(seed: int, epoch: int, attempt: int, length: int) -> Array:
+def permutation(seed: int, epoch: int, attempt: int, length: int) -> Array:
     """Return the permutation of *length* images in one epoch, int64 (length)."""
     draw = np.random.RandomState(list(digest(seed, epoch, attempt, -1)))  # its stream is frozen; a Generator's is not
     return draw.permutation(length)
@@ -43,7 +43,7 @@ def digest(*parts: int) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True)
-class Order:
+class SampleOrder:
     """The samples of all epochs."""
 
     seed: int
@@ -58,7 +58,7 @@ class Order:
 
     def index(self, sample: Sample) -> int:
         """Return the image of a sample."""
-        return int(order(self.seed, sample.epoch, sample.attempt, self.length)[sample.place])
+        return int(permutation(self.seed, sample.epoch, sample.attempt, self.length)[sample.place])
 
     def seeds(self, sample: Sample) -> tuple[int, int]:
         """Return the seeds of Python's and numpy's draws for a sample, 64 and 32 bits."""
@@ -73,7 +73,7 @@ class Order:
         """
         if self.length <= 8 * self.batch:
             return range(self.length)
-        images = order(self.seed, sample.epoch, sample.attempt, self.length)
+        images = permutation(self.seed, sample.epoch, sample.attempt, self.length)
         batches = -(-self.length // self.batch)
         own = sample.place // self.batch
         pool: list[int] = []
@@ -91,7 +91,7 @@ class EpochSampler(Sampler[Sample]):
     other ones in each epoch, are left out.
     """
 
-    def __init__(self, order: Order, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, order: SampleOrder, *, rank: int = 0, world_size: int = 1) -> None:
         assert 0 <= rank < world_size, "a rank is below the world's size"
         self.order = order
         self.rank = rank

@@ -18,10 +18,10 @@ from retort.training.ultralytics_api import RANK
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from retort.training.config import MoreImages, Trainer
+    from retort.training.config import Trainer, UnlabelledConfig
 
 
-def unlabelled_loader(trainer: Trainer, more: MoreImages | None) -> UnlabelledImages | None:
+def unlabelled_loader(trainer: Trainer, more: UnlabelledConfig | None) -> UnlabelledImages | None:
     """Return the loader of the images that *trainer* shows its teachers and student; None where there are none.
 
     It is built like the labelled one's data set, with the same augmentations; mosaics mix unlabelled images only.
@@ -44,7 +44,7 @@ def unlabelled_loader(trainer: Trainer, more: MoreImages | None) -> UnlabelledIm
     )
 
 
-def per_step(more: MoreImages | None, batch: int, world_size: int) -> int:
+def per_step(more: UnlabelledConfig | None, batch: int, world_size: int) -> int:
     """Return how many of *more* a rank sees in a step of *batch* labelled images over all ranks."""
     return 0 if more is None else max(1, round(more.ratio * batch / world_size))
 

@@ -14,12 +14,12 @@ from torch import nn
 
 from retort.spec import DistillationSpec
 from retort.training import models
-from retort.training.config import FurtherTeacher, Plan
-from retort.training.data.ignore_regions import KEY, spared
+from retort.training.config import ExtraTeacher, TrainConfig
+from retort.training.data.ignore_regions import KEY, ignoring
 from retort.training.distillation import feature_taps
-from retort.training.distillation.objective import Objective, assigned_by, criteria, projectors
-from retort.training.distillation.teacher import Lesson, Teacher
-from retort.training.distillation.teacher_resize import Resized, check_same_grid, paired_levels, ratio_of
+from retort.training.distillation.objective import DistillationObjective, assign_by_teacher, criteria, projectors
+from retort.training.distillation.teacher import Teacher, TeacherOutput
+from retort.training.distillation.teacher_resize import ResizedTeacher, check_same_grid, paired_levels, ratio_of
 from retort.training.models import seeded
 from retort.training.ultralytics_api import copy_attr
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TeacherCandidate:
     """A loaded network that is to teach."""
 
     network: Any
@@ -42,11 +42,11 @@ class Candidate:
 
 
 @dataclass
-class Tutor:
+class TeacherSlot:
     """One teacher at work."""
 
-    teacher: Teacher | Resized
-    objective: Objective
+    teacher: Teacher | ResizedTeacher
+    objective: DistillationObjective
     share: float
     """Of the distillation loss; the shares of all teachers add up to 1."""
     prefix: str
@@ -59,7 +59,7 @@ class Tutor:
         return nn.ModuleDict(own)
 
 
-def candidates(weights: Path, plan: Plan) -> list[Candidate]:
+def load_teachers(weights: Path, plan: TrainConfig) -> list[TeacherCandidate]:
     """Load the teachers of *plan*: the first from *weights*, and the further ones.
 
     Raises:
@@ -67,15 +67,21 @@ def candidates(weights: Path, plan: Plan) -> list[Candidate]:
 
     """
     teaching, side = plan.teaching, plan.training.imgsz
-    first = FurtherTeacher(weights, teaching.weight, teaching.imgsz)
+    first = ExtraTeacher(weights, teaching.weight, teaching.imgsz)
     return [
-        Candidate(models.load(one.weights), one.weight, ratio_of(one.imgsz, side)) for one in (first, *teaching.further)
+        TeacherCandidate(models.load(one.weights), one.weight, ratio_of(one.imgsz, side))
+        for one in (first, *teaching.further)
     ]
 
 
-def tutor(
-    candidate: Candidate, number: int, share: float, student: Any, make: Callable[[Any], Objective], **options: Any
-) -> tuple[Tutor, nn.ModuleDict]:
+def make_teacher_slot(
+    candidate: TeacherCandidate,
+    number: int,
+    share: float,
+    student: Any,
+    make: Callable[[Any], DistillationObjective],
+    **options: Any,
+) -> tuple[TeacherSlot, nn.ModuleDict]:
     """Put a candidate to work; return it with its projectors, keyed as those of teacher *number*, counted from 1.
 
     *options* go to ``Teacher``; *make* builds the objective between the student and a network.
@@ -91,58 +97,58 @@ def tutor(
     teacher = Teacher(
         candidate.network,
         levels=levels,
-        head=objective.needs_head,
-        middles=objective.crosses,
-        maps=objective.needs_maps,
+        predictions=objective.needs_head,
+        intermediate=objective.crosses,
+        confidence_maps=objective.needs_maps,
         **options,
     )
     teacher.known = objective.classes.teacher if objective.classes.size else None
     prefix = "" if number == 1 else f"teacher{number}_"
     built = projectors(objective.losses, student, candidate.network, pairs)
-    asked = teacher if candidate.ratio == 1 else Resized(teacher, candidate.ratio)
-    return Tutor(asked, objective, share, prefix), nn.ModuleDict(
+    asked = teacher if candidate.ratio == 1 else ResizedTeacher(teacher, candidate.ratio)
+    return TeacherSlot(asked, objective, share, prefix), nn.ModuleDict(
         {f"{prefix}{key}": made for key, made in built.items()}
     )
 
 
-def ask(tutors: Sequence[Tutor], images: Tensor) -> list[Lesson]:
+def run_teachers(slots: Sequence[TeacherSlot], images: Tensor) -> list[TeacherOutput]:
     """Return what each teacher says about *images* (N, 3, H, W), until they are asked again."""
-    return [one.teacher(images, fleeting=True) for one in tutors]
+    return [one.teacher(images, reuse_buffers=True) for one in slots]
 
 
-def learn(
-    tutors: Sequence[Tutor],
-    lessons: Sequence[Lesson],
+def distillation_loss(
+    slots: Sequence[TeacherSlot],
+    outputs: Sequence[TeacherOutput],
     seen: tuple[Mapping[Level, Tensor], Mapping[str, Raw]],
     task: Tensor,
     together: nn.ModuleDict,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the weighted mean of all teachers' losses, and its items.
 
-    *lessons* is what each said, *seen* are the student's features and raw branches. With several teachers,
+    *outputs* is what each said, *seen* are the student's features and raw branches. With several teachers,
     ``kd/<label>`` is the weighted mean of ``kd/<label>@1``, ``kd/<label>@2`` ..., what the term is under the first
     teacher, the second, and so on.
     """
-    if len(tutors) == 1:
-        (only,) = tutors
-        return only.objective(*seen, lessons[0], task, together)
+    if len(slots) == 1:
+        (only,) = slots
+        return only.objective(*seen, outputs[0], task, together)
     totals: list[Tensor] = []
     items: list[dict[str, Tensor]] = []
-    for one, lesson in zip(tutors, lessons, strict=True):
-        one.objective.epoch = tutors[0].objective.epoch
-        total, found = one.objective(*seen, lesson, task, one.adapters(together))
+    for one, output in zip(slots, outputs, strict=True):
+        one.objective.epoch = slots[0].objective.epoch
+        total, found = one.objective(*seen, output, task, one.adapters(together))
         totals.append(total * one.share)
         items.append(found)
-    return torch.stack(totals).sum(), joined(items, [one.share for one in tutors])
+    return torch.stack(totals).sum(), merge_items(items, [one.share for one in slots])
 
 
-def silent(tutors: Sequence[Tutor], device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
+def zero_loss(slots: Sequence[TeacherSlot], device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
     """Return what a step without distillation adds: nothing, under the same names."""
-    zero, items = tutors[0].objective.silent(device)
-    return zero, items if len(tutors) == 1 else joined([items] * len(tutors), [one.share for one in tutors])
+    zero, items = slots[0].objective.zero_loss(device)
+    return zero, items if len(slots) == 1 else merge_items([items] * len(slots), [one.share for one in slots])
 
 
-def joined(items: Sequence[dict[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
+def merge_items(items: Sequence[dict[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
     """Return the weighted mean of each item, and each teacher's own terms under their number."""
     mean = {name: torch.stack([s * one[name] for s, one in zip(shares, items, strict=True)]).sum() for name in items[0]}
     apart = {
@@ -166,26 +172,26 @@ class Distiller(nn.Module):
     are dropped by copies and pickles, so EMA and checkpoints hold the student and the projectors only.
     """
 
-    def __init__(self, student: nn.Module, adapters: nn.ModuleDict, tutors: Sequence[Tutor]) -> None:
+    def __init__(self, student: nn.Module, adapters: nn.ModuleDict, slots: Sequence[TeacherSlot]) -> None:
         super().__init__()
         copy_attr(self, student)  # names, nc, args, yaml, stride: what trainer and validator ask a model for
         self.student_model = student
         self.projectors = adapters
-        self.tutors = tuple(tutors)
+        self.slots = tuple(slots)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the teachers and their objectives behind."""
-        return {**self.__dict__, "tutors": ()}
+        return {**self.__dict__, "slots": ()}
 
     @property
-    def teacher(self) -> Teacher | Resized | None:
+    def teacher(self) -> Teacher | ResizedTeacher | None:
         """The first teacher; None in a copy."""
-        return self.tutors[0].teacher if self.tutors else None
+        return self.slots[0].teacher if self.slots else None
 
     @property
-    def objective(self) -> Objective | None:
+    def objective(self) -> DistillationObjective | None:
         """The first teacher's; its epoch is all teachers'."""
-        return self.tutors[0].objective if self.tutors else None
+        return self.slots[0].objective if self.slots else None
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the loss of a batch (dict), or the student's predictions for images."""
@@ -206,19 +212,19 @@ class Distiller(nn.Module):
         active = self.objective.weight > 0
         images = torch.cat([labelled, unlabelled]) if active and unlabelled is not None else labelled
         # Teachers first: what they need on the way is free again before the student keeps all of its own.
-        lessons = ask(self.tutors, images) if active else []
-        features, branches = feature_taps.forward(self.student_model, images, middles=self.objective.crosses)
+        outputs = run_teachers(self.slots, images) if active else []
+        features, branches = feature_taps.forward(self.student_model, images, intermediate=self.objective.crosses)
         own = branches if images is labelled else feature_taps.first(branches, len(labelled))
-        answers = self.objective.answers(lessons[0], len(labelled)) if active else {}
+        answers = self.objective.answers(outputs[0], len(labelled)) if active else {}
         student = self.student_model
-        spares = spared(criteria(student).values(), batch) if KEY in batch else nullcontext()
-        with assigned_by(answers, student), spares:
+        spares = ignoring(criteria(student).values(), batch) if KEY in batch else nullcontext()
+        with assign_by_teacher(answers, student), spares:
             task, items = self.student_model.loss(batch, feature_taps.upstream_form(own))  # type: ignore[operator]
         if active:
             per_image = task.sum() / len(labelled)
-            total, parts = learn(self.tutors, lessons, (features, branches), per_image, self.projectors)
+            total, parts = distillation_loss(self.slots, outputs, (features, branches), per_image, self.projectors)
         else:
-            total, parts = silent(self.tutors, images.device)
+            total, parts = zero_loss(self.slots, images.device)
         return torch.cat([task, total[None] * len(labelled)]), {**items, **parts}
 
     @property
@@ -240,7 +246,7 @@ class Distiller(nn.Module):
         self.student_model.set_head_attr(**kwargs)  # type: ignore[operator]
 
 
-def distiller(
+def make_distiller(
     student: Any,
     teacher: Any,
     spec: DistillationSpec,
@@ -250,31 +256,31 @@ def distiller(
     close_mosaic: int,
     seed: int,
     half: bool = False,
-    further: Sequence[Candidate] = (),
+    further: Sequence[TeacherCandidate] = (),
 ) -> Distiller:
     """Join *student* and the loaded network *teacher*, and *further* teachers, for training.
 
-    *teacher* is a ``Candidate`` where it has a weight or an input size of its own. The student's random stream is not
-    touched: it trains on as it would alone.
+    *teacher* is a ``TeacherCandidate`` where it has a weight or an input size of its own. The student's random stream
+    is not touched: it trains on as it would alone.
 
     Raises:
         TeacherMismatch: the spec's losses cannot compare the student with one of these networks.
 
     """
-    candidates = [teacher if isinstance(teacher, Candidate) else Candidate(teacher), *further]
+    candidates = [teacher if isinstance(teacher, TeacherCandidate) else TeacherCandidate(teacher), *further]
     whole = sum(candidate.weight for candidate in candidates)
 
-    def objective(network: Any) -> Objective:
-        return Objective(
+    def objective(network: Any) -> DistillationObjective:
+        return DistillationObjective(
             spec, student=student, teacher=network, device=device, epochs=epochs, close_mosaic=close_mosaic, seed=seed
         )
 
-    tutors, adapters = [], nn.ModuleDict()
+    slots, adapters = [], nn.ModuleDict()
     for number, candidate in enumerate(candidates, start=1):
         with seeded(seed + number - 1):
-            made, built = tutor(
+            made, built = make_teacher_slot(
                 candidate, number, candidate.weight / whole, student, objective, device=device, half=half
             )
-        tutors.append(made)
+        slots.append(made)
         adapters.update(dict(built.items()))
-    return Distiller(student, adapters.to(device), tutors)
+    return Distiller(student, adapters.to(device), slots)

@@ -23,22 +23,22 @@ HEADS = {"boxes": "box_head", "scores": "cls_head"}
 
 
 def split(inputs: list[Tensor], layers: Mapping[str, Any]) -> Raw:
-    """Run one branch as upstream's ``forward_head`` does, and return under *middles* what its layers are cut at.
+    """Run one branch as upstream's ``forward_head`` does, and return under *intermediate* what its layers are cut at.
 
     A branch has at each level two blocks and a 1x1 convolution; the cut is after the first block. middles: for boxes
     and for scores a list of (N, C, H, W), one for each level.
     """
     found: Raw = {"feats": inputs, "middles": {}}
     for output, name in HEADS.items():
-        middles = [level[0](x) for level, x in zip(layers[name], inputs, strict=True)]
-        found[output] = torch.cat(rest(layers[name], middles), -1)
-        found["middles"][output] = middles
+        intermediate = [level[0](x) for level, x in zip(layers[name], inputs, strict=True)]
+        found[output] = torch.cat(rest(layers[name], intermediate), -1)
+        found["middles"][output] = intermediate
     return found
 
 
-def rest(levels: Any, middles: list[Tensor]) -> list[Tensor]:
+def rest(levels: Any, intermediate: list[Tensor]) -> list[Tensor]:
     """Run the layers behind the cut: a list of (N, C, H, W) to a list of (N, C', H W)."""
-    return [level[1:](x).flatten(2) for level, x in zip(levels, middles, strict=True)]
+    return [level[1:](x).flatten(2) for level, x in zip(levels, intermediate, strict=True)]
 
 
 def adapters(loss: CrossedLoss, student: Any, teacher: Any) -> nn.ModuleDict:
@@ -59,8 +59,8 @@ def width(block: nn.Module) -> int:
     return [module.out_channels for module in block.modules() if isinstance(module, nn.Conv2d)][-1]
 
 
-def cross(adapted: Any, student: Raw, teacher: Raw, head: Any) -> Raw:
-    """Return what the teacher's *head* makes of the student's middles; gradient flows to student and adapters.
+def cross_heads(adapted: Any, student: Raw, teacher: Raw, head: Any) -> Raw:
+    """Return what the teacher's *head* makes of the student's features; gradient flows to student and adapters.
 
     Each channel is given the mean and the deviation that the teacher's own features have, over batch and space. The
     head's layers run in their own precision and never in autocast's, so that both sides round alike.
@@ -89,28 +89,35 @@ Raw = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Taps:
+class FeatureLayers:
     """Layer index of each level in one network."""
 
     layers: Mapping[Level, int]
 
     @classmethod
-    def of(cls, model: Any) -> Taps:
+    def of(cls, model: Any) -> FeatureLayers:
         """Find the levels: the inputs of the Detect head, and the last layer of the backbone."""
         head = dict(zip(HEAD_LEVELS, model.model[-1].f, strict=True))
         return cls({Level.BACKBONE: len(model.yaml["backbone"]) - 1, **head})
 
 
 def forward(
-    model: Any, images: Tensor, *, levels: Collection[Level] | None = None, head: bool = True, middles: bool = False
+    model: Any,
+    images: Tensor,
+    *,
+    levels: Collection[Level] | None = None,
+    head: bool = True,
+    intermediate: bool = False,
 ) -> tuple[dict[Level, Tensor], dict[str, Raw]]:
     """Run *model* on *images* (N, 3, H, W); return the features of each of *levels* (None: all) and the raw branches.
 
     Explicit instead of hooks, so that networks stay free of state that copies and pickles would carry. Layers that
-    neither *levels* nor the *head* need are not computed. *middles*: whether one2many tells its intermediate features.
+    neither *levels* nor the *head* need are not computed. *intermediate*: whether one2many gives its intermediate ones.
     """
-    wanted = {index: level for level, index in Taps.of(model).layers.items() if levels is None or level in levels}
-    needed = reached(model, {*wanted, *([len(model.model) - 1] if head else [])})
+    wanted = {
+        index: level for level, index in FeatureLayers.of(model).layers.items() if levels is None or level in levels
+    }
+    needed = required_layers(model, {*wanted, *([len(model.model) - 1] if head else [])})
     features: dict[Level, Tensor] = {}
     outputs: list[Any] = []
     x: Any = images
@@ -121,10 +128,10 @@ def forward(
         if layer.i in wanted:
             features[wanted[layer.i]] = x
     last = model.model[-1]
-    return features, raw_branches(last, _inputs(last.f, x, outputs), middles=middles) if head else {}
+    return features, raw_branches(last, _inputs(last.f, x, outputs), intermediate=intermediate) if head else {}
 
 
-def reached(model: Any, targets: set[int]) -> set[int]:
+def required_layers(model: Any, targets: set[int]) -> set[int]:
     """Return the layers that the layers *targets* read from, directly or through others, and themselves."""
     found = set(targets)
     for layer in reversed(model.model):
@@ -141,13 +148,13 @@ def _inputs(source: int | list[int], x: Any, outputs: list[Any]) -> Any:
     return [x if index == -1 else outputs[index] for index in source]
 
 
-def raw_branches(head: Any, inputs: list[Tensor], *, middles: bool = False) -> dict[str, Raw]:
+def raw_branches(head: Any, inputs: list[Tensor], *, intermediate: bool = False) -> dict[str, Raw]:
     """Return the head's raw branches by name, without decoding: one2many, and one2one where there is one.
 
-    In training the one2one branch reads detached features, as upstream's head does. With *middles*, one2many tells
+    In training the one2one branch reads detached features, as upstream's head does. With *intermediate*, one2many tells
     what it computed on the way, see `split`.
     """
-    many = split(inputs, head.one2many) if middles else head.forward_head(inputs, **head.one2many)
+    many = split(inputs, head.one2many) if intermediate else head.forward_head(inputs, **head.one2many)
     branches = {"one2many": many}
     if getattr(head, "one2one_cv2", None) is not None:
         detached = [x.detach() for x in inputs] if head.training else inputs

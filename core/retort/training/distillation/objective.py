@@ -16,13 +16,13 @@ from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
 from retort.spec import DistillationSpec, Schedule
 from retort.training.distillation import feature_taps
 from retort.training.distillation.balancing import BALANCES, Balance
-from retort.training.distillation.feature_taps import Decoder, Raw, Taps, check_strides, first
+from retort.training.distillation.feature_taps import Decoder, FeatureLayers, Raw, check_strides, first
 from retort.training.models import ClassMap
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from retort.training.distillation.teacher import Lesson
+    from retort.training.distillation.teacher import TeacherOutput
 
 
 def factor(schedule: Schedule, epoch: float, *, epochs: int, close_mosaic: int) -> float:
@@ -50,7 +50,7 @@ def _decayed(schedule: Schedule, way: float) -> float:
     return schedule.floor + (1 - schedule.floor) * falls[schedule.decay]
 
 
-class Draws:
+class StepRng:
     """A generator apart from the global one: a distilled and a plain training draw the same global numbers."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -63,7 +63,7 @@ class Draws:
         return self._generator.manual_seed(int.from_bytes(digest, signed=True))
 
 
-class Objective:
+class DistillationObjective:
     """Evaluates the terms of *spec* between one student and one teacher.
 
     Raises:
@@ -97,7 +97,7 @@ class Objective:
         )
         self._weights = torch.tensor([loss.weight for loss in self.losses], device=device)
         self._decoders = Decoder(student.stride), Decoder(teacher.stride)
-        self._draws = Draws(seed, device)
+        self._rng = StepRng(seed, device)
         balance = BALANCES[spec.balance]
         self.balance: Balance | None = None if balance is None else balance()
         self._shared = {*HEAD_LEVELS, *self.levels}
@@ -137,7 +137,7 @@ class Objective:
         if self.balance is not None:
             self.balance.restore(state["balance"], self._weights.device)
 
-    def silent(self, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
+    def zero_loss(self, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what a step without distillation adds: nothing, under the same labels."""
         zero = torch.zeros((), device=device)
         return zero, dict.fromkeys([*(f"kd/{label}" for label in self.labels), "kd_loss", "kd/weight"], zero)
@@ -146,7 +146,7 @@ class Objective:
         self,
         features: Mapping[Level, Tensor],
         branches: Mapping[str, Raw],
-        lesson: Lesson,
+        output: TeacherOutput,
         task: Tensor,
         projectors: nn.ModuleDict,
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -154,7 +154,7 @@ class Objective:
 
         *task* is the task loss of the batch per image, a scalar; it is measured only.
         """
-        terms = self.terms(features, branches, lesson, projectors)
+        terms = self.terms(features, branches, output, projectors)
         weights = self._weights * self.weight
         if self.balance is not None:
             weights = weights * self.balance(
@@ -170,65 +170,67 @@ class Objective:
         self,
         features: Mapping[Level, Tensor],
         branches: Mapping[str, Raw],
-        lesson: Lesson,
+        output: TeacherOutput,
         projectors: nn.ModuleDict,
     ) -> list[Tensor]:
         """Return each term unweighted: mean over the branches compared, or sum over the levels."""
         plain = any(isinstance(loss, HeadLoss) and not isinstance(loss, CrossedLoss) for loss in self.losses)
-        heads = self._heads(branches, lesson) if plain else []
-        draws = self._draws.at(self.epoch)
+        heads = self._heads(branches, output) if plain else []
+        rng = self._rng.at(self.epoch)
         found = []
         for index, loss in enumerate(self.losses):
             if isinstance(loss, FeatureLoss):
                 values = [
                     loss.through(
                         projectors[projector_key(index, level)],
-                        loss.prepare(features[level], draws),
-                        lesson.features[level],
-                        lesson.confidence.get(level),
+                        loss.prepare(features[level], rng),
+                        output.features[level],
+                        output.confidence.get(level),
                     )
                     for level in loss.levels
                 ]
                 found.append(torch.stack(values).sum())
             elif isinstance(loss, CrossedLoss):
-                found.append(loss(*self._crossed(projectors[projector_key(index, "crossed")], branches, lesson)))
+                found.append(loss(*self._crossed(projectors[projector_key(index, "crossed")], branches, output)))
             elif isinstance(loss, HeadLoss):
-                found.append(torch.stack([loss(ours, theirs) for ours, theirs in heads]).mean())
+                found.append(torch.stack([loss(student, teacher) for student, teacher in heads]).mean())
         return found
 
-    def _heads(self, branches: Mapping[str, Raw], lesson: Lesson) -> list[tuple[Any, Any]]:
+    def _heads(self, branches: Mapping[str, Raw], output: TeacherOutput) -> list[tuple[Any, Any]]:
         """Pair the branches that both heads have: one2many, and one2one only with one2one."""
-        ours, theirs = self._decoders
+        student, teacher = self._decoders
         plain = [loss for loss in self.losses if not isinstance(loss, CrossedLoss)]
-        boxes = any(loss.needs_boxes or (loss.falls_back() and not _alike(branches, lesson.branches)) for loss in plain)
+        boxes = any(loss.needs_boxes or (loss.falls_back() and not _alike(branches, output.branches)) for loss in plain)
         return [
             (
-                ours(branches[name], self.classes.student, boxes=boxes),
-                theirs(lesson.branches[name], self.classes.teacher, boxes=boxes),
+                student(branches[name], self.classes.student, boxes=boxes),
+                teacher(output.branches[name], self.classes.teacher, boxes=boxes),
             )
             for name in branches
-            if name in lesson.branches
+            if name in output.branches
         ]
 
     def _crossed(
-        self, adapters: nn.Module, branches: Mapping[str, Raw], lesson: Lesson
+        self, adapters: nn.Module, branches: Mapping[str, Raw], output: TeacherOutput
     ) -> tuple[Predictions, Predictions]:
         """Return what the teacher's head says to the student's features and to its own: one2many, which all have."""
-        ours, theirs = branches["one2many"], lesson.branches["one2many"]
+        student, teacher = branches["one2many"], output.branches["one2many"]
         decode, classes = self._decoders[1], self.classes.teacher
-        return decode(feature_taps.cross(adapters, ours, theirs, lesson.head), classes), decode(theirs, classes)
+        return decode(feature_taps.cross_heads(adapters, student, teacher, output.head), classes), decode(
+            teacher, classes
+        )
 
-    def answers(self, lesson: Lesson, number: int) -> dict[str, Predictions]:
+    def answers(self, output: TeacherOutput, number: int) -> dict[str, Predictions]:
         """Return what assigns the labels of the first *number* images, by branch; nothing where the student does."""
         if not self.assigns:
             return {}
-        decode, branches = self._decoders[1], first(lesson.branches, number)
+        decode, branches = self._decoders[1], first(output.branches, number)
         return {name: decode(raw, self.classes.teacher) for name, raw in branches.items()}
 
 
-def _alike(ours: Mapping[str, Raw], theirs: Mapping[str, Raw]) -> bool:
-    """Tell whether both sides have the same distance bins, more than one."""
-    rows = {raw["boxes"].shape[1] for raw in (*ours.values(), *theirs.values())}  # 4 R
+def _alike(student: Mapping[str, Raw], teacher: Mapping[str, Raw]) -> bool:
+    """Return True if both sides have the same distance bins, more than one."""
+    rows = {raw["boxes"].shape[1] for raw in (*student.values(), *teacher.values())}  # 4 R
     return len(rows) == 1 and 4 not in rows
 
 
@@ -296,10 +298,10 @@ def channels(model: Any) -> dict[Level, int]:
         features, _ = forward(model, torch.zeros(1, 3, 64, 64, device=parameter.device, dtype=parameter.dtype))
     finally:
         model.train(was_training)
-    return {level: features[level].shape[1] for level in Taps.of(model).layers}
+    return {level: features[level].shape[1] for level in FeatureLayers.of(model).layers}
 
 
-class Taught:
+class TeacherAssigner:
     """Stands in for an assigner of upstream's criterion during one step, and gives it another's predictions."""
 
     def __init__(self, assigner: Any, teacher: Predictions) -> None:
@@ -314,7 +316,7 @@ class Taught:
 
 
 @contextmanager
-def assigned_by(answers: Mapping[str, Predictions], student: Any) -> Iterator[None]:
+def assign_by_teacher(answers: Mapping[str, Predictions], student: Any) -> Iterator[None]:
     """Let the teacher's *answers*, by branch, assign the labels of *student*'s task loss inside the block.
 
     A branch that the teacher has not is assigned by the student's own predictions. The student's criterion is as it
@@ -324,7 +326,7 @@ def assigned_by(answers: Mapping[str, Predictions], student: Any) -> Iterator[No
         for name, criterion in criteria(student).items() if answers else ():
             if name in answers:
                 stack.callback(setattr, criterion, "assigner", criterion.assigner)
-                criterion.assigner = Taught(criterion.assigner, answers[name])
+                criterion.assigner = TeacherAssigner(criterion.assigner, answers[name])
         yield
 
 
@@ -337,7 +339,7 @@ def criteria(student: Any) -> dict[str, Any]:
 
 
 def teacher_assigns(wanted: str, student: Any, classes: ClassMap) -> bool:
-    """Tell whether the teacher assigns, by the spec's word: ``student``, ``teacher``, or ``auto``.
+    """Return True if the teacher assigns, by the spec's word: ``student``, ``teacher``, or ``auto``.
 
     Raises:
         TeacherMismatch: it is asked to, and does not know every class of the student's labels.

@@ -26,7 +26,7 @@ _MOST_GRAPHS = 2
 Function = Callable[["Tensor"], Any]
 
 
-class Captured:
+class CudaGraphReplay:
     """Calls *function*, which maps one CUDA tensor to any tree of tensors, by replaying a recording for each shape.
 
     The function must be free of host synchronisation and of randomness. What it returns is overwritten by the next
@@ -110,7 +110,7 @@ def _key(x: Tensor) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TeacherOutput:
     """What the teacher says about one batch."""
 
     features: dict[Level, Tensor]
@@ -127,10 +127,10 @@ class Teacher:
     """Holds a network outside module registration, so that optimizer, EMA, copies and checkpoints never see it.
 
     Batch normalisation is folded into the convolutions, on a CPU their activation too, and the head is read raw,
-    without decoding or NMS. What no loss asks for is left out: *levels* are the features wanted (None for all), *head*
-    whether predictions are, *middles* whether what the head computes on the way is, *maps* whether the confidence at
-    each position is. Channels come last, which GPUs and CPUs alike compute faster. With *half*, weights and activations
-    have the half precision that the device computes fastest, so that autocast has nothing left to cast in every step.
+    without decoding or NMS. What no loss asks for is left out: *levels* are the features wanted (None for all);
+    *predictions*, *intermediate* (head features) and *confidence_maps* say whether these are. Channels come last, which
+    GPUs and CPUs alike compute faster. With *half*, weights and activations have the half precision that the device
+    computes fastest, so that autocast has nothing left to cast in every step.
     """
 
     def __init__(
@@ -140,49 +140,49 @@ class Teacher:
         device: torch.device,
         half: bool = False,
         levels: Collection[Level] | None = None,
-        head: bool = True,
-        middles: bool = False,
-        maps: bool = True,
+        predictions: bool = True,
+        intermediate: bool = False,
+        confidence_maps: bool = True,
     ) -> None:
         self.model = fold(deepcopy(model).float()).eval().requires_grad_(requires_grad=False).to(device)
         self.names: dict[int, str] = dict(model.names)
         self.dtype = half_precision(device) if half else torch.float32
-        self._levels, self._head, self._middles, self._maps = levels, head, middles, maps
+        self._levels, self._head, self._middles, self._maps = levels, predictions, intermediate, confidence_maps
         self.known: Tensor | None = None
         """Classes that count for its confidence, those that the student has too; None for all."""
         self.model.to(dtype=self.dtype, memory_format=torch.channels_last)
         if device.type == "cpu":
             # Not in a head that features pass through with their gradient, which the fused operator does not know.
-            fuse_activations(self.model.model[:-1] if middles else self.model)
-        self._replay = Captured(self._brief) if device.type == "cuda" else self._brief
+            fuse_activations(self.model.model[:-1] if intermediate else self.model)
+        self._replay = CudaGraphReplay(self._brief) if device.type == "cuda" else self._brief
 
-    def __call__(self, images: Tensor, *, fleeting: bool = False) -> Lesson:
+    def __call__(self, images: Tensor, *, reuse_buffers: bool = False) -> TeacherOutput:
         """Answer for *images* (N, 3, H, W) in 0..1: all that there is to say.
 
-        A *fleeting* lesson, for a training step, says what the losses need only, and may be overwritten by the next
-        one: on a GPU it is a replay of recorded kernels.
+        With *reuse_buffers*, for a training step, the output has what the losses need only, and the next call may
+        overwrite it: on a GPU it is a replay of recorded kernels.
         """
         x = images.to(self.dtype, memory_format=torch.channels_last)
-        lesson: Lesson = self._replay(x) if fleeting else self._ask(x, levels=None, head=True, maps=True)
-        return lesson
+        output: TeacherOutput = self._replay(x) if reuse_buffers else self._ask(x, levels=None, head=True, maps=True)
+        return output
 
     def prepare(self, number: int, height: int, width: int) -> None:
-        """Record its kernels for *number* images a call, on a GPU, before any thread pins memory; see ``Captured``."""
-        if isinstance(self._replay, Captured):
+        """Record its kernels for *number* images a call, on a GPU, before any thread pins memory."""
+        if isinstance(self._replay, CudaGraphReplay):
             x = torch.zeros(number, 3, height, width, dtype=self.dtype, device=next(self.model.parameters()).device)
             self._replay.prepare(x.to(memory_format=torch.channels_last))
 
-    def _brief(self, images: Tensor) -> Lesson:
+    def _brief(self, images: Tensor) -> TeacherOutput:
         return self._ask(images, levels=self._levels, head=self._head, maps=self._maps and self._head)
 
     @torch.no_grad()  # inference_mode would forbid the losses to save its tensors for backward
-    def _ask(self, images: Tensor, *, levels: Collection[Level] | None, head: bool, maps: bool) -> Lesson:
+    def _ask(self, images: Tensor, *, levels: Collection[Level] | None, head: bool, maps: bool) -> TeacherOutput:
         with torch.autocast(images.device.type, enabled=False):
             features, branches = feature_taps.forward(
-                self.model, images, levels=levels, head=head, middles=self._middles
+                self.model, images, levels=levels, head=head, intermediate=self._middles
             )
         sure = confidence(branches.values(), self.known) if maps else {}
-        return Lesson(features, branches, sure, self.model.model[-1])
+        return TeacherOutput(features, branches, sure, self.model.model[-1])
 
 
 def half_precision(device: torch.device) -> torch.dtype:

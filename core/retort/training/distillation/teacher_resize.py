@@ -14,7 +14,7 @@ from retort.constants import HEAD_LEVELS, Level
 from retort.errors import TeacherMismatch
 from retort.losses import Loss
 from retort.training.distillation.feature_taps import Decoder, Raw
-from retort.training.distillation.teacher import Lesson, Teacher, confidence
+from retort.training.distillation.teacher import Teacher, TeacherOutput, confidence
 from retort.training.ultralytics_api import make_anchors
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def paired_levels(ratio: Fraction) -> dict[Level, Level]:
     is taken. The backbone's last layer has no neighbours and stays with its like.
     """
     pairs = {
-        ours: min(HEAD_LEVELS, key=lambda theirs: abs(math.log(STRIDES[theirs] / ratio / stride)))
-        for ours, stride in STRIDES.items()
+        student: min(HEAD_LEVELS, key=lambda theirs: abs(math.log(STRIDES[theirs] / ratio / stride)))
+        for student, stride in STRIDES.items()
     }
     return {Level.BACKBONE: Level.BACKBONE, **pairs}
 
@@ -45,7 +45,7 @@ def check_same_grid(losses: tuple[Loss, ...], labels: list[str], ratio: Fraction
 
     """
     pairs = paired_levels(ratio)
-    if all(STRIDES[theirs] == STRIDES[ours] * ratio for ours, theirs in pairs.items() if ours in STRIDES):
+    if all(STRIDES[teacher] == STRIDES[student] * ratio for student, teacher in pairs.items() if student in STRIDES):
         return
     for label, loss in zip(labels, losses, strict=True):
         if loss.needs_same_grid and not loss.falls_back():
@@ -55,7 +55,7 @@ def check_same_grid(losses: tuple[Loss, ...], labels: list[str], ratio: Fraction
             raise TeacherMismatch(message, hint="use box_giou, which compares decoded boxes")
 
 
-class Resized:
+class ResizedTeacher:
     """Asks *teacher* about the same images, *ratio* times as large, and lays its answers on the student's grid.
 
     Feature maps are interpolated. What the head says is not: a box between two objects' boxes belongs to neither, and
@@ -79,17 +79,17 @@ class Resized:
         self._teacher.prepare(number, int(height * self.ratio), int(width * self.ratio))
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, *, fleeting: bool = False) -> Lesson:
+    def __call__(self, images: Tensor, *, reuse_buffers: bool = False) -> TeacherOutput:
         """Answer for *images* (N, 3, H, W) in 0..1, given in the student's size."""
-        lesson = self._teacher(resize(images, self.ratio), fleeting=fleeting)
+        output = self._teacher(resize(images, self.ratio), reuse_buffers=reuse_buffers)
         side = (images.shape[-2], images.shape[-1])
         grids = {level: (side[0] // stride, side[1] // stride) for level, stride in STRIDES.items()}
-        branches = {name: self._branch(raw, grids) for name, raw in lesson.branches.items()}
-        return Lesson(
+        branches = {name: self._branch(raw, grids) for name, raw in output.branches.items()}
+        return TeacherOutput(
             features={
-                ours: fit_map(lesson.features[theirs], grids.get(ours, grids[Level.P5]))
-                for ours, theirs in self.pairs.items()
-                if theirs in lesson.features
+                student: fit_map(output.features[teacher], grids.get(student, grids[Level.P5]))
+                for student, teacher in self.pairs.items()
+                if teacher in output.features
             },
             branches=branches,
             confidence=confidence(branches.values(), self._teacher.known) if branches else {},
@@ -103,11 +103,11 @@ class Resized:
         sizes = [height * width for height, width in shapes]
         levels = list(zip(torch.split(raw["scores"], sizes, -1), torch.split(corners, sizes, -1), shapes, strict=True))
         scores, boxes = [], []
-        for ours in HEAD_LEVELS:
-            all_scores, all_boxes, shape = levels[HEAD_LEVELS.index(self.pairs[ours])]
+        for student in HEAD_LEVELS:
+            all_scores, all_boxes, shape = levels[HEAD_LEVELS.index(self.pairs[student])]
             known = self._teacher.known
             counting = all_scores if known is None else all_scores.index_select(1, known)
-            chosen = answering(counting.amax(1), shape, grids[ours])  # N A'
+            chosen = source_anchors(counting.amax(1), shape, grids[student])  # N A'
             scores.append(_take(all_scores, chosen))
             boxes.append(_take(all_boxes, chosen))
         feats = [raw["scores"].new_empty(len(corners), 0, *grids[level]) for level in HEAD_LEVELS]  # for their shapes
@@ -128,7 +128,7 @@ def fit_map(features: Tensor, grid: tuple[int, int]) -> Tensor:
     return interpolate(x, size=grid, mode="bilinear", align_corners=False, antialias=grid[0] < x.shape[-2])
 
 
-def answering(confidences: Tensor, shape: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+def source_anchors(confidences: Tensor, shape: tuple[int, int], grid: tuple[int, int]) -> Tensor:
     """Return which anchor of a map of *shape* answers for each cell of *grid*: (N, A) to (N, A').
 
     The nearest, or the most confident of those under the cell where *shape* is finer than *grid*.
@@ -157,6 +157,6 @@ def _distances(corners: Tensor, feats: list[Tensor]) -> Tensor:
     return torch.cat([points - cells[:, :2], cells[:, 2:] - points], 1)
 
 
-def ratio_of(theirs: int | None, ours: int) -> Fraction:
+def ratio_of(teacher: int | None, student: int) -> Fraction:
     """Return the teacher's side over the student's; a side of None is the student's."""
-    return Fraction(theirs or ours, ours)
+    return Fraction(teacher or student, student)

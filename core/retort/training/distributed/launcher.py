@@ -17,12 +17,12 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from retort.errors import RetortError, Stopped, UserError, WorldError
+from retort.errors import RetortError, Stopped, TransientError, UserError
 from retort.spec import DistillationSpec
-from retort.training.config import Fitted, Plan, Watcher
+from retort.training.config import TrainCallback, TrainConfig, TrainResult
 from retort.training.device import visible_gpus
 from retort.training.distributed.messages import Receiver, forget, stopped
-from retort.training.distributed.rank import Order
+from retort.training.distributed.rank import RankConfig
 
 _TICK_S = 0.05
 _GRACE_S = 10.0
@@ -30,18 +30,18 @@ _GRACE_S = 10.0
 
 
 def fit(
-    plan: Plan,
-    watcher: Watcher,
+    plan: TrainConfig,
+    callback: TrainCallback,
     *,
     ranks: int,
     teacher: Path | None = None,
     distillation: DistillationSpec | None = None,
-) -> Fitted:
+) -> TrainResult:
     """Train by *plan* on *ranks* devices, from the plan's own on; otherwise as ``trainer.fit``.
 
     Raises:
         UserError: there are fewer devices.
-        WorldError: a rank was lost (``rank_lost``).
+        TransientError: a rank was lost (``rank_lost``).
         RetortError: what a rank raised, see ``trainer.fit``.
 
     """
@@ -49,11 +49,11 @@ def fit(
     if plan.device != "cpu" and int(plan.device) + ranks > number:
         message = f"resources.gpus is {ranks}, but this run sees {number} GPU{'s' if number != 1 else ''}"
         raise UserError(message, hint="fewer gpus, or a worker with more of them", code="too_few_gpus")
-    receiver = Receiver(plan.folder, watcher)
+    receiver = Receiver(plan.folder, callback)
     order, verdict = plan.folder / "order.json", plan.folder / "verdict.json"
     forget(plan.folder)
     verdict.unlink(missing_ok=True)
-    Order(plan, teacher, distillation).write(order)
+    RankConfig(plan, teacher, distillation).write(order)
     arguments = [str(order), str(ranks), str(verdict)]
     with _launched(arguments) as process:
         _listen(process, receiver, ranks, plan.device)
@@ -74,11 +74,11 @@ def _listen(process: subprocess.Popen[bytes], receiver: Receiver, ranks: int, de
             introduced = True
             where = "CPU processes, over gloo" if device == "cpu" else "GPUs, over NCCL"
             pids = [receiver.pids[rank] for rank in range(ranks)]
-            receiver.watcher.log(f"training on {ranks} {where}", ranks=ranks, pids=pids)
-        if not asked and receiver.watcher.stop_requested():
+            receiver.callback.log(f"training on {ranks} {where}", ranks=ranks, pids=pids)
+        if not asked and receiver.callback.stop_requested():
             asked = True
             receiver.ask_to_stop()
-        if not finishing and receiver.watcher.finish_requested():
+        if not finishing and receiver.callback.finish_requested():
             finishing = True
             receiver.ask_to_finish()
         time.sleep(_TICK_S)
@@ -101,32 +101,32 @@ def _launched(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
-def _outcome(receiver: Receiver, verdict: Path, code: int) -> Fitted:
+def _outcome(receiver: Receiver, verdict: Path, code: int) -> TrainResult:
     """Judge: what a rank said in our words comes first, then a rank that was lost, then any other error.
 
     When one rank dies, the others fail over the broken connection, so their errors are but its echo.
     """
     if receiver.fitted is not None:
         return receiver.fitted
-    if stopped(receiver) or receiver.watcher.stop_requested():
+    if stopped(receiver) or receiver.callback.stop_requested():
         raise next((error for error in receiver.failures if isinstance(error, Stopped)), Stopped("stopped"))
-    ours = [error for error in receiver.failures if isinstance(error, RetortError)]
-    if ours:
-        raise ours[0]
+    student = [error for error in receiver.failures if isinstance(error, RetortError)]
+    if student:
+        raise student[0]
     ends = json.loads(verdict.read_text()) if verdict.exists() else []
     lost = sorted((end for end in ends if end["code"] < 0), key=lambda end: (end["ended"], end["at"]))
     if lost and (not lost[0]["ended"] or not receiver.failures):
         raise _lost(lost[0])
     if receiver.failures:
         raise receiver.failures[0]
-    raise WorldError(f"the ranks ended with {code} and without a word", code="rank_lost")
+    raise TransientError(f"the ranks ended with {code} and without a word", code="rank_lost")
 
 
-def _lost(end: dict[str, Any]) -> WorldError:
+def _lost(end: dict[str, Any]) -> TransientError:
     name = signal.Signals(-end["code"]).name
     message = f"rank {end['rank']} of the training was lost: its process {end['pid']} was ended by {name}"
     hint = "the machine may have run out of memory" if name == "SIGKILL" else "the run's log may say more"
-    return WorldError(message, hint=hint, code="rank_lost")
+    return TransientError(message, hint=hint, code="rank_lost")
 
 
 def main(order: str, number: int, verdict: Path) -> int:

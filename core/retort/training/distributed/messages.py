@@ -12,20 +12,20 @@ from typing import Any
 from retort import errors
 from retort.errors import RetortError, Stopped
 from retort.protocol import workdir
-from retort.protocol.workdir import PULSE, Pulse
-from retort.training.config import Finding, Fitted, Watcher
+from retort.protocol.workdir import PULSE, Heartbeat
+from retort.training.config import RuleFinding, TrainCallback, TrainResult
 
 _EXCERPT = 4000
 """Characters of a traceback that are told."""
 
 
-class Sender(Watcher):
+class RankCallback(TrainCallback):
     """A rank's watcher: the first rank passes on what is told, the others keep it to themselves."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         self._folder = folder
         self._rank = rank
-        self._pulse = Pulse(folder)
+        self._pulse = Heartbeat(folder)
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         """Pass on the values of one epoch."""
@@ -52,23 +52,23 @@ class Sender(Watcher):
         """Pass on something that a person may want to know."""
         self._first("log", message=message, level=level, **data)
 
-    def health(self, finding: Finding) -> None:
+    def health(self, finding: RuleFinding) -> None:
         """Pass on a verdict that has changed."""
         self._first("health", finding=asdict(finding))
 
     def stop_requested(self) -> bool:
-        """Whether to stop, for the first rank to tell the others."""
+        """Return True to stop, for the first rank to tell the others."""
         return self._rank == 0 and stop_file(self._folder).exists()
 
     def finish_requested(self) -> bool:
-        """Whether to end now, for the first rank to tell the others."""
+        """Return True to end now, for the first rank to tell the others."""
         return self._rank == 0 and finish_file(self._folder).exists()
 
     def joined(self) -> None:
         """Say that this rank has begun, and which process it is."""
         self._say("joined", pid=os.getpid())
 
-    def fitted(self, fitted: Fitted) -> None:
+    def fitted(self, fitted: TrainResult) -> None:
         """Hand over the result."""
         self._first("fitted", **{**fitted.__dict__, "weights": str(fitted.weights)})
 
@@ -90,14 +90,14 @@ class Sender(Watcher):
 
 @dataclass
 class Receiver:
-    """Reads what the ranks say and passes it to the watcher."""
+    """Reads the ranks' messages and passes them to the callback."""
 
     folder: Path
-    watcher: Watcher
+    callback: TrainCallback
     offset: int = 0
     pids: dict[int, int] = field(default_factory=dict)
     """Processes by rank, as far as they have begun."""
-    fitted: Fitted | None = None
+    fitted: TrainResult | None = None
     failures: list[BaseException] = field(default_factory=list)
     felt: tuple[str, int] | None = None
     """The newest beat that was passed on."""
@@ -128,21 +128,21 @@ class Receiver:
         beat = workdir.read(self.folder)
         if beat is not None and beat != self.felt:
             self.felt = beat
-            self.watcher.alive(beat[0])
+            self.callback.alive(beat[0])
 
     def _take(self, rank: int, kind: str, said: dict[str, Any]) -> None:
         if kind == "joined":
             self.pids[rank] = said["pid"]
         elif kind == "fitted":
-            self.fitted = Fitted(**{**said, "weights": Path(said["weights"])})
+            self.fitted = TrainResult(**{**said, "weights": Path(said["weights"])})
         elif kind == "failed":
             self.failures.append(rebuilt(rank, said))
         elif kind == "checkpoint":
-            self.watcher.checkpoint(said["epoch"], Path(said["path"]), said["metrics"])
+            self.callback.checkpoint(said["epoch"], Path(said["path"]), said["metrics"])
         elif kind == "health":
-            self.watcher.health(Finding(**said["finding"]))
+            self.callback.health(RuleFinding(**said["finding"]))
         else:
-            getattr(self.watcher, kind)(**said)
+            getattr(self.callback, kind)(**said)
 
 
 def rebuilt(rank: int, said: dict[str, Any]) -> BaseException:
@@ -162,7 +162,7 @@ def rebuilt(rank: int, said: dict[str, Any]) -> BaseException:
 
 
 def stopped(receiver: Receiver) -> bool:
-    """Whether a rank has said that it stopped."""
+    """Return True if a rank has said that it stopped."""
     return any(isinstance(error, Stopped) for error in receiver.failures)
 
 

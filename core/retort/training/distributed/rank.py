@@ -17,39 +17,39 @@ from pydantic import TypeAdapter
 
 from retort.spec import DistillationSpec
 from retort.training import environment
-from retort.training.config import Plan
+from retort.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
-class Order:
+class RankConfig:
     """What all ranks of one training are told."""
 
-    plan: Plan
+    plan: TrainConfig
     """For the first rank; with GPUs, the next ranks take the devices that follow."""
     teacher: Path | None
     distillation: DistillationSpec | None
 
     def write(self, path: Path) -> None:
         """Write it for the ranks to read."""
-        path.write_bytes(TypeAdapter(Order).dump_json(self))
+        path.write_bytes(TypeAdapter(RankConfig).dump_json(self))
 
     @classmethod
-    def read(cls, path: Path) -> Order:
+    def read(cls, path: Path) -> RankConfig:
         """Read what ``write`` wrote."""
-        return TypeAdapter(Order).validate_json(path.read_bytes())
+        return TypeAdapter(RankConfig).validate_json(path.read_bytes())
 
 
 def main(order_file: Path) -> int:
     """Train as one of several; return the exit code."""
     threading.Thread(target=_die_with_starter, name="starter", daemon=True).start()
     faulthandler.register(signal.SIGQUIT, all_threads=True)
-    order = Order.read(order_file)
+    order = RankConfig.read(order_file)
     number = environment.rank()
     environment.prepare(order.plan.folder / f"ultralytics-{number}", rank=True)
 
-    from retort.training.distributed.messages import Sender
+    from retort.training.distributed.messages import RankCallback
 
-    sender = Sender(order.plan.folder, number)
+    sender = RankCallback(order.plan.folder, number)
     sender.alive("setup")
     try:
         _train(order, number, sender)
@@ -62,7 +62,7 @@ def main(order_file: Path) -> int:
     return 0
 
 
-def _train(order: Order, number: int, sender: Any) -> None:
+def _train(order: RankConfig, number: int, sender: Any) -> None:
     import torch
 
     from retort.training import comm, trainer

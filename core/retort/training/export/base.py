@@ -11,7 +11,7 @@ from retort.errors import RetortError
 from retort.exports.base import Export
 
 if TYPE_CHECKING:
-    from retort.training.export.quantization import FloatGraph
+    from retort.training.export.quantization import CalibratedGraph
     from retort.training.inference import Runtime
 
 
@@ -30,7 +30,7 @@ class Sources(Protocol):
     def metadata(self) -> dict[str, Any]:
         """What upstream's loaders want to know of the student."""
 
-    def float_graph(self, num_images: int, *, opset: int | None = None) -> FloatGraph:
+    def float_graph(self, num_images: int, *, opset: int | None = None) -> CalibratedGraph:
         """Return the graph with the ranges of its tensors over so many calibration images."""
 
     def aware_graph(self, epochs: int) -> Path:
@@ -44,7 +44,7 @@ class Maker(Protocol):
         """Write the form that *export* asks for at *path*; the layers *kept* stay in higher precision.
 
         Raises:
-            Needs: this machine cannot make it.
+            ToolchainMissing: this machine cannot make it.
             DataError: there are too few images to calibrate with.
 
         """
@@ -53,7 +53,7 @@ class Maker(Protocol):
         """Return the form at *path*, ready to run."""
 
 
-class Needs(RetortError):
+class ToolchainMissing(RetortError):
     """Something that this machine lacks; what the form can be made from elsewhere lies in *files*."""
 
     code = "needs"

@@ -15,7 +15,7 @@ from retort import files
 from retort.errors import UserError
 from retort.exports.onnx import Onnx
 from retort.training.export.base import Sources
-from retort.training.inference import folded, of_onnx
+from retort.training.inference import load_folded, load_onnx
 from retort.training.ultralytics_api import best_onnx_opset, torch2onnx
 
 NEWEST_OPSET = 20
@@ -35,7 +35,7 @@ def make(sources: Sources, export: Onnx, path: Path, kept: Collection[str]) -> N
         export_onnx(sources.weights, path, imgsz=sources.imgsz, **options)  # type: ignore[arg-type]
 
 
-load = of_onnx
+load = load_onnx
 """Runs the graph by onnxruntime."""
 
 
@@ -61,7 +61,7 @@ def export_onnx(
     if opset is not None and opset > NEWEST_OPSET:
         message = f"opset {opset} cannot be written, {NEWEST_OPSET} is the newest"
         raise UserError(message, hint="leave opset out", code="bad_export")
-    network = folded(weights)
+    network = load_folded(weights)
     head = network.model[-1]
     head.export, head.format, head.dynamic = True, "onnx", dynamic
     graph = trace(network, imgsz=imgsz, opset=opset, dynamic=dynamic)

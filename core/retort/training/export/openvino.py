@@ -13,7 +13,7 @@ import yaml
 from retort.exports.openvino import OpenVino
 from retort.training.environment import num_cores
 from retort.training.export.base import Sources
-from retort.training.export.quantization import FloatGraph
+from retort.training.export.quantization import CalibratedGraph
 from retort.training.inference import Runtime
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def export_openvino(graph: Path, folder: Path, *, half: bool, metadata: Mapping[
     _save(openvino.convert_model(graph), folder, half=half, metadata=metadata)
 
 
-def quantize_openvino(graph: FloatGraph, folder: Path, *, kept: Collection[str], metadata: Mapping[str, Any]) -> None:
+def quantize_openvino(
+    graph: CalibratedGraph, folder: Path, *, kept: Collection[str], metadata: Mapping[str, Any]
+) -> None:
     """Write *graph* in INT8 by NNCF's post-training quantization, but for the layers *kept* and the decoding."""
     import nncf
     import openvino

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from retort.training.inference import CPU, Box, Runtime, detect, folded, of_network, prepare
+from retort.training.inference import CPU, Detection, Runtime, detect, load_folded, prepare, wrap_network
 
 TOLERANCE = 1e-3
 """Largest difference of equal boxes: of scores, and of coordinates relative to the image."""
@@ -38,26 +38,26 @@ def compare(weights: Path, runtime: Runtime, images: Sequence[Path], *, imgsz: i
         DataError: a file is not an image.
 
     """
-    sides = of_network(folded(weights)), runtime
+    sides = wrap_network(load_folded(weights)), runtime
     error, count, unequal = 0.0, 0, 0
     for image in images:
         pixels, shape = prepare(image, imgsz)
-        ours, theirs = (side.run_all(pixels).to(CPU) for side in sides)
-        error = max(error, float((ours - theirs).abs().max() / ours.abs().max()))
+        student, teacher = (side.run_all(pixels).to(CPU) for side in sides)
+        error = max(error, float((student - teacher).abs().max() / student.abs().max()))
         # A little below the threshold too, where the other side may find a box that one side has just above it.
         found = [detect(side.run_all, image, imgsz=imgsz, device=side.device, conf=conf - TOLERANCE) for side in sides]
-        unequal += sum(num_alone(a, b, conf=conf, size=max(shape)) for a, b in (found, found[::-1]))
+        unequal += sum(num_unmatched(a, b, conf=conf, size=max(shape)) for a, b in (found, found[::-1]))
         count += sum(box.score >= conf for box in found[0])
     return Comparison(error, len(images), count, unequal)
 
 
-def num_alone(boxes: Sequence[Box], others: Sequence[Box], *, conf: float, size: int) -> int:
+def num_unmatched(boxes: Sequence[Detection], others: Sequence[Detection], *, conf: float, size: int) -> int:
     """Count those of *boxes* with a score of *conf* that have no equal among *others*."""
-    return sum(not any(same(box, other, size) for other in others) for box in boxes if box.score >= conf)
+    return sum(not any(boxes_equal(box, other, size) for other in others) for box in boxes if box.score >= conf)
 
 
-def same(a: Box, b: Box, size: int) -> bool:
-    """Tell whether two boxes are equal, in an image of *size* pixels, up to rounding."""
+def boxes_equal(a: Detection, b: Detection, size: int) -> bool:
+    """Return True if two boxes are equal, in an image of *size* pixels, up to rounding."""
     corners = ((a.x1, b.x1), (a.y1, b.y1), (a.x2, b.x2), (a.y2, b.y2))
     close = all(abs(x - y) <= TOLERANCE * size for x, y in corners)
     return close and abs(a.score - b.score) <= TOLERANCE and a.class_id == b.class_id

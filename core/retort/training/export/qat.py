@@ -20,7 +20,7 @@ LEARNING_RATE = 1e-4
 
 
 @dataclass(frozen=True)
-class Lesson:
+class QATConfig:
     """How a student is trained on."""
 
     data_yaml: Path
@@ -33,7 +33,7 @@ class Lesson:
     """Called before each batch; what it raises ends the training."""
 
 
-def train_aware(weights: Path, graph: Path, lesson: Lesson, folder: Path) -> None:
+def train_aware(weights: Path, graph: Path, output: QATConfig, folder: Path) -> None:
     """Train published *weights* on with simulated INT8 (ModelOpt), and write the ONNX *graph* with its scales in it.
 
     The task loss alone, without mosaic, at a small learning rate that falls to a hundredth.
@@ -45,14 +45,14 @@ def train_aware(weights: Path, graph: Path, lesson: Lesson, folder: Path) -> Non
     trainer = DetectionTrainer(
         overrides={
             "model": str(weights),
-            "data": str(lesson.data_yaml),
+            "data": str(output.data_yaml),
             "save_dir": str(folder),
             "quantize": 8,
-            "epochs": lesson.epochs,
-            "imgsz": lesson.imgsz,
-            "batch": lesson.batch,
-            "device": lesson.device,
-            "seed": lesson.seed,
+            "epochs": output.epochs,
+            "imgsz": output.imgsz,
+            "batch": output.batch,
+            "device": output.device,
+            "seed": output.seed,
             "optimizer": "AdamW",
             "lr0": LEARNING_RATE,
             "warmup_epochs": 0.0,
@@ -64,11 +64,11 @@ def train_aware(weights: Path, graph: Path, lesson: Lesson, folder: Path) -> Non
         }
     )
     for event in ("on_train_batch_start", "on_val_batch_start"):
-        trainer.add_callback(event, lambda _: lesson.on_batch())
+        trainer.add_callback(event, lambda _: output.on_batch())
     with comm.alone(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ModelOpt and the tracing exporter are behind torch's newest words
         trainer.train()
-        written = YOLO(str(trainer.best)).export(format="onnx", quantize=8, imgsz=lesson.imgsz, device="cpu")
+        written = YOLO(str(trainer.best)).export(format="onnx", quantize=8, imgsz=output.imgsz, device="cpu")
     model = onnx.load(written)
     _insist(model)
     files.atomic_write(graph, model.SerializeToString())

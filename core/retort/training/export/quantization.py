@@ -19,7 +19,7 @@ from onnxruntime.quantization.quant_utils import load_model_with_shape_infer, sa
 
 from retort import files
 from retort.training.export.calibration import Calibration
-from retort.training.inference import Runtime, of_onnx
+from retort.training.inference import Runtime, load_onnx
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ _LAYERS = ("Conv",)
 """What is quantized: nearly all of the work. The rest joins boxes in pixels and scores, which no one scale fits."""
 
 
-class FloatGraph:
+class CalibratedGraph:
     """A float graph, the ranges of its tensors over the calibration images, and what can be made of the two."""
 
     def __init__(self, path: Path, calibration: Calibration, *, imgsz: int) -> None:
@@ -70,7 +70,7 @@ class FloatGraph:
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={"symmetric": False},
             )
-            calibrator.collect_data(_Reader(self.calibration, self.imgsz))
+            calibrator.collect_data(_CalibrationReader(self.calibration, self.imgsz))
             return calibrator.compute_data()
 
     @cached_property
@@ -120,7 +120,7 @@ class FloatGraph:
         return found
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]
     """Hands the calibration images to onnxruntime."""
 
     def __init__(self, calibration: Calibration, imgsz: int) -> None:
@@ -143,20 +143,20 @@ class Sensitivity:
     """Change of scores, and of boxes relative to the image, averaged over where the float network sees something."""
 
 
-def rank(graph: FloatGraph, *, on_layer: Callable[[], None]) -> list[Sensitivity]:
+def rank(graph: CalibratedGraph, *, on_layer: Callable[[], None]) -> list[Sensitivity]:
     """Measure every layer of *graph* on some calibration images; the worst comes first."""
     images = [
         torch.from_numpy(image)
         for image, _ in zip(graph.calibration.inputs(graph.imgsz), range(NUM_IMAGES), strict=False)
     ]
-    expected = _outputs(of_onnx(graph.path), images)
+    expected = _outputs(load_onnx(graph.path), images)
     found = []
     with TemporaryDirectory() as folder:
         path = Path(folder) / "one-layer.onnx"
         for layer in graph.layers:
             on_layer()
             path.write_bytes(graph.quantized(only=[layer]).SerializeToString())
-            error = difference(expected, _outputs(of_onnx(path), images), imgsz=graph.imgsz)
+            error = difference(expected, _outputs(load_onnx(path), images), imgsz=graph.imgsz)
             found.append(Sensitivity(layer, error))
     return sorted(found, key=lambda one: -one.error)
 

@@ -12,7 +12,7 @@ import torch
 
 from retort import files
 from retort.exports.tensorrt import Engine
-from retort.training.export.base import Needs, Sources
+from retort.training.export.base import Sources, ToolchainMissing
 from retort.training.inference import Runtime, decoded
 from retort.training.ultralytics_api import AutoBackend, onnx2engine
 
@@ -48,7 +48,7 @@ def make(sources: Sources, export: Engine, path: Path, kept: Collection[str]) ->
         given[0].write_bytes(graph.read_bytes())
     flags = {"fp32": "", "fp16": " --fp16", "int8": " --fp16 --int8"}[export.precision]
     command = f"trtexec --onnx={given[0].name} --saveEngine={path.name}{flags}"
-    raise Needs(lacking, given, hint=f"build it where it will run: {command}")
+    raise ToolchainMissing(lacking, given, hint=f"build it where it will run: {command}")
 
 
 def load(path: Path) -> Runtime:

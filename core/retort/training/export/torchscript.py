@@ -15,7 +15,7 @@ from retort import files
 from retort.exports.torchscript import TorchScript
 from retort.training.export.base import Sources
 from retort.training.export.onnx import metadata
-from retort.training.inference import Runtime, decoded, folded
+from retort.training.inference import Runtime, decoded, load_folded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ def load(path: Path) -> Runtime:
 
 def traced(weights: Path, *, imgsz: int) -> tuple[Any, Any]:
     """Return the network of published *weights*, folded for export, and its trace on one image of side *imgsz*."""
-    network = folded(weights)
+    network = load_folded(weights)
     head = network.model[-1]
     head.export, head.format, head.dynamic = True, "torchscript", False
     image = torch.zeros(1, 3, imgsz, imgsz)

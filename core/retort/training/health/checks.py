@@ -11,12 +11,12 @@ import torch
 from retort.errors import NotDistilling
 from retort.losses import FeatureLoss
 from retort.training.distillation.objective import projector_key
-from retort.training.health.metrics import gradient, look, teaching, trainable, undisturbed
+from retort.training.health.metrics import first_teacher, forward_pass, gradient, preserve_state, trainable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from retort.training.distillation.distiller import Distiller, Tutor
+    from retort.training.distillation.distiller import Distiller, TeacherSlot
 
 LEAST_SHARE = 1e-6
 """Norm of a term's gradient, before its weight, over the task's: what is smaller is lost in the rounding of a sum."""
@@ -24,14 +24,14 @@ MAGNIFIED = 1024.0
 """Factor on losses whose gradients are measured: under mixed precision small ones would vanish in half."""
 
 
-class Contract:
+class LivenessChecks:
     """Checks one training; a broken check raises NotDistilling, which says what broke and what to change.
 
     Every check uses values of its own process only, so that each rank of a parallel training may call it.
     """
 
     def __init__(self, model: Distiller) -> None:
-        self._checksums = [checksum(one.teacher.model) for one in model.tutors]
+        self._checksums = [checksum(one.teacher.model) for one in model.slots]
 
     def start(self, model: Distiller, optimizer: Any) -> None:
         """Check before the first step who is trained and who is not."""
@@ -44,12 +44,12 @@ class Contract:
         self._check_teachers(model)
 
     def _check_teachers(self, model: Distiller) -> None:
-        for one, expected in zip(model.tutors, self._checksums, strict=True):
+        for one, expected in zip(model.slots, self._checksums, strict=True):
             check_teacher(one.teacher.model, expected)
 
     def epoch(self, model: Distiller, items: Mapping[str, float]) -> None:
         """Check an epoch by the means of its loss items, as ``Distiller.loss`` labels them."""
-        _, spec = teaching(model)
+        _, spec = first_teacher(model)
         weights = {label: loss.weight for label, loss in zip(spec.labels, spec.losses, strict=True)}
         check_terms(items, weights)
         self._check_teachers(model)
@@ -75,7 +75,7 @@ def check_optimizer(model: Distiller, optimizer: Any) -> None:
             )
     if not any(rates.get(id(parameter), 0.0) > 0 for parameter in trainable(model.student_model)):
         raise NotDistilling("nothing of the student is trained", hint="a learning rate above 0")
-    if any(id(parameter) in rates for one in model.tutors for parameter in one.teacher.model.parameters()):
+    if any(id(parameter) in rates for one in model.slots for parameter in one.teacher.model.parameters()):
         raise NotDistilling(
             "the optimizer holds parameters of the teacher",
             hint="the teacher must stay outside the module that is trained; report this, it is not the spec's fault",
@@ -116,16 +116,18 @@ def check_gradients(model: Distiller, batch: dict[str, Any]) -> dict[str, float]
 
     """
     shares: dict[str, float] = {}
-    with undisturbed(model):
-        view = look(model, batch)
-        task = float(gradient(view.task * MAGNIFIED, trainable(model.student_model)).norm())
-        for one, lesson in zip(model.tutors, view.lessons, strict=True):
-            found = _check_lesson(model, one, (view.features, view.branches, lesson), task)
+    with preserve_state(model):
+        forward = forward_pass(model, batch)
+        task = float(gradient(forward.task * MAGNIFIED, trainable(model.student_model)).norm())
+        for one, output in zip(model.slots, forward.teacher_outputs, strict=True):
+            found = _check_teacher_output(model, one, (forward.features, forward.branches, output), task)
             shares |= {label: min(share, shares.get(label, share)) for label, share in found.items()}
     return shares
 
 
-def _check_lesson(model: Distiller, one: Tutor, seen: tuple[Any, Any, Any], task: float) -> dict[str, float]:
+def _check_teacher_output(
+    model: Distiller, one: TeacherSlot, seen: tuple[Any, Any, Any], task: float
+) -> dict[str, float]:
     """Check the terms under one teacher; return each one's share."""
     spec, own = one.objective, one.adapters(model.projectors)
     shares: dict[str, float] = {}

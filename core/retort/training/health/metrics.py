@@ -17,18 +17,18 @@ from retort.losses import FeatureLoss, Predictions
 from retort.losses.base import divergence, standardise
 from retort.training import comm
 from retort.training.distillation import feature_taps
-from retort.training.distillation.distiller import learn
+from retort.training.distillation.distiller import distillation_loss
 from retort.training.distillation.feature_taps import Decoder
-from retort.training.distillation.objective import assigned_by, projector_key
+from retort.training.distillation.objective import assign_by_teacher, projector_key
 from retort.training.inference import prepare
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from retort.training.distillation.distiller import Distiller
-    from retort.training.distillation.objective import Objective
-    from retort.training.distillation.teacher import Lesson, Teacher
-    from retort.training.distillation.teacher_resize import Resized
+    from retort.training.distillation.objective import DistillationObjective
+    from retort.training.distillation.teacher import Teacher, TeacherOutput
+    from retort.training.distillation.teacher_resize import ResizedTeacher
 
 
 MOST = 8
@@ -76,21 +76,21 @@ def _fitted(label: Mapping[str, Any], shape: tuple[int, int], imgsz: int) -> Ten
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ForwardPass:
     """What both networks say of one batch."""
 
     features: Mapping[Level, Tensor]
     """The student's, (N, C, H, W); they carry gradient."""
     branches: Mapping[str, feature_taps.Raw]
-    lessons: Sequence[Lesson]
+    teacher_outputs: Sequence[TeacherOutput]
     """One of each teacher."""
     task: Tensor
     """The task loss of the batch per image, a scalar with gradient."""
 
     @property
-    def lesson(self) -> Lesson:
+    def teacher_output(self) -> TeacherOutput:
         """The first teacher's."""
-        return self.lessons[0]
+        return self.teacher_outputs[0]
 
 
 def network(model: Any) -> Distiller:
@@ -98,31 +98,33 @@ def network(model: Any) -> Distiller:
     return cast("Distiller", comm.unwrap(model))
 
 
-def teaching(model: Distiller) -> tuple[Teacher | Resized, Objective]:
+def first_teacher(model: Distiller) -> tuple[Teacher | ResizedTeacher, DistillationObjective]:
     """Return the first teacher beside the student and what is learned from it."""
-    first = model.tutors[0]
+    first = model.slots[0]
     return first.teacher, first.objective
 
 
-def look(model: Distiller, batch: dict[str, Any]) -> View:
+def forward_pass(model: Distiller, batch: dict[str, Any]) -> ForwardPass:
     """Run student and teachers on the labelled images of *batch*, as ``Distiller.loss`` does."""
-    images, first = batch["img"], teaching(model)[1]
-    features, branches = feature_taps.forward(model.student_model, images, middles=first.crosses)
-    lessons = [one.teacher(images) for one in model.tutors]
-    with assigned_by(first.answers(lessons[0], len(images)), model.student_model):
+    images, first = batch["img"], first_teacher(model)[1]
+    features, branches = feature_taps.forward(model.student_model, images, intermediate=first.crosses)
+    outputs = [one.teacher(images) for one in model.slots]
+    with assign_by_teacher(first.answers(outputs[0], len(images)), model.student_model):
         task, _ = model.student_model.loss(batch, feature_taps.upstream_form(branches))  # type: ignore[operator]
-    return View(features, branches, lessons, task.sum() / len(images))
+    return ForwardPass(features, branches, outputs, task.sum() / len(images))
 
 
-def objective(model: Distiller, view: View) -> Tensor:
+def objective(model: Distiller, forward: ForwardPass) -> Tensor:
     """Return the distillation loss at its present weight, without counting as a step of its balance."""
-    tutors = [replace(one, objective=deepcopy(one.objective)) for one in model.tutors]
-    total, _ = learn(tutors, view.lessons, (view.features, view.branches), view.task, model.projectors)
+    slots = [replace(one, objective=deepcopy(one.objective)) for one in model.slots]
+    total, _ = distillation_loss(
+        slots, forward.teacher_outputs, (forward.features, forward.branches), forward.task, model.projectors
+    )
     return total
 
 
 @contextmanager
-def undisturbed(model: Distiller) -> Iterator[None]:
+def preserve_state(model: Distiller) -> Iterator[None]:
     """Put back what a forward pass changes: modes, statistics of batch normalisation, random streams."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -160,50 +162,50 @@ OVERLAP = 0.5
 
 def measure(model: Distiller, probe: Probe) -> dict[str, float | None]:
     """Return the metrics ``health/*`` on *probe*, in eval mode and float32; nothing of the training changes."""
-    with undisturbed(model), torch.autocast(probe.images.device.type, enabled=False):
+    with preserve_state(model), torch.autocast(probe.images.device.type, enabled=False):
         model.eval()
-        view = look(model, probe.batch)
-        found = {**predictions(model, view, probe), **cosines(model, view), **gradients(model, view)}
+        forward = forward_pass(model, probe.batch)
+        found = {**predictions(model, forward, probe), **cosines(model, forward), **gradients(model, forward)}
     values = torch.stack([value.detach().float() for value in found.values()]).tolist() if found else []
     return {
         f"health/{name}": value if math.isfinite(value) else None for name, value in zip(found, values, strict=True)
     }
 
 
-def compared(model: Distiller, view: View) -> tuple[Predictions, Predictions] | None:
+def common_predictions(model: Distiller, forward: ForwardPass) -> tuple[Predictions, Predictions] | None:
     """Return student and teacher on the classes that both name, by their one2many branches; None without any."""
-    teacher, spec = teaching(model)
+    teacher, spec = first_teacher(model)
     if spec.classes.size == 0:
         return None
-    ours = Decoder(model.stride)(view.branches["one2many"], spec.classes.student)  # type: ignore[arg-type]
-    theirs = Decoder(teacher.model.stride)(view.lesson.branches["one2many"], spec.classes.teacher)
-    return ours, theirs
+    student = Decoder(model.stride)(forward.branches["one2many"], spec.classes.student)  # type: ignore[arg-type]
+    theirs = Decoder(teacher.model.stride)(forward.teacher_output.branches["one2many"], spec.classes.teacher)
+    return student, theirs
 
 
-def predictions(model: Distiller, view: View, probe: Probe) -> dict[str, Tensor]:
+def predictions(model: Distiller, forward: ForwardPass, probe: Probe) -> dict[str, Tensor]:
     """Compare what both heads predict: binary KL, DFL KL, box IoU, and the teacher's classes with the labels'."""
-    pair = compared(model, view)
+    pair = common_predictions(model, forward)
     if pair is None:
         return {}
-    ours, theirs = pair
-    kl = binary_kl(ours.scores, theirs.scores)  # N A
-    seen = foreground(theirs)
+    student, teacher = pair
+    kl = binary_kl(student.scores, teacher.scores)  # N A
+    seen = foreground(teacher)
     found = {"foreground_anchors": seen.sum().float(), "kl_background": kl[~seen].mean()}
     if bool(seen.any()):
         found["kl_foreground"] = kl[seen].mean()
-        found["box_iou"] = iou(ours.boxes[seen], theirs.boxes[seen]).mean()
-        bins = ours.distances.shape[-1]
-        if bins == theirs.distances.shape[-1] and bins > 1:
-            found["kl_dfl"] = divergence(ours.distances[seen], theirs.distances[seen], 1.0).mean()
-    known = teaching(model)[1].classes.student
-    numbers = torch.arange(theirs.scores.shape[-1], device=kl.device) if known is None else known
-    agreed = agreement(theirs, numbers, probe)
+        found["box_iou"] = iou(student.boxes[seen], teacher.boxes[seen]).mean()
+        bins = student.distances.shape[-1]
+        if bins == teacher.distances.shape[-1] and bins > 1:
+            found["kl_dfl"] = divergence(student.distances[seen], teacher.distances[seen], 1.0).mean()
+    known = first_teacher(model)[1].classes.student
+    numbers = torch.arange(teacher.scores.shape[-1], device=kl.device) if known is None else known
+    agreed = agreement(teacher, numbers, probe)
     return found if agreed is None else {**found, "teacher_agreement": agreed}
 
 
-def foreground(theirs: Predictions) -> Tensor:
+def foreground(teacher: Predictions) -> Tensor:
     """Tell where the teacher sees something, (N, A)."""
-    return theirs.confidence() >= FOREGROUND
+    return teacher.confidence() >= FOREGROUND
 
 
 def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:
@@ -216,20 +218,20 @@ def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:
     return parts.sum(-1)
 
 
-def agreement(theirs: Predictions, numbers: Tensor, probe: Probe) -> Tensor | None:
+def agreement(teacher: Predictions, numbers: Tensor, probe: Probe) -> Tensor | None:
     """Return the share of labelled objects found by the teacher that it names as the label does; None without any.
 
     Args:
-        theirs: the teacher on the common classes.
+        teacher: the teacher on the common classes.
         numbers: the data's number of each of them, (K,).
         probe: with the labels.
 
     """
-    scores, classes = theirs.scores.float().sigmoid().max(-1)  # N A
+    scores, classes = teacher.scores.float().sigmoid().max(-1)  # N A
     named = numbers[classes]
     right = []
     for box, label, owner in zip(probe.corners(), probe.batch["cls"], probe.batch["batch_idx"].long(), strict=True):
-        close = iou(theirs.boxes[owner].float(), box.expand(theirs.boxes.shape[1], 4)) >= OVERLAP  # A
+        close = iou(teacher.boxes[owner].float(), box.expand(teacher.boxes.shape[1], 4)) >= OVERLAP  # A
         confidence = torch.where(close, scores[owner], 0.0)
         if bool((label == numbers).any()) and confidence.max() >= FOREGROUND:
             right.append((named[owner][confidence.argmax()] == label).float())
@@ -245,73 +247,75 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     return found
 
 
-def cosines(model: Distiller, view: View) -> dict[str, Tensor]:
+def cosines(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
     """Return the feature similarity of each level: cosine through a projector, else linear CKA."""
-    found = {f"cosine_{level}": cosine_map(ours, theirs).mean() for level, ours, theirs in projected(model, view)}
+    found = {
+        f"cosine_{level}": cosine_map(student, teacher).mean() for level, student, teacher in projected(model, forward)
+    }
     for level in HEAD_LEVELS:
         if f"cosine_{level}" not in found:
-            found[f"cka_{level}"] = cka(view.features[level], view.lesson.features[level])
+            found[f"cka_{level}"] = cka(forward.features[level], forward.teacher_output.features[level])
     return found
 
 
-def projected(model: Distiller, view: View) -> Iterator[tuple[Level, Tensor, Tensor]]:
+def projected(model: Distiller, forward: ForwardPass) -> Iterator[tuple[Level, Tensor, Tensor]]:
     """Give level, projected student features and teacher features, by the first projector of each level."""
     done: set[Level] = set()
-    for index, loss in enumerate(teaching(model)[1].losses):
+    for index, loss in enumerate(first_teacher(model)[1].losses):
         for level in loss.levels if isinstance(loss, FeatureLoss) else ():
             key = projector_key(index, level)
             if level in done or key not in model.projectors:
                 continue
-            ours, theirs = model.projectors[key](view.features[level]), view.lesson.features[level]
-            if ours.shape == theirs.shape:
+            student, teacher = model.projectors[key](forward.features[level]), forward.teacher_output.features[level]
+            if student.shape == teacher.shape:
                 done.add(level)
-                yield level, ours.detach(), theirs
+                yield level, student.detach(), teacher
 
 
-def cosine_map(ours: Tensor, theirs: Tensor) -> Tensor:
+def cosine_map(student: Tensor, teacher: Tensor) -> Tensor:
     """Cosine between feature vectors at each position: (N, C, H, W) twice to (N, H, W).
 
     Channels are standardised first: otherwise a few with a large mean make any two maps look alike.
     """
     from torch.nn.functional import cosine_similarity
 
-    found: Tensor = cosine_similarity(standardise(ours), standardise(theirs), dim=1)
+    found: Tensor = cosine_similarity(standardise(student), standardise(teacher), dim=1)
     return found
 
 
-def cka(ours: Tensor, theirs: Tensor) -> Tensor:
+def cka(student: Tensor, teacher: Tensor) -> Tensor:
     """Linear CKA (Kornblith et al., ICML 2019) between maps of any widths: (N, C, H, W), (N, D, H, W) to a scalar."""
-    x, y = (features.detach().float().transpose(0, 1).flatten(1) for features in (ours, theirs))  # C NHW
+    x, y = (features.detach().float().transpose(0, 1).flatten(1) for features in (student, teacher))  # C NHW
     x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
     found: Tensor = (y @ x.T).square().sum() / ((x @ x.T).norm() * (y @ y.T).norm()).clamp(min=1e-12)
     return found
 
 
-def gradients(model: Distiller, view: View) -> dict[str, Tensor]:
+def gradients(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
     """Return ratio and cosine of the gradients of distillation and task, and the background's share of the former.
 
     Nothing where distillation has no weight at present.
     """
-    _, spec = teaching(model)
+    _, spec = first_teacher(model)
     if spec.weight == 0:
         return {}
-    total = objective(model, view)
+    total = objective(model, forward)
     parameters: list[nn.Parameter] = trainable(model.student_model)
-    task, taught = gradient(view.task, parameters), gradient(total, parameters)
+    task, taught = gradient(forward.task, parameters), gradient(total, parameters)
     norms = task.norm(), taught.norm()
     cosine = (task @ taught) / (norms[0] * norms[1]).clamp(min=1e-20)
-    share = background_share(model, view, total)
+    share = background_share(model, forward, total)
     found = {"grad_ratio": norms[1] / norms[0].clamp(min=1e-20), "grad_cosine": cosine}
     return found if share is None else {**found, "background_share": share}
 
 
-def background_share(model: Distiller, view: View, total: Tensor) -> Tensor | None:
+def background_share(model: Distiller, forward: ForwardPass, total: Tensor) -> Tensor | None:
     """Return the background's part of the sum of absolute gradients of *total* on class logits; None without any."""
-    pair = compared(model, view)
+    pair = common_predictions(model, forward)
     if pair is None or not total.requires_grad:
         return None
     (found,) = torch.autograd.grad(
-        total, [view.branches["one2many"]["scores"]], retain_graph=True, allow_unused=True
+        total, [forward.branches["one2many"]["scores"]], retain_graph=True, allow_unused=True
     )  # N K A
     if found is None:
         return None

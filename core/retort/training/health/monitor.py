@@ -13,14 +13,14 @@ from retort.training import comm
 from retort.training.distillation.objective import projector_key
 from retort.training.evaluate import score
 from retort.training.health import metrics, visuals
-from retort.training.health.checks import Contract, check_rank
-from retort.training.health.metrics import Probe, network, teaching
-from retort.training.health.rules import Facts, Judge
+from retort.training.health.checks import LivenessChecks, check_rank
+from retort.training.health.metrics import Probe, first_teacher, network
+from retort.training.health.rules import RuleEngine, RuleInputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from retort.training.config import Trainer, Watcher
+    from retort.training.config import TrainCallback, Trainer
     from retort.training.distillation.distiller import Distiller
 
 Values = dict[str, float | None]
@@ -29,13 +29,13 @@ Values = dict[str, float | None]
 class Monitor:
     """Stands beside a trainer and is told of its turning points."""
 
-    def __init__(self, trainer: Trainer, contract: Contract | None = None) -> None:
+    def __init__(self, trainer: Trainer, contract: LivenessChecks | None = None) -> None:
         model = network(trainer.model)
-        self.contract = contract or Contract(model)
-        self.judge = Judge(facts(model, trainer.teacher_metrics))
+        self.checks = contract or LivenessChecks(model)
+        self.rules = RuleEngine(rule_inputs(model, trainer.teacher_metrics))
         self.probe = Probe.of(trainer.test_loader.dataset, imgsz=trainer.args.imgsz, device=trainer.device)
-        self._watcher: Watcher = trainer.watcher
-        self._stillness = Stillness(model, self.probe)
+        self._callback: TrainCallback = trainer.callback
+        self._drift = DriftProbe(model, self.probe)
         self._seen_batch = False
 
     def start(self, trainer: Trainer) -> None:
@@ -45,14 +45,14 @@ class Monitor:
             NotDistilling: the contract is broken.
 
         """
-        self.contract.start(network(trainer.model), trainer.optimizer)
+        self.checks.start(network(trainer.model), trainer.optimizer)
         assert trainer.distillation is not None, "a plain training is not watched"
         student, weights = None, trainer.plan.weights
-        if weights is not None and self.judge.facts.teacher_map is not None:
+        if weights is not None and self.rules.facts.teacher_map is not None:
             student = _known_map(trainer, weights)
         refuse = trainer.distillation.weak_teacher == "refuse"
-        if said := check_rank(self.judge.facts.teacher_map, student, refuse=refuse):
-            self._watcher.log(said, "warning")
+        if said := check_rank(self.rules.facts.teacher_map, student, refuse=refuse):
+            self._callback.log(said, "warning")
 
     def first_batch(self, trainer: Trainer, batch: dict[str, Any]) -> None:
         """Check the first batch, before anything is learned from it; later ones pass.
@@ -62,7 +62,7 @@ class Monitor:
 
         """
         if not self._seen_batch:
-            self.contract.first_batch(network(trainer.model), batch)
+            self.checks.first_batch(network(trainer.model), batch)
             self._seen_batch = True
 
     def end_epoch(self, trainer: Trainer, measured: Mapping[str, float | None]) -> Values:
@@ -78,9 +78,9 @@ class Monitor:
         found: Values = {}
         if comm.rank() == 0:
             with comm.alone():
-                found = {**metrics.measure(model, self.probe), **self._stillness.measure(model, taught=taught)}
+                found = {**metrics.measure(model, self.probe), **self._drift.measure(model, taught=taught)}
             self._tell(trainer.epoch + 1, {**measured, **found})
-        self.contract.epoch(model, items)
+        self.checks.epoch(model, items)
         return found
 
     def not_finite(self, epoch: int) -> None:
@@ -92,19 +92,19 @@ class Monitor:
         if comm.rank() > 0:
             return
         average = network(trainer.ema.ema)
-        average.tutors = network(trainer.model).tutors
+        average.slots = network(trainer.model).slots
         try:
             with comm.alone():
                 visuals.save(trainer.plan.folder / visuals.FILE, average, self.probe)
         finally:
-            average.tutors = ()
+            average.slots = ()
 
     def _tell(self, epoch: int, values: Mapping[str, float | None]) -> None:
-        for finding in self.judge.hear(epoch, values):
-            self._watcher.health(finding)
+        for finding in self.rules.update(epoch, values):
+            self._callback.health(finding)
 
 
-class Stillness:
+class DriftProbe:
     """Measures what should not move, the teacher, and what should, the projectors."""
 
     def __init__(self, model: Distiller, probe: Probe) -> None:
@@ -132,19 +132,19 @@ class Stillness:
 
     def _ask(self, model: Distiller, images: Tensor) -> Tensor:
         """Return the confidence at every position, (N, P)."""
-        lesson = teaching(model)[0](images)
-        return torch.cat([confidence.float().flatten(1) for confidence in lesson.confidence.values()], 1)
+        output = first_teacher(model)[0](images)
+        return torch.cat([confidence.float().flatten(1) for confidence in output.confidence.values()], 1)
 
 
-def facts(model: Distiller, teacher_metrics: Mapping[str, float | None]) -> Facts:
+def rule_inputs(model: Distiller, teacher_metrics: Mapping[str, float | None]) -> RuleInputs:
     """Return what the rules know beside measurements."""
-    temperatures = [float(getattr(loss, "temperature", 1.0)) for loss in teaching(model)[1].losses]
-    return Facts(teacher_metrics.get(MAP.replace("val/", "teacher/")), max(temperatures, default=1.0))
+    temperatures = [float(getattr(loss, "temperature", 1.0)) for loss in first_teacher(model)[1].losses]
+    return RuleInputs(teacher_metrics.get(MAP.replace("val/", "teacher/")), max(temperatures, default=1.0))
 
 
 def _weights(model: Distiller) -> list[Tensor]:
     """Copy the weights of each projector of a term with a weight, as one vector each."""
-    losses = enumerate(teaching(model)[1].losses)
+    losses = enumerate(first_teacher(model)[1].losses)
     keys = [projector_key(i, level) for i, loss in losses if loss.weight for level in getattr(loss, "levels", ())]
     projectors = [list(model.projectors[key].parameters()) for key in keys if key in model.projectors]
     return [torch.cat([p.detach().flatten().float() for p in parameters]) for parameters in projectors if parameters]

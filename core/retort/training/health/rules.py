@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from retort.constants import MAP
-from retort.training.config import Finding, Verdict
+from retort.training.config import RuleFinding, Verdict
 
 History = Sequence[Mapping[str, float | None]]
 """The metrics of each epoch so far, oldest first."""
@@ -50,7 +50,7 @@ MISMATCH_KL, MISMATCH_IOU = 2.0, 0.7
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class RuleInputs:
     """What the rules know beside the measurements."""
 
     teacher_map: float | None = None
@@ -59,11 +59,11 @@ class Facts:
     """The highest of all terms."""
 
 
-Opinion = tuple[Verdict, str]
+RuleResult = tuple[Verdict, str]
 """A verdict, and what was measured."""
 
 
-def teacher_not_frozen(history: History, _: Facts) -> Opinion | None:
+def teacher_not_frozen(history: History, _: RuleInputs) -> RuleResult | None:
     """The same images must always get the same answer, alone and in company."""
     shift = history[-1].get("health/teacher_shift")
     if shift is None:
@@ -71,7 +71,7 @@ def teacher_not_frozen(history: History, _: Facts) -> Opinion | None:
     return _at_most(shift, TEACHER_SHIFT, None, f"the teacher's confidence on the same images moves by {shift:.3f}")
 
 
-def projector_frozen(history: History, _: Facts) -> Opinion | None:
+def projector_frozen(history: History, _: RuleInputs) -> RuleResult | None:
     """A projector in the optimizer moves when the student does."""
     step = history[-1].get("health/projector_step")
     if step is None:
@@ -81,7 +81,7 @@ def projector_frozen(history: History, _: Facts) -> Opinion | None:
     return "healthy", f"each projector moves: by {step:.2g} of its weights' norm at least"
 
 
-def classes_mismatched(history: History, _: Facts) -> Opinion | None:
+def classes_mismatched(history: History, _: RuleInputs) -> RuleResult | None:
     """The teacher names objects as the labels do; student and teacher agree on classes where they agree on boxes."""
     now = history[-1]
     agreement, kl, iou = (now.get(f"health/{name}") for name in ("teacher_agreement", "kl_foreground", "box_iou"))
@@ -92,7 +92,7 @@ def classes_mismatched(history: History, _: Facts) -> Opinion | None:
     return None if agreement is None and kl is None else ("healthy", "teacher and labels agree on classes")
 
 
-def loss_exploding(history: History, _: Facts) -> Opinion | None:
+def loss_exploding(history: History, _: RuleInputs) -> RuleResult | None:
     """A loss falls, or stays, and predictions stay within reach."""
     now, before = history[-1].get("train/loss"), _series(history[:-1], "train/loss")[-EXPLODING_EPOCHS:]
     if now is None:
@@ -105,19 +105,19 @@ def loss_exploding(history: History, _: Facts) -> Opinion | None:
     return _at_most(ratio, EXPLODING_WARNING, EXPLODING_CRITICAL, f"the training loss is {ratio:.1f} times what it was")
 
 
-def background_dominates(history: History, facts: Facts) -> Opinion | None:
+def background_dominates(history: History, inputs: RuleInputs) -> RuleResult | None:
     """Distillation pulls at class logits mostly where the teacher sees something."""
     share = history[-1].get("health/background_share")
     blind = history[-1].get("health/foreground_anchors") == 0  # then all is background, which another rule says
     if share is None or blind or _highest_kl(history) > INSANE_KL:
         return None
     said = (
-        f"{share:.0%} of the distillation's gradient on class logits is background; temperature {facts.temperature:g}"
+        f"{share:.0%} of the distillation's gradient on class logits is background; temperature {inputs.temperature:g}"
     )
     return _at_most(share, BACKGROUND_WARNING, BACKGROUND_CRITICAL, said)
 
 
-def foreground_kl_stuck(history: History, _: Facts) -> Opinion | None:
+def foreground_kl_stuck(history: History, _: RuleInputs) -> RuleResult | None:
     """The article: above 0.8 and not falling."""
     found = _series(history, "health/kl_foreground")
     if len(found) <= PATIENCE:
@@ -129,7 +129,7 @@ def foreground_kl_stuck(history: History, _: Facts) -> Opinion | None:
     return verdict, f"the KL on the foreground is {now:.2f} and was {before:.2f} {PATIENCE} epochs before"
 
 
-def foreground_kl_slow(history: History, _: Facts) -> Opinion | None:
+def foreground_kl_slow(history: History, _: RuleInputs) -> RuleResult | None:
     """The article: it falls fast for 50 epochs."""
     found = _series(history, "health/kl_foreground")
     if len(found) < FAST_EPOCHS or found[0] <= 0:
@@ -139,7 +139,7 @@ def foreground_kl_slow(history: History, _: Facts) -> Opinion | None:
     return verdict, f"after {len(found)} epochs the KL on the foreground has fallen by {fallen:.0%} at best"
 
 
-def foreground_kl_jitters(history: History, _: Facts) -> Opinion | None:
+def foreground_kl_jitters(history: History, _: RuleInputs) -> RuleResult | None:
     """The article: jittering."""
     found = _series(history, "health/kl_foreground")[-JITTER_EPOCHS:]
     if len(found) < JITTER_EPOCHS:
@@ -151,7 +151,7 @@ def foreground_kl_jitters(history: History, _: Facts) -> Opinion | None:
     return verdict, f"in {JITTER_EPOCHS} epochs the KL on the foreground turned {turns} times, by {size:.0%} a step"
 
 
-def cosine_flat(history: History, _: Facts) -> Opinion | None:
+def cosine_flat(history: History, _: RuleInputs) -> RuleResult | None:
     """Projected features come to resemble the teacher's."""
     names = [name for name in history[-1] if name.startswith("health/cosine_")]
     levels = {name.removeprefix("health/cosine_"): _series(history, name) for name in names}
@@ -164,7 +164,7 @@ def cosine_flat(history: History, _: Facts) -> Opinion | None:
     return "healthy", "the feature cosine rises at all levels"
 
 
-def gradient_conflict(history: History, _: Facts) -> Opinion | None:
+def gradient_conflict(history: History, _: RuleInputs) -> RuleResult | None:
     """Task and distillation want the same, or different things, but not opposite ones."""
     found = _series(history, "health/grad_cosine")[-CONFLICT_EPOCHS:]
     if len(found) < CONFLICT_EPOCHS:
@@ -176,7 +176,7 @@ def gradient_conflict(history: History, _: Facts) -> Opinion | None:
     return verdict, f"the gradients of task and distillation have a median cosine of {middle:.2f}"
 
 
-def distillation_drowns_task(history: History, _: Facts) -> Opinion | None:
+def distillation_drowns_task(history: History, _: RuleInputs) -> RuleResult | None:
     """The student still learns from the labels."""
     found = _series(history, "health/grad_ratio")[-RATIO_EPOCHS:]
     if len(found) < RATIO_EPOCHS:
@@ -186,7 +186,7 @@ def distillation_drowns_task(history: History, _: Facts) -> Opinion | None:
     return _at_most(ratio, DROWNED_WARNING, DROWNED_CRITICAL, said)
 
 
-def distillation_too_weak(history: History, _: Facts) -> Opinion | None:
+def distillation_too_weak(history: History, _: RuleInputs) -> RuleResult | None:
     """At the full weight of the schedule, distillation has something to say."""
     found = [
         ratio / weight
@@ -200,16 +200,16 @@ def distillation_too_weak(history: History, _: Facts) -> Opinion | None:
     return verdict, f"at full weight the distillation's gradient would be {ratio:.2g} times the task's"
 
 
-def student_overtook(history: History, facts: Facts) -> Opinion | None:
+def student_overtook(history: History, inputs: RuleInputs) -> RuleResult | None:
     """There is something left to learn from the teacher."""
-    ours, theirs = history[-1].get(MAP), facts.teacher_map
-    if ours is None or theirs is None:
+    student, teacher = history[-1].get(MAP), inputs.teacher_map
+    if student is None or teacher is None:
         return None
-    verdict: Verdict = "warning" if ours > theirs else "healthy"
-    return verdict, f"the student's mAP50-95 is {ours:.3f}, its teacher's {theirs:.3f}"
+    verdict: Verdict = "warning" if student > teacher else "healthy"
+    return verdict, f"the student's mAP50-95 is {student:.3f}, its teacher's {teacher:.3f}"
 
 
-def teacher_sees_nothing(history: History, _: Facts) -> Opinion | None:
+def teacher_sees_nothing(history: History, _: RuleInputs) -> RuleResult | None:
     """The teacher is confident somewhere on the probe."""
     anchors = history[-1].get("health/foreground_anchors")
     if anchors is None:
@@ -225,7 +225,7 @@ def _series(history: History, name: str) -> list[float]:
     return [value for epoch in history if (value := epoch.get(name)) is not None]
 
 
-def _at_most(value: float, warning: float, critical: float | None, said: str) -> Opinion:
+def _at_most(value: float, warning: float, critical: float | None, said: str) -> RuleResult:
     """Judge a value that must stay low; without a second bound, the first is critical."""
     if value > (warning if critical is None else critical):
         return "critical", said
@@ -239,17 +239,17 @@ class Rule:
     name: str
     cause: str
     advice: str
-    judge: Callable[[History, Facts], Opinion | None]
+    judge: Callable[[History, RuleInputs], RuleResult | None]
     """None: nothing to judge by."""
     looks_at: tuple[str, ...]
     """Metrics to tell with the verdict; a name that ends in ``_`` stands for all that begin with it."""
 
 
-class Judge:
+class RuleEngine:
     """Applies all rules each epoch and remembers what was said."""
 
-    def __init__(self, facts: Facts) -> None:
-        self.facts = facts
+    def __init__(self, inputs: RuleInputs) -> None:
+        self.facts = inputs
         self.history: list[dict[str, float | None]] = []
         self.verdicts: dict[str, Verdict] = {}
 
@@ -262,17 +262,17 @@ class Judge:
         self.history = list(state.get("history", self.history))
         self.verdicts = dict(state.get("verdicts", self.verdicts))
 
-    def hear(self, epoch: int, values: Mapping[str, float | None]) -> list[Finding]:
+    def update(self, epoch: int, values: Mapping[str, float | None]) -> list[RuleFinding]:
         """Take the metrics of *epoch*, counted from 1; return the findings whose verdict has changed."""
         self.history.append(dict(values))
         changed = []
         for rule in RULES:
-            opinion = rule.judge(self.history, self.facts)
-            if opinion is None or opinion[0] == self.verdicts.get(rule.name, "healthy"):
+            result = rule.judge(self.history, self.facts)
+            if result is None or result[0] == self.verdicts.get(rule.name, "healthy"):
                 continue
-            self.verdicts[rule.name] = opinion[0]
+            self.verdicts[rule.name] = result[0]
             seen = {name: value for name, value in values.items() if name.startswith(rule.looks_at)}
-            changed.append(Finding(rule.name, opinion[0], epoch, opinion[1], rule.cause, rule.advice, seen))
+            changed.append(RuleFinding(rule.name, result[0], epoch, result[1], rule.cause, rule.advice, seen))
         return changed
 
 

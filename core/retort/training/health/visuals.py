@@ -12,15 +12,15 @@ import torch
 from retort import files
 from retort.constants import HEAD_LEVELS
 from retort.training.health.metrics import (
+    ForwardPass,
     Probe,
-    View,
     binary_kl,
-    compared,
+    common_predictions,
     cosine_map,
     foreground,
-    look,
+    forward_pass,
+    preserve_state,
     projected,
-    undisturbed,
 )
 
 if TYPE_CHECKING:
@@ -51,44 +51,44 @@ def arrays(model: Distiller, probe: Probe) -> dict[str, Any]:
     of the teacher; and over ``temperatures`` (T,): ``teacher_foreground`` and ``teacher_background``, its mean highest
     probability; ``share_untaught`` and ``share_taught``, the foreground's part of a binary KL's gradient.
     """
-    with undisturbed(model), torch.no_grad(), torch.autocast(probe.images.device.type, enabled=False):
+    with preserve_state(model), torch.no_grad(), torch.autocast(probe.images.device.type, enabled=False):
         model.eval()
-        view = look(model, probe.batch)
+        forward = forward_pass(model, probe.batch)
         images = (probe.images[:NUM_IMAGES] * 255).round().byte().permute(0, 2, 3, 1)
         found: dict[str, Tensor] = {"images": images}
-        for level, ours, theirs in projected(model, view):
-            found[f"cosine_{level}"] = cosine_map(ours, theirs)[:NUM_IMAGES].half()
+        for level, student, teacher in projected(model, forward):
+            found[f"cosine_{level}"] = cosine_map(student, teacher)[:NUM_IMAGES].half()
         for level in HEAD_LEVELS:
-            found[f"confidence_{level}"] = view.lesson.confidence[level][:NUM_IMAGES, 0].half()
-        found |= _predicted(model, view)
+            found[f"confidence_{level}"] = forward.teacher_output.confidence[level][:NUM_IMAGES, 0].half()
+        found |= _predicted(model, forward)
     return {name: value.cpu().numpy() for name, value in found.items()}
 
 
-def _predicted(model: Distiller, view: View) -> dict[str, Tensor]:
+def _predicted(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
     """Draw KL maps, and compare temperatures; nothing without classes in common."""
-    pair = compared(model, view)
+    pair = common_predictions(model, forward)
     if pair is None:
         return {}
-    ours, theirs = (prediction.scores.float() for prediction in pair)
-    kl = binary_kl(ours, theirs)[:NUM_IMAGES]  # N A
-    shapes = [view.features[level].shape[-2:] for level in HEAD_LEVELS]
+    student, teacher = (prediction.scores.float() for prediction in pair)
+    kl = binary_kl(student, teacher)[:NUM_IMAGES]  # N A
+    shapes = [forward.features[level].shape[-2:] for level in HEAD_LEVELS]
     parts = kl.split_with_sizes([height * width for height, width in shapes], dim=-1)
     maps = {
         f"kl_{level}": part.reshape(len(part), *shape).half()
         for level, part, shape in zip(HEAD_LEVELS, parts, shapes, strict=True)
     }
-    return {**maps, **temperatures(ours, theirs, foreground(pair[1]))}
+    return {**maps, **temperatures(student, teacher, foreground(pair[1]))}
 
 
-def temperatures(ours: Tensor, theirs: Tensor, seen: Tensor) -> dict[str, Tensor]:
+def temperatures(student: Tensor, teacher: Tensor, seen: Tensor) -> dict[str, Tensor]:
     """Compare temperatures on class logits (N, A, K) of both, with the foreground *seen*, (N, A)."""
     names = ("temperatures", "teacher_foreground", "teacher_background", "share_untaught", "share_taught")
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     for temperature in TEMPERATURES:
-        p = (theirs / temperature).sigmoid()
+        p = (teacher / temperature).sigmoid()
         top = p.amax(-1)
         untaught = (p - torch.sigmoid(torch.tensor(PRIOR / temperature))).abs().sum(-1)  # N A
-        taught = (p - (ours / temperature).sigmoid()).abs().sum(-1)
+        taught = (p - (student / temperature).sigmoid()).abs().sum(-1)
         rows["temperatures"].append(torch.tensor(temperature))
         rows["teacher_foreground"].append(top[seen].mean().nan_to_num())
         rows["teacher_background"].append(top[~seen].mean().nan_to_num())

@@ -12,7 +12,7 @@ import pytest
 from core.review.test_review_decisions import LEFT, RIGHT, box, picture, scored
 from PIL import Image
 from retort.labelling import duplicates, quality
-from retort.labelling.duplicates import Looks
+from retort.labelling.duplicates import ImageHashes
 from retort.review.models import Picture
 from retort.spec import PseudoLabelsSpec
 
@@ -46,23 +46,23 @@ def altered(source: Path, target: Path, how: str) -> Path:
     return target
 
 
-def looks(*images: Path) -> Looks:
-    return duplicates.look(images, nothing)
+def looks(*images: Path) -> ImageHashes:
+    return duplicates.hash_images(images, nothing)
 
 
 @pytest.mark.parametrize("how", ["compressed", "halved", "brightened"])
 def test_a_copy_is_known_however_it_was_altered_and_other_images_are_not(tmp_path: Path, how: str):
     originals = [scene(tmp_path / f"{seed}.png", seed) for seed in range(12)]
     copies = [altered(path, tmp_path / f"copy-{path.stem}.jpg", how) for path in originals[:6]]
-    assert duplicates.like(looks(*copies), looks(*originals), nothing) == {index: index for index in range(6)}
-    assert duplicates.repeated(looks(*originals), range(12), nothing) == {}
+    assert duplicates.nearest(looks(*copies), looks(*originals), nothing) == {index: index for index in range(6)}
+    assert duplicates.duplicates_of(looks(*originals), range(12), nothing) == {}
 
 
 def test_of_images_that_look_alike_the_first_is_kept(tmp_path: Path):
     first, other = scene(tmp_path / "a.png", 1), scene(tmp_path / "b.png", 2)
     again, third = (altered(first, tmp_path / f"{name}.jpg", "halved") for name in ("c", "d"))
-    assert duplicates.repeated(looks(first, other, again, third), range(4), nothing) == {2: 0, 3: 0}
-    assert duplicates.repeated(looks(first, other, again, third), [1, 2, 3], nothing) == {3: 2}
+    assert duplicates.duplicates_of(looks(first, other, again, third), range(4), nothing) == {2: 0, 3: 0}
+    assert duplicates.duplicates_of(looks(first, other, again, third), [1, 2, 3], nothing) == {3: 2}
 
 
 def test_even_surfaces_are_alike_only_where_nothing_is_on_them(tmp_path: Path):
@@ -73,9 +73,9 @@ def test_even_surfaces_are_alike_only_where_nothing_is_on_them(tmp_path: Path):
             image.paste(0, mark)
         paths.append(tmp_path / f"{name}.png")
         image.save(paths[-1])
-    assert duplicates.repeated(looks(*paths), range(3), nothing) == {}
+    assert duplicates.duplicates_of(looks(*paths), range(3), nothing) == {}
     Image.new("L", (50, 50), 90).save(tmp_path / "grey.png")
-    assert duplicates.repeated(looks(paths[0], tmp_path / "grey.png"), range(2), nothing) == {1: 0}
+    assert duplicates.duplicates_of(looks(paths[0], tmp_path / "grey.png"), range(2), nothing) == {1: 0}
 
 
 def test_what_cannot_be_opened_is_told_apart_and_sizes_are_as_a_camera_was_held(tmp_path: Path):
@@ -87,7 +87,7 @@ def test_what_cannot_be_opened_is_told_apart_and_sizes_are_as_a_camera_was_held(
     Image.new("RGB", (40, 20)).save(turned, exif=exif)
     found = looks(broken, turned)
     assert (found.unreadable, found.images, found.sizes) == ((broken,), (turned,), ((20, 40),))
-    assert duplicates.like(looks(broken), looks(turned), nothing) == {}
+    assert duplicates.nearest(looks(broken), looks(turned), nothing) == {}
 
 
 def crowd() -> list[Picture]:
@@ -102,7 +102,7 @@ def crowd() -> list[Picture]:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_sample_has_classes_and_scores_in_the_shares_of_the_whole(seed: int):
-    drawn = quality.chosen(crowd(), spec(review="sample", sample=20), seed)
+    drawn = quality.select_for_review(crowd(), spec(review="sample", sample=20), seed)
     assert len(drawn) == len({one.image for one in drawn}) == 20
     assert Counter(one.kept[0].name for one in drawn) == {"RBC": 18, "WBC": 2}
     low = sum(one.kept[0].score < 0.75 for one in drawn)
@@ -111,7 +111,8 @@ def test_a_sample_has_classes_and_scores_in_the_shares_of_the_whole(seed: int):
 
 def test_a_sample_is_the_same_for_the_same_seed_and_moves_with_another():
     samples = [
-        [one.image for one in quality.chosen(crowd(), spec(review="sample", sample=7), seed)] for seed in (0, 0, 5)
+        [one.image for one in quality.select_for_review(crowd(), spec(review="sample", sample=7), seed)]
+        for seed in (0, 0, 5)
     ]
     assert samples[0] == samples[1] != samples[2]
     assert samples[0] == sorted(samples[0])
@@ -119,7 +120,9 @@ def test_a_sample_is_the_same_for_the_same_seed_and_moves_with_another():
 
 def test_every_picture_has_the_same_chance():
     counted = Counter(
-        one.image for seed in range(400) for one in quality.chosen(crowd(), spec(review="sample", sample=10), seed)
+        one.image
+        for seed in range(400)
+        for one in quality.select_for_review(crowd(), spec(review="sample", sample=10), seed)
     )
     assert len(counted) == 100
     assert 15 <= min(counted.values()) <= max(counted.values()) <= 70  # 40 each, on average
@@ -128,19 +131,19 @@ def test_every_picture_has_the_same_chance():
 def test_all_are_those_to_train_on_and_those_without_labels_and_a_sample_is_of_the_former():
     pictures = [picture(LEFT, image="used"), picture(image="empty", left_out="empty")]
     pictures += [picture(LEFT, image=reason, left_out=reason) for reason in ("validation", "training", "duplicate")]
-    assert [one.image for one in quality.chosen(pictures, spec(review="all"), 0)] == ["empty", "used"]
-    assert [one.image for one in quality.chosen(pictures, spec(review="sample"), 0)] == ["used"]
-    assert quality.chosen(pictures[1:], spec(review="sample"), 0) == ()
+    assert [one.image for one in quality.select_for_review(pictures, spec(review="all"), 0)] == ["empty", "used"]
+    assert [one.image for one in quality.select_for_review(pictures, spec(review="sample"), 0)] == ["used"]
+    assert quality.select_for_review(pictures[1:], spec(review="sample"), 0) == ()
 
 
 def test_labels_doubts_and_what_means_nothing_are_parted_by_class():
     boxes = tuple(
         scored(box(name), score) for name, score in (("RBC", 0.7), ("WBC", 0.79), ("WBC", 0.8), ("RBC", 0.29))
     )
-    kept, doubtful = quality.parted(boxes, spec(per_class={"RBC": 0.7}))
+    kept, doubtful = quality.split_by_threshold(boxes, spec(per_class={"RBC": 0.7}))
     assert [(one.name, one.score) for one in kept] == [("RBC", 0.7), ("WBC", 0.8)]
     assert [(one.name, one.score) for one in doubtful] == [("WBC", 0.79)]
-    assert quality.parted(boxes, spec(ignore_from=None))[1] == ()
+    assert quality.split_by_threshold(boxes, spec(ignore_from=None))[1] == ()
 
 
 def test_figures_count_what_is_trained_on():
