@@ -1,1 +1,1 @@
-"""The REST API: takes jobs into the queue, tells what becomes of them, hands out what they make."""
+"""Serve the REST API: queue jobs, show them, send their files."""

@@ -1,4 +1,4 @@
-"""``python -m retort_api``: serve until SIGTERM or Ctrl-C; ``python -m retort_api openapi`` prints the contract."""
+"""Serve the API: ``python -m retort_api``; ``openapi`` prints the OpenAPI document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an endpoint stands on: one ``AppState`` per application, made at its edge."""
+"""Provide the dependencies of endpoints: one ``AppState`` per application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the API answers: every status code, and every refusal as application/problem+json with a stable code."""
+"""Define status codes and errors as application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log = structlog.get_logger("retort.api")
 
 
 class ProblemType(NamedTuple):
-    """What all problems of one code have in common."""
+    """Status and title of one problem code."""
 
     status: int
     title: str

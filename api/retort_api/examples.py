@@ -1,4 +1,4 @@
-"""Examples in the OpenAPI document, made of the models themselves: they cannot say what the service does not."""
+"""Build the OpenAPI examples from the response models."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _MODEL_SHA256 = "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c75
 
 
 class Examples(NamedTuple):
-    """What one operation is sent, and what it answers by status."""
+    """Example request and responses of one operation."""
 
     request: Mapping[str, Any] | None = None
     answers: Mapping[int, BaseModel] = {}

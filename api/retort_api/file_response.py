@@ -91,7 +91,7 @@ _HEADERS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """What the database knows of a file in the store."""
+    """Metadata of a file in the store."""
 
     name: str
     sha256: str

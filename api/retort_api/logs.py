@@ -11,7 +11,7 @@ from structlog.typing import Processor
 
 
 def configure(*, as_json: bool) -> None:
-    """Send everything, libraries' lines included, to standard error in one form."""
+    """Log everything, libraries included, to standard error in one format."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests by route, open streams, jobs by state."""
+"""Expose Prometheus metrics: requests, open streams, jobs by state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class ServiceMetrics:
-    """The counters of one application, in a registry of its own."""
+    """Prometheus metrics of one application, in a separate registry."""
 
     def __init__(self, database: Database) -> None:
         self._registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""What every request passes: its id, one log line, the counters, safe headers, and the last resort for errors."""
+"""Wrap every request: id, log line, metrics, headers, last-resort error."""
 
 from __future__ import annotations
 

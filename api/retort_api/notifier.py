@@ -1,4 +1,4 @@
-"""The bell: after a commit, tells the workers over Celery's broker which job to look at."""
+"""Notify workers of new jobs over Celery's broker, after the commit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = structlog.get_logger("retort.api")
 
 
 class QueueNotifier:
-    """Rings from a thread of its own, so that no request waits for the broker.
+    """Notifies workers from a background thread; requests never wait.
 
     A lost ring costs a worker's polling interval and nothing else: nothing is retried, nothing raises.
     """

@@ -1,4 +1,4 @@
-"""What a job's reviewers are asked to look at, read from what its run has published."""
+"""Read and validate a job's review data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ImageNotFound(UserError):
 
 
 class BadDecision(ReviewError):
-    """What came as a decision is none."""
+    """The decision is malformed."""
 
     def __init__(self, error: ValidationError) -> None:
         self.mistakes = tuple(

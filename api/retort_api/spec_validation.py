@@ -1,4 +1,4 @@
-"""What a spec must satisfy on this service beyond being a valid document."""
+"""Validate a spec against this service: data and models must exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Known = Callable[[str], Sequence[str]]
 
 
 def read(document: Any, known: Known) -> AnySpec:
-    """Read a spec; where it names a model without a digest, the newest one is told.
+    """Parse a spec; suggest the newest digest where one is missing.
 
     Raises:
         SpecError: the document is wrong.

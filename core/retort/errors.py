@@ -1,4 +1,4 @@
-"""The exceptions that people meet, and the classes of failure that say what is tried again.
+"""Define the errors for users, and the retry policy per failure code.
 
 RetortError
 ├── UserError            something in the request must change; a retry cannot help
@@ -136,7 +136,7 @@ class FetchError(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class FailureClass:
-    """What all failures of one code have in common."""
+    """Retry policy of a failure code."""
 
     cause: str
     retries: int = 0
@@ -145,7 +145,7 @@ class FailureClass:
     """Pause before the first of these retries; each further one waits twice as long."""
 
     def pause_s(self, earlier: int) -> float:
-        """Return the pause before the next retry, after so many *earlier* ones of this class."""
+        """Return the seconds before the next retry after *earlier* retries."""
         return float(min(self.delay_s * 2**earlier, LONGEST_PAUSE_S))
 
 

@@ -1,4 +1,4 @@
-"""References to registered models: a name for people, and the digest that makes it mean the same for ever."""
+"""Parse references to registered models: name and digest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ModelRef:
 
     @property
     def file_name(self) -> str:
-        """What the file is called in a folder of registered models."""
+        """Return the file name in a folder of registered models."""
         return f"{self.name}@sha256-{self.sha256}.pt"
 
 

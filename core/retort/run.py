@@ -1,4 +1,4 @@
-"""One run: ``python -m retort.run SPEC WORKDIR`` reads a file, writes a folder, and says what happens in a journal.
+"""Run one job: ``python -m retort.run SPEC WORKDIR``, journal included.
 
 It holds no keys and needs no network. Exit codes: 0 finished, 1 failed, 3 waits for people, 75 was told to stop.
 """

@@ -72,7 +72,7 @@ def discover(package: str, base: type[FrozenModel]) -> list[type[FrozenModel]]:
 
 
 def tagged_union(package: str, base: type[FrozenModel], tag: str = "kind") -> Any:
-    """Join every *base* variant declared in *package* into one union, told apart by the field *tag*."""
+    """Return the union of all *base* variants in *package*, discriminated by *tag*."""
     found = discover(package, base)
     if len(found) == 1:
         return Annotated[found[0], BeforeValidator(_tagged(found[0], tag))]

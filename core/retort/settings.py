@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """What an operator decides. Empty URLs mean the embedded default inside *home*."""
+    """Settings of the operator; empty URLs mean the default inside *home*."""
 
     model_config = SettingsConfigDict(env_prefix="RETORT_", frozen=True, use_attribute_docstrings=True)
 

@@ -135,7 +135,7 @@ class Store:
             part.unlink(missing_ok=True)
 
     def saved_jobs(self) -> list[str]:
-        """Return the ids of the jobs whose attempts have bytes of their own."""
+        """Return the ids of jobs with saved attempt files."""
         with _as_store_unavailable(self.url):
             found = obstore.list_with_delimiter(self._store, _SAVED)
         return [str(prefix).rpartition("/")[2] for prefix in found["common_prefixes"]]

@@ -1,1 +1,1 @@
-"""The worker: claims jobs, supervises their runs, and brings what they say and make into the service."""
+"""Run the worker: claim jobs, supervise runs, record events and files."""

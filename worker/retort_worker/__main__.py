@@ -28,7 +28,7 @@ _EXIT_S = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Work until told to stop; return the exit code."""
+    """Run the worker until a signal; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m retort_worker", description=__doc__)
     parser.add_argument(
         "--run-command", nargs=argparse.REMAINDER, default=RUN, help="the program that trains (for tests)"
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper) -> int:
-    """Poll, reap, tidy and listen to the bell until a signal drains the worker."""
+    """Run all loops and consume notifications until a signal drains the worker."""
     settings = context.settings
     poller = Poller(slots, poll_s=settings.poll_s)
     reaper = Reaper(context.database, slots, reap_s=settings.reap_s)

@@ -1,4 +1,4 @@
-"""The Celery application: one queue, one task, and its consumer; losing a message costs a poll, not a job."""
+"""Define the Celery application: one queue, one task, its consumer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all runs of one worker share, and how it takes a job."""
+"""Share a worker's database, store and settings; claim jobs."""
 
 from __future__ import annotations
 

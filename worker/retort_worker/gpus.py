@@ -1,4 +1,4 @@
-"""The GPUs of a worker: leased to one run each, and checked to be free of memory."""
+"""Assign GPUs to runs, and check that their memory is freed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What one run trains on: a *name* for people, its *index* as the run sees it, and the variables for that."""
+    """Device of one run: name, index and environment variables."""
 
     name: str
     index: str
@@ -48,7 +48,7 @@ class DevicePool:
             return len(self._order) - len(self._quarantined) if self._order else None
 
     def take(self, gpus: int) -> Device | None:
-        """Return a device for a run that needs so many *gpus*; None when they are not free at this moment."""
+        """Return a device with *gpus* GPUs; None when not free."""
         with self._lock:
             if not self._slots or (self._order and len(self._gpus) < gpus):
                 return None
@@ -132,7 +132,7 @@ def dirty_gpus(
 
 
 def is_unused(gpu: str) -> bool:
-    """Return True if no process uses the GPU, as far as the driver tells."""
+    """Return True if the driver reports no process on the GPU."""
     seen = gpu_usage([gpu]).get(gpu)
     return seen is not None and not seen.processes and seen.memory_bytes <= _MEMORY_MARGIN_BYTES
 

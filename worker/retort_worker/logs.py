@@ -1,4 +1,4 @@
-"""How the worker writes its own log."""
+"""Configure the worker's log."""
 
 from __future__ import annotations
 

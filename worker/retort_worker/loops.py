@@ -68,7 +68,7 @@ class Reaper:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin; it goes on while the worker drains, and ends with the process or ``stop``."""
+        """Start the loop, which ends with the process or ``stop``."""
         self._thread.start()
 
     def stop(self) -> None:

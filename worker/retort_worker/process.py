@@ -1,4 +1,4 @@
-"""Start a run in a session of its own, end its group, judge its end."""
+"""Start a run's process, end its group, classify its exit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _alive: dict[int, RunProcess] = {}
 
 
 def allowed_environment() -> dict[str, str]:
-    """What a run may know of the worker's environment: an allow-list, so that no secret is ever passed on."""
+    """Return the environment variables passed to a run, by allow-list."""
     return {name: value for name, value in os.environ.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)}
 
 
@@ -211,7 +211,7 @@ def _stat(path: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """A result, or a failure, or neither when the run stopped because it was told to."""
+    """Outcome of a run: result, failure, or neither when stopped on request."""
 
     result: Result | None = None
     failure: RunFailure | None = None

@@ -1,4 +1,4 @@
-"""Copy the journal into SQL, each line once, in the transaction that renews the lease; finish the attempt."""
+"""Record the journal in SQL with each lease renewal; finish attempts."""
 
 from __future__ import annotations
 

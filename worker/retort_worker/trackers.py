@@ -1,4 +1,4 @@
-"""The trackers of one attempt, as its supervision keeps them: fed, never waited for long, and their troubles told."""
+"""Run the trackers of one attempt; report those that were disabled."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Trackers:
         self._dispatcher.wait(timeout_s)
 
     def report(self, recorder: Recorder) -> None:
-        """Tell the job's owner which were switched off, and why."""
+        """Log which trackers were disabled, and why."""
         if self._dispatcher is not None:
             self._untold += self._dispatcher.troubles()
         while self._untold and recorder.log(self._untold[0], "warning"):

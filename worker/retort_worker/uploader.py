@@ -1,4 +1,4 @@
-"""The publisher: brings the files that a run names into the store, while it runs."""
+"""Upload a run's files to the store while it runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _UploadRequest:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What is in the store and not yet on record."""
+    """Stored files that are not recorded yet."""
 
     artifacts: list[NewArtifact] = field(default_factory=list)
     saved: dict[str, Any] | None = None
@@ -48,7 +48,7 @@ class Uploaded:
 
 
 class ArtifactUploader:
-    """Puts files one after the other in a thread of its own, so that a slow store never delays a renewal."""
+    """Uploads files in a background thread, so that leases are renewed."""
 
     def __init__(self, store: Store, workdir: Path, job_id: str, attempt: int) -> None:
         self._store = store

@@ -48,7 +48,7 @@ class Watchdog:
         self._look_at = 0.0
 
     def begin(self) -> None:
-        """The run starts now; what an earlier one left behind is no pulse of its."""
+        """Start watching; ignore an earlier run's heartbeat."""
         (self._workdir / PULSE).unlink(missing_ok=True)
         self._beat, self._beat_at = ("setup", 0), self._monotonic()
 
@@ -87,7 +87,7 @@ SHARE = 0.8
 
 
 class Fence:
-    """Calls *on_expiry* once, from a thread of its own, unless ``renewed`` comes in time.
+    """Calls *on_expiry* from a thread unless ``renewed`` in time.
 
     A thread, because the supervising one may hang in the very database call that should have renewed the lease. Time is
     counted from before a renewal began, so a slow commit shortens the lease and never lengthens it.

@@ -1,4 +1,4 @@
-"""The working folder of one job on this machine: lock, inputs, registered models, saved files."""
+"""Prepare a job's working folder: lock, inputs, models, saved files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def is_free(folder: Path) -> bool:
 
 
 def restore(folder: Path, recovery: Mapping[str, Any], store: Store, job_id: str) -> bool:
-    """Bring what an attempt on another machine has saved into *folder*; True when there is something to go on from.
+    """Download saved files into *folder*; True when there are any.
 
     What was saved from this very folder is still in it, or something newer is.
 
@@ -57,7 +57,7 @@ def restore(folder: Path, recovery: Mapping[str, Any], store: Store, job_id: str
 
 
 def write_decisions(folder: Path, database: Database, job_id: str) -> None:
-    """Tell the run what people have decided about its pseudo-labels, if anything.
+    """Write the review decisions for the run, if any.
 
     Raises:
         DatabaseUnavailable: try again later.
@@ -75,7 +75,7 @@ def write_decisions(folder: Path, database: Database, job_id: str) -> None:
 
 
 def finish_early(folder: Path) -> None:
-    """Tell the run, and those of later attempts, to finish early."""
+    """Request an early finish from this and later runs in *folder*."""
     (folder / workdir.FINISH).touch()
 
 

@@ -1,4 +1,4 @@
-"""The slots of one worker: what it claims next, how many runs it supervises at a time, and whether it drains."""
+"""Claim jobs into a worker's slots, supervise them, drain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CLEAN_S = 30.0
 
 
 class JobWorker:
-    """Claims jobs into free slots and supervises each in its own thread.
+    """Claims jobs into free slots; supervises each in a thread.
 
     Notifications and the poll both come here, so they never run more than the worker's slots.
     """
@@ -40,11 +40,11 @@ class JobWorker:
 
     @property
     def draining(self) -> bool:
-        """Whether the worker was told to stop."""
+        """True once the worker drains."""
         return self._context.draining
 
     def start(self) -> list[threading.Thread]:
-        """Claim the jobs that are next, as many as there is room for, and supervise their runs.
+        """Claim the next jobs for the free slots and supervise them.
 
         Nothing comes back when there is no room, or nothing to claim.
 

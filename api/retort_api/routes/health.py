@@ -1,4 +1,4 @@
-"""Whether the process lives, whether the service can take jobs, and what Prometheus wants to know."""
+"""Routes of liveness, readiness and Prometheus metrics."""
 
 from __future__ import annotations
 

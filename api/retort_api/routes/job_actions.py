@@ -1,4 +1,4 @@
-"""What clients wish of jobs: cancel, stop, pause, resume, retry, clone, another priority."""
+"""Routes of job actions: cancel, stop, pause, resume, retry, clone, prioritize."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ async def submit(service: AppState, submission: jobs.Submission, response: Respo
 
 
 def submitted_response(service: AppState, submitted: jobs.SubmittedJob, response: Response) -> Job:
-    """Ring for a job that is new, and show it: it is known without being read."""
+    """Return the response of a submission; notify workers of a new job."""
     if submitted.job is not None and submitted.transition is not None:
         service.notifier.notify(submitted.job_id)
         job = Job.whole(submitted.job, [], [submitted.transition])

@@ -1,4 +1,4 @@
-"""Registered models: what jobs have trained and what clients bring, for later jobs to name by digest."""
+"""Routes of registered models: register, list, show, download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract as a page: Swagger UI from an installed package, so that nothing comes from another host."""
+"""Serve the API contract as a Swagger UI page, without other hosts."""
 
 from __future__ import annotations
 

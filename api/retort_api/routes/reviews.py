@@ -1,4 +1,4 @@
-"""The review of pseudo-labels: what is to be looked at, decisions, files for other tools."""
+"""Routes of the pseudo-label review: images, decisions, import and export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a spec may say: its schema, the sweep's, and the recipes."""
+"""Routes of the JSON Schemas of specs and sweeps, and recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job's curves as event files for TensorBoard, made from what is on record at the moment."""
+"""Route of a job's curves as TensorBoard event files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the API says: the JSON of jobs, sweeps, events, metrics, artifacts and models; no field is ever left out."""
+"""Define the JSON responses of the API; no field is omitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The review of a job's pseudo-labels: what is to be looked at, and what was decided."""
+"""Define the JSON of reviews: images and decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a module as ``python -m`` would, and end it when the parent is gone: its end of our stdin closes.
+"""Run a module that ends with its parent (stdin closes).
 
 ``python -m retort.cli.child MODULE``: a killed parent leaves no service behind that holds its port and its jobs.
 """

@@ -1,4 +1,4 @@
-"""``retort data``: data sets that come with Retort or are known by name, and what is wrong with others."""
+"""Commands ``retort data``: make, fetch, list and check datasets."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def emit_line(value: object) -> None:
 
 
 def note(text: str) -> None:
-    """Tell people something that is no result."""
+    """Print a note for people on stderr."""
     typer.echo(text, err=True)
 
 

@@ -27,7 +27,7 @@ _RIGHT = {"mAP50", "mAP50-95", "parameters", "FLOPs", "step"}
 
 
 def advice_parts(advice: AdviceResult) -> list[RenderableType]:
-    """Return what there is to see: the table, the reasons, and whom to take."""
+    """Return the table, the reasons and the recommendation."""
     said: list[RenderableType] = [_advice_table(advice), ""]
     for one in advice.candidates:
         said.append(Text.assemble(one.title, " is ", (one.verdict, _COLOURS[one.verdict])))
@@ -127,7 +127,7 @@ def failure_text(failure: Json) -> Text:
 
 
 def result_parts(result: Result) -> list[RenderableType]:
-    """What a job has found: figures, exports and a sentence, or advice."""
+    """Return the renderables of a result: figures, exports and summary, or advice."""
     if isinstance(result, AdviceResult):
         return advice_parts(result)
     parts: list[RenderableType] = [result_table(result)]
@@ -137,7 +137,7 @@ def result_parts(result: Result) -> list[RenderableType]:
 
 
 def export_notes(result: JobResult) -> list[str]:
-    """Why a form is not what was asked for, and what to do."""
+    """Return one warning per export that differs from its request."""
     told = [export for export in result.exports if export.reason]
     return [f"{one.path}: {one.reason}" + (f"\n  {one.hint}" if one.hint else "") for one in told]
 
@@ -156,7 +156,7 @@ def result_table(result: JobResult) -> Table:
 
 
 def result_sentence(result: JobResult) -> str:
-    """What distillation bought, in words."""
+    """Return the gain over the control in words."""
     gain, closed = result.gain, result.gap_closed
     if gain is None:
         return "No control was trained, so what distillation bought is not known."
@@ -167,7 +167,7 @@ def result_sentence(result: JobResult) -> str:
 
 
 def export_table(result: JobResult) -> Table:
-    """The student's other forms: what each has kept and what it costs."""
+    """Return the table of exports: accuracy kept and cost."""
     table = _table("file", "status", "mAP50-95", "lost", "latency p50", "of PyTorch", "file size")
     for export in result.exports:
         table.add_row(
@@ -290,14 +290,14 @@ def _table(*columns: str) -> Table:
 
 
 class Screen(Protocol):
-    """Where a job is shown while it goes on."""
+    """Display of a running job."""
 
     def show(self, job: Json, events: Iterable[Json]) -> None:
         """Show the job as it stands, and what has happened since the last time."""
 
 
 class JsonLines:
-    """Each event on a line of its own."""
+    """Print each event as one JSON line."""
 
     def show(self, job: Json, events: Iterable[Json]) -> None:  # noqa: ARG002 - programs get the job at the end
         """Print the events."""

@@ -21,7 +21,7 @@ from retort.review.models import REVIEW, SOMEBODY, Decisions, ImageDecision, Rev
 
 
 class ReviewBackend(Protocol):
-    """What can be done with a review, wherever it is."""
+    """Operations on a review, on a service or in a folder."""
 
     def summary(self) -> dict[str, Any]:
         """Return how far it is."""
@@ -58,7 +58,7 @@ class HttpReview:
             yield image["image"]
 
     def decide(self, images: Sequence[str], verdict: Verdict, reviewer: str) -> None:
-        """Tell the service, one by one."""
+        """Send each decision to the service."""
         for image in images:
             self._review.decide(image, verdict, reviewer=reviewer)
 
@@ -115,7 +115,7 @@ class FolderReview:
         return self.summary()
 
     def complete(self, rest: Verdict | None, reviewer: str) -> str:
-        """Decide about the rest; the run goes on when it is started again."""
+        """Decide the open images; the run continues when restarted."""
         remaining = list(self.undecided())
         if remaining and rest is None:
             hint = "decide about them, or say what becomes of the rest: --rest accept, or --rest reject"

@@ -243,7 +243,7 @@ FOLDER = Path("artifacts") / "tensorboard"
 
 @contextmanager
 def tracked(spec: AnySpec, settings: Settings, workdir: Path, attempt: int) -> Iterator[TrackerDispatcher]:
-    """Feed the trackers that *spec* names; when the block ends, wait a limited time for them."""
+    """Run the trackers of *spec* during the block, then wait a limited time."""
     name = f"local_{hashlib.sha256(str(workdir).encode()).hexdigest()[:32]}"
     tags = {"dataset_digest": Inputs.load(workdir).dataset.digest}
     wanted = tracker_configs(

@@ -126,7 +126,7 @@ class ManagedProcess:
         return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
-        """Start the process in a session of its own: a Ctrl-C in the terminal reaches the supervisor only."""
+        """Start the process in a new session, which the terminal's Ctrl-C does not reach."""
         self.close()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "retort.cli.child", self.module, *self.arguments],

@@ -29,7 +29,7 @@ _PATIENCE_S = 600.0
 
 
 class ModelCalls(ABC):
-    """What a client can ask about models; how a request is sent is its own business."""
+    """Requests about models; subclasses send them."""
 
     @abstractmethod
     def _json(self, method: str, path: str, **request: Any) -> Json: ...
@@ -94,7 +94,7 @@ class _FileBody:
 
 
 class SweepCalls(ABC):
-    """What a client can ask about sweeps; how a request is sent is its own business."""
+    """Requests about sweeps; subclasses send them."""
 
     @abstractmethod
     def _json(self, method: str, path: str, **request: Any) -> Json: ...
@@ -171,11 +171,11 @@ class ReviewClient:
         return self._json("PUT", f"/images/{image}", json={"decision": decision, **about})
 
     def complete(self, **how: Any) -> Json:
-        """Let the job go on with what was decided; *rest* says what becomes of open images. Return the job."""
+        """Complete the review and return the job; *rest* decides the open images."""
         return self._json("POST", "/complete", json=_given(**how))
 
     def export(self, form: str) -> bytes:
-        """Return it as a file in another tool's *form*."""
+        """Return the review as a file in another tool's format."""
         content: bytes = self._send("GET", f"{self._home}/export", params={"format": form}).content
         return content
 
@@ -268,11 +268,11 @@ class Client(ModelCalls, SweepCalls):
         return self._json("POST", f"/v1/jobs/{job_id}/cancel")
 
     def pause(self, job_id: str) -> Json:
-        """Ask for a job to stop and wait; return the job. It goes on from its last whole epoch."""
+        """Pause a job, which can resume from its last whole epoch; return it."""
         return self._json("POST", f"/v1/jobs/{job_id}/pause")
 
     def resume(self, job_id: str) -> Json:
-        """Let a paused job go on; return the job."""
+        """Resume a paused job and return it."""
         return self._json("POST", f"/v1/jobs/{job_id}/resume")
 
     def stop(self, job_id: str) -> Json:
@@ -280,7 +280,7 @@ class Client(ModelCalls, SweepCalls):
         return self._json("POST", f"/v1/jobs/{job_id}/stop")
 
     def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Json:
-        """Queue a new job that goes on where one that failed, was cancelled or expired ended; return the new one."""
+        """Queue a job that continues a failed, cancelled or expired one; return it."""
         return self._json("POST", f"/v1/jobs/{job_id}/retry", headers=_name_submission(idempotency_key))
 
     def clone(self, job_id: str, patch: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None) -> Json:

@@ -1,4 +1,4 @@
-"""A download that can be continued: bytes collect beside the target, and move there once they are whole and right."""
+"""Download a file resumably and verify its SHA-256."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def promised_sha256(headers: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What is there of one file with a known SHA-256."""
+    """A partly downloaded file with a known SHA-256."""
 
     path: Path
     """Where the whole file goes."""
@@ -66,7 +66,7 @@ class Partial:
         return headers
 
     def receive(self, status: int, chunks: Iterable[bytes]) -> Iterator[int]:
-        """Append what arrives (status 206), or begin anew (any other); yield the size so far after each chunk."""
+        """Append a response (206) or restart (others); yield the size after each chunk."""
         with self.part.open("ab" if status == 206 else "wb") as file:
             for chunk in chunks:
                 file.write(chunk)

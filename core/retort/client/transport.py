@@ -1,4 +1,4 @@
-"""What a service answers when it cannot do as asked, or does not answer at all, as errors."""
+"""Turn refused and unanswered requests into client errors."""
 
 from __future__ import annotations
 

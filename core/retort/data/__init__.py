@@ -1,1 +1,1 @@
-"""Intake: what strangers name (datasets, weights) becomes verified files that a run may rely on."""
+"""Verify datasets and weights that users name, before a run."""

@@ -1,4 +1,4 @@
-"""Everything that is wrong or doubtful in a dataset, told at once and before a GPU is spent on it."""
+"""Audit a dataset: report all errors and doubts before training."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AuditFinding:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What one split holds."""
+    """Counts of images and boxes in one split."""
 
     num_images: int
     num_backgrounds: int
@@ -50,7 +50,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What was found in a dataset."""
+    """Result of the audit of a dataset."""
 
     root: Path | None
     names: tuple[str, ...]

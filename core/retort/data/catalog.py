@@ -1,4 +1,4 @@
-"""The data sets that are known by name: where they come from, what is known of their bytes, and their classes."""
+"""List the known datasets: archives, digests, classes."""
 
 from __future__ import annotations
 

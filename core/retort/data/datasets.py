@@ -1,4 +1,4 @@
-"""Datasets in YOLO layout, read strictly: nothing in them is run, and nothing outside them is opened."""
+"""Read datasets in YOLO layout strictly and safely."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_CLASSES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class DatasetDescription:
-    """What a ``data.yaml`` says, with every path resolved and inside *root*."""
+    """Contents of a ``data.yaml``, with every path resolved and inside *root*."""
 
     file: Path
     root: Path
@@ -151,7 +151,7 @@ class LabelBox(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LabelFile:
-    """What a label file holds: boxes, and lines that are none, each with its number."""
+    """Boxes of a label file, and its invalid lines with their numbers."""
 
     boxes: tuple[LabelBox, ...]
     problems: tuple[tuple[int, str], ...]

@@ -1,4 +1,4 @@
-"""Demo data that needs no download: scenes composed from scikit-learn's bundled scans of handwritten digits."""
+"""Generate demo data from scikit-learn's bundled handwritten digits."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ _KINDS = IMAGE_SUFFIXES | {".json", ".txt", ".xml"}
 
 @dataclass
 class ExtractLimit:
-    """What may still be unpacked."""
+    """Number and size of files that may still be extracted."""
 
     files: int
     size_bytes: int

@@ -1,4 +1,4 @@
-"""The inputs of a run: what intake found and checked, as the run reads it."""
+"""Define the checked inputs of a run, as it reads them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = "inputs.json"
 
 
 class DatasetInfo(FrozenModel):
-    """What intake found out about the dataset."""
+    """Facts about the checked dataset."""
 
     root: str
     names: tuple[str, ...]
@@ -31,7 +31,7 @@ class DatasetInfo(FrozenModel):
 
 
 class UnlabelledInfo(FrozenModel):
-    """What intake found out about the images without labels."""
+    """Facts about the checked images without labels."""
 
     root: str
     folder: Path
@@ -44,7 +44,7 @@ class UnlabelledInfo(FrozenModel):
 
 
 class PseudoLabelInfo(FrozenModel):
-    """What intake found out about the images that the teacher is to label."""
+    """Facts about the checked images to pseudo-label."""
 
     root: str
     folder: Path
@@ -57,7 +57,7 @@ class PseudoLabelInfo(FrozenModel):
 
 
 class Adjustments(FrozenModel):
-    """What earlier attempts have taught about the machine; null leaves it as the spec or the machine says."""
+    """Overrides learned from earlier attempts; null leaves the spec's or machine's value."""
 
     batch: int | None = None
     """Instead of ``training.batch``: it did not fit into the GPU's memory."""
@@ -69,7 +69,7 @@ AS_GIVEN = Adjustments()
 
 
 class Inputs(FrozenModel):
-    """What a run needs beside its spec; it looks for nothing itself."""
+    """Inputs of a run beside its spec."""
 
     attempt: int
     device: str

@@ -1,4 +1,4 @@
-"""Data sets known by name: fetched into the operator's folder and converted to YOLO layout."""
+"""Fetch known datasets and convert them to YOLO layout."""
 
 from __future__ import annotations
 

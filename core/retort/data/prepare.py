@@ -1,4 +1,4 @@
-"""Prepare a run: everything that its spec names, found, checked, and written down for the process to read."""
+"""Prepare a run: find and check its inputs, write them down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The database: the only package that knows SQL; SQLite and PostgreSQL by one set of statements."""
+"""Access the database, SQLite or PostgreSQL; the only package with SQL."""
 
 from retort.db.session import Database, DatabaseUnavailable
 from retort.db.transitions import Lease, Renewal

@@ -1,4 +1,4 @@
-"""``python -m retort.db upgrade | downgrade [REVISION] | current | revision MESSAGE``: the tables' revision."""
+"""Migrate the database: ``python -m retort.db upgrade|downgrade|current|revision``."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def get(session: Session, artifact_id: str) -> ArtifactRow:
 
 
 def record_recovery(session: Session, lease: Lease, saved: dict[str, Any], *, now: float) -> bool:
-    """Let the job go on from *saved*, and say so; False when the lease is no longer held.
+    """Record saved files to resume from; False when the lease is lost.
 
     *saved* has ``job_id``, ``attempt``, ``stage``, ``epoch`` and ``files``, each with ``path`` (in the working folder),
     ``key`` (in the store), ``sha256`` and ``size_bytes``.

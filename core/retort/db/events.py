@@ -1,4 +1,4 @@
-"""What happened to a job, numbered without gaps."""
+"""Store the events of jobs, numbered without gaps."""
 
 from __future__ import annotations
 

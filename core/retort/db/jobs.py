@@ -23,7 +23,7 @@ _STANDINGS = select(_JOBS.c.id, _JOBS.c.version, _JOBS.c.state).where(_JOBS.c.id
 
 @dataclass(frozen=True, slots=True)
 class JobVersion:
-    """Enough to tell whether a job has changed."""
+    """Version and state of a job, to detect changes."""
 
     version: int
     state: JobState
@@ -260,7 +260,7 @@ def cancel(session: Session, job_id: str, *, now: float, actor: str, reason: str
 
 
 def pause(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
-    """Hold a waiting job at once; ask a running one to stop, so that it can go on later. Asking again changes nothing.
+    """Pause a waiting job at once; request it of a running one. Idempotent.
 
     Raises:
         JobNotFound: there is no such job.
@@ -280,7 +280,7 @@ def pause(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
 
 
 def resume(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
-    """Queue a paused job, which goes on from what it has saved; take the wish back where it has not stopped yet.
+    """Resume a paused job from its saved files; withdraw a pending pause.
 
     Resuming a job that waits or runs changes nothing.
 

@@ -1,4 +1,4 @@
-"""Alembic without an ini file: the revisions beside the source, or inside the installed wheel."""
+"""Run Alembic migrations from the checkout or the wheel."""
 
 from __future__ import annotations
 

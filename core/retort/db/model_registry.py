@@ -100,7 +100,7 @@ def versions(session: Session, name: str) -> list[ModelRow]:
 
 
 def named(session: Session, name: str) -> list[ModelRow]:
-    """Return the same.
+    """Return the models registered by that name, newest first, at least one.
 
     Raises:
         ModelNotFound: nothing is.

@@ -130,7 +130,7 @@ class JobRow(Base):
 
     @property
     def found(self) -> Result | None:
-        """What the job has found out; None before that, and where another version wrote what this one cannot read."""
+        """Parsed result of the job; None without one, or when unreadable."""
         return readable_result(self.result)
 
 
@@ -198,7 +198,7 @@ class EventRow(Base):
 
     @staticmethod
     def of_transition(entered: Mapping[str, Any], *, seq: int) -> dict[str, Any]:
-        """Return the row of the event that tells a transition's row."""
+        """Return the event row of a transition row."""
         about = {"job_id": entered["job_id"], "seq": seq, "attempt": entered["attempt"], "at": entered["at"]}
         data = {"state": entered["name"], "actor": entered["actor"], "reason": entered["reason"]}
         return {**about, "n": None, "type": "state", "data": data, "level": None, "message": None}
@@ -264,7 +264,7 @@ class ModelRow(Base):
 
 
 class ReviewRow(Base):
-    """What somebody has decided about the pseudo-labels of one image."""
+    """Decision of a reviewer about the pseudo-labels of one image."""
 
     __tablename__ = "reviews"
 

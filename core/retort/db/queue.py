@@ -1,4 +1,4 @@
-"""The queue: which jobs may be claimed and in which order, claiming them, and reaping lost leases."""
+"""Claim queued jobs in fair order, and reap expired leases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""New jobs from old ones: a retry goes on from what the job has saved, a clone begins anew."""
+"""Create jobs from old ones: a retry resumes, a clone starts over."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ANEW = "clone makes a job that begins anew"
 def retry(
     session: Session, job_id: str, *, now: float, retries: int, admit: Callable[[AnySpec], None], key: str | None = None
 ) -> jobs.SubmittedJob:
-    """Queue a new job with the spec of one that failed, was cancelled or expired; it goes on from what that saved.
+    """Queue a job that resumes a failed, cancelled or expired one.
 
     *admit* checks that the spec is still allowed; once per idempotency *key*.
 
@@ -52,7 +52,7 @@ def clone(
     admit: Callable[[AnySpec], None],
     key: str | None = None,
 ) -> jobs.SubmittedJob:
-    """Queue a new job with the spec of any other, changed by *patch* (RFC 7396), that begins anew.
+    """Queue a job with another's spec, changed by *patch* (RFC 7396).
 
     Raises:
         JobNotFound: there is no such job.

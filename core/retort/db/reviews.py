@@ -1,4 +1,4 @@
-"""What people have decided about the pseudo-labels of jobs."""
+"""Store the review decisions about pseudo-labels."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def complete(
     now: float,
     actor: str,
 ) -> JobState:
-    """Queue the job, which goes on with what was decided; *rest* is decided about the images that are open.
+    """Complete the review and queue the job; *rest* decides the open images.
 
     Asking again when that is done changes nothing.
 
@@ -86,7 +86,7 @@ def complete(
 
 
 def inherit(session: Session, parent_id: str, job_id: str) -> None:
-    """Let the job that retries another go on with what was decided about that one's images."""
+    """Copy the review decisions of a job to the one that retries it."""
     columns = [column for column in _REVIEWS.c if column.name != "job_id"]
     found = select(literal(job_id), *columns).where(_REVIEWS.c.job_id == parent_id)
     session.connection().execute(insert(_REVIEWS).from_select(["job_id", *(column.name for column in columns)], found))

@@ -93,7 +93,7 @@ class Database:
 
     @contextmanager
     def autocommit_read(self) -> Iterator[Session]:
-        """For statements that only read, each at a moment of its own: two round trips fewer than ``read`` makes.
+        """Open an autocommit session for reads; saves two round trips over ``read``.
 
         Raises:
             DatabaseUnavailable: try again later.

@@ -21,7 +21,7 @@ from retort.states import ACTIVE, SOURCES, AttemptState, JobState
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One worker's hold on one job; *fence* tells it from every earlier hold."""
+    """Claim of one worker on one job; *fence* is unique to it."""
 
     job_id: str
     attempt: int
@@ -31,7 +31,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What a worker learns when it renews: the latest event's number, and the state the job is wished to be in."""
+    """Answer to a renewed lease: last event number and requested state."""
 
     last_seq: int
     state: JobState
@@ -132,7 +132,7 @@ class Retry:
 
 
 def decide_retry(failure: RunFailure, job: Any, *, earlier: int) -> Retry | None:
-    """Return how to go on after *failure*; None when the job has to fail.
+    """Return the retry after *failure*; None when the job must fail.
 
     Args:
         failure: of the attempt that has just ended.
@@ -315,7 +315,7 @@ def _next_state(
 
 
 def succeed(session: Session, lease: Lease, *, now: float, result: Result, exit_code: int = 0) -> bool:
-    """End the job with *result*, whatever was wished meanwhile; False when the lease is no longer held."""
+    """End the job with *result*; False when the lease is lost."""
     return finish(
         session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, progress=1.0, recovery=None,
         result=result.model_dump(mode="json"),
@@ -342,7 +342,7 @@ def mark_cancelled(session: Session, lease: Lease, *, now: float, exit_code: int
 
 
 def hand_back(session: Session, lease: Lease, *, now: float) -> JobState | None:
-    """Return the job of a worker that drains, or that was told to pause, without using up a retry.
+    """Re-queue or pause the job without using up a retry.
 
     Returns:
         QUEUED, or PAUSED or CANCELLED when that was wished; None when the lease is not held.

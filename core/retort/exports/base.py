@@ -1,4 +1,4 @@
-"""What an export format is: a value that names a format and its options."""
+"""Define the base of export formats: a name and options."""
 
 from __future__ import annotations
 

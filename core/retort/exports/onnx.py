@@ -1,4 +1,4 @@
-"""ONNX in float32, checked against PyTorch by the export stage, or in INT8 with its scales in the graph."""
+"""Define the ONNX export: float32, or INT8 with its scales."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the stages around pseudo-labels do, one module each."""
+"""Pseudo-label images: prediction, duplicates, quality, dataset."""

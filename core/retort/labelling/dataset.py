@@ -1,4 +1,4 @@
-"""The training data of student and control: the data set's images, and those that the teacher has labelled."""
+"""Build the training dataset: labelled and pseudo-labelled images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREFIX = "pseudo-"
 
 
 def data_yaml(context: Context) -> Path:
-    """Return the description of what student and control are trained on; laid out anew where there are pseudo-labels.
+    """Return the training ``data.yaml``, rewritten where there are pseudo-labels.
 
     Beside ``images/train`` and ``labels/train`` there may be ``ignore/train``: in the same form, for some images, boxes
     that are neither labels nor background.

@@ -1,4 +1,4 @@
-"""Images that look alike: a difference hash of each (Krawetz, 2013), and the sizes that are read along with it."""
+"""Find duplicate images by difference hash (Krawetz, 2013)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAME_LEVELS = 12.0
 
 @dataclass(frozen=True, slots=True)
 class ImageHashes:
-    """What some images look like; those that could not be opened are left out."""
+    """Perceptual hashes of images; unreadable ones are listed apart."""
 
     images: tuple[Path, ...]
     sizes: tuple[tuple[int, int], ...]

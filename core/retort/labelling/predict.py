@@ -1,4 +1,4 @@
-"""The teacher's boxes on images, by the names of the data's classes, kept so that a killed stage goes on."""
+"""Predict the teacher's boxes on images; keep them to resume from."""
 
 from __future__ import annotations
 

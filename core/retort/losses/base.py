@@ -1,4 +1,4 @@
-"""What a distillation loss is, and what it receives.
+"""Define the base classes and inputs of distillation losses.
 
 Losses are values: they validate, serialise and appear in the JSON Schema. They receive tensors and import torch for
 type checking only, so that the API validates a whole spec without it. One file declares one loss; writing the file

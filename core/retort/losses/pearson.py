@@ -31,7 +31,7 @@ class Pearson(FeatureLoss):
         return (standardise(student, EPS) - standardise(teacher, EPS)).square().mean() / 2
 
     def through(self, projector: nn.Module, student: Tensor, teacher: Tensor, confidence: Tensor | None) -> Tensor:
-        """Return the same from covariances: a 1x1 convolution moves them by its weights alone.
+        """Return the loss through the projector from covariances, without computing its output.
 
         With f the student's features, W the weights and M = N H W: var(W f) = diag(W cov(f, f) W'), and
         cov(W f, t) = diag(W cov(f, t)). Two products of matrices take the place of a dozen passes over the projected

@@ -1,1 +1,1 @@
-"""What carries a job from stage to stage."""
+"""Run the stages of a job and keep their results."""

@@ -1,4 +1,4 @@
-"""What stages leave to later ones, and to later attempts."""
+"""Define the typed results of stages, for later stages and attempts."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class Repetitions(StoredModel):
 
 
 class LabelledImages(StoredModel):
-    """What the teacher has labelled."""
+    """Result of pseudo-labelling."""
 
     figures: LabelFigures
 
 
 class ReviewedImages(StoredModel):
-    """What people have decided about it."""
+    """Result of the review."""
 
     figures: ReviewFigures
     num_used: int
@@ -68,7 +68,7 @@ class ReviewedImages(StoredModel):
 
 
 class Evaluated(StoredModel):
-    """What was measured of the networks."""
+    """Result of the evaluation."""
 
     roles: Roles
     ensemble: tuple[FurtherTeacherFigures, ...] = ()
@@ -77,6 +77,6 @@ class Evaluated(StoredModel):
 
 
 class ExportedForms(StoredModel):
-    """What became of each export."""
+    """Result of the exports."""
 
     exports: tuple[AnyExport, ...]

@@ -68,7 +68,7 @@ class Context:
         return answer if isinstance(answer, kind) else None
 
     def needed(self, stage: str, kind: type[Answer]) -> Answer:
-        """Return the same of a stage that comes before this one in every job that has this one."""
+        """Return the result of *stage*, which every job with this stage has."""
         answer = self.found(stage, kind)
         assert answer is not None, f"{stage} has not answered"
         return answer
@@ -84,7 +84,7 @@ class Context:
 
     @property
     def training(self) -> TrainingSpec:
-        """How this attempt trains: as the spec says, but for a batch that the GPU has room for."""
+        """Training options of this attempt: the spec's, with an adjusted batch."""
         batch = self.inputs.adjustments.batch
         return self.spec.training if batch is None else self.spec.training.model_copy(update={"batch": batch})
 
@@ -93,7 +93,7 @@ class Context:
         return (self.workdir / FINISH).exists()
 
     def saved(self, epoch: int, files: Sequence[str] = ()) -> None:
-        """Announce *files*, with those of the finished stages, as what another machine can go on from."""
+        """Announce *files* and those of finished stages to resume from elsewhere."""
         self.journal.saved(self.stage, epoch, [*self.finished, *history.keep(self.workdir), *files])
 
     def folder(self, name: str) -> Path:
@@ -104,7 +104,7 @@ class Context:
         return folder
 
     def lasting_folder(self, name: str) -> Path:
-        """Return the same with what earlier attempts left there; it goes when the stage's outcome is on record."""
+        """Return a folder kept across attempts until the stage's result is recorded."""
         folder = self.workdir / "work" / name
         folder.mkdir(parents=True, exist_ok=True)
         self.lasting.append(folder)
@@ -133,7 +133,7 @@ class Context:
 
 
 class StageModule(Protocol):
-    """What a module must say to be a stage; one that is not for distillations also says ``task``."""
+    """Interface of a stage module; ``task`` is optional."""
 
     after: str | None
 

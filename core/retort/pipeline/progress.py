@@ -33,11 +33,11 @@ class Progress:
         self._current = 0.0
 
     def of(self, stage: str) -> Callable[[float], None]:
-        """Return the function by which *stage* tells how much of it is done (0 to 1)."""
+        """Return the progress callback of *stage*, which takes 0 to 1."""
         return lambda fraction: self._tell(self._costs[stage] * min(1.0, max(0.0, fraction)))
 
     def done(self, stage: str) -> None:
-        """Count *stage* as done; one that told nothing was skipped, and says nothing about speed."""
+        """Count *stage* as done; a skipped one does not count for speed."""
         self._finished += self._costs[stage]
         self._worked += self._costs[stage] if self._current else 0.0
         self._current = 0.0
@@ -80,7 +80,7 @@ def forward(name: str, scale: float = 1.0) -> float:
 
 
 def training(name: str, epochs: int, scale: float = 1.0) -> float:
-    """Return the cost of training *name* for so many epochs."""
+    """Return the cost of training *name* for *epochs* epochs."""
     return epochs * forward(name, scale) * (1 + _BACKWARD + _VALIDATION)
 
 
@@ -90,7 +90,7 @@ def scale(imgsz: int | None, spec: JobSpec) -> float:
 
 
 def distilling(spec: JobSpec) -> float:
-    """Return the cost of the student's training: its own, and its teachers' forward passes."""
+    """Return the cost of distillation: training plus the teachers' forward passes."""
     teachers = forward(teacher(spec), scale(spec.teacher.imgsz, spec))
     teachers += sum(forward(one.weights, scale(one.imgsz, spec)) for one in spec.teacher.ensemble)
     more = spec.data.unlabelled

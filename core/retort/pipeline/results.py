@@ -1,4 +1,4 @@
-"""What a finished stage leaves behind, so that a later attempt need not do it again."""
+"""Record the results of finished stages, for later attempts to reuse."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def load(workdir: Path, stage: str, key: str) -> StageRecord | None:
 
 
 def forget(workdir: Path, stage: str) -> None:
-    """Remove what *stage* left behind: a stage before it runs again, so its own outcome is out of date."""
+    """Remove the record of *stage*, because an earlier stage runs again."""
     _path(workdir, stage).unlink(missing_ok=True)
 
 

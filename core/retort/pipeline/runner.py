@@ -1,4 +1,4 @@
-"""Go through the stages of a job, skipping those that an earlier attempt has finished."""
+"""Run the stages of a job, skipping finished ones."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class JournalCallback(TrainCallback):
         journal.log(f"student beside teacher at epoch {epoch}: {', '.join(sides)}", epoch=epoch, metrics=dict(metrics))
 
     def saved(self, epoch: int) -> None:
-        """Announce every so many epochs what another machine can go on from."""
+        """Announce the saved state every few epochs, to resume from elsewhere."""
         if epoch % self._plan.training.checkpoint_every == 0 or epoch == self._plan.epochs:
             self.announce_saved()
 
@@ -69,7 +69,7 @@ class JournalCallback(TrainCallback):
             self._context.saved(found[0], [*files, *self.also_saved()])
 
     def also_saved(self) -> list[str]:
-        """Return what else of the stage another machine needs to go on."""
+        """Return further files of the stage that a resumed attempt needs."""
         return []
 
     def alive(self, section: str) -> None:

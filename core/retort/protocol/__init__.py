@@ -1,1 +1,1 @@
-"""What a run and the worker that watches it say to each other."""
+"""Define the files and events between a run and its worker."""

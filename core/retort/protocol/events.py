@@ -1,4 +1,4 @@
-"""What a run says: one JSON line each in its journal, numbered from 1, append-only."""
+"""Define the events of a run's journal, one JSON line each."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class ArtifactEvent(BaseEvent):
 
 
 class SavedEvent(BaseEvent):
-    """Training can go on from *files* on any machine, once they are all there; each is complete and never changes."""
+    """Training state was saved; *files* are complete and immutable."""
 
     type: Literal["saved"] = "saved"
     stage: str
@@ -134,7 +134,7 @@ class StoppedEvent(BaseEvent):
 
 
 class AwaitingReviewEvent(BaseEvent):
-    """The run goes on once people have looked at what it has published for them; nothing follows."""
+    """The run waits for its review; last event of the journal."""
 
     type: Literal["awaiting_review"] = "awaiting_review"
     num_images: int

@@ -1,4 +1,4 @@
-"""The journal of a run: an append-only file of numbered JSON lines, written by the run and read by its supervisor."""
+"""Write and read the journal: append-only, numbered JSON lines."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Journal:
         )
 
     def saved(self, stage: str, epoch: int, files: Sequence[str]) -> None:
-        """Announce *files*, relative to the workdir, from which the run can go on anywhere."""
+        """Announce saved *files*, relative to the workdir, to resume from."""
         self._append(SavedEvent, stage=stage, epoch=epoch, files=tuple(files))
 
     def log(self, message: str, level: Level = "info", **data: Any) -> None:
@@ -113,7 +113,7 @@ class Journal:
         self._append(StoppedEvent)
 
     def awaiting_review(self, num_images: int) -> None:
-        """Say that people have to look at so many images before the run can go on."""
+        """Record that *num_images* images wait for review."""
         self._append(AwaitingReviewEvent, num_images=num_images)
 
     def close(self) -> None:

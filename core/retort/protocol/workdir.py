@@ -1,4 +1,4 @@
-"""The files in a run's working folder that run and worker share, and the run's heartbeat."""
+"""Define the shared files of the working folder, and the heartbeat."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Heartbeat:
         self._beat_at = 0.0
 
     def beat(self, section: str) -> None:
-        """Say that the run gets on, and with what: one of ``retort.protocol.workdir.SECTIONS``."""
+        """Write a heartbeat of *section*, one of ``retort.protocol.workdir.SECTIONS``."""
         now = self._monotonic()
         if section == self._section and now - self._beat_at < _EVERY_S:
             return

@@ -1,1 +1,1 @@
-"""The parts of the report: figures, sentences, charts, pictures and the page that holds them."""
+"""Build the report: figures, charts, images, page."""

@@ -43,7 +43,7 @@ Kind = Literal["recommended", "possible", "refused"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFigures:
-    """What the rules know of one network."""
+    """Figures of one network that the advice rules use."""
 
     title: str
     map: float | None
@@ -66,7 +66,7 @@ class ModelFigures:
 
 @dataclass(frozen=True, slots=True)
 class TeacherVerdict:
-    """What is said of one candidate."""
+    """Verdict on one candidate, with reasons."""
 
     verdict: Kind
     reasons: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Charts of the report as plotly values; colours are named by the page's style sheet."""
+"""Build the report's charts as plotly values."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def line(
 
 
 def chart(name: str, title: str, note: str, data: list[dict[str, Any]], layout: Mapping[str, Any]) -> Chart:
-    """Put a chart together; its steps are epochs unless *layout* says otherwise."""
+    """Build a chart; the x axis is epochs unless *layout* overrides it."""
     steps = sorted({step for trace in data for step in trace["x"]}) if "xaxis" not in layout else []
     epochs = {"title": "epoch", "dtick": max(1, round(len(steps) / 7)), "tick0": steps[0] if steps else 1}
     return {"name": name, "title": title, "note": note, "data": data, "layout": {"xaxis": epochs, **layout}}

@@ -121,7 +121,7 @@ def health_report(workdir: Path, curves: Curves) -> HealthReport:
 
 
 def findings(workdir: Path) -> list[HealthEvent]:
-    """Return the verdicts of all attempts; one that trained from the first epoch on has judged anew.
+    """Return the verdicts of all attempts since the last restart of training.
 
     An attempt that went on knows what was said before, and says again at most what fell into the torn epoch.
     """

@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else, in light and dark, for screens of any width."""
+"""Render the report as one self-contained HTML file."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class Gallery:
 
 
 def gallery(context: Context, num_images: int = NUM_IMAGES) -> Gallery:
-    """Draw up to so many images that have boxes, and those on which student and control differ most."""
+    """Draw sample images, and those where student and control differ most."""
     names = context.inputs.dataset.names
     pairs = _chosen(context.inputs.data_yaml.parent, MOST_LOOKED_AT)
     images = [image for image, _ in pairs]

@@ -145,7 +145,7 @@ class PseudoLabels(FrozenModel):
 
 
 class ReviewSet(FrozenModel):
-    """What people are asked to look at; widths and heights are those of the pictures that were published for them."""
+    """Images to review, with the sizes of their published copies."""
 
     mode: Literal["sample", "all"]
     classes: tuple[str, ...]
@@ -163,7 +163,7 @@ class Labelled(FrozenModel):
 
 
 class Reviewed(FrozenModel):
-    """What is trained on once people have looked at it, and what they said of the teacher."""
+    """Reviewed images to train on, and the reviewers' figures."""
 
     classes: tuple[str, ...]
     pictures: tuple[Labelled, ...]
@@ -178,7 +178,7 @@ Verdict = Literal["accept", "reject", "edit"]
 
 
 class ReviewError(UserError):
-    """What came as a review cannot be used."""
+    """The review data is invalid."""
 
     code = "bad_review"
 
@@ -202,7 +202,7 @@ class ImageVerdict(FrozenModel):
 
 
 class ImageDecision(ImageVerdict):
-    """Who has ruled what about which picture, and when."""
+    """Verdict on one image, with reviewer and time."""
 
     image: ImageName
     reviewer: Annotated[str, Field(pattern=REVIEWER)] = SOMEBODY
@@ -243,7 +243,7 @@ def undecided(review_set: ReviewSet, decided: Iterable[str]) -> list[str]:
 
 
 def verdict_for(picture: Picture, boxes: Sequence[Box]) -> ImageVerdict:
-    """Return the ruling that puts *boxes* on *picture*: to accept the teacher's, where they are the same."""
+    """Return the verdict for *boxes*: accepted where they equal the teacher's."""
     if sorted(map(_key, boxes)) == sorted(map(_key, picture.plain())):
         return ImageVerdict(decision="accept")
     return ImageVerdict(decision="edit", boxes=tuple(boxes))

@@ -94,7 +94,7 @@ def parse_spec(document: Any) -> AnySpec:
 
 
 def parse_sweep(document: Any) -> SweepSpec:
-    """Validate a sweep document; whether its trials are valid, ``retort.sweeps.search_space.check`` tells.
+    """Validate a sweep document, without its trials (``retort.sweeps.search_space.check``).
 
     Raises:
         SpecError: one Problem per mistake, each with its path, what is wrong and what would be right.

@@ -1,4 +1,4 @@
-"""Print the reference of all specs, made from their JSON Schema: ``python -m retort.spec > docs/spec.md``."""
+"""Print the spec reference from the JSON Schema: ``python -m retort.spec > docs/spec.md``."""
 
 from __future__ import annotations
 

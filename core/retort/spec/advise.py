@@ -1,4 +1,4 @@
-"""A request for advice: which of some teachers should teach a student on some data."""
+"""Define the advice spec: student, candidate teachers, data."""
 
 from __future__ import annotations
 

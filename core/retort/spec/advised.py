@@ -1,4 +1,4 @@
-"""What a request for advice found out: every candidate with its figures and verdict, and which one to take."""
+"""Define the result of an advice job: candidates, verdicts, recommendation."""
 
 from __future__ import annotations
 

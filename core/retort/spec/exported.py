@@ -1,4 +1,4 @@
-"""What became of each export: a form of the student that was measured, or one that was not and why."""
+"""Define the results of exports: measured, or not and why."""
 
 from __future__ import annotations
 

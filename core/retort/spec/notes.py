@@ -1,4 +1,4 @@
-"""Unit of each field of a spec, and when to change it; printed in the reference, not part of the schema."""
+"""List the unit of each spec field, and when to change it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes with a result: the verdict in words, where the student comes from, and the report for machines."""
+"""Define the verdict, manifest and machine-readable report of a result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job found out: the one document that it ends with, from the stage that writes it to whoever reads it."""
+"""Define the result document of a job."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def parse_result(stored: Any) -> Result:
 
 
 def readable_result(stored: Any) -> Result | None:
-    """Return the same; None where there is none, or nothing that can be read as one."""
+    """Return the parsed result; None without one, or when unreadable."""
     try:
         return None if stored is None else parse_result(stored)
     except ValidationError:

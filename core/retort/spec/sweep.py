@@ -1,4 +1,4 @@
-"""The sweep document: a job spec, the fields of it to vary, and how to search."""
+"""Define the sweep spec: a job spec, varied fields, search."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ _KEY = "[key]"
 
 @dataclass(frozen=True, slots=True)
 class ValidationIssue:
-    """One validation error with its place in the document, told without the tags of unions."""
+    """One validation error with its path, without union tags."""
 
     code: str
     """Pydantic's name for it."""

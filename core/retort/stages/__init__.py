@@ -1,4 +1,4 @@
-"""What a run does, in order, one file per stage: writing the file adds the stage.
+"""Define the stages of a run, one file each.
 
 A stage is a module that says ``after``, the name of the stage before it, and three verbs: ``applies(spec)``,
 ``cost(spec)`` in the unit of ``retort.pipeline.progress``, and ``run(context)``, whose answer is kept as JSON. One

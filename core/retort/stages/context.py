@@ -1,4 +1,4 @@
-"""The context of a stage, under the name that extensions import; it lives in ``retort.pipeline.context``."""
+"""Re-export the context of a stage from ``retort.pipeline.context`` for extensions."""
 
 from retort.pipeline.context import Context
 

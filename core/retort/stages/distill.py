@@ -40,7 +40,7 @@ def run(context: Context) -> TrainedNetwork:
 
 
 def teacher_config(context: Context) -> TeacherConfig:
-    """Say how the student is taught; the control, whose plan is the same otherwise, knows none of it."""
+    """Return the student's teacher configuration; the control has none."""
     from retort.training.config import ExtraTeacher, TeacherConfig, UnlabelledConfig
 
     spec, found = context.spec.teacher, context.inputs.unlabelled

@@ -1,4 +1,4 @@
-"""Export the student: build each format, compare it with PyTorch, measure it, keep its mAP budget."""
+"""Export the student: build, compare, measure, keep the mAP budget."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ExportWorkspace:
         self._rankings: dict[int, list[Sensitivity]] = {}
 
     def beat(self) -> None:
-        """Say that the work gets on, and stop where that is asked for."""
+        """Send a heartbeat; stop when requested."""
         self.context.heartbeat.beat("setup")
         self.context.check()
 
@@ -54,7 +54,7 @@ class ExportWorkspace:
         return path
 
     def calibration(self, num_images: int) -> Calibration:
-        """Return so many calibration images.
+        """Return *num_images* calibration images.
 
         Raises:
             DataError: there are too few.
@@ -69,7 +69,7 @@ class ExportWorkspace:
         return self._calibrations[num_images]
 
     def float_graph(self, num_images: int, *, opset: int | None = None) -> CalibratedGraph:
-        """Return the graph with the ranges of its tensors over so many calibration images.
+        """Return the graph with tensor ranges over *num_images* calibration images.
 
         Raises:
             DataError: there are too few.
@@ -88,7 +88,7 @@ class ExportWorkspace:
         return self._graphs[key]
 
     def aware_graph(self, epochs: int) -> Path:
-        """Return the INT8 graph of the student trained on for so many epochs with INT8 simulated in it."""
+        """Return the INT8 graph after *epochs* epochs of quantization-aware training."""
         from retort.training.export.qat import QATConfig, train_aware
 
         path = self._folder / f"aware-{epochs}.onnx"
@@ -118,13 +118,13 @@ class ExportWorkspace:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """What upstream's loaders want to know of the student."""
+        """Metadata of the student for Ultralytics' loaders."""
         from retort.training.export.onnx import metadata
 
         return metadata(self.network, imgsz=self.imgsz)
 
     def conditions(self, device: str) -> Conditions:
-        """Return on what the forms are judged: what the student was judged on."""
+        """Return the evaluation conditions, which are the student's."""
         from retort.training.evaluate import Conditions
 
         return Conditions(
@@ -137,7 +137,7 @@ class ExportWorkspace:
         )
 
     def pytorch(self, device: str) -> Runtime:
-        """Return the student in PyTorch, on the kind of device that a form runs on."""
+        """Return the student in PyTorch on an export's kind of device."""
         import torch
 
         from retort.training.inference import load_folded, wrap_network
@@ -157,7 +157,7 @@ _MOST = 0.5
 
 
 def produce(workspace: ExportWorkspace, export: Export, path: Path, name: str) -> MeasuredExport:
-    """Make the form at *path*, and return what was measured of it and what it took to stay in the budget.
+    """Export to *path* within the mAP budget; return measurements and fallback steps.
 
     Raises:
         ToolchainMissing: this machine cannot make it.
@@ -264,7 +264,7 @@ def cost(spec: JobSpec) -> float:
 
 
 def run(context: Context) -> ExportedForms:
-    """Return of each form what was measured, and whether it is within its budget; one that fails fails alone."""
+    """Export each format; return its measurements, or why it failed."""
     workspace = ExportWorkspace(context)
     made: list[MeasuredExport | UnmeasuredExport] = []
     taken: set[str] = set()

@@ -1,4 +1,4 @@
-"""Let the teacher label images without labels, and say how good its labels seem to be."""
+"""Pseudo-label images with the teacher, and estimate the quality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train student and control again with other seeds, so that what distillation bought has an interval."""
+"""Repeat student and control with other seeds, for an interval."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class _SeedCallback(JournalCallback):
         """Announce none: only the first seed's are for use."""
 
     def health(self, finding: Any) -> None:
-        """Say nothing: the first seed's is told."""
+        """Ignore: only the first seed's health is reported."""
 
     def progress(self, fraction: float) -> None:
         """Say how much of all repetitions is done."""

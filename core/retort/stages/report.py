@@ -1,4 +1,4 @@
-"""Write down what the run found: the manifest, the report for machines, and the report for people."""
+"""Write the manifest, the JSON report and the HTML report."""
 
 from __future__ import annotations
 

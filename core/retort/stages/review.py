@@ -1,4 +1,4 @@
-"""Wait until people have looked at the teacher's labels, and go on with what they have decided."""
+"""Publish pseudo-labels for review, or apply the decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plan the next steps of a sweep: trials to start, to prune, to end; and say why in a sentence."""
+"""Plan the next steps of a sweep: trials to start, prune, end."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class NewTrial:
 
 @dataclass(frozen=True, slots=True)
 class SweepUpdate:
-    """What is to be written down, all or nothing."""
+    """Changes to a sweep, written in one transaction."""
 
     ended: Mapping[int, TrialRecord] = field(default_factory=dict)
     """Trials with their outcomes."""

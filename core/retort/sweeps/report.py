@@ -17,7 +17,7 @@ Json = Mapping[str, Any]
 
 
 def shorten(paths: Sequence[str]) -> list[str]:
-    """Return the ends of the paths that tell them apart."""
+    """Return the shortest unique suffixes of the paths."""
     parts = [path.split(".") for path in paths]
     lengths = [1] * len(paths)
     while True:

@@ -1,4 +1,4 @@
-"""Which point comes next: a grid in order, others by Optuna from what earlier trials have shown."""
+"""Choose the next points: grid in order, others by Optuna."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Trackers: TensorBoard, Weights & Biases and MLflow are told what a run says, by processes that cannot harm it."""
+"""Track runs in TensorBoard, Weights & Biases and MLflow, in separate processes."""

@@ -1,4 +1,4 @@
-"""The process of one tracker: reads what a run says, line by line, and answers each line once it is told."""
+"""Run one tracker as a process that acknowledges each event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from retort.tracking.session import TrackerConfig
 
 
 class Tracker(Protocol):
-    """What is told of a run."""
+    """Interface of a tracker."""
 
     def metric(self, event: MetricEvent) -> None: ...  # noqa: D102 - as their names say
     def artifact(self, event: ArtifactEvent) -> None: ...  # noqa: D102
@@ -35,7 +35,7 @@ def begin(config: TrackerConfig) -> Tracker:
 
 
 def dispatch(tracker: Tracker, event: AnyEvent) -> None:
-    """Tell *tracker* of one event."""
+    """Send one event to *tracker*."""
     match event:
         case MetricEvent():
             tracker.metric(event)

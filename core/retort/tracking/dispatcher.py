@@ -1,4 +1,4 @@
-"""Feed recorded events to the tracker processes of one attempt."""
+"""Dispatch recorded events to the tracker processes of one attempt."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
 
 
 class TrackerDisabled(Exception):
-    """The tracker can be told nothing more, for the reason that its text says."""
+    """The tracker is disabled, for the reason in the message."""
 
 
 class TrackerProcess:
-    """Tells one tracker one line after the other; whatever goes wrong switches it off, and nobody waits for it."""
+    """Sends events to one tracker process; errors disable it."""
 
     def __init__(self, config: str, *, command: Sequence[str], folder: Path, timeout_s: float) -> None:
         self._command = tuple(command)
@@ -153,7 +153,7 @@ LastSteps = Mapping[tuple[str, str], int]
 
 
 class TrackerDispatcher:
-    """Every tracker of one attempt, each on its own: none waits for another, and nobody waits for any of them."""
+    """Dispatches events to all trackers of one attempt, each independently."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class TrackerDispatcher:
             )
 
     def on_event(self, event: AnyEvent) -> None:
-        """Pass on what trackers want to know; what an earlier attempt has measured is not told again."""
+        """Pass an event to the trackers, without steps measured before."""
         if isinstance(event, MetricEvent):
             values = {name: value for name, value in event.values.items() if self._is_news(event, name)}
             if values:
@@ -230,7 +230,7 @@ class TrackerDispatcher:
                 return
 
     def troubles(self) -> list[str]:
-        """Return what is new to tell of trackers that were switched off, one sentence each."""
+        """Return one new sentence for each tracker that was disabled."""
         found = [kind for kind, process in self._processes.items() if process.trouble and kind not in self._told]
         self._told.update(found)
         return [f"{TITLES[kind]} is switched off for this attempt: {self._processes[kind].trouble}" for kind in found]

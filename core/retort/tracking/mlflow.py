@@ -16,7 +16,7 @@ _LONGEST = 5000
 
 
 class Mlflow:
-    """A run in the experiment that the spec names; a later attempt goes on with it."""
+    """An MLflow run in the spec's experiment; later attempts continue it."""
 
     def __init__(self, config: TrackerConfig) -> None:
         from mlflow import MlflowClient, entities

@@ -1,4 +1,4 @@
-"""What a tracker is told before anything else: whose run it is, and where to keep it."""
+"""Configure a tracker: its run, tags, folder and address."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tracker_configs(
     tags: dict[str, str],
     event_files: Path | None = None,
 ) -> list[TrackerConfig]:
-    """Return whom *spec* wants to be told; TensorBoard only where there is a folder for its *event_files*.
+    """Return the tracker configurations of *spec*; TensorBoard needs *event_files*.
 
     Advice has no curves, and tells nobody.
     """

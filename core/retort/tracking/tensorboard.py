@@ -25,7 +25,7 @@ ALIASES = {"train/kd/softmax_kl": "train/KL_loss"}
 
 
 class TensorBoard:
-    """Writes records as they come; a later attempt writes files of its own beside those of earlier ones."""
+    """Writes event files; each attempt adds new files."""
 
     def __init__(self, config: TrackerConfig) -> None:
         # tensorboardX imports torch where it finds it, and needs none of it here.

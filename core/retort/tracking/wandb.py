@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per job, with an x axis of epochs for each role."""
+"""Track in Weights & Biases: one run per job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from retort.tracking.session import TrackerConfig, figures
 
 
 class WeightsAndBiases:
-    """A run whose id is the job's, so that a later attempt goes on with it."""
+    """A W&B run with the job's id; later attempts continue it."""
 
     def __init__(self, config: TrackerConfig) -> None:
         import wandb

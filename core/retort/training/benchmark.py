@@ -30,7 +30,7 @@ _STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class Speed:
-    """What running a network takes."""
+    """Latency, throughput and memory of a network."""
 
     latency_ms: dict[str, float]
     """``p50`` and ``p90`` of one image through the network, boxes decoded, without NMS."""

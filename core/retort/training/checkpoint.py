@@ -53,7 +53,7 @@ class Resumable(Trainer, Protocol):
 
 
 class CheckpointStore:
-    """Numbered files ``<number>.state`` in a folder of their own, which has one writer at a time."""
+    """Numbered checkpoint files ``<number>.state`` in one folder with one writer."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -97,7 +97,7 @@ class CheckpointStore:
 
 
 def latest_files(folder: Path) -> tuple[int, list[Path]] | None:
-    """Return from which files another machine can go on with the training in *folder*, and after how many epochs.
+    """Return the files to resume the training elsewhere, and their epoch.
 
     The newest generation, and the best networks, one of which it names.
     """
@@ -181,11 +181,11 @@ class Checkpointer:
         """Epochs whose best networks the two kept generations name."""
 
     def best(self, epoch: int) -> Path:
-        """Where the published network of *epoch*, the best so far, belongs; each state names its own."""
+        """Return the path of the best network, from *epoch*."""
         return self._bests / f"best-{epoch:04d}.pt"
 
     def find(self) -> State | None:
-        """Return the newest state of this training that is whole, on the CPU; None to start anew. Say what was found.
+        """Return the newest valid state, on the CPU; None to start over.
 
         A generation counts only together with the best network that it names.
         """
@@ -252,7 +252,7 @@ class Checkpointer:
 
 
 def capture(trainer: Resumable, done: int) -> State:
-    """Return what *trainer* must be given back to go on after *done* epochs: tensors and plain values."""
+    """Return the state of *trainer* after *done* epochs: tensors and plain values."""
     model = comm.unwrap(trainer.model)
     criterion = getattr(trainer.student, "criterion", None)
     pending = trainer.accumulation.pending(done * len(trainer.train_loader))
@@ -297,7 +297,7 @@ def restore(trainer: Resumable, state: State) -> None:
 
 
 def resume(trainer: Resumable, state: State) -> None:
-    """Let *trainer*, which is set up and has not begun, go on from *state*, and say so."""
+    """Resume *trainer*, set up but not started, from *state*."""
     restore(trainer, state)
     trainer.start_epoch = trainer.whole_epochs = state["done"]
     message = f"going on after epoch {state['done']} of {trainer.epochs}, which an earlier attempt has done"

@@ -1,4 +1,4 @@
-"""What a training needs when it is one of several ranks; alone, each of these does nothing."""
+"""Communicate between the ranks of a training; no-ops in a single process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one training is told, whom it tells, and what it hands back."""
+"""Define the configuration, callbacks and result of one training."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class UnlabelledConfig:
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """How a student is taught, beyond the first teacher's weights; without a teacher it means nothing."""
+    """Configuration of the teachers beyond the first one's weights."""
 
     weight: float = 1.0
     """The first teacher's say."""
@@ -85,19 +85,19 @@ class TrainConfig:
 
 
 class TrainCallback:
-    """What a training tells and asks while it runs; this one does not listen and wishes nothing."""
+    """Callbacks of a training; the defaults do nothing."""
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         """Take the values of epoch *step*, counted from 1; 0 is before training."""
 
     def checkpoint(self, epoch: int, path: Path, metrics: dict[str, float | None]) -> None:
-        """Take a complete checkpoint in published form."""
+        """Handle a complete published checkpoint."""
 
     def saved(self, epoch: int) -> None:
-        """Learn that the state after so many whole epochs is on the disk."""
+        """Handle the saved state after *epoch* whole epochs."""
 
     def alive(self, section: str) -> None:
-        """Learn that the training gets on, and with what (see ``protocol.workdir.SECTIONS``); told at every batch."""
+        """Handle a heartbeat of *section* (``protocol.workdir.SECTIONS``), at every batch."""
 
     def progress(self, fraction: float) -> None:
         """Take how much of this training is done, 0..1."""
@@ -118,7 +118,7 @@ class TrainCallback:
 
 
 class Trainer(Protocol):
-    """Declares what the parts of a training see of the whole: upstream's trainer, and what we tell it."""
+    """Interface of the trainer that the parts of a training use."""
 
     plan: TrainConfig
     callback: TrainCallback
@@ -148,7 +148,7 @@ class Trainer(Protocol):
         """Build upstream's data set."""
 
     def poll(self, _: Any = None) -> None:
-        """Say that it gets on, and stop where that is asked for."""
+        """Send a heartbeat; stop when requested."""
 
 
 @dataclass(frozen=True)

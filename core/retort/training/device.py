@@ -68,7 +68,7 @@ def explain_out_of_memory(plan: TrainConfig) -> Iterator[None]:
 
 
 def out_of_memory_error(plan: TrainConfig, told: str, held: DeviceMemory | None) -> OutOfMemory:
-    """Return the error for *plan*, from what torch has *told* and what the device *held* then."""
+    """Return the out-of-memory error of *plan*, with numbers to choose a batch."""
     training = plan.training
     asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", told)
     parts = [f"{plan.model} does not fit with batch {training.batch} at {training.imgsz} pixels"]

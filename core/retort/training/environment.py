@@ -1,4 +1,4 @@
-"""Prepare a process for Ultralytics and torch; tell its cores, loaders, and shared memory."""
+"""Prepare the process environment: Ultralytics, torch, cores, shared memory."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ _FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
 
 @dataclass(frozen=True, slots=True)
 class SharedMemoryDemand:
-    """What the loaders of one rank hold in shared memory while nobody takes a batch from them: uint8 (N, 3, H, W).
+    """Peak shared memory of one rank's loaders: uint8 (N, 3, H, W).
 
     The batches that each process has ready, and those in the trainer's hands. Measured on two processes at most, 320 to
     640 pixels and batches of 4 to 16 by what became used of /dev/shm: 1% more than this at most, of both loaders.
@@ -105,7 +105,7 @@ class SharedMemoryDemand:
     """Whether training batches are loaded beside those of the validation."""
 
     def size_bytes(self, workers: int) -> int:
-        """Return the bytes for so many *workers*; none, where the trainer loads images itself."""
+        """Return the bytes for *workers* processes; 0 without processes."""
         if workers == 0:
             return 0
         side = self.imgsz + _PADDING
@@ -119,7 +119,7 @@ class SharedMemoryDemand:
 
 
 def free_bytes(folder: Path = _FOLDER) -> int | None:
-    """Return what is free of shared memory; None where the system does not tell."""
+    """Return the free shared memory in bytes; None when unknown."""
     try:
         found = os.statvfs(folder)
     except OSError:
@@ -128,7 +128,7 @@ def free_bytes(folder: Path = _FOLDER) -> int | None:
 
 
 def affordable(wanted: int, demand: SharedMemoryDemand, free: int | None, *, ranks: int = 1) -> int:
-    """Return how many of the *wanted* processes fit into *free* bytes, which so many *ranks* share; 0 is no process."""
+    """Return how many loader processes fit into *free* bytes over *ranks*."""
     if free is None:
         return wanted
     return max(n for n in range(wanted + 1) if ranks * demand.size_bytes(n) <= free * _MARGIN)
@@ -137,7 +137,7 @@ def affordable(wanted: int, demand: SharedMemoryDemand, free: int | None, *, ran
 def cap_workers(
     wanted: int, demand: SharedMemoryDemand, free: int | None, log: Callable[..., None], *, ranks: int = 1
 ) -> int:
-    """Return the same, and say it where these are fewer."""
+    """Return the affordable number of processes; log when it is reduced."""
     fitting = affordable(wanted, demand, free, ranks=ranks)
     if fitting < wanted:
         need_mib, free_mib = ranks * demand.size_bytes(wanted) >> 20, (free or 0) >> 20

@@ -118,7 +118,7 @@ class RuntimeAsModule(nn.Module):
 
 
 def accuracy(model: Any, conditions: Conditions) -> Accuracy:
-    """Judge *model*, a network or a facade.
+    """Measure the mAP of *model*, a network or a ``RuntimeAsModule``.
 
     Raises:
         ModelError: it knows none of the data's classes.
@@ -224,7 +224,7 @@ def _silent(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network can do and what it costs."""
+    """Accuracy, speed and size of a network."""
 
     accuracy: Accuracy | None
     """None where the network knows none of the data's classes."""

@@ -124,7 +124,7 @@ def load_onnx(path: Path) -> Runtime:
 
 
 def decoded(output: Any) -> Tensor:
-    """Return the decoded output, which some forms give together with what it was decoded from."""
+    """Return the decoded output, dropping the raw one of some formats."""
     found: Tensor = output[0] if isinstance(output, (tuple, list)) else output
     return found
 
@@ -139,7 +139,7 @@ def detect(run: Network, image: Path, *, imgsz: int, device: torch.device, conf:
 
 
 def prepare(image: Path, imgsz: int) -> tuple[Tensor, tuple[int, int]]:
-    """Read an image file; return it as (1, 3, imgsz, imgsz) in 0..1, letterboxed, and its own height and width."""
+    """Load a letterboxed image, (1, 3, imgsz, imgsz) in 0..1, and its size."""
     bgr = cv2.imread(str(image))
     if bgr is None:
         raise DataError(f"{image.name} is not an image that can be read")

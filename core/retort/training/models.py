@@ -103,7 +103,7 @@ def build(model: str, *, names: Mapping[int, str], weights: Path | None, seed: i
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from a random stream of its own on the CPU, where networks are built, and leave the caller's as it was."""
+    """Use a separate CPU random stream inside the block."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
@@ -187,7 +187,7 @@ _ATTENTION = frozenset({"ABlock", "PSABlock"})
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What a network is made of, batch normalisation folded."""
+    """Size and structure of a network, batch normalisation folded."""
 
     architecture: str
     """By name, such as yolo11s."""
@@ -235,7 +235,7 @@ class ClassMap:
         return cls(torch.tensor(ours, dtype=torch.long), torch.tensor(theirs, dtype=torch.long), len(pairs))
 
     def to(self, device: torch.device) -> ClassMap:
-        """Return the same map on *device*."""
+        """Return the class map on *device*."""
         if self.student is None or self.teacher is None:
             return self
         return ClassMap(self.student.to(device), self.teacher.to(device), self.size)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def multiply_head(optimizer: Any, head: nn.Module, multiplier: float) -> Any:
-    """Give the parameters of *head* groups of their own, at *multiplier* times the optimizer's base rate.
+    """Move *head*'s parameters to groups at *multiplier* times the base rate.
 
     At 1 the groups stay upstream's; its MuSGD trains the class branch three times as fast by itself.
     """

@@ -109,7 +109,7 @@ def record_teachers(trainer: TrainingLoop) -> None:
 
 
 def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
-    """Let *trainer*, which is set up, go on from *state*, or anew; a distillation is checked and watched over.
+    """Start or resume *trainer*; attach the checks of a distillation.
 
     Raises:
         NotDistilling: the liveness contract is broken.
@@ -192,7 +192,7 @@ def apply_requests_between_epochs(trainer: TrainingLoop) -> None:
 
 
 def poll(trainer: TrainingLoop) -> None:
-    """Say that *trainer* gets on, where one rank may be alone: only a stop is obeyed there.
+    """Send a heartbeat of *trainer*; obey only a stop.
 
     Raises:
         Stopped: it is to stop.
@@ -367,7 +367,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.add_callback("on_fit_epoch_end", self._keep)
 
     def train(self) -> None:
-        """Go on from the state in the folder, if there is one; never train what is complete."""
+        """Train, or resume from the folder's state; skip a complete training."""
         self._state = self.recovery.find()
         early = comm.any_of(self.callback.finish_requested())
         if self._state is not None and self._state["done"] >= (1 if early else self.epochs):
@@ -447,7 +447,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         return super().get_dataloader(dataset_path, batch_size, rank, mode)
 
     def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        """Build upstream's optimizer and move the head's parameters to their own learning rate."""
+        """Build Ultralytics' optimizer with a separate learning rate for the head."""
         built = super().build_optimizer(model, *args, **kwargs)
         head = self.student.model[-1]
         return optim.multiply_head(built, head, self.plan.training.head_lr_multiplier or 1.0)
@@ -493,7 +493,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     @property
     def network(self) -> Any:
-        """What is trained, the projectors included; without what ties it to other ranks."""
+        """The trained module with projectors, without the distributed wrapper."""
         return comm.unwrap(self.model)
 
     @property
@@ -536,7 +536,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.tloss = comm.means(self.tloss)
 
     def poll(self, _: Any = None) -> None:
-        """Say that it gets on, and stop where it is asked for."""
+        """Send a heartbeat; stop when requested."""
         poll(self)
 
     def _keep(self, _: Any) -> None:

@@ -1,4 +1,4 @@
-"""The names of Ultralytics that we stand on, imported once, after its environment is set."""
+"""Import the parts of Ultralytics in use, after its environment is set."""
 
 from __future__ import annotations
 

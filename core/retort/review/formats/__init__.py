@@ -43,7 +43,7 @@ def summary(review_set: ReviewSet, decisions: Mapping[str, ImageDecision]) -> di
 
 
 def annotation_format(name: str) -> AnnotationFormat:
-    """Return the form of that name.
+    """Return the annotation format of that name.
 
     Raises:
         ReviewError: there is none.
@@ -68,7 +68,7 @@ def annotated_images(review_set: ReviewSet, decisions: Mapping[str, ImageDecisio
 
 
 def import_decisions(review_set: ReviewSet, name: str, data: bytes, *, reviewer: str, at: float) -> list[ImageDecision]:
-    """Return the decisions that a file in the form *name* stands for: its boxes replace those of its pictures.
+    """Return the decisions in a file of format *name*; its boxes replace others.
 
     Raises:
         ReviewError: the file cannot be used, or speaks of other pictures; then nothing of it counts.

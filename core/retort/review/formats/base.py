@@ -1,4 +1,4 @@
-"""What all annotation formats share: images with boxes, strict reading, safe archives."""
+"""Share the base of annotation formats: images, strict parsing, safe archives."""
 
 from __future__ import annotations
 

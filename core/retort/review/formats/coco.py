@@ -1,4 +1,4 @@
-"""COCO: one JSON document with images, annotations and categories; boxes in pixels, by corner and size."""
+"""Read and write COCO JSON."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Document(ExternalFile):
 
 
 def write(image_set: ImageSet) -> bytes:
-    """Return *image_set* as COCO."""
+    """Return the image set as COCO."""
     numbers = {name: number for number, name in enumerate(image_set.classes, start=1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: XML with boxes by their corners in pixels, alone or in a zip as annotations.xml."""
+"""Read and write CVAT for images 1.1 (XML, alone or zipped)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HINT = "send what CVAT exports as 'CVAT for images 1.1'"
 
 
 def write(image_set: ImageSet) -> bytes:
-    """Return *image_set* as CVAT's XML."""
+    """Return the image set as CVAT's XML."""
     labels = "".join(f"<label><name>{_text(name)}</name></label>" for name in image_set.classes)
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "  <version>1.1</version>"]
     lines.append(f"  <meta><task><labels>{labels}</labels></task></meta>")

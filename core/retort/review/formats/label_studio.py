@@ -1,4 +1,4 @@
-"""Label Studio: a JSON list of tasks, whose rectangles are percentages of the image's sides."""
+"""Read and write Label Studio tasks (JSON)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YOLO: a zip with one text file for each image, one box a line, and a data.yaml that names the classes."""
+"""Read and write YOLO labels (zip of text files)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a training step sees: images, in which order, and how they are changed."""
+"""Load, order, cache and augment training images."""

@@ -1,4 +1,4 @@
-"""Boxes of the ignore band: what a teacher saw without being sure is taught neither as an object nor as background.
+"""Ignore regions: exclude uncertain pseudo-labels from the loss.
 
 They lie beside the labels, in ``ignore`` for the last folder ``labels``, and go through the augmentation with them.
 """
@@ -94,7 +94,7 @@ class IgnoreRegionLoss:
 
 
 def covered(batch: dict[str, Any], strides: Tensor) -> Tensor:
-    """Tell of each anchor whether its centre lies in an ignored box: (N, A), in the order of the head's output."""
+    """Return a mask of anchors in ignored boxes, (N, A), in head order."""
     images, boxes = batch["img"], batch[KEY]
     height, width = images.shape[2:]
     maps = [torch.empty(1, 1, height // int(s), width // int(s), device=images.device) for s in strides]

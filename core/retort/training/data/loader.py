@@ -160,7 +160,7 @@ class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
     _whole = True
 
     def set_epoch(self, epoch: int, attempt: int = 0) -> None:
-        """Make the next pass epoch *epoch*, counted from 0, begun anew *attempt* times; the usual next one is free."""
+        """Set the next epoch, from 0, and its *attempt*."""
         if (epoch, attempt) != self._next or not self._whole:
             self.reset()
             self._next, self._whole = (epoch, attempt), True
@@ -224,7 +224,7 @@ def training_loader(
     dataset: TrainingSet, batch: int, *, workers: int, device: str = "cpu", rank: int = 0, world_size: int = 1,
     drop_last: bool = False,
 ) -> TrainingLoader:  # fmt: skip
-    """Build the loader; *batch* is one rank's, and a rank sees its own share of each epoch only.
+    """Build the loader of one rank; *batch* is that rank's.
 
     On a CPU, and for a single batch, there are no loader processes.
     """

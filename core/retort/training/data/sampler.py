@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Sample(NamedTuple):
-    """One sample of a training, told to a loader's worker."""
+    """Key of one training sample, sent to a loader's worker."""
 
     epoch: int
     attempt: int
@@ -84,7 +84,7 @@ class SampleOrder:
 
 
 class EpochSampler(Sampler[Sample]):
-    """Yields one epoch of samples per pass, of this rank's share, and goes on to the next epoch by itself.
+    """Yields this rank's samples of one epoch per pass, then advances.
 
     A loader that works ahead asks for the next epoch before the present one is trained, so the epoch is counted here
     and travels with each sample. The ranks' shares are disjoint and equally long: up to ``world_size - 1`` images,

@@ -1,4 +1,4 @@
-"""Scaling each distillation term so that its weight means a share: of the task loss, or of its gradient."""
+"""Balance loss terms by their share of the task loss or gradient."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Balance(Protocol):
         """Return what was measured, in plain values."""
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from ``state()``, which is exact: float32 and Python's numbers convert without loss."""
+        """Restore ``state()`` exactly: float32 converts to Python numbers without loss."""
 
 
 class TaskLossBalance:
@@ -69,7 +69,7 @@ class TaskLossBalance:
         return {"steps": self._steps, **{n: None if value is None else value.tolist() for n, value in kept.items()}}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from ``state()``."""
+        """Restore ``state()``."""
         self._steps = state["steps"]
         self._task, self._terms, self._scales = (
             None if state[name] is None else torch.tensor(state[name], device=device)
@@ -105,7 +105,7 @@ class GradientBalance:
         return {"steps": self._steps, "measured": self._measured, "norms": norms}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from ``state()``."""
+        """Restore ``state()``."""
         self._steps, self._measured = state["steps"], state["measured"]
         self._norms = None if state["norms"] is None else torch.tensor(state["norms"], device=device)
 

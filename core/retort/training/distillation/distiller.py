@@ -166,7 +166,7 @@ def _prefix(key: str) -> str:
 
 
 class Distiller(nn.Module):
-    """What upstream's trainer trains in place of the student.
+    """Module of student and teachers that Ultralytics' trainer trains.
 
     Upstream looks for the name ``student_model`` when it groups parameters and sets class weights. The tutors
     are dropped by copies and pickles, so EMA and checkpoints hold the student and the projectors only.

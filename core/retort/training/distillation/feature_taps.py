@@ -1,4 +1,4 @@
-"""Feature taps: maps by level, the Detect head's output raw and decoded, and CrossKD's pass through it."""
+"""Tap features by level and the Detect head's outputs; cross heads (CrossKD)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def cross_heads(adapted: Any, student: Raw, teacher: Raw, head: Any) -> Raw:
 
 
 def align(student: Tensor, teacher: Tensor) -> Tensor:
-    """Give each channel of *student* (N, C, H, W) the mean and deviation of *teacher*'s, in float32."""
+    """Match each channel's mean and deviation to *teacher*'s: (N, C, H, W), float32."""
     theirs = wide(teacher).detach()
     mean = theirs.mean((0, 2, 3), keepdim=True)
     variance = (theirs - mean).square().mean((0, 2, 3), keepdim=True)

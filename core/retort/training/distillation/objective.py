@@ -133,7 +133,7 @@ class DistillationObjective:
         return {"balance": None if self.balance is None else self.balance.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state()`` of an objective of the same spec."""
+        """Restore ``state()`` of an objective with the same spec."""
         if self.balance is not None:
             self.balance.restore(state["balance"], self._weights.device)
 
@@ -331,7 +331,7 @@ def assign_by_teacher(answers: Mapping[str, Predictions], student: Any) -> Itera
 
 
 def criteria(student: Any) -> dict[str, Any]:
-    """Return upstream's criterion of each branch; a network builds its own when it is first asked for a loss."""
+    """Return Ultralytics' criterion of each branch, built on first use."""
     if getattr(student, "criterion", None) is None:
         student.criterion = student.init_criterion()
     whole = student.criterion

@@ -111,7 +111,7 @@ def _key(x: Tensor) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TeacherOutput:
-    """What the teacher says about one batch."""
+    """Outputs of the teacher for one batch."""
 
     features: dict[Level, Tensor]
     """Feature maps, (N, C, H, W)."""

@@ -1,4 +1,4 @@
-"""A teacher that sees the images in another size than the student, and answers on the student's grid."""
+"""Resize a teacher's input, and map its outputs to the student's grid."""
 
 from __future__ import annotations
 

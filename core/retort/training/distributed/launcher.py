@@ -1,4 +1,4 @@
-"""Start the ranks of a training, listen to them, and end them together."""
+"""Launch the ranks of a training, relay their messages, end them."""
 
 from __future__ import annotations
 

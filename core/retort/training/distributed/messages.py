@@ -1,4 +1,4 @@
-"""What ranks tell the process that started them: JSON lines in a file, and a file that asks them to stop."""
+"""Exchange messages with ranks: JSON lines, and stop files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXCERPT = 4000
 
 
 class RankCallback(TrainCallback):
-    """A rank's watcher: the first rank passes on what is told, the others keep it to themselves."""
+    """Callbacks of a rank, which forward the first rank's messages."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         self._folder = folder
@@ -40,7 +40,7 @@ class RankCallback(TrainCallback):
         self._first("saved", epoch=epoch)
 
     def alive(self, section: str) -> None:
-        """Pass on that the training gets on, in a file of its own: a disk that is full must not end it here."""
+        """Forward the heartbeat in a separate file; ignore a full disk."""
         if self._rank == 0:
             self._pulse.beat(section)
 
@@ -57,11 +57,11 @@ class RankCallback(TrainCallback):
         self._first("health", finding=asdict(finding))
 
     def stop_requested(self) -> bool:
-        """Return True to stop, for the first rank to tell the others."""
+        """Return True on the first rank when a stop is requested."""
         return self._rank == 0 and stop_file(self._folder).exists()
 
     def finish_requested(self) -> bool:
-        """Return True to end now, for the first rank to tell the others."""
+        """Return True on the first rank when an early finish is requested."""
         return self._rank == 0 and finish_file(self._folder).exists()
 
     def joined(self) -> None:
@@ -146,7 +146,7 @@ class Receiver:
 
 
 def rebuilt(rank: int, said: dict[str, Any]) -> BaseException:
-    """Return the error that a rank has told, of the same kind wherever we know it."""
+    """Return the error that a rank reported, of its class where known."""
     kind = getattr(errors, said["type"], None)
     if said["message"] is not None and isinstance(kind, type) and issubclass(kind, RetortError):
         return kind(said["message"], hint=said["hint"], code=said["code"])

@@ -1,4 +1,4 @@
-"""One rank of a training: ``python -m retort.training.distributed.rank ORDER``, started by torchrun, N at a time."""
+"""Run one rank: ``python -m retort.training.distributed.rank ORDER``, started by torchrun."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from retort.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class RankConfig:
-    """What all ranks of one training are told."""
+    """Configuration for all ranks of one training."""
 
     plan: TrainConfig
     """For the first rank; with GPUs, the next ranks take the devices that follow."""

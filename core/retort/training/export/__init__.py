@@ -1,1 +1,1 @@
-"""Other forms of a published network: how each is written, quantized, and compared with PyTorch."""
+"""Export published networks: write, quantize, compare with PyTorch."""

@@ -1,4 +1,4 @@
-"""Define what makes and runs an export format: a module named as the format's in ``retort.exports``."""
+"""Define the interface of export makers, modules named like ``retort.exports``'."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Sources(Protocol):
-    """Gives what forms are made from; each shared thing is made when it is first needed."""
+    """Inputs shared by exports, each made on first use."""
 
     weights: Path
     """The student, published."""
@@ -28,20 +28,20 @@ class Sources(Protocol):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What upstream's loaders want to know of the student."""
+        """Metadata of the student for Ultralytics' loaders."""
 
     def float_graph(self, num_images: int, *, opset: int | None = None) -> CalibratedGraph:
-        """Return the graph with the ranges of its tensors over so many calibration images."""
+        """Return the graph with tensor ranges over *num_images* calibration images."""
 
     def aware_graph(self, epochs: int) -> Path:
-        """Return the INT8 graph of the student trained on for so many epochs with INT8 simulated in it."""
+        """Return the INT8 graph after *epochs* epochs of quantization-aware training."""
 
 
 class Maker(Protocol):
-    """A module that makes the forms of one format, and runs them."""
+    """Interface of a module that exports and runs one format."""
 
     def make(self, sources: Sources, export: Any, path: Path, kept: Collection[str], /) -> None:
-        """Write the form that *export* asks for at *path*; the layers *kept* stay in higher precision.
+        """Write *export* to *path*; layers *kept* stay in higher precision.
 
         Raises:
             ToolchainMissing: this machine cannot make it.
@@ -50,11 +50,11 @@ class Maker(Protocol):
         """
 
     def load(self, path: Path, /) -> Runtime:
-        """Return the form at *path*, ready to run."""
+        """Load the exported network at *path*, ready to run."""
 
 
 class ToolchainMissing(RetortError):
-    """Something that this machine lacks; what the form can be made from elsewhere lies in *files*."""
+    """A toolchain is missing here; *files* allow the export elsewhere."""
 
     code = "needs"
 

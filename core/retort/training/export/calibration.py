@@ -1,4 +1,4 @@
-"""Images that INT8 ranges are taken from: training images, of each class as many as there are to have."""
+"""Choose INT8 calibration images, balanced by class."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Calibration:
 
     @property
     def warning(self) -> str | None:
-        """What is wrong with so few images; None where they are enough."""
+        """Return a warning about too few calibration images, or None."""
         if len(self.images) >= ENOUGH_IMAGES:
             return None
         return f"{len(self.images)} calibration images are few: {ENOUGH_IMAGES} of the place of use are advised"

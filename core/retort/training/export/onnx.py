@@ -99,7 +99,7 @@ def describe(graph: Any, network: Any, *, imgsz: int, dynamic: bool) -> None:
 
 
 def metadata(network: Any, *, imgsz: int, dynamic: bool = False) -> dict[str, Any]:
-    """Return what upstream's loaders want to know of a network, whatever its form."""
+    """Return a network's metadata for Ultralytics' loaders."""
     return {
         "description": "Detector distilled by Retort",
         "license": "AGPL-3.0",

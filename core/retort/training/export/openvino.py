@@ -1,4 +1,4 @@
-"""Make and run OpenVINO: an ONNX graph converted, stored in half precision, or quantized by NNCF."""
+"""Make and run OpenVINO: converted from ONNX, or quantized by NNCF."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proof that another form of a network gives the same boxes: compared one by one with PyTorch's."""
+"""Compare an export's boxes with PyTorch's, one by one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far a form is from the network it was made from."""
+    """Differences between an export and its network."""
 
     max_relative_error: float
     """Largest difference in the raw output, relative to its largest value."""

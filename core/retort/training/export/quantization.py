@@ -136,7 +136,7 @@ NUM_IMAGES = 8
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What one layer in INT8 does to the network's output."""
+    """Output error caused by one layer in INT8."""
 
     layer: str
     error: float

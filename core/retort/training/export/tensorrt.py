@@ -1,4 +1,4 @@
-"""Make and run TensorRT engines; leave what to build one from where that cannot be."""
+"""Make and run TensorRT engines, or leave the files to build one."""
 
 from __future__ import annotations
 
@@ -89,6 +89,6 @@ def build_engine(
 
 
 def write_cache(scales: Mapping[str, float], path: Path) -> None:
-    """Write the tensors' scales in the text form that TensorRT's calibrators read: name, and float32 in hex."""
+    """Write a TensorRT calibration cache: tensor names and scales in hex."""
     lines = [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in sorted(scales.items())]
     files.atomic_write(path, "\n".join(["TRT-8600-MinMaxCalibration", *lines, ""]).encode())

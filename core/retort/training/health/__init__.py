@@ -1,1 +1,1 @@
-"""Whether the distillation works: the liveness contract, the ECG, and the rules that judge it."""
+"""Monitor a distillation: liveness checks, health metrics, rules."""

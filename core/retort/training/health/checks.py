@@ -1,4 +1,4 @@
-"""The liveness contract: what must hold for a teacher to teach, checked on real tensors before and during training."""
+"""Check on real tensors that distillation works, before and during training."""
 
 from __future__ import annotations
 

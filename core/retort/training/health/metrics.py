@@ -77,7 +77,7 @@ def _fitted(label: Mapping[str, Any], shape: tuple[int, int], imgsz: int) -> Ten
 
 @dataclass(frozen=True, slots=True)
 class ForwardPass:
-    """What both networks say of one batch."""
+    """Outputs of student and teachers for one batch."""
 
     features: Mapping[Level, Tensor]
     """The student's, (N, C, H, W); they carry gradient."""
@@ -204,7 +204,7 @@ def predictions(model: Distiller, forward: ForwardPass, probe: Probe) -> dict[st
 
 
 def foreground(teacher: Predictions) -> Tensor:
-    """Tell where the teacher sees something, (N, A)."""
+    """Return a mask of anchors where the teacher is confident, (N, A)."""
     return teacher.confidence() >= FOREGROUND
 
 

@@ -27,7 +27,7 @@ Values = dict[str, float | None]
 
 
 class Monitor:
-    """Stands beside a trainer and is told of its turning points."""
+    """Monitors the health of a distillation at a trainer's events."""
 
     def __init__(self, trainer: Trainer, contract: LivenessChecks | None = None) -> None:
         model = network(trainer.model)

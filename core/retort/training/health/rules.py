@@ -51,7 +51,7 @@ MISMATCH_KL, MISMATCH_IOU = 2.0, 0.7
 
 @dataclass(frozen=True, slots=True)
 class RuleInputs:
-    """What the rules know beside the measurements."""
+    """Inputs of the rules beside the measurements."""
 
     teacher_map: float | None = None
     """The teacher's mAP50-95 on the validation images; None where it was not measured."""
@@ -64,7 +64,7 @@ RuleResult = tuple[Verdict, str]
 
 
 def teacher_not_frozen(history: History, _: RuleInputs) -> RuleResult | None:
-    """The same images must always get the same answer, alone and in company."""
+    """Check that the teacher's output for the probe never changes."""
     shift = history[-1].get("health/teacher_shift")
     if shift is None:
         return None
@@ -254,11 +254,11 @@ class RuleEngine:
         self.verdicts: dict[str, Verdict] = {}
 
     def state(self) -> dict[str, Any]:
-        """Return, in plain values, what a judge of the same training must know to go on."""
+        """Return the state as plain values, to resume from."""
         return {"history": self.history, "verdicts": dict(self.verdicts)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state()``; an empty one changes nothing."""
+        """Restore ``state()``; an empty one changes nothing."""
         self.history = list(state.get("history", self.history))
         self.verdicts = dict(state.get("verdicts", self.verdicts))
 

@@ -1,4 +1,4 @@
-"""Student and teacher side by side on sample images, as arrays that the report draws."""
+"""Compare student and teacher on sample images, as arrays for the report."""
 
 from __future__ import annotations
 
