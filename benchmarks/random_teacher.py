@@ -13,8 +13,8 @@ def make_opinionated(network: Any) -> None:
 
     As it is built, its statistics say that every convolution answers with variance 1, while random weights leave a
     third: in eval mode each layer shrinks what the one before it left. P5 of YOLO11m is 4e-10 then, which is zero in
-    float16, and on a GPU the liveness contract refused to train with such a teacher (docs/LOG.md). With the statistics
-    of a batch the features of all levels lie near 0.2.
+    float16, and on a GPU the liveness contract refused to train with such a teacher (docs/log/gpu.md). With the
+    statistics of a batch the features of all levels lie near 0.2.
     """
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     images = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))

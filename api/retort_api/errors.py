@@ -85,7 +85,7 @@ class Problem(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     type: str
-    """``urn:retort:problem:`` and the code; docs/api.md explains each."""
+    """``urn:retort:problem:`` and the code; docs/api-errors.md explains each."""
     title: str
     status: int
     detail: str

@@ -83,17 +83,19 @@ def test_every_operation_has_a_name_a_sentence_and_its_problems(document: dict[s
             assert not refused or "application/problem+json" in response["content"], (address, status)
 
 
-def test_every_problem_code_is_explained_in_the_manual() -> None:
-    from retort_api.errors import KINDS
+@pytest.fixture(scope="module")
+def manual() -> str:
+    """Read all pages about the REST API."""
+    return "".join(page.read_text() for page in sorted((ROOT / "docs").glob("api*.md")))
 
-    manual = (ROOT / "docs" / "api.md").read_text()
+
+def test_every_problem_code_is_explained_in_the_manual(manual: str) -> None:
+    from retort_api.errors import KINDS
 
     assert [code for code in KINDS if f"`{code}`" not in manual] == []
 
 
-def test_every_operation_is_in_the_manual(document: dict[str, Any]) -> None:
-    manual = (ROOT / "docs" / "api.md").read_text()
-
+def test_every_operation_is_in_the_manual(document: dict[str, Any], manual: str) -> None:
     assert [path for path in document["paths"] if path not in manual] == []
 
 

@@ -163,6 +163,14 @@ def test_links_in_the_documentation_lead_somewhere(path: Path):
     assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
+def test_the_log_lists_every_entry_of_its_pages():
+    listed = re.findall(r"^\* \[(.+)\]\((log/[a-z-]+\.md)#", page("LOG"), re.MULTILINE)
+    pages = {path.relative_to(DOCS).as_posix(): path.read_text() for path in (DOCS / "log").glob("*.md")}
+    written = [(entry, name) for name, text in pages.items() for entry in re.findall(r"^## (.+)", text, re.MULTILINE)]
+
+    assert sorted(listed) == sorted(written)
+
+
 def test_the_readme_names_the_two_commands():
     readme = (ROOT / "README.md").read_text()
 

@@ -33,7 +33,7 @@ class CudaGraphReplay:
     call with the same shape. https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 
     A recording beside a thread that pins memory, as a data loader has one, fails or hangs: measured on an H200, see
-    docs/LOG.md. So a training records with ``prepare`` before its loaders start, and nothing after that. Where no
+    docs/log/gpu.md. So a training records with ``prepare`` before its loaders start, and nothing after that. Where no
     such thread runs, a shape is recorded when it has come often enough. A recording is an optimisation only: one that
     fails is told once, and its shape runs as it is from then on.
     """
