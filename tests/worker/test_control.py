@@ -10,7 +10,7 @@ from retort.storage import Store
 from retort_worker.gpus import DevicePool
 from retort_worker.loops import Housekeeper
 from support.worker_harness import PATIENCE_S, House, eventually
-from worker.test_supervision import in_thread
+from worker.test_supervisor import in_thread
 
 
 def beginnings(house: House, job_id: str) -> list[int]:

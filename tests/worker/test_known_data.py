@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.intake import archives
+from core.data import archives
 from retort.db import jobs
 from retort.db.session import database_now
 from retort.spec import parse_spec

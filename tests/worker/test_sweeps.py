@@ -18,7 +18,7 @@ from retort_worker.worker import JobWorker
 from sqlalchemy import update
 from support.db_harness import at_once
 from support.worker_harness import PATIENCE_S, House, document, eventually
-from worker.test_supervision import in_thread
+from worker.test_supervisor import in_thread
 
 GRID = {"training.lr": {"values": [0.05, 0.1, 0.3]}}
 RANGE = {"training.lr": {"min": 0.001, "max": 0.5, "log": True}}

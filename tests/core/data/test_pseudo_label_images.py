@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core.intake.test_datasets import add, describe
+from core.data.test_datasets import add, describe
 from retort.data import datasets, unlabelled
 from retort.data.datasets import Dataset
 from retort.data.unlabelled import PseudoLabelImages

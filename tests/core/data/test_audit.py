@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from core.intake.test_datasets import ANYWHERE, add, describe
+from core.data.test_datasets import ANYWHERE, add, describe
 from PIL import Image
 from retort.data import audit, datasets
 from retort.data.audit import AuditReport

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from core.intake.test_datasets import add
+from core.data.test_datasets import add
 from retort.data import unlabelled
 from retort.errors import DataError
 

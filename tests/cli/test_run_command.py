@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cli.commands import ROOT, SPEC, Retort
-from core.intake import archives
+from core.data import archives
 from core.tracking import records
 from retort.spec import RECIPES
 

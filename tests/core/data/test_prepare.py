@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from core.intake import archives
+from core.data import archives
 from core.training.pictures import draw
 from retort.data.inputs import Inputs
 from retort.data.prepare import prepare

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from core.intake import archives
-from core.intake.archives import Publisher, publishing, tag_of
+from core.data import archives
+from core.data.archives import Publisher, publishing, tag_of
 from retort.data import audit, catalog, datasets, known_datasets
 from retort.data.catalog import CATALOGUE
 from retort.errors import DataError, FetchError
