@@ -14,7 +14,7 @@ from retort.data import demo
 from retort.data.datasets import locate
 from retort.errors import UserError
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "data" / "digits"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "data" / "digits"
 
 
 def contents(folder: Path) -> dict[str, str]:
