@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,14 +48,14 @@ class Once:
     root: Path
 
     def __call__(self, name: str, make: Callable[[Path], Any]) -> tuple[Path, Any]:
-        """Return the folder that *make* filled, which nobody may write to again, and the JSON that it returned."""
+        """Return the folder that *make* filled, which nobody may write to again, and what it returned."""
         self.root.mkdir(parents=True, exist_ok=True)
-        folder, told = self.root / name, self.root / f"{name}.json"
+        folder, told = self.root / name, self.root / f"{name}.pickle"
         with (self.root / f"{name}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not told.exists():
                 shutil.rmtree(folder, ignore_errors=True)  # of one who failed, or died
                 folder.mkdir()
-                made = json.dumps(make(folder))
-                told.write_text(made)
-        return folder, json.loads(told.read_text())
+                made = pickle.dumps(make(folder))
+                told.write_bytes(made)
+        return folder, pickle.loads(told.read_bytes())  # noqa: S301 - our own file

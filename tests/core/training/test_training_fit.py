@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from core.training.pictures import NAMES, Notebook
+from core.training.pictures import NAMES, Notebook, draw
 from retort.constants import MAP, MAP50, Role
 from retort.errors import Diverged, Stopped
 from retort.spec import DistillationSpec, TrainingSpec
@@ -19,6 +19,7 @@ from retort.training.config import TrainConfig, TrainResult
 from retort.training.environment import num_cores
 from retort.training.evaluate import Conditions, evaluate
 from retort.training.trainer import TrainingLoop, fit
+from sharing import Once
 
 # Upstream sums the gradients of 64 images before it steps: one batch, one step, one epoch here.
 TRAINING = TrainingSpec(imgsz=96, batch=64, close_mosaic=1, checkpoint_every=2, optimizer="SGD", head_lr_multiplier=3.0)
@@ -42,16 +43,23 @@ def teaching(published: Callable[..., Path]) -> dict[str, Any]:
     return {"teacher": published("yolo11n"), "distillation": BALANCED}
 
 
-@pytest.fixture(scope="module")
-def distilled(plan: TrainConfig, teaching: dict[str, Any]) -> tuple[TrainResult, Notebook]:
-    notebook = Notebook()
-    return run(plan, "distilled", notebook, **teaching), notebook
+def into(folder: Path, plan: TrainConfig, **teaching: Any) -> tuple[TrainResult, Notebook]:
+    """Train on pictures of the training's own."""
+    notebook, own = Notebook(), draw(folder / "data", num_train=16, num_val=6)
+    return run(replace(plan, folder=folder, data_yaml=own), "run", notebook, **teaching), notebook
 
 
 @pytest.fixture(scope="module")
-def plain(plan: TrainConfig) -> tuple[TrainResult, Notebook]:
-    notebook = Notebook()
-    return run(replace(plan, role=Role.CONTROL), "plain", notebook), notebook
+def distilled(plan: TrainConfig, teaching: dict[str, Any], trained: Once) -> tuple[TrainResult, Notebook]:
+    made: tuple[TrainResult, Notebook] = trained("distilled", lambda folder: into(folder, plan, **teaching))[1]
+    return made
+
+
+@pytest.fixture(scope="module")
+def plain(plan: TrainConfig, trained: Once) -> tuple[TrainResult, Notebook]:
+    control = replace(plan, role=Role.CONTROL)
+    made: tuple[TrainResult, Notebook] = trained("plain", lambda folder: into(folder, control))[1]
+    return made
 
 
 @pytest.mark.train
@@ -87,8 +95,10 @@ def _without_the_seen(values: dict[str, float | None]) -> dict[str, float | None
 
 
 @pytest.mark.train
-@pytest.mark.usefixtures("distilled")
-def test_all_cores_are_used() -> None:
+def test_all_cores_are_used(plan: TrainConfig) -> None:
+    torch.set_num_threads(1)
+    with pytest.raises(Stopped):
+        run(plan, "cores", Notebook(stop_after=1))
     assert torch.get_num_threads() == num_cores()
 
 

@@ -23,7 +23,7 @@ import torch
 from core.runs import document
 from core.training import attempts
 from core.training.attempts import notes
-from core.training.pictures import Notebook
+from core.training.pictures import Notebook, draw
 from retort.constants import MAP, Role
 from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
@@ -42,6 +42,7 @@ from retort.training.checkpoint import CheckpointStore
 from retort.training.config import TeacherConfig, TrainConfig
 from retort.training.distillation.balancing import TaskLossBalance
 from retort.training.trainer import TrainingLoop, fit
+from sharing import Once
 
 # 16 images in batches of 6 are 3 batches an epoch, and a step takes 2: gradients wait over the end of an epoch.
 TRAINING = {"imgsz": 64, "batch": 6, "nominal_batch": 12, "close_mosaic": 1, "checkpoint_every": 2, "optimizer": "SGD"}
@@ -59,13 +60,12 @@ class Lives:
     ends: list[int]
 
 
-@pytest.fixture(scope="module")
-def lives(data_yaml: Path, published: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Lives:
-    home = tmp_path_factory.mktemp("lives")
+def live(home: Path, teacher: Path) -> Lives:
     whole, killed = home / "whole", home / "killed"
     told = {
-        "config_dir": str(home / "ultralytics"), "data_yaml": str(data_yaml), "model": "yolo26n", "epochs": EPOCHS,
-        "training": TRAINING, "teacher": str(published("yolo26n")), "distillation": {"balance": "task_loss"},
+        "config_dir": str(home / "ultralytics"), "data_yaml": str(draw(home / "data", num_train=16, num_val=6)),
+        "model": "yolo26n", "epochs": EPOCHS, "training": TRAINING, "teacher": str(teacher),
+        "distillation": {"balance": "task_loss"},
         "attempts": [
             {"folder": str(whole)}, {"folder": str(whole)},
             *({"folder": str(killed), "die": die} for die in KILLS), {"folder": str(killed)}, {"folder": str(killed)},
@@ -76,8 +76,13 @@ def lives(data_yaml: Path, published: Callable[..., Path], tmp_path_factory: pyt
         [sys.executable, str(attempts.HERE), str(home / "told.json")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    ends = json.loads(done.stdout.splitlines()[-1])
-    return Lives(whole, killed, ends)
+    return Lives(whole, killed, json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def lives(trained: Once, published: Callable[..., Path]) -> Lives:
+    made: Lives = trained("lives", lambda home: live(home, published("yolo26n")))[1]
+    return made
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -169,26 +174,38 @@ def test_two_generations_and_their_best_networks_are_kept_and_nothing_torn(lives
 # One training that was stopped in its third epoch, and what may have happened to its folder since
 
 
-@pytest.fixture(scope="module")
-def plan(data_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
-    return TrainConfig(
-        role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=3,
-        training=TrainingSpec.model_validate({**TRAINING, "batch": 16}),
-        folder=tmp_path_factory.mktemp("stopped") / "run", device="cpu",
+def stop(home: Path, teacher: Path) -> tuple[TrainConfig, dict[str, Any], Notebook]:
+    plan = TrainConfig(
+        role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=draw(home / "data", num_train=16, num_val=6),
+        epochs=3, training=TrainingSpec.model_validate({**TRAINING, "batch": 16}), folder=home / "run", device="cpu",
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def teaching(published: Callable[..., Path]) -> dict[str, Any]:
-    return {"teacher": published("yolo11n"), "distillation": DistillationSpec()}
-
-
-@pytest.fixture(scope="module")
-def stopped(plan: TrainConfig, teaching: dict[str, Any]) -> Notebook:
+    teaching = {"teacher": Path(shutil.copy(teacher, home)), "distillation": DistillationSpec()}
     notebook = Notebook(stop_after=3)
     with pytest.raises(Stopped, match="epoch 3 of 3"):
         fit(plan, notebook, **teaching)
-    return notebook
+    return plan, teaching, notebook
+
+
+@pytest.fixture(scope="module")
+def at_stop(trained: Once, published: Callable[..., Path]) -> tuple[TrainConfig, dict[str, Any], Notebook]:
+    made: tuple[TrainConfig, dict[str, Any], Notebook]
+    made = trained("stopped", lambda home: stop(home, published("yolo11n")))[1]
+    return made
+
+
+@pytest.fixture(scope="module")
+def plan(at_stop: tuple[TrainConfig, dict[str, Any], Notebook]) -> TrainConfig:
+    return at_stop[0]
+
+
+@pytest.fixture(scope="module")
+def teaching(at_stop: tuple[TrainConfig, dict[str, Any], Notebook]) -> dict[str, Any]:
+    return at_stop[1]
+
+
+@pytest.fixture(scope="module")
+def stopped(at_stop: tuple[TrainConfig, dict[str, Any], Notebook]) -> Notebook:
+    return at_stop[2]
 
 
 @pytest.fixture
@@ -358,13 +375,13 @@ def test_a_balance_goes_on_exactly() -> None:
     stream = torch.Generator().manual_seed(0)
     draws = [torch.rand(4, generator=stream) for _ in range(60)]
     through, first = TaskLossBalance(), TaskLossBalance()
-    for step, draw in enumerate(draws):
-        expected = through(draw[0], list(draw[1:]), [])
+    for step, terms in enumerate(draws):
+        expected = through(terms[0], list(terms[1:]), [])
         if step in {0, 20, 55}:
             second = TaskLossBalance()
             second.restore(json.loads(json.dumps(first.state())), torch.device("cpu"))
             first = second
-        assert torch.equal(first(draw[0], list(draw[1:]), []), expected)
+        assert torch.equal(first(terms[0], list(terms[1:]), []), expected)
 
 
 def test_a_generation_that_was_fallen_back_from_does_not_come_back(tmp_path: Path) -> None:
