@@ -10,7 +10,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -53,7 +53,7 @@ def fetch(archive: Archive, folder: Path, pins: Mapping[str, str], *, allowed: b
         if not allowed:
             raise DataError(f"{archive.file} is not there, and fetching data sets is switched off", hint=by_hand)
         try:
-            _download(archive, path)
+            download(archive.url, path, limit_bytes=archive.limit_bytes)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise TransientError(
@@ -100,45 +100,61 @@ def _digests(path: Path, kind: str) -> tuple[str, str]:
     return student.hexdigest(), teacher.hexdigest()
 
 
-def _download(archive: Archive, path: Path) -> None:
-    """Download to ``path.part``, several times where it breaks off, and move it into place."""
+def download(url: str, path: Path, *, limit_bytes: int, verify: Callable[[Path], None] | None = None) -> None:
+    """Download to ``path.part``, several times where it breaks off, and move it into place.
+
+    A later call goes on with what an earlier one has left, as long as the server says that the file is the same.
+
+    Args:
+        url: where it is.
+        path: where it goes, in a folder that exists.
+        limit_bytes: how large it may be.
+        verify: raises OSError where the whole file is not what it should be.
+
+    Raises:
+        httpx.HTTPError, httpx.InvalidURL: the server refused it, or it broke off without an end.
+        OSError: it is too large, did not pass *verify*, or could not be written.
+
+    """
     part, about = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
     for left in reversed(range(_TRIES)):
         had = part.stat().st_size if part.exists() else 0
         try:
-            _receive(archive, part, about)
+            _receive(url, part, about, limit_bytes)
             break
         except httpx.TransportError:
             # As long as something arrives, it is worth going on.
             if not left or not part.exists() or part.stat().st_size <= had:
                 raise
-    part.replace(path)
     about.unlink(missing_ok=True)
+    if verify is not None:
+        verify(part)
+    part.replace(path)
 
 
-def _receive(archive: Archive, part: Path, about: Path) -> None:
-    """Receive what is missing of the archive, or all of it where it has changed since."""
+def _receive(url: str, part: Path, about: Path, limit_bytes: int) -> None:
+    """Receive what is missing of the file, or all of it where it has changed since."""
     tag, size = _begun(part, about)
     headers = {"Accept-Encoding": "identity"}
     if tag:
         headers |= {"Range": f"bytes={size}-", "If-Range": tag}
-    with httpx.stream("GET", archive.url, headers=headers, follow_redirects=True, timeout=30.0) as answer:
+    with httpx.stream("GET", url, headers=headers, follow_redirects=True, timeout=30.0) as answer:
         if tag and answer.status_code == httpx.codes.RANGE_NOT_SATISFIABLE:  # there is no rest
-            part.unlink()
-            return _receive(archive, part, about)
+            about.unlink()
+            return _receive(url, part, about, limit_bytes)
         answer.raise_for_status()
         rest = answer.status_code == httpx.codes.PARTIAL_CONTENT
         size = size if rest else 0
-        promised = answer.headers.get("Content-Length")
+        promised = None if "Content-Encoding" in answer.headers else answer.headers.get("Content-Length")
         whole = None if promised is None else size + int(promised)
-        if (whole or 0) > archive.limit_bytes:
-            raise OSError(f"it has {whole} bytes, more than {archive.limit_bytes}")
+        if (whole or 0) > limit_bytes:
+            raise OSError(f"it has {whole} bytes, more than {limit_bytes}")
         about.write_text(json.dumps({"etag": answer.headers.get("ETag")}))
         with part.open("ab" if rest else "wb") as file:
             for chunk in answer.iter_bytes():  # as it arrives: of what breaks off nothing is lost
                 size += len(chunk)
-                if size > archive.limit_bytes:
-                    raise OSError(f"it has more than {archive.limit_bytes} bytes")
+                if size > limit_bytes:
+                    raise OSError(f"it has more than {limit_bytes} bytes")
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())

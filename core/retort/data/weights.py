@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
 
 import httpx2 as httpx
 
 from retort import model_ref
 from retort.constants import OFFICIAL_WEIGHTS
+from retort.data.download import download
 from retort.errors import FetchError, ModelError
 from retort.files import sha256_of
 from retort.model_ref import ModelRef
@@ -68,8 +67,6 @@ def _registered_names(name: str, folder: Path) -> str:
 
 ASSETS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 """The release that Ultralytics 8.4.190 takes its published weights from."""
-_LARGEST_BYTES = 1 << 30
-_CHUNK_BYTES = 1 << 20
 
 
 def resolve_weights(name: str, model_dir: Path, *, fetch: bool, source: str = ASSETS_URL) -> Path:
@@ -110,39 +107,20 @@ def _fetch(url: str, path: Path) -> None:
     """Download *url* to ``path.part``, verify, and move it into place; several processes may try at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    with part.open("ab+") as file:
+    with part.open("ab") as file:  # which is locked, whoever writes to it
         fcntl.flock(file, fcntl.LOCK_EX)
         if path.exists():  # another process was faster
             return
         try:
-            _download(url, file)
-            _verify(part, url)
-            part.replace(path)
+            download(url, path, limit_bytes=LARGEST_BYTES, verify=_verify)
         except (httpx.HTTPError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise FetchError(f"could not fetch {url}: {reason}", hint=f"put the file at {path} by hand") from error
 
 
-def _download(url: str, file: BinaryIO) -> None:
-    file.truncate(0)
-    with httpx.stream("GET", url, follow_redirects=True, timeout=httpx.Timeout(30.0)) as response:
-        response.raise_for_status()
-        promised = response.headers.get("Content-Length")
-        size = 0
-        for chunk in response.iter_bytes(_CHUNK_BYTES):
-            size += len(chunk)
-            if size > _LARGEST_BYTES:
-                raise OSError(f"the file is larger than {_LARGEST_BYTES} bytes")
-            file.write(chunk)
-    if promised is not None and "Content-Encoding" not in response.headers and int(promised) != size:
-        raise OSError(f"{size} of {promised} bytes arrived")
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _verify(part: Path, url: str) -> None:
+def _verify(part: Path) -> None:
     if not zipfile.is_zipfile(part):
-        raise OSError(f"what {url} answered is not a PyTorch checkpoint")
+        raise OSError("what came is not a PyTorch checkpoint")
 
 
 LARGEST_BYTES = 1 << 30

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from core.data import archives
 from retort.data import weights
 from retort.errors import FetchError, ModelError
 
@@ -110,6 +111,18 @@ def test_an_answer_that_is_no_checkpoint_is_not_kept(tmp_path: Path, assets: Ass
     with pytest.raises(FetchError):
         weights.resolve_weights(name, tmp_path, fetch=True, source=assets.url)
     assert not (tmp_path / name).exists()
+
+
+def test_weights_that_broke_off_are_gone_on_with(tmp_path: Path):
+    with archives.publishing() as publisher:
+        publisher.files = {"yolov8n.pt": checkpoint()}
+        publisher.break_after, publisher.breaks = len(checkpoint()) // 2, 1
+        path = weights.resolve_weights("yolov8n.pt", tmp_path, fetch=True, source=publisher.url)
+        ranges = [asked for _, asked in publisher.asked]
+
+    assert path.read_bytes() == checkpoint()
+    assert ranges == [None, f"bytes={publisher.break_after}-"]
+    assert [file.name for file in tmp_path.iterdir()] == ["yolov8n.pt"]
 
 
 def test_without_network_the_error_says_where_to_put_the_file_by_hand(tmp_path: Path):
