@@ -6,7 +6,6 @@ import ipaddress
 import json
 import time
 import uuid
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -28,59 +27,6 @@ _PATIENCE_S = 600.0
 """For one answer: the service stores a large file before it answers."""
 
 
-class ModelCalls(ABC):
-    """Requests about models; subclasses send them."""
-
-    @abstractmethod
-    def _json(self, method: str, path: str, **request: Any) -> Json: ...
-
-    @abstractmethod
-    def _submit(
-        self, path: str, spec: Mapping[str, Any], key: str | None, owner: str | None, priority: int | None
-    ) -> Json: ...
-
-    @abstractmethod
-    def _download(self, url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> Path: ...
-
-    def advise(
-        self,
-        spec: Mapping[str, Any],
-        *,
-        idempotency_key: str | None = None,
-        owner: str | None = None,
-        priority: int | None = None,
-    ) -> Json:
-        """Ask which of some teachers should teach; return the queued job, whose result will be the advice."""
-        return self._submit("/v1/advise", spec, idempotency_key, owner, priority)
-
-    def models(self) -> Iterator[Json]:
-        """Yield the registered models, newest first, page after page."""
-        cursor: str | None = None
-        while True:
-            params = {"limit": 100, **({} if cursor is None else {"cursor": cursor})}
-            page = self._json("GET", "/v1/models", params=params)
-            yield from page["data"]
-            cursor = page["next_cursor"]
-            if not page["has_more"]:
-                return
-
-    def model(self, name: str) -> tuple[Json, ...]:
-        """Return all that is registered by a name, newest first."""
-        return tuple(self._json("GET", f"/v1/models/{name}")["data"])
-
-    def register_model(self, path: Path, name: str) -> Json:
-        """Register the weights file *path* by a name; return the model. Sending the same file again is harmless."""
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
-        body = _FileBody(path)
-        return self._json(
-            "POST", "/v1/models", params={"name": name}, content=body, headers=headers, timeout=_PATIENCE_S
-        )
-
-    def download_model(self, name: str, sha256: str, path: Path) -> Path:
-        """Fetch a registered model into the file *path*, as artifacts are fetched: continued, and verified."""
-        return self._download(f"/v1/models/{name}/{sha256}", path)
-
-
 class _FileBody:
     """The bytes of a file, from the beginning whenever they are asked for: a request may be repeated."""
 
@@ -91,58 +37,6 @@ class _FileBody:
         with self._path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
-
-
-class SweepCalls(ABC):
-    """Requests about sweeps; subclasses send them."""
-
-    @abstractmethod
-    def _json(self, method: str, path: str, **request: Any) -> Json: ...
-
-    @abstractmethod
-    def _text(self, method: str, path: str) -> str: ...
-
-    @abstractmethod
-    def _submit(
-        self, path: str, spec: Mapping[str, Any], key: str | None, owner: str | None, priority: int | None
-    ) -> Json: ...
-
-    def submit_sweep(
-        self,
-        sweep: Mapping[str, Any],
-        *,
-        idempotency_key: str | None = None,
-        owner: str | None = None,
-        priority: int | None = None,
-    ) -> Json:
-        """Submit a sweep; return it. The same key and document give the same sweep."""
-        return self._submit("/v1/sweeps", sweep, idempotency_key, owner, priority)
-
-    def get_sweep(self, sweep_id: str) -> Json:
-        """Return a sweep with its trials."""
-        return self._json("GET", f"/v1/sweeps/{sweep_id}")
-
-    def list_sweeps(self) -> Iterator[Json]:
-        """Yield the sweeps, newest first, page after page."""
-        params: dict[str, Any] = {"limit": 100}
-        while True:
-            page = self._json("GET", "/v1/sweeps", params=params)
-            yield from page["data"]
-            if not page["has_more"]:
-                return
-            params["cursor"] = page["next_cursor"]
-
-    def cancel_sweep(self, sweep_id: str) -> Json:
-        """Cancel a sweep and its jobs; return it. Asking twice is harmless."""
-        return self._json("POST", f"/v1/sweeps/{sweep_id}/cancel")
-
-    def best_spec(self, sweep_id: str) -> Json:
-        """Return the whole spec of the best trial so far, ready to submit."""
-        return self._json("GET", f"/v1/sweeps/{sweep_id}/best")
-
-    def sweep_report(self, sweep_id: str) -> str:
-        """Return the sweep's page, HTML that needs nothing else."""
-        return self._text("GET", f"/v1/sweeps/{sweep_id}/report")
 
 
 class ReviewClient:
@@ -198,7 +92,7 @@ _FIRST_PATIENCE_S = 2.0
 """A service that has never answered is more likely misspelt than restarting."""
 
 
-class Client(ModelCalls, SweepCalls):
+class Client:
     """A connection to one service; use it as a context manager, or call close().
 
     Args:
@@ -255,13 +149,7 @@ class Client(ModelCalls, SweepCalls):
 
     def list(self, *, state: str | None = None) -> Iterator[Json]:
         """Yield the jobs, newest first, page after page."""
-        cursor: str | None = None
-        while True:
-            page = self._json("GET", "/v1/jobs", params=_given(state=state, cursor=cursor, limit=100))
-            yield from page["data"]
-            cursor = page["next_cursor"]
-            if not page["has_more"]:
-                return
+        return self._pages("/v1/jobs", state=state)
 
     def cancel(self, job_id: str) -> Json:
         """Ask for a job to be stopped; return the job. Asking twice is harmless."""
@@ -379,6 +267,68 @@ class Client(ModelCalls, SweepCalls):
         """
         return self._download(f"/v1/jobs/{job_id}/artifacts/{name}", path, progress)
 
+    def advise(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        owner: str | None = None,
+        priority: int | None = None,
+    ) -> Json:
+        """Ask which of some teachers should teach; return the queued job, whose result will be the advice."""
+        return self._submit("/v1/advise", spec, idempotency_key, owner, priority)
+
+    def models(self) -> Iterator[Json]:
+        """Yield the registered models, newest first, page after page."""
+        return self._pages("/v1/models")
+
+    def model(self, name: str) -> tuple[Json, ...]:
+        """Return all that is registered by a name, newest first."""
+        return tuple(self._json("GET", f"/v1/models/{name}")["data"])
+
+    def register_model(self, path: Path, name: str) -> Json:
+        """Register the weights file *path* by a name; return the model. Sending the same file again is harmless."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
+        body = _FileBody(path)
+        return self._json(
+            "POST", "/v1/models", params={"name": name}, content=body, headers=headers, timeout=_PATIENCE_S
+        )
+
+    def download_model(self, name: str, sha256: str, path: Path) -> Path:
+        """Fetch a registered model into the file *path*, as artifacts are fetched: continued, and verified."""
+        return self._download(f"/v1/models/{name}/{sha256}", path)
+
+    def submit_sweep(
+        self,
+        sweep: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        owner: str | None = None,
+        priority: int | None = None,
+    ) -> Json:
+        """Submit a sweep; return it. The same key and document give the same sweep."""
+        return self._submit("/v1/sweeps", sweep, idempotency_key, owner, priority)
+
+    def get_sweep(self, sweep_id: str) -> Json:
+        """Return a sweep with its trials."""
+        return self._json("GET", f"/v1/sweeps/{sweep_id}")
+
+    def list_sweeps(self) -> Iterator[Json]:
+        """Yield the sweeps, newest first, page after page."""
+        return self._pages("/v1/sweeps")
+
+    def cancel_sweep(self, sweep_id: str) -> Json:
+        """Cancel a sweep and its jobs; return it. Asking twice is harmless."""
+        return self._json("POST", f"/v1/sweeps/{sweep_id}/cancel")
+
+    def best_spec(self, sweep_id: str) -> Json:
+        """Return the whole spec of the best trial so far, ready to submit."""
+        return self._json("GET", f"/v1/sweeps/{sweep_id}/best")
+
+    def sweep_report(self, sweep_id: str) -> str:
+        """Return the sweep's page, HTML that needs nothing else."""
+        return self._text("GET", f"/v1/sweeps/{sweep_id}/report")
+
     def _download(self, url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> Path:
         head = self._send("HEAD", url)
         part = Partial.promised(path, head.headers)
@@ -406,6 +356,15 @@ class Client(ModelCalls, SweepCalls):
     ) -> Json:
         params = _given(owner=owner, priority=priority)
         return self._json("POST", path, json=dict(spec), params=params, headers=_name_submission(key))
+
+    def _pages(self, path: str, **params: Any) -> Iterator[Json]:
+        cursor: str | None = None
+        while True:
+            page = self._json("GET", path, params=_given(**params, cursor=cursor, limit=100))
+            yield from page["data"]
+            cursor = page["next_cursor"]
+            if not page["has_more"]:
+                return
 
     def _text(self, method: str, path: str) -> str:
         return str(self._send(method, path).text)
