@@ -52,7 +52,7 @@ class Scripted:
         self.side = side
         self.half = torch.cat([torch.full(((side // s) ** 2,), 0.75 * s) for s in (8, 16, 32)])
 
-    def __call__(self, images: torch.Tensor, *, fleeting: bool) -> TeacherOutput:  # noqa: ARG002
+    def __call__(self, images: torch.Tensor, *, reuse_buffers: bool) -> TeacherOutput:  # noqa: ARG002
         assert images.shape[-2:] == (self.side, self.side)
         number = len(images)
         feats = [torch.zeros(number, 3, self.side // s, self.side // s) for s in (8, 16, 32)]
