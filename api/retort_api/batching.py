@@ -29,7 +29,7 @@ class Batcher(Generic[Item, Result]):
 
     def __init__(self, work: Callable[[Sequence[Item]], Sequence[Result | Exception]]) -> None:
         self._work = work
-        self._asked: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._working: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Result:
@@ -40,37 +40,37 @@ class Batcher(Generic[Item, Result]):
             Exception: what *work* answered or raised.
 
         """
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._asked.append((item, answer))
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
         if self._working is None:
             self._working = asyncio.create_task(self._run_batches())
-        return await answer
+        return await future
 
     async def _run_batches(self) -> None:
         try:
-            while self._asked:
-                asked, self._asked = self._asked, []
-                heard = await run_in_threadpool(self._run_batch, [ask for ask, _ in asked])
-                for (_, answer), word in zip(asked, heard, strict=True):
-                    if answer.done():
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                results = await run_in_threadpool(self._run_batch, [item for item, _ in batch])
+                for (_, future), result in zip(batch, results, strict=True):
+                    if future.done():
                         continue  # whoever asked has gone
-                    if isinstance(word, Exception):
-                        answer.set_exception(word)
+                    if isinstance(result, Exception):
+                        future.set_exception(result)
                     else:
-                        answer.set_result(word)
+                        future.set_result(result)
         finally:
             self._working = None
 
-    def _run_batch(self, asks: Sequence[Item]) -> Sequence[Result | Exception]:
+    def _run_batch(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
         try:
-            return self._work(asks)
+            return self._work(items)
         except DatabaseUnavailable as error:  # it may have been written all the same: nobody may write it again
-            return [DatabaseUnavailable(error.message) for _ in asks]
+            return [DatabaseUnavailable(error.message) for _ in items]
         except Exception as error:  # noqa: BLE001 - it is raised to the one who asked
-            if len(asks) == 1:
+            if len(items) == 1:
                 return [error]
             # One of them cannot be done, so nothing was.
-            return [word for ask in asks for word in self._run_batch([ask])]
+            return [result for item in items for result in self._run_batch([item])]
 
 
 _MOST = 256

@@ -55,11 +55,11 @@ class Recorder:
         self._flushed_at = time.monotonic()
         self._not_before = 0.0
         self.desired_state = JobState.RUNNING
-        """The state that the database wishes the job to be in, as of the last beat."""
+        """The state that clients have requested, as of the last renewal."""
         self.finish_early = False
-        """Whether the run is to finish early, as of the last beat."""
+        """Whether the run is to finish early, as of the last renewal."""
         self.renew_only = False
-        """Set to renew only: the journal is past reading."""
+        """The journal is unreadable; only renew the lease."""
 
     def behind(self) -> bool:
         """Return True if the journal holds whole lines that are not recorded."""

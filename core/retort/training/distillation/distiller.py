@@ -52,10 +52,10 @@ class TeacherSlot:
     prefix: str
     """Of the keys of its projectors among those of all teachers; empty for the first teacher."""
 
-    def adapters(self, together: nn.ModuleDict) -> nn.ModuleDict:
+    def adapters(self, adapters: nn.ModuleDict) -> nn.ModuleDict:
         """Pick this teacher's projectors from those of all, under the keys that its objective knows."""
         number = len(self.prefix)
-        own = {key[number:]: module for key, module in together.items() if _prefix(key) == self.prefix}
+        own = {key[number:]: module for key, module in adapters.items() if _prefix(key) == self.prefix}
         return nn.ModuleDict(own)
 
 
@@ -121,7 +121,7 @@ def distillation_loss(
     outputs: Sequence[TeacherOutput],
     seen: tuple[Mapping[Level, Tensor], Mapping[str, Raw]],
     task: Tensor,
-    together: nn.ModuleDict,
+    adapters: nn.ModuleDict,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the weighted mean of all teachers' losses, and its items.
 
@@ -131,12 +131,12 @@ def distillation_loss(
     """
     if len(slots) == 1:
         (only,) = slots
-        return only.objective(*seen, outputs[0], task, together)
+        return only.objective(*seen, outputs[0], task, adapters)
     totals: list[Tensor] = []
     items: list[dict[str, Tensor]] = []
     for one, output in zip(slots, outputs, strict=True):
         one.objective.epoch = slots[0].objective.epoch
-        total, found = one.objective(*seen, output, task, one.adapters(together))
+        total, found = one.objective(*seen, output, task, one.adapters(adapters))
         totals.append(total * one.share)
         items.append(found)
     return torch.stack(totals).sum(), merge_items(items, [one.share for one in slots])
@@ -168,7 +168,7 @@ def _prefix(key: str) -> str:
 class Distiller(nn.Module):
     """Module of student and teachers that Ultralytics' trainer trains.
 
-    Upstream looks for the name ``student_model`` when it groups parameters and sets class weights. The tutors
+    Upstream looks for the name ``student_model`` when it groups parameters and sets class weights. The slots
     are dropped by copies and pickles, so EMA and checkpoints hold the student and the projectors only.
     """
 

@@ -301,9 +301,9 @@ def gradients(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
         return {}
     total = objective(model, forward)
     parameters: list[nn.Parameter] = trainable(model.student_model)
-    task, taught = gradient(forward.task, parameters), gradient(total, parameters)
-    norms = task.norm(), taught.norm()
-    cosine = (task @ taught) / (norms[0] * norms[1]).clamp(min=1e-20)
+    task, distilled = gradient(forward.task, parameters), gradient(total, parameters)
+    norms = task.norm(), distilled.norm()
+    cosine = (task @ distilled) / (norms[0] * norms[1]).clamp(min=1e-20)
     share = background_share(model, forward, total)
     found = {"grad_ratio": norms[1] / norms[0].clamp(min=1e-20), "grad_cosine": cosine}
     return found if share is None else {**found, "background_share": share}

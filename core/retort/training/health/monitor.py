@@ -74,11 +74,11 @@ class Monitor:
         """
         model = network(trainer.model)
         items = {name: float(value) for name, value in trainer.tloss.items()}
-        taught = items.get("kd/weight", 0.0) > 0
+        distilled = items.get("kd/weight", 0.0) > 0
         found: Values = {}
         if comm.rank() == 0:
             with comm.alone():
-                found = {**metrics.measure(model, self.probe), **self._drift.measure(model, taught=taught)}
+                found = {**metrics.measure(model, self.probe), **self._drift.measure(model, distilled=distilled)}
             self._tell(trainer.epoch + 1, {**measured, **found})
         self.checks.epoch(model, items)
         return found
@@ -114,17 +114,17 @@ class DriftProbe:
         self._student = _witness(model)
 
     @torch.no_grad()
-    def measure(self, model: Distiller, *, taught: bool) -> Values:
+    def measure(self, model: Distiller, *, distilled: bool) -> Values:
         """Return the teacher's largest change of confidence, and the smallest relative step of a projector.
 
         The teacher is asked as training asks it: the first images again, and one of them alone. Projectors move only in
-        an epoch that *taught*, and only when the optimizer took a step, which the student's weights tell.
+        an epoch that *distilled*, and only when the optimizer took a step, which the student's weights tell.
         """
         again, alone = self._ask(model, self._images), self._ask(model, self._images[:1])
         shifts = [(again - self._first).abs().max(), (alone - again[:1]).abs().max()]
         found: Values = {"health/teacher_shift": float(torch.stack(shifts).max())}
         weights, student = _weights(model), _witness(model)
-        if taught and weights and not torch.equal(student, self._student):
+        if distilled and weights and not torch.equal(student, self._student):
             steps = [(now - before).norm() / before.norm() for now, before in zip(weights, self._before, strict=True)]
             found["health/projector_step"] = float(torch.stack(steps).min())
         self._before, self._student = weights, student

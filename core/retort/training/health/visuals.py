@@ -88,10 +88,10 @@ def temperatures(student: Tensor, teacher: Tensor, seen: Tensor) -> dict[str, Te
         p = (teacher / temperature).sigmoid()
         top = p.amax(-1)
         untaught = (p - torch.sigmoid(torch.tensor(PRIOR / temperature))).abs().sum(-1)  # N A
-        taught = (p - (student / temperature).sigmoid()).abs().sum(-1)
+        distilled = (p - (student / temperature).sigmoid()).abs().sum(-1)
         rows["temperatures"].append(torch.tensor(temperature))
         rows["teacher_foreground"].append(top[seen].mean().nan_to_num())
         rows["teacher_background"].append(top[~seen].mean().nan_to_num())
-        for name, pull in (("share_untaught", untaught), ("share_taught", taught)):
+        for name, pull in (("share_untaught", untaught), ("share_taught", distilled)):
             rows[name].append((pull * seen).sum() / pull.sum().clamp(min=1e-20))
     return {name: torch.stack(values).float() for name, values in rows.items()}
