@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 MOST_PROCESSES = 8
-"""That run tests at one time: each holds a torch, and some start a service of several processes."""
+"""That run tests at one time."""
+GIB_EACH = 4
+"""Of memory: each holds a torch, and some start a run, or a service of several processes."""
 
 
 def cores() -> list[int]:
@@ -21,9 +25,10 @@ def cores() -> list[int]:
 
 
 def num_processes() -> int:
-    """Processes for ``pytest -n auto``: half as many again as the cores that we may use, for many tests only wait."""
+    """Processes for ``pytest -n auto``: two for each core that we may use, for many tests only wait."""
     usable = len(cores()) or os.cpu_count() or 1
-    return min(MOST_PROCESSES, usable + usable // 2)
+    room = psutil.virtual_memory().available // (GIB_EACH << 30)
+    return max(1, min(MOST_PROCESSES, 2 * usable, room))
 
 
 def keep_to_own_cores() -> None:

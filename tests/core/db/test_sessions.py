@@ -181,7 +181,7 @@ def test_a_process_that_stands_in_the_middle_of_a_transaction_does_not_keep_its_
 
 def test_postgresql_lets_no_one_wait_for_ever(postgres_shop: Shop):
     with postgres_shop.database.read() as session:
-        assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "5s"
+        assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "10s"
         assert session.scalar(text("SHOW lock_timeout")) == "30s"
 
 
