@@ -23,7 +23,7 @@ from retort.errors import TransientError
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for its turn before it gives up."""
 IDLE_TIMEOUT_S = 10.0
-"""PostgreSQL ends a transaction whose client has said nothing for so long; a busy machine was seen to stand still for 5."""
+"""PostgreSQL ends a transaction whose client says nothing for so long; busy machines were seen to stand still for 5."""
 
 
 class DatabaseUnavailable(TransientError):
