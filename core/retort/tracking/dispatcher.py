@@ -39,6 +39,9 @@ class TrackerDisabled(Exception):
     """The tracker is disabled, for the reason in the message."""
 
 
+_DIED = "its process died"
+
+
 class TrackerProcess:
     """Sends events to one tracker process; errors disable it."""
 
@@ -97,7 +100,8 @@ class TrackerProcess:
                     _kill(process)
         except (TrackerDisabled, OSError, ValueError, subprocess.TimeoutExpired) as error:
             with self._lock:
-                self.trouble = self.trouble if self._closed else str(error)
+                reason = _DIED if isinstance(error, BrokenPipeError) else str(error)
+                self.trouble = self.trouble if self._closed else reason
                 self._closed = True
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -130,7 +134,7 @@ class TrackerProcess:
             raise TrackerDisabled(f"it took longer than {self._timeout_s:g} s over one thing")
         answer = process.stdout.readline()
         if not answer:
-            raise TrackerDisabled("its process died")
+            raise TrackerDisabled(_DIED)
         if error := json.loads(answer)["error"]:
             raise TrackerDisabled(error)
 
