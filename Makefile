@@ -29,7 +29,7 @@ demo: $(READY)  ## distil a detector end to end on this machine, and print what 
 up: $(READY)  ## run the service on HOST:PORT (127.0.0.1:8000) until Ctrl-C
 	@exec $(BIN)/retort up --host $(HOST) --port $(PORT)
 
-# One process for each core, each bound to its own (tests/sharing.py); ARGS="-k word" narrows any of them.
+# Two processes for each core, each bound to its own (tests/sharing.py); ARGS="-k word" narrows any of them.
 PYTEST := $(DEFAULTS) $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test: $(READY)  ## run before each commit: all that trains no network, and the smallest real job
