@@ -21,20 +21,23 @@ GRACE_S = 3
 
 
 class Server(uvicorn.Server):
-    """Ends streams as soon as it is asked to stop: uvicorn would wait for their clients to leave."""
+    """Uvicorn server that closes open streams when a stop is requested.
+
+    Uvicorn alone would wait for the clients of the streams to leave.
+    """
 
     def __init__(self, config: uvicorn.Config, service: AppState) -> None:
         super().__init__(config)
         self._service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal."""
+        """Handle a stop signal; streams end, then uvicorn shuts down."""
         self._service.stopping.set()
         super().handle_exit(sig, frame)
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Serve the API, or print the OpenAPI document."""
     if sys.argv[1:] == ["openapi"]:
         sys.stdout.write(json.dumps(create_app(Settings()).openapi(), indent=2) + "\n")
     elif sys.argv[1:]:
@@ -44,7 +47,7 @@ def main() -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Serve by *settings* until a signal comes."""
+    """Serve the API with *settings* until a signal arrives."""
     configure(as_json=settings.log_json)
     app = create_app(settings)
     config = uvicorn.Config(

@@ -58,7 +58,7 @@ _REF = "#/components/schemas/{model}"
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """Return the document; made once per application."""
+    """Return the OpenAPI document, made once per application."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,
@@ -130,7 +130,10 @@ def _moved(value: Any) -> Any:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the service for *settings*; the database must have been migrated. Nothing is opened yet."""
+    """Return the API application for *settings*; nothing is opened yet.
+
+    The database must have been migrated.
+    """
     database = Database(settings.database_url)
     service = AppState(
         settings=settings,

@@ -16,10 +16,11 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Does what is asked while something is being done in one go after that, for all who asked.
+    """Batches concurrent requests: one transaction for all that wait.
 
-    A transaction costs the same for one as for twenty, and so does a look at the database: many clients that watch
-    their jobs cost little more than one. No answer is older than its question.
+    Requests that arrive while a batch runs form the next batch. A transaction costs the same for one request as for
+    twenty, and so does a query: many clients that watch their jobs cost little more than one. No answer is older than
+    its question.
 
     Args:
         work: does all it is given in one transaction, in a thread, and returns what to answer to each, in the same
@@ -77,14 +78,14 @@ _MOST = 256
 
 
 class ResponseCache:
-    """The latest version of each of the jobs asked for most recently, as the bytes of an answer."""
+    """Response bytes of the most recently requested jobs, at their latest version."""
 
     def __init__(self) -> None:
         self._shown: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, job_id: str, version: int) -> bytes | None:
-        """Return that version of the job, if it was the last that was shown."""
+        """Return the cached response of a job, if it has that *version*."""
         with self._lock:
             kept_version, shown = self._shown.get(job_id, (0, b""))
             if kept_version != version:
@@ -93,7 +94,10 @@ class ResponseCache:
             return shown
 
     def put(self, job_id: str, version: int, shown: bytes) -> None:
-        """Keep *shown* until there is a newer version, or others are asked for."""
+        """Cache the response bytes of one *version* of a job.
+
+        A newer version replaces them; the least recently requested jobs are dropped.
+        """
         with self._lock:
             self._shown[job_id] = version, shown
             self._shown.move_to_end(job_id)

@@ -45,7 +45,7 @@ class AppState:
 
     @cached_property
     def versions(self) -> Batcher[str, jobs.JobVersion]:
-        """Where it is read whether jobs have changed, by their ids."""
+        """Batcher that reads the versions of jobs by job id."""
 
         def look(job_ids: Sequence[str]) -> Sequence[jobs.JobVersion | Exception]:
             with self.database.autocommit_read() as session:
@@ -56,7 +56,7 @@ class AppState:
 
     @cached_property
     def submissions(self) -> Batcher[jobs.Submission, jobs.SubmittedJob]:
-        """Where submissions are written."""
+        """Batcher that writes job submissions."""
 
         def write(submissions: Sequence[jobs.Submission]) -> Sequence[jobs.SubmittedJob | Exception]:
             with self.database.begin() as session:
@@ -65,13 +65,16 @@ class AppState:
         return Batcher(write)
 
     def digests(self, name: str) -> list[str]:
-        """Return the digests of what is registered by that name, newest first."""
+        """Return the digests of the models registered under *name*, newest first."""
         with self.database.read() as session:
             return [model.sha256 for model in model_registry.versions(session, name)]
 
     @cached_property
     def store(self) -> Store:
-        """Where the bytes are; opened by the first who asks, so that a store that is away stops nothing else."""
+        """Artifact store, opened at first use.
+
+        A store that is unreachable therefore stops nothing else.
+        """
         return Store(self.settings.store_url)
 
 
@@ -82,7 +85,10 @@ async def _state(request: Request) -> AppState:
 
 
 def is_job_id(value: str) -> bool:
-    """Return True if *value* can be the id of a job at all; what cannot is kept from the database."""
+    """Return True if *value* has the shape of a job id.
+
+    Other values never reach the database.
+    """
     return _JOB_ID.fullmatch(value) is not None
 
 
@@ -124,7 +130,10 @@ class Router(APIRouter):
         super().__init__(tags=[tag], dependencies=[Depends(_known_query)])
 
     def readable(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
-        """Register an endpoint for GET and, undocumented because it is the same without a body, for HEAD."""
+        """Register an endpoint for GET, and for HEAD without documentation.
+
+        HEAD is left out of the OpenAPI document because it is GET without a body.
+        """
 
         def register(endpoint: Endpoint) -> Endpoint:
             self.get(path, **options)(endpoint)

@@ -111,14 +111,17 @@ class BadParameter(UserError):
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of *app* with a problem; those that nothing foresees are the middleware's."""
+    """Answer every expected error of *app* with a problem document.
+
+    The middleware answers the unexpected ones.
+    """
     app.add_exception_handler(RetortError, _problem)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.add_exception_handler(HTTPException, _refuse_address)
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses for the problems that an operation foresees, and for the others."""
+    """Return the OpenAPI responses for problem *codes* and for unexpected errors."""
     found: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         kind = KINDS[code]
@@ -163,7 +166,10 @@ def answer(
 
 
 def internal(request: Request) -> Response:
-    """Return the answer to an error that nothing foresaw; the log has the rest under the request's id."""
+    """Return the answer to an unexpected error; the log has the details.
+
+    The log names them under the request's id.
+    """
     return answer(request, "internal", "the service made a mistake", hint="quote the request_id when reporting this")
 
 

@@ -39,7 +39,9 @@ class RangeNotSatisfiable(UserError):
 
 
 def requested(header: str | None, size: int) -> Span | None:
-    """Return the bytes that a Range header asks for; None for all: several or malformed ranges are ignored.
+    """Return the byte range of a Range header; None means all bytes.
+
+    Several ranges, and malformed ones, are ignored.
 
     Raises:
         RangeNotSatisfiable: none of the bytes exist.
@@ -120,7 +122,7 @@ def send(
     if_range: str | None,
     if_none_match: str | None,
 ) -> Response:
-    """Answer with the bytes of *file*, or with those that the request's headers ask for."""
+    """Respond with *file*, or with the byte range the request names."""
     etag = http.strong(f"sha256-{file.sha256}")
     headers = _headers(file, etag)
     if http.unchanged(if_none_match, etag):

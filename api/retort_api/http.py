@@ -27,13 +27,13 @@ _YAML_TYPES = {YAML, "application/x-yaml", "text/yaml", "text/x-yaml"}
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body as it came, of a type that we know."""
+    """A request body with its supported media type."""
 
     data: bytes
     media_type: str
 
     def document(self) -> Any:
-        """Read the body into plain values.
+        """Parse the body into plain values.
 
         Raises:
             UserError: it is not what its Content-Type says.
@@ -61,7 +61,7 @@ async def read_body(request: Request) -> Body:
 
 
 async def read_patch(request: Request) -> Any:
-    """Read the changes to a spec that the request's body names; none when there is no body.
+    """Read the request's changes to a spec; empty without a body.
 
     Raises:
         UserError: as ``read_body``, or the body is not what its Content-Type says.
@@ -127,14 +127,20 @@ def strong(value: object) -> str:
 
 
 def unchanged(if_none_match: str | None, etag: str) -> bool:
-    """Return True if a client that sent If-None-Match has what *etag* names already (weak comparison)."""
+    """Return True if the If-None-Match header names *etag* (weak comparison).
+
+    The client then has the current version already.
+    """
     if if_none_match is None:
         return False
     return if_none_match.strip() == "*" or etag in _TAG.findall(if_none_match)
 
 
 def same(if_range: str | None, etag: str) -> bool:
-    """Return True if the rest of what a client has begun is still *etag* (strong comparison); a date never is."""
+    """Return True if the If-Range header names *etag* (strong comparison).
+
+    The rest of a partly downloaded file may then be sent. A date never matches; an absent header always does.
+    """
     return if_range is None or if_range.strip() == etag
 
 
@@ -143,7 +149,7 @@ Cursor = Annotated[str | None, Query(description="`next_cursor` of the page befo
 
 
 def parse_cursor(cursor: str | None, prefix: str) -> str | None:
-    """Return the id that the page comes after, of ids that begin with *prefix*."""
+    """Return the last id of the previous page, with its *prefix*."""
     return None if cursor is None else prefix + cursor
 
 
@@ -156,7 +162,10 @@ def next_cursor(
     path: str,
     query: Sequence[tuple[str, Any]] = (),
 ) -> str | None:
-    """Return the cursor of the page after *found*, one row more than *limit* where there is one, and link to it."""
+    """Return the cursor of the next page, and set the Link header.
+
+    *found* has one row more than *limit* where there is a next page; else the answer is None.
+    """
     if len(found) <= limit:
         return None
     cursor: str = found[limit - 1].id.removeprefix(prefix)

@@ -70,7 +70,10 @@ class _Jobs(Collector):
 
 
 def oldest_queued_age_s(database: Database) -> float | None:
-    """Return how long the job at the head of the queue has existed; None when the queue is empty."""
+    """Return the age in seconds of the queue's first job.
+
+    None when the queue is empty.
+    """
     with database.read() as session:
         waiting = jobs.oldest_queued(session)
         return None if waiting is None else database_now(session) - waiting.created_at

@@ -25,7 +25,7 @@ _log = structlog.get_logger("retort.api")
 
 
 class RequestMiddleware:
-    """Wraps the application; knows nothing of any route."""
+    """Middleware around the whole application, independent of all routes."""
 
     def __init__(self, app: ASGIApp, telemetry: ServiceMetrics) -> None:
         self._app = app

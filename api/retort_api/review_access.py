@@ -46,14 +46,14 @@ class BadDecision(ReviewError):
 
 
 class ReviewCache:
-    """The lists of the reviews that were looked at last: they are read again and again, and never change."""
+    """Cache of recently used review sets; a review set never changes."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, ReviewSet] = OrderedDict()
         self._lock = threading.Lock()
 
     def of_job(self, database: Database, store: Store, job_id: str) -> ReviewSet:
-        """Return what is to be looked at; no connection is held while the store is read.
+        """Return the job's review set; no connection is held during the read.
 
         Raises:
             JobNotFound: there is no such job.
@@ -80,7 +80,7 @@ class ReviewCache:
 
 
 def find_picture(review_set: ReviewSet, image: str) -> Picture:
-    """Return the picture of that name.
+    """Return the picture named *image* of the review.
 
     Raises:
         ImageNotFound: there is none.
@@ -93,7 +93,7 @@ def find_picture(review_set: ReviewSet, image: str) -> Picture:
 
 
 def validate_decision(model: type[In], document: object) -> In:
-    """Read what a reviewer has sent.
+    """Validate a reviewer's decision as *model*.
 
     Raises:
         BadDecision: it is not what the address takes.
@@ -106,7 +106,7 @@ def validate_decision(model: type[In], document: object) -> In:
 
 
 def resolve_boxes(boxes: tuple[BoxIn, ...] | None, review_set: ReviewSet) -> list[dict[str, object]] | None:
-    """Return the boxes of a decision, whose classes must be the job's.
+    """Return the boxes of a decision; their classes must be the job's.
 
     Raises:
         ReviewError: one is of another class, or has no area.

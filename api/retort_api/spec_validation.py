@@ -31,9 +31,10 @@ def read(document: Any, known: Known) -> AnySpec:
 
 
 def admit(spec: AnySpec, data_dirs: Sequence[Path], known: Known) -> None:
-    """Check that the data lies where the operator allows or is known, and that the models it names are registered.
+    """Check that the data is allowed or known, and the models registered.
 
-    Whether the data is there, only the worker can see.
+    The data must lie in a folder that the operator allows, or be known. Whether the data is there, only the worker can
+    see.
 
     Raises:
         SpecError: something is not so.
