@@ -65,11 +65,11 @@ def build(settings: Settings) -> Celery:
 
 
 def register(app: Celery, slots: JobWorker) -> None:
-    """Add the task to *app*: it starts the jobs that are next in the free slots and stays until their runs have ended.
+    """Add the task, which starts the next jobs in the free slots.
 
-    Which job was announced does not matter: a message says to look at the queue, and the queue says whose turn
-    it is. A doubled, late or mistaken message does nothing. Without a free slot the job stays queued, and is found by a
-    poll, here or on another worker.
+    The task stays until the runs of these jobs have ended. Which job was announced does not matter: a message says to
+    look at the queue, and the queue says whose turn it is. A doubled, late or mistaken message does nothing. Without a
+    free slot the job stays queued, and is found by a poll, here or on another worker.
     """
 
     @app.task(name=TASK, shared=False)  # type: ignore[untyped-decorator]
@@ -85,7 +85,10 @@ _AWAKE_S = 0.1
 
 
 class Signals:
-    """The first signal drains, the second one quits hard; Celery's own handlers would wait for the training to end."""
+    """Signal handlers: the first signal drains the worker, the second kills it.
+
+    Celery's own handlers would wait for the training to end.
+    """
 
     def __init__(self, slots: JobWorker) -> None:
         self._slots = slots
@@ -114,10 +117,10 @@ def consume(app: Celery, slots: JobWorker) -> None:
     signals.install()
 
     class Consumer(Worker):  # type: ignore[misc]
-        """Celery's worker with our signal handlers, that listens again soon after a task has ended.
+        """Celery worker with our signal handlers, fast to listen after a task.
 
-        While all its threads are busy it leaves bells to other workers, and Celery notices the end of a task only when
-        something else wakes it, or after a second.
+        While all its threads are busy it leaves messages to other workers, and Celery notices the end of a task only
+        when something else wakes it, or after a second.
         """
 
         _awake: Any = None

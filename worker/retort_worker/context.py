@@ -22,7 +22,7 @@ RUN = (sys.executable, "-m", "retort.run")
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
-    """A job that this worker now holds, and where it runs."""
+    """A job claimed by this worker, with its device."""
 
     claim: queue.Claim
     device: Device
@@ -45,16 +45,16 @@ class WorkerContext:
     draining: bool = False
 
     def drain(self) -> None:
-        """Claim no more, and stop what runs."""
+        """Claim no more jobs, and stop the runs."""
         self.draining = True
 
     def waiting(self, gpus: int | None, number: int) -> list[queue.ClaimableJob]:
-        """Return the jobs to try to claim, in that order, where *number* can run; none that needs more than *gpus*."""
+        """Return at most *number* claimable jobs, next first, within *gpus* GPUs."""
         with self.database.autocommit_read() as session:
             return queue.claimable(session, now=database_now(session), gpus=gpus, number=number)
 
     def claim(self, wanted: Mapping[str, Device]) -> list[ClaimedJob]:
-        """Take those of the jobs that may be claimed (still), each to run on its device."""
+        """Claim those *wanted* jobs that are still claimable, each for its device."""
         started = time.monotonic()
         names = {job_id: device.name for job_id, device in wanted.items()}
         with self.database.begin() as session:
@@ -70,6 +70,6 @@ class WorkerContext:
 
     @property
     def folder(self) -> Path:
-        """Where the runs' working folders are."""
+        """Folder that holds the working folders of the runs."""
         assert self.settings.work_dir is not None
         return self.settings.work_dir

@@ -25,7 +25,10 @@ CPU = Device("cpu", "cpu")
 
 
 class DevicePool:
-    """Free slots and free GPUs; each run has its GPUs alone, and sees no other."""
+    """Pool of free slots and free GPUs.
+
+    Each run has its GPUs alone, and sees no other.
+    """
 
     def __init__(self, slots: int, gpus: Sequence[str] = ()) -> None:
         self._lock = threading.Lock()
@@ -37,13 +40,16 @@ class DevicePool:
 
     @property
     def num_free(self) -> int:
-        """Runs that could begin now, if each needed one GPU."""
+        """Number of runs that could begin now with one GPU each."""
         with self._lock:
             return min(self._slots, len(self._gpus)) if self._order else self._slots
 
     @property
     def most_gpus(self) -> int | None:
-        """GPUs that one run could ever get here; None on a CPU, where a run makes as many processes as it likes."""
+        """Most GPUs that one run can ever get; None on a CPU.
+
+        On a CPU a run starts as many processes as it likes.
+        """
         with self._lock:
             return len(self._order) - len(self._quarantined) if self._order else None
 
@@ -61,14 +67,14 @@ class DevicePool:
         return Device(f"cuda:{names}", "0", {"CUDA_VISIBLE_DEVICES": names}, taken)
 
     def give_back(self, device: Device, *, unclean: Sequence[str] = ()) -> None:
-        """Let another run have the slot and the GPUs, but for those that are *unclean*: they are quarantined."""
+        """Free the slot and the GPUs; quarantine the *unclean* ones."""
         with self._lock:
             self._slots += 1
             self._gpus |= set(device.gpus) - set(unclean)
             self._quarantined |= set(unclean)
 
     def quarantined(self) -> list[str]:
-        """Return the GPUs that no run gets."""
+        """Return the quarantined GPUs, which no run gets."""
         with self._lock:
             return sorted(self._quarantined)
 
@@ -86,14 +92,14 @@ _LOOK_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class GpuUsage:
-    """Who uses a GPU at one moment."""
+    """Processes and memory of a GPU at one moment."""
 
     processes: frozenset[int]
     memory_bytes: int
 
 
 def visible(names: str | None) -> list[str]:
-    """Return the GPUs that this worker may use: those that the operator's CUDA_VISIBLE_DEVICES *names*, or all."""
+    """Return the GPUs in CUDA_VISIBLE_DEVICES (*names*), or all of them."""
     with _nvml() as nvml:
         if nvml is None:
             return []
@@ -102,7 +108,7 @@ def visible(names: str | None) -> list[str]:
 
 
 def gpu_usage(gpus: Sequence[str]) -> dict[str, GpuUsage]:
-    """Return who uses each of *gpus*; one of which the driver says nothing is left out."""
+    """Return the usage of each GPU that the driver can report."""
     seen: dict[str, GpuUsage] = {}
     if not gpus:
         return seen  # looking for a driver takes a while
@@ -118,9 +124,10 @@ def gpu_usage(gpus: Sequence[str]) -> dict[str, GpuUsage]:
 def dirty_gpus(
     before: dict[str, GpuUsage], *, patience_s: float, look: Callable[[Sequence[str]], dict[str, GpuUsage]] = gpu_usage
 ) -> list[str]:
-    """Return the GPUs that are not as they were *before* a run: processes or memory are left, after *patience_s* still.
+    """Return the GPUs not clean again after a run within *patience_s*.
 
-    A driver takes a moment to free what a killed process held. One that cannot be asked any more is not clean.
+    A GPU is clean when its processes and its memory are as they were *before* the run. A driver takes a moment to free
+    what a killed process held. One that cannot be asked any more is not clean.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -138,7 +145,7 @@ def is_unused(gpu: str) -> bool:
 
 
 def is_clean(before: GpuUsage, now: GpuUsage) -> bool:
-    """Return True if nobody new uses the GPU, and its memory is free again."""
+    """Return True if no new process or memory uses the GPU."""
     return now.processes <= before.processes and now.memory_bytes <= before.memory_bytes + _MEMORY_MARGIN_BYTES
 
 

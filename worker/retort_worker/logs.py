@@ -9,7 +9,10 @@ import structlog
 
 
 def configure(*, as_json: bool) -> None:
-    """Send structlog's and the libraries' lines to standard error, for people or as JSON."""
+    """Send all log lines to standard error, as text or as JSON.
+
+    These are the lines of structlog and of the libraries.
+    """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())

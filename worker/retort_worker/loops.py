@@ -22,7 +22,10 @@ _log = structlog.get_logger()
 
 
 class Poller:
-    """A thread that looks for claimable jobs every *poll_s*, and at once when a slot becomes free."""
+    """Thread that starts claimable jobs every *poll_s* seconds.
+
+    The thread looks at once when a slot becomes free.
+    """
 
     def __init__(self, slots: JobWorker, *, poll_s: float) -> None:
         self._slots = slots
@@ -30,11 +33,11 @@ class Poller:
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
 
     def start(self) -> None:
-        """Begin; it ends by itself when the worker drains."""
+        """Start the thread, which ends by itself when the worker drains."""
         self._thread.start()
 
     def join(self) -> None:
-        """Return when the worker drains and no more jobs are claimed here."""
+        """Wait until the worker drains and no more jobs are claimed here."""
         self._thread.join()
 
     def _run(self) -> None:
@@ -47,7 +50,7 @@ class Poller:
         _log.info("draining: no more jobs are claimed here")
 
     def poll(self) -> int:
-        """Start runs until there is no free slot or nothing to claim; return how many."""
+        """Start runs while slots and jobs are left; return the number started."""
         started = 0
         while begun := self._slots.start():
             started += len(begun)
@@ -58,7 +61,10 @@ _PAGE = 100
 
 
 class Reaper:
-    """A thread that looks for leases that ran out every *reap_s*; any number of workers may do so at a time."""
+    """Thread that returns jobs of expired leases every *reap_s* seconds.
+
+    Any number of workers may run such a thread at the same time.
+    """
 
     def __init__(self, database: Database, slots: JobWorker, *, reap_s: float) -> None:
         self._database = database
@@ -72,7 +78,7 @@ class Reaper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the present look."""
+        """End the thread after the present pass."""
         self._stopped.set()
 
     def _run(self) -> None:
@@ -85,7 +91,10 @@ class Reaper:
             self._stopped.wait(self._reap_s)
 
     def reap(self) -> int:
-        """Move one page of lost and one of expired jobs; return how many the longer one had."""
+        """Move one page of lost and one page of expired jobs.
+
+        Return the number of jobs on the longer page.
+        """
         with self._database.begin() as session:
             asleep = queue.wake(session, idle_s=IDLE_TIMEOUT_S)
             now = database_now(session)
@@ -103,10 +112,11 @@ class Reaper:
 
 
 class Sweeper:
-    """A thread that looks at the live sweeps every *look_s*; any number of workers may do so at a time.
+    """Thread that advances the running sweeps every *look_s* seconds.
 
-    It decides from what it reads, outside of any transaction that writes; a decision is carried out only if the sweep
-    is still as it was read, so that two workers never carry out both of theirs.
+    Any number of workers may run such a thread at the same time. It decides from what it reads, outside of any
+    transaction that writes; a decision is carried out only if the sweep is still as it was read, so that two workers
+    never carry out both of theirs.
     """
 
     def __init__(self, database: Database, slots: JobWorker, *, look_s: float) -> None:
@@ -117,7 +127,7 @@ class Sweeper:
         self._seen: dict[str, tuple[Any, ...]] = {}
 
     def start(self) -> None:
-        """Begin; it ends by itself when the worker drains."""
+        """Start the thread, which ends by itself when the worker drains."""
         self._thread.start()
 
     def _run(self) -> None:
@@ -130,7 +140,7 @@ class Sweeper:
             rest.wait(self._look_s)
 
     def sweep(self) -> int:
-        """Move on each sweep that can be; return how many were."""
+        """Advance each sweep that can be advanced; return their number."""
         with self._database.read() as session:
             pulses = {sweep_id: sweeps.fingerprint(session, sweep_id) for sweep_id in sweeps.live(session)}
         changed = [sweep_id for sweep_id, pulse in pulses.items() if self._seen.get(sweep_id) != pulse]
@@ -148,7 +158,7 @@ class Sweeper:
         return moved
 
     def move_on(self, sweep_id: str) -> bool:
-        """Decide about one sweep, and carry it out; False when there is nothing to do."""
+        """Advance one sweep by one decision; False when nothing is to do."""
         with self._database.read() as session:
             standing = sweeps.load(session, sweep_id)
         decision = decide(standing.spec, standing.state, standing.trials, standing.failure)
@@ -171,7 +181,10 @@ _LOOK_S = 60.0
 
 
 class Housekeeper:
-    """A thread that tidies at the start and then every quarter of an hour; several workers may do so at a time."""
+    """Thread that cleans folders and store every quarter of an hour.
+
+    It begins at the start; several workers may run such a thread at the same time.
+    """
 
     def __init__(self, context: WorkerContext, pool: DevicePool) -> None:
         self._context = context
@@ -179,7 +192,7 @@ class Housekeeper:
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
 
     def start(self) -> None:
-        """Begin; it ends with the process."""
+        """Start the thread, which ends with the process."""
         self._thread.start()
 
     def _run(self) -> None:
@@ -208,7 +221,10 @@ class Housekeeper:
                 shutil.rmtree(path, ignore_errors=True)
 
     def tidy_store(self) -> None:
-        """Forget what jobs that ended long ago have saved, and remove the bytes that nobody can need any more."""
+        """Delete the saved states of jobs that ended long ago.
+
+        Delete also the bytes in the store that nothing can need any more.
+        """
         database, store = self._context.database, self._context.store
         with database.begin() as session:
             artifacts.forget_old_recovery(session, before=database_now(session) - self._context.settings.keep_saved_s)
@@ -219,7 +235,7 @@ class Housekeeper:
             store.delete_saved(job_id)
 
     def release_gpus(self) -> None:
-        """Let runs have the quarantined GPUs that nobody uses any more."""
+        """Release the quarantined GPUs that no process uses any more."""
         for gpu in self._pool.quarantined():
             if gpus.is_unused(gpu):
                 _log.info("GPU is clean again", gpu=gpu)

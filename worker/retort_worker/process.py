@@ -43,10 +43,11 @@ def allowed_environment() -> dict[str, str]:
 
 
 def kill_leftover(workdir: Path) -> None:
-    """SIGKILL the run of an earlier attempt, which holds the working folder although its lease is lost.
+    """SIGKILL the run of an earlier attempt that holds the working folder.
 
-    Its worker may be asleep, so that nothing else ends it. It is left alone where its number means nothing to us: on
-    another host, or in another container. The caller must have found ``run.lock`` held, so that the number is in use.
+    The lease of the run is lost, but its worker may be asleep, so that nothing else ends it. The run is left alone
+    where its number means nothing to us: on another host, or in another container. The caller must have found
+    ``run.lock`` held, so that the number is in use.
     """
     try:
         group, where = (workdir / _GROUP).read_text().split()
@@ -72,7 +73,10 @@ def kill_all() -> None:
 
 
 class RunProcess:
-    """A run and everything that it starts; its process group has the number of its first process."""
+    """A run with all processes that the run starts.
+
+    The number of its process group is that of its first process.
+    """
 
     def __init__(self, popen: subprocess.Popen[bytes], scratch: Path | None) -> None:
         self._popen = popen
@@ -113,7 +117,7 @@ class RunProcess:
 
     @property
     def pid(self) -> int:
-        """The first process, and the group."""
+        """Number of the first process, and of the group."""
         return self._popen.pid
 
     def ended(self) -> bool:
@@ -147,21 +151,21 @@ class RunProcess:
                 self._popen.terminate()
 
     def dump_stacks(self) -> None:
-        """Have the first process print where each of its threads is, into its log."""
+        """Make the first process log the stacks of its threads."""
         with self._lock:
             if not self._reaped:
                 self._popen.send_signal(signal.SIGQUIT)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the whole group; nothing happens when it is gone."""
+        """Send a signal to the whole group, if the group still exists."""
         with self._lock, contextlib.suppress(ProcessLookupError, PermissionError):
             if not self._reaped:
                 os.killpg(self.pid, number)
 
     def close(self, timeout_s: float = 2.0) -> int:
-        """SIGKILL whatever is left of the group, wait for it, and return the first process's exit code.
+        """SIGKILL the rest of the group; return the first process's exit code.
 
-        The code of a process that died of a signal is the signal's number, negative.
+        The call waits for the process. The code of a process that died of a signal is the signal's number, negative.
         """
         with self._lock:
             self.send(signal.SIGKILL)
@@ -221,9 +225,9 @@ class RunOutcome:
 
 
 def classify_exit(last: AnyEvent | None, exit_code: int, *, told_to_stop: bool, excerpt: str) -> RunOutcome:
-    """Read a run's end from its last event and the exit code of its process.
+    """Return the run's outcome from its last event and exit code.
 
-    Whatever a run says after it was told to stop, short of a result, may come from being stopped, and is no failure.
+    Whatever a run says after a stop request, short of a result, may come from being stopped, and is no failure.
     """
     if isinstance(last, FinishedEvent):
         return RunOutcome(result=last.result, exit_code=exit_code)
@@ -254,7 +258,10 @@ def _death(exit_code: int, excerpt: str) -> RunFailure:
 
 
 def explain(error: BaseException) -> RunFailure:
-    """Turn what stopped the worker's own part of an attempt into the failure that the job's owner reads."""
+    """Return the failure for an error of the worker during an attempt.
+
+    The owner of the job reads it.
+    """
     if isinstance(error, RetortError):
         return RunFailure(code=error.code, message=error.message, hint=error.hint, retryable=error.retryable)
     if isinstance(error, OSError):
@@ -267,7 +274,7 @@ def explain(error: BaseException) -> RunFailure:
 
 
 def tail(log: Path, start: int) -> str:
-    """Return the last lines that were written to *log* from byte *start* on, fit to be shown anywhere.
+    """Return the last lines of *log* from byte *start*, safe to show.
 
     What a run prints is not trusted: control characters are escaped and long lines cut.
     """

@@ -26,11 +26,17 @@ _RETRY_S = 0.5
 
 
 class LeaseLost(Exception):
-    """Another worker may own the job by now: kill the run, and write nothing more."""
+    """The lease is lost: kill the run, and write nothing more.
+
+    Another worker may own the job by now.
+    """
 
 
 class Recorder:
-    """Writes for one lease. The journal is the buffer: what could not be written stays there for the next beat."""
+    """Recorder of one attempt's events in the database, under its lease.
+
+    The journal is the buffer: what could not be written stays there for the next heartbeat.
+    """
 
     def __init__(
         self,
@@ -66,9 +72,9 @@ class Recorder:
         return self._size() > self._offset and bool(journal.read(self._journal, self._offset)[0])
 
     def tick(self, uploaded: Uploaded) -> bool:
-        """Beat when there is something to write or it is time to renew; True when that was done.
+        """Record news, or renew the lease when due; True when done.
 
-        *uploaded* is what the uploader has brought into the store; it is announced when True comes back.
+        *uploaded* holds the files that the uploader has stored; they are announced when True comes back.
 
         Raises:
             LeaseLost: stop everything.
@@ -98,7 +104,7 @@ class Recorder:
             self._on_event(event)
 
     def log(self, message: str, level: str) -> bool:
-        """Write a log event of the worker's own; False when that has to be tried again.
+        """Record a log event from the worker; False means try again.
 
         Raises:
             LeaseLost: stop everything.
@@ -113,7 +119,9 @@ class Recorder:
         return True
 
     def catch_up(self) -> None:
-        """Record what earlier attempts said in this working folder after their worker last wrote, and listen to all.
+        """Record what earlier attempts wrote to their journals, then replay all.
+
+        Their worker may have ended before it recorded the last events. All events of earlier attempts go to *on_event*.
 
         Raises:
             LeaseLost: stop everything.
@@ -171,7 +179,9 @@ _PUBLISHED = TERMINAL | {JobState.AWAITING_REVIEW}
 def finish_attempt(
     database: Database, lease: Lease, outcome: RunOutcome, *, uploaded: Uploaded, stored: Sequence[NewArtifact]
 ) -> JobState | None:
-    """Publish and end, fail, cancel, pause, retry, wait for people or hand back, all or nothing.
+    """End the attempt: move the job and publish its files, atomically.
+
+    The job succeeds, fails, is cancelled, paused, retried or handed back, or waits for its review.
 
     Args:
         database: where to write.

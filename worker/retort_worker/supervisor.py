@@ -68,7 +68,10 @@ class RunSupervisor:
         self._log = _log.bind(job=self._lease.job_id, attempt=self._lease.attempt)
 
     def run(self) -> JobState | None:
-        """Supervise to the end; return the job's new state, or None when the lease was lost and nothing was written."""
+        """Supervise the attempt to its end; return the job's new state.
+
+        None means that the lease was lost and nothing was written.
+        """
         self._log.info("run begins", device=self._device.name)
         state = None
         try:

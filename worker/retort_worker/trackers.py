@@ -22,7 +22,10 @@ _log = structlog.get_logger()
 
 
 class Trackers:
-    """None where the spec wants none; nothing that happens in them can fail or hold up the attempt."""
+    """Trackers of one attempt, which they can neither fail nor hold up.
+
+    There are none where the spec wants none.
+    """
 
     def __init__(self, context: WorkerContext, claim: queue.Claim, workdir: Path) -> None:
         self._context = context
@@ -37,13 +40,16 @@ class Trackers:
         self._untold: list[str] = []
 
     def look_back(self) -> None:
-        """See how far earlier attempts are on record, before what they said unheard is recorded too."""
+        """Read the last steps that earlier attempts recorded.
+
+        This comes before the events that those attempts left unrecorded are recorded too.
+        """
         if self._wanted and self._claim.lease.attempt > 1:
             with suppress(TransientError):  # then points come twice
                 self._last_steps = _last_steps(self._context.database, self._claim.lease.job_id)
 
     def begin(self) -> None:
-        """Open them, once the inputs of the run are known."""
+        """Open the trackers, once the inputs of the run are known."""
         if not self._wanted:
             return
         early, self._early = self._early, None
@@ -68,23 +74,23 @@ class Trackers:
         )
 
     def on_event(self, event: AnyEvent) -> None:
-        """Pass an event on, after it was recorded."""
+        """Pass an event on to the trackers, after it was recorded."""
         if self._dispatcher is not None:
             self._dispatcher.on_event(event)
         elif self._early is not None and isinstance(event, MetricEvent):
             self._early.append(event)
 
     def end(self, outcome: RunOutcome) -> None:
-        """Say how the attempt ended."""
+        """Report the attempt's outcome to the trackers."""
         if self._dispatcher is not None:
             self._dispatcher.end(outcome.result, outcome.failure)
 
     def busy(self) -> bool:
-        """Return True if one is still at work, and its time is not up."""
+        """Return True if a tracker is at work within its time limit."""
         return self._dispatcher is not None and self._dispatcher.busy()
 
     def wait(self, timeout_s: float) -> None:
-        """Return when one that is at work has ended, or after *timeout_s*."""
+        """Wait until a busy tracker has ended, at most *timeout_s* seconds."""
         assert self._dispatcher is not None
         self._dispatcher.wait(timeout_s)
 
@@ -96,7 +102,7 @@ class Trackers:
             _log.warning(self._untold.pop(0), job=self._claim.lease.job_id)
 
     def close(self) -> None:
-        """Kill what is left of them."""
+        """Kill the tracker processes that still run."""
         if self._dispatcher is not None:
             self._dispatcher.close()
 

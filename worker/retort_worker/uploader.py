@@ -68,7 +68,7 @@ class ArtifactUploader:
         threading.Thread(target=self._work, name="uploader", daemon=True).start()
 
     def on_event(self, event: AnyEvent) -> None:
-        """Take up the files that *event* names; a later file of the same name replaces an earlier one."""
+        """Upload the files of *event*; a later file replaces its namesake."""
         if isinstance(event, CheckpointEvent):
             name = f"checkpoints/{event.role}-epoch-{event.epoch:04d}{Path(event.path).suffix}"
             metadata = {"epoch": event.epoch, "metrics": event.metrics}
@@ -83,7 +83,7 @@ class ArtifactUploader:
             self._enqueue(self._save)
 
     def add_log(self) -> None:
-        """Take up the run's output, once the run has ended."""
+        """Upload the run's log, once the run has ended."""
         if (self._workdir / LOG).exists():
             self._add(_UploadRequest(LOG, LOG, "job", "text/plain; charset=utf-8", {}, at_once=True, needed=False))
 
@@ -96,22 +96,25 @@ class ArtifactUploader:
         self._queue.put(work)
 
     def is_busy(self) -> bool:
-        """Return True if files are still on their way."""
+        """Return True if uploads have not ended yet."""
         with self._lock:
             return self._num_waiting > 0
 
     def wait(self, timeout_s: float) -> None:
-        """Return when no file is on its way any more, or after *timeout_s*."""
+        """Wait until every upload has ended, at most *timeout_s* seconds."""
         with self._idle:
             self._idle.wait_for(lambda: self._num_waiting == 0, timeout_s)
 
     def pending(self) -> Uploaded:
-        """Return what can be announced now, and was not marked as announced."""
+        """Return the stored files that can be announced now.
+
+        Those that were marked as recorded are left out.
+        """
         with self._lock:
             return Uploaded(list(self._pending.values()), self._saved)
 
     def mark_recorded(self, uploaded: Uploaded) -> None:
-        """Mark what ``fresh`` gave as recorded."""
+        """Mark the files that ``pending`` returned as recorded."""
         with self._lock:
             for artifact in uploaded.artifacts:
                 self._recorded[artifact.name] = artifact
@@ -124,17 +127,17 @@ class ArtifactUploader:
             self._enqueue(lambda: self._tidy(keys))
 
     def uploaded(self) -> list[NewArtifact]:
-        """Everything that was brought into the store and not announced yet, the latest of each name."""
+        """Return the stored files not announced yet, the latest of each name."""
         with self._lock:
             return [artifact for name, artifact in self._uploaded.items() if self._recorded.get(name) != artifact]
 
     def failure(self) -> RunFailure | None:
-        """Why something that the result needs could not be stored."""
+        """Return why a file that the result needs could not be stored."""
         with self._lock:
             return next(iter(self._failures.values()), None)
 
     def close(self) -> None:
-        """End the thread after what it is doing."""
+        """End the thread after the upload in progress."""
         self._queue.put(None)
 
     def _work(self) -> None:

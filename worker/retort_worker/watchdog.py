@@ -18,10 +18,10 @@ _LOOK_S = 1.0
 
 
 class Watchdog:
-    """Watches one run by this machine's monotonic clock, from *started* on.
+    """Watchdog of one run: stalls and runtime, by the monotonic clock.
 
-    A worker's heartbeat says that the worker lives; whether the run gets on is another question, and a third for how
-    long the job may run at all.
+    The clock is this machine's, and counts from *started* on. A worker's heartbeat says that the worker lives; whether
+    the run advances is another question, and how long the job may run is a third.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Watchdog:
         self._beat, self._beat_at = ("setup", 0), self._monotonic()
 
     def timed_out(self) -> RunFailure | None:
-        """Return the failure of a job that has used up its time."""
+        """Return the failure of a job that has used up its runtime."""
         if self._ends_at is None or self._monotonic() < self._ends_at:
             return None
         return RunFailure(
@@ -63,7 +63,7 @@ class Watchdog:
         )
 
     def stalled(self) -> RunFailure | None:
-        """Return the failure of a run that lives but has not got on for too long."""
+        """Return the failure of a run without progress for too long."""
         now = self._monotonic()
         if now < self._look_at:
             return None
@@ -87,10 +87,10 @@ SHARE = 0.8
 
 
 class Fence:
-    """Calls *on_expiry* from a thread unless ``renewed`` in time.
+    """Timer that calls *on_expiry* unless the lease is ``renewed`` in time.
 
-    A thread, because the supervising one may hang in the very database call that should have renewed the lease. Time is
-    counted from before a renewal began, so a slow commit shortens the lease and never lengthens it.
+    It calls from a thread, because the supervising one may hang in the very database call that should have renewed the
+    lease. Time is counted from before a renewal began, so a slow commit shortens the lease and never lengthens it.
     """
 
     def __init__(self, lease_s: float, started: float, on_expiry: Callable[[], None]) -> None:
@@ -102,11 +102,14 @@ class Fence:
         self.expired = False
 
     def renewed(self, started: float) -> None:
-        """The lease was renewed by a transaction that began at *started* (time.monotonic())."""
+        """Note that a transaction begun at *started* has renewed the lease.
+
+        *started* is a reading of ``time.monotonic()``.
+        """
         self._deadline = max(self._deadline, started + self._window_s)
 
     def expire(self) -> None:
-        """The database says that the lease is lost."""
+        """Note that the database says the lease is lost."""
         self.expired = True
         self._closed.set()
 

@@ -23,7 +23,10 @@ _log = structlog.get_logger()
 
 
 def is_free(folder: Path) -> bool:
-    """Return True if the run of an earlier attempt is gone: until then it may still write to its journal."""
+    """Return True if no earlier attempt's run holds the folder.
+
+    As long as a run holds it, the run may still write to its journal.
+    """
     try:
         with (folder / workdir.LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,7 +83,7 @@ def finish_early(folder: Path) -> None:
 
 
 def bring(named: Iterable[str], database: Database, store: Store, model_dir: Path) -> None:
-    """See to it that every registered model among *named* lies whole and right in *model_dir*.
+    """Fetch every registered model of *named* into *model_dir*, verified.
 
     Raises:
         ModelError: one is not registered, or the store has lost its bytes.

@@ -40,7 +40,7 @@ class JobWorker:
 
     @property
     def draining(self) -> bool:
-        """True once the worker drains."""
+        """Whether the worker drains."""
         return self._context.draining
 
     def start(self) -> list[threading.Thread]:
@@ -114,11 +114,11 @@ class JobWorker:
             self.wake()
 
     def wake(self) -> None:
-        """Make the poller look at once."""
+        """Make the poller look for jobs at once."""
         self._wakes.put(None)
 
     def wait(self, timeout_s: float) -> None:
-        """Return when woken, or after *timeout_s*."""
+        """Wait until woken, at most *timeout_s* seconds."""
         try:
             self._wakes.get(timeout=timeout_s)
             while True:
@@ -127,12 +127,12 @@ class JobWorker:
             return
 
     def drain(self) -> None:
-        """Stop claiming at once and have every run stop; safe inside a signal handler."""
+        """Stop claiming at once, and stop every run; safe in signal handlers."""
         self._context.drain()
         self.wake()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait until no run is supervised any more; False when *timeout_s* passed first."""
+        """Wait until no run is supervised; False after *timeout_s*."""
         deadline = time.monotonic() + timeout_s
         with self._lock:
             threads = tuple(self._threads)
