@@ -28,7 +28,10 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """One mistake in a document: where, what is wrong, and what would be right."""
+    """One mistake in a document: its place, message and hint.
+
+    The hint says what would be right.
+    """
 
     path: str
     """Dotted path into the document, such as ``distillation.losses.0.temperature``."""
@@ -37,7 +40,10 @@ class FieldProblem:
 
 
 class RetortError(Exception):
-    """Base of all errors with a stable *code*, a *message* for people and a *hint* that says what to do."""
+    """Base of all errors: a code, a message and a hint.
+
+    The *code* is stable, the *message* is for people, and the *hint* says what to do.
+    """
 
     code = "internal"
     retryable = False
@@ -74,7 +80,7 @@ class DataError(UserError):
 
 
 class ModelError(UserError):
-    """The weights are missing, corrupt or unsafe, or do not fit the architecture that is to have them."""
+    """The weights are missing, corrupt, unsafe, or of another architecture."""
 
     code = "bad_model"
 
@@ -86,31 +92,37 @@ class TeacherMismatch(UserError):
 
 
 class Diverged(UserError):
-    """Training left the finite numbers, and going back did not help."""
+    """Training diverged to non-finite numbers, and the rollback did not help."""
 
     code = "diverged"
 
 
 class NotDistilling(UserError):
-    """The teacher does not teach, or is being changed: going on would train something else than was asked for."""
+    """The teacher does not teach, or is being changed.
+
+    To continue would train something else than was asked for.
+    """
 
     code = "not_distilling"
 
 
 class OutOfMemory(UserError):
-    """The device is too small for the batch, the image size or the networks."""
+    """The device is too small for batch, image size or networks."""
 
     code = "out_of_memory"
 
 
 class Stopped(RetortError):
-    """The work was asked to stop, and did; nothing is wrong."""
+    """The work stopped on request; nothing is wrong."""
 
     code = "stopped"
 
 
 class AwaitingReview(Stopped):
-    """The work stopped by itself until people have looked at *num_images* images; nothing is wrong."""
+    """The work waits until people have reviewed *num_images* images.
+
+    It stopped by itself; nothing is wrong.
+    """
 
     def __init__(self, message: str, *, num_images: int) -> None:
         super().__init__(message)
@@ -118,7 +130,7 @@ class AwaitingReview(Stopped):
 
 
 class TransientError(RetortError):
-    """The world failed; the same request may succeed later."""
+    """The environment failed; the same request may succeed later."""
 
     code = "unavailable"
     retryable = True
@@ -129,7 +141,7 @@ WorldError = TransientError
 
 
 class FetchError(TransientError):
-    """Something could not be downloaded."""
+    """A download failed."""
 
     code = "fetch_failed"
 
@@ -188,5 +200,8 @@ CLASSES: dict[str, FailureClass] = {
 
 
 def failure_class(code: str) -> FailureClass:
-    """Return the class of *code*; a code that is not listed is tried again like a machine that failed."""
+    """Return the retry policy of a failure *code*.
+
+    A code that is not listed is retried as a machine that failed.
+    """
     return CLASSES.get(code, CLASSES["unavailable"])

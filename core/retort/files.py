@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hex.
+    """Return the SHA-256 of a file in hex.
 
     Raises:
         OSError: it cannot be read.
@@ -44,13 +44,16 @@ def atomic_write(path: Path, *parts: bytes | memoryview) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed in mid-write have left in *folder*; nobody else may be writing there."""
+    """Delete the partial files of killed processes in *folder*.
+
+    Nobody else may be writing there.
+    """
     for path in folder.glob(".*.part"):
         path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in *folder* survive a power cut."""
+    """Flush the names in *folder* to disk, to survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -17,7 +17,7 @@ _SHOWN_DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """One registered model."""
+    """Reference to one registered model: name and digest."""
 
     name: str
     sha256: str
@@ -33,13 +33,16 @@ class ModelRef:
 
 
 def parse(text: str) -> ModelRef | None:
-    """Read a reference; None when *text* is none."""
+    """Parse a model reference; None when *text* is not one."""
     found = _WHOLE.fullmatch(text)
     return None if found is None else ModelRef(*found.groups())
 
 
 def title(weights: str) -> str:
-    """Return what people call a weights file or a registered model in a table."""
+    """Return the short name of weights for tables.
+
+    It names a weights file without suffix, or a registered model with a short digest.
+    """
     reference = parse(weights)
     if reference is None:
         return weights.removesuffix(".pt")

@@ -13,38 +13,48 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 
 class FrozenModel(BaseModel):
-    """A value: immutable, strict about unknown fields, with numbers that are finite."""
+    """Immutable value without unknown fields or non-finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class StoredModel(FrozenModel):
-    """A value that is read from where it was kept: fields that it does not know are passed over."""
+    """Stored value that ignores unknown fields when it is read."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 def absent(value: object) -> bool:
-    """Return True if a field is left out where it is written, as it always was; for ``exclude_if``."""
+    """Return True if a field with this value is not written.
+
+    It is meant for ``exclude_if``: fields with None have always been left out.
+    """
     return value is None
 
 
 class InputModel(FrozenModel):
-    """A value that people write: a number is a number and never a text that looks like one."""
+    """Value written by people, with strict types.
+
+    A number is a number and never a text that looks like one.
+    """
 
     model_config = ConfigDict(strict=True)
 
 
 def field_error(message: str, *, at: str | None = None, hint: str | None = None) -> PydanticCustomError:
-    """Return the error to raise from a validator when the mistake lies at *at* (dotted), not at the whole value."""
+    """Return a validation error for the field *at*, with a hint.
+
+    *at* is a dotted path inside the value; without it the mistake lies at the whole value. Raise it from a validator.
+    """
     context = {"at": at, "hint": hint}
     return PydanticCustomError("mistake", "{text}", {"text": message, **context})
 
 
 def without_default(schema: dict[str, Any]) -> None:
-    """Keep a field's default out of its JSON Schema, where leaving the field out means something else.
+    """Remove a field's default from its JSON Schema.
 
-    Generated clients send the defaults that a schema names: sent, they would replace what a preset fills in.
+    It is for fields where leaving the field out means something else. Generated clients send the defaults that a schema
+    names: sent, they would replace what a preset fills in.
     """
     schema.pop("default", None)
 
@@ -58,7 +68,10 @@ def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def discover(package: str, base: type[FrozenModel]) -> list[type[FrozenModel]]:
-    """Import every module of *package* and return the concrete *base* variants found there, by name."""
+    """Return the concrete *base* variants in *package*, by name.
+
+    Every module of the package is imported.
+    """
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
     found: set[type[FrozenModel]] = set()
@@ -95,7 +108,10 @@ def _tagged(only: type[FrozenModel], tag: str) -> Any:
 
 
 def require_tag(tag: str) -> Any:
-    """Make *tag* required in a variant's JSON Schema, as it is in a document (in code it has its default)."""
+    """Make *tag* required in a variant's JSON Schema.
+
+    It is required in a document; in code it has its default.
+    """
 
     def extend(schema: dict[str, Any]) -> None:
         schema["required"] = sorted({tag, *schema.get("required", [])})

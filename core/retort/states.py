@@ -99,7 +99,7 @@ SOURCES = {
 
 
 def diagram() -> str:
-    """Return the table as a Mermaid state diagram, for the documentation."""
+    """Return the transitions as a Mermaid state diagram, for the documentation."""
     lines = ["stateDiagram-v2", f"    [*] --> {JobState.QUEUED}"]
     for state, following in TRANSITIONS.items():
         lines += [f"    {state} --> {target}" for target in JobState if target in following]

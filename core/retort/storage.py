@@ -35,14 +35,14 @@ class StoreUnavailable(TransientError):
 
 
 class BytesMissing(RetortError):
-    """The store does not have the bytes that the database says it has."""
+    """The store lacks bytes that the database lists."""
 
     code = "artifact_bytes_missing"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where bytes lie in the store, and what they are."""
+    """Key, SHA-256 and size of stored bytes."""
 
     key: str
     sha256: str
@@ -50,7 +50,7 @@ class Stored:
 
 
 class Store:
-    """Bytes by content: ``file:///folder``, ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
+    """Content-addressed store: ``file:///folder``, ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
 
     A key is made from what it names, so putting twice is putting once, and no key is ever overwritten
     with other bytes. Credentials of remote stores come from their usual environment variables.
@@ -63,9 +63,10 @@ class Store:
             self._store = _open(url)
 
     def put(self, path: Path, *, saved_by: tuple[str, int] | None = None) -> Stored:
-        """Store the bytes of the file *path*, in parts, so that its size does not matter.
+        """Store the bytes of the file *path*.
 
-        With *saved_by*, a job and the number of its attempt, they are that attempt's alone: see ``delete_saved``.
+        They are sent in parts, so that their size does not matter. With *saved_by*, a job and the number of its
+        attempt, they are that attempt's alone: see ``delete_saved``.
 
         Raises:
             StoreUnavailable: nothing is visible under the key.
@@ -82,7 +83,7 @@ class Store:
         return Stored(key, sha256, size_bytes)
 
     def size(self, key: str) -> int | None:
-        """Return how many bytes lie under *key*; None when there are none."""
+        """Return the size in bytes under *key*; None when nothing is there."""
         try:
             with _as_store_unavailable(self.url):
                 return int(obstore.head(self._store, _checked(key))["size"])
@@ -90,9 +91,9 @@ class Store:
             return None
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Return the bytes from *start* up to but not including *end*, in pieces of a few mebibytes.
+        """Return the bytes from *start* to *end* (exclusive), in chunks.
 
-        The first piece is asked for at once, so that an error comes before anything is sent on.
+        A chunk has a few mebibytes. The first one is read at once, so that an error comes before anything is sent on.
 
         Raises:
             BytesMissing: nothing lies under *key*.
@@ -112,7 +113,9 @@ class Store:
             return self._pieces(whole.stream(min_chunk_size=CHUNK_BYTES))
 
     def fetch(self, key: str, path: Path) -> None:
-        """Write the bytes under *key* to the file *path*, which appears whole or not at all.
+        """Download the bytes under *key* to the file *path*, atomically.
+
+        The file appears whole or not at all.
 
         Raises:
             BytesMissing: nothing lies under *key*, or what does is damaged.
@@ -141,7 +144,10 @@ class Store:
         return [str(prefix).rpartition("/")[2] for prefix in found["common_prefixes"]]
 
     def delete_saved(self, job_id: str, attempt: int | None = None, *, but: Collection[str] = ()) -> None:
-        """Remove what is the attempt's alone, or all attempts' of the job, except what lies under the keys *but*."""
+        """Delete the saved files of one attempt, or of all attempts.
+
+        They are the job's; those under the keys *but* are kept.
+        """
         folder = f"{_SAVED}/{job_id}" if attempt is None else f"{_SAVED}/{job_id}/{attempt}"
         with _as_store_unavailable(self.url):
             for page in obstore.list(self._store, folder):
@@ -150,7 +156,7 @@ class Store:
                     obstore.delete(self._store, gone)
 
     def check(self) -> None:
-        """Write and read a few bytes.
+        """Check the store: write and read a few bytes.
 
         Raises:
             StoreUnavailable: the store cannot be used.

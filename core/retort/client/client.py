@@ -40,18 +40,24 @@ class _FileBody:
 
 
 class ReviewClient:
-    """A job's review on a service, reached by the client's *send*, which returns answers that are no refusals."""
+    """A job's review on a service.
+
+    The client's *send* makes the requests, and raises when the service refuses.
+    """
 
     def __init__(self, send: Callable[..., Any], job_id: str) -> None:
         self._send = send
         self._home = f"/v1/jobs/{job_id}/review"
 
     def get(self) -> Json:
-        """Return how far it is."""
+        """Return the progress of the review."""
         return self._json("GET", "")
 
     def images(self, *, decided: bool | None = None) -> Iterator[Json]:
-        """Yield its images with the teacher's boxes and what was decided, page after page."""
+        """Yield the review's images with their boxes and decisions, in pages.
+
+        The boxes are the teacher's; each next page is requested when it is needed.
+        """
         cursor: str | None = None
         while True:
             page = self._json("GET", "/images", params=_given(decided=decided, cursor=cursor, limit=200))
@@ -61,7 +67,10 @@ class ReviewClient:
                 return
 
     def decide(self, image: str, decision: str, **about: Any) -> Json:
-        """Accept, reject or edit (with *boxes*) an image; *about* may also name the *reviewer*."""
+        """Accept, reject or edit an image of the review.
+
+        To edit it, pass the new *boxes*; *about* may also name the *reviewer*.
+        """
         return self._json("PUT", f"/images/{image}", json={"decision": decision, **about})
 
     def complete(self, **how: Any) -> Json:
@@ -74,7 +83,10 @@ class ReviewClient:
         return content
 
     def take(self, form: str, data: bytes, *, reviewer: str | None = None) -> Json:
-        """Let the boxes in a file replace those of its images; return how far it is then."""
+        """Import a file of boxes; return the progress of the review.
+
+        The boxes in the file replace those of their images.
+        """
         return self._json("POST", "/import", params=_given(format=form, reviewer=reviewer), content=data)
 
     def _json(self, method: str, path: str, **request: Any) -> Json:
@@ -93,7 +105,9 @@ _FIRST_PATIENCE_S = 2.0
 
 
 class Client:
-    """A connection to one service; use it as a context manager, or call close().
+    """A connection to one service.
+
+    Use it as a context manager, or call ``close``.
 
     Args:
         url: address of the service, such as ``http://127.0.0.1:8000``.
@@ -124,7 +138,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections of the client."""
         self._http.close()
 
     def submit(
@@ -135,15 +149,18 @@ class Client:
         owner: str | None = None,
         priority: int | None = None,
     ) -> Json:
-        """Submit a job spec; return the queued job. The same key and spec give the same job."""
+        """Submit a job spec; return the queued job.
+
+        The same key and spec give the same job.
+        """
         return self._submit("/v1/jobs", spec, idempotency_key, owner, priority)
 
     def get(self, job_id: str) -> Json:
-        """Return a job."""
+        """Return the job."""
         return self._json("GET", f"/v1/jobs/{job_id}")
 
     def result(self, job_id: str) -> Result | None:
-        """Return what a job has found out; None before it has succeeded."""
+        """Return the result of a job; None before the job has succeeded."""
         stored = self.get(job_id)["result"]
         return None if stored is None else parse_result(stored)
 
@@ -152,11 +169,17 @@ class Client:
         return self._pages("/v1/jobs", state=state)
 
     def cancel(self, job_id: str) -> Json:
-        """Ask for a job to be stopped; return the job. Asking twice is harmless."""
+        """Request the cancellation of a job; return the job.
+
+        Asking twice is harmless.
+        """
         return self._json("POST", f"/v1/jobs/{job_id}/cancel")
 
     def pause(self, job_id: str) -> Json:
-        """Pause a job, which can resume from its last whole epoch; return it."""
+        """Pause a job, and return it.
+
+        The job can resume from its last whole epoch.
+        """
         return self._json("POST", f"/v1/jobs/{job_id}/pause")
 
     def resume(self, job_id: str) -> Json:
@@ -164,25 +187,34 @@ class Client:
         return self._json("POST", f"/v1/jobs/{job_id}/resume")
 
     def stop(self, job_id: str) -> Json:
-        """Ask for a job's training to end now, and for the best network so far to be published; return the job."""
+        """Ask a job to finish its training early; return the job.
+
+        The best network so far is published.
+        """
         return self._json("POST", f"/v1/jobs/{job_id}/stop")
 
     def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Json:
-        """Queue a job that continues a failed, cancelled or expired one; return it."""
+        """Queue a job that continues a job which has ended; return it.
+
+        The earlier job failed, was cancelled or expired.
+        """
         return self._json("POST", f"/v1/jobs/{job_id}/retry", headers=_name_submission(idempotency_key))
 
     def clone(self, job_id: str, patch: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None) -> Json:
-        """Queue a new job with a job's spec, changed by *patch* (RFC 7396), from the beginning; return the new job."""
+        """Queue a new job from a job's spec and *patch*; return it.
+
+        *patch* changes the spec (RFC 7396); the new job starts from the beginning.
+        """
         return self._json(
             "POST", f"/v1/jobs/{job_id}/clone", json=dict(patch or {}), headers=_name_submission(idempotency_key)
         )
 
     def prioritize(self, job_id: str, priority: int) -> Json:
-        """Give a job another priority; return the job."""
+        """Change the priority of a job; return the job."""
         return self._json("PATCH", f"/v1/jobs/{job_id}", json={"priority": priority})
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
-        """Yield the events recorded so far whose ``seq`` is above *after*, oldest first."""
+        """Yield the job's recorded events with ``seq`` above *after*, oldest first."""
         while True:
             page = self._json("GET", f"/v1/jobs/{job_id}/events", params={"after": after})
             yield from page["data"]
@@ -191,7 +223,10 @@ class Client:
                 return
 
     def stream(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
-        """Yield events as they happen until the job has ended; a broken connection resumes where it was."""
+        """Yield the job's events as they happen, until the job ends.
+
+        A broken connection resumes where it was.
+        """
         silent_since = time.monotonic()
         pause_s = _PAUSE_S
         while True:
@@ -215,16 +250,22 @@ class Client:
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     def metrics(self, job_id: str, *, role: str | None = None, name: str | None = None) -> tuple[Json, ...]:
-        """Return the series of a job: role, name, and points of step, value and time."""
+        """Return the metric series of a job.
+
+        Each has the role, the name, and points of step, value and time.
+        """
         params = _given(role=role, name=name)
         return tuple(self._json("GET", f"/v1/jobs/{job_id}/metrics", params=params)["data"])
 
     def artifacts(self, job_id: str) -> tuple[Json, ...]:
-        """Return what the job has published so far."""
+        """Return the artifacts that the job has published so far."""
         return tuple(self._json("GET", f"/v1/jobs/{job_id}/artifacts")["data"])
 
     def tensorboard(self, job_id: str, path: Path) -> Path:
-        """Fetch the curves so far as event files for TensorBoard, one ZIP file, into the file *path*."""
+        """Download the job's TensorBoard event files into the ZIP file *path*.
+
+        They hold the curves so far.
+        """
         answer = self._send("GET", f"/v1/jobs/{job_id}/artifacts/tensorboard")
         part = path.with_name(f".{path.name}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -232,7 +273,7 @@ class Client:
         return part.replace(path)
 
     def review(self, job_id: str) -> ReviewClient:
-        """Return what can be done with the review of a job's pseudo-labels."""
+        """Return the client of the review of a job's pseudo-labels."""
         return ReviewClient(self._send, job_id)
 
     def wait(self, job_id: str, *, timeout_s: float | None = None, every_s: float = 1.0) -> Json:
@@ -253,7 +294,9 @@ class Client:
     def download(
         self, job_id: str, name: str, path: Path, *, progress: Callable[[int, int], None] | None = None
     ) -> Path:
-        """Fetch an artifact into the file *path*; resumes what an earlier call left, and verifies the SHA-256.
+        """Download an artifact into the file *path*, and verify the SHA-256.
+
+        A later call resumes what an earlier call left.
 
         Args:
             job_id: whose artifact.
@@ -275,7 +318,10 @@ class Client:
         owner: str | None = None,
         priority: int | None = None,
     ) -> Json:
-        """Ask which of some teachers should teach; return the queued job, whose result will be the advice."""
+        """Submit a spec for teacher advice; return the queued job.
+
+        Its result says which of some teachers should teach.
+        """
         return self._submit("/v1/advise", spec, idempotency_key, owner, priority)
 
     def models(self) -> Iterator[Json]:
@@ -283,11 +329,14 @@ class Client:
         return self._pages("/v1/models")
 
     def model(self, name: str) -> tuple[Json, ...]:
-        """Return all that is registered by a name, newest first."""
+        """Return all registered versions of a model, newest first."""
         return tuple(self._json("GET", f"/v1/models/{name}")["data"])
 
     def register_model(self, path: Path, name: str) -> Json:
-        """Register the weights file *path* by a name; return the model. Sending the same file again is harmless."""
+        """Register the weights file *path* as a named model.
+
+        Return the model. Sending the same file again is harmless.
+        """
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
         body = _FileBody(path)
         return self._json(
@@ -295,7 +344,10 @@ class Client:
         )
 
     def download_model(self, name: str, sha256: str, path: Path) -> Path:
-        """Fetch a registered model into the file *path*, as artifacts are fetched: continued, and verified."""
+        """Download a registered model into the file *path*, and verify it.
+
+        An interrupted download is resumed, as for artifacts.
+        """
         return self._download(f"/v1/models/{name}/{sha256}", path)
 
     def submit_sweep(
@@ -306,7 +358,10 @@ class Client:
         owner: str | None = None,
         priority: int | None = None,
     ) -> Json:
-        """Submit a sweep; return it. The same key and document give the same sweep."""
+        """Submit a sweep; return the sweep.
+
+        The same key and document give the same sweep.
+        """
         return self._submit("/v1/sweeps", sweep, idempotency_key, owner, priority)
 
     def get_sweep(self, sweep_id: str) -> Json:
@@ -318,15 +373,21 @@ class Client:
         return self._pages("/v1/sweeps")
 
     def cancel_sweep(self, sweep_id: str) -> Json:
-        """Cancel a sweep and its jobs; return it. Asking twice is harmless."""
+        """Cancel a sweep and its jobs; return the sweep.
+
+        Asking twice is harmless.
+        """
         return self._json("POST", f"/v1/sweeps/{sweep_id}/cancel")
 
     def best_spec(self, sweep_id: str) -> Json:
-        """Return the whole spec of the best trial so far, ready to submit."""
+        """Return the full spec of the best trial, ready to submit.
+
+        It is the best trial so far.
+        """
         return self._json("GET", f"/v1/sweeps/{sweep_id}/best")
 
     def sweep_report(self, sweep_id: str) -> str:
-        """Return the sweep's page, HTML that needs nothing else."""
+        """Return the sweep's report as one self-contained HTML page."""
         return self._text("GET", f"/v1/sweeps/{sweep_id}/report")
 
     def _download(self, url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> Path:

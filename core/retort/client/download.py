@@ -14,7 +14,9 @@ from retort.files import sha256_of
 
 
 def promised_sha256(headers: Mapping[str, str]) -> str:
-    """Read the SHA-256 of a whole file from its answer's headers: Repr-Digest (RFC 9530), else a digest as ETag.
+    """Return the SHA-256 of a whole file from the response headers.
+
+    It is read from Repr-Digest (RFC 9530), else from an ETag that holds a digest.
 
     Raises:
         TransientError: there is none, so what arrives could not be verified.
@@ -39,41 +41,56 @@ class Partial:
 
     @classmethod
     def promised(cls, path: Path, headers: Mapping[str, str]) -> Self:
-        """Read from the headers of a HEAD request what the file will be; make the folder it goes to."""
+        """Return the download that the headers of a HEAD request describe.
+
+        The folder of *path* is created.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         return cls(path, promised_sha256(headers), int(headers["Content-Length"]), headers.get("ETag", ""))
 
     @property
     def part(self) -> Path:
-        """Where bytes collect: named by the digest, so that two versions of a file never mix."""
+        """Path of the partly downloaded file.
+
+        The SHA-256 is in its name, so that two versions of a file never mix.
+        """
         return self.path.with_name(f".{self.path.name}.{self.sha256[:12]}.part")
 
     @property
     def present(self) -> int:
-        """Number of bytes that are there."""
+        """Number of bytes downloaded so far."""
         return self.part.stat().st_size if self.part.exists() else 0
 
     @property
     def missing(self) -> bool:
-        """Whether bytes still have to come, be it none of an empty file."""
+        """Whether bytes of the file are still missing.
+
+        True also for an empty file that was not created yet.
+        """
         return not self.part.exists() or self.present < self.size_bytes
 
     def request_headers(self) -> dict[str, str]:
-        """Ask for the rest, as long as the file is still the same."""
+        """Return headers that request the rest of the unchanged file."""
         headers = {"Accept-Encoding": "identity"}
         if self.present:
             headers |= {"Range": f"bytes={self.present}-", "If-Range": self.etag}
         return headers
 
     def receive(self, status: int, chunks: Iterable[bytes]) -> Iterator[int]:
-        """Append a response (206) or restart (others); yield the size after each chunk."""
+        """Append the response (206), or restart; yield the size per chunk.
+
+        Every status other than 206 restarts.
+        """
         with self.part.open("ab" if status == 206 else "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
                 yield file.tell()
 
     def finish(self) -> bool:
-        """Move the file to its place when its digest is right; otherwise remove it."""
+        """Move the file into place if its digest is right; else delete it.
+
+        Return whether the digest was right.
+        """
         if sha256_of(self.part) != self.sha256:
             self.part.unlink()
             return False

@@ -13,7 +13,10 @@ _BUSY = frozenset({429, 502, 503, 504})
 
 
 class ClientError(RetortError):
-    """The service refused, or could not be reached; *status* is None when no answer came."""
+    """The service refused, or could not be reached.
+
+    *status* is None when no answer came.
+    """
 
     def __init__(
         self, message: str, *, code: str, hint: str | None = None, problem: dict[str, Any] | None = None
@@ -27,12 +30,12 @@ class ClientError(RetortError):
 
 
 def worth_repeating(error: Exception) -> bool:
-    """Return True if the same request may be answered later."""
+    """Return True if the request may succeed when it is repeated."""
     return not isinstance(error, ClientError) or error.status in _BUSY
 
 
 def unreachable(url: str, error: Exception) -> ClientError:
-    """Return the error that people see when patience has ended."""
+    """Return the error for a service that stayed unreachable."""
     if isinstance(error, ClientError):
         return error
     return ClientError(
@@ -41,7 +44,7 @@ def unreachable(url: str, error: Exception) -> ClientError:
 
 
 def raise_problem(answer: httpx.Response) -> None:
-    """Raise what the service says against a request.
+    """Raise the problem that the service's answer describes.
 
     Raises:
         ClientError: it refused.

@@ -12,7 +12,10 @@ from retort.spec.result import AnyResult
 
 
 class RunFailure(FrozenModel):
-    """Why work failed: a stable code, one sentence for people, and what to change."""
+    """Reason of a failure: a stable code, a sentence and a hint.
+
+    The sentence is for people; the hint says what to change.
+    """
 
     code: str
     message: str
@@ -22,7 +25,7 @@ class RunFailure(FrozenModel):
 
 
 class BaseEvent(FrozenModel):
-    """Common to all events."""
+    """Fields common to all events."""
 
     n: int = Field(ge=1)
     """Number of the line in its journal, without gaps."""
@@ -38,7 +41,7 @@ class StageEvent(BaseEvent):
 
 
 class ProgressEvent(BaseEvent):
-    """How much of the whole run is done."""
+    """Progress of the whole run."""
 
     type: Literal["progress"] = "progress"
     progress: float = Field(ge=0, le=1)
@@ -46,7 +49,10 @@ class ProgressEvent(BaseEvent):
 
 
 class MetricEvent(BaseEvent):
-    """Values measured at one step of one role; a value that is not finite is null."""
+    """Metric values of one role at one step.
+
+    A value that is not finite is null.
+    """
 
     type: Literal["metric"] = "metric"
     role: Role
@@ -56,7 +62,7 @@ class MetricEvent(BaseEvent):
 
 
 class CheckpointEvent(BaseEvent):
-    """A student checkpoint lies at *path*, relative to the workdir, and is complete."""
+    """A student checkpoint is complete at *path*, relative to the workdir."""
 
     type: Literal["checkpoint"] = "checkpoint"
     role: Role
@@ -66,7 +72,7 @@ class CheckpointEvent(BaseEvent):
 
 
 class ArtifactEvent(BaseEvent):
-    """A file to publish lies at *path*, relative to the workdir, and is complete."""
+    """A file to publish is complete at *path*, relative to the workdir."""
 
     type: Literal["artifact"] = "artifact"
     name: str
@@ -88,7 +94,7 @@ class SavedEvent(BaseEvent):
 
 
 class LogEvent(BaseEvent):
-    """Something a person may want to know."""
+    """Log message that a person may want to know."""
 
     type: Literal["log"] = "log"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -97,7 +103,7 @@ class LogEvent(BaseEvent):
 
 
 class HealthEvent(BaseEvent):
-    """The verdict of one rule about the distillation has changed."""
+    """The verdict of one distillation health rule has changed."""
 
     type: Literal["health"] = "health"
     rule: str
@@ -121,14 +127,14 @@ class FinishedEvent(BaseEvent):
 
 
 class FailedEvent(BaseEvent):
-    """The run gave up; nothing follows."""
+    """The run failed; nothing follows."""
 
     type: Literal["failed"] = "failed"
     failure: RunFailure
 
 
 class StoppedEvent(BaseEvent):
-    """The run was asked to stop and did; nothing follows."""
+    """The run stopped on request; nothing follows."""
 
     type: Literal["stopped"] = "stopped"
 

@@ -40,9 +40,10 @@ Values = Mapping[str, float | None]
 
 
 class Journal:
-    """Writes whole lines, one system call each, so that a reader never sees an event before it is complete.
+    """Journal writer that appends whole lines.
 
-    A journal that exists is continued: a torn last line, left by a crash in mid-write, is cut off first.
+    Each line is one system call, so that a reader never sees an event before it is complete. A journal that exists is
+    continued: a torn last line, left by a crash in mid-write, is cut off first.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -56,23 +57,26 @@ class Journal:
         self._n = whole[0].count(b"\n") + len(whole[1])
 
     def stage(self, name: str) -> None:
-        """Say that a stage began."""
+        """Record that a stage began."""
         self._append(StageEvent, stage=name)
 
     def progress(self, fraction: float, eta_s: float | None = None) -> None:
-        """Say how much of the whole run is done (0 to 1), and for how many seconds more it will take."""
+        """Record the progress of the whole run, as a *fraction*.
+
+        *fraction* is from 0 to 1; *eta_s* is the estimated time left in seconds.
+        """
         self._append(ProgressEvent, progress=min(1.0, max(0.0, fraction)), eta_s=eta_s)
 
     def metric(self, role: Role, step: int, values: Values) -> None:
-        """Write down values measured at one step; what is not finite becomes null.
+        """Record the metric values of one step; non-finite values become null.
 
-        They are on the disk when this returns: the state of their epoch, from which a resume would go on, is later.
+        They are on the disk when this returns: the state of their epoch, from which a resume would continue, is later.
         """
         self._append(MetricEvent, role=role, step=step, values=_finite(values))
         os.fsync(self._file)
 
     def checkpoint(self, role: Role, epoch: int, path: Path | str, metrics: Values) -> None:
-        """Announce a complete checkpoint at *path*, relative to the workdir."""
+        """Record a complete checkpoint at *path*, relative to the workdir."""
         self._append(CheckpointEvent, role=role, epoch=epoch, path=str(path), metrics=_finite(metrics))
 
     def artifact(
@@ -83,33 +87,36 @@ class Journal:
         media_type: str = "application/octet-stream",
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Announce a complete file to publish at *path*, relative to the workdir."""
+        """Record a complete file to publish at *path*, relative to the workdir."""
         self._append(
             ArtifactEvent, name=name, role=role, path=str(path), media_type=media_type, metadata=dict(metadata or {})
         )
 
     def saved(self, stage: str, epoch: int, files: Sequence[str]) -> None:
-        """Announce saved *files*, relative to the workdir, to resume from."""
+        """Record saved *files*, relative to the workdir, to resume from."""
         self._append(SavedEvent, stage=stage, epoch=epoch, files=tuple(files))
 
     def log(self, message: str, level: Level = "info", **data: Any) -> None:
-        """Say something that a person may want to know."""
+        """Record a message that a person may want to know."""
         self._append(LogEvent, message=message, level=level, data=data)
 
     def health(self, *, values: Values, **finding: Any) -> None:
-        """Say that the verdict of a rule has changed; *finding* has the other fields of a HealthEvent."""
+        """Record that the verdict of a health rule has changed.
+
+        *finding* has the other fields of a HealthEvent.
+        """
         self._append(HealthEvent, **finding, values=_finite(values))
 
     def finished(self, result: Result) -> None:
-        """Say that the run is complete."""
+        """Record that the run is complete."""
         self._append(FinishedEvent, result=result)
 
     def failed(self, failure: RunFailure) -> None:
-        """Say that the run gave up."""
+        """Record that the run failed."""
         self._append(FailedEvent, failure=failure)
 
     def stopped(self) -> None:
-        """Say that the run was asked to stop and did."""
+        """Record that the run stopped on request."""
         self._append(StoppedEvent)
 
     def awaiting_review(self, num_images: int) -> None:
@@ -117,7 +124,7 @@ class Journal:
         self._append(AwaitingReviewEvent, num_images=num_images)
 
     def close(self) -> None:
-        """Close the file; nothing can be written after."""
+        """Close the journal file; nothing can be written after."""
         os.close(self._file)
 
     def _append(self, kind: type[BaseEvent], **fields: Any) -> None:
@@ -141,9 +148,9 @@ class Journal:
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[AnyEvent], int]:
-    """Return the events of the complete lines after *offset* (bytes), and the offset after them.
+    """Return the journal's events after *offset*, and the next offset.
 
-    A journal that does not exist yet has no events.
+    Offsets are in bytes; the next one is after the last complete line. A journal that does not exist yet has no events.
 
     Raises:
         TransientError: a complete line is not an event, or the journal is shorter than *offset*.

@@ -26,7 +26,7 @@ SECTIONS = ("setup", "step", "checkpoint")
 
 
 def journal(folder: Path, attempt: int) -> Path:
-    """Where the run of this attempt writes its journal."""
+    """Return the journal's path for an attempt's run."""
     return folder / f"journal-{attempt}.jsonl"
 
 
@@ -35,7 +35,10 @@ _WIDTH = 32
 
 
 class Heartbeat:
-    """Beats for the run that works in *folder*: cheap enough for every batch, and never a reason to fail."""
+    """Heartbeat of the run that works in *folder*.
+
+    It is cheap enough for every batch, and never a reason to fail.
+    """
 
     def __init__(self, folder: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._path = folder / PULSE
@@ -61,7 +64,10 @@ class Heartbeat:
 
 
 def read(folder: Path) -> tuple[str, int] | None:
-    """Return section and count of the latest beat; None when there is none (yet) that makes sense."""
+    """Return section and count of the latest heartbeat.
+
+    None when there is no valid one (yet).
+    """
     try:
         section, count = (folder / PULSE).read_text().split()
         return (section, int(count)) if section in SECTIONS else None

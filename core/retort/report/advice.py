@@ -74,7 +74,10 @@ class TeacherVerdict:
 
 
 def judge(student: ModelFigures, teacher: ModelFigures, *, best: float | None) -> TeacherVerdict:
-    """Say whether *teacher* should teach *student*; *best* is the highest mAP50-95 among the candidates."""
+    """Judge whether *teacher* should teach *student*.
+
+    *best* is the highest mAP50-95 among the candidates.
+    """
     if refusals := _refusals(student, teacher):
         return TeacherVerdict("refused", refusals)
     cautions = _cautions(student, teacher, best)
@@ -82,18 +85,27 @@ def judge(student: ModelFigures, teacher: ModelFigures, *, best: float | None) -
 
 
 def differences(student: ModelFigures, teacher: ModelFigures) -> dict[str, float]:
-    """Return by how much AP50-95 the teacher is better in each class that was measured of both."""
+    """Return the teacher's AP50-95 less the student's, by class.
+
+    Only classes measured for both are in it.
+    """
     return {name: teacher.per_class[name] - ap for name, ap in student.per_class.items() if name in teacher.per_class}
 
 
 def weaker(student: ModelFigures, teacher: ModelFigures, by: float = 0.0) -> list[str]:
-    """Return the classes in which the teacher is weaker than the student by more than *by*, the weakest first."""
+    """Return the classes where the teacher is weaker, the weakest first.
+
+    Weaker means below the student by more than *by* in AP50-95.
+    """
     found = differences(student, teacher)
     return sorted((name for name, difference in found.items() if difference < -by), key=lambda name: found[name])
 
 
 def choose(candidates: Sequence[tuple[ModelFigures, TeacherVerdict]]) -> int | None:
-    """Return which candidate to take: of the recommended ones that teach alike, the cheapest."""
+    """Return the index of the cheapest of the best recommended candidates.
+
+    Candidates whose mAP50-95 lies within ``ALIKE`` of the best one teach alike. None when none is recommended.
+    """
     fit = [index for index, (_, judged) in enumerate(candidates) if judged.verdict == "recommended"]
     if not fit:
         return None
@@ -105,7 +117,7 @@ def choose(candidates: Sequence[tuple[ModelFigures, TeacherVerdict]]) -> int | N
 
 
 def capacity_over(student: ModelFigures, teacher: ModelFigures) -> dict[str, float]:
-    """Return how many times as large as the student the teacher is."""
+    """Return the teacher's size over the student's: parameters and FLOPs."""
     return {
         "parameters": teacher.num_parameters / student.num_parameters,
         "gflops": teacher.gflops / student.gflops,
@@ -207,7 +219,7 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A candidate that was measured, and what the rules know of it."""
+    """A measured candidate with the figures for the rules."""
 
     weights: str
     title: str
@@ -218,7 +230,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A candidate that cannot be loaded, and why."""
+    """A candidate that cannot be loaded, with the reason."""
 
     weights: str
     title: str
@@ -227,7 +239,7 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class AdviceConditions:
-    """Under which conditions the figures hold."""
+    """Conditions under which the advice figures hold."""
 
     dataset: AdviceData
     imgsz: int
@@ -238,7 +250,7 @@ class AdviceConditions:
 def answer(
     student: tuple[AdviceStudent, ModelFigures], candidates: Sequence[Measured | Unusable], conditions: AdviceConditions
 ) -> AdviceResult:
-    """Judge the *candidates* and choose among them."""
+    """Judge the *candidates* and choose one of them."""
     shown, known = student
     sound = [one for one in candidates if isinstance(one, Measured)]
     best = max((one.figures.map for one in sound if one.figures.map is not None), default=None)

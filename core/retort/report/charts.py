@@ -17,7 +17,10 @@ _MOST_CLASSES = 30
 
 
 def charts(curves: Curves, roles: Roles) -> list[Chart]:
-    """Return every chart that there are values for: name, title, note, height and plotly's data and layout."""
+    """Return every training chart that has values.
+
+    Each has a name, title, note, height, and plotly's data and layout.
+    """
     found = [
         _accuracy(MAP, curves, roles),
         _accuracy(MAP50, curves, roles),
@@ -180,20 +183,23 @@ _TICKS_MS = [number * 10**power for power in range(-1, 4) for number in (1, 2, 5
 
 
 def comparisons(result: JobResult) -> list[Chart]:
-    """Return every chart that there are values for."""
+    """Return every comparison chart that has values."""
     found = [_tradeoff(result), _sizes(result), _gains(result), _seeds(result)]
     return [drawn for drawn in found if drawn["data"]]
 
 
 def quantization(result: JobResult) -> list[Chart]:
-    """Return what INT8 does to layers, and what the fallback made of it."""
+    """Return charts of INT8 sensitivity by layer, and of the fallback."""
     ranked = [export for export in _measured(result) if export.sensitivity]
     found = [_sensitivity(ranked), _steps(ranked)]
     return [drawn for drawn in found if drawn["data"]]
 
 
 def labelling(result: JobResult) -> list[Chart]:
-    """Return how sure the teacher was of the boxes it found on images without labels."""
+    """Return the chart of the teacher's confidence on unlabelled images.
+
+    It counts the boxes that the teacher found there.
+    """
     found = {} if result.pseudo_labels is None else result.pseudo_labels.per_class
     shown = sorted(found, key=lambda name: -sum(found[name].histogram))[:_SERIES]
     data = [

@@ -41,7 +41,7 @@ Row = tuple[Heatmap, ...]
 
 
 def load(workdir: Path) -> dict[str, Any]:
-    """Read the arrays of a distilled training; nothing where it left none."""
+    """Read the health arrays of a distilled training; empty without any."""
     path = workdir / "artifacts" / FILE
     if not path.is_file():
         return {}
@@ -50,7 +50,10 @@ def load(workdir: Path) -> dict[str, Any]:
 
 
 def rows(arrays: Mapping[str, Any]) -> tuple[Row, ...]:
-    """Draw each image: the teacher's confidence, the KL of the classes, and the feature cosine of each level."""
+    """Draw each image as a row of heatmaps.
+
+    They show the teacher's confidence, the KL divergence of the classes, and the feature cosine of each level.
+    """
     return tuple(_row(arrays, index) for index in range(len(arrays.get("images", ()))))
 
 
@@ -81,7 +84,10 @@ def _joined(arrays: Mapping[str, Any], name: str, index: int) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, values: np.ndarray) -> str:
-    """Lay *values* (h, w), 0 dark to 1 bright, over a grey *image* (S, S, 3), as a data URI."""
+    """Draw *values* over a grey *image*; return a data URI.
+
+    *values* is (h, w), from 0 dark to 1 bright; *image* is (S, S, 3).
+    """
     clipped = np.clip(values, 0, 1)
     map_ = Image.fromarray((clipped * 255).astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
     position = np.asarray(map_, np.float32) / 255 * (len(_STOPS) - 1)
@@ -111,7 +117,7 @@ class HealthReport:
 
 
 def health_report(workdir: Path, curves: Curves) -> HealthReport:
-    """Read what the journals and the distilled training left in *workdir*."""
+    """Read the health report from journals and training files in *workdir*."""
     arrays = load(workdir)
     found = findings(workdir)
     last = {event.rule: event for event in found}
@@ -121,9 +127,10 @@ def health_report(workdir: Path, curves: Curves) -> HealthReport:
 
 
 def findings(workdir: Path) -> list[HealthEvent]:
-    """Return the verdicts of all attempts since the last restart of training.
+    """Return the health verdicts since the last restart of training.
 
-    An attempt that went on knows what was said before, and says again at most what fell into the torn epoch.
+    They come from all attempts. An attempt that went on knows what was said before, and says again at most what fell
+    into the torn epoch.
     """
     found: dict[tuple[str, int], HealthEvent] = {}
     for path in history.attempts(workdir):

@@ -35,7 +35,7 @@ def render(
     manifest: Manifest,
     spec: Mapping[str, Any],
 ) -> str:
-    """Return the page's HTML."""
+    """Return the report page's HTML."""
     return (
         _environment()
         .get_template("report.html")

@@ -60,9 +60,10 @@ LEVEL = 0.95
 
 
 def over_seeds(pairs: Sequence[tuple[float, float]]) -> SeedStatistics | None:
-    """Compare one metric of student and control of each seed; None for less than two pairs.
+    """Compare a metric of student and control over seeds.
 
-    Student's paired t: seeds are drawn alike for both of a pair, so that only their differences count.
+    None for less than two pairs. Student's paired t: seeds are drawn alike for both of a pair, so that only their
+    differences count.
 
     Returns:
         Number of pairs, mean and standard deviation (n - 1) of student, control and difference, the difference's
@@ -83,7 +84,10 @@ def over_seeds(pairs: Sequence[tuple[float, float]]) -> SeedStatistics | None:
 
 
 def paired(differences: Sequence[float]) -> tuple[float, float, float]:
-    """Return the interval of the mean of *differences*, and the p-value of its being 0, by Student's t."""
+    """Return the interval and p-value of the mean difference (Student's t).
+
+    The p-value is that of a mean of 0.
+    """
     from scipy import stats
 
     mean, error = statistics.mean(differences), statistics.stdev(differences) / len(differences) ** 0.5
@@ -102,7 +106,10 @@ MOST_IMAGES = 20_000
 
 
 def data_quality(context: Context) -> DataQuality | None:
-    """Return the numbers of images and boxes by split and class, and the findings; None where the set is not read."""
+    """Return image and box counts by split and class, with findings.
+
+    None where the data set is not read.
+    """
     dataset = context.inputs.dataset
     root = Path(dataset.root)
     if dataset.num_train + dataset.num_val > MOST_IMAGES or not (root / "data.yaml").is_file():
@@ -129,7 +136,7 @@ _SMALLEST_GAP = 0.005
 
 
 def outcome(context: Context, duration_s: float) -> JobResult:
-    """Return what the run says when it has finished."""
+    """Return the result of a finished run."""
     from retort.training.device import device_name
 
     evaluated, dropped = context.needed("evaluate", Evaluated), context.found("control", DroppedControl)
@@ -236,7 +243,7 @@ def _share(gained: float, teacher: float | None, control: float) -> float | None
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that shape a result."""
+    """Return the versions of software that shape a result."""
     found = {"retort": __version__, "python": platform.python_version()}
     for name in ("ultralytics", "torch", "torchvision", "onnx", "onnxruntime"):
         try:

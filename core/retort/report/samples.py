@@ -24,7 +24,10 @@ COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC
 
 @dataclass(frozen=True, slots=True)
 class DrawnBox:
-    """A box to draw: its corners in pixels of the image, its class, and its score if a network found it."""
+    """A box to draw: corners, class and score.
+
+    The corners are in pixels of the image. The score is set if a network found the box.
+    """
 
     box: Corners
     class_id: int
@@ -41,7 +44,7 @@ class SampleImage:
 
 
 def truth(image: Path, label: Path) -> list[DrawnBox]:
-    """Read the boxes of a label file in the pixels of its image."""
+    """Read the ground-truth boxes of a label file, in image pixels."""
     if not label.is_file():
         return []
     width, height = _open(image).size
@@ -55,7 +58,10 @@ def truth(image: Path, label: Path) -> list[DrawnBox]:
 
 
 def draw(image: Path, marks: Sequence[DrawnBox], names: Sequence[str] | None = None) -> str:
-    """Return *image* with *marks* on it, scaled, as a data URI; without *names* a legend says what colours mean."""
+    """Return the *image* with boxes drawn on it, as a data URI.
+
+    The image is scaled. Without *names* a legend says what the colours mean.
+    """
     picture = _open(image).convert("RGB")
     scale = _SIDE / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -88,13 +94,19 @@ def _tag(pen: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], color
 
 
 def compare(found: Sequence[DrawnBox], expected: Sequence[DrawnBox]) -> str:
-    """Say in words how many of the *expected* boxes were found, at IoU 0.5 and with the right class."""
+    """Describe in words how many *expected* boxes were found.
+
+    A match needs an IoU of 0.5 and the right class.
+    """
     right, wrong = matched(found, expected)
     return f"{right} of {len(expected)} found, {wrong} wrong"
 
 
 def matched(found: Sequence[DrawnBox], expected: Sequence[DrawnBox]) -> tuple[int, int]:
-    """Count the *expected* boxes that were found, at IoU 0.5 and with the right class, and the boxes that are wrong."""
+    """Count the *expected* boxes found, and the wrong boxes.
+
+    A match needs an IoU of 0.5 and the right class.
+    """
     left = list(expected)
     wrong = 0
     for mark in sorted(found, key=lambda mark: -(mark.score or 0.0)):
@@ -135,7 +147,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """The groups, and what the colours mean."""
+    """Groups of sample images, with the legend of the colours."""
 
     groups: tuple[Group, ...]
     legend: tuple[tuple[str, str], ...]

@@ -15,7 +15,10 @@ _Z = 1.959963984540054
 
 
 def wilson(right: int, total: int) -> Share:
-    """Return the share of *right* among *total* with its interval of 95 % after Wilson (JASA 22, 1927)."""
+    """Return the share of *right* among *total* with its Wilson interval.
+
+    The interval is of 95 % (Wilson, JASA 22, 1927).
+    """
     if total == 0:
         return Share(right=0, total=0, value=None, low=None, high=None)
     share, spread = right / total, _Z**2 / total
@@ -27,7 +30,10 @@ def wilson(right: int, total: int) -> Share:
 
 
 def compare(pairs: Iterable[tuple[Sequence[Box], Sequence[Box]]], classes: Sequence[str]) -> LabelComparison:
-    """Return precision and recall of the boxes found on pictures against those that are there, in all and by class."""
+    """Return precision and recall of found boxes against the ground truth.
+
+    The figures are for all pictures, in all and by class.
+    """
     found, there, right = Counter[str](), Counter[str](), Counter[str]()
     for boxes, truth in pairs:
         found.update(box.name for box in boxes)
@@ -45,10 +51,10 @@ def review_figures(
     *,
     mode: Literal["sample", "all"] = "all",
 ) -> ReviewFigures:
-    """Return what the *decisions* about pictures that were looked at say of the teacher's labels.
+    """Return figures of the teacher's labels from the reviewers' *decisions*.
 
-    All boxes of a picture that was accepted are right, all of one that was rejected are wrong; on one that was edited
-    those are right that the reviewer's boxes of the same class cover.
+    Only pictures that were looked at count. All boxes of a picture that was accepted are right, all of one that was
+    rejected are wrong; on one that was edited those are right that the reviewer's boxes of the same class cover.
     """
     decided = [(picture, decisions[picture.image]) for picture in pictures if picture.image in decisions]
     seen = [(picture, decision) for picture, decision in decided if decision.seen]

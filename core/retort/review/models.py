@@ -39,7 +39,7 @@ class Box(FrozenModel):
 
     @property
     def corners(self) -> Corners:
-        """The corners alone."""
+        """Corners of the box."""
         return self.x1, self.y1, self.x2, self.y2
 
 
@@ -58,7 +58,7 @@ Second = TypeVar("Second", bound=Box)
 
 
 def iou(one: Box, other: Box) -> float:
-    """Return the area that both boxes cover over the area that either does."""
+    """Return the intersection over union of two boxes."""
     return overlap(one.corners, other.corners)
 
 
@@ -73,7 +73,11 @@ def overlap(one: Corners, other: Corners) -> float:
 
 
 def matched(found: Sequence[First], expected: Sequence[Second]) -> list[tuple[First, Second | None]]:
-    """Pair each box of *found*, in that order, with the one of *expected* that it overlaps most, each at most once."""
+    """Match each found box to the expected box that overlaps it most.
+
+    The boxes of *found* choose in their order, and each of *expected* is matched at most once. A match needs the same
+    class.
+    """
     left = list(expected)
     pairs: list[tuple[First, Second | None]] = []
     for box in found:
@@ -95,7 +99,7 @@ REVIEWED = "pseudo-labels-reviewed.json"
 
 
 class Picture(FrozenModel):
-    """One image and what the teacher has found on it."""
+    """One image with the boxes that the teacher has found."""
 
     image: ImageName
     file: str
@@ -117,14 +121,14 @@ class Picture(FrozenModel):
 
 
 class Doubt(Box):
-    """A training label where the teacher sees nothing of its class."""
+    """A training label where the teacher sees no object of its class."""
 
     instead: str | None
     """What the teacher is certain to see there."""
 
 
 class Suspect(FrozenModel):
-    """A training image whose labels the teacher does not agree with."""
+    """A training image whose labels the teacher disputes."""
 
     image: str
     missing: tuple[Scored, ...]
@@ -135,7 +139,7 @@ class Suspect(FrozenModel):
 
 
 class PseudoLabels(FrozenModel):
-    """All that the teacher has found, and how good it seems to be."""
+    """All pseudo-labels of the teacher, with quality figures."""
 
     classes: tuple[str, ...]
     pictures: tuple[Picture, ...]
@@ -153,7 +157,7 @@ class ReviewSet(FrozenModel):
 
 
 class Labelled(FrozenModel):
-    """A picture as it is trained on."""
+    """A picture with the labels to train on."""
 
     image: ImageName
     boxes: tuple[Box, ...]
@@ -184,7 +188,10 @@ class ReviewError(UserError):
 
 
 class ImageVerdict(FrozenModel):
-    """Accept the teacher's boxes on a picture, leave the picture out, or put other boxes on it."""
+    """Verdict on a picture: accept, reject, or edit its boxes.
+
+    To accept keeps the teacher's boxes, to reject leaves the picture out, and to edit puts other boxes on it.
+    """
 
     decision: Verdict
     boxes: Annotated[tuple[Box, ...], Field(max_length=MOST_BOXES)] | None = None
@@ -219,7 +226,9 @@ class Decisions(FrozenModel):
 
     @classmethod
     def load(cls, path: Path) -> Mapping[str, ImageDecision]:
-        """Read the file at *path*, if there is one; later decisions about an image replace earlier ones.
+        """Read the decisions in the file at *path*, if it exists.
+
+        Later decisions about an image replace earlier ones.
 
         Raises:
             ReviewError: it is malformed.
@@ -237,7 +246,7 @@ class Decisions(FrozenModel):
 
 
 def undecided(review_set: ReviewSet, decided: Iterable[str]) -> list[str]:
-    """Return the pictures that nobody has decided about, in order."""
+    """Return the pictures without a decision, in order."""
     known = set(decided)
     return [picture.image for picture in review_set.pictures if picture.image not in known]
 
@@ -250,7 +259,7 @@ def verdict_for(picture: Picture, boxes: Sequence[Box]) -> ImageVerdict:
 
 
 def effective_labels(picture: Picture, verdict: ImageVerdict | None) -> Labelled | None:
-    """Return *picture* as it is trained on; None where it is not.
+    """Return the labels of *picture* to train on; None if it is left out.
 
     Where a person drew the boxes, what was doubtful is decided.
     """

@@ -20,7 +20,10 @@ WARMUP = 0.2
 
 
 def hopeless(sweep: SweepSpec, trials: Sequence[TrialRecord]) -> dict[int, str]:
-    """Return the numbers of running trials that are worse than the median at their epoch, each with the reason."""
+    """Return the running trials worse than the median, with reasons.
+
+    The median is that of the other trials at the same epoch. Keys are numbers of trials.
+    """
     ended = [trial for trial in trials if trial.outcome is not None]
     complete = sum(trial.outcome is TrialState.SUCCEEDED for trial in ended)
     if not sweep.search.pruning or complete < STARTUP:
@@ -46,7 +49,10 @@ def _verdict(sweep: SweepSpec, ended: Sequence[TrialRecord], trial: TrialRecord)
 
 @dataclass(frozen=True, slots=True)
 class NewTrial:
-    """A trial to begin: the spec of its job, or why there can be none."""
+    """A trial to begin: its spec, or the reason for having none.
+
+    The spec is that of its job.
+    """
 
     parameters: Point
     spec: JobSpec | None
@@ -76,7 +82,9 @@ class SweepUpdate:
 def decide(
     sweep: SweepSpec, state: SweepState, trials: Sequence[TrialRecord], failure: RunFailure | None = None
 ) -> SweepUpdate:
-    """Return what is to be done about a sweep in *state*; the same trials give the same decision.
+    """Return the next update of a sweep in *state*.
+
+    The same trials give the same decision.
 
     Args:
         sweep: what was asked for.
@@ -163,7 +171,10 @@ def _nothing_succeeded() -> RunFailure:
 
 
 def sentence(sweep: Mapping[str, Any]) -> str:
-    """Say of a sweep, as the API shows it, how far it is and what is best."""
+    """Describe the sweep's progress and best trial in one sentence.
+
+    *sweep* is a sweep as the API shows it.
+    """
     best, objective = sweep["best"], sweep["spec"]["objective"]
     if sweep["failure"]:
         told = f"Gave up: {sweep['failure']['message']}."

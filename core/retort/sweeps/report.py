@@ -33,7 +33,10 @@ def shorten(paths: Sequence[str]) -> list[str]:
 
 
 def parallel(sweep: Json) -> dict[str, Any] | None:
-    """Return the parallel coordinates of the trials that have succeeded: a line each, coloured by its objective."""
+    """Return the parallel coordinates chart of the succeeded trials.
+
+    Each trial is a line, coloured by its objective.
+    """
     trials = [trial for trial in sweep["trials"] if trial["state"] == "succeeded" and trial["value"] is not None]
     if not trials:
         return None
@@ -58,7 +61,7 @@ def parallel(sweep: Json) -> dict[str, Any] | None:
 
 
 def history(sweep: Json) -> dict[str, Any] | None:
-    """Return the objective by trial, and the best so far."""
+    """Return the chart of the objective by trial, and the best so far."""
     told = [trial for trial in sweep["trials"] if trial["value"] is not None]
     if not told:
         return None
@@ -128,7 +131,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(sweep: Mapping[str, Any], best_spec: Mapping[str, Any] | None) -> str:
-    """Return the page's HTML for a sweep as the API shows it, and the spec of its best trial."""
+    """Return the HTML page of a sweep, with its best spec.
+
+    *sweep* is a sweep as the API shows it; *best_spec* is the spec of its best trial.
+    """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def next_points(sweep: SweepSpec, trials: Sequence[TrialRecord], count: int) -> dict[int, Point]:
-    """Return the points of the next *count* trials, or of as many as are left, by their numbers.
+    """Return the points of the next *count* trials, by their numbers.
 
-    The same sweep and trials give the same points, on any worker: Optuna's study is made anew of the trials each time,
-    and its random numbers follow from the seed and the number of the trial.
+    There may be fewer left. The same sweep and trials give the same points, on any worker: Optuna's study is made again
+    from the trials each time, and its random numbers follow from the seed and the number of the trial.
     """
     first = max((trial.number for trial in trials), default=0) + 1
     numbers = range(first, min(first + count, sweep.num_trials + 1))
@@ -36,7 +36,7 @@ def next_points(sweep: SweepSpec, trials: Sequence[TrialRecord], count: int) -> 
 
 
 def study(sweep: SweepSpec, trials: Sequence[TrialRecord], number: int) -> Study:
-    """Return Optuna's view of *trials*, from which trial *number* follows."""
+    """Return the Optuna study of *trials*, which suggests trial *number*."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -52,7 +52,7 @@ def study(sweep: SweepSpec, trials: Sequence[TrialRecord], number: int) -> Study
 
 
 def frozen(sweep: SweepSpec, trial: TrialRecord) -> FrozenTrial:
-    """Return the trial as Optuna sees it."""
+    """Return the trial as an Optuna trial."""
     from optuna.trial import TrialState as State
     from optuna.trial import create_trial
 

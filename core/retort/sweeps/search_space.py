@@ -33,14 +33,14 @@ def child(sweep: SweepSpec, number: int, point: Point) -> JobSpec:
 
 
 def grid(sweep: SweepSpec) -> Iterator[Point]:
-    """Yield every combination, the last parameter varying fastest."""
+    """Yield every combination of the grid, the last parameter varying fastest."""
     values = [domain.every() or () for domain in sweep.parameters.values()]
     for combination in itertools.product(*values):
         yield dict(zip(sweep.parameters, combination, strict=True))
 
 
 def check(sweep: SweepSpec) -> list[JobSpec]:
-    """Return the specs of all points of a grid; else those at the extremes of the ranges.
+    """Return the specs of a grid, or of the extremes of the ranges.
 
     Raises:
         SpecError: the base or a combination is no valid spec; each problem names the parameter it comes from.
@@ -157,7 +157,7 @@ def _nowhere(document: dict[str, Any], path: str) -> FieldProblem:
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """One point, and what has come of it."""
+    """One point of the search space, with the outcome of its trial."""
 
     number: int
     """Counted from 1."""

@@ -20,7 +20,7 @@ class Tracker(Protocol):
 
 
 def begin(config: TrackerConfig) -> Tracker:
-    """Open the tracker that is meant; its library is imported only here."""
+    """Open the configured tracker; only its library is imported."""
     if config.kind == "wandb":
         from retort.tracking.wandb import WeightsAndBiases
 
@@ -48,7 +48,7 @@ def dispatch(tracker: Tracker, event: AnyEvent) -> None:
 
 
 def main() -> int:
-    """Serve until standard input ends; return the exit code."""
+    """Serve tracker events until standard input ends; return the exit code."""
     # Libraries print as they please: the channel to the supervising side is kept from them.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
@@ -81,7 +81,10 @@ def _reason(error: Exception) -> str:
 
 
 def leave() -> NoReturn:
-    """Serve, and end at once: libraries would wait for threads of theirs, and all that counts has been answered."""
+    """Serve tracker events, then end the process at once.
+
+    Libraries would wait for threads of theirs, and all that counts has been answered.
+    """
     code = 1
     try:
         code = main()

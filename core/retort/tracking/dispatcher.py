@@ -61,22 +61,28 @@ class TrackerProcess:
 
     @property
     def busy(self) -> bool:
-        """Whether it still works."""
+        """Whether the tracker process is at work."""
         return self._thread.is_alive()
 
     def wait(self, timeout_s: float) -> None:
-        """Return when it has ended, or after *timeout_s*."""
+        """Wait until the process has ended, at most *timeout_s* seconds."""
         self._thread.join(timeout_s)
 
     def send(self, line: str | None) -> None:
-        """Leave a line for it; None is the end. A line too many switches it off."""
+        """Queue a line for the tracker; None ends the input.
+
+        A full queue disables the tracker.
+        """
         try:
             self._lines.put_nowait(line)
         except queue.Full:
             self.close("it does not keep up with the run")
 
     def close(self, reason: str | None = None) -> None:
-        """Kill it where it still works, for this *reason*."""
+        """Kill the tracker process; it is disabled for this *reason*.
+
+        A process that has ended already keeps its outcome.
+        """
         with self._lock:
             if self.busy and not self._closed:
                 self.trouble = self.trouble or reason
@@ -203,7 +209,7 @@ class TrackerDispatcher:
                 self._processes[kind].send(event.model_dump_json())
 
     def end(self, result: Result | None, failure: RunFailure | None) -> None:
-        """Say how the attempt ended; from now on the trackers have a limited time."""
+        """Report the attempt's outcome; the trackers then have limited time."""
         if self._deadline is not None:
             return
         common = {"n": 1, "at": time.time()}
@@ -218,7 +224,10 @@ class TrackerDispatcher:
         self._deadline = time.monotonic() + self._timeout_s
 
     def busy(self) -> bool:
-        """Return True if a tracker is still at work, and its time is not up; then it is switched off."""
+        """Return True if a tracker is at work within its time limit.
+
+        A tracker whose time is up is disabled.
+        """
         working = [process for process in self._processes.values() if process.busy]
         if working and self._deadline is not None and time.monotonic() >= self._deadline:
             for process in working:
@@ -227,7 +236,7 @@ class TrackerDispatcher:
         return bool(working)
 
     def wait(self, timeout_s: float) -> None:
-        """Return when a tracker that is at work has ended, or after *timeout_s*."""
+        """Wait until a busy tracker has ended, at most *timeout_s* seconds."""
         for process in self._processes.values():
             if process.busy:
                 process.wait(timeout_s)
@@ -240,6 +249,6 @@ class TrackerDispatcher:
         return [f"{TITLES[kind]} is switched off for this attempt: {self._processes[kind].trouble}" for kind in found]
 
     def close(self) -> None:
-        """Kill what is left."""
+        """Kill the tracker processes that still run."""
         for process in self._processes.values():
             process.close()

@@ -57,11 +57,11 @@ class Mlflow:
         self._log(values, at=event.at, step=event.step)
 
     def artifact(self, event: ArtifactEvent) -> None:
-        """Hand over a file."""
+        """Log a file as an artifact of the run."""
         self._client.log_artifact(self._run_id, event.path)
 
     def end(self, event: AnyEvent) -> None:
-        """Write the final figures, and end the run as the job's attempt has ended."""
+        """Log the final figures, and end the run with the attempt's state."""
         if isinstance(event, FinishedEvent):
             found = {f"final/{name}": value for name, value in figures(event.result).items()}
             self._log(found, at=event.at, step=0)

@@ -16,7 +16,7 @@ Kind = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class TrackerConfig(FrozenModel):
-    """The first line of a tracker's process."""
+    """Configuration of a tracker, the first line to its process."""
 
     kind: Kind
     job_id: str
@@ -73,12 +73,15 @@ def tracker_configs(
 
 
 def flat(value: Any) -> dict[str, Any]:
-    """Return the leaves of nested mappings and lists by their dotted paths: ``distillation.losses.0.kind``."""
+    """Return the leaves of nested values by dotted path.
+
+    Mappings and lists are nested; a path is like ``distillation.losses.0.kind``.
+    """
     return {".".join(path): leaf for path, leaf in _leaves(value)}
 
 
 def figures(result: Result) -> dict[str, float]:
-    """Return the numbers that a run ended with, by role: ``student/map``."""
+    """Return the final figures of a run by role, as ``student/map``."""
     return {
         "/".join(map(_speakable, path)): float(leaf)
         for path, leaf in _leaves(result.roles.model_dump() if isinstance(result, JobResult) else {})

@@ -25,7 +25,7 @@ ALIASES = {"train/kd/softmax_kl": "train/KL_loss"}
 
 
 class TensorBoard:
-    """Writes event files; each attempt adds new files."""
+    """TensorBoard writer of event files; each attempt adds new files."""
 
     def __init__(self, config: TrackerConfig) -> None:
         # tensorboardX imports torch where it finds it, and needs none of it here.
@@ -47,10 +47,10 @@ class TensorBoard:
         self._write(event.role, event.step, {"value": [{"tag": tag, "simple_value": value} for tag, value in values]})
 
     def artifact(self, event: ArtifactEvent) -> None:
-        """Keep nothing: the files are beside these."""
+        """Ignore the file: artifacts already lie beside the event files."""
 
     def end(self, event: AnyEvent) -> None:
-        """Write the spec, and what came of it as hyperparameters with their results."""
+        """Write the spec, and the final figures as hyperparameter results."""
         self._at = max(self._at, event.at)
         spec = yaml.safe_dump(self._config.spec, sort_keys=False, allow_unicode=True)
         self._text("spec", spec)
@@ -98,10 +98,10 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def archive(config: TrackerConfig, events: Iterable[AnyEvent]) -> bytes:
-    """Return a ZIP file of what TensorBoard shows of *events*, the last of which says how the run stands.
+    """Return a ZIP file of the TensorBoard files of *events*.
 
-    The files are made by a process of their own, so that its libraries and its work stay out of this one. The same
-    events make the same bytes.
+    The last of the events says how the run stands. The files are made by a process of their own, so that its libraries
+    and its work stay out of this one. The same events make the same bytes.
 
     Raises:
         TransientError: others are being made; try again.

@@ -48,14 +48,14 @@ class WeightsAndBiases:
         self._run.log({f"{event.role}/epoch": event.step, **values})
 
     def artifact(self, event: ArtifactEvent) -> None:
-        """Hand over a file."""
+        """Log a file as an artifact of the run."""
         kind = "model" if event.name.endswith(".pt") else "report"
         artifact = self._wandb.Artifact(f"{self._run.id}-{event.name}", type=kind)
         artifact.add_file(event.path, name=event.name)
         self._run.log_artifact(artifact)
 
     def end(self, event: AnyEvent) -> None:
-        """Write the final figures, and end the run as the job's attempt has ended."""
+        """Log the final figures, and end the run with the attempt's state."""
         if isinstance(event, FinishedEvent):
             self._run.summary.update({f"final/{name}": value for name, value in figures(event.result).items()})
         if isinstance(event, FailedEvent):

@@ -25,7 +25,7 @@ _SHOWN = 100
 
 
 def summary(review_set: ReviewSet, decisions: Mapping[str, ImageDecision]) -> dict[str, Any]:
-    """Say how far the review is."""
+    """Return the progress of the review."""
     remaining = undecided(review_set, decisions)
     own = [picture for picture in review_set.pictures if picture.image in decisions]
     counted = Counter(decisions[picture.image].decision for picture in own)
@@ -43,7 +43,7 @@ def summary(review_set: ReviewSet, decisions: Mapping[str, ImageDecision]) -> di
 
 
 def annotation_format(name: str) -> AnnotationFormat:
-    """Return the annotation format of that name.
+    """Return the annotation format named *name*.
 
     Raises:
         ReviewError: there is none.
@@ -55,7 +55,7 @@ def annotation_format(name: str) -> AnnotationFormat:
 
 
 def annotated_images(review_set: ReviewSet, decisions: Mapping[str, ImageDecision]) -> ImageSet:
-    """Return the pictures with the boxes that they have now; those that were rejected are left out."""
+    """Return the pictures with their present boxes, without rejected ones."""
     pictures = []
     for picture in review_set.pictures:
         decision = decisions.get(picture.image)
@@ -68,7 +68,9 @@ def annotated_images(review_set: ReviewSet, decisions: Mapping[str, ImageDecisio
 
 
 def import_decisions(review_set: ReviewSet, name: str, data: bytes, *, reviewer: str, at: float) -> list[ImageDecision]:
-    """Return the decisions in a file of format *name*; its boxes replace others.
+    """Return the decisions in a file of format *name*.
+
+    The boxes in the file replace others.
 
     Raises:
         ReviewError: the file cannot be used, or speaks of other pictures; then nothing of it counts.

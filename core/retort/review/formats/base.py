@@ -38,7 +38,7 @@ class AnnotatedImage(FrozenModel):
 
 
 class ImageSet(FrozenModel):
-    """Pictures that go into one file."""
+    """Pictures for one annotation file."""
 
     classes: tuple[str, ...]
     pictures: tuple[AnnotatedImage, ...]
@@ -46,7 +46,7 @@ class ImageSet(FrozenModel):
 
 @dataclass(frozen=True, slots=True)
 class AnnotationFormat:
-    """One way to write pictures with boxes as a file, and to read them."""
+    """Annotation format: how to write and read pictures with boxes."""
 
     write: Callable[[ImageSet], bytes]
     read: Callable[[bytes, Classes], Read]
@@ -55,25 +55,31 @@ class AnnotationFormat:
 
 
 class ExternalFile(BaseModel):
-    """A part of another tool's file: what is not needed is not looked at, what is needed must be what it should be."""
+    """A part of another tool's file, with fields checked when needed.
+
+    Unknown fields are ignored; known fields must have the right type.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
 
 def file_name(image: str) -> str:
-    """Return the name of the file that reviewers see *image* in."""
+    """Return the file name of *image* for reviewers."""
     return f"{image}.jpg"
 
 
 def image_of(name: str) -> str:
-    """Return the picture that a file's name or address means, whatever folder it lies in there."""
+    """Return the picture that a file name or address means.
+
+    The folder in it does not matter.
+    """
     last = name.replace("\\", "/").rpartition("/")[2]
     stem, dot, suffix = last.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in _SUFFIXES else last
 
 
 def parse(data: bytes, shape: Any, what: str) -> Any:
-    """Read JSON into *shape*.
+    """Parse JSON into *shape*.
 
     Raises:
         ReviewError: it is not JSON, or not of that shape; the message names the first place that is wrong.
@@ -108,7 +114,7 @@ def box(name: str, corners: tuple[float, float, float, float], classes: Classes,
 
 
 def add(found: dict[str, Shape], image: str, what: Shape, place: str) -> None:
-    """Put *what* under the name of its image.
+    """Add *what* under the name of its image.
 
     Raises:
         ReviewError: the image was there before.
@@ -120,7 +126,7 @@ def add(found: dict[str, Shape], image: str, what: Shape, place: str) -> None:
 
 
 def sized(width: float, height: float, place: str) -> tuple[float, float]:
-    """Insist that an image has a size.
+    """Check that an image has a valid size.
 
     Raises:
         ReviewError: it has none.
@@ -132,7 +138,7 @@ def sized(width: float, height: float, place: str) -> tuple[float, float]:
 
 
 def frozen(found: Mapping[str, Sequence[Box]]) -> Read:
-    """Return the boxes by image, as they stay."""
+    """Return the boxes by image, as tuples."""
     return {image: tuple(boxes) for image, boxes in found.items()}
 
 
@@ -152,12 +158,14 @@ def pack(files: Mapping[str, bytes]) -> bytes:
 
 
 def is_zip(data: bytes) -> bool:
-    """Return True if *data* begins like an archive."""
+    """Return True if *data* begins like a zip archive."""
     return data.startswith(b"PK")
 
 
 def unpack(data: bytes, suffixes: Collection[str]) -> dict[PurePosixPath, bytes]:
-    """Return the files with one of the *suffixes* in a zip, in its order; others are not unpacked, and none is written.
+    """Return the files with one of the *suffixes* in a zip.
+
+    They come in the order of the zip. Others are not unpacked, and none is written.
 
     Raises:
         ReviewError: it is no archive, or not one that should be opened.

@@ -41,7 +41,10 @@ class _LabelStudioTask(ExternalFile):
 
 
 def write(image_set: ImageSet) -> bytes:
-    """Return *image_set* as tasks; its boxes are predictions, from which an annotation begins."""
+    """Return *image_set* as Label Studio tasks.
+
+    The boxes are predictions, from which an annotation begins.
+    """
     tasks = []
     for number, picture in enumerate(image_set.pictures, start=1):
         common = {
@@ -60,7 +63,9 @@ def _value(one: Box) -> dict[str, Any]:
 
 
 def read(data: bytes, classes: Classes) -> Read:
-    """Return the boxes in a list of tasks: those of the last annotation that was not cancelled, or else predicted.
+    """Return the boxes in a list of Label Studio tasks.
+
+    They are those of the last annotation that was not cancelled, or else the predicted ones.
 
     Raises:
         ReviewError: it is none, or does not fit *classes*.

@@ -35,7 +35,9 @@ def _shares(one: Box) -> str:
 
 
 def read(data: bytes, classes: Classes) -> Read:
-    """Return the boxes in a zip of label files; without names in it, classes are numbered as the job's are.
+    """Return the boxes in a zip of label files.
+
+    Without names in the zip, classes are numbered as the job's are.
 
     Raises:
         ReviewError: it is none, or does not fit *classes*.
