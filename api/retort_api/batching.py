@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Batches concurrent requests: one transaction for all that wait.
+    """Batcher of concurrent requests: one transaction for all that wait.
 
     Requests that arrive while a batch runs form the next batch. A transaction costs the same for one request as for
     twenty, and so does a query: many clients that watch their jobs cost little more than one. No answer is older than

@@ -32,7 +32,7 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class AppState:
-    """Everything that the endpoints of one application share."""
+    """State shared by the endpoints of one application."""
 
     settings: Settings
     database: Database

@@ -34,7 +34,7 @@ class ServiceMetrics:
         self._registry.register(_Jobs(database))
 
     def text(self) -> bytes:
-        """Return everything in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 

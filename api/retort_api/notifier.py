@@ -32,9 +32,9 @@ _log = structlog.get_logger("retort.api")
 
 
 class QueueNotifier:
-    """Notifies workers from a background thread; requests never wait.
+    """Notifier of workers, in a background thread; requests never wait.
 
-    A lost ring costs a worker's polling interval and nothing else: nothing is retried, nothing raises.
+    A lost notification costs a worker's polling interval and nothing else: nothing is retried, nothing raises.
     """
 
     def __init__(self, broker_url: str) -> None:
@@ -46,7 +46,7 @@ class QueueNotifier:
         self._starting = threading.Lock()
 
     def notify(self, job_id: str) -> None:
-        """Announce a committed job; returns at once."""
+        """Announce a committed job without waiting."""
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._send_all, name="notifier", daemon=True)
@@ -57,7 +57,7 @@ class QueueNotifier:
             _log.warning("bell_not_rung", job_id=job_id, error="too many rings are waiting for the broker")
 
     def check(self) -> None:
-        """Reach for the broker.
+        """Check that the broker can be reached.
 
         Raises:
             TransientError: it is not there.
@@ -70,7 +70,7 @@ class QueueNotifier:
             raise TransientError(f"the broker is not available: {_first_line(error)}") from error
 
     def close(self) -> None:
-        """Send what waits, within two seconds, and disconnect."""
+        """Send waiting notifications within two seconds, and disconnect."""
         if self._thread is not None:
             try:
                 self._rings.put_nowait(None)

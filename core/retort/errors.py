@@ -86,7 +86,10 @@ class ModelError(UserError):
 
 
 class TeacherMismatch(UserError):
-    """Teacher and student do not fit each other under the losses of the spec."""
+    """Teacher and student do not match under the losses.
+
+    The losses are those of the spec.
+    """
 
     code = "teacher_mismatch"
 
@@ -202,6 +205,6 @@ CLASSES: dict[str, FailureClass] = {
 def failure_class(code: str) -> FailureClass:
     """Return the retry policy of a failure *code*.
 
-    A code that is not listed is retried as a machine that failed.
+    A code that is not listed is retried like a failed machine.
     """
     return CLASSES.get(code, CLASSES["unavailable"])

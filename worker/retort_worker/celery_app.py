@@ -109,9 +109,9 @@ class Signals:
 
 
 def consume(app: Celery, slots: JobWorker) -> None:
-    """Listen until the worker drains; must be called in the main thread.
+    """Consume notifications until the worker drains; call in the main thread.
 
-    Whatever ends Celery's consumer before that, it is started anew: the polls go on meanwhile.
+    Whatever ends Celery's consumer before that, it is started again: the polls go on meanwhile.
     """
     signals = Signals(slots)
     signals.install()

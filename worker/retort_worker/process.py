@@ -133,7 +133,7 @@ class RunProcess:
         return self._popen.poll() is not None
 
     def wait(self, timeout_s: float) -> None:
-        """Return when the first process has exited, or after *timeout_s*."""
+        """Wait until the first process has exited, at most *timeout_s* seconds."""
         if self._exit is None:
             time.sleep(timeout_s)
         else:

@@ -35,7 +35,7 @@ _STACKS_S = 1.0
 
 
 class RunSupervisor:
-    """Supervises one attempt under one lease, from preparation to outcome."""
+    """Supervisor of one attempt under one lease, from preparation to outcome."""
 
     def __init__(self, context: WorkerContext, claimed_job: ClaimedJob) -> None:
         self._context = context

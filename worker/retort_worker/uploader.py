@@ -48,7 +48,7 @@ class Uploaded:
 
 
 class ArtifactUploader:
-    """Uploads files in a background thread, so that leases are renewed."""
+    """Uploader of files, in a background thread so that leases are renewed."""
 
     def __init__(self, store: Store, workdir: Path, job_id: str, attempt: int) -> None:
         self._store = store

@@ -24,7 +24,7 @@ _CLEAN_S = 30.0
 
 
 class JobWorker:
-    """Claims jobs into free slots; supervises each in a thread.
+    """Worker that claims jobs into free slots, with a thread for each.
 
     Notifications and the poll both come here, so they never run more than the worker's slots.
     """

@@ -87,9 +87,9 @@ class Partial:
                 yield file.tell()
 
     def finish(self) -> bool:
-        """Move the file into place if its digest is right; else delete it.
+        """Move the file into place if its digest is right.
 
-        Return whether the digest was right.
+        A file with a wrong digest is deleted. Return whether the digest was right.
         """
         if sha256_of(self.part) != self.sha256:
             self.part.unlink()

@@ -30,7 +30,7 @@ _KL_TOP = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Heatmap:
-    """One map over one image."""
+    """One heatmap over one image."""
 
     title: str
     uri: str
@@ -105,7 +105,7 @@ def _uri(picture: Image.Image) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """Everything that the report shows of the distillation's health."""
+    """Health of the distillation, as shown in the report."""
 
     findings: tuple[HealthEvent, ...]
     """Verdicts in the order in which they were said."""

@@ -36,7 +36,7 @@ class DrawnBox:
 
 @dataclass(frozen=True, slots=True)
 class SampleImage:
-    """One image as one party sees it."""
+    """One sample image with the boxes of one source."""
 
     title: str
     uri: str

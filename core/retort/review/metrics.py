@@ -32,7 +32,7 @@ def wilson(right: int, total: int) -> Share:
 def compare(pairs: Iterable[tuple[Sequence[Box], Sequence[Box]]], classes: Sequence[str]) -> LabelComparison:
     """Return precision and recall of found boxes against the ground truth.
 
-    The figures are for all pictures, in all and by class.
+    The figures are in total and by class.
     """
     found, there, right = Counter[str](), Counter[str](), Counter[str]()
     for boxes, truth in pairs:

@@ -259,9 +259,9 @@ def verdict_for(picture: Picture, boxes: Sequence[Box]) -> ImageVerdict:
 
 
 def effective_labels(picture: Picture, verdict: ImageVerdict | None) -> Labelled | None:
-    """Return the labels of *picture* to train on; None if it is left out.
+    """Return *picture* with the labels to train on, or None.
 
-    Where a person drew the boxes, what was doubtful is decided.
+    None means that the picture is left out. Where a person drew the boxes, what was doubtful is decided.
     """
     if verdict is None or verdict.decision == "accept":
         if picture.left_out is not None and not (verdict and picture.left_out == "empty"):

@@ -61,7 +61,7 @@ def parallel(sweep: Json) -> dict[str, Any] | None:
 
 
 def history(sweep: Json) -> dict[str, Any] | None:
-    """Return the chart of the objective by trial, and the best so far."""
+    """Return the chart of objective values and the best so far."""
     told = [trial for trial in sweep["trials"] if trial["value"] is not None]
     if not told:
         return None

@@ -40,7 +40,7 @@ def grid(sweep: SweepSpec) -> Iterator[Point]:
 
 
 def check(sweep: SweepSpec) -> list[JobSpec]:
-    """Return the specs of a grid, or of the extremes of the ranges.
+    """Return the specs of all grid points, or of the ranges' extremes.
 
     Raises:
         SpecError: the base or a combination is no valid spec; each problem names the parameter it comes from.

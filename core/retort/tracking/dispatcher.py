@@ -43,7 +43,7 @@ _DIED = "its process died"
 
 
 class TrackerProcess:
-    """Sends events to one tracker process; errors disable it."""
+    """Process of one tracker; errors disable the tracker."""
 
     def __init__(self, config: str, *, command: Sequence[str], folder: Path, timeout_s: float) -> None:
         self._command = tuple(command)
@@ -163,7 +163,7 @@ LastSteps = Mapping[tuple[str, str], int]
 
 
 class TrackerDispatcher:
-    """Dispatches events to all trackers of one attempt, each independently."""
+    """Dispatcher of events to all trackers of one attempt, each independently."""
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ class AnnotationFormat:
 
 
 class ExternalFile(BaseModel):
-    """A part of another tool's file, with fields checked when needed.
+    """Part of another tool's file, with only the needed fields checked.
 
     Unknown fields are ignored; known fields must have the right type.
     """
