@@ -72,7 +72,7 @@ class Recorder:
         return self._size() > self._offset and bool(journal.read(self._journal, self._offset)[0])
 
     def tick(self, uploaded: Uploaded) -> bool:
-        """Record news, or renew the lease when due; True when done.
+        """Record new events and files, or renew the lease; True when done.
 
         *uploaded* holds the files that the uploader has stored; they are announced when True comes back.
 
