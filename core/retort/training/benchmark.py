@@ -43,7 +43,10 @@ class Speed:
 
 
 def measure(load: Callable[[], Runtime], *, imgsz: int) -> tuple[Runtime, Speed]:
-    """Load a network and time it on images of side *imgsz*, one and ``BATCH`` at a time; it is given back, warm."""
+    """Load a network and time it on images of side *imgsz*.
+
+    One image and ``BATCH`` images at a time are timed; the network is returned, warm.
+    """
     before = _start_counting()
     runtime = load()
     one = torch.zeros(1, 3, imgsz, imgsz, device=runtime.device)
@@ -63,7 +66,7 @@ def measure(load: Callable[[], Runtime], *, imgsz: int) -> tuple[Runtime, Speed]
 
 
 def times_ms(runtime: Runtime, images: torch.Tensor) -> list[float]:
-    """Return the times of single runs over *images* in milliseconds, after a warm-up."""
+    """Return milliseconds of single runs over *images*, after a warm-up."""
     taken: list[float] = []
     for _ in range(WARM_UP):
         runtime.run(images)
@@ -78,7 +81,10 @@ def times_ms(runtime: Runtime, images: torch.Tensor) -> list[float]:
 
 
 def ratio(runtime: Runtime, base: Runtime, *, imgsz: int) -> float:
-    """Return how long one image takes in *runtime* over how long in *base*: medians of runs that take turns."""
+    """Return the latency of *runtime* relative to *base* for one image.
+
+    It is the ratio of medians of runs that take turns.
+    """
     images = [torch.zeros(1, 3, imgsz, imgsz, device=one.device) for one in (runtime, base)]
     taken: tuple[list[float], list[float]] = ([], [])
     begun = time.perf_counter()
@@ -148,7 +154,10 @@ class StepTimes:
 
 
 class StepBenchmark:
-    """A student in training on drawn images, whose steps are timed with and without a teacher."""
+    """A student in training, timed with and without a teacher.
+
+    The steps train on drawn images.
+    """
 
     def __init__(
         self, model: str, *, weights: Path | None, names: Mapping[int, str], imgsz: int, batch: int, device: str
@@ -161,9 +170,10 @@ class StepBenchmark:
         self._batch = _drawn(batch, imgsz, len(names), self._device)
 
     def step(self, teacher: Any, *, on_step: Callable[[], None]) -> StepTimes:
-        """Time steps under the loaded network *teacher* and without it, in turn; *on_step* is called before each.
+        """Time training steps with the loaded network *teacher* and without it.
 
-        A busy machine slows both alike. What the losses between the two add depends on the recipe and is left out.
+        The two take turns; *on_step* is called before each step. A busy machine slows both alike. What the losses
+        between the two add depends on the recipe and is left out.
         """
         gc.collect()  # the teacher before lies in a circle with its recorded kernels, and a GPU has room for few
         asked = Teacher(teacher, device=self._device, half=True)

@@ -59,7 +59,9 @@ class CheckpointStore:
         self.folder = folder
 
     def write(self, number: int, content: bytes | memoryview) -> None:
-        """Write generation *number* whole and verified, then remove all but the newest two up to it.
+        """Write generation *number* whole and verified, then remove old generations.
+
+        The newest two up to *number* are kept.
 
         Raises:
             OSError: as ``files.atomic_write``; the generations before are untouched.
@@ -76,7 +78,10 @@ class CheckpointStore:
         return sorted(found, reverse=True)
 
     def read(self) -> Iterator[tuple[int, memoryview | None]]:
-        """Yield number and content, newest first; the content of a damaged one is None."""
+        """Yield number and content of each generation, newest first.
+
+        The content of a damaged generation is None.
+        """
         for number in self.numbers():
             whole = memoryview(self.path(number).read_bytes())
             header, content = bytes(whole[:_HEADER]), whole[_HEADER:]
@@ -110,9 +115,10 @@ def latest_files(folder: Path) -> tuple[int, list[Path]] | None:
 def identity_of(
     plan: TrainConfig, distillation: DistillationSpec | None, teachers: Iterable[Path], data: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Return what must be the same for a state to be trained on: one digest or version for each part.
+    """Return the identity of a training: a digest or version per part.
 
-    *data* is upstream's description of the data set. Where the files lie and which device trains does not count.
+    A state may be trained on only where all of these are equal. *data* is upstream's description of the data set. Where
+    the files lie and which device trains does not count.
     """
     chosen = {key: value for key, value in asdict(plan).items() if key in {"role", "model", "epochs"}}
     chosen["teaching"] = _teaching(plan.teaching)
@@ -166,10 +172,11 @@ State = dict[str, Any]
 
 
 class Checkpointer:
-    """Saves and restores a trainer's state: two generations of it, each named by its number of whole epochs.
+    """Exact save and restore of a trainer's state, in two generations.
 
-    Upstream writes such a file in place and restores weights from a float16 average; this one is exact and whole. It
-    holds tensors and plain values only. Of a state that belongs to another training nothing is used.
+    Each generation is named by its number of whole epochs. Upstream writes such a file in place and restores weights
+    from a float16 average; this one is exact and whole. It holds tensors and plain values only. Of a state that belongs
+    to another training nothing is used.
     """
 
     def __init__(self, folder: Path, wanted: Mapping[str, str], log: Callable[..., None]) -> None:
@@ -212,7 +219,9 @@ class Checkpointer:
         return None
 
     def save(self, trainer: Resumable, done: int) -> None:
-        """Write the state after *done* whole epochs, then remove the best networks that no kept state names.
+        """Write the state after *done* whole epochs, and remove unused networks.
+
+        Best networks that no kept state names are removed.
 
         Raises:
             TransientError: the disk is full; the earlier generations are untouched.
@@ -279,7 +288,10 @@ def capture(trainer: Resumable, done: int) -> State:
 
 
 def restore(trainer: Resumable, state: State) -> None:
-    """Put *state* into *trainer*, whose networks and optimizer are built; gradients follow when the epoch starts."""
+    """Restore *state* into *trainer*, whose networks and optimizer are built.
+
+    Gradients follow when the epoch starts.
+    """
     model = comm.unwrap(trainer.model)
     model.train()
     model.load_state_dict(state["model"])
@@ -305,7 +317,9 @@ def resume(trainer: Resumable, state: State) -> None:
 
 
 def rollback(trainer: Resumable, epoch: int, attempt: int) -> None:
-    """Let *trainer* do *epoch* (from 0) again, which left the finite numbers; say so.
+    """Let *trainer* repeat *epoch* (from 0), which had non-finite numbers.
+
+    The repetition is announced.
 
     Raises:
         Diverged: it was done again three times already.
@@ -321,7 +335,10 @@ def rollback(trainer: Resumable, epoch: int, attempt: int) -> None:
 
 
 def load_results(trainer: Resumable, state: State) -> None:
-    """Let *trainer*, which will not run any more, know the results of *state*, and say so."""
+    """Load the results of *state* into a *trainer* that has ended.
+
+    It will not run any more; this is announced.
+    """
     _restore_results(trainer, state)
     trainer.epoch = state["done"] - 1
     which = f"all {state['done']}" if state["done"] >= trainer.epochs else f"{state['done']} of {trainer.epochs}"
@@ -336,7 +353,10 @@ def _restore_results(trainer: Resumable, state: State) -> None:
 
 
 def objectives(model: Any) -> list[Any]:
-    """Return what weighs the distillation terms: ``state()`` and ``restore(state)`` keep their plain values."""
+    """Return the objectives that weigh the distillation terms.
+
+    Their ``state()`` and ``restore(state)`` keep plain values.
+    """
     return [one.objective for one in getattr(model, "slots", ())]
 
 

@@ -28,7 +28,10 @@ _apart: list[bool] = []
 
 
 def join(device: torch.device) -> None:
-    """Join the other ranks, over NCCL on GPUs and over gloo on CPUs; torchrun's variables say who they are."""
+    """Join the other ranks, over NCCL on GPUs, gloo on CPUs.
+
+    The variables of torchrun say who they are.
+    """
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
@@ -42,7 +45,10 @@ def leave() -> None:
 
 
 def size() -> int:
-    """Return the number of ranks; 1 alone, and for one that works by itself for a while."""
+    """Return the number of ranks; 1 in a lone process.
+
+    It is 1 also for a rank that works by itself for a while.
+    """
     return distributed.get_world_size() if _control and not _apart else 1
 
 
@@ -52,10 +58,11 @@ def rank() -> int:
 
 
 def wrap(model: nn.Module, device: torch.device) -> nn.Module:
-    """Let gradients be averaged over the ranks; batch statistics stay each rank's own, as upstream has it.
+    """Wrap *model* so that gradients are averaged over the ranks.
 
-    Unused parameters are looked for in every step: a batch without objects leaves the box branch without a gradient
-    on its rank alone, and without distillation the projectors have none on any.
+    Batch statistics stay each rank's own, as upstream has it. Unused parameters are looked for in every step: a batch
+    without objects leaves the box branch without a gradient on its rank alone, and without distillation the projectors
+    have none on any.
     """
     if size() == 1:
         return model
@@ -69,7 +76,7 @@ def unwrap(model: Any) -> Any:
 
 
 def mean(value: Tensor) -> Tensor:
-    """Return the mean of a detached *value* over the ranks; all must call."""
+    """Return the mean of detached *value* over ranks; all must call."""
     if size() == 1:
         return value
     shared = value.detach().clone()
@@ -78,7 +85,10 @@ def mean(value: Tensor) -> Tensor:
 
 
 def means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the mean of each scalar over the ranks; all must call, with the same names."""
+    """Return the mean of each scalar over the ranks.
+
+    All ranks must call, with the same names.
+    """
     if size() == 1 or not values:
         return dict(values)
     shared = mean(torch.stack([value.detach().float() for value in values.values()]))
@@ -86,7 +96,10 @@ def means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def share(number: int) -> float:
-    """Return this rank's *number* over the mean of all ranks' numbers; all must call."""
+    """Return this rank's *number* relative to the mean of all ranks.
+
+    All ranks must call.
+    """
     if size() == 1:
         return 1.0
     total = torch.tensor(float(number))
@@ -95,12 +108,18 @@ def share(number: int) -> float:
 
 
 def any_of(condition: bool) -> bool:
-    """Return True if *condition* holds on any rank; all must call. No GPU is waited for."""
+    """Return True if *condition* holds on any rank.
+
+    All ranks must call. No GPU is waited for.
+    """
     return highest(int(condition)) > 0
 
 
 def highest(value: int) -> int:
-    """Return the highest *value* of all ranks; all must call. No GPU is waited for."""
+    """Return the highest *value* of all ranks.
+
+    All ranks must call. No GPU is waited for.
+    """
     if size() == 1:
         return value
     shared = torch.tensor([value])
@@ -110,7 +129,10 @@ def highest(value: int) -> int:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Let this rank work by itself: no mean is shared, and upstream's validators do not wait for the others."""
+    """Let this rank work by itself, without the other ranks.
+
+    No mean is shared, and upstream's validators do not wait for the others.
+    """
     kept = [(module, module.RANK, module.LOCAL_RANK) for module in ultralytics_api.VALIDATORS]
     for module in ultralytics_api.VALIDATORS:
         module.RANK = module.LOCAL_RANK = -1

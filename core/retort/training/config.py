@@ -88,7 +88,7 @@ class TrainCallback:
     """Callbacks of a training; the defaults do nothing."""
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
-        """Take the values of epoch *step*, counted from 1; 0 is before training."""
+        """Take the values of epoch *step* (from 1; 0 before training)."""
 
     def checkpoint(self, epoch: int, path: Path, metrics: dict[str, float | None]) -> None:
         """Handle a complete published checkpoint."""
@@ -113,7 +113,10 @@ class TrainCallback:
         return False
 
     def finish_requested(self) -> bool:
-        """Return True if the training is to end now and keep its best network; asked at every batch."""
+        """Return True to end the training and keep its best network.
+
+        It is asked at every batch.
+        """
         return False
 
 

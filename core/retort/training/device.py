@@ -41,7 +41,10 @@ class DeviceMemory:
 
     @classmethod
     def by(cls, device: str) -> DeviceMemory | None:
-        """Ask the GPU with this number; None for a CPU, and where the GPU does not answer any more."""
+        """Return the memory of the GPU *device*, or None.
+
+        None is for a CPU, and for a GPU that does not answer any more.
+        """
         if device == "cpu":
             return None
         try:
@@ -53,7 +56,9 @@ class DeviceMemory:
 
 @contextmanager
 def explain_out_of_memory(plan: TrainConfig) -> Iterator[None]:
-    """Turn torch's error into one with the numbers that the next job is chosen by.
+    """Turn torch's out-of-memory error into one with numbers.
+
+    The next job is chosen by these numbers.
 
     Raises:
         OutOfMemory: the device is too small for *plan*.
@@ -82,10 +87,11 @@ def out_of_memory_error(plan: TrainConfig, told: str, held: DeviceMemory | None)
 
 
 def compile_layers(network: Any, *, backend: str = "inductor") -> None:
-    """Compile each layer of a detection *network* in place, and the branches of its head.
+    """Compile each layer of a detection *network* in place.
 
-    Names, weights, copies and files stay what they are: a copy, such as the average, is not compiled. The head itself
-    keeps anchors of the last shape, so its branches are compiled one by one. The first batch is what compiles them.
+    The branches of its head are compiled as well. Names, weights, copies and files stay what they are: a copy, such as
+    the average, is not compiled. The head itself keeps anchors of the last shape, so its branches are compiled one by
+    one. The first batch is what compiles them.
     """
     head = network.model[-1]
     for module in (*network.model[:-1], *_branches(head)):
@@ -99,7 +105,9 @@ def _branches(head: Any) -> Iterator[nn.Module]:
 
 @contextmanager
 def explain_compile_errors() -> Iterator[None]:
-    """Turn a failure to compile, such as a missing C++ compiler, into one that says what to do.
+    """Explain a failure to compile, such as a missing C++ compiler.
+
+    The error says what to do.
 
     Raises:
         ModelError: the network cannot be compiled here.

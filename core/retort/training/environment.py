@@ -25,9 +25,10 @@ _KEPT = {-3: 2**30, -1: 2**31 - 1, -2: 2**26}
 
 
 def prepare(config_dir: Path, *, rank: bool = False) -> None:
-    """Set the environment of this process; *config_dir* receives Ultralytics' settings file and caches.
+    """Set the environment of this process.
 
-    A *rank* of a distributed run keeps its number, and its share of the cores.
+    *config_dir* receives Ultralytics' settings file and caches. A *rank* of a distributed run keeps its number, and its
+    share of the cores.
 
     Must come before the first import of Ultralytics, which reads it once. Calling it again changes nothing.
     """
@@ -45,10 +46,11 @@ def prepare(config_dir: Path, *, rank: bool = False) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed for what is needed next, where it is glibc.
+    """Let the C library keep freed memory for reuse.
 
-    By default it hands tensors of some megabytes back to the kernel, which clears each page anew in the next step: with
-    the maps of a teacher's first layers that took a tenth of a distilled step on a CPU. A process trains and ends.
+    It does so where the library is glibc. By default it hands tensors of some megabytes back to the kernel, which
+    clears each page anew in the next step: with the maps of a teacher's first layers that took a tenth of a distilled
+    step on a CPU. A process trains and ends.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -62,18 +64,24 @@ def is_prepared() -> bool:
 
 
 def num_cores() -> int:
-    """Cores that this process may use; ranks of one training share the machine's."""
+    """Return the number of cores that this process may use.
+
+    Ranks of one training share the machine's.
+    """
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, found // int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def num_workers(most: int | None = None) -> int:
-    """Processes that load images: one for each core, eight at most; *most* where that is known to be too many."""
+    """Return the number of processes that load images.
+
+    There is one for each core, eight at most; *most* where that is known to be too many.
+    """
     return min(8, num_cores(), 8 if most is None else most)
 
 
 def rank() -> int:
-    """Return the number of this process among its machine's ranks, which torchrun gives."""
+    """Return this process's rank on its machine, given by torchrun."""
     return int(os.environ["LOCAL_RANK"])
 
 

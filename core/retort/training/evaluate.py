@@ -29,7 +29,10 @@ SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**
 
 @dataclass(frozen=True)
 class Conditions:
-    """On what, and how, networks are judged; the same for all that are to be compared."""
+    """Data and settings for the evaluation of networks.
+
+    They are the same for all that are to be compared.
+    """
 
     data_yaml: Path
     """With absolute paths."""
@@ -61,7 +64,10 @@ class Accuracy:
 
 
 class MapValidator(DetectionValidator):  # type: ignore[misc]
-    """Upstream's validator for networks whose classes are not the data's: predictions are translated by name."""
+    """Upstream's validator for networks with other classes than the data.
+
+    Predictions are translated by name.
+    """
 
     def __init__(self, *, args: dict[str, Any], folder: Path, classes: ClassMap, names: dict[int, str]) -> None:
         super().__init__(args=args, save_dir=folder)
@@ -71,7 +77,10 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
         """By image: ground truth (n, 5) as class and corners, and predictions (m, 6) with the score before them."""
 
     def postprocess(self, preds: Any) -> Any:
-        """Keep the classes that the data has, in the data's numbering, before boxes compete in NMS."""
+        """Keep predictions of the data's classes, in the data's numbering.
+
+        This comes before boxes compete in NMS.
+        """
         data, network, size = self._classes.student, self._classes.teacher, self._classes.size
         if data is None or network is None:
             return super().postprocess(preds)
@@ -103,7 +112,10 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
 
 
 class RuntimeAsModule(nn.Module):
-    """A runtime in the dress of a network, so that upstream's validator judges it by the same code."""
+    """Runtime wrapped as a network for upstream's validator.
+
+    So it is judged by the same code.
+    """
 
     def __init__(self, runtime: Runtime, names: Mapping[int, str]) -> None:
         super().__init__()
@@ -113,7 +125,10 @@ class RuntimeAsModule(nn.Module):
         self.end2end = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the raw output of *images*: (N, 3, S, S) to (N, 4 + K, A)."""
+        """Return the raw output of *images*.
+
+        Images (N, 3, S, S) become (N, 4 + K, A).
+        """
         return self._runtime.run_all(images)
 
 
@@ -139,7 +154,9 @@ def accuracy(model: Any, conditions: Conditions) -> Accuracy:
 
 
 def run_validation(model: Any, conditions: Conditions, folder: Path) -> MapValidator:
-    """Run the validator over the validation images and return it with its metrics.
+    """Run the validator over the validation images and return it.
+
+    It is returned with its metrics.
 
     Raises:
         ModelError: the network knows none of the data's classes.
@@ -177,7 +194,10 @@ def run_validation(model: Any, conditions: Conditions, folder: Path) -> MapValid
 
 
 def by_size(found: list[tuple[np.ndarray, np.ndarray]], num_classes: int) -> dict[str, dict[str, float | None]]:
-    """Return AP50-95 (101 points, at most 300 boxes an image) and number of boxes of each size."""
+    """Return AP50-95 and the number of boxes of each size.
+
+    AP has 101 points, and at most 300 boxes an image.
+    """
     truth = COCO(_truth(found, num_classes), print_function=_silent)
     boxes = [
         {"image_id": image, "category_id": int(label), "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
@@ -257,7 +277,9 @@ def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
 
 
 def score(weights: Path, plan: TrainConfig, *, on_batch: Callable[[], None]) -> dict[str, float | None]:
-    """Return the teacher's mAP on the plan's validation images, letterboxed as in training, by metric name.
+    """Return the teacher's mAP on the plan's validation images.
+
+    They are letterboxed as in training; the values come by metric name.
 
     Raises:
         ModelError: the weights cannot be loaded, or know none of the data's classes.

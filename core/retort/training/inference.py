@@ -39,7 +39,7 @@ class Runtime:
     """Whether N may be more than 1."""
 
     def run_all(self, images: Tensor) -> Tensor:
-        """Run any number of images, one by one where it has to be."""
+        """Run any number of images, one by one where necessary."""
         images = images.to(self.device)
         return self.run(images) if self.batches else torch.cat([self.run(image[None]) for image in images])
 
@@ -65,9 +65,9 @@ def predict(
     conf: float = 0.25,
     on_image: Callable[[], None] | None = None,
 ) -> list[list[Detection]]:
-    """Detect with published *weights* in each image file; boxes of one image are ordered by score.
+    """Detect objects in each image with published *weights*.
 
-    *on_image* is called before each image.
+    Boxes of one image are ordered by score. *on_image* is called before each image.
 
     Raises:
         ModelError: the weights cannot be loaded.
@@ -85,7 +85,10 @@ def predict(
 
 
 def load_folded(weights: Path) -> Any:
-    """Load a network for inference: batch normalisation folded, predicting from the branch that needs NMS."""
+    """Load a network for inference, with batch normalisation folded.
+
+    It predicts from the branch that needs NMS.
+    """
     network = models.load(weights)
     network.end2end = False  # upstream's default for validation and prediction, also where a one2one branch exists
     return network.fuse(verbose=False).eval()
@@ -108,7 +111,10 @@ def wrap_network(network: Any, device: torch.device = CPU) -> Runtime:
 
 
 def load_onnx(path: Path) -> Runtime:
-    """Run a graph by onnxruntime on the CPU, on all cores that this process may use."""
+    """Load an ONNX graph into onnxruntime on the CPU.
+
+    It runs on all cores that this process may use.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -130,7 +136,10 @@ def decoded(output: Any) -> Tensor:
 
 
 def detect(run: Network, image: Path, *, imgsz: int, device: torch.device, conf: float) -> list[Detection]:
-    """Read *image*, fit it into a square, run the network, and keep the boxes that NMS keeps."""
+    """Detect objects in *image*: letterbox, network, then NMS.
+
+    The image is fitted into a square; boxes that NMS keeps are kept.
+    """
     pixels, shape = prepare(image, imgsz)
     raw = run(pixels.to(device))
     (kept,) = nms.non_max_suppression(raw, conf, IOU, max_time_img=10.0)
@@ -139,7 +148,10 @@ def detect(run: Network, image: Path, *, imgsz: int, device: torch.device, conf:
 
 
 def prepare(image: Path, imgsz: int) -> tuple[Tensor, tuple[int, int]]:
-    """Load a letterboxed image, (1, 3, imgsz, imgsz) in 0..1, and its size."""
+    """Load a letterboxed image and its size.
+
+    The image is (1, 3, imgsz, imgsz) in 0..1.
+    """
     bgr = cv2.imread(str(image))
     if bgr is None:
         raise DataError(f"{image.name} is not an image that can be read")

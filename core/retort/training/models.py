@@ -25,7 +25,9 @@ STRIDES = (8, 16, 32)
 
 
 def load(weights: Path) -> Any:
-    """Load a detection network in float32 and eval mode, through the safe loader only.
+    """Load a detection network in float32 and eval mode.
+
+    Only the safe loader is used.
 
     Raises:
         ModelError: the file is missing, damaged, unsafe, or holds something else than a sound YOLO detector.
@@ -49,9 +51,10 @@ def load(weights: Path) -> Any:
 
 
 def weight_flaw(model: nn.Module) -> str | None:
-    """Return what a training that left the finite numbers has done to *model*; None where it is sound.
+    """Return the flaw in the weights of *model*, or None.
 
-    Upstream saves such weights as zeros, so that a layer of nothing but zeros tells as much.
+    It is what a training that left the finite numbers has done; None where the model is sound. Upstream saves such
+    weights as zeros, so that a layer of nothing but zeros tells as much.
     """
     for name, value in model.state_dict().items():
         if not value.is_floating_point():
@@ -81,9 +84,10 @@ def detector(model: Any, name: str) -> Any:
 
 
 def build(model: str, *, names: Mapping[int, str], weights: Path | None, seed: int) -> Any:
-    """Build a network by name for the classes *names*, from *weights* or from random by *seed*.
+    """Build a network by name for the classes *names*.
 
-    Equal arguments give byte-identical weights, and the caller's random state is left as it was.
+    Its weights come from *weights*, or are random by *seed*. Equal arguments give byte-identical weights, and the
+    caller's random state is left as it was.
 
     Raises:
         ModelError: *weights* cannot be loaded, or belong to another architecture.
@@ -110,7 +114,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def fits(network: nn.Module, source: nn.Module, model: str, name: str) -> None:
-    """Insist that every weight of *network* before its head has its counterpart in *source*."""
+    """Insist that *source* has every weight of *network* before its head."""
     head = f"model.{len(network.model) - 1}."  # type: ignore[arg-type]
     student = {key: value for key, value in network.state_dict().items() if not key.startswith(head)}
     common = intersect_dicts(source.state_dict(), student)
@@ -162,7 +166,10 @@ def publish(
 
 
 def clean(model: Any, names: Mapping[int, str]) -> Any:
-    """Return a float16 copy of *model* on the CPU without anything that training, loading or validating left on it."""
+    """Return a clean float16 copy of *model* on the CPU.
+
+    It is without anything that training, loading or validating left on *model*.
+    """
     if (flaw := weight_flaw(model)) is not None:
         raise Diverged(f"the network cannot be published: {flaw}", hint="lower the learning rate")
     network = deepcopy(model).float().cpu().half().to(memory_format=torch.contiguous_format).eval()
@@ -218,7 +225,10 @@ def _size(module: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ClassMap:
-    """The classes that both networks name, as paired indices; None where all of them correspond one to one."""
+    """Paired indices of the classes that both networks name.
+
+    None where all of them correspond one to one.
+    """
 
     student: Tensor | None
     teacher: Tensor | None

@@ -29,7 +29,10 @@ def multiply_head(optimizer: Any, head: nn.Module, multiplier: float) -> Any:
 
 
 def learning_rates(optimizer: Any) -> dict[str, float]:
-    """Present rate of each group: ``lr/weight``, and ``lr/weight_x3`` for one that is three times the base."""
+    """Return the present learning rate of each group.
+
+    Its name is ``lr/weight``, and ``lr/weight_x3`` for one that is three times the base.
+    """
     groups = [group for group in optimizer.param_groups if group["params"]]
     base = min(group["initial_lr"] for group in groups)
     found = {}
@@ -41,10 +44,11 @@ def learning_rates(optimizer: Any) -> dict[str, float]:
 
 
 class GradientAccumulation:
-    """Keeps the number of the batch of the last step, which upstream's loop holds in a local variable.
+    """Record of the batch of the last optimizer step.
 
-    After a resume (and after going back) that loop believes that the last step was at -1, and would step at once, on
-    a part of the gradients. What it compares with, ``accumulate``, is therefore made longer by *offset* until then.
+    Upstream's loop holds its number in a local variable. After a resume (and after going back) that loop believes that
+    the last step was at -1, and would step at once, on a part of the gradients. What it compares with, ``accumulate``,
+    is therefore made longer by *offset* until then.
     """
 
     def __init__(self) -> None:
@@ -60,15 +64,21 @@ class GradientAccumulation:
         self.last_step, self.offset = batch, 0
 
     def pending(self, num_batches: int) -> bool:
-        """Return True if gradients wait for a later step when *num_batches* are done."""
+        """Return True if gradients wait after *num_batches* batches.
+
+        They wait for a later step.
+        """
         return self.last_step < num_batches - 1
 
     def restore(self, last_step: int, gradients: Mapping[str, Tensor]) -> None:
-        """Take what a state says; it counts from the start of the next epoch on, after upstream has cleared all."""
+        """Restore the last step and the waiting gradients.
+
+        They count from the start of the next epoch on, after upstream has cleared all.
+        """
         self.last_step, self._carried = last_step, gradients
 
     def begin(self, model: Any) -> None:
-        """Give *model* the gradients that wait, in the first epoch after a restoration."""
+        """Give *model* the waiting gradients in the first epoch after restoring."""
         if self._carried is None:
             return
         for name, parameter in model.named_parameters():
@@ -77,5 +87,8 @@ class GradientAccumulation:
         self.offset, self._carried = self.last_step + 1, None
 
     def start_over(self) -> None:
-        """Forget all: the loader is rebuilt, and upstream counts from -1 with no gradients."""
+        """Forget the last step and all waiting gradients.
+
+        The loader is rebuilt, and upstream counts from -1 with no gradients.
+        """
         self.offset, self.last_step, self._carried = 0, -1, None

@@ -64,7 +64,7 @@ def arguments(plan: TrainConfig) -> dict[str, Any]:
 
 
 def accelerate(network: Any, plan: TrainConfig, device: torch.device) -> None:
-    """Let *network* compute as fast as *device* and *plan* allow; what it computes stays the same."""
+    """Speed up *network* as *device* and *plan* allow; results stay the same."""
     if device.type == "cpu":  # upstream does so on CUDA only; here a step takes a tenth less
         network.to(memory_format=torch.channels_last)
     if plan.training.compile:
@@ -72,7 +72,9 @@ def accelerate(network: Any, plan: TrainConfig, device: torch.device) -> None:
 
 
 def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
-    """Put student and teachers in the place of the student alone, and say what is distilled.
+    """Attach the teachers to the student, and announce the distillation.
+
+    Both stand in the place of the student alone.
 
     Raises:
         ModelError: a teacher cannot be loaded.
@@ -97,10 +99,11 @@ def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
 
 
 def record_teachers(trainer: TrainingLoop) -> None:
-    """Let the teachers of *trainer*, on a GPU, record their kernels for a whole batch of one rank.
+    """Record the kernels of *trainer*'s teachers on a GPU.
 
-    Called before the loaders exist, whose threads pin memory: beside them a recording fails or hangs. The last batch
-    of an epoch, if it is not whole, and the only one of a data set smaller than a batch run without.
+    They are recorded for a whole batch of one rank. Called before the loaders exist, whose threads pin memory: beside
+    them a recording fails or hangs. The last batch of an epoch, if it is not whole, and the only one of a data set
+    smaller than a batch run without.
     """
     side, ranks = trainer.args.imgsz, comm.size()
     more = per_step(trainer.plan.teaching.unlabelled, trainer.batch_size, ranks)
@@ -129,7 +132,7 @@ def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
 
 
 def announce(objective: DistillationObjective, callback: TrainCallback) -> None:
-    """Say what is distilled, and what is known to be of little use."""
+    """Announce the distillation, and choices known to be of little use."""
     classes = objective.classes.size
     by = "the teacher" if objective.assigns else "the student's own predictions"
     callback.log(
@@ -146,7 +149,7 @@ def announce(objective: DistillationObjective, callback: TrainCallback) -> None:
 
 
 def measure_teacher(trainer: TrainingLoop, teacher: Path) -> None:
-    """Measure the teacher once on the validation set, to stand beside the student's curve."""
+    """Measure the teacher once, for comparison with the student's validation curve."""
     try:
         trainer.teacher_metrics = score(teacher, trainer.plan, on_batch=trainer.poll)
     except ModelError as error:  # feature losses teach across classes too
@@ -160,11 +163,13 @@ _GO_ON, _FINISH, _STOP = range(3)
 
 
 class FinishedEarly(Exception):
-    """The training was asked to end early, and has a network to keep."""
+    """Early end of a training that has a network to keep."""
 
 
 def apply_requests(trainer: TrainingLoop) -> None:
-    """Say that *trainer* got on by a batch, and end it where that is asked for.
+    """Report a finished batch of *trainer*, and apply stop requests.
+
+    The training ends where that is asked for.
 
     Raises:
         Stopped: it is to stop, and another attempt may go on.
@@ -180,7 +185,9 @@ def apply_requests(trainer: TrainingLoop) -> None:
 
 
 def apply_requests_between_epochs(trainer: TrainingLoop) -> None:
-    """End *trainer* where it is asked to finish early: an epoch has been measured, and its state is on the disk.
+    """End *trainer* between epochs where finishing early is asked for.
+
+    An epoch has been measured, and its state is on the disk.
 
     Raises:
         FinishedEarly: it is over.
@@ -228,7 +235,10 @@ VALIDATED = {
 
 
 def epoch_metrics(trainer: TrainingLoop) -> dict[str, float | None]:
-    """Return the losses, learning rates and validation results of the trainer's epoch; not finite is None."""
+    """Return the metrics of the trainer's epoch.
+
+    They are losses, learning rates and validation results; not finite is None.
+    """
     trained = {f"train/{name}": float(value) for name, value in trainer.tloss.items()}
     trained["train/loss"] = sum(
         value
@@ -242,15 +252,19 @@ def epoch_metrics(trainer: TrainingLoop) -> dict[str, float | None]:
 
 
 def rescale_losses(validated: Mapping[str, float], share: float) -> dict[str, float]:
-    """Correct the losses of a validation that ranks have shared: upstream divides by the first rank's batches.
+    """Correct the losses of a validation that ranks have shared.
 
-    *share* is the number of this rank's batches over the mean of all ranks'.
+    Upstream divides by the first rank's batches. *share* is the number of this rank's batches over the mean of all
+    ranks'.
     """
     return {name: value * share if name.endswith("_loss") else value for name, value in validated.items()}
 
 
 def keep_networks(trainer: TrainingLoop) -> None:
-    """Publish the averaged network of *trainer*'s epoch where it is the best so far, and the checkpoint that is due."""
+    """Publish the best network and the checkpoint that is due.
+
+    The averaged network of *trainer*'s epoch is published where it is the best so far.
+    """
     done, plan = trainer.epoch + 1, trainer.plan
     values = epoch_metrics(trainer)
     if trainer.best_fitness == trainer.fitness:
@@ -264,7 +278,7 @@ def keep_networks(trainer: TrainingLoop) -> None:
 
 
 def release_memory(trainer: TrainingLoop) -> None:
-    """Let go of loader processes, callbacks and memory, however far *trainer* has come."""
+    """Release loader processes, callbacks and memory, however far *trainer* has come."""
     for name in ("train_loader", "test_loader"):
         loader = getattr(trainer, name, None)
         if loader is not None:
@@ -383,7 +397,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     @property
     def accumulate(self) -> int:
-        """Batches from one optimizer step to the next, as upstream's loop must see it."""
+        """Batches between two optimizer steps, as upstream's loop must see it."""
         return self.accumulation.batches + self.accumulation.offset
 
     @accumulate.setter
@@ -391,12 +405,15 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.accumulation.batches = batches
 
     def setup_model(self) -> None:
-        """Build the network; there is never a checkpoint of upstream's to resume from."""
+        """Build the network; there is never an upstream checkpoint to resume."""
         plan = self.plan
         self.model = models.build(plan.model, names=self.data["names"], weights=plan.weights, seed=plan.training.seed)
 
     def set_model_attributes(self) -> None:
-        """Attach names and arguments, then join the teacher: the last step before parameters are counted."""
+        """Attach names and arguments, then the teacher.
+
+        This is the last step before parameters are counted.
+        """
         super().set_model_attributes()
         accelerate(self.model, self.plan, self.device)
         if self.teacher_weights is not None:
@@ -414,11 +431,14 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.callback.alive("setup")  # until the first batch is done, whatever has been measured so far
 
     def watch_over(self) -> Monitor:
-        """Return what keeps watch over a distillation; it is not asked for in a plain training."""
+        """Return the monitor; a plain training does not ask for one."""
         return Monitor(self)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Prepare a batch, check on the first that it teaches, and lay this step's unlabelled images beside it."""
+        """Prepare a batch, and add this step's unlabelled images.
+
+        The first batch is checked: whether it teaches.
+        """
         prepared = split_ignored(coloured(super().preprocess_batch(batch)))
         if not isinstance(self.network, Distiller):  # which does so itself
             apply_ignore(criteria(self.student).values(), prepared)
@@ -472,7 +492,10 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         return True
 
     def validate(self) -> tuple[dict[str, Any], Any]:
-        """Measure as upstream does, whose ranks share the images; only the first has the figures."""
+        """Run upstream's validation; only the first rank has the figures.
+
+        The ranks share the images.
+        """
         share = comm.share(len(self.test_loader))
         metrics, fitness = super().validate()
         return rescale_losses(metrics or {}, share), fitness
@@ -484,7 +507,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         return True
 
     def final_eval(self) -> None:
-        """Draw the pictures of a distillation; the best epoch has been measured and published."""
+        """Draw a distillation's pictures; the best epoch is measured and published."""
         self.callback.alive("setup")
         if self.monitor is not None:
             self.monitor.finish(self)
