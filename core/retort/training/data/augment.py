@@ -23,7 +23,10 @@ _AT_ONCE = 16
 
 
 def lookup_table(gains: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return what becomes of each hue, saturation and value under *gains* (3,), uint8 (1, 256, 3)."""
+    """Return the HSV lookup table of *gains* (3,): uint8 (1, 256, 3).
+
+    It says what becomes of each hue, saturation and value.
+    """
     x = np.arange(256, dtype=np.float64)
     table = np.empty((1, 256, 3), np.uint8)
     table[0, :, 0] = (x + gains[0] * 180) % 180
@@ -34,7 +37,10 @@ def lookup_table(gains: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def coloured(batch: dict[str, Any]) -> dict[str, Any]:
-    """Change the colours of ``img`` (N, 3, H, W), RGB in 0..1, by the gains ``hsv`` (N, 3), if there are any."""
+    """Change the colours of ``img`` by the gains ``hsv``, if any.
+
+    ``img`` (N, 3, H, W) is RGB in 0..1; ``hsv`` is (N, 3).
+    """
     gains = batch.pop(KEY, None)
     if gains is not None:
         images = batch["img"]
@@ -44,10 +50,11 @@ def coloured(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def recoloured(images: Tensor, gains: Tensor) -> Tensor:
-    """Return *images* (N, 3, H, W), RGB in 0..1, with hue, saturation and value changed by *gains* (N, 3) in -1..1.
+    """Return *images* with hue, saturation and value changed by *gains*.
 
-    Hue is turned by its gain times a whole turn; saturation and value are multiplied by 1 + gain. In steps of bytes, as
-    OpenCV does it: 180 hues, 256 saturations and values, rounded here and cut off there.
+    *images* (N, 3, H, W) are RGB in 0..1; *gains* (N, 3) are in -1..1. Hue is turned by its gain times a whole turn;
+    saturation and value are multiplied by 1 + gain. In steps of bytes, as OpenCV does it: 180 hues, 256 saturations and
+    values, rounded here and cut off there.
     """
     rgb = (images * 255).round()
     red, green, blue = rgb.unbind(1)  # N H W each
@@ -92,7 +99,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Scene:
-    """Tiles laid out on a canvas; only the part of it that will be seen is ever painted."""
+    """Tiles laid out on a canvas; only the visible part is painted."""
 
     size: tuple[int, int]
     """Height and width of the canvas in pixels."""
@@ -124,7 +131,7 @@ class Augmentation:
 
     @staticmethod
     def suits(hyp: Any) -> bool:
-        """Return True if the hyperparameters ask for nothing but what is computed here."""
+        """Return True if the hyperparameters ask only for augmentations computed here."""
         others = ("degrees", "shear", "perspective", "mixup", "cutmix")
         custom = getattr(hyp, "augmentations", None)
         one_scale = not isinstance(hyp.scale, list | tuple) and 0 <= hyp.scale < 1
@@ -132,7 +139,10 @@ class Augmentation:
 
     @classmethod
     def of(cls, hyp: Any, imgsz: int, *, colours_later: bool = False) -> Augmentation:
-        """Read upstream's hyperparameters; a batch with images in BGR among others cannot be coloured later."""
+        """Build the augmentation from upstream's hyperparameters.
+
+        A batch with images in BGR among others cannot be coloured later.
+        """
         return cls(
             imgsz=imgsz, mosaic=hyp.mosaic, translate=hyp.translate, scale=hyp.scale,
             hsv=(hyp.hsv_h, hyp.hsv_s, hyp.hsv_v), flipud=hyp.flipud, fliplr=hyp.fliplr, bgr=hyp.bgr,

@@ -27,7 +27,10 @@ Array = np.ndarray[Any, Any]
 
 
 def read(images: Sequence[str]) -> list[Array]:
-    """Return the ignored boxes of each image file, float32 (n, 4): centre and size in parts of the image."""
+    """Return the ignored boxes of each image file.
+
+    They are float32 (n, 4): centre and size in parts of the image.
+    """
     return [_of(Path(image)) for image in images]
 
 
@@ -44,7 +47,10 @@ def _of(image: Path) -> Array:
 
 
 def append_ignored(boxes: Array, classes: Array, more: Array) -> tuple[Array, Array]:
-    """Return boxes (n, 4) and classes (n, 1) with *more* boxes behind them, marked."""
+    """Append *more* boxes, marked as ignored, to boxes and classes.
+
+    Boxes are (n, 4), classes (n, 1).
+    """
     if not len(more):
         return boxes, classes
     marks = np.full((len(more), 1), MARK, classes.dtype)
@@ -52,7 +58,7 @@ def append_ignored(boxes: Array, classes: Array, more: Array) -> tuple[Array, Ar
 
 
 def split_ignored(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return *batch* with its marked boxes under ``KEY`` and no longer among the labels."""
+    """Return *batch* with its marked boxes moved from labels to ``KEY``."""
     marked = batch["cls"].view(-1) == MARK
     if not bool(marked.any()):
         return batch
@@ -62,7 +68,10 @@ def split_ignored(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def apply_ignore(criteria: Iterable[Any], batch: dict[str, Any]) -> None:
-    """Let upstream's *criteria* teach no background in the ignored boxes of *batch*, until they are given another."""
+    """Stop upstream's *criteria* from learning background in ignored boxes.
+
+    The boxes are those of *batch*, until the criteria are given another one.
+    """
     for criterion in criteria:
         plain = getattr(criterion.bce, "plain", criterion.bce)
         criterion.bce = IgnoreRegionLoss(plain, covered(batch, criterion.stride)) if KEY in batch else plain
@@ -80,7 +89,10 @@ def ignoring(criteria: Iterable[Any], batch: dict[str, Any]) -> Iterator[None]:
 
 
 class IgnoreRegionLoss:
-    """Binary cross-entropy that is 0 where an anchor is covered and no object has been assigned to it."""
+    """Binary cross-entropy without unassigned anchors in ignored regions.
+
+    It is 0 where an anchor is covered and no object has been assigned to it.
+    """
 
     def __init__(self, plain: Any, covered: Tensor) -> None:
         self.plain = plain
@@ -94,7 +106,10 @@ class IgnoreRegionLoss:
 
 
 def covered(batch: dict[str, Any], strides: Tensor) -> Tensor:
-    """Return a mask of anchors in ignored boxes, (N, A), in head order."""
+    """Return a mask of anchors in ignored boxes, (N, A).
+
+    Anchors are in head order.
+    """
     images, boxes = batch["img"], batch[KEY]
     height, width = images.shape[2:]
     maps = [torch.empty(1, 1, height // int(s), width // int(s), device=images.device) for s in strides]

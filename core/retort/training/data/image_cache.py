@@ -17,7 +17,10 @@ SHARE = 0.25
 
 
 def budget(world_size: int = 1) -> int:
-    """Bytes that one of *world_size* processes may fill with images; heeds the container's limit."""
+    """Return the bytes that one process may fill with images.
+
+    There are *world_size* processes; the container's limit is heeded.
+    """
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():  # no Linux: loader processes would copy what is kept
         return 0
@@ -38,9 +41,10 @@ def resized(height: int, width: int, *, imgsz: int) -> tuple[int, int]:
 
 
 class ImageCache:
-    """Images by index: as many as fit are kept for good, a few of the others as long as they are recent.
+    """Cache of images by index, within a memory budget.
 
-    The kept ones lie in one array without a Python object per image, so forked loader processes share its pages.
+    As many as fit are kept for good, a few of the others as long as they are recent. The kept ones lie in one array
+    without a Python object per image, so forked loader processes share its pages.
     """
 
     def __init__(

@@ -26,10 +26,10 @@ Batch = dict[str, Any]
 
 
 class TrainingSet(YOLODataset):  # type: ignore[misc]
-    """Upstream's training set, each sample of which is a function of its `Sample` and the order's seed.
+    """Upstream's training set with reproducible samples.
 
-    Hyperparameters or labels that the fast augmentation does not know (rotation, mixup, polygons and the like) go
-    through upstream's own transforms, under the same seeds.
+    Each sample is a function of its `Sample` and the order's seed. Hyperparameters or labels that the fast augmentation
+    does not know (rotation, mixup, polygons and the like) go through upstream's own transforms, under the same seeds.
     """
 
     def __init__(
@@ -66,7 +66,10 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         return built
 
     def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> Any:
-        """Return an image with its original and its resized shape, as upstream's transforms ask for it."""
+        """Return an image with its original and its resized shape.
+
+        Upstream's transforms ask for it in this way.
+        """
         assert rect_mode, "detection keeps the aspect ratio"
         assert not resize_short, "detection fits the long side"
         image = self.pictures[i].copy()  # upstream's colours are changed in place
@@ -74,7 +77,10 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         return image, tuple(shape), image.shape[:2]
 
     def get_image_and_label(self, index: int) -> Any:
-        """Return what upstream's transforms begin with; the ignored boxes go through them as well."""
+        """Return the image and labels that upstream's transforms begin with.
+
+        The ignored boxes go through the transforms as well.
+        """
         label, more = self.labels[index], self._ignored[index]
         if not len(more):
             return super().get_image_and_label(index)
@@ -178,7 +184,10 @@ class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
 
 
 def workers_for(trainer: Trainer, free: int | None) -> int:
-    """Return how many processes each of *trainer*'s loaders may have in *free* bytes of shared memory."""
+    """Return the number of processes for each of *trainer*'s loaders.
+
+    They have to fit into *free* bytes of shared memory.
+    """
     ranks, batch = max(1, comm.size()), trainer.batch_size
     demand = SharedMemoryDemand(
         -(-batch // ranks), trainer.args.imgsz, per_step(trainer.plan.teaching.unlabelled, batch, ranks)
@@ -188,7 +197,10 @@ def workers_for(trainer: Trainer, free: int | None) -> int:
 
 
 def loader_for(trainer: Trainer, img_path: str, batch: int, local_rank: int) -> TrainingLoader:
-    """Build the training loader of upstream's *trainer*; *local_rank* is -1 in a lone process."""
+    """Build the training loader of upstream's *trainer*.
+
+    *local_rank* is -1 in a lone process.
+    """
     world_size = max(trainer.world_size, 1) if local_rank >= 0 else 1
     rank = torch.distributed.get_rank() if world_size > 1 else 0
     with torch_utils.torch_distributed_zero_first(local_rank):  # one rank writes the labels' cache

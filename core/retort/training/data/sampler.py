@@ -36,7 +36,10 @@ def permutation(seed: int, epoch: int, attempt: int, length: int) -> Array:
 
 
 def digest(*parts: int) -> tuple[int, int, int]:
-    """Return three 32-bit numbers that no other *parts* share, for all that matters."""
+    """Return a digest of *parts* as three 32-bit numbers.
+
+    No other *parts* share them, for all that matters.
+    """
     found = hashlib.blake2b(struct.pack(f"<{len(parts)}q", *parts), digest_size=12).digest()
     first, second, third = struct.unpack("<3I", found)
     return first, second, third
@@ -53,7 +56,10 @@ class SampleOrder:
 
     @property
     def window(self) -> int:
-        """Batches whose images a mosaic is made of: as many as upstream keeps in its buffer, at most 1000 images."""
+        """Number of batches whose images a mosaic is made of.
+
+        There are as many as upstream keeps in its buffer, at most 1000 images.
+        """
         return max(1, min(8, 1000 // self.batch))
 
     def index(self, sample: Sample) -> int:
@@ -61,15 +67,19 @@ class SampleOrder:
         return int(permutation(self.seed, sample.epoch, sample.attempt, self.length)[sample.place])
 
     def seeds(self, sample: Sample) -> tuple[int, int]:
-        """Return the seeds of Python's and numpy's draws for a sample, 64 and 32 bits."""
+        """Return the seeds of Python's and numpy's draws for a sample.
+
+        They have 64 and 32 bits.
+        """
         first, second, third = digest(self.seed, sample.epoch, sample.attempt, self.index(sample))
         return first << 32 | second, third
 
     def pool(self, sample: Sample) -> Sequence[int]:
-        """Return the images that a mosaic of this sample may take: recent ones, as in upstream's buffer.
+        """Return the images that a mosaic of *sample* may take.
 
-        Every eighth batch back, own batch included: loader processes take batches in turn, so with 1, 2, 4 or 8 of them
-        each finds these images among those it has just decoded. Before the first batch come the last ones.
+        They are recent ones, as in upstream's buffer. Every eighth batch back, own batch included: loader processes
+        take batches in turn, so with 1, 2, 4 or 8 of them each finds these images among those it has just decoded.
+        Before the first batch come the last ones.
         """
         if self.length <= 8 * self.batch:
             return range(self.length)
@@ -109,14 +119,18 @@ class EpochSampler(Sampler[Sample]):
             yield Sample(epoch, attempt, (step * self.world_size + self.rank) % self.order.length)
 
     def set_epoch(self, epoch: int) -> None:
-        """Do nothing: upstream calls this late, under several ranks; the loader's own ``set_epoch`` counts."""
+        """Do nothing; the loader's ``set_epoch`` counts.
+
+        Upstream calls this late, under several ranks.
+        """
 
 
 def reseed(trainer: Trainer, seed: int, epoch: int, retry: int = 0) -> None:
-    """Make *trainer* draw in *epoch* (from 0) what it draws there in every process; another *retry* draws otherwise.
+    """Make the draws of *trainer* depend on *seed*, *epoch* and *retry*.
 
-    Upstream draws one stream from the start of the process on, so a resumed training repeats the order of its first
-    epoch (its issues 15960 and 2235).
+    They are the same in every process for one *epoch* (from 0); another *retry* draws otherwise. Upstream draws one
+    stream from the start of the process on, so a resumed training repeats the order of its first epoch (its issues
+    15960 and 2235).
     """
     number = int(np.random.SeedSequence((seed, epoch, retry)).generate_state(1)[0])
     init_seeds(number, deterministic=True)

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 
 def unlabelled_loader(trainer: Trainer, more: UnlabelledConfig | None) -> UnlabelledImages | None:
-    """Return the loader of the images that *trainer* shows its teachers and student; None where there are none.
+    """Return the loader of unlabelled images; None where there are none.
 
-    It is built like the labelled one's data set, with the same augmentations; mosaics mix unlabelled images only.
+    *trainer* shows these images to its teachers and student. The loader is built like the labelled one's data set, with
+    the same augmentations; mosaics mix unlabelled images only.
     """
     if more is None:
         return None
@@ -45,12 +46,18 @@ def unlabelled_loader(trainer: Trainer, more: UnlabelledConfig | None) -> Unlabe
 
 
 def per_step(more: UnlabelledConfig | None, batch: int, world_size: int) -> int:
-    """Return how many of *more* a rank sees in a step of *batch* labelled images over all ranks."""
+    """Return the number of unlabelled images per rank and step.
+
+    They are of *more*; a step has *batch* labelled images over all ranks.
+    """
     return 0 if more is None else max(1, round(more.ratio * batch / world_size))
 
 
 def beside(batch: dict[str, Any], images: UnlabelledImages | None, model: Any, epoch: int) -> dict[str, Any]:
-    """Add the next unlabelled images to *batch* as ``unlabelled`` (M, 3, H, W) in 0..1, while *model* distils."""
+    """Add the next unlabelled images to *batch*, while *model* distils.
+
+    They are ``unlabelled`` (M, 3, H, W) in 0..1.
+    """
     objective = getattr(comm.unwrap(model), "objective", None)
     if images is None or objective is None or objective.weight == 0:
         return batch
@@ -60,9 +67,10 @@ def beside(batch: dict[str, Any], images: UnlabelledImages | None, model: Any, e
 
 
 class UnlabelledImages:
-    """Gives each step of each epoch its images; which, and how augmented, follows from seed, epoch and step.
+    """Unlabelled images of each step, fixed by seed, epoch and step.
 
-    The set is gone through in a new order each time; a rank takes its share of each step's images.
+    These fix which images a step is given, and how they are augmented. The set is gone through in a new order each
+    time; a rank takes its share of each step's images.
     """
 
     def __init__(
@@ -85,7 +93,10 @@ class UnlabelledImages:
         self._steps: Iterator[Tensor] = iter(())
 
     def next(self, epoch: int) -> Tensor:
-        """Return the next step's images in *epoch*, counted from 0: (M, 3, H, W), bytes."""
+        """Return the unlabelled images of the next step in *epoch*.
+
+        *epoch* counts from 0; the images are bytes, (M, 3, H, W).
+        """
         images = next(self._steps, None) if epoch == self._epoch else None
         if images is None:  # a new epoch, or one that is done again
             self.set_epoch(epoch)
@@ -133,7 +144,7 @@ class _Positions(Dataset["Tensor"]):
 
 @contextmanager
 def isolated(*seed: int) -> Iterator[None]:
-    """Seed the streams that augmentations draw from, and put them back as they were."""
+    """Seed the random streams of augmentations, and restore them afterwards."""
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - upstream draws from it
     one, two, three = np.random.SeedSequence(seed).generate_state(3)
     random.seed(int(one))

@@ -37,7 +37,9 @@ def fit(
     teacher: Path | None = None,
     distillation: DistillationSpec | None = None,
 ) -> TrainResult:
-    """Train by *plan* on *ranks* devices, from the plan's own on; otherwise as ``trainer.fit``.
+    """Train by *plan* on *ranks* devices, from the plan's device on.
+
+    Otherwise it trains as ``trainer.fit`` does.
 
     Raises:
         UserError: there are fewer devices.
@@ -130,7 +132,10 @@ def _lost(end: dict[str, Any]) -> TransientError:
 
 
 def main(order: str, number: int, verdict: Path) -> int:
-    """Run the ranks once; when one of them ends badly, the rest are ended and *verdict* is written."""
+    """Run the ranks once; write *verdict* where one fails.
+
+    When one of them ends badly, the rest are ended.
+    """
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -121,7 +121,10 @@ class Receiver:
         stop_file(self.folder).touch()
 
     def ask_to_finish(self) -> None:
-        """Ask the ranks to end at the next batch and keep the best network."""
+        """Ask the ranks to finish early and keep the best network.
+
+        They end at the next batch.
+        """
         finish_file(self.folder).touch()
 
     def _feel(self) -> None:
@@ -167,7 +170,7 @@ def stopped(receiver: Receiver) -> bool:
 
 
 def forget(folder: Path) -> None:
-    """Remove what an earlier attempt in *folder* has said, and what it was asked for."""
+    """Remove messages and requests of an earlier attempt in *folder*."""
     for path in (messages_file(folder), stop_file(folder), finish_file(folder), folder / PULSE):
         path.unlink(missing_ok=True)
 
