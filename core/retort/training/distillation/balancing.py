@@ -44,7 +44,10 @@ class Balance(Protocol):
 
 
 class TaskLossBalance:
-    """A weight is the term's share of the task loss, by means over the first steps."""
+    """Balance of term weights by the task loss.
+
+    A weight is the term's share of the task loss, by means over the first steps.
+    """
 
     def __init__(self) -> None:
         self._steps = 0
@@ -78,10 +81,11 @@ class TaskLossBalance:
 
 
 class GradientBalance:
-    """A weight is the share of the gradient: the norm of the weighted term's gradient over that of the task's.
+    """Balance of term weights by gradient norms.
 
-    Both are measured at the feature maps that the student's head reads, where task and distillation meet, as RT-DETRv4
-    does (arXiv 2510.25257), and again every so many steps: a term keeps its share while the losses fall.
+    A weight is the share of the gradient: the norm of the weighted term's gradient over that of the task's. Both are
+    measured at the feature maps that the student's head reads, where task and distillation meet, as RT-DETRv4 does
+    (arXiv 2510.25257), and again every so many steps: a term keeps its share while the losses fall.
     """
 
     def __init__(self) -> None:
@@ -129,7 +133,10 @@ def _over_ranks(value: Tensor) -> Tensor:
 
 
 def gradient_norm(value: Tensor, at: Sequence[Tensor]) -> Tensor:
-    """Return the norm of the gradient of the scalar *value* with respect to all of *at*, up to a constant factor."""
+    """Return the gradient norm of the scalar *value* at *at*.
+
+    The gradient is with respect to all of *at*; the norm is up to a constant factor.
+    """
     if not value.requires_grad:
         return torch.zeros((), device=value.device)
     found = torch.autograd.grad(value.float() * _LIFT, at, retain_graph=True, allow_unused=True)

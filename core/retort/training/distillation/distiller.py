@@ -53,14 +53,17 @@ class TeacherSlot:
     """Of the keys of its projectors among those of all teachers; empty for the first teacher."""
 
     def adapters(self, adapters: nn.ModuleDict) -> nn.ModuleDict:
-        """Pick this teacher's projectors from those of all, under the keys that its objective knows."""
+        """Pick this teacher's projectors from those of all teachers.
+
+        They are under the keys that its objective knows.
+        """
         number = len(self.prefix)
         own = {key[number:]: module for key, module in adapters.items() if _prefix(key) == self.prefix}
         return nn.ModuleDict(own)
 
 
 def load_teachers(weights: Path, plan: TrainConfig) -> list[TeacherCandidate]:
-    """Load the teachers of *plan*: the first from *weights*, and the further ones.
+    """Load all teachers of *plan*, the first from *weights*.
 
     Raises:
         ModelError: a file cannot be loaded.
@@ -82,9 +85,10 @@ def make_teacher_slot(
     make: Callable[[Any], DistillationObjective],
     **options: Any,
 ) -> tuple[TeacherSlot, nn.ModuleDict]:
-    """Put a candidate to work; return it with its projectors, keyed as those of teacher *number*, counted from 1.
+    """Make a teacher slot of *candidate*, with its projectors.
 
-    *options* go to ``Teacher``; *make* builds the objective between the student and a network.
+    The projectors are keyed as those of teacher *number*, counted from 1. *options* go to ``Teacher``; *make* builds
+    the objective between the student and a network.
 
     Raises:
         TeacherMismatch: the losses cannot compare the two networks, or not in these sizes.
@@ -112,7 +116,10 @@ def make_teacher_slot(
 
 
 def run_teachers(slots: Sequence[TeacherSlot], images: Tensor) -> list[TeacherOutput]:
-    """Return what each teacher says about *images* (N, 3, H, W), until they are asked again."""
+    """Return each teacher's output for *images* (N, 3, H, W).
+
+    It holds until the teachers are asked again.
+    """
     return [one.teacher(images, reuse_buffers=True) for one in slots]
 
 
@@ -149,7 +156,10 @@ def zero_loss(slots: Sequence[TeacherSlot], device: torch.device) -> tuple[Tenso
 
 
 def merge_items(items: Sequence[dict[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
-    """Return the weighted mean of each item, and each teacher's own terms under their number."""
+    """Return the weighted mean of each item over the teachers.
+
+    Each teacher's own terms stand under their number.
+    """
     mean = {name: torch.stack([s * one[name] for s, one in zip(shares, items, strict=True)]).sum() for name in items[0]}
     apart = {
         f"{name}@{number}": value
@@ -194,16 +204,19 @@ class Distiller(nn.Module):
         return self.slots[0].objective if self.slots else None
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the loss of a batch (dict), or the student's predictions for images."""
+        """Return the loss of a batch, or predictions for images.
+
+        A batch is a dict; the predictions are the student's.
+        """
         if isinstance(x, dict):
             return self.loss(x, *args, **kwargs)
         return self.student_model(x, *args, **kwargs)
 
     def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss times batch size, the distillation loss appended, and each item detached.
+        """Return the loss times batch size, and each item detached.
 
-        Outside training the task loss alone: nothing is learned from a teacher there. The images in ``unlabelled``, if
-        any, reach the distillation terms only, while there are any to compute.
+        The distillation loss is appended. Outside training the task loss alone: nothing is learned from a teacher
+        there. The images in ``unlabelled``, if any, reach the distillation terms only, while there are any to compute.
         """
         if not self.training or self.objective is None:
             found: tuple[Tensor, dict[str, Tensor]] = self.student_model.loss(batch, preds)  # type: ignore[operator]

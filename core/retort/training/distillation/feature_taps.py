@@ -23,10 +23,11 @@ HEADS = {"boxes": "box_head", "scores": "cls_head"}
 
 
 def split(inputs: list[Tensor], layers: Mapping[str, Any]) -> Raw:
-    """Run one branch as upstream's ``forward_head`` does, and return under *intermediate* what its layers are cut at.
+    """Run a branch as upstream's ``forward_head``, and keep intermediate features.
 
-    A branch has at each level two blocks and a 1x1 convolution; the cut is after the first block. middles: for boxes
-    and for scores a list of (N, C, H, W), one for each level.
+    They are returned under *intermediate*, where the layers are cut. A branch has at each level two blocks and a 1x1
+    convolution; the cut is after the first block. middles: for boxes and for scores a list of (N, C, H, W), one for
+    each level.
     """
     found: Raw = {"feats": inputs, "middles": {}}
     for output, name in HEADS.items():
@@ -37,12 +38,18 @@ def split(inputs: list[Tensor], layers: Mapping[str, Any]) -> Raw:
 
 
 def rest(levels: Any, intermediate: list[Tensor]) -> list[Tensor]:
-    """Run the layers behind the cut: a list of (N, C, H, W) to a list of (N, C', H W)."""
+    """Run the layers behind the cut of `split`.
+
+    They turn a list of (N, C, H, W) into a list of (N, C', H W).
+    """
     return [level[1:](x).flatten(2) for level, x in zip(levels, intermediate, strict=True)]
 
 
 def adapters(loss: CrossedLoss, student: Any, teacher: Any) -> nn.ModuleDict:
-    """Build the trainable adapters of *loss* between two networks' heads: for each output, one at each level."""
+    """Build the trainable adapters of *loss* between two networks' heads.
+
+    For each output, there is one at each level.
+    """
     ours, theirs = (model.model[-1].one2many for model in (student, teacher))
     return nn.ModuleDict(
         {
@@ -55,15 +62,19 @@ def adapters(loss: CrossedLoss, student: Any, teacher: Any) -> nn.ModuleDict:
 
 
 def width(block: nn.Module) -> int:
-    """Number of channels that a block of a head gives: those of its last convolution."""
+    """Return the number of output channels of a head's block.
+
+    They are those of its last convolution.
+    """
     return [module.out_channels for module in block.modules() if isinstance(module, nn.Conv2d)][-1]
 
 
 def cross_heads(adapted: Any, student: Raw, teacher: Raw, head: Any) -> Raw:
-    """Return what the teacher's *head* makes of the student's features; gradient flows to student and adapters.
+    """Run the teacher's *head* on the student's features.
 
-    Each channel is given the mean and the deviation that the teacher's own features have, over batch and space. The
-    head's layers run in their own precision and never in autocast's, so that both sides round alike.
+    Gradient flows to student and adapters. Each channel is given the mean and the deviation that the teacher's own
+    features have, over batch and space. The head's layers run in their own precision and never in autocast's, so that
+    both sides round alike.
     """
     found: Raw = {"feats": student["feats"]}
     for output, name in HEADS.items():
@@ -77,7 +88,10 @@ def cross_heads(adapted: Any, student: Raw, teacher: Raw, head: Any) -> Raw:
 
 
 def align(student: Tensor, teacher: Tensor) -> Tensor:
-    """Match each channel's mean and deviation to *teacher*'s: (N, C, H, W), float32."""
+    """Match each channel's mean and deviation to *teacher*'s.
+
+    Both maps are (N, C, H, W), float32.
+    """
     theirs = wide(teacher).detach()
     mean = theirs.mean((0, 2, 3), keepdim=True)
     variance = (theirs - mean).square().mean((0, 2, 3), keepdim=True)
@@ -96,7 +110,10 @@ class FeatureLayers:
 
     @classmethod
     def of(cls, model: Any) -> FeatureLayers:
-        """Find the levels: the inputs of the Detect head, and the last layer of the backbone."""
+        """Find the layers that the feature levels come from.
+
+        They are the inputs of the Detect head, and the last layer of the backbone.
+        """
         head = dict(zip(HEAD_LEVELS, model.model[-1].f, strict=True))
         return cls({Level.BACKBONE: len(model.yaml["backbone"]) - 1, **head})
 
@@ -109,10 +126,11 @@ def forward(
     head: bool = True,
     intermediate: bool = False,
 ) -> tuple[dict[Level, Tensor], dict[str, Raw]]:
-    """Run *model* on *images* (N, 3, H, W); return the features of each of *levels* (None: all) and the raw branches.
+    """Run *model* on *images*; return its features and raw branches.
 
-    Explicit instead of hooks, so that networks stay free of state that copies and pickles would carry. Layers that
-    neither *levels* nor the *head* need are not computed. *intermediate*: whether one2many gives its intermediate ones.
+    *images* are (N, 3, H, W); the features are those of each of *levels* (None: all). Explicit instead of hooks, so
+    that networks stay free of state that copies and pickles would carry. Layers that neither *levels* nor the *head*
+    need are not computed. *intermediate*: whether one2many gives its intermediate ones.
     """
     wanted = {
         index: level for level, index in FeatureLayers.of(model).layers.items() if levels is None or level in levels
@@ -132,7 +150,10 @@ def forward(
 
 
 def required_layers(model: Any, targets: set[int]) -> set[int]:
-    """Return the layers that the layers *targets* read from, directly or through others, and themselves."""
+    """Return the layers that *targets* read from, and *targets* themselves.
+
+    They are read directly or through others.
+    """
     found = set(targets)
     for layer in reversed(model.model):
         if layer.i in found:
@@ -149,10 +170,10 @@ def _inputs(source: int | list[int], x: Any, outputs: list[Any]) -> Any:
 
 
 def raw_branches(head: Any, inputs: list[Tensor], *, intermediate: bool = False) -> dict[str, Raw]:
-    """Return the head's raw branches by name, without decoding: one2many, and one2one where there is one.
+    """Return the head's raw branches by name, without decoding.
 
-    In training the one2one branch reads detached features, as upstream's head does. With *intermediate*, one2many tells
-    what it computed on the way, see `split`.
+    They are one2many, and one2one where there is one. In training the one2one branch reads detached features, as
+    upstream's head does. With *intermediate*, one2many tells what it computed on the way, see `split`.
     """
     many = split(inputs, head.one2many) if intermediate else head.forward_head(inputs, **head.one2many)
     branches = {"one2many": many}
@@ -168,7 +189,10 @@ def upstream_form(branches: dict[str, Raw]) -> Any:
 
 
 def first(branches: dict[str, Raw], number: int) -> dict[str, Raw]:
-    """Return what the criterion reads of the first images of the batch alone."""
+    """Return the raw branches of the first *number* images.
+
+    They hold what the criterion reads of these images alone.
+    """
     return {
         name: {
             "boxes": raw["boxes"][:number],
@@ -220,7 +244,10 @@ class Decoder:
 
 
 def check_strides(student: Any, teacher: Any) -> None:
-    """Insist that both heads read the same strides, so that anchors and feature maps correspond."""
+    """Insist that both heads read the same strides.
+
+    Anchors and feature maps correspond only then.
+    """
     pairs = [tuple(int(s) for s in model.stride) for model in (student, teacher)]
     if pairs[0] != pairs[1]:
         message = f"student and teacher have different strides: {pairs[0]} and {pairs[1]}"

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 
 def factor(schedule: Schedule, epoch: float, *, epochs: int, close_mosaic: int) -> float:
-    """Return the factor in 0..1 at *epoch*, counted from 0 and fractional within an epoch.
+    """Return the schedule's factor in 0..1 at *epoch*.
 
-    Ramps up from 0, then decays to the floor, which it reaches at the end of distillation.
+    *epoch* counts from 0, and is fractional within an epoch. The factor ramps up from 0, then decays to the floor,
+    which it reaches at the end of distillation.
     """
     end = last_epoch(schedule, epochs=epochs, close_mosaic=close_mosaic)
     if epoch >= end:
@@ -39,7 +40,10 @@ def factor(schedule: Schedule, epoch: float, *, epochs: int, close_mosaic: int) 
 
 
 def last_epoch(schedule: Schedule, *, epochs: int, close_mosaic: int) -> int:
-    """Epoch at which distillation ends. A training that never shows mosaic has nothing to stop with."""
+    """Return the epoch at which distillation ends.
+
+    A training that never shows mosaic has nothing to stop with.
+    """
     closes = schedule.stop_with_mosaic and 0 < close_mosaic < epochs
     return epochs - close_mosaic if closes else epochs
 
@@ -51,14 +55,20 @@ def _decayed(schedule: Schedule, way: float) -> float:
 
 
 class StepRng:
-    """A generator apart from the global one: a distilled and a plain training draw the same global numbers."""
+    """Random generator of distillation steps, apart from the global one.
+
+    So a distilled and a plain training draw the same global numbers.
+    """
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._seed = seed
         self._generator = torch.Generator(device=device)
 
     def at(self, epoch: float) -> torch.Generator:
-        """Return the generator, seeded for the step at the fractional *epoch*: resumed, a step draws what it drew."""
+        """Return the generator, seeded for the step at *epoch*.
+
+        *epoch* is fractional; resumed, a step draws what it drew.
+        """
         digest = hashlib.blake2b(f"{self._seed} {epoch!r}".encode(), digest_size=8).digest()
         return self._generator.manual_seed(int.from_bytes(digest, signed=True))
 
@@ -129,7 +139,10 @@ class DistillationObjective:
         return self._factor(self.epoch)
 
     def state(self) -> dict[str, Any]:
-        """Return, in plain values, what changes over the steps and does not follow from the epoch."""
+        """Return the objective's changing state in plain values.
+
+        It is what changes over the steps and does not follow from the epoch.
+        """
         return {"balance": None if self.balance is None else self.balance.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -173,7 +186,10 @@ class DistillationObjective:
         output: TeacherOutput,
         projectors: nn.ModuleDict,
     ) -> list[Tensor]:
-        """Return each term unweighted: mean over the branches compared, or sum over the levels."""
+        """Return each distillation term unweighted.
+
+        A term is the mean over the branches compared, or the sum over the levels.
+        """
         plain = any(isinstance(loss, HeadLoss) and not isinstance(loss, CrossedLoss) for loss in self.losses)
         heads = self._heads(branches, output) if plain else []
         rng = self._rng.at(self.epoch)
@@ -221,7 +237,10 @@ class DistillationObjective:
         )
 
     def answers(self, output: TeacherOutput, number: int) -> dict[str, Predictions]:
-        """Return what assigns the labels of the first *number* images, by branch; nothing where the student does."""
+        """Return the teacher's predictions that assign labels, by branch.
+
+        They are of the first *number* images; there are none where the student assigns.
+        """
         if not self.assigns:
             return {}
         decode, branches = self._decoders[1], first(output.branches, number)
@@ -235,7 +254,7 @@ def _alike(student: Mapping[str, Raw], teacher: Mapping[str, Raw]) -> bool:
 
 
 def labels(losses: tuple[Loss, ...]) -> list[str]:
-    """Name each term by its kind; the second of a kind is ``<kind>.2``."""
+    """Name each term by kind; the second is ``<kind>.2``."""
     named: list[str] = []
     for loss in losses:
         kind = str(type(loss).model_fields["kind"].default)
@@ -245,12 +264,18 @@ def labels(losses: tuple[Loss, ...]) -> list[str]:
 
 
 def projector_key(index: int, place: Level | Literal["crossed"]) -> str:
-    """Key of the projector of one loss at one level, or of the adapters between the heads."""
+    """Return the key of the projector of one loss at one level.
+
+    For the adapters between the heads, it is theirs.
+    """
     return f"{index}_{place}"
 
 
 def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMap) -> None:
-    """Insist that each loss can compare these networks: classes by name, and distance bins."""
+    """Insist that each loss can compare *student* and *teacher*.
+
+    Classes are compared by name; distance bins are checked as well.
+    """
     bins = student.model[-1].reg_max, teacher.model[-1].reg_max
     for label, loss in zip(labels(losses), losses, strict=True):
         if loss.needs_classes and classes.size == 0:
@@ -267,9 +292,10 @@ def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMa
 def projectors(
     losses: tuple[Loss, ...], student: Any, teacher: Any, pairs: Mapping[Level, Level] | None = None
 ) -> nn.ModuleDict:
-    """Build the trainable projectors of all losses: one for each feature loss and level, or those between the heads.
+    """Build the trainable projectors of all losses.
 
-    *pairs* names the teacher's level for each of the student's; None pairs like with like.
+    There is one for each feature loss and level, or those between the heads. *pairs* names the teacher's level for each
+    of the student's; None pairs like with like.
     """
     from torch import nn
 
@@ -288,7 +314,10 @@ def projectors(
 
 @torch.no_grad()
 def channels(model: Any) -> dict[Level, int]:
-    """Measure the number of channels at each level, without touching the network's statistics."""
+    """Measure the number of channels at each level.
+
+    The network's statistics are not touched.
+    """
     from retort.training.distillation.feature_taps import forward
 
     was_training = model.training
@@ -302,7 +331,10 @@ def channels(model: Any) -> dict[Level, int]:
 
 
 class TeacherAssigner:
-    """Stands in for an assigner of upstream's criterion during one step, and gives it another's predictions."""
+    """Stand-in for an assigner of upstream's criterion during one step.
+
+    It gives the assigner another's predictions.
+    """
 
     def __init__(self, assigner: Any, teacher: Predictions) -> None:
         self._assigner = assigner
@@ -317,10 +349,11 @@ class TeacherAssigner:
 
 @contextmanager
 def assign_by_teacher(answers: Mapping[str, Predictions], student: Any) -> Iterator[None]:
-    """Let the teacher's *answers*, by branch, assign the labels of *student*'s task loss inside the block.
+    """Assign the labels of *student*'s task loss by teacher predictions.
 
-    A branch that the teacher has not is assigned by the student's own predictions. The student's criterion is as it
-    was afterwards, so that no copy, average or file ever sees another.
+    *answers* holds them by branch; they assign inside the block. A branch that the teacher has not is assigned by the
+    student's own predictions. The student's criterion is as it was afterwards, so that no copy, average or file ever
+    sees another.
     """
     with ExitStack() as stack:
         for name, criterion in criteria(student).items() if answers else ():
@@ -339,7 +372,9 @@ def criteria(student: Any) -> dict[str, Any]:
 
 
 def teacher_assigns(wanted: str, student: Any, classes: ClassMap) -> bool:
-    """Return True if the teacher assigns, by the spec's word: ``student``, ``teacher``, or ``auto``.
+    """Return True if the teacher assigns the labels.
+
+    *wanted* is the spec's word: ``student``, ``teacher``, or ``auto``.
 
     Raises:
         TeacherMismatch: it is asked to, and does not know every class of the student's labels.

@@ -27,10 +27,11 @@ Function = Callable[["Tensor"], Any]
 
 
 class CudaGraphReplay:
-    """Calls *function*, which maps one CUDA tensor to any tree of tensors, by replaying a recording for each shape.
+    """Function replayed from CUDA graphs, one recording for each shape.
 
-    The function must be free of host synchronisation and of randomness. What it returns is overwritten by the next
-    call with the same shape. https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+    *function* maps one CUDA tensor to any tree of tensors. The function must be free of host synchronisation and of
+    randomness. What it returns is overwritten by the next call with the same shape.
+    https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 
     A recording beside a thread that pins memory, as a data loader has one, fails or hangs: measured on an H200, see
     docs/log/gpu.md. So a training records with ``prepare`` before its loaders start, and nothing after that. Where no
@@ -56,7 +57,10 @@ class CudaGraphReplay:
         return self._recorded[key](x)
 
     def prepare(self, x: Tensor) -> None:
-        """Record the shape of *x* now, and no other one later: call it before any thread pins memory."""
+        """Record the shape of *x* now, and no other one later.
+
+        It is called before any thread pins memory.
+        """
         if not self._sealed and _key(x) not in self._recorded:
             self._try(_key(x), x)
         self._sealed = True
@@ -80,11 +84,11 @@ class CudaGraphReplay:
 
 
 def record_graph(function: Function, x: Tensor) -> Function:
-    """Record *function* on a tensor like *x*; return what replays it on another one.
+    """Record *function* on a tensor like *x*; return its replay.
 
-    Only calls of this thread are refused while it records (``thread_local``): in the default mode, any other thread's
-    that allocates breaks the recording, and is broken by it. The stream is put back here, because torch 2.11 leaves
-    its own in place when a recording fails.
+    The replay runs on another tensor. Only calls of this thread are refused while it records (``thread_local``): in the
+    default mode, any other thread's that allocates breaks the recording, and is broken by it. The stream is put back
+    here, because torch 2.11 leaves its own in place when a recording fails.
     """
     with torch.cuda.stream(torch.cuda.current_stream(x.device)):
         held = x.clone()
@@ -124,13 +128,14 @@ class TeacherOutput:
 
 
 class Teacher:
-    """Holds a network outside module registration, so that optimizer, EMA, copies and checkpoints never see it.
+    """Network held outside module registration.
 
-    Batch normalisation is folded into the convolutions, on a CPU their activation too, and the head is read raw,
-    without decoding or NMS. What no loss asks for is left out: *levels* are the features wanted (None for all);
-    *predictions*, *intermediate* (head features) and *confidence_maps* say whether these are. Channels come last, which
-    GPUs and CPUs alike compute faster. With *half*, weights and activations have the half precision that the device
-    computes fastest, so that autocast has nothing left to cast in every step.
+    So optimizer, EMA, copies and checkpoints never see it. Batch normalisation is folded into the convolutions, on a
+    CPU their activation too, and the head is read raw, without decoding or NMS. What no loss asks for is left out:
+    *levels* are the features wanted (None for all); *predictions*, *intermediate* (head features) and *confidence_maps*
+    say whether these are. Channels come last, which GPUs and CPUs alike compute faster. With *half*, weights and
+    activations have the half precision that the device computes fastest, so that autocast has nothing left to cast in
+    every step.
     """
 
     def __init__(
@@ -167,7 +172,10 @@ class Teacher:
         return output
 
     def prepare(self, number: int, height: int, width: int) -> None:
-        """Record its kernels for *number* images a call, on a GPU, before any thread pins memory."""
+        """Record the teacher's kernels for *number* images a call.
+
+        It does so on a GPU, before any thread pins memory.
+        """
         if isinstance(self._replay, CudaGraphReplay):
             x = torch.zeros(number, 3, height, width, dtype=self.dtype, device=next(self.model.parameters()).device)
             self._replay.prepare(x.to(memory_format=torch.channels_last))
@@ -186,9 +194,10 @@ class Teacher:
 
 
 def half_precision(device: torch.device) -> torch.dtype:
-    """Return the half precision that *device* computes fastest; float32 where it has none.
+    """Return the fastest half precision of *device*, else float32.
 
-    A CPU without instructions for bfloat16 emulates it, many times slower than float32.
+    float32 is for a device that has none. A CPU without instructions for bfloat16 emulates it, many times slower than
+    float32.
     """
     if device.type == "cuda":
         return torch.float16
@@ -198,7 +207,10 @@ def half_precision(device: torch.device) -> torch.dtype:
 
 
 def fold(model: Any) -> Any:
-    """Fold batch normalisation into its convolution, in place; both head branches stay, unlike in upstream's fuse."""
+    """Fold batch normalisation into its convolutions, in place.
+
+    Both head branches stay, unlike in upstream's fuse.
+    """
     for module in model.modules():
         if type(module) in {Conv, DWConv} and hasattr(module, "bn"):
             module.conv = fuse_conv_and_bn(module.conv, module.bn)
@@ -208,9 +220,10 @@ def fold(model: Any) -> Any:
 
 
 def fuse_activations(model: Any) -> None:
-    """Let oneDNN apply SiLU inside the convolutions of a folded *model* on a CPU: a pass over memory less for each.
+    """Fuse SiLU into the convolutions of a folded *model*.
 
-    The operator is torch.compile's, for which torch promises nothing: where it is missing, the network stays as it is.
+    oneDNN applies it inside them on a CPU: a pass over memory less for each. The operator is torch.compile's, for which
+    torch promises nothing: where it is missing, the network stays as it is.
     """
     fused = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
     for module in model.modules() if fused else ():
@@ -225,10 +238,10 @@ def _convolved(fused: Any, conv: torch.nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def confidence(branches: Iterable[feature_taps.Raw], known: Tensor | None = None) -> dict[Level, Tensor]:
-    """Return the highest class probability at each position of each level; logits of two branches are averaged first.
+    """Return the highest class probability at each position, by level.
 
-    Only the classes *known* (indices; None for all) count.
-    The backbone's last layer has P5's stride and takes P5's map.
+    Logits of two branches are averaged first. Only the classes *known* (indices; None for all) count. The backbone's
+    last layer has P5's stride and takes P5's map.
     """
     branches = list(branches)
     scores = torch.stack([branch["scores"].float() for branch in branches]).mean(0)  # N K A

@@ -25,10 +25,11 @@ STRIDES = {Level.P3: 8, Level.P4: 16, Level.P5: 32}
 
 
 def paired_levels(ratio: Fraction) -> dict[Level, Level]:
-    """Return the teacher's level for each of the student's, where the teacher's image is *ratio* times as large.
+    """Return the teacher's level for each of the student's levels.
 
-    A teacher's level of stride s has the stride s / ratio in the student's pixels; the nearest on a logarithmic scale
-    is taken. The backbone's last layer has no neighbours and stays with its like.
+    The teacher's image is *ratio* times as large. A teacher's level of stride s has the stride s / ratio in the
+    student's pixels; the nearest on a logarithmic scale is taken. The backbone's last layer has no neighbours and stays
+    with its like.
     """
     pairs = {
         student: min(HEAD_LEVELS, key=lambda theirs: abs(math.log(STRIDES[theirs] / ratio / stride)))
@@ -38,7 +39,9 @@ def paired_levels(ratio: Fraction) -> dict[Level, Level]:
 
 
 def check_same_grid(losses: tuple[Loss, ...], labels: list[str], ratio: Fraction) -> None:
-    """Refuse losses that pair anchors one by one, unless strides are equal in the student's pixels at all levels.
+    """Refuse losses that need equal anchor grids, where grids differ.
+
+    They pair anchors one by one, so strides must be equal in the student's pixels at all levels.
 
     Raises:
         TeacherMismatch: a loss needs the same grid, and the teacher has another one.
@@ -56,12 +59,13 @@ def check_same_grid(losses: tuple[Loss, ...], labels: list[str], ratio: Fraction
 
 
 class ResizedTeacher:
-    """Asks *teacher* about the same images, *ratio* times as large, and lays its answers on the student's grid.
+    """Teacher that sees images *ratio* times as large as its student.
 
-    Feature maps are interpolated. What the head says is not: a box between two objects' boxes belongs to neither, and
-    a class between two anchors' belongs to no box. Each of the student's anchors is answered by one of the teacher's,
-    for classes and box alike: the nearest or, where the teacher's grid is finer, the most confident of those whose
-    cells overlap the student's. So the peaks of a one2one branch survive, and every box keeps its own class.
+    *teacher* is asked about the same images, and its answers are laid on the student's grid. Feature maps are
+    interpolated. What the head says is not: a box between two objects' boxes belongs to neither, and a class between
+    two anchors' belongs to no box. Each of the student's anchors is answered by one of the teacher's, for classes and
+    box alike: the nearest or, where the teacher's grid is finer, the most confident of those whose cells overlap the
+    student's. So the peaks of a one2one branch survive, and every box keeps its own class.
     """
 
     def __init__(self, teacher: Teacher, ratio: Fraction) -> None:
@@ -115,13 +119,19 @@ class ResizedTeacher:
 
 
 def resize(images: Tensor, ratio: Fraction) -> Tensor:
-    """Return *images* (N, 3, H, W) *ratio* times as large, bilinear; antialiased where they shrink."""
+    """Return *images* (N, 3, H, W) resized *ratio* times, bilinear.
+
+    They are antialiased where they shrink.
+    """
     size = [int(side * ratio) for side in images.shape[-2:]]
     return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=ratio < 1)
 
 
 def fit_map(features: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Interpolate *features* (N, C, H, W) to *grid*; antialiased where it shrinks. An equal grid is left alone."""
+    """Interpolate *features* (N, C, H, W) to *grid*.
+
+    They are antialiased where they shrink. An equal grid is left alone.
+    """
     if tuple(features.shape[-2:]) == grid:
         return features
     x = features.float()  # antialiasing has no half-precision kernel on every device
@@ -129,9 +139,10 @@ def fit_map(features: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def source_anchors(confidences: Tensor, shape: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Return which anchor of a map of *shape* answers for each cell of *grid*: (N, A) to (N, A').
+    """Return the source anchor for each cell of *grid*.
 
-    The nearest, or the most confident of those under the cell where *shape* is finer than *grid*.
+    A map of *shape* answers for the cells: (N, A) to (N, A'). The nearest, or the most confident of those under the
+    cell where *shape* is finer than *grid*.
     """
     if grid[0] < shape[0]:
         maps = confidences.float().reshape(-1, 1, *shape)
@@ -158,5 +169,8 @@ def _distances(corners: Tensor, feats: list[Tensor]) -> Tensor:
 
 
 def ratio_of(teacher: int | None, student: int) -> Fraction:
-    """Return the teacher's side over the student's; a side of None is the student's."""
+    """Return the teacher's image side over the student's.
+
+    A side of None is the student's.
+    """
     return Fraction(teacher or student, student)
