@@ -70,6 +70,9 @@ def maker(export: Export) -> Maker:
 
 
 def lacking(export: Export) -> str | None:
-    """Say before any training what this machine lacks for *export*; None where nothing is known to be missing."""
+    """Return what this machine lacks for *export*, or None.
+
+    It is asked before any training; None where nothing is known to be missing.
+    """
     missing: Callable[[], str | None] | None = getattr(maker(export), "missing", None)
     return None if missing is None else missing()

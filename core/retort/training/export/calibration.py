@@ -33,15 +33,19 @@ class Calibration:
         return f"{len(self.images)} calibration images are few: {ENOUGH_IMAGES} of the place of use are advised"
 
     def inputs(self, imgsz: int) -> Iterator[np.ndarray]:
-        """Yield each image as the network sees it: (1, 3, imgsz, imgsz), float32 in 0..1."""
+        """Yield each image as the network sees it.
+
+        It is (1, 3, imgsz, imgsz), float32 in 0..1.
+        """
         for image in self.images:
             yield prepare(image, imgsz)[0].numpy()
 
 
 def choose(data: Path, names: Sequence[str], *, number: int, seed: int) -> Calibration:
-    """Choose *number* of the training images below *data*, an overlay, so that every class is seen as evenly as can be.
+    """Choose *number* training images, balanced by class.
 
-    Classes take turns, each with an image of its own that none has taken yet; background is one of them.
+    They lie below *data*, an overlay; every class is seen as evenly as can be. Classes take turns, each with an image
+    of its own that none has taken yet; background is one of them.
 
     Raises:
         DataError: too few training images are not validation images as well.

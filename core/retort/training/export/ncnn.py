@@ -55,7 +55,9 @@ def load(folder: Path) -> Runtime:
 
 
 def export_ncnn(weights: Path, folder: Path, *, imgsz: int, half: bool) -> None:
-    """Write published *weights* as an NCNN model in *folder*; *half* stores its weights in 16 bits.
+    """Write published *weights* as an NCNN model in *folder*.
+
+    *half* stores its weights in 16 bits.
 
     Raises:
         RetortError: pnnx did not write it.

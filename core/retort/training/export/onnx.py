@@ -48,10 +48,10 @@ def export_onnx(
     dynamic: bool = False,
     simplify: bool = True,
 ) -> None:
-    """Write published *weights* as ONNX in float32: images (1, 3, imgsz, imgsz) to raw output (1, 4 + K, A).
+    """Write published *weights* as ONNX in float32.
 
-    *opset* None takes the newest that torch's exporter and onnxruntime both run in full; *dynamic* leaves batch,
-    height and width open. Nothing is installed or downloaded.
+    Images (1, 3, imgsz, imgsz) become raw output (1, 4 + K, A). *opset* None takes the newest that torch's exporter and
+    onnxruntime both run in full; *dynamic* leaves batch, height and width open. Nothing is installed or downloaded.
 
     Raises:
         ModelError: the weights cannot be loaded.
@@ -75,7 +75,10 @@ def export_onnx(
 
 
 def trace(network: Any, *, imgsz: int, opset: int | None, dynamic: bool) -> Any:
-    """Trace *network* into a graph, by the exporter that upstream chooses too: the newer one needs another package."""
+    """Trace *network* into an ONNX graph.
+
+    The exporter is the one that upstream chooses too: the newer one needs another package.
+    """
     axes = {"images": {0: "batch", 2: "height", 3: "width"}, "output0": {0: "batch", 2: "anchors"}}
     image = torch.zeros(1, 3, imgsz, imgsz)
     with TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -91,7 +94,10 @@ def trace(network: Any, *, imgsz: int, opset: int | None, dynamic: bool) -> Any:
 
 
 def describe(graph: Any, network: Any, *, imgsz: int, dynamic: bool) -> None:
-    """Add what upstream's loader reads from a graph, so that ``YOLO("student.onnx")`` works too."""
+    """Add the metadata that upstream's loader reads from a graph.
+
+    So ``YOLO("student.onnx")`` works too.
+    """
     for key, value in metadata(network, imgsz=imgsz, dynamic=dynamic).items():
         entry = graph.metadata_props.add()
         entry.key, entry.value = key, str(value)

@@ -33,7 +33,7 @@ def make(sources: Sources, export: OpenVino, path: Path, kept: Collection[str]) 
 
 
 def load(folder: Path) -> Runtime:
-    """Run an OpenVINO model on the CPU, in the precision that it was saved in."""
+    """Run an OpenVINO model on the CPU, in its saved precision."""
     import openvino
 
     core = openvino.Core()
@@ -47,7 +47,10 @@ def load(folder: Path) -> Runtime:
 
 
 def export_openvino(graph: Path, folder: Path, *, half: bool, metadata: Mapping[str, Any]) -> None:
-    """Write the ONNX *graph* as an OpenVINO model in *folder*; *half* stores its weights in 16 bits."""
+    """Write the ONNX *graph* as an OpenVINO model in *folder*.
+
+    *half* stores its weights in 16 bits.
+    """
     import openvino
 
     _save(openvino.convert_model(graph), folder, half=half, metadata=metadata)
@@ -56,7 +59,10 @@ def export_openvino(graph: Path, folder: Path, *, half: bool, metadata: Mapping[
 def quantize_openvino(
     graph: CalibratedGraph, folder: Path, *, kept: Collection[str], metadata: Mapping[str, Any]
 ) -> None:
-    """Write *graph* in INT8 by NNCF's post-training quantization, but for the layers *kept* and the decoding."""
+    """Write *graph* as an OpenVINO model in INT8.
+
+    NNCF's post-training quantization is used, but for the layers *kept* and the decoding.
+    """
     import nncf
     import openvino
 

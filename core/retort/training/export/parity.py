@@ -26,12 +26,17 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether every box of one side has its equal on the other, and the raw outputs agree."""
+        """Whether boxes and raw outputs of both sides agree.
+
+        Boxes agree where every box of one side has its equal on the other.
+        """
         return self.num_unequal == 0 and self.max_relative_error <= TOLERANCE
 
 
 def compare(weights: Path, runtime: Runtime, images: Sequence[Path], *, imgsz: int, conf: float = 0.25) -> Comparison:
-    """Run network and *runtime* on *images*, and compare raw outputs and boxes after the same NMS.
+    """Compare *runtime* with the network of *weights* on *images*.
+
+    Raw outputs are compared, and boxes after the same NMS.
 
     Raises:
         ModelError: the weights cannot be loaded.
@@ -52,12 +57,18 @@ def compare(weights: Path, runtime: Runtime, images: Sequence[Path], *, imgsz: i
 
 
 def num_unmatched(boxes: Sequence[Detection], others: Sequence[Detection], *, conf: float, size: int) -> int:
-    """Count those of *boxes* with a score of *conf* that have no equal among *others*."""
+    """Count the *boxes* that have no equal among *others*.
+
+    Only boxes with a score of *conf* count.
+    """
     return sum(not any(boxes_equal(box, other, size) for other in others) for box in boxes if box.score >= conf)
 
 
 def boxes_equal(a: Detection, b: Detection, size: int) -> bool:
-    """Return True if two boxes are equal, in an image of *size* pixels, up to rounding."""
+    """Return True if two boxes are equal, up to rounding.
+
+    They are boxes in an image of *size* pixels.
+    """
     corners = ((a.x1, b.x1), (a.y1, b.y1), (a.x2, b.x2), (a.y2, b.y2))
     close = all(abs(x - y) <= TOLERANCE * size for x, y in corners)
     return close and abs(a.score - b.score) <= TOLERANCE and a.class_id == b.class_id

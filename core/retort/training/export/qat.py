@@ -34,9 +34,10 @@ class QATConfig:
 
 
 def train_aware(weights: Path, graph: Path, output: QATConfig, folder: Path) -> None:
-    """Train published *weights* on with simulated INT8 (ModelOpt), and write the ONNX *graph* with its scales in it.
+    """Train published *weights* on with simulated INT8 (ModelOpt).
 
-    The task loss alone, without mosaic, at a small learning rate that falls to a hundredth.
+    The ONNX *graph* is written with its scales in it. It trains by the task loss alone, without mosaic, at a small
+    learning rate that falls to a hundredth.
 
     Raises:
         RetortError: upstream wrote a graph that is not the usual one.

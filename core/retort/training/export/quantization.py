@@ -29,7 +29,10 @@ _LAYERS = ("Conv",)
 
 
 class CalibratedGraph:
-    """A float graph, the ranges of its tensors over the calibration images, and what can be made of the two."""
+    """Float graph with the ranges of its tensors.
+
+    The ranges are those over the calibration images; methods return what can be made of the two.
+    """
 
     def __init__(self, path: Path, calibration: Calibration, *, imgsz: int) -> None:
         self.path = path
@@ -38,16 +41,20 @@ class CalibratedGraph:
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers that can be quantized, from the image to the boxes.
+        """Names of the layers that can be quantized.
 
-        The convolution that stands for the expectation over box sides (DFL) has fixed weights and is none of them.
+        They are ordered from the image to the boxes. The convolution that stands for the expectation over box sides
+        (DFL) has fixed weights and is none of them.
         """
         nodes = onnx.load(self.path).graph.node
         return tuple(node.name for node in nodes if node.op_type in _LAYERS and "/dfl/" not in node.name)
 
     @cached_property
     def decoding(self) -> tuple[str, ...]:
-        """Names of the nodes behind the last layers: the decoding of boxes and scores."""
+        """Names of the nodes that decode boxes and scores.
+
+        They lie behind the last layers.
+        """
         graph = onnx.load(self.path).graph
         made_by = {name: node for node in graph.node for name in node.output}
         found: dict[str, None] = {}
@@ -61,7 +68,10 @@ class CalibratedGraph:
 
     @cached_property
     def ranges(self) -> Any:
-        """Smallest and largest value of each tensor at a layer, over all calibration images."""
+        """Smallest and largest value of each tensor at a layer.
+
+        They are those over all calibration images.
+        """
         with TemporaryDirectory() as folder:
             calibrator = create_calibrator(
                 self.path,
@@ -78,10 +88,10 @@ class CalibratedGraph:
         return save_and_reload_model_with_shape_infer(load_model_with_shape_infer(self.path))
 
     def quantized(self, *, kept: Collection[str] = (), only: Collection[str] = (), symmetric: bool = False) -> Any:
-        """Return the graph with its layers in INT8, but for those *kept* in float; or with *only* some in INT8.
+        """Return the graph with its layers in INT8.
 
-        Weights have a scale for each output channel, activations one for the tensor. *symmetric* puts the zero of
-        activations at 0, as TensorRT insists.
+        The layers *kept* stay in float; with *only*, some are in INT8. Weights have a scale for each output channel,
+        activations one for the tensor. *symmetric* puts the zero of activations at 0, as TensorRT insists.
         """
         chosen = [layer for layer in self.layers if layer not in kept and (not only or layer in only)]
         quantizer = QDQQuantizer(
@@ -144,7 +154,10 @@ class Sensitivity:
 
 
 def rank(graph: CalibratedGraph, *, on_layer: Callable[[], None]) -> list[Sensitivity]:
-    """Measure every layer of *graph* on some calibration images; the worst comes first."""
+    """Measure the INT8 sensitivity of every layer, worst first.
+
+    Some calibration images of *graph* are used.
+    """
     images = [
         torch.from_numpy(image)
         for image, _ in zip(graph.calibration.inputs(graph.imgsz), range(NUM_IMAGES), strict=False)
@@ -166,7 +179,10 @@ def _outputs(runtime: Runtime, images: list[Tensor]) -> Tensor:
 
 
 def difference(expected: Tensor, found: Tensor, *, imgsz: int) -> float:
-    """Compare raw outputs (N, 4 + K, A), each anchor weighted by the highest score that is expected there."""
+    """Return the difference of raw outputs (N, 4 + K, A).
+
+    Each anchor is weighted by the highest score that is expected there.
+    """
     weight = expected[:, 4:].amax(1)  # N A
     scores = (expected[:, 4:] - found[:, 4:]).abs().amax(1)
     boxes = (expected[:, :4] - found[:, :4]).abs().mean(1) / imgsz

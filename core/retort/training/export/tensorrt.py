@@ -24,7 +24,10 @@ _QUANTIZE = {"fp32": None, "fp16": 16, "int8": 8}
 
 
 def make(sources: Sources, export: Engine, path: Path, kept: Collection[str]) -> None:
-    """Build the engine; where that cannot be, leave the graph to build it from, its scales in it, and beside it."""
+    """Build the TensorRT engine, or leave the graph for it.
+
+    Where the engine cannot be built, the graph to build it from is left, with its scales in it, and beside it.
+    """
     graph, given = sources.graph, []
     if export.precision == "int8" and export.aware_epochs:
         graph = path.with_suffix(".engine.onnx")
@@ -52,7 +55,7 @@ def make(sources: Sources, export: Engine, path: Path, kept: Collection[str]) ->
 
 
 def load(path: Path) -> Runtime:
-    """Run a TensorRT engine on the first GPU, loaded as upstream loads it."""
+    """Load a TensorRT engine on the first GPU, as upstream does."""
     device = torch.device("cuda:0")
     backend = AutoBackend(model=str(path), device=device, verbose=False)
 
@@ -75,7 +78,10 @@ def missing() -> str | None:
 def build_engine(
     graph: Path, path: Path, *, precision: str, imgsz: int, workspace_gib: float | None, metadata: Mapping[str, Any]
 ) -> None:
-    """Build the engine of an ONNX *graph* on the first GPU; in INT8 the scales are in the graph."""
+    """Build the engine of an ONNX *graph* on the first GPU.
+
+    In INT8 the scales are in the graph.
+    """
     part = path.with_name(f"{path.name}.part")
     onnx2engine(
         str(graph),

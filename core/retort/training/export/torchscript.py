@@ -40,7 +40,10 @@ def load(path: Path) -> Runtime:
 
 
 def traced(weights: Path, *, imgsz: int) -> tuple[Any, Any]:
-    """Return the network of published *weights*, folded for export, and its trace on one image of side *imgsz*."""
+    """Return the folded network of *weights*, and its trace.
+
+    The published network is folded for export, and traced on one image of side *imgsz*.
+    """
     network = load_folded(weights)
     head = network.model[-1]
     head.export, head.format, head.dynamic = True, "torchscript", False
@@ -54,14 +57,20 @@ def traced(weights: Path, *, imgsz: int) -> tuple[Any, Any]:
 
 
 def export_torchscript(weights: Path, path: Path, *, imgsz: int) -> None:
-    """Write published *weights* as TorchScript: images (1, 3, imgsz, imgsz) to raw output (1, 4 + K, A)."""
+    """Write published *weights* as TorchScript.
+
+    Images (1, 3, imgsz, imgsz) become raw output (1, 4 + K, A).
+    """
     network, trace = traced(weights, imgsz=imgsz)
     config = json.dumps(metadata(network, imgsz=imgsz))
     files.atomic_write(path, saved(trace, {"config.txt": config}))
 
 
 def saved(trace: Any, more: Mapping[str, str] | None = None) -> bytes:
-    """Return a trace as the bytes of a file, with *more* small files in it."""
+    """Return a trace as the bytes of a TorchScript file.
+
+    The small files *more* are in it.
+    """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # torch announces its newer exporter
