@@ -25,9 +25,10 @@ MAGNIFIED = 1024.0
 
 
 class LivenessChecks:
-    """Checks one training; a broken check raises NotDistilling, which says what broke and what to change.
+    """Liveness checks of one training.
 
-    Every check uses values of its own process only, so that each rank of a parallel training may call it.
+    A broken check raises NotDistilling, which says what broke and what to change. Every check uses values of its own
+    process only, so that each rank of a parallel training may call it.
     """
 
     def __init__(self, model: Distiller) -> None:
@@ -48,7 +49,10 @@ class LivenessChecks:
             check_teacher(one.teacher.model, expected)
 
     def epoch(self, model: Distiller, items: Mapping[str, float]) -> None:
-        """Check an epoch by the means of its loss items, as ``Distiller.loss`` labels them."""
+        """Check an epoch by the means of its loss items.
+
+        They are labelled as by ``Distiller.loss``.
+        """
         _, spec = first_teacher(model)
         weights = {label: loss.weight for label, loss in zip(spec.labels, spec.losses, strict=True)}
         check_terms(items, weights)
@@ -56,7 +60,9 @@ class LivenessChecks:
 
 
 def check_optimizer(model: Distiller, optimizer: Any) -> None:
-    """Insist that the optimizer trains all projectors and student, and nothing of the teacher.
+    """Insist that the optimizer trains student and projectors only.
+
+    It has to train all of them, and nothing of the teacher.
 
     Raises:
         NotDistilling: it does not.
@@ -83,7 +89,9 @@ def check_optimizer(model: Distiller, optimizer: Any) -> None:
 
 
 def check_teacher(teacher: nn.Module, expected: int) -> None:
-    """Insist that the network *teacher* is in eval mode, without gradient, and byte for byte what it was.
+    """Insist that the network *teacher* is frozen and unchanged.
+
+    It is in eval mode, without gradient, and byte for byte what it was.
 
     Raises:
         NotDistilling: it is not.
@@ -104,9 +112,10 @@ def check_teacher(teacher: nn.Module, expected: int) -> None:
 
 
 def check_gradients(model: Distiller, batch: dict[str, Any]) -> dict[str, float]:
-    """Insist that each term is above zero, moves the student, and reaches its projectors; leave no trace.
+    """Insist that each term's gradient reaches student and projectors.
 
-    A term is measured before its weight and schedule: those are wishes, and what becomes of them is judged each epoch.
+    Each term is above zero, moves the student, and reaches its projectors. No trace is left. A term is measured before
+    its weight and schedule: those are wishes, and what becomes of them is judged each epoch.
 
     Returns:
         The norm of each term's gradient with respect to the student, over the task's.
@@ -145,7 +154,9 @@ def _check_teacher_output(
 
 
 def check_terms(items: Mapping[str, float], weights: Mapping[str, float]) -> None:
-    """Insist that each term with a weight was above zero in the mean of an epoch that distilled.
+    """Insist that each weighted term was above zero in an epoch.
+
+    The mean of an epoch that distilled counts.
 
     Args:
         items: means by label: ``kd/<label>`` of each term, and the schedule's as ``kd/weight``.
@@ -176,7 +187,9 @@ def check_value(label: str, value: float) -> None:
 
 
 def check_rank(teacher_map: float | None, student_map: float | None, *, refuse: bool) -> str | None:
-    """Insist that the teacher is not below its student at the start; None where either was not measured.
+    """Insist that the teacher's mAP is not below the student's.
+
+    Both count at the start; None where either was not measured.
 
     Returns:
         What to warn of.
@@ -199,7 +212,10 @@ def check_rank(teacher_map: float | None, student_map: float | None, *, refuse: 
 
 @torch.no_grad()
 def checksum(module: nn.Module) -> int:
-    """Sum the bytes of all weights and buffers, each tensor by its place; one number leaves the device."""
+    """Sum the bytes of all weights and buffers.
+
+    Each tensor counts by its place; one number leaves the device.
+    """
     sums = [
         tensor.contiguous().flatten().view(torch.uint8).sum(dtype=torch.int64) * place
         for place, tensor in enumerate(module.state_dict().values(), start=1)

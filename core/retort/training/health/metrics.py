@@ -60,7 +60,10 @@ class Probe:
         return cls(pixels, {name: value.to(device) for name, value in batch.items()})
 
     def corners(self) -> Tensor:
-        """Return the labels' boxes as x1, y1, x2, y2 in pixels, (B, 4)."""
+        """Return the labels' boxes as corners in pixels, (B, 4).
+
+        The corners are x1, y1, x2, y2.
+        """
         centre, size = (self.batch["bboxes"] * self.images.shape[-1]).split(2, dim=-1)
         return torch.cat([centre - size / 2, centre + size / 2], -1)
 
@@ -99,13 +102,16 @@ def network(model: Any) -> Distiller:
 
 
 def first_teacher(model: Distiller) -> tuple[Teacher | ResizedTeacher, DistillationObjective]:
-    """Return the first teacher beside the student and what is learned from it."""
+    """Return the first teacher and its distillation objective."""
     first = model.slots[0]
     return first.teacher, first.objective
 
 
 def forward_pass(model: Distiller, batch: dict[str, Any]) -> ForwardPass:
-    """Run student and teachers on the labelled images of *batch*, as ``Distiller.loss`` does."""
+    """Run student and teachers on the labelled images of *batch*.
+
+    It does so as ``Distiller.loss`` does.
+    """
     images, first = batch["img"], first_teacher(model)[1]
     features, branches = feature_taps.forward(model.student_model, images, intermediate=first.crosses)
     outputs = [one.teacher(images) for one in model.slots]
@@ -115,7 +121,10 @@ def forward_pass(model: Distiller, batch: dict[str, Any]) -> ForwardPass:
 
 
 def objective(model: Distiller, forward: ForwardPass) -> Tensor:
-    """Return the distillation loss at its present weight, without counting as a step of its balance."""
+    """Return the distillation loss at its present weight.
+
+    This does not count as a step of its balance.
+    """
     slots = [replace(one, objective=deepcopy(one.objective)) for one in model.slots]
     total, _ = distillation_loss(
         slots, forward.teacher_outputs, (forward.features, forward.branches), forward.task, model.projectors
@@ -125,7 +134,10 @@ def objective(model: Distiller, forward: ForwardPass) -> Tensor:
 
 @contextmanager
 def preserve_state(model: Distiller) -> Iterator[None]:
-    """Put back what a forward pass changes: modes, statistics of batch normalisation, random streams."""
+    """Preserve the model state that a forward pass changes.
+
+    Put back are modes, statistics of batch normalisation, and random streams.
+    """
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     device = next(model.parameters()).device
@@ -141,7 +153,10 @@ def preserve_state(model: Distiller) -> Iterator[None]:
 
 
 def gradient(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Return the gradient of *loss* with respect to all *parameters* as one vector, (P,); ``.grad`` is not touched."""
+    """Return the gradient of *loss* as one vector, (P,).
+
+    It is with respect to all *parameters*; ``.grad`` is not touched.
+    """
     if not loss.requires_grad:
         return torch.zeros(sum(parameter.numel() for parameter in parameters), device=loss.device)
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
@@ -161,7 +176,10 @@ OVERLAP = 0.5
 
 
 def measure(model: Distiller, probe: Probe) -> dict[str, float | None]:
-    """Return the metrics ``health/*`` on *probe*, in eval mode and float32; nothing of the training changes."""
+    """Return the metrics ``health/*`` on *probe*.
+
+    They are measured in eval mode and float32; nothing of the training changes.
+    """
     with preserve_state(model), torch.autocast(probe.images.device.type, enabled=False):
         model.eval()
         forward = forward_pass(model, probe.batch)
@@ -173,7 +191,10 @@ def measure(model: Distiller, probe: Probe) -> dict[str, float | None]:
 
 
 def common_predictions(model: Distiller, forward: ForwardPass) -> tuple[Predictions, Predictions] | None:
-    """Return student and teacher on the classes that both name, by their one2many branches; None without any."""
+    """Return both networks' predictions on common classes, or None.
+
+    Common are classes that student and teacher both name; the one2many branches predict. None without any.
+    """
     teacher, spec = first_teacher(model)
     if spec.classes.size == 0:
         return None
@@ -183,7 +204,10 @@ def common_predictions(model: Distiller, forward: ForwardPass) -> tuple[Predicti
 
 
 def predictions(model: Distiller, forward: ForwardPass, probe: Probe) -> dict[str, Tensor]:
-    """Compare what both heads predict: binary KL, DFL KL, box IoU, and the teacher's classes with the labels'."""
+    """Compare the predictions of both heads.
+
+    Compared are binary KL, DFL KL, box IoU, and the teacher's classes with the labels'.
+    """
     pair = common_predictions(model, forward)
     if pair is None:
         return {}
@@ -209,7 +233,10 @@ def foreground(teacher: Predictions) -> Tensor:
 
 
 def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL of independent classes from the teacher's to the student's probabilities: logits (N, A, K) to (N, A)."""
+    """Return the KL of independent classes from teacher to student.
+
+    Logits (N, A, K) become (N, A); it is from the teacher's to the student's probabilities.
+    """
     from torch.nn.functional import logsigmoid
 
     z_s, z_t = student.float(), teacher.float()
@@ -219,7 +246,9 @@ def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def agreement(teacher: Predictions, numbers: Tensor, probe: Probe) -> Tensor | None:
-    """Return the share of labelled objects found by the teacher that it names as the label does; None without any.
+    """Return how often the teacher names found objects as labelled.
+
+    It is the share of labelled objects found by the teacher that it names as the label does; None without any.
 
     Args:
         teacher: the teacher on the common classes.
@@ -239,7 +268,10 @@ def agreement(teacher: Predictions, numbers: Tensor, probe: Probe) -> Tensor | N
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of paired boxes x1, y1, x2, y2: (..., 4) and (..., 4) to (...)."""
+    """Return the IoU of paired boxes x1, y1, x2, y2.
+
+    Boxes (..., 4) and (..., 4) become (...).
+    """
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     overlap = (high - low).clamp(min=0).prod(-1)
     areas = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b)]
@@ -248,7 +280,10 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def cosines(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
-    """Return the feature similarity of each level: cosine through a projector, else linear CKA."""
+    """Return the feature similarity of each level.
+
+    It is the cosine through a projector, else linear CKA.
+    """
     found = {
         f"cosine_{level}": cosine_map(student, teacher).mean() for level, student, teacher in projected(model, forward)
     }
@@ -259,7 +294,10 @@ def cosines(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
 
 
 def projected(model: Distiller, forward: ForwardPass) -> Iterator[tuple[Level, Tensor, Tensor]]:
-    """Give level, projected student features and teacher features, by the first projector of each level."""
+    """Yield each level with projected student features and teacher features.
+
+    The first projector of each level is used.
+    """
     done: set[Level] = set()
     for index, loss in enumerate(first_teacher(model)[1].losses):
         for level in loss.levels if isinstance(loss, FeatureLoss) else ():
@@ -273,9 +311,10 @@ def projected(model: Distiller, forward: ForwardPass) -> Iterator[tuple[Level, T
 
 
 def cosine_map(student: Tensor, teacher: Tensor) -> Tensor:
-    """Cosine between feature vectors at each position: (N, C, H, W) twice to (N, H, W).
+    """Return the cosine between feature vectors at each position.
 
-    Channels are standardised first: otherwise a few with a large mean make any two maps look alike.
+    Maps (N, C, H, W) twice become (N, H, W). Channels are standardised first: otherwise a few with a large mean make
+    any two maps look alike.
     """
     from torch.nn.functional import cosine_similarity
 
@@ -284,7 +323,10 @@ def cosine_map(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def cka(student: Tensor, teacher: Tensor) -> Tensor:
-    """Linear CKA (Kornblith et al., ICML 2019) between maps of any widths: (N, C, H, W), (N, D, H, W) to a scalar."""
+    """Return the linear CKA between feature maps of any widths.
+
+    Maps (N, C, H, W) and (N, D, H, W) become a scalar (Kornblith et al., ICML 2019).
+    """
     x, y = (features.detach().float().transpose(0, 1).flatten(1) for features in (student, teacher))  # C NHW
     x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
     found: Tensor = (y @ x.T).square().sum() / ((x @ x.T).norm() * (y @ y.T).norm()).clamp(min=1e-12)
@@ -292,9 +334,10 @@ def cka(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def gradients(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
-    """Return ratio and cosine of the gradients of distillation and task, and the background's share of the former.
+    """Compare the gradients of distillation and task.
 
-    Nothing where distillation has no weight at present.
+    Returned are ratio and cosine of both, and the background's share of the former. Nothing where distillation has no
+    weight at present.
     """
     _, spec = first_teacher(model)
     if spec.weight == 0:
@@ -310,7 +353,10 @@ def gradients(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
 
 
 def background_share(model: Distiller, forward: ForwardPass, total: Tensor) -> Tensor | None:
-    """Return the background's part of the sum of absolute gradients of *total* on class logits; None without any."""
+    """Return the background's share of the gradients on class logits.
+
+    It is a part of the sum of absolute gradients of *total*; None without any.
+    """
     pair = common_predictions(model, forward)
     if pair is None or not total.requires_grad:
         return None

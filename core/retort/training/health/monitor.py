@@ -55,7 +55,7 @@ class Monitor:
             self._callback.log(said, "warning")
 
     def first_batch(self, trainer: Trainer, batch: dict[str, Any]) -> None:
-        """Check the first batch, before anything is learned from it; later ones pass.
+        """Check the first batch before training on it; later batches pass.
 
         Raises:
             NotDistilling: the contract is broken.
@@ -66,7 +66,9 @@ class Monitor:
             self._seen_batch = True
 
     def end_epoch(self, trainer: Trainer, measured: Mapping[str, float | None]) -> Values:
-        """Check, probe and judge the epoch whose other metrics are *measured*; return the metrics of health.
+        """Check, probe and judge the epoch; return its health metrics.
+
+        Its other metrics are *measured*.
 
         Raises:
             NotDistilling: the contract is broken.
@@ -115,10 +117,11 @@ class DriftProbe:
 
     @torch.no_grad()
     def measure(self, model: Distiller, *, distilled: bool) -> Values:
-        """Return the teacher's largest change of confidence, and the smallest relative step of a projector.
+        """Return the drift of teacher and projectors in an epoch.
 
-        The teacher is asked as training asks it: the first images again, and one of them alone. Projectors move only in
-        an epoch that *distilled*, and only when the optimizer took a step, which the student's weights tell.
+        It is the teacher's largest change of confidence, and the smallest relative step of a projector. The teacher is
+        asked as training asks it: the first images again, and one of them alone. Projectors move only in an epoch that
+        *distilled*, and only when the optimizer took a step, which the student's weights tell.
         """
         again, alone = self._ask(model, self._images), self._ask(model, self._images[:1])
         shifts = [(again - self._first).abs().max(), (alone - again[:1]).abs().max()]

@@ -82,7 +82,10 @@ def projector_frozen(history: History, _: RuleInputs) -> RuleResult | None:
 
 
 def classes_mismatched(history: History, _: RuleInputs) -> RuleResult | None:
-    """The teacher names objects as the labels do; student and teacher agree on classes where they agree on boxes."""
+    """Check that teacher, labels and student agree on classes.
+
+    The teacher names objects as the labels do; student and teacher agree on classes where they agree on boxes.
+    """
     now = history[-1]
     agreement, kl, iou = (now.get(f"health/{name}") for name in ("teacher_agreement", "kl_foreground", "box_iou"))
     if agreement is not None and agreement < AGREEMENT:
@@ -165,7 +168,10 @@ def cosine_flat(history: History, _: RuleInputs) -> RuleResult | None:
 
 
 def gradient_conflict(history: History, _: RuleInputs) -> RuleResult | None:
-    """Task and distillation want the same, or different things, but not opposite ones."""
+    """Check that task and distillation gradients are not opposite.
+
+    Task and distillation may want the same, or different things.
+    """
     found = _series(history, "health/grad_cosine")[-CONFLICT_EPOCHS:]
     if len(found) < CONFLICT_EPOCHS:
         return None
@@ -263,7 +269,10 @@ class RuleEngine:
         self.verdicts = dict(state.get("verdicts", self.verdicts))
 
     def update(self, epoch: int, values: Mapping[str, float | None]) -> list[RuleFinding]:
-        """Take the metrics of *epoch*, counted from 1; return the findings whose verdict has changed."""
+        """Take the metrics of *epoch*; return findings with a changed verdict.
+
+        *epoch* counts from 1.
+        """
         self.history.append(dict(values))
         changed = []
         for rule in RULES:

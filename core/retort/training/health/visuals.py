@@ -45,11 +45,12 @@ def save(path: Path, model: Distiller, probe: Probe) -> None:
 
 
 def arrays(model: Distiller, probe: Probe) -> dict[str, Any]:
-    """Return what the report draws of *model*, its teacher and the first images of *probe*.
+    """Return the arrays that the report draws.
 
-    ``images`` (N, S, S, 3) in 0..255; by level ``cosine_<level>`` and ``kl_<level>``, (N, h, w); ``confidence_<level>``
-    of the teacher; and over ``temperatures`` (T,): ``teacher_foreground`` and ``teacher_background``, its mean highest
-    probability; ``share_untaught`` and ``share_taught``, the foreground's part of a binary KL's gradient.
+    They come from *model*, its teacher and the first images of *probe*. ``images`` (N, S, S, 3) in 0..255; by level
+    ``cosine_<level>`` and ``kl_<level>``, (N, h, w); ``confidence_<level>`` of the teacher; and over ``temperatures``
+    (T,): ``teacher_foreground`` and ``teacher_background``, its mean highest probability; ``share_untaught`` and
+    ``share_taught``, the foreground's part of a binary KL's gradient.
     """
     with preserve_state(model), torch.no_grad(), torch.autocast(probe.images.device.type, enabled=False):
         model.eval()
@@ -81,7 +82,10 @@ def _predicted(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
 
 
 def temperatures(student: Tensor, teacher: Tensor, seen: Tensor) -> dict[str, Tensor]:
-    """Compare temperatures on class logits (N, A, K) of both, with the foreground *seen*, (N, A)."""
+    """Compare temperatures on class logits (N, A, K) of both networks.
+
+    The foreground is *seen*, (N, A).
+    """
     names = ("temperatures", "teacher_foreground", "teacher_background", "share_untaught", "share_taught")
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     for temperature in TEMPERATURES:
