@@ -83,10 +83,10 @@ class _AuditedImage:
 
 
 def check(path: str, data_dirs: Sequence[Path]) -> AuditReport:
-    """Look at all of the dataset at *path*, as ``datasets.locate`` finds it; nothing in it makes this raise.
+    """Check all of the dataset at *path* and report its problems.
 
-    Whatever a job would refuse is an error here; the other way round, an image that opens only in part is an error
-    here and would be left out there.
+    It is looked for as by ``datasets.locate``; nothing in it makes this raise. Whatever a job would refuse is an error
+    here; the other way round, an image that opens only in part is an error here and would be left out there.
     """
     try:
         description = read_description(datasets.find(path, data_dirs), data_dirs)

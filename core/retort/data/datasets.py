@@ -140,7 +140,7 @@ LINE = "class centre_x centre_y width height, the last four as shares (0..1) of 
 
 
 class LabelBox(NamedTuple):
-    """A labelled object: its class, and its box as shares of the image's sides."""
+    """A labelled object: class, and box as shares of image sides."""
 
     class_id: int
     centre_x: float
@@ -158,7 +158,9 @@ class LabelFile:
 
 
 def check_labels(description: DatasetDescription, splits: Mapping[str, Sequence[tuple[Path, Path]]]) -> None:
-    """Check the label of every (image, label) pair; an image without a label file is background.
+    """Check the label of every (image, label) pair.
+
+    An image without a label file is background.
 
     Raises:
         DataError: a line is malformed (the first is shown with file and line), or a split has no box at all.
@@ -185,7 +187,9 @@ def _count(label: Path, num_classes: int, root: Path) -> int:
 
 
 def read(label: Path, num_classes: int, root: Path) -> LabelFile:
-    """Read the label file *label* of a dataset at *root*; there need be none.
+    """Read the label file *label* of a dataset at *root*.
+
+    The file need not exist.
 
     Raises:
         DataError: it leads out of *root*, or is no text file of a likely size.
@@ -277,9 +281,10 @@ class _ImageContent:
 
 
 def locate(path: str, data_dirs: Sequence[Path]) -> Dataset:
-    """Read and check the dataset at *path*: a folder with a ``data.yaml``, or that file.
+    """Locate and check the dataset at *path*.
 
-    A relative path is looked for in each of the *data_dirs*. Paths in the file are relative to the file.
+    *path* is a folder with a ``data.yaml``, or that file. A relative path is looked for in each of the *data_dirs*.
+    Paths in the file are relative to the file.
 
     Raises:
         DataError: it is missing, lies outside *data_dirs*, or is malformed; the message names file and line.
@@ -307,9 +312,10 @@ def locate(path: str, data_dirs: Sequence[Path]) -> Dataset:
 
 
 def label_of(root: Path, image: Path) -> Path:
-    """Return where the label file of *image* would lie: ``labels`` for the last folder ``images``, ``.txt`` at the end.
+    """Return the path of the label file of *image*.
 
-    Only folders below *root* count, so that a dataset kept in a folder named ``images`` means the same.
+    It has ``labels`` for the last folder ``images``, and ``.txt`` at the end; the file need not exist. Only folders
+    below *root* count, so that a dataset kept in a folder named ``images`` means the same.
     """
     parts = list(image.relative_to(root).with_suffix(".txt").parts)
     for index in range(len(parts) - 2, -1, -1):
@@ -320,10 +326,11 @@ def label_of(root: Path, image: Path) -> Path:
 
 
 def overlay(dataset: Dataset, folder: Path) -> Path:
-    """Fill the new *folder* with links to the dataset's files, and return the ``data.yaml`` written there.
+    """Link the dataset's files into *folder*; return its ``data.yaml``.
 
-    Ultralytics keeps a pickle, ``labels/*.cache``, beside the labels, and trusts one that it finds there. Here it finds
-    none but its own, and writes nothing into the user's folder.
+    The folder is new, and the ``data.yaml`` is written there. Ultralytics keeps a pickle, ``labels/*.cache``, beside
+    the labels, and trusts one that it finds there. Here it finds none but its own, and writes nothing into the user's
+    folder.
     """
     for split, images in (("train", dataset.train), ("val", dataset.val)):
         image_folder, label_folder = folder / "images" / split, folder / "labels" / split
@@ -358,7 +365,9 @@ def _stems(images: Sequence[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def find(path: str, data_dirs: Sequence[Path]) -> Path:
-    """Return the resolved description file of the dataset at *path*, which lies in one of the operator's folders.
+    """Return the resolved description file of the dataset at *path*.
+
+    It lies in one of the operator's folders.
 
     Raises:
         DataError: it does not, or is not there.
@@ -381,7 +390,9 @@ def find(path: str, data_dirs: Sequence[Path]) -> Path:
 
 
 def images_of(description: DatasetDescription, split: str) -> tuple[Path, ...]:
-    """Collect the images of a split: from folders, and from text files that list them.
+    """Collect the images of a split.
+
+    They come from folders, and from text files that list them.
 
     Raises:
         DataError: there are none, or one lies outside the dataset.
@@ -430,7 +441,9 @@ def _content(root: Path, image: Path) -> _ImageContent:
 
 
 def digest_of(image: Path) -> str:
-    """Return the SHA-256 in hex of a file that begins like an image.
+    """Return the SHA-256 in hex of an image file.
+
+    The file has to begin like an image.
 
     Raises:
         DataError: it does not.

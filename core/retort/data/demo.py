@@ -33,23 +33,29 @@ Scan = Any
 
 @dataclass(frozen=True, slots=True)
 class DigitLabel:
-    """A digit in a scene: its class, and its box in pixels (left, top, right, bottom; the last two exclusive)."""
+    """A digit in a scene: class, and box in pixels.
+
+    The box is left, top, right, bottom; the last two exclusive.
+    """
 
     class_id: int
     box: tuple[int, int, int, int]
 
     def line(self, imgsz: int) -> str:
-        """Format as a line of a YOLO label file: class, centre, width and height as shares of the side *imgsz*."""
+        """Format the digit as a line of a YOLO label file.
+
+        It has class, centre, width and height as shares of the side *imgsz*.
+        """
         left, top, right, bottom = self.box
         shares = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
         return " ".join([str(self.class_id), *(f"{share / imgsz:.6f}" for share in shares)])
 
 
 def write(folder: Path, *, num_train: int = 320, num_val: int = 96, imgsz: int = 160, seed: int = 0) -> Path:
-    """Write a dataset in YOLO layout, byte for byte the same for the same arguments; return its ``data.yaml``.
+    """Write a demo dataset in YOLO layout; return its ``data.yaml``.
 
-    Train and validation scenes share no scan. A scene depends on its split, number, size and seed only, so a larger
-    set begins with the smaller one.
+    It is byte for byte the same for the same arguments. Train and validation scenes share no scan. A scene depends on
+    its split, number, size and seed only, so a larger set begins with the smaller one.
 
     Args:
         folder: where to; it must not exist yet, or be empty.
@@ -115,7 +121,10 @@ def _split(seed: int) -> tuple[list[list[Scan]], list[list[Scan]]]:
 
 
 def scene(pool: list[list[Scan]], *, imgsz: int, seed: tuple[int, ...]) -> tuple[Image.Image, list[DigitLabel]]:
-    """Compose one scene from the scans of *pool* (by class); return the grey picture and its labels."""
+    """Compose one scene from the scans of *pool* (by class).
+
+    Returned are the grey picture and its labels.
+    """
     import numpy as np
 
     rng = np.random.default_rng(seed)

@@ -37,7 +37,7 @@ class Fetched:
 
 
 def fetch(archive: Archive, folder: Path, pins: Mapping[str, str], *, allowed: bool) -> Fetched:
-    """Return *archive* in *folder*, which is downloaded where it is not there yet, and *allowed*.
+    """Return *archive* in *folder*, downloaded where missing and *allowed*.
 
     *pins* has the SHA-256 of what was there under the same name before, where nobody has published a checksum.
 
@@ -101,9 +101,10 @@ def _digests(path: Path, kind: str) -> tuple[str, str]:
 
 
 def download(url: str, path: Path, *, limit_bytes: int, verify: Callable[[Path], None] | None = None) -> None:
-    """Download to ``path.part``, several times where it breaks off, and move it into place.
+    """Download a file to ``path.part``, then move it into place.
 
-    A later call goes on with what an earlier one has left, as long as the server says that the file is the same.
+    A download that breaks off is tried several times. A later call goes on with what an earlier one has left, as long
+    as the server says that the file is the same.
 
     Args:
         url: where it is.
@@ -192,7 +193,9 @@ class _Member:
 
 
 def unpack(archive: Path, folder: Path, limit: ExtractLimit) -> None:
-    """Unpack *archive* (ZIP or tar) into *folder*; what is neither an image nor a label or list stays out.
+    """Unpack *archive* (ZIP or tar) into *folder*.
+
+    A file that is neither an image nor a label or list stays out.
 
     Raises:
         DataError: it is no such archive, is damaged, leads out of the folder, holds links, or is too large.

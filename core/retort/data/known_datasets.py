@@ -27,7 +27,9 @@ _OURS: Folders = ("images/train", "images/val")
 
 
 def convert(entry: CatalogEntry, unpacked: Path, target: Path) -> Folders:
-    """Move what was unpacked into the new folder *target*, in YOLO layout; return where its images are.
+    """Convert an unpacked data set to YOLO layout in *target*.
+
+    The files are moved into the new folder *target*; returned is where the images are.
 
     Raises:
         DataError: it is not laid out as this data set is.
@@ -196,7 +198,9 @@ class DatasetSource:
 
 
 def resolve(name: str, folder: Path, *, fetch_missing: bool) -> DatasetSource:
-    """Return the known data set *name* in the operator's *folder*, fetching it where that is allowed and needed.
+    """Return the known data set *name* in the operator's *folder*.
+
+    It is fetched where that is allowed and needed.
 
     Raises:
         DataError: no such set is known, it is not there and may not be fetched, or its bytes are wrong.
@@ -220,7 +224,10 @@ def is_cached(entry: CatalogEntry, folder: Path) -> bool:
 
 
 def announcement(name: str, folder: Path | None) -> str | None:
-    """Return what there is to say before the data set is made; None where it is not known, or here."""
+    """Return the notice before data set *name* is made, or None.
+
+    None where the set is not known, or is here already.
+    """
     entry = catalog.CATALOGUE.get(name.lower())
     if entry is None or folder is None or is_cached(entry, folder):
         return None

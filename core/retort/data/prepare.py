@@ -27,7 +27,9 @@ def prepare(
     device: str,
     adjustments: Adjustments = AS_GIVEN,
 ) -> Inputs:
-    """Find and check all that *spec* names; write ``spec.json``, the dataset's overlay and ``inputs.json``.
+    """Find and check a job's inputs, and write them to files.
+
+    Inputs are all that *spec* names; ``spec.json``, the dataset's overlay and ``inputs.json`` are written.
 
     Raises:
         DataError: the dataset is missing or malformed.

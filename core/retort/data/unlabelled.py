@@ -32,7 +32,9 @@ class UnlabelledSet:
 
 
 def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, validation: Sequence[Path] = ()) -> UnlabelledSet:
-    """Read and check the folder at *path*; a relative one is looked for in each of the *data_dirs*.
+    """Locate and check the unlabelled images in the folder *path*.
+
+    A relative path is looked for in each of the *data_dirs*.
 
     Raises:
         DataError: it is missing, lies outside *data_dirs*, leads out of itself, or holds no images.
@@ -52,9 +54,10 @@ def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, validation: Seque
 
 
 def overlay_unlabelled(found: UnlabelledSet, folder: Path) -> Path:
-    """Fill the new *folder* with links to the images, and return the folder that holds them.
+    """Link the unlabelled images into *folder*; return the images' folder.
 
-    Each gets an empty label file: for Ultralytics these are images of background, which its loader takes as they are.
+    *folder* is new. Each image gets an empty label file: for Ultralytics these are images of background, which its
+    loader takes as they are.
     """
     images, labels = folder / "images" / "unlabelled", folder / "labels" / "unlabelled"
     images.mkdir(parents=True)
@@ -98,7 +101,10 @@ _FOREIGN = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class PseudoLabelImages:
-    """Images whose every file has been looked at, and the label files that there are for them."""
+    """Checked images for pseudo-labels, and their existing label files.
+
+    Every file of these images has been looked at.
+    """
 
     root: Path
     images: dict[str, Path]
@@ -112,7 +118,9 @@ class PseudoLabelImages:
 def locate_pseudo_label_images(
     wanted: PseudoLabelsSpec, data_dirs: Sequence[Path], dataset: Dataset
 ) -> PseudoLabelImages:
-    """Find and check what *wanted* names; its classes must be those of *dataset*.
+    """Find and check the images for the pseudo-labels *wanted*.
+
+    The classes of *wanted* must be those of *dataset*.
 
     Raises:
         SpecError: a class that it names is not one of the data set's.

@@ -27,7 +27,7 @@ def registered_path(reference: ModelRef, model_dir: Path) -> Path:
 
 
 def registered_intact(reference: ModelRef, model_dir: Path) -> bool:
-    """Return True if it is there, with the bytes that its digest stands for."""
+    """Return True if the registered file exists with its digest's bytes."""
     file = registered_path(reference, model_dir)
     return file.is_file() and sha256_of(file) == reference.sha256
 
@@ -48,7 +48,10 @@ def resolve_registered(reference: ModelRef, model_dir: Path) -> Path:
 
 
 def register(name: str, file: Path, model_dir: Path) -> ModelRef:
-    """Copy the weights *file* into *model_dir*, to be named from now on; doing so twice changes nothing."""
+    """Copy the weights *file* into *model_dir*, named *name*.
+
+    They can be named from now on; doing so twice changes nothing.
+    """
     reference = ModelRef(name, sha256_of(file))
     target = registered_path(reference, model_dir)
     if not registered_intact(reference, model_dir):
@@ -70,9 +73,9 @@ ASSETS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 
 
 def resolve_weights(name: str, model_dir: Path, *, fetch: bool, source: str = ASSETS_URL) -> Path:
-    """Return the path of the weight file *name* in *model_dir*, fetching a published one where that is allowed.
+    """Return the path of the weight file *name* in *model_dir*.
 
-    A registered model must be there already.
+    A published one is fetched where that is allowed. A registered model must be there already.
 
     Raises:
         ModelError: there is no such file, or it is not a PyTorch checkpoint.
@@ -130,7 +133,9 @@ _HINT = "a .pt file as Ultralytics saves it: torch.save's archive of a detection
 
 
 def check_checkpoint(path: Path, name: str) -> None:
-    """Insist that the file *path*, which people call *name*, is an archive as ``torch.save`` writes them.
+    """Insist that the file *path* is a PyTorch checkpoint.
+
+    People call it *name*; it has to be an archive as ``torch.save`` writes them.
 
     Raises:
         ModelError: it is not.
