@@ -14,7 +14,10 @@ from retort.settings import Settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says to the database that the settings name; returns the exit code."""
+    """Run the database command of the command line; return exit code.
+
+    The database is the one that the settings name.
+    """
     given = _parser().parse_args(arguments)
     database = Database(Settings().database_url)
     try:

@@ -41,9 +41,10 @@ class NewArtifact:
 
 
 def record(session: Session, lease: Lease, artifact: NewArtifact, *, now: float) -> str | None:
-    """Publish *artifact* and announce it; the job's earlier file of this name, if any, is replaced.
+    """Publish *artifact* and announce it.
 
-    Publishing the same bytes under the same name again changes nothing.
+    The job's earlier file of this name, if any, is replaced. Publishing the same bytes under the same name again
+    changes nothing.
 
     Returns:
         Its id; None when the lease is no longer held.
@@ -116,9 +117,10 @@ def record_recovery(session: Session, lease: Lease, saved: dict[str, Any], *, no
 
 
 def forget_old_recovery(session: Session, *, before: float, limit: int = 100) -> list[str]:
-    """Give up what at most *limit* jobs that ended before *before* have saved; return their ids.
+    """Give up the recovery files of old jobs; return job ids.
 
-    A job that goes on from another's files keeps them.
+    At most *limit* jobs that ended before *before* lose what they have saved. A job that goes on from another's files
+    keeps them.
     """
     child = aliased(JobRow)
     needed = exists().where(child.parent_id == JobRow.id, child.state.not_in(TERMINAL))
@@ -130,6 +132,9 @@ def forget_old_recovery(session: Session, *, before: float, limit: int = 100) ->
 
 
 def without_recovery(session: Session, job_ids: list[str]) -> list[str]:
-    """Return those of the jobs that have ended and can no longer be gone on with."""
+    """Return the ended jobs that can no longer be continued.
+
+    They are some of the jobs *job_ids*.
+    """
     ended = select(JobRow.id).where(JobRow.id.in_(job_ids), JobRow.state.in_(TERMINAL), JobRow.recovery.is_(None))
     return list(session.scalars(ended))

@@ -56,7 +56,7 @@ def record(
     journal_offset: int,
     attempt: int | None = None,
 ) -> Renewal | None:
-    """Write down what the run said, and renew the lease, all or nothing.
+    """Record the run's events and renew the lease, all or nothing.
 
     Lines that are recorded already are ignored. Artifacts and saved states are not announced here but where they are
     brought into the store.
@@ -94,13 +94,19 @@ def record(
 
 
 def list_after(session: Session, job_id: str, seq: int, limit: int) -> list[EventRow]:
-    """Return at most *limit* events of the job with numbers above *seq*, in order."""
+    """Return at most *limit* of the job's events after *seq*.
+
+    Their numbers are above *seq*, in order.
+    """
     query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > seq)
     return list(session.scalars(query.order_by(EventRow.seq).limit(limit)))
 
 
 def log(session: Session, lease: Lease, message: str, level: str, now: float) -> bool:
-    """Write a log event of the worker's own; False when the lease is no longer held."""
+    """Write a log event of the worker under its lease.
+
+    False when the lease is no longer held.
+    """
     seq = next_seq(session, lease)
     if seq is None:
         return False
@@ -109,7 +115,10 @@ def log(session: Session, lease: Lease, message: str, level: str, now: float) ->
 
 
 def next_seq(session: Session, lease: Lease) -> int | None:
-    """Take the next event number under the lease; None when it is no longer held."""
+    """Take the next event number under the lease, or None.
+
+    None when the lease is no longer held.
+    """
     return session.connection().execute(_NUMBER, held_by(lease)).scalar_one_or_none()
 
 
@@ -125,7 +134,10 @@ def append(
     level: str | None = None,
     message: str | None = None,
 ) -> None:
-    """Write one event of the service's own, under a number that the caller has taken."""
+    """Write one event of the service.
+
+    The caller has taken its number.
+    """
     row = {"job_id": job_id, "seq": seq, "attempt": attempt, "n": None, "type": kind, "at": at}
     add(session, EventRow, [{**row, "data": data or {}, "level": level, "message": message and sanitize(message)}])
 

@@ -67,7 +67,10 @@ def transitions_of_job(session: Session, job_id: str) -> list[TransitionRow]:
 def page(
     session: Session, *, states: Collection[JobState] = (), after: str | None = None, limit: int = 50
 ) -> list[JobRow]:
-    """Return at most *limit* jobs, newest first, in any of *states* (if given), that are older than the job *after*."""
+    """Return a page of at most *limit* jobs, newest first.
+
+    They are in any of *states* (if given), and older than the job *after*.
+    """
     query = select(JobRow).order_by(JobRow.id.desc()).limit(limit)
     if after is not None:
         query = query.where(JobRow.id < after)
@@ -104,7 +107,9 @@ class KeyReused(UserError):
 
 
 def claim_key(session: Session, key: str, body_sha256: str, job_id: str, *, now: float) -> str:
-    """Let *key* stand for *job_id*, which the caller is about to insert, unless it stands for a job already.
+    """Claim the idempotency *key* for *job_id*, unless it is taken.
+
+    The caller is about to insert the job; a taken key stands for a job already.
 
     Returns:
         The job that the key stands for.
@@ -154,7 +159,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class SubmittedJob:
-    """The job that a submission stands for, and whether this submission made it."""
+    """Job of a submission, and whether the submission made it."""
 
     job_id: str
     created: bool
@@ -165,7 +170,9 @@ class SubmittedJob:
 
 
 def submit(session: Session, spec: AnySpec, *, now: float, retries: int, **about: Any) -> SubmittedJob:
-    """Accept a job into the queue, once per idempotency key; *about* are more fields of ``Submission``.
+    """Submit a job to the queue, once per idempotency key.
+
+    *about* are more fields of ``Submission``.
 
     Raises:
         keys.KeyReused: the key came with another body before.
@@ -178,9 +185,10 @@ def submit(session: Session, spec: AnySpec, *, now: float, retries: int, **about
 
 
 def submit_all(session: Session, submissions: Sequence[Submission], *, now: float) -> list[SubmittedJob | KeyReused]:
-    """Accept jobs into the queue; return what became of each, in the order given.
+    """Submit jobs to the queue; return each outcome in order.
 
-    A key that came with another body before is told as the error that ``submit`` would raise, and hinders no other.
+    The order is the one given. A key that came with another body before is told as the error that ``submit`` would
+    raise, and hinders no other.
     """
     outcomes: list[SubmittedJob | KeyReused] = []
     accepted: list[dict[str, Any]] = []
@@ -235,13 +243,15 @@ class JobFinished(UserError):
 
 
 class WrongState(UserError):
-    """The job is not in a state in which this can be done."""
+    """The job's state does not allow the request."""
 
     code = "wrong_state"
 
 
 def cancel(session: Session, job_id: str, *, now: float, actor: str, reason: str | None = None) -> JobState:
-    """Cancel a waiting job at once; ask a running one to stop. Asking again changes nothing.
+    """Cancel a waiting job at once; ask a running job to stop.
+
+    Asking again changes nothing.
 
     Raises:
         JobNotFound: there is no such job.
@@ -260,7 +270,9 @@ def cancel(session: Session, job_id: str, *, now: float, actor: str, reason: str
 
 
 def pause(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
-    """Pause a waiting job at once; request it of a running one. Idempotent.
+    """Pause a waiting job at once; request pausing of a running job.
+
+    The request is idempotent.
 
     Raises:
         JobNotFound: there is no such job.
@@ -302,9 +314,10 @@ def resume(session: Session, job_id: str, *, now: float, actor: str) -> JobState
 
 
 def finish_early(session: Session, job_id: str, *, now: float, actor: str) -> JobState:
-    """Ask for the training to end now: the best network so far is kept, evaluated and published.
+    """Ask the job's training to end now with its best network.
 
-    A paused job is queued for it. Asking again changes nothing.
+    The best network so far is kept, evaluated and published. A paused job is queued for it. Asking again changes
+    nothing.
 
     Raises:
         JobNotFound: there is no such job.
@@ -328,7 +341,9 @@ def finish_early(session: Session, job_id: str, *, now: float, actor: str) -> Jo
 
 
 def prioritize(session: Session, job_id: str, priority: int) -> None:
-    """Let the job be claimed before those of lower *priority*; it does not interrupt what runs.
+    """Set the job's *priority* in the queue.
+
+    It is claimed before those of lower priority; it does not interrupt what runs.
 
     Raises:
         JobNotFound: there is no such job.
@@ -342,7 +357,9 @@ def prioritize(session: Session, job_id: str, priority: int) -> None:
 
 
 def under_review(session: Session, job_id: str) -> JobRow:
-    """Return the job, which waits for its review and cannot change until the transaction ends.
+    """Return the job in review, locked until the transaction ends.
+
+    It waits for its review, and cannot change until then.
 
     Raises:
         JobNotFound: there is no such job.
@@ -406,7 +423,10 @@ _WISHES = (_JOBS.c.last_seq, _JOBS.c.state, _JOBS.c.finish_early)
 
 
 def renew(session: Session, lease: Lease, *, now: float, lease_s: float, count: int = 0) -> Renewal | None:
-    """Hold the job until ``now + lease_s`` and take *count* event numbers; None when the lease is no longer held."""
+    """Hold the job until ``now + lease_s``, and take event numbers.
+
+    It takes *count* numbers; None when the lease is no longer held.
+    """
     changed = {"lease_until": now + lease_s, "last_seq": _JOBS.c.last_seq + count}
     renewed = update(_JOBS).where(HELD).values(**changed).returning(*_WISHES)
     row = session.connection().execute(renewed, held_by(lease)).one_or_none()

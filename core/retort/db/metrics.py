@@ -43,9 +43,10 @@ def series(
     after_step: int | None = None,
     limit: int = 10_000,
 ) -> list[MetricSeries]:
-    """Return the job's curves by role and name, each with at most *limit* points after *after_step*.
+    """Return the job's curves by role and name.
 
-    Where several attempts measured the same step, the latest attempt's value counts.
+    Each has at most *limit* points after *after_step*. Where several attempts measured the same step, the latest
+    attempt's value counts.
     """
     wanted = {"role": role, "name": name, "after_step": after_step}
     given = frozenset(column for column, value in wanted.items() if value is not None)
@@ -57,7 +58,10 @@ def series(
 
 
 def curves(session: Session, job_ids: Collection[str], *, role: str, name: str) -> dict[str, dict[int, float]]:
-    """Return one metric of each of the jobs by step, as the latest attempt has measured it; finite values only."""
+    """Return one metric of each of the jobs by step.
+
+    Values are as the latest attempt has measured them; finite ones only.
+    """
     columns = table(MetricRow).c
     wanted = (columns.job_id.in_(job_ids), columns.role == role, columns.name == name, columns.value.is_not(None))
     query = select(columns.job_id, columns.step, columns.value).where(*wanted)

@@ -20,7 +20,10 @@ _TURN = threading.Lock()  # Alembic's context is one per process
 
 
 def folder() -> Path:
-    """Return where the revisions lie: in the wheel as ``retort/db/_migrations``, in a checkout at the top."""
+    """Return the folder of the database revisions.
+
+    It is ``retort/db/_migrations`` in the wheel, and at the top in a checkout.
+    """
     here = Path(__file__).resolve().parent
     packed = here / "_migrations"
     return packed if packed.is_dir() else here.parents[2] / "migrations"
@@ -36,9 +39,9 @@ def config(connection: Connection | None = None) -> Config:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Apply the revisions up to *revision*, in one transaction; safe from several processes at a time.
+    """Apply the revisions up to *revision*, in one transaction.
 
-    SQLite's file is made where there is none.
+    It is safe from several processes at a time. SQLite's file is made where there is none.
     """
     if database.engine.dialect.name == "sqlite" and database.url.database:
         Path(database.url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -47,13 +50,16 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 
 def downgrade(database: Database, revision: str) -> None:
-    """Undo the revisions down to *revision* (``base``, ``-1`` or an id), in one transaction."""
+    """Undo the revisions down to *revision*, in one transaction.
+
+    *revision* is ``base``, ``-1`` or an id.
+    """
     with _alone(database) as connection:
         command.downgrade(config(connection), revision)
 
 
 def current(database: Database) -> str | None:
-    """Return the revision that the tables are at; None when there are none yet."""
+    """Return the revision of the tables; None without any tables."""
     with as_database_unavailable(), database.engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 

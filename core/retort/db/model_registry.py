@@ -47,13 +47,18 @@ class NewModel:
 
 
 def register(session: Session, model: NewModel, *, now: float) -> bool:
-    """Let later jobs name *model*; False when these bytes are known by this name already, and nothing changes."""
+    """Register *model*, so that later jobs can name it.
+
+    False when these bytes are known by this name already, and nothing changes.
+    """
     row = {"id": new_id(MODEL_PREFIX), **asdict(model), "created_at": now}
     return add_or_ignore(session, ModelRow, row, key=("name", "sha256"))
 
 
 def register_trained(session: Session, lease: Lease, artifact: NewArtifact, *, now: float) -> bool:
-    """Register what a job has trained as ``<job name>-<role>``, and say among its events what to call it.
+    """Register a network trained by a job as ``<job name>-<role>``.
+
+    The job's events say what to call it.
 
     Returns:
         False when it is registered already, which an equal job may have done, or is no network of teacher or student.
@@ -113,7 +118,10 @@ def named(session: Session, name: str) -> list[ModelRow]:
 
 
 def page(session: Session, *, after: str | None = None, limit: int = 50) -> list[ModelRow]:
-    """Return at most *limit* models, newest first, that are older than the model *after*."""
+    """Return a page of at most *limit* models, newest first.
+
+    They are older than the model *after*.
+    """
     query = select(ModelRow).order_by(ModelRow.id.desc()).limit(limit)
     if after is not None:
         query = query.where(ModelRow.id < after)
@@ -121,7 +129,10 @@ def page(session: Session, *, after: str | None = None, limit: int = 50) -> list
 
 
 def unknown(reference: ModelRef, digests: Sequence[str]) -> tuple[str, str]:
-    """Say that *reference* names nothing, and what else its name stands for: a message and a hint."""
+    """Return message and hint for the unknown model *reference*.
+
+    They say that it names nothing, and what else its name stands for.
+    """
     message = f"there is no model {reference.name!r} with the digest sha256:{reference.sha256}"
     if digests:
         listed = ", ".join(f"sha256:{digest}" for digest in digests[:_LISTED])

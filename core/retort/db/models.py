@@ -43,7 +43,10 @@ def new_id(prefix: str) -> str:
 
 
 def state_of(kind: type[StrEnum]) -> Enum:
-    """Store the value as text without a check, so that a new state needs no migration of old rows."""
+    """Return a column type that stores a state as text.
+
+    It has no check, so that a new state needs no migration of old rows.
+    """
     return Enum(kind, native_enum=False, length=16, create_constraint=False, values_callable=list)
 
 
@@ -220,7 +223,10 @@ class MetricRow(Base):
 
 
 class ArtifactRow(Base):
-    """One published file; a later attempt's replaces an earlier one's of the same name."""
+    """One published file of a job.
+
+    A later attempt's file replaces an earlier one's of the same name.
+    """
 
     __tablename__ = "artifacts"
     __table_args__ = (UniqueConstraint("job_id", "name"),)
@@ -240,7 +246,10 @@ class ArtifactRow(Base):
 
 
 class ModelRow(Base):
-    """Weights that later jobs may name; the same name may stand for many, each with its digest."""
+    """Weights that later jobs may name.
+
+    The same name may stand for many, each with its digest.
+    """
 
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("name", "sha256"),)
@@ -281,7 +290,10 @@ class ReviewRow(Base):
 
 
 class IdempotencyKeyRow(Base):
-    """A client's name for one submission, so that sending it twice makes one job."""
+    """A client's idempotency key for one submission.
+
+    It makes one job of a submission that is sent twice.
+    """
 
     __tablename__ = "idempotency_keys"
     # Deferred: the key is written before its job, because the key decides whether there is to be one.

@@ -37,10 +37,11 @@ class ClaimableJob:
 
 
 def claimable(session: Session, *, now: float, gpus: int | None = None, number: int = 1) -> list[ClaimableJob]:
-    """Return the oldest jobs of each owner at the highest priority that has any to claim, in the order to try them.
+    """Return the jobs that a worker may claim, in trying order.
 
-    The owner with the fewest jobs on workers comes first, those counted that would have been claimed by then. Jobs that
-    need more than *gpus*, if given, are left out, as are those whose retry has to wait.
+    They are the oldest jobs of each owner at the highest priority that has any to claim. The owner with the fewest jobs
+    on workers comes first, those counted that would have been claimed by then. Jobs that need more than *gpus*, if
+    given, are left out, as are those whose retry has to wait.
 
     Args:
         session: any.
@@ -61,7 +62,10 @@ def claimable(session: Session, *, now: float, gpus: int | None = None, number: 
 
 
 def may_be_claimed(now: Any) -> tuple[Any, ...]:
-    """Conditions beside the state: its retry need not wait any more, and it has not waited for too long."""
+    """Return the conditions for a claim, beside the job's state.
+
+    The job's retry need not wait any more, and it has not waited for too long.
+    """
     return (_JOBS.claimable_at <= now, or_(_JOBS.expires_at.is_(None), _JOBS.expires_at > now))
 
 
@@ -142,7 +146,10 @@ _TAKE = (
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job that a worker now holds, and what it must know of it."""
+    """A job that a worker now holds, with its data.
+
+    They are what the worker must know of it.
+    """
 
     lease: Lease
     spec: Mapping[str, Any]
@@ -157,7 +164,10 @@ class Claim:
 def claim(
     session: Session, job_id: str, *, worker: str, host: str, now: float, lease_s: float, device: str | None = None
 ) -> Lease | None:
-    """Take the job for *worker* until ``now + lease_s``; None when it is not to be claimed (any more)."""
+    """Claim the job for *worker* until ``now + lease_s``.
+
+    None when it is not to be claimed (any more).
+    """
     claims = claim_all(session, {job_id: device}, worker=worker, host=host, now=now, lease_s=lease_s)
     return claims[0].lease if claims else None
 
@@ -165,10 +175,10 @@ def claim(
 def claim_all(
     session: Session, wanted: Mapping[str, str | None], *, worker: str, host: str, now: float, lease_s: float
 ) -> list[Claim]:
-    """Take what may be claimed of the jobs *wanted*, each for its device, until ``now + lease_s``.
+    """Claim the jobs *wanted* until ``now + lease_s``.
 
-    A job that another transaction is writing at this moment is passed over, so that workers which look at the same
-    jobs wait neither for each other nor in a circle.
+    Of these, what may be claimed is taken, each for its device. A job that another transaction is writing at this
+    moment is passed over, so that workers which look at the same jobs wait neither for each other nor in a circle.
     """
     connection = session.connection()
     ids = connection.execute(_FREE, {"ids": list(wanted), "at": now}).scalars().all()
@@ -200,7 +210,10 @@ class ReapedJob:
 
 
 def reap(session: Session, *, now: float, limit: int = 100) -> list[ReapedJob]:
-    """Take at most *limit* jobs from workers whose leases ran out before *now*; call again until none is left."""
+    """Take jobs from workers whose leases ran out before *now*.
+
+    At most *limit* are taken; call again until none is left.
+    """
     columns = select(JobRow.id, JobRow.attempt, JobRow.fence, JobRow.worker, JobRow.lease_until)
     query = columns.where(JobRow.state.in_(ACTIVE), JobRow.lease_until < now).order_by(JobRow.id).limit(limit)
     # A row that is locked is being renewed, ended or reaped at this moment.
@@ -224,11 +237,12 @@ def reap(session: Session, *, now: float, limit: int = 100) -> list[ReapedJob]:
 
 
 def wake(session: Session, *, idle_s: float) -> int:
-    """End transactions whose clients fell asleep *idle_s* ago, in mid-statement too; return how many.
+    """End transactions whose clients fell asleep *idle_s* ago; return their number.
 
-    They hold their jobs' rows, which ``reap`` must skip. PostgreSQL's own timeout for idle transactions counts a client
-    that stopped in the middle of a message as active, and (seen in 15) forgets one whose last statements were
-    pipelined, as those of an executemany are. On SQLite nothing can be done about such a client.
+    Those asleep in mid-statement are ended, too. Such transactions hold their jobs' rows, which ``reap`` must skip.
+    PostgreSQL's own timeout for idle transactions counts a client that stopped in the middle of a message as active,
+    and (seen in 15) forgets one whose last statements were pipelined, as those of an executemany are. On SQLite nothing
+    can be done about such a client.
     """
     if session.get_bind().dialect.name != "postgresql":
         return 0
@@ -243,7 +257,10 @@ _END_SLEEPERS = text(
 
 
 def expire(session: Session, *, now: float, limit: int = 100) -> list[ReapedJob]:
-    """Give up at most *limit* jobs that have waited longer than their specs allow; call again until none is left."""
+    """Give up jobs that waited longer than their specs allow.
+
+    At most *limit* are given up; call again until none is left.
+    """
     late = (
         select(JobRow.id).where(JobRow.expires_at <= now, JobRow.state == JobState.QUEUED).order_by(JobRow.expires_at)
     )

@@ -24,7 +24,10 @@ class ReviewOpen(UserError):
 
 
 def of_job(session: Session, job_id: str, images: Sequence[str] | None = None) -> list[ImageDecision]:
-    """Return what was decided about the job's images, or about those *images*, by name."""
+    """Return the review decisions about the job's images.
+
+    With *images*, they are about these only, by name.
+    """
     query = select(ReviewRow).where(ReviewRow.job_id == job_id).order_by(ReviewRow.image)
     if images is not None:
         query = query.where(ReviewRow.image.in_(images))
@@ -86,7 +89,7 @@ def complete(
 
 
 def inherit(session: Session, parent_id: str, job_id: str) -> None:
-    """Copy the review decisions of a job to the one that retries it."""
+    """Copy the review decisions of a job to its retry."""
     columns = [column for column in _REVIEWS.c if column.name != "job_id"]
     found = select(literal(job_id), *columns).where(_REVIEWS.c.job_id == parent_id)
     session.connection().execute(insert(_REVIEWS).from_select(["job_id", *(column.name for column in columns)], found))

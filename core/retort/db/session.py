@@ -66,7 +66,9 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
-        """One write transaction: committed on leaving, rolled back when an exception leaves with it.
+        """Open one write transaction.
+
+        It is committed on leaving, rolled back when an exception leaves with it.
 
         Raises:
             DatabaseUnavailable: nothing was written, or, if the connection broke during the commit, it may have been.
@@ -188,7 +190,10 @@ def _write_ahead(cursor: sqlite3.Cursor) -> None:
 
 @contextmanager
 def as_database_unavailable() -> Iterator[None]:
-    """Turn what the driver says about an absent, restarted or busy database into DatabaseUnavailable."""
+    """Turn driver errors about an unreachable database into DatabaseUnavailable.
+
+    The database may be absent, restarted or busy.
+    """
     try:
         yield
     except (exc.DBAPIError, exc.TimeoutError) as error:
@@ -209,7 +214,10 @@ _NOW = {
 
 
 def database_now(session: Session) -> float:
-    """Return unix time in seconds, to the millisecond at least, as the database sees it."""
+    """Return unix time in seconds, as the database sees it.
+
+    It is exact to the millisecond at least.
+    """
     return float(session.connection().execute(_NOW[session.get_bind().dialect.name]).scalar_one())
 
 
@@ -218,7 +226,10 @@ NO_SYNC = {"synchronize_session": False}
 
 
 def table(model: type[Base]) -> Table:
-    """Return the table of *model*: rows go into it without passing through objects."""
+    """Return the table of *model*.
+
+    Rows go into it without passing through objects.
+    """
     return Base.metadata.tables[model.__tablename__]
 
 
@@ -231,7 +242,10 @@ def add(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) 
 def add_or_ignore(
     session: Session, model: type[Base], row: Mapping[str, Any], *, key: Sequence[str] | None = None
 ) -> bool:
-    """Insert *row* unless its *key*, or primary key, is taken; returns whether it went in."""
+    """Insert *row* unless its key is taken; return whether inserted.
+
+    The key is *key*, or the primary key.
+    """
     primary = table(model).primary_key.columns
     taken: Any = primary if key is None else key
     statement = _insert(session.get_bind().dialect.name, model).on_conflict_do_nothing(index_elements=taken)
@@ -241,7 +255,10 @@ def add_or_ignore(
 def add_or_replace(
     session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]], *, key: Sequence[str], keep: Sequence[str]
 ) -> None:
-    """Insert *rows*; where *key* is taken, overwrite every column but the key's and those to *keep*."""
+    """Insert *rows*, or overwrite those whose *key* is taken.
+
+    Every column is overwritten but the key's and those to *keep*.
+    """
     if not rows:
         return
     names = tuple(name for name in rows[0] if name not in {*key, *keep})

@@ -53,7 +53,7 @@ class TrialView:
 
     @property
     def state(self) -> TrialState:
-        """Where the trial stands, also before anyone has written down what came of it."""
+        """State of the trial, also before its outcome is recorded."""
         return self.trial.outcome or _STATES[self.job_state or JobState.FAILED]
 
 
@@ -67,7 +67,7 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class SubmittedSweep:
-    """The sweep that a submission stands for, and whether this submission made it."""
+    """Sweep of a submission, and whether the submission made it."""
 
     sweep_id: str
     created: bool
@@ -120,7 +120,10 @@ def get(session: Session, sweep_id: str) -> SweepRow:
 
 
 def page(session: Session, *, after: str | None = None, limit: int = 50) -> list[SweepRow]:
-    """Return at most *limit* sweeps, newest first, that are older than the sweep *after*."""
+    """Return a page of at most *limit* sweeps, newest first.
+
+    They are older than the sweep *after*.
+    """
     query = select(SweepRow).order_by(SweepRow.id.desc()).limit(limit)
     return list(session.scalars(query if after is None else query.where(SweepRow.id < after)))
 
@@ -142,7 +145,10 @@ def trials(session: Session, sweep_id: str) -> list[TrialView]:
 
 
 def counts(session: Session, sweep_ids: Sequence[str]) -> dict[str, dict[TrialState, int]]:
-    """Return how many trials each of the sweeps has in each state; every state is there."""
+    """Return the number of trials of each sweep in each state.
+
+    Every state is there.
+    """
     found = {sweep_id: dict.fromkeys(TrialState, 0) for sweep_id in sweep_ids}
     query = select(SweepTrialRow.sweep_id, SweepTrialRow.outcome, JobRow.state, func.count())
     joined = query.outerjoin(JobRow, JobRow.id == SweepTrialRow.job_id).where(SweepTrialRow.sweep_id.in_(sweep_ids))
@@ -178,7 +184,9 @@ def best_spec(session: Session, sweep_id: str) -> dict[str, Any]:
 
 
 def cancel(session: Session, sweep_id: str, *, now: float, actor: str) -> SweepState:
-    """Make no more trials and cancel those under way. Asking again changes nothing.
+    """Cancel the sweep's trials under way, and make no more trials.
+
+    Asking again changes nothing.
 
     Raises:
         SweepNotFound: there is no such sweep.
@@ -201,7 +209,10 @@ def cancel(session: Session, sweep_id: str, *, now: float, actor: str) -> SweepS
 
 
 def move(session: Session, sweep_id: str, target: SweepState, *, version: int, now: float, **values: Any) -> bool:
-    """Bring the sweep to *target*, or let it stay there, if it is still at *version*; False when it is not."""
+    """Move the sweep to *target*, if it is still at *version*.
+
+    It may be at *target* already and stay there; False when it is at another version.
+    """
     finished_at = None if target in LIVE_SWEEPS else now
     same = update(SweepRow).where(SweepRow.id == sweep_id, SweepRow.version == version, SweepRow.state.in_(LIVE_SWEEPS))
     changed = same.values(state=target, version=SweepRow.version + 1, finished_at=finished_at, **values)
@@ -209,7 +220,10 @@ def move(session: Session, sweep_id: str, target: SweepState, *, version: int, n
 
 
 def cancel_trials(session: Session, sweep_id: str, *, now: float, actor: str, reason: str) -> int:
-    """Cancel the jobs of all trials whose outcome is open; return how many those are."""
+    """Cancel the jobs of all open trials; return their number.
+
+    Open trials are those without an outcome.
+    """
     query = select(SweepTrialRow.job_id).where(SweepTrialRow.sweep_id == sweep_id, SweepTrialRow.outcome.is_(None))
     job_ids = [job_id for job_id in session.scalars(query.order_by(SweepTrialRow.number)) if job_id is not None]
     for job_id in job_ids:
@@ -247,7 +261,10 @@ def live(session: Session) -> list[str]:
 
 
 def fingerprint(session: Session, sweep_id: str) -> tuple[Any, ...]:
-    """Return something that changes whenever there may be something to decide; it costs little."""
+    """Return a cheap fingerprint of the sweep's data.
+
+    It changes whenever there may be something to decide.
+    """
     objective = SweepRow.spec["objective"]
     about = select(SweepRow.version, objective["role"].as_string(), objective["metric"].as_string())
     version, role, metric = session.execute(about.where(SweepRow.id == sweep_id)).one()
@@ -292,7 +309,10 @@ def load(session: Session, sweep_id: str) -> SweepSnapshot:
 
 
 def apply(session: Session, standing: SweepSnapshot, decision: SweepUpdate, *, now: float) -> bool:
-    """Do what was decided of *standing*, unless the sweep has moved on since then; False when it has."""
+    """Apply *decision* to the sweep, unless it has changed since.
+
+    *standing* is what was decided on; False when the sweep has moved on since then.
+    """
     changes: dict[str, Any] = {"best": decision.best}
     if decision.failure is not None:
         changes["failure"] = decision.failure.model_dump(mode="json")

@@ -75,7 +75,10 @@ def enter(
     actor: str,
     reason: str | None,
 ) -> None:
-    """Write down that the job has entered *state*, as a transition and as the event numbered *seq*."""
+    """Record that the job has entered *state*.
+
+    It is written as a transition, and as the event numbered *seq*.
+    """
     entered = TransitionRow.row(job_id, state, attempt=attempt, now=now, actor=actor, reason=reason)
     add(session, TransitionRow, [entered])
     add(session, EventRow, [EventRow.of_transition(entered, seq=seq)])
@@ -90,7 +93,10 @@ _END = update(_ATTEMPTS).where(
 
 
 def count_failures(session: Session, job_id: str, code: str) -> int:
-    """Return how many of the job's attempts that have ended failed with *code*."""
+    """Return the number of the job's attempts failed with *code*.
+
+    Only attempts that have ended count.
+    """
     failures = session.scalars(
         select(AttemptRow.failure).where(AttemptRow.job_id == job_id, AttemptRow.failure.is_not(None))
     )
@@ -114,7 +120,10 @@ def end_attempt(
     exit_code: int | None = None,
     failure: dict[str, Any] | None = None,
 ) -> None:
-    """Close the attempt, which is open because its job's state has just left the active ones."""
+    """Close the attempt with *state*.
+
+    It is open because its job's state has just left the active ones.
+    """
     open_one = {"of_job": job_id, "of_number": number}
     changed = {"state": state, "ended_at": now, "exit_code": exit_code, "failure": failure}
     session.connection().execute(_END, {**open_one, **changed})
@@ -125,7 +134,10 @@ _SMALLEST_BATCH = 2
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again after a pause, under *adjustments* (as in ``retort.data.inputs``; None for none)."""
+    """Another try after a pause, under *adjustments*.
+
+    They are as in ``retort.data.inputs``; None for none.
+    """
 
     pause_s: float
     adjustments: dict[str, Any] | None
@@ -181,9 +193,10 @@ def apply(
     ran_until: float | None = None,
     **values: Any,
 ) -> Row[*tuple[Any, ...]] | None:
-    """Move the job to *target* where the table of transitions allows it; None when it does not, or not any more.
+    """Move the job to *target* where the transition table allows it.
 
-    A job that leaves its worker has *ran_until* then; *values* are further columns, and what to write there.
+    None when the table does not, or not any more. A job that leaves its worker has *ran_until* then; *values* are
+    further columns, and what to write there.
     """
     statement = _statement(
         target, frozenset(among), tuple(values), leased=lease is not None, ran=ran_until is not None
@@ -221,7 +234,10 @@ def finish(
     failure: RunFailure | None = None,
     **values: Any,
 ) -> bool:
-    """Bring the job to the terminal state *target* under the lease, and its attempt with it."""
+    """Finish the job and its attempt in the terminal state *target*.
+
+    It does so under the lease.
+    """
     dump = failure.model_dump(mode="json") if failure else None
     values |= {**_LET_GO, "failure": dump, "finished_at": now}
     actor, reason = f"worker:{lease.worker}", failure.code if failure else None
@@ -247,7 +263,9 @@ def release(
     alive_until: float | None = None,
     resting: JobState = JobState.QUEUED,
 ) -> JobState | None:
-    """Close an attempt that did not bring the job to an end, and send the job where it belongs.
+    """Close an unfinished attempt, and set the job's next state.
+
+    The attempt did not bring the job to an end; the job goes where it belongs.
 
     Returns:
         CANCELLED or PAUSED when that was wished, else *resting*, or FAILED when trying again cannot help or there is no
@@ -281,9 +299,9 @@ def plan(
     now: float,
     resting: JobState = JobState.QUEUED,
 ) -> JobState | None:
-    """Return the state to which the job will go when its attempt ends so, and keep it from changing until then.
+    """Return the job's next state when its attempt ends so.
 
-    None when the lease is not held.
+    It keeps that state from changing until then. None when the lease is not held.
     """
     job = lock(session, lease)
     if job is None:
@@ -323,7 +341,9 @@ def succeed(session: Session, lease: Lease, *, now: float, result: Result, exit_
 
 
 def fail(session: Session, lease: Lease, *, now: float, failure: RunFailure, exit_code: int | None) -> JobState | None:
-    """Close an attempt that failed, and try the job again where that may help and its budget allows.
+    """Close a failed attempt, and retry the job where allowed.
+
+    It is tried again where that may help and its budget allows.
 
     Returns:
         QUEUED when it is tried again, PAUSED or CANCELLED when that was wished, else FAILED; None when the lease is
@@ -337,7 +357,10 @@ def fail(session: Session, lease: Lease, *, now: float, failure: RunFailure, exi
 
 
 def mark_cancelled(session: Session, lease: Lease, *, now: float, exit_code: int | None) -> bool:
-    """End a job whose run has stopped because it was cancelled; False when it was not, or the lease is not held."""
+    """End a job whose run has stopped because of cancellation.
+
+    False when it was not cancelled, or the lease is not held.
+    """
     return finish(session, lease, JobState.CANCELLED, now=now, exit_code=exit_code)
 
 
@@ -352,7 +375,9 @@ def hand_back(session: Session, lease: Lease, *, now: float) -> JobState | None:
 
 
 def await_review(session: Session, lease: Lease, *, now: float, exit_code: int | None) -> JobState | None:
-    """Let the job of a run that waits for people rest without a worker, and without using up a retry.
+    """Let a job that awaits review rest without a worker.
+
+    Its run waits for people; no retry is used up.
 
     Returns:
         AWAITING_REVIEW, or PAUSED or CANCELLED when that was wished; None when the lease is not held.
