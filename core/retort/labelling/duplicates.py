@@ -62,12 +62,18 @@ def hash_images(images: Sequence[Path], alive: Alive) -> ImageHashes:
 
 
 def nearest(looks: ImageHashes, others: ImageHashes, alive: Alive) -> dict[int, int]:
-    """Return for each image of *looks* that looks like one of *others* the numbers of both."""
+    """Pair each image of *looks* with a similar one of *others*.
+
+    Images that look like none of them are left out; the numbers of both are returned.
+    """
     return {row: found[0] for row in range(len(looks.images)) if (found := _same(looks, row, others, alive))}
 
 
 def duplicates_of(looks: ImageHashes, among: Sequence[int], alive: Alive) -> dict[int, int]:
-    """Return for each image *among* those of *looks* that looks like an earlier one the numbers of both."""
+    """Pair images of *looks* with earlier ones that look like them.
+
+    Only those *among* are compared; the numbers of both are returned.
+    """
     copies: dict[int, int] = {}
     wanted = set(among)
     for row in among:

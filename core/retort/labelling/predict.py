@@ -29,7 +29,9 @@ _adapter: TypeAdapter[list[list[Scored]]] = TypeAdapter(list[list[Scored]])
 def detect(
     context: Context, images: Sequence[Path], sizes: Sequence[tuple[int, int]], *, conf: float, kind: str
 ) -> Iterator[tuple[Scored, ...]]:
-    """Yield what the teacher finds on each image from the score *conf* on, most certain first.
+    """Yield the teacher's detections on each image, most certain first.
+
+    They are those from the score *conf* on.
 
     Args:
         context: the stage's.

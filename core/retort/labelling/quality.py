@@ -61,9 +61,10 @@ def figures(
 
 
 def agreement(pictures: Sequence[Picture], folder: Path, names: Sequence[str]) -> LabelAgreement | None:
-    """Compare labels with those that lie in *folder* for the same images; None where there are none.
+    """Compare labels with the existing labels in *folder*.
 
-    Images that were left out because of how they look are not compared; those on which nothing was found are.
+    They are compared for the same images; None where there are none. Images that were left out because of how they look
+    are not compared; those on which nothing was found are.
     """
     known = {path.stem: path for path in folder.glob("*.txt")}
     compared = [picture for picture in pictures if picture.image in known and picture.left_out in {None, "empty"}]
@@ -86,7 +87,10 @@ def truth(label: Path, names: Sequence[str]) -> tuple[Box, ...]:
 
 
 def as_box(row: datasets.LabelBox, names: Sequence[str]) -> Box | None:
-    """Return a line of a label file as a box inside its image; None for one that is outside, or smaller than a dot."""
+    """Return a label line as a box inside its image.
+
+    None for one that is outside, or smaller than a dot.
+    """
     left, top = row.centre_x - row.width / 2, row.centre_y - row.height / 2
     corners = [round(min(1.0, max(0.0, value)), 6) for value in (left, top, left + row.width, top + row.height)]
     x1, y1, x2, y2 = corners
@@ -122,9 +126,10 @@ SAME_IOU = 0.85
 
 
 def check(context: Context, alive: duplicates.Alive) -> tuple[tuple[Suspect, ...], ExistingLabels]:
-    """Compare the training labels with what the teacher finds; return the images that should be looked at, and counts.
+    """Compare the training labels with the teacher's detections.
 
-    The teacher's word is no proof: one that was trained on these very labels has learned their mistakes too.
+    Returned are the images that should be looked at, and counts. The teacher's word is no proof: one that was trained
+    on these very labels has learned their mistakes too.
     """
     wanted, names = context.spec.pseudo_labels, context.inputs.dataset.names
     assert wanted is not None

@@ -63,7 +63,10 @@ class Context:
     """Folders that attempts leave to each other until the stage's outcome is on record."""
 
     def found(self, stage: str, kind: type[Answer]) -> Answer | None:
-        """Return what the earlier *stage* has answered, if it has and it is of this *kind*."""
+        """Return the answer of the earlier *stage*, if any.
+
+        It has to be of this *kind*.
+        """
         answer = self.results.get(stage)
         return answer if isinstance(answer, kind) else None
 
@@ -78,7 +81,10 @@ class Context:
         self.tell_progress(fraction)
 
     def check(self) -> None:
-        """Raise Stopped when the run was asked to stop; for use between the steps of a stage."""
+        """Raise Stopped when the run was asked to stop.
+
+        It is for use between the steps of a stage.
+        """
         if self.stop.is_set():
             raise Stopped("asked to stop")
 
@@ -89,7 +95,10 @@ class Context:
         return self.spec.training if batch is None else self.spec.training.model_copy(update={"batch": batch})
 
     def finishes_early(self) -> bool:
-        """Return True if the run was asked to keep the best that there is, and to come to its end."""
+        """Return True if the run was asked to finish early.
+
+        It is to keep the best that there is, and to come to its end.
+        """
         return (self.workdir / FINISH).exists()
 
     def saved(self, epoch: int, files: Sequence[str] = ()) -> None:
@@ -97,7 +106,10 @@ class Context:
         self.journal.saved(self.stage, epoch, [*self.finished, *history.keep(self.workdir), *files])
 
     def folder(self, name: str) -> Path:
-        """Return an empty folder of this name for this stage to work in; what a dead attempt left there is gone."""
+        """Return an empty working folder *name* for this stage.
+
+        What a dead attempt left there is gone.
+        """
         folder = self.workdir / "work" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -117,7 +129,10 @@ class Context:
         return path
 
     def publish(self, name: str, role: Role, media_type: str = "application/octet-stream", **metadata: Any) -> str:
-        """Announce the complete file at ``artifact(name)``; return its path, relative to the workdir."""
+        """Announce the complete file at ``artifact(name)``; return its path.
+
+        The path is relative to the workdir.
+        """
         path = self.artifact(name)
         relative = path.relative_to(self.workdir).as_posix()
         self.journal.artifact(name, role, relative, media_type, metadata)
@@ -125,7 +140,10 @@ class Context:
         return relative
 
     def publish_document(self, name: str, content: BaseModel) -> None:
-        """Write and announce a document for machines; it appears whole or not at all."""
+        """Write and announce a machine-readable document.
+
+        It appears whole or not at all.
+        """
         part = self.artifact(f"{name}.part")
         part.write_text(content.model_dump_json(indent=2) + "\n", encoding="utf-8")
         part.replace(self.artifact(name))
@@ -144,7 +162,10 @@ class StageModule(Protocol):
         """How long it takes, in the unit of ``retort.pipeline.progress``."""
 
     def run(self, context: Context) -> Any:
-        """Do it; the answer, a model or plain JSON, is what later stages see, and is read again by its annotation."""
+        """Run the stage and return its answer.
+
+        The answer, a model or plain JSON, is what later stages see, and is read again by its annotation.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +178,19 @@ class Stage:
     module: StageModule
 
     def read(self, kept: object) -> object:
-        """Return the answer that an earlier attempt has left; pydantic.ValidationError where it is none."""
+        """Return the stage's answer that an earlier attempt has left.
+
+        pydantic.ValidationError where it is none.
+        """
         answer: TypeAdapter[object] = TypeAdapter(get_type_hints(self.module.run)["return"])
         return answer.validate_python(kept)
 
 
 def find(task: str = "distill") -> list[Stage]:
-    """Import every module of ``retort.stages`` and return those that are stages of *task*, in order."""
+    """Return the stages of *task*, in order.
+
+    Every module of ``retort.stages`` is imported.
+    """
     package = importlib.import_module("retort.stages")
     found: list[Stage] = []
     for item in pkgutil.iter_modules(package.__path__):

@@ -17,9 +17,10 @@ _SHARED = "/dev/shm"  # noqa: S108 - where Linux keeps it
 
 
 def explain(error: BaseException, device: str = "cpu") -> RunFailure:
-    """Return the failure that people read; what is not an error of ours brings the end of its traceback along.
+    """Return the failure of *error* that people read.
 
-    *device* is the run's: ``cpu``, or the number of a GPU.
+    What is not an error of ours brings the end of its traceback along. *device* is the run's: ``cpu``, or the number of
+    a GPU.
     """
     if isinstance(error, RetortError):
         return RunFailure(code=error.code, message=error.message, hint=error.hint, retryable=error.retryable)

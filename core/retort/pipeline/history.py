@@ -19,16 +19,20 @@ _VERSIONS = 2
 
 
 def attempts(workdir: Path) -> list[Path]:
-    """Return what each attempt has said, the first one first: its journal, or the newest excerpt of it."""
+    """Return the journal of each attempt, the first attempt first.
+
+    It is the journal, or the newest excerpt of it.
+    """
     found = {_attempt(path): path for path in _excerpts(workdir)}
     found |= {name: path for path in workdir.glob("journal-*.jsonl") if (name := _began(path)) is not None}
     return [found[name] for name in sorted(found)]
 
 
 def keep(workdir: Path) -> list[str]:
-    """Write excerpts of the journals in *workdir*, and return the newest of each attempt, relative to it.
+    """Write excerpts of the journals in *workdir*; return the newest.
 
-    A disk that is full is no error: the excerpts that there are have to do.
+    There is one of each attempt, relative to *workdir*. A disk that is full is no error: the excerpts that there are
+    have to do.
     """
     with contextlib.suppress(OSError):
         for path in workdir.glob("journal-*.jsonl"):
@@ -72,7 +76,10 @@ Curves = dict[str, dict[str, dict[int, float | None]]]
 
 
 def curves(workdir: Path) -> Curves:
-    """Read the metrics of all attempts; where two measured the same step, the later attempt counts."""
+    """Read the metrics of all attempts.
+
+    Where two measured the same step, the later attempt counts.
+    """
     found: Curves = {}
     for path in attempts(workdir):
         for event in journal.read(path)[0]:
@@ -86,7 +93,10 @@ def curves(workdir: Path) -> Curves:
 
 
 def listed(found: Curves) -> dict[str, dict[str, Curve]]:
-    """Return the curves as JSON holds them: two lists of the same length, ``step`` and ``value``."""
+    """Return the curves as JSON lists ``step`` and ``value``.
+
+    Both lists have the same length.
+    """
     return {
         role: {name: Curve(step=tuple(points), value=tuple(points.values())) for name, points in series.items()}
         for role, series in found.items()

@@ -74,7 +74,10 @@ _VALIDATION = 0.2
 
 
 def forward(name: str, scale: float = 1.0) -> float:
-    """Return the cost of an epoch of forward passes of the network or weight file *name*, on *scale* x the pixels."""
+    """Return the cost of an epoch of forward passes.
+
+    They are of the network or weight file *name*, on *scale* x the pixels.
+    """
     match = re.match(rf"({'|'.join(FAMILIES)})([{''.join(SIZES)}])", name)
     return _OVERHEAD + scale * (_GFLOPS[match[1]][SIZES.index(match[2])] if match else _UNKNOWN)
 
@@ -85,7 +88,10 @@ def training(name: str, epochs: int, scale: float = 1.0) -> float:
 
 
 def scale(imgsz: int | None, spec: JobSpec) -> float:
-    """Return how many times the student's pixels a network with inputs of *imgsz* sees; None is the student's size."""
+    """Return the input pixels at *imgsz* relative to the student's.
+
+    A *imgsz* of None is the student's size.
+    """
     return ((imgsz or spec.training.imgsz) / spec.training.imgsz) ** 2
 
 

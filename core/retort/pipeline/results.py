@@ -73,7 +73,10 @@ class StageRecord(FrozenModel):
         )
 
     def save(self, workdir: Path, stage: str) -> None:
-        """Write ``stages/<stage>.json``; it appears whole or not at all, and then what the stage needed may go."""
+        """Write ``stages/<stage>.json``, whole or not at all.
+
+        What the stage needed may go then.
+        """
         atomic_write(_path(workdir, stage), self.model_dump_json(indent=2).encode())
 
 
@@ -92,27 +95,36 @@ def forget(workdir: Path, stage: str) -> None:
 
 
 def total_duration(workdir: Path, stages: Iterable[str]) -> float:
-    """Return the seconds that the finished *stages* took, each in the attempt that finished it."""
+    """Return the total seconds of the finished *stages*.
+
+    Each counts in the attempt that finished it.
+    """
     return sum(StageRecord.model_validate_json(_path(workdir, stage).read_bytes()).duration_s for stage in stages)
 
 
 def files(stage: str, kept: StageRecord) -> tuple[str, ...]:
-    """Return what *stage* left behind, relative to the workdir: its record and the files that this names."""
+    """Return the files of *stage*, relative to the workdir.
+
+    They are its record and the files that this names.
+    """
     return (_path(Path(), stage).as_posix(), *(file.path for file in kept.files))
 
 
 def key_of(spec: AnySpec, inputs: Inputs) -> str:
-    """Return what must be the same for an outcome to be reused: spec, data, and the bytes of the weights."""
+    """Return the reuse key of an outcome.
+
+    It holds what must be the same: spec, data, and the bytes of the weights.
+    """
     weights = [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.weights.items())]
     more = [found.digest for found in (inputs.unlabelled, inputs.to_label) if found is not None]
     return hashlib.sha256("\n".join([digest(spec), inputs.dataset.digest, *more, *weights]).encode()).hexdigest()
 
 
 def key_of_stage(key: str, stage: str, inputs: Inputs) -> str:
-    """Return the *key* of a job for one stage: a smaller batch counts for whatever follows the teacher.
+    """Return the *key* of a job for one stage.
 
-    Student and control must be trained alike; a teacher is a teacher whatever its batch was. What people decide counts
-    for their review, and so for what comes after it.
+    A smaller batch counts for whatever follows the teacher. Student and control must be trained alike; a teacher is a
+    teacher whatever its batch was. What people decide counts for their review, and so for what comes after it.
     """
     batch = inputs.adjustments.batch
     if stage == "review":

@@ -24,7 +24,7 @@ from retort.spec.result import JobResult, Result
 
 
 def run_stages(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> Result:
-    """Run all stages that apply to *spec*; return the result of the last one.
+    """Run all stages of *spec*; return the last stage's result.
 
     Raises:
         Stopped: *stop* was set.

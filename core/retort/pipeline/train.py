@@ -41,7 +41,10 @@ class JournalCallback(TrainCallback):
         self._context.journal.metric(self._role, step, values)
 
     def checkpoint(self, epoch: int, path: Path, metrics: Values) -> None:
-        """Keep and announce a checkpoint of the student, and set it beside its teacher."""
+        """Keep and announce a checkpoint of the student.
+
+        It is set beside its teacher.
+        """
         if self._role is not Role.STUDENT:
             return
         name = f"checkpoints/{self._role}-epoch-{epoch:04d}{path.suffix}"
@@ -89,11 +92,17 @@ class JournalCallback(TrainCallback):
         self._context.journal.health(**asdict(finding))
 
     def stop_requested(self) -> bool:
-        """Return True to stop at this batch: a control that is cut short would be no twin of its student."""
+        """Return True to stop the training at this batch.
+
+        A control that is cut short would be no twin of its student.
+        """
         return self._context.stop.is_set() or (self._role is Role.CONTROL and self._context.finishes_early())
 
     def finish_requested(self) -> bool:
-        """Return True if the student's training is to end here; the others' are not cut short."""
+        """Return True to end the student's training here.
+
+        The others' are not cut short.
+        """
         return self._role is Role.STUDENT and self._context.finishes_early()
 
 
@@ -106,7 +115,10 @@ def fit(
     callback: JournalCallback | None = None,
     name: str | None = None,
 ) -> TrainedNetwork:
-    """Carry out *plan*, and publish what comes out as *name*, which is ``<role>.pt`` if left out."""
+    """Train by *plan*, and publish the network as *name*.
+
+    *name* is ``<role>.pt`` if left out.
+    """
     from retort.training import trainer
     from retort.training.distributed import launcher
 

@@ -31,7 +31,10 @@ def applies(spec: AdviceSpec) -> bool:  # noqa: ARG001 - all advice is measured
 
 
 def cost(spec: AdviceSpec) -> float:
-    """Return its share of the run: about half an epoch for each network."""
+    """Return the stage's share of the run.
+
+    It is about half an epoch for each network.
+    """
     return sum(map(progress.forward, (spec.student.model, *spec.candidates))) / 2
 
 

@@ -27,9 +27,10 @@ def cost(spec: JobSpec) -> float:
 
 
 def run(context: Context) -> TrainedNetwork | DroppedControl:
-    """Train it; where the job finishes early, drop it: a twin is trained for as many epochs, by the same schedule.
+    """Train the control, or drop it where the job finishes early.
 
-    A student that was finished early may come from another job, which nobody has asked to finish.
+    A twin is trained for as many epochs, by the same schedule. A student that was finished early may come from another
+    job, which nobody has asked to finish.
     """
     if context.finishes_early() or context.needed("distill", TrainedNetwork).finished_early:
         return _dropped(context)

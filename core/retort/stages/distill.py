@@ -25,7 +25,10 @@ def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job distils
 
 
 def cost(spec: JobSpec) -> float:
-    """Return its share of the run: a training, and the teacher's forward passes."""
+    """Return the stage's share of the run.
+
+    It is a training, and the teacher's forward passes.
+    """
     return progress.distilling(spec)
 
 
@@ -56,7 +59,10 @@ def teacher_config(context: Context) -> TeacherConfig:
 
 
 def train_config(context: Context, role: Role) -> TrainConfig:
-    """Return the plan of the student or its control: the same but for the role, pseudo-labels included."""
+    """Return the training plan of the student or its control.
+
+    Both are the same but for the role, pseudo-labels included.
+    """
     from retort.training.config import TrainConfig
 
     student = context.spec.student

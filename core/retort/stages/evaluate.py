@@ -28,7 +28,10 @@ def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job is measured
 
 
 def cost(spec: JobSpec) -> float:
-    """Return its share of the run: about half an epoch each, with the timing."""
+    """Return the stage's share of the run.
+
+    It is about half an epoch each, with the timing.
+    """
     students = [spec.student.model] * (2 if spec.control else 1)
     teachers = [
         (progress.teacher(spec), spec.teacher.imgsz),
@@ -92,7 +95,9 @@ def _measure(context: Context, model: str, path: Path, imgsz: int, epochs: int |
 
 
 def figures(model: str, name: str, found: Evaluation) -> NetworkFigures:
-    """Return what was measured of a *model*, whose weights are called *name*, as results hold it.
+    """Return the measured figures of *model*, as results hold them.
+
+    Its weights are called *name*.
 
     Raises:
         Diverged: a figure is not finite.

@@ -46,7 +46,10 @@ class ExportWorkspace:
 
     @cached_property
     def graph(self) -> Path:
-        """The student's ONNX graph in float32, for all that is made from one."""
+        """ONNX graph of the student in float32.
+
+        It is there for all that is made from one.
+        """
         from retort.training.export.onnx import export_onnx
 
         path = self._folder / "float.onnx"
@@ -102,7 +105,7 @@ class ExportWorkspace:
         return path
 
     def ranking(self, num_images: int) -> list[Sensitivity]:
-        """Return the layers in the order in which INT8 hurts them, the worst first."""
+        """Return the layers by INT8 sensitivity, the worst first."""
         from retort.training.export.quantization import rank
 
         if num_images not in self._rankings:

@@ -27,12 +27,18 @@ def applies(spec: JobSpec) -> bool:
 
 
 def cost(spec: JobSpec) -> float:
-    """Return its share of the run, as if there were as many images as the data set has."""
+    """Return the stage's share of the run.
+
+    It is as if there were as many images as the data set has.
+    """
     return progress.forward(progress.teacher(spec), progress.scale(spec.teacher.imgsz, spec))
 
 
 def run(context: Context) -> LabelledImages:
-    """Label them, leave out what would spoil the measurement or teach twice, and publish all of it."""
+    """Label the unlabelled images, filter them and publish the result.
+
+    Images that would spoil the measurement or teach twice are left out.
+    """
     wanted, facts = context.spec.pseudo_labels, context.inputs.to_label
     assert wanted is not None
     assert facts is not None, "intake has found them"

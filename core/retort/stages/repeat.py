@@ -27,7 +27,10 @@ def applies(spec: JobSpec) -> bool:
 
 
 def cost(spec: JobSpec) -> float:
-    """Return its share of the run: as often the student's training, and the control's."""
+    """Return the stage's share of the run.
+
+    It is as often the student's training, and the control's.
+    """
     control = progress.training(spec.student.model, spec.training.epochs) if spec.control else 0.0
     return (spec.training.seeds - 1) * (progress.distilling(spec) + control)
 
@@ -45,7 +48,10 @@ class _SeedTask:
 
 
 def run(context: Context) -> Repetitions:
-    """Return the weights by seed and role; where the job finishes early, none."""
+    """Return the repeated trainings' weights by seed and role.
+
+    There are none where the job finishes early.
+    """
     roles = [Role.STUDENT, Role.CONTROL] if context.spec.control else [Role.STUDENT]
     first = context.spec.training.seed
     seeds = range(first + 1, first + context.spec.training.seeds)
@@ -133,7 +139,10 @@ class _SeedCallback(JournalCallback):
         return False
 
     def stop_requested(self) -> bool:
-        """Return True to stop at this batch, for good or because the job finishes early."""
+        """Return True to stop the training at this batch.
+
+        It stops for good, or because the job finishes early.
+        """
         return self._context.stop.is_set() or self._context.finishes_early()
 
     def also_saved(self) -> list[str]:

@@ -48,7 +48,7 @@ def cost(spec: JobSpec) -> float:  # noqa: ARG001 - people's time is not the mac
 
 
 def run(context: Context) -> ReviewedImages:
-    """Publish what is to be looked at, or apply what was decided about it.
+    """Publish the images to review, or apply the decisions.
 
     Raises:
         AwaitingReview: there are pictures that nobody has decided about.

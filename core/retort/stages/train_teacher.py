@@ -25,7 +25,10 @@ def cost(spec: JobSpec) -> float:
 
 
 def run(context: Context) -> TrainedNetwork:
-    """Train it like the student is trained, but for its epochs and the size of its images."""
+    """Train the teacher like the student, but for epochs and size.
+
+    The epochs and the size of the images are the teacher's.
+    """
     from retort.training.config import TrainConfig
 
     train = context.spec.teacher.train
