@@ -32,7 +32,7 @@ _HEADER = len(_MAGIC) + 64 + 1
 
 
 class Resumable(Trainer, Protocol):
-    """Declares what a state is taken from, and put back into."""
+    """Interface of a trainer whose state can be saved and restored."""
 
     accumulation: GradientAccumulation
     recovery: Checkpointer
@@ -73,7 +73,7 @@ class CheckpointStore:
             self.path(other).unlink()
 
     def numbers(self) -> list[int]:
-        """Return the numbers of the files there are, newest first."""
+        """Return the numbers of the existing files, newest first."""
         found = [int(path.stem) for path in self.folder.glob("*.state") if path.stem.isdigit()]
         return sorted(found, reverse=True)
 
@@ -94,7 +94,7 @@ class CheckpointStore:
             self.path(number).unlink()
 
     def path(self, number: int) -> Path:
-        """Where generation *number* belongs."""
+        """Return the path of generation *number*."""
         return self.folder / f"{number:05d}.state"
 
     def _older(self, number: int) -> list[int]:

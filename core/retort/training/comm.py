@@ -39,7 +39,7 @@ def join(device: torch.device) -> None:
 
 
 def leave() -> None:
-    """Leave the group."""
+    """Leave the group of ranks."""
     _control.clear()
     distributed.destroy_process_group()
 
@@ -53,7 +53,7 @@ def size() -> int:
 
 
 def rank() -> int:
-    """Return this rank's number; 0 alone."""
+    """Return this rank's number; 0 in a lone process."""
     return distributed.get_rank() if _control else 0
 
 
@@ -71,7 +71,7 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def unwrap(model: Any) -> Any:
-    """Return the model itself."""
+    """Return the model without the wrapper for ranks."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 

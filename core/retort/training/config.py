@@ -28,7 +28,7 @@ Verdict = Literal["healthy", "warning", "critical"]
 
 @dataclass(frozen=True, slots=True)
 class RuleFinding:
-    """A verdict with its grounds."""
+    """A rule's verdict with its grounds."""
 
     rule: str
     verdict: Verdict
@@ -64,7 +64,7 @@ class TeacherConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training, distilled or plain."""
+    """Configuration of one training, distilled or plain."""
 
     role: Role
     model: str
@@ -100,10 +100,10 @@ class TrainCallback:
         """Handle a heartbeat of *section* (``protocol.workdir.SECTIONS``), at every batch."""
 
     def progress(self, fraction: float) -> None:
-        """Take how much of this training is done, 0..1."""
+        """Take the finished part of this training, 0..1."""
 
     def log(self, message: str, level: str = "info", **data: Any) -> None:
-        """Take something a person may want to know."""
+        """Take a message that a person may want to read."""
 
     def health(self, finding: RuleFinding) -> None:
         """Take a verdict on the distillation that has changed."""
@@ -156,7 +156,7 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished training."""
+    """Result of a finished training."""
 
     weights: Path
     """The best epoch's weights in published form."""

@@ -23,7 +23,7 @@ def device_name(device: str) -> str:
 
 
 def visible_gpus() -> int:
-    """Return how many GPUs this process sees."""
+    """Return the number of GPUs that this process sees."""
     return torch.cuda.device_count()
 
 

@@ -59,7 +59,7 @@ def keep_freed_memory() -> None:
 
 
 def is_prepared() -> bool:
-    """Return True if the environment is what Ultralytics must read."""
+    """Return True if the environment is the one Ultralytics must read."""
     return all(os.environ.get(name) == value for name, value in VARIABLES.items())
 
 
@@ -145,7 +145,7 @@ def affordable(wanted: int, demand: SharedMemoryDemand, free: int | None, *, ran
 def cap_workers(
     wanted: int, demand: SharedMemoryDemand, free: int | None, log: Callable[..., None], *, ranks: int = 1
 ) -> int:
-    """Return the affordable number of processes; log when it is reduced."""
+    """Return the affordable number of processes; log a reduction."""
     fitting = affordable(wanted, demand, free, ranks=ranks)
     if fitting < wanted:
         need_mib, free_mib = ranks * demand.size_bytes(wanted) >> 20, (free or 0) >> 20

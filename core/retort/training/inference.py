@@ -130,7 +130,7 @@ def load_onnx(path: Path) -> Runtime:
 
 
 def decoded(output: Any) -> Tensor:
-    """Return the decoded output, dropping the raw one of some formats."""
+    """Return the decoded output, dropping the raw output of some formats."""
     found: Tensor = output[0] if isinstance(output, (tuple, list)) else output
     return found
 

@@ -207,7 +207,7 @@ class ModelSummary:
 
 
 def summarize(network: Any, imgsz: int) -> ModelSummary:
-    """Take *network* apart on the CPU; it is left as it was."""
+    """Summarize *network* on the CPU; the network is left unchanged."""
     folded = deepcopy(network).cpu().float().eval().fuse(verbose=False)
     whole = _size(folded)
     return ModelSummary(
@@ -236,7 +236,7 @@ class ClassMap:
 
     @classmethod
     def between(cls, student: Mapping[int, str], teacher: Mapping[int, str]) -> ClassMap:
-        """Match names as upstream does: without case and outer space."""
+        """Match class names as upstream does: without case and outer space."""
         known = {_plain(name): index for index, name in reversed(list(teacher.items()))}
         pairs = [(index, known[_plain(name)]) for index, name in sorted(student.items()) if _plain(name) in known]
         if pairs == [(index, index) for index in range(len(teacher))] and len(student) == len(teacher):

@@ -60,7 +60,7 @@ class GradientAccumulation:
         self._carried: Mapping[str, Tensor] | None = None
 
     def stepped(self, batch: int) -> None:
-        """Note the step after *batch*."""
+        """Note the optimizer step after *batch*."""
         self.last_step, self.offset = batch, 0
 
     def pending(self, num_batches: int) -> bool:

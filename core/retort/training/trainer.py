@@ -39,7 +39,7 @@ __all__ = ["TrainCallback", "TrainConfig", "TrainResult", "fit"]
 
 
 def arguments(plan: TrainConfig) -> dict[str, Any]:
-    """Upstream's arguments for *plan*; what is not named here is upstream's default."""
+    """Return upstream's arguments for *plan*; all others are upstream's defaults."""
     training = plan.training
     return {
         "model": f"{plan.model}.yaml",
@@ -101,9 +101,9 @@ def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
 def record_teachers(trainer: TrainingLoop) -> None:
     """Record the kernels of *trainer*'s teachers on a GPU.
 
-    They are recorded for a whole batch of one rank. Called before the loaders exist, whose threads pin memory: beside
-    them a recording fails or hangs. The last batch of an epoch, if it is not whole, and the only one of a data set
-    smaller than a batch run without.
+    They are recorded for a whole batch of one rank. This is called before the loaders exist, whose threads pin memory:
+    beside them a recording fails or hangs. The last batch of an epoch, if it is not whole, and the only one of a data
+    set smaller than a batch run without.
     """
     side, ranks = trainer.args.imgsz, comm.size()
     more = per_step(trainer.plan.teaching.unlabelled, trainer.batch_size, ranks)

@@ -79,7 +79,7 @@ def apply_ignore(criteria: Iterable[Any], batch: dict[str, Any]) -> None:
 
 @contextmanager
 def ignoring(criteria: Iterable[Any], batch: dict[str, Any]) -> Iterator[None]:
-    """Do so inside the block alone."""
+    """Ignore the marked boxes of *batch* inside the block alone."""
     known = list(criteria)
     apply_ignore(known, batch)
     try:

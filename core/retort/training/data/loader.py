@@ -56,7 +56,7 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         self.pictures = ImageCache(self._read, shapes, max_bytes=max_cache_bytes, recent=recent)
 
     def build_transforms(self, hyp: Any) -> Any:
-        """Build upstream's transforms, and ours where they say the same."""
+        """Build upstream's transforms, and our fast augmentation where it is equivalent."""
         built = super().build_transforms(hyp)
         plain = self.augment and self.channels == 3
         blurs = any(getattr(t, "transform", None) for t in built.transforms if isinstance(t, Albumentations))
@@ -155,7 +155,7 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
 
 
 class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
-    """Upstream's endless loader, which knows what epoch comes next.
+    """Upstream's endless loader, which knows the next epoch.
 
     One pass is one epoch. Passes follow each other from epoch 0, or from where `set_epoch` says; loader processes
     work ahead over the boundary, and what they made for another epoch is thrown away.

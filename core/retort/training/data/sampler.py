@@ -47,7 +47,7 @@ def digest(*parts: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class SampleOrder:
-    """The samples of all epochs."""
+    """Order of the samples of all epochs."""
 
     seed: int
     length: int
@@ -77,9 +77,9 @@ class SampleOrder:
     def pool(self, sample: Sample) -> Sequence[int]:
         """Return the images that a mosaic of *sample* may take.
 
-        They are recent ones, as in upstream's buffer. Every eighth batch back, own batch included: loader processes
-        take batches in turn, so with 1, 2, 4 or 8 of them each finds these images among those it has just decoded.
-        Before the first batch come the last ones.
+        They are recent ones, as in upstream's buffer. They come from every eighth batch back, own batch included:
+        loader processes take batches in turn, so with 1, 2, 4 or 8 of them each finds these images among those it has
+        just decoded. Before the first batch come the last ones.
         """
         if self.length <= 8 * self.batch:
             return range(self.length)
@@ -94,11 +94,11 @@ class SampleOrder:
 
 
 class EpochSampler(Sampler[Sample]):
-    """Yields this rank's samples of one epoch per pass, then advances.
+    """Sampler of this rank's samples, one epoch per pass.
 
-    A loader that works ahead asks for the next epoch before the present one is trained, so the epoch is counted here
-    and travels with each sample. The ranks' shares are disjoint and equally long: up to ``world_size - 1`` images,
-    other ones in each epoch, are left out.
+    After a pass, it advances to the next epoch. A loader that works ahead asks for the next epoch before the present
+    one is trained, so the epoch is counted here and travels with each sample. The ranks' shares are disjoint and
+    equally long: up to ``world_size - 1`` images, other ones in each epoch, are left out.
     """
 
     def __init__(self, order: SampleOrder, *, rank: int = 0, world_size: int = 1) -> None:

@@ -104,7 +104,7 @@ class UnlabelledImages:
         return images
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin *epoch*; the last ones are without mosaic, like the labelled images'."""
+        """Begin *epoch*; the last epochs have no mosaic, like labelled images."""
         if self._args.close_mosaic > 0 and epoch >= self._args.epochs - self._args.close_mosaic:
             with isolated(self._seed):
                 self._dataset.close_mosaic(hyp=copy(self._args))

@@ -26,7 +26,7 @@ _LIFT = 1024.0
 
 
 class Balance(Protocol):
-    """Finds the scale of each term, (T,); nothing leaves the device."""
+    """Balance that scales each term, (T,), without leaving the device."""
 
     def __call__(self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
         """Return the scales for this step.
@@ -37,7 +37,7 @@ class Balance(Protocol):
         """
 
     def state(self) -> dict[str, Any]:
-        """Return what was measured, in plain values."""
+        """Return the measurements of the balance, in plain values."""
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Restore ``state()`` exactly: float32 converts to Python numbers without loss."""
@@ -67,12 +67,12 @@ class TaskLossBalance:
         return self._scales
 
     def state(self) -> dict[str, Any]:
-        """Return what was measured, in plain values."""
+        """Return the measurements of the balance, in plain values."""
         kept = {"task": self._task, "terms": self._terms, "scales": self._scales}
         return {"steps": self._steps, **{n: None if value is None else value.tolist() for n, value in kept.items()}}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Restore ``state()``."""
+        """Restore the measurements of ``state()``."""
         self._steps = state["steps"]
         self._task, self._terms, self._scales = (
             None if state[name] is None else torch.tensor(state[name], device=device)
@@ -104,12 +104,12 @@ class GradientBalance:
         return (self._norms[0] / self._norms[1:].clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
 
     def state(self) -> dict[str, Any]:
-        """Return what was measured, in plain values."""
+        """Return the measurements of the balance, in plain values."""
         norms = None if self._norms is None else self._norms.tolist()
         return {"steps": self._steps, "measured": self._measured, "norms": norms}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Restore ``state()``."""
+        """Restore the measurements of ``state()``."""
         self._steps, self._measured = state["steps"], state["measured"]
         self._norms = None if state["norms"] is None else torch.tensor(state["norms"], device=device)
 

@@ -43,7 +43,7 @@ class TeacherCandidate:
 
 @dataclass
 class TeacherSlot:
-    """One teacher at work."""
+    """A teacher in use, with its objective and its share."""
 
     teacher: Teacher | ResizedTeacher
     objective: DistillationObjective
@@ -150,7 +150,10 @@ def distillation_loss(
 
 
 def zero_loss(slots: Sequence[TeacherSlot], device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return what a step without distillation adds: nothing, under the same names."""
+    """Return the zero loss of a step without distillation.
+
+    Its items have the names of a distillation's items.
+    """
     zero, items = slots[0].objective.zero_loss(device)
     return zero, items if len(slots) == 1 else merge_items([items] * len(slots), [one.share for one in slots])
 
@@ -200,7 +203,7 @@ class Distiller(nn.Module):
 
     @property
     def objective(self) -> DistillationObjective | None:
-        """The first teacher's; its epoch is all teachers'."""
+        """Objective of the first teacher; its epoch is all teachers' epoch."""
         return self.slots[0].objective if self.slots else None
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -215,8 +218,9 @@ class Distiller(nn.Module):
     def loss(self, batch: dict[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss times batch size, and each item detached.
 
-        The distillation loss is appended. Outside training the task loss alone: nothing is learned from a teacher
-        there. The images in ``unlabelled``, if any, reach the distillation terms only, while there are any to compute.
+        The distillation loss is appended. Outside training, it is the task loss alone: nothing is learned from a
+        teacher there. The images in ``unlabelled``, if any, reach the distillation terms only, while there are any to
+        compute.
         """
         if not self.training or self.objective is None:
             found: tuple[Tensor, dict[str, Tensor]] = self.student_model.loss(batch, preds)  # type: ignore[operator]
@@ -242,7 +246,7 @@ class Distiller(nn.Module):
 
     @property
     def criterion(self) -> Any:
-        """The student's, which upstream updates after each epoch."""
+        """Criterion of the student, which upstream updates after each epoch."""
         return self.student_model.criterion
 
     @property

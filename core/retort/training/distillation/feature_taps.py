@@ -128,9 +128,9 @@ def forward(
 ) -> tuple[dict[Level, Tensor], dict[str, Raw]]:
     """Run *model* on *images*; return its features and raw branches.
 
-    *images* are (N, 3, H, W); the features are those of each of *levels* (None: all). Explicit instead of hooks, so
-    that networks stay free of state that copies and pickles would carry. Layers that neither *levels* nor the *head*
-    need are not computed. *intermediate*: whether one2many gives its intermediate ones.
+    *images* are (N, 3, H, W); the features are those of each of *levels* (None: all). This is explicit instead of
+    hooks, so that networks stay free of state that copies and pickles would carry. Layers that neither *levels* nor the
+    *head* need are not computed. *intermediate*: whether one2many gives its intermediate ones.
     """
     wanted = {
         index: level for level, index in FeatureLayers.of(model).layers.items() if levels is None or level in levels

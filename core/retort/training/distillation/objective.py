@@ -74,7 +74,7 @@ class StepRng:
 
 
 class DistillationObjective:
-    """Evaluates the terms of *spec* between one student and one teacher.
+    """Distillation terms of *spec* between one student and one teacher.
 
     Raises:
         TeacherMismatch: a loss of the spec cannot compare these two networks.
@@ -151,7 +151,10 @@ class DistillationObjective:
             self.balance.restore(state["balance"], self._weights.device)
 
     def zero_loss(self, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what a step without distillation adds: nothing, under the same labels."""
+        """Return the zero loss of a step without distillation.
+
+        Its items have the labels of a distillation's items.
+        """
         zero = torch.zeros((), device=device)
         return zero, dict.fromkeys([*(f"kd/{label}" for label in self.labels), "kd_loss", "kd/weight"], zero)
 

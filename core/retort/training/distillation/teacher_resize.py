@@ -141,8 +141,8 @@ def fit_map(features: Tensor, grid: tuple[int, int]) -> Tensor:
 def source_anchors(confidences: Tensor, shape: tuple[int, int], grid: tuple[int, int]) -> Tensor:
     """Return the source anchor for each cell of *grid*.
 
-    A map of *shape* answers for the cells: (N, A) to (N, A'). The nearest, or the most confident of those under the
-    cell where *shape* is finer than *grid*.
+    A map of *shape* answers for the cells: (N, A) to (N, A'). It is the nearest, or the most confident of those under
+    the cell where *shape* is finer than *grid*.
     """
     if grid[0] < shape[0]:
         maps = confidences.float().reshape(-1, 1, *shape)

@@ -32,7 +32,7 @@ class RankCallback(TrainCallback):
         self._first("metric", step=step, values=values)
 
     def checkpoint(self, epoch: int, path: Path, metrics: dict[str, float | None]) -> None:
-        """Pass on a checkpoint."""
+        """Pass on a published checkpoint."""
         self._first("checkpoint", epoch=epoch, path=str(path), metrics=metrics)
 
     def saved(self, epoch: int) -> None:
@@ -45,11 +45,11 @@ class RankCallback(TrainCallback):
             self._pulse.beat(section)
 
     def progress(self, fraction: float) -> None:
-        """Pass on how much is done."""
+        """Pass on the finished part of the training."""
         self._first("progress", fraction=fraction)
 
     def log(self, message: str, level: str = "info", **data: Any) -> None:
-        """Pass on something that a person may want to know."""
+        """Pass on a message that a person may want to read."""
         self._first("log", message=message, level=level, **data)
 
     def health(self, finding: RuleFinding) -> None:
@@ -65,15 +65,15 @@ class RankCallback(TrainCallback):
         return self._rank == 0 and finish_file(self._folder).exists()
 
     def joined(self) -> None:
-        """Say that this rank has begun, and which process it is."""
+        """Report that this rank has begun, and its process."""
         self._say("joined", pid=os.getpid())
 
     def fitted(self, fitted: TrainResult) -> None:
-        """Hand over the result."""
+        """Hand over the result of the training."""
         self._first("fitted", **{**fitted.__dict__, "weights": str(fitted.weights)})
 
     def failed(self, error: BaseException) -> None:
-        """Say why this rank ends, whichever it is."""
+        """Report why this rank ends, whichever rank it is."""
         told = {name: getattr(error, name, None) for name in ("message", "hint", "code", "errno")}
         trace = "".join(traceback.format_exception(error))[-_EXCERPT:]
         self._say("failed", type=type(error).__name__, text=str(error), trace=trace, **told)
@@ -90,7 +90,7 @@ class RankCallback(TrainCallback):
 
 @dataclass
 class Receiver:
-    """Reads the ranks' messages and passes them to the callback."""
+    """Receiver of the ranks' messages, which go to the callback."""
 
     folder: Path
     callback: TrainCallback
@@ -176,15 +176,15 @@ def forget(folder: Path) -> None:
 
 
 def messages_file(folder: Path) -> Path:
-    """Where the ranks' lines are."""
+    """Return the path of the ranks' messages."""
     return folder / "ranks.jsonl"
 
 
 def stop_file(folder: Path) -> Path:
-    """The file whose existence asks the ranks to stop."""
+    """Return the file whose existence asks the ranks to stop."""
     return folder / "ranks.stop"
 
 
 def finish_file(folder: Path) -> Path:
-    """The file whose existence asks the ranks to end early."""
+    """Return the file whose existence asks the ranks to end early."""
     return folder / "ranks.finish"

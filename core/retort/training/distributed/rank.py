@@ -30,17 +30,17 @@ class RankConfig:
     distillation: DistillationSpec | None
 
     def write(self, path: Path) -> None:
-        """Write it for the ranks to read."""
+        """Write the configuration for the ranks to read."""
         path.write_bytes(TypeAdapter(RankConfig).dump_json(self))
 
     @classmethod
     def read(cls, path: Path) -> RankConfig:
-        """Read what ``write`` wrote."""
+        """Read the configuration that ``write`` wrote."""
         return TypeAdapter(RankConfig).validate_json(path.read_bytes())
 
 
 def main(order_file: Path) -> int:
-    """Train as one of several; return the exit code."""
+    """Train as one of several ranks; return the exit code."""
     threading.Thread(target=_die_with_starter, name="starter", daemon=True).start()
     faulthandler.register(signal.SIGQUIT, all_threads=True)
     order = RankConfig.read(order_file)

@@ -18,7 +18,7 @@ from retort.training.inference import prepare
 
 @dataclass(frozen=True)
 class Calibration:
-    """The chosen images."""
+    """Chosen calibration images, and the number that shows each class."""
 
     images: tuple[Path, ...]
     per_class: dict[str, int]
@@ -27,7 +27,7 @@ class Calibration:
 
     @property
     def warning(self) -> str | None:
-        """Return a warning about too few calibration images, or None."""
+        """Warning about too few calibration images, or None."""
         if len(self.images) >= ENOUGH_IMAGES:
             return None
         return f"{len(self.images)} calibration images are few: {ENOUGH_IMAGES} of the place of use are advised"

@@ -25,7 +25,7 @@ IR_VERSION = 10
 
 
 def make(sources: Sources, export: Onnx, path: Path, kept: Collection[str]) -> None:
-    """Write the graph, in INT8 with its scales in it."""
+    """Write the ONNX graph, in INT8 with its scales in it."""
     if export.precision == "int8" and export.aware_epochs:
         path.write_bytes(sources.aware_graph(export.aware_epochs).read_bytes())
     elif export.precision == "int8":

@@ -116,7 +116,7 @@ class CalibratedGraph:
         return model
 
     def write(self, path: Path, *, kept: Collection[str] = (), symmetric: bool = False) -> None:
-        """Write the quantized graph."""
+        """Write the quantized graph to a file."""
         model = self.quantized(kept=kept, symmetric=symmetric)
         onnx.checker.check_model(model)
         files.atomic_write(path, model.SerializeToString())

@@ -67,7 +67,7 @@ def load(path: Path) -> Runtime:
 
 
 def missing() -> str | None:
-    """Say what this machine lacks for building engines; None where it can."""
+    """Return what this machine lacks for building engines, or None."""
     if not torch.cuda.is_available():
         return f"this machine has no CUDA GPU; an engine needs {NEEDS}"
     if importlib.util.find_spec("tensorrt") is None:

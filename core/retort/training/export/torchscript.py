@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def make(sources: Sources, export: TorchScript, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
-    """Write the trace."""
+    """Write the TorchScript trace."""
     export_torchscript(sources.weights, path, imgsz=sources.imgsz)
 
 

@@ -92,12 +92,12 @@ class ForwardPass:
 
     @property
     def teacher_output(self) -> TeacherOutput:
-        """The first teacher's."""
+        """Output of the first teacher."""
         return self.teacher_outputs[0]
 
 
 def network(model: Any) -> Distiller:
-    """Return the network inside what parallel training has wrapped around it."""
+    """Return the network inside the wrapper of parallel training."""
     return cast("Distiller", comm.unwrap(model))
 
 

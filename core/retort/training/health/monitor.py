@@ -107,7 +107,7 @@ class Monitor:
 
 
 class DriftProbe:
-    """Measures what should not move, the teacher, and what should, the projectors."""
+    """Drift probe: the teacher should not move, the projectors should."""
 
     def __init__(self, model: Distiller, probe: Probe) -> None:
         self._images = probe.images
@@ -140,7 +140,7 @@ class DriftProbe:
 
 
 def rule_inputs(model: Distiller, teacher_metrics: Mapping[str, float | None]) -> RuleInputs:
-    """Return what the rules know beside measurements."""
+    """Return the inputs of the rules beside measurements."""
     temperatures = [float(getattr(loss, "temperature", 1.0)) for loss in first_teacher(model)[1].losses]
     return RuleInputs(teacher_metrics.get(MAP.replace("val/", "teacher/")), max(temperatures, default=1.0))
 

@@ -72,7 +72,7 @@ def teacher_not_frozen(history: History, _: RuleInputs) -> RuleResult | None:
 
 
 def projector_frozen(history: History, _: RuleInputs) -> RuleResult | None:
-    """A projector in the optimizer moves when the student does."""
+    """Check that projectors in the optimizer move when the student does."""
     step = history[-1].get("health/projector_step")
     if step is None:
         return None
@@ -96,7 +96,7 @@ def classes_mismatched(history: History, _: RuleInputs) -> RuleResult | None:
 
 
 def loss_exploding(history: History, _: RuleInputs) -> RuleResult | None:
-    """A loss falls, or stays, and predictions stay within reach."""
+    """Check that a loss does not rise, and predictions stay within reach."""
     now, before = history[-1].get("train/loss"), _series(history[:-1], "train/loss")[-EXPLODING_EPOCHS:]
     if now is None:
         return "critical", "the training loss left the finite numbers"
@@ -109,7 +109,10 @@ def loss_exploding(history: History, _: RuleInputs) -> RuleResult | None:
 
 
 def background_dominates(history: History, inputs: RuleInputs) -> RuleResult | None:
-    """Distillation pulls at class logits mostly where the teacher sees something."""
+    """Check that distillation gradients on class logits lie mostly in the foreground.
+
+    The foreground is where the teacher sees something.
+    """
     share = history[-1].get("health/background_share")
     blind = history[-1].get("health/foreground_anchors") == 0  # then all is background, which another rule says
     if share is None or blind or _highest_kl(history) > INSANE_KL:
@@ -121,7 +124,10 @@ def background_dominates(history: History, inputs: RuleInputs) -> RuleResult | N
 
 
 def foreground_kl_stuck(history: History, _: RuleInputs) -> RuleResult | None:
-    """The article: above 0.8 and not falling."""
+    """Check that the foreground KL is not stuck above 0.8.
+
+    The article: above 0.8 and not falling.
+    """
     found = _series(history, "health/kl_foreground")
     if len(found) <= PATIENCE:
         return None
@@ -133,7 +139,10 @@ def foreground_kl_stuck(history: History, _: RuleInputs) -> RuleResult | None:
 
 
 def foreground_kl_slow(history: History, _: RuleInputs) -> RuleResult | None:
-    """The article: it falls fast for 50 epochs."""
+    """Check that the foreground KL falls fast for 50 epochs.
+
+    The figure is the article's.
+    """
     found = _series(history, "health/kl_foreground")
     if len(found) < FAST_EPOCHS or found[0] <= 0:
         return None
@@ -143,7 +152,10 @@ def foreground_kl_slow(history: History, _: RuleInputs) -> RuleResult | None:
 
 
 def foreground_kl_jitters(history: History, _: RuleInputs) -> RuleResult | None:
-    """The article: jittering."""
+    """Check that the foreground KL does not jitter.
+
+    The article: jittering.
+    """
     found = _series(history, "health/kl_foreground")[-JITTER_EPOCHS:]
     if len(found) < JITTER_EPOCHS:
         return None
@@ -155,7 +167,7 @@ def foreground_kl_jitters(history: History, _: RuleInputs) -> RuleResult | None:
 
 
 def cosine_flat(history: History, _: RuleInputs) -> RuleResult | None:
-    """Projected features come to resemble the teacher's."""
+    """Check that projected features come to resemble the teacher's features."""
     names = [name for name in history[-1] if name.startswith("health/cosine_")]
     levels = {name.removeprefix("health/cosine_"): _series(history, name) for name in names}
     old = {level: found for level, found in levels.items() if len(found) > PATIENCE}
@@ -183,7 +195,7 @@ def gradient_conflict(history: History, _: RuleInputs) -> RuleResult | None:
 
 
 def distillation_drowns_task(history: History, _: RuleInputs) -> RuleResult | None:
-    """The student still learns from the labels."""
+    """Check that the student still learns from the labels."""
     found = _series(history, "health/grad_ratio")[-RATIO_EPOCHS:]
     if len(found) < RATIO_EPOCHS:
         return None
@@ -193,7 +205,7 @@ def distillation_drowns_task(history: History, _: RuleInputs) -> RuleResult | No
 
 
 def distillation_too_weak(history: History, _: RuleInputs) -> RuleResult | None:
-    """At the full weight of the schedule, distillation has something to say."""
+    """Check that distillation has an effect at the schedule's full weight."""
     found = [
         ratio / weight
         for epoch in history
@@ -207,7 +219,7 @@ def distillation_too_weak(history: History, _: RuleInputs) -> RuleResult | None:
 
 
 def student_overtook(history: History, inputs: RuleInputs) -> RuleResult | None:
-    """There is something left to learn from the teacher."""
+    """Check that the student can still learn from the teacher."""
     student, teacher = history[-1].get(MAP), inputs.teacher_map
     if student is None or teacher is None:
         return None
@@ -216,7 +228,7 @@ def student_overtook(history: History, inputs: RuleInputs) -> RuleResult | None:
 
 
 def teacher_sees_nothing(history: History, _: RuleInputs) -> RuleResult | None:
-    """The teacher is confident somewhere on the probe."""
+    """Check that the teacher is confident somewhere on the probe."""
     anchors = history[-1].get("health/foreground_anchors")
     if anchors is None:
         return None
@@ -240,7 +252,7 @@ def _at_most(value: float, warning: float, critical: float | None, said: str) ->
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One thing that can be wrong."""
+    """A rule about one thing that can be wrong."""
 
     name: str
     cause: str
@@ -252,7 +264,7 @@ class Rule:
 
 
 class RuleEngine:
-    """Applies all rules each epoch and remembers what was said."""
+    """Engine that applies all rules each epoch and remembers verdicts."""
 
     def __init__(self, inputs: RuleInputs) -> None:
         self.facts = inputs
@@ -264,7 +276,7 @@ class RuleEngine:
         return {"history": self.history, "verdicts": dict(self.verdicts)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore ``state()``; an empty one changes nothing."""
+        """Restore ``state()``; an empty state changes nothing."""
         self.history = list(state.get("history", self.history))
         self.verdicts = dict(state.get("verdicts", self.verdicts))
 
