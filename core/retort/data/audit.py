@@ -61,7 +61,7 @@ class AuditReport:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error."""
+        """Whether the dataset has no error."""
         return all(finding.severity != "error" for finding in self.findings)
 
 

@@ -41,7 +41,7 @@ _VISDRONE_CLASSES = (
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One file to download."""
+    """One archive file to download."""
 
     url: str
     limit_bytes: int
@@ -53,7 +53,7 @@ class Archive:
 
     @property
     def file(self) -> str:
-        """Its name on the disk."""
+        """File name of the archive on the disk."""
         return self.url.rpartition("/")[2]
 
 

@@ -38,7 +38,7 @@ class DatasetDescription:
 
 
 def read_description(file: Path, data_dirs: Sequence[Path]) -> DatasetDescription:
-    """Read *file*, whose own folder is where its paths begin.
+    """Read the description *file*; its folder is where its paths begin.
 
     Raises:
         DataError: it is not such a description, or leads out of the dataset's folder or the *data_dirs*.

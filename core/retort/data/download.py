@@ -28,7 +28,7 @@ _TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An archive that is on the disk, and right."""
+    """An archive on the disk with the right bytes."""
 
     path: Path
     sha256: str

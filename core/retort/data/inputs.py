@@ -87,7 +87,7 @@ class Inputs(FrozenModel):
 
     @classmethod
     def load(cls, workdir: Path) -> Self:
-        """Read what ``prepare`` wrote into *workdir*.
+        """Read the inputs that ``prepare`` wrote into *workdir*.
 
         Raises:
             TransientError: it is not there, or not complete.

@@ -187,7 +187,7 @@ _CONVERTERS: dict[Layout, Callable[[CatalogEntry, Path, Path], Folders]] = {
 
 @dataclass(frozen=True, slots=True)
 class DatasetSource:
-    """Where a data set that is here came from."""
+    """Origin of a data set that is here."""
 
     name: str
     folder: Path
@@ -219,7 +219,7 @@ def resolve(name: str, folder: Path, *, fetch_missing: bool) -> DatasetSource:
 
 
 def is_cached(entry: CatalogEntry, folder: Path) -> bool:
-    """Return True if it need not be fetched."""
+    """Return True if the data set need not be fetched."""
     return (folder / entry.name / "data.yaml").is_file()
 
 

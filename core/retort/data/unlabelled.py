@@ -146,7 +146,7 @@ def locate_pseudo_label_images(
 
 
 def overlay_pseudo_label_images(found: PseudoLabelImages, folder: Path) -> PseudoLabelInfo:
-    """Link images and labels below the new *folder*; say what they are."""
+    """Link images and labels below the new *folder*; describe the images."""
     laid = folder / FOLDER
     for kind, files in (("images", found.images), ("labels", found.labels)):
         (laid / kind).mkdir(parents=True)

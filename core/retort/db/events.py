@@ -143,7 +143,7 @@ def append(
 
 
 def sanitize(text: str) -> str:
-    """Replace what PostgreSQL refuses in text: NUL, and halves of surrogate pairs."""
+    """Replace characters that PostgreSQL refuses: NUL, and halves of surrogate pairs."""
     return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 

@@ -49,7 +49,7 @@ def get(session: Session, job_id: str) -> JobRow:
 
 
 def versions(session: Session, job_ids: Sequence[str]) -> dict[str, JobVersion]:
-    """Return where those of the jobs stand that there are."""
+    """Return version and state of each of the jobs that exist."""
     rows = session.connection().execute(_STANDINGS, {"ids": job_ids})
     return {row.id: JobVersion(row.version, row.state) for row in rows}
 
@@ -89,13 +89,13 @@ def oldest_queued(session: Session) -> JobRow | None:
 
 
 def states(session: Session, job_ids: Collection[str]) -> dict[str, JobState]:
-    """Return the states of those of the jobs that there are."""
+    """Return the state of each of the jobs that exist."""
     rows = session.execute(select(JobRow.id, JobRow.state).where(JobRow.id.in_(job_ids)))
     return {row.id: row.state for row in rows}
 
 
 def counts(session: Session) -> dict[JobState, int]:
-    """Return how many jobs are in each state; every state is there."""
+    """Return the number of jobs in each state; no state is missing."""
     rows = session.execute(select(JobRow.state, func.count().label("number")).group_by(JobRow.state))
     return dict.fromkeys(JobState, 0) | {row.state: row.number for row in rows}
 

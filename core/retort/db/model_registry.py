@@ -93,19 +93,19 @@ def _trained(name: str, artifact: NewArtifact, job_id: str) -> NewModel:
 
 
 def find(session: Session, reference: ModelRef) -> ModelRow | None:
-    """Return the model that *reference* names; None where there is none."""
+    """Return the model that *reference* names, or None."""
     query = select(ModelRow).where(ModelRow.name == reference.name, ModelRow.sha256 == reference.sha256)
     return session.scalar(query)
 
 
 def versions(session: Session, name: str) -> list[ModelRow]:
-    """Return what is registered by that name, newest first."""
+    """Return the models registered by *name*, newest first."""
     query = select(ModelRow).where(ModelRow.name == name).order_by(ModelRow.id.desc())
     return list(session.scalars(query))
 
 
 def named(session: Session, name: str) -> list[ModelRow]:
-    """Return the models registered by that name, newest first, at least one.
+    """Return the models registered by *name*, newest first, at least one.
 
     Raises:
         ModelNotFound: nothing is.

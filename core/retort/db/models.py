@@ -68,7 +68,7 @@ _EXPIRES, _SAVED = text("expires_at IS NOT NULL"), text("recovery IS NOT NULL")
 
 
 class JobRow(Base):
-    """One accepted distillation."""
+    """One accepted distillation job."""
 
     __tablename__ = "jobs"
     # Lists and the reaper, which looks through the few active jobs, go by the first index, claims by the second.
@@ -138,7 +138,7 @@ class JobRow(Base):
 
 
 class AttemptRow(Base):
-    """One try on one worker."""
+    """One attempt at a job, on one worker."""
 
     __tablename__ = "attempts"
 
@@ -183,7 +183,7 @@ class TransitionRow(Base):
 
 
 class EventRow(Base):
-    """One thing that happened to a job; *seq* has no gaps."""
+    """One event of a job; *seq* has no gaps."""
 
     __tablename__ = "events"
     __table_args__ = (UniqueConstraint("job_id", "attempt", "n"),)
@@ -208,7 +208,7 @@ class EventRow(Base):
 
 
 class MetricRow(Base):
-    """One value at one step, as one attempt measured it."""
+    """One metric value at one step, as one attempt measured it."""
 
     __tablename__ = "metrics"
 

@@ -20,7 +20,7 @@ _ANEW = "clone makes a job that begins anew"
 def retry(
     session: Session, job_id: str, *, now: float, retries: int, admit: Callable[[AnySpec], None], key: str | None = None
 ) -> jobs.SubmittedJob:
-    """Queue a job that resumes a failed, cancelled or expired one.
+    """Queue a job that resumes a failed, cancelled or expired job.
 
     *admit* checks that the spec is still allowed; once per idempotency *key*.
 

@@ -18,7 +18,7 @@ _REVIEWS = table(ReviewRow)
 
 
 class ReviewOpen(UserError):
-    """There are images that nobody has decided about."""
+    """Some images have no review decision yet."""
 
     code = "review_open"
 
@@ -38,7 +38,7 @@ def of_job(session: Session, job_id: str, images: Sequence[str] | None = None) -
 
 
 def decide(session: Session, job_id: str, decisions: Sequence[ImageDecision]) -> None:
-    """Write down *decisions*, in place of earlier ones about the same images.
+    """Record *decisions*, in place of earlier decisions about the same images.
 
     Raises:
         JobNotFound: there is no such job.

@@ -84,7 +84,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """One transaction that only reads; all its statements see the same moment.
+        """Open a read-only transaction; all its statements see the same moment.
 
         Raises:
             DatabaseUnavailable: try again later.

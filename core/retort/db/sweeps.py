@@ -42,7 +42,7 @@ class NoTrialSucceeded(UserError):
 
 @dataclass(frozen=True, slots=True)
 class TrialView:
-    """A trial with where its job stands."""
+    """A trial with the standing of its job."""
 
     trial: SweepTrialRow
     job_state: JobState | None
