@@ -37,7 +37,7 @@ Alive = Callable[[], None]
 
 
 def hash_images(images: Sequence[Path], alive: Alive) -> ImageHashes:
-    """Open *images*."""
+    """Open *images* and return their perceptual hashes."""
     opened: list[tuple[Path, tuple[int, int], NDArray[np.float32]]] = []
     unreadable = []
     for image in images:

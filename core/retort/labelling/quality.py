@@ -22,7 +22,7 @@ BINS = 20
 def figures(
     pictures: Sequence[Picture], wanted: PseudoLabelsSpec, names: Sequence[str], num_unreadable: int
 ) -> LabelFigures:
-    """Return the counts and histograms of what was found on *pictures*."""
+    """Return the counts and histograms of the labels on *pictures*."""
     used = [picture for picture in pictures if picture.left_out is None]
     reasons = Counter[str | None](picture.left_out for picture in pictures)
     images = Counter(name for picture in used for name in {box.name for box in picture.kept})
@@ -100,7 +100,7 @@ def as_box(row: datasets.LabelBox, names: Sequence[str]) -> Box | None:
 def split_by_threshold(
     boxes: tuple[Scored, ...], wanted: PseudoLabelsSpec
 ) -> tuple[tuple[Scored, ...], tuple[Scored, ...]]:
-    """Part labels from what is doubtful."""
+    """Separate labels from doubtful detections."""
     kept = tuple(box for box in boxes if box.score >= wanted.threshold(box.name))
     if wanted.ignore_from is None:
         return kept, ()
@@ -108,7 +108,7 @@ def split_by_threshold(
 
 
 def sentence(found: LabelFigures) -> str:
-    """Say in words what was found."""
+    """Describe the counts of *found* in one sentence."""
     left_out = sum(found.left_out.model_dump().values())
     return (
         f"the teacher has labelled {found.num_used} of {found.num_images} images: {found.num_boxes} boxes are "
@@ -148,7 +148,7 @@ def check(context: Context, alive: duplicates.Alive) -> tuple[tuple[Suspect, ...
 
 
 def suspect(image: str, found: Sequence[Scored], labels: Sequence[Box], wanted: PseudoLabelsSpec) -> Suspect:
-    """Return what seems to be wrong with the labels of one image."""
+    """Return the suspected errors in the labels of one image."""
     kept, _ = split_by_threshold(tuple(found), wanted)
     return Suspect(
         image=image,

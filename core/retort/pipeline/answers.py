@@ -25,7 +25,7 @@ class TrainedNetwork(StoredModel):
 
     @property
     def finished_early(self) -> bool:
-        """Whether it was trained for fewer epochs than planned."""
+        """Whether the network was trained for fewer epochs than planned."""
         return self.epochs != self.planned_epochs
 
 

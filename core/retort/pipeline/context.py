@@ -77,7 +77,7 @@ class Context:
         return answer
 
     def progress(self, fraction: float) -> None:
-        """Say how much of this stage is done (0 to 1)."""
+        """Report the finished part of this stage (0 to 1)."""
         self.tell_progress(fraction)
 
     def check(self) -> None:
@@ -123,7 +123,7 @@ class Context:
         return folder
 
     def artifact(self, name: str) -> Path:
-        """Return where the artifact *name* belongs; its folder exists."""
+        """Return the path of the artifact *name*; its folder exists."""
         path = self.workdir / ARTIFACTS / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -159,7 +159,7 @@ class StageModule(Protocol):
         """Return True if a job needs this stage."""
 
     def cost(self, spec: Any) -> float:
-        """How long it takes, in the unit of ``retort.pipeline.progress``."""
+        """Return the stage's time, in the unit of ``retort.pipeline.progress``."""
 
     def run(self, context: Context) -> Any:
         """Run the stage and return its answer.
@@ -201,7 +201,7 @@ def find(task: str = "distill") -> list[Stage]:
 
 
 def ordered(stages: Iterable[Stage]) -> list[Stage]:
-    """Order *stages* so that each comes after the one it names.
+    """Order *stages* so that each follows the stage it names.
 
     Of several that follow the same stage, the one with the fewest followers of its own comes first: an added stage runs
     at once, and the report stays last.

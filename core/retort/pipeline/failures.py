@@ -50,7 +50,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def printable(text: str) -> str:
-    """Escape control characters: what a run shows may come from strangers' files."""
+    """Escape control characters in text that a run shows.
+
+    What a run shows may come from strangers' files.
+    """
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 

@@ -16,7 +16,7 @@ _FIRST_ESTIMATE_S = 10.0
 
 
 class Progress:
-    """Adds up the stages by their cost."""
+    """Progress of a run: the stages added up by cost."""
 
     def __init__(
         self, journal: Journal, costs: Mapping[str, float], *, clock: Callable[[], float] = time.monotonic
@@ -37,7 +37,7 @@ class Progress:
         return lambda fraction: self._tell(self._costs[stage] * min(1.0, max(0.0, fraction)))
 
     def done(self, stage: str) -> None:
-        """Count *stage* as done; a skipped one does not count for speed."""
+        """Count *stage* as done; a skipped stage does not count for speed."""
         self._finished += self._costs[stage]
         self._worked += self._costs[stage] if self._current else 0.0
         self._current = 0.0

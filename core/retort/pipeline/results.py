@@ -21,7 +21,7 @@ _BEFORE_STUDENT = frozenset({"train_teacher", "pseudo_label", "review"})
 
 
 class KeptFile(FrozenModel):
-    """A published file, and what it must still be."""
+    """A published file, and the bytes that it must still have."""
 
     name: str
     role: Role
@@ -34,7 +34,7 @@ class KeptFile(FrozenModel):
 
     @classmethod
     def of(cls, workdir: Path, published: PublishedFile) -> Self:
-        """Measure what a stage has published."""
+        """Measure a file that a stage has published."""
         path = workdir / published.path
         return cls(
             name=published.name,
@@ -63,7 +63,7 @@ class StageRecord(FrozenModel):
 
     @classmethod
     def of(cls, context: Context, answer: object, duration_s: float) -> Self:
-        """Collect what a stage that has just run leaves behind."""
+        """Collect the record of a stage that has just run."""
         return cls(
             key=context.key,
             attempt=context.inputs.attempt,
@@ -81,7 +81,7 @@ class StageRecord(FrozenModel):
 
 
 def load(workdir: Path, stage: str, key: str) -> StageRecord | None:
-    """Return what *stage* left behind; None when it must run (again)."""
+    """Return the record of *stage*; None when the stage must run."""
     try:
         record = StageRecord.model_validate_json(_path(workdir, stage).read_bytes())
     except (FileNotFoundError, ValidationError):

@@ -25,7 +25,7 @@ Values = Mapping[str, float | None]
 
 
 class JournalCallback(TrainCallback):
-    """Passes on what one training says."""
+    """Callback that writes one training's messages to the journal."""
 
     tells_health = True
     """Whether what it says of the distillation's health is kept."""
@@ -37,7 +37,7 @@ class JournalCallback(TrainCallback):
         self._announced = 0
 
     def metric(self, step: int, values: Values) -> None:
-        """Write down the values of one epoch."""
+        """Record the values of one epoch."""
         self._context.journal.metric(self._role, step, values)
 
     def checkpoint(self, epoch: int, path: Path, metrics: Values) -> None:
@@ -61,7 +61,7 @@ class JournalCallback(TrainCallback):
             self.announce_saved()
 
     def announce_saved(self) -> None:
-        """Announce the newest state, unless that was done."""
+        """Announce the newest state, unless the state is announced already."""
         from retort.training import checkpoint
 
         found = checkpoint.latest_files(self._plan.folder)
@@ -76,15 +76,15 @@ class JournalCallback(TrainCallback):
         return []
 
     def alive(self, section: str) -> None:
-        """Beat."""
+        """Send a heartbeat."""
         self._context.heartbeat.beat(section)
 
     def progress(self, fraction: float) -> None:
-        """Say how much of this training is done."""
+        """Report the finished part of this training."""
         self._context.progress(fraction)
 
     def log(self, message: str, level: str = "info", **data: Any) -> None:
-        """Say something that a person may want to know."""
+        """Log a message that a person may want to read."""
         self._context.journal.log(message, cast("Level", level), **data)
 
     def health(self, finding: RuleFinding) -> None:

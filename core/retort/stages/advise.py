@@ -26,7 +26,7 @@ task = "advise"
 
 
 def applies(spec: AdviceSpec) -> bool:  # noqa: ARG001 - all advice is measured
-    """Always."""
+    """Return True: the stage applies to every job."""
     return True
 
 

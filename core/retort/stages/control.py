@@ -17,12 +17,12 @@ WHY = "the job was finished early, before its control was trained"
 
 
 def applies(spec: JobSpec) -> bool:
-    """Only where the spec asks for it."""
+    """Return True where the spec asks for a control."""
     return spec.control
 
 
 def cost(spec: JobSpec) -> float:
-    """Return its share of the run."""
+    """Return the stage's share of the run."""
     return progress.training(spec.student.model, spec.training.epochs)
 
 

@@ -20,7 +20,7 @@ after = "train_teacher"
 
 
 def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job distils
-    """Always."""
+    """Return True: the stage applies to every job."""
     return True
 
 
@@ -33,7 +33,7 @@ def cost(spec: JobSpec) -> float:
 
 
 def run(context: Context) -> TrainedNetwork:
-    """Train it."""
+    """Train the student."""
     return fit(
         context,
         dataclasses.replace(train_config(context, Role.STUDENT), teaching=teacher_config(context)),

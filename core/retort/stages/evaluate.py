@@ -23,7 +23,7 @@ after = "repeat"
 
 
 def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job is measured
-    """Always."""
+    """Return True: the stage applies to every job."""
     return True
 
 
@@ -42,7 +42,7 @@ def cost(spec: JobSpec) -> float:
 
 
 def run(context: Context) -> Evaluated:
-    """Return what was measured by role."""
+    """Return the measured figures by role."""
     weights: dict[Role, tuple[str, Path, int | None]] = {
         Role.TEACHER: (progress.teacher(context.spec), train.weights(context), _epochs(context, "train_teacher")),
         Role.STUDENT: _trained(context, "distill"),
@@ -138,7 +138,9 @@ def _conditions(context: Context, imgsz: int) -> Conditions:
 
 
 def refuse_nonsense(name: str, *figures: float | None) -> None:
-    """Insist that final figures are numbers: nothing is published beside others.
+    """Insist that final figures are numbers.
+
+    Nothing is published beside others.
 
     Raises:
         Diverged: one is not finite.
@@ -159,7 +161,7 @@ def _epochs(context: Context, stage: str) -> int | None:
 
 
 def warn(context: Context, roles: Roles) -> None:
-    """Say aloud when the teacher has nothing to teach."""
+    """Warn when the teacher has nothing to teach."""
     taught, student = roles.teacher.map, roles.student.map
     if taught is not None and taught < student:
         context.journal.log(

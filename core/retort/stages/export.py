@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ExportWorkspace:
-    """Makes each shared thing when it is first needed."""
+    """Workspace of the exports; shared parts are made on first use."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -114,7 +114,7 @@ class ExportWorkspace:
 
     @cached_property
     def network(self) -> Any:
-        """The student, loaded."""
+        """Loaded network of the student."""
         from retort.training import models
 
         return models.load(self.weights)
@@ -256,18 +256,21 @@ after = "evaluate"
 
 
 def applies(spec: JobSpec) -> bool:
-    """Only where the spec lists an export."""
+    """Return True where the spec lists an export."""
     return bool(spec.exports)
 
 
 def cost(spec: JobSpec) -> float:
-    """Return its share of the run: an evaluation each, and the calibration."""
+    """Return the stage's share of the run.
+
+    It is an evaluation each, and the calibration.
+    """
     quantized = sum(export.precision == "int8" for export in spec.exports)
     return (len(spec.exports) / 2 + float(quantized)) * progress.forward(spec.student.model)
 
 
 def run(context: Context) -> ExportedForms:
-    """Export each format; return its measurements, or why it failed."""
+    """Export each format; return measurements, or why an export failed."""
     workspace = ExportWorkspace(context)
     made: list[MeasuredExport | UnmeasuredExport] = []
     taken: set[str] = set()

@@ -22,7 +22,7 @@ Reason = Literal["validation", "training", "duplicate"]
 
 
 def applies(spec: JobSpec) -> bool:
-    """Only where the spec names such images."""
+    """Return True where the spec names images to pseudo-label."""
     return spec.pseudo_labels is not None
 
 

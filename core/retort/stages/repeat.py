@@ -22,7 +22,7 @@ WHY = "the job was finished early, before it was repeated with other seeds"
 
 
 def applies(spec: JobSpec) -> bool:
-    """Only where the spec asks for more than one seed."""
+    """Return True where the spec asks for several seeds."""
     return spec.training.seeds > 1
 
 
@@ -119,23 +119,23 @@ class _SeedCallback(JournalCallback):
         self._done, self._share = part
 
     def metric(self, step: int, values: Values) -> None:
-        """Write down the mAP of one epoch."""
+        """Record the mAP of one epoch."""
         told = {f"seed-{self._seed}/{self._role}/{name}": values[name] for name in (MAP50, MAP) if name in values}
         if step and told:
             self._context.journal.metric(Role.JOB, step, told)
 
     def checkpoint(self, epoch: int, path: Path, metrics: Values) -> None:
-        """Announce none: only the first seed's are for use."""
+        """Announce no checkpoint: only the first seed's checkpoints are for use."""
 
     def health(self, finding: Any) -> None:
-        """Ignore: only the first seed's health is reported."""
+        """Ignore the verdict: only the first seed's health is reported."""
 
     def progress(self, fraction: float) -> None:
-        """Say how much of all repetitions is done."""
+        """Report the finished part of all repetitions."""
         self._context.progress(self._done + self._share * fraction)
 
     def finish_requested(self) -> bool:
-        """Never: a repetition that was cut short could not be compared."""
+        """Return False: a repetition cut short could not be compared."""
         return False
 
     def stop_requested(self) -> bool:
@@ -146,7 +146,7 @@ class _SeedCallback(JournalCallback):
         return self._context.stop.is_set() or self._context.finishes_early()
 
     def also_saved(self) -> list[str]:
-        """Return what the repetitions before this one have left."""
+        """Return the files that the repetitions before this one have left."""
         workdir = self._context.workdir
         left = [path.relative_to(workdir).as_posix() for path in sorted(self._folder.glob("*.json"))]
         return [*left, *(one.path for one in self._context.published)]

@@ -18,12 +18,12 @@ after = "export"
 
 
 def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job reports
-    """Always."""
+    """Return True: the stage applies to every job."""
     return True
 
 
 def cost(spec: JobSpec) -> float:
-    """Return its share of the run: a few predictions."""
+    """Return the stage's share of the run: a few predictions."""
     return progress.forward(spec.student.model) / 4
 
 

@@ -38,12 +38,12 @@ LONGEST_PX = 960
 
 
 def applies(spec: JobSpec) -> bool:
-    """Only where the spec asks for it."""
+    """Return True where the spec asks for a review."""
     return spec.pseudo_labels is not None and spec.pseudo_labels.review != "none"
 
 
 def cost(spec: JobSpec) -> float:  # noqa: ARG001 - people's time is not the machine's
-    """Return its share of the run: next to nothing."""
+    """Return the stage's share of the run: next to nothing."""
     return 0.1
 
 

@@ -13,12 +13,12 @@ after = None
 
 
 def applies(spec: JobSpec) -> bool:
-    """Only where the spec asks for it."""
+    """Return True where the spec asks for a trained teacher."""
     return spec.teacher.train is not None
 
 
 def cost(spec: JobSpec) -> float:
-    """Return its share of the run."""
+    """Return the stage's share of the run."""
     assert spec.teacher.train is not None
     train = spec.teacher.train
     return progress.training(train.model, train.epochs, scale=progress.scale(spec.teacher.imgsz, spec))
