@@ -19,7 +19,7 @@ from retort.spec import PseudoLabelsSpec
 
 @dataclass(frozen=True, slots=True)
 class UnlabelledSet:
-    """Images whose every file has been looked at."""
+    """Unlabelled images whose files have all been checked."""
 
     root: Path
     images: tuple[Path, ...]

@@ -156,7 +156,7 @@ class StepTimes:
 class StepBenchmark:
     """A student in training, timed with and without a teacher.
 
-    The steps train on drawn images.
+    The steps train on random images.
     """
 
     def __init__(

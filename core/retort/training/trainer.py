@@ -437,7 +437,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Prepare a batch, and add this step's unlabelled images.
 
-        The first batch is checked: whether it teaches.
+        It checks on the first batch that the distillation teaches.
         """
         prepared = split_ignored(coloured(super().preprocess_batch(batch)))
         if not isinstance(self.network, Distiller):  # which does so itself

@@ -204,7 +204,7 @@ def first(branches: dict[str, Raw], number: int) -> dict[str, Raw]:
 
 
 class Decoder:
-    """Decodes boxes to input pixels; keeps the anchors of the last shape."""
+    """Decoder of boxes to input pixels; keeps the last shape's anchors."""
 
     def __init__(self, strides: Tensor) -> None:
         self._strides = strides

@@ -27,7 +27,7 @@ Values = dict[str, float | None]
 
 
 class Monitor:
-    """Monitors the health of a distillation at a trainer's events."""
+    """Health monitor of a distillation, called at a trainer's events."""
 
     def __init__(self, trainer: Trainer, contract: LivenessChecks | None = None) -> None:
         model = network(trainer.model)
