@@ -27,9 +27,7 @@ def prepare(
     device: str,
     adjustments: Adjustments = AS_GIVEN,
 ) -> Inputs:
-    """Find and check a job's inputs, and write them to files.
-
-    Inputs are all that *spec* names; ``spec.json``, the dataset's overlay and ``inputs.json`` are written.
+    """Check all inputs of *spec*; write ``spec.json``, dataset overlay and ``inputs.json``.
 
     Raises:
         DataError: the dataset is missing or malformed.
