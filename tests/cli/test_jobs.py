@@ -80,6 +80,7 @@ def test_logs_are_the_events_in_order_and_follow_ends_with_the_job(served: Retor
 
 
 def test_a_job_may_be_named_by_an_end_or_a_beginning_of_its_id(served: Retort, submitted: Submitted):
+    submitted("finish", 1)
     job_id = submitted("finish", 1)
 
     assert served("get", job_id[-8:], "--json").json["id"] == job_id
