@@ -163,7 +163,7 @@ def a_step(_: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
     made[0].args = ultralytics.cfg.get_cfg()
     spec = retort.spec.DistillationSpec()
     device = torch.device("cpu")
-    model = distiller.distiller(*made, spec, device=device, epochs=10, close_mosaic=0, seed=0).train()
+    model = distiller.make_distiller(*made, spec, device=device, epochs=10, close_mosaic=0, seed=0).train()
     assert model.objective is not None
     model.objective.epoch = 5.0
     batch = {
