@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -150,6 +151,7 @@ AnyResult = Annotated[
 Result = JobResult | AdviceResult
 """The same, as it is passed on."""
 
+_log = logging.getLogger(__name__)
 _adapter: TypeAdapter[Result] = TypeAdapter(AnyResult)
 
 
@@ -159,8 +161,10 @@ def parse_result(stored: Any) -> Result:
 
 
 def readable_result(stored: Any) -> Result | None:
-    """Return the parsed result; None without one, or when unreadable."""
+    """Return the parsed result; None without one, or when unreadable, which is logged."""
     try:
         return None if stored is None else parse_result(stored)
-    except ValidationError:
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+        _log.warning("a stored result cannot be read: %d mistakes, the first at %r", error.error_count(), place)
         return None

@@ -117,8 +117,12 @@ def test_a_result_from_before_what_was_added_since_can_be_read():
 
 
 @pytest.mark.parametrize("given", [None, {}, {"roles": {}}, {"task": "advise"}, [], 5])
-def test_what_is_no_result_is_read_as_none(given: Any):
+def test_what_is_no_result_is_read_as_none_and_logged(given: Any, caplog: pytest.LogCaptureFixture):
     assert readable_result(given) is None
+
+    assert [record.message.partition(":")[0] for record in caplog.records] == (
+        [] if given is None else ["a stored result cannot be read"]
+    )
 
 
 def test_only_a_form_with_figures_counts_as_measured():
