@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, settings
 from retort.settings import Settings
 from retort_api.app import create_app
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import positive_data_acceptance, response_schema_conformance
 from support.api_harness import SPEC, SWEEP
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,12 @@ def test_every_operation_is_in_the_manual(document: dict[str, Any], manual: str)
 
 
 def beyond_the_schema(case: Any) -> list[Any]:
-    """What no JSON Schema can say: where data may lie, what a checkpoint is, and that a key was used before."""
+    """What no JSON Schema can say: where data may lie, what a checkpoint is, and that a key was used before.
+
+    Nor can OpenAPI 3.1 describe the events of a stream: it is a string there, which schemathesis takes for each event's.
+    """
+    if case.operation.label == "GET /v1/jobs/{job_id}/stream":
+        return [response_schema_conformance]
     again = ("POST /v1/jobs/{job_id}/clone", "POST /v1/jobs/{job_id}/retry")
     made = ("POST /v1/jobs", "POST /v1/advise", "POST /v1/models", "POST /v1/sweeps", *again)
     return [positive_data_acceptance] if case.operation.label in made else []
