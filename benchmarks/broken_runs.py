@@ -98,6 +98,7 @@ class TeacherInTrainMode(Sound):
     def set_model_attributes(self) -> None:
         """Put the unfolded network in the teacher's place, in train mode."""
         super().set_model_attributes()
+        assert self.teacher_weights is not None
         unfolded = models.load(self.teacher_weights).to(self.device).train()
         asked = self.model.teacher
         asked.model = unfolded.requires_grad_(requires_grad=False).to(dtype=asked.dtype)

@@ -20,6 +20,7 @@ from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from gpu_parts import SCRATCH, arguments, leave, pictures, recorder
 from retort.training import environment
@@ -36,7 +37,7 @@ from retort.training import device as devices  # noqa: E402
 from retort.training import models, trainer  # noqa: E402
 from retort.training.config import TrainCallback, TrainConfig  # noqa: E402
 from retort.training.data import sampler  # noqa: E402
-from torch.autograd import DeviceType  # noqa: E402
+from torch._C._autograd import DeviceType  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.utils import torch_utils  # noqa: E402
@@ -107,7 +108,7 @@ class Steps:
         if self.cuda:
             torch.cuda.synchronize()
 
-    def _heard(self, message: Any, _: Any, filename: str, line: int, *__: Any, **___: Any) -> None:
+    def _heard(self, message: Any, category: Any, filename: str, lineno: int, *_: Any, **__: Any) -> None:  # noqa: ARG002
         """Count a warning of a synchronization under the two innermost lines of ours or upstream's."""
         if "synchroniz" not in str(message):
             return
@@ -116,7 +117,7 @@ class Steps:
             for frame in reversed(traceback.extract_stack())
             if "/retort/" in frame.filename or "/ultralytics/" in frame.filename
         ]
-        self.waits[" <- ".join(frames[:2]) or f"{Path(filename).name}:{line}"] += 1
+        self.waits[" <- ".join(frames[:2]) or f"{Path(filename).name}:{lineno}"] += 1
 
     def _device(self) -> dict[str, Any]:
         if not self.cuda:
@@ -200,7 +201,9 @@ def ours(side: str, options: argparse.Namespace, data: Path, folder: Path) -> An
     if side == "compiled":
         prepare_compiler(options.device)
     if side == "loose":
-        sampler.init_seeds = lambda seed, **_: torch_utils.init_seeds(seed, deterministic=False)
+        mock.patch.object(
+            sampler, "init_seeds", lambda seed, **_: torch_utils.init_seeds(seed, deterministic=False)
+        ).start()
     if side == "control":
         return trainer.TrainingLoop(plan, TrainCallback(), teacher=None, distillation=None)
     spec = DistillationSpec.model_validate({"schedule": {"warmup_epochs": 0}})
@@ -211,7 +214,7 @@ def prepare_compiler(device: str) -> None:
     """Give every layer its graphs, for layers of one class share a limit; without a GPU play it through with few."""
     torch._dynamo.config.recompile_limit = 1 if device == "cpu" else 256  # noqa: SLF001 - its only name
     if device == "cpu":
-        trainer.compile_layers = partial(devices.compile_layers, backend="eager")
+        mock.patch.object(trainer, "compile_layers", partial(devices.compile_layers, backend="eager")).start()
 
 
 def measured(side: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -333,7 +333,7 @@ def variants(options: argparse.Namespace, note: Note) -> None:
 
     note(as_it_is_ms=rate("student", "teacher_ours", "teacher_upstream", "ours", "native"))
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # made at run time
     torch.backends.cudnn.deterministic = True
     note(deterministic_ms=rate("student", "ours", "native"))
     torch.use_deterministic_algorithms(mode=False)

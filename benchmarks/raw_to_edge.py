@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from provenance import provenance, write_json
 from retort.data import datasets
@@ -44,7 +45,8 @@ def main() -> int:
     labelled, unlabelled = split(options.data, options.work)
     places = {"data": {"path": str(labelled)}, "pseudo_labels": {"path": str(unlabelled)}}
     spec = parse_spec(merge(merge(parse_document(SPEC.read_text()), places), json.loads(options.set)))
-    attempts, seconds = [], 0.0
+    attempts: list[dict[str, Any]] = []
+    seconds = 0.0
     while True:
         began = time.monotonic()
         attempt = 1 + len(list((options.work / "run").glob("journal-*.jsonl")))

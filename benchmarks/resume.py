@@ -85,7 +85,7 @@ def attempt(options: argparse.Namespace, folder: Path, *, seed: int, teacher: Pa
             note(folder, "batches", [self.epoch, [Path(file).name for file in batch["im_file"]]])
             return super().preprocess_batch(batch)
 
-    trainer.TrainingLoop = Observed
+    trainer.TrainingLoop = Observed  # type: ignore[misc] # a class in place of a class: `fit` takes it from there
     epochs = options.teacher_epochs if teacher is None else options.epochs
     training = TrainingSpec(
         epochs=epochs, imgsz=options.imgsz, batch=options.batch, nominal_batch=options.batch, seed=seed,
@@ -95,7 +95,7 @@ def attempt(options: argparse.Namespace, folder: Path, *, seed: int, teacher: Pa
         role=Role.TEACHER if teacher is None else Role.STUDENT, model=options.model, weights=teacher,
         data_yaml=options.data, epochs=epochs, training=training, folder=folder, device=options.device,
     )  # fmt: skip
-    teaching = {} if teacher is None else {"teacher": teacher, "distillation": DistillationSpec()}
+    teaching: dict[str, Any] = {} if teacher is None else {"teacher": teacher, "distillation": DistillationSpec()}
     fitted = trainer.fit(plan, Diary(folder, until), **teaching)
     values = {"map": fitted.metrics[MAP], "map50": fitted.metrics[MAP50], "best_epoch": fitted.best_epoch}
     note(folder, "fitted", {**values, "weights": str(fitted.weights)})

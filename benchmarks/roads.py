@@ -159,11 +159,11 @@ def an_attempt(home: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
 def a_step(_: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
     """One distilled step by the default recipe: loss and backward."""
     distiller, networks = retort.training.distillation.distiller, retort.training.models
-    made = [networks.build(name, names=NAMES, weights=None, seed=0) for name in ("yolov8n", "yolo11n")]
-    made[0].args = ultralytics.cfg.get_cfg()
+    student, teacher = (networks.build(name, names=NAMES, weights=None, seed=0) for name in ("yolov8n", "yolo11n"))
+    student.args = ultralytics.cfg.get_cfg()
     spec = retort.spec.DistillationSpec()
     device = torch.device("cpu")
-    model = distiller.make_distiller(*made, spec, device=device, epochs=10, close_mosaic=0, seed=0).train()
+    model = distiller.make_distiller(student, teacher, spec, device=device, epochs=10, close_mosaic=0, seed=0).train()
     assert model.objective is not None
     model.objective.epoch = 5.0
     batch = {
@@ -189,7 +189,9 @@ def stage_context(home: Path) -> Any:
     network = names.build("yolov8n", names=NAMES, weights=None, seed=0)
     retort.training.models.publish(network, weights, names=NAMES)
     export = {"format": "onnx", "precision": "int8", "calibration_images": 50, "max_map_drop": 1.0}
-    spec = {**SPEC, "student": {"model": "yolov8n"}, "training": {"imgsz": IMGSZ, "batch": 4}, "exports": [export]}
+    training = {"imgsz": IMGSZ, "batch": 4}
+    spec = retort.spec.parse_spec({**SPEC, "student": {"model": "yolov8n"}, "training": training, "exports": [export]})
+    assert isinstance(spec, retort.spec.JobSpec)
     inputs = {
         "attempt": 1, "device": "cpu", "data_yaml": str(data_yaml), "weights": {},
         "dataset": {
@@ -204,7 +206,7 @@ def stage_context(home: Path) -> Any:
     )
     evaluated = retort.pipeline.answers.Evaluated(roles=results.result().roles)
     return retort.pipeline.context.Context(
-        spec=retort.spec.parse_spec(spec),
+        spec=spec,
         inputs=retort.data.inputs.Inputs.load(weights.parent),
         workdir=weights.parent,
         journal=retort.protocol.journal.Journal(weights.parent / "journal-1.jsonl").__enter__(),

@@ -8,10 +8,11 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import service_api as api
 import service_runs as runs
@@ -173,14 +174,15 @@ class Bench:
     def _sides(
         self, stand: Stand, peer: Mlflow, url: str, theirs: str
     ) -> dict[str, tuple[Callable[[], float], Callable[[], float]]]:
-        span = {"seconds": self._counts.seconds / 2, "connections": 8}
-        batches = self._counts.batches // 4
+        seconds, batches = self._counts.seconds / 2, self._counts.batches // 4
         return {
             "submit a job / create a run": (
-                lambda: api.accept(stand, **span).per_second, lambda: peer.create_runs(**span).per_second,
+                lambda: api.accept(stand, seconds=seconds, connections=8).per_second,
+                lambda: peer.create_runs(seconds=seconds, connections=8).per_second,
             ),
             "get a job / get a run": (
-                lambda: api.get(stand, seconds=span["seconds"]).per_second, lambda: peer.get_runs(**span).per_second,
+                lambda: api.get(stand, seconds=seconds).per_second,
+                lambda: peer.get_runs(seconds=seconds, connections=8).per_second,
             ),
             "metric points (ours by the worker into SQL, theirs by HTTP log-batch)": (
                 lambda: runs.points_per_second(stand, batches=batches, points=1000),
@@ -195,29 +197,19 @@ class Bench:
         figure = f"{statistics.median(a):.0f}/s, MLflow {statistics.median(b):.0f}/s; {ratio:.1f} x"
         return Line(f"{name}, SQLite", figure, ">= 10 x", ratio >= 10)
 
-    def _stand(self, database: str, *, api: bool = True, **settings: object) -> ExitStack:
-        """Give a new stand on a database of its own, with the broker that goes with it."""
+    @contextmanager
+    def _stand(self, database: str, *, api: bool = True, **settings: Any) -> Iterator[Stand]:
+        """Give a new stand, with its API, on a database of its own, with the broker that goes with it."""
         self._number += 1
         folder = self._folder / f"stand-{self._number}"
         if database == "PostgreSQL":
             urls = self._postgres.url(self._postgres.create()), self._valkey.fresh()
         else:
             urls = f"sqlite:///{folder / 'retort.db'}", f"sqla+sqlite:///{folder / 'broker.db'}"
-        return _Standing(standing(folder, *urls, **settings), api=api)
-
-
-class _Standing(ExitStack):
-    """A stand with its API."""
-
-    def __init__(self, stand: object, *, api: bool) -> None:
-        super().__init__()
-        self._stand, self._api = stand, api
-
-    def __enter__(self) -> Stand:  # type: ignore[override]
-        stand: Stand = self.enter_context(self._stand)  # type: ignore[arg-type]
-        if self._api:
-            stand.start_api()
-        return stand
+        with standing(folder, *urls, **settings) as stand:
+            if api:
+                stand.start_api()
+            yield stand
 
 
 LINES = ("accept", "jobs", "starts", "points", "polls", "tables", "downloads", "peers")

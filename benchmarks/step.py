@@ -34,7 +34,7 @@ from ultralytics.nn.distill_model import DistillationModel  # noqa: E402
 NUM_CLASSES, BOXES_PER_IMAGE = 80, 8
 NAMES = {index: f"class {index}" for index in range(NUM_CLASSES)}
 
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 def network(name: str, imgsz: int) -> Any:
@@ -108,7 +108,7 @@ def sides(options: argparse.Namespace, device: torch.device) -> tuple[dict[str, 
     steps = {
         "student": training_step(deepcopy(student).to(memory_format=last), batch, device),
         "teacher_upstream": teacher_upstream,
-        "teacher_ours": lambda: asked(batch["img"], reuse_buffers=True) and None,
+        "teacher_ours": lambda: asked(batch["img"], reuse_buffers=True),
         "native": training_step(native, batch, device),
         "ours": training_step(ours, batch, device),
     }

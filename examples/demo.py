@@ -70,7 +70,8 @@ def main() -> int:
         assert isinstance(result, JobResult), "the spec asks for a distillation"
         verify(stored, spec["training"]["imgsz"])
     except (RetortError, subprocess.CalledProcessError) as error:
-        say(f"error: {error}{f' ({error.hint})' if getattr(error, 'hint', None) else ''}")
+        hint = getattr(error, "hint", None)
+        say(f"error: {error}{f' ({hint})' if hint else ''}")
         return 1
     except KeyboardInterrupt:
         say("interrupted")
