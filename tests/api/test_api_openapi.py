@@ -102,7 +102,7 @@ def test_every_operation_is_in_the_manual(document: dict[str, Any], manual: str)
 def beyond_the_schema(case: Any) -> list[Any]:
     """What no JSON Schema can say: where data may lie, what a checkpoint is, and that a key was used before.
 
-    Nor can OpenAPI 3.1 describe the events of a stream: it is a string there, which schemathesis takes for each event's.
+    Nor can OpenAPI 3.1 describe the events of a stream: a string there, which schemathesis takes for each of them.
     """
     if case.operation.label == "GET /v1/jobs/{job_id}/stream":
         return [response_schema_conformance]
