@@ -23,6 +23,7 @@ from typing import Any
 
 from provenance import provenance, write_json
 from retort.data import datasets
+from retort.data.labels import label_of
 from retort.data.prepare import prepare
 from retort.protocol import journal
 from retort.protocol.events import AnyEvent, FinishedEvent, StageEvent
@@ -85,7 +86,7 @@ def split(data: Path, work: Path) -> tuple[Path, Path]:
                 place = unlabelled if image in held_back else labelled
                 folder = "images" if image in held_back else f"images/{part}"
                 copy(image, place / folder / image.name)
-                label = datasets.label_of(found.root, image)
+                label = label_of(found.root, image)
                 if label.is_file():
                     copy(label, place / folder.replace("images", "labels") / label.name)
         text = {"train": "images/train", "val": "images/val", "names": list(found.names)}

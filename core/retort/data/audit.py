@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from retort.data import datasets
-from retort.data.datasets import DatasetDescription, LabelBox, read_description
+from retort.data.description import DatasetDescription, find, read_description
+from retort.data.labels import LINE, LabelBox, label_of, read_labels
 from retort.errors import DataError
 
 _SHOWN = 5
@@ -89,7 +90,7 @@ def check(path: str, data_dirs: Sequence[Path]) -> AuditReport:
     here; the other way round, an image that opens only in part is an error here and would be left out there.
     """
     try:
-        description = read_description(datasets.find(path, data_dirs), data_dirs)
+        description = read_description(find(path, data_dirs), data_dirs)
     except DataError as error:
         return AuditReport(None, (), {}, (_refusal("description", error),))
     findings = [_ignored(note) for note in description.notes]
@@ -109,12 +110,12 @@ def check(path: str, data_dirs: Sequence[Path]) -> AuditReport:
 
 
 def _look(description: DatasetDescription, image: Path) -> _AuditedImage:
-    label = datasets.label_of(description.root, image)
+    label = label_of(description.root, image)
     boxes: tuple[LabelBox, ...] = ()
     mistakes: tuple[str, ...] = ()
     shown = label.relative_to(description.root).as_posix()
     try:
-        content = datasets.read(label, len(description.names), description.root)
+        content = read_labels(label, len(description.names), description.root)
     except DataError as error:
         mistakes = (error.message,)
     else:
@@ -158,7 +159,7 @@ def _split(images: Sequence[_AuditedImage], num_classes: int) -> Split:
 def _judge(description: DatasetDescription, splits: dict[str, list[_AuditedImage]]) -> Iterator[AuditFinding]:
     everything = [image for images in splits.values() for image in images]
     yield _finding(
-        "error", "malformed_label", "lines of labels that cannot be used", f"each line: {datasets.LINE}",
+        "error", "malformed_label", "lines of labels that cannot be used", f"each line: {LINE}",
         (mistake for image in everything for mistake in image.mistakes),
     )  # fmt: skip
     yield _finding(

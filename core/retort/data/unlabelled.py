@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from retort.data import datasets
 from retort.data.datasets import IMAGE_SUFFIXES, Dataset, digest_of
 from retort.data.inputs import PseudoLabelInfo
+from retort.data.labels import label_of, read_labels
 from retort.errors import DataError, FieldProblem, SpecError
 from retort.review.models import IMAGE
 from retort.spec import PseudoLabelsSpec
@@ -187,7 +187,7 @@ def _named(root: Path, images: Sequence[Path]) -> Iterator[tuple[str, Path]]:
 
 def _label_of(home: Path, image: Path) -> Path | None:
     """Return the label file of *image*, in ``labels`` beside ``images`` as in a data set, or beside the image."""
-    for label in (datasets.label_of(home, image), image.with_suffix(".txt")):
+    for label in (label_of(home, image), image.with_suffix(".txt")):
         if label.is_file():
             return label
     return None
@@ -196,7 +196,7 @@ def _label_of(home: Path, image: Path) -> Path | None:
 def _problem(label: Path, num_classes: int, home: Path) -> str | None:
     """Say why a label cannot be compared with."""
     try:
-        content = datasets.read(label, num_classes, home)
+        content = read_labels(label, num_classes, home)
     except DataError as error:
         return error.message
     return content.problems[0][1] if content.problems else None

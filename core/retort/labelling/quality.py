@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from retort.data import datasets
+from retort.data.labels import LabelBox, read_labels
 from retort.labelling import duplicates, predict
 from retort.pipeline.context import Context
 from retort.review import metrics
@@ -81,12 +81,12 @@ def truth(label: Path, names: Sequence[str]) -> tuple[Box, ...]:
     resolved = label.resolve()
     return tuple(
         box
-        for row in datasets.read(resolved, len(names), resolved.parent).boxes
+        for row in read_labels(resolved, len(names), resolved.parent).boxes
         if (box := as_box(row, names)) is not None
     )
 
 
-def as_box(row: datasets.LabelBox, names: Sequence[str]) -> Box | None:
+def as_box(row: LabelBox, names: Sequence[str]) -> Box | None:
     """Return a label line as a box inside its image.
 
     None for one that is outside, or smaller than a dot.

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 from retort.data import datasets
 from retort.data.datasets import Dataset
+from retort.data.labels import label_of
 from retort.errors import DataError
 
 NAMES = ("cat", "dog")
@@ -22,7 +23,7 @@ def add(root: Path, image: str, boxes: str | None = "0 0.5 0.5 0.2 0.2\n", color
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (32, 32), (color % 256, color // 256, 0)).save(path)
     if boxes is not None:
-        label = datasets.label_of(root, path)
+        label = label_of(root, path)
         label.parent.mkdir(parents=True, exist_ok=True)
         label.write_text(boxes)
     return path
@@ -112,8 +113,8 @@ def test_a_download_is_never_run_and_this_is_noted(root: Path):
 
 def test_labels_belong_to_the_last_folder_named_images_below_the_root():
     root = Path("/data/images/set")
-    assert datasets.label_of(root, root / "images/a/images/b/1.x.jpg") == root / "images/a/labels/b/1.x.txt"
-    assert datasets.label_of(root, root / "train/1.jpg") == root / "train/1.txt"
+    assert label_of(root, root / "images/a/images/b/1.x.jpg") == root / "images/a/labels/b/1.x.txt"
+    assert label_of(root, root / "train/1.jpg") == root / "train/1.txt"
 
 
 @pytest.mark.parametrize(
@@ -298,7 +299,7 @@ def test_the_overlay_gives_images_of_one_name_a_label_each(root: Path, tmp_path:
     assert len({image.stem.lower() for image in images}) == len(images) == 7
     for image in images:
         label = tmp_path / "overlay/labels/train" / f"{image.stem}.txt"
-        original = datasets.label_of(found.root, image.resolve())
+        original = label_of(found.root, image.resolve())
         assert label.exists() == original.exists()
         assert not label.exists() or label.read_text() == original.read_text()
 

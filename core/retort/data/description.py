@@ -1,0 +1,151 @@
+"""Read the description of a dataset, its ``data.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retort.errors import DataError, SpecError
+from retort.spec import parse_document
+
+_IGNORED = {
+    "download": "it is never run",
+    "test": "only train and val are used",
+    "roboflow": "it is not needed",
+}
+_OTHER_TASKS = frozenset({"kpt_shape", "flip_idx", "masks_dir", "depth_scale"})
+_MOST_CLASSES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetDescription:
+    """Contents of a ``data.yaml``, with every path resolved and inside *root*."""
+
+    file: Path
+    root: Path
+    sources: dict[str, tuple[Path, ...]]
+    """By split: folders of images, or text files that list them."""
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def find(path: str, data_dirs: Sequence[Path]) -> Path:
+    """Return the resolved description file of the dataset at *path*.
+
+    It lies in one of the operator's folders.
+
+    Raises:
+        DataError: it does not, or is not there.
+
+    """
+    given = Path(path).expanduser()
+    candidates = [given] if given.is_absolute() else [folder / given for folder in data_dirs]
+    for candidate in candidates:
+        target = candidate / "data.yaml" if candidate.is_dir() else candidate
+        if target.is_file():
+            resolved = target.resolve()
+            if any(resolved.is_relative_to(folder.resolve()) for folder in data_dirs):
+                return resolved
+    shown = ", ".join(str(folder) for folder in data_dirs)
+    if any(candidate.is_dir() for candidate in candidates):
+        raise DataError(f"no data.yaml in {path}", hint=f"put one there, inside one of: {shown}")
+    raise DataError(
+        f"no dataset at {path}", hint=f"name a folder with a data.yaml, or that file, inside one of: {shown}"
+    )
+
+
+def read_description(file: Path, data_dirs: Sequence[Path]) -> DatasetDescription:
+    """Read the description *file*; its folder is where its paths begin.
+
+    Raises:
+        DataError: it is not such a description, or leads out of the dataset's folder or the *data_dirs*.
+
+    """
+    document = _document(file)
+    if other := sorted(_OTHER_TASKS & document.keys()):
+        raise DataError(f"{file}: {other[0]} belongs to another task", hint="Retort distils detectors: boxes only")
+    if document.get("channels", 3) != 3:
+        raise DataError(f"{file}: channels must be 3", hint="use colour or grey images of 8 bits")
+    root = _root(file, document.get("path", "."), data_dirs)
+    entry = {"path", "train", "val", "names", "nc", "channels"}
+    notes = tuple(
+        f"data.yaml: {key} is ignored: {_IGNORED.get(key, 'it is not a field that Retort knows')}"
+        for key in map(str, document)
+        if key not in entry
+    )
+    return DatasetDescription(
+        file=file,
+        root=root,
+        sources={split: _sources(file, root, split, document.get(split)) for split in ("train", "val")},
+        names=_names(file, document.get("names"), document.get("nc")),
+        notes=notes,
+    )
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        document = parse_document(file.read_bytes())
+    except SpecError as error:
+        raise DataError(f"{file}: {error.message}", hint=error.hint) from error
+    if not isinstance(document, dict):
+        raise DataError(f"{file} must be a mapping", hint="with train, val and names")
+    return document
+
+
+def _root(file: Path, path: object, data_dirs: Sequence[Path]) -> Path:
+    if not isinstance(path, str) or not path:
+        raise DataError(f"{file}: path must be a text", hint="leave it out: the file's own folder is meant")
+    root = (file.parent / path).resolve()
+    if not root.is_dir():
+        raise DataError(
+            f"{file}: path is {path!r}, and there is no folder {root}", hint="paths are relative to this file"
+        )
+    if not any(root.is_relative_to(folder.resolve()) for folder in data_dirs):
+        shown = ", ".join(str(folder) for folder in data_dirs)
+        raise DataError(f"{file}: path leads to {root}", hint=f"it must lie inside one of: {shown}")
+    return root
+
+
+def _sources(file: Path, root: Path, split: str, value: object) -> tuple[Path, ...]:
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not values or not all(isinstance(item, str) and item for item in values):
+        raise DataError(
+            f"{file}: {split} must name a folder of images, or several", hint=f"for example {split}: images/{split}"
+        )
+    return tuple(_source(file, root, split, item) for item in values)
+
+
+def _source(file: Path, root: Path, split: str, item: str) -> Path:
+    target = (root / item).resolve()
+    if item.startswith("../") and not target.exists():
+        # Roboflow writes ../train/images where train/images is meant.
+        target = (root / item.removeprefix("../")).resolve()
+    if not target.is_relative_to(root):
+        raise DataError(f"{file}: {split} leads to {target}, out of {root}", hint="name a common folder as path")
+    if not target.is_dir() and not (target.suffix == ".txt" and target.is_file()):
+        raise DataError(
+            f"{file}: {split} is {item!r}, and there is no folder {target}", hint="paths are relative to this file"
+        )
+    return target
+
+
+def _names(file: Path, value: object, number: object) -> tuple[str, ...]:
+    if isinstance(value, dict):
+        if sorted(value, key=str) != sorted(range(len(value)), key=str):
+            raise DataError(f"{file}: names must be numbered 0, 1, 2 ... without gaps", hint="0: first, 1: second")
+        value = [value[index] for index in range(len(value))]
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{file}: names must list the classes", hint="for example names: [cat, dog]")
+    names = tuple(str(name).strip() for name in value)
+    for index, name in enumerate(names):
+        if not name or not name.isprintable() or len(name) > 200:
+            raise DataError(f"{file}: the name of class {index} is not a short printable text", hint="name it")
+        if name in names[:index]:
+            raise DataError(f"{file}: two classes are named {name!r}", hint="give each class a name of its own")
+    if len(names) > _MOST_CLASSES:
+        raise DataError(f"{file}: {len(names)} classes are more than {_MOST_CLASSES}")
+    if number is not None and number != len(names):
+        raise DataError(f"{file}: nc is {number}, but {len(names)} names are listed", hint="leave nc out")
+    return names
