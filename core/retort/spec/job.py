@@ -25,10 +25,11 @@ def weights_file(value: str) -> str:
     if value.startswith(model_ref.PREFIX):
         return _registered(value)
     if any(part in value for part in "/\\") or value.startswith("."):
-        hint = "a bare file name in the operator's model folder, such as yolo11l.pt"
+        hint = "a file name in the model folder, such as yolo11l.pt; retort models push brings a file of yours there"
         raise field_error("must be a bare file name, not a path", hint=hint)
     if not value.endswith(".pt") or not value.isprintable():
-        hint = f"such as yolo11l.pt; or a registered model: {model_ref.FORM}"
+        named = f"{value}.pt" if value.isalnum() else "yolo11l.pt"
+        hint = f"such as {named}; or a registered model: {model_ref.FORM}"
         raise field_error("must be a file name that ends in .pt", hint=hint)
     return value
 

@@ -92,6 +92,8 @@ class ValidationIssue:
     input: Any
     message: str
     context: dict[str, Any]
+    document: type[BaseModel]
+    """The model of the whole document."""
 
     @property
     def field(self) -> str:
@@ -111,7 +113,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[FieldProblem
 
 def _mistake(item: Any, model: type[BaseModel]) -> ValidationIssue:
     path, owners, inner = _place(model, item["loc"])
-    return ValidationIssue(item["type"], path, owners, inner, item["input"], item["msg"], item.get("ctx", {}))
+    context = item.get("ctx", {})
+    return ValidationIssue(item["type"], path, owners, inner, item["input"], item["msg"], context, model)
 
 
 def _place(
@@ -143,7 +146,7 @@ def _is_mapping(cls: type[BaseModel], field: str) -> bool:
 
 
 def _tags(cls: type[BaseModel]) -> list[Any]:
-    return [field.default for name, field in cls.model_fields.items() if name in {"kind", "format"}]
+    return [field.default for name, field in cls.model_fields.items() if name in _TAGS]
 
 
 def _models(cls: type[BaseModel], field: str) -> list[type[BaseModel]]:
@@ -173,14 +176,78 @@ def _say(mistake: ValidationIssue) -> FieldProblem:
 
 
 def _unknown(mistake: ValidationIssue) -> FieldProblem:
-    known = _fields(mistake.owners)
-    close = _closest(mistake.path[-1], known)
-    hint = f"did you mean {close!r}?" if close else f"known fields here: {', '.join(known)}"
-    return mistake.problem(f"unknown field {mistake.path[-1]!r}", hint)
+    given, known = str(mistake.path[-1]), _fields(mistake.owners)
+    return mistake.problem(f"unknown field {given!r}", _meant(given, known, mistake))
+
+
+def _meant(given: str, known: list[str], mistake: ValidationIssue) -> str:
+    """Return what an unknown field may have been meant as: its own place, another tool's word, a misspelling."""
+    if given in OTHER_WORDS and OTHER_WORDS[given] in known:
+        return f"did you mean {OTHER_WORDS[given]!r}?"
+    if given in ADVICE:
+        return ADVICE[given]
+    close = _closest(given, known)
+    if close and difflib.SequenceMatcher(None, given, close).ratio() >= _SURELY:
+        return f"did you mean {close!r}?"
+    if places := field_places(mistake.document, OTHER_WORDS.get(given, given)):
+        near = [f"{part}." for part in map(str, mistake.path[:1])]
+        places.sort(key=lambda place: (not place.startswith(tuple(near)), not place.startswith("training.")))
+        return f"did you mean {' or '.join(places)}?"
+    return f"did you mean {close!r}?" if close else f"known fields here: {', '.join(known)}"
+
+
+_SURELY = 0.75
+"""Likeness of two words from which one is a misspelling of the other rather than a field of another section."""
+_MOST_PLACES = 4
+OTHER_WORDS = {
+    "batch_size": "batch", "classes": "names", "cosine_lr": "cos_lr", "gpu": "gpus", "image_size": "imgsz",
+    "img_size": "imgsz", "input_size": "imgsz", "learning_rate": "lr", "loss": "losses", "lr0": "lr",
+    "max_grad_norm": "grad_clip", "num_epochs": "epochs", "num_gpus": "gpus", "save_period": "checkpoint_every",
+}  # fmt: skip
+"""Fields of this document by what other tools call them."""
+ADVICE = {
+    "device": "the device is chosen where the job runs: retort run --device 0; resources.gpus says how many",
+    "int8": "write precision: int8",
+    "half": "write precision: fp16, where the format has it",
+}
+"""What to do instead of fields that have no counterpart of their own."""
+
+
+def field_places(document: type[BaseModel], field: str) -> list[str]:
+    """Return the places of *document* that have a field of this name, as dotted paths; [] for none or too many."""
+    found: list[str] = []
+    waiting: list[tuple[str, type[BaseModel], tuple[type[BaseModel], ...]]] = [("", document, ())]
+    while waiting:
+        prefix, cls, above = waiting.pop(0)
+        if field in cls.model_fields and prefix:
+            found.append(f"{prefix}{field}")
+        for name in cls.model_fields:
+            inside = [model for model in _models(cls, name) if model not in above and model is not cls]
+            index = "0." if len(inside) > 1 or _is_list(cls, name) else ""
+            waiting += [(f"{prefix}{name}.{index}", model, (*above, cls)) for model in inside]
+    distinct = list(dict.fromkeys(found))
+    return distinct if len(distinct) <= _MOST_PLACES else []
+
+
+def _is_list(cls: type[BaseModel], field: str) -> bool:
+    waiting = [cls.model_fields[field].annotation]
+    while waiting:
+        annotation = waiting.pop()
+        if get_origin(annotation) is tuple:
+            return True
+        waiting.extend(get_args(annotation))
+    return False
 
 
 def _missing(mistake: ValidationIssue) -> FieldProblem:
     return mistake.problem("is required", f"add it: {describe(mistake.owners, mistake.field)}")
+
+
+OTHER_VALUES = {
+    "half": "fp16", "float16": "fp16", "float32": "fp32", "trt": "engine", "tensorrt": "engine",
+    "plan": "engine", "torch_script": "torchscript", "pytorch": "torchscript", "ov": "openvino",
+}  # fmt: skip
+"""Values by what other tools call them."""
 
 
 def _unknown_tag(mistake: ValidationIssue) -> FieldProblem:
@@ -201,8 +268,55 @@ def _choice(mistake: ValidationIssue) -> FieldProblem:
 
 
 def _mapping(mistake: ValidationIssue) -> FieldProblem:
-    known = f"known fields here: {', '.join(_fields(mistake.inner))}"
-    return mistake.problem(f"must be a mapping, not {shown(mistake.input)}", known)
+    """Say which mapping the given value may stand for."""
+    forms = _forms(mistake.input, mistake.inner)
+    hint = f"write {' or '.join(forms)}" if forms else f"known fields here: {', '.join(_fields(mistake.inner))}"
+    return mistake.problem(f"must be a mapping, not {shown(mistake.input)}", hint)
+
+
+def _forms(value: object, models: Iterable[type[BaseModel]]) -> list[str]:
+    """Return the mappings of one field that mean the lone *value*, such as ``{weights: yolo11s.pt}``."""
+    if not isinstance(value, str):
+        return []
+    value = OTHER_VALUES.get(value.lower(), value)
+    found = [
+        f"{{{field}: {value}}}"
+        for cls in models
+        for field in cls.model_fields
+        if field not in _ASIDE and _fits(cls, field, value)
+    ]
+    return list(dict.fromkeys(found))
+
+
+_ASIDE = frozenset({"dataset_dir", "entity", "otherwise"})
+"""Fields that nobody means by a lone value."""
+
+
+def _fits(cls: type[BaseModel], field: str, value: str) -> bool:
+    """Return True if a document with this one field is accepted; a field may want others beside it."""
+    if field in _TAGS:
+        return value in _tags(cls)
+    try:
+        cls.model_validate({field: value})
+    except ValidationError as error:
+        return all(item["loc"] and item["loc"][0] != field and item["type"] == "missing" for item in error.errors())
+    return True
+
+
+_TAGS = frozenset({"kind", "format"})
+
+
+def _list(mistake: ValidationIssue) -> FieldProblem:
+    """Say what a list of the given value looks like."""
+    value = mistake.input
+    forms = [_flow(value)] if isinstance(value, dict) else _forms(value, mistake.inner)
+    if not mistake.inner or not forms:
+        return _other(mistake)
+    return mistake.problem(f"must be a list, not {shown(value)}", f"write {mistake.field}: [{forms[0]}]")
+
+
+def _flow(value: dict[str, Any]) -> str:
+    return "{" + ", ".join(f"{name}: {shown(one).strip(chr(39))}" for name, one in value.items()) + "}"
 
 
 def _own(mistake: ValidationIssue) -> FieldProblem:
@@ -231,6 +345,7 @@ _SENTENCES: dict[str, Callable[[ValidationIssue], FieldProblem]] = {
     "enum": _choice,
     "model_type": _mapping,
     "model_attributes_type": _mapping,
+    "tuple_type": _list,
     "mistake": _own,
 }
 
@@ -244,5 +359,7 @@ def _closest(given: object, known: list[str]) -> str | None:
 
 
 def _choose(given: object, known: list[str]) -> str:
-    close = _closest(given, known)
+    word = str(given).lower()
+    word = OTHER_VALUES.get(word, word)
+    close = word if word in known else _closest(given, known)
     return (f"did you mean {close!r}? " if close else "") + f"known: {', '.join(known)}"

@@ -251,7 +251,7 @@ def test_a_document_is_a_mapping(value: Any, problems: Problems):
 
 
 @pytest.mark.parametrize("section", ["data", "teacher", "student", "distillation", "training"])
-@pytest.mark.parametrize("value", [None, "article", ["a"]], ids=repr)
+@pytest.mark.parametrize("value", [None, ["a"], 7], ids=repr)
 def test_a_section_is_a_mapping_and_its_fields_are_named(
     section: str, value: Any, document: Document, problems: Problems
 ):
@@ -324,3 +324,58 @@ def test_a_batch_that_cannot_be_shared_out_over_the_gpus_is_told_with_those_that
     (problem,) = problems(document(training={"batch": batch}, resources={"gpus": gpus}))
     assert (problem.path, problem.hint) == ("training.batch", hint)
     assert problem.message == f"does not divide by resources.gpus, which is {gpus}"
+
+
+SHORT_FORMS = [
+    ({"teacher": "yolo11s.pt"}, "write {weights: yolo11s.pt}"),
+    ({"student": "yolov8n"}, "write {model: yolov8n}"),
+    ({"student": "mine.pt"}, "write {weights: mine.pt}"),
+    ({"data": "coco128"}, "write {path: coco128} or {dataset: coco128}"),
+    ({"exports": ["onnx"]}, "write {format: onnx}"),
+    ({"exports": "tensorrt"}, "write exports: [{format: engine}]"),
+    ({"exports": {"format": "onnx", "precision": "int8"}}, "write exports: [{format: onnx, precision: int8}]"),
+    ({"distillation": "balanced"}, "write {recipe: balanced}"),
+    ({"distillation": {"losses": ["pearson"]}}, "write {kind: pearson}"),
+    ({"pseudo_labels": "more"}, "write {path: more}"),
+]
+
+
+@pytest.mark.parametrize(("change", "hint"), SHORT_FORMS, ids=repr)
+def test_a_short_form_is_answered_with_the_right_form(
+    change: dict[str, Any], hint: str, document: Document, problems: Problems
+):
+    [problem] = problems(document(**change))
+
+    assert problem.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("change", "places"),
+    [
+        ({"epochs": 3}, "training.epochs"),
+        ({"imgsz": 640}, "training.imgsz"),
+        ({"recipe": "balanced"}, "distillation.recipe"),
+        ({"temperature": 2}, "distillation.losses.0.temperature"),
+        ({"gpus": 2}, "resources.gpus"),
+        ({"batch_size": 8}, "training.batch"),
+        ({"lr0": 0.1}, "training.lr"),
+        ({"training": {"recipe": "native"}}, "distillation.recipe"),
+        ({"teacher": {"weights": "a.pt", "epochs": 3}}, "teacher.train.epochs"),
+    ],
+    ids=repr,
+)
+def test_a_field_in_another_section_is_answered_with_its_place(
+    change: dict[str, Any], places: str, document: Document, problems: Problems
+):
+    [problem] = problems(document(**change))
+
+    assert problem.hint is not None
+    assert problem.hint.startswith(f"did you mean {places}")
+
+
+@pytest.mark.parametrize("value", ["tensorrt", "TRT", "Engine", "plan"])
+def test_a_format_by_another_tools_word_is_known(value: str, document: Document, problems: Problems):
+    [problem] = problems(document(exports=[{"format": value}]))
+
+    assert problem.hint is not None
+    assert problem.hint.startswith("did you mean 'engine'?")
