@@ -169,7 +169,7 @@ def renamed(weights: Path, target: Path) -> Path:
     """Publish *weights* under class names that stand one place further."""
     model = models.load(weights)
     names = list(model.names.values())
-    models.publish(model, target, names=dict(enumerate([*names[1:], names[0]])))
+    models.publish(model, target, names=dict(enumerate([*names[1:], names[0]])), imgsz=model.args["imgsz"])
     return target
 
 

@@ -171,7 +171,7 @@ def teacher_file(model: str) -> Path:
         names = dict(enumerate(NAMES))
         network = models.build(model, names=names, weights=None, seed=1)
         make_opinionated(network)
-        models.publish(network, path, names=names)
+        models.publish(network, path, names=names, imgsz=96)
     return path
 
 

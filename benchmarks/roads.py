@@ -187,7 +187,7 @@ def stage_context(home: Path) -> Any:
     weights = home / "work" / "student.pt"
     weights.parent.mkdir()
     network = names.build("yolov8n", names=NAMES, weights=None, seed=0)
-    retort.training.models.publish(network, weights, names=NAMES)
+    retort.training.models.publish(network, weights, names=NAMES, imgsz=IMGSZ)
     export = {"format": "onnx", "precision": "int8", "calibration_images": 50, "max_map_drop": 1.0}
     training = {"imgsz": IMGSZ, "batch": 4}
     spec = retort.spec.parse_spec({**SPEC, "student": {"model": "yolov8n"}, "training": training, "exports": [export]})

@@ -32,17 +32,17 @@ OPEN_STUDENT = """
 import sys
 from ultralytics import YOLO
 model = YOLO(sys.argv[1])
-boxes = sum(len(result.boxes) for result in model.predict(sys.argv[2], imgsz=int(sys.argv[3]), verbose=False))
+boxes = sum(len(result.boxes) for result in model.predict(sys.argv[2], verbose=False))
 assert not any(name.split(".")[0] == "retort" for name in sys.modules), "the student needs Retort"
 print(f"{len(model.names)} classes, {boxes} boxes in one image")
 """
 OPEN_ONNX = """
-import sys
+import json, sys
 import numpy, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 [given] = session.get_inputs()
-side = int(sys.argv[2])
-[answer] = session.run(None, {given.name: numpy.full((1, 3, side, side), 0.5, numpy.float32)})
+sides = json.loads(session.get_modelmeta().custom_metadata_map["imgsz"])
+[answer] = session.run(None, {given.name: numpy.full((1, 3, *sides), 0.5, numpy.float32)})
 assert numpy.isfinite(answer).all(), "the graph computes what is no number"
 print(f"{given.name} {given.shape} -> {answer.shape}")
 """
@@ -68,7 +68,7 @@ def main() -> int:
                 say(f"downloaded {path} ({render.size(path.stat().st_size)}), SHA-256 verified")
             result, stored = client.result(job["id"]), client.get(job["id"])["result"]
         assert isinstance(result, JobResult), "the spec asks for a distillation"
-        verify(stored, spec["training"]["imgsz"])
+        verify(stored)
     except (RetortError, subprocess.CalledProcessError) as error:
         hint = getattr(error, "hint", None)
         say(f"error: {error}{f' ({hint})' if hint else ''}")
@@ -124,15 +124,15 @@ def processes_of(home: Path) -> list[int]:
     return found
 
 
-def verify(result: dict[str, Any], imgsz: int) -> None:
+def verify(result: dict[str, Any]) -> None:
     """Open what was downloaded as anybody would: with plain Ultralytics, and with onnxruntime; read the report."""
     results, elsewhere = FOLDER / "results", FOLDER / "verify"
     elsewhere.mkdir()
     image = next((FOLDER / "digits" / "images" / "val").iterdir())
     settings = {"YOLO_CONFIG_DIR": str(elsewhere), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     for title, code, arguments in (
-        ("student.pt in plain YOLO", OPEN_STUDENT, [results / "student.pt", image, imgsz]),
-        ("student.onnx in onnxruntime", OPEN_ONNX, [results / "student.onnx", imgsz]),
+        ("student.pt in plain YOLO", OPEN_STUDENT, [results / "student.pt", image]),
+        ("student.onnx in onnxruntime", OPEN_ONNX, [results / "student.onnx"]),
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],

@@ -64,7 +64,7 @@ def teacher(path: Path) -> Path:
     network = models.build("yolo11n", names=NAMES, weights=None, seed=1)
     make_opinionated(network)
     path.parent.mkdir()
-    publish(network, path, names=NAMES)
+    publish(network, path, names=NAMES, imgsz=64)
     return path
 
 

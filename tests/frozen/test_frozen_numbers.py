@@ -185,7 +185,7 @@ def test_a_distilled_training_has_the_same_figures(golden: Golden, tmp_path: Pat
     names = dict(enumerate(demo.NAMES))
     teacher, start = tmp_path / "teacher.pt", tmp_path / "start.pt"
     for path, model in ((teacher, "yolo11n"), (start, "yolov8n")):
-        publish(network(model, 0, names), path, names=names)
+        publish(network(model, 0, names), path, names=names, imgsz=64)
     training = TrainingSpec(imgsz=64, batch=64, close_mosaic=1, optimizer="SGD", lr=1e-3)
     plan = TrainConfig(
         role=Role.STUDENT, model="yolov8n", weights=start, data_yaml=data_yaml, epochs=STEPS, training=training,

@@ -132,26 +132,28 @@ def publish(
     path: Path,
     *,
     names: Mapping[int, str],
+    imgsz: int,
     metadata: Mapping[str, Any] | None = None,
     at: datetime | None = None,
 ) -> None:
     """Write *model* to *path* in float16, with the keys that upstream reads.
 
-    *metadata* (plain values, no paths) is kept under the key ``retort``.
+    Plain Ultralytics predicts, validates and exports at *imgsz* where no other size is named. *metadata* (plain values, no paths) is kept under the key ``retort``.
 
     Raises:
         Diverged: a weight is not finite, or a layer is all zeros.
 
     """
+    arguments = {"task": "detect", "mode": "train", "imgsz": imgsz}
     checkpoint = {
         "epoch": -1,
         "best_fitness": None,
-        "model": clean(model, names),
+        "model": clean(model, names, arguments),
         "ema": None,
         "updates": None,
         "optimizer": None,
         "scaler": None,
-        "train_args": {"task": "detect", "mode": "train"},
+        "train_args": arguments,
         "train_metrics": {},
         "train_results": {},
         "date": (at or datetime.now(UTC)).isoformat(),
@@ -165,7 +167,7 @@ def publish(
     files.atomic_write(path, buffer.getvalue())
 
 
-def clean(model: Any, names: Mapping[int, str]) -> Any:
+def clean(model: Any, names: Mapping[int, str], arguments: Mapping[str, Any]) -> Any:
     """Return a clean float16 copy of *model* on the CPU.
 
     It is without anything that training, loading or validating left on *model*.
@@ -181,7 +183,7 @@ def clean(model: Any, names: Mapping[int, str]) -> Any:
     for name in ("criterion", "class_weights", "pt_path", "_end2end"):
         network.__dict__.pop(name, None)
     network.names, network.nc, network.task = dict(names), len(names), "detect"
-    network.args = {"task": "detect", "mode": "train"}
+    network.args = dict(arguments)
     network.yaml = {**network.yaml, "yaml_file": Path(str(network.yaml.get("yaml_file", ""))).name}
     head = network.model[-1]
     head.shape, head.anchors, head.strides = None, torch.empty(0), torch.empty(0)  # caches of the last image size

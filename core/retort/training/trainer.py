@@ -294,7 +294,7 @@ def _publish(trainer: TrainingLoop, path: Path) -> None:
     average = trainer.ema.ema
     network = average.student_model if isinstance(average, Distiller) else average
     metadata = {"role": str(trainer.plan.role), "model": trainer.plan.model, "epoch": trainer.epoch + 1}
-    publish(network, path, names=trainer.data["names"], metadata=metadata)
+    publish(network, path, names=trainer.data["names"], imgsz=trainer.args.imgsz, metadata=metadata)
 
 
 PROGRESS = 0.002

@@ -36,7 +36,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         if not path.exists():
             network = models.build(model, names=names, weights=None, seed=seed)
             make_opinionated(network)
-            publish(network, path, names=names)
+            publish(network, path, names=names, imgsz=96)
         return path
 
     return make

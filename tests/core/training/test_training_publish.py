@@ -34,9 +34,9 @@ class Wall:
 sys.meta_path.insert(0, Wall())
 from ultralytics import YOLO
 model = YOLO(sys.argv[1])
-found = model.predict(sys.argv[2], imgsz=96, conf=0.01, device="cpu", verbose=False, save=False)
+found = model.predict(sys.argv[2], conf=0.01, device="cpu", verbose=False, save=False)
 assert not any(name.startswith("retort") for name in sys.modules)
-print(model.task, list(model.names.values()), len(found[0].boxes) > 0)
+print(model.task, list(model.names.values()), len(found[0].boxes) > 0, model.predictor.imgsz)
 """
 
 
@@ -51,17 +51,17 @@ def test_it_opens_in_plain_yolo_where_retort_is_not(
         capture_output=True, text=True, env=environ, cwd=tmp_path, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "detect ['red', 'green', 'blue'] True"
+    assert done.stdout.splitlines()[-1] == "detect ['red', 'green', 'blue'] True [96, 96]"
 
 
 def test_it_names_no_path_no_teacher_and_nothing_of_ours(tmp_path: Path) -> None:
     first, second = tmp_path / "first.pt", tmp_path / "second.pt"
-    publish(models.build("yolo11n", names=NAMES, weights=None, seed=0), first, names=NAMES)
+    publish(models.build("yolo11n", names=NAMES, weights=None, seed=0), first, names=NAMES, imgsz=96)
     network = models.build("yolo11n", names=NAMES, weights=first, seed=0)
     network.yaml["yaml_file"] = str(tmp_path / "yolo11n.yaml")
     network.args = {"data": str(tmp_path / "data.yaml"), "save_dir": str(tmp_path)}
     network.criterion = torch.nn.BCELoss()
-    publish(network, second, names=NAMES, metadata={"epoch": 3})
+    publish(network, second, names=NAMES, imgsz=96, metadata={"epoch": 3})
 
     content = unpacked(second)
     assert str(tmp_path).encode() not in content
@@ -92,13 +92,13 @@ def test_weights_that_are_not_finite_are_never_published(tmp_path: Path) -> None
     with torch.no_grad():
         network.model[0].conv.weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(Diverged):
-        publish(network, tmp_path / "student.pt", names=NAMES)
+        publish(network, tmp_path / "student.pt", names=NAMES, imgsz=96)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_network_that_is_published_is_left_as_it_was(tmp_path: Path) -> None:
     network = models.build("yolov8n", names=NAMES, weights=None, seed=0)
-    publish(network, tmp_path / "student.pt", names={0: "a", 1: "b", 2: "c"})
+    publish(network, tmp_path / "student.pt", names={0: "a", 1: "b", 2: "c"}, imgsz=96)
     assert network.names == NAMES
     assert network.training
     assert all(p.dtype == torch.float32 for p in network.parameters())
@@ -162,7 +162,7 @@ def test_equal_seeds_give_equal_bytes_and_leave_the_random_stream_alone() -> Non
 def test_weights_are_taken_over_and_class_rows_follow_their_names(tmp_path: Path) -> None:
     path = tmp_path / "wide.pt"
     wide = models.build("yolo11n", names={0: "cat", 1: "blue", 2: "red", 3: "green"}, weights=None, seed=3)
-    publish(wide, path, names=wide.names)
+    publish(wide, path, names=wide.names, imgsz=96)
     network = models.build("yolo11n", names=NAMES, weights=path, seed=0)
     source = models.load(path)
     torch.testing.assert_close(network.model[0].conv.weight, source.model[0].conv.weight)
@@ -210,7 +210,7 @@ def test_what_a_diverged_training_has_left_is_neither_published_nor_used(
     with torch.no_grad():
         checkpoint["model"].model[3].conv.weight.fill_(spoilt)  # upstream makes zeros of it when it saves
     with pytest.raises(Diverged, match=said) as caught:
-        publish(checkpoint["model"].float(), tmp_path / "never.pt", names=NAMES)
+        publish(checkpoint["model"].float(), tmp_path / "never.pt", names=NAMES, imgsz=96)
     assert caught.value.code == "diverged"
     assert not (tmp_path / "never.pt").exists()
     torch.save(checkpoint, tmp_path / "spoilt.pt")
