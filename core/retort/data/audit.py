@@ -56,7 +56,7 @@ class AuditReport:
     root: Path | None
     names: tuple[str, ...]
     splits: dict[str, Split]
-    """``train`` and ``val``, where they could be read."""
+    """``train``, ``val`` and ``test``, where they could be read."""
     findings: tuple[AuditFinding, ...]
     """Errors first."""
 
@@ -95,9 +95,11 @@ def check(path: str, data_dirs: Sequence[Path]) -> AuditReport:
         return AuditReport(None, (), {}, (_refusal("description", error),))
     findings = [_ignored(note) for note in description.notes]
     splits: dict[str, list[_AuditedImage]] = {}
-    for split in ("train", "val"):
+    tested, notes = datasets.test_images(description)
+    findings += map(_ignored, notes)
+    for split in ("train", "val", "test") if tested else ("train", "val"):
         try:
-            images = datasets.images_of(description, split)
+            images = tested if split == "test" else datasets.images_of(description, split)
         except DataError as error:
             findings.append(_refusal("no_images", error))
         else:
@@ -185,9 +187,12 @@ def _doubts(
 ) -> Iterator[AuditFinding]:
     seen = {image.digest: image.shown for image in splits.get("train", ()) if image.digest}
     yield _finding(
-        "warning", "shared_image", "validation images that are training images too, so that accuracy flatters",
+        "warning", "shared_image", "validation or test images that are training images too, so that accuracy flatters",
         "take them out of one of the two",
-        (f"{image.shown} = {seen[image.digest]}" for image in splits.get("val", ()) if image.digest in seen),
+        (
+            f"{image.shown} = {seen[image.digest]}"
+            for split in ("val", "test") for image in splits.get(split, ()) if image.digest in seen
+        ),
     )  # fmt: skip
     yield _finding(
         "warning", "doubled_image", "images that are there more than once", "keep one of each",
@@ -263,4 +268,4 @@ def _refusal(code: str, error: DataError) -> AuditFinding:
 
 
 def _ignored(note: str) -> AuditFinding:
-    return AuditFinding("warning", "ignored_field", note, "remove it", 1, ())
+    return AuditFinding("warning", "ignored_field", note, "a job does without it", 1, ())

@@ -37,6 +37,8 @@ class Dataset:
     """Validation images whose bytes are also a training image."""
     notes: tuple[str, ...]
     """What in the description was ignored, and why."""
+    test: tuple[Path, ...] = ()
+    """Images to measure on that nothing else looks at; empty where there are none."""
 
     @property
     def num_train(self) -> int:
@@ -47,6 +49,11 @@ class Dataset:
     def num_val(self) -> int:
         """Number of validation images."""
         return len(self.val)
+
+    @property
+    def num_test(self) -> int:
+        """Number of test images."""
+        return len(self.test)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +79,14 @@ def locate(path: str, data_dirs: Sequence[Path]) -> Dataset:
     """
     description = read_description(find(path, data_dirs), data_dirs)
     splits = {split: images_of(description, split) for split in ("train", "val")}
+    splits["test"], notes = test_images(description)
     pairs = {split: [(image, label_of(description.root, image)) for image in splits[split]] for split in splits}
     check_labels(description, pairs)
     with ThreadPoolExecutor(max_workers=4) as pool:
         contents = {
             split: list(pool.map(lambda image: _content(description.root, image), images))
             for split, images in splits.items()
+            if images or split != "test"
         }
     seen = {content.image for content in contents["train"]}
     return Dataset(
@@ -87,8 +96,22 @@ def locate(path: str, data_dirs: Sequence[Path]) -> Dataset:
         names=description.names,
         digest=_digest(description.names, contents),
         num_shared=sum(content.image in seen for content in contents["val"]),
-        notes=description.notes,
+        notes=(*description.notes, *notes),
+        test=splits["test"],
     )
+
+
+def test_images(description: DatasetDescription) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Return the images of the split ``test``; none, and why, where nothing can be measured on it."""
+    if "test" not in description.sources:
+        return (), ()
+    try:
+        images = images_of(description, "test")
+    except DataError as error:
+        return (), (f"data.yaml: test is ignored: {error.message}",)
+    if not any(label_of(description.root, image).is_file() for image in images):
+        return (), ("data.yaml: test is ignored: none of its images has a label file",)
+    return images, ()
 
 
 def overlay(dataset: Dataset, folder: Path) -> Path:
@@ -98,7 +121,9 @@ def overlay(dataset: Dataset, folder: Path) -> Path:
     the labels, and trusts one that it finds there. Here it finds none but its own, and writes nothing into the user's
     folder.
     """
-    for split, images in (("train", dataset.train), ("val", dataset.val)):
+    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    splits = {split: images for split, images in splits.items() if images}
+    for split, images in splits.items():
         image_folder, label_folder = folder / "images" / split, folder / "labels" / split
         image_folder.mkdir(parents=True)
         label_folder.mkdir(parents=True)
@@ -109,8 +134,7 @@ def overlay(dataset: Dataset, folder: Path) -> Path:
                 (label_folder / f"{stem}.txt").symlink_to(label)
     description = {
         "path": str(folder.absolute()),
-        "train": "images/train",
-        "val": "images/val",
+        **{split: f"images/{split}" for split in splits},
         "names": dict(enumerate(dataset.names)),
     }
     target = folder / "data.yaml"

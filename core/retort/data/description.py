@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ from retort.spec import parse_document
 
 _IGNORED = {
     "download": "it is never run",
-    "test": "only train and val are used",
     "roboflow": "it is not needed",
 }
 _OTHER_TASKS = frozenset({"kpt_shape", "flip_idx", "masks_dir", "depth_scale"})
 _MOST_CLASSES = 10_000
+_LONGEST_NAME = 200
+_JOINERS = frozenset("\u00ad\u200c\u200d\u200e\u200f\u2060\ufeff")
+"""Invisible letters that belong to words: hyphens, joiners and marks of direction in Persian, Hindi or emoji."""
+_LARGEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class DatasetDescription:
     file: Path
     root: Path
     sources: dict[str, tuple[Path, ...]]
-    """By split: folders of images, or text files that list them."""
+    """By split (``test`` is optional): folders of images, or text files that list them."""
     names: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -63,28 +67,42 @@ def read_description(file: Path, data_dirs: Sequence[Path]) -> DatasetDescriptio
         DataError: it is not such a description, or leads out of the dataset's folder or the *data_dirs*.
 
     """
-    document = _document(file)
+    document, notes = _document(file), []
+    if "val" not in document and "validation" in document:
+        document["val"] = document.pop("validation")
+        notes.append("data.yaml: validation is read as val")
     if other := sorted(_OTHER_TASKS & document.keys()):
         raise DataError(f"{file}: {other[0]} belongs to another task", hint="Retort distils detectors: boxes only")
     if document.get("channels", 3) != 3:
         raise DataError(f"{file}: channels must be 3", hint="use colour or grey images of 8 bits")
-    root = _root(file, document.get("path", "."), data_dirs)
-    entry = {"path", "train", "val", "names", "nc", "channels"}
-    notes = tuple(
+    root = _root(file, document.get("path"), data_dirs)
+    entry = {"path", "train", "val", "test", "names", "nc", "channels"}
+    notes += [
         f"data.yaml: {key} is ignored: {_IGNORED.get(key, 'it is not a field that Retort knows')}"
         for key in map(str, document)
         if key not in entry
-    )
+    ]
+    sources = {split: _sources(file, root, split, document.get(split)) for split in ("train", "val")}
+    if document.get("test"):
+        try:
+            sources["test"] = _sources(file, root, "test", document["test"])
+        except DataError as error:  # Roboflow and COCO name one whether it is there or not
+            notes.append(f"data.yaml: test is ignored: {error.message.removeprefix(f'{file}: ')}")
+    if document.get("names") is None and document.get("nc") is not None:
+        notes.append("data.yaml: the classes have no names: they are called class_0, class_1 and so on")
     return DatasetDescription(
         file=file,
         root=root,
-        sources={split: _sources(file, root, split, document.get(split)) for split in ("train", "val")},
+        sources=sources,
         names=_names(file, document.get("names"), document.get("nc")),
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
 def _document(file: Path) -> dict[str, Any]:
+    if file.stat().st_size > _LARGEST_BYTES:
+        message = f"{file} is larger than {_LARGEST_BYTES >> 20} MiB: it is no description of a dataset"
+        raise DataError(message, hint="name a folder with a data.yaml, or that file")
     try:
         document = parse_document(file.read_bytes())
     except SpecError as error:
@@ -95,7 +113,8 @@ def _document(file: Path) -> dict[str, Any]:
 
 
 def _root(file: Path, path: object, data_dirs: Sequence[Path]) -> Path:
-    if not isinstance(path, str) or not path:
+    path = "." if path is None or path == "" else path
+    if not isinstance(path, str):
         raise DataError(f"{file}: path must be a text", hint="leave it out: the file's own folder is meant")
     root = (file.parent / path).resolve()
     if not root.is_dir():
@@ -132,20 +151,53 @@ def _source(file: Path, root: Path, split: str, item: str) -> Path:
 
 
 def _names(file: Path, value: object, number: object) -> tuple[str, ...]:
+    expected = _number(file, number)
+    if value is None and expected:
+        value = [f"class_{index}" for index in range(expected)]
     if isinstance(value, dict):
-        if sorted(value, key=str) != sorted(range(len(value)), key=str):
-            raise DataError(f"{file}: names must be numbered 0, 1, 2 ... without gaps", hint="0: first, 1: second")
-        value = [value[index] for index in range(len(value))]
+        value = _numbered(file, value)
     if not isinstance(value, list) or not value:
         raise DataError(f"{file}: names must list the classes", hint="for example names: [cat, dog]")
-    names = tuple(str(name).strip() for name in value)
+    if len(value) > _MOST_CLASSES:
+        raise DataError(f"{file}: {len(value)} classes are more than {_MOST_CLASSES}")
+    names = tuple(str(name) for name in value)
+    first: dict[str, int] = {}
     for index, name in enumerate(names):
-        if not name or not name.isprintable() or len(name) > 200:
+        if not _is_name(name):
             raise DataError(f"{file}: the name of class {index} is not a short printable text", hint="name it")
-        if name in names[:index]:
+        if first.setdefault(name, index) != index:
             raise DataError(f"{file}: two classes are named {name!r}", hint="give each class a name of its own")
-    if len(names) > _MOST_CLASSES:
-        raise DataError(f"{file}: {len(names)} classes are more than {_MOST_CLASSES}")
-    if number is not None and number != len(names):
-        raise DataError(f"{file}: nc is {number}, but {len(names)} names are listed", hint="leave nc out")
+    if expected is not None and expected != len(names):
+        raise DataError(f"{file}: nc is {expected}, but {len(names)} names are listed", hint="leave nc out")
     return names
+
+
+def _number(file: Path, number: object) -> int | None:
+    """Return the number of classes, which may stand there as a text or with a point."""
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, (int, float, str)) or not _is_whole(number):
+        raise DataError(f"{file}: nc must be a whole number, not {number!r}", hint="leave nc out")
+    if not 0 < int(float(number)) <= _MOST_CLASSES:
+        raise DataError(f"{file}: nc is {number}, and must be 1 to {_MOST_CLASSES}", hint="leave nc out")
+    return int(float(number))
+
+
+def _is_whole(number: float | str) -> bool:
+    try:
+        return float(number).is_integer()
+    except (ValueError, OverflowError):
+        return False
+
+
+def _numbered(file: Path, value: dict[Any, Any]) -> list[Any]:
+    """Return the names in the order of their numbers, which may be texts such as ``'0'``."""
+    numbers = {int(str(key)): name for key, name in value.items() if str(key).isdecimal() and len(str(key)) < 9}
+    if sorted(numbers) != list(range(len(value))):
+        raise DataError(f"{file}: names must be numbered 0, 1, 2 ... without gaps", hint="0: first, 1: second")
+    return [numbers[index] for index in range(len(value))]
+
+
+def _is_name(name: str) -> bool:
+    shown = "".join(letter for letter in name if letter not in _JOINERS and unicodedata.category(letter) != "Zs")
+    return bool(shown) and shown.isprintable() and len(name) <= _LONGEST_NAME

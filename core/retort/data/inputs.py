@@ -20,6 +20,8 @@ class DatasetInfo(FrozenModel):
     names: tuple[str, ...]
     num_train: int
     num_val: int
+    num_test: int = 0
+    """Images of the split ``test``, which the overlay holds where there are any."""
     num_shared: int
     """Validation images whose bytes are also a training image."""
     digest: str

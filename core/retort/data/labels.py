@@ -60,6 +60,8 @@ def check_labels(description: DatasetDescription, splits: Mapping[str, Sequence[
 
     """
     for split, pairs in splits.items():
+        if not pairs:
+            continue
         boxes = sum(_count(label, len(description.names), description.root) for _, label in pairs)
         if boxes == 0:
             looked = pairs[0][1].parent

@@ -63,6 +63,7 @@ def prepare(
             names=dataset.names,
             num_train=dataset.num_train,
             num_val=dataset.num_val,
+            num_test=dataset.num_test,
             num_shared=dataset.num_shared,
             digest=dataset.digest,
             notes=(*dataset.notes, *(origin.notes if origin else ())),

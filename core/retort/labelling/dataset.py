@@ -27,7 +27,7 @@ def data_yaml(context: Context) -> Path:
     folder = context.folder(FOLDER)
     given = context.inputs.data_yaml.parent
     for kind in ("images", "labels"):
-        for split in ("train", "val"):
+        for split in (path.name for path in (given / kind).iterdir() if path.name in {"train", "val", "test"}):
             _link(given / kind / split, folder / kind / split)
     facts = context.inputs.to_label
     assert facts is not None, "intake has found them"

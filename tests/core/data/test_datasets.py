@@ -87,6 +87,59 @@ def test_names_may_be_numbered(root: Path):
     assert locate(root).names == NAMES
 
 
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"names": {"0": "cat", "1": "dog"}, "nc": "2"}, NAMES),
+        ({"nc": 2.0}, NAMES),
+        ({"names": {1: "dog", "0": "cat"}}, NAMES),
+        ({"names": ["\u0645\u06cc\u200c\u062e", "no\u00a0entry"]}, ("\u0645\u06cc\u200c\u062e", "no\u00a0entry")),
+        ({"names": ["Car", "car"]}, ("Car", "car")),
+        ({"names": [" car", True]}, (" car", "True")),
+        ({"names": None, "nc": "2"}, ("class_0", "class_1")),
+    ],
+)
+def test_names_that_ultralytics_takes_are_taken_as_they_are(
+    root: Path, fields: dict[str, object], names: tuple[str, ...]
+):
+    describe(root, **fields)
+    assert locate(root).names == names
+
+
+def test_validation_and_an_empty_path_are_understood(root: Path):
+    describe(root, val=None, validation="images/val", path="")
+    found = locate(root)
+    assert found.num_val == 2
+    assert found.notes == ("data.yaml: validation is read as val",)
+
+
+def test_a_test_split_is_found_checked_and_laid_out(root: Path, tmp_path: Path):
+    add(root, "images/test/0.png", color=30)
+    describe(root, test="images/test")
+    before = locate(root)
+    assert (before.num_test, before.notes) == (1, ())
+    overlay = datasets.overlay(before, tmp_path / "overlay")
+    assert yaml.safe_load(overlay.read_text())["test"] == "images/test"
+    assert (overlay.parent / "labels/test/0.txt").read_text() == "0 0.5 0.5 0.2 0.2\n"
+    (root / "labels/test/0.txt").write_text("9 0.5 0.5 0.2 0.2\n")
+    assert refusal(root).message.startswith("labels/test/0.txt:1: class 9")
+
+
+@pytest.mark.parametrize("test", ["../test/images", "images/test", "../elsewhere"])
+def test_a_test_split_that_is_not_there_or_has_no_labels_is_left_out_and_told(root: Path, test: str):
+    add(root, "images/test/0.png", boxes=None, color=30)
+    describe(root, test=test)
+    found = locate(root)
+    assert found.num_test == 0
+    assert found.notes[0].startswith("data.yaml: test is ignored: ")
+
+
+def test_a_file_too_large_to_be_a_description_is_not_read(root: Path):
+    with (root / "data.yaml").open("wb") as file:
+        file.truncate(1 << 30)
+    assert "larger than 16 MiB" in refusal(root).message
+
+
 def test_a_split_may_be_several_folders_or_a_list_of_images(root: Path):
     add(root, "images/more/0.png", color=99)
     (root / "val.txt").write_text("./images/val/1.png\n\nimages/more/0.png\n")
@@ -167,6 +220,10 @@ def test_a_split_without_any_box_is_refused_and_says_where_it_looked(root: Path)
         ({"names": {0: "cat", 2: "dog"}}, "without gaps"),
         ({"names": ["cat", "d\x07g"]}, "not a short printable text"),
         ({"nc": 3}, "nc is 3, but 2 names"),
+        ({"nc": "two"}, "nc must be a whole number, not 'two'"),
+        ({"names": ["cat", "d\u202eg"]}, "not a short printable text"),
+        ({"names": ["cat", "\u200c"]}, "not a short printable text"),
+        ({"names": {"x": "cat"}}, "without gaps"),
         ({"path": "nowhere"}, "there is no folder"),
         ({"path": 7}, "path must be a text"),
         ({"kpt_shape": [17, 3]}, "kpt_shape belongs to another task"),
