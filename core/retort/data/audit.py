@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from retort.class_names import alike
 from retort.data import datasets
 from retort.data.description import DatasetDescription, find, read_description
 from retort.data.labels import LINE, LabelBox, label_of, read_labels
@@ -217,6 +218,10 @@ def _doubts(
 
 
 def _doubts_by_class(names: Sequence[str], splits: dict[str, list[_AuditedImage]]) -> Iterator[AuditFinding]:
+    yield _finding(
+        "warning", "near_names", "classes with nearly equal names, each of which is a class of its own",
+        "if one is meant, give its boxes one number", (" and ".join(map(repr, group)) for group in alike(names)),
+    )  # fmt: skip
     found = {split: _split(images, len(names)).boxes for split, images in splits.items()}
     without = {split: [names[i] for i, number in enumerate(boxes) if not number] for split, boxes in found.items()}
     for split, cannot in (("train", "learnt"), ("val", "measured")):

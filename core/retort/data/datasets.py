@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from retort import class_names
 from retort.data.description import DatasetDescription, find, read_description
 from retort.data.labels import check_labels, label_of
 from retort.errors import DataError
@@ -96,13 +97,21 @@ def locate(path: str, data_dirs: Sequence[Path]) -> Dataset:
         names=description.names,
         digest=_digest(description.names, contents),
         num_shared=sum(content.image in seen for content in contents["val"]),
-        notes=(*description.notes, *notes),
+        notes=(*description.notes, *notes, *near_names(description.names)),
         test=splits["test"],
     )
 
 
+def near_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Warn of classes whose names are nearly equal, which are classes of their own."""
+    return tuple(
+        f"data.yaml: {' and '.join(map(repr, group))} are different classes, because their names are not equal"
+        for group in class_names.alike(names)
+    )
+
+
 def test_images(description: DatasetDescription) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Return the images of the split ``test``; none, and why, where nothing can be measured on it."""
+    """Return the images of the split ``test``, or none and the reason."""
     if "test" not in description.sources:
         return (), ()
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from retort import files
+from retort import class_names, files
 from retort.constants import Role
 from retort.errors import ModelError
 from retort.files import sha256_of
@@ -102,9 +102,10 @@ def _names(weights: Path, names: Sequence[str]) -> dict[int, str]:
     from retort.training import models
     from retort.training.models import ClassMap
 
-    classes = ClassMap.between(dict(enumerate(names)), models.load(weights).names)
+    network = models.load(weights)
+    classes = ClassMap.between(dict(enumerate(names)), network.names)
     if classes.size == 0:
-        hint = f"the data has {', '.join(names)}"
+        hint = class_names.warning(names, tuple(network.names.values()), "it") or f"the data has {', '.join(names)}"
         raise ModelError(f"{weights.name} knows none of the data's classes, so it cannot label them", hint=hint)
     if classes.student is None or classes.teacher is None:
         return dict(enumerate(names))

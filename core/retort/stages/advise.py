@@ -115,8 +115,7 @@ def _measure(context: Context, spec: AdviceSpec, model: str, path: Path) -> Netw
 
 
 def _figures(context: Context, title: str, shape: ModelSummary, measured: NetworkFigures | None) -> ModelFigures:
-    wanted = {_plain(name) for name in context.inputs.dataset.names}
-    known = {_plain(name) for name in shape.names}
+    wanted, known = set(context.inputs.dataset.names), set(shape.names)
     return ModelFigures(
         title=title,
         map=measured.map if measured else None,
@@ -128,11 +127,6 @@ def _figures(context: Context, title: str, shape: ModelSummary, measured: Networ
         num_others=len(known - wanted),
         num_wanted=len(wanted),
     )
-
-
-def _plain(name: str) -> str:
-    """Compare names of classes as distillation does."""
-    return name.strip().casefold()
 
 
 def _conditions(context: Context, spec: AdviceSpec) -> AdviceConditions:

@@ -13,6 +13,7 @@ import torch
 from faster_coco_eval import COCO, COCOeval_faster
 from torch import nn
 
+from retort import class_names
 from retort.constants import MAP, MAP50
 from retort.errors import ModelError
 from retort.training import benchmark, comm, models
@@ -165,8 +166,9 @@ def run_validation(model: Any, conditions: Conditions, folder: Path) -> MapValid
     names = conditions.names()
     classes = ClassMap.between(names, model.names)
     if classes.size == 0:
+        hint = class_names.warning(tuple(names.values()), tuple(model.names.values()), "the network")
         raise ModelError(
-            "the network knows none of the data's classes", hint=f"the data has {', '.join(names.values())}"
+            "the network knows none of the data's classes", hint=hint or f"the data has {', '.join(names.values())}"
         )
     arguments = {
         "data": str(conditions.data_yaml),

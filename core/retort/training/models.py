@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from retort import files
+from retort import class_names, files
 from retort.errors import Diverged, ModelError
 from retort.training.ultralytics_api import Detect, DetectionModel, get_flops, intersect_dicts, load_checkpoint, version
 
@@ -77,6 +77,11 @@ def detector(model: Any, name: str) -> Any:
     if type(model) is not DetectionModel or type(model.model[-1]) is not Detect:
         kind = getattr(model, "task", type(model).__name__)
         raise ModelError(f"{name} is not a detection network but {kind}", hint="YOLOv8, YOLO11, YOLO12 or YOLO26")
+    model.names = class_names.as_names(model.names)
+    if len(model.names) != (number := int(model.model[-1].nc)):
+        raise ModelError(
+            f"{name} has {number} classes, and names for {len(model.names)}", hint="weights as a training saves them"
+        )
     strides = tuple(int(stride) for stride in model.stride)
     if strides != STRIDES:
         raise ModelError(f"{name} has the strides {strides}, not {STRIDES}", hint="a network with levels P3, P4 and P5")
@@ -238,9 +243,8 @@ class ClassMap:
 
     @classmethod
     def between(cls, student: Mapping[int, str], teacher: Mapping[int, str]) -> ClassMap:
-        """Match class names as upstream does: without case and outer space."""
-        known = {_plain(name): index for index, name in reversed(list(teacher.items()))}
-        pairs = [(index, known[_plain(name)]) for index, name in sorted(student.items()) if _plain(name) in known]
+        """Match classes by their names, which must be equal (``retort.class_names``)."""
+        pairs = class_names.pairs(student, teacher)
         if pairs == [(index, index) for index in range(len(teacher))] and len(student) == len(teacher):
             return cls(None, None, len(pairs))
         ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
@@ -251,7 +255,3 @@ class ClassMap:
         if self.student is None or self.teacher is None:
             return self
         return ClassMap(self.student.to(device), self.teacher.to(device), self.size)
-
-
-def _plain(name: str) -> str:
-    return str(name).strip().lower()

@@ -140,6 +140,8 @@ def announce(objective: DistillationObjective, callback: TrainCallback) -> None:
         classes=classes,
         losses=objective.labels,
     )
+    if objective.warning is not None:
+        callback.log(objective.warning, "warning")
     if any(label.startswith("softmax_kl") for label in objective.labels):
         callback.log(
             "softmax_kl compares classes with each other, but YOLO's are independent: it cannot see confidence. "

@@ -109,6 +109,7 @@ DOUBTS: dict[str, tuple[Callable[[Path], object], int, tuple[str, ...]]] = {
         1,
         ("cow: 1",),
     ),
+    "near_names": (lambda root: describe(root, names=["Cat", "cat"]), 1, ("'Cat' and 'cat'",)),
     "ignored_field": (lambda root: describe(root, download="rm -rf /"), 1, ()),
 }
 

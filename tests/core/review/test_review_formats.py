@@ -76,6 +76,20 @@ def albums(draw: st.DrawFn) -> ImageSet:
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
+def test_classes_that_differ_by_a_capital_letter_come_back_as_they_went_out(form: str):
+    twins = tuple(Box(name=name, x1=0.1, y1=0.2, x2=0.3, y2=0.4) for name in ("Car", "car"))
+    pictures = (AnnotatedImage(image="a", width=64, height=48, boxes=twins),)
+    content = FORMS[form].write(ImageSet(classes=("Car", "car"), pictures=pictures))
+    assert {box.name for box in read(form, content, ("Car", "car"))["a"]} == {"Car", "car"}
+
+
+def test_a_class_that_is_nearly_one_of_the_jobs_is_refused_with_the_right_name():
+    with pytest.raises(ReviewError) as caught:
+        base.box("red blood cell", (0, 0, 1, 1), ("RBC", "Red_Blood_Cell"), "a:1")
+    assert "'Red_Blood_Cell'" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
 @given(album=albums())
 def test_what_is_written_is_read_again_to_the_last_digit(form: str, album: ImageSet):
     if form == "yolo" and not album.pictures:

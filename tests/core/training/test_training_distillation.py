@@ -12,7 +12,7 @@ import pytest
 import torch
 from core.training.pictures import NAMES
 from retort.constants import Level
-from retort.errors import TeacherMismatch
+from retort.errors import ModelError, TeacherMismatch
 from retort.losses import LOSS_KINDS
 from retort.spec import DistillationSpec
 from retort.training import models
@@ -29,8 +29,8 @@ from ultralytics.nn.distill_model import DistillationModel
 CPU = torch.device("cpu")
 FAMILIES = ("yolov8", "yolo11", "yolo12", "yolo26")
 KINDS = tuple(sorted(LOSS_KINDS))
-WIDE = {0: "cat", 1: "Blue ", 2: "red", 3: "dog", 4: "green"}
-"""A teacher's classes: the student's in another order and spelling, and others."""
+WIDE = {0: "cat", 1: "blue", 2: "red", 3: "dog", 4: "green"}
+"""A teacher's classes: the student's in another order, and others."""
 
 
 def student_of(model: str) -> Any:
@@ -213,11 +213,61 @@ def test_the_balanced_recipe_teaches_whatever_the_heads_and_the_classes(
 
 
 def test_classes_are_paired_by_name() -> None:
-    found = ClassMap.between({0: "red", 1: "Moon", 2: "blue"}, {0: " Blue", 1: "cat", 2: "RED", 3: "red"})
+    found = ClassMap.between({0: "red", 1: "Moon", 2: "blue"}, {0: "blue", 1: "cat", 2: "RED", 3: "red"})
     assert found.student is not None
     assert found.teacher is not None
-    assert (found.student.tolist(), found.teacher.tolist()) == ([0, 2], [2, 0])
+    assert (found.student.tolist(), found.teacher.tolist()) == ([0, 2], [3, 0])
     assert ClassMap.between(NAMES, dict(NAMES)) == ClassMap(None, None, 3)
+
+
+TWINS = {0: "Car", 1: "car"}
+
+
+def test_classes_that_differ_by_a_capital_letter_are_taught_judged_and_measured_one_to_one(
+    published: Callable[..., Path], batch: dict[str, Any]
+) -> None:
+    assert ClassMap.between(TWINS, dict(TWINS)) == ClassMap(None, None, 2)
+    swapped = ClassMap.between(TWINS, {0: "car", 1: "Car"})
+    assert swapped.teacher is not None
+    assert swapped.teacher.tolist() == [1, 0]
+    teacher = models.load(published("yolov8n", names=TWINS))
+    student = models.build("yolov8n", names=TWINS, weights=None, seed=0)
+    student.args = get_cfg()
+    model = join(student, teacher, {"kind": "class_logits"})
+    assert model.objective is not None
+    assert model.objective.warning is None
+    model.objective.epoch = 1.0
+    loss, _ = model({**batch, "cls": torch.tensor([[0.0], [1.0]])})
+    assert loss.isfinite().all()
+
+
+def test_classes_that_a_teacher_names_nearly_are_told_and_not_mixed(published: Callable[..., Path]) -> None:
+    teacher = models.load(published("yolov8n", names={0: "Red", 1: "green", 2: "b lue"}))
+    model = join(student_of("yolov8n"), teacher, {"kind": "class_logits"})
+    assert model.objective is not None
+    assert model.objective.classes.size == 1
+    assert "'red' of the data is 'Red' there" in str(model.objective.warning)
+    with pytest.raises(TeacherMismatch) as caught:
+        join(student_of("yolov8n"), models.load(published("yolov8n", names={0: "RED"})), {"kind": "class_logits"})
+    assert "write 'RED' in data.yaml" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("names", [[*NAMES.values()], tuple(NAMES.values()), {"0": "red", 1: "green", 2: "blue"}])
+def test_a_network_may_keep_its_names_as_a_list(published: Callable[..., Path], tmp_path: Path, names: Any) -> None:
+    checkpoint = torch.load(published("yolov8n"), weights_only=False)
+    checkpoint["model"].names = names
+    torch.save(checkpoint, tmp_path / "listed.pt")
+    teacher = models.load(tmp_path / "listed.pt")
+    assert teacher.names == NAMES
+    assert join(student_of("yolov8n"), teacher, {"kind": "pearson"}).teacher is not None
+
+
+def test_a_network_without_a_name_for_each_class_is_refused(published: Callable[..., Path], tmp_path: Path) -> None:
+    checkpoint = torch.load(published("yolov8n"), weights_only=False)
+    checkpoint["model"].names = ["red"]
+    torch.save(checkpoint, tmp_path / "short.pt")
+    with pytest.raises(ModelError, match="3 classes, and names for 1"):
+        models.load(tmp_path / "short.pt")
 
 
 def test_no_distillation_outside_training_and_at_weight_zero(

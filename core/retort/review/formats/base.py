@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from retort import class_names
 from retort.review.models import DIGITS, Box, ImageName, ReviewError
 from retort.schema import FrozenModel
 
@@ -104,7 +105,9 @@ def box(name: str, corners: tuple[float, float, float, float], classes: Classes,
 
     """
     if name not in classes:
-        raise ReviewError(f"{place}: {name[:100]!r} is no class of this job", hint=f"its classes: {', '.join(classes)}")
+        meant = [theirs for _, theirs in class_names.near([name], classes)]
+        hint = f"name it {meant[0]!r}, letter by letter" if meant else f"its classes: {', '.join(classes)}"
+        raise ReviewError(f"{place}: {name[:100]!r} is no class of this job", hint=hint)
     if not all(math.isfinite(value) and -SLACK <= value <= 1 + SLACK for value in corners):
         raise ReviewError(f"{place}: the box reaches out of its image", hint="keep boxes inside their images")
     x1, y1, x2, y2 = (round(min(1.0, max(0.0, value)), DIGITS) for value in corners)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from retort import class_names
 from retort.constants import HEAD_LEVELS, Level
 from retort.errors import TeacherMismatch
 from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
@@ -98,6 +99,8 @@ class DistillationObjective:
         self.labels = labels(self.losses)
         self.classes = ClassMap.between(student.names, teacher.names).to(device)
         check(self.losses, student, teacher, self.classes)
+        self.warning = _near(student, teacher)
+        """Which classes the teacher names nearly, but not equally."""
         self.assigns = teacher_assigns(spec.assignment, student, self.classes)
         """Whether the teacher chooses the anchors of the task loss."""
         self.epoch = 0.0
@@ -283,13 +286,18 @@ def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMa
     for label, loss in zip(labels(losses), losses, strict=True):
         if loss.needs_classes and classes.size == 0:
             message = f"the loss {label} needs class names in common; student and teacher have none"
-            raise TeacherMismatch(message, hint="a teacher trained on these classes, or feature losses only")
+            hint = _near(student, teacher) or "a teacher trained on these classes, or feature losses only"
+            raise TeacherMismatch(message, hint=hint)
         if label.startswith("softmax_kl") and classes.size < 2:
             message = "the loss softmax_kl is always zero for a single class; student and teacher have one in common"
             raise TeacherMismatch(message, hint="use class_logits")
         if loss.needs_bins and not loss.falls_back() and (bins[0] != bins[1] or bins[0] < 2):
             message = f"the loss {label} needs equal numbers of distance bins; student has {bins[0]}, teacher {bins[1]}"
             raise TeacherMismatch(message, hint="use box_giou, which compares decoded boxes")
+
+
+def _near(student: Any, teacher: Any) -> str | None:
+    return class_names.warning(tuple(student.names.values()), tuple(teacher.names.values()), "the teacher")
 
 
 def projectors(

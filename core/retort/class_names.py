@@ -1,0 +1,77 @@
+"""Compare class names: one rule for networks, data, reviews and reports.
+
+Two names are the same when they are equal, letter by letter: a data set may tell ``Car`` from ``car``. Names that
+differ only in case, spaces, hyphens, underscores or invisible letters are near; they are told, never taken for the
+same.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_SHOWN = 3
+
+
+def as_names(names: Any) -> dict[int, str]:
+    """Return a network's class names by number: networks carry a list, a tuple, or a mapping."""
+    if isinstance(names, list | tuple):
+        return {index: str(name) for index, name in enumerate(names)}
+    if not isinstance(names, Mapping):
+        return {}
+    try:
+        return {int(index): str(name) for index, name in sorted(names.items(), key=lambda item: int(item[0]))}
+    except (TypeError, ValueError):
+        return {}
+
+
+def pairs(ours: Mapping[int, str], theirs: Mapping[int, str]) -> list[tuple[int, int]]:
+    """Return the numbers of the classes that both name, sorted by ours.
+
+    Equal mappings are paired one to one, whatever their names. Of equal names in *theirs* the first counts.
+    """
+    if dict(ours) == dict(theirs):
+        return [(index, index) for index in sorted(ours)]
+    known: dict[str, int] = {}
+    for index, name in sorted(theirs.items()):
+        known.setdefault(name, index)
+    return [(index, known[name]) for index, name in sorted(ours.items()) if name in known]
+
+
+def near(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]:
+    """Return names that only one side has, with a near one that only the other side has."""
+    free: dict[str, str] = {}
+    for name in theirs:
+        if name not in ours:
+            free.setdefault(plain(name), name)
+    return [(name, free[plain(name)]) for name in ours if name not in theirs and plain(name) in free]
+
+
+def alike(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the groups of near names within one list."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[plain(name)].append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def warning(data: Sequence[str], network: Sequence[str], who: str) -> str | None:
+    """Say which classes *who* names nearly as the data does, and what would make them one; None where none is."""
+    found = near(data, network)
+    if not found:
+        return None
+    shown = ", ".join(f"{ours!r} of the data is {theirs!r} there" for ours, theirs in found[:_SHOWN])
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return (
+        f"{who} names {len(found)} of the data's classes nearly, but not equally: {shown}{more}. Names are compared "
+        f"letter by letter, so they are different classes; if the same is meant, write {found[0][1]!r} in data.yaml"
+    )
+
+
+def plain(name: str) -> str:
+    """Return what near names have in common."""
+    shown = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+    return re.sub(r"[\s_-]+", "", shown).casefold() or name
