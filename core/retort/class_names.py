@@ -17,7 +17,10 @@ _SHOWN = 3
 
 
 def as_names(names: Any) -> dict[int, str]:
-    """Return a network's class names by number: networks carry a list, a tuple, or a mapping."""
+    """Return a network's class names by number.
+
+    Networks carry a list, a tuple, or a mapping.
+    """
     if isinstance(names, list | tuple):
         return {index: str(name) for index, name in enumerate(names)}
     if not isinstance(names, Mapping):
@@ -42,7 +45,7 @@ def pairs(ours: Mapping[int, str], theirs: Mapping[int, str]) -> list[tuple[int,
 
 
 def near(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]:
-    """Return names that only one side has, with a near one that only the other side has."""
+    """Return the names that only one side has, with a near one of the other."""
     free: dict[str, str] = {}
     for name in theirs:
         if name not in ours:
@@ -59,7 +62,10 @@ def alike(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def warning(data: Sequence[str], network: Sequence[str], who: str) -> str | None:
-    """Say which classes *who* names nearly as the data does, and what would make them one; None where none is."""
+    """Say which classes *who* names nearly as the data does.
+
+    The sentence says what would make them one; None where there is none.
+    """
     found = near(data, network)
     if not found:
         return None

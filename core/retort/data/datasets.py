@@ -103,7 +103,7 @@ def locate(path: str, data_dirs: Sequence[Path]) -> Dataset:
 
 
 def near_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Warn of classes whose names are nearly equal, which are classes of their own."""
+    """Warn of different classes with nearly equal names."""
     return tuple(
         f"data.yaml: {' and '.join(map(repr, group))} are different classes, because their names are not equal"
         for group in class_names.alike(names)
