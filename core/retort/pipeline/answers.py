@@ -8,6 +8,7 @@ from retort.review.figures import LabelFigures, ReviewFigures
 from retort.schema import StoredModel, absent
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, Roles, SeedScores
+from retort.spec.verdict import Resampled
 
 
 class TrainedNetwork(StoredModel):
@@ -74,6 +75,8 @@ class Evaluated(StoredModel):
     ensemble: tuple[FurtherTeacherFigures, ...] = ()
     repeats: tuple[SeedScores, ...] = ()
     """Of the further seeds."""
+    resampled: Resampled | None = None
+    """Student less control over other choices of the images; null where no control was trained."""
 
 
 class ExportedForms(StoredModel):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,10 @@ from retort.pipeline.answers import Evaluated, Repetitions, SeedRun, TrainedNetw
 from retort.pipeline.context import Context
 from retort.spec import FurtherTeacher, JobSpec
 from retort.spec.figures import FurtherTeacherFigures, NetworkFigures, RoleFigures, Roles, Scores, SeedScores
+from retort.spec.verdict import LEVEL, Resampled
 
 if TYPE_CHECKING:
+    from retort.training.bootstrap import Matches
     from retort.training.evaluate import Conditions, Evaluation
 
 after = "repeat"
@@ -50,10 +54,11 @@ def run(context: Context) -> Evaluated:
     if context.found("control", TrainedNetwork) is not None:
         weights[Role.CONTROL] = _trained(context, "control")
     found: dict[str, RoleFigures] = {}
+    matches: dict[Role, Matches] = {}
     for role, (model, path, epochs) in weights.items():
         context.check()
         side = train.imgsz(context.spec, role)
-        found[role] = _measure(context, title(model), path, side, epochs)
+        found[role] = _measure(context, title(model), path, side, epochs, on_matches=partial(matches.__setitem__, role))
         context.progress(len(found) / (len(weights) + len(context.spec.teacher.ensemble)))
     roles = Roles.model_validate({role: figures.model_dump() for role, figures in found.items()})
     warn(context, roles)
@@ -62,7 +67,18 @@ def run(context: Context) -> Evaluated:
         roles=roles,
         ensemble=tuple(_further(context, one) for one in context.spec.teacher.ensemble),
         repeats=() if repeated is None else tuple(_repeated(context, one) for one in repeated.runs),
+        resampled=_resampled(context, matches.get(Role.STUDENT), matches.get(Role.CONTROL)),
     )
+
+
+def _resampled(context: Context, student: Matches | None, control: Matches | None) -> Resampled | None:
+    """Return how far the difference of student and control depends on the validation images."""
+    from retort.training.bootstrap import resample
+
+    if student is None or control is None:
+        return None
+    context.heartbeat.beat("setup")
+    return resample(student, control, level=LEVEL, seed=context.spec.training.seed)
 
 
 def _repeated(context: Context, one: SeedRun) -> SeedScores:
@@ -82,11 +98,14 @@ def _further(context: Context, one: FurtherTeacher) -> FurtherTeacherFigures:
     )
 
 
-def _measure(context: Context, model: str, path: Path, imgsz: int, epochs: int | None) -> RoleFigures:
+def _measure(
+    context: Context, model: str, path: Path, imgsz: int, epochs: int | None, *,
+    on_matches: Callable[[Matches], None] | None = None,
+) -> RoleFigures:  # fmt: skip
     """Measure one network; a teacher that knows none of the data's classes, and so teaches features, has no mAP."""
     from retort.training.evaluate import evaluate
 
-    found = evaluate(path, _conditions(context, imgsz))
+    found = evaluate(path, dataclasses.replace(_conditions(context, imgsz), on_matches=on_matches))
     context.heartbeat.beat("setup")
     if found.accuracy is None:
         context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")

@@ -18,6 +18,7 @@ from retort.constants import MAP, MAP50
 from retort.errors import ModelError
 from retort.training import benchmark, comm, models
 from retort.training.benchmark import Speed
+from retort.training.bootstrap import Matches
 from retort.training.config import TrainConfig
 from retort.training.environment import SharedMemoryDemand, affordable, free_bytes, num_workers
 from retort.training.inference import Runtime, load_folded, wrap_network
@@ -45,6 +46,8 @@ class Conditions:
     """Letterbox every image into a square, as exported networks need it; else into a rectangle, as training does."""
     on_batch: Callable[[], None] | None = None
     """Called before each batch."""
+    on_matches: Callable[[Matches], None] | None = None
+    """Called with what the figures are made of."""
 
     def names(self) -> dict[int, str]:
         """Return the data's classes by number."""
@@ -76,6 +79,8 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
         self._names = names
         self.found: list[tuple[np.ndarray, np.ndarray]] = []
         """By image: ground truth (n, 5) as class and corners, and predictions (m, 6) with the score before them."""
+        self.matches: Matches | None = None
+        """What the figures are made of, once they are made."""
 
     def postprocess(self, preds: Any) -> Any:
         """Keep predictions of the data's classes, in the data's numbering.
@@ -96,6 +101,12 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
         super().init_metrics(model)
         self.names, self.nc = self._names, len(self._names)
         self.metrics.names = self._names
+
+    def get_stats(self) -> dict[str, Any]:
+        """Sum up, and keep what was summed up, which upstream forgets."""
+        self.matches = Matches.of(self.metrics.stats)
+        summed: dict[str, Any] = super().get_stats()
+        return summed
 
     def _process_batch(self, preds: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """Match one image's boxes, and keep them in pixels of the original for the judgement by size."""
@@ -142,6 +153,8 @@ def accuracy(model: Any, conditions: Conditions) -> Accuracy:
     """
     with TemporaryDirectory() as folder:
         judge = run_validation(model, conditions, Path(folder))
+    if conditions.on_matches is not None and judge.matches is not None:
+        conditions.on_matches(judge.matches)
     box, names = judge.metrics.box, judge.metrics.names
     return Accuracy(
         map50=float(box.map50),
