@@ -67,6 +67,16 @@ def test_fields_are_replaced_by_path(retort: Retort):
     assert [(loss["kind"], loss["weight"]) for loss in spec["distillation"]["losses"]] == [("pearson", 0.5)]
 
 
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_an_assignment_counts_into_the_losses_of_a_recipe(retort: Retort, recipe: str):
+    sets = ("--set", f"distillation={{recipe: {recipe}}}")
+    before = retort("validate", SPEC, "--json", *sets).json["distillation"]["losses"]
+
+    after = retort("validate", SPEC, "--json", *sets, "--set", "distillation.losses.0.weight=0.25").json
+
+    assert after["distillation"]["losses"] == [{**before[0], "weight": 0.25}, *before[1:]]
+
+
 @pytest.mark.parametrize("assignment", ["training.epochs", "=3", "name.first=3", "teacher.train.epochs.x=3", "a..b=1"])
 def test_an_assignment_with_no_place_is_refused(retort: Retort, assignment: str):
     told = retort("validate", SPEC, "--set", assignment)

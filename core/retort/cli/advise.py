@@ -12,6 +12,8 @@ from retort.cli import jobs, run
 from retort.cli.jobs import EXIT_CODES
 from retort.cli.options import AsJson, Sets, connect, emit, note
 from retort.cli.spec import anchor, assign, load
+from retort.cli.spec_options import as_weights, data_source, student_of
+from retort.cli.weights import Registrar, anchor_weights, register_here, register_weights, register_with
 from retort.errors import UserError
 from retort.spec import AdviceSpec, JobSpec, parse_spec
 from retort.spec.advised import AdviceResult
@@ -46,11 +48,13 @@ def advise(  # noqa: PLR0917 - typer gives each by name
     if document is not None and spec is not None:
         raise UserError("two specs are given", hint="name one")
     source = document if document is not None else spec
-    wanted = _request(load(source) if source else {})
+    register = register_here if url is None else _register_at(url)
+    wanted = _request(register_weights(load(source), register) if source else {})
     _options(wanted, candidates=candidates, data=data, student=student, student_weights=student_weights)
     for assignment in sets or ():
         assign(wanted, assignment)
     anchor(wanted, Path.cwd())
+    wanted = register_weights(anchor_weights(wanted, [Path.cwd()]), register)
     if url is not None:
         return _asked(url, wanted, as_json=as_json)
     request = parse_spec(wanted)
@@ -59,6 +63,16 @@ def advise(  # noqa: PLR0917 - typer gives each by name
     standing = run.execute(request, workdir, device, as_json=as_json)
     code = run.ended(standing, workdir, as_json=as_json)
     return code or _judge(standing["result"])
+
+
+def _register_at(url: str) -> Registrar:
+    """Return what sends weights to the service at *url*."""
+
+    def register(path: Path, name: str) -> str:
+        with connect(url) as client:
+            return register_with(client)(path, name)
+
+    return register
 
 
 def _request(document: dict[str, Any]) -> dict[str, Any]:
@@ -89,13 +103,14 @@ def _options(
 ) -> None:
     """Let what the options say stand in the request; candidates come after those that it has."""
     if candidates:
-        wanted["candidates"] = list(dict.fromkeys([*wanted.get("candidates", ()), *candidates]))
+        named = map(as_weights, candidates)
+        wanted["candidates"] = list(dict.fromkeys([*wanted.get("candidates", ()), *named]))
     if data is not None:
-        wanted["data"] = {"path": data}
+        wanted["data"] = data_source(data)
     if student is not None:
-        wanted["student"] = {"model": student}
+        wanted["student"] = student_of(student)
     if student_weights is not None:
-        wanted["student"] = {**wanted.get("student", {}), "weights": student_weights}
+        wanted["student"] = {**wanted.get("student", {}), "weights": as_weights(student_weights)}
 
 
 def _asked(url: str, wanted: dict[str, Any], *, as_json: bool) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retort import __version__
-from retort.cli import advise, data, jobs, models, options, review, run, spec, sweeps, up
+from retort.cli import advise, data, init, jobs, models, options, review, run, spec, sweeps, up
 from retort.errors import RetortError, UserError
 
 ERROR_EXIT = 4
@@ -43,6 +43,7 @@ app.command("sweep-watch", rich_help_panel=SWEEPS)(sweeps.watch)
 app.command("sweep-cancel", rich_help_panel=SWEEPS)(sweeps.cancel)
 app.command("sweep-best", rich_help_panel=SWEEPS)(sweeps.best)
 app.command("sweep-report", rich_help_panel=SWEEPS)(sweeps.report)
+app.command(rich_help_panel=LOCAL)(init.init)
 app.command(rich_help_panel=LOCAL)(run.run)
 app.command(rich_help_panel=LOCAL)(advise.advise)
 app.command(rich_help_panel=LOCAL)(spec.validate)

@@ -11,8 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from retort.cli import render
-from retort.cli.options import AsJson, JobId, Sets, SpecFile, Url, connect, emit, emit_line, find, note
+from retort.cli.options import AsJson, JobId, Sets, Url, connect, emit, emit_line, find, note
 from retort.cli.spec import assign, load
+from retort.cli.spec_options import (
+    DataOption,
+    EpochsOption,
+    ImgszOption,
+    OptionalSpecFile,
+    Options,
+    StudentOption,
+    TeacherOption,
+)
+from retort.cli.weights import anchor_weights, register_weights, register_with
 from retort.client.client import Client
 from retort.errors import UserError
 from retort.states import TERMINAL, JobState
@@ -121,7 +131,12 @@ def show(client: Client, job_id: str, *, as_json: bool) -> int:
 
 
 def submit(  # noqa: PLR0917 - typer gives each by name
-    spec: SpecFile,
+    spec: OptionalSpecFile = None,
+    data: DataOption = None,
+    teacher: TeacherOption = None,
+    student: StudentOption = None,
+    epochs: EpochsOption = None,
+    imgsz: ImgszOption = None,
     sets: Sets = None,
     follow: Annotated[bool, typer.Option("--watch", help="Stay, and show the job until it has ended.")] = False,
     key: Annotated[
@@ -132,9 +147,12 @@ def submit(  # noqa: PLR0917 - typer gives each by name
     url: Url = None,
     as_json: AsJson = False,
 ) -> int:
-    """Submit a distillation job; print its id."""
+    """Submit a distillation job; print its id. Weights named by path are sent along, once."""
+    more = Options(data=data, teacher=teacher, student=student, epochs=epochs, imgsz=imgsz)
+    document = load(spec, sets, more)
     with connect(url) as client:
-        job = client.submit(load(spec, sets), idempotency_key=key, owner=owner, priority=priority)
+        document = register_weights(document, register_with(client))
+        job = client.submit(document, idempotency_key=key, owner=owner, priority=priority)
         if follow:
             note(f"{job['id']} at {client.url}")
             return show(client, job["id"], as_json=as_json)
@@ -197,7 +215,8 @@ def clone(job_id: JobId, sets: Sets = None, url: Url = None, as_json: AsJson = F
         old = client.get(found)
         for assignment in sets:
             assign(old["spec"], assignment)
-        job = client.submit(old["spec"], owner=old["owner"], priority=old["priority"])
+        spec = register_weights(anchor_weights(old["spec"], [Path.cwd()]), register_with(client))
+        job = client.submit(spec, owner=old["owner"], priority=old["priority"])
         return _tell(job, as_json=as_json)
 
 

@@ -17,8 +17,18 @@ import typer
 
 from retort.cli import render
 from retort.cli.jobs import EXIT_CODES
-from retort.cli.options import AsJson, Sets, SpecFile, emit_line, note
+from retort.cli.options import AsJson, Sets, emit_line, note
 from retort.cli.spec import load
+from retort.cli.spec_options import (
+    DataOption,
+    EpochsOption,
+    ImgszOption,
+    OptionalSpecFile,
+    Options,
+    StudentOption,
+    TeacherOption,
+)
+from retort.cli.weights import register_here, register_weights
 from retort.constants import MAP, MAP50, Role
 from retort.data.inputs import Inputs
 from retort.errors import TransientError, UserError
@@ -46,8 +56,13 @@ EVERY_S = 0.3
 _ENDED = TERMINAL | {JobState.AWAITING_REVIEW}
 
 
-def run(
-    spec: SpecFile,
+def run(  # noqa: PLR0917 - typer gives each by name
+    spec: OptionalSpecFile = None,
+    data: DataOption = None,
+    teacher: TeacherOption = None,
+    student: StudentOption = None,
+    epochs: EpochsOption = None,
+    imgsz: ImgszOption = None,
     sets: Sets = None,
     out: Annotated[
         Path | None,
@@ -58,8 +73,12 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, or a GPU's number.", show_default="a GPU if any")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C, 5 awaits review."""
-    wanted = parse_spec(load(spec, sets))
+    """Distil here and now, with no service. Exit code: 0 succeeded, 1 failed, 2 stopped by Ctrl-C, 5 awaits review.
+
+    Give a spec, or --data and --teacher: retort run --data DIR --teacher yolo11s.pt --student yolov8n
+    """
+    more = Options(data=data, teacher=teacher, student=student, epochs=epochs, imgsz=imgsz)
+    wanted = parse_spec(register_weights(load(spec, sets, more), register_here))
     workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     return ended(execute(wanted, workdir, device, as_json=as_json), workdir, as_json=as_json)
 

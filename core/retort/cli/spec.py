@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ import typer
 import yaml
 
 from retort.cli.options import AsJson, Sets, SpecFile, emit
+from retort.cli.spec_options import Options
+from retort.cli.weights import anchor_weights, reference_only, register_weights
 from retort.errors import FieldProblem, SpecError, UserError
 from retort.spec import parse_document
 
@@ -18,27 +21,39 @@ if TYPE_CHECKING:
     from retort.spec import AnySpec, SweepSpec
 
 
-def load(source: str, sets: Sequence[str] | None = None) -> dict[str, Any]:
-    """Read the document *source* (a file, or - for stdin), replace the fields that *sets* name, anchor its data path.
+def load(source: str | None, sets: Sequence[str] | None = None, more: Options | None = None) -> dict[str, Any]:
+    """Read the document *source* (a file, or - for stdin), replace fields by *more* and *sets*, anchor its paths.
 
-    A relative ``data.path``, ``data.unlabelled.path`` or ``pseudo_labels.path`` in a file is looked for beside that
-    file first, then in the current folder; one from stdin or from *sets* means the current folder. The service gets an
-    absolute path.
+    Relative paths of data, images and weights in a file are looked for beside that file first, then in the current
+    folder; those from stdin, from *more* or from *sets* mean the current folder. The service gets absolute paths. With
+    no source the document is made from *more* alone.
 
     Raises:
         UserError: there is no such file, or an assignment is malformed.
         SpecError: the text is not a YAML or JSON mapping.
 
     """
+    document = _read(source) if source is not None else {}
+    if source is not None and source != "-":
+        document = _anchored_document(document, Path(source).absolute().parent, Path.cwd())
+    if more is not None:
+        more.apply(document, alone=source is None)
+    for assignment in sets or ():
+        assign(document, assignment)
+    return _anchored_document(document, Path.cwd())
+
+
+def _read(source: str) -> dict[str, Any]:
     document = parse_document(_text(source))
     if not isinstance(document, dict):
         raise SpecError([FieldProblem("$", f"must be a mapping, not {type(document).__name__}")])
-    if source != "-":
-        anchor(_spec(document), Path(source).absolute().parent, Path.cwd())
-    for assignment in sets or ():
-        assign(document, assignment)
-    anchor(_spec(document), Path.cwd())
     return document
+
+
+def _anchored_document(document: dict[str, Any], *folders: Path) -> dict[str, Any]:
+    anchored: dict[str, Any] = anchor_weights(document, folders)
+    anchor(_spec(anchored), *folders)
+    return anchored
 
 
 def is_sweep(document: dict[str, Any]) -> bool:
@@ -62,12 +77,28 @@ def assign(document: dict[str, Any], assignment: str) -> None:
     if not equals or not all(keys):
         raise UserError(f"--set {assignment!r} is not PATH=VALUE", hint="for example --set training.epochs=3")
     here: Any = document
+    if keys[:1] == ["base"] and is_sweep(document):
+        _write_out_losses(document["base"], keys[1:])
+    else:
+        _write_out_losses(document, keys)
     try:
         for key in keys[:-1]:
             here = _inside(here, key)
         here[int(keys[-1]) if isinstance(here, list) else keys[-1]] = parse_document(text)
     except (ValueError, LookupError) as error:
         raise UserError(f"--set {assignment!r}: the document has no place {path}") from error
+
+
+def _write_out_losses(document: dict[str, Any], keys: list[str]) -> None:
+    """Write the recipe's losses out where an assignment counts into them and the document leaves them to it."""
+    from retort.spec import RECIPES
+
+    if keys[:2] != ["distillation", "losses"] or len(keys) < 3:
+        return
+    given = document.setdefault("distillation", {})
+    if isinstance(given, dict) and "losses" not in given:
+        recipe = str(given.get("recipe", "balanced"))
+        given["losses"] = copy.deepcopy(RECIPES.get(recipe, RECIPES["balanced"])["losses"])
 
 
 def _inside(here: Any, key: str) -> Any:
@@ -124,7 +155,7 @@ def list_recipes(as_json: AsJson = False) -> None:
 
 def validate(spec: SpecFile, sets: Sets = None, as_json: AsJson = False) -> None:
     """Check a spec or a sweep without submitting it; print it with every default and preset written out."""
-    full = _checked(load(spec, sets)).model_dump(mode="json")
+    full = _checked(register_weights(load(spec, sets), reference_only)).model_dump(mode="json")
     if as_json:
         emit(full)
     else:

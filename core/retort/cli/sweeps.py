@@ -18,6 +18,7 @@ from rich.text import Text
 from retort.cli import render
 from retort.cli.options import AsJson, Sets, SweepFile, SweepId, Url, connect, emit, find_sweep, note
 from retort.cli.spec import load
+from retort.cli.weights import register_weights, register_with
 from retort.client.client import Client
 from retort.states import LIVE_SWEEPS, SweepState, TrialState
 from retort.sweeps.planner import sentence
@@ -124,7 +125,8 @@ def submit(  # noqa: PLR0917 - typer gives each by name
 ) -> int:
     """Search for the best values of a spec's fields, by many jobs; print the sweep's id."""
     with connect(url) as client:
-        sweep = client.submit_sweep(load(file, sets), idempotency_key=key, owner=owner, priority=priority)
+        document = register_weights(load(file, sets), register_with(client))
+        sweep = client.submit_sweep(document, idempotency_key=key, owner=owner, priority=priority)
         if follow:
             note(f"{sweep['id']} at {client.url}")
             return _show(client, sweep["id"], as_json=as_json)

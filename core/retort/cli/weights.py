@@ -1,0 +1,116 @@
+"""Replace weights named by path: registered for a run here, or sent to a service."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from retort import model_ref
+from retort.cli.options import note
+from retort.client.client import Client
+from retort.errors import RetortError, UserError
+from retort.files import sha256_of
+from retort.model_ref import ModelRef
+from retort.settings import Settings
+
+Registrar = Callable[[Path, str], str]
+"""Takes a weights file and a name; returns the reference by which specs may name it."""
+
+
+def is_path(value: object) -> bool:
+    """Return True if *value* names a weights file by its path; a bare name means the model folder."""
+    return isinstance(value, str) and value.endswith(".pt") and ("/" in value or "\\" in value)
+
+
+def anchor_weights(document: Any, folders: Iterable[Path]) -> Any:
+    """Return *document* with every weights path absolute: in the first of *folders* that has it, or the last."""
+    folders = tuple(folders)
+
+    def absolute(path: str) -> str:
+        candidates = [folder / Path(path).expanduser() for folder in folders]
+        found = next((candidate for candidate in candidates if candidate.exists()), candidates[-1])
+        return str(found.resolve())
+
+    return _replaced(document, absolute)
+
+
+def register_weights(document: Any, register: Registrar) -> Any:
+    """Return *document* with every weights path replaced by the reference that *register* gives.
+
+    Raises:
+        UserError: there is no such file.
+        ModelError: it is not a PyTorch checkpoint.
+
+    """
+    from retort.data.weights import check_checkpoint
+
+    def registered(text: str) -> str:
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise UserError(f"cannot read the weights {text}", hint="name a .pt file that is there")
+        check_checkpoint(path, text)  # before it is copied, or travels
+        return register(path, name_for(path))
+
+    return _replaced(document, registered)
+
+
+def _replaced(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _replaced(item, change) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, change) for item in value]
+    return change(value) if is_path(value) else value
+
+
+def name_for(path: Path) -> str:
+    """Return the name under which the weights file *path* is registered.
+
+    It is the file's own; Ultralytics calls its every training's best one best.pt, which the folder's name tells apart.
+    """
+    parts = [path.stem] if path.stem not in {"best", "last"} else [_folder(path), path.stem]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(part for part in parts if part)).strip("-._")[:80]
+    return name if re.fullmatch(model_ref.NAME, name) else "weights"
+
+
+def _folder(path: Path) -> str:
+    """Return the folder of the training that *path* comes from: runs/detect/train3/weights/best.pt is train3's."""
+    folder = path.resolve().parent
+    return folder.parent.name if folder.name == "weights" else folder.name
+
+
+def reference_only(path: Path, name: str) -> str:
+    """Return the reference that the file would have, and register nothing."""
+    return str(ModelRef(name, sha256_of(path)))
+
+
+def register_here(path: Path, name: str) -> str:
+    """Copy the file into this machine's model folder."""
+    from retort.data import weights
+
+    model_dir = Settings().model_dir
+    assert model_dir is not None
+    reference = str(weights.register(name, path, model_dir))
+    note(f"{path} is {reference}")
+    return reference
+
+
+def register_with(client: Client) -> Registrar:
+    """Return what sends a file to the service, once."""
+
+    def register(path: Path, name: str) -> str:
+        digest = sha256_of(path)
+        try:
+            known = {model["sha256"]: model["reference"] for model in client.model(name)}
+        except RetortError as error:
+            if error.code != "model_not_found":
+                raise
+            known = {}
+        if digest not in known:
+            note(f"sending {path}, {path.stat().st_size / 1e6:.1f} MB")
+            known[digest] = client.register_model(path, name)["reference"]
+        note(f"{path} is {known[digest]}")
+        return str(known[digest])
+
+    return register
