@@ -134,7 +134,8 @@ def distilled(balance: str) -> dict[str, Any]:
 def test_distilled_steps_have_the_same_losses_and_balance(
     balance: str, golden: Golden, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(balancing, "MEASURE_EVERY", 2)
+    monkeypatch.setattr(balancing, "FIRST_STEPS", 1)
+    monkeypatch.setattr(balancing, "EVERY", (2, 2))
     monkeypatch.setattr(balancing, "CALIBRATION_STEPS", 3)
 
     golden.near(f"numbers-balance-{balance}.json", distilled(balance), rel=NEARLY)

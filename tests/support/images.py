@@ -46,10 +46,11 @@ def make_confidence(seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.
 
 
 def class_weights(teacher: Predictions, class_balance: float) -> list[float]:
-    """Weigh each class in plain loops: by its mass of squares, to equal shares where all is balanced."""
+    """Weigh each class in plain loops: by its mass of cubes, to equal shares where all is balanced, within bounds."""
     count = teacher.scores.shape[-1]
     logits = [teacher.scores[..., index].flatten().tolist() for index in range(count)]
-    masses = [sum((1 / (1 + math.exp(-z))) ** 2 for z in column) for column in logits]
-    seen = [mass for mass in masses if mass >= 1]
-    shares = sum(mass ** (1 - class_balance) for mass in seen)
-    return [sum(seen) / shares * mass**-class_balance if mass >= 1 else 1.0 for mass in masses]
+    masses = [max(1e-12, sum((1 / (1 + math.exp(-z))) ** 3 for z in column)) for column in logits]
+    shares = sum(mass ** (1 - class_balance) for mass in masses)
+    wanted = [sum(masses) / shares * mass**-class_balance for mass in masses]
+    bounded = [min(10.0, max(0.25, weight)) for weight in wanted]
+    return [1 + (weight - 1) * mass / (mass + 1) for weight, mass in zip(bounded, masses, strict=True)]

@@ -31,6 +31,8 @@ class Predictions:
     """Decoded boxes x1, y1, x2, y2 in input pixels, (N, A, 4); empty where no loss needs them."""
     distances: Tensor
     """Logits over the R distance bins of each side, (N, A, 4, R); R = 1 is a head without DFL."""
+    mass: Tensor | None = None
+    """Mean over batches of each class's mass, (K,); None takes this batch's (``class_mass``)."""
 
     def confidence(self, class_balance: float = 0.0) -> Tensor:
         """Return the highest class probability of each anchor, weighted by class where they are balanced: (N, A)."""
@@ -38,21 +40,32 @@ class Predictions:
             return wide(self.scores.amax(-1)).sigmoid()
         return (wide(self.scores).sigmoid() * self.class_weights(class_balance)).amax(-1)
 
-    def class_weights(self, class_balance: float) -> Tensor:
-        """Return a weight for each class, (K,), by how much there is of it in the batch.
+    def class_mass(self) -> Tensor:
+        """Return how much there is of each class in the batch, (K,): the sum of ``p_c^3`` over all anchors.
 
-        ``w_c = m_c^-g sum m / sum m^(1-g)`` over the classes seen, with the mass ``m_c = sum p_c^2`` over all anchors
-        and *class_balance* g: at 1 each class has the same share of the whole mass, which stays what it is. Squares,
-        so that thousands of doubtful anchors make no mass. A class is seen where its mass is 1 at least, that of one
-        sure anchor; the others keep weight 1. Inverse frequency as in class-balanced losses (Cui et al., CVPR 2019),
-        with the teacher's predictions in place of labels: mAP is a mean over classes, whatever their numbers.
+        Cubes, so that thousands of doubtful anchors make no mass; a sure anchor has the mass 1.
         """
-        mass = wide(self.scores).sigmoid().square().sum((0, 1))  # K
-        seen = mass >= 1
-        share = mass.clamp(min=1) ** (1 - class_balance) * seen
-        scale = (mass * seen).sum() / share.sum().clamp(min=1)
-        return (share * scale / mass.clamp(min=1)).where(seen, 1)
+        return wide(self.scores).sigmoid().pow(3).sum((0, 1))
 
+    def class_weights(self, class_balance: float) -> Tensor:
+        """Return a weight for each class, (K,), by how much there is of it.
+
+        ``w_c = m_c^-g sum m / sum m^(1-g)`` with the mass ``m_c`` of ``class_mass``, as a mean over batches where one
+        is kept, and *class_balance* g: at 1 each class has the same share of the whole mass, which stays what it is.
+        It is bounded by ``LEAST_CLASS_WEIGHT`` and ``LARGEST_CLASS_WEIGHT``, and taken by the share ``m_c / (m_c + 1)``
+        of its way from 1, so that it is smooth in the mass and a class that is not there keeps weight 1. Inverse
+        frequency as in class-balanced losses (Cui et al., CVPR 2019), with the teacher's predictions in place of
+        labels: mAP is a mean over classes, whatever their numbers.
+        """
+        mass = self.class_mass() if self.mass is None else self.mass.to(wide(self.scores).dtype)
+        mass = mass.clamp(min=1e-12)
+        wanted = mass**-class_balance * mass.sum() / (mass ** (1 - class_balance)).sum()
+        bounded = wanted.clamp(LEAST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT)
+        return 1 + (bounded - 1) * mass / (mass + 1)
+
+
+LEAST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT = 0.25, 10.0
+"""A common class keeps a quarter of its say, and no rare one, which a few anchors would teach, gets more than this."""
 
 ClassBalance = Annotated[float, Field(ge=0, le=1)]
 """How far rare classes are raised, by ``Predictions.class_weights``: 0 weights anchors alike, 1 classes."""

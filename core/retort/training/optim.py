@@ -28,6 +28,21 @@ def multiply_head(optimizer: Any, head: nn.Module, multiplier: float) -> Any:
     return optimizer
 
 
+def clip_gradients(network: nn.Module, student: nn.Module, norm: float) -> None:
+    """Clip the gradient of *student* at *norm*, and that of the rest of *network* apart.
+
+    The rest are projectors: in one norm with the student's, their gradient would make its step smaller than that of an
+    undistilled control.
+    """
+    from torch.nn.utils import clip_grad_norm_
+
+    own = list(student.parameters())
+    seen = {id(parameter) for parameter in own}
+    clip_grad_norm_(own, max_norm=norm)
+    if rest := [parameter for parameter in network.parameters() if id(parameter) not in seen]:
+        clip_grad_norm_(rest, max_norm=norm)
+
+
 def learning_rates(optimizer: Any) -> dict[str, float]:
     """Return the present learning rate of each group.
 

@@ -123,6 +123,8 @@ def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
     elif trainer.teacher_weights is not None and comm.rank() == 0:
         measure_teacher(trainer, trainer.teacher_weights)
     if trainer.teacher_weights is not None:
+        for one in trainer.network.slots:
+            one.objective.pace(len(trainer.train_loader))
         trainer.monitor = trainer.watch_over()
         trainer.monitor.start(trainer)
         trainer.monitor.rules.restore({} if state is None else state["judge"])
@@ -477,7 +479,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
     def optimizer_step(self) -> None:
         """Clip the gradient at the plan's norm and step."""
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=self.plan.training.grad_clip)
+        optim.clip_gradients(self.network, self.student, self.plan.training.grad_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()

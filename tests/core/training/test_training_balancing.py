@@ -6,8 +6,10 @@ import pytest
 import torch
 from retort.training.distillation.balancing import (
     CALIBRATION_STEPS,
+    EVERY,
+    FIRST_STEPS,
     LARGEST_SCALE,
-    MEASURE_EVERY,
+    MEMORY,
     GradientBalance,
     TaskLossBalance,
     gradient_norm,
@@ -40,16 +42,40 @@ def test_the_gradients_of_scaled_terms_are_as_long_as_the_tasks() -> None:
     torch.testing.assert_close(norms[2], norms[0])
 
 
-def test_the_share_of_the_gradient_is_measured_again() -> None:
-    x = torch.ones(3, requires_grad=True)
-    balance = GradientBalance()
-    first = balance(x.sum() * 6, [x.sum() * 2], [x])
-    for _ in range(MEASURE_EVERY - 1):
-        kept = balance(x.sum() * 100, [x.sum()], [x])
-    later = balance(x.sum() * 12, [x.sum() * 2], [x])
+def steps(balance: GradientBalance, x: torch.Tensor, number: int, task: float, term: float) -> list[float]:
+    """Take *number* steps whose gradients have these sizes; return the scale of each."""
+    return [float(balance(x.sum() * task, [x.sum() * term], [x])) for _ in range(number)]
 
-    assert first.tolist() == kept.tolist() == pytest.approx([3.0])
-    assert later.tolist() == pytest.approx([4.5])  # the mean of 6 and 12 over the mean of 2 and 2
+
+def test_the_balance_follows_gradients_that_change_within_an_epoch_of_few_steps() -> None:
+    """It was measured every 32 steps and remembered over 8 measurements: 13 epochs of 19 steps late."""
+    x = torch.ones(3, requires_grad=True)
+    balance = GradientBalance(steps_per_epoch=19)
+    before = steps(balance, x, 3 * 19, 6, 2)
+    after = steps(balance, x, 2 * 19, 1, 2)  # pretrained weights: the task's gradient falls to a sixth
+
+    assert before == pytest.approx([3.0] * len(before))
+    assert after[-1] == pytest.approx(0.5, rel=0.75)  # what is asked for, and not ten times as much
+    assert steps(balance, x, 2 * 19, 1, 2)[-1] == pytest.approx(0.5, rel=0.1)
+
+
+def test_each_of_the_first_steps_is_measured_then_some_in_each_epoch() -> None:
+    measured = []
+    x = torch.ones(3, requires_grad=True)
+    balance = GradientBalance(steps_per_epoch=80)
+    for step in range(FIRST_STEPS + 40):
+        before = balance.state()["measured_at"]
+        steps(balance, x, 1, 1, 1)
+        if balance.state()["measured_at"] != before:
+            measured.append(step)
+
+    assert measured == [*range(FIRST_STEPS), *range(FIRST_STEPS + 9, FIRST_STEPS + 40, 10)]
+
+
+def test_long_epochs_are_measured_as_seldom_as_every_32_steps() -> None:
+    balance = GradientBalance(steps_per_epoch=5000)
+
+    assert (balance.every, balance.memory) == (EVERY[1], MEMORY[1]) == (32, 256)
 
 
 def test_a_term_without_gradient_is_bounded_and_an_overflow_is_forgotten() -> None:
@@ -59,9 +85,49 @@ def test_a_term_without_gradient_is_bounded_and_an_overflow_is_forgotten() -> No
 
     balance = GradientBalance()
     balance(x.sum() * 6, [x.sum() * 2], [x])
-    for _ in range(MEASURE_EVERY - 1):
-        balance(x.sum(), [x.sum()], [x])
     assert balance(x.sum() * float("inf"), [x.sum() * 2], [x]).tolist() == pytest.approx([3.0])
+
+
+@pytest.mark.parametrize("kind", [TaskLossBalance, GradientBalance])
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_a_first_measurement_that_is_not_finite_poisons_nothing(
+    kind: type[TaskLossBalance | GradientBalance], bad: float
+) -> None:
+    x = torch.ones(3, requires_grad=True)
+    balance = kind()
+
+    assert balance(x.sum() * bad, [x.sum() * 2, x.sum() * bad], [x]).tolist() == [0.0, 0.0]
+    for _ in range(3):
+        found = balance(x.sum() * 6, [x.sum() * 2, x.sum()], [x])
+    assert found.tolist() == pytest.approx([3.0, 6.0])
+
+
+@pytest.mark.parametrize("kind", [TaskLossBalance, GradientBalance])
+def test_a_first_batch_of_background_only_makes_no_term_loud(
+    kind: type[TaskLossBalance | GradientBalance],
+) -> None:
+    """One term was 23 times too loud for 31 steps."""
+    x = torch.ones(3, requires_grad=True)
+    balance = kind()
+
+    assert balance(x.sum() * 6, [x.sum() * 0.01], [x], objects=False).tolist() == [0.0]
+    assert balance(x.sum() * 6, [x.sum() * 2], [x]).tolist() == pytest.approx([3.0])
+    assert balance(x.sum() * 6, [x.sum() * 0.01], [x], objects=False).tolist() == pytest.approx([3.0])
+
+
+@pytest.mark.parametrize("kind", [TaskLossBalance, GradientBalance])
+def test_a_balance_goes_on_from_its_state_and_begins_anew_from_an_older_form_of_it(
+    kind: type[TaskLossBalance | GradientBalance],
+) -> None:
+    x = torch.ones(3, requires_grad=True)
+    first, second, older = kind(), kind(), kind()
+    for factor in (6, 7, 8):
+        first(x.sum() * factor, [x.sum() * 2], [x])
+    second.restore(first.state(), torch.device("cpu"))
+    older.restore({"steps": 90, "measured": 3, "norms": [1.0, 2.0], "scales": [1.0]}, torch.device("cpu"))
+
+    assert second.state() == first.state()
+    assert older(x.sum() * 6, [x.sum() * 2], [x]).tolist() == pytest.approx([3.0])
 
 
 def test_measuring_leaves_the_gradients_of_the_step_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,12 +14,17 @@ from retort.training import comm
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from retort.losses import Predictions
+
 CALIBRATION_STEPS = 50
 """Steps over which ``balance: task_loss`` measures each term before its scale is frozen."""
-MEASURE_EVERY = 32
-"""Steps between two measurements of ``balance: gradient``, each of which costs part of a backward pass."""
-MEMORY = 8
-"""Measurements that the running mean of ``balance: gradient`` remembers."""
+FIRST_STEPS = 32
+"""Steps that ``balance: gradient`` measures each, as the gradients change fastest at the start."""
+EVERY = 4, 32
+"""Steps between two later measurements, each of which costs part of a backward pass: an eighth of an epoch, in these
+bounds."""
+MEMORY = 16, 256
+"""Steps that running means remember: an epoch, in these bounds; the fewest at the start."""
 LARGEST_SCALE = 1e4
 """A term that is almost zero while it is measured must not explode when it wakes up."""
 _LIFT = 1024.0
@@ -28,13 +34,19 @@ _LIFT = 1024.0
 class Balance(Protocol):
     """Balance that scales each term, (T,), without leaving the device."""
 
-    def __call__(self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
-        """Return the scales for this step.
+    def __call__(
+        self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor], *, objects: bool = True
+    ) -> Tensor:
+        """Return the scales for this step; zeros while nothing is known.
 
         task: the task loss per image, a scalar with its graph
         terms: each unweighted term, a scalar with its graph
         shared: the student's feature maps through which task and terms reach the rest of it
+        objects: whether the batch has labelled objects; of one without, nothing is remembered
         """
+
+    def pace(self, steps_per_epoch: int) -> None:
+        """Adapt to the length of an epoch."""
 
     def state(self) -> dict[str, Any]:
         """Return the measurements of the balance, in plain values."""
@@ -43,41 +55,79 @@ class Balance(Protocol):
         """Restore ``state()`` exactly: float32 converts to Python numbers without loss."""
 
 
+class RunningMean:
+    """Running mean of a vector that skips values which are not finite, on the device.
+
+    Each element has a mass of its own, by which its sum is divided, so that the first values count in full (the bias
+    correction of Adam, Kingma and Ba, 2015).
+    """
+
+    def __init__(self) -> None:
+        self.sums: Tensor | None = None
+        self.mass: Tensor | None = None
+
+    def add(self, value: Tensor, known: Tensor, keep: float) -> None:
+        """Add *value* where *known*, keeping the share *keep* of what was there.
+
+        Elements that are not known keep all of it.
+        """
+        if self.sums is None or self.mass is None:
+            self.sums, self.mass = torch.zeros_like(value), torch.zeros_like(value)
+        rate = 1 - keep if keep < 1 else 1.0
+        self.sums = torch.where(known, self.sums * keep + value * rate, self.sums)
+        self.mass = torch.where(known, self.mass * keep + rate, self.mass)
+
+    def mean(self) -> Tensor:
+        """Return the mean of each element; not a number where none is known."""
+        assert self.sums is not None
+        assert self.mass is not None
+        return self.sums / self.mass
+
+    def state(self) -> dict[str, Any]:
+        """Return sums and masses as plain values."""
+        return {
+            "sums": None if self.sums is None else self.sums.tolist(),
+            "mass": None if self.mass is None else self.mass.tolist(),
+        }
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Restore ``state()``."""
+        self.sums, self.mass = (
+            None if state.get(name) is None else torch.tensor(state[name], device=device) for name in ("sums", "mass")
+        )
+
+
 class TaskLossBalance:
     """Balance of term weights by the task loss.
 
-    A weight is the term's share of the task loss, by means over the first steps.
+    A weight is the term's share of the task loss, by means over the first steps whose batches have objects.
     """
 
     def __init__(self) -> None:
         self._steps = 0
-        self._task: Tensor | None = None
-        self._terms: Tensor | None = None
-        self._scales: Tensor | None = None
+        self._losses = RunningMean()
 
-    def __call__(self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:  # noqa: ARG002
+    def __call__(
+        self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor], *, objects: bool = True
+    ) -> Tensor:
         """Return a running scale until the measurement ends, then the frozen one."""
-        if self._scales is None or self._steps < CALIBRATION_STEPS:
-            # The same on every rank, or each would distil by scales of its own.
-            measured = _over_ranks(torch.stack([term.detach() for term in terms]))
-            self._task = _over_ranks(task.detach()) + (0 if self._task is None else self._task)
-            self._terms = measured + (0 if self._terms is None else self._terms)
-            self._scales = (self._task / self._terms.clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
+        del shared  # only gradients are measured there
+        if self._steps < CALIBRATION_STEPS:
+            _measure(self._losses, torch.stack([value.detach() for value in (task, *terms)]), objects=objects, keep=1)
             self._steps += 1
-        return self._scales
+        return _scales(self._losses)
+
+    def pace(self, steps_per_epoch: int) -> None:
+        """Need no pace: the scale is frozen after the first steps."""
 
     def state(self) -> dict[str, Any]:
         """Return the measurements of the balance, in plain values."""
-        kept = {"task": self._task, "terms": self._terms, "scales": self._scales}
-        return {"steps": self._steps, **{n: None if value is None else value.tolist() for n, value in kept.items()}}
+        return {"steps": self._steps, **self._losses.state()}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Restore the measurements of ``state()``."""
-        self._steps = state["steps"]
-        self._task, self._terms, self._scales = (
-            None if state[name] is None else torch.tensor(state[name], device=device)
-            for name in ("task", "terms", "scales")
-        )
+        self._losses.restore(state, device)
+        self._steps = state["steps"] if self._losses.sums is not None else 0
 
 
 class GradientBalance:
@@ -85,46 +135,105 @@ class GradientBalance:
 
     A weight is the share of the gradient: the norm of the weighted term's gradient over that of the task's. Both are
     measured at the feature maps that the student's head reads, where task and distillation meet, as RT-DETRv4 does
-    (arXiv 2510.25257), and again every so many steps: a term keeps its share while the losses fall.
+    (arXiv 2510.25257): in each of the first steps, then several times in an epoch, so that the scale follows gradients
+    that change within one. The running mean remembers an epoch at most.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, steps_per_epoch: int | None = None) -> None:
         self._steps = 0
-        self._measured = 0
-        self._norms: Tensor | None = None
-        """Running means: the task's, then each term's."""
+        self._measured_at = -1
+        self._norms = RunningMean()
+        """The task's, then each term's."""
+        self.every, self.memory = EVERY[1], MEMORY[1]
+        if steps_per_epoch is not None:
+            self.pace(steps_per_epoch)
 
-    def __call__(self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
+    def pace(self, steps_per_epoch: int) -> None:
+        """Measure eight times in an epoch and remember one, within bounds in steps."""
+        self.every = min(max(steps_per_epoch // 8, EVERY[0]), EVERY[1])
+        self.memory = min(max(steps_per_epoch, MEMORY[0]), MEMORY[1])
+
+    def __call__(
+        self, task: Tensor, terms: Sequence[Tensor], shared: Sequence[Tensor], *, objects: bool = True
+    ) -> Tensor:
         """Return the ratio of the norms for each term."""
-        if self._norms is None or self._steps % MEASURE_EVERY == 0:
+        if self._steps < FIRST_STEPS or self._steps - self._measured_at >= self.every:
             norms = torch.stack([gradient_norm(value, shared) for value in (task, *terms)])
-            self._remember(_over_ranks(norms))  # the same on every rank
+            memory = min(max(self._steps, MEMORY[0]), self.memory)
+            keep = math.exp(-(self._steps - self._measured_at) / memory)
+            _measure(self._norms, norms, objects=objects, keep=keep)
+            self._measured_at = self._steps
         self._steps += 1
-        assert self._norms is not None
-        return (self._norms[0] / self._norms[1:].clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
+        return _scales(self._norms)
 
     def state(self) -> dict[str, Any]:
         """Return the measurements of the balance, in plain values."""
-        norms = None if self._norms is None else self._norms.tolist()
-        return {"steps": self._steps, "measured": self._measured, "norms": norms}
+        return {"steps": self._steps, "measured_at": self._measured_at, **self._norms.state()}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Restore the measurements of ``state()``."""
-        self._steps, self._measured = state["steps"], state["measured"]
-        self._norms = None if state["norms"] is None else torch.tensor(state["norms"], device=device)
+        self._steps, self._measured_at = state["steps"], state.get("measured_at", -1)
+        self._norms.restore(state, device)
 
     def measure_next(self) -> None:
         """Measure in the next step, whatever its number."""
-        self._steps = 0
+        self._measured_at = self._steps - self.every
 
-    def _remember(self, norms: Tensor) -> None:
-        self._measured += 1
-        if self._norms is None:
-            self._norms = norms
-            return
-        # A step whose half precision overflowed tells nothing.
-        norms = torch.where(norms.isfinite(), norms, self._norms)
-        self._norms = self._norms.lerp(norms, 1 / min(self._measured, MEMORY))
+
+class ClassMass:
+    """Mean over batches of how much a teacher sees of each class.
+
+    It weighs the classes of the next step (``Predictions.class_weights``): by one batch alone a rare class would be
+    loud in one step and unknown in the next.
+    """
+
+    def __init__(self) -> None:
+        self._mass = RunningMean()
+        self._steps = 0
+        self.memory = MEMORY[1]
+
+    def pace(self, steps_per_epoch: int) -> None:
+        """Remember an epoch, within bounds in steps."""
+        self.memory = min(max(steps_per_epoch, MEMORY[0]), MEMORY[1])
+
+    def add(self, teacher: Predictions) -> None:
+        """Add the teacher's predictions for a batch."""
+        mass = _over_ranks(teacher.class_mass().detach().float())
+        self._mass.add(mass, mass.isfinite(), math.exp(-1 / min(max(self._steps, MEMORY[0]), self.memory)))
+        self._steps += 1
+
+    def mean(self) -> Tensor | None:
+        """Return the mean mass, (K,); None before the first batch."""
+        return None if self._mass.sums is None else self._mass.mean().nan_to_num()
+
+    def state(self) -> dict[str, Any]:
+        """Return what is remembered, in plain values."""
+        return {"steps": self._steps, **self._mass.state()}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Restore ``state()``; an empty state changes nothing."""
+        if state:
+            self._steps = state["steps"]
+            self._mass.restore(state, device)
+
+
+def _measure(kept: RunningMean, values: Tensor, *, objects: bool, keep: float) -> None:
+    """Remember *values* of a step: the task's, then each term's.
+
+    A step whose half precision overflowed tells nothing, nor does a batch without objects, whose task teaches the
+    background alone. Over ranks, the mean of those that know something; it is the same on each, or each would distil by
+    scales of its own.
+    """
+    known = values.isfinite() & objects
+    both = _over_ranks(torch.stack([torch.where(known, values, 0.0), known.to(values.dtype)]))
+    kept.add(both[0] / both[1].clamp(min=1e-12), both[1] > 0, keep)
+
+
+def _scales(kept: RunningMean) -> Tensor:
+    """Return the task's mean over each term's, bounded; zero where one is not known."""
+    means = kept.mean()
+    ratio = (means[0] / means[1:].clamp(min=1e-12)).clamp(max=LARGEST_SCALE)
+    return torch.where(ratio.isfinite(), ratio, 0.0)
 
 
 def _over_ranks(value: Tensor) -> Tensor:

@@ -129,21 +129,24 @@ def distillation_loss(
     seen: tuple[Mapping[Level, Tensor], Mapping[str, Raw]],
     task: Tensor,
     adapters: nn.ModuleDict,
+    *,
+    objects: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the weighted mean of all teachers' losses, and its items.
 
-    *outputs* is what each said, *seen* are the student's features and raw branches. With several teachers,
+    *outputs* is what each said, *seen* are the student's features and raw branches; a balance remembers a step only
+    where its batch has labelled *objects*. With several teachers,
     ``kd/<label>`` is the weighted mean of ``kd/<label>@1``, ``kd/<label>@2`` ..., what the term is under the first
     teacher, the second, and so on.
     """
     if len(slots) == 1:
         (only,) = slots
-        return only.objective(*seen, outputs[0], task, adapters)
+        return only.objective(*seen, outputs[0], task, adapters, objects=objects)
     totals: list[Tensor] = []
     items: list[dict[str, Tensor]] = []
     for one, output in zip(slots, outputs, strict=True):
         one.objective.epoch = slots[0].objective.epoch
-        total, found = one.objective(*seen, output, task, one.adapters(adapters))
+        total, found = one.objective(*seen, output, task, one.adapters(adapters), objects=objects)
         totals.append(total * one.share)
         items.append(found)
     return torch.stack(totals).sum(), merge_items(items, [one.share for one in slots])
@@ -239,7 +242,8 @@ class Distiller(nn.Module):
             task, items = self.student_model.loss(batch, feature_taps.upstream_form(own))  # type: ignore[operator]
         if active:
             per_image = task.sum() / len(labelled)
-            total, parts = distillation_loss(self.slots, outputs, (features, branches), per_image, self.projectors)
+            seen, objects = (features, branches), batch["cls"].numel() > 0
+            total, parts = distillation_loss(self.slots, outputs, seen, per_image, self.projectors, objects=objects)
         else:
             total, parts = zero_loss(self.slots, images.device)
         return torch.cat([task, total[None] * len(labelled)]), {**items, **parts}

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,7 +17,7 @@ from retort.errors import TeacherMismatch
 from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
 from retort.spec import DistillationSpec, Schedule
 from retort.training.distillation import feature_taps
-from retort.training.distillation.balancing import BALANCES, Balance
+from retort.training.distillation.balancing import BALANCES, Balance, ClassMass
 from retort.training.distillation.feature_taps import Decoder, FeatureLayers, Raw, check_strides, first
 from retort.training.models import ClassMap
 
@@ -113,6 +114,7 @@ class DistillationObjective:
         self._rng = StepRng(seed, device)
         balance = BALANCES[spec.balance]
         self.balance: Balance | None = None if balance is None else balance()
+        self.class_mass = ClassMass() if any(getattr(loss, "class_balance", 0) for loss in self.losses) else None
         self._shared = {*HEAD_LEVELS, *self.levels}
 
     @property
@@ -146,12 +148,23 @@ class DistillationObjective:
 
         It is what changes over the steps and does not follow from the epoch.
         """
-        return {"balance": None if self.balance is None else self.balance.state()}
+        return {
+            "balance": None if self.balance is None else self.balance.state(),
+            "class_mass": None if self.class_mass is None else self.class_mass.state(),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore ``state()`` of an objective with the same spec."""
         if self.balance is not None:
             self.balance.restore(state["balance"], self._weights.device)
+        if self.class_mass is not None:
+            self.class_mass.restore(state.get("class_mass") or {}, self._weights.device)
+
+    def pace(self, steps_per_epoch: int) -> None:
+        """Adapt what is measured again and again to the length of an epoch."""
+        for measured in (self.balance, self.class_mass):
+            if measured is not None:
+                measured.pace(steps_per_epoch)
 
     def zero_loss(self, device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the zero loss of a step without distillation.
@@ -168,16 +181,21 @@ class DistillationObjective:
         output: TeacherOutput,
         task: Tensor,
         projectors: nn.ModuleDict,
+        *,
+        objects: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all terms and each weighted term, detached, by label.
 
-        *task* is the task loss of the batch per image, a scalar; it is measured only.
+        *task* is the task loss of the batch per image, a scalar; it is measured only, and only where the batch has
+        labelled *objects*.
         """
         terms = self.terms(features, branches, output, projectors)
+        if self.class_mass is not None:
+            self.class_mass.add(self._decoders[1](output.branches["one2many"], self.classes.teacher, boxes=False))
         weights = self._weights * self.weight
         if self.balance is not None:
             weights = weights * self.balance(
-                task, terms, [features[level] for level in features if level in self._shared]
+                task, terms, [features[level] for level in features if level in self._shared], objects=objects
             )
         weighted = torch.stack(terms) * weights
         total = weighted.sum()
@@ -226,7 +244,7 @@ class DistillationObjective:
         return [
             (
                 student(branches[name], self.classes.student, boxes=boxes),
-                teacher(output.branches[name], self.classes.teacher, boxes=boxes),
+                self._with_mass(teacher(output.branches[name], self.classes.teacher, boxes=boxes)),
             )
             for name in branches
             if name in output.branches
@@ -238,9 +256,13 @@ class DistillationObjective:
         """Return what the teacher's head says to the student's features and to its own: one2many, which all have."""
         student, teacher = branches["one2many"], output.branches["one2many"]
         decode, classes = self._decoders[1], self.classes.teacher
-        return decode(feature_taps.cross_heads(adapters, student, teacher, output.head), classes), decode(
-            teacher, classes
-        )
+        crossed = decode(feature_taps.cross_heads(adapters, student, teacher, output.head), classes)
+        return crossed, self._with_mass(decode(teacher, classes))
+
+    def _with_mass(self, teacher: Predictions) -> Predictions:
+        """Give the teacher's predictions what the batches before had of each class."""
+        mass = None if self.class_mass is None else self.class_mass.mean()
+        return teacher if mass is None else replace(teacher, mass=mass)
 
     def answers(self, output: TeacherOutput, number: int) -> dict[str, Predictions]:
         """Return the teacher's predictions that assign labels, by branch.

@@ -123,12 +123,11 @@ def forward_pass(model: Distiller, batch: dict[str, Any]) -> ForwardPass:
 def objective(model: Distiller, forward: ForwardPass) -> Tensor:
     """Return the distillation loss at its present weight.
 
-    This does not count as a step of its balance.
+    This does not count as a step of its balance, whose scales are those of the training.
     """
     slots = [replace(one, objective=deepcopy(one.objective)) for one in model.slots]
-    total, _ = distillation_loss(
-        slots, forward.teacher_outputs, (forward.features, forward.branches), forward.task, model.projectors
-    )
+    seen = forward.features, forward.branches
+    total, _ = distillation_loss(slots, forward.teacher_outputs, seen, forward.task, model.projectors, objects=False)
     return total
 
 
