@@ -29,10 +29,10 @@ def multiply_head(optimizer: Any, head: nn.Module, multiplier: float) -> Any:
 
 
 def clip_gradients(network: nn.Module, student: nn.Module, norm: float) -> None:
-    """Clip the gradient of *student* at *norm*, and that of the rest of *network* apart.
+    """Clip the gradients of *student* and of projectors apart at *norm*.
 
-    The rest are projectors: in one norm with the student's, their gradient would make its step smaller than that of an
-    undistilled control.
+    Projectors are the rest of *network*. In one norm with the student's, their gradient would make its step smaller
+    than that of an undistilled control.
     """
     from torch.nn.utils import clip_grad_norm_
 

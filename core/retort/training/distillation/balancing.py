@@ -56,7 +56,7 @@ class Balance(Protocol):
 
 
 class RunningMean:
-    """Running mean of a vector that skips values which are not finite, on the device.
+    """Running mean of a vector whose unknown elements are skipped.
 
     Each element has a mass of its own, by which its sum is divided, so that the first values count in full (the bias
     correction of Adam, Kingma and Ba, 2015).
