@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from retort.review.figures import LabelFigures, ReviewFigures
@@ -23,11 +25,13 @@ class TrainedNetwork(StoredModel):
     planned_epochs: int
     batch: int
     best_epoch: int
+    stopped_by: Literal["patience", "time"] | None = Field(default=None, exclude_if=absent)
+    """Which limit of the spec ended the training before its last epoch."""
 
     @property
     def finished_early(self) -> bool:
-        """Whether the network was trained for fewer epochs than planned."""
-        return self.epochs != self.planned_epochs
+        """Whether people had the training finished before its end, which no twin can repeat."""
+        return self.epochs != self.planned_epochs and self.stopped_by is None
 
 
 class DroppedControl(StoredModel):

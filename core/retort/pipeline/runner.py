@@ -11,6 +11,7 @@ from typing import cast
 from pydantic import ValidationError
 
 from retort.data.inputs import Inputs
+from retort.data.mirroring import handed
 from retort.errors import Stopped
 from retort.pipeline import history
 from retort.pipeline.context import Context, Stage, find
@@ -21,6 +22,9 @@ from retort.protocol.workdir import Heartbeat
 from retort.spec import AdviceSpec, AnySpec, JobSpec
 from retort.spec.advised import AdviceResult
 from retort.spec.result import JobResult, Result
+
+_SHOWN = 6
+"""Names in a message, at most."""
 
 
 def run_stages(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, stop: threading.Event) -> Result:
@@ -36,6 +40,7 @@ def run_stages(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, s
     key, pulse = key_of(spec, inputs), Heartbeat(workdir)
     finished: tuple[str, ...] = ()
     _remark(inputs, journal)
+    _doubt_mirroring(spec, inputs, journal)
     _remark_more(inputs, journal)
     _forewarn(spec, journal)
     results: dict[str, object] = {}
@@ -77,6 +82,21 @@ def _remark(inputs: Inputs, journal: Journal) -> None:
             "the figures of this run will not show how well its networks generalise",
             "warning",
             num_shared=data.num_shared,
+        )
+
+
+def _doubt_mirroring(spec: AnySpec, inputs: Inputs, journal: Journal) -> None:
+    """Warn where training images are mirrored though the classes' names say that sides matter."""
+    if isinstance(spec, AdviceSpec) or not (found := handed(inputs.dataset.names)):
+        return
+    asked = [name for name in ("fliplr", "flipud") if getattr(spec.training, name) > 0]
+    if asked:
+        shown = ", ".join(found[:_SHOWN]) + (" ..." if len(found) > _SHOWN else "")
+        journal.log(
+            f"training mirrors images ({' and '.join(asked)}), but the classes {shown} look like ones that a mirror "
+            f"changes: set {' and '.join(f'training.{name}' for name in asked)} to 0 where that is so",
+            "warning",
+            classes=list(found),
         )
 
 

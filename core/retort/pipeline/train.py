@@ -152,6 +152,7 @@ def fit(
         planned_epochs=plan.epochs,
         batch=plan.training.batch,
         best_epoch=fitted.best_epoch,
+        stopped_by=fitted.stopped_by,
     )
 
 

@@ -144,7 +144,7 @@ def outcome(context: Context, duration_s: float) -> JobResult:
     return JobResult(
         roles=evaluated.roles,
         ensemble=evaluated.ensemble,
-        training=TrainingFigures(epochs=student.epochs, planned_epochs=student.planned_epochs, batch=student.batch),
+        training=training_figures(student),
         control_dropped=None if dropped is None else dropped.dropped,
         gain=gain(evaluated.roles),
         gap_closed=gap_closed(evaluated.roles),
@@ -266,7 +266,7 @@ def manifest(context: Context, result: JobResult) -> Manifest:
         name=spec.name,
         spec_digest=result.spec_digest,
         student=StudentOrigin(model=spec.student.model, file=student.name, sha256=sha256_of(student)),
-        training=TrainingFigures(epochs=trained.epochs, planned_epochs=trained.planned_epochs, batch=trained.batch),
+        training=training_figures(trained),
         starting_weights={name: sha256_of(path) for name, path in sorted(weights.items())},
         teacher=TeacherOrigin(model=result.roles.teacher.model, sha256=sha256_of(train.weights(context))),
         ensemble=tuple(
@@ -306,4 +306,11 @@ def _manifest_pseudo_labels(found: PseudoLabelUse) -> PseudoLabelOrigin:
         confidence=found.confidence,
         ignore_from=found.ignore_from,
         reviewed_precision=None if found.review is None else found.review.precision,
+    )
+
+
+def training_figures(trained: TrainedNetwork) -> TrainingFigures:
+    """Say for how long the student was trained, and what ended it."""
+    return TrainingFigures(
+        epochs=trained.epochs, planned_epochs=trained.planned_epochs, batch=trained.batch, stopped_by=trained.stopped_by
     )

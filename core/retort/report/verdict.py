@@ -6,7 +6,7 @@ from typing import Literal
 
 from retort.spec.figures import SeedStatistics
 from retort.spec.report import Verdict
-from retort.spec.result import JobResult
+from retort.spec.result import JobResult, TrainingFigures
 
 Kind = Literal["gain", "none", "loss", "unknown"]
 
@@ -72,11 +72,7 @@ def _caveats(result: JobResult) -> list[str]:
             found.append("The teacher knows none of the data's classes and has no mAP, so no gap to it is known.")
         elif result.gap_closed.map is None:
             found.append("The teacher is no better than the control, or hardly, so there is no gap to close.")
-    if training is not None and training.epochs < training.planned_epochs:
-        found.append(
-            f"Training was finished early, after epoch {training.epochs} of {training.planned_epochs}: the "
-            "learning rate had not come down yet."
-        )
+    found.extend(_on_epochs(training))
     if roles.student.map < _NOTHING:
         found.append("The student has hardly learned anything yet: train longer before comparing.")
     if roles.teacher.map is not None and roles.teacher.map < roles.student.map:
@@ -94,6 +90,16 @@ def _caveats(result: JobResult) -> list[str]:
     if dataset.num_val < _FEW_IMAGES:
         found.append(f"{dataset.num_val} validation images are few: a point of mAP is a handful of boxes.")
     return found
+
+
+def _on_epochs(training: TrainingFigures | None) -> list[str]:
+    """Say what ended a training before its last epoch."""
+    if training is None or training.epochs == training.planned_epochs:
+        return []
+    ended = f"after epoch {training.epochs} of {training.planned_epochs}: the learning rate had not come down yet."
+    if training.stopped_by is None:
+        return [f"Training was finished early, {ended}"]
+    return [f"Student and control each end by training.{training.stopped_by}, the student {ended}"]
 
 
 def _on_seeds(result: JobResult) -> str:

@@ -23,11 +23,11 @@ from retort.spec.job import (
     TeacherSpec,
     TeacherTraining,
     TrackingSpec,
-    TrainingSpec,
     UnlabelledSpec,
     WandbSpec,
 )
 from retort.spec.sweep import MOST_TRIALS, Domain, Objective, Search, SweepSpec, sweep_schema
+from retort.spec.training import AugmentationFields, TrainingSpec
 from retort.spec.validation_errors import explain, shown
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "TASKS",
     "AdviceSpec",
     "AnySpec",
+    "AugmentationFields",
     "DataSpec",
     "DistillationSpec",
     "Domain",

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from retort.schema import InputModel, distinct
-from retort.spec.job import DataSource, Side, StudentSpec, WeightsFile
+from retort.spec.job import DataSource, StudentSpec, WeightsFile
+from retort.spec.training import Side
 
 
 class AdviceResources(InputModel):

@@ -12,12 +12,7 @@ from retort.constants import ModelName
 from retort.exports import EXPORT_FORMATS, AnyExport
 from retort.schema import InputModel, field_error, without_default
 from retort.spec.distillation import DistillationSpec, preset
-
-Side = Annotated[int, Field(ge=64, le=2048, multiple_of=32)]
-"""Side of a square input in pixels."""
-
-LEARNING_RATE = 0.01
-"""Initial learning rate where a spec gives none."""
+from retort.spec.training import LEARNING_RATE, MOMENTUM, Side, TrainingSpec
 
 
 def weights_file(value: str) -> str:
@@ -182,42 +177,6 @@ def published_weights(value: object, default: str | None = None) -> object:
     return value
 
 
-class TrainingSpec(InputModel):
-    """How student and control are trained; a teacher trained by the job differs in its epochs only."""
-
-    epochs: int = Field(default=100, ge=1, le=10_000)
-    """Passes over the training images."""
-    imgsz: Side = 640
-    """Side of the square input in pixels."""
-    batch: int = Field(default=16, ge=2, le=1024)
-    """Labelled images in one forward pass, over all GPUs."""
-    nominal_batch: int = Field(default=64, ge=1, le=1024)
-    """Images per step of the optimizer: gradients of smaller batches add up to it. Give it the value of ``batch`` to
-    take a step with every batch, which short trainings need."""
-    optimizer: Literal["auto", "SGD", "Adam", "AdamW", "MuSGD"] = "auto"
-    """``auto`` chooses optimizer and learning rate by the number of steps, and ignores ``lr``."""
-    lr: float = Field(default=LEARNING_RATE, gt=0, le=1)
-    """Initial learning rate of every optimizer but ``auto``."""
-    head_lr_multiplier: float | None = Field(default=None, gt=0, le=100)
-    """Learning rate of the Detect head over that of the rest; null takes the recipe's."""
-    amp: bool = True
-    """Mixed precision on a GPU; on a CPU that computes bfloat16, for the teacher alone."""
-    compile: bool = False
-    """Compile the network by torch.compile: minutes before the first step, for faster ones on a GPU."""
-    ema: bool = True
-    """Evaluate and publish an exponential moving average of the weights."""
-    grad_clip: float = Field(default=10.0, gt=0, le=1000)
-    """Largest norm of the gradient."""
-    close_mosaic: int = Field(default=10, ge=0, le=10_000)
-    """Train the last epochs, this many, on whole images without mosaic."""
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
-    """Seed of weights, order of the images, and augmentation."""
-    seeds: int = Field(default=1, ge=1, le=16)
-    """Train student and control so many times, with the seeds from ``seed`` on, and tell the gain with its interval."""
-    checkpoint_every: int = Field(default=10, ge=1, le=10_000)
-    """Publish a student checkpoint, and compare student with teacher, every so many epochs."""
-
-
 class ResourcesSpec(InputModel):
     """What the job needs of the machine it runs on."""
 
@@ -361,6 +320,9 @@ class JobSpec(InputModel):
         if training.optimizer == "auto" and training.lr != LEARNING_RATE:
             hint = "name an optimizer, such as SGD, or leave lr out"
             raise field_error("is not used: optimizer auto chooses the learning rate", at="training.lr", hint=hint)
+        if training.optimizer == "auto" and training.momentum != MOMENTUM:
+            hint = "name an optimizer, such as SGD, or leave momentum out"
+            raise field_error("is not used: optimizer auto chooses the momentum", at="training.momentum", hint=hint)
         if schedule.warmup_epochs > training.epochs:
             hint = f"at most training.epochs, which is {training.epochs}"
             raise field_error("is longer than the training", at="distillation.schedule.warmup_epochs", hint=hint)

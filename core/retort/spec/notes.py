@@ -61,12 +61,40 @@ distillation.schedule.decay | | The student overtakes its teacher.
 distillation.schedule.floor | share of the weight | With a decay, to keep some of the teaching to the end.
 distillation.schedule.stop_with_mosaic | | The last epochs are to be the labels' alone.
 training.epochs | epochs | Short data sets need more, large ones fewer; look at where the control's best lies.
+training.patience | epochs | `epochs` is a generous guess, and most of it would be wasted; 20 to 100.
+training.time | hours | A training may take an evening, whatever it has reached then.
 training.imgsz | pixels | The size that the device will run; small objects need large images.
+training.multi_scale | part of imgsz | Objects come in sizes that training did not show; it makes trainings slower.
 training.batch | images | As large as the GPU holds; smaller after `out_of_memory`.
 training.nominal_batch | images | Equal to `batch` where an epoch has few batches.
+training.fraction | part | A first try on a large data set.
 training.optimizer | | Named, to choose the learning rate yourself.
 training.lr | | With a named optimizer; lower after `diverged` or `loss_exploding`.
+training.lrf | part of lr | Higher when the curve still climbs at the end.
+training.cos_lr | | Long trainings, to try.
+training.warmup_epochs | epochs | 0 or 1 in short trainings from pretrained weights.
+training.momentum | | With a named optimizer, to repeat a setting.
+training.weight_decay | | Higher for small data sets that are learned by heart.
 training.head_lr_multiplier | | To repeat a paper's setting.
+training.freeze | layers | Few images and pretrained weights: 10 is the backbone of a yolov8.
+training.box | | Boxes are loose while classes are right.
+training.cls | | Classes are confused while boxes are right.
+training.dfl | | To repeat a setting.
+training.cls_pw | 0 to 1 | Some classes are rare; 0.25 to 0.5 is a careful start.
+training.single_cls | | Never: there is one value.
+training.fliplr | probability | 0 where left and right differ: digits, letters, arrows, hands.
+training.flipud | probability | Images have no up and down: from above, from a microscope.
+training.hsv_h | part of the circle | 0 where colour is what tells classes apart.
+training.hsv_s | part | Lower where colours are as the camera always sees them.
+training.hsv_v | part | Higher where it gets dark.
+training.mosaic | probability | Lower where a whole scene is what matters.
+training.scale | part | Lower where objects always have one size.
+training.translate | part | Lower where objects always stand in one place.
+training.degrees | degrees | The camera is not level, or looks down.
+training.shear | degrees | Seldom.
+training.perspective | part | The camera looks from many sides; 0.0005 is a start.
+training.mixup | probability | Long trainings of large networks.
+training.cutmix | probability | Objects are often half hidden.
 training.amp | | Off after `diverged` on a GPU.
 training.compile | | Long trainings on a GPU.
 training.ema | | Off only to compare with code that has none.

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from retort.review.figures import LabelFigures, ReviewFigures
-from retort.schema import StoredModel
+from retort.schema import StoredModel, absent
 from retort.spec.advised import AdviceResult
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
@@ -24,6 +24,8 @@ class TrainingFigures(StoredModel):
     """As in the spec."""
     batch: int
     """Images of a batch; smaller than in the spec where memory ran out."""
+    stopped_by: Literal["patience", "time"] | None = Field(default=None, exclude_if=absent)
+    """The limit of the spec that ended the training before its last epoch; student and control each end by it."""
 
 
 class DataFigures(StoredModel):

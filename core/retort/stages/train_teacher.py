@@ -25,9 +25,9 @@ def cost(spec: JobSpec) -> float:
 
 
 def run(context: Context) -> TrainedNetwork:
-    """Train the teacher like the student, but for epochs and size.
+    """Train the teacher like the student, but for epochs, size and frozen layers.
 
-    The epochs and the size of the images are the teacher's.
+    The epochs and the size of the images are the teacher's; ``freeze`` counts the student's layers.
     """
     from retort.training.config import TrainConfig
 
@@ -39,7 +39,7 @@ def run(context: Context) -> TrainedNetwork:
         weights=None if train.weights is None else context.inputs.weights[train.weights],
         data_yaml=context.inputs.data_yaml,
         epochs=train.epochs,
-        training=context.training.model_copy(update={"imgsz": imgsz(context.spec, Role.TEACHER)}),
+        training=context.training.model_copy(update={"imgsz": imgsz(context.spec, Role.TEACHER), "freeze": None}),
         folder=context.lasting_folder(Role.TEACHER),
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,

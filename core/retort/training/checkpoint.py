@@ -20,6 +20,7 @@ from retort.spec import DistillationSpec
 from retort.training import comm
 from retort.training.config import TeacherConfig, TrainConfig, Trainer
 from retort.training.optim import GradientAccumulation
+from retort.training.stopping import StopRule
 from retort.training.ultralytics_api import version
 
 STATES, BESTS = "states", "weights"
@@ -36,6 +37,7 @@ class Resumable(Trainer, Protocol):
 
     accumulation: GradientAccumulation
     recovery: Checkpointer
+    stop_rule: StopRule
     monitor: Any
     """What watches over a distillation; None in a plain training."""
     scaler: Any
@@ -283,6 +285,7 @@ def capture(trainer: Resumable, done: int) -> State:
             "sha256": sha256_of(trainer.recovery.best(trainer.best_epoch)) if trainer.best_epoch else "",
         },
         "teacher_metrics": dict(trainer.teacher_metrics),
+        "stopping": trainer.stop_rule.state(),
         "judge": {} if trainer.monitor is None else trainer.monitor.rules.state(),
     }
 
@@ -350,6 +353,7 @@ def _restore_results(trainer: Resumable, state: State) -> None:
     trainer.best_epoch = state["best"]["epoch"]
     trainer.best_metrics = dict(state["best"]["metrics"])
     trainer.teacher_metrics = dict(state["teacher_metrics"])
+    trainer.stop_rule.restore(state["stopping"])
 
 
 def objectives(model: Any) -> list[Any]:
@@ -376,4 +380,4 @@ def _read(content: memoryview) -> State | None:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError):
         return None
-    return state if isinstance(state, dict) and {"identity", "done", "best"} <= state.keys() else None
+    return state if isinstance(state, dict) and {"identity", "done", "best", "stopping"} <= state.keys() else None

@@ -24,6 +24,8 @@ class ExtraTeacher:
 
 
 Verdict = Literal["healthy", "warning", "critical"]
+StoppedBy = Literal["patience", "time"]
+"""Fields of the spec that can end a training before its last epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +167,5 @@ class TrainResult:
     epochs: int
     best_epoch: int
     """Counted from 1; by mAP50-95 on the validation set, the later of two equals."""
+    stopped_by: StoppedBy | None = None
+    """Which limit ended the training before its last epoch."""

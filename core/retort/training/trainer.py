@@ -14,6 +14,7 @@ from retort.constants import MAP, MAP50
 from retort.errors import ModelError, Stopped
 from retort.spec import DistillationSpec
 from retort.training import checkpoint, comm, device, models, optim
+from retort.training.arguments import arguments
 from retort.training.checkpoint import Checkpointer
 from retort.training.config import TrainCallback, TrainConfig, TrainResult
 from retort.training.data.augment import coloured
@@ -24,11 +25,12 @@ from retort.training.data.unlabelled import UnlabelledImages, beside, per_step, 
 from retort.training.device import compile_layers
 from retort.training.distillation.distiller import Distiller, load_teachers, make_distiller
 from retort.training.distillation.objective import DistillationObjective, criteria
-from retort.training.environment import free_bytes, num_workers
+from retort.training.environment import free_bytes
 from retort.training.evaluate import score
 from retort.training.health.monitor import Monitor
 from retort.training.models import publish
 from retort.training.optim import GradientAccumulation, learning_rates
+from retort.training.stopping import StopRule
 from retort.training.ultralytics_api import DetectionTrainer
 
 if TYPE_CHECKING:
@@ -36,31 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["TrainCallback", "TrainConfig", "TrainResult", "fit"]
-
-
-def arguments(plan: TrainConfig) -> dict[str, Any]:
-    """Return upstream's arguments for *plan*; all others are upstream's defaults."""
-    training = plan.training
-    return {
-        "model": f"{plan.model}.yaml",
-        "data": str(plan.data_yaml),
-        "save_dir": str(plan.folder),
-        "device": plan.device,
-        "epochs": plan.epochs,
-        "imgsz": training.imgsz,
-        "batch": training.batch,
-        "nbs": training.nominal_batch,
-        "optimizer": training.optimizer,
-        "lr0": training.lr,
-        "close_mosaic": training.close_mosaic,
-        "seed": training.seed,
-        "amp": False,  # decided in _setup_train
-        "patience": 0,  # student and control run for the same number of epochs
-        "workers": num_workers(plan.loader_workers),  # none on a CPU
-        "pretrained": False,
-        "plots": False,
-        "exist_ok": True,
-    }
 
 
 def accelerate(network: Any, plan: TrainConfig, device: torch.device) -> None:
@@ -274,7 +251,7 @@ def keep_networks(trainer: TrainingLoop) -> None:
     if trainer.best_fitness == trainer.fitness:
         trainer.best_epoch, trainer.best_metrics = done, values
         _publish(trainer, trainer.recovery.best(done))
-    if done % plan.training.checkpoint_every == 0 or done == trainer.epochs:
+    if done % plan.training.checkpoint_every == 0 or done == trainer.epochs or trainer.stop:
         path = plan.folder / "checkpoints" / f"{plan.role}-epoch-{done:04d}.pt"
         _publish(trainer, path)
         compared = {name: values[name] for name in (MAP50, MAP)}
@@ -360,6 +337,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.unlabelled: UnlabelledImages | None = None
         self.monitor: Monitor | None = None
         self.accumulation = GradientAccumulation()
+        self.stop_rule = StopRule(plan.training)
         self._state: checkpoint.State | None = None
         self.whole_epochs = 0
         """Epochs that are measured and whose state is on the disk; the same on every rank."""
@@ -388,7 +366,9 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         """Train, or resume from the folder's state; skip a complete training."""
         self._state = self.recovery.find()
         early = comm.any_of(self.callback.finish_requested())
-        if self._state is not None and self._state["done"] >= (1 if early else self.epochs):
+        if self._state is not None and (
+            self._state["done"] >= (1 if early else self.epochs) or self._state["stopping"]["reason"]
+        ):
             checkpoint.load_results(self, self._state)
             return
         try:
@@ -430,6 +410,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp)
         if not self.plan.training.ema:
             self.ema.decay = lambda _: 0.0  # the average of the last step alone
+        self.stopper = self.stop_rule
         state, self._state = self._state, None
         begin(self, state)
         self.callback.alive("setup")  # until the first batch is done, whatever has been measured so far
@@ -463,6 +444,9 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.args.workers = workers_for(self, free_bytes())
         super()._build_train_pipeline()
         self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
+        if self.plan.training.fraction < 1:
+            number = len(self.train_loader.dataset)
+            self.callback.log(f"training on the first {number} images: training.fraction is {self.args.fraction:g}")
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Build our training loader; the validation's is upstream's."""
@@ -513,6 +497,11 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
     def final_eval(self) -> None:
         """Draw a distillation's pictures; the best epoch is measured and published."""
         self.callback.alive("setup")
+        if self.stop_rule.reason is not None:
+            done = self.epoch + 1
+            self.callback.log(
+                f"ended by training.{self.stop_rule.reason} after epoch {done} of {self.epochs}", epoch=done
+            )
         if self.monitor is not None:
             self.monitor.finish(self)
 
@@ -530,7 +519,10 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     def result(self) -> TrainResult:
         """Return the result of a finished training."""
-        return TrainResult(self.recovery.best(self.best_epoch), self.best_metrics, self.epoch + 1, self.best_epoch)
+        return TrainResult(
+            self.recovery.best(self.best_epoch), self.best_metrics, self.epoch + 1, self.best_epoch,
+            self.stop_rule.reason,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Let go of loader processes, callbacks and memory, however the training ended."""

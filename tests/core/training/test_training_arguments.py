@@ -6,8 +6,8 @@ from pathlib import Path
 
 from retort.constants import Role
 from retort.spec import TrainingSpec
+from retort.training.arguments import arguments
 from retort.training.config import TrainConfig
-from retort.training.trainer import arguments
 
 
 def plan(training: TrainingSpec, epochs: int) -> TrainConfig:

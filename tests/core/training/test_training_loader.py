@@ -52,7 +52,16 @@ def sample_of_upstream(theirs: YOLODataset, ours: TrainingSet, sample: Sample) -
     return made
 
 
-@pytest.mark.parametrize("hyp", [{}, {"flipud": 0.5, "bgr": 0.5, "mosaic": 0.5}, {"hsv_h": 0, "hsv_s": 0, "hsv_v": 0}])
+@pytest.mark.parametrize(
+    "hyp",
+    [
+        {},
+        {"flipud": 0.5, "bgr": 0.5, "mosaic": 0.5},
+        {"hsv_h": 0, "hsv_s": 0, "hsv_v": 0},
+        {"fliplr": 0, "mosaic": 0, "scale": 0, "translate": 0},
+        {"fliplr": 1, "scale": 0.9, "translate": 0.4, "hsv_h": 0.5},
+    ],
+)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_same_numbers_make_upstreams_labels_exactly_and_its_images_nearly(
     data: dict[str, Any], hyp: dict[str, Any], seed: int
@@ -110,7 +119,13 @@ def test_images_in_bgr_among_others_are_coloured_at_once(data: dict[str, Any]) -
     assert augment.KEY not in make(data, later=True, bgr=0.5).__getitems__([Sample(0, 0, 0)])
 
 
-@pytest.mark.parametrize("hyp", [{"degrees": 10.0}, {"mixup": 0.5}, {"cutmix": 1.0}, {"shear": 2.0}])
+EVERYTHING = {"degrees": 30.0, "shear": 5.0, "perspective": 0.0005, "scale": 1.0, "flipud": 0.5, "translate": 0.3}
+
+
+@pytest.mark.parametrize(
+    "hyp",
+    [{"degrees": 10.0}, {"mixup": 0.5}, {"cutmix": 1.0}, {"shear": 2.0}, {"perspective": 0.001}, EVERYTHING],
+)
 def test_what_the_fast_way_does_not_know_is_upstreams_own(data: dict[str, Any], hyp: dict[str, Any]) -> None:
     ours = make(data, **hyp)
     theirs = upstreams(data, ours, **hyp)

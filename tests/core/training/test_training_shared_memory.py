@@ -10,10 +10,11 @@ import pytest
 from core.training.pictures import Notebook
 from retort.constants import Role
 from retort.spec import TrainingSpec
+from retort.training.arguments import arguments
 from retort.training.config import TeacherConfig, TrainConfig, UnlabelledConfig
 from retort.training.data.loader import workers_for
 from retort.training.environment import SharedMemoryDemand, affordable, cap_workers, free_bytes, num_cores
-from retort.training.trainer import TrainingLoop, arguments
+from retort.training.trainer import TrainingLoop
 
 USUAL = SharedMemoryDemand(16, 640)
 IMAGE = 3 * 640 * 640

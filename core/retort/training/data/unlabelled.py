@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 
 from retort.training import comm
@@ -62,8 +63,11 @@ def beside(batch: dict[str, Any], images: UnlabelledImages | None, model: Any, e
     if images is None or objective is None or objective.weight == 0:
         return batch
     device = batch["img"].device
-    more = images.next(epoch).to(device, non_blocking=device.type == "cuda")
-    return {**batch, "unlabelled": more.float() / 255}
+    more = images.next(epoch).to(device, non_blocking=device.type == "cuda").float() / 255
+    side = batch["img"].shape[-2:]
+    if more.shape[-2:] != side:  # multi_scale has drawn another one for this batch
+        more = interpolate(more, size=side, mode="bilinear", align_corners=False)
+    return {**batch, "unlabelled": more}
 
 
 class UnlabelledImages:

@@ -248,7 +248,10 @@ def gradient_norm(value: Tensor, at: Sequence[Tensor]) -> Tensor:
     """
     if not value.requires_grad:
         return torch.zeros((), device=value.device)
-    found = torch.autograd.grad(value.float() * _LIFT, at, retain_graph=True, allow_unused=True)
+    trained = [features for features in at if features.requires_grad]  # those of frozen layers have no gradient
+    if not trained:
+        return torch.zeros((), device=value.device)
+    found = torch.autograd.grad(value.float() * _LIFT, trained, retain_graph=True, allow_unused=True)
     norms = [gradient.float().norm() for gradient in found if gradient is not None]
     return torch.stack(norms).norm() if norms else torch.zeros((), device=value.device)
 
