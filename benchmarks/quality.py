@@ -188,8 +188,7 @@ def main() -> None:
     teacher = study.teacher()
     digest = hashlib.sha256(teacher.read_bytes()).hexdigest()
     conditions = Conditions(
-        study.data_yaml, imgsz=options.imgsz, batch=options.batch, device="0" if options.device == "cuda" else "cpu",
-        square=False,  # as the students are judged in training
+        study.data_yaml, imgsz=options.imgsz, device="0" if options.device == "cuda" else "cpu",
     )  # fmt: skip
     measured = evaluate(teacher, conditions).accuracy
     assert measured is not None, "it was trained on these classes"

@@ -45,5 +45,8 @@ class Role(StrEnum):
     """The run as a whole, for example its report."""
 
 
+VALIDATION_BATCH = 16
+"""Images of a batch in every validation: plain Ultralytics' default, on which the sizes of its rectangles depend."""
+
 MAP50 = "val/mAP50"
 MAP = "val/mAP50-95"

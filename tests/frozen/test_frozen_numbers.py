@@ -143,7 +143,7 @@ def test_distilled_steps_have_the_same_losses_and_balance(
 
 def test_a_fixed_network_has_the_same_map(golden: Golden, tmp_path: Path):
     data_yaml = draw(tmp_path, num_train=1, num_val=24)
-    conditions = Conditions(data_yaml=data_yaml, imgsz=96, batch=4, device="cpu", loader_workers=0)
+    conditions = Conditions(data_yaml=data_yaml, imgsz=96, device="cpu", loader_workers=0, square=True)
 
     found = accuracy(ColourFinder(), conditions)
 

@@ -44,7 +44,7 @@ def test_two_epochs_in_mixed_precision_stay_finite(
     for values in notebook.metrics.values():
         assert all(value is not None and math.isfinite(value) for value in values.values())
     assert (notebook.metrics[2]["train/kd/class_logits"] or 0) > 0
-    measured = evaluate(fitted.weights, Conditions(data_yaml, imgsz=96, batch=8, device="0"))
+    measured = evaluate(fitted.weights, Conditions(data_yaml, imgsz=96, device="0"))
     assert measured.speed.latency_ms["p50"] > 0
     assert measured.speed.peak_memory_bytes
 

@@ -87,6 +87,11 @@ class Inputs(FrozenModel):
     """SHA-256 of what people have decided about pseudo-labels; null where they have decided nothing."""
     adjustments: Adjustments = AS_GIVEN
 
+    @property
+    def data_name(self) -> str:
+        """What a person names the data to plain Ultralytics; a set that was fetched has no path of theirs."""
+        return "data.yaml" if self.dataset.known_as else str(Path(self.dataset.root) / "data.yaml")
+
     @classmethod
     def load(cls, workdir: Path) -> Self:
         """Read the inputs that ``prepare`` wrote into *workdir*.

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter
 
-from retort.constants import Role
+from retort.constants import VALIDATION_BATCH, Role
 from retort.data.inputs import Inputs
 from retort.errors import Stopped
 from retort.pipeline import history
@@ -93,6 +93,12 @@ class Context:
         """Training options of this attempt: the spec's, with an adjusted batch."""
         batch = self.inputs.adjustments.batch
         return self.spec.training if batch is None else self.spec.training.model_copy(update={"batch": batch})
+
+    @property
+    def val_batch(self) -> int:
+        """Images of a batch in each validation of this attempt; fewer where memory ran out."""
+        batch = self.inputs.adjustments.batch
+        return VALIDATION_BATCH if batch is None else min(VALIDATION_BATCH, 2 * batch)
 
     def finishes_early(self) -> bool:
         """Return True if the run was asked to finish early.

@@ -73,7 +73,9 @@ class MeasuredExport(ExportFigures, MeasuredFigures):
     map: float
     """mAP50-95."""
     map_drop: float
-    """The student's mAP50-95 less this."""
+    """The student's mAP50-95, on the same squares, less this."""
+    base_map: float | None = Field(default=None, exclude_if=absent)
+    """The student's mAP50-95 in PyTorch on the squares that the form was judged on."""
     max_map_drop: float | None
     """The budget; null where there is none."""
     latency_ratio: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field
 
@@ -57,6 +58,14 @@ class MeasuredFigures(StoredModel):
     """By class with ground truth."""
     by_size: dict[str, SizeScores] = Field(default_factory=dict)
     """Of ``small``, ``medium`` and ``large`` boxes, by COCO's areas."""
+    split: Literal["val", "test"] | None = Field(default=None, exclude_if=absent)
+    """Images on which it was judged; absent, like the next three, where nothing was, and in results from before."""
+    letterbox: Literal["rectangle", "square"] | None = Field(default=None, exclude_if=absent)
+    """Into what the images were fitted; plain Ultralytics takes rectangles for a ``.pt``, squares for most forms."""
+    max_det: int | None = Field(default=None, exclude_if=absent)
+    """Detections of an image that were judged at most: 300, or as many as the fullest image has boxes."""
+    command: str | None = Field(default=None, exclude_if=absent)
+    """The line of plain Ultralytics that gives the same mAP; absent too where it has other classes than the data."""
     latency_ms: Latency
     """Of one image."""
     throughput: dict[str, float | None] = Field(default_factory=dict)
@@ -89,6 +98,10 @@ class RoleFigures(NetworkFigures):
     """Side of the images that it sees."""
     epochs: int | None
     """For which the job trained it; null where it did not."""
+    best_epoch: int | None = Field(default=None, exclude_if=absent)
+    """The epoch whose weights these are, the best on ``val``; 0 is the start; absent where the job did not train it."""
+    last: Scores | None = Field(default=None, exclude_if=absent)
+    """Of its last epoch, on the same images; absent on a ``test`` split, which has chosen no epoch."""
 
 
 class TrainedFigures(RoleFigures):
@@ -109,6 +122,8 @@ class Roles(StoredModel):
     """The network that learnt, and is published."""
     control: TrainedFigures | None = Field(default=None, exclude_if=absent)
     """The student's undistilled twin; absent where none was trained."""
+    start: RoleFigures | None = Field(default=None, exclude_if=absent)
+    """The weights from which student and control started, random ones too; absent in results from before."""
 
     def known(self) -> Sequence[tuple[Role, RoleFigures]]:
         """Return those that there are, in the order in which they are shown."""
@@ -149,6 +164,10 @@ class SeedScores(StoredModel):
     """The distilled network."""
     control: Scores | None = Field(default=None, exclude_if=absent)
     """Absent where none was trained."""
+    student_last: Scores | None = Field(default=None, exclude_if=absent)
+    """The distilled network after its last epoch; absent on a ``test`` split."""
+    control_last: Scores | None = Field(default=None, exclude_if=absent)
+    """Its control after the last epoch."""
 
 
 class Spread(StoredModel):

@@ -104,9 +104,10 @@ def _measure(context: Context, spec: AdviceSpec, model: str, path: Path) -> Netw
     conditions = Conditions(
         data_yaml=context.inputs.data_yaml,
         imgsz=spec.imgsz,
-        batch=spec.batch,
+        batch=context.val_batch,
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,
+        data_name=context.inputs.data_name,
         on_batch=lambda: context.heartbeat.beat("step"),
     )
     found = training_evaluate.evaluate(path, conditions)

@@ -76,4 +76,5 @@ def train_config(context: Context, role: Role) -> TrainConfig:
         folder=context.lasting_folder(role),
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,
+        val_batch=context.val_batch,
     )

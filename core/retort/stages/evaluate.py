@@ -149,9 +149,10 @@ def _conditions(context: Context, imgsz: int) -> Conditions:
     return Conditions(
         data_yaml=context.inputs.data_yaml,
         imgsz=imgsz,
-        batch=context.training.batch,
+        batch=context.val_batch,
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,
+        data_name=context.inputs.data_name,
         on_batch=lambda: context.heartbeat.beat("step"),
     )
 

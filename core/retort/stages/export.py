@@ -14,7 +14,7 @@ from retort.constants import Role
 from retort.errors import RetortError, Stopped
 from retort.exports.base import Calibrated, Export
 from retort.pipeline import progress
-from retort.pipeline.answers import Evaluated, ExportedForms, TrainedNetwork
+from retort.pipeline.answers import ExportedForms, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.spec import JobSpec
 from retort.spec.exported import CalibrationFigures, FallbackStep, LayerSensitivity, MeasuredExport, UnmeasuredExport
@@ -127,17 +127,26 @@ class ExportWorkspace:
         return metadata(self.network, imgsz=self.imgsz)
 
     def conditions(self, device: str) -> Conditions:
-        """Return the evaluation conditions, which are the student's."""
+        """Return the evaluation conditions: squares, which most forms can only take."""
         from retort.training.evaluate import Conditions
 
         return Conditions(
             data_yaml=self.context.inputs.data_yaml,
             imgsz=self.imgsz,
-            batch=self.context.training.batch,
+            batch=self.context.val_batch,
             device=device,
             loader_workers=self.context.inputs.adjustments.loader_workers,
+            square=True,
+            data_name=self.context.inputs.data_name,
             on_batch=self.beat,
         )
+
+    @cached_property
+    def base_map(self) -> float:
+        """The student's mAP50-95 in PyTorch, on the same squares as the forms."""
+        from retort.training.evaluate import accuracy
+
+        return accuracy(self.network, self.conditions(self.context.inputs.device)).map
 
     def pytorch(self, device: str) -> Runtime:
         """Return the student in PyTorch on an export's kind of device."""
@@ -224,16 +233,16 @@ def _made(workspace: ExportWorkspace, export: Any, path: Path, name: str, kept: 
     runtime, timed = benchmark.measure(lambda: form.load(path), imgsz=workspace.imgsz)
     device = runtime.device.type
     conditions = workspace.conditions("cpu" if device == "cpu" else "0")
-    found = accuracy(RuntimeAsModule(runtime, workspace.network.names), conditions)
+    found = accuracy(RuntimeAsModule(runtime, workspace.network.names), conditions, name)
     workspace.beat()
-    student = workspace.context.needed("evaluate", Evaluated).roles.student
     return MeasuredExport(
         format=export.format,
         precision=export.precision,
         path=name,
         status="passed",
         kept=tuple(kept),
-        map_drop=student.map - found.map,
+        map_drop=workspace.base_map - found.map,
+        base_map=workspace.base_map,
         max_map_drop=export.max_map_drop,
         latency_ratio=benchmark.ratio(runtime, workspace.pytorch(device), imgsz=workspace.imgsz),
         **asdict(found),

@@ -43,5 +43,6 @@ def run(context: Context) -> TrainedNetwork:
         folder=context.lasting_folder(Role.TEACHER),
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,
+        val_batch=context.val_batch,
     )
     return fit(context, plan)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from retort.constants import Role
+from retort.constants import VALIDATION_BATCH, Role
 from retort.spec import DistillationSpec, TrainingSpec
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class TrainConfig:
     teaching: TeacherConfig = TeacherConfig()
     loader_workers: int | None = None
     """Processes that load images, at most; None leaves it to the machine."""
+    val_batch: int = VALIDATION_BATCH
+    """Images of a batch in validation."""
 
 
 class TrainCallback:

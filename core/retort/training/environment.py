@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from retort.constants import VALIDATION_BATCH
+
 VARIABLES = {
     "YOLO_OFFLINE": "true",
     "YOLO_AUTOINSTALL": "false",
@@ -107,6 +109,8 @@ class SharedMemoryDemand:
     batch: int
     """One rank's."""
     imgsz: int
+    validation: int = VALIDATION_BATCH
+    """Images of a validation batch."""
     unlabelled: int = 0
     """Images without labels in a step."""
     trains: bool = True
@@ -118,7 +122,7 @@ class SharedMemoryDemand:
             return 0
         side = self.imgsz + _PADDING
         validation = workers * (_VALIDATION_PROCESSES if self.trains else 1) * VALIDATION_PREFETCH + 1
-        size = 3 * 2 * self.batch * side**2 * validation
+        size = 3 * self.validation * side**2 * validation
         if self.trains:
             size += 3 * self.batch * self.imgsz**2 * (workers * PREFETCH + 2)
         if self.unlabelled:

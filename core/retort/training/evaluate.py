@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torch import nn
 
 from retort import class_names
-from retort.constants import MAP, MAP50
+from retort.constants import MAP, MAP50, VALIDATION_BATCH
 from retort.errors import ModelError
 from retort.training import benchmark, comm, models
 from retort.training.benchmark import Speed
@@ -23,8 +24,16 @@ from retort.training.config import TrainConfig
 from retort.training.environment import SharedMemoryDemand, affordable, free_bytes, num_workers
 from retort.training.inference import Runtime, load_folded, wrap_network
 from retort.training.models import STRIDES, ClassMap
-from retort.training.ultralytics_api import DetectionValidator, check_det_dataset, get_flops, ops, select_device
+from retort.training.ultralytics_api import (
+    DEFAULT_CFG,
+    DetectionValidator,
+    check_det_dataset,
+    get_flops,
+    ops,
+    select_device,
+)
 
+Split = Literal["val", "test"]
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 """Areas of boxes in pixels of the original image: COCO's three sizes."""
 
@@ -39,15 +48,28 @@ class Conditions:
     data_yaml: Path
     """With absolute paths."""
     imgsz: int
-    batch: int
     device: str
+    batch: int = VALIDATION_BATCH
+    split: Split = "val"
     loader_workers: int | None = None
-    square: bool = True
-    """Letterbox every image into a square, as exported networks need it; else into a rectangle, as training does."""
+    square: bool = False
+    """Letterbox images into squares, as exported networks need it; else into rectangles, as plain Ultralytics does."""
+    data_name: str = "data.yaml"
+    """What a person would name the data to plain Ultralytics."""
     on_batch: Callable[[], None] | None = None
     """Called before each batch."""
     on_matches: Callable[[Matches], None] | None = None
     """Called with what the figures are made of."""
+
+    def command(self, weights: str, max_det: int) -> str:
+        """Return the line of plain Ultralytics that measures the file *weights* alike."""
+        arguments = {
+            "model": weights, "data": self.data_name, "split": self.split, "imgsz": self.imgsz, "batch": self.batch,
+            "rect": not self.square,
+        }  # fmt: skip
+        if max_det != DEFAULT_CFG.max_det:
+            arguments["max_det"] = max_det
+        return shlex.join(["yolo", "detect", "val", *(f"{name}={value}" for name, value in arguments.items())])
 
     def names(self) -> dict[int, str]:
         """Return the data's classes by number."""
@@ -65,6 +87,12 @@ class Accuracy:
     """``ap50`` and ``ap`` of every class with ground truth."""
     by_size: dict[str, dict[str, float | None]]
     """``ap`` of small, medium and large boxes (COCO's areas and averages), and their ``number``; null without any."""
+    split: Split
+    letterbox: Literal["rectangle", "square"]
+    command: str | None
+    """The line of plain Ultralytics that gives the same mAP; None for a network of other classes than the data's."""
+    max_det: int
+    """Detections of an image that were judged at most: upstream's 300, or as many as the fullest image has boxes."""
 
 
 class MapValidator(DetectionValidator):  # type: ignore[misc]
@@ -77,6 +105,8 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
         super().__init__(args=args, save_dir=folder)
         self._classes = classes
         self._names = names
+        self.plain = classes.student is None
+        """Whether upstream's own validator would count the same: the network's classes are the data's."""
         self.found: list[tuple[np.ndarray, np.ndarray]] = []
         """By image: ground truth (n, 5) as class and corners, and predictions (m, 6) with the score before them."""
         self.matches: Matches | None = None
@@ -144,8 +174,10 @@ class RuntimeAsModule(nn.Module):
         return self._runtime.run_all(images)
 
 
-def accuracy(model: Any, conditions: Conditions) -> Accuracy:
+def accuracy(model: Any, conditions: Conditions, weights: str = "student.pt") -> Accuracy:
     """Measure the mAP of *model*, a network or a ``RuntimeAsModule``.
+
+    Its file is called *weights*.
 
     Raises:
         ModelError: it knows none of the data's classes.
@@ -163,12 +195,16 @@ def accuracy(model: Any, conditions: Conditions) -> Accuracy:
             names[int(index)]: {"ap50": float(box.ap50[i]), "ap": float(box.ap[i])}
             for i, index in enumerate(box.ap_class_index)
         },
-        by_size=by_size(judge.found, len(names)),
+        by_size=by_size(judge.found, len(names), max_det=judge.args.max_det),
+        split=conditions.split,
+        letterbox="square" if conditions.square else "rectangle",
+        command=conditions.command(weights, judge.args.max_det) if judge.plain else None,
+        max_det=judge.args.max_det,
     )
 
 
 def run_validation(model: Any, conditions: Conditions, folder: Path) -> MapValidator:
-    """Run the validator over the validation images and return it.
+    """Run the validator over the images of a split and return it.
 
     It is returned with its metrics.
 
@@ -186,12 +222,13 @@ def run_validation(model: Any, conditions: Conditions, folder: Path) -> MapValid
     arguments = {
         "data": str(conditions.data_yaml),
         "imgsz": conditions.imgsz,
-        "batch": 2 * conditions.batch,  # like validation in training
+        "batch": conditions.batch,
+        "split": conditions.split,
         "rect": not conditions.square,
         "device": conditions.device,
         "workers": affordable(
             num_workers(conditions.loader_workers),
-            SharedMemoryDemand(conditions.batch, conditions.imgsz, trains=False),
+            SharedMemoryDemand(conditions.batch, conditions.imgsz, validation=conditions.batch, trains=False),
             free_bytes(),
         ),
         "plots": False,
@@ -208,10 +245,12 @@ def run_validation(model: Any, conditions: Conditions, folder: Path) -> MapValid
     return judge
 
 
-def by_size(found: list[tuple[np.ndarray, np.ndarray]], num_classes: int) -> dict[str, dict[str, float | None]]:
+def by_size(
+    found: list[tuple[np.ndarray, np.ndarray]], num_classes: int, *, max_det: int
+) -> dict[str, dict[str, float | None]]:
     """Return AP50-95 and the number of boxes of each size.
 
-    AP has 101 points, and at most 300 boxes an image.
+    AP has 101 points, and at most *max_det* boxes an image.
     """
     truth = COCO(_truth(found, num_classes), print_function=_silent)
     boxes = [
@@ -224,7 +263,7 @@ def by_size(found: list[tuple[np.ndarray, np.ndarray]], num_classes: int) -> dic
     values: dict[str, float] = {}
     if boxes and areas:
         judge = COCOeval_faster(truth, truth.loadRes(boxes), "bbox", print_function=_silent)
-        judge.params.maxDets = [1, 10, 300]
+        judge.params.maxDets = [1, 10, max_det]
         judge.evaluate()
         judge.accumulate()
         # precision: IoU thresholds, recalls, classes, sizes (all of them first), numbers of boxes; -1 where undefined
@@ -278,7 +317,7 @@ def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
     """
     network = models.load(weights)
     known = ClassMap.between(conditions.names(), network.names).size > 0
-    found = accuracy(network, conditions) if known else None
+    found = accuracy(network, conditions, weights.name) if known else None
     where = select_device(conditions.device, verbose=False)
     still = load_folded(weights)
     _, timed = benchmark.measure(lambda: wrap_network(load_folded(weights), where), imgsz=conditions.imgsz)
@@ -294,7 +333,7 @@ def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
 def score(weights: Path, plan: TrainConfig, *, on_batch: Callable[[], None]) -> dict[str, float | None]:
     """Return the teacher's mAP on the plan's validation images.
 
-    They are letterboxed as in training; the values come by metric name.
+    The values come by metric name.
 
     Raises:
         ModelError: the weights cannot be loaded, or know none of the data's classes.
@@ -303,10 +342,9 @@ def score(weights: Path, plan: TrainConfig, *, on_batch: Callable[[], None]) -> 
     conditions = Conditions(
         data_yaml=plan.data_yaml,
         imgsz=plan.teaching.imgsz or plan.training.imgsz,
-        batch=plan.training.batch,
+        batch=plan.val_batch,
         device=plan.device,
         loader_workers=plan.loader_workers,
-        square=False,
         on_batch=on_batch,
     )
     network = models.load(weights)

@@ -143,7 +143,8 @@ def publish(
 ) -> None:
     """Write *model* to *path* in float16, with the keys that upstream reads.
 
-    Plain Ultralytics predicts, validates and exports at *imgsz* where no other size is named. *metadata* (plain values, no paths) is kept under the key ``retort``.
+    Plain Ultralytics works at *imgsz* where no other size is named.
+    *metadata* (plain values, no paths) is kept under the key ``retort``.
 
     Raises:
         Diverged: a weight is not finite, or a layer is all zeros.

@@ -31,7 +31,7 @@ from retort.training.health.monitor import Monitor
 from retort.training.models import publish
 from retort.training.optim import GradientAccumulation, learning_rates
 from retort.training.stopping import StopRule
-from retort.training.ultralytics_api import DetectionTrainer
+from retort.training.ultralytics_api import DEFAULT_CFG, DetectionTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -449,10 +449,17 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
             self.callback.log(f"training on the first {number} images: training.fraction is {self.args.fraction:g}")
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
-        """Build our training loader; the validation's is upstream's."""
+        """Build our training loader; the validation's is upstream's, with batches as everywhere else."""
         if mode == "train":
             return loader_for(self, dataset_path, batch_size, rank)
-        return super().get_dataloader(dataset_path, batch_size, rank, mode)
+        return super().get_dataloader(dataset_path, self.plan.val_batch, rank, mode)
+
+    def get_validator(self) -> Any:
+        """Build upstream's validator, which counts as many detections as in any other validation."""
+        built = super().get_validator()
+        built.args.max_det = DEFAULT_CFG.max_det
+        built._check_max_det(built.args, {"val": self.test_loader.dataset})  # noqa: SLF001 - upstream does so for both sets
+        return built
 
     def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Build Ultralytics' optimizer with a separate learning rate for the head."""

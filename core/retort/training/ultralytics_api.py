@@ -19,7 +19,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator,
 from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
 from ultralytics.nn.modules import Conv, Detect, DWConv  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel, _SafeLoad, load_checkpoint  # noqa: E402
-from ultralytics.utils import RANK, SETTINGS, nms, ops, torch_utils  # noqa: E402
+from ultralytics.utils import DEFAULT_CFG, RANK, SETTINGS, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, onnx2engine, torch2onnx  # noqa: E402
 from ultralytics.utils.metrics import box_iou  # noqa: E402
 from ultralytics.utils.patches import imread  # noqa: E402
@@ -49,6 +49,7 @@ torch_utils.NUM_THREADS = environment.num_cores()
 torch.set_num_threads(environment.num_cores())
 
 __all__ = [
+    "DEFAULT_CFG",
     "RANK",
     "VALIDATORS",
     "YOLO",

@@ -278,7 +278,7 @@ def test_softmax_is_warned_about(plan: TrainConfig, teaching: dict[str, Any]) ->
 
 def test_an_evaluation_says_what_a_network_can_do_and_costs(published: Callable[..., Path], data_yaml: Path) -> None:
     weights = published("yolov8n", names={0: "cat", 1: "blue", 2: "red", 3: "green"})
-    conditions = Conditions(data_yaml, imgsz=96, batch=4, device="cpu")
+    conditions = Conditions(data_yaml, imgsz=96, device="cpu")
     found = evaluate(weights, conditions)
     assert found.accuracy is not None
     assert set(found.accuracy.per_class) <= set(NAMES.values())

@@ -23,9 +23,9 @@ VALIDATION = 3 * 672 * 672
 
 def test_the_demand_is_what_every_process_has_ready_and_what_the_trainer_holds():
     assert USUAL.size_bytes(0) == 0
-    assert USUAL.size_bytes(1) == 16 * IMAGE * 6 + 32 * VALIDATION * 5
-    assert USUAL.size_bytes(8) == 16 * IMAGE * 34 + 32 * VALIDATION * 33
-    assert replace(USUAL, trains=False).size_bytes(8) == 32 * VALIDATION * 17
+    assert USUAL.size_bytes(1) == 16 * IMAGE * 6 + 16 * VALIDATION * 5
+    assert USUAL.size_bytes(8) == 16 * IMAGE * 34 + 16 * VALIDATION * 33
+    assert replace(USUAL, trains=False).size_bytes(8) == 16 * VALIDATION * 17
     assert replace(USUAL, unlabelled=8).size_bytes(2) - USUAL.size_bytes(2) == 8 * IMAGE * 5
 
 
@@ -36,7 +36,7 @@ def test_the_demand_is_what_every_process_has_ready_and_what_the_trainer_holds()
 )
 def test_the_demand_is_what_was_measured(batch: int, imgsz: int, workers: int, training: int, validation: int):
     of_validation = 3 * 2 * batch * (imgsz + 32) ** 2 * 5  # of two processes: there were no more cores
-    whole = SharedMemoryDemand(batch, imgsz).size_bytes(workers)
+    whole = SharedMemoryDemand(batch, imgsz, 2 * batch).size_bytes(workers)
     of_training = whole - 3 * 2 * batch * (imgsz + 32) ** 2 * (4 * workers + 1)
     assert training == pytest.approx(of_training, rel=0.02)
     assert validation == pytest.approx(of_validation, rel=0.02)

@@ -190,7 +190,10 @@ def workers_for(trainer: Trainer, free: int | None) -> int:
     """
     ranks, batch = max(1, comm.size()), trainer.batch_size
     demand = SharedMemoryDemand(
-        -(-batch // ranks), trainer.args.imgsz, per_step(trainer.plan.teaching.unlabelled, batch, ranks)
+        -(-batch // ranks),
+        trainer.args.imgsz,
+        trainer.plan.val_batch,
+        per_step(trainer.plan.teaching.unlabelled, batch, ranks),
     )
     wanted = min(int(trainer.args.workers), num_cores())
     return cap_workers(wanted, demand, free, trainer.callback.log, ranks=ranks)
