@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from retort.cli.options import AsJson, emit, note
+from retort.errors import UserError
 
 if TYPE_CHECKING:
     from retort.data.audit import AuditReport
+    from retort.data.conversion.voc import FirstPixel
 
 app = typer.Typer(help="Make, fetch and check data sets.", no_args_is_help=True)
 
@@ -43,10 +45,12 @@ def demo(  # noqa: PLR0917 - typer gives each by name
 
 @app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with a data.yaml, or that file.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder with a data.yaml, that file, or COCO or VOC annotations.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Tell all that is wrong or doubtful in a data set in YOLO layout; exit with 1 where a job would refuse it."""
+    """Tell all that is wrong or doubtful in a data set; exit with 1 where a job would refuse it."""
     from retort.data import audit
 
     found = audit.check(str(folder.absolute()), [Path("/")])
@@ -56,6 +60,42 @@ def check(
         _show(found)
     if not found.ok:
         raise typer.Exit(1)
+
+
+@app.command("convert")
+def convert_(  # noqa: PLR0917 - typer gives each by name
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SRC", help="A COCO JSON file, a folder with COCO or VOC annotations, or a ZIP of one."),
+    ],
+    target: Annotated[Path, typer.Argument(metavar="DEST", help="A new or empty folder.")],
+    val_share: Annotated[
+        float, typer.Option("--val", help="Share to measure on where the annotations name no such split.")
+    ] = 0.2,
+    first_pixel: Annotated[
+        int | None,
+        typer.Option("--voc-first-pixel", help="0 or 1; left out: 1 for data of a VOC challenge, else 0."),
+    ] = None,
+    allow_missing: Annotated[bool, typer.Option(help="Leave out images that are not there, however many.")] = False,
+    link: Annotated[bool, typer.Option(help="Link the images instead of copying them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write COCO JSON or Pascal VOC annotations as a data set in YOLO layout; what is left out is counted."""
+    from retort.data.conversion.convert import ConversionOptions, convert
+
+    if first_pixel not in {None, 0, 1} or not 0 < val_share < 1:
+        raise UserError("--voc-first-pixel is 0 or 1, and --val between 0 and 1", hint="leave them out", code="usage")
+    options = ConversionOptions(val_share, cast("FirstPixel | None", first_pixel), allow_missing, link)
+    made = convert(source.absolute(), target.absolute(), [Path("/")], options)
+    if as_json:
+        emit({**asdict(made), "data_yaml": str(made.data_yaml)})
+        return
+    for told in made.notes:
+        note(told)
+    counts = ", ".join(
+        f"{made.num_images[split]} {split} with {made.num_boxes[split]} boxes" for split in made.num_images
+    )
+    typer.echo(f"{made.data_yaml}: {counts}")
 
 
 @app.command("list")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from retort.class_names import alike
 from retort.data import datasets
+from retort.data.conversion.convert import ConversionOptions, convert, foreign_source
 from retort.data.description import DatasetDescription, find, read_description
 from retort.data.labels import LINE, LabelBox, label_of, read_labels
 from retort.errors import DataError
@@ -91,9 +93,26 @@ def check(path: str, data_dirs: Sequence[Path]) -> AuditReport:
     here; the other way round, an image that opens only in part is an error here and would be left out there.
     """
     try:
+        source = foreign_source(path, data_dirs)
+        if source is not None:
+            return _check_converted(source, data_dirs)
         description = read_description(find(path, data_dirs), data_dirs)
     except DataError as error:
         return AuditReport(None, (), {}, (_refusal("description", error),))
+    return _check(description)
+
+
+def _check_converted(source: Path, data_dirs: Sequence[Path]) -> AuditReport:
+    """Convert other annotations for the while, and check what a job would read."""
+    with tempfile.TemporaryDirectory(prefix="retort-check-") as folder:
+        target = Path(folder).resolve() / "converted"
+        made = convert(source, target, data_dirs, ConversionOptions(link=True))
+        found = _check(read_description(made.data_yaml, [target], data_dirs))
+    told = tuple(AuditFinding("warning", "converted", note, "", 1, ()) for note in made.notes)
+    return replace(found, root=source, findings=(*found.findings, *told))
+
+
+def _check(description: DatasetDescription) -> AuditReport:
     findings = [_ignored(note) for note in description.notes]
     splits: dict[str, list[_AuditedImage]] = {}
     tested, notes = datasets.test_images(description)

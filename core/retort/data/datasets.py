@@ -68,17 +68,17 @@ class _ImageContent:
     """SHA-256 in hex; empty where there is no label file."""
 
 
-def locate(path: str, data_dirs: Sequence[Path]) -> Dataset:
+def locate(path: str, data_dirs: Sequence[Path], linked: Sequence[Path] = ()) -> Dataset:
     """Locate and check the dataset at *path*.
 
     *path* is a folder with a ``data.yaml``, or that file. A relative path is looked for in each of the *data_dirs*.
-    Paths in the file are relative to the file.
+    Paths in the file are relative to the file. Links to images may also lead into the folders *linked*.
 
     Raises:
         DataError: it is missing, lies outside *data_dirs*, or is malformed; the message names file and line.
 
     """
-    description = read_description(find(path, data_dirs), data_dirs)
+    description = read_description(find(path, data_dirs), data_dirs, linked)
     splits = {split: images_of(description, split) for split in ("train", "val")}
     splits["test"], notes = test_images(description)
     pairs = {split: [(image, label_of(description.root, image)) for image in splits[split]] for split in splits}
@@ -178,7 +178,7 @@ def images_of(description: DatasetDescription, split: str) -> tuple[Path, ...]:
         pictures = [path for path in listed if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
         for picture in pictures:
             resolved = picture.resolve()
-            if not resolved.is_relative_to(description.root):
+            if not any(resolved.is_relative_to(folder) for folder in (description.root, *description.linked)):
                 raise DataError(
                     f"{picture} leads out of the dataset's folder, to {resolved}",
                     hint="copy the image into the dataset, or name a common folder as path in data.yaml",

@@ -33,6 +33,8 @@ class DatasetDescription:
     """By split (``test`` is optional): folders of images, or text files that list them."""
     names: tuple[str, ...]
     notes: tuple[str, ...]
+    linked: tuple[Path, ...] = ()
+    """Further folders into which links to images may lead: those that a converted dataset was made from."""
 
 
 def find(path: str, data_dirs: Sequence[Path]) -> Path:
@@ -54,14 +56,17 @@ def find(path: str, data_dirs: Sequence[Path]) -> Path:
                 return resolved
     shown = ", ".join(str(folder) for folder in data_dirs)
     if any(candidate.is_dir() for candidate in candidates):
-        raise DataError(f"no data.yaml in {path}", hint=f"put one there, inside one of: {shown}")
+        hint = f"put one there, or annotations in COCO JSON or Pascal VOC XML, inside one of: {shown}"
+        raise DataError(f"no data.yaml in {path}", hint=hint)
     raise DataError(
         f"no dataset at {path}", hint=f"name a folder with a data.yaml, or that file, inside one of: {shown}"
     )
 
 
-def read_description(file: Path, data_dirs: Sequence[Path]) -> DatasetDescription:
+def read_description(file: Path, data_dirs: Sequence[Path], linked: Sequence[Path] = ()) -> DatasetDescription:
     """Read the description *file*; its folder is where its paths begin.
+
+    Links to images may also lead into the folders *linked*.
 
     Raises:
         DataError: it is not such a description, or leads out of the dataset's folder or the *data_dirs*.
@@ -96,6 +101,7 @@ def read_description(file: Path, data_dirs: Sequence[Path]) -> DatasetDescriptio
         sources=sources,
         names=_names(file, document.get("names"), document.get("nc")),
         notes=tuple(notes),
+        linked=tuple(folder.resolve() for folder in linked),
     )
 
 

@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from retort.data import catalog
+from retort.data.archives import ExtractLimit, unpack
 from retort.data.catalog import CatalogEntry, Layout
-from retort.data.download import ExtractLimit, Fetched, fetch, unpack
+from retort.data.download import Fetched, fetch
 from retort.errors import DataError, RetortError
 from retort.review.models import Corners
 

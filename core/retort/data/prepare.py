@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from retort.data import datasets, known_datasets, unlabelled, weights
+from retort.data.conversion.convert import locate_converted
 from retort.data.datasets import Dataset
 from retort.data.inputs import AS_GIVEN, FILE, Adjustments, DatasetInfo, Inputs, UnlabelledInfo
 from retort.data.known_datasets import DatasetSource
@@ -40,7 +41,7 @@ def prepare(
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
     # The dataset first: its mistakes cost nothing to find, published weights a download.
-    dataset, origin = _dataset(spec, settings)
+    dataset, origin = _dataset(spec, settings, workdir / "converted")
     _refuse_to_calibrate(spec, dataset)
     more = _more_images(spec, settings, dataset)
     wanted = None if isinstance(spec, AdviceSpec) else spec.pseudo_labels
@@ -93,9 +94,12 @@ def _refuse_to_calibrate(spec: AnySpec, dataset: Dataset) -> None:
         )
 
 
-def _dataset(spec: AnySpec, settings: Settings) -> tuple[Dataset, DatasetSource | None]:
-    """Return the data set, and where it came from when it is a known one."""
+def _dataset(spec: AnySpec, settings: Settings, folder: Path) -> tuple[Dataset, DatasetSource | None]:
+    """Return the data set, and where it came from when it is a known one; others' forms are converted in *folder*."""
     if spec.data.path is not None:
+        shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
+        if (converted := locate_converted(spec.data.path, settings.data_dirs, folder)) is not None:
+            return converted, None
         return datasets.locate(spec.data.path, settings.data_dirs), None
     assert spec.data.dataset is not None
     assert settings.dataset_dir is not None

@@ -84,7 +84,7 @@ class DataSource(InputModel):
     model_config = ConfigDict(json_schema_extra=partial(_one_of, "path", "dataset"))
 
     path: LocalPath | None = None
-    """A dataset folder with a ``data.yaml``, or that file, in YOLO layout, inside a folder the operator allows."""
+    """A folder in YOLO layout, its ``data.yaml``, or COCO or VOC annotations, inside a folder the operator allows."""
     dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] | None = None
     """A known data set, such as coco128: the worker fetches it where it is not there yet."""
 

@@ -1,0 +1,1 @@
+"""Convert COCO JSON and Pascal VOC XML into YOLO layout."""
