@@ -45,7 +45,7 @@ def pairs(ours: Mapping[int, str], theirs: Mapping[int, str]) -> list[tuple[int,
 
 
 def near(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the names that only one side has, with a near one of the other."""
+    """Return names of one side with a near one of the other."""
     free: dict[str, str] = {}
     for name in theirs:
         if name not in ours:

@@ -4,6 +4,7 @@ RetortError
 ├── UserError            something in the request must change; a retry cannot help
 │   ├── SpecError        the spec document is wrong (holds one Problem per mistake)
 │   ├── DataError        the dataset is missing or malformed
+│   ├── DataChanged      the dataset changed while a job was using it
 │   ├── ModelError       weights are missing, corrupt or unsafe
 │   ├── TeacherMismatch  teacher and student do not fit each other under the losses
 │   ├── NotDistilling    the teacher does not teach: a check of the liveness contract broke
@@ -77,6 +78,12 @@ class DataError(UserError):
     """The dataset is missing or malformed."""
 
     code = "bad_data"
+
+
+class DataChanged(UserError):
+    """The dataset changed while a job was using it."""
+
+    code = "data_changed"
 
 
 class ModelError(UserError):
@@ -172,6 +179,7 @@ CLASSES: dict[str, FailureClass] = {
     # The request must change.
     "bad_spec": FailureClass("The spec cannot be carried out as it stands."),
     "bad_data": FailureClass("The dataset is missing or malformed."),
+    "data_changed": FailureClass("The data set changed while the job was using it."),
     "bad_model": FailureClass("Weights are missing, corrupt or unsafe."),
     "bad_export": FailureClass("The student cannot be written in a format that was asked for."),
     "teacher_mismatch": FailureClass("Teacher and student do not fit each other under the losses of the spec."),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -13,6 +15,7 @@ import yaml
 from retort import class_names
 from retort.data.description import DatasetDescription, find, read_description
 from retort.data.labels import check_labels, label_of
+from retort.data.verification import ImageRecord, data_changed, jpeg_end
 from retort.errors import DataError
 from retort.files import sha256_of
 
@@ -38,8 +41,18 @@ class Dataset:
     """Validation images whose bytes are also a training image."""
     notes: tuple[str, ...]
     """What in the description was ignored, and why."""
+    records: tuple[ImageRecord, ...] = field(repr=False)
+    """What was seen of each image."""
+    label_digests: Mapping[Path, str] = field(repr=False)
+    """SHA-256 in hex of each label file, by its image."""
     test: tuple[Path, ...] = ()
     """Images to measure on that nothing else looks at; empty where there are none."""
+
+    @property
+    def held_out(self) -> frozenset[str]:
+        """Digests of the images that are measured on."""
+        measured = {str(image) for image in (*self.val, *self.test)}
+        return frozenset(seen.digest for seen in self.records if seen.path in measured)
 
     @property
     def num_train(self) -> int:
@@ -62,8 +75,7 @@ class _ImageContent:
     """What one image and its label hold."""
 
     name: str
-    size_bytes: int
-    image: str
+    image: ImageRecord
     label: str
     """SHA-256 in hex; empty where there is no label file."""
 
@@ -89,15 +101,22 @@ def locate(path: str, data_dirs: Sequence[Path], linked: Sequence[Path] = ()) ->
             for split, images in splits.items()
             if images or split != "test"
         }
-    seen = {content.image for content in contents["train"]}
+    seen = {content.image.digest for content in contents["train"]}
     return Dataset(
         root=description.root,
         train=splits["train"],
         val=splits["val"],
         names=description.names,
         digest=_digest(description.names, contents),
-        num_shared=sum(content.image in seen for content in contents["val"]),
+        num_shared=sum(content.image.digest in seen for content in contents["val"]),
         notes=(*description.notes, *notes, *near_names(description.names)),
+        records=tuple(content.image for split in contents.values() for content in split),
+        label_digests={
+            image: content.label
+            for split, found in contents.items()
+            for image, content in zip(splits[split], found, strict=True)
+            if content.label
+        },
         test=splits["test"],
     )
 
@@ -124,9 +143,10 @@ def test_images(description: DatasetDescription) -> tuple[tuple[Path, ...], tupl
 
 
 def overlay(dataset: Dataset, folder: Path) -> Path:
-    """Link the dataset's files into *folder*; return its ``data.yaml``.
+    """Lay the dataset out in *folder*; return its ``data.yaml``.
 
-    The folder is new, and the ``data.yaml`` is written there. Ultralytics keeps a pickle, ``labels/*.cache``, beside
+    The folder is new. Images are links; labels are copies, so that who edits them does not edit a running job's.
+    The ``data.yaml`` is written there, with the data's digest. Ultralytics keeps a pickle, ``labels/*.cache``, beside
     the labels, and trusts one that it finds there. Here it finds none but its own, and writes nothing into the user's
     folder.
     """
@@ -137,18 +157,57 @@ def overlay(dataset: Dataset, folder: Path) -> Path:
         image_folder.mkdir(parents=True)
         label_folder.mkdir(parents=True)
         for stem, image in _stems(images):
-            (image_folder / f"{stem}{image.suffix.lower()}").symlink_to(image)
-            label = label_of(dataset.root, image)
-            if label.is_file():
-                (label_folder / f"{stem}.txt").symlink_to(label)
+            place_image(image, image_folder / f"{stem}{image.suffix.lower()}")
+            if image in dataset.label_digests:
+                label = label_of(dataset.root, image)
+                copy_label(label, label_folder / f"{stem}.txt", dataset.label_digests[image])
     description = {
         "path": str(folder.absolute()),
         **{split: f"images/{split}" for split in splits},
         "names": dict(enumerate(dataset.names)),
+        "digest": dataset.digest,
     }
     target = folder / "data.yaml"
     target.write_text(yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
     return target
+
+
+def place_image(image: Path, target: Path) -> None:
+    """Link *image* as *target*, or copy it where Ultralytics would change the file itself.
+
+    It writes anew what it takes for a broken JPEG, through the link: one with bytes behind its end. The copy ends where
+    the image does, so its pixels are the same and nobody writes to either.
+    """
+    if _goes_on_behind_its_end(image):
+        data = image.read_bytes()
+        end = jpeg_end(data)
+        if end is not None and end < len(data):
+            target.write_bytes(data[:end])
+            shutil.copystat(image, target)
+            return
+    target.symlink_to(image)
+
+
+def _goes_on_behind_its_end(image: Path) -> bool:
+    """Return True if Ultralytics would take *image* for a broken JPEG; its ending does not count."""
+    with image.open("rb") as file:
+        if file.read(2) != b"\xff\xd8":
+            return False
+        file.seek(-2, os.SEEK_END)
+        return file.read() != b"\xff\xd9"
+
+
+def copy_label(label: Path, target: Path, digest: str) -> None:
+    """Copy a label file that intake has read.
+
+    Raises:
+        DataChanged: it has another *digest* by now.
+
+    """
+    data = label.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise data_changed([str(label)])
+    target.write_bytes(data)
 
 
 def _stems(images: Sequence[Path]) -> Iterator[tuple[str, Path]]:
@@ -208,8 +267,7 @@ def _content(root: Path, image: Path) -> _ImageContent:
     label = label_of(root, image)
     return _ImageContent(
         name=image.relative_to(root).as_posix(),
-        size_bytes=image.stat().st_size,
-        image=digest_of(image),
+        image=ImageRecord.of(checked(image)),
         label=hashlib.sha256(label.read_bytes()).hexdigest() if label.is_file() else "",
     )
 
@@ -217,7 +275,15 @@ def _content(root: Path, image: Path) -> _ImageContent:
 def digest_of(image: Path) -> str:
     """Return the SHA-256 in hex of an image file.
 
-    The file has to begin like an image.
+    Raises:
+        DataError: it does not begin like an image.
+
+    """
+    return sha256_of(checked(image))
+
+
+def checked(image: Path) -> Path:
+    """Return *image*, which has to begin like an image.
 
     Raises:
         DataError: it does not.
@@ -227,12 +293,12 @@ def digest_of(image: Path) -> str:
         first = file.read(12)
         if not first.startswith(_MAGIC):
             raise DataError(f"{image} is not an image", hint="remove the file, or replace it by one that opens")
-    return sha256_of(image)
+    return image
 
 
 def _digest(names: Sequence[str], contents: dict[str, list[_ImageContent]]) -> str:
     digest = hashlib.sha256(repr(tuple(names)).encode())
     for split, items in sorted(contents.items()):
         for item in sorted(items, key=lambda item: item.name):
-            digest.update(repr((split, item.name, item.size_bytes, item.label, item.image)).encode())
+            digest.update(repr((split, item.name, item.image.size_bytes, item.label, item.image.digest)).encode())
     return digest.hexdigest()

@@ -40,7 +40,7 @@ class UnlabelledInfo(FrozenModel):
     """Absolute; links to the images, as the run reads them."""
     num_images: int
     num_shared: int
-    """How many have the bytes of a validation image."""
+    """How many have the bytes of a validation or test image, and were left out."""
     digest: str
     notes: tuple[str, ...] = ()
 

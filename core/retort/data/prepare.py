@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
-from retort.data import datasets, known_datasets, unlabelled, weights
+from retort.data import datasets, known_datasets, unlabelled, verification, weights
 from retort.data.conversion.convert import locate_converted
 from retort.data.datasets import Dataset
 from retort.data.inputs import AS_GIVEN, FILE, Adjustments, DatasetInfo, Inputs, UnlabelledInfo
@@ -59,23 +60,14 @@ def prepare(
         device=device,
         data_yaml=datasets.overlay(dataset, folder),
         weights=found,
-        dataset=DatasetInfo(
-            root=str(dataset.root),
-            names=dataset.names,
-            num_train=dataset.num_train,
-            num_val=dataset.num_val,
-            num_test=dataset.num_test,
-            num_shared=dataset.num_shared,
-            digest=dataset.digest,
-            notes=(*dataset.notes, *(origin.notes if origin else ())),
-            known_as=origin.name if origin else None,
-            archives=dict(origin.archives) if origin else {},
-        ),
+        dataset=_facts(dataset, origin),
         unlabelled=None if more is None else _laid_out(more, folder),
         to_label=None if to_be_labelled is None else unlabelled.overlay_pseudo_label_images(to_be_labelled, folder),
         decisions=sha256_of(workdir / DECISIONS) if (workdir / DECISIONS).is_file() else None,
         adjustments=adjustments,
     )
+    more_records = [found.records for found in (more, to_be_labelled) if found is not None]
+    verification.record(itertools.chain(dataset.records, *more_records), workdir)
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
     _write(workdir / FILE, inputs.model_dump_json(indent=2))
     return inputs
@@ -107,11 +99,26 @@ def _dataset(spec: AnySpec, settings: Settings, folder: Path) -> tuple[Dataset, 
     return datasets.locate(str(origin.folder), [settings.dataset_dir]), origin
 
 
+def _facts(dataset: Dataset, origin: DatasetSource | None) -> DatasetInfo:
+    return DatasetInfo(
+        root=str(dataset.root),
+        names=dataset.names,
+        num_train=dataset.num_train,
+        num_val=dataset.num_val,
+        num_test=dataset.num_test,
+        num_shared=dataset.num_shared,
+        digest=dataset.digest,
+        notes=(*dataset.notes, *(origin.notes if origin else ())),
+        known_as=origin.name if origin else None,
+        archives=dict(origin.archives) if origin else {},
+    )
+
+
 def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> UnlabelledSet | None:
     wanted = None if isinstance(spec, AdviceSpec) else spec.data.unlabelled
     if wanted is None:
         return None
-    return unlabelled.locate_unlabelled(wanted.path, settings.data_dirs, validation=dataset.val)
+    return unlabelled.locate_unlabelled(wanted.path, settings.data_dirs, held_out=dataset.held_out)
 
 
 def _laid_out(found: UnlabelledSet, folder: Path) -> UnlabelledInfo:

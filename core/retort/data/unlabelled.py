@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from retort.data.datasets import IMAGE_SUFFIXES, Dataset, digest_of
+from retort.data.datasets import IMAGE_SUFFIXES, Dataset, checked, place_image
 from retort.data.inputs import PseudoLabelInfo
 from retort.data.labels import label_of, read_labels
+from retort.data.verification import ImageRecord
 from retort.errors import DataError, FieldProblem, SpecError
 from retort.review.models import IMAGE
 from retort.spec import PseudoLabelsSpec
@@ -27,14 +29,16 @@ class UnlabelledSet:
     digest: str
     """SHA-256 over name and content of every image; the place does not count."""
     num_shared: int
-    """How many have the bytes of a validation image."""
+    """How many have the bytes of a validation or test image, and are left out."""
     notes: tuple[str, ...]
+    records: tuple[ImageRecord, ...] = field(repr=False)
+    """What was seen of each image."""
 
 
-def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, validation: Sequence[Path] = ()) -> UnlabelledSet:
+def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, held_out: Collection[str] = ()) -> UnlabelledSet:
     """Locate and check the unlabelled images in the folder *path*.
 
-    A relative path is looked for in each of the *data_dirs*.
+    A relative path is looked for in each of the *data_dirs*. Images whose digest is one of *held_out* are left out.
 
     Raises:
         DataError: it is missing, lies outside *data_dirs*, leads out of itself, or holds no images.
@@ -43,14 +47,23 @@ def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, validation: Seque
     root = _find(path, data_dirs)
     images = _images(root)
     with ThreadPoolExecutor(max_workers=4) as pool:
-        digests = list(pool.map(digest_of, images))
-        entry = set(pool.map(digest_of, validation))
+        records = list(pool.map(lambda image: ImageRecord.of(checked(image)), images))
+    used = tuple((image, seen) for image, seen in zip(images, records, strict=True) if seen.digest not in held_out)
+    if not used:
+        raise DataError(f"every image in {root} is a validation or test image too", hint="name other images")
     whole = hashlib.sha256()
-    for image, digest in zip(images, digests, strict=True):
-        whole.update(repr((image.relative_to(root).as_posix(), digest)).encode())
+    for image, seen in used:
+        whole.update(repr((image.relative_to(root).as_posix(), seen.digest)).encode())
     num_labels = sum(1 for file in root.rglob("*.txt") if file.is_file())
     notes = (f"unlabelled images: {num_labels} text files beside them are not read",) if num_labels else ()
-    return UnlabelledSet(root, images, whole.hexdigest(), sum(digest in entry for digest in digests), notes)
+    return UnlabelledSet(
+        root,
+        tuple(image for image, _ in used),
+        whole.hexdigest(),
+        len(images) - len(used),
+        notes,
+        tuple(seen for _, seen in used),
+    )
 
 
 def overlay_unlabelled(found: UnlabelledSet, folder: Path) -> Path:
@@ -63,7 +76,7 @@ def overlay_unlabelled(found: UnlabelledSet, folder: Path) -> Path:
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
     for number, image in enumerate(found.images):
-        (images / f"{number:07d}{image.suffix.lower()}").symlink_to(image)
+        place_image(image, images / f"{number:07d}{image.suffix.lower()}")
         (labels / f"{number:07d}.txt").touch()
     return images
 
@@ -113,6 +126,8 @@ class PseudoLabelImages:
     """Of those that have one, by the same names."""
     digest: str
     notes: tuple[str, ...]
+    records: tuple[ImageRecord, ...] = field(repr=False)
+    """What was seen of each image."""
 
 
 def locate_pseudo_label_images(
@@ -142,16 +157,18 @@ def locate_pseudo_label_images(
     whole = hashlib.sha256(found.digest.encode())
     for name, label in sorted(usable.items()):
         whole.update(repr((name, hashlib.sha256(label.read_bytes()).hexdigest())).encode())
-    return PseudoLabelImages(found.root, images, usable, whole.hexdigest(), tuple(notes[:_SHOWN]))
+    return PseudoLabelImages(found.root, images, usable, whole.hexdigest(), tuple(notes[:_SHOWN]), found.records)
 
 
 def overlay_pseudo_label_images(found: PseudoLabelImages, folder: Path) -> PseudoLabelInfo:
-    """Link images and labels below the new *folder*; describe the images."""
+    """Link images and copy labels below the new *folder*; describe the images."""
     laid = folder / FOLDER
-    for kind, files in (("images", found.images), ("labels", found.labels)):
+    for kind in ("images", "labels"):
         (laid / kind).mkdir(parents=True)
-        for name, file in files.items():
-            (laid / kind / f"{name}{file.suffix.lower()}").symlink_to(file)
+    for name, file in found.images.items():
+        place_image(file, laid / "images" / f"{name}{file.suffix.lower()}")
+    for name, file in found.labels.items():
+        shutil.copyfile(file, laid / "labels" / f"{name}.txt")
     return PseudoLabelInfo(
         root=str(found.root),
         folder=laid.absolute(),

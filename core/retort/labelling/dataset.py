@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def data_yaml(context: Context) -> Path:
     _add(folder, [(one, files[one.image].resolve()) for one in labelled], numbers)
     description: dict[str, Any] = yaml.safe_load(context.inputs.data_yaml.read_text(encoding="utf-8"))
     target = folder / "data.yaml"
-    changed = {**description, "path": str(folder)}
+    digest = hashlib.sha256(f"{description.get('digest')} {facts.digest}".encode()).hexdigest()
+    changed = {**description, "path": str(folder), "digest": digest}
     target.write_text(yaml.safe_dump(changed, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return target
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +14,8 @@ from pydantic import ValidationError
 
 from retort.data.inputs import Inputs
 from retort.data.mirroring import handed
-from retort.errors import Stopped
+from retort.data.verification import verify
+from retort.errors import DataChanged, Stopped
 from retort.pipeline import history
 from retort.pipeline.context import Context, Stage, find
 from retort.pipeline.progress import Progress
@@ -51,6 +54,7 @@ def run_stages(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, s
         pulse.beat("setup")
         stage_key = key_of_stage(key, stage.name, inputs)
         kept = None if fresh else _kept(workdir, stage, stage_key)
+        verify(workdir, lambda: pulse.beat("setup"))
         if kept is not None:
             _skip(stage, kept, journal)
         else:
@@ -60,12 +64,14 @@ def run_stages(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, s
                 cast("JobSpec", spec), inputs, workdir, journal, stop, dict(results), progress.of(stage.name), pulse,
                 stage.name, stage_key, finished,
             )  # fmt: skip
-            kept = _run(stage, context)
+            with _data_blamed(workdir):
+                kept = _run(stage, context)
         finished += files(stage.name, kept)
         if fresh:
             journal.saved(stage.name, 0, [*finished, *history.keep(workdir)])
         progress.done(stage.name)
         results[stage.name] = stage.read(kept.result)
+    verify(workdir, lambda: pulse.beat("setup"))
     answer = results[stages[-1].name]
     assert isinstance(answer, JobResult | AdviceResult), "the last stage sums up"
     return answer
@@ -115,8 +121,7 @@ def _remark_more(inputs: Inputs, journal: Journal) -> None:
         journal.log(note)
     if more.num_shared:
         journal.log(
-            f"{more.num_shared} of the unlabelled images are also validation images: the student sees them in "
-            "training, its control does not",
+            f"{more.num_shared} of the unlabelled images are also validation or test images: they are left out",
             "warning",
             num_shared=more.num_shared,
         )
@@ -154,6 +159,21 @@ def _run(stage: Stage, context: Context) -> StageRecord:
     for folder in context.lasting:
         shutil.rmtree(folder, ignore_errors=True)
     return kept
+
+
+@contextlib.contextmanager
+def _data_blamed(workdir: Path) -> Iterator[None]:
+    """Say that the data has changed where that may be why something else failed."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except Exception as error:
+        try:
+            verify(workdir)
+        except DataChanged as changed:
+            raise changed from error
+        raise
 
 
 def _skip(stage: Stage, kept: StageRecord, journal: Journal) -> None:

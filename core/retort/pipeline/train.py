@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from retort.constants import Role
+from retort.data import verification
 from retort.errors import TransientError
 from retort.files import atomic_write
 from retort.pipeline.answers import TrainedNetwork
@@ -133,6 +134,7 @@ def fit(
         with contextlib.suppress(OSError, TransientError):
             callback.announce_saved()
         raise
+    verification.verify(context.workdir, lambda: context.heartbeat.beat("checkpoint"))
     name = name or f"{plan.role}.pt"
     _keep(fitted.weights, context.artifact(name))
     metrics = {key: value for key, value in fitted.metrics.items() if key.startswith("val/")}

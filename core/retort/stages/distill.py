@@ -54,7 +54,9 @@ def teacher_config(context: Context) -> TeacherConfig:
         further=tuple(
             ExtraTeacher(context.inputs.weights[one.weights], one.weight, one.imgsz) for one in spec.ensemble
         ),
-        unlabelled=UnlabelledConfig(found.folder, wanted.ratio) if found is not None and wanted is not None else None,
+        unlabelled=UnlabelledConfig(found.folder, wanted.ratio, found.digest)
+        if found is not None and wanted is not None
+        else None,
     )
 
 

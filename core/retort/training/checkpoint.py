@@ -130,7 +130,7 @@ def identity_of(
         "plan": hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest(),
         "initial weights": "" if plan.weights is None else sha256_of(plan.weights),
         "teacher": " ".join(sha256_of(path) for path in teachers),
-        "data": _data(data),
+        "data": data_identity(data),
         "software": f"ultralytics {version}, torch {torch.__version__}",
     }
 
@@ -144,17 +144,25 @@ def _teaching(teaching: TeacherConfig) -> list[Any]:
     """Tell apart what each teacher has to say, in which size it sees, and how many images have no labels."""
     more = teaching.unlabelled
     said = [(teaching.weight, teaching.imgsz), *((one.weight, one.imgsz) for one in teaching.further)]
-    return [said, None if more is None else (more.ratio, sorted(path.name for path in more.folder.iterdir()))]
+    return [
+        said,
+        None if more is None else (more.ratio, more.digest, sorted(path.name for path in more.folder.iterdir())),
+    ]
 
 
-def _data(data: Mapping[str, Any]) -> str:
-    """Digest class names, the images' names and sizes, and the labels' bytes."""
+def data_identity(data: Mapping[str, Any]) -> str:
+    """Digest the data: names, labels, and intake's digest of the images.
+
+    A description that comes from elsewhere says nothing of the images; then their sizes have to do.
+    """
     digest = hashlib.sha256(json.dumps([str(name) for _, name in sorted(data["names"].items())]).encode())
+    digest.update(str(data.get("digest", "")).encode())
     for split in ("train", "val"):
         places = data[split] if isinstance(data[split], list) else [data[split]]
         for place in map(Path, places):
             for path in _files(place):
-                digest.update(f"{split} {path.name} {path.stat().st_size}\n".encode())
+                size = "" if "digest" in data else path.stat().st_size
+                digest.update(f"{split} {path.name} {size}\n".encode())
                 if path.suffix == ".txt":
                     digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -50,6 +50,8 @@ class UnlabelledConfig:
     """Its path ends in images/<name>, with empty label files in labels/<name>."""
     ratio: float
     """For each labelled image of a step."""
+    digest: str = ""
+    """Of the images' names and content, as intake took it."""
 
 
 @dataclass(frozen=True)

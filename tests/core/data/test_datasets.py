@@ -350,6 +350,7 @@ def test_the_overlay_gives_images_of_one_name_a_label_each(root: Path, tmp_path:
         "train": "images/train",
         "val": "images/val",
         "names": {0: "cat", 1: "dog"},
+        "digest": found.digest,
     }
     images = sorted((tmp_path / "overlay/images/train").iterdir())
     assert {image.resolve() for image in images} == {image.resolve() for image in found.train}

@@ -8,6 +8,7 @@ import pytest
 from core.data.test_datasets import add
 from retort.data import unlabelled
 from retort.errors import DataError
+from retort.files import sha256_of
 
 
 @pytest.fixture
@@ -39,9 +40,15 @@ def test_the_digest_is_of_names_and_content_and_not_of_the_place(folder: Path, t
     assert len({first, renamed, unlabelled.locate_unlabelled(str(moved), (tmp_path,)).digest}) == 3
 
 
-def test_images_that_are_validation_images_too_are_counted(folder: Path, tmp_path: Path):
-    same = add(tmp_path / "set", "images/val/0.png", color=1)
-    assert unlabelled.locate_unlabelled(str(folder), (tmp_path,), validation=[same]).num_shared == 1
+def test_images_that_are_validation_images_too_are_left_out_and_counted(folder: Path, tmp_path: Path):
+    same = sha256_of(add(tmp_path / "set", "images/val/0.png", color=1))
+    found = unlabelled.locate_unlabelled(str(folder), (tmp_path,), held_out={same})
+    assert found.num_shared == 1
+    assert [image.relative_to(folder).as_posix() for image in found.images] == ["0/x.png", "2/x.png"]
+    assert [seen.path for seen in found.records] == [str(image) for image in found.images]
+    everything = {seen.digest for seen in found.records} | {same}
+    with pytest.raises(DataError, match="every image in"):
+        unlabelled.locate_unlabelled(str(folder), (tmp_path,), held_out=everything)
 
 
 def refusal(path: Path, *data_dirs: Path) -> DataError:

@@ -1,0 +1,117 @@
+"""Verify that a run's images are still those that intake saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from retort.errors import DataChanged, TransientError
+from retort.files import atomic_write, sha256_of
+
+FILE = "intake.json"
+"""In the workdir: what intake saw of each image."""
+_AT_ONCE = 4096
+
+
+class ImageRecord(NamedTuple):
+    """An image as intake saw it."""
+
+    path: str
+    """Absolute; in the user's folder."""
+    size_bytes: int
+    modified_ns: int
+    digest: str
+    """SHA-256 in hex."""
+
+    @classmethod
+    def of(cls, path: Path) -> ImageRecord:
+        """Read the image; the time of its last change is taken first."""
+        before = path.stat()
+        return cls(str(path), before.st_size, before.st_mtime_ns, sha256_of(path))
+
+
+def record(images: Iterable[ImageRecord], workdir: Path) -> None:
+    """Write what intake saw of *images*."""
+    atomic_write(workdir / FILE, json.dumps(list(dict.fromkeys(images))).encode())
+
+
+def verify(workdir: Path, alive: Callable[[], None] = lambda: None) -> None:
+    """Insist that each image is as intake saw it.
+
+    Size and time of change are compared; where the time differs, the content. A working folder without a record has
+    nothing to verify.
+
+    Raises:
+        DataChanged: an image is gone, or has other content; the message names it.
+        TransientError: the folder or its disk cannot be read.
+
+    """
+    try:
+        seen = [ImageRecord(*item) for item in json.loads((workdir / FILE).read_bytes())]
+    except FileNotFoundError:
+        return
+    now: list[ImageRecord] = []
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for start in range(0, len(seen), _AT_ONCE):
+            alive()
+            now += pool.map(_verified, seen[start : start + _AT_ONCE])
+    changed = [before.path for before, after in zip(seen, now, strict=True) if before.digest != after.digest]
+    if changed:
+        raise data_changed(changed)
+    if now != seen:  # touched, or copied back: the next time need not read them again
+        record(now, workdir)
+
+
+def _verified(seen: ImageRecord) -> ImageRecord:
+    """Return the record of an image as it is now; its digest is empty where there is none."""
+    path = Path(seen.path)
+    try:
+        now = path.stat()
+        if (now.st_size, now.st_mtime_ns) == (seen.size_bytes, seen.modified_ns):
+            return seen
+        return ImageRecord.of(path) if now.st_size == seen.size_bytes else seen._replace(digest="")
+    except (FileNotFoundError, NotADirectoryError):
+        return seen._replace(digest="")
+    except OSError as error:
+        raise TransientError(f"{path} cannot be read any more: {error.strerror}") from error
+
+
+def data_changed(paths: Iterable[str]) -> DataChanged:
+    """Return the error that names the changed files."""
+    first, *others = paths
+    gone = "" if Path(first).exists() else " and is gone"
+    more = f", as have {len(others)} more" if others else ""
+    return DataChanged(
+        f"{first} has changed since the job read the data{gone}{more}",
+        hint="leave the data alone while a job runs; retry the job to train on the data as it is now",
+    )
+
+
+def jpeg_end(data: bytes) -> int | None:
+    """Return the end of a JPEG's own image.
+
+    None where it is cut off, or no JPEG. Cameras and phones write further images, films or padding behind it.
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return None
+    for place, marker in _markers(data):
+        if marker == 0xD9:
+            return place + 2
+    return None
+
+
+def _markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield place and code of each marker; those within a segment's content do not count."""
+    place = 2
+    while (place := data.find(b"\xff", place)) >= 0 and place + 1 < len(data):
+        marker = data[place + 1]
+        if marker == 0xFF:  # filling
+            place += 1
+        elif marker in {0x00, 0x01} or 0xD0 <= marker <= 0xD7:  # within compressed data
+            place += 2
+        else:
+            yield place, marker
+            place += 2 if marker in {0xD8, 0xD9} else 2 + int.from_bytes(data[place + 2 : place + 4])
