@@ -1,4 +1,4 @@
-"""``make demo``: distil a digit detector end to end on this machine, over REST, and print what distillation bought."""
+"""``make demo``: distil a digit detector end to end on this machine, over REST, and print its verdict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from retort.data import demo
 from retort.errors import RetortError, TransientError
 from retort.spec.result import JobResult
 from rich.console import Console
-from rich.table import Table
 
 FOLDER = Path("runs/demo").absolute()
 SPEC = Path(__file__).parent / "specs" / "demo.yaml"
@@ -76,7 +75,9 @@ def main() -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(result))
+    shown = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    for part in render.result_parts(result):
+        shown.print(part)
     say(f"report: {FOLDER / 'results' / 'report.html'}")
     say(f"done in {render.duration(time.monotonic() - started)} (minutes:seconds)")
     return 0
@@ -142,14 +143,6 @@ def verify(result: dict[str, Any]) -> None:
     report = json.loads((results / "report.json").read_text())
     if report["result"] != result or "<html" not in (results / "report.html").read_text().lower():
         raise TransientError("the report does not hold the result that the service gave")
-
-
-def table(result: JobResult) -> Table:
-    """Teacher, student and control side by side, and the share of the gap that distillation closed."""
-    shown = render.result_table(result)
-    shown.title, shown.title_justify = "What distillation bought", "left"
-    shown.caption, shown.caption_justify = render.result_sentence(result), "left"
-    return shown
 
 
 def say(text: str) -> None:

@@ -31,4 +31,4 @@ with Client(url) as client:
     if job["state"] != "succeeded":
         sys.exit(f"{job['state']}: {job['failure']}")
     path = client.download(job["id"], "student.pt", Path("student.pt"))
-    print(f"wrote {path}; distillation bought {job['result']['gain']['map']:+.4f} mAP50-95")
+    print(f"wrote {path}. {job['result']['verdict']['sentence']}")

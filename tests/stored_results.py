@@ -25,6 +25,14 @@ def role(score: float | None, **changes: Any) -> dict[str, Any]:
     return {**weighs, "imgsz": 64, "epochs": 2, **accuracy(score), **SPEED, **changes}
 
 
+INTERVAL = {"low": -0.01, "high": 0.11, "level": 0.95, "over": "images", "number": 500, "seed_noise": 0.011}
+VERDICT: dict[str, Any] = {
+    "kind": "none", "sentence": "No difference is shown, says the one judge.", "difference": 0.05,
+    "interval": INTERVAL, "gap_closed": None, "caveats": ["One seed is no proof."],
+}  # fmt: skip
+"""What may be said of it."""
+
+
 def stored(
     teacher: float | None = 0.6, student: float = 0.45, control: float | None = 0.4, **changes: Any
 ) -> dict[str, Any]:
@@ -33,12 +41,9 @@ def stored(
     gain = closed = None
     if control is not None:
         roles["control"] = role(control)
-        bought = student - control
-        gain = {"map50": bought, "map": bought}
-        share = bought / (teacher - control) if teacher is not None and teacher - control >= 0.005 else None
-        closed = {"map50": share, "map": share}
+        gain, closed = dict.fromkeys(("map50", "map"), student - control), {"map50": None, "map": None}
     return {
-        "roles": roles, "ensemble": [], "training": {"epochs": 2, "planned_epochs": 2, "batch": 8},
+        "roles": roles, "verdict": VERDICT, "ensemble": [], "training": {"epochs": 2, "planned_epochs": 2, "batch": 8},
         "control_dropped": None, "gain": gain, "gap_closed": closed, "seeds": None,
         "dataset": {"names": ["red", "blue"], "num_train": 400, "num_val": 500, "num_shared": 0, "digest": "d" * 64},
         "data_quality": None, "unlabelled": None, "pseudo_labels": None, "spec_digest": "5" * 64, "device": "cpu",
@@ -135,6 +140,15 @@ PARTS: dict[str, dict[str, Any]] = {
     "sound data": {"data_quality": QUALITY},
     "doubtful data": {"data_quality": {**QUALITY, "findings": [FINDING]}},
     "training not told": {"training": None},
+    "a result from before verdicts": {"verdict": None, "gap_closed": {"map50": 0.25, "map": 0.25}},
+    "a verdict over seeds": {
+        "gap_closed": {"map50": None, "map": 0.25},
+        "verdict": {
+            **VERDICT, "kind": "gain", "gap_closed": 0.25,
+            "interval": {**INTERVAL, "low": 0.01, "over": "seeds", "number": 3, "seed_noise": None},
+        },
+    },
+    "a verdict without interval": {"verdict": {**VERDICT, "kind": "unknown", "difference": None, "interval": None}},
 }  # fmt: skip
 """What a result may have, or lack, beside its exports."""
 

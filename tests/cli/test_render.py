@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from results import result
 from retort.cli import render
-from retort.spec.result import JobResult
 from rich.console import Console
 
 
@@ -26,17 +25,18 @@ def test_the_table_puts_teacher_student_and_control_side_by_side():
         assert told in text
 
 
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        (result(0.5, 0.4, 0.3), "+0.1000 mAP50-95 over the control: 50% of the gap"),
-        (result(0.5, 0.2, 0.3), "-0.1000 mAP50-95 over the control: -50% of the gap"),
-        (result(0.3, 0.4, 0.3), "there was no gap to close"),
-        (result(0.5, 0.4, None), "No control was trained"),
-    ],
-)
-def test_the_sentence_says_what_distillation_bought_be_it_good_or_bad(given: JobResult, told: str):
-    assert told in render.result_sentence(given)
+def test_the_verdict_that_was_stored_is_told_word_by_word_with_its_caveats():
+    told = " ".join(drawn(part) for part in render.result_parts(result(0.5, 0.4, 0.3)))
+
+    assert "No difference is shown, says the one judge." in told
+    assert "- One seed is no proof." in told
+
+
+def test_a_result_from_before_verdicts_is_given_none_now():
+    told = " ".join(drawn(part) for part in render.result_parts(result(0.5, 0.4, 0.3, verdict=None)))
+
+    assert "from before a verdict was kept" in told
+    assert "0.1000" not in told
 
 
 @pytest.mark.parametrize(

@@ -127,13 +127,13 @@ def failure_text(failure: Json) -> Text:
 
 
 def result_parts(result: Result) -> list[RenderableType]:
-    """Return the renderables of a result: figures, exports and summary, or advice."""
+    """Return the renderables of a result: figures, exports and verdict, or advice."""
     if isinstance(result, AdviceResult):
         return advice_parts(result)
     parts: list[RenderableType] = [result_table(result)]
     if result.exports:
         parts += ["", export_table(result), *map(Text, export_notes(result))]
-    return [*parts, "", result_sentence(result)]
+    return [*parts, "", *verdict_parts(result)]
 
 
 def export_notes(result: JobResult) -> list[str]:
@@ -155,15 +155,12 @@ def result_table(result: JobResult) -> Table:
     return table
 
 
-def result_sentence(result: JobResult) -> str:
-    """Return the gain over the control in words."""
-    gain, closed = result.gain, result.gap_closed
-    if gain is None:
-        return "No control was trained, so what distillation bought is not known."
-    bought = f"Distillation bought {gain.map50:+.4f} mAP50 and {gain.map:+.4f} mAP50-95 over the control"
-    if closed is None or closed.map is None:
-        return f"{bought}; the teacher is no better than the control, or hardly, so there was no gap to close."
-    return f"{bought}: {closed.map:.0%} of the gap to the teacher in mAP50-95."
+def verdict_parts(result: JobResult) -> list[RenderableType]:
+    """Return the verdict that was stored with a result, and what puts it in its place."""
+    judged = result.verdict
+    if judged is None:
+        return [Text("This result is from before a verdict was kept with it; what was measured stands above.")]
+    return [Text(judged.sentence, style="bold"), *(Text(f"- {caveat}") for caveat in judged.caveats)]
 
 
 def export_table(result: JobResult) -> Table:

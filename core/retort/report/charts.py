@@ -280,7 +280,7 @@ def _sizes(result: JobResult) -> Chart:
 
 
 def _gains(result: JobResult) -> Chart:
-    """Each class's gain or loss of the student over its control, the largest first."""
+    """Student less control class by class, the largest difference first."""
     roles = result.roles
     other = "teacher" if roles.control is None else "control"
     student, teacher = roles.student.per_class, (roles.control or roles.teacher).per_class
@@ -298,19 +298,20 @@ def _gains(result: JobResult) -> Chart:
             "meta": {"color": color},
         }
         for label, color, names in (
-            ("gained", "gain", [name for name in shown if gained[name] >= 0]),
-            ("lost", "loss", [name for name in shown if gained[name] < 0]),
+            ("higher", "gain", [name for name in shown if gained[name] >= 0]),
+            ("lower", "loss", [name for name in shown if gained[name] < 0]),
         )
         if names
     ]
     layout = {
-        "xaxis": {"title": f"points of AP50-95 over the {other}"},
+        "xaxis": {"title": f"points of AP50-95, student less {other}"},
         "yaxis": {"type": "category", "categoryorder": "array", "categoryarray": shown, "showgrid": False},
     }
     note = f"Student less {other}, class by class" + (
         f"; the {_MOST} that differ most." if len(gained) > _MOST else "."
     )
-    return chart("gains", "Gains and losses", note, data, layout)
+    note += " No interval is known of one class, and fewer boxes move more: read it as a hint."
+    return chart("gains", "Class by class", note, data, layout)
 
 
 def _seeds(result: JobResult) -> Chart:

@@ -14,8 +14,9 @@ from plotly.offline import get_plotlyjs
 from retort.report.health import HealthReport
 from retort.report.samples import Gallery
 from retort.spec.exported import MeasuredExport
-from retort.spec.report import Manifest, Verdict
+from retort.spec.report import Manifest
 from retort.spec.result import JobResult
+from retort.spec.verdict import Verdict
 
 _NONE = "\N{EN DASH}"
 _TEMPLATES = Path(__file__).parent / "templates"

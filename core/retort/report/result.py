@@ -24,6 +24,7 @@ from retort.pipeline.answers import (
     TrainedNetwork,
 )
 from retort.pipeline.context import Context
+from retort.report.verdict import gap_closed
 from retort.spec import digest
 from retort.spec.figures import (
     Difference,
@@ -54,9 +55,7 @@ from retort.spec.result import (
     TrainingFigures,
     UnlabelledUse,
 )
-
-LEVEL = 0.95
-"""Of the interval."""
+from retort.spec.verdict import LEVEL
 
 
 def over_seeds(pairs: Sequence[tuple[float, float]]) -> SeedStatistics | None:
@@ -131,24 +130,21 @@ def data_quality(context: Context) -> DataQuality | None:
     )
 
 
-_SMALLEST_GAP = 0.005
-"""A share of less than half a point of mAP would be a share of noise."""
-
-
 def outcome(context: Context, duration_s: float) -> JobResult:
-    """Return the result of a finished run."""
+    """Return the result of a finished run, before it is judged."""
     from retort.training.device import device_name
 
     evaluated, dropped = context.needed("evaluate", Evaluated), context.found("control", DroppedControl)
     exported, student = context.found("export", ExportedForms), context.needed("distill", TrainedNetwork)
+    seeds = _seeds(context.spec.training.seed, evaluated)
     return JobResult(
         roles=evaluated.roles,
         ensemble=evaluated.ensemble,
         training=training_figures(student),
         control_dropped=None if dropped is None else dropped.dropped,
-        gain=gain(evaluated.roles),
-        gap_closed=gap_closed(evaluated.roles),
-        seeds=_seeds(context.spec.training.seed, evaluated),
+        gain=gain(evaluated.roles, seeds),
+        gap_closed=_gap_closed(evaluated.roles, seeds),
+        seeds=seeds,
         dataset=_data(context),
         data_quality=data_quality(context),
         unlabelled=_unlabelled(context),
@@ -215,31 +211,25 @@ def _pseudo_labels(context: Context) -> PseudoLabelUse | None:
     )
 
 
-def gain(roles: Roles) -> Scores | None:
-    """Return student less control; None where no control was trained."""
+def gain(roles: Roles, seeds: SeedFigures | None) -> Scores | None:
+    """Return student less control, the mean over seeds where there are several; None where no control was trained."""
     student, control = roles.student, roles.control
+    if seeds is not None and seeds.statistics.map50 is not None and seeds.statistics.map is not None:
+        return Scores(map50=seeds.statistics.map50.difference.mean, map=seeds.statistics.map.difference.mean)
     if control is None:
         return None
     return Scores(map50=student.map50 - control.map50, map=student.map - control.map)
 
 
-def gap_closed(roles: Roles) -> GapClosed | None:
-    """Return the gain as a share of teacher less control.
-
-    None where no control was trained; a metric is None where the teacher is less than half a point better than the
-    control, so that there is no gap to close.
-    """
-    gained, teacher, control = gain(roles), roles.teacher, roles.control
-    if gained is None or control is None:
+def _gap_closed(roles: Roles, seeds: SeedFigures | None) -> GapClosed | None:
+    """Return the gain as a share of teacher less control, by metric; None where no control was trained."""
+    if roles.control is None:
         return None
+    over, teacher = None if seeds is None else seeds.statistics, roles.teacher
     return GapClosed(
-        map50=_share(gained.map50, teacher.map50, control.map50), map=_share(gained.map, teacher.map, control.map)
+        map50=None if over is None else gap_closed(over.map50, teacher.map50),
+        map=None if over is None else gap_closed(over.map, teacher.map),
     )
-
-
-def _share(gained: float, teacher: float | None, control: float) -> float | None:
-    gap = 0.0 if teacher is None else teacher - control
-    return gained / gap if gap >= _SMALLEST_GAP else None
 
 
 def versions() -> dict[str, str]:

@@ -2,81 +2,241 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
 
+from retort.constants import MAP, Role
 from retort.spec.figures import SeedStatistics
-from retort.spec.report import Verdict
 from retort.spec.result import JobResult, TrainingFigures
+from retort.spec.verdict import Kind, Resampled, Verdict, VerdictInterval
 
-Kind = Literal["gain", "none", "loss", "unknown"]
-
-_UNCLEAR = 0.005
-"""A smaller difference of mAP than half a point is called none: seeds alone move it more."""
+SEED_NOISE = 0.011
+"""Networks that differ by their seed alone and have learnt to their end: standard deviation of the difference."""
+RISING_NOISE = 0.8
+"""The same of networks that are still rising, as a share of what their mAP rose in the last fifth of the epochs."""
+_LAST = 0.2
+_CLEARLY = 0.02
+"""A teacher that is two points better than the control is clearly better."""
 _FEW_IMAGES = 100
 _NOTHING = 0.02
+"""Below two points of mAP a network has hardly learned anything."""
+_SHOWN = 0.0005
+"""The smallest difference that is a figure other than 0.0."""
+
+Curve = Mapping[int, float | None]
 
 
-def verdict(result: JobResult) -> Verdict:
-    """Judge the result of a run."""
-    kind, sentence = _judge(result)
-    return Verdict(kind=kind, sentence=sentence, caveats=tuple(_caveats(result)))
+@dataclass(frozen=True)
+class Noise:
+    """What is known of the noise in the difference of one student and one control."""
+
+    resampled: Resampled | None = None
+    """Over other choices of the validation images."""
+    rise: float = 0.0
+    """By how much the mAP of the two rose in the last fifth of their epochs."""
 
 
-def _judge(result: JobResult) -> tuple[Kind, str]:
-    gain = result.gain
-    if gain is None:
+def rise(curves: Mapping[str, Mapping[str, Curve]]) -> float:
+    """Return by how much the best mAP50-95 of student and control still rose in the last fifth of the epochs.
+
+    It is the mean of the two. What a seed decides is above all how soon a network learns something.
+    """
+    told = [_risen(curves[role][MAP]) for role in (Role.STUDENT, Role.CONTROL) if MAP in curves.get(role, {})]
+    return sum(told) / len(told) if told else 0.0
+
+
+def _risen(curve: Curve) -> float:
+    values = [curve[step] or 0.0 for step in sorted(curve)]
+    before = values[: len(values) - max(1, round(len(values) * _LAST))]
+    return max(0.0, max(values) - max(before)) if before else max(values, default=0.0)
+
+
+def image_interval(difference: float, noise: Noise) -> VerdictInterval | None:
+    """Return the interval of the *difference* of one seed; None where the images were not resampled.
+
+    It holds the choice of the validation images, by bootstrap, and the choice of the seed, by what was measured of
+    networks between which nothing else stood. The two are independent: their variances add up.
+    """
+    images = noise.resampled
+    if images is None:
+        return None
+    seeds = (SEED_NOISE**2 + (RISING_NOISE * noise.rise) ** 2) ** 0.5
+    reach = NormalDist().inv_cdf((1 + images.level) / 2) * seeds
+    return VerdictInterval(
+        low=difference - (max(0.0, difference - images.low) ** 2 + reach**2) ** 0.5,
+        high=difference + (max(0.0, images.high - difference) ** 2 + reach**2) ** 0.5,
+        level=images.level, over="images", number=images.num_images, seed_noise=seeds,
+    )  # fmt: skip
+
+
+def seed_interval(over: SeedStatistics) -> VerdictInterval:
+    """Return the interval of the mean difference over seeds, by Student's paired t."""
+    found = over.difference
+    return VerdictInterval(low=found.low, high=found.high, level=found.level, over="seeds", number=over.num_seeds)
+
+
+def kind_of(interval: VerdictInterval | None) -> Kind:
+    """Return what an interval allows to say: one that holds 0 shows no difference."""
+    if interval is None or interval.low <= 0 <= interval.high:
+        return "none"
+    return "gain" if interval.low > 0 else "loss"
+
+
+def gap_closed(over: SeedStatistics | None, teacher: float | None) -> float | None:
+    """Return the mean difference as a share of teacher less control; None where that may not be told.
+
+    It takes several seeds, an interval without zero, and a teacher that is clearly better than the control and no
+    weaker than the student: else it is a share of noise, or of nothing.
+    """
+    if over is None or teacher is None or kind_of(seed_interval(over)) != "gain" or teacher < over.student.mean:
+        return None
+    gap = teacher - over.control.mean
+    return over.difference.mean / gap if gap >= max(_CLEARLY, 2 * over.control.deviation) else None
+
+
+def verdict(result: JobResult, noise: Noise) -> Verdict:
+    """Judge the result of a run, once, at its end."""
+    over = None if result.seeds is None else result.seeds.statistics.map
+    difference = interval = None
+    if over is not None:
+        difference, interval = over.difference.mean, seed_interval(over)
+    elif result.roles.control is not None:
+        difference = result.roles.student.map - result.roles.control.map
+        interval = image_interval(difference, noise)
+    kind, sentence = _against_control(result, difference, interval)
+    if lost := _below_start(result):
+        kind, sentence = "loss", f"{lost} {sentence}"
+    share = gap_closed(over, result.roles.teacher.map)
+    if share is not None and kind == "gain":
+        sentence += f" That is {share * 100:.0f}\N{NO-BREAK SPACE}% of the gap to the teacher."
+    return Verdict(
+        kind=kind, sentence=sentence, difference=difference, interval=interval,
+        gap_closed=share if kind == "gain" else None, caveats=tuple(_caveats(result, noise, interval)),
+    )  # fmt: skip
+
+
+def _against_control(result: JobResult, difference: float | None, interval: VerdictInterval | None) -> tuple[Kind, str]:
+    roles = result.roles
+    if roles.control is None or difference is None:
         why = result.control_dropped or "no control was trained"
         return "unknown", (
-            f"The student reaches {_percent(result.roles.student.map)} mAP50-95. "
+            f"The student reaches {_percent(roles.student.map)} mAP50-95. "
             f"{why[0].upper()}{why[1:]}, so what the distillation bought is unknown."
         )
-    over = None if result.seeds is None else result.seeds.statistics.map
-    if over is not None:
-        return _judge_seeds(over)
-    points = f"{abs(gain.map) * 100:.1f}"
-    if abs(gain.map) < _UNCLEAR:
+    if max(roles.student.map, roles.control.map) < _NOTHING:
         return "none", (
-            f"Distillation made no clear difference: {gain.map * 100:+.1f} points of mAP50-95 against the "
-            "undistilled control."
+            f"No difference is shown: student and control have hardly learned anything ({_percent(roles.student.map)} "
+            f"and {_percent(roles.control.map)} mAP50-95)."
         )
-    if gain.map < 0:
-        return "loss", (
-            f"Distillation did not help: the student ends {points} points of mAP50-95 below its undistilled control."
-        )
-    closed = None if result.gap_closed is None else result.gap_closed.map
-    share = f" It closes {closed * 100:.0f}\N{NO-BREAK SPACE}% of the gap to the teacher." if closed is not None else ""
-    return "gain", f"The student gained {points} points of mAP50-95 over its undistilled control.{share}"
-
-
-def _judge_seeds(over: SeedStatistics) -> tuple[Kind, str]:
-    """Judge the difference of several seeds by its interval: one that holds 0 shows no difference."""
-    found = over.difference
-    numbers = (
-        f"{found.mean * 100:+.1f} points of mAP50-95 over {over.num_seeds} seeds "
-        f"({found.level:.0%} interval {found.low * 100:+.1f} to {found.high * 100:+.1f}, "
-        f"paired t-test p = {found.p_value:.2g})"
+    kind = kind_of(interval)
+    says = {"gain": "Distillation gained", "loss": "Distillation did not help:"}.get(kind, "No difference is shown:")
+    return (
+        kind,
+        f"{says} {_points(difference)} points of mAP50-95 against the undistilled control, {_shown(result, interval)}.",
     )
-    if found.low > 0:
-        return "gain", f"Distillation gained {numbers}, against the undistilled control."
-    if found.high < 0:
-        return "loss", f"Distillation did not help: {numbers}, against the undistilled control."
-    return "none", f"No difference is shown: {numbers}, against the undistilled control."
 
 
-def _caveats(result: JobResult) -> list[str]:
-    roles, dataset, training = result.roles, result.dataset, result.training
-    found: list[str] = []
-    if result.gain is not None and result.gap_closed is not None:
-        found.append(_on_seeds(result))
-        if roles.teacher.map is None:
-            found.append("The teacher knows none of the data's classes and has no mAP, so no gap to it is known.")
-        elif result.gap_closed.map is None:
-            found.append("The teacher is no better than the control, or hardly, so there is no gap to close.")
-    found.extend(_on_epochs(training))
-    if roles.student.map < _NOTHING:
+def _shown(result: JobResult, interval: VerdictInterval | None) -> str:
+    """Return over what the difference is, its interval, and what that means."""
+    if interval is None:
+        return "with one seed, and nothing is known of its noise"
+    bounds = f"{interval.level:.0%} interval {_points(interval.low)} to {_points(interval.high)}"
+    over = None if result.seeds is None else result.seeds.statistics.map
+    if over is None:
+        return (
+            f"with one seed ({bounds}, over the images of this validation set and the noise of seeds as measured "
+            "elsewhere; another seed may differ)"
+        )
+    return (
+        f"over {interval.number} seeds ({bounds}; if there were no effect, a difference at least this large would be "
+        f"seen in {_chance(over.difference.p_value)} of repetitions)"
+    )
+
+
+def _below_start(result: JobResult) -> str | None:
+    """Return the sentence on a student that is worse than the weights it began with."""
+    start, end = result.roles.start, result.roles.student.map
+    if start is None or start.map is None or start.map - end < _SHOWN:
+        return None
+    return (
+        f"The student ends {_percent(start.map - end)} points of mAP50-95 below the weights that it began with "
+        f"({_percent(start.map)}, now {_percent(end)})."
+    )
+
+
+def _caveats(result: JobResult, noise: Noise, interval: VerdictInterval | None) -> list[str]:
+    return [
+        *_on_noise(interval, noise),
+        *_on_selection(result),
+        *_on_teacher(result),
+        *_on_training(result),
+        *_on_data(result),
+        *_on_exports(result),
+    ]
+
+
+def _on_noise(interval: VerdictInterval | None, noise: Noise) -> list[str]:
+    if interval is None:
+        return []
+    if interval.over == "seeds" or interval.seed_noise is None:
+        over = f"The interval is over {interval.number} seeds on one data set"
+        return [f"{over}; the figures of the student that is published are those of the first."]
+    found = [
+        (
+            f"One seed is no proof: networks that differ by their seed alone differ by {_percent(interval.seed_noise)} "
+            "points (standard deviation), by what was measured on other data. training.seeds measures it here."
+        )
+    ]
+    if RISING_NOISE * noise.rise > SEED_NOISE:
+        found.append(
+            f"The networks were still learning: mAP50-95 rose by {_percent(noise.rise)} points in the last fifth of "
+            "the epochs, and how soon a network gets there is chance too. Train longer."
+        )
+    return found
+
+
+def _on_selection(result: JobResult) -> list[str]:
+    """Tell best and last epoch where the published one was chosen on the images that it is measured on."""
+    student, control = result.roles.student, result.roles.control
+    if student.last is None or student.split == "test":
+        return []
+    beside = "" if control is None or control.last is None else f", the control's {_percent(control.last.map)}"
+    alike = "" if control is None else ", for student and control alike"
+    chosen = f"The published epoch was chosen on the images that it is measured on, which flatters it{alike}"
+    return [f"{chosen}; at the last epoch the student's mAP50-95 is {_percent(student.last.map)}{beside}."]
+
+
+def _on_teacher(result: JobResult) -> list[str]:
+    teacher, student, control = result.roles.teacher, result.roles.student, result.roles.control
+    if teacher.map is None:
+        return ["The teacher knows none of the data's classes and has no mAP, so no gap to it is known."]
+    if teacher.map < student.map:
+        return ["The teacher is weaker than the student: take a better one, or train it longer."]
+    if control is not None and teacher.map - control.map < _CLEARLY:
+        return ["The teacher is no better than the control, or hardly, so there is no gap to close."]
+    return []
+
+
+def _on_training(result: JobResult) -> list[str]:
+    found = _on_epochs(result.training)
+    if result.roles.student.map < _NOTHING:
         found.append("The student has hardly learned anything yet: train longer before comparing.")
-    if roles.teacher.map is not None and roles.teacher.map < roles.student.map:
-        found.append("The teacher is weaker than the student: take a better one, or train it longer.")
+    return found
+
+
+def _on_epochs(training: TrainingFigures | None) -> list[str]:
+    """Say what ended a training before its last epoch."""
+    if training is None or training.epochs == training.planned_epochs:
+        return []
+    ended = f"after epoch {training.epochs} of {training.planned_epochs}: the learning rate had not come down yet."
+    if training.stopped_by is None:
+        return [f"Training was finished early, {ended}"]
+    return [f"Student and control each end by training.{training.stopped_by}, the student {ended}"]
+
+
+def _on_data(result: JobResult) -> list[str]:
+    found, dataset = [], result.dataset
     if more := result.unlabelled:
         found.append(
             f"The student also saw {more.num_images} unlabelled images, which its control never saw: "
@@ -92,25 +252,21 @@ def _caveats(result: JobResult) -> list[str]:
     return found
 
 
-def _on_epochs(training: TrainingFigures | None) -> list[str]:
-    """Say what ended a training before its last epoch."""
-    if training is None or training.epochs == training.planned_epochs:
+def _on_exports(result: JobResult) -> list[str]:
+    """Tell of exports that are not for use as they are."""
+    bad = [one.path for one in result.exports if one.status != "passed"]
+    if not bad:
         return []
-    ended = f"after epoch {training.epochs} of {training.planned_epochs}: the learning rate had not come down yet."
-    if training.stopped_by is None:
-        return [f"Training was finished early, {ended}"]
-    return [f"Student and control each end by training.{training.stopped_by}, the student {ended}"]
-
-
-def _on_seeds(result: JobResult) -> str:
-    over = None if result.seeds is None else result.seeds.statistics.map
-    if over is None:
-        return "One seed: there is no interval, and another seed may give another difference."
-    return (
-        f"The interval is over {over.num_seeds} seeds on one data set; the figures of the student that is published "
-        "are those of the first."
-    )
+    return [f"{len(bad)} of {len(result.exports)} exports did not pass, so look at them first: {', '.join(bad)}."]
 
 
 def _percent(value: float) -> str:
     return f"{value * 100:.1f}"
+
+
+def _points(value: float) -> str:
+    return f"{value * 100:+.1f}"
+
+
+def _chance(p_value: float) -> str:
+    return "less than 0.1%" if p_value < 0.001 else f"{p_value * 100:.2g}%"

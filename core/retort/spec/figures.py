@@ -147,7 +147,10 @@ class FurtherTeacherFigures(StoredModel):
 
 
 class GapClosed(StoredModel):
-    """The gain as a share of teacher less control; null where the teacher is no better, or hardly."""
+    """The gain as a share of teacher less control; null where that may not be told of the metric.
+
+    It takes several seeds, an interval without zero, and a teacher clearly better than the control.
+    """
 
     map50: float | None
     """In mAP at an IoU of 0.50."""
@@ -189,7 +192,7 @@ class Difference(Spread):
     level: float
     """Of the interval from ``low`` to ``high``."""
     p_value: float
-    """Of a difference as large as this, or larger, if there were none."""
+    """Share of repetitions in which a difference at least as large would be seen if there were no effect."""
 
 
 class SeedStatistics(StoredModel):

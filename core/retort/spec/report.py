@@ -10,17 +10,7 @@ from retort.review.figures import Share
 from retort.schema import StoredModel
 from retort.spec.figures import FurtherTeacherFigures
 from retort.spec.result import JobResult, TrainingFigures, UnlabelledUse
-
-
-class Verdict(StoredModel):
-    """One sentence that sums up, and others that put it in its place."""
-
-    kind: Literal["gain", "none", "loss", "unknown"]
-    """What the figures allow to say."""
-    sentence: str
-    """The same in words."""
-    caveats: tuple[str, ...]
-    """What puts it in its place."""
+from retort.spec.verdict import Verdict
 
 
 class StudentOrigin(StoredModel):
@@ -155,7 +145,7 @@ class Report(StoredModel):
     name: str
     """Of the job."""
     verdict: Verdict
-    """The result in words."""
+    """The result in words; the same as in the result."""
     result: JobResult
     """As the job ends with."""
     health: tuple[HealthFinding, ...]

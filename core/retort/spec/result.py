@@ -13,6 +13,7 @@ from retort.schema import StoredModel, absent
 from retort.spec.advised import AdviceResult
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
+from retort.spec.verdict import Verdict
 
 
 class TrainingFigures(StoredModel):
@@ -109,6 +110,8 @@ class JobResult(StoredModel):
 
     roles: Roles
     """What each network reached."""
+    verdict: Verdict | None = None
+    """What may be said of student against control, judged once; null in results from before it was kept."""
     ensemble: tuple[FurtherTeacherFigures, ...] = ()
     """Further teachers."""
     training: TrainingFigures | None = None
@@ -116,7 +119,8 @@ class JobResult(StoredModel):
     control_dropped: str | None = None
     """Why no control was trained although the spec asks for one."""
     gain: Scores | None
-    """Student less control; null where no control was trained."""
+    """Student less control, the mean over seeds where there are several; null where no control was trained. What may be
+    said of it is the verdict's."""
     gap_closed: GapClosed | None
     """Null where no control was trained."""
     seeds: SeedFigures | None = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from retort.constants import Role
 from retort.pipeline import history, progress, results
+from retort.pipeline.answers import Evaluated
 from retort.pipeline.context import Context
 from retort.report import charts, samples
 from retort.report.health import health_report
 from retort.report.html import render
 from retort.report.result import manifest, outcome
-from retort.report.verdict import verdict
+from retort.report.verdict import Noise, rise, verdict
 from retort.spec import JobSpec
 from retort.spec.report import HealthFinding, Report
 from retort.spec.result import JobResult
@@ -27,6 +28,11 @@ def cost(spec: JobSpec) -> float:
     return progress.forward(spec.student.model) / 4
 
 
+def noise(context: Context, curves: history.Curves) -> Noise:
+    """Return what this run has told of the noise in its difference."""
+    return Noise(resampled=context.needed("evaluate", Evaluated).resampled, rise=rise(curves))
+
+
 def run(context: Context) -> JobResult:
     """Return the result of the whole run."""
     result = outcome(context, results.total_duration(context.workdir, context.results))
@@ -34,7 +40,8 @@ def run(context: Context) -> JobResult:
     context.publish_document("manifest.json", origin)
     curves = history.curves(context.workdir)
     health = health_report(context.workdir, curves)
-    judged = verdict(result)
+    judged = verdict(result, noise(context, curves))
+    result = result.model_copy(update={"verdict": judged})
     spec = context.spec.model_dump(mode="json")
     told = Report(
         name=context.spec.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from typing import Any
 
@@ -12,12 +13,12 @@ from retort.report import charts
 from retort.report import html as report_html
 from retort.report.health import HealthReport
 from retort.report.samples import Gallery
-from retort.report.verdict import verdict
+from retort.report.verdict import Noise, verdict
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
 from retort.spec.report import Manifest
 from retort.spec.result import JobResult, parse_result, readable_result
 from rich.console import Console
-from stored_results import EXPORTS, PARTS, advice, candidate, stored
+from stored_results import EXPORTS, PARTS, VERDICT, advice, candidate, stored
 
 STATUSES = [chosen for number in range(len(EXPORTS) + 1) for chosen in combinations(EXPORTS, number)]
 """Every set of statuses, from none to all."""
@@ -49,8 +50,8 @@ def _without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rendered(found: JobResult) -> str:
     return report_html.render(
-        name="digits", judged=verdict(found), result=found, charts=charts.charts({}, found.roles),
-        comparisons=charts.comparisons(found), quantization=charts.quantization(found),
+        name="digits", judged=found.verdict or verdict(found, Noise()), result=found,
+        charts=charts.charts({}, found.roles), comparisons=charts.comparisons(found), quantization=charts.quantization(found),
         labelling=charts.labelling(found), ecg=HealthReport((), (), (), ()), gallery=Gallery((), ()),
         manifest=manifest(found), spec={},
     )  # fmt: skip
@@ -87,6 +88,22 @@ def test_any_two_optional_parts_are_rendered_and_shown_with_exports_of_every_sta
     assert "student" in shown(found)
 
 
+def test_page_and_terminal_say_the_stored_verdict_and_no_difference_of_their_own():
+    given = stored(0.6789, 0.4567, 0.379, verdict={**VERDICT, "difference": 0.1234, "gap_closed": None})
+    for figures in given["roles"].values():
+        figures.update(per_class={}, by_size={})
+    found = parse_result(
+        {**given, "gain": {"map50": 0.0777, "map": 0.0777}, "gap_closed": {"map50": None, "map": 0.26}}
+    )
+    assert isinstance(found, JobResult)
+
+    for told in (rendered(found), shown(found)):
+        words = told.partition("</style>")[2] or told
+        assert "No difference is shown, says the one judge." in words
+        assert "One seed is no proof." in words
+        assert not re.search(r"7\.7[0-9]|7\.8|0\.077|26(\.0)?\s?%", words)  # student less control, or its share
+
+
 def test_a_result_is_written_as_it_was_read():
     for part in PARTS.values():
         given = stored(**part, exports=list(EXPORTS.values())[:-1])
@@ -102,7 +119,16 @@ def test_fields_that_a_newer_version_has_added_are_passed_over():
 
 def test_a_result_from_before_what_was_added_since_can_be_read():
     given = stored(exports=[EXPORTS["from before"]])
-    for name in ("ensemble", "training", "control_dropped", "seeds", "data_quality", "unlabelled", "pseudo_labels"):
+    for name in (
+        "ensemble",
+        "training",
+        "control_dropped",
+        "seeds",
+        "data_quality",
+        "unlabelled",
+        "pseudo_labels",
+        "verdict",
+    ):
         del given[name]
     for figures in given["roles"].values():
         for name in ("by_size", "throughput", "peak_memory_bytes", "runtime", "device", "imgsz"):

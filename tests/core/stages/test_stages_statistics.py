@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from results import result
 from retort.report.result import over_seeds, paired
-from retort.report.verdict import verdict
+from retort.report.verdict import Noise, verdict
 
 
 def pairs(*differences: float) -> list[tuple[float, float]]:
@@ -36,7 +36,7 @@ def test_one_pair_has_no_interval():
 def test_a_gain_is_claimed_only_where_the_interval_leaves_no_room_for_none(differences: tuple[float, ...], kind: str):
     found = over_seeds(pairs(*differences))
     seeds = {"runs": [], "statistics": {"map50": None, "map": found}}
-    judged = verdict(result(teacher=0.6, student=0.5, control=0.4, seeds=seeds))
+    judged = verdict(result(teacher=0.6, student=0.5, control=0.4, seeds=seeds), Noise())
     assert judged.kind == kind
     assert "3 seeds (95% interval" in judged.sentence
     assert any("over 3 seeds on one data set" in caveat for caveat in judged.caveats)
