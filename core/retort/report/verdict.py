@@ -29,7 +29,7 @@ Curve = Mapping[int, float | None]
 
 @dataclass(frozen=True)
 class Noise:
-    """What is known of the noise in the difference of one student and one control."""
+    """Known noise in the difference of one student and one control."""
 
     resampled: Resampled | None = None
     """Over other choices of the validation images."""

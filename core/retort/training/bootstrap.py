@@ -1,4 +1,4 @@
-"""Resample the validation images, to see how far a difference of mAP depends on them."""
+"""Resample the validation images for the interval of a difference of mAP."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ def _without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
 def rendered(found: JobResult) -> str:
     return report_html.render(
         name="digits", judged=found.verdict or verdict(found, Noise()), result=found,
-        charts=charts.charts({}, found.roles), comparisons=charts.comparisons(found), quantization=charts.quantization(found),
-        labelling=charts.labelling(found), ecg=HealthReport((), (), (), ()), gallery=Gallery((), ()),
+        charts=charts.charts({}, found.roles), comparisons=charts.comparisons(found),
+        quantization=charts.quantization(found), labelling=charts.labelling(found), ecg=HealthReport((), (), (), ()), gallery=Gallery((), ()),
         manifest=manifest(found), spec={},
     )  # fmt: skip
 
