@@ -212,7 +212,10 @@ def _pseudo_labels(context: Context) -> PseudoLabelUse | None:
 
 
 def gain(roles: Roles, seeds: SeedFigures | None) -> Scores | None:
-    """Return student less control, the mean over seeds where there are several; None where no control was trained."""
+    """Return student less control, the mean where there are several seeds.
+
+    None where no control was trained.
+    """
     student, control = roles.student, roles.control
     if seeds is not None and seeds.statistics.map50 is not None and seeds.statistics.map is not None:
         return Scores(map50=seeds.statistics.map50.difference.mean, map=seeds.statistics.map.difference.mean)

@@ -38,9 +38,9 @@ class Noise:
 
 
 def rise(curves: Mapping[str, Mapping[str, Curve]]) -> float:
-    """Return by how much the best mAP50-95 of student and control still rose in the last fifth of the epochs.
+    """Return the rise of the best mAP50-95 in the last fifth of the epochs.
 
-    It is the mean of the two. What a seed decides is above all how soon a network learns something.
+    It is the mean of student and control. What a seed decides is above all how soon a network learns something.
     """
     told = [_risen(curves[role][MAP]) for role in (Role.STUDENT, Role.CONTROL) if MAP in curves.get(role, {})]
     return sum(told) / len(told) if told else 0.0
@@ -53,9 +53,9 @@ def _risen(curve: Curve) -> float:
 
 
 def image_interval(difference: float, noise: Noise) -> VerdictInterval | None:
-    """Return the interval of the *difference* of one seed; None where the images were not resampled.
+    """Return the interval of the *difference* of one seed.
 
-    It holds the choice of the validation images, by bootstrap, and the choice of the seed, by what was measured of
+    None where the images were not resampled. It holds the choice of the validation images, by bootstrap, and the choice of the seed, by what was measured of
     networks between which nothing else stood. The two are independent: their variances add up.
     """
     images = noise.resampled
@@ -84,9 +84,9 @@ def kind_of(interval: VerdictInterval | None) -> Kind:
 
 
 def gap_closed(over: SeedStatistics | None, teacher: float | None) -> float | None:
-    """Return the mean difference as a share of teacher less control; None where that may not be told.
+    """Return the mean difference as a share of teacher less control.
 
-    It takes several seeds, an interval without zero, and a teacher that is clearly better than the control and no
+    None where it may not be published, which takes several seeds, an interval without zero, and a teacher that is clearly better than the control and no
     weaker than the student: else it is a share of noise, or of nothing.
     """
     if over is None or teacher is None or kind_of(seed_interval(over)) != "gain" or teacher < over.student.mean:

@@ -29,7 +29,7 @@ def cost(spec: JobSpec) -> float:
 
 
 def noise(context: Context, curves: history.Curves) -> Noise:
-    """Return what this run has told of the noise in its difference."""
+    """Return the known noise in this run's difference."""
     return Noise(resampled=context.needed("evaluate", Evaluated).resampled, rise=rise(curves))
 
 

@@ -24,7 +24,7 @@ FEWEST, MOST = 200, 500
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """What the judge found in each validation image: predictions, which of them are right, and what there was.
+    """Predictions and objects of each validation image, and which predictions are right.
 
     It is all that mAP is made of, so the mAP of any choice of images can be told without running the network again.
     """
@@ -131,9 +131,9 @@ def _average_precision(times: Counts, before: Counts, num_true: int) -> float:
 
 
 def resample(ours: Matches, theirs: Matches, *, level: float, seed: int) -> Resampled:
-    """Return the interval of mAP50-95, *ours* less *theirs*, over images drawn with replacement, the same for both.
+    """Return the interval of mAP50-95, *ours* less *theirs*, over images.
 
-    The same arguments give the same interval. It holds what another validation set of this size might say of these
+    They are drawn with replacement, the same for both. The same arguments give the same interval. It holds what another validation set of this size might say of these
     two networks; what another training would have made of them it cannot know.
     """
     assert ours.num_images == theirs.num_images, "both are judged on the same images"

@@ -52,7 +52,8 @@ def rendered(found: JobResult) -> str:
     return report_html.render(
         name="digits", judged=found.verdict or verdict(found, Noise()), result=found,
         charts=charts.charts({}, found.roles), comparisons=charts.comparisons(found),
-        quantization=charts.quantization(found), labelling=charts.labelling(found), ecg=HealthReport((), (), (), ()), gallery=Gallery((), ()),
+        quantization=charts.quantization(found), labelling=charts.labelling(found),
+        ecg=HealthReport((), (), (), ()), gallery=Gallery((), ()),
         manifest=manifest(found), spec={},
     )  # fmt: skip
 
