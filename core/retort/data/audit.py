@@ -15,9 +15,14 @@ from retort.class_names import alike
 from retort.data import datasets
 from retort.data.conversion.convert import ConversionOptions, convert, foreign_source
 from retort.data.description import DatasetDescription, find, read_description
-from retort.data.labels import LINE, LabelBox, label_of, read_labels
+from retort.data.label_counts import LabelCounts, missing_labels
+from retort.data.labels import LINE, NO_LABEL, LabelBox, LabelFile, label_of, read_labels
+from retort.data.text_files import readable
 from retort.errors import DataError
 
+Severity = Literal["error", "warning"]
+MOST_MISSING = 0.5
+"""The spec's default of ``data.max_missing_labels``."""
 _SHOWN = 5
 """Places named for each finding."""
 _FEW_IMAGES = 50
@@ -30,7 +35,7 @@ _SMALLEST_PX = 2.0
 class AuditFinding:
     """One kind of mistake, and where it was seen."""
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     """A job on this data would be refused, or would lose images; or it would run, and may disappoint."""
     code: str
     message: str
@@ -78,28 +83,29 @@ class _AuditedImage:
     boxes: tuple[LabelBox, ...]
     mistakes: tuple[str, ...]
     """In the label, each with its line."""
-    doubled: int
-    """Lines of the label that say the same as an earlier one."""
+    content: LabelFile
     digest: str | None
     """None where the file is not an image."""
     size: tuple[int, int] | None
     """Width and height in pixels; None where it cannot be opened, or nothing here opens images."""
 
 
-def check(path: str, data_dirs: Sequence[Path]) -> AuditReport:
+def check(path: str, data_dirs: Sequence[Path], *, most_missing: float = MOST_MISSING) -> AuditReport:
     """Check all of the dataset at *path* and report its problems.
 
     It is looked for as by ``datasets.locate``; nothing in it makes this raise. Whatever a job would refuse is an error
     here; the other way round, an image that opens only in part is an error here and would be left out there.
     """
     try:
-        source = foreign_source(path, data_dirs)
-        if source is not None:
-            return _check_converted(source, data_dirs)
-        description = read_description(find(path, data_dirs), data_dirs)
+        with readable():
+            source = foreign_source(path, data_dirs)
+            if source is not None:
+                return _check_converted(source, data_dirs)
+            return _check(read_description(find(path, data_dirs), data_dirs), most_missing)
     except DataError as error:
         return AuditReport(None, (), {}, (_refusal("description", error),))
-    return _check(description)
+    except OSError as error:
+        return AuditReport(None, (), {}, (_refusal("unreadable", DataError(str(error), hint="look at the disk")),))
 
 
 def _check_converted(source: Path, data_dirs: Sequence[Path]) -> AuditReport:
@@ -107,25 +113,27 @@ def _check_converted(source: Path, data_dirs: Sequence[Path]) -> AuditReport:
     with tempfile.TemporaryDirectory(prefix="retort-check-") as folder:
         target = Path(folder).resolve() / "converted"
         made = convert(source, target, data_dirs, ConversionOptions(link=True))
-        found = _check(read_description(made.data_yaml, [target], data_dirs))
+        found = _check(read_description(made.data_yaml, [target], data_dirs), 1.0)
     told = tuple(AuditFinding("warning", "converted", note, "", 1, ()) for note in made.notes)
     return replace(found, root=source, findings=(*found.findings, *told))
 
 
-def _check(description: DatasetDescription) -> AuditReport:
+def _check(description: DatasetDescription, most_missing: float) -> AuditReport:
     findings = [_ignored(note) for note in description.notes]
     splits: dict[str, list[_AuditedImage]] = {}
     tested, notes = datasets.test_images(description)
     findings += map(_ignored, notes)
     for split in ("train", "val", "test") if tested else ("train", "val"):
         try:
-            images = tested if split == "test" else datasets.images_of(description, split)
+            with readable():
+                images = tested if split == "test" else datasets.images_of(description, split)
         except DataError as error:
             findings.append(_refusal("no_images", error))
         else:
             with ThreadPoolExecutor(max_workers=4) as pool:
                 splits[split] = list(pool.map(lambda image: _look(description, image), images))
     findings += [finding for finding in _judge(description, splits) if finding.number]
+    findings += _label_doubts(description, splits, most_missing)
     found = {split: _split(images, len(description.names)) for split, images in splits.items()}
     findings.sort(key=lambda finding: finding.severity)
     return AuditReport(description.root, description.names, found, tuple(findings))
@@ -133,24 +141,22 @@ def _check(description: DatasetDescription) -> AuditReport:
 
 def _look(description: DatasetDescription, image: Path) -> _AuditedImage:
     label = label_of(description.root, image)
-    boxes: tuple[LabelBox, ...] = ()
+    content = NO_LABEL
     mistakes: tuple[str, ...] = ()
     shown = label.relative_to(description.root).as_posix()
     try:
-        content = read_labels(label, len(description.names), description.root)
+        with readable():
+            content = read_labels(label, len(description.names), description.root)
     except DataError as error:
         mistakes = (error.message,)
     else:
-        boxes = content.boxes
         mistakes = tuple(f"{shown}:{number}: {problem}" for number, problem in content.problems)
     try:
         digest = datasets.digest_of(image)
     except (DataError, OSError):
         digest = None
     name = image.relative_to(description.root).as_posix()
-    return _AuditedImage(
-        name, label, boxes, mistakes, len(boxes) - len(set(boxes)), digest, _size(image) if digest else None
-    )
+    return _AuditedImage(name, label, content.boxes, mistakes, content, digest, _size(image) if digest else None)
 
 
 def _opens_images() -> bool:
@@ -202,6 +208,22 @@ def _judge(description: DatasetDescription, splits: dict[str, list[_AuditedImage
     yield from _doubts_by_class(description.names, splits)
 
 
+def _label_doubts(
+    description: DatasetDescription, splits: dict[str, list[_AuditedImage]], most_missing: float
+) -> Iterator[AuditFinding]:
+    counts, root = LabelCounts(), description.root
+    for image in (image for images in splits.values() for image in images):
+        counts.add(image.label.relative_to(root).as_posix(), image.content)
+    for doubt in counts.doubts():
+        yield AuditFinding("warning", doubt.code, doubt.message, doubt.hint, doubt.number, doubt.places)
+    images = {split: [root / image.shown for image in found] for split, found in splits.items()}
+    for found in missing_labels(root, images, len(description.names)):
+        severity: Severity = "error" if found.refused(most_missing) else "warning"
+        places = tuple(f"{image}: {there}" for image, there in found.elsewhere[:_SHOWN]) or found.missing[:_SHOWN]
+        number = len(found.elsewhere or found.missing)
+        yield AuditFinding(severity, "missing_labels", found.sentence(), found.hint(), number, places)
+
+
 def _doubts(
     description: DatasetDescription, splits: dict[str, list[_AuditedImage]], everything: list[_AuditedImage]
 ) -> Iterator[AuditFinding]:
@@ -224,7 +246,7 @@ def _doubts(
     )  # fmt: skip
     yield _finding(
         "warning", "doubled_box", "labels with the same box more than once", "keep one of each",
-        (image.label.relative_to(description.root).as_posix() for image in everything if image.doubled),
+        (image.label.relative_to(description.root).as_posix() for image in everything if image.content.num_doubled),
     )  # fmt: skip
     yield _finding(
         "warning", "tiny_box", f"boxes less than {_SMALLEST_PX:g} px wide or high", "they are slips, as a rule",
@@ -280,9 +302,7 @@ def _tiny(image: _AuditedImage) -> Iterator[LabelBox]:
         yield from (box for box in image.boxes if min(box.width * width, box.height * height) < _SMALLEST_PX)
 
 
-def _finding(
-    severity: Literal["error", "warning"], code: str, message: str, hint: str, places: Iterable[str]
-) -> AuditFinding:
+def _finding(severity: Severity, code: str, message: str, hint: str, places: Iterable[str]) -> AuditFinding:
     seen = list(places)
     return AuditFinding(severity, code, message, hint, len(seen), tuple(seen[:_SHOWN]))
 

@@ -14,14 +14,21 @@ import yaml
 
 from retort import class_names
 from retort.data.description import DatasetDescription, find, read_description
-from retort.data.labels import check_labels, label_of
-from retort.data.verification import ImageRecord, data_changed, jpeg_end
+from retort.data.label_counts import check_labels
+from retort.data.labels import copy_labels, label_of
+from retort.data.text_files import read_text
+from retort.data.verification import ImageRecord, jpeg_end
 from retort.errors import DataError
 from retort.files import sha256_of
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 """First bytes of the formats above."""
+
+
+_LARGEST_LIST = 256 << 20
+_LONGEST_STEM = 200
+"""Bytes: file systems take 255, and what is made of an image gets a longer name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,8 @@ class Dataset:
     """Validation images whose bytes are also a training image."""
     notes: tuple[str, ...]
     """What in the description was ignored, and why."""
+    warnings: tuple[str, ...]
+    """What is probably wrong with names and labels."""
     records: tuple[ImageRecord, ...] = field(repr=False)
     """What was seen of each image."""
     label_digests: Mapping[Path, str] = field(repr=False)
@@ -80,8 +89,10 @@ class _ImageContent:
     """SHA-256 in hex; empty where there is no label file."""
 
 
-def locate(path: str, data_dirs: Sequence[Path], linked: Sequence[Path] = ()) -> Dataset:
+def locate(path: str, data_dirs: Sequence[Path], linked: Sequence[Path] = (), *, most_missing: float = 1.0) -> Dataset:
     """Locate and check the dataset at *path*.
+
+    A share of *most_missing* of a split's images may have no label file.
 
     *path* is a folder with a ``data.yaml``, or that file. A relative path is looked for in each of the *data_dirs*.
     Paths in the file are relative to the file. Links to images may also lead into the folders *linked*.
@@ -93,8 +104,8 @@ def locate(path: str, data_dirs: Sequence[Path], linked: Sequence[Path] = ()) ->
     description = read_description(find(path, data_dirs), data_dirs, linked)
     splits = {split: images_of(description, split) for split in ("train", "val")}
     splits["test"], notes = test_images(description)
-    pairs = {split: [(image, label_of(description.root, image)) for image in splits[split]] for split in splits}
-    check_labels(description, pairs)
+    num_classes = len(description.names)
+    counts, missing = check_labels(description.root, splits, num_classes, most_missing=most_missing)
     with ThreadPoolExecutor(max_workers=4) as pool:
         contents = {
             split: list(pool.map(lambda image: _content(description.root, image), images))
@@ -109,7 +120,12 @@ def locate(path: str, data_dirs: Sequence[Path], linked: Sequence[Path] = ()) ->
         names=description.names,
         digest=_digest(description.names, contents),
         num_shared=sum(content.image.digest in seen for content in contents["val"]),
-        notes=(*description.notes, *notes, *near_names(description.names)),
+        notes=(*description.notes, *notes),
+        warnings=(
+            *near_names(description.names),
+            *(found.sentence() for found in missing),
+            *(doubt.sentence() for doubt in counts.doubts()),
+        ),
         records=tuple(content.image for split in contents.values() for content in split),
         label_digests={
             image: content.label
@@ -160,7 +176,8 @@ def overlay(dataset: Dataset, folder: Path) -> Path:
             place_image(image, image_folder / f"{stem}{image.suffix.lower()}")
             if image in dataset.label_digests:
                 label = label_of(dataset.root, image)
-                copy_label(label, label_folder / f"{stem}.txt", dataset.label_digests[image])
+                digest = dataset.label_digests[image]
+                copy_labels(label, label_folder / f"{stem}.txt", digest, len(dataset.names))
     description = {
         "path": str(folder.absolute()),
         **{split: f"images/{split}" for split in splits},
@@ -197,29 +214,21 @@ def _goes_on_behind_its_end(image: Path) -> bool:
         return file.read() != b"\xff\xd9"
 
 
-def copy_label(label: Path, target: Path, digest: str) -> None:
-    """Copy a label file that intake has read.
-
-    Raises:
-        DataChanged: it has another *digest* by now.
-
-    """
-    data = label.read_bytes()
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise data_changed([str(label)])
-    target.write_bytes(data)
-
-
 def _stems(images: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     """Give each image a stem of its own: images of one name in different folders share no label file."""
     taken: set[str] = set()
     for image in images:
-        stem, number = image.stem, 1
+        short = image.stem if len(os.fsencode(image.stem)) <= _LONGEST_STEM else _shortened(image)
+        stem, number = short, 1
         while stem.casefold() in taken:
             number += 1
-            stem = f"{image.stem}-{number}"
+            stem = f"{short}-{number}"
         taken.add(stem.casefold())
         yield stem, image
+
+
+def _shortened(image: Path) -> str:
+    return f"{image.stem[:40]}-{hashlib.sha256(os.fsencode(image.stem)).hexdigest()[:16]}"
 
 
 def images_of(description: DatasetDescription, split: str) -> tuple[Path, ...]:
@@ -254,7 +263,8 @@ def images_of(description: DatasetDescription, split: str) -> tuple[Path, ...]:
 def _listed(source: Path) -> list[Path]:
     """Read a text file of image paths, one a line, relative to the file."""
     paths: list[Path] = []
-    for number, line in enumerate(source.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    text = read_text(source, str(source), most_bytes=_LARGEST_LIST)
+    for number, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             path = source.parent / line.strip()
             if not path.is_file():

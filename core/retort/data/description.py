@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retort.data.text_files import read_text
 from retort.errors import DataError, SpecError
 from retort.spec import parse_document
 
@@ -106,11 +107,8 @@ def read_description(file: Path, data_dirs: Sequence[Path], linked: Sequence[Pat
 
 
 def _document(file: Path) -> dict[str, Any]:
-    if file.stat().st_size > _LARGEST_BYTES:
-        message = f"{file} is larger than {_LARGEST_BYTES >> 20} MiB: it is no description of a dataset"
-        raise DataError(message, hint="name a folder with a data.yaml, or that file")
     try:
-        document = parse_document(file.read_bytes())
+        document = parse_document(read_text(file, str(file), most_bytes=_LARGEST_BYTES))
     except SpecError as error:
         raise DataError(f"{file}: {error.message}", hint=error.hint) from error
     if not isinstance(document, dict):

@@ -26,6 +26,8 @@ class DatasetInfo(FrozenModel):
     """Validation images whose bytes are also a training image."""
     digest: str
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What is probably wrong with names and labels."""
     known_as: str | None = None
     """Its name among the known data sets."""
     archives: dict[str, str] = Field(default_factory=dict)

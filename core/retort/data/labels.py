@@ -1,19 +1,24 @@
-"""Read label files in YOLO layout."""
+"""Read label files in YOLO layout, as Ultralytics reads them."""
 
 from __future__ import annotations
 
+import codecs
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from retort.data.description import DatasetDescription
+from retort.data.text_files import decoded, read_bytes
+from retort.data.verification import data_changed
 from retort.errors import DataError
 
 _LARGEST_BYTES = 16 << 20
-_SLACK = 1e-3
-"""How far outside 0..1 a coordinate may lie: rounding errors of the tool that wrote it."""
+_SLACK = 0.01
+"""How far outside 0..1 a coordinate may lie, as upstream allows: rounding errors of the tool that wrote it."""
+_FEWEST_POINTS = 3
 LINE = "class centre_x centre_y width height, the last four as shares (0..1) of the image's sides"
 """What a label file's lines must hold."""
 
@@ -33,7 +38,21 @@ class LabelFile:
     """Boxes of a label file, and its invalid lines with their numbers."""
 
     boxes: tuple[LabelBox, ...]
+    """Each once: upstream removes equal ones too."""
     problems: tuple[tuple[int, str], ...]
+    num_doubled: int = 0
+    """Lines that say the same as an earlier one."""
+    num_polygons: int = 0
+    """Boxes around polygons."""
+    recoded: bool = False
+    """Whether it is in UTF-16, which upstream does not read."""
+
+    def lines(self) -> str:
+        """Return the boxes as upstream reads them, in UTF-8."""
+        return "".join(f"{box.class_id} {' '.join(map(repr, box[1:]))}\n" for box in self.boxes)
+
+
+NO_LABEL = LabelFile((), ())
 
 
 def label_of(root: Path, image: Path) -> Path:
@@ -50,37 +69,6 @@ def label_of(root: Path, image: Path) -> Path:
     return root.joinpath(*parts)
 
 
-def check_labels(description: DatasetDescription, splits: Mapping[str, Sequence[tuple[Path, Path]]]) -> None:
-    """Check the label of every (image, label) pair.
-
-    An image without a label file is background.
-
-    Raises:
-        DataError: a line is malformed (the first is shown with file and line), or a split has no box at all.
-
-    """
-    for split, pairs in splits.items():
-        if not pairs:
-            continue
-        boxes = sum(_count(label, len(description.names), description.root) for _, label in pairs)
-        if boxes == 0:
-            looked = pairs[0][1].parent
-            raise DataError(
-                f"{description.file}: no box in any label of {split}; labels were looked for in {looked}",
-                hint="an image images/x.jpg has its boxes in labels/x.txt",
-            )
-
-
-def _count(label: Path, num_classes: int, root: Path) -> int:
-    """Return how many boxes *label* holds."""
-    content = read_labels(label, num_classes, root)
-    if content.problems:
-        number, problem = content.problems[0]
-        more = f" (and {len(content.problems) - 1} more in this file)" if len(content.problems) > 1 else ""
-        raise DataError(f"{label.relative_to(root)}:{number}: {problem}{more}", hint=f"each line: {LINE}")
-    return len(content.boxes)
-
-
 def read_labels(label: Path, num_classes: int, root: Path) -> LabelFile:
     """Read the label file *label* of a dataset at *root*.
 
@@ -91,40 +79,80 @@ def read_labels(label: Path, num_classes: int, root: Path) -> LabelFile:
 
     """
     if not label.is_file():
-        return LabelFile((), ())
-    shown = label.relative_to(root)
+        return NO_LABEL
+    shown = label.relative_to(root).as_posix()
     if not label.resolve().is_relative_to(root):
         raise DataError(f"{shown} leads out of the dataset's folder", hint="copy the label into the dataset")
-    if label.stat().st_size > _LARGEST_BYTES:
-        raise DataError(f"{shown} is larger than {_LARGEST_BYTES >> 20} MiB", hint="one line a box is expected")
-    try:
-        text = label.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{shown} is not a text file", hint=f"each line: {LINE}") from error
-    boxes, problems = [], []
+    data = read_bytes(label, shown, most_bytes=_LARGEST_BYTES)
+    return parse_labels(decoded(data, shown), num_classes, recoded=not _is_utf8(data))
+
+
+def parse_labels(text: str, num_classes: int, *, recoded: bool = False) -> LabelFile:
+    """Return what the lines of a label file say.
+
+    A line is a box or a polygon, which becomes the box around it.
+    """
+    boxes: dict[bytes, LabelBox] = {}
+    problems, num_lines, num_polygons = [], 0, 0
     for number, line in enumerate(text.splitlines(), start=1):
         columns = line.split()
-        if columns and (problem := _problem(columns, num_classes)):
-            problems.append((number, problem))
-        elif columns:
-            class_id, *box = map(float, columns)
-            boxes.append(LabelBox(int(class_id), *box))
-    return LabelFile(tuple(boxes), tuple(problems))
+        if not columns:
+            continue
+        found = _line(columns, num_classes)
+        if isinstance(found, str):
+            problems.append((number, found))
+            continue
+        num_lines += 1
+        num_polygons += len(columns) > 5
+        boxes.setdefault(struct.pack("<5f", *found), found)  # upstream compares in float32
+    return LabelFile(tuple(boxes.values()), tuple(problems), num_lines - len(boxes), num_polygons, recoded)
 
 
-def _problem(columns: list[str], num_classes: int) -> str | None:
-    if len(columns) != 5:
-        polygon = "; this looks like a polygon, and boxes are needed" if len(columns) >= 7 else ""
-        return f"{len(columns)} columns where 5 are expected{polygon}"
+def copy_labels(label: Path, target: Path, digest: str, num_classes: int) -> None:
+    """Copy a label file that intake has read, as upstream reads it.
+
+    Polygons are written as boxes.
+
+    Raises:
+        DataChanged: it has another *digest* by now.
+
+    """
+    data = label.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise data_changed([str(label)])
+    content = parse_labels(decoded(data, label.name), num_classes)
+    plain = not content.num_polygons and _is_utf8(data)
+    target.write_bytes(data if plain else content.lines().encode())
+
+
+def _is_utf8(data: bytes) -> bool:
+    return not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\0" not in data
+
+
+def _line(columns: list[str], num_classes: int) -> LabelBox | str:
+    """Return the box of a line, or what is wrong with it."""
+    polygon = len(columns) > 2 * _FEWEST_POINTS and len(columns) % 2 == 1
+    if len(columns) != 5 and not polygon:
+        scored = "; is the last one a score? labels have none" if len(columns) == 6 else ""
+        return f"{len(columns)} columns where 5 are expected{scored}"
     try:
         values = [float(column) for column in columns]
     except ValueError:
         values = [math.nan]
     if not all(math.isfinite(value) for value in values):
-        return f"not every column is a finite number: {' '.join(columns)}"
+        return f"not every column is a finite number: {' '.join(columns)[:200]}"
     class_id, *box = values
     if not class_id.is_integer() or not 0 <= class_id < num_classes:
         return f"class {columns[0]} is not one of 0 to {num_classes - 1}"
+    box = list(_around(box)) if polygon else box
     if not all(-_SLACK <= value <= 1 + _SLACK for value in box):
-        return f"a coordinate is outside 0..1: {' '.join(columns[1:])}"
-    return "the box has no area; remove the line" if min(box[2:]) <= 0 else None
+        return f"a coordinate is outside 0..1: {' '.join(columns[1:])[:200]}"
+    if min(box[2:]) <= 0:
+        return "the box has no area; remove the line"
+    return LabelBox(int(class_id), *box)
+
+
+def _around(points: list[float]) -> Iterable[float]:
+    """Return centre and size of the box around a polygon, which is x and y of each point in turn."""
+    xs, ys = points[::2], points[1::2]
+    return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)

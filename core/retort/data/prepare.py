@@ -11,6 +11,7 @@ from retort.data.conversion.convert import locate_converted
 from retort.data.datasets import Dataset
 from retort.data.inputs import AS_GIVEN, FILE, Adjustments, DatasetInfo, Inputs, UnlabelledInfo
 from retort.data.known_datasets import DatasetSource
+from retort.data.text_files import readable
 from retort.data.unlabelled import UnlabelledSet
 from retort.errors import DataError
 from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
@@ -42,13 +43,14 @@ def prepare(
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
     # The dataset first: its mistakes cost nothing to find, published weights a download.
-    dataset, origin = _dataset(spec, settings, workdir / "converted")
-    _refuse_to_calibrate(spec, dataset)
-    more = _more_images(spec, settings, dataset)
-    wanted = None if isinstance(spec, AdviceSpec) else spec.pseudo_labels
-    to_be_labelled = (
-        None if wanted is None else unlabelled.locate_pseudo_label_images(wanted, settings.data_dirs, dataset)
-    )
+    with readable():
+        dataset, origin = _dataset(spec, settings, workdir / "converted")
+        _refuse_to_calibrate(spec, dataset)
+        more = _more_images(spec, settings, dataset)
+        wanted = None if isinstance(spec, AdviceSpec) else spec.pseudo_labels
+        to_be_labelled = (
+            None if wanted is None else unlabelled.locate_pseudo_label_images(wanted, settings.data_dirs, dataset)
+        )
     found = {
         name: weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
         for name in dict.fromkeys(weight_names(spec).values())
@@ -92,7 +94,7 @@ def _dataset(spec: AnySpec, settings: Settings, folder: Path) -> tuple[Dataset, 
         shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
         if (converted := locate_converted(spec.data.path, settings.data_dirs, folder)) is not None:
             return converted, None
-        return datasets.locate(spec.data.path, settings.data_dirs), None
+        return datasets.locate(spec.data.path, settings.data_dirs, most_missing=spec.data.max_missing_labels), None
     assert spec.data.dataset is not None
     assert settings.dataset_dir is not None
     origin = known_datasets.resolve(spec.data.dataset, settings.dataset_dir, fetch_missing=settings.fetch_datasets)
@@ -108,6 +110,7 @@ def _facts(dataset: Dataset, origin: DatasetSource | None) -> DatasetInfo:
         num_test=dataset.num_test,
         num_shared=dataset.num_shared,
         digest=dataset.digest,
+        warnings=dataset.warnings,
         notes=(*dataset.notes, *(origin.notes if origin else ())),
         known_as=origin.name if origin else None,
         archives=dict(origin.archives) if origin else {},

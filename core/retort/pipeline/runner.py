@@ -82,6 +82,8 @@ def _remark(inputs: Inputs, journal: Journal) -> None:
     data = inputs.dataset
     for note in data.notes:
         journal.log(note)
+    for warning in data.warnings:
+        journal.log(warning, "warning")
     if data.num_shared:
         journal.log(
             f"{data.num_shared} of the {data.num_val} validation images are also training images: "

@@ -87,6 +87,8 @@ class DataSource(InputModel):
     """A folder in YOLO layout, its ``data.yaml``, or COCO or VOC annotations, inside a folder the operator allows."""
     dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] | None = None
     """A known data set, such as coco128: the worker fetches it where it is not there yet."""
+    max_missing_labels: float = Field(default=0.5, ge=0, le=1)
+    """Share of a split's images that may lack a label file and count as background; 1 takes all such images for it."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

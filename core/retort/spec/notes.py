@@ -27,6 +27,7 @@ tracking | | Curves are to be kept beside those of other projects.
 resources | | A training takes more than one GPU, or must end in time.
 data.path | | Your own images.
 data.dataset | | A first try, or a comparison on public images.
+data.max_missing_labels | share of images | 1 where most images are background without a label file; less to be strict.
 data.unlabelled | | There are images of the same scenes without labels, and labelling them is too dear.
 data.unlabelled.path | | Always in this section.
 data.unlabelled.ratio | images per labelled image | Higher when there are many more of them, and time for larger steps.
@@ -146,6 +147,7 @@ batch | images | The batch that the job will have.
 resources | | The answer must come in time.
 data.path | | Your own images.
 data.dataset | | A known data set.
+data.max_missing_labels | share of images | 1 where most images are background without a label file; less to be strict.
 student.model | | As in the job.
 student.weights | | As in the job.
 resources.gpus | GPUs | Never: there is one value.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from core.data.test_datasets import ANYWHERE, add, describe
 from PIL import Image
 from retort.data import audit, datasets
 from retort.data.audit import AuditReport
+from retort.data.text_files import readable
 from retort.errors import DataError
 
 
@@ -25,7 +27,7 @@ def root(tmp_path: Path) -> Path:
                 f"{number % 2} 0.5 0.5 0.2 0.2\n",
                 number + 60 * (split == "val"),
             )
-    add(tmp_path, "images/train/background.png", boxes=None, color=200)
+    add(tmp_path, "images/train/background.png", boxes="", color=200)
     describe(tmp_path)
     return tmp_path
 
@@ -100,6 +102,18 @@ DOUBTS: dict[str, tuple[Callable[[Path], object], int, tuple[str, ...]]] = {
         1,
         ("labels/val/gone.txt",),
     ),
+    "missing_labels": (
+        lambda root: [(root / f"labels/val/{number}.txt").unlink() for number in range(2)],
+        2,
+        ("images/val/0.png", "images/val/1.png"),
+    ),
+    "polygons": (lambda root: label(root, "val/0", "0 0.1 0.1 0.3 0.1 0.3 0.4\n"), 1, ()),
+    "utf16_label": (
+        lambda root: (root / "labels/val/0.txt").write_text("0 0.5 0.5 0.2 0.2\n", encoding="utf-16"),
+        1,
+        (),
+    ),
+    "box_outside": (lambda root: label(root, "val/0", "0 0.9 0.5 0.5 0.2\n"), 1, ("labels/val/0.txt",)),
     "doubled_box": (lambda root: label(root, "val/0", 2 * "0 0.5 0.5 0.2 0.2\n"), 1, ("labels/val/0.txt",)),
     "tiny_box": (lambda root: label(root, "val/0", "0 0.5 0.5 0.2 0.05\n"), 1, ("labels/val/0.txt",)),
     "few_images": (lambda root: [(root / f"images/val/{number}.png").unlink() for number in range(20)], 40, ()),
@@ -112,6 +126,143 @@ DOUBTS: dict[str, tuple[Callable[[Path], object], int, tuple[str, ...]]] = {
     "near_names": (lambda root: describe(root, names=["Cat", "cat"]), 1, ("'Cat' and 'cat'",)),
     "ignored_field": (lambda root: describe(root, download="rm -rf /"), 1, ()),
 }
+
+
+def corners(x: float, y: float, width: float, height: float) -> str:
+    return f"{x - width / 2} {y - height / 2} {x + width / 2} {y + height / 2}"
+
+
+def left_upper(x: float, y: float, width: float, height: float) -> str:
+    return f"{x - width / 2} {y - height / 2} {width} {height}"
+
+
+@pytest.mark.parametrize(("written", "told"), [(corners, "corners x1 y1 x2 y2"), (left_upper, "left upper corner")])
+def test_boxes_given_as_corners_or_by_their_left_upper_corner_are_doubted(
+    root: Path, written: Callable[..., str], told: str
+):
+    for number in range(60):
+        for split in ("train", "val"):
+            box = written(0.15 + 0.01 * number, 0.8 - 0.01 * number, 0.28, 0.2)
+            label(root, f"{split}/{number}", f"{number % 2} {box}\n")
+    (found,) = [finding for finding in look(root).findings if finding.code == "box_outside"]
+    assert told in found.hint
+    assert any(told in warning for warning in datasets.locate(str(root), ANYWHERE).warnings)
+
+
+def test_boxes_in_the_right_form_are_not_doubted(root: Path):
+    for number in range(60):
+        x, y = 0.3 + 0.0068 * number, 0.7 - 0.0068 * number
+        label(root, f"train/{number}", f"{number % 2} {x} {y} 0.6 0.6\n")
+    assert told(root) == {}
+
+
+ELSEWHERE: dict[str, Callable[[Path, str], Path]] = {
+    "another ending": lambda root, name: root / f"labels/{name}.TXT",
+    "another folder": lambda root, name: root / f"annotations/{name}.txt",
+    "beside the image": lambda root, name: root / f"images/{name}.txt",
+    "one folder for nested images": lambda root, name: root / f"labels/{name.replace('/', '-')}.txt",
+}
+
+
+@pytest.mark.parametrize("kind", ["another ending", "another folder", "beside the image"])
+def test_labels_that_are_missing_because_they_are_elsewhere_are_found_and_refused(root: Path, kind: str):
+    for number in range(12):
+        there = ELSEWHERE[kind](root, f"train/{number}")
+        there.parent.mkdir(parents=True, exist_ok=True)
+        (root / f"labels/train/{number}.txt").rename(there)
+    (found,) = [finding for finding in look(root).findings if finding.code == "missing_labels"]
+    assert found.severity == "error"
+    assert found.message.startswith("12 of 61 images of train have no label file: that of images/train/0.png is looked")
+    assert found.places[0].endswith(ELSEWHERE[kind](root, "train/0").relative_to(root).as_posix())
+    assert "move or rename" in found.hint
+    with pytest.raises(DataError, match=r"is looked for at labels/train/0\.txt, and there is"):
+        datasets.locate(str(root), ANYWHERE, most_missing=0.5)
+    assert datasets.locate(str(root), ANYWHERE, most_missing=1).warnings
+
+
+def test_nested_images_whose_labels_lie_in_one_flat_folder_are_told(root: Path):
+    for number in range(40):
+        image = root / f"images/train/night/{number}.png"
+        image.parent.mkdir(exist_ok=True)
+        (root / f"images/train/{number}.png").rename(image)
+    assert told(root)["missing_labels"][0] == "error"
+    assert "labels/train/0.txt" in told(root)["missing_labels"][2][0]
+
+
+def test_most_images_without_a_label_file_are_no_background_unless_it_is_said(root: Path):
+    for number in range(40):
+        (root / f"labels/train/{number}.txt").unlink()
+    with pytest.raises(
+        DataError, match="40 of 61 images of train have no label file: they count as background"
+    ) as caught:
+        datasets.locate(str(root), ANYWHERE, most_missing=0.5)
+    assert "data.max_missing_labels: 1" in str(caught.value.hint)
+    assert told(root)["missing_labels"][0] == "error"
+    assert datasets.locate(str(root), ANYWHERE, most_missing=1).num_train == 61
+
+
+UNREADABLE: dict[str, Callable[[Path], object]] = {
+    "a list in Latin-1": lambda root: (
+        (root / "val.txt").write_bytes("images/val/Jos\u00e9.png\n".encode("latin-1")),
+        describe(root, val="val.txt"),
+    ),
+    "a label in Latin-1": lambda root: (root / "labels/val/0.txt").write_bytes(b"0 0.5 0.5 0.2 0.2 \xe9\n"),
+    "a description in Latin-1": lambda root: (root / "data.yaml").write_bytes(b"names: [Caf\xe9]\n"),
+    "a description of zeros": lambda root: (root / "data.yaml").write_bytes(b"\0" * 100),
+    "a name that is too long": lambda root: describe(root, train="x" * 300),
+    "a list with a name that is too long": lambda root: (
+        (root / "val.txt").write_text("images/val/" + "x" * 300 + ".png\n"),
+        describe(root, val="val.txt"),
+    ),
+    "links in a circle": lambda root: (
+        (root / "images/loop").symlink_to(root / "images/loop"),
+        describe(root, train="images/loop/x"),
+    ),
+    "a folder for a label": lambda root: (
+        (root / "labels/val/0.txt").unlink(),
+        (root / "labels/val/0.txt").mkdir(),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_the_check_never_raises_whatever_cannot_be_read(root: Path, kind: str):
+    UNREADABLE[kind](root)
+    assert look(root).findings
+
+
+@pytest.mark.parametrize("kind", [kind for kind in UNREADABLE if kind != "a folder for a label"])
+def test_what_cannot_be_read_is_the_users_to_mend(root: Path, kind: str):
+    UNREADABLE[kind](root)
+    with pytest.raises(DataError) as caught, readable():
+        datasets.locate(str(root), ANYWHERE)
+    assert caught.value.hint
+
+
+def test_lists_and_labels_in_utf_16_are_read(root: Path, tmp_path: Path):
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"):
+        (root / "val.txt").write_text("images/val/0.png\nimages/val/1.png\n", encoding=encoding)
+        (root / "labels/val/0.txt").write_text("1 0.5 0.5 0.25 0.2\n", encoding=encoding)
+        describe(root, val="val.txt")
+        found = datasets.locate(str(root), ANYWHERE)
+        assert found.num_val == 2
+        laid = datasets.overlay(found, tmp_path / encoding).parent / "labels/val/0.txt"
+        assert laid.read_text(encoding="utf-8-sig").split() == ["1", "0.5", "0.5", "0.25", "0.2"]
+
+
+def test_data_that_must_not_be_read_is_told_with_the_user_who_may_not(root: Path):
+    (root / "images").chmod(0)
+    before = os.geteuid()
+    try:
+        if before == 0:
+            os.seteuid(65534)
+        with pytest.raises(DataError, match=r"Permission denied \(the process runs as user") as caught, readable():
+            datasets.locate(str(root), ANYWHERE)
+        assert "chmod" in str(caught.value.hint)
+        assert not look(root).ok
+    finally:
+        os.seteuid(before)
+        (root / "images").chmod(0o755)
 
 
 @pytest.mark.parametrize("code", DOUBTS)

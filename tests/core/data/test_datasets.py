@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from retort.data import datasets
 from retort.data.datasets import Dataset
-from retort.data.labels import label_of
+from retort.data.labels import label_of, read_labels
 from retort.errors import DataError
 
 NAMES = ("cat", "dog")
@@ -174,7 +174,9 @@ def test_labels_belong_to_the_last_folder_named_images_below_the_root():
     ("line", "complaint"),
     [
         ("0 0.5 0.5 0.2", "4 columns where 5 are expected"),
-        ("0 0.1 0.1 0.2 0.1 0.2 0.2", "polygon"),
+        ("0 0.1 0.1 0.2 0.1 0.9", "6 columns where 5 are expected; is the last one a score"),
+        ("0 0.1 0.1 0.2 0.1 0.2 0.2 0.5", "8 columns where 5 are expected"),
+        ("0 0.1 0.1 0.2 0.1 0.2 1.2", "outside 0..1"),
         ("cat 0.5 0.5 0.2 0.2", "not every column is a finite number"),
         ("0 nan 0.5 0.2 0.2", "not every column is a finite number"),
         ("2 0.5 0.5 0.2 0.2", "class 2 is not one of 0 to 1"),
@@ -197,6 +199,15 @@ def test_a_malformed_label_is_told_with_file_and_line(root: Path, line: str, com
 def test_a_label_may_be_off_by_the_rounding_of_its_tool_and_begin_with_a_mark(root: Path):
     (root / "labels/train/1.txt").write_text("\ufeff1 0.5 0.5 1.000001 1.0\r\n")
     assert locate(root).num_train == 4
+
+
+def test_boxes_beside_polygons_stay_boxes(root: Path):
+    (root / "labels/train/1.txt").write_text("0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.35 0.1 0.35 0.4\n")
+    boxes = read_labels(root / "labels/train/1.txt", 2, root).boxes
+    assert [tuple(box) for box in boxes] == [
+        pytest.approx((0, 0.5, 0.5, 0.2, 0.2)),
+        pytest.approx((1, 0.225, 0.25, 0.25, 0.3)),
+    ]
 
 
 def test_a_label_that_is_not_text_is_refused(root: Path):

@@ -12,7 +12,8 @@ import pytest
 from core.data.test_datasets import ANYWHERE, add, describe
 from PIL import Image
 from retort.data import datasets, verification
-from retort.data.datasets import Dataset, copy_label
+from retort.data.datasets import Dataset
+from retort.data.labels import copy_labels
 from retort.data.verification import jpeg_end, record, verify
 from retort.errors import DataChanged
 
@@ -46,7 +47,7 @@ def test_labels_that_are_edited_after_intake_do_not_reach_a_running_job(root: Pa
 def test_a_label_that_changes_between_the_check_and_the_copy_is_noticed(root: Path, dataset: Dataset, tmp_path: Path):
     (root / "labels/train/0.txt").write_text("1 0.1 0.1 0.1 0.1\n")
     with pytest.raises(DataChanged, match=r"labels/train/0\.txt has changed"):
-        copy_label(root / "labels/train/0.txt", tmp_path / "0.txt", dataset.label_digests[dataset.train[0]])
+        copy_labels(root / "labels/train/0.txt", tmp_path / "0.txt", dataset.label_digests[dataset.train[0]], 2)
 
 
 def test_an_image_of_the_same_size_with_other_content_is_noticed_and_named(
