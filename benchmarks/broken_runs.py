@@ -152,17 +152,25 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-def plan(data_yaml: Path, folder: Path, *, epochs: int, training: TrainingSpec = TRAINING) -> TrainConfig:
-    """Return the plan of one training in *folder*."""
+def plan(
+    data_yaml: Path,
+    folder: Path,
+    *,
+    epochs: int,
+    training: TrainingSpec = TRAINING,
+    model: str = "yolov8n",
+    weights: Path | None = None,
+) -> TrainConfig:
+    """Return the plan of one training of *model* in *folder*, from *weights* or from random ones."""
     return TrainConfig(
-        role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=epochs, training=training,
+        role=Role.STUDENT, model=model, weights=weights, data_yaml=data_yaml, epochs=epochs, training=training,
         folder=folder, device="cpu",
     )  # fmt: skip
 
 
-def teacher(data_yaml: Path, folder: Path, *, epochs: int = TEACHER_EPOCHS) -> Path:
-    """Train a teacher that knows what it sees."""
-    return fit(plan(data_yaml, folder / "teacher", epochs=epochs), Listener()).weights
+def teacher(data_yaml: Path, folder: Path, *, epochs: int = TEACHER_EPOCHS, **chosen: Any) -> Path:
+    """Train a teacher that knows what it sees; *chosen* are further arguments of ``plan``."""
+    return fit(plan(data_yaml, folder / "teacher", epochs=epochs, **chosen), Listener()).weights
 
 
 def renamed(weights: Path, target: Path) -> Path:
@@ -173,8 +181,17 @@ def renamed(weights: Path, target: Path) -> Path:
     return target
 
 
-def run(case: Case, weights: Path, data_yaml: Path, folder: Path, *, checked: bool, epochs: int = EPOCHS) -> Listener:
-    """Train one case to its end, or to where it diverges.
+def run(
+    case: Case,
+    weights: Path,
+    data_yaml: Path,
+    folder: Path,
+    *,
+    checked: bool,
+    epochs: int = EPOCHS,
+    begin: Path | None = None,
+) -> Listener:
+    """Train one case to its end, or to where it diverges; the student begins with *begin*.
 
     Raises:
         NotDistilling: the contract is *checked*, and broken.
@@ -184,7 +201,7 @@ def run(case: Case, weights: Path, data_yaml: Path, folder: Path, *, checked: bo
     if case.renamed:
         weights = renamed(weights, folder / "renamed.pt")
     made = case.trainer(
-        plan(data_yaml, folder, epochs=epochs, training=case.training), listener,
+        plan(data_yaml, folder, epochs=epochs, training=case.training, weights=begin), listener,
         teacher=weights, distillation=deepcopy(case.spec),
     )  # fmt: skip
     made.checked = checked
@@ -206,13 +223,25 @@ def named(case: Case, findings: Sequence[RuleFinding]) -> RuleFinding | None:
     )
 
 
-def broken_contract(case: Case, weights: Path, data_yaml: Path, folder: Path) -> str | None:
+def broken_contract(
+    case: Case, weights: Path, data_yaml: Path, folder: Path, *, begin: Path | None = None
+) -> str | None:
     """Return what the contract says at the start, if anything."""
     try:
-        run(case, weights, data_yaml, folder, checked=True, epochs=1)
+        run(case, weights, data_yaml, folder, checked=True, epochs=1, begin=begin)
     except NotDistilling as error:
         return error.message
     return None
+
+
+@dataclass(frozen=True)
+class Start:
+    """What teacher and student begin with."""
+
+    name: str
+    student: Path | None = None
+    teacher: Path | None = None
+    teacher_model: str = "yolov8n"
 
 
 def main() -> None:
@@ -220,54 +249,78 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--student", type=Path, help="pretrained YOLOv8n: every run again, begun from these weights")
+    parser.add_argument("--teacher", type=Path, help="pretrained YOLOv8s that is fine-tuned to teach them")
     options = parser.parse_args()
     root = Path(__file__).resolve().parents[1]
     sys.path += [str(root / "tests"), str(root / "benchmarks")]
     from core.training.pictures import draw
     from provenance import provenance, write_json
 
+    starts = [Start("random")]
+    if options.student and options.teacher:
+        starts.append(Start("pretrained", options.student, options.teacher, "yolov8s"))
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        data_yaml = draw(folder / "data", num_train=32, num_val=8)
-        weights = teacher(data_yaml, folder)
-        rows = [judged(key, weights, data_yaml, folder, epochs=options.epochs) for key in CASES]
+        for start in starts:
+            folder = Path(name) / start.name
+            data_yaml = draw(folder / "data", num_train=32, num_val=8)
+            weights = teacher(data_yaml, folder, model=start.teacher_model, weights=start.teacher)
+            for key in CASES:
+                rows.append(judged(key, weights, data_yaml, folder, epochs=options.epochs, start=start))
+                print(table(rows[-1:]).splitlines()[-1], flush=True)
+                if options.json:
+                    write_json(options.json, {"provenance": provenance(), "epochs": options.epochs, "runs": rows})
     print(table(rows))
-    if options.json:
-        write_json(options.json, {"provenance": provenance(), "epochs": options.epochs, "runs": rows})
 
 
-def judged(key: str, weights: Path, data_yaml: Path, folder: Path, *, epochs: int) -> dict[str, Any]:
+def judged(key: str, weights: Path, data_yaml: Path, folder: Path, *, epochs: int, start: Start) -> dict[str, Any]:
     """Run one case without the contract and for one epoch with it, and sum up."""
     case, begun = CASES[key], time.perf_counter()
-    listener = run(case, weights, data_yaml, folder / key, checked=False, epochs=epochs)
+    listener = run(case, weights, data_yaml, folder / key, checked=False, epochs=epochs, begin=start.student)
     found = named(case, listener.findings)
     last = listener.metrics.get(max(listener.metrics, default=0), {})
     return {
         "run": key,
+        "begun from": start.name,
         "broken": case.how,
         "rule": found and found.rule,
         "verdict": found.verdict if found else "healthy" if not case.named_by else "missed",
         "epoch": found and found.epoch,
         "message": found and found.message,
-        "contract": broken_contract(case, weights, data_yaml, folder / f"{key}-checked"),
+        "contract": broken_contract(case, weights, data_yaml, folder / f"{key}-checked", begin=start.student),
         "all": [[f.rule, f.verdict, f.epoch, f.message] for f in listener.findings],
         "mAP50-95": last.get(MAP),
         "health": {name: value for name, value in last.items() if name.startswith("health/")},
+        "history": history(listener),
         "seconds": round(time.perf_counter() - begun, 1),
     }
+
+
+def history(listener: Listener) -> list[dict[str, float | None]]:
+    """Return what the rules looked at in each epoch, to be judged again without training."""
+    return [
+        {name: value if value is None else float(f"{value:.4g}") for name, value in values.items() if _seen(name)}
+        for epoch, values in sorted(listener.metrics.items())
+        if epoch > 0
+    ]
+
+
+def _seen(name: str) -> bool:
+    return name.startswith(("health/", "train/")) or name in {MAP, "lr/weight"}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Draw the verdicts for people."""
     lines = [
-        "| run | broken how | rule | verdict | epoch | liveness contract | other findings |",
-        "|---|---|---|---|---|---|---|",
+        "| run | begun from | broken how | rule | verdict | epoch | liveness contract | other findings |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         others = ", ".join(
             f"{rule} {verdict} @{epoch}" for rule, verdict, epoch, _ in row["all"] if rule != row["rule"]
         )
-        shown = [row["run"], row["broken"], row["rule"] or "-", row["verdict"], row["epoch"] or "-"]
+        shown = [row["run"], row["begun from"], row["broken"], row["rule"] or "-", row["verdict"], row["epoch"] or "-"]
         lines.append("| " + " | ".join(map(str, [*shown, row["contract"] or "holds", others or "-"])) + " |")
     return "\n".join(lines)
 

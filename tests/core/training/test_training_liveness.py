@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from core.training.pictures import NAMES
+from PIL import Image
 from retort.errors import NotDistilling
+from retort.losses import Predictions
 from retort.spec import DistillationSpec
 from retort.training import models
 from retort.training.distillation.distiller import Distiller, make_distiller
 from retort.training.health import checks
 from retort.training.health.checks import LivenessChecks
-from retort.training.health.metrics import _fitted, agreement, binary_kl, cka, iou
+from retort.training.health.metrics import Probe, _fitted, binary_kl, cka, iou, untaught_kl
+from retort.training.health.naming import confusion, judge
+from retort.training.health.rules import PERMUTED_CRITICAL, PERMUTED_WARNING
 from retort.training.ultralytics_api import LetterBox
 from torch.distributions import Bernoulli, kl_divergence
 from ultralytics.cfg import get_cfg
@@ -162,15 +168,67 @@ def test_labels_move_with_their_image_into_the_letterbox() -> None:
     assert (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1) == (16, 48, 24, 40)
 
 
-def test_agreement_follows_the_datas_numbers_and_counts_found_objects_only() -> None:
-    from retort.losses import Predictions
-    from retort.training.health.metrics import Probe
-
+def test_names_are_compared_by_the_datas_numbers_for_found_objects_only() -> None:
     boxes = torch.tensor([[[0.0, 0, 32, 32], [32, 32, 64, 64], [0, 32, 32, 64]]])
     scores = torch.tensor([[[5.0, -5], [-5, 5], [-5, -5]]])
     theirs = Predictions(scores=scores, boxes=boxes, distances=torch.zeros(1, 3, 4, 1))
     centres = torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.75, 0.75, 0.5, 0.5], [0.25, 0.75, 0.5, 0.5]])
     labels = {"cls": torch.tensor([[2.0], [2.0], [7.0]]), "bboxes": centres, "batch_idx": torch.zeros(3)}
     probe = Probe(torch.zeros(1, 3, 64, 64), labels)
-    assert agreement(theirs, torch.tensor([2, 7]), probe) == 0.5  # the third object is not found
-    assert agreement(theirs, torch.tensor([3, 4]), probe) is None
+
+    assert confusion(theirs, torch.tensor([2, 7]), probe).tolist() == [[1, 1], [0, 0]]  # the third is not found
+    assert confusion(theirs, torch.tensor([3, 4]), probe).tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("counts", "permuted"),
+    [
+        ([[0, 20, 0], [0, 0, 20], [20, 0, 0]], True),  # turned round
+        ([[300, 2, 0], [0, 1, 9], [1, 12, 0]], True),  # two rare classes exchanged beside a frequent one
+        ([[300, 2, 0], [9, 1, 0], [12, 0, 0]], False),  # a weak teacher that calls all the most frequent one
+        ([[11, 9, 0], [10, 10, 0], [3, 3, 4]], False),  # and one that confuses two
+        ([[1, 2], [1, 0]], False),  # too few to say
+        ([[5]], False),
+    ],
+)
+def test_names_are_permuted_only_where_a_permutation_explains_more_than_chance(
+    counts: list[list[int]], permuted: bool
+) -> None:
+    found = judge(torch.tensor(counts, dtype=torch.float32))
+
+    assert found is not None
+    assert (found.permuted > PERMUTED_CRITICAL) == permuted
+    assert permuted or found.permuted < PERMUTED_WARNING
+
+
+def test_what_there_is_to_learn_is_the_kl_of_a_student_that_knows_frequencies_only() -> None:
+    teacher = torch.full((1, 100, 1), -20.0)
+    teacher[0, 0] = 20.0
+
+    found = untaught_kl(teacher, teacher[..., 0] > 0)
+
+    assert float(found) == pytest.approx(math.log(100), rel=1e-3)  # sure of what it believes in at one per cent
+
+
+def test_the_probe_is_of_images_with_objects_spread_over_the_set(tmp_path: Path) -> None:
+    draw_images(tmp_path, 40)
+    blank, object_ = torch.zeros(0), torch.zeros(1)
+    labels = [
+        {"im_file": str(tmp_path / f"{number:02d}.png"), "cls": blank if number < 8 else object_,
+         "bboxes": torch.zeros(0 if number < 8 else 1, 4)}
+        for number in range(40)
+    ]  # fmt: skip
+    dataset = SimpleNamespace(labels=labels)
+
+    probe = Probe.of(dataset, imgsz=32, device=torch.device("cpu"), most=4)
+
+    assert [round(float(image.mean()) * 255) for image in probe.images] == [8, 16, 24, 32]
+    assert probe.part(1, 3).batch["batch_idx"].tolist() == [0, 1]
+    few = Probe.of(SimpleNamespace(labels=labels[:9]), imgsz=32, device=torch.device("cpu"), most=4)
+    assert [round(float(image.mean()) * 255) for image in few.images] == [8, 0, 2, 5]
+
+
+def draw_images(folder: Path, number: int) -> None:
+    """Write grey images, each as bright as its number."""
+    for index in range(number):
+        Image.new("RGB", (32, 32), (index, index, index)).save(folder / f"{index:02d}.png")

@@ -46,8 +46,13 @@ class Probe:
 
     @classmethod
     def of(cls, dataset: Any, *, imgsz: int, device: torch.device, most: int = MOST) -> Probe:
-        """Take the first images of upstream's validation *dataset*, by name."""
-        chosen = sorted(dataset.labels, key=lambda label: str(label["im_file"]))[:most]
+        """Take images of upstream's validation *dataset*, evenly spaced by name.
+
+        Those with objects come first: frames of one scene, or of nothing, would say little.
+        """
+        ordered = sorted(dataset.labels, key=lambda label: str(label["im_file"]))
+        chosen = _spread([label for label in ordered if len(label["cls"])], most)
+        chosen += _spread([label for label in ordered if not len(label["cls"])], most - len(chosen))
         images, classes, boxes, owners = [], [], [], []
         for index, label in enumerate(chosen):
             pixels, shape = prepare(Path(label["im_file"]), imgsz)
@@ -59,6 +64,13 @@ class Probe:
         batch = {"img": pixels, "cls": torch.cat(classes), "bboxes": torch.cat(boxes), "batch_idx": torch.cat(owners)}
         return cls(pixels, {name: value.to(device) for name, value in batch.items()})
 
+    def part(self, start: int, end: int) -> Probe:
+        """Return the images from *start* up to *end* with their labels."""
+        images, owners = self.images[start:end], self.batch["batch_idx"]
+        inside = (owners >= start) & (owners < end)
+        labels = {name: self.batch[name][inside] for name in ("cls", "bboxes")}
+        return Probe(images, {"img": images, **labels, "batch_idx": owners[inside] - start})
+
     def corners(self) -> Tensor:
         """Return the labels' boxes as corners in pixels, (B, 4).
 
@@ -66,6 +78,12 @@ class Probe:
         """
         centre, size = (self.batch["bboxes"] * self.images.shape[-1]).split(2, dim=-1)
         return torch.cat([centre - size / 2, centre + size / 2], -1)
+
+
+def _spread(labels: Sequence[Any], most: int) -> list[Any]:
+    """Take *most* of *labels* at equal distances, or all."""
+    number = min(most, len(labels))
+    return [labels[index * len(labels) // number] for index in range(number)]
 
 
 def _fitted(label: Mapping[str, Any], shape: tuple[int, int], imgsz: int) -> Tensor:
@@ -177,12 +195,16 @@ OVERLAP = 0.5
 def measure(model: Distiller, probe: Probe) -> dict[str, float | None]:
     """Return the metrics ``health/*`` on *probe*.
 
-    They are measured in eval mode and float32; nothing of the training changes.
+    They are measured in float32, and in eval mode, but for gradients, which are those of training only where its
+    statistics normalise. Nothing of the training changes.
     """
     with preserve_state(model), torch.autocast(probe.images.device.type, enabled=False):
         model.eval()
         forward = forward_pass(model, probe.batch)
-        found = {**predictions(model, forward, probe), **cosines(model, forward), **gradients(model, forward)}
+        found = {**predictions(model, forward), **cosines(model, forward)}
+        if first_teacher(model)[1].weight:
+            model.train()
+            found |= gradients(model, forward_pass(model, probe.batch))
     values = torch.stack([value.detach().float() for value in found.values()]).tolist() if found else []
     return {
         f"health/{name}": value if math.isfinite(value) else None for name, value in zip(found, values, strict=True)
@@ -202,10 +224,10 @@ def common_predictions(model: Distiller, forward: ForwardPass) -> tuple[Predicti
     return student, theirs
 
 
-def predictions(model: Distiller, forward: ForwardPass, probe: Probe) -> dict[str, Tensor]:
+def predictions(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
     """Compare the predictions of both heads.
 
-    Compared are binary KL, DFL KL, box IoU, and the teacher's classes with the labels'.
+    Compared are binary KL, DFL KL and box IoU.
     """
     pair = common_predictions(model, forward)
     if pair is None:
@@ -216,14 +238,12 @@ def predictions(model: Distiller, forward: ForwardPass, probe: Probe) -> dict[st
     found = {"foreground_anchors": seen.sum().float(), "kl_background": kl[~seen].mean()}
     if bool(seen.any()):
         found["kl_foreground"] = kl[seen].mean()
+        found["kl_untaught"] = untaught_kl(teacher.scores, seen)
         found["box_iou"] = iou(student.boxes[seen], teacher.boxes[seen]).mean()
         bins = student.distances.shape[-1]
         if bins == teacher.distances.shape[-1] and bins > 1:
             found["kl_dfl"] = divergence(student.distances[seen], teacher.distances[seen], 1.0).mean()
-    known = first_teacher(model)[1].classes.student
-    numbers = torch.arange(teacher.scores.shape[-1], device=kl.device) if known is None else known
-    agreed = agreement(teacher, numbers, probe)
-    return found if agreed is None else {**found, "teacher_agreement": agreed}
+    return found
 
 
 def foreground(teacher: Predictions) -> Tensor:
@@ -244,26 +264,14 @@ def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:
     return parts.sum(-1)
 
 
-def agreement(teacher: Predictions, numbers: Tensor, probe: Probe) -> Tensor | None:
-    """Return how often the teacher names found objects as labelled.
+def untaught_kl(teacher: Tensor, seen: Tensor) -> Tensor:
+    """Return the KL on the foreground of a student that knows only how frequent each class is.
 
-    It is the share of labelled objects found by the teacher that it names as the label does; None without any.
-
-    Args:
-        teacher: the teacher on the common classes.
-        numbers: the data's number of each of them, (K,).
-        probe: with the labels.
-
+    It believes in each class everywhere at the teacher's mean probability over all anchors: so much there is to learn
+    from *teacher*'s logits (N, A, K) where something is *seen* (N, A).
     """
-    scores, classes = teacher.scores.float().sigmoid().max(-1)  # N A
-    named = numbers[classes]
-    right = []
-    for box, label, owner in zip(probe.corners(), probe.batch["cls"], probe.batch["batch_idx"].long(), strict=True):
-        close = iou(teacher.boxes[owner].float(), box.expand(teacher.boxes.shape[1], 4)) >= OVERLAP  # A
-        confidence = torch.where(close, scores[owner], 0.0)
-        if bool((label == numbers).any()) and confidence.max() >= FOREGROUND:
-            right.append((named[owner][confidence.argmax()] == label).float())
-    return torch.cat([value.flatten() for value in right]).mean() if right else None
+    prior = teacher.float().sigmoid().mean((0, 1)).clamp(1e-6, 1 - 1e-6).logit()  # K
+    return binary_kl(prior.expand_as(teacher), teacher)[seen].mean()
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -333,36 +341,48 @@ def cka(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def gradients(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
-    """Compare the gradients of distillation and task.
+    """Compare the gradients of distillation and task on what they share.
 
-    Returned are ratio and cosine of both, and the background's share of the former. Nothing where distillation has no
-    weight at present.
+    That is the student without its head, each of whose branches has a task of its own. Returned are ratio and cosine of
+    both, and the background's share of the former.
     """
-    _, spec = first_teacher(model)
-    if spec.weight == 0:
-        return {}
     total = objective(model, forward)
-    parameters: list[nn.Parameter] = trainable(model.student_model)
+    parameters = shared(model.student_model)
     task, distilled = gradient(forward.task, parameters), gradient(total, parameters)
     norms = task.norm(), distilled.norm()
     cosine = (task @ distilled) / (norms[0] * norms[1]).clamp(min=1e-20)
-    share = background_share(model, forward, total)
     found = {"grad_ratio": norms[1] / norms[0].clamp(min=1e-20), "grad_cosine": cosine}
-    return found if share is None else {**found, "background_share": share}
+    return found | background_shares(model, forward, total)
 
 
-def background_share(model: Distiller, forward: ForwardPass, total: Tensor) -> Tensor | None:
-    """Return the background's share of the gradients on class logits.
+def shared(student: Any) -> list[nn.Parameter]:
+    """Return the trained parameters below the head, or all where only the head is."""
+    below = [parameter for module in student.model[:-1] for parameter in trainable(module)]
+    return below or trainable(student)
 
-    It is a part of the sum of absolute gradients of *total*; None without any.
+
+def background_shares(model: Distiller, forward: ForwardPass, total: Tensor) -> dict[str, Tensor]:
+    """Return the background's share of the gradients on class logits, and what to expect.
+
+    It is a part of the sum of absolute gradients of *total*. Expected is that of a plain binary KL at temperature 1,
+    whose gradient is the difference of the probabilities: a student that has learned the objects differs in the
+    background above all. Nothing where no term reaches the class logits.
     """
     pair = common_predictions(model, forward)
     if pair is None or not total.requires_grad:
-        return None
+        return {}
     (found,) = torch.autograd.grad(
         total, [forward.branches["one2many"]["scores"]], retain_graph=True, allow_unused=True
     )  # N K A
     if found is None:
-        return None
-    pull = found.abs().sum(1)  # N A
-    return (pull * ~foreground(pair[1])).sum() / pull.sum().clamp(min=1e-20)
+        return {}
+    student, teacher = (prediction.scores.detach().float().sigmoid() for prediction in pair)
+    seen = foreground(pair[1])
+
+    def share(pull: Tensor) -> Tensor:
+        return (pull * ~seen).sum() / pull.sum().clamp(min=1e-20)  # N A
+
+    return {
+        "background_share": share(found.abs().sum(1)),
+        "background_expected": share((student - teacher).abs().sum(-1)),
+    }

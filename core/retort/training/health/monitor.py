@@ -15,6 +15,7 @@ from retort.training.evaluate import score
 from retort.training.health import metrics, visuals
 from retort.training.health.checks import LivenessChecks, check_rank
 from retort.training.health.metrics import Probe, first_teacher, network
+from retort.training.health.naming import naming
 from retort.training.health.rules import RuleEngine, RuleInputs
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ class Monitor:
     def __init__(self, trainer: Trainer, contract: LivenessChecks | None = None) -> None:
         model = network(trainer.model)
         self.checks = contract or LivenessChecks(model)
-        self.rules = RuleEngine(rule_inputs(model, trainer.teacher_metrics))
+        self.rules = RuleEngine(rule_inputs(trainer))
         self.probe = Probe.of(trainer.test_loader.dataset, imgsz=trainer.args.imgsz, device=trainer.device)
         self._callback: TrainCallback = trainer.callback
+        self._names = names(model, trainer)
         self._drift = DriftProbe(model, self.probe)
         self._seen_batch = False
 
@@ -81,6 +83,7 @@ class Monitor:
         if comm.rank() == 0:
             with comm.alone():
                 found = {**metrics.measure(model, self.probe), **self._drift.measure(model, distilled=distilled)}
+                found |= self._names
             self._tell(trainer.epoch + 1, {**measured, **found})
         self.checks.epoch(model, items)
         return found
@@ -104,6 +107,25 @@ class Monitor:
     def _tell(self, epoch: int, values: Mapping[str, float | None]) -> None:
         for finding in self.rules.update(epoch, values):
             self._callback.health(finding)
+
+
+def names(model: Distiller, trainer: Trainer) -> Values:
+    """Compare the teacher's names with the labels' on more images than the probe has.
+
+    Once is enough, as the teacher does not change.
+    """
+    if comm.rank() > 0:
+        return {}
+    sample = Probe.of(trainer.test_loader.dataset, imgsz=trainer.args.imgsz, device=trainer.device, most=NAMED_IMAGES)
+    with comm.alone():
+        found = naming(model, sample)
+    if found is None:
+        return {}
+    return {"health/teacher_agreement": found.agreement, "health/teacher_permuted": found.permuted}
+
+
+NAMED_IMAGES = 64
+"""Images in which the teacher's names are compared with the labels'."""
 
 
 class DriftProbe:
@@ -139,10 +161,15 @@ class DriftProbe:
         return torch.cat([confidence.float().flatten(1) for confidence in output.confidence.values()], 1)
 
 
-def rule_inputs(model: Distiller, teacher_metrics: Mapping[str, float | None]) -> RuleInputs:
+def rule_inputs(trainer: Trainer) -> RuleInputs:
     """Return the inputs of the rules beside measurements."""
-    temperatures = [float(getattr(loss, "temperature", 1.0)) for loss in first_teacher(model)[1].losses]
-    return RuleInputs(teacher_metrics.get(MAP.replace("val/", "teacher/")), max(temperatures, default=1.0))
+    assert trainer.distillation is not None, "a plain training is not watched"
+    return RuleInputs(
+        teacher_map=trainer.teacher_metrics.get(MAP.replace("val/", "teacher/")),
+        steps_per_epoch=len(trainer.train_loader),
+        distillation=trainer.distillation,
+        training=trainer.plan.training,
+    )
 
 
 def _weights(model: Distiller) -> list[Tensor]:

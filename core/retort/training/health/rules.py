@@ -4,49 +4,60 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from retort.constants import MAP
+from retort.spec import DistillationSpec, TrainingSpec
 from retort.training.config import RuleFinding, Verdict
+from retort.training.health import advice
+from retort.training.health.advice import Advise
 
 History = Sequence[Mapping[str, float | None]]
 """The metrics of each epoch so far, oldest first."""
 
 FAST_EPOCHS = 50
 """The founding article: the KL falls fast for this long, then slowly."""
-HIGH_KL = 0.8
-"""The founding article: a KL above this that does not fall is a mistake, not patience."""
-FALLING = 0.05
-"""Share by which a falling KL falls over PATIENCE epochs."""
-FAST_FALL = 0.3
-"""Share by which the KL has fallen from its first value when the fast epochs are over."""
-PATIENCE = 10
-"""Epochs in which something that moves must have moved."""
-JITTER_EPOCHS, JITTER_TURNS, JITTER = 8, 5, 0.25
-"""Jitter: in so many epochs, so many changes of direction, at steps of this share of the level."""
+UNLEARNED = 0.9
+"""KL on the foreground over that of a student that knows only how frequent each class is: nothing is learned above."""
+HALF_LEARNED = 0.7
+"""The same, after the fast epochs."""
+PATIENCE, PATIENT_STEPS = 10, 500
+"""Epochs, and steps, in which something that moves must have moved: ten epochs of few images are few steps."""
+RECENT = 3
+"""Epochs whose median is the present level."""
+JITTER_EPOCHS, JITTER_TURNS, JITTER, JITTER_KL = 8, 5, 0.25, 0.1
+"""Jitter: in so many epochs, so many changes of direction, at steps of this share of the level, and of this share of
+what there is to learn: around a level near zero a large share is nothing."""
 BACKGROUND_WARNING, BACKGROUND_CRITICAL = 0.6, 0.85
 """Share of the distillation's gradient on class logits that lies where the teacher sees nothing."""
-FLAT_COSINE, ALIKE = 0.02, 0.9
-"""Rise of a feature cosine that counts, and the height from which it need not rise."""
+BACKGROUND_ODDS, BACKGROUND_ODDS_CRITICAL = 2.0, 4.0
+"""Odds of that share over those of a plain binary KL at temperature 1, which the student's errors alone explain."""
+FLAT_COSINE, ALIKE = 0.02, 0.3
+"""Rise of a feature cosine that counts, and the height from which it need not rise; unrelated features have 0."""
 FROZEN_STEP = 1e-9
 """Relative change of a projector's weights in an epoch in which the student's moved."""
-CONFLICT_EPOCHS, CONFLICT_WARNING, CONFLICT_CRITICAL = 5, -0.1, -0.4
+CONFLICT_EPOCHS, CONFLICT_WARNING, CONFLICT_CRITICAL = 5, -0.2, -0.4
 """Median cosine between the gradients of task and distillation."""
+DECLINE = 0.8
+"""Of the best mAP50-95 so far: a student below in the median is getting worse. Where the sum of both losses is least
+their gradients are opposite, so that a conflict harms only a student that loses by it."""
 DROWNED_WARNING, DROWNED_CRITICAL, WEAK = 5.0, 20.0, 0.01
-"""Median norm of the distillation's gradient over the task's, in the last RATIO_EPOCHS."""
+"""Median norm of the distillation's gradient over the task's, over what the weights ask for, in RATIO_EPOCHS."""
 RATIO_EPOCHS = 3
 EXPLODING_WARNING, EXPLODING_CRITICAL, EXPLODING_EPOCHS = 2.0, 4.0, 5
-"""Training loss over its median in so many epochs before; a YOLO loss rises by itself in the first epochs."""
+"""Task loss over its highest value in so many epochs before; a YOLO loss rises by itself in the first epochs."""
 INSANE_KL = 50.0
 """Nats: no network with weights of a sane size is so sure of the opposite."""
 TEACHER_SHIFT = 0.02
 """Largest change of a frozen teacher's confidence; half precision alone stays below."""
-AGREEMENT = 0.5
-"""Share of labelled objects that the teacher finds and names as the labels do."""
-MISMATCH_KL, MISMATCH_IOU = 2.0, 0.7
-"""Classes far apart while boxes agree."""
+PERMUTED_WARNING, PERMUTED_CRITICAL = 2.0, 3.0
+"""Standard errors by which a permutation of the teacher's names fits the labels better than its own."""
+OVERTAKEN = 0.01
+"""A point of mAP50-95, which noise alone may be, above the teacher."""
+CALM = 3
+"""Epochs in a row that a better verdict must hold before it is told; twice as many after each withdrawal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +66,18 @@ class RuleInputs:
 
     teacher_map: float | None = None
     """The teacher's mAP50-95 on the validation images; None where it was not measured."""
-    temperature: float = 1.0
-    """The highest of all terms."""
+    steps_per_epoch: int = 1000
+    distillation: DistillationSpec = field(default_factory=DistillationSpec)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+
+    def asked(self) -> float:
+        """Return the share of the task's gradient that the weights ask for; 1 where they are no shares."""
+        shares = sum(loss.weight for loss in self.distillation.losses) if self.distillation.balance == "gradient" else 1
+        return max(1.0, shares)
+
+    def patient(self, epochs: int, patience: int = PATIENCE) -> bool:
+        """Return True once something that moves must have moved."""
+        return epochs > patience and epochs * self.steps_per_epoch >= PATIENT_STEPS
 
 
 RuleResult = tuple[Verdict, str]
@@ -82,73 +103,78 @@ def projector_frozen(history: History, _: RuleInputs) -> RuleResult | None:
 
 
 def classes_mismatched(history: History, _: RuleInputs) -> RuleResult | None:
-    """Check that teacher, labels and student agree on classes.
-
-    The teacher names objects as the labels do; student and teacher agree on classes where they agree on boxes.
-    """
+    """Check that no permutation of the teacher's names fits the labels better."""
     now = history[-1]
-    agreement, kl, iou = (now.get(f"health/{name}") for name in ("teacher_agreement", "kl_foreground", "box_iou"))
-    if agreement is not None and agreement < AGREEMENT:
-        return "critical", f"of the labelled objects that the teacher finds, it names {agreement:.0%} as the labels do"
-    if kl is not None and iou is not None and kl > MISMATCH_KL and iou > MISMATCH_IOU:
-        return "warning", f"student and teacher agree on boxes (IoU {iou:.2f}) but not on classes (KL {kl:.2f})"
-    return None if agreement is None and kl is None else ("healthy", "teacher and labels agree on classes")
+    permuted, agreement = now.get("health/teacher_permuted"), now.get("health/teacher_agreement")
+    if permuted is None or agreement is None:
+        return None
+    said = f"of the labelled objects that the teacher finds, it names {agreement:.0%} as the labels do"
+    if permuted <= PERMUTED_WARNING:
+        return "healthy", said
+    said += f", and a permutation of its class names fits better, by {permuted:.1f} standard errors"
+    return _at_most(permuted, PERMUTED_WARNING, PERMUTED_CRITICAL, said)
 
 
 def loss_exploding(history: History, _: RuleInputs) -> RuleResult | None:
-    """Check that a loss does not rise, and predictions stay within reach."""
-    now, before = history[-1].get("train/loss"), _series(history[:-1], "train/loss")[-EXPLODING_EPOCHS:]
-    if now is None:
+    """Check that the task loss does not rise with the distance to the teacher."""
+    if history[-1].get("train/loss") is None:
         return "critical", "the training loss left the finite numbers"
     if (kl := _highest_kl(history)) > INSANE_KL:
         return "critical", f"the student's predictions run away: a KL of {kl:.1e} nats to the teacher"
-    if len(before) < EXPLODING_EPOCHS or statistics.median(before) <= 0:
+    losses = [_task_loss(epoch) for epoch in history]
+    before = losses[-1 - EXPLODING_EPOCHS : -1]
+    if len(before) < EXPLODING_EPOCHS or max(before) <= 0:
         return None
-    ratio = now / statistics.median(before)
-    return _at_most(ratio, EXPLODING_WARNING, EXPLODING_CRITICAL, f"the training loss is {ratio:.1f} times what it was")
-
-
-def background_dominates(history: History, inputs: RuleInputs) -> RuleResult | None:
-    """Check that distillation gradients on class logits lie mostly in the foreground.
-
-    The foreground is where the teacher sees something.
-    """
-    share = history[-1].get("health/background_share")
-    blind = history[-1].get("health/foreground_anchors") == 0  # then all is background, which another rule says
-    if share is None or blind or _highest_kl(history) > INSANE_KL:
-        return None
-    said = (
-        f"{share:.0%} of the distillation's gradient on class logits is background; temperature {inputs.temperature:g}"
-    )
-    return _at_most(share, BACKGROUND_WARNING, BACKGROUND_CRITICAL, said)
-
-
-def foreground_kl_stuck(history: History, _: RuleInputs) -> RuleResult | None:
-    """Check that the foreground KL is not stuck above 0.8.
-
-    The article: above 0.8 and not falling.
-    """
+    ratio = losses[-1] / max(before)
+    said = f"the task loss is {ratio:.1f} times its highest value in the {EXPLODING_EPOCHS} epochs before"
     found = _series(history, "health/kl_foreground")
-    if len(found) <= PATIENCE:
+    nearer = len(found) > EXPLODING_EPOCHS and found[-1] <= statistics.median(found[-1 - EXPLODING_EPOCHS : -1])
+    return ("healthy", said) if nearer else _at_most(ratio, EXPLODING_WARNING, EXPLODING_CRITICAL, said)
+
+
+def background_dominates(history: History, _: RuleInputs) -> RuleResult | None:
+    """Check that distillation on class logits looks at the foreground.
+
+    The foreground is where the teacher sees something. How much of the gradient may lie elsewhere depends on where the
+    student still errs.
+    """
+    now = history[-1]
+    share, expected = now.get("health/background_share"), now.get("health/background_expected")
+    blind = now.get("health/foreground_anchors") == 0  # then all is background, which another rule says
+    if share is None or expected is None or blind or _highest_kl(history) > INSANE_KL:
         return None
-    before, now = found[-1 - PATIENCE], found[-1]
-    if now <= HIGH_KL or now <= before * (1 - FALLING):
-        return "healthy", f"the KL on the foreground is {now:.2f} and was {before:.2f} {PATIENCE} epochs before"
-    verdict: Verdict = "critical" if len(found) > FAST_EPOCHS else "warning"
-    return verdict, f"the KL on the foreground is {now:.2f} and was {before:.2f} {PATIENCE} epochs before"
+    odds = _odds(share) / _odds(expected)
+    said = f"{share:.0%} of the distillation's gradient on class logits is background, where the student's errors "
+    said += f"explain {expected:.0%}"
+    if share > BACKGROUND_CRITICAL and odds > BACKGROUND_ODDS_CRITICAL:
+        return "critical", said
+    return ("warning" if share > BACKGROUND_WARNING and odds > BACKGROUND_ODDS else "healthy"), said
 
 
-def foreground_kl_slow(history: History, _: RuleInputs) -> RuleResult | None:
+def foreground_kl_stuck(history: History, inputs: RuleInputs) -> RuleResult | None:
+    """Check that the student learns anything of what the teacher sees."""
+    found = _unlearned(history)
+    if not inputs.patient(len(found)):
+        return None
+    left = statistics.median(found[-RECENT:])
+    said = f"after {len(found)} epochs {left:.0%} of the KL on the foreground is left"
+    if left <= UNLEARNED:
+        return "healthy", said
+    verdict: Verdict = "critical" if inputs.patient(len(found), FAST_EPOCHS) else "warning"
+    return verdict, f"{said}: the student knows no more than how frequent each class is"
+
+
+def foreground_kl_slow(history: History, inputs: RuleInputs) -> RuleResult | None:
     """Check that the foreground KL falls fast for 50 epochs.
 
     The figure is the article's.
     """
-    found = _series(history, "health/kl_foreground")
-    if len(found) < FAST_EPOCHS or found[0] <= 0:
+    found = _unlearned(history)
+    if not inputs.patient(len(found), FAST_EPOCHS):
         return None
-    fallen = 1 - min(found) / found[0]
-    verdict: Verdict = "healthy" if fallen >= FAST_FALL or found[0] <= HIGH_KL else "warning"
-    return verdict, f"after {len(found)} epochs the KL on the foreground has fallen by {fallen:.0%} at best"
+    left = statistics.median(found[-RECENT:])
+    verdict: Verdict = "healthy" if left <= HALF_LEARNED else "warning"
+    return verdict, f"after {len(found)} epochs {left:.0%} of the KL on the foreground is left"
 
 
 def foreground_kl_jitters(history: History, _: RuleInputs) -> RuleResult | None:
@@ -156,21 +182,21 @@ def foreground_kl_jitters(history: History, _: RuleInputs) -> RuleResult | None:
 
     The article: jittering.
     """
-    found = _series(history, "health/kl_foreground")[-JITTER_EPOCHS:]
-    if len(found) < JITTER_EPOCHS:
+    found, left = _series(history, "health/kl_foreground")[-JITTER_EPOCHS:], _unlearned(history)[-JITTER_EPOCHS:]
+    if len(found) < JITTER_EPOCHS or len(left) < JITTER_EPOCHS:
         return None
-    steps = [after - before for before, after in pairwise(found)]
-    turns = sum(1 for before, after in pairwise(steps) if before * after < 0)
-    size = statistics.mean(map(abs, steps)) / max(statistics.mean(found), 1e-9)
-    verdict: Verdict = "warning" if turns >= JITTER_TURNS and size > JITTER else "healthy"
+    turns = sum(1 for before, after in pairwise(_steps(found)) if before * after < 0)
+    size = statistics.mean(map(abs, _steps(found))) / max(statistics.mean(found), 1e-9)
+    far = statistics.mean(map(abs, _steps(left))) > JITTER_KL
+    verdict: Verdict = "warning" if turns >= JITTER_TURNS and size > JITTER and far else "healthy"
     return verdict, f"in {JITTER_EPOCHS} epochs the KL on the foreground turned {turns} times, by {size:.0%} a step"
 
 
-def cosine_flat(history: History, _: RuleInputs) -> RuleResult | None:
+def cosine_flat(history: History, inputs: RuleInputs) -> RuleResult | None:
     """Check that projected features come to resemble the teacher's features."""
     names = [name for name in history[-1] if name.startswith("health/cosine_")]
     levels = {name.removeprefix("health/cosine_"): _series(history, name) for name in names}
-    old = {level: found for level, found in levels.items() if len(found) > PATIENCE}
+    old = {level: found for level, found in levels.items() if inputs.patient(len(found))}
     if not old:
         return None
     flat = [level for level, found in old.items() if max(found) < min(ALIKE, found[0] + FLAT_COSINE)]
@@ -188,20 +214,26 @@ def gradient_conflict(history: History, _: RuleInputs) -> RuleResult | None:
     if len(found) < CONFLICT_EPOCHS:
         return None
     middle = statistics.median(found)
-    verdict: Verdict = "healthy" if middle >= CONFLICT_WARNING else "warning"
-    if middle < CONFLICT_CRITICAL:
-        verdict = "critical"
-    return verdict, f"the gradients of task and distillation have a median cosine of {middle:.2f}"
+    said = f"the gradients of task and distillation have a median cosine of {middle:.2f}"
+    if middle >= CONFLICT_WARNING:
+        return "healthy", said
+    maps = _series(history, MAP)
+    worse = bool(maps) and statistics.median(maps[-RECENT:]) < DECLINE * max(maps)
+    if middle < CONFLICT_CRITICAL and worse:
+        return "critical", f"{said}, and the student's mAP50-95 falls"
+    return "warning", said
 
 
-def distillation_drowns_task(history: History, _: RuleInputs) -> RuleResult | None:
+def distillation_drowns_task(history: History, inputs: RuleInputs) -> RuleResult | None:
     """Check that the student still learns from the labels."""
     found = _series(history, "health/grad_ratio")[-RATIO_EPOCHS:]
     if len(found) < RATIO_EPOCHS:
         return None
-    ratio = statistics.median(found)
-    said = f"the distillation's gradient is {ratio:.2g} times the task's"
-    return _at_most(ratio, DROWNED_WARNING, DROWNED_CRITICAL, said)
+    ratio, asked = statistics.median(found), inputs.asked()
+    said = f"below the head, the distillation's gradient is {ratio:.2g} times the task's"
+    if asked > 1:
+        said += f", where the weights ask for {asked:g} at most"
+    return _at_most(ratio / asked, DROWNED_WARNING, DROWNED_CRITICAL, said)
 
 
 def distillation_too_weak(history: History, _: RuleInputs) -> RuleResult | None:
@@ -220,10 +252,11 @@ def distillation_too_weak(history: History, _: RuleInputs) -> RuleResult | None:
 
 def student_overtook(history: History, inputs: RuleInputs) -> RuleResult | None:
     """Check that the student can still learn from the teacher."""
-    student, teacher = history[-1].get(MAP), inputs.teacher_map
-    if student is None or teacher is None:
+    found, teacher = _series(history, MAP)[-RECENT:], inputs.teacher_map
+    if not found or teacher is None:
         return None
-    verdict: Verdict = "warning" if student > teacher else "healthy"
+    student = statistics.median(found)
+    verdict: Verdict = "warning" if student > teacher + OVERTAKEN else "healthy"
     return verdict, f"the student's mAP50-95 is {student:.3f}, its teacher's {teacher:.3f}"
 
 
@@ -243,6 +276,27 @@ def _series(history: History, name: str) -> list[float]:
     return [value for epoch in history if (value := epoch.get(name)) is not None]
 
 
+def _task_loss(epoch: Mapping[str, float | None]) -> float:
+    """Return what the labels cost; without its parts, all."""
+    parts = [epoch.get(f"train/{name}_loss") for name in ("box", "cls", "dfl")]
+    known = [part for part in parts if part is not None]
+    return sum(known) if known else epoch.get("train/loss") or 0.0
+
+
+def _unlearned(history: History) -> list[float]:
+    """Return, of each epoch, the KL on the foreground over that of a student that knows frequencies only."""
+    pairs = [(epoch.get("health/kl_foreground"), epoch.get("health/kl_untaught")) for epoch in history]
+    return [kl / untaught for kl, untaught in pairs if kl is not None and untaught]
+
+
+def _steps(values: Sequence[float]) -> list[float]:
+    return [after - before for before, after in pairwise(values)]
+
+
+def _odds(share: float) -> float:
+    return max(share, 1e-6) / max(1 - share, 1e-6)
+
+
 def _at_most(value: float, warning: float, critical: float | None, said: str) -> RuleResult:
     """Judge a value that must stay low; without a second bound, the first is critical."""
     if value > (warning if critical is None else critical):
@@ -256,29 +310,44 @@ class Rule:
 
     name: str
     cause: str
-    advice: str
+    advise: Advise
+    """What to change in this job's spec."""
     judge: Callable[[History, RuleInputs], RuleResult | None]
     """None: nothing to judge by."""
     looks_at: tuple[str, ...]
     """Metrics to tell with the verdict; a name that ends in ``_`` stands for all that begin with it."""
 
 
+@dataclass(slots=True)
+class Standing:
+    """What a rule has said, and for how long it has had less to say."""
+
+    verdict: Verdict = "healthy"
+    calm: int = 0
+    withdrawn: int = 0
+
+
 class RuleEngine:
-    """Engine that applies all rules each epoch and remembers verdicts."""
+    """Engine that applies all rules each epoch and remembers verdicts.
+
+    A worse verdict is told at once; a better one when it has held for ``CALM`` epochs, and for twice as many after each
+    time that it was withdrawn.
+    """
 
     def __init__(self, inputs: RuleInputs) -> None:
         self.facts = inputs
         self.history: list[dict[str, float | None]] = []
-        self.verdicts: dict[str, Verdict] = {}
+        self.standing: dict[str, Standing] = {}
 
     def state(self) -> dict[str, Any]:
         """Return the state as plain values, to resume from."""
-        return {"history": self.history, "verdicts": dict(self.verdicts)}
+        return {"history": self.history, "standing": {name: asdict(one) for name, one in self.standing.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore ``state()``; an empty state changes nothing."""
         self.history = list(state.get("history", self.history))
-        self.verdicts = dict(state.get("verdicts", self.verdicts))
+        if "standing" in state:
+            self.standing = {name: Standing(**one) for name, one in state["standing"].items()}
 
     def update(self, epoch: int, values: Mapping[str, float | None]) -> list[RuleFinding]:
         """Take the metrics of *epoch*; return findings with a changed verdict.
@@ -289,98 +358,123 @@ class RuleEngine:
         changed = []
         for rule in RULES:
             result = rule.judge(self.history, self.facts)
-            if result is None or result[0] == self.verdicts.get(rule.name, "healthy"):
-                continue
-            self.verdicts[rule.name] = result[0]
-            seen = {name: value for name, value in values.items() if name.startswith(rule.looks_at)}
-            changed.append(RuleFinding(rule.name, result[0], epoch, result[1], rule.cause, rule.advice, seen))
+            if result is not None and self._changes(self.standing.setdefault(rule.name, Standing()), result[0]):
+                changed.append(self._finding(rule, result, epoch, values))
         return changed
 
+    def _changes(self, standing: Standing, verdict: Verdict) -> bool:
+        """Move *standing* to *verdict* where it is worse, or has been better for long enough."""
+        if SEVERITY.index(verdict) >= SEVERITY.index(standing.verdict):
+            standing.calm = 0
+            told = verdict != standing.verdict
+            standing.verdict = verdict
+            return told
+        standing.calm += 1
+        if standing.calm < CALM * 2**standing.withdrawn:
+            return False
+        standing.verdict, standing.calm = verdict, 0
+        standing.withdrawn += 1
+        return True
+
+    def _finding(self, rule: Rule, result: RuleResult, epoch: int, values: Mapping[str, float | None]) -> RuleFinding:
+        """Say what has changed; a withdrawal has neither cause nor advice."""
+        verdict, message = result
+        seen = {name: value for name, value in values.items() if name.startswith(rule.looks_at)}
+        if verdict == "healthy":
+            return RuleFinding(rule.name, verdict, epoch, f"healthy again: {message}", "", "", seen)
+        advice = str(rule.advise(self.facts.distillation, self.facts.training))
+        return RuleFinding(rule.name, verdict, epoch, message, rule.cause, advice, seen)
+
+
+SEVERITY: tuple[Verdict, ...] = ("healthy", "warning", "critical")
+
+_REPORT = "Report this: no field of the spec does it."
+_BETTER_TEACHER = "A teacher that is better on this data would help, such as one trained on it for longer."
 
 RULES: tuple[Rule, ...] = (
     Rule(
         "teacher_not_frozen",
         "The teacher is in train mode, so that its answer depends on the batch, or its weights are being changed.",
-        "Put every module of the teacher into eval mode, and keep its parameters out of the optimizer.",
+        advice.only(_REPORT),
         teacher_not_frozen, ("health/teacher_shift", "health/kl_foreground"),
     ),
     Rule(
         "projector_frozen",
         "The projector is not in the optimizer, or does not require gradients: the student chases a random projection.",
-        "Give the projector's parameters to the optimizer, with a learning rate above 0.",
+        advice.only(_REPORT),
         projector_frozen, ("health/projector_step", "health/cosine_"),
     ),
     Rule(
         "classes_mismatched",
         "The teacher's class names stand in another order than its weights learned, or mean something else.",
-        "Compare the teacher's class names with those it was trained with, and both with the data's.",
-        classes_mismatched, ("health/teacher_agreement", "health/kl_foreground", "health/box_iou"),
+        advice.only("Compare the teacher's class names with those it was trained with, and both with the data's."),
+        classes_mismatched, ("health/teacher_agreement", "health/teacher_permuted"),
     ),
     Rule(
         "loss_exploding",
         "The learning rate is too high.",
-        "Lower training.lr by ten, or let optimizer: auto choose it; then lower training.grad_clip.",
+        advice.slower,
         loss_exploding, ("train/loss", "health/kl_", "lr/"),
     ),
     Rule(
         "background_dominates",
-        "The temperature is too high, or a softmax is taken over independent classes: thousands of background anchors "
-        "outweigh a few objects.",
-        "Set the temperature of class terms to 1, and take class_logits instead of softmax_kl.",
-        background_dominates, ("health/background_share", "health/kl_background", "health/kl_foreground"),
+        "A high temperature or a softmax over independent classes makes thousands of background anchors outweigh a few "
+        "objects, as do terms that weigh small differences like large ones.",
+        advice.foreground,
+        background_dominates, ("health/background_", "health/kl_background", "health/kl_foreground"),
     ),
     Rule(
         "foreground_kl_stuck",
-        "The teacher is not in eval mode, the class terms are too weak, or the learning rate is far too low or high.",
-        "Look at the verdicts beside this one first; else raise the weight of the class term.",
-        foreground_kl_stuck, ("health/kl_foreground", "health/grad_ratio"),
+        "The class terms are too weak, or the learning rate is far too low or high.",
+        advice.louder_classes,
+        foreground_kl_stuck, ("health/kl_foreground", "health/kl_untaught", "health/grad_ratio"),
     ),
     Rule(
         "foreground_kl_slow",
         "The student is too small for this teacher, or the class terms are too weak.",
-        "Raise the weight of the class term, or take a teacher one or two sizes above the student.",
-        foreground_kl_slow, ("health/kl_foreground", "health/grad_ratio"),
+        advice.louder_classes,
+        foreground_kl_slow, ("health/kl_foreground", "health/kl_untaught", "health/grad_ratio"),
     ),
     Rule(
         "foreground_kl_jitters",
         "The learning rate is too high, or the temperature too low.",
-        "Lower training.lr; where the temperature is below 1, set it to 1.",
-        foreground_kl_jitters, ("health/kl_foreground", "lr/"),
+        advice.slower,
+        foreground_kl_jitters, ("health/kl_foreground", "health/kl_untaught", "lr/"),
     ),
     Rule(
         "cosine_flat",
-        "A projector is frozen or not in the optimizer, or the feature terms are too weak.",
-        "See that projectors are trained; else raise the weight of the feature term, or drop the level.",
+        "The feature terms are too weak, or the student cannot follow them at this level.",
+        advice.louder_features,
         cosine_flat, ("health/cosine_", "health/projector_step"),
     ),
     Rule(
         "gradient_conflict",
         "The teacher contradicts the labels: its classes mean other things, or it is wrong on this data.",
-        "Fine-tune the teacher on this data first, lower the distillation weight, or end it earlier by the schedule.",
+        advice.shorter(_BETTER_TEACHER),
         gradient_conflict, ("health/grad_cosine", "health/grad_ratio"),
     ),
     Rule(
         "distillation_drowns_task",
         "The weights of the distillation terms are too large.",
-        "Set balance: gradient, so that weights are shares, or lower the weights.",
+        advice.quieter,
         distillation_drowns_task, ("health/grad_ratio", "train/kd"),
     ),
     Rule(
         "distillation_too_weak",
         "The weights of the distillation terms are so small that they change almost nothing.",
-        "Set balance: gradient, so that weights are shares, or raise the weights.",
+        advice.louder,
         distillation_too_weak, ("health/grad_ratio", "train/kd"),
     ),
     Rule(
         "student_overtook",
         "The student is better than its teacher: there is little left to learn from it.",
-        "Take a better teacher, or train it longer on this data; or end distillation earlier by the schedule.",
+        advice.shorter(_BETTER_TEACHER),
         student_overtook, (MAP,),
     ),
     Rule(
         "teacher_sees_nothing",
         "The teacher does not know these images: it was trained on other data, or hardly at all.",
-        "Fine-tune the teacher on this data first (teacher.train).",
+        advice.only("A teacher that was trained on this data, or for longer on it."),
         teacher_sees_nothing, ("health/foreground_anchors",),
     ),
 )  # fmt: skip

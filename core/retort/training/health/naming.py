@@ -1,0 +1,92 @@
+"""Compare the teacher's class names with the labels': agreement, and evidence of a permutation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from retort.training.distillation.feature_taps import Decoder
+from retort.training.health.metrics import FOREGROUND, OVERLAP, Probe, first_teacher, iou
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from retort.losses import Predictions
+    from retort.training.distillation.distiller import Distiller
+
+CHUNK = 8
+"""Images that the teacher is asked about at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How a teacher names labelled objects that it finds."""
+
+    objects: int
+    agreement: float
+    """Share that it names as the labels do."""
+    permuted: float
+    """Standard errors by which a permutation of its names fits the labels better than its own; 0 where none does."""
+
+
+def naming(model: Distiller, sample: Probe) -> Naming | None:
+    """Compare names on *sample*; None where the teacher finds nothing labelled."""
+    teacher, spec = first_teacher(model)
+    if spec.classes.size == 0:
+        return None
+    decode = Decoder(teacher.model.stride)
+    counts = torch.zeros(spec.classes.size, spec.classes.size)
+    for start in range(0, len(sample.images), CHUNK):
+        chunk = sample.part(start, start + CHUNK)
+        with torch.no_grad(), torch.autocast(chunk.images.device.type, enabled=False):
+            found = decode(teacher(chunk.images).branches["one2many"], spec.classes.teacher)
+        known = spec.classes.student
+        numbers = torch.arange(spec.classes.size, device=chunk.images.device) if known is None else known
+        counts += confusion(found, numbers, chunk)
+    return judge(counts)
+
+
+def confusion(teacher: Predictions, numbers: Tensor, probe: Probe) -> Tensor:
+    """Count objects that *teacher* finds by labelled and named class, (K, K).
+
+    Args:
+        teacher: the teacher on the common classes.
+        numbers: the data's number of each of them, (K,).
+        probe: with the labels.
+
+    """
+    scores, classes = teacher.scores.float().sigmoid().max(-1)  # N A
+    counts = torch.zeros(len(numbers), len(numbers))
+    for box, label, owner in zip(probe.corners(), probe.batch["cls"], probe.batch["batch_idx"].long(), strict=True):
+        close = iou(teacher.boxes[owner].float(), box.expand(teacher.boxes.shape[1], 4)) >= OVERLAP  # A
+        confidence = torch.where(close, scores[owner], 0.0)
+        place = (label == numbers).nonzero().flatten()
+        if len(place) and confidence.max() >= FOREGROUND:
+            counts[int(place[0]), int(classes[owner][confidence.argmax()])] += 1
+    return counts
+
+
+def judge(counts: Tensor) -> Naming | None:
+    """Judge *counts* (K, K), labelled class by named class; None where there are none.
+
+    A sound teacher that is weak confuses classes, or calls all of them the most frequent one: no permutation of its
+    names does better. Where one does, objects that only it names right are counted against those that only the true
+    names name right, each class alike when the permutation is chosen (McNemar's test; z of 2 by chance is rare).
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    number = float(counts.sum())
+    if number == 0:
+        return None
+    right = counts.diagonal()
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    # Of permutations that fit alike, the one that moves fewest classes.
+    rows, columns = linear_sum_assignment((shares + 1e-6 * torch.eye(len(counts))).numpy(), maximize=True)
+    moved = torch.as_tensor(rows != columns)
+    gained = float(counts[torch.as_tensor(rows), torch.as_tensor(columns)][moved].sum())
+    lost = float(right[moved].sum())
+    permuted = max(0.0, (gained - lost) / math.sqrt(max(gained + lost, 1.0)))
+    return Naming(int(number), float(right.sum()) / number, permuted)
