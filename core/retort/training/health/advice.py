@@ -1,4 +1,4 @@
-"""Advise on what to change in a job's spec, by health rule; never on what it says already."""
+"""Advise by health rule on changes of a job's spec."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEARNING_RATE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to change."""
+    """Advice of a health rule."""
 
     text: str = ""
     """What no field of the spec does; empty where the changes say all."""

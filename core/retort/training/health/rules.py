@@ -320,7 +320,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Standing:
-    """What a rule has said, and for how long it has had less to say."""
+    """Standing of a rule: its verdict, and how long a better one has held."""
 
     verdict: Verdict = "healthy"
     calm: int = 0
