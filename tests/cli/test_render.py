@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 from results import result
 from retort.cli import render
 from rich.console import Console
+from rich.live import Live
 
 
-def drawn(renderable: object) -> str:
-    console = Console(width=120, no_color=True)
+def drawn(renderable: object, width: int = 120) -> str:
+    console = Console(width=width, no_color=True)
     with console.capture() as capture:
         console.print(renderable)
     return capture.get()
@@ -71,6 +73,68 @@ def test_an_event_is_a_line_unless_it_says_nothing_to_people(event: dict[str, An
     line = render.event_line(event)
 
     assert line is None if told is None else line and line.endswith(told)
+
+
+def test_the_internal_record_of_what_is_saved_is_not_shown_to_people():
+    assert render.event_line({"type": "saved", "at": 0.0, "data": {"stage": "distill", "epoch": 3}}) is None
+
+
+def test_epochs_are_told_of_how_many_for_student_and_control_but_not_for_a_teacher():
+    def line(role: str) -> str | None:
+        event = {"type": "metric", "at": 0.0, "data": {"role": role, "step": 3, "values": {"val/mAP50": 0.5}}}
+        return render.event_line(event, 24)
+
+    assert "student epoch 3 of 24  mAP50" in str(line("student"))
+    assert "teacher epoch 3  mAP50" in str(line("teacher"))
+
+
+METRICS = {
+    "val/mAP50": 0.51234, "val/mAP50-95": 0.41234, "train/loss": 1.5, "train/kd_loss": 0.25, "train/box_loss": 2.0,
+    "train/kd/class_logits": 0.5, "train/kd/masked_generative": 0.25,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_a_narrow_terminal_shows_fewer_columns_and_every_one_whole(width: int):
+    console = Console(width=width, no_color=True, force_terminal=True, file=io.StringIO())
+    with Live(console=console, auto_refresh=False) as live:
+        board = render.Board(live, 100)
+        event = {"type": "metric", "data": {"role": "student", "step": 3, "values": METRICS}}
+        board.show({"name": "cells", "state": "running", "progress": 0.5}, [event])
+        text = drawn(live.renderable, width)
+
+    assert "student  3 of 100" in text
+    assert "0.5123" in text
+    assert "0.4123" in text
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert ("masked_generative" in text) == (width == 200)
+
+
+@pytest.mark.parametrize(
+    ("job", "told"),
+    [
+        ({"state": "running", "waiting": None}, ""),
+        ({"state": "queued", "waiting": {"reason": "turn", "position": 1}}, "next in the queue"),
+        ({"state": "queued", "waiting": {"reason": "turn", "position": 4}}, "3 jobs before it"),
+        (
+            {
+                "state": "queued",
+                "waiting": {"reason": "retry", "until": "2026-11-28T10:00:05Z", "message": None},
+                "attempts": [{"number": 2, "failure": {"message": "no memory", "code": "out_of_memory"}}],
+            },
+            "attempt 2 failed: no memory [out_of_memory]; tried again at ",
+        ),
+        (
+            {"state": "queued", "waiting": {"reason": "no_worker", "message": "no worker is running"}},
+            "no worker is running",
+        ),
+    ],
+    ids=["running", "next", "later", "retry", "no worker"],
+)
+def test_for_what_a_job_waits_is_told(job: dict[str, Any], told: str):
+    assert render.waiting_text(job).startswith(told)
+    assert bool(render.waiting_text(job)) == bool(told)
 
 
 @pytest.mark.parametrize(

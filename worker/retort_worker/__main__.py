@@ -19,7 +19,7 @@ from retort_worker import celery_app, gpus, logs
 from retort_worker.celery_app import consume
 from retort_worker.context import RUN, WorkerContext
 from retort_worker.gpus import DevicePool
-from retort_worker.loops import Housekeeper, Poller, Reaper, Sweeper
+from retort_worker.loops import Announcer, Housekeeper, Poller, Reaper, Sweeper
 from retort_worker.process import allowed_environment
 from retort_worker.worker import JobWorker
 
@@ -48,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     pool = DevicePool(settings.slots, gpus.visible(allowed_environment().get("CUDA_VISIBLE_DEVICES")))
     slots = JobWorker(context, pool)
-    return work(context, slots, Housekeeper(context, pool))
+    return work(context, slots, Housekeeper(context, pool), Announcer(context, pool))
 
 
-def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper) -> int:
+def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper, announcer: Announcer) -> int:
     """Run all loops and consume notifications until a signal drains the worker."""
     settings = context.settings
     poller = Poller(slots, poll_s=settings.poll_s)
@@ -59,6 +59,7 @@ def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper) -> 
     app = celery_app.build(settings)
     celery_app.register(app, slots)
     # The poll and the reaper stand on their own feet: they work while the broker cannot be reached.
+    announcer.start()
     poller.start()
     reaper.start()
     housekeeper.start()
@@ -68,6 +69,7 @@ def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper) -> 
     poller.join()
     slots.join(threading.TIMEOUT_MAX)
     reaper.stop()
+    announcer.stop()
     structlog.get_logger().info("worker stopped")
     return 0
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from retort.db import Database, queue
+from retort.db import Database, queue, workers
 from retort.db.session import database_now
 from retort.settings import Settings
 from retort.storage import Store
@@ -49,9 +49,15 @@ class WorkerContext:
         self.draining = True
 
     def waiting(self, gpus: int | None, number: int) -> list[queue.ClaimableJob]:
-        """Return at most *number* claimable jobs, next first, within *gpus* GPUs."""
+        """Return at most *number* claimable jobs, next first, within *gpus* GPUs.
+
+        None is for a worker without any: it leaves the jobs to a running worker that has some.
+        """
         with self.database.autocommit_read() as session:
-            return queue.claimable(session, now=database_now(session), gpus=gpus, number=number)
+            now = database_now(session)
+            if gpus is None and workers.gpus_elsewhere(session, now=now, within_s=self.settings.lease_s):
+                return []
+            return queue.claimable(session, now=now, gpus=gpus, number=number)
 
     def claim(self, wanted: Mapping[str, Device]) -> list[ClaimedJob]:
         """Claim those *wanted* jobs that are still claimable, each for its device."""

@@ -1,4 +1,4 @@
-"""Periodic loops of a worker: poll, reaper, sweeper, housekeeper."""
+"""Periodic loops of a worker: poll, announcer, reaper, sweeper, housekeeper."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from retort.db import Database, artifacts, jobs, queue, sweeps
+from retort.db import Database, DatabaseUnavailable, artifacts, jobs, queue, sweeps, workers
+from retort.db.models import WorkerRow
 from retort.db.session import IDLE_TIMEOUT_S, database_now
 from retort.states import TERMINAL
 from retort.sweeps.planner import decide
@@ -55,6 +56,49 @@ class Poller:
         while begun := self._slots.start():
             started += len(begun)
         return started
+
+
+class Announcer:
+    """Thread that records three times per lease that this worker runs, and what it can take."""
+
+    def __init__(self, context: WorkerContext, pool: DevicePool) -> None:
+        self._context = context
+        self._pool = pool
+        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread, which ends with the process or ``stop``."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and record that the worker has ended."""
+        self._stopped.set()
+        self._thread.join()
+        try:
+            with self._context.database.begin() as session:
+                workers.leave(session, self._context.worker)
+        except DatabaseUnavailable as error:  # it is forgotten by itself
+            _log.warning("leaving failed", error=str(error))
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self.announce()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next one must come
+                _log.warning("announcing failed", error=str(error))
+            self._stopped.wait(self._context.settings.lease_s / 3)
+
+    def announce(self) -> None:
+        """Record that the worker runs now."""
+        context = self._context
+        with context.database.begin() as session:
+            now = database_now(session)
+            about = WorkerRow(
+                name=context.worker, host=context.host, slots=self._pool.num_slots,
+                gpus=self._pool.most_gpus or 0, started_at=now, seen_at=now,
+            )  # fmt: skip
+            workers.announce(session, about)
 
 
 _PAGE = 100

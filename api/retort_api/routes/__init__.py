@@ -15,12 +15,14 @@ from retort_api.routes import (
     schemas,
     sweeps,
     tensorboard,
+    workers,
 )
 
 ROUTERS = (
     jobs.router,
     advice.router,
     job_actions.router,
+    workers.router,
     events.router,
     tensorboard.router,  # before the artifacts, whose names may be anything
     artifacts.router,

@@ -186,6 +186,24 @@ class Job(JobSummary):
         return cls.model_validate(row_fields(job, cls, **given))
 
 
+class Waiting(ResponseModel):
+    """For what a queued job waits."""
+
+    reason: Literal["turn", "retry", "no_worker", "too_many_gpus"] | None
+    """`turn`: for a free worker; `retry`: for the end of a pause after a failure; `no_worker`: none runs;
+    `too_many_gpus`: none has as many GPUs as the job needs; null: it does not wait in the queue."""
+    message: str | None
+    """The same in words."""
+    position: int | None
+    """Place in the queue, from 1; owners share the workers, so that another's job may come first."""
+    until: datetime | None
+    """End of the pause after a failure."""
+    num_workers: int
+    """Workers that run."""
+    most_gpus: int
+    """Most GPUs that one of them has."""
+
+
 def _whole(value: object) -> object:
     """Take 5.0 for the integer that JSON Schema says it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

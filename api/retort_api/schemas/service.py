@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from retort_api.schemas.jobs import ResponseModel
@@ -46,3 +47,22 @@ class Liveness(ResponseModel):
 
     status: Literal["ok"]
     version: str
+
+
+class Worker(ResponseModel):
+    """A running worker, as it last announced itself."""
+
+    name: str
+    host: str
+    slots: int
+    """Runs that it supervises at a time."""
+    gpus: int
+    """GPUs that it can give to runs; 0 where it trains on the CPU."""
+    started_at: datetime
+    seen_at: datetime
+
+
+class Workers(ResponseModel):
+    """All running workers."""
+
+    data: tuple[Worker, ...]

@@ -29,6 +29,7 @@ app.command("ls", rich_help_panel=SERVICE)(jobs.list_jobs)
 app.command(rich_help_panel=SERVICE)(jobs.get)
 app.command(rich_help_panel=SERVICE)(jobs.watch)
 app.command(rich_help_panel=SERVICE)(jobs.logs)
+app.command(rich_help_panel=SERVICE)(jobs.workers)
 app.command(rich_help_panel=SERVICE)(jobs.wait)
 for _command in (jobs.cancel, jobs.stop, jobs.pause, jobs.resume, jobs.retry, jobs.clone):
     app.command(rich_help_panel=SERVICE)(_command)

@@ -51,11 +51,28 @@ def list_jobs(
 def get(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     """Show one job: where it stands, what it has reached, why it failed."""
     with connect(url) as client:
-        job = client.get(find(client, job_id))
+        job = _with_waiting(client, client.get(find(client, job_id)))
     if as_json:
         emit(job)
     else:
         render.console().print(render.job_page(job))
+
+
+def _with_waiting(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+    """Add for what a queued job waits."""
+    return job if job["state"] != JobState.QUEUED else {**job, "waiting": client.waiting(job["id"])}
+
+
+def workers(url: Url = None, as_json: AsJson = False) -> None:
+    """List the workers that run, with their GPUs."""
+    with connect(url) as client:
+        found = list(client.workers())
+    if as_json:
+        emit(found)
+    elif found:
+        render.console().print(render.workers_table(found))
+    else:
+        note("no worker is running: jobs wait; start one: retort up, or the worker's container")
 
 
 def logs(
@@ -64,14 +81,17 @@ def logs(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what has happened to a job, oldest first."""
+    """Print what has happened to a job, oldest first, and for what it waits."""
     with connect(url) as client:
         found = find(client, job_id)
+        job = _with_waiting(client, client.get(found))
         for event in client.stream(found) if follow else client.events(found):
             if as_json:
                 emit_line(event)
-            elif line := render.event_line(event):
+            elif line := render.event_line(event, render.epochs_of(job)):
                 typer.echo(line)
+        if not as_json and not follow and (waits := render.waiting_text(job)):
+            note(f"waits: {waits}")
 
 
 def wait(
@@ -103,6 +123,11 @@ def ended(job: dict[str, Any], *, as_json: bool) -> int:
 
 
 EVERY_S = 0.5
+_WATCHED_TO = TERMINAL | {JobState.AWAITING_REVIEW}
+"""States in which nothing more happens by itself."""
+SHORT_ID = len("job_") + 20
+"""Letters of an id that tell jobs apart: it begins with the time."""
+REPORT = "report.html"
 
 
 def watch(job_id: JobId, url: Url = None, as_json: AsJson = False) -> int:
@@ -115,19 +140,38 @@ def show(client: Client, job_id: str, *, as_json: bool) -> int:
     """Show a job until it has ended; return the exit code that says how."""
     seen = 0
     try:
-        with render.screen(as_json=as_json) as screen:
+        epochs = render.epochs_of(client.get(job_id))
+        with render.screen(as_json=as_json, epochs=epochs) as screen:
             while True:
-                job = client.get(job_id)
+                job = _with_waiting(client, client.get(job_id))
                 events = list(client.events(job_id, after=seen))
                 seen = events[-1]["seq"] if events else seen
                 screen.show(job, events)
-                if job["state"] in TERMINAL:
+                if job["state"] in _WATCHED_TO:
                     break
                 time.sleep(EVERY_S)
     except KeyboardInterrupt:
         note(f"{job_id} goes on; cancel it: retort cancel {job_id}")
         raise
-    return ended(job, as_json=as_json)
+    if as_json:
+        emit_line(job)
+        return EXIT_CODES[job["state"]]
+    code = ended(job, as_json=False)
+    _say_next(client, job)
+    return code
+
+
+def _say_next(client: Client, job: dict[str, Any]) -> None:
+    """Say where the report of an ended job is, and which command comes next."""
+    short = job["id"][:SHORT_ID]
+    if job["state"] == JobState.AWAITING_REVIEW:
+        note(f"look at its pseudo-labels: retort review show {short}; then: retort review complete {short}")
+    elif job["state"] == JobState.SUCCEEDED:
+        if any(item["name"] == REPORT for item in client.artifacts(job["id"])):
+            note(f"report: {client.url}/v1/jobs/{job['id']}/artifacts/{REPORT}")
+        note(f"fetch the student: retort download {short} --out {job['name']}")
+    elif job["state"] in {JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}:
+        note(f"what happened: retort logs {short}; go on where it ended: retort retry {short}")
 
 
 def submit(  # noqa: PLR0917 - typer gives each by name

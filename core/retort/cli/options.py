@@ -18,13 +18,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 Url = Annotated[
     str | None, typer.Option("--url", help="Address of the service.", show_default="RETORT_URL, or 127.0.0.1:8000")
 ]
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or a unique beginning or end of it.")]
+JobId = Annotated[
+    str, typer.Argument(metavar="JOB", help="A job's name, or its id, or a unique beginning or end of that.")
+]
 SpecFile = Annotated[str, typer.Argument(metavar="SPEC", help="A YAML or JSON file; - reads standard input.")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Replace a field: training.epochs=3. May be repeated."),
 ]
-SweepId = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's id, or a unique beginning or end of it.")]
+SweepId = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep's name, or its id, or a unique beginning or end of that.")
+]
 SweepFile = Annotated[str, typer.Argument(metavar="FILE", help="A YAML or JSON file; - reads standard input.")]
 
 
@@ -91,7 +95,7 @@ def connect(url: str | None) -> Client:
 
 
 def find(client: Client, text: str) -> str:
-    """Return the id of the one job that *text* abbreviates: a beginning (with or without ``job_``) or an end of it.
+    """Return the id of the one job that *text* names: its name, or a beginning (``job_`` or not) or end of its id.
 
     Raises:
         UserError: no job fits, or several do.
@@ -99,12 +103,13 @@ def find(client: Client, text: str) -> str:
     """
     if re.fullmatch(r"job_[0-9a-f]{32}", text):
         return text
-    ids = [job["id"] for job in islice(client.list(), _SEARCHED)]
-    return _only(text, ids, kind="job", lister="retort ls")
+    jobs = list(islice(client.list(), _SEARCHED))
+    named = [job["id"] for job in jobs if job["name"] == text]
+    return named[0] if len(named) == 1 else _only(text, named, [job["id"] for job in jobs], kind="job")
 
 
 def find_sweep(client: Client, text: str) -> str:
-    """Return the id of the one sweep that *text* abbreviates: a beginning (with or without ``swp_``) or an end of it.
+    """Return the id of the one sweep that *text* names: its name, or a beginning (``swp_`` or not) or end of its id.
 
     Raises:
         UserError: no sweep fits, or several do.
@@ -112,15 +117,21 @@ def find_sweep(client: Client, text: str) -> str:
     """
     if re.fullmatch(r"swp_[0-9a-f]{32}", text):
         return text
-    ids = [sweep["id"] for sweep in islice(client.list_sweeps(), _SEARCHED)]
-    return _only(text, ids, kind="sweep", lister="retort sweeps")
+    sweeps = list(islice(client.list_sweeps(), _SEARCHED))
+    named = [sweep["id"] for sweep in sweeps if sweep["name"] == text]
+    return named[0] if len(named) == 1 else _only(text, named, [sweep["id"] for sweep in sweeps], kind="sweep")
 
 
-def _only(text: str, ids: list[str], *, kind: str, lister: str) -> str:
-    prefix = "job_" if kind == "job" else "swp_"
-    fitting = [found for found in ids if found.startswith((text, prefix + text)) or found.endswith(text)]
+_KINDS = {"job": ("job_", "retort ls"), "sweep": ("swp_", "retort sweeps")}
+"""Beginning of the ids, and what lists them."""
+
+
+def _only(text: str, named: list[str], ids: list[str], *, kind: str) -> str:
+    prefix, lister = _KINDS[kind]
+    fitting = named or [found for found in ids if found.startswith((text, prefix + text)) or found.endswith(text)]
     if len(fitting) == 1:
         return str(fitting[0])
     if not fitting:
         raise UserError(f"no {kind} {text!r}", hint=f"{lister} lists them", code=f"{kind}_not_found")
-    raise UserError(f"{text!r} fits {len(fitting)} {kind}s", hint="give more of the id", code=f"{kind}_ambiguous")
+    hint = f"the newest is {fitting[0]}" if named else "give more of the id"
+    raise UserError(f"{text!r} fits {len(fitting)} {kind}s", hint=hint, code=f"{kind}_ambiguous")

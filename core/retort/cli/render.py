@@ -99,12 +99,24 @@ def jobs_table(jobs: Iterable[Json]) -> Table:
     return table
 
 
+def workers_table(workers: Iterable[Json]) -> Table:
+    """One line per worker."""
+    table = _table("host", "GPUs", "runs at a time", "since", "worker")
+    for worker in workers:
+        gpus = str(worker["gpus"]) if worker["gpus"] else "CPU"
+        since = clock(worker["started_at"], "%Y-%m-%d %H:%M:%S")
+        table.add_row(worker["host"], gpus, str(worker["slots"]), since, worker["name"])
+    return table
+
+
 def job_page(job: Json) -> RenderableType:
     """All that matters about one job."""
     head = Table.grid(padding=(0, 2))
     head.add_row("job", f"{job['id']}  {job['name']}")
     head.add_row("state", Text.assemble(_state(job["state"]), f"  {job['stage']}" if job.get("stage") else ""))
     head.add_row("done", f"{share(job.get('progress'))}  {duration(job.get('eta_s'), 'to go')}".strip())
+    if waits := waiting_text(job):
+        head.add_row("waits", waits)
     for transition in job.get("transitions") or ():
         reason = f" ({transition['reason']})" if transition.get("reason") else ""
         head.add_row("", f"{clock(transition['at'])}  {transition['name']}{reason}")
@@ -114,6 +126,27 @@ def job_page(job: Json) -> RenderableType:
     if job.get("failure"):
         parts.append(failure_text(job["failure"]))
     return Group(*parts)
+
+
+def waiting_text(job: Json) -> str:
+    """Return for what a queued job waits: the end of a pause after a failure, or its turn."""
+    if job["state"] != JobState.QUEUED:
+        return ""
+    attempts = job.get("attempts") or ()
+    parts = [
+        f"attempt {attempt['number']} failed: {failure['message']} [{failure['code']}]"
+        for attempt in attempts[-1:]
+        if (failure := attempt.get("failure"))
+    ]
+    waiting = job.get("waiting") or {}
+    if until := waiting.get("until"):
+        parts.append(f"tried again at {clock(until)}")
+    if waiting.get("reason") == "turn":
+        before = waiting["position"] - 1
+        parts.append(f"{before} job{'' if before == 1 else 's'} before it" if before else "next in the queue")
+    elif waiting.get("message"):
+        parts.append(waiting["message"])
+    return "; ".join(parts)
 
 
 def failure_text(failure: Json) -> Text:
@@ -183,13 +216,23 @@ def _kept_and_cost(export: MeasuredExport | UnmeasuredExport) -> tuple[str, str,
     return score(export.map), f"{export.map_drop * 100:+.1f}", latency, ratio
 
 
-def event_line(event: Json) -> str | None:
-    """One event as a line; None for those that say nothing to people."""
+_UNTOLD = frozenset({"progress", "saved"})
+"""Events that say nothing to people."""
+
+
+def epochs_of(job: Json) -> int | None:
+    """Return how many epochs the student of *job* is trained for; None where that is not known."""
+    training = (job.get("spec") or {}).get("training") or {}
+    return training.get("epochs")
+
+
+def event_line(event: Json, of: int | None = None) -> str | None:
+    """One event as a line; None for those that say nothing to people. *of* is the number of planned epochs."""
     kind, data = event["type"], event.get("data") or {}
-    if kind == "progress":
+    if kind in _UNTOLD:
         return None
     if kind == "metric":
-        text = metric_text(data.get("role", ""), data.get("step", 0), data.get("values") or {})
+        text = metric_text(data.get("role", ""), data.get("step", 0), data.get("values") or {}, of)
     elif kind == "health":
         advice = "" if data.get("verdict") == "healthy" else f". {data.get('cause')} {data.get('advice')}"
         text = f"{data.get('rule')}, epoch {data.get('epoch')}: {event.get('message')}{advice}"
@@ -205,10 +248,12 @@ def event_line(event: Json) -> str | None:
     return f"{clock(event['at'])}  {kind:<10}  {mark}{text}"
 
 
-def metric_text(role: str, step: int, values: Json) -> str:
-    """The figures of one epoch that people look at."""
+def metric_text(role: str, step: int, values: Json, of: int | None = None) -> str:
+    """The figures of one epoch that people look at; *of* so many, which a teacher's own training does not share."""
+    planned = f" of {of}" if of and role != Role.TEACHER else ""
     shown = [f"{label} {score(values[name])}" for name, label in SHOWN_METRICS.items() if values.get(name) is not None]
-    return f"{role} epoch {step}  " + "  ".join(shown or [f"{name} {score(value)}" for name, value in values.items()])
+    shown = shown or [f"{name} {score(value)}" for name, value in values.items()]
+    return f"{role} epoch {step}{planned}  " + "  ".join(shown)
 
 
 class TransferBar:
@@ -305,10 +350,13 @@ class JsonLines:
 class Lines:
     """Each event as a readable line, with the progress beside it."""
 
+    def __init__(self, epochs: int | None) -> None:
+        self._epochs = epochs
+
     def show(self, job: Json, events: Iterable[Json]) -> None:
         """Print the events that say something."""
         for event in events:
-            if line := event_line(event):
+            if line := event_line(event, self._epochs):
                 eta = duration(job.get("eta_s"), "to go")
                 typer.echo(f"{line}  [{share(job.get('progress'))} {eta}".rstrip() + "]")
 
@@ -316,8 +364,9 @@ class Lines:
 class Board:
     """A live picture: progress, time to go, and the latest figures of teacher, student and control."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, epochs: int | None) -> None:
         self._live = live
+        self._planned = epochs
         self._epochs: dict[str, int] = {}
         self._values: dict[str, dict[str, float | None]] = {}
 
@@ -328,7 +377,7 @@ class Board:
             if event["type"] == "metric":
                 self._epochs[data["role"]] = data["step"]
                 self._values.setdefault(data["role"], {}).update(data["values"])
-            elif event["type"] != "progress" and (line := event_line(event)):
+            elif line := event_line(event, self._planned):
                 self._live.console.print(Text(line, style="dim"))
         self._live.update(self._picture(job), refresh=True)
 
@@ -340,31 +389,52 @@ class Board:
         )  # fmt: skip
         bar = Table.grid()  # a bar by itself does not end its line
         bar.add_row(ProgressBar(total=1.0, completed=progress, width=60))
-        return Group(head, bar, self._figures())
+        waits = waiting_text(job)
+        return Group(head, bar, *([Text(f"waits: {waits}")] if waits else []), self._figures())
 
     def _figures(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        columns = {MAP50: "mAP50", MAP: "mAP50-95"} | {
-            name: name.removeprefix("train/")
-            for values in self._values.values()
-            for name in values
-            if name.startswith("train/") and (name.endswith("loss") or name.startswith("train/kd/"))
-        }
+        columns = self._columns(self._live.console.width)
         for title in ("", "epoch", *columns.values()):
-            table.add_column(title, justify="right" if title else "left")
+            table.add_column(title, justify="right" if title else "left", no_wrap=True)
         for role, values in self._values.items():
-            table.add_row(role, str(self._epochs[role]), *(score(values.get(name)) for name in columns))
+            planned = f" of {self._planned}" if self._planned and role != Role.TEACHER else ""
+            figures = (score(values.get(name)) for name in columns)
+            table.add_row(role, f"{self._epochs[role]}{planned}", *figures)
         return table
+
+    def _columns(self, width: int) -> dict[str, str]:
+        """Return the metrics that fit beside each other whole, by name, the most important first."""
+        losses = {name: SHOWN_METRICS.get(name, name.removeprefix("train/")) for name in self._names()}
+        left = width - _ROLE_WIDTH
+        shown: dict[str, str] = {}
+        for name, title in {**SHOWN_METRICS, **losses}.items():
+            left -= max(len(title), _SCORE_WIDTH) + 2
+            if left < 0:
+                break
+            if name in {MAP50, MAP} or name in losses:
+                shown[name] = title
+        return shown
+
+    def _names(self) -> list[str]:
+        """Return the losses that have been measured, whole before their parts."""
+        found = {name for values in self._values.values() for name in values}
+        losses = [name for name in found if name.startswith("train/") and name.endswith("loss")]
+        return [*sorted(losses), *sorted(name for name in found if name.startswith("train/kd/"))]
+
+
+_ROLE_WIDTH = len("teacher  999 of 999  ")
+_SCORE_WIDTH = len("0.1234")
 
 
 @contextmanager
-def screen(*, as_json: bool) -> Iterator[Screen]:
-    """Choose how to show a job, and put the terminal back at the end."""
+def screen(*, as_json: bool, epochs: int | None = None) -> Iterator[Screen]:
+    """Choose how to show a job of so many *epochs*, and put the terminal back at the end."""
     console = Console(highlight=False)
     if as_json:
         yield JsonLines()
     elif not console.is_terminal:
-        yield Lines()
+        yield Lines(epochs)
     else:
         with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-            yield Board(live)
+            yield Board(live, epochs)

@@ -46,7 +46,7 @@ from retort.protocol.events import (
 from retort.protocol.journal import read
 from retort.protocol.workdir import journal as journal_of
 from retort.settings import Settings
-from retort.spec import AnySpec, parse_document, parse_spec
+from retort.spec import AdviceSpec, AnySpec, parse_document, parse_spec
 from retort.spec.result import readable_result
 from retort.states import TERMINAL, JobState
 from retort.tracking.dispatcher import LastSteps, TrackerDispatcher
@@ -99,7 +99,7 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
     with (
         tracked(wanted, settings, workdir, attempt) as feed,
         _started(workdir) as process,
-        render.screen(as_json=as_json) as screen,
+        render.screen(as_json=as_json, epochs=_epochs(wanted)) as screen,
     ):
         for standing, events in _followed(process, journal_of(workdir, attempt), wanted.name):
             for event in events:
@@ -110,6 +110,11 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
     assert settings.model_dir is not None
     _register(wanted.name, workdir / "artifacts", settings.model_dir, student=standing["state"] == JobState.SUCCEEDED)
     return standing
+
+
+def _epochs(wanted: AnySpec) -> int | None:
+    """Return for how many epochs a student is trained; None where nothing is trained."""
+    return None if isinstance(wanted, AdviceSpec) else wanted.training.epochs
 
 
 def _register(name: str, artifacts: Path, model_dir: Path, *, student: bool) -> None:
@@ -251,6 +256,9 @@ def ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
     if standing.get("failure"):
         console.print(render.failure_text(standing["failure"]))
     note(f"{standing['state']}: {workdir}")
+    for name in ("report.html", "student.pt") if standing["state"] == JobState.SUCCEEDED else ():
+        if (workdir / "artifacts" / name).is_file():
+            note(f"{name.partition('.')[0]}: {workdir / 'artifacts' / name}")
     if standing["state"] == JobState.AWAITING_REVIEW:
         note(f"look at artifacts/review there, and decide: retort review show --workdir {workdir}")
     return EXIT_CODES[standing["state"]]

@@ -257,6 +257,14 @@ class Client:
         params = _given(role=role, name=name)
         return tuple(self._json("GET", f"/v1/jobs/{job_id}/metrics", params=params)["data"])
 
+    def waiting(self, job_id: str) -> Json:
+        """Return for what a queued job waits: reason, message, position, until, workers that run."""
+        return self._json("GET", f"/v1/jobs/{job_id}/waiting")
+
+    def workers(self) -> tuple[Json, ...]:
+        """Return the workers that run."""
+        return tuple(self._json("GET", "/v1/workers")["data"])
+
     def artifacts(self, job_id: str) -> tuple[Json, ...]:
         """Return the artifacts that the job has published so far."""
         return tuple(self._json("GET", f"/v1/jobs/{job_id}/artifacts")["data"])

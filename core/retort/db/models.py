@@ -351,3 +351,19 @@ class SweepTrialRow(Base):
     reason: Mapped[str | None] = mapped_column(Text)
     begun_at: Mapped[float]
     ended_at: Mapped[float | None]
+
+
+class WorkerRow(Base):
+    """One running worker, as it last announced itself."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    slots: Mapped[int]
+    """Runs that it supervises at a time."""
+    gpus: Mapped[int]
+    """GPUs that it can give to runs; 0 where it trains on the CPU."""
+    started_at: Mapped[float]
+    seen_at: Mapped[float]
+    """One that has not been seen for a lease's time is gone."""

@@ -1,0 +1,62 @@
+"""Routes that show the running workers, and for what a job waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retort.db import jobs, workers
+from retort.db.models import JobRow
+from retort.db.session import database_now
+from retort.db.workers import Waiting as Wait
+
+from retort_api.deps import JobId, Router, Serving
+from retort_api.errors import documented
+from retort_api.schemas.jobs import Waiting
+from retort_api.schemas.service import Worker, Workers
+
+router = Router("jobs")
+
+
+@router.readable(
+    "/v1/workers", response_model=Workers, responses=documented("bad_parameter", "database_unavailable")
+)  # fmt: skip
+def list_workers(service: Serving) -> Workers:
+    """List the workers that run, by name."""
+    with service.database.read() as session:
+        found = workers.running(session, now=database_now(session), within_s=service.settings.lease_s)
+        return Workers(data=tuple(Worker.model_validate(worker) for worker in found))
+
+
+@router.readable(
+    "/v1/jobs/{job_id}/waiting",
+    response_model=Waiting,
+    responses=documented("job_not_found", "bad_parameter", "database_unavailable"),
+)
+def get_waiting(service: Serving, job_id: JobId) -> Any:
+    """Say for what a queued job waits: its place in the queue, a pause after a failure, or a worker that fits."""
+    with service.database.read() as session:
+        job, now = jobs.get(session, job_id), database_now(session)
+        found = workers.waiting(session, job, now=now, within_s=service.settings.lease_s)
+        if found is None:
+            running = workers.running(session, now=now, within_s=service.settings.lease_s)
+            most = max((worker.gpus for worker in running), default=0)
+            return Waiting(
+                reason=None, message=None, position=None, until=None, num_workers=len(running), most_gpus=most
+            )
+        return Waiting.model_validate({
+            "reason": found.reason, "message": _message(found, job), "position": found.position,
+            "until": found.until, "num_workers": found.num_workers, "most_gpus": found.most_gpus,
+        })  # fmt: skip
+
+
+def _message(found: Wait, job: JobRow) -> str:
+    if found.reason == "retry":
+        return "a pause after a failure"
+    if found.reason == "no_worker":
+        return "no worker is running: start one, retort up or the worker's container"
+    if found.reason == "too_many_gpus":
+        return (
+            f"it asks for {job.gpus} GPUs (resources.gpus), and no running worker has more than {found.most_gpus}: "
+            "start a larger worker, or submit it with fewer"
+        )
+    return f"place {found.position} in the queue, {found.num_workers} workers"

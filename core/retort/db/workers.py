@@ -1,0 +1,83 @@
+"""Record the running workers, and say for what a queued job waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import and_, delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from retort.db.models import JobRow, WorkerRow
+from retort.db.session import add_or_replace
+from retort.states import JobState
+
+Reason = Literal["turn", "retry", "no_worker", "too_many_gpus"]
+FORGET_S = 86_400.0
+"""A worker that has not been seen for so long is no longer kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """For what a queued job waits."""
+
+    reason: Reason
+    """``turn``: for a free worker; ``retry``: for the end of a pause after a failure; ``no_worker``: none runs;
+    ``too_many_gpus``: none has as many GPUs as the job needs."""
+    position: int
+    """Place in the queue, from 1: so many jobs of its priority or above are older, and itself."""
+    until: float | None
+    """End of the pause after a failure, in Unix seconds."""
+    num_workers: int
+    """Workers that run."""
+    most_gpus: int
+    """Most GPUs that one of them has."""
+
+
+def announce(session: Session, worker: WorkerRow) -> None:
+    """Record that the worker runs, with what it can take; forget those that are long gone."""
+    columns = {column.key: getattr(worker, column.key) for column in WorkerRow.__table__.columns}
+    add_or_replace(session, WorkerRow, [columns], key=["name"], keep=["started_at"])
+    session.execute(delete(WorkerRow).where(WorkerRow.seen_at < worker.seen_at - FORGET_S))
+
+
+def leave(session: Session, name: str) -> None:
+    """Record that the worker has ended."""
+    session.execute(delete(WorkerRow).where(WorkerRow.name == name))
+
+
+def running(session: Session, *, now: float, within_s: float) -> Sequence[WorkerRow]:
+    """Return the workers seen within *within_s* seconds before *now*, by name."""
+    seen = select(WorkerRow).where(WorkerRow.seen_at >= now - within_s).order_by(WorkerRow.name)
+    return session.scalars(seen).all()
+
+
+def gpus_elsewhere(session: Session, *, now: float, within_s: float) -> int:
+    """Return the most GPUs that one running worker has."""
+    most = select(func.max(WorkerRow.gpus)).where(WorkerRow.seen_at >= now - within_s)
+    return session.scalar(most) or 0
+
+
+def waiting(session: Session, job: JobRow, *, now: float, within_s: float) -> Waiting | None:
+    """Return for what *job* waits; None where it is not queued."""
+    if job.state != JobState.QUEUED:
+        return None
+    workers = running(session, now=now, within_s=within_s)
+    most_gpus = max((worker.gpus for worker in workers), default=0)
+    until = job.claimable_at if job.claimable_at > now else None
+    reason: Reason = "turn"
+    if until is not None:
+        reason = "retry"
+    elif not workers:
+        reason = "no_worker"
+    elif 0 < most_gpus < job.gpus:
+        reason = "too_many_gpus"
+    return Waiting(reason, _position(session, job), until, len(workers), most_gpus)
+
+
+def _position(session: Session, job: JobRow) -> int:
+    """Count the queued jobs that are claimed before *job*, as far as owners do not share the workers, and itself."""
+    before = or_(JobRow.priority > job.priority, and_(JobRow.priority == job.priority, JobRow.id <= job.id))
+    counted = select(func.count()).select_from(JobRow).where(JobRow.state == JobState.QUEUED, before)
+    return session.scalar(counted) or 1

@@ -1,0 +1,56 @@
+"""The running workers, and for what a job waits, over REST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from retort.db import Database, Lease, workers
+from retort.db.models import WorkerRow
+from retort.db.session import database_now
+from support.api_harness import SPEC
+
+
+@pytest.fixture
+def announced(database: Database) -> WorkerRow:
+    with database.begin() as session:
+        now = database_now(session)
+        row = WorkerRow(name="a", host="box", slots=2, gpus=2, started_at=now, seen_at=now)
+        workers.announce(session, row)
+    return row
+
+
+def waiting(client: TestClient, job_id: str) -> dict[str, Any]:
+    answer = client.get(f"/v1/jobs/{job_id}/waiting")
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_without_a_worker_a_queued_job_says_so(client: TestClient, job_id: str):
+    found = waiting(client, job_id)
+
+    assert (found["reason"], found["position"], found["num_workers"]) == ("no_worker", 1, 0)
+    assert "no worker is running" in found["message"]
+    assert client.get("/v1/workers").json() == {"data": []}
+
+
+@pytest.mark.usefixtures("announced")
+def test_a_job_in_the_queue_says_its_place_and_one_that_is_too_large_what_it_lacks(client: TestClient, job_id: str):
+    large = client.post("/v1/jobs", json={**SPEC, "resources": {"gpus": 4}}).json()["id"]
+
+    assert (waiting(client, job_id)["reason"], waiting(client, job_id)["position"]) == ("turn", 1)
+    found = waiting(client, large)
+    assert (found["reason"], found["position"], found["most_gpus"]) == ("too_many_gpus", 2, 2)
+    assert "asks for 4 GPUs" in found["message"]
+    [worker] = client.get("/v1/workers").json()["data"]
+    assert (worker["host"], worker["slots"], worker["gpus"]) == ("box", 2, 2)
+
+
+def test_a_job_that_runs_waits_for_nothing(client: TestClient, lease: Lease):
+    assert waiting(client, lease.job_id)["reason"] is None
+
+
+def test_an_unknown_job_waits_for_nothing_at_all(client: TestClient):
+    assert client.get("/v1/jobs/job_00000000000000000000000000000000/waiting").json()["code"] == "job_not_found"

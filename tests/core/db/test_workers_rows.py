@@ -1,0 +1,105 @@
+"""Which workers run, and for what a queued job waits."""
+
+from __future__ import annotations
+
+import pytest
+from retort.db import jobs, transitions, workers
+from retort.db.models import WorkerRow
+from retort.db.workers import Waiting
+from retort.protocol.events import RunFailure
+from support.db_harness import T0, Shop
+
+LEASE_S = 30.0
+
+
+def announced(shop: Shop, name: str, *, gpus: int = 0, at: float = T0) -> None:
+    with shop.database.begin() as session:
+        row = WorkerRow(name=name, host="host", slots=1, gpus=gpus, started_at=at, seen_at=at)
+        workers.announce(session, row)
+
+
+def seen(shop: Shop, *, at: float = T0) -> list[str]:
+    with shop.database.read() as session:
+        return [worker.name for worker in workers.running(session, now=at, within_s=LEASE_S)]
+
+
+def waiting(shop: Shop, job_id: str, *, at: float = T0) -> Waiting | None:
+    with shop.database.read() as session:
+        return workers.waiting(session, jobs.get(session, job_id), now=at, within_s=LEASE_S)
+
+
+def test_a_worker_is_running_while_it_announces_itself(shop: Shop):
+    announced(shop, "a")
+    announced(shop, "b", at=T0 - 2 * LEASE_S)
+    assert seen(shop) == ["a"]
+    announced(shop, "a", at=T0 + LEASE_S)
+    assert seen(shop, at=T0 + LEASE_S) == ["a"]
+    with shop.database.begin() as session:
+        workers.leave(session, "a")
+    assert seen(shop, at=T0 + LEASE_S) == []
+
+
+def test_announcing_again_keeps_when_it_began_and_forgets_those_long_gone(shop: Shop):
+    announced(shop, "old")
+    announced(shop, "a", at=T0 + 1)
+    announced(shop, "a", at=T0 + 2 * workers.FORGET_S)
+    with shop.database.read() as session:
+        rows = session.query(WorkerRow).all()
+    assert [(row.name, row.started_at, row.seen_at) for row in rows] == [("a", T0 + 1, T0 + 2 * workers.FORGET_S)]
+
+
+def test_the_place_in_the_queue_counts_higher_priorities_and_older_jobs(shop: Shop):
+    announced(shop, "a")
+    first, second, urgent = shop.queued(), shop.queued(), shop.queued(priority=5)
+
+    places = {job: found.position for job in (first, second, urgent) if (found := waiting(shop, job))}
+
+    assert places == {urgent: 1, first: 2, second: 3}
+
+
+def test_without_a_worker_that_is_the_reason(shop: Shop):
+    found = waiting(shop, shop.queued())
+    assert found is not None
+    assert (found.reason, found.num_workers) == ("no_worker", 0)
+
+
+@pytest.mark.parametrize(
+    ("machines", "wanted", "reason"),
+    [
+        ([0], 1, "turn"),
+        ([0], 4, "turn"),  # on a CPU: so many processes
+        ([1], 1, "turn"),
+        ([1, 2], 2, "turn"),
+        ([1, 2], 4, "too_many_gpus"),
+        ([0, 2], 4, "too_many_gpus"),
+    ],
+)
+def test_a_job_that_no_worker_can_take_is_told_apart_from_one_whose_turn_will_come(
+    shop: Shop, machines: list[int], wanted: int, reason: str
+):
+    for number, gpus in enumerate(machines):
+        announced(shop, str(number), gpus=gpus)
+
+    found = waiting(shop, shop.queued(resources={"gpus": wanted}))
+
+    assert found is not None
+    assert (found.reason, found.most_gpus, found.num_workers) == (reason, max(machines), len(machines))
+
+
+def test_a_retry_says_until_when_it_waits(shop: Shop, retryable: RunFailure):
+    announced(shop, "a")
+    lease = shop.running()
+    with shop.database.begin() as session:
+        transitions.fail(session, lease, now=T0, failure=retryable, exit_code=1)
+
+    found = waiting(shop, lease.job_id)
+
+    assert found is not None
+    assert found.reason == "retry"
+    assert found.until == shop.job(lease.job_id).claimable_at > T0
+
+
+def test_a_job_that_is_not_queued_waits_for_nothing(shop: Shop):
+    job_id = shop.queued()
+    shop.claimed(job_id)
+    assert waiting(shop, job_id) is None
