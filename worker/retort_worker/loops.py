@@ -59,7 +59,10 @@ class Poller:
 
 
 class Announcer:
-    """Thread that records three times per lease that this worker runs, and what it can take."""
+    """Thread that records that this worker runs, and what it can take.
+
+    It does so three times per lease.
+    """
 
     def __init__(self, context: WorkerContext, pool: DevicePool) -> None:
         self._context = context

@@ -7,7 +7,7 @@ from typing import Any
 from retort.db import jobs, workers
 from retort.db.models import JobRow
 from retort.db.session import database_now
-from retort.db.workers import Waiting as Wait
+from retort.db.workers import QueueWait
 
 from retort_api.deps import JobId, Router, Serving
 from retort_api.errors import documented
@@ -49,7 +49,7 @@ def get_waiting(service: Serving, job_id: JobId) -> Any:
         })  # fmt: skip
 
 
-def _message(found: Wait, job: JobRow) -> str:
+def _message(found: QueueWait, job: JobRow) -> str:
     if found.reason == "retry":
         return "a pause after a failure"
     if found.reason == "no_worker":

@@ -227,7 +227,10 @@ def epochs_of(job: Json) -> int | None:
 
 
 def event_line(event: Json, of: int | None = None) -> str | None:
-    """One event as a line; None for those that say nothing to people. *of* is the number of planned epochs."""
+    """Render one event as a line; None for one that says nothing to people.
+
+    *of* is the number of planned epochs.
+    """
     kind, data = event["type"], event.get("data") or {}
     if kind in _UNTOLD:
         return None
@@ -249,7 +252,10 @@ def event_line(event: Json, of: int | None = None) -> str | None:
 
 
 def metric_text(role: str, step: int, values: Json, of: int | None = None) -> str:
-    """The figures of one epoch that people look at; *of* so many, which a teacher's own training does not share."""
+    """Render the figures of one epoch that people look at.
+
+    *of* is the number of planned epochs, which a teacher's own training does not share.
+    """
     planned = f" of {of}" if of and role != Role.TEACHER else ""
     shown = [f"{label} {score(values[name])}" for name, label in SHOWN_METRICS.items() if values.get(name) is not None]
     shown = shown or [f"{name} {score(value)}" for name, value in values.items()]

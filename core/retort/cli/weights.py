@@ -1,4 +1,4 @@
-"""Replace weights named by path: registered for a run here, or sent to a service."""
+"""Register weights that are named by path, here or with a service."""
 
 from __future__ import annotations
 

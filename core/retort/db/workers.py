@@ -19,7 +19,7 @@ FORGET_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueueWait:
     """For what a queued job waits."""
 
     reason: Reason
@@ -36,7 +36,10 @@ class Waiting:
 
 
 def announce(session: Session, worker: WorkerRow) -> None:
-    """Record that the worker runs, with what it can take; forget those that are long gone."""
+    """Record that the worker runs, and what it can take.
+
+    Those that are long gone are forgotten.
+    """
     columns = {column.key: getattr(worker, column.key) for column in WorkerRow.__table__.columns}
     add_or_replace(session, WorkerRow, [columns], key=["name"], keep=["started_at"])
     session.execute(delete(WorkerRow).where(WorkerRow.seen_at < worker.seen_at - FORGET_S))
@@ -59,7 +62,7 @@ def gpus_elsewhere(session: Session, *, now: float, within_s: float) -> int:
     return session.scalar(most) or 0
 
 
-def waiting(session: Session, job: JobRow, *, now: float, within_s: float) -> Waiting | None:
+def waiting(session: Session, job: JobRow, *, now: float, within_s: float) -> QueueWait | None:
     """Return for what *job* waits; None where it is not queued."""
     if job.state != JobState.QUEUED:
         return None
@@ -73,7 +76,7 @@ def waiting(session: Session, job: JobRow, *, now: float, within_s: float) -> Wa
         reason = "no_worker"
     elif 0 < most_gpus < job.gpus:
         reason = "too_many_gpus"
-    return Waiting(reason, _position(session, job), until, len(workers), most_gpus)
+    return QueueWait(reason, _position(session, job), until, len(workers), most_gpus)
 
 
 def _position(session: Session, job: JobRow) -> int:

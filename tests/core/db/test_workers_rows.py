@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from retort.db import jobs, transitions, workers
 from retort.db.models import WorkerRow
-from retort.db.workers import Waiting
+from retort.db.workers import QueueWait
 from retort.protocol.events import RunFailure
 from support.db_harness import T0, Shop
 
@@ -23,7 +23,7 @@ def seen(shop: Shop, *, at: float = T0) -> list[str]:
         return [worker.name for worker in workers.running(session, now=at, within_s=LEASE_S)]
 
 
-def waiting(shop: Shop, job_id: str, *, at: float = T0) -> Waiting | None:
+def waiting(shop: Shop, job_id: str, *, at: float = T0) -> QueueWait | None:
     with shop.database.read() as session:
         return workers.waiting(session, jobs.get(session, job_id), now=at, within_s=LEASE_S)
 

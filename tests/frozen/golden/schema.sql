@@ -192,3 +192,13 @@ CREATE TABLE trials (
 	CONSTRAINT fk_trials_sweep_id FOREIGN KEY(sweep_id) REFERENCES sweeps (id), 
 	CONSTRAINT uq_trials_job_id UNIQUE (job_id)
 );
+
+CREATE TABLE workers (
+	name VARCHAR(255) NOT NULL, 
+	host VARCHAR(255) NOT NULL, 
+	slots INTEGER NOT NULL, 
+	gpus INTEGER NOT NULL, 
+	started_at DOUBLE NOT NULL, 
+	seen_at DOUBLE NOT NULL, 
+	CONSTRAINT pk_workers PRIMARY KEY (name)
+);
