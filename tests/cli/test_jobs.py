@@ -57,16 +57,16 @@ def test_watch_prints_lines_where_there_is_no_terminal(served: Retort, submitted
     ended = served("watch", submitted("finish", 3))
 
     assert ended.code == 0
-    assert "student epoch 3  mAP50 0.5000  mAP50-95 0.0300  loss 0.3333" in ended.out
+    assert "student epoch 3 of 3  mAP50 0.5000  mAP50-95 0.0300  loss 0.3333" in ended.out
 
 
 def test_submit_and_watch_is_one_command_and_its_code_is_the_jobs(served: Retort):
     ended = served("submit", SPEC, "--set", "name=diverged", "--set", "training.epochs=1", "--watch", "--json")
-    *lines, last = ended.out.split("\n{\n", 1)
+    *events, job = [json.loads(line) for line in ended.out.splitlines()]
 
     assert ended.code == 1
-    assert json.loads("{\n" + last)["state"] == "failed"
-    assert [json.loads(line)["seq"] for line in lines[0].splitlines()][:2] == [1, 2]
+    assert job["state"] == "failed"
+    assert [event["seq"] for event in events][:2] == [1, 2]
 
 
 def test_logs_are_the_events_in_order_and_follow_ends_with_the_job(served: Retort, submitted: Submitted):
