@@ -55,8 +55,9 @@ def _risen(curve: Curve) -> float:
 def image_interval(difference: float, noise: Noise) -> VerdictInterval | None:
     """Return the interval of the *difference* of one seed.
 
-    None where the images were not resampled. It holds the choice of the validation images, by bootstrap, and the choice of the seed, by what was measured of
-    networks between which nothing else stood. The two are independent: their variances add up.
+    None where the images were not resampled. It holds the choice of the validation images, by bootstrap, and the
+    choice of the seed, by what was measured of networks between which nothing else stood. The two are independent:
+    their variances add up.
     """
     images = noise.resampled
     if images is None:
@@ -86,8 +87,8 @@ def kind_of(interval: VerdictInterval | None) -> Kind:
 def gap_closed(over: SeedStatistics | None, teacher: float | None) -> float | None:
     """Return the mean difference as a share of teacher less control.
 
-    None where it may not be published, which takes several seeds, an interval without zero, and a teacher that is clearly better than the control and no
-    weaker than the student: else it is a share of noise, or of nothing.
+    None where it may not be published, which takes several seeds, an interval without zero, and a teacher that is
+    clearly better than the control and no weaker than the student: else it is a share of noise, or of nothing.
     """
     if over is None or teacher is None or kind_of(seed_interval(over)) != "gain" or teacher < over.student.mean:
         return None

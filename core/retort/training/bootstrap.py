@@ -133,8 +133,9 @@ def _average_precision(times: Counts, before: Counts, num_true: int) -> float:
 def resample(ours: Matches, theirs: Matches, *, level: float, seed: int) -> Resampled:
     """Return the interval of mAP50-95, *ours* less *theirs*, over images.
 
-    They are drawn with replacement, the same for both. The same arguments give the same interval. It holds what another validation set of this size might say of these
-    two networks; what another training would have made of them it cannot know.
+    They are drawn with replacement, the same for both. The same arguments give the same interval. It holds what
+    another validation set of this size might say of these two networks; what another training would have made of them
+    it cannot know.
     """
     assert ours.num_images == theirs.num_images, "both are judged on the same images"
     first, second, size = Judge(ours), Judge(theirs), ours.num_images
