@@ -31,7 +31,9 @@ def summary(runs: list[dict[str, Any]], *, teacher: float, epochs: int) -> dict[
         shared = sorted(mine.keys() & plain.keys())
         if recipe != "plain" and shared:
             base = statistics.fmean(plain[seed]["map50_95"] for seed in shared)
-            entry["gap_closed"] = entry["minus_plain"] / (teacher - base) if teacher > base else None
+            shown, gap = entry["minus_plain_interval"], teacher - base
+            told = shown is not None and shown[0] > 0 and gap >= max(0.02, entry["minus_plain"])
+            entry["gap_closed"] = entry["minus_plain"] / gap if told else None  # as the verdict of a job tells it
             reached = [epochs_to(mine[seed], plain[seed]) for seed in shared]
             entry["epochs_to_plain"] = reached
             entry["epochs_to_plain_share"] = (

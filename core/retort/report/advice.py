@@ -26,7 +26,7 @@ The smallest step of one size is 1.28 (YOLO11 m to l), the largest of two is 12.
 distilled models have teachers of 2.2 to 3.8; YOLOv5s learned 3.7 points of mAP50 from m (3.0), 0.3 from l (6.6).
 """
 HARDLY = 0.005
-"""Half a point of mAP50-95 is a share of noise: see the verdict of a job's report."""
+"""Half a point of mAP50-95 is a share of noise."""
 CLEARLY = 0.05
 """So much AP50-95 below the student is clearly weaker in a class, and so much mAP below the best, clearly behind."""
 MOST_WEAK = 0.1

@@ -102,7 +102,7 @@ training.ema | | Off only to compare with code that has none.
 training.grad_clip | norm | Lower where single steps throw the curve off.
 training.close_mosaic | epochs | Fewer in short trainings.
 training.seed | | To repeat a training, or to see how much of a result is luck.
-training.seeds | trainings | 3 or more before you believe a gain of a point.
+training.seeds | trainings | 3 or more before you believe a difference of a point.
 training.checkpoint_every | epochs | Shorter to look at students while the training goes on.
 tracking.tensorboard | | Off to save a little time at the end.
 tracking.wandb | | Your group looks at Weights & Biases.

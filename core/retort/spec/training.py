@@ -134,7 +134,7 @@ class TrainingSpec(AugmentationFields):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Seed of weights, order of the images, and augmentation."""
     seeds: int = Field(default=1, ge=1, le=16)
-    """Train student and control so many times, with the seeds from ``seed`` on, and tell the gain with its interval."""
+    """Train student and control so many times, with the seeds from ``seed`` on, and judge them by an interval."""
     checkpoint_every: int = Field(default=10, ge=1, le=10_000)
     """Publish a student checkpoint, and compare student with teacher, every so many epochs."""
 

@@ -170,6 +170,10 @@ def _nothing_succeeded() -> RunFailure:
     )
 
 
+CHOSEN = "It was chosen by this value, which flatters it: run it again with a control and several seeds for a verdict."
+"""What is said of every best trial."""
+
+
 def sentence(sweep: Mapping[str, Any]) -> str:
     """Describe the sweep's progress and best trial in one sentence.
 
@@ -185,5 +189,5 @@ def sentence(sweep: Mapping[str, Any]) -> str:
         return f"{far}; none has succeeded yet."
     what = f"{objective['role']} {objective['metric']} {best['value']:.4f}"
     if sweep["state"] == "succeeded":
-        return f"Trial {best['number']} is the best of {sweep['num_trials']}: {what}."
+        return f"Trial {best['number']} is the best of {sweep['num_trials']}: {what}. {CHOSEN}"
     return f"{far}; the best so far is trial {best['number']}: {what}."
