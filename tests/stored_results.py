@@ -36,18 +36,22 @@ VERDICT: dict[str, Any] = {
 def stored(
     teacher: float | None = 0.6, student: float = 0.45, control: float | None = 0.4, **changes: Any
 ) -> dict[str, Any]:
-    """A distillation's result as it is stored."""
+    """A distillation's result as it is stored; ``unmeasured`` takes a teacher away whose measurement failed."""
+    unmeasured = changes.pop("unmeasured", False)
     roles = {"teacher": role(teacher, epochs=None), "student": role(student)}
     gain = closed = None
     if control is not None:
         roles["control"] = role(control)
         gain, closed = dict.fromkeys(("map50", "map"), student - control), {"map50": None, "map": None}
+    if unmeasured:
+        del roles["teacher"]
+        closed = None
     return {
         "roles": roles, "verdict": VERDICT, "ensemble": [], "training": {"epochs": 2, "planned_epochs": 2, "batch": 8},
         "control_dropped": None, "gain": gain, "gap_closed": closed, "seeds": None,
         "dataset": {"names": ["red", "blue"], "num_train": 400, "num_val": 500, "num_shared": 0, "digest": "d" * 64},
         "data_quality": None, "unlabelled": None, "pseudo_labels": None, "spec_digest": "5" * 64, "device": "cpu",
-        "versions": {"retort": "1.0", "python": "3.11"}, "exports": [], "duration_s": 61.5, **changes,
+        "versions": {"retort": "1.0", "python": "3.11"}, "exports": [], "extras": [], "duration_s": 61.5, **changes,
     }  # fmt: skip
 
 
@@ -67,15 +71,29 @@ _CALIBRATED = {
 EXPORTS: dict[str, dict[str, Any]] = {
     "passed": {**_MEASURED, **_COMPARED, "status": "passed", "size_bytes": 12_000_000},
     "over_budget": {**_MEASURED, **_CALIBRATED, "status": "over_budget", "size_bytes": 3_000_000},
+    "no_score": {**_MEASURED, "status": "no_score", "path": "student-4.onnx", "map": 0.0, "size_bytes": 12_000_000},
     "differs": {
         **_MEASURED, **_COMPARED, "status": "differs", "num_unequal": 3, "files": [], "reason": "it differs",
         "hint": "try another opset", "path": "student-2.onnx",
     },
     "needs": {**_NAMES, **_TOLD, "status": "needs", "path": "student.engine", "reason": "no TensorRT"},
     "failed": {**_NAMES, **_TOLD, "status": "failed", "path": "student-3.onnx", "files": [], "reason": "few images"},
+    "timed_out": {
+        **_NAMES, **_TOLD, "status": "timed_out", "path": "student-5.onnx", "files": [], "code": "timeout",
+        "reason": "it took longer than 1800 s",
+    },
     "from before": {"format": "onnx", "path": "old.onnx", "size_bytes": 9, "max_relative_error": 1e-6, "num_images": 4},
 }  # fmt: skip
 """An export of every status that there is."""
+
+EXTRAS: dict[str, dict[str, Any]] = {
+    status: {
+        "name": f"extra {status}", "status": status, "code": None if status == "done" else "internal",
+        "reason": None if status == "done" else f"why it is {status}", "hint": None, "duration_s": 0.5,
+    }
+    for status in ("done", "failed", "skipped", "timed_out")
+}  # fmt: skip
+"""What may become of a part that the student does not depend on."""
 
 SHARE = {"right": 3, "total": 4, "value": 0.75, "low": 0.3, "high": 0.95}
 NOTHING = {"right": 0, "total": 0, "value": None, "low": None, "high": None}
@@ -139,6 +157,8 @@ PARTS: dict[str, dict[str, Any]] = {
     },
     "sound data": {"data_quality": QUALITY},
     "doubtful data": {"data_quality": {**QUALITY, "findings": [FINDING]}},
+    "a teacher that could not be measured": {"unmeasured": True, "extras": [EXTRAS["failed"]]},
+    "extras of every status": {"extras": list(EXTRAS.values())},
     "training not told": {"training": None},
     "a result from before verdicts": {"verdict": None, "gap_closed": {"map50": 0.25, "map": 0.25}},
     "a verdict over seeds": {

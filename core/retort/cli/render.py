@@ -19,6 +19,7 @@ from retort.cli.options import emit_line
 from retort.constants import MAP, MAP50, Role
 from retort.spec.advised import AdviceResult, MeasuredCandidate, UnusableCandidate
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
+from retort.spec.outcome import missing
 from retort.spec.result import JobResult, Result, readable_result
 from retort.states import JobState
 
@@ -166,6 +167,8 @@ def result_parts(result: Result) -> list[RenderableType]:
     parts: list[RenderableType] = [result_table(result)]
     if result.exports:
         parts += ["", export_table(result), *map(Text, export_notes(result))]
+    if lost := missing(result.extras):
+        parts += ["", Text("Missing, without harm to the student:"), *(Text(f"  {one.sentence}") for one in lost)]
     return [*parts, "", *verdict_parts(result)]
 
 

@@ -10,7 +10,14 @@ from retort.review.figures import LabelFigures, ReviewFigures
 from retort.schema import StoredModel, absent
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, Roles, SeedScores
+from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Resampled
+
+
+class MissingAnswer(StoredModel):
+    """Answer of an extra stage that could not be carried out."""
+
+    missing: ExtraOutcome
 
 
 class TrainedNetwork(StoredModel):
@@ -39,6 +46,8 @@ class DroppedControl(StoredModel):
 
     dropped: str
     """Why."""
+    extra: ExtraOutcome | None = Field(default=None, exclude_if=absent)
+    """What became of its training, where that was begun."""
 
 
 class SeedRun(StoredModel):
@@ -55,6 +64,8 @@ class Repetitions(StoredModel):
     runs: tuple[SeedRun, ...]
     dropped: str | None = Field(default=None, exclude_if=absent)
     """Why there are none."""
+    extras: tuple[ExtraOutcome, ...] = ()
+    """What became of each training."""
 
 
 class LabelledImages(StoredModel):
@@ -81,9 +92,13 @@ class Evaluated(StoredModel):
     """Of the further seeds."""
     resampled: Resampled | None = None
     """Student less control over other choices of the images; null where no control was trained."""
+    extras: tuple[ExtraOutcome, ...] = ()
+    """What became of the evaluations beside the student's."""
 
 
 class ExportedForms(StoredModel):
     """Result of the exports."""
 
     exports: tuple[AnyExport, ...]
+    extras: tuple[ExtraOutcome, ...] = ()
+    """What became of each."""

@@ -17,6 +17,7 @@ from retort.constants import VALIDATION_BATCH, Role
 from retort.data.inputs import Inputs
 from retort.errors import Stopped
 from retort.pipeline import history
+from retort.pipeline.answers import MissingAnswer
 from retort.protocol.journal import Journal
 from retort.protocol.workdir import FINISH, Heartbeat
 from retort.spec import JobSpec, TrainingSpec
@@ -157,9 +158,13 @@ class Context:
 
 
 class StageModule(Protocol):
-    """Interface of a stage module; ``task`` is optional."""
+    """Interface of a stage module; ``task`` is optional.
+
+    So is ``extra``: the job goes on without the stage where it fails.
+    """
 
     after: str | None
+    """The stage that it follows."""
 
     def applies(self, spec: Any) -> bool:
         """Return True if a job needs this stage."""
@@ -183,11 +188,18 @@ class Stage:
     after: str | None
     module: StageModule
 
+    @property
+    def extra(self) -> bool:
+        """Whether a job can do without it."""
+        return bool(getattr(self.module, "extra", False))
+
     def read(self, kept: object) -> object:
         """Return the stage's answer that an earlier attempt has left.
 
         pydantic.ValidationError where it is none.
         """
+        if self.extra and isinstance(kept, Mapping) and "missing" in kept:
+            return MissingAnswer.model_validate(kept)
         answer: TypeAdapter[object] = TypeAdapter(get_type_hints(self.module.run)["return"])
         return answer.validate_python(kept)
 

@@ -16,11 +16,11 @@ _LINE_CHARACTERS = 400
 _SHARED = "/dev/shm"  # noqa: S108 - where Linux keeps it
 
 
-def explain(error: BaseException, device: str = "cpu") -> RunFailure:
+def explain(error: BaseException, device: str = "cpu", *, what: str | None = "the run") -> RunFailure:
     """Return the failure of *error* that people read.
 
     What is not an error of ours brings the end of its traceback along. *device* is the run's: ``cpu``, or the number of
-    a GPU.
+    a GPU; *what* has failed.
     """
     if isinstance(error, RetortError):
         return RunFailure(code=error.code, message=error.message, hint=error.hint, retryable=error.retryable)
@@ -31,9 +31,10 @@ def explain(error: BaseException, device: str = "cpu") -> RunFailure:
             failure = known(one)
             if failure is not None:
                 return failure.model_copy(update={"log_excerpt": excerpt})
+    named = f"{type(error).__name__}: {error}"
     return RunFailure(
         code="internal",
-        message=printable(f"the run failed with {type(error).__name__}: {error}")[:_LINE_CHARACTERS],
+        message=printable(f"{what} failed with {named}" if what else named)[:_LINE_CHARACTERS],
         hint="this is a mistake in Retort, or something that it did not foresee; the log has the details",
         log_excerpt=excerpt,
     )

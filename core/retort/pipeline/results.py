@@ -99,7 +99,18 @@ def total_duration(workdir: Path, stages: Iterable[str]) -> float:
 
     Each counts in the attempt that finished it.
     """
-    return sum(StageRecord.model_validate_json(_path(workdir, stage).read_bytes()).duration_s for stage in stages)
+    return sum(duration(workdir, stage) for stage in stages)
+
+
+def duration(workdir: Path, stage: str) -> float:
+    """Return the seconds that a finished *stage* took.
+
+    0 where that is not on record.
+    """
+    try:
+        return StageRecord.model_validate_json(_path(workdir, stage).read_bytes()).duration_s
+    except (OSError, ValidationError):
+        return 0.0
 
 
 def files(stage: str, kept: StageRecord) -> tuple[str, ...]:
@@ -120,16 +131,17 @@ def key_of(spec: AnySpec, inputs: Inputs) -> str:
     return hashlib.sha256("\n".join([digest(spec), inputs.dataset.digest, *more, *weights]).encode()).hexdigest()
 
 
-def key_of_stage(key: str, stage: str, inputs: Inputs) -> str:
+def key_of_stage(key: str, stage: str, inputs: Inputs, *, halved: bool = True) -> str:
     """Return the *key* of a job for one stage.
 
     A smaller batch counts for whatever follows the teacher. Student and control must be trained alike; a teacher is a
-    teacher whatever its batch was. What people decide counts for their review, and so for what comes after it.
+    teacher whatever its batch was. What people decide counts for their review, and so for what comes after it. Without
+    *halved* it is the key from before the batch was made smaller.
     """
     batch = inputs.adjustments.batch
     if stage == "review":
         key = f"{key} decisions {inputs.decisions}"
-    return key if batch is None or stage in _BEFORE_STUDENT else f"{key} batch {batch}"
+    return key if batch is None or not halved or stage in _BEFORE_STUDENT else f"{key} batch {batch}"
 
 
 def _path(workdir: Path, stage: str) -> Path:

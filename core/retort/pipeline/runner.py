@@ -17,7 +17,10 @@ from retort.data.mirroring import handed
 from retort.data.verification import verify
 from retort.errors import DataChanged, Stopped
 from retort.pipeline import history
+from retort.pipeline.answers import MissingAnswer
 from retort.pipeline.context import Context, Stage, find
+from retort.pipeline.extras import Extras
+from retort.pipeline.failures import explain
 from retort.pipeline.progress import Progress
 from retort.pipeline.results import StageRecord, files, forget, key_of, key_of_stage, load
 from retort.protocol.journal import Journal
@@ -53,7 +56,9 @@ def run_stages(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, s
             raise Stopped("asked to stop")
         pulse.beat("setup")
         stage_key = key_of_stage(key, stage.name, inputs)
-        kept = None if fresh else _kept(workdir, stage, stage_key)
+        # What was trained before memory ran out in a later stage stays, in the batches of its time.
+        before = key_of_stage(key, stage.name, inputs, halved=False)
+        kept = None if fresh else _kept(workdir, stage, stage_key) or _kept(workdir, stage, before)
         verify(workdir, lambda: pulse.beat("setup"))
         if kept is not None:
             _skip(stage, kept, journal)
@@ -134,7 +139,10 @@ def _forewarn(spec: AnySpec, journal: Journal) -> None:
     from retort.training.export.base import lacking
 
     for export in () if isinstance(spec, AdviceSpec) else spec.exports:
-        why = lacking(export)
+        try:
+            why = lacking(export)
+        except Exception as error:  # noqa: BLE001 - the export itself will tell
+            why = explain(error, what=None).message
         if why is not None:
             journal.log(
                 f"the {export.format} export will not be built here: {why}; it gets what to build it from", "warning"
@@ -155,7 +163,7 @@ def _kept(workdir: Path, stage: Stage, key: str) -> StageRecord | None:
 def _run(stage: Stage, context: Context) -> StageRecord:
     context.journal.stage(stage.name)
     started = time.monotonic()
-    answer = stage.module.run(context)
+    answer = _answer(stage, context)
     kept = StageRecord.of(context, answer, time.monotonic() - started)
     kept.save(context.workdir, stage.name)
     for folder in context.lasting:
@@ -176,6 +184,15 @@ def _data_blamed(workdir: Path) -> Iterator[None]:
         except DataChanged as changed:
             raise changed from error
         raise
+
+
+def _answer(stage: Stage, context: Context) -> object:
+    """Return the answer of *stage*, or word of what became of one that the job can do without."""
+    if not stage.extra:
+        return stage.module.run(context)
+    extras = Extras(context, counts=False)
+    answer = extras(stage.name, lambda: stage.module.run(context), None)
+    return MissingAnswer(missing=extras.outcomes[-1]) if answer is None else answer
 
 
 def _skip(stage: Stage, kept: StageRecord, journal: Journal) -> None:

@@ -41,7 +41,8 @@ def _accuracy(metric: str, curves: Curves, roles: Roles) -> Chart:
         if metric in curves.get(role, {})
     ]
     steps = [step for trace in data for step in trace["x"]]
-    level = roles.teacher.map if metric == MAP else roles.teacher.map50
+    teacher = roles.teacher
+    level = None if teacher is None else teacher.map if metric == MAP else teacher.map50
     if steps and level is not None:
         flat = {min(steps): level, max(steps): level}
         data.append(line("teacher", flat, color="teacher", dash="dash"))
@@ -92,9 +93,15 @@ def _distillation(curves: Curves) -> Chart:
     return chart("kd", "Distillation losses", note, data, layout)
 
 
+def _compared(roles: Roles) -> Mapping[str, ClassScores]:
+    """Return the classes of whom the student is compared with: its control, or else its teacher."""
+    other = roles.control or roles.teacher
+    return {} if other is None else other.per_class
+
+
 def _classes(roles: Roles) -> Chart:
     student = roles.student.per_class
-    other = (roles.control or roles.teacher).per_class
+    other = _compared(roles)
     names = list(student)
     note = "Average precision over IoU 0.50 to 0.95."
     if len(names) > _MOST_CLASSES:
@@ -283,7 +290,7 @@ def _gains(result: JobResult) -> Chart:
     """Student less control class by class, the largest difference first."""
     roles = result.roles
     other = "teacher" if roles.control is None else "control"
-    student, teacher = roles.student.per_class, (roles.control or roles.teacher).per_class
+    student, teacher = roles.student.per_class, _compared(roles)
     gained = {name: student[name].ap - teacher[name].ap for name in student if name in teacher}
     shown = sorted(gained, key=lambda name: -abs(gained[name]))[:_MOST]
     shown.sort(key=lambda name: gained[name])

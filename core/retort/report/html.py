@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from retort.report.health import HealthReport
 from retort.report.samples import Gallery
 from retort.spec.exported import MeasuredExport
+from retort.spec.outcome import missing
 from retort.spec.report import Manifest
 from retort.spec.result import JobResult
 from retort.spec.verdict import Verdict
@@ -33,7 +34,7 @@ def render(
     labelling: Sequence[Mapping[str, Any]],
     ecg: HealthReport,
     gallery: Gallery,
-    manifest: Manifest,
+    manifest: Manifest | None,
     spec: Mapping[str, Any],
 ) -> str:
     """Return the report page's HTML."""
@@ -45,6 +46,7 @@ def render(
             verdict=judged,
             result=result,
             roles=result.roles.known(),
+            missing=missing(result.extras),
             exports=[(export, export if isinstance(export, MeasuredExport) else None) for export in result.exports],
             charts=charts,
             comparisons=comparisons,

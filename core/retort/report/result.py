@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 from retort import __version__
 from retort.constants import MAP, MAP50
 from retort.data import audit
 from retort.files import sha256_of
-from retort.pipeline import train
+from retort.model_ref import title
+from retort.pipeline import progress, train
 from retort.pipeline.answers import (
     DroppedControl,
     Evaluated,
     ExportedForms,
     LabelledImages,
+    MissingAnswer,
+    Repetitions,
     ReviewedImages,
     TrainedNetwork,
 )
 from retort.pipeline.context import Context
+from retort.pipeline.extras import Extras
 from retort.report.verdict import gap_closed
 from retort.spec import digest
 from retort.spec.figures import (
@@ -37,6 +43,7 @@ from retort.spec.figures import (
     SeedStatistics,
     Spread,
 )
+from retort.spec.outcome import ExtraOutcome
 from retort.spec.report import (
     DataOrigin,
     FurtherTeacherOrigin,
@@ -56,6 +63,8 @@ from retort.spec.result import (
     UnlabelledUse,
 )
 from retort.spec.verdict import LEVEL
+
+Made = TypeVar("Made")
 
 
 def over_seeds(pairs: Sequence[tuple[float, float]]) -> SeedStatistics | None:
@@ -130,31 +139,90 @@ def data_quality(context: Context) -> DataQuality | None:
     )
 
 
-def outcome(context: Context, duration_s: float) -> JobResult:
-    """Return the result of a finished run, before it is judged."""
-    from retort.training.device import device_name
+def outcome(context: Context, duration_s: float, tried: Extras) -> JobResult:
+    """Return the result of a finished run, before it is judged.
 
-    evaluated, dropped = context.needed("evaluate", Evaluated), context.found("control", DroppedControl)
-    exported, student = context.found("export", ExportedForms), context.needed("distill", TrainedNetwork)
-    seeds = _seeds(context.spec.training.seed, evaluated)
+    Parts that cannot be made are left out, and told by *tried*.
+    """
+    evaluated, exported = context.needed("evaluate", Evaluated), context.found("export", ExportedForms)
+    student = context.needed("distill", TrainedNetwork)
+    roles = evaluated.roles
+
+    def part(name: str, make: Callable[[], Made]) -> Made | None:
+        return tried(name, make, None, listed=False)
+
+    seeds = part("statistics over seeds", partial(_seeds, context.spec.training.seed, evaluated))
     return JobResult(
-        roles=evaluated.roles,
+        roles=roles,
         ensemble=evaluated.ensemble,
         training=training_figures(student),
-        control_dropped=None if dropped is None else dropped.dropped,
-        gain=gain(evaluated.roles, seeds),
-        gap_closed=_gap_closed(evaluated.roles, seeds),
+        control_dropped=part("reason for no control", partial(_control_dropped, context, evaluated)),
+        gain=part("gain", partial(gain, roles, seeds)),
+        gap_closed=part("gap closed", partial(_gap_closed, roles, seeds)),
         seeds=seeds,
         dataset=_data(context),
-        data_quality=data_quality(context),
-        unlabelled=_unlabelled(context),
-        pseudo_labels=_pseudo_labels(context),
+        data_quality=tried("data quality", partial(data_quality, context), None),
+        unlabelled=part("use of unlabelled images", partial(_unlabelled, context)),
+        pseudo_labels=part("use of pseudo-labels", partial(_pseudo_labels, context)),
         spec_digest=digest(context.spec),
-        device=device_name(context.inputs.device),
-        versions=versions(),
+        device=part("name of the device", partial(_device_name, context)) or context.inputs.device,
+        versions=part("versions", versions) or {},
         exports=() if exported is None else exported.exports,
         duration_s=round(duration_s, 1),
     )
+
+
+def bare(context: Context) -> JobResult:
+    """Return the least that a finished run can say: what was measured."""
+    evaluated, dataset = context.needed("evaluate", Evaluated), context.inputs.dataset
+    exported = context.found("export", ExportedForms)
+    return JobResult(
+        roles=evaluated.roles, control_dropped="the result could not be put together", gain=None, gap_closed=None,
+        exports=() if exported is None else exported.exports,
+        dataset=DataFigures(
+            names=tuple(dataset.names), num_train=dataset.num_train, num_val=dataset.num_val,
+            num_shared=dataset.num_shared, digest=dataset.digest,
+        ),
+        spec_digest=digest(context.spec), device=context.inputs.device, versions={}, duration_s=0.0,
+    )  # fmt: skip
+
+
+def extras(context: Context) -> tuple[ExtraOutcome, ...]:
+    """Return what became of the extras of all stages so far."""
+    found: list[ExtraOutcome] = []
+    for stage, answer in context.results.items():
+        match answer:
+            case MissingAnswer():
+                found.append(answer.missing)
+            case DroppedControl():
+                dropped = ExtraOutcome(name="control", status="skipped", reason=answer.dropped)
+                found.append(answer.extra or dropped)
+            case TrainedNetwork() if stage == "control":
+                found.append(ExtraOutcome(name="control", status="done"))
+            case Repetitions() | Evaluated() | ExportedForms():
+                found += answer.extras
+            case _:
+                pass
+    return tuple(found)
+
+
+def _control_dropped(context: Context, evaluated: Evaluated) -> str | None:
+    """Return why there is no control to compare with, where the spec asks for one."""
+    answer = context.results.get("control")
+    if isinstance(answer, DroppedControl):
+        return answer.dropped
+    if isinstance(answer, MissingAnswer):
+        return f"no control was trained: {answer.missing.reason}"
+    if answer is None or evaluated.roles.control is not None:
+        return None
+    reasons = [one.reason for one in evaluated.extras if one.name == "evaluation of the control"]
+    return f"the control could not be measured: {', '.join(filter(None, reasons))}"
+
+
+def _device_name(context: Context) -> str:
+    from retort.training.device import device_name
+
+    return device_name(context.inputs.device)
 
 
 def _data(context: Context) -> DataFigures:
@@ -225,8 +293,8 @@ def gain(roles: Roles, seeds: SeedFigures | None) -> Scores | None:
 
 
 def _gap_closed(roles: Roles, seeds: SeedFigures | None) -> GapClosed | None:
-    """Return the gain as a share of teacher less control, by metric; None where no control was trained."""
-    if roles.control is None:
+    """Return the gain as a share of teacher less control, by metric; None where one of them is not known."""
+    if roles.control is None or roles.teacher is None:
         return None
     over, teacher = None if seeds is None else seeds.statistics, roles.teacher
     return GapClosed(
@@ -261,7 +329,7 @@ def manifest(context: Context, result: JobResult) -> Manifest:
         student=StudentOrigin(model=spec.student.model, file=student.name, sha256=sha256_of(student)),
         training=training_figures(trained),
         starting_weights={name: sha256_of(path) for name, path in sorted(weights.items())},
-        teacher=TeacherOrigin(model=result.roles.teacher.model, sha256=sha256_of(train.weights(context))),
+        teacher=TeacherOrigin(model=title(progress.teacher(spec)), sha256=sha256_of(train.weights(context))),
         ensemble=tuple(
             FurtherTeacherOrigin(**dict(found), sha256=sha256_of(weights[one.weights]))
             for one, found in zip(spec.teacher.ensemble, result.ensemble, strict=True)

@@ -108,7 +108,7 @@ def verdict(result: JobResult, noise: Noise) -> Verdict:
     kind, sentence = _against_control(result, difference, interval)
     if lost := _below_start(result):
         kind, sentence = "loss", f"{lost} {sentence}"
-    share = gap_closed(over, result.roles.teacher.map)
+    share = gap_closed(over, None if result.roles.teacher is None else result.roles.teacher.map)
     if share is not None and kind == "gain":
         sentence += f" That is {share * 100:.0f}\N{NO-BREAK SPACE}% of the gap to the teacher."
     return Verdict(
@@ -210,6 +210,8 @@ def _on_selection(result: JobResult) -> list[str]:
 
 def _on_teacher(result: JobResult) -> list[str]:
     teacher, student, control = result.roles.teacher, result.roles.student, result.roles.control
+    if teacher is None:
+        return ["The teacher could not be measured, so no gap to it is known."]
     if teacher.map is None:
         return ["The teacher knows none of the data's classes and has no mAP, so no gap to it is known."]
     if teacher.map < student.map:

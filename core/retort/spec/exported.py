@@ -66,8 +66,8 @@ class ExportFigures(StoredModel):
 class MeasuredExport(ExportFigures, MeasuredFigures):
     """A form that was made and measured by the code that measures the student."""
 
-    status: Literal["passed", "over_budget", "differs"]
-    """``over_budget`` loses more than ``max_map_drop``; ``differs`` gives other boxes and is not published."""
+    status: Literal["passed", "over_budget", "no_score", "differs"]
+    """``over_budget`` loses more than ``max_map_drop``; ``no_score`` finds nothing; ``differs`` is not published."""
     map50: float
     """mAP at an IoU of 0.50."""
     map: float
@@ -101,8 +101,10 @@ class MeasuredExport(ExportFigures, MeasuredFigures):
 class UnmeasuredExport(ExportFigures):
     """A form of which nothing was measured: it could not be made, or is from before forms were measured."""
 
-    status: Literal["passed", "needs", "failed"] = "passed"
+    status: Literal["passed", "needs", "failed", "timed_out"] = "passed"
     """``needs`` can be made elsewhere from ``files``; ``passed`` is only said in results from before."""
+    code: str | None = Field(default=None, exclude_if=absent)
+    """Of the failure; absent where it did not fail."""
     size_bytes: int | None = Field(default=None, exclude_if=absent)
     """Of its file, in results from before."""
 

@@ -116,8 +116,8 @@ class TrainedFigures(RoleFigures):
 class Roles(StoredModel):
     """Teacher, student and control, measured by the same code on the same images."""
 
-    teacher: RoleFigures
-    """The network that taught."""
+    teacher: RoleFigures | None = Field(default=None, exclude_if=absent)
+    """The network that taught; absent where it could not be measured."""
     student: TrainedFigures
     """The network that learnt, and is published."""
     control: TrainedFigures | None = Field(default=None, exclude_if=absent)

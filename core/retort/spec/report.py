@@ -152,7 +152,7 @@ class Report(StoredModel):
     """Verdicts on the distillation, in the order in which they were said."""
     curves: dict[str, dict[str, Curve]]
     """By role and name of the metric."""
-    manifest: Manifest
-    """As in ``manifest.json``."""
+    manifest: Manifest | None
+    """As in ``manifest.json``; null where that could not be made."""
     spec: dict[str, JsonValue]
     """As resolved."""

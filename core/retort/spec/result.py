@@ -13,6 +13,7 @@ from retort.schema import StoredModel, absent
 from retort.spec.advised import AdviceResult
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
+from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Verdict
 
 
@@ -141,6 +142,8 @@ class JobResult(StoredModel):
     """Of the software that shapes a result, by package."""
     exports: tuple[AnyExport, ...] = ()
     """The student's other forms, in the order of the spec."""
+    extras: tuple[ExtraOutcome, ...] = ()
+    """What became of all that the student does not depend on."""
     duration_s: float
     """Seconds that all stages took, each in the attempt that finished it."""
 

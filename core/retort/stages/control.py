@@ -7,11 +7,13 @@ from retort.errors import Stopped
 from retort.pipeline import progress
 from retort.pipeline.answers import DroppedControl, TrainedNetwork
 from retort.pipeline.context import Context
+from retort.pipeline.extras import Extras
 from retort.pipeline.train import fit
 from retort.spec import JobSpec
 from retort.stages.distill import train_config
 
 after = "distill"
+extra = True
 
 WHY = "the job was finished early, before its control was trained"
 
@@ -35,11 +37,17 @@ def run(context: Context) -> TrainedNetwork | DroppedControl:
     if context.finishes_early() or context.needed("distill", TrainedNetwork).finished_early:
         return _dropped(context)
     try:
-        return fit(context, train_config(context, Role.CONTROL))
+        tried = Extras(context)
+        trained = tried("control", lambda: fit(context, train_config(context, Role.CONTROL)), None)
     except Stopped:
         if context.stop.is_set():
             raise
         return _dropped(context)
+    return DroppedControl(dropped=_why(tried), extra=tried.outcomes[-1]) if trained is None else trained
+
+
+def _why(tried: Extras) -> str:
+    return f"no control was trained: {tried.outcomes[-1].reason}"
 
 
 def _dropped(context: Context) -> DroppedControl:

@@ -67,14 +67,17 @@ def train_config(context: Context, role: Role) -> TrainConfig:
     """
     from retort.training.config import TrainConfig
 
-    student = context.spec.student
+    student, training = context.spec.student, context.training
+    trained = context.found("distill", TrainedNetwork)
+    if trained is not None:  # its control, and what repeats it, learn in the same batches
+        training = training.model_copy(update={"batch": trained.batch})
     return TrainConfig(
         role=role,
         model=student.model,
         weights=None if student.weights is None else context.inputs.weights[student.weights],
         data_yaml=data_yaml(context),
         epochs=context.training.epochs,
-        training=context.training,
+        training=training,
         folder=context.lasting_folder(role),
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from retort.model_ref import title
 from retort.pipeline import progress, train
 from retort.pipeline.answers import Evaluated, Repetitions, SeedRun, TrainedNetwork
 from retort.pipeline.context import Context
+from retort.pipeline.extras import Extras, for_leaves
+from retort.pipeline.failures import explain
 from retort.spec import FurtherTeacher, JobSpec
 from retort.spec.figures import FurtherTeacherFigures, NetworkFigures, RoleFigures, Roles, Scores, SeedScores
 from retort.spec.verdict import LEVEL, Resampled
@@ -47,55 +49,67 @@ def cost(spec: JobSpec) -> float:
 
 def run(context: Context) -> Evaluated:
     """Return the measured figures by role."""
-    weights: dict[Role, tuple[str, Path, int | None]] = {
-        Role.TEACHER: (progress.teacher(context.spec), train.weights(context), _epochs(context, "train_teacher")),
-        Role.STUDENT: _trained(context, "distill"),
-    }
+    weights: dict[Role, tuple[str, Path, int | None]] = {Role.STUDENT: _trained(context, "distill")}
+    weights[Role.TEACHER] = (progress.teacher(context.spec), train.weights(context), _epochs(context, "train_teacher"))
     if context.found("control", TrainedNetwork) is not None:
         weights[Role.CONTROL] = _trained(context, "control")
     found: dict[str, RoleFigures] = {}
     matches: dict[Role, Matches] = {}
+    tried = for_leaves(context)
     for role, (model, path, epochs) in weights.items():
         context.check()
-        side = train.imgsz(context.spec, role)
-        found[role] = _measure(context, title(model), path, side, epochs, on_matches=partial(matches.__setitem__, role))
+        side, keep = train.imgsz(context.spec, role), partial(matches.__setitem__, role)
+        measure = partial(_measure, context, title(model), path, side, epochs, on_matches=keep)
+        measured = measure() if role is Role.STUDENT else tried(f"evaluation of the {role}", measure, None)
+        if measured is not None:
+            found[role] = measured
         context.progress(len(found) / (len(weights) + len(context.spec.teacher.ensemble)))
     roles = Roles.model_validate({role: figures.model_dump() for role, figures in found.items()})
     warn(context, roles)
-    repeated = context.found("repeat", Repetitions)
     return Evaluated(
         roles=roles,
-        ensemble=tuple(_further(context, one) for one in context.spec.teacher.ensemble),
-        repeats=() if repeated is None else tuple(_repeated(context, one) for one in repeated.runs),
-        resampled=_resampled(context, matches.get(Role.STUDENT), matches.get(Role.CONTROL)),
+        ensemble=tuple(_further(context, one, tried) for one in context.spec.teacher.ensemble),
+        repeats=_repeated(context, tried),
+        resampled=tried("resampling of the images", partial(_resampled, context, matches), None),
+        extras=tuple(tried.outcomes),
     )
 
 
-def _resampled(context: Context, student: Matches | None, control: Matches | None) -> Resampled | None:
+def _resampled(context: Context, matches: Mapping[Role, Matches]) -> Resampled | None:
     """Return how far the difference of student and control depends on the validation images."""
     from retort.training.bootstrap import resample
 
+    student, control = matches.get(Role.STUDENT), matches.get(Role.CONTROL)
     if student is None or control is None:
         return None
     context.heartbeat.beat("setup")
     return resample(student, control, level=LEVEL, seed=context.spec.training.seed)
 
 
-def _repeated(context: Context, one: SeedRun) -> SeedScores:
-    """Judge the networks of one more seed; their speed is that of the first."""
+def _repeated(context: Context, tried: Extras) -> tuple[SeedScores, ...]:
+    """Judge the networks of each further seed; their speed is that of the first."""
+    trained = context.found("repeat", Repetitions)
+    runs = () if trained is None else trained.runs
+    judged = [tried(f"evaluation of seed {one.seed}", partial(_judged, context, one), None) for one in runs]
+    return tuple(one for one in judged if one is not None)
+
+
+def _judged(context: Context, one: SeedRun) -> SeedScores:
     student = _scores(context, one.student)
     return SeedScores(
         seed=one.seed, student=student, control=None if one.control is None else _scores(context, one.control)
     )
 
 
-def _further(context: Context, one: FurtherTeacher) -> FurtherTeacherFigures:
+def _further(context: Context, one: FurtherTeacher, tried: Extras) -> FurtherTeacherFigures:
     context.check()
-    side = one.imgsz or context.spec.training.imgsz
-    measured = _measure(context, title(one.weights), context.inputs.weights[one.weights], side, None)
+    side, model = one.imgsz or context.spec.training.imgsz, title(one.weights)
+    measure = partial(_measure, context, model, context.inputs.weights[one.weights], side, None)
+    measured = tried(f"evaluation of {model}", measure, None)
     return FurtherTeacherFigures(
-        model=measured.model, weight=one.weight, imgsz=side, map50=measured.map50, map=measured.map
-    )
+        model=model, weight=one.weight, imgsz=side,
+        map50=None if measured is None else measured.map50, map=None if measured is None else measured.map,
+    )  # fmt: skip
 
 
 def _measure(
@@ -105,7 +119,14 @@ def _measure(
     """Measure one network; a teacher that knows none of the data's classes, and so teaches features, has no mAP."""
     from retort.training.evaluate import evaluate
 
-    found = evaluate(path, dataclasses.replace(_conditions(context, imgsz), on_matches=on_matches))
+    wanted = dataclasses.replace(_conditions(context, imgsz), on_matches=on_matches)
+    try:
+        found = evaluate(path, wanted)
+    except Exception as error:
+        if explain(error, context.inputs.device).code != "out_of_memory":
+            raise
+        context.journal.log(f"{path.name} is measured with small batches: memory ran out", "warning")
+        found = evaluate(path, dataclasses.replace(wanted, batch=1))
     context.heartbeat.beat("setup")
     if found.accuracy is None:
         context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")
@@ -182,7 +203,7 @@ def _epochs(context: Context, stage: str) -> int | None:
 
 def warn(context: Context, roles: Roles) -> None:
     """Warn when the teacher has nothing to teach."""
-    taught, student = roles.teacher.map, roles.student.map
+    taught, student = None if roles.teacher is None else roles.teacher.map, roles.student.map
     if taught is not None and taught < student:
         context.journal.log(
             f"the teacher ({taught:.3f} mAP50-95) is weaker than the student ({student:.3f}): "

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from retort.constants import Role
-from retort.errors import RetortError, Stopped
 from retort.exports.base import Calibrated, Export
 from retort.pipeline import progress
 from retort.pipeline.answers import ExportedForms, TrainedNetwork
 from retort.pipeline.context import Context
+from retort.pipeline.extras import Extras, for_leaves
 from retort.spec import JobSpec
 from retort.spec.exported import CalibrationFigures, FallbackStep, LayerSensitivity, MeasuredExport, UnmeasuredExport
 
@@ -164,6 +165,8 @@ class ExportWorkspace:
 
 _SHOWN = 12
 """So many of the ranked layers are told."""
+NOTHING = 0.0005
+"""A lower mAP50-95 is shown as 0.0: a form with it finds nothing, and no budget can be judged by it."""
 _MOST = 0.5
 """The fallback ends when so large a share of the layers is in float: then INT8 is not worth its name."""
 
@@ -199,7 +202,7 @@ def produce(workspace: ExportWorkspace, export: Export, path: Path, name: str) -
                 FallbackStep(num_kept=len(step.kept), map=step.map, map_drop=step.map_drop) for step in steps
             ),
             "sensitivity": tuple(LayerSensitivity(layer=one.layer, error=one.error) for one in ranking[:_SHOWN]),
-            "status": "passed" if _fits(export, steps[-1]) else "over_budget",
+            "status": _status(export, steps[-1]),
         }
     )
 
@@ -215,7 +218,16 @@ def _is_calibrated(export: Export) -> bool:
 
 
 def _fits(export: Export, step: MeasuredExport) -> bool:
+    """Return True if the form keeps the budget; one that finds nothing, where the student does, never does."""
+    if step.map < NOTHING <= step.map + step.map_drop:
+        return False
     return export.max_map_drop is None or step.map_drop <= export.max_map_drop
+
+
+def _status(export: Export, step: MeasuredExport) -> Literal["passed", "over_budget", "no_score"]:
+    if step.map < NOTHING:
+        return "no_score"
+    return "passed" if _fits(export, step) else "over_budget"
 
 
 def _made(workspace: ExportWorkspace, export: Any, path: Path, name: str, kept: Sequence[str]) -> MeasuredExport:
@@ -262,6 +274,7 @@ def _calibration(workspace: ExportWorkspace, export: Export) -> CalibrationFigur
 
 
 after = "evaluate"
+extra = True
 
 
 def applies(spec: JobSpec) -> bool:
@@ -283,14 +296,15 @@ def run(context: Context) -> ExportedForms:
     workspace = ExportWorkspace(context)
     made: list[MeasuredExport | UnmeasuredExport] = []
     taken: set[str] = set()
+    tried = for_leaves(context)
     for number, export in enumerate(context.spec.exports, start=1):
         context.check()
         context.heartbeat.beat("setup")
         name = _name(export, taken)
-        made.append(_entry(workspace, export, name))
+        made.append(_entry(workspace, export, name, tried))
         _tell(context, made[-1])
         context.progress(number / len(context.spec.exports))
-    return ExportedForms(exports=tuple(made))
+    return ExportedForms(exports=tuple(made), extras=tuple(tried.outcomes))
 
 
 def _name(export: Any, taken: set[str]) -> str:
@@ -304,8 +318,23 @@ def _name(export: Any, taken: set[str]) -> str:
     return name
 
 
-def _entry(workspace: ExportWorkspace, export: Any, name: str) -> MeasuredExport | UnmeasuredExport:
+def _entry(workspace: ExportWorkspace, export: Any, name: str, tried: Extras) -> MeasuredExport | UnmeasuredExport:
     """Make, measure and publish one form; say why where that cannot be."""
+    made = tried(name, partial(_built, workspace, export, name), None)
+    if made is not None:
+        return made
+    path = workspace.context.artifact(name)
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    known = tried.outcomes[-1]
+    return UnmeasuredExport(
+        format=export.format, precision=export.precision, path=name,
+        status="timed_out" if known.status == "timed_out" else "failed",
+        code=known.code, reason=known.reason, hint=known.hint,
+    )  # fmt: skip
+
+
+def _built(workspace: ExportWorkspace, export: Any, name: str) -> MeasuredExport | UnmeasuredExport:
     from retort.training.export.base import ToolchainMissing
 
     context, path = workspace.context, workspace.context.artifact(name)
@@ -317,10 +346,6 @@ def _entry(workspace: ExportWorkspace, export: Any, name: str) -> MeasuredExport
     except ToolchainMissing as error:
         files = tuple(_published(context, export, error.files))
         return UnmeasuredExport(**about, status="needs", reason=error.message, hint=error.hint, files=files)
-    except Stopped:
-        raise
-    except RetortError as error:
-        return UnmeasuredExport(**about, status="failed", reason=error.message, hint=error.hint)
     if measured.status == "differs":
         return measured
     files = tuple(_published(context, export, sorted(path.iterdir()) if path.is_dir() else [path]))
@@ -371,7 +396,9 @@ def _tell(context: Context, entry: MeasuredExport | UnmeasuredExport) -> None:
 
 
 def _why(entry: MeasuredExport | UnmeasuredExport) -> str | None:
-    if entry.reason is not None or isinstance(entry, UnmeasuredExport) or entry.max_map_drop is None:
+    if entry.reason is not None or isinstance(entry, UnmeasuredExport):
         return entry.reason
-    lost, budgeted = entry.map_drop * 100, entry.max_map_drop * 100
+    if entry.status == "no_score":
+        return "it finds nothing in the validation images, so nothing is proved of it"
+    lost, budgeted = entry.map_drop * 100, (entry.max_map_drop or 0.0) * 100
     return f"it loses {lost:.1f} points of mAP50-95, and may lose {budgeted:.1f}"

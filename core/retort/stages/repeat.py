@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from retort.errors import Stopped
 from retort.pipeline import progress, train
 from retort.pipeline.answers import Repetitions, SeedRun, TrainedNetwork
 from retort.pipeline.context import Context
+from retort.pipeline.extras import Extras
 from retort.pipeline.train import JournalCallback, Values, fit
 from retort.spec import JobSpec
 from retort.stages.distill import teacher_config, train_config
 
 after = "control"
+extra = True
 
 WHY = "the job was finished early, before it was repeated with other seeds"
 
@@ -58,25 +62,28 @@ def run(context: Context) -> Repetitions:
     tasks = [_SeedTask(seed, role) for seed in seeds for role in roles]
     folder = context.lasting_folder("repeat")
     found: dict[_SeedTask, TrainedNetwork] = {}
+    tried = Extras(context)
     for number, task in enumerate(tasks):
         if context.finishes_early() or context.needed("distill", TrainedNetwork).finished_early:
             return _dropped(context)
+        part = (number / len(tasks), 1 / len(tasks))
         try:
-            found[task] = _once(context, task, folder, (number / len(tasks), 1 / len(tasks)))
+            trained = tried(f"{task.role} of seed {task.seed}", partial(_once, context, task, folder, part), None)
         except Stopped:
             if context.stop.is_set():
                 raise
             return _dropped(context)
-    return Repetitions(
-        runs=tuple(
-            SeedRun(
-                seed=seed,
-                student=found[_SeedTask(seed, Role.STUDENT)],
-                control=found.get(_SeedTask(seed, Role.CONTROL)),
-            )
-            for seed in seeds
-        )
-    )
+        if trained is not None:
+            found[task] = trained
+    return Repetitions(runs=tuple(_pairs(seeds, found)), extras=tuple(tried.outcomes))
+
+
+def _pairs(seeds: Iterable[int], found: Mapping[_SeedTask, TrainedNetwork]) -> Iterator[SeedRun]:
+    """Yield what each seed gave; a seed without its student gave nothing to compare."""
+    for seed in seeds:
+        student = found.get(_SeedTask(seed, Role.STUDENT))
+        if student is not None:
+            yield SeedRun(seed=seed, student=student, control=found.get(_SeedTask(seed, Role.CONTROL)))
 
 
 def _dropped(context: Context) -> Repetitions:

@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
 from retort.constants import Role
 from retort.pipeline import history, progress, results
 from retort.pipeline.answers import Evaluated
 from retort.pipeline.context import Context
+from retort.pipeline.extras import Extras, for_leaves
+from retort.pipeline.history import Curves
 from retort.report import charts, samples
-from retort.report.health import health_report
+from retort.report.health import HealthReport, health_report
 from retort.report.html import render
-from retort.report.result import manifest, outcome
+from retort.report.plain import plain_page
+from retort.report.result import bare, extras, manifest, outcome
+from retort.report.samples import Gallery
 from retort.report.verdict import Noise, rise, verdict
 from retort.spec import JobSpec
-from retort.spec.report import HealthFinding, Report
+from retort.spec.outcome import ExtraOutcome
+from retort.spec.report import HealthFinding, Manifest, Report
 from retort.spec.result import JobResult
+from retort.spec.verdict import Verdict
 
 after = "export"
+
+PAGE, DOCUMENT = "report.html", "report.json"
+_UNJUDGED = Verdict(
+    kind="unknown", sentence="What the distillation bought is unknown: the figures could not be judged.", caveats=()
+)
+NONE: tuple[ExtraOutcome, ...] = ()
+_UNEXAMINED = HealthReport((), (), (), ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What page and document are made of."""
+
+    judged: Verdict
+    result: JobResult
+    curves: Curves
+    health: HealthReport
+    manifest: Manifest | None
 
 
 def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job reports
@@ -28,48 +57,105 @@ def cost(spec: JobSpec) -> float:
     return progress.forward(spec.student.model) / 4
 
 
-def noise(context: Context, curves: history.Curves) -> Noise:
+def noise(context: Context, curves: Curves) -> Noise:
     """Return the known noise in this run's difference."""
     return Noise(resampled=context.needed("evaluate", Evaluated).resampled, rise=rise(curves))
 
 
 def run(context: Context) -> JobResult:
-    """Return the result of the whole run."""
-    result = outcome(context, results.total_duration(context.workdir, context.results))
-    origin = manifest(context, result)
-    context.publish_document("manifest.json", origin)
-    curves = history.curves(context.workdir)
-    health = health_report(context.workdir, curves)
-    judged = verdict(result, noise(context, curves))
-    result = result.model_copy(update={"verdict": judged})
-    spec = context.spec.model_dump(mode="json")
-    told = Report(
-        name=context.spec.name,
-        verdict=judged,
-        result=result,
-        health=tuple(HealthFinding(**finding.model_dump(exclude={"n", "at", "type"})) for finding in health.findings),
-        curves=history.listed(curves),
-        manifest=origin,
-        spec=spec,
-    )
-    context.publish_document("report.json", told)
-    context.check()
-    context.progress(0.2)
-    html = render(
-        name=context.spec.name,
+    """Return the result of the whole run.
+
+    Whatever else fails, there is a result, and it says what failed.
+    """
+    tried = for_leaves(context)
+    duration = tried("duration", partial(results.total_duration, context.workdir, context.results), 0.0, listed=False)
+    summed_up = tried("result", partial(outcome, context, duration, tried), None, listed=False)
+    unjudged = bare(context) if summed_up is None else summed_up
+    earlier = tried("outcomes", partial(extras, context), NONE, listed=False)
+    curves: Curves = tried("curves", partial(history.curves, context.workdir), {}, listed=False)
+    judged = tried("verdict", partial(_judged, context, unjudged, curves), _UNJUDGED, listed=False)
+    result = unjudged.model_copy(update={"verdict": judged})
+    found = _Findings(
         judged=judged,
         result=result,
-        charts=charts.charts(curves, result.roles),
-        comparisons=charts.comparisons(result),
-        quantization=charts.quantization(result),
-        labelling=charts.labelling(result),
-        ecg=health,
-        gallery=samples.gallery(context),
-        manifest=origin,
-        spec=spec,
+        curves=curves,
+        health=tried("health", partial(health_report, context.workdir, curves), _UNEXAMINED),
+        manifest=tried("manifest.json", partial(_manifest, context, result), None),
     )
-    part = context.artifact("report.html.part")
-    part.write_text(html, encoding="utf-8")
-    part.replace(context.artifact("report.html"))
-    context.publish("report.html", Role.JOB, "text/html; charset=utf-8")
-    return result
+    context.check()
+    context.progress(0.2)
+    _tell_people(context, found, tried, earlier)
+    return _tell_machines(context, found, tried, earlier)
+
+
+def _judged(context: Context, result: JobResult, curves: Curves) -> Verdict:
+    return verdict(result, noise(context, curves))
+
+
+def _manifest(context: Context, result: JobResult) -> Manifest:
+    origin = manifest(context, result)
+    context.publish_document("manifest.json", origin)
+    return origin
+
+
+def _tell_people(context: Context, found: _Findings, tried: Extras, earlier: tuple[ExtraOutcome, ...]) -> None:
+    """Publish the page; where it cannot be made, one of plain words."""
+    name, judged = context.spec.name, found.judged
+    gallery = tried("gallery", partial(samples.gallery, context), Gallery((), ()))
+    ecg = found.health
+    drawn: dict[str, list[dict[str, Any]]] = {
+        kind: tried(f"charts of {kind}", make, [], listed=False)
+        for kind, make in {
+            "charts": partial(charts.charts, found.curves, found.result.roles),
+            "comparisons": partial(charts.comparisons, found.result),
+            "quantization": partial(charts.quantization, found.result),
+            "labelling": partial(charts.labelling, found.result),
+        }.items()
+    }
+    result = _with(found.result, earlier, tried)
+
+    def full() -> str:
+        return render(
+            name=name, judged=judged, result=result, ecg=ecg, gallery=gallery, manifest=found.manifest,
+            spec=context.spec.model_dump(mode="json"), **drawn,
+        )  # fmt: skip
+
+    if not tried(PAGE, partial(_publish_page, context, full), None):
+        result = _with(found.result, earlier, tried)
+        plain = partial(plain_page, name, judged, result)
+        tried(f"plain {PAGE}", partial(_publish_page, context, plain), None)
+
+
+def _publish_page(context: Context, make: Callable[[], str]) -> bool:
+    part = context.artifact(f"{PAGE}.part")
+    part.write_text(make(), encoding="utf-8")
+    part.replace(context.artifact(PAGE))
+    context.publish(PAGE, Role.JOB, "text/html; charset=utf-8")
+    return True
+
+
+def _tell_machines(context: Context, found: _Findings, tried: Extras, earlier: tuple[ExtraOutcome, ...]) -> JobResult:
+    """Publish the document, which holds the result that is returned; return the result."""
+    result = _with(found.result, earlier, tried, ExtraOutcome(name=DOCUMENT, status="done"))
+    if tried(DOCUMENT, partial(_publish_document, context, found, result), None, listed=False):
+        return result
+    return _with(found.result, earlier, tried)
+
+
+def _publish_document(context: Context, found: _Findings, result: JobResult) -> bool:
+    findings = [finding.model_dump(exclude={"n", "at", "type"}) for finding in found.health.findings]
+    told = Report(
+        name=context.spec.name,
+        verdict=found.judged,
+        result=result,
+        health=tuple(HealthFinding(**finding) for finding in findings),
+        curves=history.listed(found.curves),
+        manifest=found.manifest,
+        spec=context.spec.model_dump(mode="json"),
+    )
+    context.publish_document(DOCUMENT, told)
+    return True
+
+
+def _with(result: JobResult, earlier: tuple[ExtraOutcome, ...], tried: Extras, *more: ExtraOutcome) -> JobResult:
+    return result.model_copy(update={"extras": (*earlier, *tried.outcomes, *more)})

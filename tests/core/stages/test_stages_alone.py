@@ -77,7 +77,7 @@ def test_an_export_that_gives_other_boxes_is_told_and_not_published(context: Con
 def test_an_export_that_cannot_be_made_does_not_fail_the_others(context: Context):
     asked = document_with(context, [{"format": "onnx", "precision": "int8"}, {"format": "torchscript"}])
     first, second = export.run(replace(context, spec=asked)).exports
-    assert (first.status, second.status) == ("failed", "passed")
+    assert (first.status, second.status) == ("failed", "no_score")  # this student has learned nothing
     assert "INT8 needs at least 50 training images" in (first.reason or "")
     assert isinstance(second, MeasuredExport)
     assert second.num_unequal == 0

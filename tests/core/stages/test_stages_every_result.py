@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -12,13 +12,14 @@ from retort.cli import render
 from retort.report import charts
 from retort.report import html as report_html
 from retort.report.health import HealthReport
+from retort.report.plain import plain_page
 from retort.report.samples import Gallery
 from retort.report.verdict import Noise, verdict
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
 from retort.spec.report import Manifest
 from retort.spec.result import JobResult, parse_result, readable_result
 from rich.console import Console
-from stored_results import EXPORTS, PARTS, VERDICT, advice, candidate, stored
+from stored_results import EXPORTS, EXTRAS, PARTS, VERDICT, advice, candidate, stored
 
 STATUSES = [chosen for number in range(len(EXPORTS) + 1) for chosen in combinations(EXPORTS, number)]
 """Every set of statuses, from none to all."""
@@ -48,13 +49,13 @@ def _without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_html, "get_plotlyjs", str)
 
 
-def rendered(found: JobResult) -> str:
+def rendered(found: JobResult, *, with_manifest: bool = True) -> str:
     return report_html.render(
         name="digits", judged=found.verdict or verdict(found, Noise()), result=found,
         charts=charts.charts({}, found.roles), comparisons=charts.comparisons(found),
         quantization=charts.quantization(found), labelling=charts.labelling(found),
         ecg=HealthReport((), (), (), ()), gallery=Gallery((), ()),
-        manifest=manifest(found), spec={},
+        manifest=manifest(found) if with_manifest else None, spec={},
     )  # fmt: skip
 
 
@@ -105,6 +106,26 @@ def test_page_and_terminal_say_the_stored_verdict_and_no_difference_of_their_own
         assert not re.search(r"7\.7[0-9]|7\.8|0\.077|26(\.0)?\s?%", words)  # student less control, or its share
 
 
+@pytest.mark.parametrize("statuses", list(product(EXTRAS, repeat=3)), ids=" ".join)
+@pytest.mark.parametrize("roles", [{}, {"control": None}, {"unmeasured": True}, {"control": None, "unmeasured": True}])
+def test_extras_of_any_statuses_are_told_by_page_plain_page_and_terminal(
+    statuses: tuple[str, ...], roles: dict[str, Any]
+):
+    """Control, export and picture may each be done, have failed, be skipped or have taken too long."""
+    extras = [{**EXTRAS[status], "name": f"extra {number}"} for number, status in enumerate(statuses)]
+    found = result(**roles, extras=extras)
+
+    for text in (rendered(found), plain_page("digits", verdict(found, Noise()), found), shown(found)):
+        for number, status in enumerate(statuses):
+            told = f"extra {number}" in text.partition("The result, as programs read it")[0]
+            assert told == (status != "done")
+        assert all(f"why it is {status}" in text for status in statuses if status != "done")
+
+
+def test_a_page_without_its_manifest_is_rendered():
+    assert "Who reached what" in rendered(result(), with_manifest=False)
+
+
 def test_a_result_is_written_as_it_was_read():
     for part in PARTS.values():
         given = stored(**part, exports=list(EXPORTS.values())[:-1])
@@ -122,6 +143,7 @@ def test_a_result_from_before_what_was_added_since_can_be_read():
     given = stored(exports=[EXPORTS["from before"]])
     for name in (
         "ensemble",
+        "extras",
         "training",
         "control_dropped",
         "seeds",
@@ -155,7 +177,8 @@ def test_what_is_no_result_is_read_as_none_and_logged(given: Any, caplog: pytest
 def test_only_a_form_with_figures_counts_as_measured():
     kinds = {status: type(result(exports=[export]).exports[0]) for status, export in EXPORTS.items()}
 
-    assert {status for status, kind in kinds.items() if kind is MeasuredExport} == {"passed", "over_budget", "differs"}
+    measured = {status for status, kind in kinds.items() if kind is MeasuredExport}
+    assert measured == {"passed", "over_budget", "no_score", "differs"}
 
 
 @pytest.mark.parametrize("verdict", ["recommended", "possible", "refused"])
