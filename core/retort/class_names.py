@@ -19,7 +19,7 @@ _SHOWN = 3
 def as_names(names: Any) -> dict[int, str]:
     """Return a network's class names by number.
 
-    Networks carry a list, a tuple, or a mapping.
+    Networks carry a list, a tuple, or a mapping. What is none of these has no names.
     """
     if isinstance(names, list | tuple):
         return {index: str(name) for index, name in enumerate(names)}

@@ -181,27 +181,27 @@ def missing_labels(root: Path, splits: Mapping[str, Sequence[Path]], num_classes
     if not any(without.values()):
         return []
     mine = {label_of(root, image) for images in splits.values() for image in images}
-    others = _by_stem(root, {image.stem for images in without.values() for image in images}, mine)
+    others = _by_stem(root, {image.stem for images in without.values() for image in images})
     return [
         MissingLabels(
             split=split,
             num_images=len(splits[split]),
             missing=tuple(image.relative_to(root).as_posix() for image in images),
-            elsewhere=tuple(_found(root, images, others, num_classes)),
+            elsewhere=tuple(_found(root, images, others, mine, num_classes)),
         )
         for split, images in without.items()
         if images
     ]
 
 
-def _by_stem(root: Path, stems: set[str], mine: set[Path]) -> dict[str, list[Path]]:
-    """Return the files below *root* that may be labels of images with these *stems*."""
+def _by_stem(root: Path, stems: set[str]) -> dict[str, list[Path]]:
+    """Return the files below *root* that have one of these *stems*."""
     found: defaultdict[str, list[Path]] = defaultdict(list)
     number = 0
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            if path.suffix.lower() in _ELSEWHERE and path.stem in stems and path not in mine:
+            if path.stem in stems:
                 found[path.stem].append(path)
         number += len(names)
         if number > _MOST_FILES:
@@ -210,13 +210,26 @@ def _by_stem(root: Path, stems: set[str], mine: set[Path]) -> dict[str, list[Pat
 
 
 def _found(
-    root: Path, images: Iterable[Path], others: Mapping[str, Sequence[Path]], num_classes: int
+    root: Path, images: Iterable[Path], others: Mapping[str, Sequence[Path]], mine: set[Path], num_classes: int
 ) -> Iterator[tuple[str, str]]:
     for image in images:
-        for path in sorted(others.get(image.stem, ())):
-            if _holds_labels(path, num_classes, root):
+        same = sorted(others.get(image.stem, ()))
+        taken = {path.parent for path in same if path != image and path.suffix.lower() not in _ELSEWHERE}
+        for path in same:
+            free = path.suffix.lower() in _ELSEWHERE and path not in mine and not taken & _image_folders(root, path)
+            if free and _holds_labels(path, num_classes, root):
                 yield image.relative_to(root).as_posix(), path.relative_to(root).as_posix()
                 break
+
+
+def _image_folders(root: Path, label: Path) -> set[Path]:
+    """Return where the image of a label file may lie: another image there has it, and no image elsewhere."""
+    parts = list(label.parent.relative_to(root).parts)
+    for index in range(len(parts) - 1, -1, -1):
+        if parts[index] == "labels":
+            parts[index] = "images"
+            break
+    return {label.parent, root.joinpath(*parts)}
 
 
 def _holds_labels(path: Path, num_classes: int, root: Path) -> bool:

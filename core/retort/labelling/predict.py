@@ -44,7 +44,7 @@ def detect(
     weights = train.weights(context)
     origin = hashlib.sha256(f"{context.key} {sha256_of(weights)}".encode()).hexdigest()
     kept = context.lasting_folder(f"boxes-{origin[:12]}")
-    names = _names(weights, context.inputs.dataset.names)
+    names = class_numbers(weights, context.inputs.dataset.names)
     for start in range(0, len(images), _AT_A_TIME):
         part = slice(start, start + _AT_A_TIME)
         path = kept / f"{kind}-{start:07d}.json"
@@ -92,7 +92,7 @@ def _scored(box: Detected, name: str | None, size: tuple[int, int]) -> Scored | 
     return Scored(name=name, score=box.score, x1=x1, y1=y1, x2=x2, y2=y2)
 
 
-def _names(weights: Path, names: Sequence[str]) -> dict[int, str]:
+def class_numbers(weights: Path, names: Sequence[str]) -> dict[int, str]:
     """Return the data's class names by the network's numbers.
 
     Raises:

@@ -123,7 +123,7 @@ def data_quality(context: Context) -> DataQuality | None:
     if dataset.num_train + dataset.num_val > MOST_IMAGES or not (root / "data.yaml").is_file():
         return None
     context.heartbeat.beat("setup")
-    found = audit.check(str(root), [root])
+    found = audit.check(str(root), [root], most_missing=context.spec.data.max_missing_labels)
     if found.names != dataset.names or not found.splits:
         return None
     return DataQuality(

@@ -180,6 +180,13 @@ def test_labels_that_are_missing_because_they_are_elsewhere_are_found_and_refuse
     assert datasets.locate(str(root), ANYWHERE, most_missing=1).warnings
 
 
+def test_labels_of_other_images_of_the_same_name_are_not_taken_for_missing_ones(root: Path):
+    for number in range(12):
+        (root / f"labels/train/{number}.txt").unlink()
+        add(root, f"images/test/{number}.png", color=300 + number)  # a split that data.yaml does not name
+    assert told(root)["missing_labels"][:2] == ("warning", 12)
+
+
 def test_nested_images_whose_labels_lie_in_one_flat_folder_are_told(root: Path):
     for number in range(40):
         image = root / f"images/train/night/{number}.png"

@@ -15,6 +15,7 @@ import pytest
 from core.training.pictures import NAMES, SIDE, scene
 from faster_coco_eval import COCO, COCOeval_faster
 from PIL import Image
+from retort.labelling import predict
 from retort.training import models
 from retort.training.evaluate import Accuracy, Conditions, accuracy, by_size
 
@@ -169,3 +170,22 @@ def test_perfect_detections_of_a_thousand_objects_are_perfect_in_every_size() ->
     judged = by_size([(truth, found)], 1, max_det=1000)
     assert judged["small"] == {"ap": pytest.approx(1.0), "number": 334}
     assert judged["medium"] == {"ap": pytest.approx(1.0), "number": 666}
+
+
+def test_classes_that_differ_by_a_capital_letter_alone_are_judged_apart(
+    knows: Path, scenes: Path, tmp_path: Path
+) -> None:
+    """The same images and weights, with only the names changed, have the same figures."""
+    twins = ("Car", "car", "CAR")
+    named = tmp_path / "data.yaml"
+    named.write_text(scenes.read_text().replace(str(list(NAMES.values())), str(list(twins))))
+    network = models.load(knows)
+    plain = accuracy(network, Conditions(scenes, SIDE, "cpu"))
+    network.names = dict(enumerate(twins))
+    found = accuracy(network, Conditions(named, SIDE, "cpu"))
+    assert plain.map50 > 0.5
+    assert list(found.per_class.values()) == list(plain.per_class.values())
+    assert (found.map, found.by_size) == (plain.map, plain.by_size)
+
+    models.publish(network, tmp_path / "twins.pt", names=network.names, imgsz=SIDE)
+    assert predict.class_numbers(tmp_path / "twins.pt", twins) == network.names

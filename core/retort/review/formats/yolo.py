@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 import yaml
 
+from retort.class_names import as_names
 from retort.review.formats import base
 from retort.review.formats.base import Classes, ImageSet, Read, add, box
 from retort.review.models import Box, ReviewError
@@ -90,13 +91,12 @@ def _described(path: PurePosixPath, content: bytes) -> list[str] | None:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ReviewError(f"{path} is not readable as YAML", hint="names: [first, second]") from error
     names = found.get("names") if isinstance(found, dict) else None
-    if isinstance(names, dict):
-        names = [names.get(number) for number in range(len(names))]
     if names is None:
         return None
-    if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
+    numbered = as_names(names)
+    if list(numbered) != list(range(len(names))):
         raise ReviewError(f"{path}: names must list the classes", hint="names: [first, second]")
-    return [str(name) for name in names]
+    return list(numbered.values())
 
 
 def _text(path: PurePosixPath, content: bytes) -> str:
