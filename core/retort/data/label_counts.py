@@ -22,7 +22,7 @@ _SHOWN = 5
 
 
 class LabelDoubt(NamedTuple):
-    """What is probably wrong with a set's labels, and where."""
+    """A probable mistake in a set's labels, and its places."""
 
     code: str
     message: str
@@ -92,9 +92,9 @@ def _reach(box: LabelBox) -> tuple[float, float]:
 def check_labels(
     root: Path, splits: Mapping[str, Sequence[Path]], num_classes: int, *, most_missing: float = 1.0
 ) -> tuple[LabelCounts, tuple[MissingLabels, ...]]:
-    """Check the labels of every image; return their counts, and the images without a label file.
+    """Check and count the labels of every image.
 
-    Those are background, if they are a share of at most *most_missing* and have no labels elsewhere.
+    Returned as well are the images without a label file. Those are background, if they are a share of at most *most_missing* and have no labels elsewhere.
 
     Raises:
         DataError: a line is malformed (the first is shown with file and line), a split has no box at all, or too many
@@ -149,7 +149,10 @@ class MissingLabels:
         return len(self.missing) / self.num_images
 
     def refused(self, most: float) -> bool:
-        """Return True if a job must not take them for background, where it may for a share of *most*."""
+        """Return True if a job must not take them for background.
+
+        It may for a share of *most*.
+        """
         return most < 1 and (self.share > most or bool(self.elsewhere))
 
     def sentence(self) -> str:

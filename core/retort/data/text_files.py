@@ -24,7 +24,9 @@ _THEIRS = {
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """Tell people that a file of theirs cannot be read: a retry would not help.
+    """Tell people that a file of theirs cannot be read.
+
+    A retry would not help.
 
     Raises:
         DataError: permission is denied, a name is too long, or links go in a circle.
