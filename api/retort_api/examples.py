@@ -195,6 +195,7 @@ _REVIEW = Review(
     num_rejected=1,
     num_edited=0,
     num_open=1,
+    num_looked_at=99,
     open=("train-0001",),
     links=ReviewLinks(
         job=_HOME, images=f"{_HOME}/review/images", export=f"{_HOME}/review/export", complete=f"{_HOME}/review/complete"

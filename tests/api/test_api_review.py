@@ -200,17 +200,22 @@ def test_a_retry_takes_over_what_was_decided(client: TestClient, database: Datab
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
-def test_an_export_that_comes_back_unchanged_accepts_what_the_teacher_found(
+def test_an_export_that_comes_back_unchanged_is_accepted_only_where_somebody_has_looked(
     client: TestClient, waiting: str, form: str
 ) -> None:
     decide(client, waiting, "b", decision="reject")
     exported = client.get(f"/v1/jobs/{waiting}/review/export?format={form}")
     assert exported.headers["Content-Disposition"] == f'attachment; filename="{waiting}-{form}{FORMS[form].suffix}"'
     assert exported.headers["Content-Type"] == FORMS[form].media_type
-    answer = client.post(f"/v1/jobs/{waiting}/review/import?format={form}&reviewer=ann", content=exported.content)
+    address = f"/v1/jobs/{waiting}/review/import?format={form}&reviewer=ann"
+    untouched = client.post(address, content=exported.content).json()
+    assert (untouched["num_open"], untouched["num_looked_at"]) == (2, 1), "nobody says that it was looked at"
+    assert "0 accepted, 0 corrected, 2 not looked at" in untouched["notes"][0]
+    answer = client.post(f"{address}&looked_at=all", content=exported.content)
     assert answer.status_code == 200
-    found = {image: one["decision"]["decision"] for image, one in images(client, waiting).items()}
-    assert found == {"a": "accept", "b": "reject", "c.1": "accept"}
+    found = {image: (one["decision"] or {}).get("decision") for image, one in images(client, waiting).items()}
+    expected = None if form == "label_studio" else "accept"  # whose file says that nobody has answered
+    assert found == {"a": expected, "b": "reject", "c.1": expected}
 
 
 def test_boxes_in_a_file_replace_those_of_its_images_alone(client: TestClient, waiting: str) -> None:

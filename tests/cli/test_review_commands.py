@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,22 +37,29 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def printed(text: str) -> list[str]:
+    """Return the arguments of the command that a message shows."""
+    found = re.search(r"retort (review [a-z]+ .*?)( \(|$)", text.strip())
+    assert found is not None, text
+    return shlex.split(found[1])
+
+
 def decided(folder: Path) -> dict[str, str]:
     return {image: one.decision for image, one in Decisions.load(folder / "decisions.json").items()}
 
 
 def test_a_review_is_shown_decided_and_completed_and_the_job_goes_on(served: Retort, waiting: str):
     assert served("review", "show", waiting).out.splitlines() == [
-        "2 of 2 images are open; 0 accepted, 0 rejected, 0 edited", "a", "b",
+        "2 of 2 images are open; 0 accepted, 0 rejected, 0 edited; 0 were looked at", "a", "b",
     ]  # fmt: skip
     assert served("ls", "--state", "awaiting_review", "--json").json[0]["id"] == waiting
     refused = served("review", "complete", waiting, "--json")
     assert (refused.code, refused.error["code"]) == (4, "review_open")
+    assert printed(refused.error["hint"]) == ["review", "complete", waiting, "--rest", "accept"]
     assert served("review", "accept", waiting, "--image", "a", "--reviewer", "ann").code == 0
     rejected = served("review", "reject", waiting)
-    assert rejected.out == "0 of 2 images are open; 1 accepted, 1 rejected, 0 edited\n"
-    assert "retort review complete" in rejected.err
-    assert served("review", "complete", waiting).out == f"{waiting} is queued\n"
+    assert rejected.out == "0 of 2 images are open; 1 accepted, 1 rejected, 0 edited; 2 were looked at\n"
+    assert served(*printed(rejected.err)).out == f"{waiting} is queued\n"
     assert served("wait", waiting, "--timeout", 60).code == 0
     assert "decided: [('a', 'accept'), ('b', 'reject')]" in served("logs", waiting).out
     late = served("review", "accept", waiting, "--image", "a", "--json")
@@ -61,8 +70,8 @@ def test_a_review_is_shown_decided_and_completed_and_the_job_goes_on(served: Ret
 def test_a_review_goes_out_and_comes_back(served: Retort, waiting: str, tmp_path: Path, form: str):
     path = tmp_path / f"out{FORMS[form].suffix}"
     assert served("review", "export", waiting, "--format", form, "--out", path).out == f"{path}\n"
-    taken = served("review", "import", waiting, "--format", form, "--from", path, "--json")
-    assert (taken.json["num_accepted"], taken.json["num_open"]) == (2, 0)
+    taken = served("review", "import", waiting, "--format", form, "--from", path, "--looked-at", "all", "--json")
+    assert (taken.json["num_accepted"], taken.json["num_open"]) == ((0, 2) if form == "label_studio" else (2, 0))
     served("cancel", waiting)
 
 
@@ -80,8 +89,10 @@ def test_the_client_does_the_same(service: str, waiting: str):
 
 
 def test_a_watched_job_says_what_it_waits_for(served: Retort, waiting: str):
-    logs = served("logs", waiting).out
-    assert "2 images wait to be looked at: retort review show" in logs
+    line = next(line for line in served("logs", waiting).out.splitlines() if "wait to be looked at" in line)
+    shown = served(*printed(line))
+    assert shown.out.splitlines()[1:] == ["a", "b"], "the command works as it is printed"
+    assert served("review", "show").out == shown.out, "as does the one for the only job that waits"
     assert "awaiting_review" in served("get", waiting).out
     served("cancel", waiting)
 
@@ -116,7 +127,6 @@ def test_completing_a_review_in_a_folder_says_how_to_go_on(retort: Retort, folde
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (("show",), "usage"),
         (("show", "job", "--workdir", "x"), "usage"),
         (("show", "--workdir", "nowhere"), "review_not_found"),
         (("accept", "--image", "z"), "image_not_found"),

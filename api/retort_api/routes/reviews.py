@@ -170,19 +170,27 @@ def import_review(
     job_id: JobId,
     form_name: FormName,
     data: Annotated[bytes, Depends(read_upload)],
+    *,
     reviewer: Reviewer = SOMEBODY,
+    looked_at: Annotated[
+        formats.LookedAt,
+        Query(description="Whether images whose boxes are still the teacher's were looked at; Label Studio says so."),
+    ] = "changed",
 ) -> Review:
     """Import what another tool has made of an export: its boxes replace those of the images in it.
 
-    Images that are not in the file stay as they are. A file with a mistake changes nothing.
+    Images that are not in the file, or that nobody has looked at, stay as they are. A file with a mistake changes
+    nothing.
     """
     proposals = _proposals(service, job_id)
     with service.database.read() as session:
         now = database_now(session)
-    decisions = formats.import_decisions(proposals, form_name, data, reviewer=reviewer, at=now)
+    imported = formats.import_decisions(
+        proposals, form_name, data, reviewer=reviewer, at=now, looked_at=looked_at
+    )  # fmt: skip
     with service.database.begin() as session:
-        reviews.decide(session, job_id, decisions)
-    return _summary(service, job_id)
+        reviews.decide(session, job_id, imported.decisions)
+    return _summary(service, job_id, imported.notes)
 
 
 def _proposals(service: AppState, job_id: str) -> ReviewSet:
@@ -195,8 +203,8 @@ def _both(service: AppState, job_id: str) -> tuple[ReviewSet, dict[str, ImageDec
         return proposals, {found.image: found for found in reviews.of_job(session, job_id)}
 
 
-def _summary(service: AppState, job_id: str) -> Review:
+def _summary(service: AppState, job_id: str, notes: tuple[str, ...] = ()) -> Review:
     proposals, decisions = _both(service, job_id)
     with service.database.read() as session:
         state = jobs.get(session, job_id).state
-    return Review.of(job_id, state, formats.summary(proposals, decisions))
+    return Review.of(job_id, state, formats.summary(proposals, decisions), notes)

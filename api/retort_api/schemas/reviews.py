@@ -37,16 +37,20 @@ class Review(ResponseModel):
     num_rejected: int
     num_edited: int
     num_open: int
+    num_looked_at: int
+    """Images that somebody has looked at and decided about."""
+    notes: tuple[str, ...] = ()
+    """After an import: what was made of the file."""
     open: tuple[str, ...]
     """Images that nobody has decided about, the first hundred."""
     links: ReviewLinks
 
     @classmethod
-    def of(cls, job_id: str, state: JobState, summary: dict[str, Any]) -> Review:
+    def of(cls, job_id: str, state: JobState, summary: dict[str, Any], notes: tuple[str, ...] = ()) -> Review:
         """Return the summary as it is shown."""
         home = f"{job_path(job_id)}/review"
         links = {"job": job_path(job_id), **{part: f"{home}/{part}" for part in ("images", "export", "complete")}}
-        return cls.model_validate({"job_id": job_id, "state": state, **summary, "links": links})
+        return cls.model_validate({"job_id": job_id, "state": state, **summary, "notes": notes, "links": links})
 
 
 class ReviewDecision(ResponseModel):

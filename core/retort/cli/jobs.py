@@ -88,7 +88,7 @@ def logs(
         for event in client.stream(found) if follow else client.events(found):
             if as_json:
                 emit_line(event)
-            elif line := render.event_line(event, render.epochs_of(job)):
+            elif line := render.event_line(event, render.epochs_of(job), found):
                 typer.echo(line)
         if not as_json and not follow and (waits := render.waiting_text(job)):
             note(f"waits: {waits}")

@@ -229,10 +229,10 @@ def epochs_of(job: Json) -> int | None:
     return training.get("epochs")
 
 
-def event_line(event: Json, of: int | None = None) -> str | None:
+def event_line(event: Json, of: int | None = None, job_id: str | None = None) -> str | None:
     """Render one event as a line; None for one that says nothing to people.
 
-    *of* is the number of planned epochs.
+    *of* is the number of planned epochs, *job_id* the job that commands in the line name.
     """
     kind, data = event["type"], event.get("data") or {}
     if kind in _UNTOLD:
@@ -243,7 +243,8 @@ def event_line(event: Json, of: int | None = None) -> str | None:
         advice = "" if data.get("verdict") == "healthy" else f". {data.get('cause')} {data.get('advice')}"
         text = f"{data.get('rule')}, epoch {data.get('epoch')}: {event.get('message')}{advice}"
     elif kind == "awaiting_review":
-        text = f"{data.get('num_images')} images wait to be looked at: retort review show"
+        command = f": retort review show {job_id}" if job_id else ""
+        text = f"{data.get('num_images')} images wait to be looked at{command}"
     elif event.get("message"):
         text = event["message"]
     else:
@@ -365,7 +366,7 @@ class Lines:
     def show(self, job: Json, events: Iterable[Json]) -> None:
         """Print the events that say something."""
         for event in events:
-            if line := event_line(event, self._epochs):
+            if line := event_line(event, self._epochs, job.get("id")):
                 eta = duration(job.get("eta_s"), "to go")
                 typer.echo(f"{line}  [{share(job.get('progress'))} {eta}".rstrip() + "]")
 
@@ -386,7 +387,7 @@ class Board:
             if event["type"] == "metric":
                 self._epochs[data["role"]] = data["step"]
                 self._values.setdefault(data["role"], {}).update(data["values"])
-            elif line := event_line(event, self._planned):
+            elif line := event_line(event, self._planned, job.get("id")):
                 self._live.console.print(Text(line, style="dim"))
         self._live.update(self._picture(job), refresh=True)
 

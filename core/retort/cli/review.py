@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -12,16 +14,20 @@ import typer
 from pydantic import ValidationError
 
 from retort.cli.options import AsJson, Url, connect, emit, find, note
-from retort.client.client import ReviewClient
+from retort.client.client import Client, ReviewClient
 from retort.errors import UserError
 from retort.protocol.workdir import DECISIONS
 from retort.review import formats
-from retort.review.formats import FORMS
+from retort.review.formats import FORMS, LookedAt
 from retort.review.models import REVIEW, SOMEBODY, Decisions, ImageDecision, ReviewSet, Verdict, undecided
+from retort.states import JobState
 
 
 class ReviewBackend(Protocol):
     """Operations on a review, on a service or in a folder."""
+
+    where: str
+    """Arguments by which the commands find it."""
 
     def summary(self) -> dict[str, Any]:
         """Return how far it is."""
@@ -35,7 +41,7 @@ class ReviewBackend(Protocol):
     def export(self, form: str) -> bytes:
         """Return a file for another tool."""
 
-    def take(self, form: str, data: bytes, reviewer: str) -> dict[str, Any]:
+    def take(self, form: str, data: bytes, reviewer: str, looked_at: LookedAt) -> dict[str, Any]:
         """Let the boxes in a file replace those of its images; return how far the review is then."""
 
     def complete(self, rest: Verdict | None, reviewer: str) -> str:
@@ -45,8 +51,9 @@ class ReviewBackend(Protocol):
 class HttpReview:
     """The review of a job of a service."""
 
-    def __init__(self, review: ReviewClient) -> None:
+    def __init__(self, review: ReviewClient, job_id: str) -> None:
         self._review = review
+        self.where = job_id
 
     def summary(self) -> dict[str, Any]:
         """Ask the service."""
@@ -66,9 +73,9 @@ class HttpReview:
         """Fetch the file."""
         return self._review.export(form)
 
-    def take(self, form: str, data: bytes, reviewer: str) -> dict[str, Any]:
+    def take(self, form: str, data: bytes, reviewer: str, looked_at: LookedAt) -> dict[str, Any]:
         """Send the file."""
-        return self._review.take(form, data, reviewer=reviewer)
+        return self._review.take(form, data, reviewer=reviewer, looked_at=looked_at)
 
     def complete(self, rest: Verdict | None, reviewer: str) -> str:
         """Let the service queue the job."""
@@ -81,6 +88,7 @@ class FolderReview:
 
     def __init__(self, workdir: Path) -> None:
         self._workdir = workdir.absolute()
+        self.where = f"--workdir {shlex.quote(str(workdir))}"
         path = self._workdir / "artifacts" / REVIEW
         try:
             self._proposals = ReviewSet.model_validate_json(path.read_bytes())
@@ -101,7 +109,7 @@ class FolderReview:
         """Write it into the folder."""
         known = {picture.image for picture in self._proposals.pictures}
         if unknown := [image for image in images if image not in known]:
-            hint = "retort review show lists them"
+            hint = f"retort review show {self.where} lists them"
             raise UserError(f"this review has no image {unknown[0]!r}", hint=hint, code="image_not_found")
         self._keep(_decisions(images, verdict, reviewer))
 
@@ -109,16 +117,19 @@ class FolderReview:
         """Make the file."""
         return formats.annotation_format(form).write(formats.annotated_images(self._proposals, self._decisions()))
 
-    def take(self, form: str, data: bytes, reviewer: str) -> dict[str, Any]:
+    def take(self, form: str, data: bytes, reviewer: str, looked_at: LookedAt) -> dict[str, Any]:
         """Read the file."""
-        self._keep(formats.import_decisions(self._proposals, form, data, reviewer=reviewer, at=time.time()))
-        return self.summary()
+        imported = formats.import_decisions(
+            self._proposals, form, data, reviewer=reviewer, at=time.time(), looked_at=looked_at
+        )  # fmt: skip
+        self._keep(imported.decisions)
+        return {**self.summary(), "notes": imported.notes}
 
     def complete(self, rest: Verdict | None, reviewer: str) -> str:
         """Decide the open images; the run continues when restarted."""
         remaining = list(self.undecided())
         if remaining and rest is None:
-            hint = "decide about them, or say what becomes of the rest: --rest accept, or --rest reject"
+            hint = f"decide about them, or: retort review complete {self.where} --rest accept (or reject)"
             raise UserError(f"{len(remaining)} images are open: {remaining[0]} …", hint=hint, code="review_open")
         if rest is not None:
             self._keep(_decisions(remaining, rest, reviewer, seen=False))
@@ -141,7 +152,10 @@ def _decisions(images: Sequence[str], verdict: Verdict, reviewer: str, *, seen: 
 
 app = typer.Typer(help="Review the labels that a teacher has given to images.", no_args_is_help=True)
 
-Job = Annotated[str | None, typer.Argument(metavar="[JOB]", help="A job's id, or a unique part of it.")]
+Job = Annotated[
+    str | None,
+    typer.Argument(metavar="[JOB]", help="A job's id, or a unique part of it; none means the one that waits."),
+]
 Workdir = Annotated[
     Path | None, typer.Option(help="Folder of a run that retort run has started, instead of a job of a service.")
 ]
@@ -200,6 +214,10 @@ def import_(  # noqa: PLR0917 - typer gives each by name
     job_id: Job = None,
     form: FormName = "coco",
     reviewer: Reviewer = SOMEBODY,
+    looked_at: Annotated[
+        Literal["changed", "all"],
+        typer.Option(help="Whether images with unchanged boxes were looked at; Label Studio's file says so itself."),
+    ] = "changed",
     workdir: Workdir = None,
     url: Url = None,
     as_json: AsJson = False,
@@ -210,7 +228,7 @@ def import_(  # noqa: PLR0917 - typer gives each by name
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}", hint="name the file with --from") from error
     with _at(job_id, workdir, url) as desk:
-        _tell(desk.take(form, data, reviewer), as_json=as_json)
+        _tell(desk.take(form, data, reviewer, looked_at), desk.where, as_json=as_json)
 
 
 @app.command()
@@ -261,14 +279,26 @@ def complete(  # noqa: PLR0917 - typer gives each by name
 @contextmanager
 def _at(job_id: str | None, workdir: Path | None, url: str | None) -> Iterator[ReviewBackend]:
     """Go to where the review is."""
-    if (job_id is None) == (workdir is None):
+    if job_id is not None and workdir is not None:
         raise UserError("name either a job or a --workdir", hint="retort review show JOB", code="usage")
     if workdir is not None:
         yield FolderReview(workdir)
         return
-    assert job_id is not None
     with connect(url) as client:
-        yield HttpReview(client.review(find(client, job_id)))
+        found = find(client, job_id) if job_id is not None else _only_waiting(client)
+        yield HttpReview(client.review(found), found)
+
+
+def _only_waiting(client: Client) -> str:
+    """Return the one job of the service that waits for its review."""
+    waiting = [job["id"] for job in islice(client.list(state=JobState.AWAITING_REVIEW), 6)]
+    if len(waiting) == 1:
+        return str(waiting[0])
+    if not waiting:
+        hint = "name the folder of a run with --workdir, or a job: retort ls"
+        raise UserError("no job of the service waits for a review", hint=hint, code="review_not_found")
+    shown = ", ".join(waiting[:5]) + (", …" if len(waiting) > 5 else "")
+    raise UserError(f"several jobs wait for a review: {shown}", hint="name one of them", code="usage")
 
 
 def _decide(
@@ -283,20 +313,22 @@ def _decide(
 ) -> None:
     with _at(job_id, workdir, url) as desk:
         desk.decide(images or list(desk.undecided()), verdict, reviewer)
-        _tell(desk.summary(), as_json=as_json)
+        _tell(desk.summary(), desk.where, as_json=as_json)
 
 
-def _tell(found: dict[str, Any], *, as_json: bool) -> None:
+def _tell(found: dict[str, Any], where: str, *, as_json: bool) -> None:
     if as_json:
         emit(found)
         return
+    for told in found.get("notes", ()):
+        note(told)
     typer.echo(_sentence(found))
     if not found["num_open"]:
-        note("nothing is open: retort review complete")
+        note(f"nothing is open: retort review complete {where}")
 
 
 def _sentence(found: dict[str, Any]) -> str:
     return (
         f"{found['num_open']} of {found['num_images']} images are open; {found['num_accepted']} accepted, "
-        f"{found['num_rejected']} rejected, {found['num_edited']} edited"
+        f"{found['num_rejected']} rejected, {found['num_edited']} edited; {found['num_looked_at']} were looked at"
     )

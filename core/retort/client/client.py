@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx2 as httpx
 
@@ -82,12 +82,16 @@ class ReviewClient:
         content: bytes = self._send("GET", f"{self._home}/export", params={"format": form}).content
         return content
 
-    def take(self, form: str, data: bytes, *, reviewer: str | None = None) -> Json:
+    def take(
+        self, form: str, data: bytes, *, reviewer: str | None = None, looked_at: Literal["changed", "all"] | None = None
+    ) -> Json:
         """Import a file of boxes; return the progress of the review.
 
-        The boxes in the file replace those of their images.
+        The boxes in the file replace those of their images. *looked_at* ``all`` says that images with unchanged boxes
+        were looked at too.
         """
-        return self._json("POST", "/import", params=_given(format=form, reviewer=reviewer), content=data)
+        params = _given(format=form, reviewer=reviewer, looked_at=looked_at)
+        return self._json("POST", "/import", params=params, content=data)
 
     def _json(self, method: str, path: str, **request: Any) -> Json:
         answer: Json = self._send(method, self._home + path, **request).json()

@@ -78,7 +78,10 @@ def complete(
     remaining = _remaining(session, job_id, review_set)
     if remaining and rest is None:
         shown = ", ".join(remaining[:5]) + (", …" if len(remaining) > 5 else "")
-        hint = 'decide about them, or say what becomes of the rest: {"rest": "accept"} or {"rest": "reject"}'
+        hint = (
+            f"decide about them, or: retort review complete {job_id} --rest accept (or reject); "
+            'over REST: POST …/review/complete with {"rest": "accept"}'
+        )
         raise ReviewOpen(f"{len(remaining)} images are open: {shown}", hint=hint)
     if rest == "edit":
         raise ReviewError("the rest can be accepted or rejected", hint="accept or reject")

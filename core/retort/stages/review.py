@@ -107,8 +107,8 @@ def _publish(context: Context, review_set: ReviewSet) -> None:
 
 def _sentence(figures: ReviewFigures, num_used: int) -> str:
     found = figures.precision
-    unseen = f" ({figures.num_unseen} were decided about unseen)" if figures.num_unseen else ""
-    said = f"{figures.num_images} images were looked at{unseen}, {num_used} are trained on"
+    total = figures.num_images + figures.num_unseen
+    said = f"{figures.num_images} of {total} images were looked at, {num_used} are trained on"
     if found.value is None or found.low is None or found.high is None:
         return said
     return (

@@ -9,7 +9,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -21,10 +21,6 @@ from retort.schema import FrozenModel
 
 SLACK = 1e-3
 """How far outside of its image a box may reach, as a share of the side: rounding errors of the tool that wrote it."""
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-
-Read = dict[str, tuple[Box, ...]]
-"""The boxes of each picture in a file, by the pictures' names."""
 Classes = Sequence[str]
 Shape = TypeVar("Shape")
 
@@ -46,11 +42,33 @@ class ImageSet(FrozenModel):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadImage:
+    """A picture in a file of another tool."""
+
+    boxes: tuple[Box, ...]
+    place: str
+    """Where it is said, for messages."""
+    answered: bool | None = None
+    """Whether somebody has answered in the tool; None where the form does not say."""
+    names: tuple[str, ...] = ()
+    """What it may be called beside the name that it is found under, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """The pictures in a file of another tool, by name."""
+
+    images: Mapping[str, ReadImage]
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    """What is no box and does not count, in words, and how often."""
+
+
+@dataclass(frozen=True, slots=True)
 class AnnotationFormat:
     """Annotation format: how to write and read pictures with boxes."""
 
     write: Callable[[ImageSet], bytes]
-    read: Callable[[bytes, Classes], Read]
+    read: Callable[[bytes, Classes], ReadFile]
     media_type: str
     suffix: str
 
@@ -69,17 +87,7 @@ def file_name(image: str) -> str:
     return f"{image}.jpg"
 
 
-def image_of(name: str) -> str:
-    """Return the picture that a file name or address means.
-
-    The folder in it does not matter.
-    """
-    last = name.replace("\\", "/").rpartition("/")[2]
-    stem, dot, suffix = last.rpartition(".")
-    return stem if dot and f".{suffix.lower()}" in _SUFFIXES else last
-
-
-def parse(data: bytes, shape: Any, what: str) -> Any:
+def parse(data: bytes, shape: Any, what: str, hint: str | None = None) -> Any:
     """Parse JSON into *shape*.
 
     Raises:
@@ -93,7 +101,7 @@ def parse(data: bytes, shape: Any, what: str) -> Any:
         place = ".".join(map(str, first["loc"])) or "$"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ReviewError(
-            f"no {what}: {place}: {first['msg']}{more}", hint=f"send what {what} export writes"
+            f"no {what}: {place}: {first['msg']}{more}", hint=hint or f"send what {what} export writes"
         ) from error
 
 
@@ -140,9 +148,10 @@ def sized(width: float, height: float, place: str) -> tuple[float, float]:
     return width, height
 
 
-def frozen(found: Mapping[str, Sequence[Box]]) -> Read:
-    """Return the boxes by image, as tuples."""
-    return {image: tuple(boxes) for image, boxes in found.items()}
+def read_file(found: Mapping[str, Sequence[Box]], ignored: Mapping[str, int] | None = None) -> ReadFile:
+    """Return the boxes of a form that does not say who has looked at what."""
+    images = {image: ReadImage(tuple(boxes), image, names=(image,)) for image, boxes in found.items()}
+    return ReadFile(images, ignored or {})
 
 
 MOST_FILES = 100_000
@@ -189,6 +198,8 @@ def _unpacked(source: zipfile.ZipFile, suffixes: Collection[str]) -> dict[PurePo
     left = MOST_BYTES
     for info in listed:
         path = _checked(info)
+        if path.name.startswith("._") or "__MACOSX" in path.parts:
+            continue  # what a Mac puts beside each file
         if info.is_dir() or path.suffix.lower() not in suffixes:
             continue
         if path in found:

@@ -7,19 +7,19 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from retort.review.formats import base
 from retort.review.formats.base import (
     Classes,
     ExternalFile,
     ImageSet,
-    Read,
-    add,
+    ReadFile,
+    ReadImage,
     box,
     file_name,
-    frozen,
-    image_of,
     parse,
     sized,
 )
+from retort.review.formats.names import image_of
 from retort.review.models import Box, ReviewError
 
 
@@ -28,6 +28,8 @@ class _CocoImage(ExternalFile):
     file_name: str
     width: float
     height: float
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Roboflow keeps the first name of a file here."""
 
 
 class _Annotation(ExternalFile):
@@ -35,6 +37,8 @@ class _Annotation(ExternalFile):
     category_id: int
     bbox: Annotated[list[float], Field(min_length=4, max_length=4)]
     iscrowd: int = 0
+    attributes: dict[str, Any] = Field(default_factory=dict)
+    """CVAT says here by how much a box is turned."""
 
 
 class _Category(ExternalFile):
@@ -65,34 +69,63 @@ def write(image_set: ImageSet) -> bytes:
     return json.dumps({"images": images, "annotations": annotations, "categories": categories}).encode()
 
 
-def read(data: bytes, classes: Classes) -> Read:
-    """Return the boxes in a COCO document.
+def read(data: bytes, classes: Classes) -> ReadFile:
+    """Return the boxes in a COCO document, alone or in the zip that CVAT, Roboflow and Label Studio make.
 
     Raises:
         ReviewError: it is none, or does not fit *classes*.
 
     """
+    found: dict[str, ReadImage] = {}
+    for name, document in _documents(data):
+        _read(document, classes, found, f"{name}: " if name else "")
+    return ReadFile(found)
+
+
+def _documents(data: bytes) -> list[tuple[str, bytes]]:
+    if not base.is_zip(data):
+        return [("", data)]
+    files = {str(path): content for path, content in base.unpack(data, {".json"}).items()}
+    instances = {name: content for name, content in files.items() if "instances_" in name}
+    chosen = instances or {name: content for name, content in files.items() if b'"annotations"' in content}
+    if not chosen:
+        raise ReviewError("no COCO document in the archive", hint="send what the tool exports as COCO")
+    return list(chosen.items())
+
+
+def _read(data: bytes, classes: Classes, found: dict[str, ReadImage], where: str) -> None:
     document: _Document = parse(data, _Document, "COCO")
     names = {category.id: category.name for category in document.categories}
-    found: dict[str, list[Box]] = {}
     pages: dict[int, tuple[_CocoImage, list[Box]]] = {}
+    seen: set[str] = set()
     for index, image in enumerate(document.images):
-        boxes: list[Box] = []
-        add(found, image_of(image.file_name), boxes, f"images.{index}")
         if image.id in pages:
-            raise ReviewError(f"images.{index}: the id {image.id} is there twice", hint="give each image its own id")
-        pages[image.id] = image, boxes
+            place = f"{where}images.{index}"
+            raise ReviewError(f"{place}: the id {image.id} is there twice", hint="give each image its own id")
+        if (name := image_of(image.file_name)) in found or name in seen:
+            raise ReviewError(f"{where}images.{index}: {name[:100]} is there twice", hint="each image once")
+        seen.add(name)
+        pages[image.id] = image, []
     for index, annotation in enumerate(document.annotations):
-        place = f"annotations.{index}"
+        place = f"{where}annotations.{index}"
         if annotation.image_id not in pages:
             raise ReviewError(f"{place}: there is no image {annotation.image_id}", hint="list it among the images")
         if annotation.category_id not in names:
             raise ReviewError(f"{place}: there is no category {annotation.category_id}", hint="list it")
-        if annotation.iscrowd:
-            raise ReviewError(f"{place}: a crowd is no box", hint="draw a box for each object")
         image, boxes = pages[annotation.image_id]
-        width, height = sized(image.width, image.height, place)
-        x, y, wide, high = annotation.bbox
-        corners = (x / width, y / height, (x + wide) / width, (y + high) / height)
-        boxes.append(box(names[annotation.category_id], corners, classes, place))
-    return frozen(found)
+        boxes.append(_box(annotation, image, names[annotation.category_id], classes, place))
+    for index, (image, boxes) in enumerate(pages.values()):
+        first = image.extra.get("name")
+        names_of = (first,) if isinstance(first, str) else ()
+        named = (image.file_name, *names_of)
+        found[image_of(image.file_name)] = ReadImage(tuple(boxes), f"{where}images.{index}", names=named)
+
+
+def _box(annotation: _Annotation, image: _CocoImage, name: str, classes: Classes, place: str) -> Box:
+    if annotation.iscrowd:
+        raise ReviewError(f"{place}: a crowd is no box", hint="draw a box for each object")
+    if annotation.attributes.get("rotation"):
+        raise ReviewError(f"{place}: the box is turned", hint="draw it upright")
+    width, height = sized(image.width, image.height, place)
+    x, y, wide, high = annotation.bbox
+    return box(name, (x / width, y / height, (x + wide) / width, (y + high) / height), classes, place)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from retort.review.formats import base
-from retort.review.formats.base import Classes, ImageSet, Read, add, box, file_name, frozen, image_of, sized
+from retort.review.formats.base import Classes, ImageSet, ReadFile, add, box, file_name, read_file, sized
+from retort.review.formats.names import image_of
 from retort.review.models import Box, ReviewError
 
 _OTHER_SHAPES = {"polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton"}
@@ -30,7 +32,7 @@ def write(image_set: ImageSet) -> bytes:
     return "\n".join([*lines, "</annotations>", ""]).encode()
 
 
-def read(data: bytes, classes: Classes) -> Read:
+def read(data: bytes, classes: Classes) -> ReadFile:
     """Return the boxes in CVAT's XML.
 
     Raises:
@@ -39,7 +41,7 @@ def read(data: bytes, classes: Classes) -> Read:
     """
     reader = _CvatReader(classes)
     reader.parse(_unzipped(data) if base.is_zip(data) else data)
-    return frozen(reader.found)
+    return read_file(reader.found, reader.ignored)
 
 
 def _unzipped(data: bytes) -> bytes:
@@ -54,6 +56,7 @@ class _CvatReader:
 
     def __init__(self, classes: Classes) -> None:
         self.found: dict[str, list[Box]] = {}
+        self.ignored = Counter[str]()
         self._classes = classes
         self._image: dict[str, str] | None = None
         self._boxes: list[Box] = []
@@ -83,6 +86,8 @@ class _CvatReader:
             add(self.found, image_of(attributes.get("name", "")), self._boxes, place)
         elif name in _OTHER_SHAPES or name == "track":
             raise ReviewError(f"{place}: a {name} is no box", hint="draw rectangles, and export images, not a video")
+        elif name == "tag":
+            self.ignored["tags of images"] += 1
         elif name == "box" and self._image is not None:
             self._boxes.append(self._box(self._image, attributes, place))
 

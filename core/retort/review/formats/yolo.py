@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -9,11 +10,13 @@ import yaml
 
 from retort.class_names import as_names
 from retort.review.formats import base
-from retort.review.formats.base import Classes, ImageSet, Read, add, box
-from retort.review.models import Box, ReviewError
+from retort.review.formats.base import Classes, ImageSet, ReadFile, add, box, read_file
+from retort.review.models import Box, Corners, ReviewError
 
 _NAMES = {"data.yaml", "data.yml", "classes.txt", "obj.names"}
-_LISTS = {"train.txt", "val.txt", "test.txt", "images.txt", "readme.txt"}
+_ABOUT = re.compile(r"^(readme|license|licence|notes)\b", re.IGNORECASE)
+"""Texts that Roboflow and others put beside labels."""
+_LISTED = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp|gif|avif|heic|jp2)\s*$", re.IGNORECASE)
 _LONGEST_BYTES = 256 << 10
 """Of a description: reading YAML takes its time."""
 _LINE = "each line: class centre_x centre_y width height, the last four as shares (0..1) of the image's sides"
@@ -35,7 +38,7 @@ def _shares(one: Box) -> str:
     return f"{centre} {one.x2 - one.x1:.6f} {one.y2 - one.y1:.6f}"
 
 
-def read(data: bytes, classes: Classes) -> Read:
+def read(data: bytes, classes: Classes) -> ReadFile:
     """Return the boxes in a zip of label files.
 
     Without names in the zip, classes are numbered as the job's are.
@@ -44,33 +47,75 @@ def read(data: bytes, classes: Classes) -> Read:
         ReviewError: it is none, or does not fit *classes*.
 
     """
+    if not base.is_zip(data):
+        raise ReviewError("not a zip archive", hint="send the zip of labels that the tool exports as YOLO")
     files = base.unpack(data, {".txt", ".yaml", ".yml", ".names"})
     names = _names(files) or classes
-    found: Read = {}
+    found: dict[str, tuple[Box, ...]] = {}
+    outlines = 0
     for path, content in files.items():
-        if path.suffix == ".txt" and path.name.lower() not in _NAMES | _LISTS:
-            add(found, path.stem, _boxes(str(path), _text(path, content), names, classes), str(path))
+        if path.suffix.lower() == ".txt" and path.name.lower() not in _NAMES:
+            text = _text(path, content)
+            if not _lists_images(text) and not _is_prose(path, text):
+                boxes, polygons = _boxes(str(path), text, names, classes)
+                outlines += polygons
+                add(found, path.stem, boxes, str(path))
     if not found:
         raise ReviewError("no label files in the archive", hint="labels/<image>.txt")
-    return found
+    return read_file(found, {"polygons, of which the boxes around them are taken": outlines} if outlines else {})
 
 
-def _boxes(file: str, text: str, names: Sequence[str], classes: Classes) -> tuple[Box, ...]:
-    boxes = []
+def _is_prose(path: PurePosixPath, text: str) -> bool:
+    """Return True for a text about the data; a label may have such a name too."""
+    columns = text.split()
+    return bool(_ABOUT.match(path.name)) and not (columns and all(map(_is_number, columns)))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _lists_images(text: str) -> bool:
+    """Return True for a list of images, as CVAT writes for each subset."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return bool(lines) and all(_LISTED.search(line) for line in lines)
+
+
+def _boxes(file: str, text: str, names: Sequence[str], classes: Classes) -> tuple[tuple[Box, ...], int]:
+    """Return the boxes in a label file, and how many of them are drawn around polygons."""
+    boxes, polygons = [], 0
     for number, line in enumerate(text.splitlines(), start=1):
         columns, place = line.split(), f"{file}:{number}"
         if not columns:
             continue
         try:
-            index, x, y, width, height = (float(column) for column in columns)
+            index, *numbers = (float(column) for column in columns)
             name = names[int(index)] if index.is_integer() and index >= 0 else None
         except (ValueError, IndexError, OverflowError) as error:
             raise ReviewError(f"{place}: no box of a known class: {line[:100]}", hint=_LINE) from error
         if name is None:
             raise ReviewError(f"{place}: {columns[0]} is no number of a class", hint=_LINE)
-        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        corners = _corners(numbers)
+        if corners is None:
+            raise ReviewError(f"{place}: {len(columns)} columns where 5 are expected", hint=_LINE)
+        polygons += len(numbers) > 4
         boxes.append(box(name, corners, classes, place))
-    return tuple(boxes)
+    return tuple(boxes), polygons
+
+
+def _corners(numbers: Sequence[float]) -> Corners | None:
+    """Return the corners of a box, or of the box around a polygon."""
+    if len(numbers) == 4:
+        x, y, width, height = numbers
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    if len(numbers) >= 6 and len(numbers) % 2 == 0:
+        across, down = numbers[::2], numbers[1::2]
+        return min(across), min(down), max(across), max(down)
+    return None
 
 
 def _names(files: dict[PurePosixPath, bytes]) -> list[str] | None:
