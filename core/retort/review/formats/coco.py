@@ -70,7 +70,7 @@ def write(image_set: ImageSet) -> bytes:
 
 
 def read(data: bytes, classes: Classes) -> ReadFile:
-    """Return the boxes in a COCO document, alone or in the zip that CVAT, Roboflow and Label Studio make.
+    """Return the boxes in a COCO document, alone or in a zip.
 
     Raises:
         ReviewError: it is none, or does not fit *classes*.
