@@ -89,13 +89,14 @@ class MeasuredExport(ExportFigures, MeasuredFigures):
     size_bytes: int | None = Field(default=None, exclude_if=absent)
     """Of its files; absent where it is not published."""
     max_relative_error: float | None = Field(default=None, exclude_if=absent)
-    """Largest difference of its raw output from PyTorch's, relative to the largest value; absent where not compared."""
+    """Largest difference of its raw output from PyTorch's: of a score, or of a coordinate relative to the image; absent
+    where not compared."""
     num_images: int | None = Field(default=None, exclude_if=absent)
     """Images on which it was compared."""
     num_boxes: int | None = Field(default=None, exclude_if=absent)
     """Boxes that PyTorch gives on them."""
     num_unequal: int | None = Field(default=None, exclude_if=absent)
-    """Boxes of either side without an equal on the other."""
+    """Boxes of either side that the other does not see; ties, in which NMS keeps one of two equals, do not count."""
 
 
 class UnmeasuredExport(ExportFigures):

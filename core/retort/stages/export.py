@@ -374,7 +374,7 @@ def _difference(found: Comparison) -> dict[str, str]:
     return {
         "status": "differs",
         "reason": f"it does not give the student's boxes: {found.num_unequal} of {found.num_boxes} differ, the raw "
-        f"output by {found.max_relative_error:.2g} of its size",
+        f"output by {found.max_relative_error:.2g}",
         "hint": f"the tolerance is {TOLERANCE:g}; try another opset, or simplify: false",
     }
 

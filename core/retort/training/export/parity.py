@@ -1,15 +1,25 @@
-"""Compare an export's boxes with PyTorch's, one by one."""
+"""Compare an export's output with PyTorch's, and the boxes that come of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from retort.training.inference import CPU, Detection, Runtime, detect, load_folded, prepare, wrap_network
+import torch
+
+from retort.training.inference import CPU, IOU, Runtime, load_folded, prepare, wrap_network
+from retort.training.ultralytics_api import nms
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TOLERANCE = 1e-3
-"""Largest difference of equal boxes: of scores, and of coordinates relative to the image."""
+"""Largest difference of equal outputs in float32: of scores, and of coordinates relative to the image."""
+
+_SEEN = 0.001
+"""A box of a lower score is not seen: upstream's threshold of validation."""
 
 
 @dataclass(frozen=True)
@@ -17,18 +27,20 @@ class Comparison:
     """Differences between an export and its network."""
 
     max_relative_error: float
-    """Largest difference in the raw output, relative to its largest value."""
+    """Largest difference in the raw output: of a score, or of a coordinate relative to the image."""
     num_images: int
     num_boxes: int
     """Boxes after NMS that PyTorch gives."""
     num_unequal: int
-    """Boxes of either side that have no equal on the other."""
+    """Boxes of either side, after NMS, that the other side does not see at the same place before it."""
+    num_ties: int = 0
+    """Boxes that only one side keeps although both see them: NMS had to choose between equals."""
 
     @property
     def equal(self) -> bool:
-        """Whether boxes and raw outputs of both sides agree.
+        """Whether the raw outputs agree, and so do the boxes that come of them.
 
-        Boxes agree where every box of one side has its equal on the other.
+        Which of two equal boxes NMS keeps is chance, and no difference.
         """
         return self.num_unequal == 0 and self.max_relative_error <= TOLERANCE
 
@@ -43,32 +55,54 @@ def compare(weights: Path, runtime: Runtime, images: Sequence[Path], *, imgsz: i
         DataError: a file is not an image.
 
     """
-    sides = wrap_network(load_folded(weights)), runtime
-    error, count, unequal = 0.0, 0, 0
+    network, found = wrap_network(load_folded(weights)), Comparison(0.0, 0, 0, 0)
     for image in images:
-        pixels, shape = prepare(image, imgsz)
-        student, teacher = (side.run_all(pixels).to(CPU) for side in sides)
-        error = max(error, float((student - teacher).abs().max() / student.abs().max()))
-        # A little below the threshold too, where the other side may find a box that one side has just above it.
-        found = [detect(side.run_all, image, imgsz=imgsz, device=side.device, conf=conf - TOLERANCE) for side in sides]
-        unequal += sum(num_unmatched(a, b, conf=conf, size=max(shape)) for a, b in (found, found[::-1]))
-        count += sum(box.score >= conf for box in found[0])
-    return Comparison(error, len(images), count, unequal)
+        pixels, _ = prepare(image, imgsz)
+        ours, theirs = network.run_all(pixels).to(CPU)[0], runtime.run_all(pixels).to(CPU)[0]
+        one = compare_outputs(ours, theirs, imgsz=imgsz, conf=conf)
+        found = Comparison(
+            max(found.max_relative_error, one.max_relative_error),
+            found.num_images + 1,
+            found.num_boxes + one.num_boxes,
+            found.num_unequal + one.num_unequal,
+            found.num_ties + one.num_ties,
+        )
+    return found
 
 
-def num_unmatched(boxes: Sequence[Detection], others: Sequence[Detection], *, conf: float, size: int) -> int:
-    """Count the *boxes* that have no equal among *others*.
+def compare_outputs(ours: Tensor, theirs: Tensor, *, imgsz: int, conf: float) -> Comparison:
+    """Compare the raw outputs (4 + K, A) of one image."""
+    mine, others = _kept(ours, conf), _kept(theirs, conf)
+    lost, chosen = _unmatched(ours, theirs, mine, others, imgsz)
+    added, chosen_too = _unmatched(theirs, ours, others, mine, imgsz)
+    error = difference(ours, theirs, imgsz)
+    return Comparison(error, 1, len(mine), lost + added, chosen + chosen_too)
 
-    Only boxes with a score of *conf* count.
+
+def difference(ours: Tensor, theirs: Tensor, imgsz: int) -> float:
+    """Return the largest difference of two raw outputs (4 + K, A).
+
+    Scores count as they are; coordinates relative to the image, of boxes that either side sees at all. Outputs of other
+    shapes, or that are not finite, differ without bound.
     """
-    return sum(not any(boxes_equal(box, other, size) for other in others) for box in boxes if box.score >= conf)
+    if ours.shape != theirs.shape or not bool(theirs.isfinite().all()):
+        return float("inf")
+    away = (ours.float() - theirs.float()).abs()
+    away[:4] *= (torch.maximum(ours[4:], theirs[4:]).amax(0) >= _SEEN) / imgsz
+    return float(away.max())
 
 
-def boxes_equal(a: Detection, b: Detection, size: int) -> bool:
-    """Return True if two boxes are equal, up to rounding.
+def _kept(raw: Tensor, conf: float) -> Tensor:
+    """Return the anchors whose boxes NMS keeps."""
+    _, (kept,) = nms.non_max_suppression(raw[None].clone(), conf, IOU, max_time_img=10.0, return_idxs=True)
+    return kept.flatten()
 
-    They are boxes in an image of *size* pixels.
-    """
-    corners = ((a.x1, b.x1), (a.y1, b.y1), (a.x2, b.x2), (a.y2, b.y2))
-    close = all(abs(x - y) <= TOLERANCE * size for x, y in corners)
-    return close and abs(a.score - b.score) <= TOLERANCE and a.class_id == b.class_id
+
+def _unmatched(ours: Tensor, theirs: Tensor, kept: Tensor, others: Tensor, imgsz: int) -> tuple[int, int]:
+    """Count the boxes *kept* of one side that the other does not see, and those that only NMS has chosen."""
+    if ours.shape != theirs.shape:
+        return len(kept), 0
+    chosen = set(others.tolist())
+    alike = [bool(difference(ours[:, [at]], theirs[:, [at]], imgsz) <= TOLERANCE) for at in kept.tolist()]
+    ties = sum(same and at not in chosen for at, same in zip(kept.tolist(), alike, strict=True))
+    return alike.count(False), ties
