@@ -94,7 +94,8 @@ def check_labels(
 ) -> tuple[LabelCounts, tuple[MissingLabels, ...]]:
     """Check and count the labels of every image.
 
-    Returned as well are the images without a label file. Those are background, if they are a share of at most *most_missing* and have no labels elsewhere.
+    Returned as well are the images without a label file. Those are background, if they are a share of at most
+    *most_missing* and have no labels elsewhere.
 
     Raises:
         DataError: a line is malformed (the first is shown with file and line), a split has no box at all, or too many
