@@ -1,6 +1,6 @@
 """How often the verdict claims a difference where there is none: networks that differ by their seed alone.
 
-    python benchmarks/null_runs.py --data DIR --json FILE [--seeds 12] [--weights FILE.pt]
+    python benchmarks/null_runs.py --data DIR --name NAME --json FILE [--seeds 12] [--weights FILE.pt]
 
 No network here has a teacher, so none of a pair can have gained anything by it: each pair of two is a student and a
 control between which nothing but chance stands. Every pair is given to the verdict as a job of one seed, and random
@@ -13,7 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import statistics
 import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,16 +27,22 @@ from retort.training import environment
 environment.prepare(Path.home() / ".cache" / "retort-benchmarks")
 
 import numpy as np  # noqa: E402
-from provenance import write_json  # noqa: E402
+from provenance import provenance, write_json  # noqa: E402
 from quality import Printer, key_of  # noqa: E402
 from retort.constants import MAP, Role  # noqa: E402
 from retort.data import datasets, demo  # noqa: E402
+from retort.report.result import over_seeds  # noqa: E402
+from retort.report.verdict import Noise, image_interval, kind_of, rise, seed_interval  # noqa: E402
 from retort.spec import TrainingSpec  # noqa: E402
+from retort.spec.verdict import LEVEL  # noqa: E402
 from retort.training import models  # noqa: E402
-from retort.training.bootstrap import Matches  # noqa: E402
+from retort.training.bootstrap import Matches, resample  # noqa: E402
 from retort.training.config import TrainConfig  # noqa: E402
 from retort.training.evaluate import Conditions, run_validation  # noqa: E402
 from retort.training.trainer import fit  # noqa: E402
+
+DECIDES = ("model", "weights", "epochs", "imgsz", "batch", "lr")
+"""Options that decide how a network ends."""
 
 
 def training(options: argparse.Namespace, seed: int) -> TrainingSpec:
@@ -64,7 +74,7 @@ def train(options: argparse.Namespace, data_yaml: Path, seed: int, key: str) -> 
     return {
         "seed": seed, "map50": float(judged.metrics.box.map50), "map": float(judged.metrics.box.map),
         "best_in_training": fitted.metrics[MAP], "best_epoch": fitted.best_epoch, "curve": printer.curve,
-        "cpu_seconds": round(time.process_time() - started, 1), "key": key,
+        "cpu_seconds": round(time.process_time() - started, 1), "key": key, "commit": provenance()["commit"],
     }  # fmt: skip
 
 
@@ -91,8 +101,8 @@ def trained(options: argparse.Namespace) -> list[dict[str, Any]]:
     shutil.rmtree(overlay, ignore_errors=True)
     data_yaml, found = datasets.overlay(dataset, overlay), []
     for seed in range(options.seeds):
-        spec = training(options, seed).model_dump(mode="json")
-        key = key_of(options.model, options.epochs, spec, dataset.digest, options.weights and options.weights.name)
+        facts = [getattr(options, name) for name in DECIDES]
+        key = key_of(*(fact.name if isinstance(fact, Path) else fact for fact in facts), dataset.digest, seed)
         path = options.work / "runs" / f"{key}.json"
         if not path.exists():
             write_json(path, train(options, data_yaml, seed, key))
@@ -104,6 +114,7 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a data set in YOLO layout")
+    parser.add_argument("--name", default="digits", help="of the data set, in the JSON file, which may hold several")
     parser.add_argument("--digits", type=int, nargs=2, default=[160, 80], help="scenes to train and judge on")
     parser.add_argument("--weights", type=Path, help="to begin with; left out, random ones")
     parser.add_argument("--model", default="yolov8n")
@@ -119,10 +130,73 @@ def parse() -> argparse.Namespace:
     return options
 
 
+def single(options: argparse.Namespace, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Judge two networks as student and control of a job with one seed."""
+    found = [read_matches(options.work / "runs" / f"{run['key']}.npz") for run in (one, other)]
+    curves = {
+        role.value: {MAP: {epoch: point[1] for epoch, point in enumerate(run["curve"], start=1)}}
+        for role, run in ((Role.STUDENT, one), (Role.CONTROL, other))
+    }
+    images, difference = resample(found[0], found[1], level=LEVEL, seed=0), one["map"] - other["map"]
+    interval = image_interval(difference, Noise(images, rise(curves)))
+    assert interval is not None, "the images were resampled"
+    return {
+        "seeds": [one["seed"], other["seed"]], "difference": difference, "rise": rise(curves),
+        "images": [images.low, images.high], "interval": [interval.low, interval.high], "kind": kind_of(interval),
+    }  # fmt: skip
+
+
+def several(runs: list[dict[str, Any]], number: int, *, groups: int = 2000) -> dict[str, Any] | None:
+    """Judge random jobs of so many seeds, each of networks that stand in it once; None where there are too few."""
+    if len(runs) < 2 * number:
+        return None
+    random, kinds = np.random.default_rng(0), Counter[str]()
+    for _ in range(groups):
+        drawn = random.permutation(len(runs))[: 2 * number]
+        scores = [runs[index]["map"] for index in drawn]
+        over = over_seeds(list(zip(scores[:number], scores[number:], strict=True)))
+        assert over is not None, "there are two pairs at least"
+        kinds[kind_of(seed_interval(over))] += 1
+    return {"jobs": groups, "published": groups - kinds["none"], "share": 1 - kinds["none"] / groups}
+
+
+def counted(options: argparse.Namespace, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many verdicts would have been published as a gain or a loss."""
+    pairs = [single(options, one, other) for one, other in combinations(runs, 2)]
+
+    def share(is_published: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        published = sum(map(is_published, pairs))
+        return {"jobs": len(pairs), "published": published, "share": published / len(pairs)}
+
+    scores = [run["map"] for run in runs]
+    return {
+        "num_seeds": len(runs),
+        "mean": statistics.fmean(scores),
+        "deviation_of_difference": statistics.stdev(scores) * 2**0.5,
+        "mean_rise": statistics.fmean(pair["rise"] for pair in pairs),
+        "one_seed": share(lambda pair: pair["kind"] != "none"),
+        "one_seed_by_half_a_point": share(lambda pair: abs(pair["difference"]) >= 0.005),
+        "one_seed_by_images_alone": share(lambda pair: not pair["images"][0] <= 0 <= pair["images"][1]),
+        **{f"{number}_seeds": several(runs, number) for number in (2, 3, 5)},
+        "pairs": pairs,
+    }
+
+
 def main() -> None:
     """Train what is missing, count, write and print."""
-    for run in trained(parse()):
-        print(run["seed"], run["map50"], run["map"], run["cpu_seconds"])
+    options = parse()
+    runs = trained(options)
+    result = counted(options, runs)
+    shown = {name: value for name, value in vars(options).items() if name not in {"json", "work", "data"}}
+    settings = {name: value.name if isinstance(value, Path) else value for name, value in shown.items()}
+    kept = json.loads(options.json.read_text()) if options.json and options.json.exists() else {"sets": {}}
+    kept["sets"][options.name] = {**result, "runs": runs, "settings": settings}
+    if options.json:
+        write_json(options.json, {**kept, **provenance()})
+    for kind, found in result.items():
+        if isinstance(found, dict):
+            told = f"{found['published']:5d} of {found['jobs']:5d} published: {found['share']:.1%}"
+            print(f"{options.name}  {kind:26s} {told}")
 
 
 if __name__ == "__main__":
