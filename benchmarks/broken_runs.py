@@ -6,7 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,6 +190,7 @@ def run(
     checked: bool,
     epochs: int = EPOCHS,
     begin: Path | None = None,
+    imgsz: int = TRAINING.imgsz,
 ) -> Listener:
     """Train one case to its end, or to where it diverges; the student begins with *begin*.
 
@@ -200,8 +201,9 @@ def run(
     listener = Listener()
     if case.renamed:
         weights = renamed(weights, folder / "renamed.pt")
+    training = case.training.model_copy(update={"imgsz": imgsz})
     made = case.trainer(
-        plan(data_yaml, folder, epochs=epochs, training=case.training, weights=begin), listener,
+        plan(data_yaml, folder, epochs=epochs, training=training, weights=begin), listener,
         teacher=weights, distillation=deepcopy(case.spec),
     )  # fmt: skip
     made.checked = checked
@@ -223,12 +225,10 @@ def named(case: Case, findings: Sequence[RuleFinding]) -> RuleFinding | None:
     )
 
 
-def broken_contract(
-    case: Case, weights: Path, data_yaml: Path, folder: Path, *, begin: Path | None = None
-) -> str | None:
-    """Return what the contract says at the start, if anything."""
+def broken_contract(case: Case, weights: Path, data_yaml: Path, folder: Path, **chosen: Any) -> str | None:
+    """Return what the contract says at the start, if anything; *chosen* are further arguments of ``run``."""
     try:
-        run(case, weights, data_yaml, folder, checked=True, epochs=1, begin=begin)
+        run(case, weights, data_yaml, folder, checked=True, epochs=1, **chosen)
     except NotDistilling as error:
         return error.message
     return None
@@ -236,12 +236,14 @@ def broken_contract(
 
 @dataclass(frozen=True)
 class Start:
-    """What teacher and student begin with."""
+    """What teacher and student begin with, and on which images."""
 
     name: str
     student: Path | None = None
     teacher: Path | None = None
     teacher_model: str = "yolov8n"
+    data: Path | None = None
+    imgsz: int = TRAINING.imgsz
 
 
 def main() -> None:
@@ -251,21 +253,28 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--student", type=Path, help="pretrained YOLOv8n: every run again, begun from these weights")
     parser.add_argument("--teacher", type=Path, help="pretrained YOLOv8s that is fine-tuned to teach them")
+    parser.add_argument("--data", type=Path, help="data.yaml for those, of which 32 images are taken; else rectangles")
     options = parser.parse_args()
     root = Path(__file__).resolve().parents[1]
     sys.path += [str(root / "tests"), str(root / "benchmarks")]
     from core.training.pictures import draw
     from provenance import provenance, write_json
+    from sound_runs import subset
 
     starts = [Start("random")]
     if options.student and options.teacher:
-        starts.append(Start("pretrained", options.student, options.teacher, "yolov8s"))
+        size = 96 if options.data else TRAINING.imgsz
+        starts.append(Start("pretrained", options.student, options.teacher, "yolov8s", options.data, size))
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         for start in starts:
             folder = Path(name) / start.name
-            data_yaml = draw(folder / "data", num_train=32, num_val=8)
-            weights = teacher(data_yaml, folder, model=start.teacher_model, weights=start.teacher)
+            if start.data is None:
+                data_yaml = draw(folder / "data", num_train=32, num_val=8)
+            else:
+                data_yaml = subset(start.data.resolve(), folder / "data", 32)
+            training = TRAINING.model_copy(update={"imgsz": start.imgsz})
+            weights = teacher(data_yaml, folder, model=start.teacher_model, weights=start.teacher, training=training)
             for key in CASES:
                 rows.append(judged(key, weights, data_yaml, folder, epochs=options.epochs, start=start))
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
@@ -277,7 +286,8 @@ def main() -> None:
 def judged(key: str, weights: Path, data_yaml: Path, folder: Path, *, epochs: int, start: Start) -> dict[str, Any]:
     """Run one case without the contract and for one epoch with it, and sum up."""
     case, begun = CASES[key], time.perf_counter()
-    listener = run(case, weights, data_yaml, folder / key, checked=False, epochs=epochs, begin=start.student)
+    chosen: dict[str, Any] = {"begin": start.student, "imgsz": start.imgsz}
+    listener = run(case, weights, data_yaml, folder / key, checked=False, epochs=epochs, **chosen)
     found = named(case, listener.findings)
     last = listener.metrics.get(max(listener.metrics, default=0), {})
     return {
@@ -288,7 +298,7 @@ def judged(key: str, weights: Path, data_yaml: Path, folder: Path, *, epochs: in
         "verdict": found.verdict if found else "healthy" if not case.named_by else "missed",
         "epoch": found and found.epoch,
         "message": found and found.message,
-        "contract": broken_contract(case, weights, data_yaml, folder / f"{key}-checked", begin=start.student),
+        "contract": broken_contract(case, weights, data_yaml, folder / f"{key}-checked", **chosen),
         "all": [[f.rule, f.verdict, f.epoch, f.message] for f in listener.findings],
         "mAP50-95": last.get(MAP),
         "health": {name: value for name, value in last.items() if name.startswith("health/")},
@@ -297,13 +307,24 @@ def judged(key: str, weights: Path, data_yaml: Path, folder: Path, *, epochs: in
     }
 
 
-def history(listener: Listener) -> list[dict[str, float | None]]:
-    """Return what the rules looked at in each epoch, to be judged again without training."""
+def history(listener: Listener) -> dict[str, list[float | None]]:
+    """Return what the rules looked at, by metric and epoch, to be judged again without training."""
+    told = [values for epoch, values in sorted(listener.metrics.items()) if epoch > 0]
+    names = sorted({name for values in told for name in values if _seen(name)})
+    return {name: [_short(values.get(name)) for values in told] for name in names}
+
+
+def epochs_of(columns: Mapping[str, Sequence[float | None]]) -> list[dict[str, float | None]]:
+    """Return each epoch of a recorded history; what was not finite is left out but for the loss."""
+    number = max(map(len, columns.values()), default=0)
     return [
-        {name: value if value is None else float(f"{value:.4g}") for name, value in values.items() if _seen(name)}
-        for epoch, values in sorted(listener.metrics.items())
-        if epoch > 0
+        {name: values[epoch] for name, values in columns.items() if values[epoch] is not None or name == "train/loss"}
+        for epoch in range(number)
     ]
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _seen(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -45,8 +46,16 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write *content* to *path*, whole or not at all, its folders included."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    part.write_text(NUMBERS.sub(_one_line, json.dumps(content, indent=2, allow_nan=False)) + "\n")
     part.replace(path)
+
+
+NUMBERS = re.compile(r"\[\s+((?:[-+.\deE]+|null)(?:,\s+(?:[-+.\deE]+|null))*)\s+\]")
+"""A list of numbers, which takes one line."""
+
+
+def _one_line(found: re.Match[str]) -> str:
+    return f"[{' '.join(found[1].split())}]"
 
 
 def _shown(argument: str) -> str:

@@ -26,7 +26,7 @@ if __name__ == "__main__":
     environment.prepare(Path(tempfile.mkdtemp(prefix="retort-ultralytics-")))
 
 sys.path.append(str(Path(__file__).resolve().parent))
-from broken_runs import Listener, Sound, history, plan, teacher
+from broken_runs import Listener, Sound, epochs_of, history, plan, teacher
 from retort.constants import MAP
 from retort.data import demo
 from retort.spec import DistillationSpec, TrainingSpec
@@ -62,8 +62,8 @@ RUNS = [
     Run("bccd", "random", "balanced", 48),
     Run("digits", "pretrained", "balanced", 48),
     Run("ui", "pretrained", "balanced", 48),
-    Run("digits", "random", "article", 48),
     Run("bccd", "pretrained", "balanced", 16),
+    Run("digits", "random", "article", 48),
     Run("digits", "random", "native", 48),
     Run("digits", "pretrained", "article", 48),
     Run("ui", "pretrained", "native", 48),
@@ -140,7 +140,8 @@ def judge(row: dict[str, Any]) -> list[RuleFinding]:
     run = Run(row["data"], row["start"], row["recipe"], row["images"])
     inputs = RuleInputs(row["teacher_map"], row["steps_per_epoch"], spec, training(run))
     engine = RuleEngine(inputs)
-    return [found for epoch, values in enumerate(row["history"], start=1) for found in engine.update(epoch, values)]
+    told = enumerate(epochs_of(row["history"]), start=1)
+    return [found for epoch, values in told for found in engine.update(epoch, values)]
 
 
 def withdrawn(findings: Sequence[RuleFinding]) -> int:
@@ -155,7 +156,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         found = judge(row)
         told = ", ".join(f"{one.rule} {one.verdict} @{one.epoch}" for one in found)
         critical = sum(1 for one in found if one.verdict == "critical")
-        maps = f"{row['teacher_map'] or 0:.3f}, {row['history'][-1].get(MAP) or 0:.3f}"
+        maps = f"{row['teacher_map'] or 0:.3f}, {row['history'][MAP][-1] or 0:.3f}"
         lines.append(f"| {row['run']} | {maps} | {critical} | {withdrawn(found)} | {told or '-'} |")
     return "\n".join(lines)
 

@@ -144,6 +144,7 @@ def findings(workdir: Path) -> list[HealthEvent]:
 def _kl(curves: Curves) -> Chart:
     names = {
         "kl_foreground": "classes, foreground",
+        "kl_untaught": "the same, nothing learned",
         "kl_background": "classes, background",
         "kl_dfl": "box sides (DFL)",
     }
@@ -161,8 +162,9 @@ def _alike(curves: Curves) -> Chart:
 
 
 def _gradients(curves: Curves) -> Chart:
-    data = _series(curves, {"grad_cosine": "cosine", "background_share": "background's share"})
-    ratio = _series(curves, {"grad_ratio": "norm ratio"}, first=3)
+    shares = {"background_share": "background's share", "background_expected": "the share to expect"}
+    data = _series(curves, {"grad_cosine": "cosine", **shares})
+    ratio = _series(curves, {"grad_ratio": "norm ratio"}, first=4)
     layout: Chart = {"yaxis": {"title": "cosine, share", "range": [-1.05, 1.05]}}
     if ratio:
         data += [{**trace, "yaxis": "y2", "line": {**trace["line"], "dash": "dash"}} for trace in ratio]

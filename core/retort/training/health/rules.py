@@ -30,7 +30,7 @@ RECENT = 3
 JITTER_EPOCHS, JITTER_TURNS, JITTER, JITTER_KL = 8, 5, 0.25, 0.1
 """Jitter: in so many epochs, so many changes of direction, at steps of this share of the level, and of this share of
 what there is to learn: around a level near zero a large share is nothing."""
-BACKGROUND_WARNING, BACKGROUND_CRITICAL = 0.6, 0.85
+BACKGROUND_WARNING, BACKGROUND_CRITICAL = 0.5, 0.85
 """Share of the distillation's gradient on class logits that lies where the teacher sees nothing."""
 BACKGROUND_ODDS, BACKGROUND_ODDS_CRITICAL = 2.0, 4.0
 """Odds of that share over those of a plain binary KL at temperature 1, which the student's errors alone explain."""
@@ -205,7 +205,7 @@ def cosine_flat(history: History, inputs: RuleInputs) -> RuleResult | None:
     return "healthy", "the feature cosine rises at all levels"
 
 
-def gradient_conflict(history: History, _: RuleInputs) -> RuleResult | None:
+def gradient_conflict(history: History, inputs: RuleInputs) -> RuleResult | None:
     """Check that task and distillation gradients are not opposite.
 
     Task and distillation may want the same, or different things.
@@ -218,7 +218,7 @@ def gradient_conflict(history: History, _: RuleInputs) -> RuleResult | None:
     if middle >= CONFLICT_WARNING:
         return "healthy", said
     maps = _series(history, MAP)
-    worse = bool(maps) and statistics.median(maps[-RECENT:]) < DECLINE * max(maps)
+    worse = inputs.patient(len(maps)) and statistics.median(maps[-RECENT:]) < DECLINE * max(maps)
     if middle < CONFLICT_CRITICAL and worse:
         return "critical", f"{said}, and the student's mAP50-95 falls"
     return "warning", said
