@@ -136,6 +136,11 @@ def test_the_result_says_what_each_role_is_and_what_the_difference_is(life: Life
         assert found["per_class"].keys() <= {"red", "green", "blue"}
     roles = result["roles"]
     assert result["gain"]["map"] == roles["student"]["map"] - roles["control"]["map"]
+    judged = result["verdict"]
+    assert judged["difference"] == result["gain"]["map"]
+    assert (judged["interval"]["over"], judged["interval"]["number"]) == ("images", result["dataset"]["num_val"])
+    assert judged["interval"]["low"] <= judged["difference"] <= judged["interval"]["high"]
+    assert judged["gap_closed"] is None
     assert (roles["teacher"]["model"], roles["teacher"]["epochs"], roles["student"]["epochs"]) == ("yolo11n", 1, 2)
     assert (result["dataset"]["num_train"], result["dataset"]["num_val"], result["device"]) == (12, 4, "cpu")
     (export,) = result["exports"]

@@ -61,6 +61,10 @@ def test_the_result_has_each_seed_and_what_can_be_said_of_both(life: tuple[Ended
     gains = [run["student"]["map"] - run["control"]["map"] for run in (first, second)]
     assert over["num_seeds"] == 2
     assert over["difference"]["mean"] == pytest.approx(sum(gains) / 2)
+    judged = found["verdict"]
+    assert judged["difference"] == found["gain"]["map"] == over["difference"]["mean"]
+    assert (judged["interval"]["over"], judged["interval"]["number"]) == ("seeds", 2)
+    assert judged == json.loads((life[1].workdir / "artifacts" / "report.json").read_text())["verdict"]
     assert over["difference"]["low"] <= over["difference"]["mean"] <= over["difference"]["high"]
 
 
