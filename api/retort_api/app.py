@@ -80,6 +80,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 def _schemas(document: dict[str, Any]) -> dict[str, Any]:
     schemas: dict[str, Any] = document["components"]["schemas"]
     schemas |= _with_parts("JobSpec", schema()) | _with_parts("AdviceSpec", schema("advise"))
+    schemas |= _with_parts("EvaluateSpec", schema("evaluate"))
     schemas |= _with_parts("SweepSpec", sweep_schema())
     for model in (Problem, Decide, Complete):
         schemas |= _with_parts(model.__name__, model.model_json_schema())

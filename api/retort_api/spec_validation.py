@@ -11,7 +11,7 @@ from retort import model_ref
 from retort.data import catalog
 from retort.db import model_registry
 from retort.errors import DataError, FieldProblem, SpecError
-from retort.spec import AdviceSpec, AnySpec, parse_spec, weight_names
+from retort.spec import AnySpec, JobSpec, parse_spec, weight_names
 
 Known = Callable[[str], Sequence[str]]
 """Digests of what is registered by a model's name, newest first."""
@@ -89,7 +89,7 @@ def _folders(spec: AnySpec) -> Iterator[tuple[str, str]]:
     """Yield what the spec calls folders of images, with where it does."""
     if spec.data.path is not None:
         yield "data.path", spec.data.path
-    if isinstance(spec, AdviceSpec):
+    if not isinstance(spec, JobSpec):
         return
     if spec.data.unlabelled is not None:
         yield "data.unlabelled.path", spec.data.unlabelled.path

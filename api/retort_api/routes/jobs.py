@@ -20,7 +20,8 @@ from retort_api.spec_validation import admit, read
 
 router = Router("jobs")
 
-_SPEC = {"schema": {"anyOf": [{"$ref": f"#/components/schemas/{kind}"} for kind in ("JobSpec", "AdviceSpec")]}}
+_KINDS = ("JobSpec", "AdviceSpec", "EvaluateSpec")
+_SPEC = {"schema": {"anyOf": [{"$ref": f"#/components/schemas/{kind}"} for kind in _KINDS]}}
 
 FIRST_LOOK_S = 2
 RETRY_AFTER_S = {

@@ -26,7 +26,7 @@ _SCHEMA_TYPE = "application/schema+json"
     },
 )
 def get_schema(
-    task: Annotated[Literal["distill", "advise"], Query(description="What the spec asks for.")] = "distill",
+    task: Annotated[Literal["distill", "advise", "evaluate"], Query(description="What the spec asks for.")] = "distill",
 ) -> JSONResponse:
     """Show the JSON Schema of the spec, for editors and for programs that write specs."""
     return JSONResponse(schema(task), media_type=_SCHEMA_TYPE)

@@ -173,7 +173,7 @@ class Job(JobSummary):
     """Once succeeded: figures of teacher, student and control, and what distillation gained; or the advice."""
     attempts: tuple[Attempt, ...]
     transitions: tuple[Transition, ...]
-    spec: Annotated[dict[str, Any], documented_as("JobSpec", "AdviceSpec")]
+    spec: Annotated[dict[str, Any], documented_as("JobSpec", "AdviceSpec", "EvaluateSpec")]
     """The spec with its presets written out; submitting it again makes an equal job."""
 
     @classmethod

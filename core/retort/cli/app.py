@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retort import __version__
-from retort.cli import advise, data, init, jobs, models, options, review, run, spec, sweeps, up
+from retort.cli import advise, data, evaluate, init, jobs, models, options, review, run, spec, sweeps, up
 from retort.errors import RetortError, UserError
 
 ERROR_EXIT = 4
@@ -47,6 +47,8 @@ app.command("sweep-report", rich_help_panel=SWEEPS)(sweeps.report)
 app.command(rich_help_panel=LOCAL)(init.init)
 app.command(rich_help_panel=LOCAL)(run.run)
 app.command(rich_help_panel=LOCAL)(advise.advise)
+app.command("eval", rich_help_panel=LOCAL)(evaluate.evaluate)
+app.command(rich_help_panel=LOCAL)(evaluate.compare)
 app.command(rich_help_panel=LOCAL)(spec.validate)
 app.command("recipes", rich_help_panel=LOCAL)(spec.list_recipes)
 app.add_typer(data.app, name="data", rich_help_panel=LOCAL)

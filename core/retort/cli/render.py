@@ -18,6 +18,7 @@ from rich.text import Text
 from retort.cli.options import emit_line
 from retort.constants import MAP, MAP50, Role
 from retort.spec.advised import AdviceResult, MeasuredCandidate, UnusableCandidate
+from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
 from retort.spec.outcome import missing
 from retort.spec.result import JobResult, Result, readable_result
@@ -34,6 +35,24 @@ def advice_parts(advice: AdviceResult) -> list[RenderableType]:
         said.append(Text.assemble(one.title, " is ", (one.verdict, _COLOURS[one.verdict])))
         said += [Text(f"  {reason}") for reason in one.reasons]
     return [*said, "", Text(advice.sentence, style="bold")]
+
+
+def evaluation_parts(result: EvaluationResult) -> list[RenderableType]:
+    """Return the table of networks, how each differs from the first, and the lines that give the same figures."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for column in ("network", "mAP50", "mAP50-95", "small", "medium", "large", "parameters", "latency p50", "px"):
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
+    for one in result.networks:
+        sizes = [one.by_size[size].ap if size in one.by_size else None for size in ("small", "medium", "large")]
+        table.add_row(
+            one.title, score(one.map50), score(one.map), *map(score, sizes),
+            f"{one.num_parameters:,}", f"{one.latency_ms.p50:.1f} ms", str(one.imgsz),
+        )  # fmt: skip
+    first = result.networks[0]
+    parts: list[RenderableType] = [table, Text(f"\non {result.num_images} images of the {first.split or 'val'} split")]
+    parts += [Text(one.sentence, style="bold") for one in result.differences]
+    commands = [one.command for one in result.networks if one.command]
+    return [*parts, *([Text("the same figures by plain Ultralytics:"), *map(Text, commands)] if commands else [])]
 
 
 def _advice_table(advice: AdviceResult) -> Table:
@@ -164,6 +183,8 @@ def result_parts(result: Result) -> list[RenderableType]:
     """Return the renderables of a result: figures, exports and verdict, or advice."""
     if isinstance(result, AdviceResult):
         return advice_parts(result)
+    if isinstance(result, EvaluationResult):
+        return evaluation_parts(result)
     parts: list[RenderableType] = [result_table(result)]
     if result.exports:
         parts += ["", export_table(result), *map(Text, export_notes(result))]

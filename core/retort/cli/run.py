@@ -46,7 +46,7 @@ from retort.protocol.events import (
 from retort.protocol.journal import read
 from retort.protocol.workdir import journal as journal_of
 from retort.settings import Settings
-from retort.spec import AdviceSpec, AnySpec, parse_document, parse_spec
+from retort.spec import AnySpec, JobSpec, parse_document, parse_spec
 from retort.spec.result import readable_result
 from retort.states import TERMINAL, JobState
 from retort.tracking.dispatcher import LastSteps, TrackerDispatcher
@@ -114,7 +114,7 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
 
 def _epochs(wanted: AnySpec) -> int | None:
     """Return for how many epochs a student is trained; None where nothing is trained."""
-    return None if isinstance(wanted, AdviceSpec) else wanted.training.epochs
+    return wanted.training.epochs if isinstance(wanted, JobSpec) else None
 
 
 def _register(name: str, artifacts: Path, model_dir: Path, *, student: bool) -> None:

@@ -18,7 +18,7 @@ from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.files import sha256_of
 from retort.protocol.workdir import DECISIONS
 from retort.settings import Settings
-from retort.spec import AdviceSpec, AnySpec, weight_names
+from retort.spec import AnySpec, JobSpec, weight_names
 
 
 def prepare(
@@ -47,7 +47,7 @@ def prepare(
         dataset, origin = _dataset(spec, settings, workdir / "converted")
         _refuse_to_calibrate(spec, dataset)
         more = _more_images(spec, settings, dataset)
-        wanted = None if isinstance(spec, AdviceSpec) else spec.pseudo_labels
+        wanted = spec.pseudo_labels if isinstance(spec, JobSpec) else None
         to_be_labelled = (
             None if wanted is None else unlabelled.locate_pseudo_label_images(wanted, settings.data_dirs, dataset)
         )
@@ -77,7 +77,7 @@ def prepare(
 
 def _refuse_to_calibrate(spec: AnySpec, dataset: Dataset) -> None:
     """Refuse INT8 without enough images to take its ranges from: better now than after the training."""
-    exports = () if isinstance(spec, AdviceSpec) else spec.exports
+    exports = spec.exports if isinstance(spec, JobSpec) else ()
     quantized = [export.format for export in exports if export.precision == "int8"]
     usable = dataset.num_train - dataset.num_shared
     if quantized and usable < FEWEST_IMAGES:
@@ -118,7 +118,7 @@ def _facts(dataset: Dataset, origin: DatasetSource | None) -> DatasetInfo:
 
 
 def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> UnlabelledSet | None:
-    wanted = None if isinstance(spec, AdviceSpec) else spec.data.unlabelled
+    wanted = spec.data.unlabelled if isinstance(spec, JobSpec) else None
     if wanted is None:
         return None
     return unlabelled.locate_unlabelled(wanted.path, settings.data_dirs, held_out=dataset.held_out)

@@ -25,8 +25,9 @@ from retort.pipeline.progress import Progress
 from retort.pipeline.results import StageRecord, files, forget, key_of, key_of_stage, load
 from retort.protocol.journal import Journal
 from retort.protocol.workdir import Heartbeat
-from retort.spec import AdviceSpec, AnySpec, JobSpec
+from retort.spec import AnySpec, JobSpec
 from retort.spec.advised import AdviceResult
+from retort.spec.evaluated import EvaluationResult
 from retort.spec.result import JobResult, Result
 
 _SHOWN = 6
@@ -78,7 +79,7 @@ def run_stages(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, s
         results[stage.name] = stage.read(kept.result)
     verify(workdir, lambda: pulse.beat("setup"))
     answer = results[stages[-1].name]
-    assert isinstance(answer, JobResult | AdviceResult), "the last stage sums up"
+    assert isinstance(answer, JobResult | AdviceResult | EvaluationResult), "the last stage sums up"
     return answer
 
 
@@ -100,7 +101,7 @@ def _remark(inputs: Inputs, journal: Journal) -> None:
 
 def _doubt_mirroring(spec: AnySpec, inputs: Inputs, journal: Journal) -> None:
     """Warn where training images are mirrored though the classes' names say that sides matter."""
-    if isinstance(spec, AdviceSpec) or not (found := handed(inputs.dataset.names)):
+    if not isinstance(spec, JobSpec) or not (found := handed(inputs.dataset.names)):
         return
     asked = [name for name in ("fliplr", "flipud") if getattr(spec.training, name) > 0]
     if asked:
@@ -138,7 +139,7 @@ def _forewarn(spec: AnySpec, journal: Journal) -> None:
     """Say before the training which forms of the student this machine will not be able to make."""
     from retort.training.export.base import lacking
 
-    for export in () if isinstance(spec, AdviceSpec) else spec.exports:
+    for export in spec.exports if isinstance(spec, JobSpec) else ():
         try:
             why = lacking(export)
         except Exception as error:  # noqa: BLE001 - the export itself will tell

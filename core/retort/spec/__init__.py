@@ -12,6 +12,7 @@ from retort.errors import FieldProblem, SpecError
 from retort.spec.advise import AdviceSpec
 from retort.spec.distillation import RECIPES, DistillationSpec, Schedule
 from retort.spec.document import merge, parse_document
+from retort.spec.evaluate import EvaluateSpec
 from retort.spec.job import (
     DataSpec,
     FurtherTeacher,
@@ -40,6 +41,7 @@ __all__ = [
     "DataSpec",
     "DistillationSpec",
     "Domain",
+    "EvaluateSpec",
     "FurtherTeacher",
     "JobSpec",
     "MlflowSpec",
@@ -66,9 +68,13 @@ __all__ = [
 ]
 
 
-AnySpec = JobSpec | AdviceSpec
+AnySpec = JobSpec | AdviceSpec | EvaluateSpec
 """Whatever a job can be asked to do."""
-TASKS: dict[str, type[JobSpec | AdviceSpec]] = {"distill": JobSpec, "advise": AdviceSpec}
+TASKS: dict[str, type[JobSpec | AdviceSpec | EvaluateSpec]] = {
+    "distill": JobSpec,
+    "advise": AdviceSpec,
+    "evaluate": EvaluateSpec,
+}
 """The documents that there are, by what they call their ``task``."""
 
 
@@ -122,8 +128,10 @@ def schema(task: str = "distill") -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
-def weight_names(spec: JobSpec | AdviceSpec) -> dict[str, str]:
+def weight_names(spec: AnySpec) -> dict[str, str]:
     """Return the weights files and registered models that *spec* names, by their dotted paths in the document."""
+    if isinstance(spec, EvaluateSpec):
+        return {f"networks.{index}": one for index, one in enumerate(spec.networks)}
     named: dict[str, str | None] = {"student.weights": spec.student.weights}
     if isinstance(spec, AdviceSpec):
         named |= {f"candidates.{index}": one for index, one in enumerate(spec.candidates)}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from retort.spec import schema, sweep_schema
+from retort.spec import TASKS, schema, sweep_schema
 from retort.spec.notes import NOTES, Note
 
 HEAD = """# The spec, field by field
@@ -19,6 +19,7 @@ themselves under `/v1/schema`, and `retort validate SPEC` prints a spec with eve
 TITLES = {
     "distill": "A job: `task: distill`",
     "advise": "A request for advice: `task: advise`",
+    "evaluate": "An evaluation: `task: evaluate`",
     "sweep": "A sweep",
 }
 VARIANTS = {"losses": "loss", "exports": "export"}
@@ -39,7 +40,7 @@ _NAMES = {"integer": "whole number", "string": "text", "boolean": "true or false
 
 def reference() -> str:
     """Return the page."""
-    documents = {"distill": schema(), "advise": schema("advise"), "sweep": sweep_schema()}
+    documents = {**{task: schema(task) for task in TASKS}, "sweep": sweep_schema()}
     lines = (line for task, whole in documents.items() for line in _document(task, whole))
     return "\n".join([HEAD, *lines]).rstrip("\n") + "\n"
 

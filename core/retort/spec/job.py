@@ -278,7 +278,7 @@ class JobSpec(InputModel):
     """A distillation job."""
 
     task: Literal["distill"] = "distill"
-    """What the job does; a request for advice says ``advise``, and has other fields."""
+    """What the job does; requests for advice or an evaluation have other fields."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
     """Up to 63 letters, digits, dots, underscores and hyphens; it need not be unique."""
     data: DataSpec

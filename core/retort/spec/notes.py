@@ -154,6 +154,21 @@ resources.gpus | GPUs | Never: there is one value.
 resources.max_runtime_s | seconds | It must not cost more than this.
 resources.max_queue_s | seconds | A late answer is of no use.
 """
+_EVALUATE = """
+task | | Always: it tells this document from a job.
+name | | Several evaluations are kept.
+data | | Always.
+networks | | Always; the first is what the others are compared with.
+imgsz | pixels | All are to be measured at one size.
+seed | | To see whether the interval depends on it.
+resources | | The answer must come in time.
+data.path | | Your own images.
+data.dataset | | A known data set.
+data.max_missing_labels | share of images | 1 where most images are background without a label file; less to be strict.
+resources.gpus | GPUs | Never: there is one value.
+resources.max_runtime_s | seconds | It must not cost more than this.
+resources.max_queue_s | seconds | A late answer is of no use.
+"""
 _SWEEP = """
 name | | Always.
 base | | Always.
@@ -186,5 +201,5 @@ def _read(table: str) -> dict[str, Note]:
     return {path: Note(unit, when) for path, unit, when in rows}
 
 
-NOTES = {"distill": _read(_JOB), "advise": _read(_ADVICE), "sweep": _read(_SWEEP)}
+NOTES = {"distill": _read(_JOB), "advise": _read(_ADVICE), "evaluate": _read(_EVALUATE), "sweep": _read(_SWEEP)}
 """By document, and by the path of the field in it; ``loss`` and ``export`` stand for any kind and format."""

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 from retort.review.figures import LabelFigures, ReviewFigures
 from retort.schema import StoredModel, absent
 from retort.spec.advised import AdviceResult
+from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
 from retort.spec.outcome import ExtraOutcome
@@ -149,15 +150,18 @@ class JobResult(StoredModel):
 
 
 def _task(value: Any) -> str:
-    advised = value.get("task") == "advise" if isinstance(value, Mapping) else isinstance(value, AdviceResult)
-    return "advise" if advised else "distill"
+    task = value.get("task") if isinstance(value, Mapping) else getattr(value, "task", None)
+    return task if task in {"advise", "evaluate"} else "distill"
 
 
 AnyResult = Annotated[
-    Annotated[JobResult, Tag("distill")] | Annotated[AdviceResult, Tag("advise")], Discriminator(_task)
+    Annotated[JobResult, Tag("distill")]
+    | Annotated[AdviceResult, Tag("advise")]
+    | Annotated[EvaluationResult, Tag("evaluate")],
+    Discriminator(_task),
 ]
-"""Only advice has ``task``."""
-Result = JobResult | AdviceResult
+"""Only a distillation has no ``task``."""
+Result = JobResult | AdviceResult | EvaluationResult
 """The same, as it is passed on."""
 
 _log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from retort.spec.advised import AdviceResult
+from retort.spec.evaluated import EvaluationResult
 from retort.spec.report import Manifest, Report
 from retort.spec.result import JobResult
 
@@ -22,8 +23,9 @@ a run's journal; in Python, `Client.result(job_id)` gives the models themselves.
 Pass over fields that you do not know: there may be more in a later version.
 """
 TOPS: dict[type[BaseModel], tuple[str, str]] = {
-    JobResult: ("The result of a distillation", "Nobody but advice has `task`."),
+    JobResult: ("The result of a distillation", "It alone has no `task`."),
     AdviceResult: ("The result of a request for advice", "It is also published as `advice.json`."),
+    EvaluationResult: ("The result of an evaluation", "It is also published as `evaluation.json`."),
     Report: ("The report for machines", "`report.json` holds the result with what was told beside it."),
     Manifest: ("The manifest", "`manifest.json` goes with a student: where it comes from, byte by byte."),
 }

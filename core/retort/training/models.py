@@ -214,6 +214,20 @@ class ModelSummary:
     """Share of the parameters in blocks of attention."""
 
 
+USUAL_SIZE = 640
+"""Side at which plain Ultralytics works where a file names none."""
+
+
+def input_size(network: Any) -> int:
+    """Return the side in pixels at which plain Ultralytics runs *network*: what its file says, or 640."""
+    arguments = getattr(network, "args", None) or {}
+    named = arguments.get("imgsz") if isinstance(arguments, dict) else getattr(arguments, "imgsz", None)
+    sides = named if isinstance(named, list | tuple) else [named]
+    side = max((side for side in sides if isinstance(side, int)), default=USUAL_SIZE)
+    largest_stride = 32
+    return -(-side // largest_stride) * largest_stride
+
+
 def summarize(network: Any, imgsz: int) -> ModelSummary:
     """Summarize *network* on the CPU; the network is left unchanged."""
     folded = deepcopy(network).cpu().float().eval().fuse(verbose=False)

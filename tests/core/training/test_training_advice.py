@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,3 +129,40 @@ def test_an_untrained_student_is_not_measured_and_a_registered_model_and_a_broke
     assert "cannot be loaded" in found["candidates"][0]["reasons"][0]
     assert found["recommended"]["weights"] == str(reference)
     assert "The student's mAP is not known" in found["sentence"]
+
+
+def test_networks_are_measured_on_the_same_images_and_compared_with_the_first(
+    home: Path, scenes: Path, published: Callable[..., Path]
+) -> None:
+    shutil.copy(published("yolov8n"), home / "models" / "other.pt")
+    networks = ["weak.pt", "knows.pt", "other.pt", "coco.pt"]
+    running = start(home, {"task": "evaluate", "data": {"path": str(scenes.parent)}, "networks": networks})
+    assert running.wait() == 0, running.log()
+
+    found = advice(running)
+
+    weak, knows, _, coco = found["networks"]
+    assert [one["weights"] for one in found["networks"]] == networks
+    assert {one["imgsz"] for one in found["networks"]} == {96}, "what the files say"
+    assert (coco["map"], found["num_images"]) == (None, 8)
+    better, same = found["differences"]
+    assert (better["weights"], better["kind"]) == ("knows.pt", "gain")
+    assert better["difference"] == pytest.approx(knows["map"] - weak["map"])
+    assert better["interval"]["low"] > 0
+    assert "is better than weak" in better["sentence"]
+    assert (same["weights"], same["kind"]) == ("other.pt", "none")
+    assert "is not shown to differ" in same["sentence"]
+    assert "yolo detect val" in knows["command"]
+    assert [event.name for event in running.said() if isinstance(event, ArtifactEvent)] == ["evaluation.json"]
+
+
+@pytest.mark.parametrize(
+    ("said", "side"),
+    [
+        ({"imgsz": 96}, 96), ({"imgsz": 100}, 128), ({"imgsz": [480, 640]}, 640), ({}, 640), ({"imgsz": None}, 640),
+        (SimpleNamespace(imgsz=320), 320), (None, 640),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_network_is_run_at_the_size_that_its_file_says(said: Any, side: int) -> None:
+    assert models.input_size(SimpleNamespace(args=said)) == side

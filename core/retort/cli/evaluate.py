@@ -1,0 +1,59 @@
+"""``retort eval`` and ``retort compare``: measure trained networks on a data set."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from retort.cli import run
+from retort.cli.options import AsJson
+from retort.cli.spec_options import as_weights, data_source, name_of
+from retort.cli.weights import register_here, register_weights
+from retort.errors import UserError
+from retort.spec import parse_spec
+
+Networks = Annotated[list[str], typer.Argument(metavar="WEIGHTS...", help="Weights by path or name, or models.")]
+Data = Annotated[
+    str, typer.Option("--data", metavar="DIR", help="A data set: a folder, its data.yaml, or a known name.")
+]
+Imgsz = Annotated[
+    int | None, typer.Option("--imgsz", help="Side of the square input.", show_default="what each was trained at")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder to work in.", show_default="runs/NAME-…")]
+Device = Annotated[str | None, typer.Option(help="cpu, or a GPU's number.", show_default="a GPU if any")]
+
+
+def evaluate(  # noqa: PLR0917 - typer gives each by name
+    networks: Networks, data: Data, imgsz: Imgsz = None, out: Out = None, device: Device = None, as_json: AsJson = False
+) -> int:
+    """Measure networks: mAP by class and size, latency; on the data's test split where there is one, else on val."""
+    return _measured(networks, data, imgsz, out, device, as_json=as_json)
+
+
+def compare(  # noqa: PLR0917 - typer gives each by name
+    networks: Networks, data: Data, imgsz: Imgsz = None, out: Out = None, device: Device = None, as_json: AsJson = False
+) -> int:
+    """Compare networks with the first one, on the same images: each difference with its interval."""
+    if len(networks) < 2:
+        raise UserError("one network cannot be compared", hint="name two or more; retort eval measures one")
+    return _measured(networks, data, imgsz, out, device, as_json=as_json)
+
+
+def _measured(
+    networks: list[str], data: str, imgsz: int | None, out: Path | None, device: str | None, *, as_json: bool
+) -> int:
+    document: dict[str, Any] = {
+        "task": "evaluate",
+        "name": name_of(data),
+        "data": data_source(data),
+        "networks": [as_weights(network) for network in networks],
+        "imgsz": imgsz,
+    }
+    if "path" in document["data"]:
+        document["data"]["path"] = str(Path(document["data"]["path"]).absolute())
+    wanted = parse_spec(register_weights(document, register_here))
+    workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    return run.ended(run.execute(wanted, workdir, device, as_json=as_json), workdir, as_json=as_json)

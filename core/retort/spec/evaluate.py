@@ -1,0 +1,33 @@
+"""Define the evaluation spec: networks to be measured, and data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from retort.schema import InputModel, distinct
+from retort.spec.advise import AdviceResources
+from retort.spec.job import DataSource, WeightsFile
+from retort.spec.training import Side
+
+
+class EvaluateSpec(InputModel):
+    """A job that measures trained networks, and compares them where there are several."""
+
+    task: Literal["evaluate"] = "evaluate"
+    """To be written where other documents may stand, too."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] = "evaluation"
+    """Up to 63 letters, digits, dots, underscores and hyphens; it need not be unique."""
+    data: DataSource
+    """The data set on whose images all are measured: its ``test`` split, or else ``val``."""
+    networks: Annotated[
+        tuple[WeightsFile, ...], Field(strict=False, min_length=1, max_length=16), AfterValidator(distinct)
+    ]
+    """Weights files or registered models; further ones are compared with the first."""
+    imgsz: Side | None = None
+    """Side of the square input in pixels, for all of them; null takes what each was trained at, as its file says."""
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Of the choice of images from which the interval of a difference is made."""
+    resources: AdviceResources = Field(default_factory=AdviceResources)
+    """Limits in time."""

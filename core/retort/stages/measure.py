@@ -1,0 +1,106 @@
+"""Measure given networks on the same images, and compare them with the first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from retort import model_ref
+from retort.pipeline import progress
+from retort.pipeline.context import Context
+from retort.spec import EvaluateSpec
+from retort.spec.evaluated import EvaluatedNetwork, EvaluationResult, NetworkDifference
+from retort.spec.verdict import LEVEL, Kind
+from retort.stages import evaluate
+
+if TYPE_CHECKING:
+    from retort.training.bootstrap import Matches
+    from retort.training.evaluate import Split
+
+after = None
+task = "evaluate"
+
+
+def applies(spec: EvaluateSpec) -> bool:  # noqa: ARG001 - every evaluation is measured
+    """Return True: the stage applies to every job."""
+    return True
+
+
+def cost(spec: EvaluateSpec) -> float:
+    """Return the stage's share of the run.
+
+    It is about half an epoch for each network.
+    """
+    return sum(map(progress.forward, spec.networks)) / 2
+
+
+def run(context: Context) -> EvaluationResult:
+    """Return the figures, which are also published as ``evaluation.json``."""
+    from retort.training.device import device_name
+
+    spec = cast("EvaluateSpec", context.spec)
+    data = context.inputs.dataset
+    networks: list[EvaluatedNetwork] = []
+    matches: dict[str, Matches] = {}
+    for name in spec.networks:
+        context.check()
+        networks.append(_measure(context, spec, name, matches))
+        context.progress(len(networks) / len(spec.networks))
+    result = EvaluationResult(
+        networks=tuple(networks),
+        differences=tuple(_differences(spec, networks, matches)),
+        names=tuple(data.names),
+        num_images=data.num_test or data.num_val,
+        digest=data.digest,
+        device=device_name(context.inputs.device),
+    )
+    context.publish_document("evaluation.json", result)
+    return result
+
+
+def _measure(context: Context, spec: EvaluateSpec, name: str, matches: dict[str, Matches]) -> EvaluatedNetwork:
+    from retort.training import evaluate as training_evaluate
+    from retort.training.evaluate import Conditions
+    from retort.training.models import input_size, load
+
+    path = context.inputs.weights[name]
+    side = spec.imgsz or input_size(load(path))
+    split: Split = "test" if context.inputs.dataset.num_test else "val"
+    conditions = Conditions(
+        data_yaml=context.inputs.data_yaml, imgsz=side, batch=context.val_batch, device=context.inputs.device,
+        split=split, loader_workers=context.inputs.adjustments.loader_workers, data_name=context.inputs.data_name,
+        on_batch=lambda: context.heartbeat.beat("step"), on_matches=lambda found: matches.update({name: found}),
+    )  # fmt: skip
+    title = model_ref.title(name)
+    found = evaluate.figures(title, path.name, training_evaluate.evaluate(path, conditions))
+    context.heartbeat.beat("setup")
+    if found.map is None:
+        context.journal.log(f"the mAP of {title} is not measured: it knows none of the data's classes", "warning")
+    return EvaluatedNetwork(**dict(found), weights=name, title=title, imgsz=side)
+
+
+def _differences(
+    spec: EvaluateSpec, networks: list[EvaluatedNetwork], matches: dict[str, Matches]
+) -> list[NetworkDifference]:
+    """Compare each further network with the first."""
+    from retort.training.bootstrap import resample
+
+    first, *others = networks
+    found: list[NetworkDifference] = []
+    for other in others:
+        if first.map is None or other.map is None:
+            continue
+        difference = other.map - first.map
+        interval = resample(matches[other.weights], matches[first.weights], level=LEVEL, seed=spec.seed)
+        kind: Kind = "none" if interval.low <= 0 <= interval.high else "gain" if interval.low > 0 else "loss"
+        says = {"gain": "is better than", "loss": "is worse than"}.get(kind, "is not shown to differ from")
+        sentence = (
+            f"{other.title} {says} {first.title}: {difference * 100:+.1f} points of mAP50-95 ({interval.level:.0%} "
+            f"interval {interval.low * 100:+.1f} to {interval.high * 100:+.1f} over the {interval.num_images} images; "
+            "another training of either may differ)."
+        )
+        found.append(
+            NetworkDifference(
+                weights=other.weights, difference=difference, interval=interval, kind=kind, sentence=sentence
+            )
+        )
+    return found
