@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from core.runs import document, start
 from retort.data.prepare import prepare
+from retort.data.verification import verify
+from retort.errors import DataChanged
 from retort.protocol import journal
 from retort.protocol.events import ArtifactEvent, FailedEvent, StageEvent
 from retort.settings import Settings
@@ -33,6 +36,22 @@ def test_data_that_changed_before_the_first_stage_ends_the_run_as_data_changed(t
     assert last.failure.code == "data_changed"
     assert not last.failure.retryable
     assert "images/val/0.png has changed" in last.failure.message
+
+
+def test_weights_that_change_between_intake_and_the_first_stage_end_the_run_too(tmp_path: Path):
+    for name in ("teacher.pt", "start.pt"):
+        (tmp_path / "models").mkdir(exist_ok=True)
+        with zipfile.ZipFile(tmp_path / "models" / name, "w") as file:
+            file.writestr("x", name)
+    document_of_two = document(
+        tmp_path, teacher={"weights": "teacher.pt"}, student={"model": "yolov8n", "weights": "start.pt"}
+    )
+    work = tmp_path / "work"
+    prepare(parse_spec(document_of_two), Settings(home=tmp_path, fetch_weights=False), work, attempt=1, device="cpu")
+    with zipfile.ZipFile(tmp_path / "models/start.pt", "w") as file:
+        file.writestr("x", "other")
+    with pytest.raises(DataChanged, match=r"start\.pt has changed"):
+        verify(work)
 
 
 @pytest.mark.train

@@ -185,7 +185,7 @@ def missing_labels(root: Path, splits: Mapping[str, Sequence[Path]], num_classes
     if not any(without.values()):
         return []
     mine = {label_of(root, image) for images in splits.values() for image in images}
-    others = _by_stem(root, {image.stem for images in without.values() for image in images})
+    others = _by_stem(root, {name for images in without.values() for image in images for name in _stems(image)})
     return [
         MissingLabels(
             split=split,
@@ -198,6 +198,11 @@ def missing_labels(root: Path, splits: Mapping[str, Sequence[Path]], num_classes
     ]
 
 
+def _stems(image: Path) -> tuple[str, str]:
+    """Return how the label of *image* may be called: tools write ``x.jpg.txt`` too, and other capital letters."""
+    return image.stem.casefold(), image.name.casefold()
+
+
 def _by_stem(root: Path, stems: set[str]) -> dict[str, list[Path]]:
     """Return the files below *root* that have one of these *stems*."""
     found: defaultdict[str, list[Path]] = defaultdict(list)
@@ -205,8 +210,8 @@ def _by_stem(root: Path, stems: set[str]) -> dict[str, list[Path]]:
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            if path.stem in stems:
-                found[path.stem].append(path)
+            if path.stem.casefold() in stems:
+                found[path.stem.casefold()].append(path)
         number += len(names)
         if number > _MOST_FILES:
             break
@@ -217,7 +222,7 @@ def _found(
     root: Path, images: Iterable[Path], others: Mapping[str, Sequence[Path]], mine: set[Path], num_classes: int
 ) -> Iterator[tuple[str, str]]:
     for image in images:
-        same = sorted(others.get(image.stem, ()))
+        same = sorted(path for stem in dict.fromkeys(_stems(image)) for path in others.get(stem, ()))
         taken = {path.parent for path in same if path != image and path.suffix.lower() not in _ELSEWHERE}
         for path in same:
             free = path.suffix.lower() in _ELSEWHERE and path not in mine and not taken & _image_folders(root, path)

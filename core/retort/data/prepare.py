@@ -13,6 +13,7 @@ from retort.data.inputs import AS_GIVEN, FILE, Adjustments, DatasetInfo, Inputs,
 from retort.data.known_datasets import DatasetSource
 from retort.data.text_files import readable
 from retort.data.unlabelled import UnlabelledSet
+from retort.data.verification import ImageRecord
 from retort.errors import DataError
 from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.files import sha256_of
@@ -69,7 +70,7 @@ def prepare(
         adjustments=adjustments,
     )
     more_records = [found.records for found in (more, to_be_labelled) if found is not None]
-    verification.record(itertools.chain(dataset.records, *more_records), workdir)
+    verification.record(itertools.chain(dataset.records, *more_records, map(ImageRecord.of, found.values())), workdir)
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
     _write(workdir / FILE, inputs.model_dump_json(indent=2))
     return inputs

@@ -1,4 +1,4 @@
-"""Verify that a run's images are still those that intake saw."""
+"""Verify that a run's images and weights are still those that intake saw."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ from retort.errors import DataChanged, TransientError
 from retort.files import atomic_write, sha256_of
 
 FILE = "intake.json"
-"""In the workdir: what intake saw of each image."""
+"""In the workdir: what intake saw of each file."""
 _AT_ONCE = 4096
 
 
 class ImageRecord(NamedTuple):
-    """An image as intake saw it."""
+    """An image, or a file of weights, as intake saw it."""
 
     path: str
-    """Absolute; in the user's folder."""
+    """Absolute; where it was found."""
     size_bytes: int
     modified_ns: int
     digest: str
     """SHA-256 in hex."""
+    changed_ns: int = 0
+    """When the system last saw it change, which nobody can set back; 0 is not known."""
 
     @classmethod
     def of(cls, path: Path) -> ImageRecord:
-        """Read the image; the time of its last change is taken first."""
+        """Read the file; the time of its last change is taken first."""
         before = path.stat()
-        return cls(str(path), before.st_size, before.st_mtime_ns, sha256_of(path))
+        return cls(str(path), before.st_size, before.st_mtime_ns, sha256_of(path), before.st_ctime_ns)
 
 
-def record(images: Iterable[ImageRecord], workdir: Path) -> None:
-    """Write what intake saw of *images*."""
-    atomic_write(workdir / FILE, json.dumps(list(dict.fromkeys(images))).encode())
+def record(files: Iterable[ImageRecord], workdir: Path) -> None:
+    """Write what intake saw of *files*."""
+    atomic_write(workdir / FILE, json.dumps(list(dict.fromkeys(files))).encode())
 
 
 def verify(workdir: Path, alive: Callable[[], None] = lambda: None) -> None:
-    """Insist that each image is as intake saw it.
+    """Insist that each file is as intake saw it.
 
-    Size and time of change are compared; where the time differs, the content. A working folder without a record has
+    Size and times of change are compared; where a time differs, the content. A working folder without a record has
     nothing to verify.
 
     Raises:
-        DataChanged: an image is gone, or has other content; the message names it.
+        DataChanged: a file is gone, or has other content; the message names it.
         TransientError: the folder or its disk cannot be read.
 
     """
@@ -66,11 +68,12 @@ def verify(workdir: Path, alive: Callable[[], None] = lambda: None) -> None:
 
 
 def _verified(seen: ImageRecord) -> ImageRecord:
-    """Return the record of an image as it is now; its digest is empty where there is none."""
+    """Return the record of a file as it is now; its digest is empty where there is none."""
     path = Path(seen.path)
     try:
         now = path.stat()
-        if (now.st_size, now.st_mtime_ns) == (seen.size_bytes, seen.modified_ns):
+        times = now.st_mtime_ns, now.st_ctime_ns if seen.changed_ns else 0
+        if (now.st_size, *times) == (seen.size_bytes, seen.modified_ns, seen.changed_ns):
             return seen
         return ImageRecord.of(path) if now.st_size == seen.size_bytes else seen._replace(digest="")
     except (FileNotFoundError, NotADirectoryError):
@@ -85,8 +88,8 @@ def data_changed(paths: Iterable[str]) -> DataChanged:
     gone = "" if Path(first).exists() else " and is gone"
     more = f", as have {len(others)} more" if others else ""
     return DataChanged(
-        f"{first} has changed since the job read the data{gone}{more}",
-        hint="leave the data alone while a job runs; retry the job to train on the data as it is now",
+        f"{first} has changed since the job read it{gone}{more}",
+        hint="leave data and weights alone while a job runs; retry the job to train on what is there now",
     )
 
 

@@ -159,12 +159,13 @@ def test_boxes_in_the_right_form_are_not_doubted(root: Path):
 ELSEWHERE: dict[str, Callable[[Path, str], Path]] = {
     "another ending": lambda root, name: root / f"labels/{name}.TXT",
     "another folder": lambda root, name: root / f"annotations/{name}.txt",
+    "both endings": lambda root, name: root / f"labels/{name}.png.txt",
+    "a folder with a capital letter": lambda root, name: root / f"Labels/{name}.txt",
     "beside the image": lambda root, name: root / f"images/{name}.txt",
-    "one folder for nested images": lambda root, name: root / f"labels/{name.replace('/', '-')}.txt",
 }
 
 
-@pytest.mark.parametrize("kind", ["another ending", "another folder", "beside the image"])
+@pytest.mark.parametrize("kind", ELSEWHERE)
 def test_labels_that_are_missing_because_they_are_elsewhere_are_found_and_refused(root: Path, kind: str):
     for number in range(12):
         there = ELSEWHERE[kind](root, f"train/{number}")
