@@ -179,7 +179,7 @@ CLASSES: dict[str, FailureClass] = {
     # The request must change.
     "bad_spec": FailureClass("The spec cannot be carried out as it stands."),
     "bad_data": FailureClass("The dataset is missing or malformed."),
-    "data_changed": FailureClass("The data set, or a file of weights, changed while the job was using it."),
+    "data_changed": FailureClass("Data or weights changed while the job was using them."),
     "bad_model": FailureClass("Weights are missing, corrupt or unsafe."),
     "bad_export": FailureClass("The student cannot be written in a format that was asked for."),
     "teacher_mismatch": FailureClass("Teacher and student do not fit each other under the losses of the spec."),
