@@ -21,12 +21,13 @@ from types import FrameType
 
 from retort.data.inputs import Inputs
 from retort.errors import AwaitingReview, RetortError, Stopped, TransientError
+from retort.foreign import ForeignError
 from retort.pipeline import runner
 from retort.pipeline.failures import explain
 from retort.protocol.journal import Journal
 from retort.protocol.workdir import LOCK
 from retort.protocol.workdir import journal as journal_of
-from retort.spec import AnySpec, parse_document, parse_spec
+from retort.spec import AnySpec, JobSpec, parse_document, parse_spec
 from retort.training import environment
 
 OK, FAILED, AWAITING_REVIEW, STOPPED = 0, 1, 3, 75
@@ -62,7 +63,8 @@ def _tell(journal: Journal, stop: threading.Event, spec_file: Path, inputs: Inpu
     """Do the work, and make its end the last line of the journal."""
     try:
         with _alone(workdir, stop):
-            result = runner.run_stages(_read(spec_file), inputs, workdir, journal, stop)
+            spec = _read(spec_file)
+            result = runner.run_stages(spec, _placed(spec, inputs, journal), workdir, journal, stop)
     except AwaitingReview as error:
         journal.awaiting_review(error.num_images)
         return AWAITING_REVIEW
@@ -76,6 +78,29 @@ def _tell(journal: Journal, stop: threading.Event, spec_file: Path, inputs: Inpu
         return FAILED
     journal.finished(result)
     return OK
+
+
+def _placed(spec: AnySpec, inputs: Inputs, journal: Journal) -> Inputs:
+    """Return the inputs with a device that can be used.
+
+    Raises:
+        ForeignError: there is no usable GPU, and spec or user insist on one.
+
+    """
+    from retort.training import device
+
+    on_cpu = inputs.device == "cpu"
+    required = isinstance(spec, JobSpec) and spec.resources.require_gpu
+    if on_cpu and inputs.device_wanted and not required:
+        return inputs
+    why = "this machine has no GPU" if on_cpu else device.unusable(inputs.device)
+    if why is None:
+        return inputs
+    if required or inputs.device_wanted:
+        hint = "see to driver and PyTorch, or train on the CPU: --device cpu, without resources.require_gpu"
+        raise ForeignError(f"no GPU can be used: {why}", hint, code="no_gpu")
+    journal.log(f"this run is on the CPU, which takes many times as long: {why}", "warning", code="no_gpu")
+    return inputs.model_copy(update={"device": "cpu", "no_gpu": why})
 
 
 def _read(spec_file: Path) -> AnySpec:

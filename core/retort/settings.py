@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Self
 
 from platformdirs import user_data_path
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from retort.errors import UserError
 
 
 class Settings(BaseSettings):
@@ -87,3 +89,22 @@ class Settings(BaseSettings):
         for name, value in defaults.items():
             object.__setattr__(self, name, value)
         return self
+
+
+def explain_settings(error: BaseException) -> UserError | None:
+    """Return the error of settings that cannot be read, or None.
+
+    Each wrong variable is named.
+    """
+    hint = "docs/settings.md lists every setting; an unset one has its default"
+    if isinstance(error, SettingsError):
+        return UserError(f"a setting cannot be read: {error}", hint=hint, code="bad_settings")
+    if not isinstance(error, ValidationError) or error.title != Settings.__name__:
+        return None
+    told = [_explained(".".join(map(str, one["loc"])), one["input"], one["msg"]) for one in error.errors()]
+    return UserError("; ".join(told), hint=hint, code="bad_settings")
+
+
+def _explained(place: str, given: object, message: str) -> str:
+    wrong = message.removeprefix("Value error, ").removeprefix("Input ")
+    return f"RETORT_{place.upper()}={given}: {wrong}" if place else wrong

@@ -22,7 +22,7 @@ RUN_AND_WORKER = (
     "core/retort/losses",
     "worker",
 )
-ALONE = ("core/retort/run.py", "core/retort/protocol/journal.py")
+ALONE = ("core/retort/foreign.py", "core/retort/run.py", "core/retort/protocol/journal.py")
 
 
 def _codes(module: Path) -> Iterator[str]:

@@ -20,7 +20,6 @@ from retort_worker.celery_app import consume
 from retort_worker.context import RUN, WorkerContext
 from retort_worker.gpus import DevicePool
 from retort_worker.loops import Announcer, Housekeeper, Poller, Reaper, Sweeper
-from retort_worker.process import allowed_environment
 from retort_worker.worker import JobWorker
 
 _EXIT_S = 10.0
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host=host,
         command=tuple(options.run_command),
     )
-    pool = DevicePool(settings.slots, gpus.visible(allowed_environment().get("CUDA_VISIBLE_DEVICES")))
+    pool = DevicePool(settings.slots, gpus.visible(os.environ.get("CUDA_VISIBLE_DEVICES")))
     slots = JobWorker(context, pool)
     return work(context, slots, Housekeeper(context, pool), Announcer(context, pool))
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -17,15 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from retort.errors import RetortError
+from retort.foreign import translate
+from retort.protocol.environment import run_environment
 from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, FinishedEvent, RunFailure, StoppedEvent
 from retort.spec.result import Result
 
-_ALLOWED = frozenset({"PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "CXX"})
-_ALLOWED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_")
 _GROUP = "run.group"
-_LONGEST_TMP = 70
-"""Bytes; Python's own Unix sockets add 31 to the temporary folder, and the kernel takes 107 in all."""
 
 _EXCERPT_LINES = 20
 _EXCERPT_BYTES = 16_384
@@ -35,11 +31,6 @@ _OUT_OF_MEMORY = "the machine has probably run out of memory: lower training.bat
 _SHARED_MEMORY = "shared memory has probably run out: give the worker more of /dev/shm"
 
 _alive: dict[int, RunProcess] = {}
-
-
-def allowed_environment() -> dict[str, str]:
-    """Return the environment variables passed to a run, by allow-list."""
-    return {name: value for name, value in os.environ.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)}
 
 
 def kill_leftover(workdir: Path) -> None:
@@ -98,15 +89,12 @@ class RunProcess:
             OSError: the command cannot be started.
 
         """
-        tmp = workdir / "tmp"
-        tmp.mkdir(exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix="retort-")) if len(os.fsencode(tmp)) > _LONGEST_TMP else None
-        inherited = {**allowed_environment(), **environment}
+        env, scratch = run_environment(os.environ, workdir)
         with (workdir / "run.log").open("ab") as log:
             popen = subprocess.Popen(
                 [*command, str(workdir / "spec.json"), str(workdir)],
                 cwd=workdir,
-                env={**inherited, "HOME": str(workdir), "TMPDIR": str(scratch or tmp), "PYTHONUNBUFFERED": "1"},
+                env={**env, **environment},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -262,15 +250,10 @@ def explain(error: BaseException) -> RunFailure:
 
     The owner of the job reads it.
     """
-    if isinstance(error, RetortError):
-        return RunFailure(code=error.code, message=error.message, hint=error.hint, retryable=error.retryable)
-    if isinstance(error, OSError):
+    told = translate(error, what="supervising the run")
+    if told.code == "internal" and isinstance(error, OSError):
         return RunFailure(code="unavailable", message=f"the worker's machine failed: {error}", retryable=True)
-    return RunFailure(
-        code="internal",
-        message=f"supervising the run failed with {type(error).__name__}",
-        hint="this is a mistake in Retort; the worker's log has the details",
-    )
+    return RunFailure(code=told.code, message=told.message, hint=told.hint, retryable=told.retryable)
 
 
 def tail(log: Path, start: int) -> str:

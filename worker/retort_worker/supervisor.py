@@ -141,6 +141,7 @@ class RunSupervisor:
             self._workdir,
             attempt=lease.attempt,
             device=self._device.index,
+            device_wanted=False,
             adjustments=Adjustments.model_validate(claim.adjustments or {}),
         )
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from retort import __version__
-from retort.cli import advise, data, evaluate, init, jobs, models, options, review, run, spec, sweeps, up
+from retort.cli import advise, boundary, data, evaluate, init, jobs, models, options, review, run, spec, sweeps, up
 from retort.errors import RetortError, UserError
 
 ERROR_EXIT = 4
 """The command itself could not do its work; the others speak of jobs."""
+INTERRUPTED_EXIT = 130
+"""Of a command that a person, or SIGTERM, has stopped."""
 
 app = typer.Typer(
     name="retort",
@@ -81,5 +85,12 @@ def start(arguments: Sequence[str]) -> int:
         options.report(UserError(error.format_message(), hint="see retort --help", code="usage"), as_json=as_json)
         return ERROR_EXIT
     except (KeyboardInterrupt, typer.Abort):
-        return 130
+        options.note("stopped")
+        return INTERRUPTED_EXIT
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR_EXIT
+    except Exception as error:  # noqa: BLE001 - the one boundary of this process
+        options.report(boundary.explain(error), as_json=as_json)
+        return ERROR_EXIT
     return code if isinstance(code, int) else 0

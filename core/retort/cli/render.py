@@ -24,6 +24,7 @@ from retort.spec.outcome import missing
 from retort.spec.result import JobResult, Result, readable_result
 from retort.states import JobState
 
+_TRACEBACK = "Traceback (most recent call last)"
 _COLOURS = {"recommended": "green", "possible": "yellow", "refused": "red"}
 _RIGHT = {"mAP50", "mAP50-95", "parameters", "FLOPs", "step"}
 
@@ -174,8 +175,11 @@ def failure_text(failure: Json) -> Text:
     text = Text(f"failed: {failure['message']} [{failure['code']}]", style="red")
     if failure.get("hint"):
         text.append(f"\nhint: {failure['hint']}", style="default")
-    if failure.get("log_excerpt"):
-        text.append(f"\n{failure['log_excerpt'].rstrip()}", style="dim")
+    excerpt = (failure.get("log_excerpt") or "").rstrip()
+    if _TRACEBACK in excerpt:
+        text.append("\nthe traceback is in run.log, in the run's folder or among the job's artifacts", style="dim")
+    elif excerpt:
+        text.append(f"\n{excerpt}", style="dim")
     return text
 
 

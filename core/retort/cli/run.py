@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retort.cli import render
+from retort.cli import devices, render
 from retort.cli.jobs import EXIT_CODES
 from retort.cli.options import AsJson, Sets, emit_line, note
 from retort.cli.spec import load
@@ -32,6 +34,7 @@ from retort.cli.weights import register_here, register_weights
 from retort.constants import MAP, MAP50, Role
 from retort.data.inputs import Inputs
 from retort.errors import TransientError, UserError
+from retort.protocol.environment import run_environment
 from retort.protocol.events import (
     AnyEvent,
     AwaitingReviewEvent,
@@ -89,19 +92,23 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
     from retort.data.prepare import prepare
     from retort.settings import Settings
 
+    devices.require_training()
     settings = Settings()
     attempt = _attempt(workdir, wanted)
     dataset = wanted.data.dataset
     if dataset is not None and (announced := announcement(dataset, settings.dataset_dir)):
         note(announced)
-    prepare(wanted, settings, workdir, attempt=attempt, device=device or _device())
+    with _interrupted_by_sigterm():
+        chosen = devices.choose(device)
+        prepare(wanted, settings, workdir, attempt=attempt, device=chosen, device_wanted=device is not None)
     note(f"working in {workdir}")
     with (
         tracked(wanted, settings, workdir, attempt) as feed,
         _started(workdir) as process,
+        _stopping(process) as asked,
         render.screen(as_json=as_json, epochs=_epochs(wanted)) as screen,
     ):
-        for standing, events in _followed(process, journal_of(workdir, attempt), wanted.name):
+        for standing, events in _followed(process, journal_of(workdir, attempt), wanted.name, asked):
             for event in events:
                 feed.on_event(event)
             screen.show(standing, [_as_shown(event) for event in events])
@@ -148,15 +155,33 @@ def _attempt(workdir: Path, spec: AnySpec) -> int:
     return 1 + len(list(workdir.glob("journal-*.jsonl")))
 
 
-def _device() -> str:
-    """Return the first GPU that NVML finds, without importing torch; else the CPU."""
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        import pynvml
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
-        pynvml.nvmlInit()
-        return "0" if pynvml.nvmlDeviceGetCount() else "cpu"
-    except Exception:  # noqa: BLE001 - no library, no driver or no permission all mean: no GPU
-        return "cpu"
+
+@contextmanager
+def _stopping(process: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
+    """Ask the run to stop at the first SIGINT or SIGTERM, and give word of it; the second ends it at once."""
+    asked = threading.Event()
+
+    def obey(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        process.terminate()
+
+    before = {number: signal.signal(number, obey) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -165,7 +190,7 @@ def _started(workdir: Path) -> Iterator[subprocess.Popen[bytes]]:
 
     Its stdin is a pipe that closes when we die, however that happens; the run takes this as its order to die.
     """
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
+    env, scratch = run_environment(os.environ, workdir)
     command = [sys.executable, "-m", "retort.run", str(workdir / "spec.json"), str(workdir)]
     with (workdir / "run.log").open("ab") as log:
         process = subprocess.Popen(
@@ -177,32 +202,30 @@ def _started(workdir: Path) -> Iterator[subprocess.Popen[bytes]]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()  # it waits, and closes the pipe
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _followed(
-    process: subprocess.Popen[bytes], path: Path, name: str
+    process: subprocess.Popen[bytes], path: Path, name: str, asked: threading.Event
 ) -> Iterator[tuple[dict[str, Any], list[AnyEvent]]]:
-    """Yield how the run stands and what is new in its journal, until it has ended; Ctrl-C asks it to stop."""
+    """Yield how the run stands and what is new in its journal, until it has ended."""
     from retort.protocol.journal import read
 
     standing: dict[str, Any] = {"name": name, "state": JobState.RUNNING, "stage": None, "progress": 0.0, "eta_s": None}
-    offset, asked = 0, False
+    offset, told = 0, False
     while standing["state"] not in _ENDED:
-        try:
-            alive = process.poll() is None
-            events, offset = read(path, offset)
-            for event in events:
-                _apply(standing, event)
-            yield standing, events
-            if not alive and not events:
-                standing |= _silent_death(process.returncode)
-            time.sleep(EVERY_S if alive and not events else 0)
-        except KeyboardInterrupt:
-            if asked:
-                raise
-            asked = True
+        if asked.is_set() and not told:
+            told = True
             note("stopping after this batch; Ctrl-C again kills")
-            process.terminate()
+        alive = process.poll() is None
+        events, offset = read(path, offset)
+        for event in events:
+            _apply(standing, event)
+        yield standing, events
+        if not alive and not events:
+            standing |= _silent_death(process.returncode)
+        time.sleep(EVERY_S if alive and not events else 0)
     process.wait()
 
 

@@ -78,6 +78,10 @@ class Inputs(FrozenModel):
     attempt: int
     device: str
     """``cpu``, or the number of a GPU that the process can see."""
+    device_wanted: bool = True
+    """Whether a person has named it; else another may stand in."""
+    no_gpu: str | None = None
+    """Why the run is on the CPU although nobody wanted that."""
     data_yaml: Path
     """Absolute; the description of the overlay."""
     weights: dict[str, Path]

@@ -29,9 +29,12 @@ def prepare(
     *,
     attempt: int,
     device: str,
+    device_wanted: bool = True,
     adjustments: Adjustments = AS_GIVEN,
 ) -> Inputs:
     """Check all inputs of *spec*; write ``spec.json``, dataset overlay and ``inputs.json``.
+
+    *device_wanted* says that a person has named the device.
 
     Raises:
         DataError: the dataset is missing or malformed.
@@ -61,6 +64,7 @@ def prepare(
     inputs = Inputs(
         attempt=attempt,
         device=device,
+        device_wanted=device_wanted,
         data_yaml=datasets.overlay(dataset, folder),
         weights=found,
         dataset=_facts(dataset, origin),

@@ -190,6 +190,8 @@ def bare(context: Context) -> JobResult:
 def extras(context: Context) -> tuple[ExtraOutcome, ...]:
     """Return what became of the extras of all stages so far."""
     found: list[ExtraOutcome] = []
+    if context.inputs.no_gpu is not None:
+        found.append(ExtraOutcome(name="GPU", status="skipped", code="no_gpu", reason=context.inputs.no_gpu))
     for stage, answer in context.results.items():
         match answer:
             case MissingAnswer():

@@ -114,6 +114,7 @@ tracking.wandb.artifacts | | Weights are to be kept there too.
 tracking.mlflow.experiment | | Always in this section.
 tracking.mlflow.artifacts | | Weights are to be kept there too.
 resources.gpus | GPUs | Long trainings with large batches.
+resources.require_gpu | | A CPU would take too long to be of use.
 resources.max_runtime_s | seconds | A job must not cost more than this.
 resources.max_queue_s | seconds | A late answer is of no use.
 resources.halve_batch | | Nobody is there to lower `training.batch`.

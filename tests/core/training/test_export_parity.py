@@ -46,8 +46,8 @@ def test_a_score_counts_as_it_is_and_not_relative_to_the_largest_coordinate():
     assert not found.equal
 
 
-def test_where_nothing_is_seen_coordinates_do_not_count():
-    assert compare_outputs(raw((50, 50, 1e-5)), raw((80, 50, 1e-5)), imgsz=S, conf=0.25).equal
+def test_an_untrained_network_that_sees_nothing_is_compared_all_the_same():
+    assert not compare_outputs(raw((50, 50, 1e-5)), raw((80, 50, 1e-5)), imgsz=S, conf=0.25).equal
 
 
 def test_output_of_another_shape_or_that_is_not_finite_is_never_equal():

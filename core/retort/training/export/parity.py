@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from retort.training.inference import CPU, IOU, Runtime, load_folded, prepare, wrap_network
 from retort.training.ultralytics_api import nms
 
@@ -17,9 +15,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3
 """Largest difference of equal outputs in float32: of scores, and of coordinates relative to the image."""
-
-_SEEN = 0.001
-"""A box of a lower score is not seen: upstream's threshold of validation."""
 
 
 @dataclass(frozen=True)
@@ -82,20 +77,21 @@ def compare_outputs(ours: Tensor, theirs: Tensor, *, imgsz: int, conf: float) ->
 def difference(ours: Tensor, theirs: Tensor, imgsz: int) -> float:
     """Return the largest difference of two raw outputs (4 + K, A).
 
-    Scores count as they are; coordinates relative to the image, of boxes that either side sees at all. Outputs of other
-    shapes, or that are not finite, differ without bound.
+    Coordinates count relative to the image, scores as they are. Outputs of other shapes, or that are not finite, differ
+    without bound.
     """
     if ours.shape != theirs.shape or not bool(theirs.isfinite().all()):
         return float("inf")
     away = (ours.float() - theirs.float()).abs()
-    away[:4] *= (torch.maximum(ours[4:], theirs[4:]).amax(0) >= _SEEN) / imgsz
+    away[:4] /= imgsz
     return float(away.max())
 
 
 def _kept(raw: Tensor, conf: float) -> Tensor:
     """Return the anchors whose boxes NMS keeps."""
     _, (kept,) = nms.non_max_suppression(raw[None].clone(), conf, IOU, max_time_img=10.0, return_idxs=True)
-    return kept.flatten()
+    anchors: Tensor = kept.flatten()
+    return anchors
 
 
 def _unmatched(ours: Tensor, theirs: Tensor, kept: Tensor, others: Tensor, imgsz: int) -> tuple[int, int]:

@@ -1,0 +1,65 @@
+"""Choose the device of a run, and check that this install can train."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from retort.errors import UserError
+
+_TRAINING = ("torch", "torchvision", "ultralytics")
+
+
+def require_training() -> None:
+    """Check that the packages that train are installed.
+
+    Raises:
+        UserError: one is missing, as in an install without the extra ``train``.
+
+    """
+    missing = [name for name in _TRAINING if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"this install of Retort cannot train: {', '.join(missing)} is not installed",
+            hint="pip install 'retort[train]', or submit the spec to a service: retort submit",
+            code="not_installed",
+        )
+
+
+def choose(wanted: str | None) -> str:
+    """Return the device that a run gets: ``cpu``, or the number of a GPU.
+
+    Without a wish it is the first GPU, else the CPU.
+
+    Raises:
+        UserError: it is no device, or this machine has no such GPU.
+
+    """
+    if wanted == "cpu":
+        return "cpu"
+    number = num_gpus()
+    if wanted is None:
+        return "0" if number else "cpu"
+    index = wanted.removeprefix("cuda:")
+    if not index.isdecimal():
+        raise UserError(f"{wanted!r} is no device", hint="cpu, or the number of a GPU: --device 0", code="usage")
+    if number is not None and int(index) >= number:
+        has = "no GPU that its driver shows" if not number else f"{number} GPU{'s' if number > 1 else ''}, from 0 on"
+        raise UserError(
+            f"there is no GPU {index}: this machine has {has}",
+            hint="--device cpu trains on the CPU; nvidia-smi shows what the driver sees",
+            code="no_gpu",
+        )
+    return index
+
+
+def num_gpus() -> int | None:
+    """Return the number of GPUs that NVML finds; None where it cannot be asked."""
+    try:
+        import pynvml
+    except ModuleNotFoundError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0  # no driver, or no permission

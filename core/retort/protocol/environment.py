@@ -1,0 +1,35 @@
+"""Choose the environment variables of a run, for worker and command line."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+_ALLOWED = frozenset({"PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "CXX"})
+_ALLOWED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_")
+_LONGEST_TMP = 70
+"""Bytes; Python's own Unix sockets add 31 to the temporary folder, and the kernel takes 107 in all."""
+
+
+def allowed(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of *environment* that a run may see.
+
+    A run opens files of strangers: keys, tokens and addresses are none of its business.
+    """
+    return {
+        name: value for name, value in environment.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)
+    }
+
+
+def run_environment(environment: Mapping[str, str], workdir: Path) -> tuple[dict[str, str], Path | None]:
+    """Return a run's environment, and a folder to remove after it.
+
+    Its home is its working folder, and temporary files go there too, unless that path is too long for sockets.
+    """
+    tmp = workdir / "tmp"
+    tmp.mkdir(exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="retort-")) if len(os.fsencode(tmp)) > _LONGEST_TMP else None
+    own = {"HOME": str(workdir), "TMPDIR": str(scratch or tmp), "PYTHONUNBUFFERED": "1"}
+    return {**allowed(environment), **own}, scratch
