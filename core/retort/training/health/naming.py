@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 CHUNK = 8
 """Images that the teacher is asked about at a time."""
+SURE, MOST_OF = 1.645, 0.75
+"""Standard errors of a class that speaks for a permutation by itself (one side, 5 %), and share of classes that do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +75,52 @@ def confusion(teacher: Predictions, numbers: Tensor, probe: Probe) -> Tensor:
 def judge(counts: Tensor) -> Naming | None:
     """Judge *counts* (K, K), labelled class by named class; None where there are none.
 
-    A sound teacher that is weak confuses classes, or calls all of them the most frequent one: no permutation of its
-    names does better. Where one does, objects that only it names right are counted against those that only the true
-    names name right, each class alike when the permutation is chosen (McNemar's test; z of 2 by chance is rare).
+    A sound teacher that is weak confuses classes, or calls several of them by one name: no permutation of its names
+    does better. Where names were permuted, the classes of a cycle are each named as the next one.
     """
-    from scipy.optimize import linear_sum_assignment
-
     number = float(counts.sum())
     if number == 0:
         return None
-    right = counts.diagonal()
-    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    found = counts.sum(1) > 0
+    agreement = float(counts.diagonal().sum()) / number
+    return Naming(int(number), agreement, max(map(evidence, cycles(counts[found][:, found])), default=0.0))
+
+
+def cycles(counts: Tensor) -> list[list[tuple[float, float]]]:
+    """Return the cycles of the permutation that fits *counts* best, each class alike.
+
+    Of each class of a cycle: how many of its objects are named as the next class, and how many by its own name.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    shares = counts / counts.sum(1, keepdim=True)
     # Of permutations that fit alike, the one that moves fewest classes.
-    rows, columns = linear_sum_assignment((shares + 1e-6 * torch.eye(len(counts))).numpy(), maximize=True)
-    moved = torch.as_tensor(rows != columns)
-    gained = float(counts[torch.as_tensor(rows), torch.as_tensor(columns)][moved].sum())
-    lost = float(right[moved].sum())
-    permuted = max(0.0, (gained - lost) / math.sqrt(max(gained + lost, 1.0)))
-    return Naming(int(number), float(right.sum()) / number, permuted)
+    _, columns = linear_sum_assignment((shares + 1e-6 * torch.eye(len(counts))).numpy(), maximize=True)
+    following = dict(enumerate(columns.tolist()))
+    found = []
+    while following:
+        place, chain = next(iter(following)), []
+        while place in following:
+            after = following.pop(place)
+            chain.append((float(counts[place, after]), float(counts[place, place])))
+            place = after
+        found.append(chain)
+    return [chain for chain in found if len(chain) > 1]
+
+
+def evidence(cycle: Sequence[tuple[float, float]]) -> float:
+    """Return the standard errors by which the names of a *cycle* of classes were permuted.
+
+    Objects that only the permutation names right are counted against those that only the true names do (McNemar's
+    test). One class that is taken for another is a confusion: two at least must each speak for the permutation, and
+    most of the cycle.
+    """
+    alone = [_errors(*one) for one in cycle]
+    sure, speaking = (sum(1 for errors in alone if errors > least) for least in (SURE, 0))
+    if sure < 2 or speaking < MOST_OF * len(cycle):
+        return 0.0
+    return max(0.0, _errors(sum(gained for gained, _ in cycle), sum(lost for _, lost in cycle)))
+
+
+def _errors(gained: float, lost: float) -> float:
+    return (gained - lost) / math.sqrt(max(gained + lost, 1.0))

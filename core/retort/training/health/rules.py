@@ -23,16 +23,20 @@ UNLEARNED = 0.9
 """KL on the foreground over that of a student that knows only how frequent each class is: nothing is learned above."""
 HALF_LEARNED = 0.7
 """The same, after the fast epochs."""
-PATIENCE, PATIENT_STEPS = 10, 500
+GOOD = 0.5
+"""Share of the teacher's mAP50-95 from which a student has learned, whatever its KL: it may be the surer one."""
+PATIENCE, PATIENT_STEPS = 10, 1000
 """Epochs, and steps, in which something that moves must have moved: ten epochs of few images are few steps."""
+WARMUP_STEPS = 100
+"""Upstream warms up for so long at least; before, labels may hardly be assigned, and gradients say little."""
 RECENT = 3
 """Epochs whose median is the present level."""
 JITTER_EPOCHS, JITTER_TURNS, JITTER, JITTER_KL = 8, 5, 0.25, 0.1
 """Jitter: in so many epochs, so many changes of direction, at steps of this share of the level, and of this share of
 what there is to learn: around a level near zero a large share is nothing."""
-BACKGROUND_WARNING, BACKGROUND_CRITICAL = 0.5, 0.85
+BACKGROUND_WARNING, BACKGROUND_CRITICAL = 0.5, 0.9
 """Share of the distillation's gradient on class logits that lies where the teacher sees nothing."""
-BACKGROUND_ODDS, BACKGROUND_ODDS_CRITICAL = 2.0, 4.0
+BACKGROUND_ODDS, BACKGROUND_ODDS_CRITICAL = 2.0, 20.0
 """Odds of that share over those of a plain binary KL at temperature 1, which the student's errors alone explain."""
 FLAT_COSINE, ALIKE = 0.02, 0.3
 """Rise of a feature cosine that counts, and the height from which it need not rise; unrelated features have 0."""
@@ -40,6 +44,8 @@ FROZEN_STEP = 1e-9
 """Relative change of a projector's weights in an epoch in which the student's moved."""
 CONFLICT_EPOCHS, CONFLICT_WARNING, CONFLICT_CRITICAL = 5, -0.2, -0.4
 """Median cosine between the gradients of task and distillation."""
+UNDONE_WARNING, UNDONE_CRITICAL = 0.1, 0.5
+"""Share of the task's descent that the distillation undoes: the ratio of the gradients times their cosine."""
 DECLINE = 0.8
 """Of the best mAP50-95 so far: a student below in the median is getting worse. Where the sum of both losses is least
 their gradients are opposite, so that a conflict harms only a student that loses by it."""
@@ -48,7 +54,7 @@ DROWNED_WARNING, DROWNED_CRITICAL, WEAK = 5.0, 20.0, 0.01
 RATIO_EPOCHS = 3
 EXPLODING_WARNING, EXPLODING_CRITICAL, EXPLODING_EPOCHS = 2.0, 4.0, 5
 """Task loss over its highest value in so many epochs before; a YOLO loss rises by itself in the first epochs."""
-INSANE_KL = 50.0
+INSANE_KL = 200.0
 """Nats: no network with weights of a sane size is so sure of the opposite."""
 TEACHER_SHIFT = 0.02
 """Largest change of a frozen teacher's confidence; half precision alone stays below."""
@@ -78,6 +84,10 @@ class RuleInputs:
     def patient(self, epochs: int, patience: int = PATIENCE) -> bool:
         """Return True once something that moves must have moved."""
         return epochs > patience and epochs * self.steps_per_epoch >= PATIENT_STEPS
+
+    def warm(self, history: History) -> History:
+        """Return the epochs that ended after the warm-up."""
+        return history[max(0, -(-WARMUP_STEPS // self.steps_per_epoch) - 1) :]
 
 
 RuleResult = tuple[Verdict, str]
@@ -115,13 +125,13 @@ def classes_mismatched(history: History, _: RuleInputs) -> RuleResult | None:
     return _at_most(permuted, PERMUTED_WARNING, PERMUTED_CRITICAL, said)
 
 
-def loss_exploding(history: History, _: RuleInputs) -> RuleResult | None:
+def loss_exploding(history: History, inputs: RuleInputs) -> RuleResult | None:
     """Check that the task loss does not rise with the distance to the teacher."""
     if history[-1].get("train/loss") is None:
         return "critical", "the training loss left the finite numbers"
     if (kl := _highest_kl(history)) > INSANE_KL:
         return "critical", f"the student's predictions run away: a KL of {kl:.1e} nats to the teacher"
-    losses = [_task_loss(epoch) for epoch in history]
+    losses = [_task_loss(epoch) for epoch in inputs.warm(history)]
     before = losses[-1 - EXPLODING_EPOCHS : -1]
     if len(before) < EXPLODING_EPOCHS or max(before) <= 0:
         return None
@@ -158,7 +168,7 @@ def foreground_kl_stuck(history: History, inputs: RuleInputs) -> RuleResult | No
         return None
     left = statistics.median(found[-RECENT:])
     said = f"after {len(found)} epochs {left:.0%} of the KL on the foreground is left"
-    if left <= UNLEARNED:
+    if left <= UNLEARNED or _is_good(history, inputs):
         return "healthy", said
     verdict: Verdict = "critical" if inputs.patient(len(found), FAST_EPOCHS) else "warning"
     return verdict, f"{said}: the student knows no more than how frequent each class is"
@@ -173,7 +183,7 @@ def foreground_kl_slow(history: History, inputs: RuleInputs) -> RuleResult | Non
     if not inputs.patient(len(found), FAST_EPOCHS):
         return None
     left = statistics.median(found[-RECENT:])
-    verdict: Verdict = "healthy" if left <= HALF_LEARNED else "warning"
+    verdict: Verdict = "healthy" if left <= HALF_LEARNED or _is_good(history, inputs) else "warning"
     return verdict, f"after {len(found)} epochs {left:.0%} of the KL on the foreground is left"
 
 
@@ -210,23 +220,26 @@ def gradient_conflict(history: History, inputs: RuleInputs) -> RuleResult | None
 
     Task and distillation may want the same, or different things.
     """
-    found = _series(history, "health/grad_cosine")[-CONFLICT_EPOCHS:]
+    pairs = [(epoch.get("health/grad_cosine"), epoch.get("health/grad_ratio")) for epoch in inputs.warm(history)]
+    found = [(cosine, ratio) for cosine, ratio in pairs if cosine is not None and ratio is not None][-CONFLICT_EPOCHS:]
     if len(found) < CONFLICT_EPOCHS:
         return None
-    middle = statistics.median(found)
+    middle = statistics.median(cosine for cosine, _ in found)
+    undone = -statistics.median(cosine * ratio for cosine, ratio in found)
     said = f"the gradients of task and distillation have a median cosine of {middle:.2f}"
-    if middle >= CONFLICT_WARNING:
+    if middle >= CONFLICT_WARNING or undone <= UNDONE_WARNING:
         return "healthy", said
+    said += f", so that {min(undone, 1):.0%} of a step's gain for the task is undone"
     maps = _series(history, MAP)
     worse = inputs.patient(len(maps)) and statistics.median(maps[-RECENT:]) < DECLINE * max(maps)
-    if middle < CONFLICT_CRITICAL and worse:
+    if middle < CONFLICT_CRITICAL and undone > UNDONE_CRITICAL and worse:
         return "critical", f"{said}, and the student's mAP50-95 falls"
     return "warning", said
 
 
 def distillation_drowns_task(history: History, inputs: RuleInputs) -> RuleResult | None:
     """Check that the student still learns from the labels."""
-    found = _series(history, "health/grad_ratio")[-RATIO_EPOCHS:]
+    found = _series(inputs.warm(history), "health/grad_ratio")[-RATIO_EPOCHS:]
     if len(found) < RATIO_EPOCHS:
         return None
     ratio, asked = statistics.median(found), inputs.asked()
@@ -236,11 +249,11 @@ def distillation_drowns_task(history: History, inputs: RuleInputs) -> RuleResult
     return _at_most(ratio / asked, DROWNED_WARNING, DROWNED_CRITICAL, said)
 
 
-def distillation_too_weak(history: History, _: RuleInputs) -> RuleResult | None:
+def distillation_too_weak(history: History, inputs: RuleInputs) -> RuleResult | None:
     """Check that distillation has an effect at the schedule's full weight."""
     found = [
         ratio / weight
-        for epoch in history
+        for epoch in inputs.warm(history)
         if (ratio := epoch.get("health/grad_ratio")) is not None and (weight := epoch.get("train/kd/weight"))
     ][-RATIO_EPOCHS:]
     if len(found) < RATIO_EPOCHS:
@@ -287,6 +300,12 @@ def _unlearned(history: History) -> list[float]:
     """Return, of each epoch, the KL on the foreground over that of a student that knows frequencies only."""
     pairs = [(epoch.get("health/kl_foreground"), epoch.get("health/kl_untaught")) for epoch in history]
     return [kl / untaught for kl, untaught in pairs if kl is not None and untaught]
+
+
+def _is_good(history: History, inputs: RuleInputs) -> bool:
+    """Return True if the student finds what its teacher finds, at least half of it."""
+    maps = _series(history, MAP)[-RECENT:]
+    return bool(maps and inputs.teacher_map) and statistics.median(maps) >= GOOD * (inputs.teacher_map or 0)
 
 
 def _steps(values: Sequence[float]) -> list[float]:
