@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from retort.data import datasets, known_datasets, unlabelled, verification, weights
@@ -115,11 +116,21 @@ def _facts(dataset: Dataset, origin: DatasetSource | None) -> DatasetInfo:
         num_test=dataset.num_test,
         num_shared=dataset.num_shared,
         digest=dataset.digest,
-        warnings=dataset.warnings,
+        warnings=(*dataset.warnings, *_leaks(dataset)),
         notes=(*dataset.notes, *(origin.notes if origin else ())),
         known_as=origin.name if origin else None,
         archives=dict(origin.archives) if origin else {},
     )
+
+
+def _leaks(dataset: Dataset) -> Iterator[str]:
+    """Say which test images are images of another split too, so that they measure less than they seem to."""
+    digests = {seen.path: seen.digest for seen in dataset.records}
+    tested = {digests[str(image)] for image in dataset.test}
+    for images, what in ((dataset.train, "training"), (dataset.val, "validation")):
+        shared = tested & {digests[str(image)] for image in images}
+        if shared:
+            yield f"{len(shared)} of the {dataset.num_test} test images are {what} images too: they measure too well"
 
 
 def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> UnlabelledSet | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -47,6 +48,22 @@ def test_the_run_reads_back_what_was_prepared(tmp_path: Path, settings: Settings
     assert (inputs.dataset.num_train, inputs.dataset.num_val) == (3, 2)
     assert inputs.data_yaml == tmp_path / "work/data/data.yaml"
     assert inputs.data_yaml.is_file()
+
+
+def test_test_images_that_another_split_holds_too_are_told(tmp_path: Path, settings: Settings):
+    data = draw(tmp_path / "data", num_train=3, num_val=2)
+    root = data.parent
+    for kind, ending in (("images", "png"), ("labels", "txt")):
+        (root / kind / "test").mkdir()
+        for number, source in enumerate(("train/0", "train/1", "val/1")):
+            shutil.copy(root / kind / f"{source}.{ending}", root / kind / "test" / f"{number}.{ending}")
+    data.write_text(data.read_text() + "test: images/test\n")
+    inputs = prepare(spec_of(data), settings, tmp_path / "work", attempt=1, device="cpu")
+    assert inputs.dataset.num_test == 3
+    assert inputs.dataset.warnings == (
+        "2 of the 3 test images are training images too: they measure too well",
+        "1 of the 3 test images are validation images too: they measure too well",
+    )
 
 
 def test_a_later_attempt_prepares_anew_and_drops_what_ultralytics_cached(tmp_path: Path, settings: Settings):
