@@ -23,7 +23,7 @@ from retort.training.optim import GradientAccumulation
 from retort.training.stopping import StopRule
 from retort.training.ultralytics_api import version
 
-STATES, BESTS = "states", "weights"
+STATES, BESTS, KEPT_NETWORKS = "states", "weights", "checkpoints"
 """Folders of a training."""
 KEPT = 2
 """The newest, and the one before it."""
@@ -46,7 +46,7 @@ class Resumable(Trainer, Protocol):
     whole_epochs: int
     best_fitness: float | None
     best_epoch: int
-    """Counted from 1; 0 before the first."""
+    """Counted from 1; 0 is the start."""
     best_metrics: dict[str, float | None]
 
     @property
@@ -106,12 +106,18 @@ class CheckpointStore:
 def latest_files(folder: Path) -> tuple[int, list[Path]] | None:
     """Return the files to resume the training elsewhere, and their epoch.
 
-    The newest generation, and the best networks, one of which it names.
+    The newest generation, the best networks, one of which it names, and the network of the same epoch if it was kept.
     """
     states = CheckpointStore(folder / STATES)
     for number in states.numbers():
-        return number, [states.path(number), *sorted((folder / BESTS).glob("best-*.pt"))]
+        bests, last = (folder / BESTS).glob("best-*.pt"), (folder / KEPT_NETWORKS).glob(f"*-epoch-{number:04d}.pt")
+        return number, [states.path(number), *sorted(bests), *sorted(last)]
     return None
+
+
+def kept_path(plan: TrainConfig, epoch: int) -> Path:
+    """Return where the network after *epoch* epochs is kept."""
+    return plan.folder / KEPT_NETWORKS / f"{plan.role}-epoch-{epoch:04d}.pt"
 
 
 def identity_of(
@@ -257,8 +263,6 @@ class Checkpointer:
 
     def _has_best(self, state: State) -> bool:
         best = state["best"]
-        if not best["epoch"]:
-            return True
         path = self.best(best["epoch"])
         return path.is_file() and sha256_of(path) == best["sha256"]
 
@@ -290,8 +294,9 @@ def capture(trainer: Resumable, done: int) -> State:
         "best": {
             "epoch": trainer.best_epoch,
             "metrics": dict(trainer.best_metrics),
-            "sha256": sha256_of(trainer.recovery.best(trainer.best_epoch)) if trainer.best_epoch else "",
+            "sha256": sha256_of(trainer.recovery.best(trainer.best_epoch)),
         },
+        "start_metrics": dict(trainer.start_metrics),
         "teacher_metrics": dict(trainer.teacher_metrics),
         "stopping": trainer.stop_rule.state(),
         "judge": {} if trainer.monitor is None else trainer.monitor.rules.state(),
@@ -360,6 +365,7 @@ def _restore_results(trainer: Resumable, state: State) -> None:
     trainer.best_fitness = state["best_fitness"]
     trainer.best_epoch = state["best"]["epoch"]
     trainer.best_metrics = dict(state["best"]["metrics"])
+    trainer.start_metrics = dict(state["start_metrics"])
     trainer.teacher_metrics = dict(state["teacher_metrics"])
     trainer.stop_rule.restore(state["stopping"])
 

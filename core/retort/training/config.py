@@ -132,6 +132,8 @@ class Trainer(Protocol):
     plan: TrainConfig
     callback: TrainCallback
     distillation: DistillationSpec | None
+    start_metrics: dict[str, float | None]
+    """Of the network before its first epoch; empty on other ranks than the first."""
     teacher_metrics: dict[str, float | None]
     args: Any
     """Upstream's arguments."""
@@ -170,6 +172,8 @@ class TrainResult:
     """All metrics of the best epoch."""
     epochs: int
     best_epoch: int
-    """Counted from 1; by mAP50-95 on the validation set, the later of two equals."""
+    """Counted from 1, 0 is the start; by mAP50-95 on the validation set, the later of two equals."""
     stopped_by: StoppedBy | None = None
     """Which limit ended the training before its last epoch."""
+    last: Path | None = None
+    """The last epoch's weights in published form; None where another machine has kept them."""

@@ -15,12 +15,11 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torch import nn
 
 from retort import class_names
-from retort.constants import MAP, MAP50, VALIDATION_BATCH
+from retort.constants import VALIDATION_BATCH
 from retort.errors import ModelError
-from retort.training import benchmark, comm, models
+from retort.training import benchmark, models
 from retort.training.benchmark import Speed
 from retort.training.bootstrap import Matches
-from retort.training.config import TrainConfig
 from retort.training.environment import SharedMemoryDemand, affordable, free_bytes, num_workers
 from retort.training.inference import Runtime, load_folded, wrap_network
 from retort.training.models import STRIDES, ClassMap
@@ -101,8 +100,10 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
     Predictions are translated by name.
     """
 
-    def __init__(self, *, args: dict[str, Any], folder: Path, classes: ClassMap, names: dict[int, str]) -> None:
-        super().__init__(args=args, save_dir=folder)
+    def __init__(
+        self, *, args: dict[str, Any], folder: Path, classes: ClassMap, names: dict[int, str], loader: Any = None
+    ) -> None:
+        super().__init__(loader, args=args, save_dir=folder)
         self._classes = classes
         self._names = names
         self.plain = classes.student is None
@@ -203,10 +204,10 @@ def accuracy(model: Any, conditions: Conditions, weights: str = "student.pt") ->
     )
 
 
-def run_validation(model: Any, conditions: Conditions, folder: Path) -> MapValidator:
+def run_validation(model: Any, conditions: Conditions, folder: Path, *, loader: Any = None) -> MapValidator:
     """Run the validator over the images of a split and return it.
 
-    It is returned with its metrics.
+    It is returned with its metrics. *loader* has the same images already, letterboxed by the same conditions.
 
     Raises:
         ModelError: the network knows none of the data's classes.
@@ -235,12 +236,12 @@ def run_validation(model: Any, conditions: Conditions, folder: Path) -> MapValid
         "task": "detect",
         "mode": "val",
     }
-    judge = MapValidator(args=arguments, folder=folder, classes=classes, names=names)
+    judge = MapValidator(args=arguments, folder=folder, classes=classes, names=names, loader=loader)
     on_batch = conditions.on_batch
     if on_batch is not None:
         judge.add_callback("on_val_batch_start", lambda _: on_batch())
     judge(model=model)
-    if hasattr(judge.dataloader, "close"):
+    if loader is None and hasattr(judge.dataloader, "close"):
         judge.dataloader.close()
     return judge
 
@@ -328,29 +329,3 @@ def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
         gflops=float(get_flops(still, conditions.imgsz)),
         size_bytes=weights.stat().st_size,
     )
-
-
-def score(weights: Path, plan: TrainConfig, *, on_batch: Callable[[], None]) -> dict[str, float | None]:
-    """Return the teacher's mAP on the plan's validation images.
-
-    The values come by metric name.
-
-    Raises:
-        ModelError: the weights cannot be loaded, or know none of the data's classes.
-
-    """
-    conditions = Conditions(
-        data_yaml=plan.data_yaml,
-        imgsz=plan.teaching.imgsz or plan.training.imgsz,
-        batch=plan.val_batch,
-        device=plan.device,
-        loader_workers=plan.loader_workers,
-        on_batch=on_batch,
-    )
-    network = models.load(weights)
-    try:
-        with TemporaryDirectory() as folder, comm.alone():  # a rank measures while the others wait
-            box = run_validation(network, conditions, Path(folder)).metrics.box
-    except ModelError as error:
-        raise ModelError(f"{weights.name}: {error.message}", hint=error.hint) from error
-    return {MAP50.replace("val/", "teacher/"): float(box.map50), MAP.replace("val/", "teacher/"): float(box.map)}

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from retort.constants import MAP, MAP50
-from retort.errors import ModelError, Stopped
+from retort.errors import Stopped
 from retort.spec import DistillationSpec
-from retort.training import checkpoint, comm, device, models, optim
+from retort.training import baselines, checkpoint, comm, device, models, optim
 from retort.training.arguments import arguments
 from retort.training.checkpoint import Checkpointer
 from retort.training.config import TrainCallback, TrainConfig, TrainResult
@@ -26,7 +26,6 @@ from retort.training.device import compile_layers
 from retort.training.distillation.distiller import Distiller, load_teachers, make_distiller
 from retort.training.distillation.objective import DistillationObjective, criteria
 from retort.training.environment import free_bytes
-from retort.training.evaluate import score
 from retort.training.health.monitor import Monitor
 from retort.training.models import publish
 from retort.training.optim import GradientAccumulation, learning_rates
@@ -89,7 +88,7 @@ def record_teachers(trainer: TrainingLoop) -> None:
 
 
 def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
-    """Start or resume *trainer*; attach the checks of a distillation.
+    """Start or resume *trainer*; measure where it starts; attach the checks of a distillation.
 
     Raises:
         NotDistilling: the liveness contract is broken.
@@ -97,8 +96,9 @@ def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
     """
     if state is not None:
         checkpoint.resume(trainer, state)
-    elif trainer.teacher_weights is not None and comm.rank() == 0:
-        measure_teacher(trainer, trainer.teacher_weights)
+    elif comm.rank() == 0:
+        _publish(trainer, trainer.recovery.best(0), epoch=0)
+        baselines.measure(trainer)
     if trainer.teacher_weights is not None:
         for one in trainer.network.slots:
             one.objective.pace(len(trainer.train_loader))
@@ -127,16 +127,6 @@ def announce(objective: DistillationObjective, callback: TrainCallback) -> None:
             "class_logits is made for sigmoid heads",
             "warning",
         )
-
-
-def measure_teacher(trainer: TrainingLoop, teacher: Path) -> None:
-    """Measure the teacher once, for comparison with the student's validation curve."""
-    try:
-        trainer.teacher_metrics = score(teacher, trainer.plan, on_batch=trainer.poll)
-    except ModelError as error:  # feature losses teach across classes too
-        trainer.callback.log(f"the teacher's mAP is not measured: {error.message}", "warning")
-    else:
-        trainer.callback.metric(0, trainer.teacher_metrics)
 
 
 _GO_ON, _FINISH, _STOP = range(3)
@@ -250,10 +240,10 @@ def keep_networks(trainer: TrainingLoop) -> None:
     values = epoch_metrics(trainer)
     if trainer.best_fitness == trainer.fitness:
         trainer.best_epoch, trainer.best_metrics = done, values
-        _publish(trainer, trainer.recovery.best(done))
+        _publish(trainer, trainer.recovery.best(done), epoch=done)
     if done % plan.training.checkpoint_every == 0 or done == trainer.epochs or trainer.stop:
-        path = plan.folder / "checkpoints" / f"{plan.role}-epoch-{done:04d}.pt"
-        _publish(trainer, path)
+        path = checkpoint.kept_path(plan, done)
+        _publish(trainer, path, epoch=done)
         compared = {name: values[name] for name in (MAP50, MAP)}
         trainer.callback.checkpoint(done, path, {**compared, **trainer.teacher_metrics})
 
@@ -271,10 +261,18 @@ def release_memory(trainer: TrainingLoop) -> None:
         torch.cuda.empty_cache()
 
 
-def _publish(trainer: TrainingLoop, path: Path) -> None:
+def keep_last(trainer: TrainingLoop) -> None:
+    """Publish the network of the last whole epoch of *trainer*, which ended within the next one."""
+    path = checkpoint.kept_path(trainer.plan, trainer.whole_epochs)
+    if comm.rank() == 0 and not path.exists():
+        trainer.recovery.load(trainer)
+        _publish(trainer, path, epoch=trainer.whole_epochs)
+
+
+def _publish(trainer: TrainingLoop, path: Path, *, epoch: int) -> None:
     average = trainer.ema.ema
     network = average.student_model if isinstance(average, Distiller) else average
-    metadata = {"role": str(trainer.plan.role), "model": trainer.plan.model, "epoch": trainer.epoch + 1}
+    metadata = {"role": str(trainer.plan.role), "model": trainer.plan.model, "epoch": epoch}
     publish(network, path, names=trainer.data["names"], imgsz=trainer.args.imgsz, metadata=metadata)
 
 
@@ -331,6 +329,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.callback = callback
         self.teacher_weights = teacher
         self.distillation = distillation
+        self.start_metrics: dict[str, float | None] = {}
         self.teacher_metrics: dict[str, float | None] = {}
         self.best_metrics: dict[str, float | None] = {}
         self.best_epoch = 0
@@ -375,6 +374,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
             super().train()
         except FinishedEarly:
             self.callback.log(f"finished early, after epoch {self.epoch + 1} of {self.epochs}", epoch=self.epoch + 1)
+            keep_last(self)
             self.final_eval()
 
     # What upstream's loop asks of a trainer
@@ -526,9 +526,10 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     def result(self) -> TrainResult:
         """Return the result of a finished training."""
+        last = checkpoint.kept_path(self.plan, self.epoch + 1)
         return TrainResult(
             self.recovery.best(self.best_epoch), self.best_metrics, self.epoch + 1, self.best_epoch,
-            self.stop_rule.reason,
+            self.stop_rule.reason, last if last.exists() else None,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import torch
 from core.training.pictures import Notebook
 from retort.constants import MAP, Role
 from retort.errors import Stopped
@@ -65,7 +66,9 @@ def test_a_training_ends_at_the_next_batch_once_an_epoch_is_measured(
     notebook = Hasty(finish_after=asked_after)
     fitted = fit(plan, notebook)
     assert (fitted.epochs, notebook.batches) == (epochs, batches)
-    assert sorted(notebook.metrics) == list(range(1, epochs + 1))
+    assert sorted(notebook.metrics) == list(range(epochs + 1))
+    assert fitted.last == plan.folder / f"checkpoints/student-epoch-{epochs:04d}.pt"
+    assert torch.load(fitted.last, weights_only=False)["retort"]["epoch"] == epochs
     assert fitted.weights.is_file()
     assert fitted.metrics[MAP] == notebook.metrics[fitted.best_epoch][MAP]
     assert f"info: finished early, after epoch {epochs} of {EPOCHS}" in notebook.said
@@ -96,15 +99,18 @@ def test_all_ranks_finish_at_the_same_batch(plan: TrainConfig):
     plan.folder.mkdir()
     fitted = launcher.fit(replace(plan, epochs=500), notebook, ranks=2)
     assert 1 <= fitted.epochs < 100
-    assert sorted(notebook.metrics) == list(range(1, fitted.epochs + 1))
+    assert sorted(notebook.metrics) == list(range(fitted.epochs + 1))
+    assert fitted.last is not None
+    assert fitted.last.is_file()
     assert b'"failed"' not in messages_file(plan.folder).read_bytes()
 
 
 def test_a_training_prepares_until_its_first_batch_is_done_and_says_when_it_writes(plan: TrainConfig):
     notebook = Hasty(finish_after=BATCHES)
     fit(plan, notebook)
-    before, after = notebook.sections[: notebook.sections.index("step")], notebook.sections
-    assert before == ["checkpoint", "setup"]
+    start, *before = notebook.sections[: notebook.sections.index("step", 1)]
+    after = notebook.sections
+    assert (start, before) == ("step", ["checkpoint", "setup"])  # where it starts is measured in one batch
     assert after.count("step") >= BATCHES
     assert after.count("checkpoint") >= 3  # the state before the first epoch; its networks, its state
     assert after[-1] == "setup"

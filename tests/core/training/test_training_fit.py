@@ -75,11 +75,13 @@ def test_every_epoch_says_all_it_measured(
     terms |= {f"health/{name}" for name in always}
     # The ramp begins at zero.
     taught = {f"health/{name}" for name in ("grad_ratio", "grad_cosine", "background_share", "projector_step")}
+    measured = {"val/precision", "val/recall", MAP50, MAP}
     found = {step: _without_the_seen(values) for step, values in distilled[1].metrics.items()}
     assert [set(found[step]) for step in (0, 1, 2, 3)] == [
-        compared, common | terms, common | terms | taught | compared, common | terms | taught,
+        measured | compared, common | terms, common | terms | taught | compared, common | terms | taught,
     ]  # fmt: skip
-    assert [set(plain[1].metrics[step]) for step in (1, 2, 3)] == [common] * 3
+    assert [set(plain[1].metrics[step]) for step in (0, 1, 2, 3)] == [measured, common, common, common]
+    assert plain[1].metrics[0].items() <= distilled[1].metrics[0].items()
     for values in (*found.values(), *plain[1].metrics.values()):
         assert all(value is not None and math.isfinite(value) for value in values.values())
     last = found[2]
@@ -185,8 +187,8 @@ def test_it_stops_at_the_next_batch(plan: TrainConfig, data_yaml: Path) -> None:
     with pytest.raises(Stopped, match="epoch 1 of 3"):
         run(replace(plan, data_yaml=data_yaml), "stopped", notebook)
     assert len(notebook.fractions) == 1
-    assert notebook.metrics == {}
-    assert not list((plan.folder / "stopped").rglob("*.pt"))
+    assert list(notebook.metrics) == [0]
+    assert [path.name for path in (plan.folder / "stopped").rglob("*.pt")] == ["best-0000.pt"]
 
 
 @pytest.mark.train
@@ -225,7 +227,7 @@ def test_one_epoch_that_is_not_finite_is_done_again(plan: TrainConfig) -> None:
     made.train()
     made.close()
     assert len(notebook.said) == 1
-    assert sorted(notebook.metrics) == [1, 2]
+    assert sorted(notebook.metrics) == [0, 1, 2]
     assert all(value is not None for values in notebook.metrics.values() for value in values.values())
 
 
@@ -263,7 +265,7 @@ def test_a_teacher_of_other_classes_is_not_measured_and_says_so(
         teacher=published("yolo11n", names={0: "cat", 1: "dog"}), distillation=features,
     )  # fmt: skip
     assert any("knows none of the data's classes" in line for line in notebook.said)
-    assert sorted(notebook.metrics) == [1]
+    assert set(notebook.metrics[0]) == {"val/precision", "val/recall", MAP50, MAP}
 
 
 @pytest.mark.train

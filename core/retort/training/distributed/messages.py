@@ -70,7 +70,8 @@ class RankCallback(TrainCallback):
 
     def fitted(self, fitted: TrainResult) -> None:
         """Hand over the result of the training."""
-        self._first("fitted", **{**fitted.__dict__, "weights": str(fitted.weights)})
+        last = None if fitted.last is None else str(fitted.last)
+        self._first("fitted", **{**fitted.__dict__, "weights": str(fitted.weights), "last": last})
 
     def failed(self, error: BaseException) -> None:
         """Report why this rank ends, whichever rank it is."""
@@ -137,7 +138,8 @@ class Receiver:
         if kind == "joined":
             self.pids[rank] = said["pid"]
         elif kind == "fitted":
-            self.fitted = TrainResult(**{**said, "weights": Path(said["weights"])})
+            last = None if said["last"] is None else Path(said["last"])
+            self.fitted = TrainResult(**{**said, "weights": Path(said["weights"]), "last": last})
         elif kind == "failed":
             self.failures.append(rebuilt(rank, said))
         elif kind == "checkpoint":

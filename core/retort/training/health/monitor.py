@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +10,6 @@ import torch
 from retort.constants import MAP
 from retort.training import comm
 from retort.training.distillation.objective import projector_key
-from retort.training.evaluate import score
 from retort.training.health import metrics, visuals
 from retort.training.health.checks import LivenessChecks, check_rank
 from retort.training.health.metrics import Probe, first_teacher, network
@@ -51,7 +49,7 @@ class Monitor:
         assert trainer.distillation is not None, "a plain training is not watched"
         student, weights = None, trainer.plan.weights
         if weights is not None and self.rules.facts.teacher_map is not None:
-            student = _known_map(trainer, weights)
+            student = trainer.start_metrics.get(MAP)
         refuse = trainer.distillation.weak_teacher == "refuse"
         if said := check_rank(self.rules.facts.teacher_map, student, refuse=refuse):
             self._callback.log(said, "warning")
@@ -183,14 +181,3 @@ def _weights(model: Distiller) -> list[Tensor]:
 def _witness(model: Distiller) -> Tensor:
     """Copy one parameter of the student that moves whenever the optimizer steps."""
     return next(model.student_model.parameters()).detach().clone()
-
-
-def _known_map(trainer: Trainer, weights: Path) -> float | None:
-    """Measure the *weights* that the student starts from; None where they know none of the classes."""
-    from retort.errors import ModelError
-
-    try:
-        found = score(weights, trainer.plan, on_batch=trainer.poll)
-    except ModelError:
-        return None
-    return found[MAP.replace("val/", "teacher/")]
