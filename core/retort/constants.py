@@ -48,5 +48,8 @@ class Role(StrEnum):
 VALIDATION_BATCH = 16
 """Images of a batch in every validation: plain Ultralytics' default, on which the sizes of its rectangles depend."""
 
+USUAL_DETECTIONS = 300
+"""Detections of an image at most, for plain Ultralytics as for us; images with more objects raise it."""
+
 MAP50 = "val/mAP50"
 MAP = "val/mAP50-95"

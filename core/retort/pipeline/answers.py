@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from retort.constants import Role
 from retort.review.figures import LabelFigures, ReviewFigures
 from retort.schema import StoredModel, absent
 from retort.spec.exported import AnyExport
-from retort.spec.figures import FurtherTeacherFigures, Roles, SeedScores
+from retort.spec.figures import FurtherTeacherFigures, Roles, Scores, SeedScores, SpeedFigures
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Resampled
 
@@ -34,6 +35,9 @@ class TrainedNetwork(StoredModel):
     best_epoch: int
     stopped_by: Literal["patience", "time"] | None = Field(default=None, exclude_if=absent)
     """Which limit of the spec ended the training before its last epoch."""
+
+    last: Scores | None = Field(default=None, exclude_if=absent)
+    """Of its last epoch, where that is not the best one and the data has no ``test`` split."""
 
     @property
     def finished_early(self) -> bool:
@@ -102,3 +106,13 @@ class ExportedForms(StoredModel):
     exports: tuple[AnyExport, ...]
     extras: tuple[ExtraOutcome, ...] = ()
     """What became of each."""
+    speeds: dict[str, SpeedFigures] = Field(default_factory=dict)
+    """Of the roles, timed in the same sitting as the forms; empty where no form was timed."""
+
+    def retimed(self, roles: Roles) -> Roles:
+        """Return *roles* with the figures of this sitting; the start does the same work as the student."""
+        told = {**self.speeds, **({"start": self.speeds[Role.STUDENT]} if Role.STUDENT in self.speeds else {})}
+        found = {name: figures for name in told if (figures := getattr(roles, name)) is not None}
+        return roles.model_copy(
+            update={name: figures.model_copy(update=dict(told[name])) for name, figures in found.items()}
+        )

@@ -16,11 +16,13 @@ from retort.pipeline.answers import TrainedNetwork
 from retort.pipeline.context import Context
 from retort.protocol.journal import Level
 from retort.spec import JobSpec
+from retort.spec.figures import Scores
 from retort.training.config import TrainCallback
 
 if TYPE_CHECKING:
     from retort.spec import DistillationSpec
-    from retort.training.config import RuleFinding, TrainConfig
+    from retort.training.config import RuleFinding, TrainConfig, TrainResult
+    from retort.training.evaluate import Conditions, Split
 
 Values = Mapping[str, float | None]
 
@@ -155,6 +157,7 @@ def fit(
         batch=plan.training.batch,
         best_epoch=fitted.best_epoch,
         stopped_by=fitted.stopped_by,
+        last=_last(context, plan, fitted),
     )
 
 
@@ -176,6 +179,40 @@ def weights(context: Context) -> Path:
     name = context.spec.teacher.weights
     assert name is not None
     return context.inputs.weights[name]
+
+
+def split(context: Context) -> Split:
+    """Return the split on which networks are judged in the end: ``test`` where the data has one."""
+    return "test" if context.inputs.dataset.num_test else "val"
+
+
+def conditions(context: Context, imgsz: int, *, split: Split) -> Conditions:
+    """Return under which conditions networks are judged, which are the same for all."""
+    from retort.training.evaluate import Conditions
+
+    return Conditions(
+        data_yaml=context.inputs.data_yaml,
+        imgsz=imgsz,
+        batch=context.val_batch,
+        split=split,
+        device=context.inputs.device,
+        loader_workers=context.inputs.adjustments.loader_workers,
+        data_name=context.inputs.data_name,
+        on_batch=lambda: context.heartbeat.beat("step"),
+    )
+
+
+def _last(context: Context, plan: TrainConfig, fitted: TrainResult) -> Scores | None:
+    """Judge the network of the last epoch, where the data has no split that has chosen no epoch."""
+    from retort.training import models
+    from retort.training.evaluate import accuracy
+
+    if plan.role is Role.TEACHER or fitted.last is None or fitted.best_epoch == fitted.epochs:
+        return None
+    if split(context) == "test":
+        return None
+    found = accuracy(models.load(fitted.last), conditions(context, plan.training.imgsz, split="val"))
+    return Scores(map50=found.map50, map=found.map)
 
 
 def imgsz(spec: JobSpec, role: Role) -> int:

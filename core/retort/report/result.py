@@ -146,7 +146,7 @@ def outcome(context: Context, duration_s: float, tried: Extras) -> JobResult:
     """
     evaluated, exported = context.needed("evaluate", Evaluated), context.found("export", ExportedForms)
     student = context.needed("distill", TrainedNetwork)
-    roles = evaluated.roles
+    roles = evaluated.roles if exported is None else exported.retimed(evaluated.roles)
 
     def part(name: str, make: Callable[[], Made]) -> Made | None:
         return tried(name, make, None, listed=False)
@@ -247,6 +247,8 @@ def _seeds(seed: int, evaluated: Evaluated) -> SeedFigures | None:
         seed=seed,
         student=Scores(map50=student.map50, map=student.map),
         control=None if control is None else Scores(map50=control.map50, map=control.map),
+        student_last=student.last,
+        control_last=None if control is None else control.last,
     )
     runs = (first, *evaluated.repeats)
     pairs = [(run.student, run.control) for run in runs if run.control is not None]

@@ -47,7 +47,22 @@ class Scores(StoredModel):
     """mAP50-95."""
 
 
-class MeasuredFigures(StoredModel):
+class SpeedFigures(StoredModel):
+    """What running a network takes; all figures of one result are of one sitting, in which networks take turns."""
+
+    latency_ms: Latency
+    """Of one image."""
+    throughput: dict[str, float | None] = Field(default_factory=dict)
+    """Images a second by size of the batch; null where the network takes one image at a time."""
+    peak_memory_bytes: int | None = None
+    """What loading and running one image at a time takes at most; null where the system does not tell."""
+    runtime: str | None = None
+    """What ran it, such as ``PyTorch``."""
+    device: str | None = None
+    """Kind of device on which it was timed, such as ``cpu``."""
+
+
+class MeasuredFigures(SpeedFigures):
     """What a network finds, and what running it takes."""
 
     map50: float | None
@@ -66,16 +81,6 @@ class MeasuredFigures(StoredModel):
     """Detections of an image that were judged at most: 300, or as many as the fullest image has boxes."""
     command: str | None = Field(default=None, exclude_if=absent)
     """The line of plain Ultralytics that gives the same mAP; absent too where it has other classes than the data."""
-    latency_ms: Latency
-    """Of one image."""
-    throughput: dict[str, float | None] = Field(default_factory=dict)
-    """Images a second by size of the batch; null where the network takes one image at a time."""
-    peak_memory_bytes: int | None = None
-    """What loading and running one image at a time takes at most; null where the system does not tell."""
-    runtime: str | None = None
-    """What ran it, such as ``PyTorch``."""
-    device: str | None = None
-    """Kind of device on which it was timed, such as ``cpu``."""
 
 
 class NetworkFigures(MeasuredFigures):

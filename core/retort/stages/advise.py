@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, cast
 
@@ -16,9 +17,10 @@ from retort.spec.figures import NetworkFigures
 from retort.stages import evaluate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from retort.training.benchmark import StepBenchmark
+    from retort.training.benchmark import Speed, StepBenchmark
     from retort.training.models import ModelSummary
 
 after = None
@@ -48,21 +50,22 @@ def run(context: Context) -> AdviceResult:
     workspace = StepBenchmark(
         spec.student.model, weights=start, names=names, imgsz=spec.imgsz, batch=spec.batch, device=context.inputs.device
     )
-    student = _student(context, spec, workspace, start)
+    speeds = _speeds(context, spec, start)
+    student = _student(context, spec, workspace, start, speeds)
     candidates = []
     for done, name in enumerate(spec.candidates, start=2):
         context.progress((done - 1) / (len(spec.candidates) + 1))
-        candidates.append(_candidate(context, spec, workspace, name))
+        candidates.append(_candidate(context, spec, workspace, name, speeds))
     result = answer(student, candidates, _conditions(context, spec))
     context.publish_document("advice.json", result)
     return result
 
 
 def _student(
-    context: Context, spec: AdviceSpec, workspace: StepBenchmark, start: Path | None
+    context: Context, spec: AdviceSpec, workspace: StepBenchmark, start: Path | None, speeds: Mapping[str, Speed]
 ) -> tuple[AdviceStudent, ModelFigures]:
     """Measure the weights that the student would start from; from random ones there is nothing to measure."""
-    measured = None if start is None else _measure(context, spec, spec.student.model, start)
+    measured = None if start is None else _measure(context, spec, spec.student.model, start, speeds[_START])
     shape = workspace.anatomy
     figures = _figures(context, spec.student.model, shape, measured)
     about = AdviceStudent(
@@ -77,7 +80,9 @@ def _student(
     return about, figures
 
 
-def _candidate(context: Context, spec: AdviceSpec, workspace: StepBenchmark, name: str) -> Measured | Unusable:
+def _candidate(
+    context: Context, spec: AdviceSpec, workspace: StepBenchmark, name: str, speeds: Mapping[str, Speed]
+) -> Measured | Unusable:
     from retort.training.models import load, summarize
 
     title, path = model_ref.title(name), context.inputs.weights[name]
@@ -86,7 +91,7 @@ def _candidate(context: Context, spec: AdviceSpec, workspace: StepBenchmark, nam
     except ModelError as error:
         return Unusable(name, title, error.message)
     shape = summarize(network, spec.imgsz)
-    measured = _measure(context, spec, shape.architecture, path)
+    measured = _measure(context, spec, shape.architecture, path, speeds[name])
     context.check()
     step = workspace.step(network, on_step=lambda: context.heartbeat.beat("step"))
     context.heartbeat.beat("setup")
@@ -96,7 +101,7 @@ def _candidate(context: Context, spec: AdviceSpec, workspace: StepBenchmark, nam
     return Measured(name, title, measured, cost, figures)
 
 
-def _measure(context: Context, spec: AdviceSpec, model: str, path: Path) -> NetworkFigures:
+def _measure(context: Context, spec: AdviceSpec, model: str, path: Path, speed: Speed) -> NetworkFigures:
     from retort.training import evaluate as training_evaluate
     from retort.training.evaluate import Conditions
 
@@ -112,7 +117,29 @@ def _measure(context: Context, spec: AdviceSpec, model: str, path: Path) -> Netw
     )
     found = training_evaluate.evaluate(path, conditions)
     context.heartbeat.beat("setup")
-    return evaluate.figures(model, path.name, found)
+    return evaluate.figures(model, path.name, found, speed)
+
+
+_START = ""
+"""Where the student's speed stands among those of the candidates, none of which has an empty name."""
+
+
+def _speeds(context: Context, spec: AdviceSpec, start: Path | None) -> dict[str, Speed]:
+    """Time the student's weights and all candidates that can be loaded in turns, in one sitting."""
+    from retort.training.evaluate import Published, speeds
+    from retort.training.models import load
+
+    def alive() -> None:
+        context.check()
+        context.heartbeat.beat("setup")
+
+    paths = {name: context.inputs.weights[name] for name in spec.candidates}
+    networks = {} if start is None else {_START: Published(start, spec.imgsz)}
+    for name, path in paths.items():
+        with contextlib.suppress(ModelError):  # told where it is measured
+            load(path)
+            networks[name] = Published(path, spec.imgsz)
+    return speeds(networks, context.inputs.device, on_round=alive)
 
 
 def _figures(context: Context, title: str, shape: ModelSummary, measured: NetworkFigures | None) -> ModelFigures:

@@ -1,4 +1,4 @@
-"""Measure teachers, student and control with the same code on the same validation images."""
+"""Measure teachers, start, student and control with the same code on the same images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retort.constants import Role
+from retort.constants import USUAL_DETECTIONS, Role
 from retort.errors import Diverged
 from retort.model_ref import title
 from retort.pipeline import progress, train
@@ -20,10 +20,12 @@ from retort.pipeline.failures import explain
 from retort.spec import FurtherTeacher, JobSpec
 from retort.spec.figures import FurtherTeacherFigures, NetworkFigures, RoleFigures, Roles, Scores, SeedScores
 from retort.spec.verdict import LEVEL, Resampled
+from retort.stages.distill import train_config
 
 if TYPE_CHECKING:
+    from retort.training.benchmark import Speed
     from retort.training.bootstrap import Matches
-    from retort.training.evaluate import Conditions, Evaluation
+    from retort.training.evaluate import Evaluation
 
 after = "repeat"
 
@@ -49,22 +51,19 @@ def cost(spec: JobSpec) -> float:
 
 def run(context: Context) -> Evaluated:
     """Return the measured figures by role."""
-    weights: dict[Role, tuple[str, Path, int | None]] = {Role.STUDENT: _trained(context, "distill")}
-    weights[Role.TEACHER] = (progress.teacher(context.spec), train.weights(context), _epochs(context, "train_teacher"))
-    if context.found("control", TrainedNetwork) is not None:
-        weights[Role.CONTROL] = _trained(context, "control")
-    found: dict[str, RoleFigures] = {}
-    matches: dict[Role, Matches] = {}
     tried = for_leaves(context)
-    for role, (model, path, epochs) in weights.items():
-        context.check()
-        side, keep = train.imgsz(context.spec, role), partial(matches.__setitem__, role)
-        measure = partial(_measure, context, title(model), path, side, epochs, on_matches=keep)
-        measured = measure() if role is Role.STUDENT else tried(f"evaluation of the {role}", measure, None)
-        if measured is not None:
-            found[role] = measured
-        context.progress(len(found) / (len(weights) + len(context.spec.teacher.ensemble)))
-    roles = Roles.model_validate({role: figures.model_dump() for role, figures in found.items()})
+    networks = _networks(context, tried)
+    measured: dict[str, Evaluation] = {}
+    matches: dict[str, Matches] = {}
+    for name, one in networks.items():
+        measure = partial(_measure, context, one, on_matches=partial(matches.__setitem__, name))
+        found = measure() if name == Role.STUDENT else tried(f"evaluation of the {name}", measure, None)
+        if found is not None:
+            measured[name] = found
+        context.progress(len(measured) / (len(networks) + len(context.spec.teacher.ensemble) + 1))
+    speeds = _speeds(context, {name: networks[name] for name in measured}, tried)
+    figures = {name: _figures(context, networks[name], measured[name], speed) for name, speed in speeds.items()}
+    roles = Roles.model_validate({name: one.model_dump() for name, one in figures.items()})
     warn(context, roles)
     return Evaluated(
         roles=roles,
@@ -75,7 +74,51 @@ def run(context: Context) -> Evaluated:
     )
 
 
-def _resampled(context: Context, matches: Mapping[Role, Matches]) -> Resampled | None:
+START = "start"
+"""The name beside the roles under which the weights are told from which student and control started."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Network:
+    """A network that is measured, and what is known of it."""
+
+    model: str
+    weights: Path
+    imgsz: int
+    trained: TrainedNetwork | None = None
+    """None where the job did not train it."""
+
+
+def _networks(context: Context, tried: Extras) -> dict[str, _Network]:
+    """Return what is measured, by role; the student first, on which alone the job depends."""
+    spec, side = context.spec, context.spec.training.imgsz
+    student, control = context.needed("distill", TrainedNetwork), context.found("control", TrainedNetwork)
+    found = {str(Role.STUDENT): _Network(student.model, context.workdir / student.weights, side, student)}
+    found[Role.TEACHER] = _Network(
+        progress.teacher(spec), train.weights(context), train.imgsz(spec, Role.TEACHER),
+        context.found("train_teacher", TrainedNetwork),
+    )  # fmt: skip
+    if control is not None:
+        found[Role.CONTROL] = _Network(control.model, context.workdir / control.weights, side, control)
+    start = tried("weights of the start", partial(_start, context), None, listed=False)
+    if start is not None:
+        found[START] = _Network(student.model, start, side)
+    return found
+
+
+def _start(context: Context) -> Path:
+    """Build the network from which student and control started once more, and write it in published form."""
+    from retort.training import models
+
+    plan = train_config(context, Role.STUDENT)
+    names = dict(enumerate(context.inputs.dataset.names))
+    network = models.build(plan.model, names=names, weights=plan.weights, seed=plan.training.seed)
+    path = context.folder("evaluating") / "start.pt"
+    models.publish(network, path, names=names, imgsz=plan.training.imgsz)
+    return path
+
+
+def _resampled(context: Context, matches: Mapping[str, Matches]) -> Resampled | None:
     """Return how far the difference of student and control depends on the validation images."""
     from retort.training.bootstrap import resample
 
@@ -96,45 +139,96 @@ def _repeated(context: Context, tried: Extras) -> tuple[SeedScores, ...]:
 
 def _judged(context: Context, one: SeedRun) -> SeedScores:
     student = _scores(context, one.student)
+    control = None if one.control is None else _scores(context, one.control)
     return SeedScores(
-        seed=one.seed, student=student, control=None if one.control is None else _scores(context, one.control)
+        seed=one.seed,
+        student=student,
+        control=control,
+        student_last=_last(context, one.student, student),
+        control_last=None if one.control is None or control is None else _last(context, one.control, control),
     )
 
 
+def _last(context: Context, trained: TrainedNetwork, best: Scores) -> Scores | None:
+    """Return what the last epoch reaches; on a split that has chosen no epoch that is no question."""
+    if train.split(context) == "test":
+        return None
+    return best if trained.best_epoch == trained.epochs else trained.last
+
+
 def _further(context: Context, one: FurtherTeacher, tried: Extras) -> FurtherTeacherFigures:
-    context.check()
     side, model = one.imgsz or context.spec.training.imgsz, title(one.weights)
-    measure = partial(_measure, context, model, context.inputs.weights[one.weights], side, None)
+    measure = partial(_measure, context, _Network(one.weights, context.inputs.weights[one.weights], side))
     measured = tried(f"evaluation of {model}", measure, None)
+    found = None if measured is None else measured.accuracy
     return FurtherTeacherFigures(
         model=model, weight=one.weight, imgsz=side,
-        map50=None if measured is None else measured.map50, map=None if measured is None else measured.map,
+        map50=None if found is None else found.map50, map=None if found is None else found.map,
     )  # fmt: skip
 
 
-def _measure(
-    context: Context, model: str, path: Path, imgsz: int, epochs: int | None, *,
-    on_matches: Callable[[Matches], None] | None = None,
-) -> RoleFigures:  # fmt: skip
+def _measure(context: Context, one: _Network, *, on_matches: Callable[[Matches], None] | None = None) -> Evaluation:
     """Measure one network; a teacher that knows none of the data's classes, and so teaches features, has no mAP."""
     from retort.training.evaluate import evaluate
 
-    wanted = dataclasses.replace(_conditions(context, imgsz), on_matches=on_matches)
+    context.check()
+    usual, name = train.conditions(context, one.imgsz, split=train.split(context)), one.weights.name
+    wanted = dataclasses.replace(usual, on_matches=on_matches)
     try:
-        found = evaluate(path, wanted)
+        found = evaluate(one.weights, wanted)
     except Exception as error:
         if explain(error, context.inputs.device).code != "out_of_memory":
             raise
-        context.journal.log(f"{path.name} is measured with small batches: memory ran out", "warning")
-        found = evaluate(path, dataclasses.replace(wanted, batch=1))
+        context.journal.log(f"{name} is measured with small batches: memory ran out", "warning")
+        found = evaluate(one.weights, dataclasses.replace(wanted, batch=1))
     context.heartbeat.beat("setup")
     if found.accuracy is None:
-        context.journal.log(f"the mAP of {path.name} is not measured: it knows none of the data's classes", "warning")
-    measured = figures(model, path.name, found)
-    return RoleFigures(**dict(measured), imgsz=imgsz, epochs=epochs)
+        context.journal.log(f"the mAP of {name} is not measured: it knows none of the data's classes", "warning")
+    elif found.accuracy.max_det > USUAL_DETECTIONS:
+        context.journal.log(
+            f"{name}: an image has {found.accuracy.max_det} objects, so that as many detections of each are judged; "
+            f"{USUAL_DETECTIONS} are usual"
+        )
+    return found
 
 
-def figures(model: str, name: str, found: Evaluation) -> NetworkFigures:
+def _speeds(context: Context, networks: Mapping[str, _Network], tried: Extras) -> dict[str, Speed]:
+    """Time all networks in one sitting; each alone where that cannot be."""
+    found = tried("latencies in one sitting", partial(_timed, context, networks), None, listed=False)
+    if found is not None:
+        return found
+    alone: dict[str, Speed] = {}
+    for name, one in networks.items():
+        measure = partial(_timed, context, {name: one})
+        alone.update(measure() if name == Role.STUDENT else tried(f"latency of the {name}", measure, {}))
+    return alone
+
+
+def _timed(context: Context, networks: Mapping[str, _Network]) -> dict[str, Speed]:
+    from retort.training.evaluate import Published, speeds
+
+    def alive() -> None:
+        context.check()
+        context.heartbeat.beat("step")
+
+    published = {name: Published(one.weights, one.imgsz) for name, one in networks.items()}
+    return speeds(published, context.inputs.device, on_round=alive)
+
+
+def _figures(context: Context, one: _Network, found: Evaluation, speed: Speed) -> RoleFigures:
+    """Return all that is known of a network in its role."""
+    measured = figures(title(one.model), one.weights.name, found, speed)
+    if one.trained is None:
+        told = {} if one.weights.name != f"{START}.pt" else {"command": None}  # which is not published
+        return RoleFigures(**{**dict(measured), **told}, imgsz=one.imgsz, epochs=None)
+    best = Scores(map50=measured.map50 or 0.0, map=measured.map or 0.0)
+    return RoleFigures(
+        **dict(measured), imgsz=one.imgsz, epochs=one.trained.epochs, best_epoch=one.trained.best_epoch,
+        last=_last(context, one.trained, best),
+    )  # fmt: skip
+
+
+def figures(model: str, name: str, found: Evaluation, speed: Speed) -> NetworkFigures:
     """Return the measured figures of *model*, as results hold them.
 
     Its weights are called *name*.
@@ -149,7 +243,7 @@ def figures(model: str, name: str, found: Evaluation) -> NetworkFigures:
         accuracy = dataclasses.asdict(found.accuracy)
     return NetworkFigures(
         model=model, num_parameters=found.num_parameters, gflops=found.gflops, size_bytes=found.size_bytes,
-        **accuracy, **dataclasses.asdict(found.speed),
+        **accuracy, **dataclasses.asdict(speed),
     )  # fmt: skip
 
 
@@ -159,23 +253,10 @@ def _scores(context: Context, trained: TrainedNetwork) -> Scores:
 
     context.check()
     path = context.workdir / trained.weights
-    found = accuracy(models.load(path), _conditions(context, context.spec.training.imgsz))
+    conditions = train.conditions(context, context.spec.training.imgsz, split=train.split(context))
+    found = accuracy(models.load(path), conditions)
     refuse_nonsense(path.name, found.map50, found.map)
     return Scores(map50=found.map50, map=found.map)
-
-
-def _conditions(context: Context, imgsz: int) -> Conditions:
-    from retort.training.evaluate import Conditions
-
-    return Conditions(
-        data_yaml=context.inputs.data_yaml,
-        imgsz=imgsz,
-        batch=context.val_batch,
-        device=context.inputs.device,
-        loader_workers=context.inputs.adjustments.loader_workers,
-        data_name=context.inputs.data_name,
-        on_batch=lambda: context.heartbeat.beat("step"),
-    )
 
 
 def refuse_nonsense(name: str, *figures: float | None) -> None:
@@ -189,16 +270,6 @@ def refuse_nonsense(name: str, *figures: float | None) -> None:
     """
     if not all(figure is None or math.isfinite(figure) for figure in figures):
         raise Diverged(f"the mAP of {name} is not a finite number", hint="lower the learning rate")
-
-
-def _trained(context: Context, stage: str) -> tuple[str, Path, int | None]:
-    trained = context.needed(stage, TrainedNetwork)
-    return trained.model, context.workdir / trained.weights, trained.epochs
-
-
-def _epochs(context: Context, stage: str) -> int | None:
-    trained = context.found(stage, TrainedNetwork)
-    return None if trained is None else trained.epochs
 
 
 def warn(context: Context, roles: Roles) -> None:

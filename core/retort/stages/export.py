@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from retort.constants import Role
 from retort.exports.base import Calibrated, Export
-from retort.pipeline import progress
+from retort.pipeline import latency, progress
 from retort.pipeline.answers import ExportedForms, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.extras import Extras, for_leaves
@@ -233,6 +233,7 @@ def _status(export: Export, step: MeasuredExport) -> Literal["passed", "over_bud
 def _made(workspace: ExportWorkspace, export: Any, path: Path, name: str, kept: Sequence[str]) -> MeasuredExport:
     """Make the form with the layers *kept* in higher precision, and measure it."""
     from retort.training import benchmark
+    from retort.training.benchmark import Subject
     from retort.training.evaluate import RuntimeAsModule, accuracy
     from retort.training.export.base import maker
 
@@ -242,11 +243,18 @@ def _made(workspace: ExportWorkspace, export: Any, path: Path, name: str, kept: 
     form = maker(export)
     form.make(workspace, export, path, kept)
     workspace.beat()
-    runtime, timed = benchmark.measure(lambda: form.load(path), imgsz=workspace.imgsz)
+    runtime = form.load(path)
     device = runtime.device.type
     conditions = workspace.conditions("cpu" if device == "cpu" else "0")
     found = accuracy(RuntimeAsModule(runtime, workspace.network.names), conditions, name)
     workspace.beat()
+    timed = benchmark.measure(
+        {
+            "form": Subject(lambda: form.load(path), workspace.imgsz),
+            "base": Subject(lambda: workspace.pytorch(device), workspace.imgsz),
+        },
+        on_round=workspace.beat,
+    )
     return MeasuredExport(
         format=export.format,
         precision=export.precision,
@@ -256,9 +264,9 @@ def _made(workspace: ExportWorkspace, export: Any, path: Path, name: str, kept: 
         map_drop=workspace.base_map - found.map,
         base_map=workspace.base_map,
         max_map_drop=export.max_map_drop,
-        latency_ratio=benchmark.ratio(runtime, workspace.pytorch(device), imgsz=workspace.imgsz),
+        latency_ratio=timed["form"].latency_ms["p50"] / timed["base"].latency_ms["p50"],
         **asdict(found),
-        **asdict(timed),
+        **asdict(timed["form"]),
     )
 
 
@@ -304,7 +312,28 @@ def run(context: Context) -> ExportedForms:
         made.append(_entry(workspace, export, name, tried))
         _tell(context, made[-1])
         context.progress(number / len(context.spec.exports))
-    return ExportedForms(exports=tuple(made), extras=tuple(tried.outcomes))
+    return _timed(workspace, made, tried)
+
+
+def _timed(
+    workspace: ExportWorkspace, made: Sequence[MeasuredExport | UnmeasuredExport], tried: Extras
+) -> ExportedForms:
+    """Time the published forms and all roles in one sitting, whose figures replace those of each form alone."""
+    from retort.training.export.base import maker
+
+    context = workspace.context
+    forms = {
+        one.path: (one.device or "cpu", partial(maker(export).load, context.artifact(one.path)))
+        for one, export in zip(made, context.spec.exports, strict=True)
+        if isinstance(one, MeasuredExport) and one.files
+    }
+    sit = partial(latency.sit, context, forms)
+    sitting = tried("latencies in one sitting", sit, None, listed=False) if forms else None
+    extras = tuple(tried.outcomes)
+    if sitting is None:
+        return ExportedForms(exports=tuple(made), extras=extras)
+    retimed = [sitting.retimed(one) if isinstance(one, MeasuredExport) else one for one in made]
+    return ExportedForms(exports=tuple(retimed), extras=extras, speeds=sitting.roles)
 
 
 def _name(export: Any, taken: set[str]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from retort import model_ref
-from retort.pipeline import progress
+from retort.pipeline import progress, train
 from retort.pipeline.context import Context
 from retort.spec import EvaluateSpec
 from retort.spec.evaluated import EvaluatedNetwork, EvaluationResult, NetworkDifference
@@ -13,8 +14,11 @@ from retort.spec.verdict import LEVEL, Kind
 from retort.stages import evaluate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from retort.training.benchmark import Speed
     from retort.training.bootstrap import Matches
-    from retort.training.evaluate import Split
+    from retort.training.evaluate import Published
 
 after = None
 task = "evaluate"
@@ -41,9 +45,11 @@ def run(context: Context) -> EvaluationResult:
     data = context.inputs.dataset
     networks: list[EvaluatedNetwork] = []
     matches: dict[str, Matches] = {}
-    for name in spec.networks:
+    published = _published(context, spec)
+    speeds = _speeds(context, published)
+    for name, one in published.items():
         context.check()
-        networks.append(_measure(context, spec, name, matches))
+        networks.append(_measure(context, name, one, speeds[name], matches))
         context.progress(len(networks) / len(spec.networks))
     result = EvaluationResult(
         networks=tuple(networks),
@@ -57,25 +63,41 @@ def run(context: Context) -> EvaluationResult:
     return result
 
 
-def _measure(context: Context, spec: EvaluateSpec, name: str, matches: dict[str, Matches]) -> EvaluatedNetwork:
-    from retort.training import evaluate as training_evaluate
-    from retort.training.evaluate import Conditions
+def _published(context: Context, spec: EvaluateSpec) -> dict[str, Published]:
+    """Return the networks by the names that the spec uses, each with the size at which it is measured."""
+    from retort.training.evaluate import Published
     from retort.training.models import input_size, load
 
-    path = context.inputs.weights[name]
-    side = spec.imgsz or input_size(load(path))
-    split: Split = "test" if context.inputs.dataset.num_test else "val"
-    conditions = Conditions(
-        data_yaml=context.inputs.data_yaml, imgsz=side, batch=context.val_batch, device=context.inputs.device,
-        split=split, loader_workers=context.inputs.adjustments.loader_workers, data_name=context.inputs.data_name,
-        on_batch=lambda: context.heartbeat.beat("step"), on_matches=lambda found: matches.update({name: found}),
-    )  # fmt: skip
+    paths = {name: context.inputs.weights[name] for name in spec.networks}
+    return {name: Published(path, spec.imgsz or input_size(load(path))) for name, path in paths.items()}
+
+
+def _speeds(context: Context, networks: Mapping[str, Published]) -> dict[str, Speed]:
+    """Time all of them in one sitting."""
+    from retort.training.evaluate import speeds
+
+    def alive() -> None:
+        context.check()
+        context.heartbeat.beat("setup")
+
+    return speeds(networks, context.inputs.device, on_round=alive)
+
+
+def _measure(
+    context: Context, name: str, one: Published, speed: Speed, matches: dict[str, Matches]
+) -> EvaluatedNetwork:
+    from retort.training.evaluate import evaluate as judge
+
+    conditions = replace(
+        train.conditions(context, one.imgsz, split=train.split(context)),
+        on_matches=lambda found: matches.update({name: found}),
+    )
     title = model_ref.title(name)
-    found = evaluate.figures(title, path.name, training_evaluate.evaluate(path, conditions))
+    found = evaluate.figures(title, one.weights.name, judge(one.weights, conditions), speed)
     context.heartbeat.beat("setup")
     if found.map is None:
         context.journal.log(f"the mAP of {title} is not measured: it knows none of the data's classes", "warning")
-    return EvaluatedNetwork(**dict(found), weights=name, title=title, imgsz=side)
+    return EvaluatedNetwork(**dict(found), weights=name, title=title, imgsz=one.imgsz)
 
 
 def _differences(

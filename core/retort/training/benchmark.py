@@ -21,8 +21,10 @@ from retort.training.inference import Runtime
 from retort.training.models import summarize
 from retort.training.ultralytics_api import get_cfg, select_device
 
-WARM_UP, LONGEST_S, FEWEST, MOST = 3, 10.0, 5, 50
-"""Unmeasured runs, then measured ones until the time or the number is used up, but a few at least."""
+WARM_UP, LONGEST_S, FEWEST = 3, 10.0, 5
+"""Unmeasured runs of each network; seconds of measured ones for each, but a few at least."""
+MOST = {1: 50, 8: 10}
+"""Measured runs at most, by size of the batch: the ninth decile of single images is told too."""
 BATCH = 8
 """The larger of the two batches."""
 _STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -42,62 +44,73 @@ class Speed:
     device: str
 
 
-def measure(load: Callable[[], Runtime], *, imgsz: int) -> tuple[Runtime, Speed]:
-    """Load a network and time it on images of side *imgsz*.
+@dataclass(frozen=True)
+class Subject:
+    """A network that is to be timed."""
 
-    One image and ``BATCH`` images at a time are timed; the network is returned, warm.
+    load: Callable[[], Runtime]
+    imgsz: int
+    """Side of its square input."""
+
+
+def measure(subjects: Mapping[str, Subject], *, on_round: Callable[[], None] = lambda: None) -> dict[str, Speed]:
+    """Load networks and time them in one sitting, in which they take turns.
+
+    A busy machine slows all alike. One image and ``BATCH`` images at a time are timed. *on_round* is called before each
+    round.
     """
+    loaded = {name: _load(subject) for name, subject in subjects.items()}
+    runtimes = {name: runtime for name, (runtime, _) in loaded.items()}
+    images = {name: torch.zeros(1, 3, one.imgsz, one.imgsz) for name, one in subjects.items()}
+    single = _times_ms(runtimes, images, most=MOST[1], on_round=on_round)
+    batching = {name: runtime for name, runtime in runtimes.items() if runtime.batches}
+    batches = {name: images[name].expand(BATCH, -1, -1, -1).contiguous() for name in batching}
+    many = _times_ms(batching, batches, most=MOST[BATCH], on_round=on_round)
+    return {
+        name: Speed(
+            latency_ms={"p50": statistics.median(single[name]), "p90": statistics.quantiles(single[name], n=10)[-1]},
+            throughput={
+                "1": 1e3 / statistics.median(single[name]),
+                str(BATCH): BATCH * 1e3 / statistics.median(many[name]) if name in many else None,
+            },
+            peak_memory_bytes=peak,
+            runtime=runtime.name,
+            device=runtime.device.type,
+        )
+        for name, (runtime, peak) in loaded.items()
+    }
+
+
+def _load(subject: Subject) -> tuple[Runtime, int | None]:
+    """Load a network and warm it up; return the memory that this takes at most."""
     before = _start_counting()
-    runtime = load()
-    one = torch.zeros(1, 3, imgsz, imgsz, device=runtime.device)
-    single = times_ms(runtime, one)
-    peak = _peak(runtime.device, before)
-    throughput: dict[str, float | None] = {"1": 1e3 / statistics.median(single), str(BATCH): None}
-    if runtime.batches:
-        many = times_ms(runtime, one.expand(BATCH, -1, -1, -1).contiguous())
-        throughput[str(BATCH)] = BATCH * 1e3 / statistics.median(many)
-    return runtime, Speed(
-        latency_ms={"p50": statistics.median(single), "p90": statistics.quantiles(single, n=10)[-1]},
-        throughput=throughput,
-        peak_memory_bytes=peak,
-        runtime=runtime.name,
-        device=runtime.device.type,
-    )
-
-
-def times_ms(runtime: Runtime, images: torch.Tensor) -> list[float]:
-    """Return milliseconds of single runs over *images*, after a warm-up."""
-    taken: list[float] = []
+    runtime = subject.load()
+    image = torch.zeros(1, 3, subject.imgsz, subject.imgsz, device=runtime.device)
     for _ in range(WARM_UP):
-        runtime.run(images)
+        runtime.run(image)
     _wait(runtime.device)
+    return runtime, _peak(runtime.device, before)
+
+
+def _times_ms(
+    runtimes: Mapping[str, Runtime], images: Mapping[str, torch.Tensor], *, most: int, on_round: Callable[[], None]
+) -> dict[str, list[float]]:
+    """Return milliseconds of single runs, taken in rounds in which each network has its turn."""
+    given = {name: images[name].to(runtime.device) for name, runtime in runtimes.items()}
+    taken: dict[str, list[float]] = {name: [] for name in runtimes}
     begun = time.perf_counter()
-    while len(taken) < FEWEST or (len(taken) < MOST and time.perf_counter() - begun < LONGEST_S):
-        started = time.perf_counter()
-        runtime.run(images)
-        _wait(runtime.device)
-        taken.append((time.perf_counter() - started) * 1e3)
-    return taken
-
-
-def ratio(runtime: Runtime, base: Runtime, *, imgsz: int) -> float:
-    """Return the latency of *runtime* relative to *base* for one image.
-
-    It is the ratio of medians of runs that take turns.
-    """
-    images = [torch.zeros(1, 3, imgsz, imgsz, device=one.device) for one in (runtime, base)]
-    taken: tuple[list[float], list[float]] = ([], [])
-    begun = time.perf_counter()
-    while len(taken[0]) < FEWEST + WARM_UP or (len(taken[0]) < MOST and time.perf_counter() - begun < LONGEST_S):
-        for one, image, times in zip((runtime, base), images, taken, strict=True):
-            one.run(image)  # the other's traces in the caches are not its fault
-            _wait(one.device)
+    for number in range(most):
+        if number >= FEWEST and time.perf_counter() - begun > LONGEST_S * len(runtimes):
+            break
+        on_round()
+        for name, runtime in runtimes.items():
+            runtime.run(given[name])  # the others' traces in the caches are not its fault
+            _wait(runtime.device)
             started = time.perf_counter()
-            one.run(image)
-            _wait(one.device)
-            times.append(time.perf_counter() - started)
-    student, teacher = (statistics.median(times[WARM_UP:]) for times in taken)
-    return student / teacher
+            runtime.run(given[name])
+            _wait(runtime.device)
+            taken[name].append((time.perf_counter() - started) * 1e3)
+    return taken
 
 
 def _wait(device: torch.device) -> None:
@@ -105,25 +118,36 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _start_counting() -> int | None:
+@dataclass(frozen=True)
+class _InUse:
+    """Memory that is in use before a network is loaded."""
+
+    resident: int | None
+    """None where the system does not tell."""
+    device: int
+
+
+def _start_counting() -> _InUse:
     """Give freed memory back to the system, forget the peak so far, and return what is in use (Linux)."""
     gc.collect()
+    device = 0
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+        device = int(torch.cuda.memory_allocated())
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
     with contextlib.suppress(OSError):
         _REFERENCES.write_text("5")  # proc(5): the peak of the resident set is reset
-        return _resident("VmRSS")
-    return None
+        return _InUse(_resident("VmRSS"), device)
+    return _InUse(None, device)
 
 
-def _peak(device: torch.device, before: int | None) -> int | None:
+def _peak(device: torch.device, before: _InUse) -> int | None:
     if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return None if before is None else max(0, _resident("VmHWM") - before)
+        return int(torch.cuda.max_memory_allocated(device)) - before.device
+    return None if before.resident is None else max(0, _resident("VmHWM") - before.resident)
 
 
 def _resident(name: str) -> int:

@@ -18,7 +18,7 @@ from retort import class_names
 from retort.constants import VALIDATION_BATCH
 from retort.errors import ModelError
 from retort.training import benchmark, models
-from retort.training.benchmark import Speed
+from retort.training.benchmark import Speed, Subject
 from retort.training.bootstrap import Matches
 from retort.training.environment import SharedMemoryDemand, affordable, free_bytes, num_workers
 from retort.training.inference import Runtime, load_folded, wrap_network
@@ -299,11 +299,10 @@ def _silent(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy, speed and size of a network."""
+    """Accuracy and size of a network."""
 
     accuracy: Accuracy | None
     """None where the network knows none of the data's classes."""
-    speed: Speed
     num_parameters: int
     gflops: float
     size_bytes: int
@@ -319,13 +318,52 @@ def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
     network = models.load(weights)
     known = ClassMap.between(conditions.names(), network.names).size > 0
     found = accuracy(network, conditions, weights.name) if known else None
-    where = select_device(conditions.device, verbose=False)
     still = load_folded(weights)
-    _, timed = benchmark.measure(lambda: wrap_network(load_folded(weights), where), imgsz=conditions.imgsz)
     return Evaluation(
         accuracy=found,
-        speed=timed,
         num_parameters=sum(parameter.numel() for parameter in still.parameters()),
         gflops=float(get_flops(still, conditions.imgsz)),
         size_bytes=weights.stat().st_size,
     )
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network in published form, and the side of the images that it sees."""
+
+    weights: Path
+    imgsz: int
+
+
+def subjects(networks: Mapping[str, Published], device: str) -> tuple[dict[str, Subject], dict[str, str]]:
+    """Return what is to be timed of *networks*, and whose time each has.
+
+    Networks of one structure and size do the same work, whatever their weights: they share one subject.
+
+    Raises:
+        ModelError: the weights of one cannot be loaded.
+
+    """
+    where = select_device(device, verbose=False)
+    first: dict[tuple[str, int], str] = {}
+    shared = {
+        name: first.setdefault((repr(load_folded(one.weights)), one.imgsz), name) for name, one in networks.items()
+    }
+    found = {
+        name: Subject(lambda one=one: wrap_network(load_folded(one.weights), where), one.imgsz)  # type: ignore[misc]
+        for name, one in networks.items()
+        if name in first.values()
+    }
+    return found, shared
+
+
+def speeds(networks: Mapping[str, Published], device: str, *, on_round: Callable[[], None]) -> dict[str, Speed]:
+    """Time published networks in PyTorch, in turns; networks of one structure and size share one measurement.
+
+    Raises:
+        ModelError: the weights of one cannot be loaded.
+
+    """
+    timed, shared = subjects(networks, device)
+    found = benchmark.measure(timed, on_round=on_round)
+    return {name: found[which] for name, which in shared.items()}

@@ -65,6 +65,4 @@ def test_another_machine_is_given_the_start_and_the_last_epoch_too(
     notebook = Notebook()
     assert Checkpointer(folder, identity, notebook.log).find() is not None
     (folder / "weights" / "best-0000.pt").write_bytes(ruined[0].weights.read_bytes()[:-1])
-    found = Checkpointer(folder, identity, notebook.log).find()
-    assert found is not None
-    assert found["done"] == 0, "where it starts"
+    assert Checkpointer(folder, identity, notebook.log).find() is None, "both states name it"
