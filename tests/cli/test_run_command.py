@@ -239,7 +239,7 @@ def test_run_distils_without_a_service_and_registers_what_it_has_trained(
     assert ended.code == 0, (tmp_path / "out" / "run.log").read_text()
     assert {event["type"] for event in events} >= {"stage", "progress", "metric", "artifact", "finished"}
     assert last["state"] == "succeeded"
-    assert set(last["result"]["roles"]) == {"teacher", "student", "control"}
+    assert set(last["result"]["roles"]) == {"teacher", "start", "student", "control"}
     curves = records.scalars(tmp_path / "out" / "artifacts" / "tensorboard")
     assert {name.partition("/")[0] for name in curves} == {"teacher", "student", "control", "job"}
     assert curves["student/val/mAP50-95"].keys() == {1}

@@ -46,7 +46,7 @@ def test_a_posted_job_is_trained_by_the_embedded_worker_and_its_student_publishe
         assert accepted.status_code == 202, accepted.text
         job = settled(client, accepted.json()["id"])
         assert job["state"] == "succeeded", (tmp_path / "home.log").read_text()[-3000:]
-        assert {"teacher", "student"} == set(job["result"]["roles"])  # type: ignore[index]
+        assert {"teacher", "start", "student"} == set(job["result"]["roles"])  # type: ignore[index]
         student = client.get(f"/v1/jobs/{job['id']}/artifacts/student.pt", follow_redirects=True).raise_for_status()
         metrics = client.get(f"/v1/jobs/{job['id']}/metrics").raise_for_status().json()
     assert zipfile.is_zipfile(io.BytesIO(student.content))

@@ -77,6 +77,7 @@ def test_the_curves_of_killed_attempts_have_neither_gaps_nor_steps_told_twice_by
     found = history.curves(life.workdir)
     for role, steps in (("student", [1, 2]), ("control", [1, 2]), ("teacher", [1])):
         assert list(found[role]["train/box_loss"]) == steps
+        assert list(found[role]["val/mAP50-95"]) == [0, *steps], "where it starts is a point of the curve"
 
 
 def test_what_trainings_leave_to_later_attempts_goes_with_their_stage(life: Life):
@@ -146,6 +147,31 @@ def test_the_result_says_what_each_role_is_and_what_the_difference_is(life: Life
     (export,) = result["exports"]
     assert (export["format"], export["path"]) == ("onnx", "student.onnx")
     assert export["max_relative_error"] < 1e-3
+
+
+def test_networks_of_one_architecture_have_one_latency_and_all_figures_are_of_one_sitting(life: Life):
+    result = finish(life).result.model_dump(mode="json")
+    roles, (export,) = result["roles"], result["exports"]
+    student = roles["student"]["latency_ms"]
+    assert student == roles["control"]["latency_ms"] == roles["start"]["latency_ms"] != roles["teacher"]["latency_ms"]
+    assert export["latency_ratio"] == export["latency_ms"]["p50"] / student["p50"]
+
+
+def test_where_it_started_and_how_it_ended_stand_beside_the_best_epoch(life: Life):
+    result = finish(life).result.model_dump(mode="json")
+    roles, (export,) = result["roles"], result["exports"]
+    assert roles["start"]["model"] == roles["student"]["model"]
+    assert {"best_epoch", "last", "command"}.isdisjoint(roles["start"])
+    for role in ("student", "control"):
+        assert roles[role]["best_epoch"] in {0, 1, 2}
+        if roles[role]["best_epoch"] == 2:
+            assert roles[role]["last"] == {name: roles[role][name] for name in ("map50", "map")}
+        assert set(roles[role]["last"]) == {"map50", "map"}
+        assert (roles[role]["split"], roles[role]["letterbox"], roles[role]["max_det"]) == ("val", "rectangle", 300)
+        assert roles[role]["command"] == (
+            f"yolo detect val model={role}.pt data={life.home / 'data' / 'data.yaml'} split=val imgsz=64 batch=16 rect=True"
+        )
+    assert (export["letterbox"], export["base_map"] - export["map"]) == ("square", export["map_drop"])
 
 
 def test_the_published_student_opens_in_plain_yolo_without_retort(life: Life, tmp_path: Path):
