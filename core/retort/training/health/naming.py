@@ -93,7 +93,7 @@ def cycles(counts: Tensor) -> list[list[tuple[float, float]]]:
     """
     from scipy.optimize import linear_sum_assignment
 
-    shares = counts / counts.sum(1, keepdim=True)
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
     # Of permutations that fit alike, the one that moves fewest classes.
     _, columns = linear_sum_assignment((shares + 1e-6 * torch.eye(len(counts))).numpy(), maximize=True)
     following = dict(enumerate(columns.tolist()))
