@@ -72,6 +72,8 @@ def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
         further=further,
     )
     announce(trainer.model.objective, trainer.callback)
+    for warning in filter(None, (slot.objective.warning for slot in trainer.model.slots)):
+        trainer.callback.log(warning, "warning")
 
 
 def record_teachers(trainer: TrainingLoop) -> None:
@@ -119,8 +121,6 @@ def announce(objective: DistillationObjective, callback: TrainCallback) -> None:
         classes=classes,
         losses=objective.labels,
     )
-    if objective.warning is not None:
-        callback.log(objective.warning, "warning")
     if any(label.startswith("softmax_kl") for label in objective.labels):
         callback.log(
             "softmax_kl compares classes with each other, but YOLO's are independent: it cannot see confidence. "

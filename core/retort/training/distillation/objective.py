@@ -319,7 +319,7 @@ def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMa
 
 
 def _near(student: Any, teacher: Any) -> str | None:
-    return class_names.warning(tuple(student.names.values()), tuple(teacher.names.values()), "the teacher")
+    return class_names.warning(tuple(student.names.values()), tuple(teacher.names.values()), "a teacher")
 
 
 def projectors(
