@@ -312,4 +312,4 @@ def _refusal(code: str, error: DataError) -> AuditFinding:
 
 
 def _ignored(note: str) -> AuditFinding:
-    return AuditFinding("warning", "ignored_field", note, "a job does without it", 1, ())
+    return AuditFinding("warning", "ignored_field", note, "a job does without it" if "ignored" in note else "", 1, ())

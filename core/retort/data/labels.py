@@ -117,7 +117,10 @@ def copy_labels(label: Path, target: Path, digest: str, num_classes: int) -> Non
         DataChanged: it has another *digest* by now.
 
     """
-    data = label.read_bytes()
+    try:
+        data = label.read_bytes()
+    except FileNotFoundError as error:
+        raise data_changed([str(label)]) from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise data_changed([str(label)])
     content = parse_labels(decoded(data, label.name), num_classes)

@@ -48,6 +48,9 @@ def test_a_label_that_changes_between_the_check_and_the_copy_is_noticed(root: Pa
     (root / "labels/train/0.txt").write_text("1 0.1 0.1 0.1 0.1\n")
     with pytest.raises(DataChanged, match=r"labels/train/0\.txt has changed"):
         copy_labels(root / "labels/train/0.txt", tmp_path / "0.txt", dataset.label_digests[dataset.train[0]], 2)
+    (root / "labels/train/0.txt").unlink()
+    with pytest.raises(DataChanged, match="and is gone"):
+        copy_labels(root / "labels/train/0.txt", tmp_path / "0.txt", dataset.label_digests[dataset.train[0]], 2)
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["other time", "same time"])
