@@ -26,7 +26,7 @@ from rich.console import Console
 
 FOLDER = Path("runs/demo").absolute()
 SPEC = Path(__file__).parent / "specs" / "demo.yaml"
-WANTED = ("student.pt", "student.onnx", "report.html", "report.json")
+WANTED = ("student.pt", "student-fp32.onnx", "report.html", "report.json")
 OPEN_STUDENT = """
 import sys
 from ultralytics import YOLO
@@ -133,7 +133,7 @@ def verify(result: dict[str, Any]) -> None:
     settings = {"YOLO_CONFIG_DIR": str(elsewhere), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     for title, code, arguments in (
         ("student.pt in plain YOLO", OPEN_STUDENT, [results / "student.pt", image]),
-        ("student.onnx in onnxruntime", OPEN_ONNX, [results / "student.onnx"]),
+        ("student-fp32.onnx in onnxruntime", OPEN_ONNX, [results / "student-fp32.onnx"]),
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],

@@ -29,7 +29,7 @@ from retort.protocol.events import (
 )
 
 PUBLISHED = {
-    "teacher.pt", "student.pt", "health.npz", "control.pt", "student.onnx", "manifest.json", "report.json",
+    "teacher.pt", "student.pt", "health.npz", "control.pt", "student-fp32.onnx", "manifest.json", "report.json",
     "report.html",
 }  # fmt: skip
 
@@ -147,7 +147,7 @@ def test_the_result_says_what_each_role_is_and_what_the_difference_is(life: Life
     assert (roles["teacher"]["model"], roles["teacher"]["epochs"], roles["student"]["epochs"]) == ("yolo11n", 1, 2)
     assert (result["dataset"]["num_train"], result["dataset"]["num_val"], result["device"]) == (12, 4, "cpu")
     (export,) = result["exports"]
-    assert (export["format"], export["path"]) == ("onnx", "student.onnx")
+    assert (export["format"], export["path"]) == ("onnx", "student-fp32.onnx")
     assert export["max_relative_error"] < 1e-3
 
 

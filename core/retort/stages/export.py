@@ -337,8 +337,14 @@ def _timed(
 
 
 def _name(export: Any, taken: set[str]) -> str:
-    """Name a form by its precision, where that is not fp32, and by a number where it must be."""
-    stem = "student" if export.precision == "fp32" else f"student-{export.precision}"
+    """Name a form by its precision and what else is special in it; by a number only where that is not enough."""
+    special = {
+        "-qat": getattr(export, "aware_epochs", 0),
+        "-dynamic": getattr(export, "dynamic", False),
+        "-unsimplified": not getattr(export, "simplify", True),
+        f"-opset{getattr(export, 'opset', None)}": getattr(export, "opset", None),
+    }
+    stem = f"student-{export.precision}" + "".join(word for word, there in special.items() if there)
     name, number = f"{stem}{export.suffix}", 1
     while name in taken:
         number += 1

@@ -121,6 +121,7 @@ def test_the_page_draws_losses_accuracy_classes_and_rates(page: Page):
     ecg = {"ecg-kl", "ecg-alike", "ecg-gradients", "ecg-temperatures"}
     beside = {"tradeoff", "sizes", "gains"}
     assert charts.keys() == {"map", "map50", "task", "kd", "validation", "lr", "classes"} | beside | ecg
-    assert [trace["name"] for trace in charts["tradeoff"]["data"]] == ["teacher", "control", "student", "student.onnx"]
+    shown = [trace["name"] for trace in charts["tradeoff"]["data"]]
+    assert shown == ["teacher", "control", "student", "student-fp32.onnx"]
     assert {trace["name"] for trace in charts["map"]["data"]} == {"student", "control", "teacher"}
     assert {"class_logits", "pearson", "schedule"} <= {trace["name"] for trace in charts["kd"]["data"]}

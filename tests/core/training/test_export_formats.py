@@ -17,6 +17,7 @@ from retort.exports import EXPORT_FORMATS
 from retort.training.export import tensorrt
 from retort.training.export.base import maker
 from retort.training.export.calibration import choose
+from retort.training.export.folding import folded, integer_share
 from retort.training.export.ncnn import export_ncnn
 from retort.training.export.onnx import export_onnx, metadata
 from retort.training.export.openvino import export_openvino, quantize_openvino
@@ -160,6 +161,14 @@ def test_a_student_trained_on_with_int8_in_it_gives_a_graph_with_its_scales(
     train_aware(weights, tmp_path / "aware.onnx", lesson, tmp_path / "fit")
     assert len(batches) > 2  # 16 images to train with, and a validation
     assert len(quantized_layers(onnx.load(tmp_path / "aware.onnx"))) > 50
+    before = (tmp_path / "aware.onnx").read_bytes()
+    after = folded(before)
+    assert len(after) < 0.4 * len(before)
+    assert integer_share(onnx.load_from_string(after)) > 0.9
+    (tmp_path / "folded.onnx").write_bytes(after)
+    both = [output(load_onnx(tmp_path / name), data_yaml.parent) for name in ("aware.onnx", "folded.onnx")]
+    assert torch.equal(*both)
+    (tmp_path / "folded.onnx").unlink()
     images = output(load_onnx(tmp_path / "aware.onnx"), data_yaml.parent)
     assert images.shape == output(wrap_network(load_folded(weights)), data_yaml.parent).shape
     assert {path.name for path in tmp_path.iterdir()} == {"aware.onnx", "fit"}  # no tracker of upstream's has written

@@ -15,6 +15,7 @@ from retort import files
 from retort.errors import UserError
 from retort.exports.onnx import Onnx
 from retort.training.export.base import Sources
+from retort.training.export.folding import folded
 from retort.training.inference import load_folded, load_onnx
 from retort.training.ultralytics_api import best_onnx_opset, torch2onnx
 
@@ -27,7 +28,7 @@ IR_VERSION = 10
 def make(sources: Sources, export: Onnx, path: Path, kept: Collection[str]) -> None:
     """Write the ONNX graph, in INT8 with its scales in it."""
     if export.precision == "int8" and export.aware_epochs:
-        path.write_bytes(sources.aware_graph(export.aware_epochs).read_bytes())
+        path.write_bytes(folded(sources.aware_graph(export.aware_epochs).read_bytes()))
     elif export.precision == "int8":
         sources.float_graph(export.calibration_images, opset=export.opset).write(path, kept=kept)
     else:
@@ -96,7 +97,7 @@ def trace(network: Any, *, imgsz: int, opset: int | None, dynamic: bool) -> Any:
 def describe(graph: Any, network: Any, *, imgsz: int, dynamic: bool) -> None:
     """Add the metadata that upstream's loader reads from a graph.
 
-    So ``YOLO("student.onnx")`` works too.
+    So ``YOLO("student-fp32.onnx")`` works too.
     """
     for key, value in metadata(network, imgsz=imgsz, dynamic=dynamic).items():
         entry = graph.metadata_props.add()
