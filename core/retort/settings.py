@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     """Folder of the known data sets; empty is ``datasets`` in ``home``."""
     fetch_datasets: bool = True
     """Whether a worker may download known data sets into that folder."""
+    unusable_share: float = Field(default=0.1, ge=0, le=1)
+    """A job is refused where a larger share of a split's images cannot be used."""
     tracking_dir: Path | None = None
     """Folder of what trackers keep on this machine; empty is ``tracking`` in ``home``."""
     mlflow_uri: str = ""

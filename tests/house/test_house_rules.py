@@ -132,3 +132,26 @@ def test_the_layers_hold():
     )
 
     assert done.returncode == 0, done.stdout
+
+
+_READERS = {"imread", "imreadmulti", "imdecode", "imdecodemulti", "read_image", "decode_image", "decode_jpeg"}
+
+
+def _opened_images(module: Path) -> Iterator[int]:
+    """Lines that decode a picture, in OpenCV, Pillow or torchvision."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Attribute) and node.attr in _READERS:
+            yield node.lineno
+        if isinstance(node, ast.Attribute) and node.attr in {"open", "OPEN"} and ast.unparse(node.value) in PILLOW:
+            yield node.lineno
+        if isinstance(node, ast.ImportFrom):
+            yield from (node.lineno for alias in node.names if alias.name in _READERS)
+
+
+PILLOW = {"Image", "PIL.Image"}
+READER = "core/retort/images.py"
+
+
+def test_a_picture_is_opened_by_the_one_reader_only():
+    assert _lines(_opened_images, [path for path in modules() if name(path) != READER]) == []
+    assert list(_opened_images(ROOT / READER)), "the search finds nothing any more"

@@ -158,7 +158,8 @@ def _folder() -> Path:
 
 
 def _plain(found: AuditReport) -> dict[str, Any]:
-    about = {name: value for name, value in asdict(found).items() if name != "root"}
+    about = {name: value for name, value in asdict(found).items() if name not in {"root", "images"}}
+    about["images"] = {split: use.model_dump() for split, use in found.images.items()}
     return {"ok": found.ok, "root": found.root and str(found.root), **about}
 
 
@@ -183,6 +184,8 @@ def _show(found: AuditReport) -> None:
         table.add_row("images", *(f"{split.num_images:,}" for split in found.splits.values()), style="dim")
         table.add_row("without a box", *(f"{split.num_backgrounds:,}" for split in found.splits.values()), style="dim")
         board.print(table)
+    for split, use in found.images.items():
+        board.print(escape(use.sentence(split)), style="" if use.num_unused or use.unread else "dim")
     for finding in found.findings:
         colour = "red" if finding.severity == "error" else "yellow"
         counted = f": {finding.number:,}" if finding.places or finding.number > 1 else ""

@@ -11,7 +11,8 @@ import yaml
 
 from retort.cli.options import AsJson, emit, note
 from retort.cli.spec_options import StudentOption, TeacherOption, as_weights, name_of, student_of
-from retort.errors import UserError
+from retort.errors import DataError, UserError
+from retort.images import size_of
 
 if TYPE_CHECKING:
     from retort.data.datasets import Dataset
@@ -100,11 +101,6 @@ def image_side(images: tuple[Path, ...]) -> tuple[int, str]:
 
 def _longest_side(image: Path) -> int | None:
     try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:  # the light install has nothing that opens images
-        return None
-    try:
-        with Image.open(image) as opened:
-            return max(opened.size)
-    except (OSError, UnidentifiedImageError, ValueError):
+        return max(size_of(image))
+    except DataError:  # also where a light install opens no images
         return None

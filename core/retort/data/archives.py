@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from retort.data.datasets import IMAGE_SUFFIXES
 from retort.errors import DataError
+from retort.images import SUFFIXES
 
 _CHUNK_BYTES = 1 << 20
-_KINDS = IMAGE_SUFFIXES | {".json", ".txt", ".xml"}
+_KINDS = SUFFIXES | {".json", ".txt", ".xml"}
 
 
 @dataclass

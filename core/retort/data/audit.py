@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from retort.class_names import alike
-from retort.data import datasets
+from retort.data import datasets, intake
 from retort.data.conversion.convert import ConversionOptions, convert, foreign_source
 from retort.data.description import DatasetDescription, find, read_description
 from retort.data.label_counts import LabelCounts, missing_labels
 from retort.data.labels import LINE, NO_LABEL, LabelBox, LabelFile, label_of, read_labels
+from retort.data.listing import Listing, images_of
 from retort.data.text_files import readable
 from retort.errors import DataError
+from retort.images import CONVERT, SMALLEST_PX, ImageFacts, can_open, shown
+from retort.spec.image_use import ImageUse
 
 Severity = Literal["error", "warning"]
 MOST_MISSING = 0.5
@@ -27,6 +28,8 @@ _SHOWN = 5
 """Places named for each finding."""
 _FEW_IMAGES = 50
 _FEW_BOXES = 10
+_MOST_OBJECTS = 300
+"""Upstream's limit on the boxes of an image."""
 _SMALLEST_PX = 2.0
 """A box that is narrower in the image's own pixels is a slip of the hand."""
 
@@ -67,6 +70,8 @@ class AuditReport:
     """``train``, ``val`` and ``test``, where they could be read."""
     findings: tuple[AuditFinding, ...]
     """Errors first."""
+    images: dict[str, ImageUse] = field(default_factory=dict)
+    """By split: how many images are there, and how many a job would use."""
 
     @property
     def ok(self) -> bool:
@@ -84,10 +89,13 @@ class _AuditedImage:
     mistakes: tuple[str, ...]
     """In the label, each with its line."""
     content: LabelFile
-    digest: str | None
-    """None where the file is not an image."""
-    size: tuple[int, int] | None
-    """Width and height in pixels; None where it cannot be opened, or nothing here opens images."""
+    facts: ImageFacts
+    """What the file is."""
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of a file that is an image; None for others."""
+        return self.facts.digest if self.facts.digest and self.facts.kind else None
 
 
 def check(path: str, data_dirs: Sequence[Path], *, most_missing: float = MOST_MISSING) -> AuditReport:
@@ -120,62 +128,45 @@ def _check_converted(source: Path, data_dirs: Sequence[Path]) -> AuditReport:
 
 def _check(description: DatasetDescription, most_missing: float) -> AuditReport:
     findings = [_ignored(note) for note in description.notes]
-    splits: dict[str, list[_AuditedImage]] = {}
-    tested, notes = datasets.test_images(description)
-    findings += map(_ignored, notes)
-    for split in ("train", "val", "test") if tested else ("train", "val"):
+    listings: dict[str, Listing] = {}
+    for split in ("train", "val"):
         try:
             with readable():
-                images = tested if split == "test" else datasets.images_of(description, split)
+                listings[split] = images_of(description, split)
         except DataError as error:
             findings.append(_refusal("no_images", error))
-        else:
-            with ThreadPoolExecutor(max_workers=4) as pool:
-                splits[split] = list(pool.map(lambda image: _look(description, image), images))
+    tested, notes = datasets.test_images(description)
+    findings += map(_ignored, notes)
+    if tested.images:
+        listings["test"] = tested
+    facts = intake.examine_images(image for listing in listings.values() for image in listing.images)
+    splits = {
+        split: [_look(description, image, facts[image]) for image in listing.images]
+        for split, listing in listings.items()
+    }
     findings += [finding for finding in _judge(description, splits) if finding.number]
     findings += _label_doubts(description, splits, most_missing)
+    findings += [finding for finding in _passed_over(description.root, listings, facts) if finding.number]
     found = {split: _split(images, len(description.names)) for split, images in splits.items()}
     findings.sort(key=lambda finding: finding.severity)
-    return AuditReport(description.root, description.names, found, tuple(findings))
+    uses = {split: intake.use_of(listing, facts, description.root) for split, listing in listings.items()}
+    return AuditReport(description.root, description.names, found, tuple(findings), uses)
 
 
-def _look(description: DatasetDescription, image: Path) -> _AuditedImage:
+def _look(description: DatasetDescription, image: Path, facts: ImageFacts) -> _AuditedImage:
     label = label_of(description.root, image)
     content = NO_LABEL
     mistakes: tuple[str, ...] = ()
-    shown = label.relative_to(description.root).as_posix()
+    name = shown(label.relative_to(description.root))
     try:
         with readable():
             content = read_labels(label, len(description.names), description.root)
     except DataError as error:
         mistakes = (error.message,)
     else:
-        mistakes = tuple(f"{shown}:{number}: {problem}" for number, problem in content.problems)
-    try:
-        digest = datasets.digest_of(image)
-    except (DataError, OSError):
-        digest = None
-    name = image.relative_to(description.root).as_posix()
-    return _AuditedImage(name, label, content.boxes, mistakes, content, digest, _size(image) if digest else None)
-
-
-def _opens_images() -> bool:
-    """Return True if this installation does: a client's alone need not."""
-    return importlib.util.find_spec("PIL") is not None
-
-
-def _size(image: Path) -> tuple[int, int] | None:
-    """Open the image whole."""
-    if not _opens_images():
-        return None
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(image) as opened:
-            opened.load()
-            return opened.size
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
-        return None
+        mistakes = tuple(f"{name}:{number}: {problem}" for number, problem in content.problems)
+    name = shown(image.relative_to(description.root))
+    return _AuditedImage(name, label, content.boxes, mistakes, content, facts)
 
 
 def _split(images: Sequence[_AuditedImage], num_classes: int) -> Split:
@@ -190,16 +181,7 @@ def _judge(description: DatasetDescription, splits: dict[str, list[_AuditedImage
         "error", "malformed_label", "lines of labels that cannot be used", f"each line: {LINE}",
         (mistake for image in everything for mistake in image.mistakes),
     )  # fmt: skip
-    yield _finding(
-        "error", "not_an_image", "files named like images that are none", "remove them, or replace them",
-        (image.shown for image in everything if image.digest is None),
-    )  # fmt: skip
-    closed = [image.shown for image in everything if image.digest is not None and image.size is None]
-    if _opens_images():
-        hint = "fetch or save them again"
-        yield _finding("error", "broken_image", "images that cannot be opened to their end", hint, closed)
-    else:
-        yield _finding("warning", "images_not_opened", "images that were not opened", "install retort[train]", closed)
+    yield from _unusable(everything)
     for split, images in splits.items():
         if not any(image.boxes for image in images):
             hint = "an image images/x.jpg has its boxes in labels/x.txt"
@@ -224,6 +206,51 @@ def _label_doubts(
         yield AuditFinding(severity, "missing_labels", found.sentence(), found.hint(), number, places)
 
 
+def _unusable(images: Sequence[_AuditedImage]) -> Iterator[AuditFinding]:
+    """Name the images that a job would leave out, and why."""
+    problems = [(image.facts, f"{image.shown} {image.facts.problem}") for image in images if image.facts.problem]
+    yield _finding(
+        "error", "not_an_image", "files named like images that are none", "remove them, or replace them",
+        (told for facts, told in problems if not facts.kind),
+    )  # fmt: skip
+    yield _finding(
+        "error", "broken_image", "images that cannot be used", f"fetch them again, or {CONVERT}",
+        (told for facts, told in problems if facts.kind and not facts.small),
+    )  # fmt: skip
+    yield _finding(
+        "error", "small_image", f"images with a side under {SMALLEST_PX} px, which are left out", "remove them",
+        (told for facts, told in problems if facts.small),
+    )  # fmt: skip
+    if not can_open():
+        closed = [image.shown for image in images]
+        yield _finding("warning", "images_not_opened", "images that were not opened", "install retort[train]", closed)
+
+
+def _passed_over(root: Path, listings: Mapping[str, Listing], facts: intake.Facts) -> Iterator[AuditFinding]:
+    """Name the files that are passed over, and the images that are changed on their way to the network."""
+    yield _finding(
+        "warning", "unread_picture", "pictures of kinds that are not read", CONVERT,
+        (shown(file.relative_to(root)) for listing in listings.values() for file in listing.unread),
+    )  # fmt: skip
+    number = sum(listing.num_attributes for listing in listings.values())
+    message = "files ._* of a Mac, which are no images"
+    yield AuditFinding("warning", "mac_attributes", message, "nothing is lost; they may be removed", number, ())
+    number = sum(listing.num_repeated for listing in listings.values())
+    message = "images that are listed more than once, and used once"
+    yield AuditFinding("warning", "listed_twice", message, "list each once", number, ())
+    used = [image for image, found in facts.items() if not found.problem]
+    yield _finding(
+        "warning", "several_frames", "images of several frames or pages, of which the first is used", "split them up",
+        (shown(image.relative_to(root)) for image in used if facts[image].frames > 1),
+    )  # fmt: skip
+    bits = intake.bits_in(facts.values())
+    if bits is not None:
+        deep = [shown(image.relative_to(root)) for image in used if facts[image].brightest]
+        message = f"images of 16 bits, of which 0 to {(1 << bits) - 1} are taken as black to white"
+        hint = f"right where {bits} bits are filled; else save them with 8 bits, as the network is to see them"
+        yield _finding("warning", "deep_image", message, hint, deep)
+
+
 def _doubts(
     description: DatasetDescription, splits: dict[str, list[_AuditedImage]], everything: list[_AuditedImage]
 ) -> Iterator[AuditFinding]:
@@ -241,7 +268,8 @@ def _doubts(
         (again for images in splits.values() for again in _doubled(images)),
     )  # fmt: skip
     yield _finding(
-        "warning", "label_without_image", "labels that belong to no image", "remove them, or add their images",
+        "warning", "label_without_image", "labels that belong to no image that is read",
+        "remove them, or add their images",
         _orphans(description.root, everything),
     )  # fmt: skip
     yield _finding(
@@ -251,6 +279,11 @@ def _doubts(
     yield _finding(
         "warning", "tiny_box", f"boxes less than {_SMALLEST_PX:g} px wide or high", "they are slips, as a rule",
         (image.label.relative_to(description.root).as_posix() for image in everything for _ in _tiny(image)),
+    )  # fmt: skip
+    yield _finding(
+        "warning", "many_objects", f"images with more than {_MOST_OBJECTS} boxes, the most that networks report",
+        "cut them into tiles", (f"{image.shown}: {len(image.boxes)}" for image in everything
+                                if len(image.boxes) > _MOST_OBJECTS),
     )  # fmt: skip
     number = len(splits.get("val", ()))
     if number < _FEW_IMAGES:
@@ -297,8 +330,8 @@ def _orphans(root: Path, images: Iterable[_AuditedImage]) -> Iterator[str]:
 
 
 def _tiny(image: _AuditedImage) -> Iterator[LabelBox]:
-    if image.size is not None:
-        width, height = image.size
+    width, height = image.facts.width, image.facts.height
+    if width:
         yield from (box for box in image.boxes if min(box.width * width, box.height * height) < _SMALLEST_PX)
 
 

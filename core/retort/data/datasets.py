@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
 from retort import class_names
+from retort.data import intake
 from retort.data.description import DatasetDescription, find, read_description
 from retort.data.label_counts import check_labels
 from retort.data.labels import copy_labels, label_of
-from retort.data.text_files import read_text
-from retort.data.verification import ImageRecord, jpeg_end
+from retort.data.listing import Listing, images_of
+from retort.data.verification import ImageRecord
 from retort.errors import DataError
-from retort.files import sha256_of
+from retort.images import ImageFacts, can_open, lay, plain_name, shown
+from retort.spec.image_use import ImageUse
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\0", b"MM\0*")
-"""First bytes of the formats above."""
-
-
-_LARGEST_LIST = 256 << 20
 _LONGEST_STEM = 200
 """Bytes: file systems take 255, and what is made of an image gets a longer name."""
 
@@ -56,6 +50,12 @@ class Dataset:
     """SHA-256 in hex of each label file, by its image."""
     test: tuple[Path, ...] = ()
     """Images to measure on that nothing else looks at; empty where there are none."""
+    facts: Mapping[Path, ImageFacts] = field(default_factory=dict, repr=False)
+    """What each of these images is."""
+    uses: Mapping[str, ImageUse] = field(default_factory=dict)
+    """By split: how many images are there, and how many are used."""
+    bits: int | None = None
+    """Bits that images of 16 bits fill; None where there are none."""
 
     @property
     def held_out(self) -> frozenset[str]:
@@ -89,43 +89,82 @@ class _ImageContent:
     """SHA-256 in hex; empty where there is no label file."""
 
 
-def locate(path: str, data_dirs: Sequence[Path], linked: Sequence[Path] = (), *, most_missing: float = 1.0) -> Dataset:
-    """Locate and check the dataset at *path*.
-
-    A share of *most_missing* of a split's images may have no label file.
+def locate(
+    path: str,
+    data_dirs: Sequence[Path],
+    linked: Sequence[Path] = (),
+    *,
+    most_missing: float = 1.0,
+    kept: Path | None = None,
+    unusable_share: float = intake.UNUSABLE_SHARE,
+) -> Dataset:
+    """Locate and check the dataset at *path*, and open all images of it.
 
     *path* is a folder with a ``data.yaml``, or that file. A relative path is looked for in each of the *data_dirs*.
-    Paths in the file are relative to the file. Links to images may also lead into the folders *linked*.
+    Paths in the file are relative to the file.
+
+    Args:
+        path: see there.
+        data_dirs: folders in which it may lie.
+        linked: folders into which links to images may also lead.
+        most_missing: share of the images of a split that may have no label file.
+        kept: folder of what is known of images that were opened before.
+        unusable_share: of the images of a split; with more that cannot be used the dataset is refused.
 
     Raises:
         DataError: it is missing, lies outside *data_dirs*, or is malformed; the message names file and line.
 
     """
     description = read_description(find(path, data_dirs), data_dirs, linked)
-    splits = {split: images_of(description, split) for split in ("train", "val")}
-    splits["test"], notes = test_images(description)
-    num_classes = len(description.names)
-    counts, missing = check_labels(description.root, splits, num_classes, most_missing=most_missing)
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        contents = {
-            split: list(pool.map(lambda image: _content(description.root, image), images))
-            for split, images in splits.items()
-            if images or split != "test"
-        }
-    seen = {content.image.digest for content in contents["train"]}
-    return Dataset(
-        root=description.root,
-        train=splits["train"],
-        val=splits["val"],
-        names=description.names,
-        digest=_digest(description.names, contents),
-        num_shared=sum(content.image.digest in seen for content in contents["val"]),
-        notes=(*description.notes, *notes),
+    root = description.root
+    listings = {split: images_of(description, split) for split in ("train", "val")}
+    test, notes = test_images(description)
+    if test.images:
+        listings["test"] = test
+    counts, missing = check_labels(
+        root, {split: found.images for split, found in listings.items()}, len(description.names),
+        most_missing=most_missing,
+    )  # fmt: skip
+    if not can_open():
+        raise DataError("this installation opens no images", hint="install retort[train]")
+    everything = [image for found in listings.values() for image in found.images]
+    facts = intake.examine_images(everything, intake.kept_file(kept, root))
+    uses = {split: intake.use_of(found, facts, root) for split, found in listings.items()}
+    intake.check_use(uses, unusable_share)
+    bits = intake.bits_in(facts.values())
+    passed = intake.notes_of({}, listings, bits)
+    splits = {split: intake.usable(found, facts) for split, found in listings.items()}
+    return replace(
+        _dataset(description, splits, facts),
+        notes=(*description.notes, *notes, *passed),
         warnings=(
             *near_names(description.names),
             *(found.sentence() for found in missing),
             *(doubt.sentence() for doubt in counts.doubts()),
         ),
+        uses=uses,
+        bits=bits,
+    )
+
+
+def _dataset(
+    description: DatasetDescription, splits: Mapping[str, Sequence[Path]], facts: Mapping[Path, ImageFacts]
+) -> Dataset:
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        contents = {
+            split: list(pool.map(lambda image: _content(description.root, image, facts[image]), images))
+            for split, images in splits.items()
+        }
+    seen = {content.image.digest for content in contents["train"]}
+    return Dataset(
+        root=description.root,
+        train=tuple(splits["train"]),
+        val=tuple(splits["val"]),
+        names=description.names,
+        digest=_digest(description.names, contents),
+        num_shared=sum(content.image.digest in seen for content in contents["val"]),
+        notes=(),
+        warnings=(),
         records=tuple(content.image for split in contents.values() for content in split),
         label_digests={
             image: content.label
@@ -133,7 +172,8 @@ def locate(path: str, data_dirs: Sequence[Path], linked: Sequence[Path] = (), *,
             for image, content in zip(splits[split], found, strict=True)
             if content.label
         },
-        test=splits["test"],
+        test=tuple(splits.get("test", ())),
+        facts=facts,
     )
 
 
@@ -145,23 +185,24 @@ def near_names(names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def test_images(description: DatasetDescription) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+def test_images(description: DatasetDescription) -> tuple[Listing, tuple[str, ...]]:
     """Return the images of the split ``test``, or none and the reason."""
     if "test" not in description.sources:
-        return (), ()
+        return Listing(()), ()
     try:
-        images = images_of(description, "test")
+        found = images_of(description, "test")
     except DataError as error:
-        return (), (f"data.yaml: test is ignored: {error.message}",)
-    if not any(label_of(description.root, image).is_file() for image in images):
-        return (), ("data.yaml: test is ignored: none of its images has a label file",)
-    return images, ()
+        return Listing(()), (f"data.yaml: test is ignored: {error.message}",)
+    if not any(label_of(description.root, image).is_file() for image in found.images):
+        return Listing(()), ("data.yaml: test is ignored: none of its images has a label file",)
+    return found, ()
 
 
 def overlay(dataset: Dataset, folder: Path) -> Path:
     """Lay the dataset out in *folder*; return its ``data.yaml``.
 
-    The folder is new. Images are links; labels are copies, so that who edits them does not edit a running job's.
+    The folder is new. Images from which every program reads the same pixels are links, others are copies in 8 bits;
+    labels are copies, so that who edits them does not edit a running job's.
     The ``data.yaml`` is written there, with the data's digest. Ultralytics keeps a pickle, ``labels/*.cache``, beside
     the labels, and trusts one that it finds there. Here it finds none but its own, and writes nothing into the user's
     folder.
@@ -172,8 +213,9 @@ def overlay(dataset: Dataset, folder: Path) -> Path:
         image_folder, label_folder = folder / "images" / split, folder / "labels" / split
         image_folder.mkdir(parents=True)
         label_folder.mkdir(parents=True)
-        for stem, image in _stems(images):
-            place_image(image, image_folder / f"{stem}{image.suffix.lower()}")
+        named = list(_stems(images))
+        lay_images(named, dataset.facts, image_folder, dataset.bits)
+        for stem, image in named:
             if image in dataset.label_digests:
                 label = label_of(dataset.root, image)
                 digest = dataset.label_digests[image]
@@ -189,121 +231,49 @@ def overlay(dataset: Dataset, folder: Path) -> Path:
     return target
 
 
-def place_image(image: Path, target: Path) -> None:
-    """Link *image* as *target*, or copy it where Ultralytics would change the file itself.
+def lay_images(
+    named: Sequence[tuple[str, Path]], facts: Mapping[Path, ImageFacts], folder: Path, bits: int | None
+) -> None:
+    """Put images into *folder* under their new stems.
 
-    It writes anew what it takes for a broken JPEG, through the link: one with bytes behind its end. The copy ends where
-    the image does, so its pixels are the same and nobody writes to either.
+    Raises:
+        DataError: one cannot be read any more.
+
     """
-    if _goes_on_behind_its_end(image):
-        data = image.read_bytes()
-        end = jpeg_end(data)
-        if end is not None and end < len(data):
-            target.write_bytes(data[:end])
-            shutil.copystat(image, target)
-            return
-    target.symlink_to(image)
 
+    def put(item: tuple[str, Path]) -> None:
+        stem, image = item
+        lay(image, facts[image], folder / plain_name(stem, image, facts[image]), bits or 16)
 
-def _goes_on_behind_its_end(image: Path) -> bool:
-    """Return True if Ultralytics would take *image* for a broken JPEG; its ending does not count."""
-    with image.open("rb") as file:
-        if file.read(2) != b"\xff\xd8":
-            return False
-        file.seek(-2, os.SEEK_END)
-        return file.read() != b"\xff\xd9"
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        list(pool.map(put, named))
 
 
 def _stems(images: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Give each image a stem of its own: images of one name in different folders share no label file."""
+    """Name images of one name in different folders apart, since each needs a label file."""
     taken: set[str] = set()
     for image in images:
-        short = image.stem if len(os.fsencode(image.stem)) <= _LONGEST_STEM else _shortened(image)
-        stem, number = short, 1
+        named = shown(image.stem)
+        plain = named if len(named.encode()) <= _LONGEST_STEM else _shortened(named)
+        stem, number = plain, 1
         while stem.casefold() in taken:
             number += 1
-            stem = f"{short}-{number}"
+            stem = f"{plain}-{number}"
         taken.add(stem.casefold())
         yield stem, image
 
 
-def _shortened(image: Path) -> str:
-    return f"{image.stem[:40]}-{hashlib.sha256(os.fsencode(image.stem)).hexdigest()[:16]}"
+def _shortened(stem: str) -> str:
+    return f"{stem[:40]}-{hashlib.sha256(stem.encode()).hexdigest()[:16]}"
 
 
-def images_of(description: DatasetDescription, split: str) -> tuple[Path, ...]:
-    """Collect the images of a split.
-
-    They come from folders, and from text files that list them.
-
-    Raises:
-        DataError: there are none, or one lies outside the dataset.
-
-    """
-    found: set[Path] = set()
-    for source in description.sources[split]:
-        listed = _listed(source) if source.suffix == ".txt" else source.rglob("*")
-        pictures = [path for path in listed if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-        for picture in pictures:
-            resolved = picture.resolve()
-            if not any(resolved.is_relative_to(folder) for folder in (description.root, *description.linked)):
-                raise DataError(
-                    f"{picture} leads out of the dataset's folder, to {resolved}",
-                    hint="copy the image into the dataset, or name a common folder as path in data.yaml",
-                )
-            # The image may be a link inside the dataset; its label belongs to the place where it is listed.
-            found.add(picture.parent.resolve() / picture.name)
-    if not found:
-        where = ", ".join(str(source) for source in description.sources[split])
-        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"no images for {split} in {where}", hint=f"put images there; known endings: {kinds}")
-    return tuple(sorted(found))
-
-
-def _listed(source: Path) -> list[Path]:
-    """Read a text file of image paths, one a line, relative to the file."""
-    paths: list[Path] = []
-    text = read_text(source, str(source), most_bytes=_LARGEST_LIST)
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            path = source.parent / line.strip()
-            if not path.is_file():
-                raise DataError(f"{source}:{number}: no image at {path}", hint="paths are relative to this file")
-            paths.append(path)
-    return paths
-
-
-def _content(root: Path, image: Path) -> _ImageContent:
+def _content(root: Path, image: Path, facts: ImageFacts) -> _ImageContent:
     label = label_of(root, image)
     return _ImageContent(
         name=image.relative_to(root).as_posix(),
-        image=ImageRecord.of(checked(image)),
+        image=ImageRecord.seen(image, facts),
         label=hashlib.sha256(label.read_bytes()).hexdigest() if label.is_file() else "",
     )
-
-
-def digest_of(image: Path) -> str:
-    """Return the SHA-256 in hex of an image file.
-
-    Raises:
-        DataError: it does not begin like an image.
-
-    """
-    return sha256_of(checked(image))
-
-
-def checked(image: Path) -> Path:
-    """Return *image*, which has to begin like an image.
-
-    Raises:
-        DataError: it does not.
-
-    """
-    with image.open("rb") as file:
-        first = file.read(12)
-        if not first.startswith(_MAGIC):
-            raise DataError(f"{image} is not an image", hint="remove the file, or replace it by one that opens")
-    return image
 
 
 def _digest(names: Sequence[str], contents: dict[str, list[_ImageContent]]) -> str:

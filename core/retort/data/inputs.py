@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from retort.errors import TransientError
 from retort.schema import FrozenModel
+from retort.spec.image_use import ImageUse
 
 FILE = "inputs.json"
 
@@ -26,6 +27,10 @@ class DatasetInfo(FrozenModel):
     """Validation images whose bytes are also a training image."""
     digest: str
     notes: tuple[str, ...] = ()
+    images: dict[str, ImageUse] = Field(default_factory=dict)
+    """By split: how many images are there, and how many are used."""
+    bits: int | None = None
+    """Bits that images of 16 bits fill; null where there are none."""
     warnings: tuple[str, ...] = ()
     """What is probably wrong with names and labels."""
     known_as: str | None = None
@@ -56,6 +61,8 @@ class PseudoLabelInfo(FrozenModel):
     files: dict[str, str]
     """Paths in *root* by the names of the links, without their endings."""
     num_labels: int
+    num_unusable: int = 0
+    """Images that are there and cannot be used."""
     digest: str
     notes: tuple[str, ...] = ()
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from retort import images
 from retort.data import catalog
 from retort.data.archives import ExtractLimit, unpack
 from retort.data.catalog import CatalogEntry, Layout
@@ -130,7 +131,7 @@ def _visdrone(entry: CatalogEntry, unpacked: Path, target: Path) -> Folders:
 
 def _visdrone_lines(folder: Path, picture: Path, num_classes: int) -> list[str]:
     """Read one image's rows: left, top, width, height, counts, class (0 is an ignored region, 11 other things)."""
-    size = _size(picture)
+    size = images.size_of(picture)
     lines = []
     for row in (folder / "annotations" / f"{picture.stem}.txt").read_text().splitlines():
         columns = [int(column) for column in row.split(",") if column.strip()]
@@ -138,15 +139,6 @@ def _visdrone_lines(folder: Path, picture: Path, num_classes: int) -> list[str]:
             left, top, width, height = columns[:4]
             lines.append(_line(columns[5] - 1, (left, top, left + width, top + height), size))
     return [line for line in lines if line]
-
-
-def _size(picture: Path) -> tuple[float, float]:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise DataError("this installation opens no images", hint="install retort[train]") from error
-    with Image.open(picture) as opened:
-        return opened.size
 
 
 def _line(number: int, corners: Corners, size: tuple[float, float]) -> str:

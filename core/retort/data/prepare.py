@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from retort.data import datasets, known_datasets, unlabelled, verification, weights
@@ -13,14 +13,14 @@ from retort.data.datasets import Dataset
 from retort.data.inputs import AS_GIVEN, FILE, Adjustments, DatasetInfo, Inputs, UnlabelledInfo
 from retort.data.known_datasets import DatasetSource
 from retort.data.text_files import readable
-from retort.data.unlabelled import UnlabelledSet
+from retort.data.unlabelled import PseudoLabelImages, UnlabelledSet
 from retort.data.verification import ImageRecord
 from retort.errors import DataError
 from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.files import sha256_of
 from retort.protocol.workdir import DECISIONS
 from retort.settings import Settings
-from retort.spec import AnySpec, JobSpec, weight_names
+from retort.spec import AnySpec, JobSpec, PseudoLabelsSpec, weight_names
 
 
 def prepare(
@@ -53,9 +53,7 @@ def prepare(
         _refuse_to_calibrate(spec, dataset)
         more = _more_images(spec, settings, dataset)
         wanted = spec.pseudo_labels if isinstance(spec, JobSpec) else None
-        to_be_labelled = (
-            None if wanted is None else unlabelled.locate_pseudo_label_images(wanted, settings.data_dirs, dataset)
-        )
+        to_be_labelled = None if wanted is None else _to_label(wanted, settings, dataset)
     found = {
         name: weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
         for name in dict.fromkeys(weight_names(spec).values())
@@ -98,13 +96,30 @@ def _dataset(spec: AnySpec, settings: Settings, folder: Path) -> tuple[Dataset, 
     """Return the data set, and where it came from when it is a known one; others' forms are converted in *folder*."""
     if spec.data.path is not None:
         shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
-        if (converted := locate_converted(spec.data.path, settings.data_dirs, folder)) is not None:
+        if (converted := _converted(spec.data.path, settings, folder)) is not None:
             return converted, None
-        return datasets.locate(spec.data.path, settings.data_dirs, most_missing=spec.data.max_missing_labels), None
+        return _located(spec.data.path, settings.data_dirs, settings, spec.data.max_missing_labels), None
     assert spec.data.dataset is not None
     assert settings.dataset_dir is not None
     origin = known_datasets.resolve(spec.data.dataset, settings.dataset_dir, fetch_missing=settings.fetch_datasets)
-    return datasets.locate(str(origin.folder), [settings.dataset_dir]), origin
+    return _located(str(origin.folder), [settings.dataset_dir], settings), origin
+
+
+def _located(path: str, data_dirs: Sequence[Path], settings: Settings, most_missing: float = 1.0) -> Dataset:
+    return datasets.locate(
+        path, data_dirs, most_missing=most_missing, kept=_kept(settings), unusable_share=settings.unusable_share
+    )
+
+
+def _converted(path: str, settings: Settings, folder: Path) -> Dataset | None:
+    return locate_converted(
+        path, settings.data_dirs, folder, kept=_kept(settings), unusable_share=settings.unusable_share
+    )
+
+
+def _kept(settings: Settings) -> Path:
+    """Return the folder of what is known of images that were opened before."""
+    return settings.home / "images"
 
 
 def _facts(dataset: Dataset, origin: DatasetSource | None) -> DatasetInfo:
@@ -118,6 +133,8 @@ def _facts(dataset: Dataset, origin: DatasetSource | None) -> DatasetInfo:
         digest=dataset.digest,
         warnings=(*dataset.warnings, *_leaks(dataset)),
         notes=(*dataset.notes, *(origin.notes if origin else ())),
+        images=dict(dataset.uses),
+        bits=dataset.bits,
         known_as=origin.name if origin else None,
         archives=dict(origin.archives) if origin else {},
     )
@@ -137,7 +154,13 @@ def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> Unlabel
     wanted = spec.data.unlabelled if isinstance(spec, JobSpec) else None
     if wanted is None:
         return None
-    return unlabelled.locate_unlabelled(wanted.path, settings.data_dirs, held_out=dataset.held_out)
+    return unlabelled.locate_unlabelled(
+        wanted.path, settings.data_dirs, held_out=dataset.held_out, kept=_kept(settings), bits=dataset.bits
+    )
+
+
+def _to_label(wanted: PseudoLabelsSpec, settings: Settings, dataset: Dataset) -> PseudoLabelImages:
+    return unlabelled.locate_pseudo_label_images(wanted, settings.data_dirs, dataset, kept=_kept(settings))
 
 
 def _laid_out(found: UnlabelledSet, folder: Path) -> UnlabelledInfo:

@@ -6,15 +6,16 @@ import hashlib
 import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retort.data.datasets import IMAGE_SUFFIXES, Dataset, checked, place_image
+from retort.data import intake, listing
+from retort.data.datasets import Dataset, lay_images
 from retort.data.inputs import PseudoLabelInfo
 from retort.data.labels import label_of, read_labels
 from retort.data.verification import ImageRecord
 from retort.errors import DataError, FieldProblem, SpecError
+from retort.images import shown
 from retort.review.models import IMAGE
 from retort.spec import PseudoLabelsSpec
 
@@ -33,21 +34,46 @@ class UnlabelledSet:
     notes: tuple[str, ...]
     records: tuple[ImageRecord, ...] = field(repr=False)
     """What was seen of each image."""
+    facts: intake.Facts = field(repr=False)
+    """What each of these images is."""
+    num_unusable: int
+    """Images that are there and cannot be used."""
+    bits: int | None
+    """Bits that images of 16 bits fill; None where there are none."""
 
 
-def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, held_out: Collection[str] = ()) -> UnlabelledSet:
-    """Locate and check the unlabelled images in the folder *path*.
+def locate_unlabelled(
+    path: str,
+    data_dirs: Sequence[Path],
+    *,
+    held_out: Collection[str] = (),
+    kept: Path | None = None,
+    bits: int | None = None,
+    title: str = "unlabelled images",
+) -> UnlabelledSet:
+    """Locate, open and check the unlabelled images in the folder *path*.
 
-    A relative path is looked for in each of the *data_dirs*. Images whose digest is one of *held_out* are left out.
+    Images that cannot be used are left out and told.
+
+    Args:
+        path: a folder; a relative path is looked for in each of the *data_dirs*.
+        data_dirs: folders in which it may lie.
+        held_out: digests of images that are left out.
+        kept: folder of what is known of images that were opened before.
+        bits: that the images of 16 bits fill in the dataset, so that these are read alike.
+        title: what notes call these images.
 
     Raises:
-        DataError: it is missing, lies outside *data_dirs*, leads out of itself, or holds no images.
+        DataError: it is missing, lies outside *data_dirs*, leads out of itself, or holds no images that can be used.
 
     """
     root = _find(path, data_dirs)
-    images = _images(root)
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        records = list(pool.map(lambda image: ImageRecord.of(checked(image)), images))
+    found = listing.images_below(root)
+    facts = intake.examine_images(found.images, intake.kept_file(kept, root))
+    use = intake.use_of(found, facts, root)
+    intake.check_use({title: use}, 1.0)
+    images = intake.usable(found, facts)
+    records = [ImageRecord.seen(image, facts[image]) for image in images]
     used = tuple((image, seen) for image, seen in zip(images, records, strict=True) if seen.digest not in held_out)
     if not used:
         raise DataError(f"every image in {root} is a validation or test image too", hint="name other images")
@@ -55,7 +81,9 @@ def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, held_out: Collect
     for image, seen in used:
         whole.update(repr((image.relative_to(root).as_posix(), seen.digest)).encode())
     num_labels = sum(1 for file in root.rglob("*.txt") if file.is_file())
-    notes = (f"unlabelled images: {num_labels} text files beside them are not read",) if num_labels else ()
+    notes = intake.notes_of({title: use}, {title: found}, None)
+    if num_labels:
+        notes += (f"{title}: {num_labels} text files beside them are not read",)
     return UnlabelledSet(
         root,
         tuple(image for image, _ in used),
@@ -63,6 +91,9 @@ def locate_unlabelled(path: str, data_dirs: Sequence[Path], *, held_out: Collect
         len(images) - len(used),
         notes,
         tuple(seen for _, seen in used),
+        facts,
+        use.num_unused,
+        bits or intake.bits_in(facts.values()),
     )
 
 
@@ -75,9 +106,10 @@ def overlay_unlabelled(found: UnlabelledSet, folder: Path) -> Path:
     images, labels = folder / "images" / "unlabelled", folder / "labels" / "unlabelled"
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
-    for number, image in enumerate(found.images):
-        place_image(image, images / f"{number:07d}{image.suffix.lower()}")
-        (labels / f"{number:07d}.txt").touch()
+    named = [(f"{number:07d}", image) for number, image in enumerate(found.images)]
+    lay_images(named, found.facts, images, found.bits)
+    for stem, _ in named:
+        (labels / f"{stem}.txt").touch()
     return images
 
 
@@ -89,23 +121,12 @@ def _find(path: str, data_dirs: Sequence[Path]) -> Path:
         resolved = candidate.resolve()
         if resolved.is_dir() and any(resolved.is_relative_to(folder.resolve()) for folder in data_dirs):
             return resolved
-    shown = ", ".join(str(folder) for folder in data_dirs)
-    raise DataError(f"no folder of unlabelled images at {path}", hint=f"name a folder inside one of: {shown}")
-
-
-def _images(root: Path) -> tuple[Path, ...]:
-    found = sorted(file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-    for image in found:
-        if not image.resolve().is_relative_to(root):
-            hint = "copy the image into the folder, or name a common folder"
-            raise DataError(f"{image} leads out of the folder, to {image.resolve()}", hint=hint)
-    if not found:
-        hint = f"put images there; known endings: {', '.join(sorted(IMAGE_SUFFIXES))}"
-        raise DataError(f"no unlabelled images in {root}", hint=hint)
-    return tuple(found)
+    folders = ", ".join(str(folder) for folder in data_dirs)
+    raise DataError(f"no folder of unlabelled images at {path}", hint=f"name a folder inside one of: {folders}")
 
 
 FOLDER = "to-label"
+_TITLE = "images to label"
 _LONGEST = 100
 _SHOWN = 10
 """Notes about label files; who has more such files has seen enough of them."""
@@ -126,12 +147,17 @@ class PseudoLabelImages:
     """Of those that have one, by the same names."""
     digest: str
     notes: tuple[str, ...]
-    records: tuple[ImageRecord, ...] = field(repr=False)
-    """What was seen of each image."""
+    found: UnlabelledSet = field(repr=False)
+    """The images as they were found."""
+
+    @property
+    def records(self) -> tuple[ImageRecord, ...]:
+        """What was seen of each image."""
+        return self.found.records
 
 
 def locate_pseudo_label_images(
-    wanted: PseudoLabelsSpec, data_dirs: Sequence[Path], dataset: Dataset
+    wanted: PseudoLabelsSpec, data_dirs: Sequence[Path], dataset: Dataset, *, kept: Path | None = None
 ) -> PseudoLabelImages:
     """Find and check the images for the pseudo-labels *wanted*.
 
@@ -143,11 +169,11 @@ def locate_pseudo_label_images(
 
     """
     _check_classes(wanted, dataset.names)
-    found = locate_unlabelled(wanted.path, data_dirs)
+    found = locate_unlabelled(wanted.path, data_dirs, kept=kept, bits=dataset.bits, title=_TITLE)
     home = next(folder.resolve() for folder in data_dirs if found.root.is_relative_to(folder.resolve()))
     images = dict(_named(found.root, found.images))
     usable: dict[str, Path] = {}
-    notes: list[str] = []
+    notes = [note for note in found.notes if "text files" not in note]
     for name, image in images.items():
         label = _label_of(home, image)
         if label is not None and (problem := _problem(label, len(dataset.names), home)) is None:
@@ -157,7 +183,7 @@ def locate_pseudo_label_images(
     whole = hashlib.sha256(found.digest.encode())
     for name, label in sorted(usable.items()):
         whole.update(repr((name, hashlib.sha256(label.read_bytes()).hexdigest())).encode())
-    return PseudoLabelImages(found.root, images, usable, whole.hexdigest(), tuple(notes[:_SHOWN]), found.records)
+    return PseudoLabelImages(found.root, images, usable, whole.hexdigest(), tuple(notes[:_SHOWN]), found)
 
 
 def overlay_pseudo_label_images(found: PseudoLabelImages, folder: Path) -> PseudoLabelInfo:
@@ -165,14 +191,14 @@ def overlay_pseudo_label_images(found: PseudoLabelImages, folder: Path) -> Pseud
     laid = folder / FOLDER
     for kind in ("images", "labels"):
         (laid / kind).mkdir(parents=True)
-    for name, file in found.images.items():
-        place_image(file, laid / "images" / f"{name}{file.suffix.lower()}")
+    lay_images(list(found.images.items()), found.found.facts, laid / "images", found.found.bits)
     for name, file in found.labels.items():
         shutil.copyfile(file, laid / "labels" / f"{name}.txt")
     return PseudoLabelInfo(
         root=str(found.root),
         folder=laid.absolute(),
-        files={name: image.relative_to(found.root).as_posix() for name, image in found.images.items()},
+        files={name: shown(image.relative_to(found.root)) for name, image in found.images.items()},
+        num_unusable=found.found.num_unusable,
         num_labels=len(found.labels),
         digest=found.digest,
         notes=found.notes,
@@ -192,7 +218,7 @@ def _named(root: Path, images: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     """Name each image by its path, with what is not safe everywhere replaced, and a number where that is not unique."""
     taken: set[str] = set()
     for image in images:
-        plain = _FOREIGN.sub("-", image.relative_to(root).with_suffix("").as_posix()).lstrip("._-")[:_LONGEST]
+        plain = _FOREIGN.sub("-", shown(image.relative_to(root).with_suffix(""))).lstrip("._-")[:_LONGEST]
         name, number = plain or "image", 1
         while name.casefold() in taken:
             number += 1

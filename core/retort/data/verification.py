@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from retort.errors import DataChanged, TransientError
 from retort.files import atomic_write, sha256_of
+from retort.images import ImageFacts
 
 FILE = "intake.json"
 """In the workdir: what intake saw of each file."""
@@ -33,6 +34,11 @@ class ImageRecord(NamedTuple):
         """Read the file; the time of its last change is taken first."""
         before = path.stat()
         return cls(str(path), before.st_size, before.st_mtime_ns, sha256_of(path), before.st_ctime_ns)
+
+    @classmethod
+    def seen(cls, image: Path, facts: ImageFacts) -> ImageRecord:
+        """Return the record of an image that intake has opened."""
+        return cls(str(image), facts.size_bytes, facts.modified_ns, facts.digest, facts.changed_ns)
 
 
 def record(files: Iterable[ImageRecord], workdir: Path) -> None:
@@ -91,30 +97,3 @@ def data_changed(paths: Iterable[str]) -> DataChanged:
         f"{first} has changed since the job read it{gone}{more}",
         hint="leave data and weights alone while a job runs; retry the job to train on what is there now",
     )
-
-
-def jpeg_end(data: bytes) -> int | None:
-    """Return the end of a JPEG's own image.
-
-    None where it is cut off, or no JPEG. Cameras and phones write further images, films or padding behind it.
-    """
-    if not data.startswith(b"\xff\xd8"):
-        return None
-    for place, marker in _markers(data):
-        if marker == 0xD9:
-            return place + 2
-    return None
-
-
-def _markers(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield place and code of each marker; those within a segment's content do not count."""
-    place = 2
-    while (place := data.find(b"\xff", place)) >= 0 and place + 1 < len(data):
-        marker = data[place + 1]
-        if marker == 0xFF:  # filling
-            place += 1
-        elif marker in {0x00, 0x01} or 0xD0 <= marker <= 0xD7:  # within compressed data
-            place += 2
-        else:
-            yield place, marker
-            place += 2 if marker in {0xD8, 0xD9} else 2 + int.from_bytes(data[place + 2 : place + 4])

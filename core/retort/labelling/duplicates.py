@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
+
+from retort import images as reader
+from retort.errors import DataError
 
 _SIDE = 16
 """The hash says for 16 x 16 places whether the image gets brighter to the right."""
@@ -43,12 +46,12 @@ def hash_images(images: Sequence[Path], alive: Alive) -> ImageHashes:
     for image in images:
         alive()
         try:
-            with Image.open(image) as file:
-                picture = ImageOps.exif_transpose(file)
-                grey = picture.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
-                opened.append((image, picture.size, np.asarray(grey, dtype=np.float32)))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            picture = reader.picture(image)
+        except DataError:
             unreadable.append(image)
+        else:
+            grey = picture.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.BOX)
+            opened.append((image, picture.size, np.asarray(grey, dtype=np.float32)))
     thumbs = np.array([thumb for _, _, thumb in opened], dtype=np.float32).reshape(-1, _SIDE, _SIDE + 1)
     bits = np.packbits((thumbs[:, :, 1:] > thumbs[:, :, :-1]).reshape(len(thumbs), _SIDE * _SIDE), axis=1)
     flat = thumbs.reshape(len(thumbs), _SIDE * (_SIDE + 1))

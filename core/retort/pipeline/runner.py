@@ -90,6 +90,9 @@ def _remark(inputs: Inputs, journal: Journal) -> None:
         journal.log(note)
     for warning in data.warnings:
         journal.log(warning, "warning")
+    for split, use in data.images.items():
+        lost = use.num_unused + sum(use.unread.values())
+        journal.log(use.sentence(split), "warning" if lost else "info", num_found=use.num_found, num_used=use.num_used)
     if data.num_shared:
         journal.log(
             f"{data.num_shared} of the {data.num_val} validation images are also training images: "

@@ -233,6 +233,8 @@ def _data(context: Context) -> DataFigures:
         names=tuple(dataset.names),
         num_train=dataset.num_train,
         num_val=dataset.num_val,
+        images=dataset.images,
+        bits=dataset.bits,
         num_shared=dataset.num_shared,
         digest=dataset.digest,
     )
@@ -357,6 +359,8 @@ def _manifest_data(context: Context) -> DataOrigin:
         digest=dataset.digest,
         num_train=dataset.num_train,
         num_val=dataset.num_val,
+        images=dataset.images,
+        bits=dataset.bits,
         known_as=dataset.known_as,
         archives=dataset.archives,
     )

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
+from retort import images as reader
 from retort.constants import Role
 from retort.pipeline import train
 from retort.pipeline.answers import TrainedNetwork
@@ -47,7 +48,7 @@ def truth(image: Path, label: Path) -> list[DrawnBox]:
     """Read the ground-truth boxes of a label file, in image pixels."""
     if not label.is_file():
         return []
-    width, height = _open(image).size
+    width, height = reader.picture(image).size
     marks: list[DrawnBox] = []
     for line in label.read_text(encoding="utf-8-sig").splitlines():
         if columns := line.split():
@@ -62,7 +63,7 @@ def draw(image: Path, marks: Sequence[DrawnBox], names: Sequence[str] | None = N
 
     The image is scaled. Without *names* a legend says what the colours mean.
     """
-    picture = _open(image).convert("RGB")
+    picture = reader.picture(image)
     scale = _SIDE / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     picture = picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
@@ -118,12 +119,6 @@ def matched(found: Sequence[DrawnBox], expected: Sequence[DrawnBox]) -> tuple[in
         else:
             wrong += 1
     return len(expected) - len(left), wrong
-
-
-def _open(image: Path) -> Image.Image:
-    """Open an image as trainers see it: turned as its camera said."""
-    with Image.open(image) as picture:
-        return ImageOps.exif_transpose(picture)
 
 
 NUM_IMAGES = 8

@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from retort.review.figures import Share
-from retort.schema import StoredModel
+from retort.schema import StoredModel, absent
 from retort.spec.figures import FurtherTeacherFigures
+from retort.spec.image_use import ImageUse
 from retort.spec.result import JobResult, TrainingFigures, UnlabelledUse
 from retort.spec.verdict import Verdict
 
@@ -53,6 +54,10 @@ class DataOrigin(StoredModel):
     """Its name among the known data sets."""
     archives: dict[str, str]
     """SHA-256 of the files that it was made from, where it was fetched."""
+    images: dict[str, ImageUse] = Field(default_factory=dict)
+    """By split: how many images are there, how many were used, and which were not."""
+    bits: int | None = Field(default=None, exclude_if=absent)
+    """Bits that images of 16 bits were taken to fill: 0 to 4095 was black to white where it is 12."""
 
 
 class PseudoLabelOrigin(StoredModel):

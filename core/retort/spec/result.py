@@ -14,6 +14,7 @@ from retort.spec.advised import AdviceResult
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
+from retort.spec.image_use import ImageUse
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Verdict
 
@@ -44,6 +45,10 @@ class DataFigures(StoredModel):
     """Validation images that are also training images."""
     digest: str
     """SHA-256 over its files."""
+    images: dict[str, ImageUse] | None = Field(default=None, exclude_if=absent)
+    """By split: how many images are there, how many are used, and which are not."""
+    bits: int | None = Field(default=None, exclude_if=absent)
+    """Bits that images of 16 bits were taken to fill."""
 
 
 class SplitFigures(StoredModel):

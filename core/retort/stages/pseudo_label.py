@@ -49,7 +49,7 @@ def run(context: Context) -> LabelledImages:
     pictures = tuple(_pictures(context, looks, found, copies))
     agreement = quality.agreement(pictures, facts.folder / "labels", names)
     suspects, existing = quality.check(context, _alive(context)) if wanted.check_labels else ((), None)
-    figures = quality.figures(pictures, wanted, names, len(looks.unreadable)).model_copy(
+    figures = quality.figures(pictures, wanted, names, len(looks.unreadable) + facts.num_unusable).model_copy(
         update={"agreement": agreement, "existing": existing}
     )
     _remark(context, looks, figures)

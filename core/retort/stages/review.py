@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from PIL import Image, ImageOps
+from PIL import Image
 
+from retort import images as reader
 from retort.constants import Role
 from retort.errors import AwaitingReview, DataError
 from retort.files import atomic_write
@@ -93,8 +94,7 @@ def _publish(context: Context, review_set: ReviewSet) -> None:
         context.check()
         context.heartbeat.beat("step")
         name = f"{PICTURES}{picture.image}.jpg"
-        with Image.open(files[picture.image]) as file:
-            small = ImageOps.exif_transpose(file).convert("RGB")
+        small = reader.picture(files[picture.image])
         small.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.LANCZOS)
         small.save(context.artifact(name), "JPEG", quality=88)
         context.publish(name, Role.JOB, "image/jpeg", width=small.width, height=small.height)

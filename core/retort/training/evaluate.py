@@ -20,6 +20,7 @@ from retort.errors import ModelError
 from retort.training import benchmark, models
 from retort.training.benchmark import Speed, Subject
 from retort.training.bootstrap import Matches
+from retort.training.data.scan import check_kept, images_in
 from retort.training.environment import SharedMemoryDemand, affordable, free_bytes, num_workers
 from retort.training.inference import Runtime, load_folded, wrap_network
 from retort.training.models import STRIDES, ClassMap
@@ -241,6 +242,8 @@ def run_validation(model: Any, conditions: Conditions, folder: Path, *, loader: 
     if on_batch is not None:
         judge.add_callback("on_val_batch_start", lambda _: on_batch())
     judge(model=model)
+    dataset = judge.dataloader.dataset
+    check_kept(images_in(Path(dataset.img_path)), dataset.im_files)
     if loader is None and hasattr(judge.dataloader, "close"):
         judge.dataloader.close()
     return judge

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import torch
 
-from retort.errors import DataError
+from retort import images as reader
 from retort.training import models
 from retort.training.environment import num_cores
 from retort.training.ultralytics_api import LetterBox, nms, ops, select_device
@@ -152,9 +151,7 @@ def prepare(image: Path, imgsz: int) -> tuple[Tensor, tuple[int, int]]:
 
     The image is (1, 3, imgsz, imgsz) in 0..1.
     """
-    bgr = cv2.imread(str(image))
-    if bgr is None:
-        raise DataError(f"{image.name} is not an image that can be read")
+    bgr = reader.read(image)
     square = LetterBox((imgsz, imgsz), auto=False)(image=bgr)  # H W 3, BGR
     rgb = torch.from_numpy(square[..., ::-1].transpose(2, 0, 1).copy())  # 3 H W, in this order for runtimes that insist
     return rgb[None].float() / 255, bgr.shape[:2]

@@ -22,7 +22,6 @@ from ultralytics.nn.tasks import DetectionModel, _SafeLoad, load_checkpoint  # n
 from ultralytics.utils import DEFAULT_CFG, RANK, SETTINGS, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, onnx2engine, torch2onnx  # noqa: E402
 from ultralytics.utils.metrics import box_iou  # noqa: E402
-from ultralytics.utils.patches import imread  # noqa: E402
 from ultralytics.utils.tal import dist2bbox, make_anchors  # noqa: E402
 from ultralytics.utils.torch_utils import (  # noqa: E402
     ModelEMA,
@@ -73,7 +72,6 @@ __all__ = [
     "fuse_conv_and_bn",
     "get_cfg",
     "get_flops",
-    "imread",
     "init_seeds",
     "intersect_dicts",
     "load_checkpoint",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from core.data.test_datasets import ANYWHERE, add, describe
 from PIL import Image
+from retort import images
 from retort.data import audit, datasets
 from retort.data.audit import AuditReport
 from retort.data.text_files import readable
@@ -62,7 +63,11 @@ ERRORS: dict[str, tuple[Callable[[Path], object], int, tuple[str, ...]]] = {
             "labels/val/3.txt:1: 1 columns where 5 are expected",
         ),
     ),
-    "not_an_image": (lambda root: (root / "images/val/1.png").write_bytes(b"hello, world"), 1, ("images/val/1.png",)),
+    "not_an_image": (
+        lambda root: [(root / f"images/val/{number}.png").write_bytes(b"hello, world") for number in range(7)],
+        7,
+        tuple(f"images/val/{number}.png is not an image of a known kind" for number in range(5)),
+    ),
     "no_images": (lambda root: describe(root, val="labels/val"), 1, ()),
     "no_boxes": (lambda root: [path.unlink() for path in (root / "labels/val").iterdir()], 1, ()),
     "description": (lambda root: describe(root, names=None), 1, ()),
@@ -83,7 +88,13 @@ def test_an_image_that_is_cut_off_is_an_error(root: Path):
     path = root / "images/train/4.png"
     Image.effect_noise((64, 64), 50).save(path)
     path.write_bytes(path.read_bytes()[:1500])
-    assert told(root) == {"broken_image": ("error", 1, ("images/train/4.png",))}
+    assert told(root) == {"broken_image": ("error", 1, ("images/train/4.png is cut off (truncated)",))}
+    found = look(root).images["train"]
+    assert found.sentence("train") == (
+        "train: used 60 of 61 images, 1 could not be read: images/train/4.png is cut off (truncated)"
+    )
+    dataset = datasets.locate(str(root), ANYWHERE)
+    assert (dataset.num_train, dataset.uses["train"]) == (60, found)
 
 
 DOUBTS: dict[str, tuple[Callable[[Path], object], int, tuple[str, ...]]] = {
@@ -296,7 +307,7 @@ def test_errors_come_first(root: Path):
 
 
 def test_where_nothing_opens_images_that_is_said(root: Path, monkeypatch: pytest.MonkeyPatch):
-    find_spec = audit.importlib.util.find_spec
-    monkeypatch.setattr(audit.importlib.util, "find_spec", lambda name: None if name == "PIL" else find_spec(name))
+    find_spec = images.importlib.util.find_spec
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None if name == "PIL" else find_spec(name))
     assert "PIL" in sys.modules
     assert told(root)["images_not_opened"][:2] == ("warning", 121)

@@ -14,8 +14,9 @@ from PIL import Image
 from retort.data import datasets, verification
 from retort.data.datasets import Dataset
 from retort.data.labels import copy_labels
-from retort.data.verification import jpeg_end, record, verify
+from retort.data.verification import record, verify
 from retort.errors import DataChanged
+from retort.images import jpeg_end
 
 
 @pytest.fixture

@@ -78,7 +78,9 @@ def _is_foreign(path: Path) -> bool:
     return path.is_dir() and not (path / "data.yaml").is_file() and find_layout(path) is not None
 
 
-def locate_converted(path: str, data_dirs: Sequence[Path], folder: Path) -> Dataset | None:
+def locate_converted(
+    path: str, data_dirs: Sequence[Path], folder: Path, *, kept: Path | None = None, unusable_share: float = 0.1
+) -> Dataset | None:
     """Convert COCO or VOC annotations at *path*, and check the result, or return None.
 
     The new *folder* receives the dataset; images are linked.
@@ -91,7 +93,7 @@ def locate_converted(path: str, data_dirs: Sequence[Path], folder: Path) -> Data
     if source is None:
         return None
     made = convert(source, folder, data_dirs, ConversionOptions(link=True))
-    found = locate(str(made.data_yaml), [folder], linked=data_dirs)
+    found = locate(str(made.data_yaml), [folder], linked=data_dirs, kept=kept, unusable_share=unusable_share)
     origin = f"annotations in {made.kind.upper()} form at {source} were converted"
     return replace(found, notes=(*found.notes, origin, *made.notes))
 

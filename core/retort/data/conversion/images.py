@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from retort.data.datasets import IMAGE_SUFFIXES
 from retort.errors import DataError
+from retort.images import SUFFIXES, size_of
 
 UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the names of files that are uploaded."""
@@ -70,7 +70,7 @@ class ImageIndex:
     def _is_image(self, path: Path) -> bool:
         below = path.relative_to(self._root).parts
         plain = not any(part.startswith("._") or part == "__MACOSX" for part in below)
-        return plain and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        return plain and path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _variants(name: str) -> Iterator[str]:
@@ -90,12 +90,6 @@ def shown_size(path: Path) -> tuple[int, int] | None:
     None where it cannot be opened, or nothing here opens images.
     """
     try:
-        from PIL import Image
-    except ImportError:
-        return None
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(274, 1) in {5, 6, 7, 8}
-            return image.size[::-1] if turned else image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return size_of(path)
+    except DataError:
         return None

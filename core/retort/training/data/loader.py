@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from retort.errors import DataError
+from retort import images as reader
 from retort.training import comm
 from retort.training.config import Trainer
 from retort.training.data import augment, ignore_regions
 from retort.training.data.augment import Augmentation, Tile
 from retort.training.data.image_cache import ImageCache, budget, resized
 from retort.training.data.sampler import EpochSampler, Sample, SampleOrder
+from retort.training.data.scan import check_kept
 from retort.training.data.unlabelled import per_step
 from retort.training.environment import PREFETCH, SharedMemoryDemand, cap_workers, num_cores
-from retort.training.ultralytics_api import Albumentations, InfiniteDataLoader, YOLODataset, imread, ops, torch_utils
+from retort.training.ultralytics_api import Albumentations, InfiniteDataLoader, YOLODataset, ops, torch_utils
 
 Array = np.ndarray[Any, Any]
 Batch = dict[str, Any]
@@ -43,6 +45,7 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
     ) -> None:
         self.colours_later = colours_later
         super().__init__(*args, cache=None, **kwargs)
+        check_kept(self._given, self.im_files)
         self.order = SampleOrder(seed, self.ni, min(self.batch_size * world_size, self.ni))
         self._draw, self._draw_hsv = random.Random(), np.random.RandomState()  # noqa: S311
         self._ignored = ignore_regions.read(self.im_files)
@@ -54,6 +57,12 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         shapes = [resized(*label["shape"], imgsz=self.imgsz) for label in self.labels]
         recent = self.order.window * self.order.batch
         self.pictures = ImageCache(self._read, shapes, max_bytes=max_cache_bytes, recent=recent)
+
+    def get_img_files(self, img_path: Any) -> list[str]:
+        """List the images, and remember them: the scan that follows may drop some."""
+        given: list[str] = super().get_img_files(img_path)
+        self._given = given
+        return given
 
     def build_transforms(self, hyp: Any) -> Any:
         """Build upstream's transforms, and our fast augmentation where it is equivalent."""
@@ -144,14 +153,11 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         return Tile(self.pictures[index], self._corners[index], self._objects[index][1])
 
     def _read(self, index: int) -> Array:
-        image = imread(self.im_files[index], flags=self.cv2_flag)
-        if image is None:
-            raise DataError(f"{self.im_files[index]} can no longer be read", hint="leave the data alone while training")
+        image = reader.read(Path(self.im_files[index]))
         h, w = resized(*image.shape[:2], imgsz=self.imgsz)
         if (h, w) != image.shape[:2]:
             image = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
-        found: Array = image if image.ndim == 3 else image[..., None]
-        return found
+        return image
 
 
 class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
