@@ -188,8 +188,9 @@ def test_names_are_compared_by_the_datas_numbers_for_found_objects_only() -> Non
         ([[300, 2, 0], [9, 1, 0], [12, 0, 0]], False),  # a weak teacher that calls all the most frequent one
         ([[11, 9, 0], [10, 10, 0], [3, 3, 4]], False),  # and one that confuses two
         ([[0, 12, 0, 0], [0, 2, 2, 0], [0, 0, 3, 0], [0, 0, 0, 3]], False),  # and one that takes a class for another
-        ([[0, 12, 0, 0], [0, 1, 1, 0], [0, 0, 0, 9], [1, 0, 0, 1]], False),  # or two
+        ([[0, 12, 0, 0], [0, 1, 1, 0], [0, 0, 0, 9], [1, 0, 0, 3]], False),  # or two
         ([[0, 20, 0], [0, 0, 0], [0, 0, 4]], False),  # all of one class by a name of which nothing was found
+        ([[0, 20], [0, 0]], True),  # two exchanged, of which one is found
         ([[1, 2], [1, 0]], False),  # too few to say
         ([[5]], False),
     ],

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CHUNK = 8
 """Images that the teacher is asked about at a time."""
+NEXT_TO_NONE = 0.1
+"""Share of the objects found: a teacher that is sure of what it sees, and names fewer right, has other names."""
 SURE, MOST_OF = 1.645, 0.75
 """Standard errors of a class that speaks for a permutation by itself (one side, 5 %), and share of classes that do."""
 
@@ -82,8 +84,11 @@ def judge(counts: Tensor) -> Naming | None:
     if number == 0:
         return None
     found = counts.sum(1) > 0
-    agreement = float(counts.diagonal().sum()) / number
-    return Naming(int(number), agreement, max(map(evidence, cycles(counts[found][:, found])), default=0.0))
+    right = float(counts.diagonal().sum())
+    permuted = max(map(evidence, cycles(counts[found][:, found])), default=0.0)
+    if right < NEXT_TO_NONE * number:  # as where only one of two exchanged classes is there to be found
+        permuted = max(permuted, _errors(number - right, right))
+    return Naming(int(number), right / number, permuted)
 
 
 def cycles(counts: Tensor) -> list[list[tuple[float, float]]]:
