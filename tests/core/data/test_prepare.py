@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,50 @@ def test_test_images_that_another_split_holds_too_are_told(tmp_path: Path, setti
         "2 of the 3 test images are training images too: they measure too well",
         "1 of the 3 test images are validation images too: they measure too well",
     )
+
+
+def test_a_job_without_half_of_its_label_files_is_refused_unless_its_spec_takes_them_for_background(
+    tmp_path: Path, settings: Settings
+):
+    data = draw(tmp_path / "data", num_train=4, num_val=2)
+    for number in range(3):
+        (data.parent / f"labels/train/{number}.txt").unlink()
+    with pytest.raises(DataError, match="3 of 4 images of train have no label file: they count as background"):
+        prepare(spec_of(data), settings, tmp_path / "work", attempt=1, device="cpu")
+    spec = spec_of(data).model_dump(mode="json")
+    taken = parse_spec({**spec, "data": {"path": str(data), "max_missing_labels": 0.8}})
+    inputs = prepare(taken, settings, tmp_path / "work", attempt=1, device="cpu")
+    assert inputs.dataset.warnings == ("3 of 4 images of train have no label file: they count as background",)
+
+
+def _long_name(data: Path) -> None:
+    data.write_text(data.read_text().replace("images/train", f"images/{'x' * 300}"))
+
+
+def _circle(data: Path) -> None:
+    shutil.rmtree(data.parent / "images/train")
+    (data.parent / "images/train").symlink_to(data.parent / "images/train")
+
+
+def _huge(data: Path) -> None:
+    with data.open("wb") as file:
+        file.truncate(1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [(_long_name, "File name too long"), (_circle, "Symlink loop|symbolic links"), (_huge, "larger than 16 MiB")],
+)
+def test_what_only_the_user_can_mend_is_no_failure_of_the_machine_and_is_not_tried_again(
+    tmp_path: Path, settings: Settings, spoil: Callable[[Path], None], told: str
+):
+    data = draw(tmp_path / "data", num_train=2, num_val=2)
+    spoil(data)
+    with pytest.raises(DataError, match=told) as caught:
+        prepare(spec_of(data), settings, tmp_path / "work", attempt=1, device="cpu")
+    assert caught.value.code == "bad_data"
+    assert not caught.value.retryable
+    assert caught.value.hint
 
 
 def test_a_later_attempt_prepares_anew_and_drops_what_ultralytics_cached(tmp_path: Path, settings: Settings):
