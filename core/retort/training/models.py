@@ -219,7 +219,10 @@ USUAL_SIZE = 640
 
 
 def input_size(network: Any) -> int:
-    """Return the side in pixels at which plain Ultralytics runs *network*: what its file says, or 640."""
+    """Return the side in pixels at which plain Ultralytics runs *network*.
+
+    It is what its file says, or 640.
+    """
     arguments = getattr(network, "args", None) or {}
     named = arguments.get("imgsz") if isinstance(arguments, dict) else getattr(arguments, "imgsz", None)
     sides = named if isinstance(named, list | tuple) else [named]
