@@ -1,15 +1,17 @@
-"""``retort eval`` and ``retort compare``: measure trained networks on a data set."""
+"""``retort eval``, ``compare`` and ``export``: measure trained networks and make forms of them."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from retort.cli import run
-from retort.cli.options import AsJson
+from retort.cli.options import AsJson, Sets
+from retort.cli.spec import assign
 from retort.cli.spec_options import as_weights, data_source, name_of
 from retort.cli.weights import register_here, register_weights
 from retort.errors import UserError
@@ -42,18 +44,46 @@ def compare(  # noqa: PLR0917 - typer gives each by name
     return _measured(networks, data, imgsz, out, device, as_json=as_json)
 
 
-def _measured(
-    networks: list[str], data: str, imgsz: int | None, out: Path | None, device: str | None, *, as_json: bool
+Formats = Annotated[
+    list[str],
+    typer.Option("--format", metavar="FORMAT[:PRECISION]", help="Such as onnx or openvino:int8. May be repeated."),
+]
+
+
+def export(  # noqa: PLR0917 - typer gives each by name
+    network: Annotated[str, typer.Argument(metavar="WEIGHTS", help="Weights by path or name, or a model.")],
+    data: Data,
+    formats: Formats,
+    sets: Sets = None,
+    imgsz: Imgsz = None,
+    out: Out = None,
+    device: Device = None,
+    as_json: AsJson = False,
 ) -> int:
+    """Export a trained network and measure each form on the data, as a job does; INT8 is calibrated on its images."""
+    exports = [
+        {"format": name, **({"precision": precision} if precision else {})}
+        for name, _, precision in (text.partition(":") for text in formats)
+    ]
+    return _measured([network], data, imgsz, out, device, as_json=as_json, exports=exports, sets=sets)
+
+
+def _measured(
+    networks: list[str], data: str, imgsz: int | None, out: Path | None, device: str | None, *, as_json: bool,
+    exports: list[dict[str, Any]] | None = None, sets: Sequence[str] | None = None,
+) -> int:  # fmt: skip
     document: dict[str, Any] = {
         "task": "evaluate",
         "name": name_of(data),
         "data": data_source(data),
         "networks": [as_weights(network) for network in networks],
         "imgsz": imgsz,
+        "exports": exports or [],
     }
     if "path" in document["data"]:
         document["data"]["path"] = str(Path(document["data"]["path"]).absolute())
+    for assignment in sets or ():
+        assign(document, assignment)
     wanted = parse_spec(register_weights(document, register_here))
     workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     return run.ended(run.execute(wanted, workdir, device, as_json=as_json), workdir, as_json=as_json)

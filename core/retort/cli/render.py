@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
@@ -52,6 +52,8 @@ def evaluation_parts(result: EvaluationResult) -> list[RenderableType]:
     first = result.networks[0]
     parts: list[RenderableType] = [table, Text(f"\non {result.num_images} images of the {first.split or 'val'} split")]
     parts += [Text(one.sentence, style="bold") for one in result.differences]
+    if result.exports:
+        parts += ["", export_table(result.exports), *map(Text, export_notes(result.exports))]
     commands = [one.command for one in result.networks if one.command]
     return [*parts, *([Text("the same figures by plain Ultralytics:"), *map(Text, commands)] if commands else [])]
 
@@ -191,15 +193,15 @@ def result_parts(result: Result) -> list[RenderableType]:
         return evaluation_parts(result)
     parts: list[RenderableType] = [result_table(result)]
     if result.exports:
-        parts += ["", export_table(result), *map(Text, export_notes(result))]
+        parts += ["", export_table(result.exports), *map(Text, export_notes(result.exports))]
     if lost := missing(result.extras):
         parts += ["", Text("Missing, without harm to the student:"), *(Text(f"  {one.sentence}") for one in lost)]
     return [*parts, "", *verdict_parts(result)]
 
 
-def export_notes(result: JobResult) -> list[str]:
+def export_notes(exports: Sequence[MeasuredExport | UnmeasuredExport]) -> list[str]:
     """Return one warning per export that differs from its request."""
-    told = [export for export in result.exports if export.reason]
+    told = [export for export in exports if export.reason]
     return [f"{one.path}: {one.reason}" + (f"\n  {one.hint}" if one.hint else "") for one in told]
 
 
@@ -224,10 +226,10 @@ def verdict_parts(result: JobResult) -> list[RenderableType]:
     return [Text(judged.sentence, style="bold"), *(Text(f"- {caveat}") for caveat in judged.caveats)]
 
 
-def export_table(result: JobResult) -> Table:
+def export_table(exports: Sequence[MeasuredExport | UnmeasuredExport]) -> Table:
     """Return the table of exports: accuracy kept and cost."""
     table = _table("file", "status", "mAP50-95", "lost", "latency p50", "of PyTorch", "file size")
-    for export in result.exports:
+    for export in exports:
         table.add_row(
             export.path,
             Text(export.status, style="" if export.status == "passed" else "yellow"),

@@ -20,7 +20,11 @@ from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.files import sha256_of
 from retort.protocol.workdir import DECISIONS
 from retort.settings import Settings
+<<<<<<< HEAD
 from retort.spec import AnySpec, JobSpec, PseudoLabelsSpec, weight_names
+=======
+from retort.spec import AnySpec, JobSpec, exports_of, weight_names
+>>>>>>> cdb2bfc (Export a trained network without training again: retort export)
 
 
 def prepare(
@@ -81,8 +85,7 @@ def prepare(
 
 def _refuse_to_calibrate(spec: AnySpec, dataset: Dataset) -> None:
     """Refuse INT8 without enough images to take its ranges from: better now than after the training."""
-    exports = spec.exports if isinstance(spec, JobSpec) else ()
-    quantized = [export.format for export in exports if export.precision == "int8"]
+    quantized = [export.format for export in exports_of(spec) if getattr(export, "precision", None) == "int8"]
     usable = dataset.num_train - dataset.num_shared
     if quantized and usable < FEWEST_IMAGES:
         raise DataError(

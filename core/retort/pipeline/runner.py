@@ -25,7 +25,7 @@ from retort.pipeline.progress import Progress
 from retort.pipeline.results import StageRecord, files, forget, key_of, key_of_stage, load
 from retort.protocol.journal import Journal
 from retort.protocol.workdir import Heartbeat
-from retort.spec import AnySpec, JobSpec
+from retort.spec import AnySpec, JobSpec, exports_of
 from retort.spec.advised import AdviceResult
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.result import JobResult, Result
@@ -142,7 +142,7 @@ def _forewarn(spec: AnySpec, journal: Journal) -> None:
     """Say before the training which forms of the student this machine will not be able to make."""
     from retort.training.export.base import lacking
 
-    for export in spec.exports if isinstance(spec, JobSpec) else ():
+    for export in exports_of(spec):
         try:
             why = lacking(export)
         except Exception as error:  # noqa: BLE001 - the export itself will tell

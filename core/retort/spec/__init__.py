@@ -59,6 +59,7 @@ __all__ = [
     "UnlabelledSpec",
     "WandbSpec",
     "digest",
+    "exports_of",
     "merge",
     "parse_document",
     "parse_spec",
@@ -114,6 +115,11 @@ def parse_sweep(document: Any) -> SweepSpec:
         return SweepSpec.model_validate(document)
     except ValidationError as error:
         raise SpecError(explain(error, SweepSpec)) from error
+
+
+def exports_of(spec: AnySpec) -> tuple[Any, ...]:
+    """Return the forms that *spec* asks for."""
+    return () if isinstance(spec, AdviceSpec) else spec.exports
 
 
 def digest(spec: AnySpec | SweepSpec) -> str:

@@ -41,17 +41,23 @@ _NAMES = {"integer": "whole number", "string": "text", "boolean": "true or false
 def reference() -> str:
     """Return the page."""
     documents = {**{task: schema(task) for task in TASKS}, "sweep": sweep_schema()}
-    lines = (line for task, whole in documents.items() for line in _document(task, whole))
+    described: set[str] = set()
+    lines = [line for task, whole in documents.items() for line in _document(task, whole, described)]
     return "\n".join([HEAD, *lines]).rstrip("\n") + "\n"
 
 
-def _document(task: str, whole: dict[str, Any]) -> Iterator[str]:
+def _document(task: str, whole: dict[str, Any], described: set[str]) -> Iterator[str]:
     yield f"## {TITLES[task]}\n"
-    yield from _section(whole, "", NOTES[task], whole.get("$defs", {}))
+    yield from _section(whole, "", NOTES[task], whole.get("$defs", {}), described)
 
 
-def _section(owner: dict[str, Any], path: str, notes: dict[str, Note], definitions: dict[str, Any]) -> Iterator[str]:
-    """Yield the table of *owner*'s fields, then the sections below it."""
+def _section(
+    owner: dict[str, Any], path: str, notes: dict[str, Note], definitions: dict[str, Any], described: set[str]
+) -> Iterator[str]:
+    """Yield the table of *owner*'s fields, then the sections below it.
+
+    Variants that an earlier document has *described* are not told again.
+    """
     fields = {name: field for name, field in owner["properties"].items() if name not in _TAGS}
     yield f"{_prose(owner['description'])}\n"
     if fields:
@@ -66,10 +72,13 @@ def _section(owner: dict[str, Any], path: str, notes: dict[str, Note], definitio
             if below["title"] == "JobSpec":  # a sweep's base, which has its own part of the page
                 continue
             tag = next((tag for tag in _TAGS if tag in below["properties"]), None)
+            if tag and below["title"] in described:
+                continue
+            described.add(below["title"])
             kind = f", `{tag}: {below['properties'][tag]['const']}`" if tag else ""
             yield f"### `{path}{name}`{kind}\n"
             inner = VARIANTS.get(name, f"{path}{name}")
-            yield from _section(below, f"{inner}.", notes, definitions)
+            yield from _section(below, f"{inner}.", notes, definitions, described)
 
 
 def _row(path: str, field: dict[str, Any], note: Note, definitions: dict[str, Any], *, required: bool) -> str:

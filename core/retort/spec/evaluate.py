@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from retort.schema import InputModel, distinct
+from retort.exports import AnyExport
+from retort.schema import InputModel, distinct, field_error
 from retort.spec.advise import AdviceResources
 from retort.spec.job import DataSource, WeightsFile
 from retort.spec.training import Side
@@ -27,7 +28,21 @@ class EvaluateSpec(InputModel):
     """Weights files or registered models; further ones are compared with the first."""
     imgsz: Side | None = None
     """Side of the square input in pixels, for all of them; null takes what each was trained at, as its file says."""
+    exports: Annotated[tuple[AnyExport, ...], Field(strict=False)] = Field(default=(), max_length=16)
+    """Files to make from the network, which has to be a single one, each measured after it was made."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
-    """Of the choice of images from which the interval of a difference is made."""
+    """Of the choice of images, for the interval of a difference and for the ranges of INT8."""
     resources: AdviceResources = Field(default_factory=AdviceResources)
     """Limits in time."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.exports and len(self.networks) > 1:
+            raise field_error("are of one network, and several are named", at="exports", hint="one at a time")
+        for index, export in enumerate(self.exports):
+            if getattr(export, "aware_epochs", 0):
+                hint = "0 here; a job that distils has it"
+                raise field_error(
+                    "is a training, and nothing is trained", at=f"exports.{index}.aware_epochs", hint=hint
+                )
+        return self

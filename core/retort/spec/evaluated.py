@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from retort.schema import StoredModel
+from retort.spec.exported import AnyExport
 from retort.spec.figures import NetworkFigures
 from retort.spec.verdict import Kind, Resampled
 
@@ -46,6 +47,8 @@ class EvaluationResult(StoredModel):
     """In the order of the request."""
     differences: tuple[NetworkDifference, ...] = ()
     """Of each further network to the first, where both know classes of the data."""
+    exports: tuple[AnyExport, ...] = ()
+    """Forms of the network, in the order of the request."""
     names: tuple[str, ...]
     """Classes of the data in the order of their ids."""
     num_images: int

@@ -161,6 +161,7 @@ name | | Several evaluations are kept.
 data | | Always.
 networks | | Always; the first is what the others are compared with.
 imgsz | pixels | All are to be measured at one size.
+exports | | An export was forgotten, or another device has come.
 seed | | To see whether the interval depends on it.
 resources | | The answer must come in time.
 data.path | | Your own images.

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 class ExportWorkspace:
     """Workspace of the exports; shared parts are made on first use."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, weights: Path, *, imgsz: int, seed: int) -> None:
         self.context = context
-        self.weights = context.workdir / context.needed("distill", TrainedNetwork).weights
-        self.imgsz = context.spec.training.imgsz
+        self.weights = weights
+        self.imgsz = imgsz
+        self.seed = seed
         self._folder = context.folder("exporting")
         self._calibrations: dict[int, Calibration] = {}
         self._graphs: dict[tuple[int, int | None], CalibratedGraph] = {}
@@ -67,8 +68,8 @@ class ExportWorkspace:
         from retort.training.export.calibration import choose
 
         if num_images not in self._calibrations:
-            inputs, seed = self.context.inputs, self.context.spec.training.seed
-            chosen = choose(inputs.data_yaml.parent, inputs.dataset.names, number=num_images, seed=seed)
+            inputs = self.context.inputs
+            chosen = choose(inputs.data_yaml.parent, inputs.dataset.names, number=num_images, seed=self.seed)
             self._calibrations[num_images] = chosen
         return self._calibrations[num_images]
 
@@ -100,7 +101,7 @@ class ExportWorkspace:
             context = self.context
             output = QATConfig(
                 data_yaml=context.inputs.data_yaml, imgsz=self.imgsz, batch=context.training.batch, epochs=epochs,
-                device=context.inputs.device, seed=context.spec.training.seed, on_batch=self.beat,
+                device=context.inputs.device, seed=self.seed, on_batch=self.beat,
             )  # fmt: skip
             train_aware(self.weights, path, output, self._folder / f"aware-{epochs}")
         return path
@@ -301,16 +302,24 @@ def cost(spec: JobSpec) -> float:
 
 def run(context: Context) -> ExportedForms:
     """Export each format; return measurements, or why an export failed."""
-    workspace = ExportWorkspace(context)
+    weights = context.workdir / context.needed("distill", TrainedNetwork).weights
+    training = context.spec.training
+    return export_all(ExportWorkspace(context, weights, imgsz=training.imgsz, seed=training.seed), context.spec.exports)
+
+
+def export_all(workspace: ExportWorkspace, exports: Sequence[Export], title: str = "student") -> ExportedForms:
+    """Export a network to each of the forms *exports*, whose files are named by *title*."""
+    context = workspace.context
     made: list[MeasuredExport | UnmeasuredExport] = []
     taken: set[str] = set()
     tried = for_leaves(context)
-    for number, export in enumerate(context.spec.exports, start=1):
+    for number, export in enumerate(exports, start=1):
         context.check()
         context.heartbeat.beat("setup")
-        name = _name(export, taken)
+        name = _name(export, title, taken)
         made.append(_entry(workspace, export, name, tried))
         _tell(context, made[-1])
+<<<<<<< HEAD
         context.progress(number / len(context.spec.exports))
     return _timed(workspace, made, tried)
 
@@ -345,6 +354,15 @@ def _name(export: Any, taken: set[str]) -> str:
         f"-opset{getattr(export, 'opset', None)}": getattr(export, "opset", None),
     }
     stem = f"student-{export.precision}" + "".join(word for word, there in special.items() if there)
+=======
+        context.progress(number / len(exports))
+    return ExportedForms(exports=tuple(made), extras=tuple(tried.outcomes))
+
+
+def _name(export: Any, title: str, taken: set[str]) -> str:
+    """Name a form by its precision, where that is not fp32, and by a number where it must be."""
+    stem = title if export.precision == "fp32" else f"{title}-{export.precision}"
+>>>>>>> cdb2bfc (Export a trained network without training again: retort export)
     name, number = f"{stem}{export.suffix}", 1
     while name in taken:
         number += 1

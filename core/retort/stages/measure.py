@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from dataclasses import replace
+=======
+import re
+>>>>>>> cdb2bfc (Export a trained network without training again: retort export)
 from typing import TYPE_CHECKING, cast
 
 from retort import model_ref
@@ -10,8 +14,9 @@ from retort.pipeline import progress, train
 from retort.pipeline.context import Context
 from retort.spec import EvaluateSpec
 from retort.spec.evaluated import EvaluatedNetwork, EvaluationResult, NetworkDifference
+from retort.spec.exported import AnyExport
 from retort.spec.verdict import LEVEL, Kind
-from retort.stages import evaluate
+from retort.stages import evaluate, export
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +39,7 @@ def cost(spec: EvaluateSpec) -> float:
 
     It is about half an epoch for each network.
     """
-    return sum(map(progress.forward, spec.networks)) / 2
+    return sum(map(progress.forward, spec.networks)) * (1 + len(spec.exports)) / 2
 
 
 def run(context: Context) -> EvaluationResult:
@@ -54,6 +59,7 @@ def run(context: Context) -> EvaluationResult:
     result = EvaluationResult(
         networks=tuple(networks),
         differences=tuple(_differences(spec, networks, matches)),
+        exports=_exports(context, spec, networks[0]),
         names=tuple(data.names),
         num_images=data.num_test or data.num_val,
         digest=data.digest,
@@ -98,6 +104,16 @@ def _measure(
     if found.map is None:
         context.journal.log(f"the mAP of {title} is not measured: it knows none of the data's classes", "warning")
     return EvaluatedNetwork(**dict(found), weights=name, title=title, imgsz=one.imgsz)
+
+
+def _exports(context: Context, spec: EvaluateSpec, network: EvaluatedNetwork) -> tuple[AnyExport, ...]:
+    """Make the forms that are asked for; none keeps the others from being made."""
+    if not spec.exports:
+        return ()
+    weights = context.inputs.weights[network.weights]
+    title = re.sub(r"@.*", "", network.title)
+    workspace = export.ExportWorkspace(context, weights, imgsz=network.imgsz, seed=spec.seed)
+    return export.export_all(workspace, spec.exports, title).exports
 
 
 def _differences(
