@@ -20,11 +20,7 @@ from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.files import sha256_of
 from retort.protocol.workdir import DECISIONS
 from retort.settings import Settings
-<<<<<<< HEAD
-from retort.spec import AnySpec, JobSpec, PseudoLabelsSpec, weight_names
-=======
-from retort.spec import AnySpec, JobSpec, exports_of, weight_names
->>>>>>> cdb2bfc (Export a trained network without training again: retort export)
+from retort.spec import AnySpec, JobSpec, PseudoLabelsSpec, exports_of, weight_names
 
 
 def prepare(

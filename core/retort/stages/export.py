@@ -304,11 +304,17 @@ def run(context: Context) -> ExportedForms:
     """Export each format; return measurements, or why an export failed."""
     weights = context.workdir / context.needed("distill", TrainedNetwork).weights
     training = context.spec.training
-    return export_all(ExportWorkspace(context, weights, imgsz=training.imgsz, seed=training.seed), context.spec.exports)
+    workspace = ExportWorkspace(context, weights, imgsz=training.imgsz, seed=training.seed)
+    return _timed(workspace, *export_all(workspace, context.spec.exports))
 
 
-def export_all(workspace: ExportWorkspace, exports: Sequence[Export], title: str = "student") -> ExportedForms:
-    """Export a network to each of the forms *exports*, whose files are named by *title*."""
+def export_all(
+    workspace: ExportWorkspace, exports: Sequence[Export], title: str = "student"
+) -> tuple[list[MeasuredExport | UnmeasuredExport], Extras]:
+    """Export a network to each of the forms *exports*, whose files are named by *title*.
+
+    Return them with what became of each.
+    """
     context = workspace.context
     made: list[MeasuredExport | UnmeasuredExport] = []
     taken: set[str] = set()
@@ -319,9 +325,8 @@ def export_all(workspace: ExportWorkspace, exports: Sequence[Export], title: str
         name = _name(export, title, taken)
         made.append(_entry(workspace, export, name, tried))
         _tell(context, made[-1])
-<<<<<<< HEAD
-        context.progress(number / len(context.spec.exports))
-    return _timed(workspace, made, tried)
+        context.progress(number / len(exports))
+    return made, tried
 
 
 def _timed(
@@ -345,7 +350,7 @@ def _timed(
     return ExportedForms(exports=tuple(retimed), extras=extras, speeds=sitting.roles)
 
 
-def _name(export: Any, taken: set[str]) -> str:
+def _name(export: Any, title: str, taken: set[str]) -> str:
     """Name a form by its precision and what else is special in it; by a number only where that is not enough."""
     special = {
         "-qat": getattr(export, "aware_epochs", 0),
@@ -353,16 +358,7 @@ def _name(export: Any, taken: set[str]) -> str:
         "-unsimplified": not getattr(export, "simplify", True),
         f"-opset{getattr(export, 'opset', None)}": getattr(export, "opset", None),
     }
-    stem = f"student-{export.precision}" + "".join(word for word, there in special.items() if there)
-=======
-        context.progress(number / len(exports))
-    return ExportedForms(exports=tuple(made), extras=tuple(tried.outcomes))
-
-
-def _name(export: Any, title: str, taken: set[str]) -> str:
-    """Name a form by its precision, where that is not fp32, and by a number where it must be."""
-    stem = title if export.precision == "fp32" else f"{title}-{export.precision}"
->>>>>>> cdb2bfc (Export a trained network without training again: retort export)
+    stem = f"{title}-{export.precision}" + "".join(word for word, there in special.items() if there)
     name, number = f"{stem}{export.suffix}", 1
     while name in taken:
         number += 1

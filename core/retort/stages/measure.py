@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from dataclasses import replace
-=======
 import re
->>>>>>> cdb2bfc (Export a trained network without training again: retort export)
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from retort import model_ref
@@ -113,7 +110,8 @@ def _exports(context: Context, spec: EvaluateSpec, network: EvaluatedNetwork) ->
     weights = context.inputs.weights[network.weights]
     title = re.sub(r"@.*", "", network.title)
     workspace = export.ExportWorkspace(context, weights, imgsz=network.imgsz, seed=spec.seed)
-    return export.export_all(workspace, spec.exports, title).exports
+    made, _ = export.export_all(workspace, spec.exports, title)
+    return tuple(made)
 
 
 def _differences(
