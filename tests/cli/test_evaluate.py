@@ -46,7 +46,13 @@ def test_the_answer_names_figures_differences_and_the_line_that_gives_them():
 
 @pytest.mark.parametrize(
     ("change", "path"),
-    [({"networks": []}, "networks"), ({"networks": ["a.pt", "a.pt"]}, "networks.1"), ({"imgsz": 100}, "imgsz")],
+    [
+        ({"networks": []}, "networks"),
+        ({"networks": ["a.pt", "a.pt"]}, "networks.1"),
+        ({"imgsz": 100}, "imgsz"),
+        ({"networks": ["a.pt", "b.pt"], "exports": [{"format": "onnx"}]}, "exports"),
+        ({"exports": [{"format": "onnx", "precision": "int8", "aware_epochs": 3}]}, "exports.0.aware_epochs"),
+    ],
     ids=str,
 )
 def test_a_request_that_cannot_be_measured_is_refused(change: dict[str, object], path: str):

@@ -16,6 +16,8 @@ from retort.cli.spec_options import as_weights, data_source, name_of
 from retort.cli.weights import register_here, register_weights
 from retort.errors import UserError
 from retort.spec import parse_spec
+from retort.spec.evaluated import EvaluationResult
+from retort.spec.result import readable_result
 
 Networks = Annotated[list[str], typer.Argument(metavar="WEIGHTS...", help="Weights by path or name, or models.")]
 Data = Annotated[
@@ -60,7 +62,7 @@ def export(  # noqa: PLR0917 - typer gives each by name
     device: Device = None,
     as_json: AsJson = False,
 ) -> int:
-    """Export a trained network and measure each form on the data, as a job does; INT8 is calibrated on its images."""
+    """Export a trained network, measured on the data as a job does it. Exit code: 1 where a form did not pass."""
     exports = [
         {"format": name, **({"precision": precision} if precision else {})}
         for name, _, precision in (text.partition(":") for text in formats)
@@ -86,4 +88,8 @@ def _measured(
         assign(document, assignment)
     wanted = parse_spec(register_weights(document, register_here))
     workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
-    return run.ended(run.execute(wanted, workdir, device, as_json=as_json), workdir, as_json=as_json)
+    standing = run.execute(wanted, workdir, device, as_json=as_json)
+    code = run.ended(standing, workdir, as_json=as_json)
+    found = readable_result(standing.get("result"))
+    missed = isinstance(found, EvaluationResult) and any(one.status != "passed" for one in found.exports)
+    return code or int(missed)

@@ -41,8 +41,6 @@ class EvaluateSpec(InputModel):
             raise field_error("are of one network, and several are named", at="exports", hint="one at a time")
         for index, export in enumerate(self.exports):
             if getattr(export, "aware_epochs", 0):
-                hint = "0 here; a job that distils has it"
-                raise field_error(
-                    "is a training, and nothing is trained", at=f"exports.{index}.aware_epochs", hint=hint
-                )
+                at, hint = f"exports.{index}.aware_epochs", "0 here; a job that distils has it"
+                raise field_error("is a training, and nothing is trained", at=at, hint=hint)
         return self

@@ -156,6 +156,23 @@ def test_networks_are_measured_on_the_same_images_and_compared_with_the_first(
     assert [event.name for event in running.said() if isinstance(event, ArtifactEvent)] == ["evaluation.json"]
 
 
+def test_a_forgotten_export_is_made_of_a_trained_network(home: Path, scenes: Path) -> None:
+    document = {
+        "task": "evaluate", "data": {"path": str(scenes.parent)}, "networks": ["knows.pt"],
+        "exports": [{"format": "onnx"}, {"format": "engine"}],
+    }  # fmt: skip
+    running = start(home, document)
+    assert running.wait() == 0, running.log()
+
+    onnx, engine = advice(running)["exports"]
+
+    assert (onnx["status"], onnx["path"], onnx["num_unequal"]) == ("passed", "knows.onnx", 0)
+    assert (engine["status"], engine["format"]) == ("needs", "engine")
+    published = [event.name for event in running.said() if isinstance(event, ArtifactEvent)]
+    assert "knows.onnx" in published
+    assert published[-1] == "evaluation.json"
+
+
 @pytest.mark.parametrize(
     ("said", "side"),
     [
