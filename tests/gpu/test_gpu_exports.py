@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from core.training.pictures import draw
-from retort.training.benchmark import measure
+from retort.training.benchmark import Subject, measure
 from retort.training.export import tensorrt
 from retort.training.export.calibration import choose
 from retort.training.export.onnx import export_onnx, metadata
@@ -37,4 +37,4 @@ def test_an_engine_gives_what_the_network_gives(
     expected = wrap_network(load_folded(weights)).run_all(images)
     found = tensorrt.load(path).run_all(images).cpu()
     assert difference(expected, found, imgsz=S) <= most
-    assert measure(lambda: tensorrt.load(path), imgsz=S)[1].device == "cuda"
+    assert measure({"engine": Subject(lambda: tensorrt.load(path), S)})["engine"].device == "cuda"

@@ -14,7 +14,7 @@ from core.training.pictures import Notebook
 from retort.constants import Role
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training.config import TrainConfig
-from retort.training.evaluate import Conditions, evaluate
+from retort.training.evaluate import Conditions, Published, evaluate, speeds
 from retort.training.trainer import TrainingLoop, fit
 
 pytestmark = [
@@ -45,8 +45,10 @@ def test_two_epochs_in_mixed_precision_stay_finite(
         assert all(value is not None and math.isfinite(value) for value in values.values())
     assert (notebook.metrics[2]["train/kd/class_logits"] or 0) > 0
     measured = evaluate(fitted.weights, Conditions(data_yaml, imgsz=96, device="0"))
-    assert measured.speed.latency_ms["p50"] > 0
-    assert measured.speed.peak_memory_bytes
+    assert measured.accuracy is not None
+    speed = speeds({"student": Published(fitted.weights, 96)}, "0", on_round=lambda: None)["student"]
+    assert speed.latency_ms["p50"] > 0
+    assert speed.peak_memory_bytes
 
 
 def test_the_teacher_is_asked_in_half_precision(

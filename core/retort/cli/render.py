@@ -191,12 +191,25 @@ def result_parts(result: Result) -> list[RenderableType]:
         return advice_parts(result)
     if isinstance(result, EvaluationResult):
         return evaluation_parts(result)
-    parts: list[RenderableType] = [result_table(result)]
+    parts: list[RenderableType] = [result_table(result), *map(Text, measured_notes(result))]
     if result.exports:
         parts += ["", export_table(result.exports), *map(Text, export_notes(result.exports))]
     if lost := missing(result.extras):
         parts += ["", Text("Missing, without harm to the student:"), *(Text(f"  {one.sentence}") for one in lost)]
     return [*parts, "", *verdict_parts(result)]
+
+
+def measured_notes(result: JobResult) -> list[str]:
+    """Return on what the networks were judged, what their last epochs reach, and how to repeat it."""
+    student, roles = result.roles.student, result.roles.rows()
+    if student.split is None:
+        return []
+    found = [f"judged on the {student.split} split, each image fitted into a {student.letterbox}"]
+    if last := [f"{role} {score(figures.last.map)}" for role, figures in roles if figures.last is not None]:
+        found.append(f"mAP50-95 of the last epoch, which nothing has chosen: {', '.join(last)}")
+    if student.command is not None:
+        found.append(f"the same by plain Ultralytics: {student.command}")
+    return found
 
 
 def export_notes(exports: Sequence[MeasuredExport | UnmeasuredExport]) -> list[str]:
@@ -206,10 +219,11 @@ def export_notes(exports: Sequence[MeasuredExport | UnmeasuredExport]) -> list[s
 
 
 def result_table(result: JobResult) -> Table:
-    """Teacher, student and control side by side."""
+    """Teacher, start, student and control side by side."""
     table = _table("", "model", "mAP50", "mAP50-95", "parameters", "file size", "latency p50")
     roles = result.roles
-    for role, found in ((Role.TEACHER, roles.teacher), (Role.STUDENT, roles.student), (Role.CONTROL, roles.control)):
+    rows = (("teacher", roles.teacher), ("start", roles.start), ("student", roles.student), ("control", roles.control))
+    for role, found in rows:
         if found is not None:
             table.add_row(
                 role, found.model, score(found.map50), score(found.map), f"{found.num_parameters:,}",

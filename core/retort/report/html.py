@@ -45,7 +45,7 @@ def render(
             name=name,
             verdict=judged,
             result=result,
-            roles=result.roles.known(),
+            roles=result.roles.rows(),
             missing=missing(result.extras),
             exports=[(export, export if isinstance(export, MeasuredExport) else None) for export in result.exports],
             charts=charts,

@@ -130,6 +130,14 @@ class Roles(StoredModel):
     start: RoleFigures | None = Field(default=None, exclude_if=absent)
     """The weights from which student and control started, random ones too; absent in results from before."""
 
+    def rows(self) -> Sequence[tuple[str, RoleFigures]]:
+        """Return the rows of a table: the roles, and where student and control started."""
+        found = (
+            (Role.TEACHER, self.teacher), ("start", self.start), (Role.CONTROL, self.control),
+            (Role.STUDENT, self.student),
+        )  # fmt: skip
+        return [(str(name), figures) for name, figures in found if figures is not None]
+
     def known(self) -> Sequence[tuple[Role, RoleFigures]]:
         """Return those that there are, in the order in which they are shown."""
         found = ((Role.TEACHER, self.teacher), (Role.CONTROL, self.control), (Role.STUDENT, self.student))

@@ -19,7 +19,7 @@ from retort.spec.exported import MeasuredExport, UnmeasuredExport
 from retort.spec.report import Manifest
 from retort.spec.result import JobResult, parse_result, readable_result
 from rich.console import Console
-from stored_results import EXPORTS, EXTRAS, PARTS, VERDICT, advice, candidate, stored
+from stored_results import EXPORTS, EXTRAS, PARTS, VERDICT, advice, candidate, role, stored
 
 STATUSES = [chosen for number in range(len(EXPORTS) + 1) for chosen in combinations(EXPORTS, number)]
 """Every set of statuses, from none to all."""
@@ -120,6 +120,29 @@ def test_extras_of_any_statuses_are_told_by_page_plain_page_and_terminal(
             told = f"extra {number}" in text.partition("The result, as programs read it")[0]
             assert told == (status != "done")
         assert all(f"why it is {status}" in text for status in statuses if status != "done")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_the_start_the_last_epoch_and_the_line_that_repeats_a_figure_are_shown(split: str):
+    given = stored()
+    line = f"yolo detect val model=student.pt data=/d/data.yaml split={split}"
+    last = {"map50": 0.5, "map": 0.4321} if split == "val" else None
+    given["roles"]["start"] = role(0.1234, epochs=None, split=split, letterbox="rectangle", max_det=300)
+    given["roles"]["student"].update(
+        split=split, letterbox="rectangle", max_det=300, command=line, best_epoch=1, last=last
+    )
+    found = parse_result(given)
+    assert isinstance(found, JobResult)
+
+    page, text = rendered(found), shown(found)
+
+    assert "12.3" in page
+    assert "0.1234" in text
+    for told in (page, " ".join(text.split())):
+        assert line in told
+        assert "rectangle" in told
+    assert ("43.2" in page, "0.4321" in text) == (split == "val", split == "val")
+    assert "1 of 2" in page
 
 
 def test_a_page_without_its_manifest_is_rendered():

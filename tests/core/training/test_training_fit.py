@@ -15,9 +15,10 @@ from retort.constants import MAP, MAP50, Role
 from retort.errors import Diverged, Stopped
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import models
+from retort.training.benchmark import FEWEST, MOST
 from retort.training.config import TrainConfig, TrainResult
 from retort.training.environment import num_cores
-from retort.training.evaluate import Conditions, evaluate
+from retort.training.evaluate import Conditions, Published, evaluate, speeds
 from retort.training.trainer import TrainingLoop, fit
 from sharing import Once
 
@@ -289,9 +290,21 @@ def test_an_evaluation_says_what_a_network_can_do_and_costs(published: Callable[
     assert found.size_bytes == weights.stat().st_size
     assert 3_000_000 < found.num_parameters < 3_100_000
     assert found.gflops > 0
-    assert 0 < found.speed.latency_ms["p50"] <= found.speed.latency_ms["p90"]
-    assert (found.speed.throughput["8"] or 0) > 0
-    assert found.speed.peak_memory_bytes is None or found.speed.peak_memory_bytes > 0
-    stranger = evaluate(published("yolov8n", names={0: "cat"}), conditions)
-    assert stranger.accuracy is None
-    assert stranger.speed.latency_ms["p50"] > 0
+    assert evaluate(published("yolov8n", names={0: "cat"}), conditions).accuracy is None
+
+
+def test_networks_take_turns_and_those_of_one_structure_share_their_time(published: Callable[..., Path]) -> None:
+    student, control = published("yolov8n"), published("yolov8n", seed=2)
+    networks = {
+        "student": Published(student, 64), "teacher": Published(published("yolo11n"), 64),
+        "control": Published(control, 64), "larger": Published(student, 96),
+    }  # fmt: skip
+    rounds: list[int] = []
+    found = speeds(networks, "cpu", on_round=lambda: rounds.append(1))
+    assert found["student"] is found["control"]
+    assert len({id(speed) for speed in found.values()}) == 3
+    assert 2 * FEWEST <= len(rounds) <= sum(MOST.values()), "a round is a turn of each"
+    for speed in found.values():
+        assert 0 < speed.latency_ms["p50"] <= speed.latency_ms["p90"]
+        assert (speed.throughput["8"] or 0) > 0
+        assert speed.peak_memory_bytes is None or speed.peak_memory_bytes >= 0
