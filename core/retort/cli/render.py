@@ -213,9 +213,11 @@ def measured_notes(result: JobResult) -> list[str]:
 
 
 def export_notes(exports: Sequence[MeasuredExport | UnmeasuredExport]) -> list[str]:
-    """Return one warning per export that differs from its request."""
+    """Return a warning for each export that differs from its request, and the settings under which others hold."""
     told = [export for export in exports if export.reason]
-    return [f"{one.path}: {one.reason}" + (f"\n  {one.hint}" if one.hint else "") for one in told]
+    warnings = [f"{one.path}: {one.reason}" + (f"\n  {one.hint}" if one.hint else "") for one in told]
+    measured = [one for one in exports if isinstance(one, MeasuredExport) and one.settings is not None]
+    return [*warnings, *(f"{one.path}: judged and timed with {one.settings}" for one in measured)]
 
 
 def result_table(result: JobResult) -> Table:

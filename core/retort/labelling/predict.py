@@ -58,7 +58,7 @@ def detect(
 def _predict(
     context: Context, images: Sequence[Path], sizes: Sequence[tuple[int, int]], names: Mapping[int, str], conf: float
 ) -> list[list[Scored]]:
-    from retort.training.inference import predict
+    from retort.training.inference import MOST_DETECTIONS, predict
 
     def alive() -> None:
         context.check()
@@ -72,6 +72,13 @@ def _predict(
         conf=conf,
         on_image=alive,
     )
+    full = sum(len(boxes) >= MOST_DETECTIONS for boxes in found)
+    if full:
+        context.journal.log(
+            f"{full} images have {MOST_DETECTIONS:,} boxes or more: no more are kept, the rest is background",
+            "warning",
+            num_images=full,
+        )
     return [
         _distinct(scored for box in boxes if (scored := _scored(box, names.get(box.class_id), size)) is not None)
         for boxes, size in zip(found, sizes, strict=True)

@@ -60,6 +60,8 @@ class SpeedFigures(StoredModel):
     """What ran it, such as ``PyTorch``."""
     device: str | None = None
     """Kind of device on which it was timed, such as ``cpu``."""
+    settings: str | None = Field(default=None, exclude_if=absent)
+    """What was set in the runtime otherwise than it does by itself, for accuracy and latency alike."""
 
 
 class MeasuredFigures(SpeedFigures):

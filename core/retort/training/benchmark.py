@@ -42,6 +42,8 @@ class Speed:
     """What loading and running one image at a time takes at most; None where the system does not tell."""
     runtime: str
     device: str
+    settings: str | None = None
+    """What was set in the runtime otherwise than it does by itself."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def measure(subjects: Mapping[str, Subject], *, on_round: Callable[[], None] = l
             peak_memory_bytes=peak,
             runtime=runtime.name,
             device=runtime.device.type,
+            settings=runtime.settings,
         )
         for name, (runtime, peak) in loaded.items()
     }

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 IOU = 0.7
 """Two boxes of one class that overlap more are one: upstream's threshold."""
 
+MOST_DETECTIONS = 3000
+"""Boxes of an image that are kept at most: upstream's 300 would make background of the rest."""
+
 Network = Callable[["Tensor"], "Tensor"]
 """From images (N, 3, S, S) in 0..1 to raw output (N, 4 + K, A): boxes as centre and size in pixels, probabilities."""
 CPU = torch.device("cpu")
@@ -36,6 +39,8 @@ class Runtime:
     device: torch.device = CPU
     batches: bool = False
     """Whether N may be more than 1."""
+    settings: str | None = None
+    """What is set otherwise than the program does by itself, which its users have to set, too."""
 
     def run_all(self, images: Tensor) -> Tensor:
         """Run any number of images, one by one where necessary."""
@@ -141,7 +146,7 @@ def detect(run: Network, image: Path, *, imgsz: int, device: torch.device, conf:
     """
     pixels, shape = prepare(image, imgsz)
     raw = run(pixels.to(device))
-    (kept,) = nms.non_max_suppression(raw, conf, IOU, max_time_img=10.0)
+    (kept,) = nms.non_max_suppression(raw, conf, IOU, max_time_img=10.0, max_det=MOST_DETECTIONS)
     kept[:, :4] = ops.scale_boxes((imgsz, imgsz), kept[:, :4], shape)
     return [Detection(x1, y1, x2, y2, score, int(label)) for x1, y1, x2, y2, score, label in kept.tolist()]
 

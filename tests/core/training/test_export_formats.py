@@ -88,6 +88,7 @@ def test_a_form_gives_what_the_network_gives(  # noqa: PLR0917
     make(form, weights, graph, path)
     found = maker(EXPORT_FORMATS[form.split(maxsplit=1)[0]]()).load(path)
     assert not found.batches
+    assert ("arithmetic in float32" in str(found.settings)) == form.startswith(("openvino", "ncnn"))
     expected = output(wrap_network(load_folded(weights)), plenty)
     assert difference(expected, output(found, plenty), imgsz=S) <= most
     if most <= 1e-4:

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from core.training.pictures import NAMES, SIDE, scene
 from faster_coco_eval import COCO, COCOeval_faster
 from PIL import Image
 from retort.labelling import predict
 from retort.training import models
 from retort.training.evaluate import Accuracy, Conditions, accuracy, by_size
+from retort.training.inference import CPU, detect
 
 Pairs = list[tuple[Accuracy, dict[str, Any]]]
 PLAIN = """
@@ -189,3 +191,11 @@ def test_classes_that_differ_by_a_capital_letter_alone_are_judged_apart(
 
     models.publish(network, tmp_path / "twins.pt", names=network.names, imgsz=SIDE)
     assert predict.class_numbers(tmp_path / "twins.pt", twins) == network.names
+
+
+def test_of_a_thousand_certain_objects_none_becomes_background(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((960, 960, 3), dtype=np.uint8)).save(tmp_path / "dense.png")
+    centres = torch.cartesian_prod(torch.arange(15, 960, 30.0), torch.arange(15, 960, 30.0)).T  # 2 A
+    raw = torch.cat([centres, torch.full_like(centres, 20), torch.full((1, centres.shape[1]), 0.9)])[None]
+    found = detect(lambda _: raw.clone(), tmp_path / "dense.png", imgsz=960, device=CPU, conf=0.25)
+    assert len(found) == centres.shape[1] == 1024

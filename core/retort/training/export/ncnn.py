@@ -51,7 +51,8 @@ def load(folder: Path) -> Runtime:
             _, found = extractor.extract(taken)
             return torch.from_numpy(found.numpy().copy())[None]
 
-    return Runtime(run, "NCNN")
+    settings = f"no Vulkan, {num_cores()} threads, arithmetic in float32 (by itself, 16 bits where a processor can)"
+    return Runtime(run, "NCNN", settings=settings)
 
 
 def export_ncnn(weights: Path, folder: Path, *, imgsz: int, half: bool) -> None:
