@@ -227,7 +227,7 @@ def test_the_probe_is_of_images_with_objects_spread_over_the_set(tmp_path: Path)
     probe = Probe.of(dataset, imgsz=32, device=torch.device("cpu"), most=4)
 
     assert [round(float(image.mean()) * 255) for image in probe.images] == [8, 16, 24, 32]
-    assert probe.part(1, 3).batch["batch_idx"].tolist() == [0, 1]
+    assert probe.batch["batch_idx"].tolist() == [0, 1, 2, 3]
     few = Probe.of(SimpleNamespace(labels=labels[:9]), imgsz=32, device=torch.device("cpu"), most=4)
     assert [round(float(image.mean()) * 255) for image in few.images] == [8, 0, 2, 5]
 

@@ -46,15 +46,14 @@ class Probe:
 
     @classmethod
     def of(cls, dataset: Any, *, imgsz: int, device: torch.device, most: int = MOST) -> Probe:
-        """Take images of upstream's validation *dataset*, evenly spaced by name.
+        """Take images of upstream's validation *dataset* (``spread``)."""
+        return cls.load(spread(dataset, most), imgsz=imgsz, device=device)
 
-        Those with objects come first: frames of one scene, or of nothing, would say little.
-        """
-        ordered = sorted(dataset.labels, key=lambda label: str(label["im_file"]))
-        chosen = _spread([label for label in ordered if len(label["cls"])], most)
-        chosen += _spread([label for label in ordered if not len(label["cls"])], most - len(chosen))
+    @classmethod
+    def load(cls, labels: Sequence[Any], *, imgsz: int, device: torch.device) -> Probe:
+        """Load the images of upstream's *labels*."""
         images, classes, boxes, owners = [], [], [], []
-        for index, label in enumerate(chosen):
+        for index, label in enumerate(labels):
             pixels, shape = prepare(Path(label["im_file"]), imgsz)
             images.append(pixels)
             classes.append(torch.as_tensor(label["cls"], dtype=torch.float32).reshape(-1, 1))
@@ -64,13 +63,6 @@ class Probe:
         batch = {"img": pixels, "cls": torch.cat(classes), "bboxes": torch.cat(boxes), "batch_idx": torch.cat(owners)}
         return cls(pixels, {name: value.to(device) for name, value in batch.items()})
 
-    def part(self, start: int, end: int) -> Probe:
-        """Return the images from *start* up to *end* with their labels."""
-        images, owners = self.images[start:end], self.batch["batch_idx"]
-        inside = (owners >= start) & (owners < end)
-        labels = {name: self.batch[name][inside] for name in ("cls", "bboxes")}
-        return Probe(images, {"img": images, **labels, "batch_idx": owners[inside] - start})
-
     def corners(self) -> Tensor:
         """Return the labels' boxes as corners in pixels, (B, 4).
 
@@ -78,6 +70,16 @@ class Probe:
         """
         centre, size = (self.batch["bboxes"] * self.images.shape[-1]).split(2, dim=-1)
         return torch.cat([centre - size / 2, centre + size / 2], -1)
+
+
+def spread(dataset: Any, most: int) -> list[Any]:
+    """Choose images of upstream's *dataset*, evenly spaced by name.
+
+    Those with objects come first: frames of one scene, or of nothing, would say little.
+    """
+    ordered = sorted(dataset.labels, key=lambda label: str(label["im_file"]))
+    chosen = _spread([label for label in ordered if len(label["cls"])], most)
+    return chosen + _spread([label for label in ordered if not len(label["cls"])], most - len(chosen))
 
 
 def _spread(labels: Sequence[Any], most: int) -> list[Any]:

@@ -12,7 +12,7 @@ from retort.training import comm
 from retort.training.distillation.objective import projector_key
 from retort.training.health import metrics, visuals
 from retort.training.health.checks import LivenessChecks, check_rank
-from retort.training.health.metrics import Probe, first_teacher, network
+from retort.training.health.metrics import MOST, Probe, first_teacher, network, spread
 from retort.training.health.naming import naming
 from retort.training.health.rules import RuleEngine, RuleInputs
 
@@ -114,7 +114,9 @@ def names(model: Distiller, trainer: Trainer) -> Values:
     """
     if comm.rank() > 0:
         return {}
-    sample = Probe.of(trainer.test_loader.dataset, imgsz=trainer.args.imgsz, device=trainer.device, most=NAMED_IMAGES)
+    chosen = spread(trainer.test_loader.dataset, NAMED_IMAGES)
+    parts = (chosen[start : start + MOST] for start in range(0, len(chosen), MOST))
+    sample = (Probe.load(part, imgsz=trainer.args.imgsz, device=trainer.device) for part in parts)
     with comm.alone():
         found = naming(model, sample)
     if found is None:

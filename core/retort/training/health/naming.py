@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from retort.losses import Predictions
     from retort.training.distillation.distiller import Distiller
 
-CHUNK = 8
-"""Images that the teacher is asked about at a time."""
 NEXT_TO_NONE = 0.1
 """Share of the objects found: a teacher that is sure of what it sees, and names fewer right, has other names."""
 SURE, MOST_OF = 1.645, 0.75
@@ -37,15 +35,14 @@ class Naming:
     """Standard errors by which a permutation of its names fits the labels better than its own; 0 where none does."""
 
 
-def naming(model: Distiller, sample: Probe) -> Naming | None:
+def naming(model: Distiller, sample: Iterable[Probe]) -> Naming | None:
     """Compare names on *sample*; None where the teacher finds nothing labelled."""
     teacher, spec = first_teacher(model)
     if spec.classes.size == 0:
         return None
     decode = Decoder(teacher.model.stride)
     counts = torch.zeros(spec.classes.size, spec.classes.size)
-    for start in range(0, len(sample.images), CHUNK):
-        chunk = sample.part(start, start + CHUNK)
+    for chunk in sample:
         with torch.no_grad(), torch.autocast(chunk.images.device.type, enabled=False):
             found = decode(teacher(chunk.images).branches["one2many"], spec.classes.teacher)
         known = spec.classes.student
