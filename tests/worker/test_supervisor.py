@@ -109,6 +109,17 @@ def test_a_file_outside_of_the_working_folder_is_not_published(small_house: Hous
     assert set(small_house.artifacts(job_id)) == {"run.log"}
 
 
+def test_a_report_export_or_control_that_cannot_be_stored_does_not_fail_the_job(small_house: House):
+    job_id = small_house.submit("lost-report", retries=0)
+    assert small_house.run(job_id) is JobState.SUCCEEDED
+    assert set(small_house.artifacts(job_id)) == {"student.pt", "run.log"}
+    extras = small_house.job(job_id).result["extras"]
+    assert {(one["name"], one["status"], one["code"]) for one in extras} == {
+        (f"storage of {name}", "failed", "not_stored") for name in ("report.html", "student-fp32.onnx", "control.pt")
+    }
+    assert "report.html is not a file" in extras[0]["reason"]
+
+
 def test_a_checkpoint_can_be_had_while_the_run_goes_on(house: House):
     job_id = house.submit("checkpoint")
     supervision, _ = house.supervision(job_id)

@@ -142,6 +142,8 @@ def test_a_tracker_that_fails_is_switched_off_and_the_job_goes_on(
     (warning,) = warnings_of(mlflow_house, job_id)
     assert warning.startswith("MLflow is switched off for this attempt: ")
     assert reason in warning
+    (lost,) = mlflow_house.job(job_id).result["extras"]
+    assert (lost["name"], lost["status"], lost["reason"]) == ("tracker", "failed", warning)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent import futures
+from dataclasses import replace
 
 import structlog
 from retort.data import known_datasets
@@ -18,6 +19,8 @@ from retort.errors import RetortError
 from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, FinishedEvent, RunFailure, StoppedEvent
 from retort.protocol.workdir import LOG
 from retort.spec import parse_spec, weight_names
+from retort.spec.outcome import ExtraOutcome
+from retort.spec.result import JobResult
 from retort.states import TERMINAL, JobState
 
 from retort_worker import workdir
@@ -206,6 +209,7 @@ class RunSupervisor:
         while self._trackers.busy():
             self._heartbeat(self._trackers.wait)
         self._trackers.report(self._recorder)
+        outcome = _with_extras(outcome, (*self._uploader.lost(), *self._trackers.lost()))
         uploaded, stored = self._uploader.pending(), self._uploader.uploaded()
         while True:
             try:
@@ -252,6 +256,14 @@ class RunSupervisor:
     def _end_process(self) -> None:
         if self._process is not None:
             self._process.close()
+
+
+def _with_extras(outcome: RunOutcome, lost: tuple[ExtraOutcome, ...]) -> RunOutcome:
+    """Return the outcome whose result says too what came of storing and tracking it."""
+    if not isinstance(outcome.result, JobResult) or not lost:
+        return outcome
+    told = outcome.result.model_copy(update={"extras": (*outcome.result.extras, *lost)})
+    return replace(outcome, result=told)
 
 
 def _in_background(work: Callable[[], None]) -> futures.Future[None]:

@@ -11,6 +11,7 @@ from retort.db import Database, metrics, queue
 from retort.errors import TransientError
 from retort.protocol.events import AnyEvent, MetricEvent
 from retort.spec import parse_spec
+from retort.spec.outcome import ExtraOutcome
 from retort.tracking.dispatcher import LastSteps, TrackerDispatcher
 from retort.tracking.session import tracker_configs
 
@@ -38,6 +39,7 @@ class Trackers:
         self._early: list[MetricEvent] | None = [] if self._wanted else None
         """Told before they are open; None once they are, or are not wanted."""
         self._untold: list[str] = []
+        self._known: list[str] = []
 
     def look_back(self) -> None:
         """Read the last steps that earlier attempts recorded.
@@ -98,8 +100,13 @@ class Trackers:
         """Log which trackers were disabled, and why."""
         if self._dispatcher is not None:
             self._untold += self._dispatcher.troubles()
+        self._known += [one for one in self._untold if one not in self._known]
         while self._untold and recorder.log(self._untold[0], "warning"):
             _log.warning(self._untold.pop(0), job=self._claim.lease.job_id)
+
+    def lost(self) -> tuple[ExtraOutcome, ...]:
+        """Return what became of the trackers that were disabled; ``report`` comes before."""
+        return tuple(ExtraOutcome(name="tracker", status="failed", reason=why) for why in self._known)
 
     def close(self) -> None:
         """Kill the tracker processes that still run."""

@@ -11,11 +11,13 @@ from typing import Any
 
 import stamina
 import structlog
+from retort.constants import Role
 from retort.db.artifacts import NewArtifact
 from retort.errors import RetortError, TransientError
 from retort.protocol.events import AnyEvent, ArtifactEvent, CheckpointEvent, RunFailure, SavedEvent
 from retort.protocol.workdir import LOG
 from retort.review.models import PICTURES
+from retort.spec.outcome import ExtraOutcome
 from retort.storage import Store, Stored
 
 _log = structlog.get_logger()
@@ -65,6 +67,7 @@ class ArtifactUploader:
         self._to_save: SavedEvent | None = None
         self._saved: dict[str, Any] | None = None
         self._failures: dict[str, RunFailure] = {}
+        self._lost: dict[str, RunFailure] = {}
         threading.Thread(target=self._work, name="uploader", daemon=True).start()
 
     def on_event(self, event: AnyEvent) -> None:
@@ -76,7 +79,10 @@ class ArtifactUploader:
         elif isinstance(event, ArtifactEvent):
             # There may be thousands of pictures: too many for the transaction in which the job moves on.
             at_once = event.name.startswith(PICTURES)
-            self._add(_UploadRequest(event.name, event.path, event.role, event.media_type, event.metadata, at_once))
+            needed = not _is_extra(event)
+            self._add(
+                _UploadRequest(event.name, event.path, event.role, event.media_type, event.metadata, at_once, needed)
+            )
         elif isinstance(event, SavedEvent):
             with self._lock:
                 self._to_save = event
@@ -136,6 +142,16 @@ class ArtifactUploader:
         with self._lock:
             return next(iter(self._failures.values()), None)
 
+    def lost(self) -> tuple[ExtraOutcome, ...]:
+        """Return what became of the files that could not be stored, and that no job depends on."""
+        with self._lock:
+            return tuple(
+                ExtraOutcome(
+                    name=f"storage of {name}", status="failed", code=why.code, reason=why.message, hint=why.hint
+                )
+                for name, why in self._lost.items()
+            )
+
     def close(self) -> None:
         """End the thread after the upload in progress."""
         self._queue.put(None)
@@ -155,8 +171,8 @@ class ArtifactUploader:
         except Exception as error:  # noqa: BLE001 - it becomes the job's failure
             _log.exception("could not store", artifact=wanted.name)
             with self._lock:
-                if wanted.needed:
-                    self._failures[wanted.name] = _explain(wanted, error)
+                kept_out = self._failures if wanted.needed else self._lost
+                kept_out[wanted.name] = _explain(wanted, error)
             return
         artifact = NewArtifact(
             wanted.name, str(wanted.role), kept.sha256, kept.size_bytes, wanted.media_type, kept.key,
@@ -165,6 +181,7 @@ class ArtifactUploader:
         with self._lock:
             self._uploaded[wanted.name] = artifact
             self._failures.pop(wanted.name, None)
+            self._lost.pop(wanted.name, None)
             if wanted.at_once:
                 self._pending[wanted.name] = artifact
 
@@ -207,6 +224,14 @@ class ArtifactUploader:
             with attempt:
                 kept = self._store.put(path, saved_by=saved_by)
         return kept
+
+
+_EXTRAS = frozenset({"report.html", "report.json", "manifest.json", "health.npz"})
+
+
+def _is_extra(event: ArtifactEvent) -> bool:
+    """Return True for a file that the student does not depend on: reports, exports, the control, other seeds."""
+    return event.name in _EXTRAS or event.role == Role.CONTROL or "format" in event.metadata or "seed" in event.metadata
 
 
 def _explain(wanted: _UploadRequest, error: Exception) -> RunFailure:
