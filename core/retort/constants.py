@@ -3,35 +3,72 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, get_args
 
 FAMILIES = ("yolov8", "yolo11", "yolo12", "yolo26")
 SIZES = ("n", "s", "m", "l", "x")
 
-ModelName = Literal[
-    "yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x",
-    "yolo11n", "yolo11s", "yolo11m", "yolo11l", "yolo11x",
-    "yolo12n", "yolo12s", "yolo12m", "yolo12l", "yolo12x",
-    "yolo26n", "yolo26s", "yolo26m", "yolo26l", "yolo26x",
-]  # fmt: skip
-"""Detection architectures that can be taught and can teach."""
+_SCALED = {
+    "yolov5": ("", "-p6"),
+    "yolov6": ("",),
+    "yolov8": ("", "-p2", "-p6", "-ghost", "-ghost-p2", "-ghost-p6"),
+    "yolo11": ("",),
+    "yolo12": ("",),
+    "yolo26": ("", "-p2", "-p6"),
+}
+"""Families of five sizes, with the forms of each."""
+_SINGLE = (
+    "yolov3", "yolov3-spp", "yolov3-tiny",
+    *(f"yolov9{size}" for size in "tsmce"),
+    *(f"yolov10{size}" for size in "nsmblx"),
+)  # fmt: skip
 
-MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
-OFFICIAL_WEIGHTS = frozenset(f"{name}.pt" for name in MODEL_NAMES)
-"""Published weight files that may be fetched by name."""
+USUAL_MODELS = tuple(f"{family}{size}" for family in FAMILIES for size in SIZES)
+"""Architectures that most people take."""
+MODEL_NAMES = (
+    *USUAL_MODELS,
+    *(f"{family}{size}{form}" for family, forms in _SCALED.items() for form in forms for size in SIZES
+      if f"{family}{size}{form}" not in USUAL_MODELS),
+    *_SINGLE,
+)  # fmt: skip
+"""Detection architectures of the pinned Ultralytics that can be taught and can teach."""
+MODEL_PATTERN = (
+    r"yolov3(-spp|-tiny)?|yolov5[nsmlx](-p6)?|yolov6[nsmlx]|yolov8[nsmlx](-ghost)?(-p2|-p6)?|yolov9[tsmce]|"
+    r"yolov10[nsmblx]|yolo1[12][nsmlx]|yolo26[nsmlx](-p2|-p6)?"
+)
+"""The same as a regular expression, for schemas."""
+
+
+def _published(model: str) -> str | None:
+    """Name the weights that Ultralytics publishes for *model*; None where there are none."""
+    family, _, form = model.partition("-")
+    if model.startswith("yolov3"):
+        return f"{model}u.pt"
+    if model.startswith("yolov5"):
+        return f"{family}{'6' if form else ''}u.pt"
+    return None if form or model.startswith("yolov6") else f"{model}.pt"
+
+
+PUBLISHED_WEIGHTS = {model: found for model in MODEL_NAMES if (found := _published(model)) is not None}
+"""Weight files that may be fetched by name, by the architecture that they hold."""
+OFFICIAL_WEIGHTS = frozenset(PUBLISHED_WEIGHTS.values())
+"""The files alone."""
 
 
 class Level(StrEnum):
     """Where features are tapped: the last backbone layer, or an input of the Detect head by its stride."""
 
     BACKBONE = "backbone"
+    P2 = "P2"
     P3 = "P3"
     P4 = "P4"
     P5 = "P5"
+    P6 = "P6"
 
 
+LEVEL_STRIDES = {Level.P2: 4, Level.P3: 8, Level.P4: 16, Level.P5: 32, Level.P6: 64}
+"""Strides of the inputs that a Detect head may have, from fine to coarse."""
 HEAD_LEVELS = (Level.P3, Level.P4, Level.P5)
-"""Detect head inputs in order: strides 8, 16 and 32."""
+"""Detect head inputs of most networks in order: strides 8, 16 and 32."""
 
 
 class Role(StrEnum):

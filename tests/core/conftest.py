@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from core.runs import Ended, document, start
-from retort.protocol.events import MetricEvent, ProgressEvent, StageEvent
+from retort.protocol.events import MetricEvent, StageEvent
 from sharing import Once
 
 
@@ -31,7 +31,7 @@ def live(home: Path) -> list[Any]:
     """Start, stop, start, kill, and start again."""
     spec = document(home)
     stopped = start(home, spec, attempt=1)
-    stopped.until(lambda event: isinstance(event, ProgressEvent))
+    stopped.until(lambda event: isinstance(event, StageEvent) and event.stage == "train_teacher")
     stopped.process.send_signal(signal.SIGTERM)
     stopped.wait()
     killed = start(home, spec, attempt=2)

@@ -65,7 +65,7 @@ def stages(run: Ended) -> list[str]:
 
 
 def test_a_later_attempt_does_only_what_is_left_and_says_so(life: Life):
-    assert stages(life.stopped) == ["train_teacher"]
+    assert stages(life.stopped) == ["check", "train_teacher"]
     assert stages(life.killed) == ["train_teacher", "distill"]
     assert stages(life.finished) == ["distill", "control", "evaluate", "export", "report"]
     said = [event for event in life.finished.said() if isinstance(event, LogEvent)]

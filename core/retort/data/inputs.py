@@ -93,6 +93,8 @@ class Inputs(FrozenModel):
     """Absolute; the description of the overlay."""
     weights: dict[str, Path]
     """Absolute, by the names that the spec uses."""
+    definitions: dict[str, Path] = Field(default_factory=dict)
+    """Absolute: files that describe networks of one's own, by the names that the spec uses."""
     dataset: DatasetInfo
     unlabelled: UnlabelledInfo | None = None
     to_label: PseudoLabelInfo | None = None

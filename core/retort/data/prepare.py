@@ -20,7 +20,7 @@ from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.files import sha256_of
 from retort.protocol.workdir import DECISIONS
 from retort.settings import Settings
-from retort.spec import AnySpec, JobSpec, PseudoLabelsSpec, exports_of, weight_names
+from retort.spec import AnySpec, JobSpec, PseudoLabelsSpec, definition_names, exports_of, weight_names
 
 
 def prepare(
@@ -58,6 +58,10 @@ def prepare(
         name: weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
         for name in dict.fromkeys(weight_names(spec).values())
     }
+    definitions = {
+        name: weights.resolve_definition(name, settings.model_dir)
+        for name in dict.fromkeys(definition_names(spec).values())
+    }
     folder = workdir / "data"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
     inputs = Inputs(
@@ -66,6 +70,7 @@ def prepare(
         device_wanted=device_wanted,
         data_yaml=datasets.overlay(dataset, folder),
         weights=found,
+        definitions=definitions,
         dataset=_facts(dataset, origin),
         unlabelled=None if more is None else _laid_out(more, folder),
         to_label=None if to_be_labelled is None else unlabelled.overlay_pseudo_label_images(to_be_labelled, folder),

@@ -101,6 +101,21 @@ def resolve_weights(name: str, model_dir: Path, *, fetch: bool, source: str = AS
     return path.resolve()
 
 
+def resolve_definition(name: str, model_dir: Path) -> Path:
+    """Return the path of a network's description, the file *name* in *model_dir*.
+
+    Raises:
+        ModelError: there is no such file.
+
+    """
+    path = model_dir / name
+    if not path.is_file():
+        found = sorted(one.name for one in model_dir.glob("*.y*ml"))[:20] if model_dir.is_dir() else []
+        hint = f"in the folder: {', '.join(found)}" if found else "put it there; it describes no network yet"
+        raise ModelError(f"no network {name} in {model_dir}", hint=hint)
+    return path.resolve()
+
+
 def _available(model_dir: Path) -> str:
     found = sorted(path.name for path in model_dir.glob("*.pt"))[:20] if model_dir.is_dir() else []
     return f"in the folder: {', '.join(found)}" if found else "the folder holds no .pt file"

@@ -21,6 +21,13 @@ class MissingAnswer(StoredModel):
     missing: ExtraOutcome
 
 
+class CheckedNetworks(StoredModel):
+    """Architectures of the networks that fit each other."""
+
+    student: str
+    teachers: tuple[str, ...]
+
+
 class TrainedNetwork(StoredModel):
     """A network that was trained and published."""
 

@@ -101,10 +101,10 @@ def distilling(spec: JobSpec) -> float:
     teachers += sum(forward(one.weights, scale(one.imgsz, spec)) for one in spec.teacher.ensemble)
     more = spec.data.unlabelled
     images = 1.0 if more is None else 1 + more.ratio
-    return images * (training(spec.student.model, spec.training.epochs) + spec.training.epochs * teachers)
+    return images * (training(spec.student.label, spec.training.epochs) + spec.training.epochs * teachers)
 
 
 def teacher(spec: JobSpec) -> str:
     """Return the name of the teacher's network or weight file."""
     train = spec.teacher.train
-    return train.model if train is not None else str(spec.teacher.weights)
+    return train.label if train is not None else str(spec.teacher.weights)

@@ -17,7 +17,7 @@ from retort.pipeline.context import Context, PublishedFile
 from retort.schema import FrozenModel
 from retort.spec import AnySpec, digest
 
-_BEFORE_STUDENT = frozenset({"train_teacher", "pseudo_label", "review"})
+_BEFORE_STUDENT = frozenset({"check", "train_teacher", "pseudo_label", "review"})
 
 
 class KeptFile(FrozenModel):
@@ -127,6 +127,7 @@ def key_of(spec: AnySpec, inputs: Inputs) -> str:
     It holds what must be the same: spec, data, and the bytes of the weights.
     """
     weights = [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.weights.items())]
+    weights += [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.definitions.items())]
     more = [found.digest for found in (inputs.unlabelled, inputs.to_label) if found is not None]
     return hashlib.sha256("\n".join([digest(spec), inputs.dataset.digest, *more, *weights]).encode()).hexdigest()
 

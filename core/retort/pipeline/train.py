@@ -12,7 +12,7 @@ from retort.constants import Role
 from retort.data import verification
 from retort.errors import TransientError
 from retort.files import atomic_write
-from retort.pipeline.answers import TrainedNetwork
+from retort.pipeline.answers import CheckedNetworks, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.protocol.journal import Level
 from retort.spec import JobSpec
@@ -20,7 +20,7 @@ from retort.spec.figures import Scores
 from retort.training.config import TrainCallback
 
 if TYPE_CHECKING:
-    from retort.spec import DistillationSpec
+    from retort.spec import DistillationSpec, NetworkSpec
     from retort.training.config import RuleFinding, TrainConfig, TrainResult
     from retort.training.evaluate import Conditions, Split
 
@@ -213,6 +213,19 @@ def _last(context: Context, plan: TrainConfig, fitted: TrainResult) -> Scores | 
         return None
     found = accuracy(models.load(fitted.last), conditions(context, plan.training.imgsz, split="val"))
     return Scores(map50=found.map50, map=found.map)
+
+
+def network(context: Context, spec: NetworkSpec) -> dict[str, Any]:
+    """Return the arguments that build the network of *spec*."""
+    checked, name = context.found("check", CheckedNetworks), spec.label
+    if spec.model is None and checked is not None and spec is context.spec.student:
+        name = checked.student
+    return {
+        "model": name,
+        "weights": None if spec.weights is None else context.inputs.weights[spec.weights],
+        "definition": context.inputs.definitions.get(spec.model or ""),
+        "from_weights": spec.model is None,
+    }
 
 
 def imgsz(spec: JobSpec, role: Role) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retort.constants import HEAD_LEVELS, Role
+from retort.constants import LEVEL_STRIDES, Level, Role
 from retort.pipeline import history
 from retort.pipeline.history import Curves
 from retort.protocol import journal
@@ -64,19 +64,23 @@ def _row(arrays: Mapping[str, Any], index: int) -> Row:
         Heatmap("image", _uri(Image.fromarray(image).resize((_SIDE, _SIDE))), "as the networks see it"),
         Heatmap("teacher", overlay(image, seen), f"confidence up to {seen.max():.2f}"),
     ]
-    if all(f"kl_{level}" in arrays for level in HEAD_LEVELS):
+    if _levels(arrays, "kl"):
         kl = _joined(arrays, "kl", index)
         found.append(Heatmap("KL of classes", overlay(image, kl / _KL_TOP), f"up to {kl.max():.2f} nats"))
-    for level in ("backbone", *HEAD_LEVELS):
-        if f"cosine_{level}" in arrays:
-            cosine = arrays[f"cosine_{level}"][index].astype(np.float32)
-            found.append(Heatmap(f"cosine {level}", overlay(image, cosine), f"{cosine.mean():.2f} on average"))
+    for level in _levels(arrays, "cosine"):
+        cosine = arrays[f"cosine_{level}"][index].astype(np.float32)
+        found.append(Heatmap(f"cosine {level}", overlay(image, cosine), f"{cosine.mean():.2f} on average"))
     return tuple(found)
+
+
+def _levels(arrays: Mapping[str, Any], name: str) -> list[Level]:
+    """List the levels of which *arrays* hold maps, from fine to coarse behind the backbone."""
+    return [level for level in Level if f"{name}_{level}" in arrays]
 
 
 def _joined(arrays: Mapping[str, Any], name: str, index: int) -> np.ndarray:
     """Return the highest value of all levels at each cell of the finest: (h, w)."""
-    maps = [arrays[f"{name}_{level}"][index].astype(np.float32) for level in HEAD_LEVELS]
+    maps = [arrays[f"{name}_{level}"][index].astype(np.float32) for level in _levels(arrays, name)]
     height, width = maps[0].shape
     scaled = [np.kron(m, np.ones((height // m.shape[0], width // m.shape[1]), np.float32)) for m in maps]
     joined: np.ndarray = np.maximum.reduce(scaled)
@@ -153,7 +157,7 @@ def _kl(curves: Curves) -> Chart:
 
 
 def _alike(curves: Curves) -> Chart:
-    names = {"cosine_P3": "features P3", "cosine_P4": "features P4", "cosine_P5": "features P5"}
+    names = {f"cosine_{level}": f"features {level}" for level in LEVEL_STRIDES}
     names |= {name.replace("cosine", "cka"): f"{text} (CKA)" for name, text in names.items()}
     names |= {"cosine_backbone": "features, backbone", "box_iou": "boxes (IoU)"}
     note = "1 is equal: feature vectors behind the projector, and boxes where the teacher sees something."

@@ -332,7 +332,7 @@ def manifest(context: Context, result: JobResult) -> Manifest:
     return Manifest(
         name=spec.name,
         spec_digest=result.spec_digest,
-        student=StudentOrigin(model=spec.student.model, file=student.name, sha256=sha256_of(student)),
+        student=StudentOrigin(model=trained.model, file=student.name, sha256=sha256_of(student)),
         training=training_figures(trained),
         starting_weights={name: sha256_of(path) for name, path in sorted(weights.items())},
         teacher=TeacherOrigin(model=title(progress.teacher(spec)), sha256=sha256_of(train.weights(context))),

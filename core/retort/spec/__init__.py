@@ -20,13 +20,12 @@ from retort.spec.job import (
     MlflowSpec,
     PseudoLabelsSpec,
     ResourcesSpec,
-    StudentSpec,
     TeacherSpec,
-    TeacherTraining,
     TrackingSpec,
     UnlabelledSpec,
     WandbSpec,
 )
+from retort.spec.networks import DEFINITIONS, NetworkSpec, StudentSpec, TeacherTraining
 from retort.spec.sweep import MOST_TRIALS, Domain, Objective, Search, SweepSpec, sweep_schema
 from retort.spec.training import AugmentationFields, TrainingSpec
 from retort.spec.validation_errors import explain, shown
@@ -45,6 +44,7 @@ __all__ = [
     "FurtherTeacher",
     "JobSpec",
     "MlflowSpec",
+    "NetworkSpec",
     "Objective",
     "PseudoLabelsSpec",
     "ResourcesSpec",
@@ -146,3 +146,13 @@ def weight_names(spec: AnySpec) -> dict[str, str]:
         named |= {"teacher.weights": spec.teacher.weights, "teacher.train.weights": train.weights if train else None}
         named |= {f"teacher.ensemble.{index}.weights": one.weights for index, one in enumerate(spec.teacher.ensemble)}
     return {path: name for path, name in named.items() if name is not None}
+
+
+def definition_names(spec: AnySpec) -> dict[str, str]:
+    """Return the files that describe networks, by their dotted paths in the document."""
+    if isinstance(spec, EvaluateSpec):
+        return {}
+    named: dict[str, str | None] = {"student.model": spec.student.model}
+    if not isinstance(spec, AdviceSpec) and spec.teacher.train is not None:
+        named["teacher.train.model"] = spec.teacher.train.model
+    return {path: name for path, name in named.items() if name is not None and name.endswith(DEFINITIONS)}

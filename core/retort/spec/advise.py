@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from retort.schema import InputModel, distinct
-from retort.spec.job import DataSource, StudentSpec, WeightsFile
+from retort.spec.job import DataSource
+from retort.spec.networks import StudentSpec, WeightsFile
 from retort.spec.training import Side
 
 

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, Field, model_validator
 from retort.exports import AnyExport
 from retort.schema import InputModel, distinct, field_error
 from retort.spec.advise import AdviceResources
-from retort.spec.job import DataSource, WeightsFile
+from retort.spec.job import DataSource
+from retort.spec.networks import WeightsFile
 from retort.spec.training import Side
 
 

@@ -7,48 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from retort import model_ref
-from retort.constants import ModelName
 from retort.exports import EXPORT_FORMATS, AnyExport
-from retort.schema import InputModel, field_error, without_default
+from retort.schema import InputModel, field_error
 from retort.spec.distillation import DistillationSpec, preset
+from retort.spec.networks import StudentSpec, TeacherTraining, WeightsFile
 from retort.spec.training import LEARNING_RATE, MOMENTUM, Side, TrainingSpec
-
-
-def weights_file(value: str) -> str:
-    """Accept a registered model by its digest, or a bare ``.pt`` file name, whose place is the operator's business."""
-    if value.startswith(model_ref.PREFIX):
-        return _registered(value)
-    if any(part in value for part in "/\\") or value.startswith("."):
-        hint = "a file name in the model folder, such as yolo11l.pt; retort models push brings a file of yours there"
-        raise field_error("must be a bare file name, not a path", hint=hint)
-    if not value.endswith(".pt") or not value.isprintable():
-        named = f"{value}.pt" if value.isalnum() else "yolo11l.pt"
-        hint = f"such as {named}; or a registered model: {model_ref.FORM}"
-        raise field_error("must be a file name that ends in .pt", hint=hint)
-    return value
-
-
-def _registered(value: str) -> str:
-    """Insist on the digest: a name alone would mean another model with every one that is registered."""
-    if model_ref.parse(value) is not None:
-        return value
-    name = value.removeprefix(model_ref.PREFIX).partition("@")[0]
-    if "@" not in value:
-        hint = f"model:{name}@sha256:DIGEST, with 64 hexadecimal digits; retort models show {name} lists them"
-        raise field_error(f"names the model {name!r} without a digest, so that it could change its meaning", hint=hint)
-    raise field_error("is not a reference to a registered model", hint=model_ref.FORM)
-
-
-WeightsFile = Annotated[
-    str,
-    Field(
-        min_length=4,
-        max_length=160,
-        json_schema_extra={"pattern": rf"^([^./\\][^/\\]*\.pt|{model_ref.PATTERN})$"},
-    ),
-    AfterValidator(weights_file),
-]
 
 
 def local_path(value: str) -> str:
@@ -107,22 +70,6 @@ class DataSpec(DataSource):
     """More images for the student to see its teachers' answers on; the control never sees them."""
 
 
-class TeacherTraining(InputModel):
-    """Train the teacher on the job's data first."""
-
-    model: ModelName
-    """Architecture of the teacher."""
-    weights: WeightsFile | None = Field(default=None, json_schema_extra=without_default)
-    """Start from these weights; left out, from the published ``<model>.pt``; null starts from random."""
-    epochs: int = Field(default=100, ge=1, le=10_000)
-    """Passes over the training images."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _published(cls, value: object) -> object:
-        return published_weights(value)
-
-
 class FurtherTeacher(InputModel):
     """A teacher beside the first: any family, size and classes."""
 
@@ -156,27 +103,6 @@ class TeacherSpec(InputModel):
             hint = "weights: a .pt file; train: a model to train on this data first"
             raise field_error("give exactly one of weights and train", hint=hint)
         return self
-
-
-class StudentSpec(InputModel):
-    """The network to be taught."""
-
-    model: ModelName = "yolov8n"
-    """Architecture of the student."""
-    weights: WeightsFile | None = Field(default=None, json_schema_extra=without_default)
-    """Start from these weights; left out, from the published ``<model>.pt``; null starts from random."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _published(cls, value: object) -> object:
-        return published_weights(value, "yolov8n")
-
-
-def published_weights(value: object, default: str | None = None) -> object:
-    """Fill in the published weights where the document leaves them out (null stays null)."""
-    if isinstance(value, dict) and "weights" not in value and isinstance(value.get("model", default), str):
-        return {**value, "weights": f"{value.get('model', default)}.pt"}
-    return value
 
 
 class ResourcesSpec(InputModel):
@@ -348,6 +274,10 @@ class JobSpec(InputModel):
         sizes = {imgsz or self.training.imgsz for imgsz in given}
         if sizes == {self.training.imgsz}:
             return
+        if self.training.multi_scale:
+            hint = "leave it out, or leave the teacher's imgsz out"
+            message = "does not go with a teacher that sees the images in another size"
+            raise field_error(message, at="training.multi_scale", hint=hint)
         for index, loss in enumerate(self.distillation.losses):
             if loss.needs_same_grid and not loss.falls_back():
                 message = f"the loss {loss.kind} needs teachers that see the images at training.imgsz"

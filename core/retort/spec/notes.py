@@ -42,8 +42,8 @@ teacher.ensemble.imgsz | pixels | This teacher was trained at another size.
 teacher.train.model | | One or two sizes above the student; the largest is seldom the best.
 teacher.train.weights | | Null without a network, or to leave out what published weights know.
 teacher.train.epochs | epochs | Fewer where its curve is flat before the end.
-student.model | | The device and its frame rate decide.
-student.weights | | Null without a network; a registered model to go on from.
+student.model | | The device and its frame rate decide; left out to build what a file holds.
+student.weights | | A file of your own; null for random ones; a registered model to go on from.
 pseudo_labels.path | | Always in this section.
 pseudo_labels.confidence | score, 0 to 1 | Lower when there are few labels, higher when people reject many.
 pseudo_labels.per_class | score, 0 to 1 | A rare class never reaches the common threshold.

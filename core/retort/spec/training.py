@@ -107,9 +107,9 @@ class TrainingSpec(AugmentationFields):
     """Decay of the weights, but for biases and normalisation."""
     head_lr_multiplier: float | None = Field(default=None, gt=0, le=100)
     """Learning rate of the Detect head over that of the rest; null takes the recipe's."""
-    freeze: int | Annotated[tuple[FrozenLayer, ...], Field(strict=False, max_length=1000)] | None = Field(
-        default=None, union_mode="left_to_right"
-    )
+    freeze: (
+        Annotated[int, Field(ge=0)] | Annotated[tuple[FrozenLayer, ...], Field(strict=False, max_length=1000)] | None
+    ) = Field(default=None, union_mode="left_to_right")
     """Leave the student's first layers, this many, as they are; or a list of layers, by number or name."""
     box: float = Field(default=7.5, ge=0, le=1000)
     """Weight of the task's box loss."""

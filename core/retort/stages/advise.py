@@ -10,6 +10,7 @@ from retort import model_ref
 from retort.errors import ModelError
 from retort.pipeline import progress
 from retort.pipeline.context import Context
+from retort.pipeline.train import network
 from retort.report.advice import AdviceConditions, Measured, ModelFigures, Unusable, answer
 from retort.spec import AdviceSpec
 from retort.spec.advised import AdviceData, AdviceResult, AdviceStudent, StepCost
@@ -37,7 +38,7 @@ def cost(spec: AdviceSpec) -> float:
 
     It is about half an epoch for each network.
     """
-    return sum(map(progress.forward, (spec.student.model, *spec.candidates))) / 2
+    return sum(map(progress.forward, (spec.student.label, *spec.candidates))) / 2
 
 
 def run(context: Context) -> AdviceResult:
@@ -48,7 +49,7 @@ def run(context: Context) -> AdviceResult:
     names = dict(enumerate(context.inputs.dataset.names))
     start = None if spec.student.weights is None else context.inputs.weights[spec.student.weights]
     workspace = StepBenchmark(
-        spec.student.model, weights=start, names=names, imgsz=spec.imgsz, batch=spec.batch, device=context.inputs.device
+        **network(context, spec.student), names=names, imgsz=spec.imgsz, batch=spec.batch, device=context.inputs.device
     )
     speeds = _speeds(context, spec, start)
     student = _student(context, spec, workspace, start, speeds)
@@ -65,11 +66,11 @@ def _student(
     context: Context, spec: AdviceSpec, workspace: StepBenchmark, start: Path | None, speeds: Mapping[str, Speed]
 ) -> tuple[AdviceStudent, ModelFigures]:
     """Measure the weights that the student would start from; from random ones there is nothing to measure."""
-    measured = None if start is None else _measure(context, spec, spec.student.model, start, speeds[_START])
+    measured = None if start is None else _measure(context, spec, spec.student.label, start, speeds[_START])
     shape = workspace.anatomy
-    figures = _figures(context, spec.student.model, shape, measured)
+    figures = _figures(context, spec.student.label, shape, measured)
     about = AdviceStudent(
-        model=spec.student.model,
+        model=spec.student.label,
         weights=spec.student.weights,
         map50=measured.map50 if measured else None,
         map=figures.map,

@@ -10,7 +10,7 @@ from retort.labelling.dataset import data_yaml
 from retort.pipeline import progress, train
 from retort.pipeline.answers import TrainedNetwork
 from retort.pipeline.context import Context
-from retort.pipeline.train import fit
+from retort.pipeline.train import fit, network
 from retort.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -67,14 +67,12 @@ def train_config(context: Context, role: Role) -> TrainConfig:
     """
     from retort.training.config import TrainConfig
 
-    student, training = context.spec.student, context.training
-    trained = context.found("distill", TrainedNetwork)
+    training, trained = context.training, context.found("distill", TrainedNetwork)
     if trained is not None:  # its control, and what repeats it, learn in the same batches
         training = training.model_copy(update={"batch": trained.batch})
     return TrainConfig(
         role=role,
-        model=student.model,
-        weights=None if student.weights is None else context.inputs.weights[student.weights],
+        **network(context, context.spec.student),
         data_yaml=data_yaml(context),
         epochs=context.training.epochs,
         training=training,

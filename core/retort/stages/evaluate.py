@@ -40,7 +40,7 @@ def cost(spec: JobSpec) -> float:
 
     It is about half an epoch each, with the timing.
     """
-    students = [spec.student.model] * (2 if spec.control else 1)
+    students = [spec.student.label] * (2 if spec.control else 1)
     teachers = [
         (progress.teacher(spec), spec.teacher.imgsz),
         *((one.weights, one.imgsz) for one in spec.teacher.ensemble),

@@ -297,7 +297,7 @@ def cost(spec: JobSpec) -> float:
     It is an evaluation each, and the calibration.
     """
     quantized = sum(export.precision == "int8" for export in spec.exports)
-    return (len(spec.exports) / 2 + float(quantized)) * progress.forward(spec.student.model)
+    return (len(spec.exports) / 2 + float(quantized)) * progress.forward(spec.student.label)
 
 
 def run(context: Context) -> ExportedForms:

@@ -35,7 +35,7 @@ def cost(spec: JobSpec) -> float:
 
     It is as often the student's training, and the control's.
     """
-    control = progress.training(spec.student.model, spec.training.epochs) if spec.control else 0.0
+    control = progress.training(spec.student.label, spec.training.epochs) if spec.control else 0.0
     return (spec.training.seeds - 1) * (progress.distilling(spec) + control)
 
 

@@ -54,7 +54,7 @@ def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job reports
 
 def cost(spec: JobSpec) -> float:
     """Return the stage's share of the run: a few predictions."""
-    return progress.forward(spec.student.model) / 4
+    return progress.forward(spec.student.label) / 4
 
 
 def noise(context: Context, curves: Curves) -> Noise:

@@ -6,10 +6,10 @@ from retort.constants import Role
 from retort.pipeline import progress
 from retort.pipeline.answers import TrainedNetwork
 from retort.pipeline.context import Context
-from retort.pipeline.train import fit, imgsz
+from retort.pipeline.train import fit, imgsz, network
 from retort.spec import JobSpec
 
-after = None
+after = "check"
 
 
 def applies(spec: JobSpec) -> bool:
@@ -21,7 +21,7 @@ def cost(spec: JobSpec) -> float:
     """Return the stage's share of the run."""
     assert spec.teacher.train is not None
     train = spec.teacher.train
-    return progress.training(train.model, train.epochs, scale=progress.scale(spec.teacher.imgsz, spec))
+    return progress.training(train.label, train.epochs, scale=progress.scale(spec.teacher.imgsz, spec))
 
 
 def run(context: Context) -> TrainedNetwork:
@@ -35,8 +35,7 @@ def run(context: Context) -> TrainedNetwork:
     assert train is not None
     plan = TrainConfig(
         role=Role.TEACHER,
-        model=train.model,
-        weights=None if train.weights is None else context.inputs.weights[train.weights],
+        **network(context, train),
         data_yaml=context.inputs.data_yaml,
         epochs=train.epochs,
         training=context.training.model_copy(update={"imgsz": imgsz(context.spec, Role.TEACHER), "freeze": None}),

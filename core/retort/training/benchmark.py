@@ -187,9 +187,20 @@ class StepBenchmark:
     """
 
     def __init__(
-        self, model: str, *, weights: Path | None, names: Mapping[int, str], imgsz: int, batch: int, device: str
+        self,
+        model: str,
+        *,
+        weights: Path | None,
+        names: Mapping[int, str],
+        imgsz: int,
+        batch: int,
+        device: str,
+        definition: Path | None = None,
+        from_weights: bool = False,
     ) -> None:
-        network = models.build(model, names=names, weights=weights, seed=0)
+        network = models.build(
+            model, names=names, weights=weights, seed=0, definition=definition, from_weights=from_weights
+        )
         self.anatomy = summarize(network, imgsz)
         self._device = select_device(device, verbose=False)
         network.args = get_cfg(overrides={"imgsz": imgsz})

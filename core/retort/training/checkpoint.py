@@ -128,7 +128,8 @@ def identity_of(
     A state may be trained on only where all of these are equal. *data* is upstream's description of the data set. Where
     the files lie and which device trains does not count.
     """
-    chosen = {key: value for key, value in asdict(plan).items() if key in {"role", "model", "epochs"}}
+    chosen = {key: value for key, value in asdict(plan).items() if key in {"role", "model", "epochs", "from_weights"}}
+    chosen["definition"] = None if plan.definition is None else sha256_of(plan.definition)
     chosen["teaching"] = _teaching(plan.teaching)
     chosen["training"] = plan.training.model_dump(mode="json")
     chosen["distillation"] = None if distillation is None else distillation.model_dump(mode="json")

@@ -86,6 +86,10 @@ class TrainConfig:
     teaching: TeacherConfig = TeacherConfig()
     loader_workers: int | None = None
     """Processes that load images, at most; None leaves it to the machine."""
+    definition: Path | None = None
+    """A file that describes the network, in place of the description that *model* names."""
+    from_weights: bool = False
+    """Build the network as its weights describe it."""
     val_batch: int = VALIDATION_BATCH
     """Images of a batch in validation."""
 

@@ -15,7 +15,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from torch import nn
 
 from retort import class_names
-from retort.constants import VALIDATION_BATCH
+from retort.constants import HEAD_LEVELS, LEVEL_STRIDES, VALIDATION_BATCH
 from retort.errors import ModelError
 from retort.training import benchmark, models
 from retort.training.benchmark import Speed, Subject
@@ -23,7 +23,7 @@ from retort.training.bootstrap import Matches
 from retort.training.data.scan import check_kept, images_in
 from retort.training.environment import SharedMemoryDemand, affordable, free_bytes, num_workers
 from retort.training.inference import Runtime, load_folded, wrap_network
-from retort.training.models import STRIDES, ClassMap
+from retort.training.models import ClassMap
 from retort.training.ultralytics_api import (
     DEFAULT_CFG,
     DetectionValidator,
@@ -165,7 +165,7 @@ class RuntimeAsModule(nn.Module):
         super().__init__()
         self._runtime = runtime
         self.names = dict(names)
-        self.stride = torch.tensor(STRIDES)
+        self.stride = torch.tensor([LEVEL_STRIDES[level] for level in HEAD_LEVELS])
         self.end2end = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -12,16 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import yaml
 
 from retort import class_names, files
 from retort.errors import Diverged, ModelError
-from retort.training.ultralytics_api import Detect, DetectionModel, get_flops, intersect_dicts, load_checkpoint, version
+from retort.training.architecture import activation, detector, difference, read
+from retort.training.ultralytics_api import (
+    Conv,
+    DetectionModel,
+    get_flops,
+    guess_model_scale,
+    intersect_dicts,
+    load_checkpoint,
+    version,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-STRIDES = (8, 16, 32)
-"""Strides of the levels P3, P4 and P5, which every network here has."""
 
 
 def load(weights: Path) -> Any:
@@ -72,42 +79,71 @@ def is_finite(model: nn.Module) -> bool:
     return all(bool(value.isfinite().all()) for value in tensors)
 
 
-def detector(model: Any, name: str) -> Any:
-    """Insist that *model* is a plain YOLO detector with three levels."""
-    if type(model) is not DetectionModel or type(model.model[-1]) is not Detect:
-        kind = getattr(model, "task", type(model).__name__)
-        raise ModelError(f"{name} is not a detection network but {kind}", hint="YOLOv8, YOLO11, YOLO12 or YOLO26")
-    model.names = class_names.as_names(model.names)
-    if len(model.names) != (number := int(model.model[-1].nc)):
-        raise ModelError(
-            f"{name} has {number} classes, and names for {len(model.names)}", hint="weights as a training saves them"
-        )
-    strides = tuple(int(stride) for stride in model.stride)
-    if strides != STRIDES:
-        raise ModelError(f"{name} has the strides {strides}, not {STRIDES}", hint="a network with levels P3, P4 and P5")
-    return model
+def build(
+    model: str,
+    *,
+    names: Mapping[int, str],
+    weights: Path | None,
+    seed: int,
+    definition: Path | None = None,
+    from_weights: bool = False,
+) -> Any:
+    """Build a network for the classes *names*.
 
-
-def build(model: str, *, names: Mapping[int, str], weights: Path | None, seed: int) -> Any:
-    """Build a network by name for the classes *names*.
-
-    Its weights come from *weights*, or are random by *seed*. Equal arguments give byte-identical weights, and the
-    caller's random state is left as it was.
+    It is the one named *model*, that of a *definition* of one's own, or what the *weights* describe. Its weights come
+    from *weights*, or are random by *seed*. Equal arguments give byte-identical weights, and the caller's random state
+    is left as it was.
 
     Raises:
-        ModelError: *weights* cannot be loaded, or belong to another architecture.
+        ModelError: *weights* cannot be loaded, or belong to another architecture; or nothing usable can be built.
 
     """
+    source = None if weights is None else load(weights)
+    described: str | dict[str, Any] = f"{model}.yaml" if definition is None else read_definition(definition)
+    if from_weights:
+        assert source is not None, "a network that is built as its weights describe it has weights"
+        described = deepcopy(source.yaml)
     with seeded(seed):
-        network = DetectionModel(f"{model}.yaml", ch=3, nc=len(names), verbose=False)
+        network = _construct(described, len(names), model)
     network.names = dict(names)
-    if weights is not None:
-        source = load(weights)
-        fits(network, source, model, weights.name)
+    if source is not None:
+        assert weights is not None
+        fits(network, source, None if from_weights else model, weights.name)
         with seeded(seed):  # a class branch of another width is built anew
             network.load(source, verbose=False)
     network.train()
     return network
+
+
+def read_definition(path: Path) -> dict[str, Any]:
+    """Read a network's description in Ultralytics' form, which says its layers.
+
+    Raises:
+        ModelError: it is no such description.
+
+    """
+    hint = "a mapping with nc, backbone and head, as Ultralytics' own model files have it"
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"the network {path.name} cannot be read: {reason}", hint=hint) from error
+    if not isinstance(found, dict) or not all(isinstance(found.get(part), list) for part in ("backbone", "head")):
+        raise ModelError(f"{path.name} does not describe a network", hint=hint)
+    return {"nc": 80, **found, "scale": guess_model_scale(path), "yaml_file": path.name}
+
+
+def _construct(described: str | dict[str, Any], num_classes: int, name: str) -> Any:
+    """Build the described network, and leave Ultralytics' default activation as it was whatever comes of it."""
+    default = Conv.default_act
+    try:
+        network = DetectionModel(described, ch=3, nc=num_classes, verbose=False)
+    except Exception as error:  # whatever a stranger's description provokes
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"the network {name} cannot be built: {reason}", hint="a description that works") from error
+    finally:
+        Conv.default_act = default
+    return detector(network, name)
 
 
 @contextmanager
@@ -118,15 +154,29 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def fits(network: nn.Module, source: nn.Module, model: str, name: str) -> None:
-    """Insist that *source* has every weight of *network* before its head."""
+def fits(network: nn.Module, source: nn.Module, model: str | None, name: str) -> None:
+    """Insist that *source* is the architecture of *network* but for its classes.
+
+    *model* names it; None is for a network that was built as the file *name* itself describes it.
+
+    Raises:
+        ModelError: tensors are missing or have other shapes, or equal tensors mean something else.
+
+    """
     head = f"model.{len(network.model) - 1}."  # type: ignore[arg-type]
-    student = {key: value for key, value in network.state_dict().items() if not key.startswith(head)}
-    common = intersect_dicts(source.state_dict(), student)
-    if len(common) < len(student):
-        found = Path(str(source.yaml.get("yaml_file", "another network"))).stem  # type: ignore[union-attr,operator]
-        message = f"weights {name} ({found}) do not fit {model}: {len(common)} of {len(student)} tensors agree"
-        raise ModelError(message, hint=f"weights of a {model}, or null for random ones")
+    branches = (f"{head}cv3.", f"{head}one2one_cv3.")  # their width depends on the number of classes
+    wanted = {key: value for key, value in network.state_dict().items() if not key.startswith(branches)}
+    common = intersect_dicts(source.state_dict(), wanted)
+    apart = difference(network, source)
+    if len(common) == len(wanted) and apart is None:
+        return
+    why = apart or f"{len(common)} of {len(wanted)} tensors agree"
+    found = read(source)
+    if model is None:
+        message = f"weights {name} are not the network {found.name} that they describe: {why}"
+        raise ModelError(message, hint="a checkpoint whose layers were not changed after it was built")
+    hint = f"weights of a {model}, or leave model out to build what the file holds, or weights: null for random ones"
+    raise ModelError(f"weights {name} hold {found}; they do not fit {model} ({activation(network)}): {why}", hint=hint)
 
 
 LICENSE = "AGPL-3.0 (https://ultralytics.com/license)"

@@ -17,8 +17,8 @@ from ultralytics.data.utils import check_det_dataset  # noqa: E402
 from ultralytics.engine import validator  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator, val  # noqa: E402
 from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
-from ultralytics.nn.modules import Conv, Detect, DWConv  # noqa: E402
-from ultralytics.nn.tasks import DetectionModel, _SafeLoad, load_checkpoint  # noqa: E402
+from ultralytics.nn.modules import Conv, Detect, DWConv, v10Detect  # noqa: E402
+from ultralytics.nn.tasks import DetectionModel, _SafeLoad, guess_model_scale, load_checkpoint  # noqa: E402
 from ultralytics.utils import DEFAULT_CFG, RANK, SETTINGS, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, onnx2engine, torch2onnx  # noqa: E402
 from ultralytics.utils.metrics import box_iou  # noqa: E402
@@ -72,6 +72,7 @@ __all__ = [
     "fuse_conv_and_bn",
     "get_cfg",
     "get_flops",
+    "guess_model_scale",
     "init_seeds",
     "intersect_dicts",
     "load_checkpoint",
@@ -82,5 +83,6 @@ __all__ = [
     "select_device",
     "torch2onnx",
     "torch_utils",
+    "v10Detect",
     "version",
 ]

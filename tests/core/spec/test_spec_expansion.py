@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from retort.constants import MODEL_NAMES
+from retort.constants import USUAL_MODELS
 from retort.losses import LOSS_KINDS, FeatureLoss
 from retort.spec import RECIPES, digest, parse_spec
 
@@ -74,7 +74,7 @@ def test_null_takes_the_recipes_head_learning_rate(document: Document):
     assert parse_spec(given).training.head_lr_multiplier == 3.0
 
 
-@pytest.mark.parametrize("model", MODEL_NAMES)
+@pytest.mark.parametrize("model", USUAL_MODELS)
 def test_weights_left_out_are_the_published_ones_and_null_is_random(model: str, document: Document):
     assert parse_spec(document(student={"model": model})).student.weights == f"{model}.pt"
     assert parse_spec(document(student={"model": model, "weights": None})).student.weights is None

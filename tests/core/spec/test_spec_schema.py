@@ -12,7 +12,7 @@ import jsonschema_rs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from retort.constants import MODEL_NAMES, Level
+from retort.constants import PUBLISHED_WEIGHTS, Level
 from retort.errors import SpecError
 from retort.losses import LOSS_KINDS
 from retort.spec import RECIPES, digest, parse_spec, schema
@@ -63,6 +63,7 @@ losses = st.sampled_from(sorted(LOSS_KINDS)).flatmap(
         else {},
     )
 )
+models = st.sampled_from(sorted(PUBLISHED_WEIGHTS))
 further = st.fixed_dictionaries(
     {"weights": st.sampled_from(["yolo11l.pt", "b.pt"])}, optional={"weight": numbers, "imgsz": st.none()}
 )
@@ -80,13 +81,11 @@ documents = st.fixed_dictionaries(
             st.fixed_dictionaries(
                 {"weights": st.just("yolo11l.pt")}, optional={"ensemble": st.lists(further, max_size=8)}
             ),
-            st.fixed_dictionaries(
-                {"train": st.fixed_dictionaries({"model": st.sampled_from(MODEL_NAMES)}, optional={"weights": weights})}
-            ),
+            st.fixed_dictionaries({"train": st.fixed_dictionaries({"model": models}, optional={"weights": weights})}),
         ),
     },
     optional={
-        "student": st.fixed_dictionaries({}, optional={"model": st.sampled_from(MODEL_NAMES), "weights": weights}),
+        "student": st.fixed_dictionaries({}, optional={"model": models, "weights": weights}),
         "distillation": st.fixed_dictionaries(
             {},
             optional={
@@ -143,7 +142,7 @@ WRONG: list[dict[str, Any]] = [
     {"data": {"path": "x", "unlabelled": {"path": "y", "ratio": 0}}},
     {"teacher": {"train": {}}},
     {"student": None},
-    {"student": {"model": "yolov5n"}},
+    {"student": {"model": "yolov5q"}},
     {"distillation": {"losses": []}},
     {"distillation": {"losses": [{"weight": 1}]}},
     {"distillation": {"losses": [{"kind": "pearsn"}]}},

@@ -185,7 +185,7 @@ def test_the_hint_gives_type_bounds_default_and_meaning(document: Document, prob
 def test_every_mistake_is_told_at_once(document: Document, problems: Problems):
     found = problems(
         document(
-            name="a b", student={"model": "yolov5n"}, training={"imgsz": 1, "epocs": 3}, exports=[{"format": "onx"}]
+            name="a b", student={"model": "yolov5q"}, training={"imgsz": 1, "epocs": 3}, exports=[{"format": "onx"}]
         )
     )
 

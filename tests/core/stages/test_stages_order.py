@@ -22,7 +22,7 @@ def names(stages: list[Stage]) -> list[str]:
 def test_the_stages_of_a_run_are_in_their_order():
     labelling = ["pseudo_label", "review"]
     training = ["distill", "control", "repeat"]
-    assert names(find()) == ["train_teacher", *labelling, *training, "evaluate", "export", "report"]
+    assert names(find()) == ["check", "train_teacher", *labelling, *training, "evaluate", "export", "report"]
 
 
 def test_advice_has_a_stage_of_its_own_and_no_other():
@@ -58,7 +58,7 @@ def test_stages_that_wait_for_each_other_are_a_programmers_mistake():
 def test_a_job_has_the_stages_that_its_spec_asks_for_and_each_costs_something():
     spec = {"name": "x", "data": {"path": "/d"}, "teacher": {"weights": "yolo11l.pt"}, "control": False, "exports": []}
     applying = [stage for stage in find() if stage.module.applies(parse_spec(spec))]
-    assert names(applying) == ["distill", "evaluate", "report"]
+    assert names(applying) == ["check", "distill", "evaluate", "report"]
     assert all(stage.module.cost(parse_spec(spec)) > 0 for stage in applying)
 
 

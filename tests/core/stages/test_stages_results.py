@@ -69,6 +69,6 @@ def test_another_spec_data_set_or_teacher_makes_another_key(copy: Path):
 def test_a_smaller_batch_makes_another_key_for_all_but_the_teacher(copy: Path):
     inputs = Inputs.load(copy)
     smaller = inputs.model_copy(update={"adjustments": Adjustments(batch=2)})
-    for stage, same in (("train_teacher", True), ("distill", False), ("control", False)):
+    for stage, same in (("check", True), ("train_teacher", True), ("distill", False), ("control", False)):
         keys = {results.key_of_stage("job", stage, found) for found in (inputs, smaller)}
         assert (len(keys) == 1) is same

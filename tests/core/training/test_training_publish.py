@@ -170,7 +170,7 @@ def test_weights_are_taken_over_and_class_rows_follow_their_names(tmp_path: Path
 
 
 def test_weights_of_another_architecture_are_refused(published: Callable[..., Path]) -> None:
-    with pytest.raises(ModelError, match=r"\(yolo11n\) do not fit yolov8n"):
+    with pytest.raises(ModelError, match=r"hold yolo11n \(SiLU, .*\); they do not fit yolov8n"):
         models.build("yolov8n", names=NAMES, weights=published("yolo11n"), seed=0)
 
 

@@ -19,7 +19,13 @@ from retort.training.data.ignore_regions import KEY, ignoring
 from retort.training.distillation import feature_taps
 from retort.training.distillation.objective import DistillationObjective, assign_by_teacher, criteria, projectors
 from retort.training.distillation.teacher import Teacher, TeacherOutput
-from retort.training.distillation.teacher_resize import ResizedTeacher, check_same_grid, paired_levels, ratio_of
+from retort.training.distillation.teacher_resize import (
+    ResizedTeacher,
+    check_resizable,
+    check_same_grid,
+    paired_levels,
+    ratio_of,
+)
 from retort.training.models import seeded
 from retort.training.ultralytics_api import copy_attr
 
@@ -95,6 +101,7 @@ def make_teacher_slot(
 
     """
     objective = make(candidate.network)
+    check_resizable(candidate.ratio, student, candidate.network)
     check_same_grid(objective.losses, objective.labels, candidate.ratio)
     pairs = paired_levels(candidate.ratio)
     levels = {pairs[level] for level in objective.levels}

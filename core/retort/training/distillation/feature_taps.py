@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from retort.constants import HEAD_LEVELS, Level
+from retort.constants import Level
 from retort.errors import TeacherMismatch
 from retort.losses import CrossedLoss, Predictions
 from retort.losses.base import standardise, wide
+from retort.training.architecture import head_levels
 from retort.training.ultralytics_api import dist2bbox, make_anchors
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class FeatureLayers:
 
         They are the inputs of the Detect head, and the last layer of the backbone.
         """
-        head = dict(zip(HEAD_LEVELS, model.model[-1].f, strict=True))
+        head = dict(zip(head_levels(model), model.model[-1].f, strict=True))
         return cls({Level.BACKBONE: len(model.yaml["backbone"]) - 1, **head})
 
 
@@ -204,10 +205,14 @@ def first(branches: dict[str, Raw], number: int) -> dict[str, Raw]:
 
 
 class Decoder:
-    """Decoder of boxes to input pixels; keeps the last shape's anchors."""
+    """Decoder of boxes to input pixels; keeps the last shape's anchors.
 
-    def __init__(self, strides: Tensor) -> None:
-        self._strides = strides
+    *kept* are the indices of the levels that count, of all those that *strides* name; None for all.
+    """
+
+    def __init__(self, strides: Tensor, kept: Sequence[int] | None = None) -> None:
+        self._kept = kept
+        self._strides = strides if kept is None else strides[list(kept)]
         self._key: Any = None
         self._anchors = self._scales = torch.empty(0)
 
@@ -216,13 +221,23 @@ class Decoder:
 
         Without *boxes* they are left out: to decode them costs more than some losses do.
         """
-        scores = raw["scores"].transpose(1, 2)  # N A nc
-        sides = raw["boxes"].unflatten(1, (4, -1))  # N 4 R A
+        scores = self.kept(raw["scores"], raw["feats"]).transpose(1, 2)  # N A nc
+        sides = self.kept(raw["boxes"], raw["feats"]).unflatten(1, (4, -1))  # type: ignore[no-untyped-call]  # N 4 R A
         return Predictions(
             scores=scores if classes is None else scores.index_select(-1, classes),
-            boxes=self._boxes(sides.float(), raw["feats"]) if boxes else sides.new_empty(0),
+            boxes=self._boxes(sides.float(), self._features(raw["feats"])) if boxes else sides.new_empty(0),
             distances=sides.permute(0, 3, 1, 2),  # N A 4 R
         )
+
+    def kept(self, values: Tensor, features: list[Tensor]) -> Tensor:
+        """Return *values* (N, ..., A) at the anchors of the levels that count."""
+        if self._kept is None:
+            return values
+        parts = values.split_with_sizes([feature.shape[-2] * feature.shape[-1] for feature in features], dim=-1)
+        return torch.cat([parts[index] for index in self._kept], -1)
+
+    def _features(self, features: list[Tensor]) -> list[Tensor]:
+        return features if self._kept is None else [features[index] for index in self._kept]
 
     def _boxes(self, sides: Tensor, features: list[Tensor]) -> Tensor:
         """Expected distance of each side, as corners x1, y1, x2, y2 in pixels: (N, 4, R, A) to (N, A, 4)."""
@@ -243,12 +258,24 @@ class Decoder:
         return self._anchors, self._scales
 
 
-def check_strides(student: Any, teacher: Any) -> None:
-    """Insist that both heads read the same strides.
+def common_levels(student: Any, teacher: Any) -> tuple[Level, ...]:
+    """Return the levels that both heads read, from fine to coarse.
 
-    Anchors and feature maps correspond only then.
+    Anchors and feature maps correspond at these alone.
+
+    Raises:
+        TeacherMismatch: there are none.
+
     """
-    pairs = [tuple(int(s) for s in model.stride) for model in (student, teacher)]
-    if pairs[0] != pairs[1]:
-        message = f"student and teacher have different strides: {pairs[0]} and {pairs[1]}"
-        raise TeacherMismatch(message, hint="both must be detectors with levels P3, P4 and P5")
+    ours, theirs = head_levels(student), head_levels(teacher)
+    found = tuple(level for level in ours if level in theirs)
+    if not found:
+        message = f"student and teacher have no level in common: {', '.join(ours)} and {', '.join(theirs)}"
+        raise TeacherMismatch(message, hint="a teacher whose head reads levels that the student's reads too")
+    return found
+
+
+def decoder_of(model: Any, levels: Sequence[Level]) -> Decoder:
+    """Return the decoder of *model*'s branches at some of its *levels*."""
+    own = head_levels(model)
+    return Decoder(model.stride, None if own == tuple(levels) else [own.index(level) for level in levels])

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from retort import class_names
-from retort.constants import HEAD_LEVELS, Level
+from retort.constants import Level
 from retort.errors import TeacherMismatch
 from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
 from retort.spec import DistillationSpec, Schedule
+from retort.training.architecture import head_levels
 from retort.training.distillation import feature_taps
 from retort.training.distillation.balancing import BALANCES, Balance, ClassMass
-from retort.training.distillation.feature_taps import Decoder, FeatureLayers, Raw, check_strides, first
+from retort.training.distillation.feature_taps import FeatureLayers, Raw, common_levels, decoder_of, first
 from retort.training.models import ClassMap
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class DistillationObjective:
         close_mosaic: int,
         seed: int = 0,
     ) -> None:
-        check_strides(student, teacher)
+        self.head_levels = common_levels(student, teacher)
+        """Levels that both heads read: predictions are compared at these."""
         self.spec = spec
         self.losses: tuple[Loss, ...] = spec.losses
         self.labels = labels(self.losses)
@@ -102,7 +104,7 @@ class DistillationObjective:
         check(self.losses, student, teacher, self.classes)
         self.warning = _near(student, teacher)
         """Which classes the teacher names nearly, but not equally."""
-        self.assigns = teacher_assigns(spec.assignment, student, self.classes)
+        self.assigns = teacher_assigns(spec.assignment, student, teacher, self.classes)
         """Whether the teacher chooses the anchors of the task loss."""
         self.epoch = 0.0
         """Fractional epoch, counted from 0; the trainer moves it."""
@@ -110,12 +112,13 @@ class DistillationObjective:
             spec.schedule, epoch, epochs=epochs, close_mosaic=close_mosaic
         )
         self._weights = torch.tensor([loss.weight for loss in self.losses], device=device)
-        self._decoders = Decoder(student.stride), Decoder(teacher.stride)
+        self.decoders = decoder_of(student, self.head_levels), decoder_of(teacher, self.head_levels)
+        """Of the student's branches, and of the teacher's."""
         self._rng = StepRng(seed, device)
         balance = BALANCES[spec.balance]
         self.balance: Balance | None = None if balance is None else balance()
         self.class_mass = ClassMass() if any(getattr(loss, "class_balance", 0) for loss in self.losses) else None
-        self._shared = {*HEAD_LEVELS, *self.levels}
+        self._shared = {*head_levels(student), *self.levels}
 
     @property
     def levels(self) -> set[Level]:
@@ -191,7 +194,7 @@ class DistillationObjective:
         """
         terms = self.terms(features, branches, output, projectors)
         if self.class_mass is not None:
-            self.class_mass.add(self._decoders[1](output.branches["one2many"], self.classes.teacher, boxes=False))
+            self.class_mass.add(self.decoders[1](output.branches["one2many"], self.classes.teacher, boxes=False))
         weights = self._weights * self.weight
         if self.balance is not None:
             weights = weights * self.balance(
@@ -238,7 +241,7 @@ class DistillationObjective:
 
     def _heads(self, branches: Mapping[str, Raw], output: TeacherOutput) -> list[tuple[Any, Any]]:
         """Pair the branches that both heads have: one2many, and one2one only with one2one."""
-        student, teacher = self._decoders
+        student, teacher = self.decoders
         plain = [loss for loss in self.losses if not isinstance(loss, CrossedLoss)]
         boxes = any(loss.needs_boxes or (loss.falls_back() and not _alike(branches, output.branches)) for loss in plain)
         return [
@@ -255,7 +258,7 @@ class DistillationObjective:
     ) -> tuple[Predictions, Predictions]:
         """Return what the teacher's head says to the student's features and to its own: one2many, which all have."""
         student, teacher = branches["one2many"], output.branches["one2many"]
-        decode, classes = self._decoders[1], self.classes.teacher
+        decode, classes = self.decoders[1], self.classes.teacher
         crossed = decode(feature_taps.cross_heads(adapters, student, teacher, output.head), classes)
         return crossed, self._with_mass(decode(teacher, classes))
 
@@ -271,7 +274,7 @@ class DistillationObjective:
         """
         if not self.assigns:
             return {}
-        decode, branches = self._decoders[1], first(output.branches, number)
+        decode, branches = self.decoders[1], first(output.branches, number)
         return {name: decode(raw, self.classes.teacher) for name, raw in branches.items()}
 
 
@@ -306,6 +309,7 @@ def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMa
     """
     bins = student.model[-1].reg_max, teacher.model[-1].reg_max
     for label, loss in zip(labels(losses), losses, strict=True):
+        check_levels(label, loss, student, teacher)
         if loss.needs_classes and classes.size == 0:
             message = f"the loss {label} needs class names in common; student and teacher have none"
             hint = _near(student, teacher) or "a teacher trained on these classes, or feature losses only"
@@ -320,6 +324,29 @@ def check(losses: tuple[Loss, ...], student: Any, teacher: Any, classes: ClassMa
 
 def _near(student: Any, teacher: Any) -> str | None:
     return class_names.warning(tuple(student.names.values()), tuple(teacher.names.values()), "a teacher")
+
+
+def check_levels(label: str, loss: Loss, student: Any, teacher: Any) -> None:
+    """Insist that both networks have the levels at which *loss* compares them.
+
+    Raises:
+        TeacherMismatch: one of them lacks a level.
+
+    """
+    ours, theirs = head_levels(student), head_levels(teacher)
+    shown = f"the student's head reads {', '.join(ours)}, the teacher's {', '.join(theirs)}"
+    if isinstance(loss, CrossedLoss) and ours != theirs:
+        raise TeacherMismatch(f"the loss {label} needs heads of the same levels; {shown}", hint="use class_logits")
+    if not isinstance(loss, FeatureLoss):
+        return
+    common = [level for level in ours if level in theirs]
+    missing = [level for level in loss.levels if level != Level.BACKBONE and level not in common]
+    if missing:
+        hint = f"levels: [{', '.join(common)}]"
+        raise TeacherMismatch(f"the loss {label} compares {', '.join(missing)}, but {shown}", hint=hint)
+    if Level.BACKBONE in loss.levels and ours[-1] != theirs[-1]:
+        message = f"the loss {label} compares the backbones' last layers, which differ in size; {shown}"
+        raise TeacherMismatch(message, hint=f"levels: [{', '.join(common)}]")
 
 
 def projectors(
@@ -404,18 +431,22 @@ def criteria(student: Any) -> dict[str, Any]:
     return {"one2many": whole} if hasattr(whole, "assigner") else {"one2many": whole.one2many, "one2one": whole.one2one}
 
 
-def teacher_assigns(wanted: str, student: Any, classes: ClassMap) -> bool:
+def teacher_assigns(wanted: str, student: Any, teacher: Any, classes: ClassMap) -> bool:
     """Return True if the teacher assigns the labels.
 
     *wanted* is the spec's word: ``student``, ``teacher``, or ``auto``.
 
     Raises:
-        TeacherMismatch: it is asked to, and does not know every class of the student's labels.
+        TeacherMismatch: it is asked to, and does not know every class of the student's labels, or has other anchors.
 
     """
     knows = classes.size == len(student.names)
+    ours, theirs = head_levels(student), head_levels(teacher)
+    if wanted == "teacher" and ours != theirs:
+        message = f"assignment: teacher needs equal anchors, but the student has the levels {', '.join(ours)} and the "
+        raise TeacherMismatch(f"{message}teacher {', '.join(theirs)}", hint="assignment: auto, or student")
     if wanted == "teacher" and not knows:
         message = f"assignment: teacher needs all classes of the student, but the teacher knows {classes.size} of "
         message += f"{len(student.names)}"
         raise TeacherMismatch(message, hint="a teacher trained on these classes, or assignment: auto")
-    return wanted != "student" and knows
+    return wanted != "student" and knows and ours == theirs

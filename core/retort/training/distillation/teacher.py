@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from retort.constants import HEAD_LEVELS, Level
+from retort.training.architecture import head_levels
 from retort.training.distillation import feature_taps
 from retort.training.ultralytics_api import Conv, DWConv, fuse_conv_and_bn
 
@@ -189,7 +190,7 @@ class Teacher:
             features, branches = feature_taps.forward(
                 self.model, images, levels=levels, head=head, intermediate=self._middles
             )
-        sure = confidence(branches.values(), self.known) if maps else {}
+        sure = confidence(branches.values(), self.known, head_levels(self.model)) if maps else {}
         return TeacherOutput(features, branches, sure, self.model.model[-1])
 
 
@@ -237,11 +238,13 @@ def _convolved(fused: Any, conv: torch.nn.Conv2d, x: Tensor) -> Tensor:
     return found
 
 
-def confidence(branches: Iterable[feature_taps.Raw], known: Tensor | None = None) -> dict[Level, Tensor]:
+def confidence(
+    branches: Iterable[feature_taps.Raw], known: Tensor | None = None, levels: Sequence[Level] = HEAD_LEVELS
+) -> dict[Level, Tensor]:
     """Return the highest class probability at each position, by level.
 
-    Logits of two branches are averaged first. Only the classes *known* (indices; None for all) count. The backbone's
-    last layer has P5's stride and takes P5's map.
+    *levels* are those of the head. Logits of two branches are averaged first. Only the classes *known* (indices; None for all) count. The backbone's
+    last layer has the stride of the last level, and takes its map.
     """
     branches = list(branches)
     scores = torch.stack([branch["scores"].float() for branch in branches]).mean(0)  # N K A
@@ -249,7 +252,5 @@ def confidence(branches: Iterable[feature_taps.Raw], known: Tensor | None = None
     highest = scores.amax(1, keepdim=True).sigmoid()  # N 1 A
     shapes = [feature.shape[-2:] for feature in branches[0]["feats"]]
     parts = highest.split_with_sizes([height * width for height, width in shapes], dim=-1)
-    maps = {
-        level: part.reshape(len(part), 1, *shape) for level, part, shape in zip(HEAD_LEVELS, parts, shapes, strict=True)
-    }
-    return {**maps, Level.BACKBONE: maps[Level.P5]}
+    maps = {level: part.reshape(len(part), 1, *shape) for level, part, shape in zip(levels, parts, shapes, strict=True)}
+    return {**maps, Level.BACKBONE: maps[levels[-1]]}

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 
-from retort.constants import HEAD_LEVELS, Level
+from retort.constants import HEAD_LEVELS, LEVEL_STRIDES, Level
 from retort.errors import TeacherMismatch
 from retort.losses import Loss
+from retort.training.architecture import head_levels
 from retort.training.distillation.feature_taps import Decoder, Raw
 from retort.training.distillation.teacher import Teacher, TeacherOutput, confidence
 from retort.training.ultralytics_api import make_anchors
@@ -20,8 +21,8 @@ from retort.training.ultralytics_api import make_anchors
 if TYPE_CHECKING:
     from torch import Tensor
 
-STRIDES = {Level.P3: 8, Level.P4: 16, Level.P5: 32}
-"""Of every network here, in pixels of its own input."""
+STRIDES = {level: LEVEL_STRIDES[level] for level in HEAD_LEVELS}
+"""Of every network whose input can be resized, in pixels of that input."""
 
 
 def paired_levels(ratio: Fraction) -> dict[Level, Level]:
@@ -56,6 +57,19 @@ def check_same_grid(losses: tuple[Loss, ...], labels: list[str], ratio: Fraction
                 f"the loss {label} needs a teacher that sees the images in the student's size, not {ratio} times it"
             )
             raise TeacherMismatch(message, hint="use box_giou, which compares decoded boxes")
+
+
+def check_resizable(ratio: Fraction, *networks: Any) -> None:
+    """Refuse to resize a teacher's answers where a head reads unusual levels.
+
+    Raises:
+        TeacherMismatch: the teacher's input has another size, and one of *networks* has other levels than P3 to P5.
+
+    """
+    odd = [levels for levels in map(head_levels, networks) if levels != HEAD_LEVELS]
+    if ratio != 1 and odd:
+        message = f"a network with the levels {', '.join(odd[0])} needs a teacher that sees images in the same size"
+        raise TeacherMismatch(message, hint="leave the teacher's imgsz out")
 
 
 class ResizedTeacher:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from retort.constants import HEAD_LEVELS, Level
+from retort.constants import Level
 from retort.losses import FeatureLoss, Predictions
 from retort.losses.base import divergence, standardise
 from retort.training import comm
 from retort.training.distillation import feature_taps
 from retort.training.distillation.distiller import distillation_loss
-from retort.training.distillation.feature_taps import Decoder
 from retort.training.distillation.objective import assign_by_teacher, projector_key
 from retort.training.inference import prepare
 
@@ -216,14 +215,16 @@ def measure(model: Distiller, probe: Probe) -> dict[str, float | None]:
 def common_predictions(model: Distiller, forward: ForwardPass) -> tuple[Predictions, Predictions] | None:
     """Return both networks' predictions on common classes, or None.
 
-    Common are classes that student and teacher both name; the one2many branches predict. None without any.
+    Common are classes that student and teacher both name; the one2many branches predict, at the levels that both heads
+    have. None without any.
     """
-    teacher, spec = first_teacher(model)
+    _, spec = first_teacher(model)
     if spec.classes.size == 0:
         return None
-    student = Decoder(model.stride)(forward.branches["one2many"], spec.classes.student)  # type: ignore[arg-type]
-    theirs = Decoder(teacher.model.stride)(forward.teacher_output.branches["one2many"], spec.classes.teacher)
-    return student, theirs
+    ours, theirs = spec.decoders
+    return ours(forward.branches["one2many"], spec.classes.student), theirs(
+        forward.teacher_output.branches["one2many"], spec.classes.teacher
+    )
 
 
 def predictions(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
@@ -296,7 +297,7 @@ def cosines(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
     found = {
         f"cosine_{level}": cosine_map(student, teacher).mean() for level, student, teacher in projected(model, forward)
     }
-    for level in HEAD_LEVELS:
+    for level in first_teacher(model)[1].head_levels:
         if f"cosine_{level}" not in found:
             found[f"cka_{level}"] = cka(forward.features[level], forward.teacher_output.features[level])
     return found
@@ -373,9 +374,8 @@ def background_shares(model: Distiller, forward: ForwardPass, total: Tensor) -> 
     pair = common_predictions(model, forward)
     if pair is None or not total.requires_grad:
         return {}
-    (found,) = torch.autograd.grad(
-        total, [forward.branches["one2many"]["scores"]], retain_graph=True, allow_unused=True
-    )  # N K A
+    raw, (decoder, _) = forward.branches["one2many"], first_teacher(model)[1].decoders
+    (found,) = torch.autograd.grad(total, [raw["scores"]], retain_graph=True, allow_unused=True)  # N K A
     if found is None:
         return {}
     student, teacher = (prediction.scores.detach().float().sigmoid() for prediction in pair)
@@ -385,6 +385,6 @@ def background_shares(model: Distiller, forward: ForwardPass, total: Tensor) -> 
         return (pull * ~seen).sum() / pull.sum().clamp(min=1e-20)  # N A
 
     return {
-        "background_share": share(found.abs().sum(1)),
+        "background_share": share(decoder.kept(found, raw["feats"]).abs().sum(1)),
         "background_expected": share((student - teacher).abs().sum(-1)),
     }

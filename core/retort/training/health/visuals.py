@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from retort import files
-from retort.constants import HEAD_LEVELS
 from retort.training.health.metrics import (
     ForwardPass,
     Probe,
     binary_kl,
     common_predictions,
     cosine_map,
+    first_teacher,
     foreground,
     forward_pass,
     preserve_state,
@@ -59,7 +59,7 @@ def arrays(model: Distiller, probe: Probe) -> dict[str, Any]:
         found: dict[str, Tensor] = {"images": images}
         for level, student, teacher in projected(model, forward):
             found[f"cosine_{level}"] = cosine_map(student, teacher)[:NUM_IMAGES].half()
-        for level in HEAD_LEVELS:
+        for level in first_teacher(model)[1].head_levels:
             found[f"confidence_{level}"] = forward.teacher_output.confidence[level][:NUM_IMAGES, 0].half()
         found |= _predicted(model, forward)
     return {name: value.cpu().numpy() for name, value in found.items()}
@@ -72,11 +72,12 @@ def _predicted(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
         return {}
     student, teacher = (prediction.scores.float() for prediction in pair)
     kl = binary_kl(student, teacher)[:NUM_IMAGES]  # N A
-    shapes = [forward.features[level].shape[-2:] for level in HEAD_LEVELS]
+    levels = first_teacher(model)[1].head_levels
+    shapes = [forward.features[level].shape[-2:] for level in levels]
     parts = kl.split_with_sizes([height * width for height, width in shapes], dim=-1)
     maps = {
         f"kl_{level}": part.reshape(len(part), *shape).half()
-        for level, part, shape in zip(HEAD_LEVELS, parts, shapes, strict=True)
+        for level, part, shape in zip(levels, parts, shapes, strict=True)
     }
     return {**maps, **temperatures(student, teacher, foreground(pair[1]))}
 

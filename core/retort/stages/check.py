@@ -1,0 +1,129 @@
+"""Check that the networks of a job fit each other and the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from retort.constants import LEVEL_STRIDES
+from retort.errors import ModelError, TeacherMismatch
+from retort.pipeline import progress
+from retort.pipeline.answers import CheckedNetworks
+from retort.pipeline.context import Context
+from retort.pipeline.train import network
+from retort.spec import JobSpec
+
+if TYPE_CHECKING:
+    from retort.training.architecture import Architecture
+
+after = None
+
+
+def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job has networks
+    """Return True: the stage applies to every job."""
+    return True
+
+
+def cost(spec: JobSpec) -> float:
+    """Return the stage's share of the run: a few forward passes."""
+    return progress.forward(spec.student.label) / 10
+
+
+def run(context: Context) -> CheckedNetworks:
+    """Build the student, load the teachers, and set up the distillation once.
+
+    What cannot be trained is refused here, before anything is: a file that is no detector, another architecture than
+    the spec names, losses that cannot compare these networks.
+
+    Raises:
+        ModelError: a network cannot be used; it says which.
+        TeacherMismatch: a teacher does not fit the student and the losses.
+
+    """
+    from retort.training import architecture, models
+
+    spec, names = context.spec, dict(enumerate(context.inputs.dataset.names))
+    with _named("student"):
+        student = models.build(**network(context, spec.student), names=names, seed=spec.training.seed)
+    read = architecture.read(student)
+    _insist_on_side("training.imgsz", spec.training.imgsz, read)
+    _insist_on_layers(context, student)
+    teachers = []
+    for path, loaded, imgsz in _teachers(context, names):
+        teachers.append(architecture.read(loaded))
+        _insist_on_side(f"{path}.imgsz", imgsz or spec.training.imgsz, teachers[-1])
+        with _named(path):
+            _distil(context, student, loaded, imgsz)
+        context.heartbeat.beat("setup")
+    context.journal.log(f"the student is {read}; the teacher {'; '.join(map(str, teachers))}")
+    return CheckedNetworks(student=read.name, teachers=tuple(one.name for one in teachers))
+
+
+def _teachers(context: Context, names: dict[int, str]) -> Iterator[tuple[str, Any, int | None]]:
+    """Yield each teacher with its place in the spec and its size; one to be trained as it will begin."""
+    from retort.training import models
+
+    spec = context.spec.teacher
+    if spec.train is not None:
+        with _named("teacher.train"):
+            built = models.build(**network(context, spec.train), names=names, seed=context.spec.training.seed)
+        yield "teacher", built, spec.imgsz
+    else:
+        assert spec.weights is not None
+        with _named("teacher"):
+            loaded = models.load(context.inputs.weights[spec.weights])
+        yield "teacher", loaded, spec.imgsz
+    for index, one in enumerate(spec.ensemble):
+        with _named(f"teacher.ensemble.{index}"):
+            loaded = models.load(context.inputs.weights[one.weights])
+        yield f"teacher.ensemble.{index}", loaded, one.imgsz
+
+
+def _distil(context: Context, student: Any, teacher: Any, imgsz: int | None) -> None:
+    """Set up the distillation between two networks, as the training will."""
+    import torch
+
+    from retort.training.distillation.distiller import TeacherCandidate, make_distiller
+    from retort.training.distillation.teacher_resize import ratio_of
+
+    training = context.spec.training
+    candidate = TeacherCandidate(teacher, ratio=ratio_of(imgsz, training.imgsz))
+    make_distiller(
+        student, candidate, context.spec.distillation, device=torch.device("cpu"), epochs=training.epochs,
+        close_mosaic=training.close_mosaic, seed=training.seed,
+    )  # fmt: skip
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Say in which section of the spec the network stands that an error speaks of."""
+    try:
+        yield
+    except (ModelError, TeacherMismatch) as error:
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _insist_on_side(path: str, side: int, read: Architecture) -> None:
+    """Refuse images whose sides the network's coarsest level does not divide: Ultralytics would enlarge them."""
+    coarsest = LEVEL_STRIDES[read.levels[-1]]
+    if side % coarsest:
+        below, above = side // coarsest * coarsest, (side // coarsest + 1) * coarsest
+        hint = f"a multiple of {coarsest}, such as {' or '.join(str(n) for n in (below, above) if n >= 2 * coarsest)}"
+        raise ModelError(f"{path} is {side}, which the coarsest stride of {read.name} does not divide", hint=hint)
+
+
+def _insist_on_layers(context: Context, student: Any) -> None:
+    """Refuse to freeze layers that the student has not, or all of them."""
+    asked = context.spec.training.freeze
+    if asked is None:
+        return
+    last, names = len(student.model) - 1, [name for name, _ in student.named_parameters()]
+    for one in (asked - 1,) if isinstance(asked, int) else asked:
+        known = one <= last if isinstance(one, int) else any(f"model.{one}." in name for name in names)
+        if not known:
+            message = f"training.freeze names the layer {one}, which {context.spec.student.label} has not"
+            raise ModelError(message, hint=f"its layers are 0 to {last}; the last is the head")
+    prefixes = [f"model.{one}." for one in (range(asked) if isinstance(asked, int) else asked)]
+    if all(any(prefix in name for prefix in prefixes) for name in names if ".dfl." not in name):
+        raise ModelError("training.freeze leaves nothing to train", hint=f"fewer than {last + 1} layers")
