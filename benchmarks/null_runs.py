@@ -34,15 +34,17 @@ from retort.data import datasets, demo  # noqa: E402
 from retort.report.result import over_seeds  # noqa: E402
 from retort.report.verdict import Noise, image_interval, kind_of, rise, seed_interval  # noqa: E402
 from retort.spec import TrainingSpec  # noqa: E402
-from retort.spec.verdict import LEVEL  # noqa: E402
+from retort.spec.verdict import LEVEL, Resampled  # noqa: E402
 from retort.training import models  # noqa: E402
-from retort.training.bootstrap import Matches, resample  # noqa: E402
+from retort.training.bootstrap import MOST, Matches, resample  # noqa: E402
 from retort.training.config import TrainConfig  # noqa: E402
 from retort.training.evaluate import Conditions, run_validation  # noqa: E402
 from retort.training.trainer import fit  # noqa: E402
 
 DECIDES = ("model", "weights", "epochs", "imgsz", "batch", "lr")
 """Options that decide how a network ends."""
+GROUPS = 2000
+"""Jobs of several seeds that are drawn from the networks."""
 
 
 def training(options: argparse.Namespace, seed: int) -> TrainingSpec:
@@ -143,21 +145,37 @@ def single(options: argparse.Namespace, one: dict[str, Any], other: dict[str, An
     return {
         "seeds": [one["seed"], other["seed"]], "difference": difference, "rise": rise(curves),
         "images": [images.low, images.high], "interval": [interval.low, interval.high], "kind": kind_of(interval),
+        "num_images": images.num_images,
     }  # fmt: skip
 
 
-def several(runs: list[dict[str, Any]], number: int, *, groups: int = 2000) -> dict[str, Any] | None:
+def several(runs: list[dict[str, Any]], pairs: list[dict[str, Any]], number: int) -> dict[str, Any] | None:
     """Judge random jobs of so many seeds, each of networks that stand in it once; None where there are too few."""
     if len(runs) < 2 * number:
         return None
-    random, kinds = np.random.default_rng(0), Counter[str]()
-    for _ in range(groups):
-        drawn = random.permutation(len(runs))[: 2 * number]
-        scores = [runs[index]["map"] for index in drawn]
-        over = over_seeds(list(zip(scores[:number], scores[number:], strict=True)))
+    random, kinds, by_t = np.random.default_rng(0), Counter[str](), 0
+    resampled = {tuple(pair["seeds"]): pair for pair in (*pairs, *map(_mirrored, pairs))}
+    for _ in range(GROUPS):
+        students, controls = random.permutation(len(runs))[: 2 * number].reshape(2, number)
+        scores = [(runs[one]["map"], runs[other]["map"]) for one, other in zip(students, controls, strict=True)]
+        over = over_seeds(scores)
         assert over is not None, "there are two pairs at least"
-        kinds[kind_of(seed_interval(over))] += 1
-    return {"jobs": groups, "published": groups - kinds["none"], "share": 1 - kinds["none"] / groups}
+        first = resampled[runs[students[0]]["seed"], runs[controls[0]]["seed"]]
+        kinds[kind_of(seed_interval(over, first["difference"], Noise(_images(first))))] += 1
+        by_t += not over.difference.low <= 0 <= over.difference.high
+    published = GROUPS - kinds["none"]
+    return {"jobs": GROUPS, "published": published, "share": published / GROUPS, "share_by_t_alone": by_t / GROUPS}
+
+
+def _mirrored(pair: dict[str, Any]) -> dict[str, Any]:
+    """Return the same pair with student and control exchanged."""
+    low, high = pair["images"]
+    return {**pair, "seeds": pair["seeds"][::-1], "difference": -pair["difference"], "images": [-high, -low]}
+
+
+def _images(pair: dict[str, Any]) -> Resampled:
+    low, high = pair["images"]
+    return Resampled(low=low, high=high, level=LEVEL, num_images=pair["num_images"], num_resamples=MOST)
 
 
 def counted(options: argparse.Namespace, runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -177,7 +195,7 @@ def counted(options: argparse.Namespace, runs: list[dict[str, Any]]) -> dict[str
         "one_seed": share(lambda pair: pair["kind"] != "none"),
         "one_seed_by_half_a_point": share(lambda pair: abs(pair["difference"]) >= 0.005),
         "one_seed_by_images_alone": share(lambda pair: not pair["images"][0] <= 0 <= pair["images"][1]),
-        **{f"{number}_seeds": several(runs, number) for number in (2, 3, 5)},
+        **{f"{number}_seeds": several(runs, pairs, number) for number in (2, 3, 5)},
         "pairs": pairs,
     }
 

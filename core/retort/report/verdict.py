@@ -71,10 +71,24 @@ def image_interval(difference: float, noise: Noise) -> VerdictInterval | None:
     )  # fmt: skip
 
 
-def seed_interval(over: SeedStatistics) -> VerdictInterval:
-    """Return the interval of the mean difference over seeds, by Student's paired t."""
-    found = over.difference
-    return VerdictInterval(low=found.low, high=found.high, level=found.level, over="seeds", number=over.num_seeds)
+def seed_interval(over: SeedStatistics, first: float, noise: Noise) -> VerdictInterval:
+    """Return the interval of the mean difference over seeds, by Student's paired t.
+
+    All seeds are judged on the same images, and a few can agree by luck: where the images leave more doubt, by the
+    bootstrap of the *first* seed's difference, the interval is as wide as they make it.
+    """
+    found, images = over.difference, noise.resampled
+    seeds = VerdictInterval(low=found.low, high=found.high, level=found.level, over="seeds", number=over.num_seeds)
+    if images is None:
+        return seeds
+    below, above = max(0.0, first - images.low), max(0.0, images.high - first)
+    widened: dict[str, object] = {
+        "low": min(found.low, found.mean - below),
+        "high": max(found.high, found.mean + above),
+    }
+    if below + above > found.high - found.low:
+        widened |= {"over": "images", "number": images.num_images}
+    return seeds.model_copy(update=widened)
 
 
 def kind_of(interval: VerdictInterval | None) -> Kind:
@@ -90,7 +104,7 @@ def gap_closed(over: SeedStatistics | None, teacher: float | None) -> float | No
     None where it may not be published, which takes several seeds, an interval without zero, and a teacher that is
     clearly better than the control and no weaker than the student: else it is a share of noise, or of nothing.
     """
-    if over is None or teacher is None or kind_of(seed_interval(over)) != "gain" or teacher < over.student.mean:
+    if over is None or teacher is None or over.difference.low <= 0 or teacher < over.student.mean:
         return None
     gap = teacher - over.control.mean
     return over.difference.mean / gap if gap >= max(_CLEARLY, 2 * over.control.deviation) else None
@@ -101,7 +115,7 @@ def verdict(result: JobResult, noise: Noise) -> Verdict:
     over = None if result.seeds is None else result.seeds.statistics.map
     difference = interval = None
     if over is not None:
-        difference, interval = over.difference.mean, seed_interval(over)
+        difference, interval = over.difference.mean, seed_interval(over, _first(result), noise)
     elif result.roles.control is not None:
         difference = result.roles.student.map - result.roles.control.map
         interval = image_interval(difference, noise)
@@ -115,6 +129,12 @@ def verdict(result: JobResult, noise: Noise) -> Verdict:
         kind=kind, sentence=sentence, difference=difference, interval=interval,
         gap_closed=share if kind == "gain" else None, caveats=tuple(_caveats(result, noise, interval)),
     )  # fmt: skip
+
+
+def _first(result: JobResult) -> float:
+    """Return the difference of the first seed, whose networks the images were resampled for."""
+    student, control = result.roles.student, result.roles.control
+    return 0.0 if control is None else student.map - control.map
 
 
 def _against_control(result: JobResult, difference: float | None, interval: VerdictInterval | None) -> tuple[Kind, str]:
@@ -149,6 +169,8 @@ def _shown(result: JobResult, interval: VerdictInterval | None) -> str:
             f"with one seed ({bounds}, over the images of this validation set and the noise of seeds as measured "
             "elsewhere; another seed may differ)"
         )
+    if interval.over == "images":
+        return f"over {over.num_seeds} seeds ({bounds}, over the images of this validation set, which leave more doubt)"
     return (
         f"over {interval.number} seeds ({bounds}; if there were no effect, a difference at least this large would be "
         f"seen in {_chance(over.difference.p_value)} of repetitions)"
@@ -181,8 +203,8 @@ def _on_noise(interval: VerdictInterval | None, noise: Noise) -> list[str]:
     if interval is None:
         return []
     if interval.over == "seeds" or interval.seed_noise is None:
-        over = f"The interval is over {interval.number} seeds on one data set"
-        return [f"{over}; the figures of the student that is published are those of the first."]
+        over = f"The interval is over {interval.number} {interval.over} of one data set"
+        return [f"{over}; the figures of the student that is published are those of the first seed."]
     found = [
         (
             f"One seed is no proof: networks that differ by their seed alone differ by {_percent(interval.seed_noise)} "

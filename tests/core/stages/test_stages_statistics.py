@@ -39,4 +39,4 @@ def test_a_gain_is_claimed_only_where_the_interval_leaves_no_room_for_none(diffe
     judged = verdict(result(teacher=0.6, student=0.5, control=0.4, seeds=seeds), Noise())
     assert judged.kind == kind
     assert "3 seeds (95% interval" in judged.sentence
-    assert any("over 3 seeds on one data set" in caveat for caveat in judged.caveats)
+    assert any("over 3 seeds of one data set" in caveat for caveat in judged.caveats)

@@ -118,7 +118,7 @@ def test_a_p_value_is_told_as_what_it_is():
     assert (
         "if there were no effect, a difference at least this large would be seen in 37% of repetitions" in said.sentence
     )
-    sure = judge(student=0.5, control=0.4, seeds=seeds(0.05, 0.0501, 0.0499))
+    sure = verdict(result(0.6, 0.45, 0.4, seeds=seeds(0.05, 0.0501, 0.0499)), Noise())
     assert "would be seen in less than 0.1% of repetitions" in sure.sentence
 
 
@@ -127,6 +127,20 @@ def test_several_seeds_speak_for_their_mean_and_never_for_the_first():
     assert said.difference == pytest.approx(0.0052)
     assert said.sentence.startswith("No difference is shown: +0.5 points of mAP50-95 against the undistilled control")
     assert "%" not in said.sentence.replace("95%", "").partition("would be seen in")[0]
+
+
+def test_seeds_that_agree_on_a_dozen_images_prove_no_more_than_the_images_do():
+    agreeing = result(0.6, 0.44, 0.4, seeds=seeds(0.04, 0.041, 0.039))
+    said = verdict(agreeing, around(0.04, 0.08, images=12))
+    assert said.kind == "none"
+    assert said.interval is not None
+    assert (said.interval.low, said.interval.high) == (pytest.approx(-0.04), pytest.approx(0.12))
+    assert (said.interval.over, said.interval.number) == ("images", 12)
+    assert "over the images of this validation set, which leave more doubt" in said.sentence
+    many = verdict(agreeing, around(0.04, 0.002, images=5000))
+    assert many.kind == "gain"
+    assert many.interval is not None
+    assert many.interval.over == "seeds"
 
 
 def test_a_share_of_the_gap_is_told_of_several_seeds_whose_interval_has_no_zero():
