@@ -42,6 +42,10 @@ MOST_PIXELS = 178_956_970
 _MOST_BYTES = 1 << 30
 RANGES = (8, 10, 12, 14, 16)
 """Bits that cameras and scanners fill of the 16 that a sample has."""
+_OVERSHOOT = 1.0625
+"""Lossy compression makes bright edges a little brighter than anything that was there."""
+_HOT = 100_000
+"""One of so many samples may be a hot pixel of the sensor."""
 _TIFF = frozenset({".tif", ".tiff"})
 _ORIENTATION = 274
 _RAW = frozenset({32803, 34892})
@@ -67,7 +71,7 @@ class ImageFacts:
     frames: int = 1
     """Frames or pages; the first one is used."""
     brightest: int = 0
-    """Largest sample of an image of 16 bits; 0 for one of 8."""
+    """Largest sample of an image of 16 bits, but for a few hot pixels; 0 for one of 8."""
     plain: bool = False
     """Whether every program reads the same pixels from the file, so that it is used as it is."""
     problem: str = ""
@@ -116,7 +120,7 @@ def read(path: Path, bits: int = 16) -> Array:
     """
     with _told(path):
         data = path.read_bytes()
-        return _to_eight(_decode(data, kind_of(data)), bits)
+        return _to_eight(_decode(data, kind_of(data))[0], bits)
 
 
 @contextmanager
@@ -223,7 +227,7 @@ def _place(image: Path, target: Path) -> None:
 
 def bits_of(brightest: int) -> int:
     """Return the bits that samples up to *brightest* fill."""
-    return next(bits for bits in RANGES if brightest < 1 << bits)
+    return next((bits for bits in RANGES if brightest < (1 << bits) * _OVERSHOOT), RANGES[-1])
 
 
 def _as_it_is(image: Path, facts: ImageFacts) -> bool:
@@ -258,23 +262,32 @@ def _facts(data: bytes) -> ImageFacts:
         return ImageFacts(kind=kind, problem="" if kind else _UNKNOWN)
     try:
         frames, turned = _opened(data, kind)
-        pixels = _decode(data, kind)
+        pixels, usual = _decode(data, kind)
     except _Unreadable as error:
         return ImageFacts(kind=kind, problem=str(error))
     height, width = pixels.shape[:2]
     deep = pixels.dtype.itemsize > 1
     small = min(height, width) < SMALLEST_PX
     whole = kind == "jpeg" and jpeg_end(data) is not None
-    same = {"jpeg": whole, "png": True, "bmp": True, "webp": True, "tiff": frames == 1 and not turned}
+    same = {"jpeg": whole, "png": True, "bmp": True, "webp": True, "tiff": usual and frames == 1 and not turned}
     return ImageFacts(
         width=width,
         height=height,
         kind=kind,
         frames=1 if kind == "jpeg" else frames,  # what phones put behind a photograph is none of its frames
-        brightest=max(int(pixels.max()), 1) if deep else 0,
+        brightest=_brightest(pixels) if deep else 0,
         plain=not deep and same.get(kind, False),
         problem=f"is {width} x {height} px; sides under {SMALLEST_PX} px are not trained on" if small else "",
     )
+
+
+def _brightest(pixels: Array) -> int:
+    """Return the largest sample, but for as many as may be hot pixels; at least 1."""
+    import numpy as np
+
+    samples = pixels.ravel()
+    hot = samples.size // _HOT
+    return max(int(np.partition(samples, samples.size - 1 - hot)[samples.size - 1 - hot]), 1)
 
 
 def _opened(data: bytes, kind: str) -> tuple[int, bool]:
@@ -358,25 +371,24 @@ _FLOAT = "has floating-point samples, which have no set range; save it with 8 or
 _LONG = "has samples that are signed or longer than 16 bits; save it with 8 or 16 bits"
 
 
-def _decode(data: bytes, kind: str) -> Array:
-    """Return the pixels (H, W, 3), BGR, uint8 or uint16."""
+def _decode(data: bytes, kind: str) -> tuple[Array, bool]:
+    """Return the pixels (H, W, 3), BGR, uint8 or uint16, and whether OpenCV decodes them."""
     import numpy as np
 
     cv2 = _opencv()
     if kind in {"", "avif", "heif"}:
-        return _by_pillow(data, kind)
+        return _by_pillow(data, kind), False
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise _Unreadable("is damaged, or larger than can be decoded") from error
-    if pixels is None and kind == "jp2":
-        return _by_pillow(data, kind)
+    if pixels is None and kind in {"jp2", "tiff"}:  # OpenCV knows fewer colours and compressions
+        return _by_pillow(data, kind), False
     if pixels is None:
         raise _Unreadable("is damaged: it cannot be decoded")
     if pixels.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
         raise _Unreadable(_FLOAT if pixels.dtype.kind == "f" else _LONG)
-    found: Array = pixels
-    return found
+    return pixels, True
 
 
 def _by_pillow(data: bytes, kind: str) -> Array:
@@ -385,6 +397,8 @@ def _by_pillow(data: bytes, kind: str) -> Array:
 
     try:
         with _open(data, kind) as image:
+            if kind == "tiff" and max(_tuple(getattr(image, "tag_v2", {}).get(258, 1))) > 8:
+                raise _Unreadable("is damaged, or compressed in a way that is not read with 16 bits")
             rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except _DAMAGE as error:
         raise _Unreadable("is damaged: it cannot be decoded") from error

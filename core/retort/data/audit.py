@@ -211,11 +211,11 @@ def _unusable(images: Sequence[_AuditedImage]) -> Iterator[AuditFinding]:
     problems = [(image.facts, f"{image.shown} {image.facts.problem}") for image in images if image.facts.problem]
     yield _finding(
         "error", "not_an_image", "files named like images that are none", "remove them, or replace them",
-        (told for facts, told in problems if not facts.kind),
+        (told for facts, told in problems if facts.digest and not facts.kind),
     )  # fmt: skip
     yield _finding(
         "error", "broken_image", "images that cannot be used", f"fetch them again, or {CONVERT}",
-        (told for facts, told in problems if facts.kind and not facts.small),
+        (told for facts, told in problems if not facts.small and (facts.kind or not facts.digest)),
     )  # fmt: skip
     yield _finding(
         "error", "small_image", f"images with a side under {SMALLEST_PX} px, which are left out", "remove them",
