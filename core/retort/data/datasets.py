@@ -57,6 +57,13 @@ class Dataset:
     bits: int | None = None
     """Bits that images of 16 bits fill; None where there are none."""
 
+    def label_records(self) -> Iterator[ImageRecord]:
+        """Yield what was seen of each label file."""
+        for image, digest in self.label_digests.items():
+            label = label_of(self.root, image)
+            now = label.stat()
+            yield ImageRecord(str(label), now.st_size, now.st_mtime_ns, digest, now.st_ctime_ns)
+
     @property
     def held_out(self) -> frozenset[str]:
         """Digests of the images that are measured on."""

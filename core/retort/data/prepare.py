@@ -79,6 +79,7 @@ def prepare(
     )
     more_records = [found.records for found in (more, to_be_labelled) if found is not None]
     verification.record(itertools.chain(dataset.records, *more_records, map(ImageRecord.of, found.values())), workdir)
+    verification.record(dataset.label_records(), workdir, verification.COPIED)
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
     _write(workdir / FILE, inputs.model_dump_json(indent=2))
     return inputs

@@ -13,7 +13,9 @@ from retort.files import atomic_write, sha256_of
 from retort.images import ImageFacts
 
 FILE = "intake.json"
-"""In the workdir: what intake saw of each file."""
+"""In the workdir: what intake saw of each file that a run reads where it lies."""
+COPIED = "intake-copied.json"
+"""The same of the files that a run reads as copies: its labels."""
 _AT_ONCE = 4096
 
 
@@ -41,9 +43,9 @@ class ImageRecord(NamedTuple):
         return cls(str(image), facts.size_bytes, facts.modified_ns, facts.digest, facts.changed_ns)
 
 
-def record(files: Iterable[ImageRecord], workdir: Path) -> None:
+def record(files: Iterable[ImageRecord], workdir: Path, name: str = FILE) -> None:
     """Write what intake saw of *files*."""
-    atomic_write(workdir / FILE, json.dumps(list(dict.fromkeys(files))).encode())
+    atomic_write(workdir / name, json.dumps(list(dict.fromkeys(files))).encode())
 
 
 def verify(workdir: Path, alive: Callable[[], None] = lambda: None) -> None:
@@ -57,20 +59,30 @@ def verify(workdir: Path, alive: Callable[[], None] = lambda: None) -> None:
         TransientError: the folder or its disk cannot be read.
 
     """
+    if changed := changed_files(workdir, FILE, alive):
+        raise data_changed(changed)
+
+
+def changed_files(workdir: Path, name: str, alive: Callable[[], None] = lambda: None) -> list[str]:
+    """Return the files of the record *name* that are gone, or have other content.
+
+    Raises:
+        TransientError: the folder or its disk cannot be read.
+
+    """
     try:
-        seen = [ImageRecord(*item) for item in json.loads((workdir / FILE).read_bytes())]
+        seen = [ImageRecord(*item) for item in json.loads((workdir / name).read_bytes())]
     except FileNotFoundError:
-        return
+        return []
     now: list[ImageRecord] = []
     with ThreadPoolExecutor(max_workers=4) as pool:
         for start in range(0, len(seen), _AT_ONCE):
             alive()
             now += pool.map(_verified, seen[start : start + _AT_ONCE])
     changed = [before.path for before, after in zip(seen, now, strict=True) if before.digest != after.digest]
-    if changed:
-        raise data_changed(changed)
-    if now != seen:  # touched, or copied back: the next time need not read them again
-        record(now, workdir)
+    if now != seen and not changed:  # touched, or copied back: the next time need not read them again
+        record(now, workdir, name)
+    return changed
 
 
 def _verified(seen: ImageRecord) -> ImageRecord:

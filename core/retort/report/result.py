@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from retort import __version__
 from retort.constants import MAP, MAP50
-from retort.data import audit
+from retort.data import audit, verification
 from retort.files import sha256_of
 from retort.model_ref import title
 from retort.pipeline import progress, train
@@ -123,6 +123,12 @@ def data_quality(context: Context) -> DataQuality | None:
     if dataset.num_train + dataset.num_val > MOST_IMAGES or not (root / "data.yaml").is_file():
         return None
     context.heartbeat.beat("setup")
+    if edited := verification.changed_files(context.workdir, verification.COPIED):
+        message = (
+            f"{len(edited)} label files were edited since the job read them, such as {edited[0]}: the job has used "
+        )
+        context.journal.log(f"{message}what was there before, and its report does not count them", "warning")
+        return None
     found = audit.check(str(root), [root], most_missing=context.spec.data.max_missing_labels)
     if found.names != dataset.names or not found.splits:
         return None

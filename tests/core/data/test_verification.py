@@ -93,6 +93,16 @@ def test_an_image_that_was_only_touched_is_no_other_and_is_read_once(dataset: Da
     verify(tmp_path)
 
 
+def test_labels_that_are_edited_during_a_job_are_known_at_its_end_by_their_names(
+    root: Path, dataset: Dataset, tmp_path: Path
+):
+    record(dataset.label_records(), tmp_path, verification.COPIED)
+    assert verification.changed_files(tmp_path, verification.COPIED) == []
+    (root / "labels/train/0.txt").write_text("1 0.1 0.1 0.1 0.1\n")
+    assert verification.changed_files(tmp_path, verification.COPIED) == [str(root / "labels/train/0.txt")]
+    verify(tmp_path)  # the job reads its copies, so it goes on
+
+
 def test_a_folder_without_a_record_has_nothing_to_verify(tmp_path: Path):
     verify(tmp_path)
 
