@@ -40,6 +40,11 @@ class FieldProblem:
     hint: str | None = None
 
 
+def writable(text: str) -> str:
+    """Return *text* with bytes spelled out that are no UTF-8, as names of files may hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class RetortError(Exception):
     """Base of all errors: a code, a message and a hint.
 
@@ -50,9 +55,10 @@ class RetortError(Exception):
     retryable = False
 
     def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
+        message = writable(message)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = None if hint is None else writable(hint)
         self.code = code or type(self).code
 
 

@@ -83,7 +83,9 @@ class AuditReport:
 class _AuditedImage:
     """One image and its label, as far as they can be read."""
 
+    path: Path
     shown: str
+    """The path in the data set, as text that can be written anywhere."""
     label: Path
     boxes: tuple[LabelBox, ...]
     mistakes: tuple[str, ...]
@@ -148,7 +150,7 @@ def _check(description: DatasetDescription, most_missing: float) -> AuditReport:
     findings += _label_doubts(description, splits, most_missing)
     findings += [finding for finding in _passed_over(description.root, listings, facts) if finding.number]
     found = {split: _split(images, len(description.names)) for split, images in splits.items()}
-    findings.sort(key=lambda finding: finding.severity)
+    findings = sorted(map(_writable, findings), key=lambda finding: finding.severity)
     uses = {split: intake.use_of(listing, facts, description.root) for split, listing in listings.items()}
     return AuditReport(description.root, description.names, found, tuple(findings), uses)
 
@@ -166,7 +168,7 @@ def _look(description: DatasetDescription, image: Path, facts: ImageFacts) -> _A
     else:
         mistakes = tuple(f"{name}:{number}: {problem}" for number, problem in content.problems)
     name = shown(image.relative_to(description.root))
-    return _AuditedImage(name, label, content.boxes, mistakes, content, facts)
+    return _AuditedImage(image, name, label, content.boxes, mistakes, content, facts)
 
 
 def _split(images: Sequence[_AuditedImage], num_classes: int) -> Split:
@@ -198,7 +200,7 @@ def _label_doubts(
         counts.add(image.label.relative_to(root).as_posix(), image.content)
     for doubt in counts.doubts():
         yield AuditFinding("warning", doubt.code, doubt.message, doubt.hint, doubt.number, doubt.places)
-    images = {split: [root / image.shown for image in found] for split, found in splits.items()}
+    images = {split: [image.path for image in found] for split, found in splits.items()}
     for found in missing_labels(root, images, len(description.names)):
         severity: Severity = "error" if found.refused(most_missing) else "warning"
         places = tuple(f"{image}: {there}" for image, there in found.elsewhere[:_SHOWN]) or found.missing[:_SHOWN]
@@ -333,6 +335,11 @@ def _tiny(image: _AuditedImage) -> Iterator[LabelBox]:
     width, height = image.facts.width, image.facts.height
     if width:
         yield from (box for box in image.boxes if min(box.width * width, box.height * height) < _SMALLEST_PX)
+
+
+def _writable(finding: AuditFinding) -> AuditFinding:
+    """Spell bytes out that are no UTF-8 in the names of files."""
+    return replace(finding, message=shown(finding.message), places=tuple(map(shown, finding.places)))
 
 
 def _finding(severity: Severity, code: str, message: str, hint: str, places: Iterable[str]) -> AuditFinding:

@@ -124,6 +124,8 @@ def locate(
     """
     description = read_description(find(path, data_dirs), data_dirs, linked)
     root = description.root
+    if shown(root) != str(root):
+        raise DataError(f"{shown(root)}: the folder's name is not UTF-8", hint="give it another name")
     listings = {split: images_of(description, split) for split in ("train", "val")}
     test, notes = test_images(description)
     if test.images:

@@ -18,6 +18,7 @@ from retort.data.verification import ImageRecord
 from retort.errors import DataError
 from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.files import sha256_of
+from retort.images import shown
 from retort.protocol.workdir import DECISIONS
 from retort.settings import Settings
 from retort.spec import AnySpec, JobSpec, PseudoLabelsSpec, definition_names, exports_of, weight_names
@@ -136,8 +137,8 @@ def _facts(dataset: Dataset, origin: DatasetSource | None) -> DatasetInfo:
         num_test=dataset.num_test,
         num_shared=dataset.num_shared,
         digest=dataset.digest,
-        warnings=(*dataset.warnings, *_leaks(dataset)),
-        notes=(*dataset.notes, *(origin.notes if origin else ())),
+        warnings=tuple(map(shown, (*dataset.warnings, *_leaks(dataset)))),
+        notes=tuple(map(shown, (*dataset.notes, *(origin.notes if origin else ())))),
         images=dict(dataset.uses),
         bits=dataset.bits,
         known_as=origin.name if origin else None,

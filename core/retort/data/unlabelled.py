@@ -68,6 +68,8 @@ def locate_unlabelled(
 
     """
     root = _find(path, data_dirs)
+    if shown(root) != str(root):
+        raise DataError(f"{shown(root)}: the folder's name is not UTF-8", hint="give it another name")
     found = listing.images_below(root)
     facts = intake.examine_images(found.images, intake.kept_file(kept, root))
     use = intake.use_of(found, facts, root)

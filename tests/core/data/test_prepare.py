@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from core.data import archives
 from core.training.pictures import draw
+from retort.data import audit
 from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
 from retort.errors import DataError, ModelError, TransientError
@@ -156,3 +160,23 @@ def test_inputs_that_are_missing_or_torn_are_an_error_of_the_world(tmp_path: Pat
     (tmp_path / "inputs.json").write_text('{"attempt": 1')
     with pytest.raises(TransientError):
         Inputs.load(tmp_path)
+
+
+def test_names_of_files_that_are_no_utf8_are_told_in_letters_and_go_through_every_document(
+    tmp_path: Path, settings: Settings
+):
+    data = draw(tmp_path / "data", num_train=4, num_val=2)
+    images = data.parent / "images/train"
+    (images / "0.png").rename(Path(os.fsdecode(os.fsencode(images) + b"/caf\xe9.png")))
+    broken = Path(os.fsdecode(os.fsencode(images) + b"/cut\xff.jpg"))
+    broken.write_bytes(b"\xff\xd8\xff")
+    lenient = settings.model_copy(update={"unusable_share": 0.3})
+    inputs = prepare(spec_of(data), lenient, tmp_path / "work", attempt=1, device="cpu")
+    assert Inputs.load(tmp_path / "work") == inputs
+    assert "images/train/cut\\xff.jpg is damaged" in inputs.dataset.images["train"].sentence("train")
+    assert any("caf" in path.name for path in (tmp_path / "work/data/images/train").iterdir())
+    found = audit.check(str(data.parent), [tmp_path])
+    json.dumps([asdict(finding) for finding in found.findings], ensure_ascii=False).encode()
+    with pytest.raises(DataError) as caught:
+        prepare(spec_of(data), settings, tmp_path / "work", attempt=1, device="cpu")
+    caught.value.message.encode()
