@@ -166,15 +166,20 @@ def _shown(result: JobResult, interval: VerdictInterval | None) -> str:
     over = None if result.seeds is None else result.seeds.statistics.map
     if over is None:
         return (
-            f"with one seed ({bounds}, over the images of this validation set and the noise of seeds as measured "
+            f"with one seed ({bounds}, over the images of this {_split(result)} set and the noise of seeds as measured "
             "elsewhere; another seed may differ)"
         )
     if interval.over == "images":
-        return f"over {over.num_seeds} seeds ({bounds}, over the images of this validation set, which leave more doubt)"
+        images = f"the images of this {_split(result)} set"
+        return f"over {over.num_seeds} seeds ({bounds}, over {images}, which leave more doubt)"
     return (
         f"over {interval.number} seeds ({bounds}; if there were no effect, a difference at least this large would be "
         f"seen in {_chance(over.difference.p_value)} of repetitions)"
     )
+
+
+def _split(result: JobResult) -> str:
+    return "test" if result.roles.student.split == "test" else "validation"
 
 
 def _below_start(result: JobResult) -> str | None:
@@ -194,7 +199,7 @@ def _caveats(result: JobResult, noise: Noise, interval: VerdictInterval | None) 
         *_on_selection(result),
         *_on_teacher(result),
         *_on_training(result),
-        *_on_data(result),
+        *_on_data(result, noise),
         *_on_exports(result),
     ]
 
@@ -260,20 +265,21 @@ def _on_epochs(training: TrainingFigures | None) -> list[str]:
     return [f"Student and control each end by training.{training.stopped_by}, the student {ended}"]
 
 
-def _on_data(result: JobResult) -> list[str]:
+def _on_data(result: JobResult, noise: Noise) -> list[str]:
     found, dataset = [], result.dataset
     if more := result.unlabelled:
         found.append(
             f"The student also saw {more.num_images} unlabelled images, which its control never saw: "
             "the difference includes what they bought."
         )
-    if dataset.num_shared:
+    if dataset.num_shared and _split(result) == "validation":
         found.append(
             f"{dataset.num_shared} of the {dataset.num_val} validation images are also training images: "
             "these figures do not measure how well the networks generalise."
         )
-    if dataset.num_val < _FEW_IMAGES:
-        found.append(f"{dataset.num_val} validation images are few: a point of mAP is a handful of boxes.")
+    number = dataset.num_val if noise.resampled is None else noise.resampled.num_images
+    if number < _FEW_IMAGES:
+        found.append(f"{number} {_split(result)} images are few: a point of mAP is a handful of boxes.")
     return found
 
 

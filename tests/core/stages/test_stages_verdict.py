@@ -204,7 +204,10 @@ def test_best_and_last_epoch_are_both_told_where_the_best_was_chosen_on_the_imag
         for caveat in told
     )
     tested = started(0.1, student=role(0.45, split="test", last=last), control=role(0.3, split="test"))
-    assert not any("last epoch" in caveat for caveat in verdict(result(**tested), around(0.15, 0.01)).caveats)
+    said = verdict(result(**tested), around(0.15, 0.01, images=40))
+    assert not any("last epoch" in caveat for caveat in said.caveats)
+    assert "over the images of this test set" in said.sentence
+    assert any("40 test images are few" in caveat for caveat in said.caveats)
 
 
 def test_networks_that_have_learned_nothing_are_not_compared_in_earnest():
