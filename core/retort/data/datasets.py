@@ -45,7 +45,7 @@ class Dataset:
     warnings: tuple[str, ...]
     """What is probably wrong with names and labels."""
     records: tuple[ImageRecord, ...] = field(repr=False)
-    """What was seen of each image."""
+    """The images as intake saw them."""
     label_digests: Mapping[Path, str] = field(repr=False)
     """SHA-256 in hex of each label file, by its image."""
     test: tuple[Path, ...] = ()

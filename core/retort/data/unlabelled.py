@@ -33,7 +33,7 @@ class UnlabelledSet:
     """How many have the bytes of a validation or test image, and are left out."""
     notes: tuple[str, ...]
     records: tuple[ImageRecord, ...] = field(repr=False)
-    """What was seen of each image."""
+    """The images as intake saw them."""
     facts: intake.Facts = field(repr=False)
     """What each of these images is."""
     num_unusable: int
@@ -154,7 +154,7 @@ class PseudoLabelImages:
 
     @property
     def records(self) -> tuple[ImageRecord, ...]:
-        """What was seen of each image."""
+        """The images as intake saw them."""
         return self.found.records
 
 

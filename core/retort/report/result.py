@@ -124,10 +124,11 @@ def data_quality(context: Context) -> DataQuality | None:
         return None
     context.heartbeat.beat("setup")
     if edited := verification.changed_files(context.workdir, verification.COPIED):
-        message = (
-            f"{len(edited)} label files were edited since the job read them, such as {edited[0]}: the job has used "
+        context.journal.log(
+            f"{len(edited)} label files were edited since the job read them, such as {edited[0]}: it has used what was "
+            "there before, and its report does not count them",
+            "warning",
         )
-        context.journal.log(f"{message}what was there before, and its report does not count them", "warning")
         return None
     found = audit.check(str(root), [root], most_missing=context.spec.data.max_missing_labels)
     if found.names != dataset.names or not found.splits:
