@@ -57,7 +57,8 @@ def run(context: Context) -> CheckedNetworks:
             _distil(context, student, loaded, imgsz)
         context.heartbeat.beat("setup")
     context.journal.log(f"the student is {read}; the teacher {'; '.join(map(str, teachers))}")
-    return CheckedNetworks(student=read.name, teachers=tuple(one.name for one in teachers))
+    name = spec.student.label if read.name == architecture.UNNAMED else read.name
+    return CheckedNetworks(student=name, teachers=tuple(one.name for one in teachers))
 
 
 def _teachers(context: Context, names: dict[int, str]) -> Iterator[tuple[str, Any, int | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 from torch import nn
 
 from retort import class_names
-from retort.constants import LEVEL_STRIDES, Level
+from retort.constants import LEVEL_STRIDES, MODEL_NAMES, Level
 from retort.errors import ModelError
-from retort.training.ultralytics_api import Detect, DetectionModel, v10Detect
+from retort.training.ultralytics_api import Detect, DetectionModel, v10Detect, yaml_model_load
 
 _LEVELS = {stride: level for level, stride in LEVEL_STRIDES.items()}
+_PARTS = ("backbone", "head", "activation", "reg_max")
+_MULTIPLES = ("depth_multiple", "width_multiple")
 _GEOMETRY = ("stride", "padding", "dilation", "groups", "kernel_size")
 """Of convolutions and pooling."""
 
@@ -53,9 +56,29 @@ def read(network: Any) -> Architecture:
     )
 
 
+UNNAMED = "a network without a name"
+
+
 def name_of(network: Any) -> str:
-    """Return the name of the description that *network* was built from."""
-    return Path(str(network.yaml.get("yaml_file") or "")).stem or "a network without a name"
+    """Return the name of the description that *network* was built from.
+
+    A file may hold the description without its name: then it is that of the architecture with these layers, if any.
+    """
+    given = Path(str(network.yaml.get("yaml_file") or "")).stem
+    return given or _known_by_layers(network.yaml) or UNNAMED
+
+
+def _known_by_layers(described: Mapping[str, Any]) -> str | None:
+    """Return the known architecture whose layers and multiples are *described*."""
+    scales, scale = described.get("scales") or {}, described.get("scale")
+    multiples = (described.get("depth_multiple"), described.get("width_multiple"))
+    wanted = list(scales[scale][:2]) if scale in scales else list(multiples)
+    for model in MODEL_NAMES:
+        known = yaml_model_load(f"{model}.yaml")
+        own = (known.get("scales") or {}).get(known["scale"], [known.get(name) for name in _MULTIPLES])
+        if list(own[:2]) == wanted and all(known.get(part) == described.get(part) for part in _PARTS):
+            return model
+    return None
 
 
 def head_levels(network: Any) -> tuple[Level, ...]:

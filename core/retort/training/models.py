@@ -16,7 +16,7 @@ import yaml
 
 from retort import class_names, files
 from retort.errors import Diverged, ModelError
-from retort.training.architecture import activation, detector, difference, read
+from retort.training.architecture import activation, detector, difference, name_of, read
 from retort.training.ultralytics_api import (
     Conv,
     DetectionModel,
@@ -286,7 +286,7 @@ def summarize(network: Any, imgsz: int) -> ModelSummary:
     folded = deepcopy(network).cpu().float().eval().fuse(verbose=False)
     whole = _size(folded)
     return ModelSummary(
-        architecture=Path(str(network.yaml.get("yaml_file", ""))).stem,
+        architecture=name_of(network),
         names=tuple(str(name) for name in network.names.values()),
         num_parameters=whole,
         gflops=float(get_flops(folded, imgsz)),

@@ -18,7 +18,7 @@ from ultralytics.engine import validator  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator, val  # noqa: E402
 from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
 from ultralytics.nn.modules import Conv, Detect, DWConv, v10Detect  # noqa: E402
-from ultralytics.nn.tasks import DetectionModel, _SafeLoad, guess_model_scale, load_checkpoint  # noqa: E402
+from ultralytics.nn.tasks import DetectionModel, _SafeLoad, guess_model_scale, load_checkpoint, yaml_model_load  # noqa: E402
 from ultralytics.utils import DEFAULT_CFG, RANK, SETTINGS, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, onnx2engine, torch2onnx  # noqa: E402
 from ultralytics.utils.metrics import box_iou  # noqa: E402
@@ -85,4 +85,5 @@ __all__ = [
     "torch_utils",
     "v10Detect",
     "version",
+    "yaml_model_load",
 ]

@@ -141,6 +141,21 @@ def test_a_file_whose_layers_are_not_what_it_describes_is_refused(plain: Saver, 
         from_file(tmp_path / "changed.pt")
 
 
+@pytest.mark.parametrize(
+    ("described", "name"),
+    [
+        ({"yaml_file": ""}, "yolov8n"),
+        ({"yaml_file": "", "scale": "s"}, "yolov8s"),
+        ({"yaml_file": "", "scales": None, "depth_multiple": 0.33, "width_multiple": 0.25}, "yolov8n"),
+        ({"yaml_file": "", **RELU}, "a network without a name"),
+    ],
+)
+def test_a_file_that_does_not_say_its_name_is_known_by_its_layers(
+    described: dict[str, Any], name: str, plain: Saver
+) -> None:
+    assert read(models.load(plain("yolov8n", **described))).name == name
+
+
 def test_names_in_a_list_are_as_good_as_a_mapping(plain: Saver) -> None:
     assert models.load(plain("yolov8n", names=["red", "green"])).names == {0: "red", 1: "green"}
 
