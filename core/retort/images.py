@@ -171,8 +171,8 @@ def picture(path: Path, bits: int = 16) -> Image.Image:
 def examine(path: Path, known: Mapping[str, ImageFacts] = MappingProxyType({})) -> ImageFacts:
     """Open an image to its end, and say what it is.
 
-    Of an image whose digest is *known* the answer is taken from there. An installation that `can_open` none looks at
-    the first bytes only.
+    Of an image that could be used, and whose digest is *known*, the answer is taken from there. An installation that
+    `can_open` none looks at the first bytes only.
     """
     try:
         before = path.stat()
@@ -182,7 +182,9 @@ def examine(path: Path, known: Mapping[str, ImageFacts] = MappingProxyType({})) 
     except OSError as error:
         return ImageFacts(problem=f"cannot be opened: {(error.strerror or str(error)).lower()}")
     digest = hashlib.sha256(data).hexdigest()
-    found = known[digest] if digest in known else _facts(data)
+    found = known.get(digest)
+    if found is None or found.problem:  # what could not be read may be by now: another package is installed
+        found = _facts(data)
     return replace(
         found, digest=digest, size_bytes=len(data), modified_ns=before.st_mtime_ns, changed_ns=before.st_ctime_ns
     )

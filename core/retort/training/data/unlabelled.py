@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 
 from retort.training import comm
+from retort.training.data.scan import check_kept, images_in
 from retort.training.ultralytics_api import RANK
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def unlabelled_loader(trainer: Trainer, more: UnlabelledConfig | None) -> Unlabe
     number = per_step(more, trainer.batch_size, world_size)
     with isolated(trainer.args.seed):
         dataset = trainer.build_dataset(str(more.folder), "train", number)
+    if trainer.args.fraction == 1:
+        check_kept(images_in(more.folder), dataset.im_files)
     return UnlabelledImages(
         dataset,
         per_step=number,
