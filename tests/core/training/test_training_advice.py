@@ -166,10 +166,10 @@ def test_a_forgotten_export_is_made_of_a_trained_network(home: Path, scenes: Pat
 
     onnx, engine = advice(running)["exports"]
 
-    assert (onnx["status"], onnx["path"], onnx["num_unequal"]) == ("passed", "knows.onnx", 0)
+    assert (onnx["status"], onnx["path"], onnx["num_unequal"]) == ("passed", "knows-fp32.onnx", 0)
     assert (engine["status"], engine["format"]) == ("needs", "engine")
     published = [event.name for event in running.said() if isinstance(event, ArtifactEvent)]
-    assert "knows.onnx" in published
+    assert "knows-fp32.onnx" in published
     assert published[-1] == "evaluation.json"
 
 
