@@ -112,7 +112,7 @@ def _start(context: Context) -> Path:
 
     plan = train_config(context, Role.STUDENT)
     names = dict(enumerate(context.inputs.dataset.names))
-    network = models.build(plan.model, names=names, weights=plan.weights, seed=plan.training.seed)
+    network = models.build_start(plan, names)
     path = context.folder("evaluating") / "start.pt"
     models.publish(network, path, names=names, imgsz=plan.training.imgsz)
     return path

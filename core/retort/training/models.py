@@ -30,6 +30,8 @@ from retort.training.ultralytics_api import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from retort.training.config import TrainConfig
+
 
 def load(weights: Path) -> Any:
     """Load a detection network in float32 and eval mode.
@@ -113,6 +115,19 @@ def build(
             network.load(source, verbose=False)
     network.train()
     return network
+
+
+def build_start(plan: TrainConfig, names: Mapping[int, str]) -> Any:
+    """Build the network that the training of *plan* begins from.
+
+    Raises:
+        ModelError: as ``build``.
+
+    """
+    return build(
+        plan.model, names=names, weights=plan.weights, seed=plan.training.seed, definition=plan.definition,
+        from_weights=plan.from_weights,
+    )  # fmt: skip
 
 
 def read_definition(path: Path) -> dict[str, Any]:

@@ -390,11 +390,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     def setup_model(self) -> None:
         """Build the network; there is never an upstream checkpoint to resume."""
-        plan = self.plan
-        self.model = models.build(
-            plan.model, names=self.data["names"], weights=plan.weights, seed=plan.training.seed,
-            definition=plan.definition, from_weights=plan.from_weights,
-        )  # fmt: skip
+        self.model = models.build_start(self.plan, self.data["names"])
 
     def set_model_attributes(self) -> None:
         """Attach names and arguments, then the teacher.

@@ -10,11 +10,12 @@ import pytest
 import torch
 import yaml
 from core.training.pictures import NAMES
-from retort.constants import MODEL_NAMES, OFFICIAL_WEIGHTS
+from retort.constants import MODEL_NAMES, OFFICIAL_WEIGHTS, Role
 from retort.errors import ModelError, TeacherMismatch
-from retort.spec import DistillationSpec
+from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import models
 from retort.training.architecture import head_levels, read
+from retort.training.config import TrainConfig
 from retort.training.distillation.distiller import Distiller, TeacherCandidate, make_distiller
 from retort.training.distillation.teacher_resize import ratio_of
 from retort.training.health.metrics import Probe, measure
@@ -131,6 +132,15 @@ def test_a_file_of_another_architecture_than_the_spec_names_is_refused_with_both
     with pytest.raises(ModelError, match=said) as caught:
         models.build("yolov8n", names=NAMES, weights=plain("yolov8n", **described), seed=0)
     assert "leave model out" in str(caught.value.hint)
+
+
+def test_whatever_measures_the_start_of_a_training_builds_the_network_that_is_trained(plain: Saver) -> None:
+    """The row of the start was missing where the student is built as its file describes it."""
+    plan = TrainConfig(
+        role=Role.STUDENT, model="a name for people", weights=plain("yolov8n", **RELU), data_yaml=Path("data.yaml"),
+        epochs=1, training=TrainingSpec(), folder=Path("run"), device="cpu", from_weights=True,
+    )  # fmt: skip
+    assert read(models.build_start(plan, NAMES)).activation == "ReLU"
 
 
 def test_a_file_whose_layers_are_not_what_it_describes_is_refused(plain: Saver, tmp_path: Path) -> None:
