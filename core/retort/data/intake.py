@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -124,5 +125,6 @@ def _load(kept: Path | None) -> dict[str, ImageFacts]:
 
 def _save(kept: Path, found: Mapping[str, ImageFacts]) -> None:
     images = {digest: {k: v for k, v in asdict(one).items() if k != "digest"} for digest, one in found.items()}
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(kept, json.dumps({"version": _VERSION, "images": images}).encode())
+    with suppress(OSError):  # it saves time, no more
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(kept, json.dumps({"version": _VERSION, "images": images}).encode())

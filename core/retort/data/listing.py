@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,10 +104,18 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
     with readable():
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     for entry in entries:
-        if entry.is_dir():
+        if _is(entry.is_dir):
             yield from _walk(Path(entry.path), above | {real})
-        elif entry.is_file() or entry.is_symlink():  # a link to nothing is counted as an image that cannot be opened
+        elif _is(entry.is_file) or entry.is_symlink():  # a link to nothing is an image that cannot be opened
             yield Path(entry.path)
+
+
+def _is(asked: Callable[[], bool]) -> bool:
+    """Return the answer, or no where links lead in a circle."""
+    try:
+        return asked()
+    except OSError:
+        return False
 
 
 def _listed(source: Path) -> list[Path]:

@@ -277,6 +277,11 @@ def _on_data(result: JobResult, noise: Noise) -> list[str]:
             f"{dataset.num_shared} of the {dataset.num_val} validation images are also training images: "
             "these figures do not measure how well the networks generalise."
         )
+    found += [
+        f"{use.num_unused} of the {use.num_found} images of {split} could not be read, and are left out."
+        for split, use in (dataset.images or {}).items()
+        if use.num_unused
+    ]
     number = dataset.num_val if noise.resampled is None else noise.resampled.num_images
     if number < _FEW_IMAGES:
         found.append(f"{number} {_split(result)} images are few: a point of mAP is a handful of boxes.")

@@ -108,6 +108,7 @@ def variants() -> Iterator[ImageCase]:
         for mode in ("RGB", "L"):
             data = encoded(image.convert(mode), "TIFF", compression=compression)
             yield ImageCase(f"{compression}-{mode}.tiff", data, "read", np.asarray(image.convert(mode).convert("RGB")))
+    yield ImageCase("large-offsets.tif", encoded(image, "TIFF", big_tiff=True), "read", plain)
     yield ImageCase("fax.tif", encoded(image.convert("1"), "TIFF", compression="group4"))
     yield ImageCase("pages.tif", encoded(image, "TIFF", save_all=True, append_images=[scene(21)] * 2), "read", plain)
     grey = image.convert("L")

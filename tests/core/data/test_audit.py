@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from core.data.test_datasets import ANYWHERE, add, describe
 from PIL import Image
@@ -89,6 +90,8 @@ def test_an_image_that_is_cut_off_is_an_error(root: Path):
     Image.effect_noise((64, 64), 50).save(path)
     path.write_bytes(path.read_bytes()[:1500])
     assert told(root) == {"broken_image": ("error", 1, ("images/train/4.png is cut off (truncated)",))}
+    Image.new("RGB", (9, 40)).save(root / "images/val/3.png")
+    assert told(root)["small_image"][2] == ("images/val/3.png is 9 x 40 px; sides under 10 px are not trained on",)
     found = look(root).images["train"]
     assert found.sentence("train") == (
         "train: used 60 of 61 images, 1 could not be read: images/train/4.png is cut off (truncated)"
@@ -135,6 +138,34 @@ DOUBTS: dict[str, tuple[Callable[[Path], object], int, tuple[str, ...]]] = {
         ("cow: 1",),
     ),
     "near_names": (lambda root: describe(root, names=["Cat", "cat"]), 1, ("'Cat' and 'cat'",)),
+    "unread_picture": (
+        lambda root: (root / "images/val/8.gif").write_bytes(b"GIF89a"),
+        1,
+        ("images/val/8.gif",),
+    ),
+    "mac_attributes": (lambda root: (root / "images/val/._8.png").write_bytes(b"\0\5\x16\7"), 1, ()),
+    "listed_twice": (
+        lambda root: ((root / "list.txt").write_text(2 * "images/train/1.png\n"), describe(root, train="list.txt")),
+        1,
+        (),
+    ),
+    "deep_image": (
+        lambda root: Image.fromarray(np.full((32, 32), 3000, np.uint16)).save(root / "images/val/7.png"),
+        1,
+        ("images/val/7.png",),
+    ),
+    "several_frames": (
+        lambda root: Image.new("L", (32, 32)).save(
+            root / "images/val/9.png", save_all=True, append_images=[Image.new("L", (32, 32), 9)]
+        ),
+        1,
+        ("images/val/9.png",),
+    ),
+    "many_objects": (
+        lambda root: label(root, "val/0", "".join(f"0 0.5 0.5 0.{n + 100} 0.2\n" for n in range(301))),
+        1,
+        ("images/val/0.png: 301",),
+    ),
     "ignored_field": (lambda root: describe(root, download="rm -rf /"), 1, ()),
 }
 

@@ -15,9 +15,10 @@ import yaml
 from core.data import corpus
 from core.data.corpus import ImageCase
 from PIL import Image
-from retort.data import audit, datasets, unlabelled
+from retort.data import audit, datasets, listing, unlabelled
 from retort.data.audit import AuditReport
 from retort.data.datasets import Dataset
+from retort.data.description import DatasetDescription
 from retort.errors import DataError
 from retort.images import ImageFacts, picture, plain_name, read, shown
 from retort.labelling.duplicates import hash_images
@@ -216,6 +217,17 @@ def test_pictures_that_nobody_reads_are_counted_and_files_of_a_mac_are_passed_ov
     assert "1 files ._* of a Mac are no images" in " ".join(found.notes)
     codes = {finding.code for finding in audit.check(str(tmp_path), [tmp_path]).findings}
     assert {"unread_picture", "mac_attributes", "broken_image"} <= codes
+
+
+def test_images_in_linked_folders_are_found_and_links_that_lead_in_a_circle_end(tmp_path: Path):
+    corpus.scene().save(_below(tmp_path / "elsewhere/0.png"))
+    (tmp_path / "images/train").mkdir(parents=True)
+    (tmp_path / "images/train/part").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "elsewhere")
+    found = listing.images_below((tmp_path / "images/train/part").resolve())
+    assert [path.name for path in found.images] == ["0.png"]
+    description = DatasetDescription(tmp_path, tmp_path, {"train": (tmp_path / "images/train",)}, ("thing",), ())
+    assert [path.name for path in listing.images_of(description, "train").images] == ["0.png"]
 
 
 def test_the_facts_of_an_image_that_is_gone_say_so(tmp_path: Path):
