@@ -191,6 +191,7 @@ def test_names_are_compared_by_the_datas_numbers_for_found_objects_only() -> Non
         ([[0, 12, 0, 0], [0, 1, 1, 0], [0, 0, 0, 9], [1, 0, 0, 3]], False),  # or two
         ([[0, 20, 0], [0, 0, 0], [0, 0, 4]], False),  # all of one class by a name of which nothing was found
         ([[0, 20], [0, 0]], True),  # two exchanged, of which one is found
+        ([[0, 9, 0, 0], [0, 0, 9, 0], [0, 0, 0, 0], [0, 0, 0, 50]], True),  # three turned round, of which two are
         ([[1, 2], [1, 0]], False),  # too few to say
         ([[5]], False),
     ],

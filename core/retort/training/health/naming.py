@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NEXT_TO_NONE = 0.1
 """Share of the objects found: a teacher that is sure of what it sees, and names fewer right, has other names."""
-SURE, MOST_OF = 1.645, 0.75
+SURE, MOST_OF = 1.645, 0.6
 """Standard errors of a class that speaks for a permutation by itself (one side, 5 %), and share of classes that do."""
 
 
@@ -75,53 +75,54 @@ def judge(counts: Tensor) -> Naming | None:
     """Judge *counts* (K, K), labelled class by named class; None where there are none.
 
     A sound teacher that is weak confuses classes, or calls several of them by one name: no permutation of its names
-    does better. Where names were permuted, the classes of a cycle are each named as the next one.
+    does better. Where names were permuted, the classes of a chain are each named as the next one.
     """
     number = float(counts.sum())
     if number == 0:
         return None
-    found = counts.sum(1) > 0
     right = float(counts.diagonal().sum())
-    permuted = max(map(evidence, cycles(counts[found][:, found])), default=0.0)
+    permuted = max(map(evidence, chains(counts)), default=0.0)
     if right < NEXT_TO_NONE * number:  # as where only one of two exchanged classes is there to be found
         permuted = max(permuted, _errors(number - right, right))
     return Naming(int(number), right / number, permuted)
 
 
-def cycles(counts: Tensor) -> list[list[tuple[float, float]]]:
-    """Return the cycles of the permutation that fits *counts* best, each class alike.
+def chains(counts: Tensor) -> list[list[tuple[float, float]]]:
+    """Return the chains of the permutation that fits *counts* best, each class alike.
 
-    Of each class of a cycle: how many of its objects are named as the next class, and how many by its own name.
+    A chain goes from class to class by the names that the permutation gives, round or up to a class that was not found.
+    Of each class: how many of its objects are named as the next class, and how many by its own name.
     """
     from scipy.optimize import linear_sum_assignment
 
-    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    rows = counts.sum(1).nonzero().flatten()
+    shares = counts[rows] / counts[rows].sum(1, keepdim=True)
     # Of permutations that fit alike, the one that moves fewest classes.
-    _, columns = linear_sum_assignment((shares + 1e-6 * torch.eye(len(counts))).numpy(), maximize=True)
-    following = dict(enumerate(columns.tolist()))
+    _, columns = linear_sum_assignment((shares + 1e-6 * torch.eye(len(counts))[rows]).numpy(), maximize=True)
+    following = {place: after for place, after in zip(rows.tolist(), columns.tolist(), strict=True) if place != after}
     found = []
-    while following:
-        place, chain = next(iter(following)), []
+    for start in [*(following.keys() - set(following.values())), *following]:  # open chains before round ones
+        place, chain = start, []
         while place in following:
             after = following.pop(place)
             chain.append((float(counts[place, after]), float(counts[place, place])))
             place = after
         found.append(chain)
-    return [chain for chain in found if len(chain) > 1]
+    return [chain for chain in found if chain]
 
 
-def evidence(cycle: Sequence[tuple[float, float]]) -> float:
-    """Return the standard errors by which the names of a *cycle* of classes were permuted.
+def evidence(chain: Sequence[tuple[float, float]]) -> float:
+    """Return the standard errors by which the names of a *chain* of classes were permuted.
 
     Objects that only the permutation names right are counted against those that only the true names do (McNemar's
     test). One class that is taken for another is a confusion: two at least must each speak for the permutation, and
-    most of the cycle.
+    most of the chain.
     """
-    alone = [_errors(*one) for one in cycle]
+    alone = [_errors(*one) for one in chain]
     sure, speaking = (sum(1 for errors in alone if errors > least) for least in (SURE, 0))
-    if sure < 2 or speaking < MOST_OF * len(cycle):
+    if sure < 2 or speaking < MOST_OF * len(chain):
         return 0.0
-    return max(0.0, _errors(sum(gained for gained, _ in cycle), sum(lost for _, lost in cycle)))
+    return max(0.0, _errors(sum(gained for gained, _ in chain), sum(lost for _, lost in chain)))
 
 
 def _errors(gained: float, lost: float) -> float:
