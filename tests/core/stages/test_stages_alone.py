@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from core.answers import answers
 from core.conftest import Life
 from results import result
@@ -103,6 +104,22 @@ def test_a_teacher_that_is_weaker_than_its_student_is_told(context: Context):
     assert isinstance(event, LogEvent)
     assert event.level == "warning"
     assert event.data == {"teacher": 0.2, "student": 0.3}
+
+
+def test_data_with_a_test_split_are_measured_on_it_and_no_epoch_was_chosen_there(context: Context):
+    told = yaml.safe_load(context.inputs.data_yaml.read_text())
+    context.inputs.data_yaml.write_text(yaml.safe_dump({**told, "test": "images/train"}))
+    data = context.inputs.dataset.model_copy(update={"num_test": context.inputs.dataset.num_train})
+    seen = replace(context, inputs=context.inputs.model_copy(update={"dataset": data}))
+
+    roles = evaluate.run(seen).roles
+
+    assert {figures.split for _, figures in roles.rows()} == {"test"}
+    assert roles.student.last is None
+    assert " split=test " in (roles.student.command or "")
+    boxes = sum(size.number for size in roles.student.by_size.values())
+    labels = (context.inputs.data_yaml.parent / "labels" / "train").glob("*.txt")
+    assert boxes == sum(len(path.read_text().splitlines()) for path in labels)
 
 
 @pytest.mark.parametrize("figures", [(float("nan"), 0.5), (0.5, float("inf"))])
