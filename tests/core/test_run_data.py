@@ -57,7 +57,7 @@ def test_weights_that_change_between_intake_and_the_first_stage_end_the_run_too(
 @pytest.mark.train
 def test_data_that_changes_while_a_network_trains_ends_the_run_before_anything_is_published(tmp_path: Path):
     running = start(tmp_path, document(tmp_path))
-    running.until(lambda event: isinstance(event, StageEvent))
+    running.until(lambda event: isinstance(event, StageEvent) and event.stage == "train_teacher")
     spoil(tmp_path / "data/images/train/0.png")
     running.wait()
     last = running.said()[-1]
