@@ -104,7 +104,10 @@ class Inputs(FrozenModel):
 
     @property
     def data_name(self) -> str:
-        """What a person names the data to plain Ultralytics; a set that was fetched has no path of theirs."""
+        """Name of the data for a line of plain Ultralytics.
+
+        A set that was fetched has no path that its user knows.
+        """
         return "data.yaml" if self.dataset.known_as else str(Path(self.dataset.root) / "data.yaml")
 
     @classmethod

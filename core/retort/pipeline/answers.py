@@ -117,7 +117,10 @@ class ExportedForms(StoredModel):
     """Of the roles, timed in the same sitting as the forms; empty where no form was timed."""
 
     def retimed(self, roles: Roles) -> Roles:
-        """Return *roles* with the figures of this sitting; the start does the same work as the student."""
+        """Return *roles* with their speeds of this sitting.
+
+        The start does the same work as the student.
+        """
         told = {**self.speeds, **({"start": self.speeds[Role.STUDENT]} if Role.STUDENT in self.speeds else {})}
         found = {name: figures for name in told if (figures := getattr(roles, name)) is not None}
         return roles.model_copy(

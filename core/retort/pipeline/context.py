@@ -97,7 +97,7 @@ class Context:
 
     @property
     def val_batch(self) -> int:
-        """Images of a batch in each validation of this attempt; fewer where memory ran out."""
+        """Images of a validation batch; fewer where memory ran out."""
         batch = self.inputs.adjustments.batch
         return VALIDATION_BATCH if batch is None else min(VALIDATION_BATCH, 2 * batch)
 

@@ -1,4 +1,4 @@
-"""Time the roles, and the student's other forms, in one sitting in which they take turns."""
+"""Time roles and exports in turns, in one sitting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def networks(context: Context) -> dict[str, Published]:
-    """Return the networks that were trained or taught, by role."""
+    """Return teacher, student and control by role."""
     from retort.training.evaluate import Published
 
     found = {str(Role.TEACHER): Published(train.weights(context), train.imgsz(context.spec, Role.TEACHER))}
@@ -31,7 +31,7 @@ def networks(context: Context) -> dict[str, Published]:
 
 @dataclass(frozen=True)
 class Sitting:
-    """What was timed together."""
+    """Speeds of one sitting."""
 
     roles: dict[str, SpeedFigures]
     forms: dict[str, SpeedFigures]
@@ -40,7 +40,7 @@ class Sitting:
     """The student in PyTorch, by kind of device."""
 
     def retimed(self, form: MeasuredExport) -> MeasuredExport:
-        """Return *form* with its figures of this sitting."""
+        """Return an export with its speed of this sitting."""
         if form.path not in self.forms:
             return form
         speed = self.forms[form.path]
@@ -49,9 +49,10 @@ class Sitting:
 
 
 def sit(context: Context, forms: Mapping[str, tuple[str, Callable[[], Runtime]]]) -> Sitting:
-    """Time all roles and *forms*, whose kind of device and loader come by the name of the artifact.
+    """Time all roles and exports in turns.
 
-    Networks of one structure and size share one measurement. A form's latency is compared with that of the student in
+    *forms* holds the kind of device and the loader of each export by the name of its artifact. Networks of one structure
+    and size share one measurement. A form's latency is compared with that of the student in
     PyTorch on the same kind of device.
     """
     from retort.training import benchmark

@@ -182,7 +182,7 @@ def weights(context: Context) -> Path:
 
 
 def split(context: Context) -> Split:
-    """Return the split on which networks are judged in the end: ``test`` where the data has one."""
+    """Return the split of the final figures: ``test`` where there is one."""
     return "test" if context.inputs.dataset.num_test else "val"
 
 

@@ -129,7 +129,7 @@ class ExportWorkspace:
         return metadata(self.network, imgsz=self.imgsz)
 
     def conditions(self, device: str) -> Conditions:
-        """Return the evaluation conditions: squares, which most forms can only take."""
+        """Return the evaluation conditions: squares, as most exports need them."""
         from retort.training.evaluate import Conditions
 
         return Conditions(
@@ -145,7 +145,7 @@ class ExportWorkspace:
 
     @cached_property
     def base_map(self) -> float:
-        """The student's mAP50-95 in PyTorch, on the same squares as the forms."""
+        """The student's mAP50-95 in PyTorch, on the exports' squares."""
         from retort.training.evaluate import accuracy
 
         return accuracy(self.network, self.conditions(self.context.inputs.device)).map

@@ -18,7 +18,7 @@ DIGITS = 5
 """To which upstream rounds what it measures in training, and by which the best epoch is chosen."""
 
 
-class Measured(Trainer, Protocol):
+class ComparedTrainer(Trainer, Protocol):
     """Interface of a trainer whose start and teacher are measured."""
 
     recovery: Checkpointer
@@ -28,8 +28,11 @@ class Measured(Trainer, Protocol):
     best_metrics: Values
 
 
-def measure(trainer: Measured) -> None:
-    """Measure the start, which is published as epoch 0, and the teacher; tell both as epoch 0."""
+def measure(trainer: ComparedTrainer) -> None:
+    """Measure start and teacher, and report both as epoch 0.
+
+    The start is published already.
+    """
     trainer.best_epoch = 0
     trainer.best_metrics = trainer.start_metrics = _score(trainer, trainer.recovery.best(0), trainer.args.imgsz)
     trainer.best_fitness = trainer.start_metrics[MAP]
@@ -38,7 +41,7 @@ def measure(trainer: Measured) -> None:
     trainer.callback.metric(0, {**trainer.start_metrics, **trainer.teacher_metrics})
 
 
-def _measure_teacher(trainer: Measured, teacher: Path) -> None:
+def _measure_teacher(trainer: ComparedTrainer, teacher: Path) -> None:
     """Measure the teacher once, for comparison with the student's validation curve."""
     try:
         found = _score(trainer, teacher, trainer.plan.teaching.imgsz or trainer.args.imgsz)
@@ -48,7 +51,7 @@ def _measure_teacher(trainer: Measured, teacher: Path) -> None:
         trainer.teacher_metrics = {name.replace("val/", "teacher/"): found[name] for name in (MAP50, MAP)}
 
 
-def _score(trainer: Measured, weights: Path, imgsz: int) -> Values:
+def _score(trainer: ComparedTrainer, weights: Path, imgsz: int) -> Values:
     """Return what *weights* reach on the validation images, by the names of metrics.
 
     Raises:

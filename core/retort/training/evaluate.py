@@ -332,7 +332,7 @@ def evaluate(weights: Path, conditions: Conditions) -> Evaluation:
 
 @dataclass(frozen=True)
 class Published:
-    """A network in published form, and the side of the images that it sees."""
+    """A published network, and the side of the images that it sees."""
 
     weights: Path
     imgsz: int
@@ -361,7 +361,9 @@ def subjects(networks: Mapping[str, Published], device: str) -> tuple[dict[str, 
 
 
 def speeds(networks: Mapping[str, Published], device: str, *, on_round: Callable[[], None]) -> dict[str, Speed]:
-    """Time published networks in PyTorch, in turns; networks of one structure and size share one measurement.
+    """Time published networks in PyTorch, in turns.
+
+    Networks of one structure and size share one measurement.
 
     Raises:
         ModelError: the weights of one cannot be loaded.

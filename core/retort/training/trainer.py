@@ -262,7 +262,10 @@ def release_memory(trainer: TrainingLoop) -> None:
 
 
 def keep_last(trainer: TrainingLoop) -> None:
-    """Publish the network of the last whole epoch of *trainer*, which ended within the next one."""
+    """Publish the network of the last whole epoch.
+
+    *trainer* has ended within the next one.
+    """
     path = checkpoint.kept_path(trainer.plan, trainer.whole_epochs)
     if comm.rank() == 0 and not path.exists():
         trainer.recovery.load(trainer)
