@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from retort.schema import InputModel, field_error
 
@@ -28,6 +28,14 @@ def layer_prefix(value: int | str) -> int | str:
         value and all(part.isidentifier() or part.isdigit() for part in value.split("."))
     ):
         raise field_error("is not a layer's name", hint="such as 23.cv2, the layer's number first")
+    return value
+
+
+def counted_batch(value: object) -> object:
+    """Refuse to find a batch by trying: both arms and each attempt must have the same."""
+    if value == "auto":
+        hint = "a number, such as 16; resources.halve_batch allows one try with half of it after running out of memory"
+        raise field_error("is not found by trying here", hint=hint)
     return value
 
 
@@ -83,7 +91,7 @@ class TrainingSpec(AugmentationFields):
     """Side of the square input in pixels."""
     multi_scale: float = Field(default=0.0, ge=0, lt=1)
     """Largest change of ``imgsz`` from batch to batch, as a part of it, in steps of the network's stride."""
-    batch: int = Field(default=16, ge=2, le=1024)
+    batch: Annotated[int, BeforeValidator(counted_batch)] = Field(default=16, ge=2, le=1024)
     """Labelled images in one forward pass, over all GPUs."""
     nominal_batch: int = Field(default=64, ge=1, le=1024)
     """Images per step of the optimizer: gradients of smaller batches add up to it. Give it the value of ``batch`` to
