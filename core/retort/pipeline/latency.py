@@ -51,7 +51,7 @@ class Sitting:
 def sit(context: Context, forms: Mapping[str, tuple[str, Callable[[], Runtime]]]) -> Sitting:
     """Time all roles and exports in turns.
 
-    *forms* holds the kind of device and the loader of each export by the name of its artifact. Networks of one structure
+    *forms* holds the kind of device and the loader of each export, by artifact. Networks of one structure
     and size share one measurement. A form's latency is compared with that of the student in
     PyTorch on the same kind of device.
     """
