@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from retort.report.verdict import RISING_NOISE, SEED_NOISE, Noise, gap_closed, i
 from retort.spec.verdict import Resampled, Verdict
 from stored_results import EXPORTS, PARTS, role, stored
 
+ROOT = Path(__file__).parents[3]
 SMALL = Resampled(low=-0.001, high=0.001, level=0.95, num_images=5000, num_resamples=500)
 
 
@@ -62,6 +65,18 @@ def test_what_seeds_alone_do_is_no_difference_however_many_images_there_are(diff
     said = judge(student=0.4 + difference, control=0.4, reach=0.0)
     assert said.kind == "none"
     assert said.sentence.startswith(f"No difference is shown: {difference * 100:+.1f} points")
+
+
+def test_recorded_seeds_of_recipes_without_a_shown_gain_are_not_published_one_by_one():
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "quality-bccd-160-cpu.json").read_text())["runs"]
+    scores = {(run["recipe"], run["seed"]): run["map50_95"] for run in recorded}
+    kinds = {
+        (recipe, seed): judge(student=scores[recipe, seed], control=scores["plain", seed], reach=0.01).kind
+        for recipe in ("native", "article", "balanced")
+        for seed in range(3)
+    }
+    assert {kind for (recipe, _), kind in kinds.items() if recipe != "balanced"} == {"none"}
+    assert [kinds["balanced", seed] for seed in range(3)] == ["gain", "gain", "gain"]
 
 
 def test_few_images_allow_no_firm_word_on_a_difference_that_many_would_show():
