@@ -17,6 +17,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +37,7 @@ from retort.report.verdict import Noise, image_interval, kind_of, rise, seed_int
 from retort.spec import TrainingSpec  # noqa: E402
 from retort.spec.verdict import LEVEL, Resampled  # noqa: E402
 from retort.training import models  # noqa: E402
-from retort.training.bootstrap import MOST, Matches, resample  # noqa: E402
+from retort.training.bootstrap import MOST, Judge, Matches, interval, maps  # noqa: E402
 from retort.training.config import TrainConfig  # noqa: E402
 from retort.training.evaluate import Conditions, run_validation  # noqa: E402
 from retort.training.trainer import fit  # noqa: E402
@@ -134,19 +135,34 @@ def parse() -> argparse.Namespace:
 
 def single(options: argparse.Namespace, one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """Judge two networks as student and control of a job with one seed."""
-    found = [read_matches(options.work / "runs" / f"{run['key']}.npz") for run in (one, other)]
     curves = {
         role.value: {MAP: {epoch: point[1] for epoch, point in enumerate(run["curve"], start=1)}}
         for role, run in ((Role.STUDENT, one), (Role.CONTROL, other))
     }
-    images, difference = resample(found[0], found[1], level=LEVEL, seed=0), one["map"] - other["map"]
-    interval = image_interval(difference, Noise(images, rise(curves)))
-    assert interval is not None, "the images were resampled"
+    images, difference = resampled(options, one["key"], other["key"]), one["map"] - other["map"]
+    judged = image_interval(difference, Noise(images, rise(curves)))
+    assert judged is not None, "the images were resampled"
     return {
         "seeds": [one["seed"], other["seed"]], "difference": difference, "rise": rise(curves),
-        "images": [images.low, images.high], "interval": [interval.low, interval.high], "kind": kind_of(interval),
+        "images": [images.low, images.high], "interval": [judged.low, judged.high], "kind": kind_of(judged),
         "num_images": images.num_images,
     }  # fmt: skip
+
+
+@cache
+def drawn(path: Path) -> np.ndarray:
+    """Return mAP50-95 of one network over other choices of the images, worked out once."""
+    kept = path.with_suffix(".npy")
+    if not kept.exists():
+        np.save(kept, maps(Judge(read_matches(path)), MOST, 0))
+    return np.asarray(np.load(kept))
+
+
+def resampled(options: argparse.Namespace, one: str, other: str) -> Resampled:
+    """Return the interval over images of two networks, as ``resample`` does."""
+    first, second = (options.work / "runs" / f"{key}.npz" for key in (one, other))
+    num_images = read_matches(first).num_images
+    return interval(drawn(first) - drawn(second), level=LEVEL, num_images=num_images)
 
 
 def several(runs: list[dict[str, Any]], pairs: list[dict[str, Any]], number: int) -> dict[str, Any] | None:
@@ -154,13 +170,13 @@ def several(runs: list[dict[str, Any]], pairs: list[dict[str, Any]], number: int
     if len(runs) < 2 * number:
         return None
     random, kinds, by_t = np.random.default_rng(0), Counter[str](), 0
-    resampled = {tuple(pair["seeds"]): pair for pair in (*pairs, *map(_mirrored, pairs))}
+    known = {tuple(pair["seeds"]): pair for pair in (*pairs, *map(_mirrored, pairs))}
     for _ in range(GROUPS):
         students, controls = random.permutation(len(runs))[: 2 * number].reshape(2, number)
         scores = [(runs[one]["map"], runs[other]["map"]) for one, other in zip(students, controls, strict=True)]
         over = over_seeds(scores)
         assert over is not None, "there are two pairs at least"
-        first = resampled[runs[students[0]]["seed"], runs[controls[0]]["seed"]]
+        first = known[runs[students[0]]["seed"], runs[controls[0]]["seed"]]
         kinds[kind_of(seed_interval(over, first["difference"], Noise(_images(first))))] += 1
         by_t += not over.difference.low <= 0 <= over.difference.high
     published = GROUPS - kinds["none"]

@@ -77,6 +77,11 @@ class Judge:
         ]
 
     @property
+    def num_images(self) -> int:
+        """Images that are drawn from."""
+        return self._matches.num_images
+
+    @property
     def work(self) -> int:
         """Elementary steps of one resample, roughly."""
         return len(self._matches.image) + int(self._matches.right.sum()) + 60 * 101 * 10 * len(self._classes)
@@ -138,12 +143,22 @@ def resample(ours: Matches, theirs: Matches, *, level: float, seed: int) -> Resa
     it cannot know.
     """
     assert ours.num_images == theirs.num_images, "both are judged on the same images"
-    first, second, size = Judge(ours), Judge(theirs), ours.num_images
+    first, second = Judge(ours), Judge(theirs)
     number = int(np.clip(_WORK // (first.work + second.work), FEWEST, MOST))
-    random = np.random.default_rng(seed)
-    found = np.empty(number)
-    for index in range(number):
-        drawn = np.bincount(random.integers(size, size=size), minlength=size)
-        found[index] = first.map(drawn)[1] - second.map(drawn)[1]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Resampled(low=float(low), high=float(high), level=level, num_images=size, num_resamples=number)
+    differences = maps(first, number, seed) - maps(second, number, seed)
+    return interval(differences, level=level, num_images=ours.num_images)
+
+
+def maps(judge: Judge, number: int, seed: int) -> Floats:
+    """Return mAP50-95 of *number* draws of the images (number,), the same draws for every network."""
+    random, size = np.random.default_rng(seed), judge.num_images
+    draws = (np.bincount(random.integers(size, size=size), minlength=size) for _ in range(number))
+    return np.array([judge.map(drawn)[1] for drawn in draws])
+
+
+def interval(differences: Floats, *, level: float, num_images: int) -> Resampled:
+    """Return the percentile interval of resampled *differences*."""
+    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    return Resampled(
+        low=float(low), high=float(high), level=level, num_images=num_images, num_resamples=len(differences)
+    )
