@@ -54,7 +54,7 @@ _RAW = frozenset({32803, 34892})
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What one image file is, after it was opened to its end."""
+    """Facts about an image file that was opened to its end."""
 
     digest: str = ""
     """SHA-256 in hex; empty where the file could not be read."""

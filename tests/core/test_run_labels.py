@@ -288,7 +288,7 @@ def test_images_that_an_earlier_attempt_has_seen_are_not_looked_at_again(after: 
         image.unlink()
     assert list(predict.detect(after, images, sizes, conf=0.5, kind="new")) == first
     after.key = "another job's"
-    with pytest.raises(Exception, match="not an image"):
+    with pytest.raises(Exception, match="cannot be read"):
         list(predict.detect(after, images, sizes, conf=0.5, kind="new"))
 
 

@@ -141,7 +141,7 @@ def locate(
     uses = {split: intake.use_of(found, facts, root) for split, found in listings.items()}
     intake.check_use(uses, unusable_share)
     bits = intake.bits_in(facts.values())
-    passed = intake.notes_of({}, listings, bits)
+    passed = intake.notes_of(listings, bits)
     splits = {split: intake.usable(found, facts) for split, found in listings.items()}
     return replace(
         _dataset(description, splits, facts),

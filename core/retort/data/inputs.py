@@ -50,6 +50,8 @@ class UnlabelledInfo(FrozenModel):
     """How many have the bytes of a validation or test image, and were left out."""
     digest: str
     notes: tuple[str, ...] = ()
+    images: ImageUse | None = None
+    """How many images are there, and how many are used."""
 
 
 class PseudoLabelInfo(FrozenModel):
@@ -61,8 +63,8 @@ class PseudoLabelInfo(FrozenModel):
     files: dict[str, str]
     """Paths in *root* by the names of the links, without their endings."""
     num_labels: int
-    num_unusable: int = 0
-    """Images that are there and cannot be used."""
+    images: ImageUse | None = None
+    """How many images are there, and how many are used."""
     digest: str
     notes: tuple[str, ...] = ()
 

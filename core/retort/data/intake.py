@@ -95,9 +95,9 @@ def bits_in(facts: Iterable[ImageFacts]) -> int | None:
     return bits_of(brightest) if brightest else None
 
 
-def notes_of(uses: Mapping[str, ImageUse], listings: Mapping[str, Listing], bits: int | None) -> tuple[str, ...]:
+def notes_of(listings: Mapping[str, Listing], bits: int | None) -> tuple[str, ...]:
     """Describe files that are passed over or changed."""
-    told = [use.sentence(split) for split, use in uses.items() if use.num_unused or use.unread or use.num_sequences]
+    told = []
     for split, listing in listings.items():
         if listing.num_attributes:
             told.append(f"{split}: {listing.num_attributes} files ._* of a Mac are no images")

@@ -178,6 +178,7 @@ def _laid_out(found: UnlabelledSet, folder: Path) -> UnlabelledInfo:
         num_shared=found.num_shared,
         digest=found.digest,
         notes=found.notes,
+        images=found.use,
     )
 
 

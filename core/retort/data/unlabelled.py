@@ -18,6 +18,7 @@ from retort.errors import DataError, FieldProblem, SpecError
 from retort.images import shown
 from retort.review.models import IMAGE
 from retort.spec import PseudoLabelsSpec
+from retort.spec.image_use import ImageUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ class UnlabelledSet:
     """The images as intake saw them."""
     facts: intake.Facts = field(repr=False)
     """What each of these images is."""
-    num_unusable: int
-    """Images that are there and cannot be used."""
+    use: ImageUse
+    """How many images are there, and how many are used."""
     bits: int | None
     """Bits that images of 16 bits fill; None where there are none."""
 
@@ -83,7 +84,7 @@ def locate_unlabelled(
     for image, seen in used:
         whole.update(repr((image.relative_to(root).as_posix(), seen.digest)).encode())
     num_labels = sum(1 for file in root.rglob("*.txt") if file.is_file())
-    notes = intake.notes_of({title: use}, {title: found}, None)
+    notes = intake.notes_of({title: found}, None)
     if num_labels:
         notes += (f"{title}: {num_labels} text files beside them are not read",)
     return UnlabelledSet(
@@ -94,7 +95,7 @@ def locate_unlabelled(
         notes,
         tuple(seen for _, seen in used),
         facts,
-        use.num_unused,
+        use,
         bits or intake.bits_in(facts.values()),
     )
 
@@ -200,7 +201,7 @@ def overlay_pseudo_label_images(found: PseudoLabelImages, folder: Path) -> Pseud
         root=str(found.root),
         folder=laid.absolute(),
         files={name: shown(image.relative_to(found.root)) for name, image in found.images.items()},
-        num_unusable=found.found.num_unusable,
+        images=found.found.use,
         num_labels=len(found.labels),
         digest=found.digest,
         notes=found.notes,

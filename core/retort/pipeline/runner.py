@@ -28,6 +28,7 @@ from retort.protocol.workdir import Heartbeat
 from retort.spec import AnySpec, JobSpec, exports_of
 from retort.spec.advised import AdviceResult
 from retort.spec.evaluated import EvaluationResult
+from retort.spec.image_use import ImageUse
 from retort.spec.result import JobResult, Result
 
 _SHOWN = 6
@@ -91,8 +92,7 @@ def _remark(inputs: Inputs, journal: Journal) -> None:
     for warning in data.warnings:
         journal.log(warning, "warning")
     for split, use in data.images.items():
-        lost = use.num_unused + sum(use.unread.values())
-        journal.log(use.sentence(split), "warning" if lost else "info", num_found=use.num_found, num_used=use.num_used)
+        _remark_use(split, use, journal)
     if data.num_shared:
         journal.log(
             f"{data.num_shared} of the {data.num_val} validation images are also training images: "
@@ -117,12 +117,20 @@ def _doubt_mirroring(spec: AnySpec, inputs: Inputs, journal: Journal) -> None:
         )
 
 
+def _remark_use(title: str, use: ImageUse | None, journal: Journal) -> None:
+    """Say how many images are used of how many there are."""
+    if use is not None:
+        lost = use.num_unused + sum(use.unread.values())
+        journal.log(use.sentence(title), "warning" if lost else "info", num_found=use.num_found, num_used=use.num_used)
+
+
 def _remark_more(inputs: Inputs, journal: Journal) -> None:
     """Pass on what intake noticed about the images without labels."""
     more = inputs.unlabelled
     if inputs.to_label is not None:
         for note in inputs.to_label.notes:
             journal.log(note)
+        _remark_use("images to label", inputs.to_label.images, journal)
     if more is None:
         return
     journal.log(
@@ -130,6 +138,7 @@ def _remark_more(inputs: Inputs, journal: Journal) -> None:
     )
     for note in more.notes:
         journal.log(note)
+    _remark_use("unlabelled images", more.images, journal)
     if more.num_shared:
         journal.log(
             f"{more.num_shared} of the unlabelled images are also validation or test images: they are left out",

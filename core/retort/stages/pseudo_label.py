@@ -7,6 +7,7 @@ from typing import Literal
 
 from retort import files
 from retort.constants import Role
+from retort.data.inputs import PseudoLabelInfo
 from retort.labelling import duplicates, predict, quality
 from retort.labelling.duplicates import ImageHashes
 from retort.pipeline import progress
@@ -49,7 +50,7 @@ def run(context: Context) -> LabelledImages:
     pictures = tuple(_pictures(context, looks, found, copies))
     agreement = quality.agreement(pictures, facts.folder / "labels", names)
     suspects, existing = quality.check(context, _alive(context)) if wanted.check_labels else ((), None)
-    figures = quality.figures(pictures, wanted, names, len(looks.unreadable) + facts.num_unusable).model_copy(
+    figures = quality.figures(pictures, wanted, names, len(looks.unreadable) + _left_out(facts)).model_copy(
         update={"agreement": agreement, "existing": existing}
     )
     _remark(context, looks, figures)
@@ -115,6 +116,11 @@ def _remark(context: Context, looks: ImageHashes, figures: LabelFigures) -> None
         )
     if figures.num_used == 0:
         context.journal.log("no image was labelled: student and control learn from the data set alone", "warning")
+
+
+def _left_out(facts: PseudoLabelInfo) -> int:
+    """Return the number of images that intake could not use."""
+    return 0 if facts.images is None else facts.images.num_unused
 
 
 def _alive(context: Context) -> duplicates.Alive:

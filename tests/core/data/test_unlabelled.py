@@ -73,8 +73,8 @@ def test_a_file_that_only_ends_like_an_image_is_left_out_and_told(folder: Path, 
     before = unlabelled.locate_unlabelled(str(folder), (tmp_path,)).images
     (folder / "0/broken.jpg").write_bytes(b"<html>")
     found = unlabelled.locate_unlabelled(str(folder), (tmp_path,))
-    assert (found.images, found.num_unusable) == (before, 1)
-    assert "1 could not be read: 0/broken.jpg is not an image of a known kind" in found.notes[0]
+    assert (found.images, found.use.num_unused) == (before, 1)
+    assert "1 could not be read: 0/broken.jpg is not an image of a known kind" in found.use.sentence("unlabelled")
 
 
 def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path):

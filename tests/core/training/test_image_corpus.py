@@ -135,7 +135,8 @@ def test_pseudo_labels_copies_reviewers_and_report_see_them_too(group: Group, tm
     wanted = PseudoLabelsSpec(path=str(group.folder / "images/train"))
     found = unlabelled.locate_pseudo_label_images(wanted, [group.folder], group.dataset)
     told = unlabelled.overlay_pseudo_label_images(found, tmp_path)
-    assert (len(told.files), told.num_unusable) == (len(group.laid), group.dataset.uses["train"].num_unused)
+    assert told.images is not None
+    assert (len(told.files), told.images.num_unused) == (len(group.laid), group.dataset.uses["train"].num_unused)
     files = {path.stem: path for path in (told.folder / "images").iterdir()}
     looks = hash_images([files[name] for name in found.images], lambda: None)
     assert looks.unreadable == ()

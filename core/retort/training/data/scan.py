@@ -12,7 +12,9 @@ _NAMED = 5
 
 
 def check_kept(given: Iterable[str], kept: Sequence[str]) -> None:
-    """Insist that upstream's scan has dropped no image: intake has counted them all as used.
+    """Insist that upstream's scan has dropped no image.
+
+    Intake has counted them all as used.
 
     Raises:
         DataError: it has; the message names them.
