@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import json
+import os
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from platformdirs import user_data_path
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from retort.errors import UserError
 
@@ -21,16 +25,20 @@ class Settings(BaseSettings):
     """Folder for everything the embedded default keeps."""
     database_url: str = ""
     """SQLAlchemy URL; empty is SQLite in ``home``. PostgreSQL: postgresql+psycopg://user@host/name."""
+    database_password: SecretStr = SecretStr("")
+    """Password for that URL, as it is: in a URL, characters such as @ / # % need escaping."""
     broker_url: str = ""
     """Celery broker; empty is an SQLite file of its own in ``home``. Redis: redis://host:6379/0."""
+    broker_password: SecretStr = SecretStr("")
+    """Password for that URL, as it is."""
     store_url: str = ""
     """Where artifacts are kept; empty is a folder in ``home``."""
     model_dir: Path | None = None
     """Folder of weight files that specs name; empty is ``models`` in ``home``."""
     work_dir: Path | None = None
     """Folder of the runs' working folders; empty is ``work`` in ``home``."""
-    data_dirs: tuple[Path, ...] = (Path("/"),)
-    """Folders in which ``data.path`` may lie, as a JSON list."""
+    data_dirs: Annotated[tuple[Path, ...], NoDecode] = (Path("/"),)
+    """Folders in which ``data.path`` may lie: one, several with colons between them, or a JSON list."""
     fetch_weights: bool = True
     """Whether a worker may download published weights into the model folder."""
     dataset_dir: Path | None = None
@@ -46,11 +54,11 @@ class Settings(BaseSettings):
     tracking_timeout_s: float = Field(default=60.0, gt=0)
     """A tracker that takes longer over one thing is switched off; a job's end waits no longer for all of them."""
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: int = Field(default=8000, ge=1, le=65_535)
     url: str = ""
     """Address of the service for clients; empty is http://host:port."""
-    slots: int = Field(default=1, ge=1, le=64)
-    """Runs that one worker supervises at a time."""
+    slots: int = Field(default=0, ge=0, le=64)
+    """Runs that one worker supervises at a time; 0 is one for each GPU, or one on the CPU."""
     lease_s: float = Field(default=30.0, gt=0)
     """A worker that has not renewed for this long has lost its job."""
     heartbeat_s: float = Field(default=5.0, gt=0)
@@ -74,13 +82,49 @@ class Settings(BaseSettings):
     log_json: bool = False
     """Log lines as JSON instead of for people."""
 
+    @field_validator("data_dirs", mode="before")
+    @classmethod
+    def _folders(cls, value: object) -> object:
+        """Read a list of folders as people write it."""
+        if not isinstance(value, str):
+            return value
+        folders = json.loads(value) if value.lstrip().startswith("[") else value.split(os.pathsep)
+        if not isinstance(folders, list) or not all(isinstance(folder, str) and folder for folder in folders):
+            msg = "name a folder, several with colons between them, or a JSON list of folders"
+            raise ValueError(msg)
+        return tuple(folders)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        """Refuse a variable that is a known one misspelt."""
+        names = [f"RETORT_{field.upper()}" for field in cls.model_fields]
+        for name in os.environ:
+            if name.startswith("RETORT_") and name not in names:
+                for close in difflib.get_close_matches(name, names, n=1, cutoff=_MISSPELT):
+                    msg = f"{name} is no setting: did you mean {close}?"
+                    raise ValueError(msg)
+        return given
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.lease_s < 2 * self.heartbeat_s:
+            msg = (
+                f"RETORT_LEASE_S={self.lease_s:g} is shorter than two heartbeats, RETORT_HEARTBEAT_S="
+                f"{self.heartbeat_s:g}: workers would lose their jobs; make it several heartbeats long"
+            )
+            raise ValueError(msg)
+        return self
+
     @model_validator(mode="after")
     def _embedded(self) -> Self:
         home = self.home.expanduser().absolute()
         defaults: dict[str, object] = {
             "home": home,
-            "database_url": self.database_url or f"sqlite:///{home / 'retort.db'}",
-            "broker_url": self.broker_url or f"sqla+sqlite:///{home / 'broker.db'}",
+            "database_url": _with_password(self.database_url, self.database_password)
+            or f"sqlite:///{home / 'retort.db'}",
+            "broker_url": _with_password(self.broker_url, self.broker_password)
+            or f"sqla+sqlite:///{home / 'broker.db'}",
             "store_url": self.store_url or (home / "artifacts").as_uri(),
             "model_dir": self.model_dir or home / "models",
             "dataset_dir": self.dataset_dir or home / "datasets",
@@ -91,6 +135,19 @@ class Settings(BaseSettings):
         for name, value in defaults.items():
             object.__setattr__(self, name, value)
         return self
+
+
+_MISSPELT = 0.85
+"""Likeness from which an unknown variable is a known one misspelt."""
+
+
+def _with_password(url: str, password: SecretStr) -> str:
+    """Return *url* with the password in it, escaped; it replaces one that stands there."""
+    if not url or not password.get_secret_value():
+        return url
+    parts = urlsplit(url)
+    user, host = (parts.username or ""), parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password.get_secret_value(), safe='')}@{host}"))
 
 
 def explain_settings(error: BaseException) -> UserError | None:

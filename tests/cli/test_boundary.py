@@ -104,7 +104,12 @@ def test_a_folder_that_must_not_be_used_is_the_users_to_mend(retort: Retort, mon
     ("name", "value", "told"),
     [
         ("RETORT_SLOTS", "abc", "RETORT_SLOTS=abc: should be a valid integer"),
-        ("RETORT_DATA_DIRS", "/data", "data_dirs"),
+        ("RETORT_DATA_DIRS", "[1]", "name a folder, several with colons between them, or a JSON list of folders"),
+        ("RETORT_DATA_DIRS", "[/data", "RETORT_DATA_DIRS"),
+        ("RETORT_PORT", "99999", "RETORT_PORT=99999: should be less than or equal to 65535"),
+        ("RETORT_SLOT", "2", "RETORT_SLOT is no setting: did you mean RETORT_SLOTS?"),
+        ("RETORT_DATABASEURL", "x", "did you mean RETORT_DATABASE_URL?"),
+        ("RETORT_LEASE_S", "6", "is shorter than two heartbeats"),
     ],
 )
 def test_a_setting_that_cannot_be_read_is_named(

@@ -52,8 +52,21 @@ def test_the_worker_reserves_a_gpu_and_its_twin_stands_behind_a_profile():
     assert all(SERVICES[name]["stop_grace_period"] == "2m" for name in ("worker", "worker-cpu"))
 
 
+def test_what_env_sets_reaches_every_part_of_the_service():
+    """Seventeen settings of .env.example once reached no container."""
+    for name in ("migrate", "api", "worker", "worker-cpu"):
+        assert {"path": ".env", "required": False} in SERVICES[name]["env_file"]
+        given = SERVICES[name]["environment"]
+        assert all(value for variable, value in given.items() if variable.startswith("RETORT_"))
+        assert "RETORT_SLOTS" not in given, "as many runs as there are GPUs"
+
+
+def test_a_password_is_no_part_of_a_url():
+    assert not re.search(r"://[^/\s]*PASSWORD", (ROOT / "docker-compose.yml").read_text())
+
+
 def test_all_of_the_service_agree_on_where_things_are():
-    keys = {"RETORT_DATABASE_URL", "RETORT_BROKER_URL", "RETORT_STORE_URL", "RETORT_DATA_DIRS"}
+    keys = {"RETORT_HOME", "RETORT_DATABASE_URL", "RETORT_BROKER_URL", "RETORT_STORE_URL", "RETORT_DATA_DIRS"}
     told = [
         {key: SERVICES[name]["environment"][key] for key in keys} for name in ("migrate", "api", "worker", "worker-cpu")
     ]

@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host=host,
         command=tuple(options.run_command),
     )
-    pool = DevicePool(settings.slots, gpus.visible(os.environ.get("CUDA_VISIBLE_DEVICES")))
+    found = gpus.visible(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    pool = DevicePool(settings.slots or max(1, len(found)), found)
     slots = JobWorker(context, pool)
     return work(context, slots, Housekeeper(context, pool), Announcer(context, pool))
 
@@ -55,7 +56,7 @@ def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper, ann
     settings = context.settings
     poller = Poller(slots, poll_s=settings.poll_s)
     reaper = Reaper(context.database, slots, reap_s=settings.reap_s)
-    app = celery_app.build(settings)
+    app = celery_app.build(settings, slots.num_slots)
     celery_app.register(app, slots)
     # The poll and the reaper stand on their own feet: they work while the broker cannot be reached.
     announcer.start()

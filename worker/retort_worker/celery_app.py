@@ -31,8 +31,8 @@ _REDIS: dict[str, Any] = {
 _SQLITE: dict[str, Any] = {"connect_args": {"timeout": 30}}
 
 
-def build(settings: Settings) -> Celery:
-    """Return the application of a worker with ``settings.slots`` threads; nothing connects yet."""
+def build(settings: Settings, threads: int = 1) -> Celery:
+    """Return the application of a worker with so many *threads*; nothing connects yet."""
     redis = settings.broker_url.startswith(("redis", "valkey"))
     app = Celery("retort", broker=settings.broker_url, set_as_current=False)
     app.conf.update(
@@ -46,7 +46,7 @@ def build(settings: Settings) -> Celery:
         task_default_queue=QUEUE,
         task_queues=[Queue(QUEUE)],
         worker_pool="threads",
-        worker_concurrency=settings.slots,
+        worker_concurrency=threads,
         worker_prefetch_multiplier=1,
         # Kombu knows how to stop fetching on Redis only, and warns elsewhere.
         worker_disable_prefetch=redis,

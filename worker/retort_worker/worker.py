@@ -39,6 +39,11 @@ class JobWorker:
         self._claiming = threading.Lock()
 
     @property
+    def num_slots(self) -> int:
+        """Runs that are supervised at a time."""
+        return self._pool.num_slots
+
+    @property
     def draining(self) -> bool:
         """Whether the worker drains."""
         return self._context.draining
