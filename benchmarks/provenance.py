@@ -60,7 +60,8 @@ def _one_line(found: re.Match[str]) -> str:
 
 def _shown(argument: str) -> str:
     """Leave this machine's folders out of what is committed."""
-    return Path(argument).name if Path(argument).is_absolute() else argument
+    name, equals, value = argument.rpartition("=")
+    return f"{name}{equals}{Path(value).name}" if Path(value).is_absolute() else argument
 
 
 def _git(root: Path, *arguments: str) -> str | None:
