@@ -19,6 +19,7 @@ from retort.data.listing import Listing, images_of
 from retort.data.text_files import readable
 from retort.errors import DataError
 from retort.images import CONVERT, SMALLEST_PX, ImageFacts, can_open, shown
+from retort.images import shown as path_text
 from retort.spec.image_use import ImageUse
 
 Severity = Literal["error", "warning"]
@@ -265,6 +266,8 @@ def _doubts(
             for split in ("val", "test") for image in splits.get(split, ()) if image.digest in seen
         ),
     )  # fmt: skip
+    for split in ("val", "test"):
+        yield from _leaks(description.root, splits.get("train", ()), splits.get(split, ()), split)
     yield _finding(
         "warning", "doubled_image", "images that are there more than once", "keep one of each",
         (again for images in splits.values() for again in _doubled(images)),
@@ -291,6 +294,51 @@ def _doubts(
     if number < _FEW_IMAGES:
         message = "few images in val, so that accuracy is known roughly"
         yield AuditFinding("warning", "few_images", message, f"{_FEW_IMAGES} or more are better", number, ())
+
+
+def _leaks(
+    root: Path, train: Sequence[_AuditedImage], measured: Sequence[_AuditedImage], split: str
+) -> Iterator[AuditFinding]:
+    """Name the images that are measured on and are altered copies of training images."""
+    originals = {name: image.shown for image in train if (name := original(image.path)) is not None}
+    same = {
+        image.shown: originals[name]
+        for image in measured
+        if (name := original(image.path)) is not None and name in originals
+    }
+    yield _finding(
+        "warning", "same_original", f"images of {split} that Roboflow made from one original with a training image",
+        "split the originals first, and make copies of the training images alone",
+        (f"{shown} ~ {other}" for shown, other in same.items()),
+    )  # fmt: skip
+    if not can_open():
+        return
+    from retort.data.copies import find_copies, view_images
+
+    known = {image.digest for image in train}
+    opened = [image for image in measured if not image.facts.problem and image.digest not in known]
+    views = view_images([image.path for image in opened if image.shown not in same], _unwatched)
+    others = view_images([image.path for image in train if not image.facts.problem], _unwatched)
+    pairs = find_copies(views, others, _unwatched)
+    yield _finding(
+        "warning", "copied_image", f"images of {split} that are altered copies of training images, so that accuracy "
+        "flatters", "take them out of one of the two",
+        (
+            f"{path_text(views.images[number].relative_to(root))} ~ "
+            f"{path_text(others.images[other].relative_to(root))}"
+            for number, other in sorted(pairs.items())
+        ),
+    )  # fmt: skip
+
+
+def _unwatched() -> None:
+    """Do nothing: nobody waits for a sign of life."""
+
+
+def original(image: Path) -> str | None:
+    """Return the name of the image that Roboflow made *image* from, or None."""
+    stem, mark, _ = image.name.partition(".rf.")
+    return stem if mark else None
 
 
 def _doubts_by_class(names: Sequence[str], splits: dict[str, list[_AuditedImage]]) -> Iterator[AuditFinding]:

@@ -1,8 +1,8 @@
-"""Find duplicate images by difference hash (Krawetz, 2013)."""
+"""Find copies of images, and by difference hash (Krawetz, 2013) similar ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retort import images as reader
+from retort.data.copies import Alive, ImageViews, find_copies, find_duplicates
 from retort.errors import DataError
+from retort.files import sha256_of
+from retort.spec import CopyKind
 
 _SIDE = 16
 """The hash says for 16 x 16 places whether the image gets brighter to the right."""
@@ -33,10 +36,6 @@ class ImageHashes:
     thumbs: NDArray[np.float32]  # N H*(W+1)
     hashes: NDArray[np.uint64]  # N 4
     unreadable: tuple[Path, ...]
-
-
-Alive = Callable[[], None]
-"""Is called before each image: says that the stage gets on, and stops it where that is wished."""
 
 
 def hash_images(images: Sequence[Path], alive: Alive) -> ImageHashes:
@@ -85,6 +84,37 @@ def duplicates_of(looks: ImageHashes, among: Sequence[int], alive: Alive) -> dic
         if first is not None:
             copies[row] = first
     return copies
+
+
+def like(views: ImageViews, others: ImageViews, kind: CopyKind, alive: Alive) -> dict[int, int]:
+    """Pair images of *views* with those of *others* that they are copies of.
+
+    What counts as a copy is the *kind*; the numbers of both are returned.
+    """
+    if kind == "off":
+        return {}
+    if kind == "identical":
+        known = {sha256_of(image): number for number, image in reversed(list(enumerate(others.images)))}
+        digests = enumerate(map(sha256_of, views.images))
+        return {number: known[digest] for number, digest in digests if digest in known}
+    found = find_copies(views, others, alive)
+    if kind == "similar":
+        found = nearest(hash_images(views.images, alive), hash_images(others.images, alive), alive) | found
+    return found
+
+
+def like_earlier(views: ImageViews, among: Sequence[int], kind: CopyKind, alive: Alive) -> dict[int, int]:
+    """Pair images of *views* with earlier ones that they are copies of; only those *among* are compared."""
+    if kind == "off":
+        return {}
+    if kind == "identical":
+        first: dict[str, int] = {}
+        pairs = ((number, first.setdefault(sha256_of(views.images[number]), number)) for number in among)
+        return {number: earlier for number, earlier in pairs if earlier != number}
+    found = find_duplicates(views, among, alive)
+    if kind == "similar":
+        found |= duplicates_of(hash_images(views.images, alive), [one for one in among if one not in found], alive)
+    return found
 
 
 def _same(looks: ImageHashes, row: int, others: ImageHashes, alive: Alive, *, before: int | None = None) -> list[int]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from retort.data.copies import Alive
 from retort.data.labels import LabelBox, read_labels
 from retort.labelling import duplicates, predict
 from retort.pipeline.context import Context
@@ -125,7 +126,7 @@ SAME_IOU = 0.85
 """Two labels of one class that overlap so much are one object, labelled twice."""
 
 
-def check(context: Context, alive: duplicates.Alive) -> tuple[tuple[Suspect, ...], ExistingLabels]:
+def check(context: Context, alive: Alive) -> tuple[tuple[Suspect, ...], ExistingLabels]:
     """Compare the training labels with the teacher's detections.
 
     Returned are the images that should be looked at, and counts. The teacher's word is no proof: one that was trained

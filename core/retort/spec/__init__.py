@@ -14,6 +14,7 @@ from retort.spec.distillation import RECIPES, DistillationSpec, Schedule
 from retort.spec.document import merge, parse_document
 from retort.spec.evaluate import EvaluateSpec
 from retort.spec.job import (
+    CopyKind,
     DataSpec,
     FurtherTeacher,
     JobSpec,
@@ -37,6 +38,7 @@ __all__ = [
     "AdviceSpec",
     "AnySpec",
     "AugmentationFields",
+    "CopyKind",
     "DataSpec",
     "DistillationSpec",
     "Domain",

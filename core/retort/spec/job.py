@@ -163,6 +163,10 @@ Score = Annotated[float, Field(ge=0.01, lt=1)]
 _FIRST_DOUBT = 0.3
 
 
+CopyKind = Literal["off", "identical", "copies", "similar"]
+"""What is taken for a copy of an image, from nothing to another picture of the same scene."""
+
+
 class PseudoLabelsSpec(InputModel):
     """Images without labels, which the teacher labels for student and control alike."""
 
@@ -179,6 +183,10 @@ class PseudoLabelsSpec(InputModel):
     """Whether the job waits until people have looked at a sample of the images, or at all of them."""
     sample: int = Field(default=50, ge=1, le=100_000)
     """Images in the sample, spread over classes and scores, drawn by ``training.seed``."""
+    copies: CopyKind = "copies"
+    """Which images are left out because a labelled image, or another of these, shows the same: ``identical`` bytes;
+    ``copies``, which may also be re-encoded, mirrored, turned by quarters, cropped, padded or brightened; ``similar``,
+    which may also be other pictures of one scene, as of a fixed camera; ``off`` leaves out none."""
     check_labels: bool = False
     """Let the teacher look at the training labels too, for boxes that are missing, doubtful or there twice."""
 

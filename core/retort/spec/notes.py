@@ -50,6 +50,7 @@ pseudo_labels.per_class | score, 0 to 1 | A rare class never reaches the common 
 pseudo_labels.ignore_from | score, 0 to 1 | Null when no box is doubtful, which is rare.
 pseudo_labels.review | | On before labels are trusted for the first time.
 pseudo_labels.sample | images | Larger for a narrower interval of the precision.
+pseudo_labels.copies | | `similar` for videos, whose frames are nearly alike; `identical` where copies are wanted.
 pseudo_labels.check_labels | | Your own labels are of unknown quality.
 distillation.recipe | | `article` and `native` are there to compare with.
 distillation.losses | | The ECG names a term, or for research.

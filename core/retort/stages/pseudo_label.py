@@ -7,15 +7,15 @@ from typing import Literal
 
 from retort import files
 from retort.constants import Role
+from retort.data.copies import Alive, ImageViews, view_images
 from retort.data.inputs import PseudoLabelInfo
 from retort.labelling import duplicates, predict, quality
-from retort.labelling.duplicates import ImageHashes
 from retort.pipeline import progress
 from retort.pipeline.answers import LabelledImages
 from retort.pipeline.context import Context
 from retort.review.figures import LabelFigures
 from retort.review.models import LABELS, Picture, PseudoLabels, Scored
-from retort.spec import JobSpec
+from retort.spec import CopyKind, JobSpec
 
 after = "train_teacher"
 
@@ -44,8 +44,8 @@ def run(context: Context) -> LabelledImages:
     assert wanted is not None
     assert facts is not None, "intake has found them"
     names = context.inputs.dataset.names
-    looks = duplicates.hash_images(sorted((facts.folder / "images").iterdir()), _alive(context))
-    copies = _copies(context, looks)
+    looks = view_images(sorted((facts.folder / "images").iterdir()), _alive(context))
+    copies = _copies(context, looks, wanted.copies)
     found = predict.detect(context, looks.images, looks.sizes, conf=wanted.lowest, kind="new")
     pictures = tuple(_pictures(context, looks, found, copies))
     agreement = quality.agreement(pictures, facts.folder / "labels", names)
@@ -60,23 +60,23 @@ def run(context: Context) -> LabelledImages:
     return LabelledImages(figures=figures)
 
 
-def _copies(context: Context, looks: ImageHashes) -> dict[int, tuple[Reason, str]]:
-    """Return by number which images are left out because of how they look: why, and like which file."""
+def _copies(context: Context, looks: ImageViews, kind: CopyKind) -> dict[int, tuple[Reason, str]]:
+    """Return by number which images are left out as copies: why, and of which file."""
     alive, given = _alive(context), context.inputs.data_yaml.parent / "images"
     left_out: dict[int, tuple[Reason, str]] = {}
     splits: tuple[tuple[Reason, str], ...] = (("validation", "val"), ("training", "train"))
     for reason, split in splits:
-        others = duplicates.hash_images(sorted((given / split).iterdir()), alive)
-        for number, other in duplicates.nearest(looks, others, alive).items():
+        others = view_images(sorted((given / split).iterdir()), alive)
+        for number, other in duplicates.like(looks, others, kind, alive).items():
             left_out.setdefault(number, (reason, others.images[other].name))
     fresh = [number for number in range(len(looks.images)) if number not in left_out]
-    for number, other in duplicates.duplicates_of(looks, fresh, alive).items():
+    for number, other in duplicates.like_earlier(looks, fresh, kind, alive).items():
         left_out[number] = ("duplicate", looks.images[other].stem)
     return left_out
 
 
 def _pictures(
-    context: Context, looks: ImageHashes, found: Iterator[tuple[Scored, ...]], copies: dict[int, tuple[Reason, str]]
+    context: Context, looks: ImageViews, found: Iterator[tuple[Scored, ...]], copies: dict[int, tuple[Reason, str]]
 ) -> Iterator[Picture]:
     wanted, facts = context.spec.pseudo_labels, context.inputs.to_label
     assert wanted is not None
@@ -93,12 +93,12 @@ def _pictures(
         context.progress((number + 1) / len(looks.images))
 
 
-def _remark(context: Context, looks: ImageHashes, figures: LabelFigures) -> None:
+def _remark(context: Context, looks: ImageViews, figures: LabelFigures) -> None:
     """Say what was found, and loudly what would have leaked."""
     context.journal.log(quality.sentence(figures), num_images=figures.num_images, num_used=figures.num_used)
     if number := figures.left_out.validation:
         context.journal.log(
-            f"{number} images look like validation images and are left out: "
+            f"{number} images are copies of validation images and are left out: "
             "a student that was trained on them would be measured too well",
             "warning",
             num_images=number,
@@ -123,7 +123,7 @@ def _left_out(facts: PseudoLabelInfo) -> int:
     return 0 if facts.images is None else facts.images.num_unused
 
 
-def _alive(context: Context) -> duplicates.Alive:
+def _alive(context: Context) -> Alive:
     def alive() -> None:
         context.check()
         context.heartbeat.beat("step")
