@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -81,9 +82,15 @@ def _known_by_layers(described: Mapping[str, Any]) -> str | None:
     return None
 
 
+_READ: WeakKeyDictionary[nn.Module, tuple[Level, ...]] = WeakKeyDictionary()
+"""Levels of the networks that were asked for theirs: to read strides on a GPU is to wait for it."""
+
+
 def head_levels(network: Any) -> tuple[Level, ...]:
     """Return the levels that the Detect head reads, from fine to coarse."""
-    return tuple(_LEVELS[int(stride)] for stride in network.stride)
+    if network not in _READ:
+        _READ[network] = tuple(_LEVELS[int(stride)] for stride in network.stride)
+    return _READ[network]
 
 
 def detector(model: Any, name: str) -> Any:

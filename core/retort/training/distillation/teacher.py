@@ -154,6 +154,7 @@ class Teacher:
         self.names: dict[int, str] = dict(model.names)
         self.dtype = half_precision(device) if half else torch.float32
         self._levels, self._head, self._middles, self._maps = levels, predictions, intermediate, confidence_maps
+        self._head_levels = head_levels(self.model)
         self.known: Tensor | None = None
         """Classes that count for its confidence, those that the student has too; None for all."""
         self.model.to(dtype=self.dtype, memory_format=torch.channels_last)
@@ -190,7 +191,7 @@ class Teacher:
             features, branches = feature_taps.forward(
                 self.model, images, levels=levels, head=head, intermediate=self._middles
             )
-        sure = confidence(branches.values(), self.known, head_levels(self.model)) if maps else {}
+        sure = confidence(branches.values(), self.known, self._head_levels) if maps else {}
         return TeacherOutput(features, branches, sure, self.model.model[-1])
 
 
@@ -243,8 +244,8 @@ def confidence(
 ) -> dict[Level, Tensor]:
     """Return the highest class probability at each position, by level.
 
-    *levels* are those of the head. Logits of two branches are averaged first. Only the classes *known* (indices; None for all) count. The backbone's
-    last layer has the stride of the last level, and takes its map.
+    *levels* are those of the head. Logits of two branches are averaged first. Only the classes *known* (indices; None
+    for all) count. The backbone's last layer has the stride of the last level, and takes its map.
     """
     branches = list(branches)
     scores = torch.stack([branch["scores"].float() for branch in branches]).mean(0)  # N K A
