@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from retort.constants import MAP, Role
-from retort.spec.figures import SeedStatistics
+from retort.spec.figures import GapClosed, SeedStatistics
 from retort.spec.result import JobResult, TrainingFigures
 from retort.spec.verdict import Kind, Resampled, Verdict, VerdictInterval
 
@@ -74,21 +74,17 @@ def image_interval(difference: float, noise: Noise) -> VerdictInterval | None:
 def seed_interval(over: SeedStatistics, first: float, noise: Noise) -> VerdictInterval:
     """Return the interval of the mean difference over seeds, by Student's paired t.
 
-    All seeds are judged on the same images, and a few can agree by luck: where the images leave more doubt, by the
-    bootstrap of the *first* seed's difference, the interval is as wide as they make it.
+    All seeds are judged on the same images, and a few can agree by luck: what the images leave open, by the bootstrap
+    of the *first* seed's difference, is added as the variance of independent noise.
     """
     found, images = over.difference, noise.resampled
-    seeds = VerdictInterval(low=found.low, high=found.high, level=found.level, over="seeds", number=over.num_seeds)
-    if images is None:
-        return seeds
-    below, above = max(0.0, first - images.low), max(0.0, images.high - first)
-    widened: dict[str, object] = {
-        "low": min(found.low, found.mean - below),
-        "high": max(found.high, found.mean + above),
-    }
-    if below + above > found.high - found.low:
-        widened |= {"over": "images", "number": images.num_images}
-    return seeds.model_copy(update=widened)
+    below = 0.0 if images is None else max(0.0, first - images.low)
+    above = 0.0 if images is None else max(0.0, images.high - first)
+    return VerdictInterval(
+        low=found.mean - ((found.mean - found.low) ** 2 + below**2) ** 0.5,
+        high=found.mean + ((found.high - found.mean) ** 2 + above**2) ** 0.5,
+        level=found.level, over="seeds", number=over.num_seeds,
+    )  # fmt: skip
 
 
 def kind_of(interval: VerdictInterval | None) -> Kind:
@@ -131,6 +127,14 @@ def verdict(result: JobResult, noise: Noise) -> Verdict:
     )  # fmt: skip
 
 
+def with_verdict(result: JobResult, judged: Verdict) -> JobResult:
+    """Return the result with its verdict, and with no share of a gap that the verdict does not tell."""
+    told = result.gap_closed
+    if told is not None and judged.gap_closed is None:
+        told = GapClosed(map50=None, map=None)
+    return result.model_copy(update={"verdict": judged, "gap_closed": told})
+
+
 def _first(result: JobResult) -> float:
     """Return the difference of the first seed, whose networks the images were resampled for."""
     student, control = result.roles.student, result.roles.control
@@ -169,12 +173,10 @@ def _shown(result: JobResult, interval: VerdictInterval | None) -> str:
             f"with one seed ({bounds}, over the images of this {_split(result)} set and the noise of seeds as measured "
             "elsewhere; another seed may differ)"
         )
-    if interval.over == "images":
-        images = f"the images of this {_split(result)} set"
-        return f"over {over.num_seeds} seeds ({bounds}, over {images}, which leave more doubt)"
     return (
-        f"over {interval.number} seeds ({bounds}; if there were no effect, a difference at least this large would be "
-        f"seen in {_chance(over.difference.p_value)} of repetitions)"
+        f"over {interval.number} seeds ({bounds}, over them and the images of this {_split(result)} set; if there were "
+        f"no effect, a difference at least this large would be seen in {_chance(over.difference.p_value)} of "
+        "repetitions with these images)"
     )
 
 
@@ -208,7 +210,7 @@ def _on_noise(interval: VerdictInterval | None, noise: Noise) -> list[str]:
     if interval is None:
         return []
     if interval.over == "seeds" or interval.seed_noise is None:
-        over = f"The interval is over {interval.number} {interval.over} of one data set"
+        over = f"The interval is over {interval.number} seeds of one data set"
         return [f"{over}; the figures of the student that is published are those of the first seed."]
     found = [
         (

@@ -36,8 +36,8 @@ class VerdictInterval(StoredModel):
     level: float
     """Of the interval."""
     over: Literal["seeds", "images"]
-    """``seeds``: Student's paired t over pairs of one seed. ``images``: bootstrap over the validation images, of one
-    seed widened by the noise of seeds, of several where it leaves more doubt than they."""
+    """``seeds``: Student's paired t over pairs of one seed, widened by a bootstrap over the validation images.
+    ``images``: that bootstrap, widened by the noise of seeds."""
     number: int
     """Pairs of seeds, or images."""
     seed_noise: float | None = None

@@ -19,7 +19,7 @@ from retort.report.html import render
 from retort.report.plain import plain_page
 from retort.report.result import bare, extras, manifest, outcome
 from retort.report.samples import Gallery
-from retort.report.verdict import Noise, rise, verdict
+from retort.report.verdict import Noise, rise, verdict, with_verdict
 from retort.spec import JobSpec
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.report import HealthFinding, Manifest, Report
@@ -74,7 +74,7 @@ def run(context: Context) -> JobResult:
     earlier = tried("outcomes", partial(extras, context), NONE, listed=False)
     curves: Curves = tried("curves", partial(history.curves, context.workdir), {}, listed=False)
     judged = tried("verdict", partial(_judged, context, unjudged, curves), _UNJUDGED, listed=False)
-    result = unjudged.model_copy(update={"verdict": judged})
+    result = with_verdict(unjudged, judged)
     found = _Findings(
         judged=judged,
         result=result,
