@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from PIL import Image
 from retort.db import Database, artifacts, events, jobs, metrics, queue
 from retort.db.models import ArtifactRow, AttemptRow, EventRow, JobRow
 from retort.db.session import database_now
@@ -33,7 +34,6 @@ T = TypeVar("T")
 PATIENCE_S = 60.0
 """How long a loaded machine may take; only a failing test waits for so long."""
 SCRIPTED = (sys.executable, str(Path(__file__).with_name("scripted_run.py")))
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def eventually(look: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
@@ -61,11 +61,12 @@ def alive(pid: int) -> bool:
 
 def write_dataset(home: Path) -> None:
     """Write the smallest data set that intake accepts."""
-    for part in ("train", "val"):
+    part_colours = {"train": "red", "val": "blue"}
+    for part in part_colours:
         images, labels = home / "data" / "images" / part, home / "data" / "labels" / part
         images.mkdir(parents=True)
         labels.mkdir(parents=True)
-        (images / "one.png").write_bytes(_PNG + part.encode())
+        Image.new("RGB", (16, 16), color=part_colours[part]).save(images / "one.png")
         (labels / "one.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (home / "data" / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [thing]\n")
 
