@@ -62,11 +62,11 @@ def alive(pid: int) -> bool:
 def write_dataset(home: Path) -> None:
     """Write the smallest data set that intake accepts."""
     part_colours = {"train": "red", "val": "blue"}
-    for part in part_colours:
+    for part, colour in part_colours.items():
         images, labels = home / "data" / "images" / part, home / "data" / "labels" / part
         images.mkdir(parents=True)
         labels.mkdir(parents=True)
-        Image.new("RGB", (16, 16), color=part_colours[part]).save(images / "one.png")
+        Image.new("RGB", (16, 16), color=colour).save(images / "one.png")
         (labels / "one.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (home / "data" / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [thing]\n")
 
