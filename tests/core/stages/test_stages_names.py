@@ -20,13 +20,13 @@ from retort.stages.export import _name
     ],
 )
 def test_a_form_is_named_by_precision_options_and_format(export: object, name: str):
-    assert _name(export, set()) == name
+    assert _name(export, "student", set()) == name
 
 
 def test_forms_of_one_job_are_told_apart_and_a_number_comes_last():
     """Files were called student-2.onnx."""
     taken: set[str] = set()
     forms = [Onnx(), Onnx(dynamic=True), Onnx(max_map_drop=0.5)]
-    assert [_name(form, taken) for form in forms] == [
+    assert [_name(form, "student", taken) for form in forms] == [
         "student-fp32.onnx", "student-fp32-dynamic.onnx", "student-fp32-2.onnx",
     ]  # fmt: skip
