@@ -23,7 +23,7 @@ help:
 
 setup: $(READY)  ## install everything into .venv (the others do this by themselves)
 
-demo: $(READY)  ## distil a detector end to end on this machine, and print what it bought
+demo: $(READY)  ## distil a detector end to end on this machine, and print the verdict
 	@$(DEFAULTS) $(BIN)/python examples/demo.py
 
 up: $(READY)  ## run the service on HOST:PORT (127.0.0.1:8000) until Ctrl-C
