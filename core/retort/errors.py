@@ -41,7 +41,7 @@ class FieldProblem:
 
 
 def writable(text: str) -> str:
-    """Return *text* with bytes spelled out that are no UTF-8, as names of files may hold."""
+    """Return *text* with bytes spelled out that are no UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -47,7 +47,7 @@ def translate(error: BaseException, *, device: str = "cpu", what: str | None = N
 
 
 def unusable_path(error: BaseException) -> RetortError | None:
-    """Return the error of a file or folder that a person has to see to, or None."""
+    """Return the error of an unusable file or folder, or None."""
     if not isinstance(error, OSError) or error.errno not in _UNUSABLE:
         return None
     return ForeignError(

@@ -168,6 +168,34 @@ def picture(path: Path, bits: int = 16) -> Image.Image:
     return Image.fromarray(read(path, bits)[..., ::-1].copy())
 
 
+def preview(path: Path, side: int) -> tuple[tuple[int, int], Image.Image]:
+    """Return the size of an image and a picture of it for looking at.
+
+    It is decoded no larger than *side* pixels need. Deep images are stretched to their own range.
+
+    Raises:
+        DataError: it cannot be read.
+
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as file:
+            turned = file.getexif().get(_ORIENTATION, 1) in {5, 6, 7, 8}
+            size = file.size[::-1] if turned else file.size
+            file.draft("RGB", (2 * side, 2 * side))
+            looked_at = ImageOps.exif_transpose(file)
+            if looked_at.mode.startswith(("I", "F")):
+                levels = np.asarray(looked_at, dtype=np.float32)
+                low, high = float(levels.min()), float(levels.max())
+                looked_at = Image.fromarray(((levels - low) * (255 / max(high - low, 1e-6))).astype(np.uint8))
+            return size, looked_at.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        whole = picture(path)
+        return whole.size, whole
+
+
 def examine(path: Path, known: Mapping[str, ImageFacts] = MappingProxyType({})) -> ImageFacts:
     """Open an image to its end, and say what it is.
 

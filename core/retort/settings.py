@@ -137,6 +137,11 @@ class Settings(BaseSettings):
         return self
 
 
+def visible_gpus() -> str | None:
+    """Return CUDA_VISIBLE_DEVICES, the GPUs that this process may use; None where it is not set."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 _MISSPELT = 0.85
 """Likeness from which an unknown variable is a known one misspelt."""
 

@@ -13,6 +13,7 @@ from house.source import ROOT, modules, name, tree
 
 ENVIRONMENT = {
     "core/retort/training/environment.py",  # Ultralytics reads its variables when it is imported
+    "core/retort/settings.py",
     # These four give a child process its environment.
     "core/retort/cli/run.py",
     "core/retort/cli/up.py",

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import structlog
 from retort.db import Database
-from retort.settings import Settings
+from retort.settings import Settings, visible_gpus
 from retort.storage import Store
 
 from retort_worker import celery_app, gpus, logs
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host=host,
         command=tuple(options.run_command),
     )
-    found = gpus.visible(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    found = gpus.visible(visible_gpus())
     pool = DevicePool(settings.slots or max(1, len(found)), found)
     slots = JobWorker(context, pool)
     return work(context, slots, Housekeeper(context, pool), Announcer(context, pool))

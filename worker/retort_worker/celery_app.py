@@ -32,7 +32,7 @@ _SQLITE: dict[str, Any] = {"connect_args": {"timeout": 30}}
 
 
 def build(settings: Settings, threads: int = 1) -> Celery:
-    """Return the application of a worker with so many *threads*; nothing connects yet."""
+    """Return the application of a worker with *threads*; nothing connects yet."""
     redis = settings.broker_url.startswith(("redis", "valkey"))
     app = Celery("retort", broker=settings.broker_url, set_as_current=False)
     app.conf.update(

@@ -143,7 +143,7 @@ class ArtifactUploader:
             return next(iter(self._failures.values()), None)
 
     def lost(self) -> tuple[ExtraOutcome, ...]:
-        """Return what became of the files that could not be stored, and that no job depends on."""
+        """Return the outcomes of files that could not be stored."""
         with self._lock:
             return tuple(
                 ExtraOutcome(

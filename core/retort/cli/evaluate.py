@@ -1,4 +1,4 @@
-"""``retort eval``, ``compare`` and ``export``: measure trained networks and make forms of them."""
+"""``retort eval``, ``compare`` and ``export``: measure and export trained networks."""
 
 from __future__ import annotations
 

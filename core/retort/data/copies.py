@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from retort import images
 from retort.errors import DataError
@@ -98,25 +98,7 @@ def view_images(paths: Sequence[Path], alive: Alive) -> ImageViews:
 
 def _opened(path: Path) -> tuple[tuple[int, int], Image.Image]:
     """Return the size of an image, and a picture of it that is at most a few hundred pixels long."""
-    try:
-        return _by_pillow(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        colour = images.picture(path)
-        return colour.size, _smaller(colour)
-
-
-def _by_pillow(path: Path) -> tuple[tuple[int, int], Image.Image]:
-    """Open an image no larger than needed, which other readers cannot."""
-    with Image.open(path) as file:
-        turned = file.getexif().get(274, 1) in {5, 6, 7, 8}
-        size = file.size[::-1] if turned else file.size
-        file.draft("RGB", (2 * _DETAIL, 2 * _DETAIL))
-        picture = ImageOps.exif_transpose(file)
-        if picture.mode.startswith(("I", "F")):
-            levels = np.asarray(picture, dtype=np.float32)
-            low, high = float(levels.min()), float(levels.max())
-            picture = Image.fromarray(((levels - low) * (255 / max(high - low, 1e-6))).astype(np.uint8))
-        colour = picture.convert("RGB")
+    size, colour = images.preview(path, _DETAIL)
     return size, _smaller(colour)
 
 

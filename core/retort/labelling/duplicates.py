@@ -104,7 +104,10 @@ def like(views: ImageViews, others: ImageViews, kind: CopyKind, alive: Alive) ->
 
 
 def like_earlier(views: ImageViews, among: Sequence[int], kind: CopyKind, alive: Alive) -> dict[int, int]:
-    """Pair images of *views* with earlier ones that they are copies of; only those *among* are compared."""
+    """Pair images of *views* with earlier ones that they copy.
+
+    Only those *among* are compared.
+    """
     if kind == "off":
         return {}
     if kind == "identical":

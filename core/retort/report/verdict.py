@@ -128,7 +128,7 @@ def verdict(result: JobResult, noise: Noise) -> Verdict:
 
 
 def with_verdict(result: JobResult, judged: Verdict) -> JobResult:
-    """Return the result with its verdict, and with no share of a gap that the verdict does not tell."""
+    """Return the result with its verdict, without an unproved share of a gap."""
     told = result.gap_closed
     if told is not None and judged.gap_closed is None:
         told = GapClosed(map50=None, map=None)

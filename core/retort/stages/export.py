@@ -311,9 +311,9 @@ def run(context: Context) -> ExportedForms:
 def export_all(
     workspace: ExportWorkspace, exports: Sequence[Export], title: str = "student"
 ) -> tuple[list[MeasuredExport | UnmeasuredExport], Extras]:
-    """Export a network to each of the forms *exports*, whose files are named by *title*.
+    """Export a network to each of the *exports*.
 
-    Return them with what became of each.
+    Their files are named by *title*. Return them with what became of each.
     """
     context = workspace.context
     made: list[MeasuredExport | UnmeasuredExport] = []

@@ -1,4 +1,4 @@
-"""Read the structure of a detection network: levels, activation, and what tells two apart."""
+"""Read the structure of a detection network, and compare two."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def traits(network: nn.Module) -> dict[str, str]:
 
 
 def difference(network: nn.Module, source: nn.Module) -> str | None:
-    """Return what tells *source* from *network* beside weights; None where nothing does."""
+    """Return how *source* differs from *network* beside weights, or None."""
     ours, theirs = traits(network), traits(source)
     apart = [name for name in ours if name in theirs and ours[name] != theirs[name] and not _of_class_branch(name)]
     if not apart:

@@ -150,7 +150,10 @@ def resample(ours: Matches, theirs: Matches, *, level: float, seed: int) -> Resa
 
 
 def maps(judge: Judge, number: int, seed: int) -> Floats:
-    """Return mAP50-95 of *number* draws of the images (number,), the same draws for every network."""
+    """Return mAP50-95 (number,) of *number* draws of the images.
+
+    The draws are the same for every network.
+    """
     random, size = np.random.default_rng(seed), judge.num_images
     draws = (np.bincount(random.integers(size, size=size), minlength=size) for _ in range(number))
     return np.array([judge.map(drawn)[1] for drawn in draws])

@@ -131,7 +131,7 @@ def build_start(plan: TrainConfig, names: Mapping[int, str]) -> Any:
 
 
 def read_definition(path: Path) -> dict[str, Any]:
-    """Read a network's description in Ultralytics' form, which says its layers.
+    """Read a network's description as Ultralytics writes it.
 
     Raises:
         ModelError: it is no such description.

@@ -149,7 +149,7 @@ def sized(width: float, height: float, place: str) -> tuple[float, float]:
 
 
 def read_file(found: Mapping[str, Sequence[Box]], ignored: Mapping[str, int] | None = None) -> ReadFile:
-    """Return the boxes of a form without answers of people."""
+    """Return the boxes of a file without answers of people."""
     images = {image: ReadImage(tuple(boxes), image, names=(image,)) for image, boxes in found.items()}
     return ReadFile(images, ignored or {})
 

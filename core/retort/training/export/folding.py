@@ -1,4 +1,4 @@
-"""Fold the quantization of weights into a graph, so that they are stored in INT8."""
+"""Fold quantization into a graph, whose weights are stored in INT8."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def fold_weights(model: Any) -> None:
 
 
 def integer_share(model: Any) -> float:
-    """Return the share of a graph's weights, by number, that is stored in 8 bits."""
+    """Return the share of a graph's weights that is stored in 8 bits."""
     arrays = [numpy_helper.to_array(one) for one in model.graph.initializer]
     weights = [array for array in arrays if array.ndim >= 2]  # convolutions, and no biases or constants
     total = sum(array.size for array in weights)
@@ -83,7 +83,7 @@ def _drop_unused(graph: Any) -> None:
 
 
 def folded(path_bytes: bytes) -> bytes:
-    """Return a graph, given and returned as a file's bytes, with its weights in INT8."""
+    """Return a graph, a file's bytes, with its weights in INT8."""
     model = onnx.load_from_string(path_bytes)
     fold_weights(model)
     onnx.checker.check_model(model)

@@ -268,7 +268,7 @@ def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def untaught_kl(teacher: Tensor, seen: Tensor) -> Tensor:
-    """Return the KL on the foreground of a student that knows only how frequent each class is.
+    """Return the foreground KL of a student that knows class frequencies only.
 
     It believes in each class everywhere at the teacher's mean probability over all anchors: so much there is to learn
     from *teacher*'s logits (N, A, K) where something is *seen* (N, A).

@@ -112,7 +112,7 @@ def chains(counts: Tensor) -> list[list[tuple[float, float]]]:
 
 
 def evidence(chain: Sequence[tuple[float, float]]) -> float:
-    """Return the standard errors by which the names of a *chain* of classes were permuted.
+    """Return the standard errors by which a *chain* of names is permuted.
 
     Objects that only the permutation names right are counted against those that only the true names do (McNemar's
     test). One class that is taken for another is a confusion: two at least must each speak for the permutation, and

@@ -77,7 +77,7 @@ class RuleInputs:
     training: TrainingSpec = field(default_factory=TrainingSpec)
 
     def asked(self) -> float:
-        """Return the share of the task's gradient that the weights ask for; 1 where they are no shares."""
+        """Return the share of the task's gradient that the weights ask for."""
         shares = sum(loss.weight for loss in self.distillation.losses) if self.distillation.balance == "gradient" else 1
         return max(1.0, shares)
 
