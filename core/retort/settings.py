@@ -138,7 +138,7 @@ class Settings(BaseSettings):
 
 
 def visible_gpus() -> str | None:
-    """Return CUDA_VISIBLE_DEVICES, the GPUs that this process may use; None where it is not set."""
+    """Return CUDA_VISIBLE_DEVICES, or None where it is not set."""
     return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
