@@ -228,7 +228,8 @@ def _row(submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
     return {
         "id": job_id, "name": spec.name, "state": JobState.QUEUED, "progress": 0.0,
         "spec": spec.model_dump(mode="json"), "spec_digest": digest(spec),
-        "attempt": 0, "fence": 0, "retries_left": submission.retries, "last_seq": 1, "version": 1, "created_at": now,
+        "attempt": 0, "fence": 0, "retries": submission.retries, "retries_left": submission.retries,
+        "last_seq": 1, "version": 1, "created_at": now,
         "owner": submission.owner, "priority": submission.priority, "gpus": spec.resources.gpus, "claimable_at": now,
         "run_s": 0.0, "expires_at": None if patience_s is None else now + patience_s, "finish_early": False,
         "parent_id": parent and parent.id, "recovery": inherited and inherited.recovery,

@@ -92,7 +92,10 @@ class JobRow(Base):
     """Number of the latest attempt; 0 before the first."""
     fence: Mapped[int]
     """Grows with every claim; a write that carries an older one is refused."""
+    retries: Mapped[int]
+    """How often in a row the job may be tried again without getting further."""
     retries_left: Mapped[int]
+    """Of these; an attempt that ends an epoch for the first time gives all of them back."""
     owner: Mapped[str] = mapped_column(String(63))
     """Who shares the workers fairly with other owners."""
     priority: Mapped[int]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from retort import errors
-from retort.db.models import AttemptRow, EventRow, JobRow, TransitionRow
+from retort.constants import MAP
+from retort.db.models import AttemptRow, EventRow, JobRow, MetricRow, TransitionRow
 from retort.db.session import add, table
 from retort.protocol.events import RunFailure
 from retort.spec.result import Result
@@ -92,15 +93,37 @@ _END = update(_ATTEMPTS).where(
 )
 
 
-def count_failures(session: Session, job_id: str, code: str) -> int:
-    """Return the number of the job's attempts failed with *code*.
+def count_failures(session: Session, job_id: str, code: str, *, since: int = 0) -> int:
+    """Return the number of the job's attempts from *since* on that failed with *code*.
 
     Only attempts that have ended count.
     """
     failures = session.scalars(
-        select(AttemptRow.failure).where(AttemptRow.job_id == job_id, AttemptRow.failure.is_not(None))
+        select(AttemptRow.failure).where(
+            AttemptRow.job_id == job_id, AttemptRow.number >= since, AttemptRow.failure.is_not(None)
+        )
     )
     return sum(failure["code"] == code for failure in failures if failure is not None)
+
+
+_METRICS = table(MetricRow)
+_FIRST_MEASURED = (
+    select(func.min(_METRICS.c.attempt).label("attempt"))
+    .where(
+        _METRICS.c.job_id == bindparam("of_job"), _METRICS.c.step > 0, _METRICS.c.name.endswith(MAP, autoescape=True)
+    )
+    .group_by(_METRICS.c.role, _METRICS.c.name, _METRICS.c.step)
+    .subquery()
+)
+_LATEST_PROGRESS = select(func.max(_FIRST_MEASURED.c.attempt))
+
+
+def latest_progress(session: Session, job_id: str) -> int:
+    """Return the latest attempt that ended an epoch which none before it had ended; 0 when none did.
+
+    Epochs are finite, so what such an attempt is granted is bounded.
+    """
+    return session.connection().execute(_LATEST_PROGRESS, {"of_job": job_id}).scalar_one() or 0
 
 
 def attempt_row(lease: Lease, *, host: str, device: str | None, now: float) -> dict[str, Any]:
@@ -143,16 +166,17 @@ class Retry:
     adjustments: dict[str, Any] | None
 
 
-def decide_retry(failure: RunFailure, job: Any, *, earlier: int) -> Retry | None:
+def decide_retry(failure: RunFailure, job: Any, *, left: int, earlier: int) -> Retry | None:
     """Return the retry after *failure*; None when the job must fail.
 
     Args:
         failure: of the attempt that has just ended.
-        job: has ``retries_left``, ``spec`` and ``adjustments``.
-        earlier: how many of the job's earlier attempts failed in the same way.
+        job: has ``spec`` and ``adjustments``.
+        left: retries that the job has left.
+        earlier: how many attempts have failed in the same way since the job last got further.
 
     """
-    if job.retries_left <= 0:
+    if left <= 0:
         return None
     learned = job.adjustments
     if failure.code == "out_of_memory":
@@ -318,17 +342,19 @@ def _next_state(
     if state is JobState.CANCELLING:
         return JobState.CANCELLED, {"finished_at": now}
     resting = JobState.PAUSED if state is JobState.PAUSING else resting
+    about = session.execute(
+        select(JobRow.retries, JobRow.retries_left, JobRow.spec, JobRow.adjustments).where(JobRow.id == lease.job_id)
+    ).one()
+    progress = latest_progress(session, lease.job_id)
+    left = about.retries if progress == lease.attempt else about.retries_left
     # Being told to pause is as good a reason to stop as the world's failures, and costs no retry.
     if failure is None or (failure.retryable and resting is JobState.PAUSED):
-        return resting, {"stage": None}
-    about = session.execute(
-        select(JobRow.retries_left, JobRow.spec, JobRow.adjustments).where(JobRow.id == lease.job_id)
-    ).one()
-    earlier = count_failures(session, lease.job_id, failure.code)
-    again = decide_retry(failure, about, earlier=earlier)
+        return resting, {"stage": None, "retries_left": left}
+    earlier = count_failures(session, lease.job_id, failure.code, since=progress)
+    again = decide_retry(failure, about, left=left, earlier=earlier)
     if again is None:
         return JobState.FAILED, {"finished_at": now}
-    learned = {"retries_left": about.retries_left - 1, "adjustments": again.adjustments}
+    learned = {"retries_left": left - 1, "adjustments": again.adjustments}
     return resting, {"stage": None, "claimable_at": now + again.pause_s, **learned}
 
 

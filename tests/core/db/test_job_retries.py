@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from retort import errors
-from retort.db import transitions
-from retort.protocol.events import RunFailure
+from retort.constants import MAP, Role
+from retort.db import events, transitions
+from retort.db.transitions import Lease
+from retort.protocol.events import MetricEvent, RunFailure
 from retort.states import JobState
 from support.db_harness import T0, Shop
 
@@ -74,3 +76,44 @@ def test_after_shared_memory_ran_out_no_process_loads_images(shop: Shop):
     job_id = shop.queued()
     fails(shop, job_id, RunFailure(code="shared_memory", message="x", retryable=True))
     assert shop.job(job_id).adjustments == {"loader_workers": 0}
+
+
+LOST = RunFailure(code="lost_worker", message="x", retryable=True)
+
+
+def loses(shop: Shop, job_id: str, *, number: int, epoch: int | None, failure: RunFailure = LOST) -> JobState | None:
+    """Let attempt *number* measure *epoch*, then fail."""
+    now = T0 + number * errors.LONGEST_PAUSE_S
+    lease = shop.claimed(job_id, now=now)
+    if epoch is not None:
+        measures(shop, lease, epoch)
+    with shop.database.begin() as session:
+        return transitions.fail(session, lease, now=now, failure=failure, exit_code=1)
+
+
+def measures(shop: Shop, lease: Lease, epoch: int) -> None:
+    said = MetricEvent(n=1, at=T0, role=Role.STUDENT, step=epoch, values={MAP: 0.5})
+    with shop.database.begin() as session:
+        assert events.record(session, lease, [said], now=T0, lease_s=30, journal_offset=10)
+
+
+@pytest.mark.parametrize("code", ["lost_worker", "killed", "stuck"])
+def test_a_laptop_that_is_suspended_again_and_again_fails_no_job_that_gets_further_each_time(shop: Shop, code: str):
+    job_id, failure = shop.queued(retries=3), RunFailure(code=code, message="x", retryable=True)
+    states = [loses(shop, job_id, number=number, epoch=number, failure=failure) for number in range(1, 13)]
+    assert set(states) == {JobState.QUEUED}
+    assert shop.job(job_id).retries_left == 2
+
+
+@pytest.mark.parametrize("epoch", [None, 0, 5])
+def test_attempts_that_end_no_further_epoch_use_the_retries_up(shop: Shop, epoch: int | None):
+    job_id = shop.queued(retries=3)
+    assert loses(shop, job_id, number=1, epoch=5) is JobState.QUEUED
+    states = [loses(shop, job_id, number=number, epoch=epoch) for number in range(2, 5)]
+    assert states == [JobState.QUEUED, JobState.QUEUED, JobState.FAILED]
+
+
+def test_progress_gives_back_the_retries_that_earlier_attempts_used(shop: Shop):
+    job_id = shop.queued(retries=2)
+    states = [loses(shop, job_id, number=n, epoch=epoch) for n, epoch in enumerate((None, None, 1, None, None), 1)]
+    assert states == [JobState.QUEUED] * 4 + [JobState.FAILED]
