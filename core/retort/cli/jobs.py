@@ -165,7 +165,7 @@ def _say_next(client: Client, job: dict[str, Any]) -> None:
     """Say where the report of an ended job is, and which command comes next."""
     short = job["id"][:SHORT_ID]
     if job["state"] == JobState.AWAITING_REVIEW:
-        note(f"look at its pseudo-labels: retort review show {short}; then: retort review complete {short}")
+        note(f"look at its pseudo-labels: retort review sheet {short}; then: retort review complete {short}")
     elif job["state"] == JobState.SUCCEEDED:
         if any(item["name"] == REPORT for item in client.artifacts(job["id"])):
             note(f"report: {client.url}/v1/jobs/{job['id']}/artifacts/{REPORT}")

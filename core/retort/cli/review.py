@@ -16,10 +16,24 @@ from pydantic import ValidationError
 from retort.cli.options import AsJson, Url, connect, emit, find, note
 from retort.client.client import Client, ReviewClient
 from retort.errors import UserError
+from retort.files import atomic_write
 from retort.protocol.workdir import DECISIONS
 from retort.review import formats
 from retort.review.formats import FORMS, LookedAt
-from retort.review.models import REVIEW, SOMEBODY, Decisions, ImageDecision, ReviewSet, Verdict, undecided
+from retort.review.models import (
+    PICTURES,
+    REVIEW,
+    SOMEBODY,
+    Decisions,
+    ImageDecision,
+    ImageVerdict,
+    Picture,
+    ReviewSet,
+    Verdict,
+    undecided,
+)
+from retort.review.sheet import Entry
+from retort.review.sheet import sheet as draw_sheet
 from retort.states import JobState
 
 
@@ -34,6 +48,9 @@ class ReviewBackend(Protocol):
 
     def undecided(self) -> Iterator[str]:
         """Yield the images that nobody has decided about."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield all images with their boxes and decisions."""
 
     def decide(self, images: Sequence[str], verdict: Verdict, reviewer: str) -> None:
         """Accept or reject *images*."""
@@ -63,6 +80,15 @@ class HttpReview:
         """Ask the service, page after page."""
         for image in self._review.images(decided=False):
             yield image["image"]
+
+    def entries(self) -> Iterator[Entry]:
+        """Ask the service, and fetch each picture."""
+        for found in self._review.images():
+            shown = {name: found[name] for name in ("image", "file", "width", "height", "doubtful")}
+            picture = Picture.model_validate({**shown, "kept": found["boxes"]})
+            decided = found["decision"] and {name: found["decision"][name] for name in ("decision", "boxes")}
+            verdict = ImageVerdict.model_validate(decided) if decided else None
+            yield Entry(picture, verdict, self._review.picture(picture.image))
 
     def decide(self, images: Sequence[str], verdict: Verdict, reviewer: str) -> None:
         """Send each decision to the service."""
@@ -104,6 +130,18 @@ class FolderReview:
     def undecided(self) -> Iterator[str]:
         """Read the folder."""
         yield from undecided(self._proposals, self._decisions())
+
+    def entries(self) -> Iterator[Entry]:
+        """Read the folder."""
+        decisions = self._decisions()
+        for picture in self._proposals.pictures:
+            path = self._workdir / "artifacts" / f"{PICTURES}{picture.image}.jpg"
+            try:
+                jpeg = path.read_bytes()
+            except OSError as error:
+                hint = "start the run again: it publishes the pictures anew"
+                raise UserError(f"cannot read {path}: {error.strerror}", hint=hint, code="image_not_found") from error
+            yield Entry(picture, decisions.get(picture.image), jpeg)
 
     def decide(self, images: Sequence[str], verdict: Verdict, reviewer: str) -> None:
         """Write it into the folder."""
@@ -186,6 +224,31 @@ def show(job_id: Job = None, workdir: Workdir = None, url: Url = None, as_json: 
     typer.echo(_sentence(found))
     for image in remaining:
         typer.echo(image)
+    if remaining:
+        note(f"see the boxes on the images: retort review sheet {desk.where}")
+
+
+@app.command()
+def sheet(
+    job_id: Job = None,
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("review.html"),
+    workdir: Workdir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write all images with their boxes as one page for any browser."""
+    with _at(job_id, workdir, url) as desk:
+        found = desk.summary()
+        about = found["job_id"] if "job_id" in found else Path(found["workdir"]).name
+        page = draw_sheet(f"Review of {about}", found["classes"], desk.entries()).encode()
+    try:
+        atomic_write(out, page)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}", hint="name a file with --out") from error
+    if as_json:
+        emit({"path": str(out), "num_images": found["num_images"], "size_bytes": len(page)})
+    else:
+        typer.echo(str(out))
 
 
 @app.command()

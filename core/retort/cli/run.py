@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -283,7 +284,8 @@ def ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
         if (workdir / "artifacts" / name).is_file():
             note(f"{name.partition('.')[0]}: {workdir / 'artifacts' / name}")
     if standing["state"] == JobState.AWAITING_REVIEW:
-        note(f"look at artifacts/review there, and decide: retort review show --workdir {workdir}")
+        where = f"--workdir {shlex.quote(str(workdir))}"
+        note(f"see the boxes on the images: retort review sheet {where}; decide: retort review show {where}")
     return EXIT_CODES[standing["state"]]
 
 

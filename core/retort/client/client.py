@@ -47,7 +47,8 @@ class ReviewClient:
 
     def __init__(self, send: Callable[..., Any], job_id: str) -> None:
         self._send = send
-        self._home = f"/v1/jobs/{job_id}/review"
+        self._job = f"/v1/jobs/{job_id}"
+        self._home = f"{self._job}/review"
 
     def get(self) -> Json:
         """Return the progress of the review."""
@@ -72,6 +73,11 @@ class ReviewClient:
         To edit it, pass the new *boxes*; *about* may also name the *reviewer*.
         """
         return self._json("PUT", f"/images/{image}", json={"decision": decision, **about})
+
+    def picture(self, image: str) -> bytes:
+        """Return the published copy of an image, a JPEG without boxes."""
+        content: bytes = self._send("GET", f"{self._job}/artifacts/review/{image}.jpg").content
+        return content
 
     def complete(self, **how: Any) -> Json:
         """Complete the review and return the job; *rest* decides the open images."""
