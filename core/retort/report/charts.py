@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from retort.constants import MAP, MAP50, Role
@@ -141,7 +142,13 @@ def _rates(curves: Curves) -> Chart:
         for number, name in enumerate(groups)
     ]
     note = "By group of parameters, at the end of each epoch; the control's is the same."
-    return chart("lr", "Learning rate", note, data, {"yaxis": {"title": "rate", "exponentformat": "e"}})
+    return chart(
+        "lr",
+        "Learning rate",
+        note,
+        data,
+        {"yaxis": {"title": "rate", "exponentformat": "e", "rangemode": "nonnegative"}},
+    )
 
 
 _DASHES = ("solid", "dash", "dot", "dashdot")
@@ -178,6 +185,40 @@ def chart(name: str, title: str, note: str, data: list[dict[str, Any]], layout: 
     return {"name": name, "title": title, "note": note, "data": data, "layout": {"xaxis": epochs, **layout}}
 
 
+_MOST_TICKS = 6
+
+
+def log_axis(title: str, values: Iterable[float | None]) -> Chart:
+    """Return a logarithmic axis with two decades marked at least, and nothing but decades.
+
+    It reaches over all of *values* that a logarithm knows.
+    """
+    powers = [math.log10(value) for value in values if value is not None and 0 < value < math.inf]
+    low, high = min(powers, default=0.0), max(powers, default=1.0)
+    first, last = math.ceil(low), math.floor(high)
+    while last - first < 1:
+        if last + 1 - high <= low - (first - 1):
+            last += 1
+        else:
+            first -= 1
+    step = math.ceil((last - first + 1) / _MOST_TICKS)
+    margin = 0.04 * (max(high, last) - min(low, first))
+    return {
+        "title": title,
+        "type": "log",
+        "range": [min(low, first) - margin, max(high, last) + margin],
+        "tickmode": "array",
+        "tickvals": [10.0**power for power in range(first, last + 1, step)],
+        "ticktext": [_decade(power) for power in range(first, last + 1, step)],
+    }
+
+
+def _decade(power: int) -> str:
+    if -3 <= power <= 4:
+        return f"{10.0**power:.{max(0, -power)}f}"
+    return f"10<sup>{power}</sup>".replace("-", "\N{MINUS SIGN}")
+
+
 def _ap(per_class: Mapping[str, ClassScores], name: str) -> float:
     return per_class[name].ap if name in per_class else 0.0
 
@@ -186,7 +227,7 @@ _SYMBOLS = {Role.TEACHER: "square", Role.CONTROL: "diamond", Role.STUDENT: "circ
 _MOST = 30
 _SERIES = 6
 """Colours that there are for classes."""
-_TICKS_MS = [number * 10**power for power in range(-1, 4) for number in (1, 2, 5)]
+_EXPORT_SYMBOLS = ("x", "cross", "star", "triangle-up", "pentagon", "hexagram")
 
 
 def comparisons(result: JobResult) -> list[Chart]:
@@ -234,13 +275,18 @@ def _tradeoff(result: JobResult) -> Chart:
         if figures.map is not None
     ]
     data += [
-        _point(export.path, export.latency_ms.p50, export.map, color=f"series-{number % 6 + 1}", symbol="x")
-        for number, export in enumerate(result.exports)
-        if isinstance(export, MeasuredExport)
+        _point(
+            export.path,
+            export.latency_ms.p50,
+            export.map,
+            color=f"series-{number % _SERIES + 1}",
+            symbol=_EXPORT_SYMBOLS[number % len(_EXPORT_SYMBOLS)],
+        )
+        for number, export in enumerate(_measured(result))
     ]
     layout = {
-        "xaxis": {"title": "latency p50, ms", "type": "log", "tickmode": "array", "tickvals": _TICKS_MS},
-        "yaxis": {"title": "mAP50-95"},
+        "xaxis": log_axis("latency p50, ms", [x for point in data for x in point["x"]]),
+        "yaxis": {"title": "mAP50-95", "rangemode": "nonnegative"},
         "legend": {"y": -0.25, "yanchor": "top"},
     }
     note = "Up and to the left is better. Each on the device and in the runtime that its row names."
@@ -379,9 +425,9 @@ def _steps(exports: Sequence[MeasuredExport]) -> Chart:
             "x": [step.num_kept for step in export.steps],
             "y": [step.map_drop * 100 for step in export.steps],
             "line": {"width": 2},
-            "marker": {"size": 8},
+            "marker": {"size": 8, "symbol": _EXPORT_SYMBOLS[number % len(_EXPORT_SYMBOLS)]},
             "hovertemplate": "%{x} layers: %{y:.2f} points<extra>" + export.path + "</extra>",
-            "meta": {"color": f"series-{number % 6 + 1}"},
+            "meta": {"color": f"series-{number % _SERIES + 1}"},
         }
         for number, export in enumerate(exports)
     ]

@@ -17,7 +17,7 @@ from retort.pipeline import history
 from retort.pipeline.history import Curves
 from retort.protocol import journal
 from retort.protocol.events import HealthEvent, MetricEvent
-from retort.report.charts import Chart, chart, line
+from retort.report.charts import Chart, chart, line, log_axis
 
 FILE = "health.npz"
 """Artifact that a distilled training leaves."""
@@ -152,8 +152,9 @@ def _kl(curves: Curves) -> Chart:
         "kl_background": "classes, background",
         "kl_dfl": "box sides (DFL)",
     }
+    data = _series(curves, names)
     note = "How far the student's predictions are from the teacher's. The foreground falls fast, then slowly."
-    return chart("ecg-kl", "KL to the teacher", note, _series(curves, names), {"yaxis": _log("KL, nats")})
+    return chart("ecg-kl", "KL to the teacher", note, data, {"yaxis": log_axis("KL, nats", _values(data))})
 
 
 def _alike(curves: Curves) -> Chart:
@@ -172,7 +173,12 @@ def _gradients(curves: Curves) -> Chart:
     layout: Chart = {"yaxis": {"title": "cosine, share", "range": [-1.05, 1.05]}}
     if ratio:
         data += [{**trace, "yaxis": "y2", "line": {**trace["line"], "dash": "dash"}} for trace in ratio]
-        layout["yaxis2"] = {**_log("distillation / task"), "overlaying": "y", "side": "right", "showgrid": False}
+        layout["yaxis2"] = {
+            **log_axis("distillation / task", _values(ratio)),
+            "overlaying": "y",
+            "side": "right",
+            "showgrid": False,
+        }
     note = "Of the distillation, against the task's. A cosine that stays below 0 is a conflict."
     return chart("ecg-gradients", "Gradients", note, data, layout)
 
@@ -210,5 +216,5 @@ def _series(curves: Curves, names: Mapping[str, str], *, first: int = 1) -> list
     ]
 
 
-def _log(title: str) -> dict[str, Any]:
-    return {"title": title, "type": "log", "tickmode": "linear", "dtick": "D2"}
+def _values(data: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    return [value for trace in data for value in trace["y"]]

@@ -12,7 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from retort.report.health import HealthReport
-from retort.report.samples import Gallery
+from retort.report.samples import STYLES, Gallery
+from retort.report.usage import Usage
 from retort.spec.exported import MeasuredExport
 from retort.spec.outcome import missing
 from retort.spec.report import Manifest
@@ -34,6 +35,7 @@ def render(
     labelling: Sequence[Mapping[str, Any]],
     ecg: HealthReport,
     gallery: Gallery,
+    usage: Usage,
     manifest: Manifest | None,
     spec: Mapping[str, Any],
 ) -> str:
@@ -54,6 +56,8 @@ def render(
             labelling=labelling,
             ecg=ecg,
             gallery=gallery,
+            styles=STYLES,
+            usage=usage,
             manifest=manifest,
             spec_yaml=yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True),
             plotly=get_plotlyjs(),

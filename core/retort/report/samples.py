@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -21,18 +23,40 @@ _SIDE = 400
 """Longer side of a picture in pixels; smaller images are enlarged, so that thin boxes can be told apart."""
 COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#FFFFFF")
 """By class: the palette of Okabe and Ito, which colour-blind people can tell apart, and white for its black."""
+Outcome = Literal["found", "wrong", "missed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How boxes of one outcome are drawn: they differ in colour and in line."""
+
+    color: str
+    stroke: int
+    """Pixels of a stroke; 0 is an unbroken line."""
+    gap: int
+    meaning: str
+
+
+STYLES: Mapping[Outcome, Style] = {
+    "found": Style("#56B4E9", 0, 0, "found: a label of the same class is there"),
+    "wrong": Style("#D55E00", 9, 5, "wrong: no such label, or one found before"),
+    "missed": Style("#F0E442", 2, 4, "missed: a label that was not found"),
+}
+"""Blue, red and yellow of that palette, each far from the others in lightness too."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnBox:
     """A box to draw: corners, class and score.
 
-    The corners are in pixels of the image. The score is set if a network found the box.
+    The corners are in pixels of the image. The score is set if a network found the box, the outcome once its boxes
+    were compared with the labels.
     """
 
     box: Corners
     class_id: int
     score: float | None = None
+    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +85,8 @@ def truth(image: Path, label: Path) -> list[DrawnBox]:
 def draw(image: Path, marks: Sequence[DrawnBox], names: Sequence[str] | None = None) -> str:
     """Return the *image* with boxes drawn on it, as a data URI.
 
-    The image is scaled. Without *names* a legend says what the colours mean.
+    The image is scaled. Boxes that were compared are drawn in the style of their outcome, others in the colour of
+    their class. *names* are those of the classes, where no legend tells their colours.
     """
     picture = reader.picture(image)
     scale = _SIDE / max(picture.size)
@@ -70,18 +95,47 @@ def draw(image: Path, marks: Sequence[DrawnBox], names: Sequence[str] | None = N
     pen = ImageDraw.Draw(picture, "RGBA")
     for mark in sorted(marks, key=lambda mark: mark.score or 0.0):
         left, top, right, bottom = (side * scale for side in mark.box)
-        color = COLORS[mark.class_id % len(COLORS)]
-        # A dark line around the coloured one keeps it visible on any ground.
-        pen.rectangle((left - 1, top - 1, max(left, right) + 1, max(top, bottom) + 1), outline="#00000090", width=1)
-        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=color, width=2)
-        words = [names[mark.class_id]] if names else []
-        if mark.score is not None:
-            words.append(f"{mark.score:.2f}")
-        if words:
-            _tag(pen, " ".join(words)[:24], (left, top), color, picture.width)
+        corners = (left, top, max(left, right), max(top, bottom))
+        style = None if mark.outcome is None else STYLES[mark.outcome]
+        color = COLORS[mark.class_id % len(COLORS)] if style is None else style.color
+        _frame(pen, corners, color, style, picture.size)
+        if words := _words(mark, names):
+            _tag(pen, words[:24], (left, top), color, picture.width)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=82, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _words(mark: DrawnBox, names: Sequence[str] | None) -> str:
+    """Say score and class; the class of a box that was found is that of its label, beside it."""
+    words = [names[mark.class_id]] if names and mark.outcome != "found" else []
+    if mark.score is not None:
+        words.append(f"{mark.score:.2f}")
+    return " ".join(words)
+
+
+def _frame(pen: ImageDraw.ImageDraw, corners: Corners, color: str, style: Style | None, size: tuple[int, int]) -> None:
+    """Draw a box; a dark line around the coloured one keeps it visible on any ground."""
+    left, top, right, bottom = corners
+    pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="#00000090", width=1)
+    if style is None or not style.stroke:
+        pen.rectangle(corners, outline=color, width=2)
+        return
+    pen.rectangle(corners, outline="#00000090", width=2)
+    for x in (left, right - 1):
+        for start, end in _strokes(top, bottom, size[1], style):
+            pen.rectangle((x, start, x + 1, end), fill=color)
+    for y in (top, bottom - 1):
+        for start, end in _strokes(left, right, size[0], style):
+            pen.rectangle((start, y, end, y + 1), fill=color)
+
+
+def _strokes(start: float, end: float, side: int, style: Style) -> list[tuple[float, float]]:
+    """Divide the visible part of a line into strokes."""
+    start, end = max(start, 0.0), min(end, float(side))
+    number = math.ceil(max(0.0, end - start) / (style.stroke + style.gap))
+    begins = [start + index * (style.stroke + style.gap) for index in range(number)]
+    return [(begin, min(begin + style.stroke - 1, end)) for begin in begins]
 
 
 def _tag(pen: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], color: str, width: int) -> None:
@@ -108,17 +162,22 @@ def matched(found: Sequence[DrawnBox], expected: Sequence[DrawnBox]) -> tuple[in
 
     A match needs an IoU of 0.5 and the right class.
     """
+    outcomes = [mark.outcome for mark in judged(found, expected)]
+    return outcomes.count("found"), outcomes.count("wrong")
+
+
+def judged(found: Sequence[DrawnBox], expected: Sequence[DrawnBox]) -> list[DrawnBox]:
+    """Return the boxes *found*, right or wrong, and the *expected* ones that were missed."""
     left = list(expected)
-    wrong = 0
+    marks: list[DrawnBox] = []
     for mark in sorted(found, key=lambda mark: -(mark.score or 0.0)):
         same = [
             other for other in left if other.class_id == mark.class_id and overlap(mark.box, other.box) >= MATCH_IOU
         ]
         if same:
             left.remove(max(same, key=lambda other: overlap(mark.box, other.box)))
-        else:
-            wrong += 1
-    return len(expected) - len(left), wrong
+        marks.append(replace(mark, outcome="found" if same else "wrong"))
+    return marks + [replace(mark, outcome="missed") for mark in left]
 
 
 NUM_IMAGES = 8
@@ -132,12 +191,20 @@ Found = Mapping[str, Sequence[Sequence[DrawnBox]]]
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One image file, with the boxes of each source."""
+
+    file: str
+    columns: tuple[SampleImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Rows of the same image, chosen for one reason."""
 
     title: str
     note: str
-    rows: tuple[tuple[SampleImage, ...], ...]
+    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +226,10 @@ def gallery(context: Context, num_images: int = NUM_IMAGES) -> Gallery:
     legend = tuple(zip(names, COLORS, strict=False)) if len(names) <= len(COLORS) else ()
     tags = None if legend else names
 
-    def rows(chosen: Sequence[int]) -> tuple[tuple[SampleImage, ...], ...]:
-        return tuple(_row(images[at], expected[at], {role: found[role][at] for role in found}, tags) for at in chosen)
+    def rows(chosen: Sequence[int]) -> tuple[Row, ...]:
+        return tuple(
+            row(images[at], expected[at], {role: found[role][at] for role in found}, names, tags) for at in chosen
+        )
 
     step = max(1.0, len(pairs) / num_images)
     spread = [int(number * step) for number in range(min(num_images, len(pairs)))]
@@ -191,13 +260,18 @@ def _score(found: Sequence[DrawnBox], expected: Sequence[DrawnBox]) -> int:
     return right - wrong
 
 
-def _row(
-    image: Path, expected: Sequence[DrawnBox], found: Mapping[str, Sequence[DrawnBox]], tags: Sequence[str] | None
-) -> tuple[SampleImage, ...]:
+def row(
+    image: Path,
+    expected: Sequence[DrawnBox],
+    found: Mapping[str, Sequence[DrawnBox]],
+    names: Sequence[str],
+    tags: Sequence[str] | None,
+) -> Row:
+    """Draw one image: its labels, and what each network made of them."""
     columns = [SampleImage("ground truth", draw(image, expected, tags), f"{len(expected)} boxes")]
     for title, marks in found.items():
-        columns.append(SampleImage(title, draw(image, marks, tags), compare(marks, expected)))
-    return tuple(columns)
+        columns.append(SampleImage(title, draw(image, judged(marks, expected), names), compare(marks, expected)))
+    return Row(reader.shown(image.name), tuple(columns))
 
 
 def _networks(context: Context) -> Mapping[Role, Path]:

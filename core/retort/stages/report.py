@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from retort.constants import Role
 from retort.pipeline import history, progress, results
-from retort.pipeline.answers import Evaluated
+from retort.pipeline.answers import Evaluated, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.extras import Extras, for_leaves
 from retort.pipeline.history import Curves
@@ -19,6 +20,7 @@ from retort.report.html import render
 from retort.report.plain import plain_page
 from retort.report.result import bare, extras, manifest, outcome
 from retort.report.samples import Gallery
+from retort.report.usage import Usage, usage
 from retort.report.verdict import Noise, rise, verdict, with_verdict
 from retort.spec import JobSpec
 from retort.spec.outcome import ExtraOutcome
@@ -103,6 +105,7 @@ def _tell_people(context: Context, found: _Findings, tried: Extras, earlier: tup
     name, judged = context.spec.name, found.judged
     gallery = tried("gallery", partial(samples.gallery, context), Gallery((), ()))
     ecg = found.health
+    use = tried("files", partial(_usage, context, found), Usage(context.workdir.name), listed=False)
     drawn: dict[str, list[dict[str, Any]]] = {
         kind: tried(f"charts of {kind}", make, [], listed=False)
         for kind, make in {
@@ -116,7 +119,7 @@ def _tell_people(context: Context, found: _Findings, tried: Extras, earlier: tup
 
     def full() -> str:
         return render(
-            name=name, judged=judged, result=result, ecg=ecg, gallery=gallery, manifest=found.manifest,
+            name=name, judged=judged, result=result, ecg=ecg, gallery=gallery, usage=use, manifest=found.manifest,
             spec=context.spec.model_dump(mode="json"), **drawn,
         )  # fmt: skip
 
@@ -124,6 +127,11 @@ def _tell_people(context: Context, found: _Findings, tried: Extras, earlier: tup
         result = _with(found.result, earlier, tried)
         plain = partial(plain_page, name, judged, result)
         tried(f"plain {PAGE}", partial(_publish_page, context, plain), None)
+
+
+def _usage(context: Context, found: _Findings) -> Usage:
+    student = Path(context.needed("distill", TrainedNetwork).weights).name
+    return usage(context.workdir.name, student, found.result, ["manifest.json"] if found.manifest else [])
 
 
 def _publish_page(context: Context, make: Callable[[], str]) -> bool:

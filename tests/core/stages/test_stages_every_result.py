@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html.parser import HTMLParser
 from itertools import combinations, product
 from typing import Any
 
@@ -14,6 +15,7 @@ from retort.report import html as report_html
 from retort.report.health import HealthReport
 from retort.report.plain import plain_page
 from retort.report.samples import Gallery
+from retort.report.usage import usage
 from retort.report.verdict import Noise, verdict
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
 from retort.spec.report import Manifest
@@ -54,9 +56,26 @@ def rendered(found: JobResult, *, with_manifest: bool = True) -> str:
         name="digits", judged=found.verdict or verdict(found, Noise()), result=found,
         charts=charts.charts({}, found.roles), comparisons=charts.comparisons(found),
         quantization=charts.quantization(found), labelling=charts.labelling(found),
-        ecg=HealthReport((), (), (), ()), gallery=Gallery((), ()),
+        ecg=HealthReport((), (), (), ()), gallery=Gallery((), ()), usage=usage("job-1", "student.pt", found),
         manifest=manifest(found) if with_manifest else None, spec={},
     )  # fmt: skip
+
+
+class Anchors(HTMLParser):
+    """Collects what a page links to, and what links within it can lead to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.parts: list[str | None] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.links += [given["href"] or ""] if "href" in given else []
+        self.parts += [given.get("id")] if tag == "h2" else []
 
 
 def shown(found: JobResult) -> str:
@@ -86,8 +105,14 @@ def test_exports_of_any_statuses_are_rendered_and_shown(statuses: tuple[str, ...
 def test_any_two_optional_parts_are_rendered_and_shown_with_exports_of_every_status(first: str, second: str):
     found = result(**{**PARTS[first], **PARTS[second], "exports": list(EXPORTS.values())})
 
-    assert "Who reached what" in rendered(found)
+    page = rendered(found)
+    assert "Who reached what" in page
     assert "student" in shown(found)
+    anchors = Anchors(page)
+    assert len(set(anchors.ids)) == len(anchors.ids)
+    contents = [link.removeprefix("#") for link in anchors.links if link.startswith("#")]
+    assert [part for part in contents if part in anchors.parts][-len(anchors.parts) :] == anchors.parts
+    assert set(contents) <= set(anchors.ids)
 
 
 def test_page_and_terminal_say_the_stored_verdict_and_no_difference_of_their_own():

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 from core.conftest import Life
+from PIL import Image
 from retort.protocol.events import FinishedEvent, HealthEvent
+from retort.report.usage import usage
 from retort.spec import digest, parse_spec
+from retort.spec.result import parse_result
 
 
 @pytest.fixture
@@ -76,6 +79,7 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.loads: list[str] = []
+        self.links: list[str] = []
         self.text = ""
         self.charts = ""
         self._in_charts = False
@@ -83,7 +87,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        self.loads += [str(given[name]) for name in ("src", "href") if given.get(name)]
+        self.loads += [str(given[name]) for name in ("src", "href") if given.get(name) and tag != "a"]
+        self.links += [str(given["href"])] if tag == "a" else []
         self._in_script = tag in {"script", "style"}
         self._in_charts = given.get("id") == "charts"
 
@@ -107,6 +112,42 @@ def page(artifacts: Path) -> Page:
 def test_the_page_loads_nothing_from_anywhere(page: Page):
     assert page.loads
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.loads)
+
+
+def test_the_page_links_to_files_that_are_there_and_tells_its_run(life: Life, page: Page, artifacts: Path):
+    """The report once had no id of its job, no download link and no navigation."""
+    files = [link for link in page.links if not link.startswith("#")]
+
+    assert set(files) == {"student.pt", "student-fp32.onnx", "manifest.json"}
+    assert all((artifacts / file).is_file() for file in files)
+    assert f"Run {life.workdir.name}" in page.text
+    assert len([link for link in page.links if link.startswith("#")]) > 6
+
+
+def test_the_lines_that_use_the_files_run_as_they_are(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The report once had no lines that use it; these name files that exist, in plain Ultralytics and onnxruntime."""
+    found = json.loads((artifacts / "report.json").read_text())["result"]
+    told = usage("run", "student.pt", parse_result(found))  # type: ignore[arg-type]
+    Image.new("RGB", (50, 40)).save(tmp_path / "image.jpg")
+    for file in told.files:
+        (tmp_path / file).symlink_to(artifacts / file)
+    monkeypatch.chdir(tmp_path)
+
+    for snippet in told.snippets:
+        exec(snippet.code, {})  # noqa: S102 - it is the code under test
+
+    assert [snippet.title for snippet in told.snippets] == [
+        "student.pt in Ultralytics", "student-fp32.onnx in onnxruntime",
+    ]  # fmt: skip
+    assert f"(1, {4 + len(found['dataset']['names'])}, " in capsys.readouterr().out
+
+
+def test_samples_tell_file_names_and_the_meaning_of_lines(page: Page):
+    assert page.text.count(".jpg") + page.text.count(".png") >= 4
+    for word in ("found: ", "wrong: ", "missed: "):
+        assert word in page.text
 
 
 def test_the_page_shows_each_sample_four_times_with_the_verdict_and_the_spec(page: Page, report: dict[str, Any]):

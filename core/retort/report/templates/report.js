@@ -29,6 +29,18 @@
     `chart-${chart.name}`, chart.data.map(paint), layout(chart.layout), { responsive: true, displayModeBar: false },
   ));
 
+  const bar = document.querySelector(".contents");
+  const links = [...bar.querySelectorAll("a")];
+  const follow = () => {
+    const passed = links.filter((link) => document.getElementById(link.hash.slice(1)).getBoundingClientRect().top < 90);
+    const here = passed.at(-1);
+    if (here === links.find((link) => link.classList.contains("here"))) return;
+    links.forEach((link) => link.classList.toggle("here", link === here));
+    if (here) bar.scrollTo({ left: here.offsetLeft - bar.clientWidth / 3 });
+  };
+  addEventListener("scroll", follow, { passive: true });
+
   draw();
+  follow();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 })();
