@@ -45,7 +45,7 @@ class Snippet:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What belongs to the page's run: its name, its files, and how to use them."""
+    """A run's name, its files, and how to use them."""
 
     run: str
     """The job's id in the service; the folder's name after ``retort run``."""
