@@ -77,7 +77,7 @@ def decoded(data: bytes, shown: str) -> str:
         DataError: it is neither.
 
     """
-    encoding = _encoding(data)
+    encoding = encoding_of(data)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -87,11 +87,16 @@ def decoded(data: bytes, shown: str) -> str:
             hint="save it as UTF-8",
         ) from error
     if "\0" in text:
-        raise DataError(f"{shown} is not a text file: it holds NUL characters", hint="save it as UTF-8")
+        place = len(text[: text.index("\0") + 1].splitlines())
+        raise DataError(f"{shown} is not a text file: line {place} holds a NUL character", hint="save it as UTF-8")
     return text
 
 
-def _encoding(data: bytes) -> str:
+def encoding_of(data: bytes) -> str:
+    """Return the encoding of a text that begins with *data*.
+
+    It is UTF-16 by its mark or its zeros, else UTF-8.
+    """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if len(data) % 2 == 0 and data and not any(data[1::2]):

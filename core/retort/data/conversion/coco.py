@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from retort.data.conversion.objects import AnnotatedSplit, ImageAnnotations, Pix
 from retort.errors import DataError
 from retort.review.models import Corners
 
+_NO_CROWD = (None, 0, "", "0", "0.0", "false", "False")
+"""Some write their numbers as texts."""
 KEYS = frozenset({"images", "annotations", "categories"})
 """Arrays that a COCO document of objects has."""
 
@@ -40,6 +43,8 @@ class _CocoReader:
         self._names: dict[Hashable, str] = {}
         self._groups: dict[Hashable, str] = {}
         self._objects: list[tuple[Hashable, Hashable, Corners, str]] = []
+        self._masks: list[tuple[Hashable, tuple[int, int], str]] = []
+        """Size of each mask that a box was taken from."""
         self._counted = Counter[str]()
 
     def take(self, element: Element) -> None:
@@ -76,20 +81,24 @@ class _CocoReader:
 
     def _annotations_element(self, value: dict[str, Any], place: str, _: int) -> None:
         image, category = _id(value, "image_id", place), _id(value, "category_id", place)
-        if value.get("iscrowd"):
+        if value.get("iscrowd") not in _NO_CROWD:
             self._counted["crowd"] += 1
             return
         corners = self._corners(value, place)
+        if corners is not None and (mask := masks.size_of_mask(value)) is not None:
+            self._masks.append((image, mask, place))
         if corners is not None:
             self._objects.append((image, category, corners, place))
 
     def _corners(self, value: dict[str, Any], place: str) -> Corners | None:
-        if not (box := value.get("bbox")):
+        box, segmentation = value.get("bbox"), value.get("segmentation")
+        if not box or (segmentation and box == [0] * 4):
             self._counted["outline"] += 1
-            corners = masks.box_around(value.get("segmentation"), place)
+            corners = masks.box_around(segmentation, place)
             self._counted["empty"] += corners is None
             return corners
-        if not isinstance(box, list) or len(box) != 4 or not all(_is_number(side) for side in box):
+        numbers = isinstance(box, list) and len(box) == 4 and all(_is_number(side) for side in box)
+        if not numbers or min(box[2:]) < 0:
             _refuse(place, f"bbox is {str(box)[:60]}", "four numbers: left, top, width and height in pixels")
         left, top, width, height = map(float, box)
         corners = (left, top, left + width, top + height)
@@ -110,6 +119,11 @@ class _CocoReader:
             if category not in self._names:
                 _refuse(place, f"there is no category {category!r}", "list it among the categories")
             boxes[image].append(PixelBox(self._names[category], *corners))
+        for image, mask, place in self._masks:
+            size = self._images[image][1]
+            if size is not None and size != mask:
+                shown = f"the mask is of {mask[0]} x {mask[1]} pixels, the image of {size[0]:g} x {size[1]:g}"
+                _refuse(place, shown, "draw the mask on the image itself, or give a bbox")
         images = tuple(
             ImageAnnotations(name, size, tuple(boxes[number]), f"{self._file}:{line}")
             for number, (name, size, line) in self._images.items()
@@ -130,8 +144,10 @@ class _CocoReader:
 
 def _id(value: dict[str, Any], key: str, place: str) -> int | str:
     found = value.get(key)
+    if isinstance(found, float) and found.is_integer():
+        return int(found)  # a table with gaps makes all its numbers so
     if isinstance(found, bool) or not isinstance(found, int | str):
-        _refuse(place, f"{key} is {str(found)[:60]}", f"{key} must be a number or a text")
+        _refuse(place, f"{key} is {str(found)[:60]}", f"{key} must be a whole number or a text")
     return found
 
 
@@ -143,7 +159,11 @@ def _turn(value: dict[str, Any]) -> float:
     """Return by how many degrees a box is turned: CVAT writes it among the attributes."""
     attributes = value.get("attributes")
     turned = attributes.get("rotation", 0) if isinstance(attributes, dict) else 0
-    return float(turned) % 360 if _is_number(turned) else 0.0
+    try:
+        degrees = float(turned) % 360
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return degrees if math.isfinite(degrees) else 0.0
 
 
 def _refuse(place: str, message: str, hint: str) -> NoReturn:

@@ -189,8 +189,8 @@ def _found(
     found: dict[Path, ImageAnnotations] = {}
     missing = []
     for image in annotated.images:
-        path = index.find(image.name, near, split)
-        path = path or (index.find(image.other_name, near, split) if image.other_name else None)
+        path = index.find(image.name, near, split, image.place)
+        path = path or (index.find(image.other_name, near, split, image.place) if image.other_name else None)
         if path is None:
             missing.append(image)
         elif path in found:
@@ -220,7 +220,8 @@ def _divided(found: dict[str, Pairs], share: float) -> tuple[dict[str, Pairs], s
     ordered = sorted(groups.values(), key=lambda group: hashlib.sha256(original(group[0][0]).encode()).digest())
     number = max(1, round(share * len(ordered)))
     if len(ordered) < 2 or number >= len(ordered):
-        raise DataError("too few images to take validation images from", hint="annotate more images")
+        place = pairs[0][1].place.rpartition(":")[0]
+        raise DataError(f"{place}: too few images to take validation images from", hint="annotate more images")
     val = [pair for group in ordered[:number] for pair in group]
     chosen = {path for path, _ in val}
     rest = {split: pairs for split, pairs in found.items() if split != "train"}

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import unquote
 
 from retort.errors import DataError
 from retort.images import SUFFIXES, size_of
-
-UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
-"""What Label Studio puts before the names of files that are uploaded."""
+from retort.review.formats.names import UPLOAD_PREFIX, targets
 
 
 class ImageIndex:
@@ -26,8 +22,8 @@ class ImageIndex:
             self._by_name.setdefault(path.name, []).append(path)
             self._by_name.setdefault(path.stem, []).append(path)
 
-    def find(self, name: str, near: Path, split: str) -> Path | None:
-        """Return the image that *name* means, for an annotation file in *near*.
+    def find(self, name: str, near: Path, split: str, place: str) -> Path | None:
+        """Return the image that *name* means at *place*, for an annotation file in *near*.
 
         Folders in *name* tell images of one name apart, then the folder of the annotations, then the split's name.
 
@@ -39,10 +35,10 @@ class ImageIndex:
             parts = [part for part in variant.split("/") if part not in {"", ".", ".."}]
             found = self._by_name.get(parts[-1], []) if parts else []
             if found:
-                return self._best(found, parts, near, split, name)
+                return self._best(found, parts, near, split, f"{place}: {name[:200]!r}")
         return None
 
-    def _best(self, found: list[Path], parts: list[str], near: Path, split: str, name: str) -> Path:
+    def _best(self, found: list[Path], parts: list[str], near: Path, split: str, told: str) -> Path:
         def closeness(path: Path) -> tuple[int, bool, bool]:
             folders = path.relative_to(self._root).parts[:-1]
             same = 0
@@ -57,7 +53,7 @@ class ImageIndex:
         if len(ordered) > 1 and closeness(ordered[0]) == closeness(ordered[1]):
             shown = " and ".join(path.relative_to(self._root).as_posix() for path in ordered[:2])
             raise DataError(
-                f"{name[:200]!r} may be {shown}", hint="name the image with its folder, or give each a name of its own"
+                f"{told} may be {shown}", hint="name the image with its folder, or give each a name of its own"
             )
         return self._checked(ordered[0])
 
@@ -75,13 +71,14 @@ class ImageIndex:
 
 def _variants(name: str) -> Iterator[str]:
     """Yield the forms of a file's name that tools write for one image."""
-    plain = name.strip().replace("\\", "/")
-    yield plain
-    for other in (plain.partition("?")[0], unquote(plain.partition("?")[0])):
+    yield (plain := name.strip().replace("\\", "/"))
+    for target in targets(name.strip()):
+        other = target.replace("\\", "/")
         yield other
         folder, _, last = other.rpartition("/")
-        if UPLOAD.match(last):
-            yield f"{folder}/{UPLOAD.sub('', last)}"
+        if UPLOAD_PREFIX.match(last):
+            yield f"{folder}/{UPLOAD_PREFIX.sub('', last)}"
+    yield plain.partition("?")[0]
 
 
 def shown_size(path: Path) -> tuple[int, int] | None:

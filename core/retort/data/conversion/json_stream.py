@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TextIO
 
+from retort.data.text_files import encoding_of
 from retort.errors import DataError
 
 LARGEST_VALUE = 32 << 20
 """Characters of one element of an array, or of one field that is no array."""
 _CHUNK = 1 << 20
+_BEGINNING = 1 << 10
+_UNDECODABLE = re.compile(r"[\udc80-\udcff]")
+"""What an undecodable byte becomes."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _HINT = "an object with images, annotations and categories is expected"
 
@@ -35,11 +39,23 @@ def elements(file: Path) -> Iterator[Element]:
         DataError: it is no such object, or cannot be read as text; the message names the line.
 
     """
+    with file.open("rb") as binary:
+        encoding = encoding_of(binary.read(_BEGINNING))
     try:
-        with file.open(encoding="utf-8-sig") as text:
+        with file.open(encoding=encoding) as text:
             yield from _fields(_JsonWindow(text, file))
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no text in UTF-8", hint="save it as UTF-8") from error
+        line = _undecodable(file, encoding)
+        raise DataError(f"{file}:{line}: no text in UTF-8 or UTF-16", hint="save it as UTF-8") from error
+
+
+def _undecodable(file: Path, encoding: str) -> int:
+    """Return the number of the line that cannot be decoded."""
+    with file.open(encoding=encoding, errors="surrogateescape") as text:
+        for number, line in enumerate(text, start=1):
+            if _UNDECODABLE.search(line):
+                return number
+    return 1
 
 
 def _fields(window: _JsonWindow) -> Iterator[Element]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from retort.data.text_files import encoding_of, read_text
 from retort.errors import DataError
 
 Kind = Literal["coco", "voc"]
@@ -19,6 +20,9 @@ _WORDS = {
 }
 _SNIFFED = 1 << 16
 _MARKS = (b'"annotations"', b'"categories"', b'"images"')
+_REMARK = re.compile(r"<!--.*?(-->|\Z)", re.DOTALL)
+_ROOT = re.compile(r"<([A-Za-z_][\w.-]*:)?(?P<name>[A-Za-z_][\w.-]*)")
+_LARGEST_LIST = 256 << 20
 _OTHER_TASKS = re.compile(r"^(captions|person_keypoints|panoptic|stuff|image_info)_")
 _HIDDEN = (".", "__MACOSX")
 
@@ -46,7 +50,7 @@ def find_layout(source: Path) -> Layout | None:
     documents = [path for path in _files(source, ".json") if _is_coco(path)]
     if documents:
         return Layout("coco", source, _coco_splits(source, documents))
-    pages = [path for path in _files(source, ".xml") if _is_voc(path)]
+    pages = _voc_pages([*_files(source, ".xml")])
     return Layout("voc", source, _voc_splits(source, pages)) if pages else None
 
 
@@ -68,14 +72,26 @@ def _is_coco(path: Path) -> bool:
     with path.open("rb") as file:
         seen = file.read(_SNIFFED)
         file.seek(max(0, path.stat().st_size - _SNIFFED))
-        seen += file.read()
+        seen = (seen + file.read()).replace(b"\0", b"")  # it may be in UTF-16
     return sum(mark in seen for mark in _MARKS) >= 2 or path.name == "_annotations.coco.json"
 
 
+def _voc_pages(files: list[Path]) -> list[Path]:
+    """Return the VOC files and what lies among them.
+
+    So a damaged one is refused later, and not left out.
+    """
+    folders = {path.parent for path in files if _is_voc(path)}
+    return [path for path in files if path.parent in folders]
+
+
 def _is_voc(path: Path) -> bool:
+    """Return True if an XML document is named ``annotation``, or declares a type."""
     with path.open("rb") as file:
-        seen = file.read(4096)
-    return b"<annotation>" in seen or b"<annotation " in seen or b"<!DOCTYPE" in seen
+        seen = file.read(_SNIFFED)
+    text = _REMARK.sub("", seen.decode(encoding_of(seen), errors="replace"))
+    root = _ROOT.search(text)
+    return "<!DOCTYPE" in text or (root is not None and root["name"] == "annotation")
 
 
 def _of_file(source: Path) -> Layout:
@@ -103,19 +119,19 @@ def _coco_splits(root: Path, documents: list[Path]) -> dict[str, tuple[tuple[str
             hint = "name one document, or keep one for each of train, val and test, named so"
             raise DataError(f"{root} holds several COCO documents: {shown}", hint=hint)
         found[split] = (("", path),)
-    return _ordered(found)
+    return _ordered(root, found)
 
 
 def _voc_splits(root: Path, pages: list[Path]) -> dict[str, tuple[tuple[str, Path], ...]]:
     lists = {path: split for path in _files(root, ".txt") if (split := _list_split(path)) is not None}
     if lists:
-        return _listed(pages, lists)
+        return _listed(root, pages, lists)
     found: dict[str, list[tuple[str, Path]]] = {}
     for page in pages:
         folders = page.relative_to(root).parts[:-1]
         split = next((split for part in folders if (split := split_of(part))), "train")
         found.setdefault(split, []).append((page.stem, page))
-    return _ordered({split: tuple(named) for split, named in found.items()})
+    return _ordered(root, {split: tuple(named) for split, named in found.items()})
 
 
 def _list_split(path: Path) -> str | None:
@@ -126,7 +142,7 @@ def _list_split(path: Path) -> str | None:
             "default": "train"}.get(path.stem.lower())  # fmt: skip
 
 
-def _listed(pages: list[Path], lists: dict[Path, str]) -> dict[str, tuple[tuple[str, Path], ...]]:
+def _listed(root: Path, pages: list[Path], lists: dict[Path, str]) -> dict[str, tuple[tuple[str, Path], ...]]:
     """Read the lists of each year; ``trainval`` counts where it has no train and val beside it."""
     found: dict[str, dict[Path, str]] = {}
     for path, split in lists.items():
@@ -141,15 +157,14 @@ def _listed(pages: list[Path], lists: dict[Path, str]) -> dict[str, tuple[tuple[
             if page is None:
                 raise DataError(f"{path}:{number}: there is no annotation of {name!r}", hint="remove the line")
             named[page] = name
-    return _ordered({split: tuple((name, page) for page, name in named.items()) for split, named in found.items()})
+    return _ordered(
+        root, {split: tuple((name, page) for page, name in named.items()) for split, named in found.items()}
+    )
 
 
 def _names(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the images in a list; a line may also have a column that says whether a class is there."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8", hint="save it as UTF-8") from error
+    text = read_text(path, str(path), most_bytes=_LARGEST_LIST)
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = re.sub(r"\s+-?[01]$", "", line.strip())
         if stripped:
@@ -166,8 +181,8 @@ def _by_name(pages: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def _ordered(found: dict[str, tuple[tuple[str, Path], ...]]) -> dict[str, tuple[tuple[str, Path], ...]]:
+def _ordered(root: Path, found: dict[str, tuple[tuple[str, Path], ...]]) -> dict[str, tuple[tuple[str, Path], ...]]:
     kept = {split: found[split] for split in SPLITS if found.get(split)}
     if "train" not in kept:
-        raise DataError("no annotations are of a split train", hint="name a file or folder train")
+        raise DataError(f"{root}: no annotations are of a split train", hint="name a file or folder train")
     return kept

@@ -30,6 +30,15 @@ def box_around(segmentation: Any, place: str) -> Corners | None:
     return around(list(zip(numbers[::2], numbers[1::2], strict=True)))
 
 
+def size_of_mask(annotation: dict[str, Any]) -> tuple[int, int] | None:
+    """Return width and height of the mask that replaces a box, or None."""
+    segmentation = annotation.get("segmentation")
+    if any(annotation.get("bbox") or ()) or not isinstance(segmentation, dict):
+        return None
+    height, width = (int(side) for side in segmentation["size"])
+    return width, height
+
+
 def _refuse(place: str) -> NoReturn:
     hint = "polygons as [[x1, y1, x2, y2, …]], or a mask as {size, counts}; or give a bbox"
     raise DataError(f"{place}: segmentation is neither polygons nor a mask", hint=hint)

@@ -50,13 +50,15 @@ class _VocPage:
     size: tuple[float, float] | None
     objects: tuple[PixelBox, ...]
     of_challenge: bool
+    size_line: int
+    """Where the size stands, or the document begins."""
 
     def image(self, first_pixel: FirstPixel) -> ImageAnnotations:
         """Return the page with pixels counted from 0."""
         objects = tuple(
             one._replace(left=one.left - first_pixel, top=one.top - first_pixel) for one in self.objects
         )  # fmt: skip
-        return ImageAnnotations(self.stem, self.size, objects, str(self.file), self.filename)
+        return ImageAnnotations(self.stem, self.size, objects, f"{self.file}:{self.size_line}", self.filename)
 
 
 def _first_pixel(pages: Iterable[_VocPage]) -> FirstPixel:
@@ -84,6 +86,7 @@ class _VocReader:
         self._file, self._counted = file, counted
         self._path: list[str] = []
         self._text: list[str] = []
+        self._size_line = 1
         self._about: dict[str, str] = {}
         self._attribute: dict[str, str] = {}
         self._object: _VocObject | None = None
@@ -111,6 +114,7 @@ class _VocReader:
             size=(sides[0], sides[1]) if all(math.isfinite(side) and side > 0 for side in sides) else None,
             objects=tuple(self._objects),
             of_challenge=of_challenge,
+            size_line=self._size_line,
         )
 
     def _refuse(self, message: str, hint: str = _HINT, line: int | None = None) -> NoReturn:
@@ -120,19 +124,22 @@ class _VocReader:
         """Entities are declared in a document type: without one there are none to blow up, or to lead elsewhere."""
         self._refuse("a document type is declared", "remove it: entities are not read")
 
-    def _begin(self, name: str, _: dict[str, str]) -> None:
+    def _begin(self, tag: str, _: dict[str, str]) -> None:
+        name = tag.rpartition(":")[2]  # without the prefix of a namespace
         if not self._path and name != "annotation":
             self._refuse(f"the document is {name[:60]!r}, not 'annotation'")
         self._path.append(name)
         self._text.clear()
         if self._path == ["annotation", "object"]:
             self._object = _VocObject(self._parser.CurrentLineNumber)
+        elif self._path == ["annotation", "size"]:
+            self._size_line = self._parser.CurrentLineNumber
 
-    def _end(self, name: str) -> None:
+    def _end(self, _: str) -> None:
         text = "".join(self._text).strip()
         self._text.clear()
         place = "/".join(self._path[1:])
-        self._path.pop()
+        name = self._path.pop()
         if self._object is None:
             self._about.setdefault(place, text)
         elif place == "object":
@@ -174,6 +181,9 @@ class _VocReader:
             self._counted["outline"] += 1
             return around(self._points(found))
         left, top, right, bottom = (self._side(found, f"bndbox/{side}") for side in _SIDES)
+        if right < left or bottom < top:
+            message = f"the box of {found.texts['name']!r} ends before it begins"
+            self._refuse(message, "xmin lies left of xmax, and ymin above ymax", found.line)
         if math.isfinite(found.turned) and found.turned % 360 and right > left and bottom > top:
             self._counted["turned"] += 1
             return upright((left, top, right, bottom), found.turned)

@@ -110,11 +110,11 @@ def import_decisions(
 def _resolved(found: ReadFile, known: Collection[str]) -> dict[str, ReadImage]:
     """Return the pictures by the names that they have in the review."""
     named: dict[str, ReadImage] = {}
-    unknown = []
+    unknown: list[tuple[str, str]] = []
     for key, read in found.images.items():
         image = key if key in known else names.resolve((key, *read.names), known)
         if image is None:
-            unknown.append(key)
+            unknown.append((read.place, key))
         elif image in named:
             hint = "each image once: export without copies or augmentation"
             raise ReviewError(f"{read.place}: the image {image} is there twice", hint=hint)
@@ -123,7 +123,8 @@ def _resolved(found: ReadFile, known: Collection[str]) -> dict[str, ReadImage]:
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         hint = "keep the names of the exported images, and send those alone"
-        raise ReviewError(f"{unknown[0][:120]!r} is no image of this review{more}", hint=hint)
+        place, name = unknown[0]
+        raise ReviewError(f"{place}: {name[:120]!r} is no image of this review{more}", hint=hint)
     return named
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import lzma
 import math
@@ -95,7 +96,7 @@ def parse(data: bytes, shape: Any, what: str, hint: str | None = None) -> Any:
 
     """
     try:
-        return TypeAdapter(shape).validate_json(data)
+        return TypeAdapter(shape).validate_json(data.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "$"
@@ -148,9 +149,14 @@ def sized(width: float, height: float, place: str) -> tuple[float, float]:
     return width, height
 
 
-def read_file(found: Mapping[str, Sequence[Box]], ignored: Mapping[str, int] | None = None) -> ReadFile:
-    """Return the boxes of a file without answers of people."""
-    images = {image: ReadImage(tuple(boxes), image, names=(image,)) for image, boxes in found.items()}
+def read_file(
+    found: Mapping[str, Sequence[Box]], places: Mapping[str, str], ignored: Mapping[str, int] | None = None
+) -> ReadFile:
+    """Return the boxes of a file without answers of people.
+
+    Images are named with their *places*.
+    """
+    images = {image: ReadImage(tuple(boxes), places[image], names=(image,)) for image, boxes in found.items()}
     return ReadFile(images, ignored or {})
 
 

@@ -41,7 +41,7 @@ def read(data: bytes, classes: Classes) -> ReadFile:
     """
     reader = _CvatReader(classes)
     reader.parse(_unzipped(data) if base.is_zip(data) else data)
-    return read_file(reader.found, reader.ignored)
+    return read_file(reader.found, reader.places, reader.ignored)
 
 
 def _unzipped(data: bytes) -> bytes:
@@ -56,11 +56,12 @@ class _CvatReader:
 
     def __init__(self, classes: Classes) -> None:
         self.found: dict[str, list[Box]] = {}
+        self.places: dict[str, str] = {}
         self.ignored = Counter[str]()
         self._classes = classes
         self._image: dict[str, str] | None = None
         self._boxes: list[Box] = []
-        self._root = ""
+        self._root, self._root_line = "", 1
         self._parser = expat.ParserCreate()
         self._parser.StartDoctypeDeclHandler = self._refuse
         self._parser.StartElementHandler = self._begin
@@ -72,18 +73,23 @@ class _CvatReader:
         except (expat.ExpatError, LookupError, ValueError) as error:
             raise ReviewError(f"no XML that can be read: {error}", hint=_HINT) from error
         if self._root != "annotations":
-            raise ReviewError(f"the document is {self._root[:100]!r}, not 'annotations'", hint=_HINT)
+            raise ReviewError(
+                f"line {self._root_line}: the document is {self._root[:100]!r}, not 'annotations'", hint=_HINT
+            )
 
     def _refuse(self, *_: object) -> None:
         """Entities are declared in a document type: without one there are none to blow up, or to lead elsewhere."""
-        raise ReviewError("a document type is declared", hint=_HINT)
+        raise ReviewError(f"line {self._parser.CurrentLineNumber}: a document type is declared", hint=_HINT)
 
     def _begin(self, name: str, attributes: dict[str, str]) -> None:
-        self._root = self._root or name
+        if not self._root:
+            self._root, self._root_line = name, self._parser.CurrentLineNumber
         place = f"line {self._parser.CurrentLineNumber}"
         if name == "image":
             self._image, self._boxes = attributes, []
-            add(self.found, image_of(attributes.get("name", "")), self._boxes, place)
+            image = image_of(attributes.get("name", ""))
+            add(self.found, image, self._boxes, place)
+            self.places[image] = place
         elif name in _OTHER_SHAPES or name == "track":
             raise ReviewError(f"{place}: a {name} is no box", hint="draw rectangles, and export images, not a video")
         elif name == "tag":

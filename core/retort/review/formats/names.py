@@ -36,15 +36,18 @@ def resolve(names: Collection[str], known: Collection[str]) -> str | None:
 
 def _plain_names(name: str) -> Iterator[str]:
     """Yield what an address or path ends with, without its ending and as it is."""
-    for target in _targets(name.strip()):
+    for target in targets(name.strip()):
         last = target.replace("\\", "/").rstrip("/").rpartition("/")[2]
         if last:
             yield without_suffix(last)
             yield last
 
 
-def _targets(name: str) -> Iterator[str]:
-    """Yield the path in an address: the file that its query names, or its own; else *name* itself."""
+def targets(name: str) -> Iterator[str]:
+    """Yield the paths in an address.
+
+    That is the file that its query names, or the address's path; what is no address is a path itself.
+    """
     if "?" in name or "://" in name:
         try:
             parts = urlsplit(name)

@@ -52,6 +52,7 @@ def read(data: bytes, classes: Classes) -> ReadFile:
     files = base.unpack(data, {".txt", ".yaml", ".yml", ".names"})
     names = _names(files) or classes
     found: dict[str, tuple[Box, ...]] = {}
+    places: dict[str, str] = {}
     outlines = 0
     for path, content in files.items():
         if path.suffix.lower() == ".txt" and path.name.lower() not in _NAMES:
@@ -60,9 +61,11 @@ def read(data: bytes, classes: Classes) -> ReadFile:
                 boxes, polygons = _boxes(str(path), text, names, classes)
                 outlines += polygons
                 add(found, path.stem, boxes, str(path))
+                places[path.stem] = str(path)
     if not found:
         raise ReviewError("no label files in the archive", hint="labels/<image>.txt")
-    return read_file(found, {"polygons, of which the boxes around them are taken": outlines} if outlines else {})
+    ignored = {"polygons, of which the boxes around them are taken": outlines} if outlines else {}
+    return read_file(found, places, ignored)
 
 
 def _is_prose(path: PurePosixPath, text: str) -> bool:
