@@ -39,8 +39,8 @@ class Style:
 
 STYLES: Mapping[Outcome, Style] = {
     "found": Style("#56B4E9", 0, 0, "found: a label of the same class is there"),
-    "wrong": Style("#D55E00", 9, 5, "wrong: no such label, or one found before"),
-    "missed": Style("#F0E442", 2, 4, "missed: a label that was not found"),
+    "wrong": Style("#D55E00", 12, 6, "wrong: no such label, or one found before"),
+    "missed": Style("#F0E442", 4, 3, "missed: a label that was not found"),
 }
 """Blue, red and yellow of that palette, each far from the others in lightness too."""
 
