@@ -318,6 +318,27 @@ def _coco_layouts() -> Iterator[AnnotationCase]:
     )  # fmt: skip
 
 
+OTHER_TOOLS: dict[str, tuple[str, str]] = {
+    "labelme": ("train/a.json", '{"version": "5.5", "shapes": [], "imagePath": "a.png", "imageData": null}'),
+    "Label Studio": ("export.json", '[{"annotations": [{"id": 2, "result": []}], "data": {"image": "a.png"}}]'),
+    "VIA": ("via.json", '{"a.png1": {"filename": "a.png", "regions": [{"shape_attributes": {"name": "rect"}}]}}'),
+    "CreateML": ("train/_annotations.createml.json", '[{"annotations": [{"label": "dog", "coordinates": {"x": 20}}]}]'),
+    "CVAT": ("annotations.xml", '<annotations><image id="0" name="a.png" width="100" height="50"/></annotations>'),
+}  # fmt: skip
+"""Files in forms that are not read as a data set."""
+
+
+def other_tools() -> Iterator[AnnotationCase]:
+    """Data sets in another tool's form."""
+    for name, (file, text) in OTHER_TOOLS.items():
+        yield AnnotationCase(name, text, told=f":1: annotations in the form of {name}, which is not read", file=file)
+
+
+def other_set(case: AnnotationCase) -> dict[str, str | bytes | None]:
+    """Return the data set around a file of another tool."""
+    return {"train/a.png": picture(1), "train/b.png": picture(2), case.file: case.data}
+
+
 VALID = json.dumps(coco({**BOX, "image_id": 20}, images=[{**IMAGE, "id": 20, "file_name": "v.png"}]))
 
 

@@ -14,7 +14,7 @@ import yaml
 from retort.data.archives import ExtractLimit, unpack
 from retort.data.conversion.coco import classes_of, read_coco
 from retort.data.conversion.images import ImageIndex, shown_size
-from retort.data.conversion.layout import Kind, Layout, find_layout, split_of
+from retort.data.conversion.layout import Kind, Layout, find_layout, other_tool, split_of
 from retort.data.conversion.objects import TOLD, AnnotatedSplit, ImageAnnotations, cut, shares
 from retort.data.conversion.voc import FirstPixel, read_voc
 from retort.data.datasets import Dataset, locate
@@ -75,7 +75,9 @@ def foreign_source(path: str, data_dirs: Sequence[Path]) -> Path | None:
 def _is_foreign(path: Path) -> bool:
     if path.is_file():
         return path.suffix.lower() in {".json", ".zip"}
-    return path.is_dir() and not (path / "data.yaml").is_file() and find_layout(path) is not None
+    if not path.is_dir() or (path / "data.yaml").is_file():
+        return False
+    return find_layout(path) is not None or other_tool(path) is not None
 
 
 def locate_converted(
@@ -134,6 +136,9 @@ def _convert(source: Path, target: Path, allowed: Sequence[Path], options: Conve
 
 def _layout(folder: Path, source: Path) -> Layout:
     found = find_layout(folder)
+    if found is None and (other := other_tool(folder)) is not None:
+        message = f"{other[0]}:1: annotations in the form of {other[1]}, which is not read"
+        raise DataError(message, hint="export them as COCO JSON, Pascal VOC XML or YOLO, and name that")
     if found is None:
         hint = (
             "COCO: a JSON file with images, annotations and categories; VOC: XML files with <annotation>; "

@@ -23,6 +23,15 @@ _MARKS = (b'"annotations"', b'"categories"', b'"images"')
 _REMARK = re.compile(r"<!--.*?(-->|\Z)", re.DOTALL)
 _ROOT = re.compile(r"<([A-Za-z_][\w.-]*:)?(?P<name>[A-Za-z_][\w.-]*)")
 _LARGEST_LIST = 256 << 20
+_OTHER_TOOLS = {
+    "labelme": (b'"shapes"', b'"imagePath"'),
+    "Label Studio": (b'"annotations"', b'"result"'),
+    "VIA": (b'"shape_attributes"', b'"regions"'),
+    "CreateML": (b'"coordinates"', b'"label"'),
+    "CVAT": (b"<annotations>", b"<image "),
+}
+"""What the files of tools hold whose own forms are not read."""
+_MOST_SNIFFED = 20
 _OTHER_TASKS = re.compile(r"^(captions|person_keypoints|panoptic|stuff|image_info)_")
 _HIDDEN = (".", "__MACOSX")
 
@@ -52,6 +61,18 @@ def find_layout(source: Path) -> Layout | None:
         return Layout("coco", source, _coco_splits(source, documents))
     pages = _voc_pages([*_files(source, ".xml")])
     return Layout("voc", source, _voc_splits(source, pages)) if pages else None
+
+
+def other_tool(source: Path) -> tuple[Path, str] | None:
+    """Return a file of another tool at *source*, and the tool's name, or None."""
+    files = [source] if source.is_file() else [path for kind in (".json", ".xml") for path in _files(source, kind)]
+    for path in files[:_MOST_SNIFFED]:
+        with path.open("rb") as file:
+            seen = file.read(_SNIFFED).replace(b"\0", b"")
+        for tool, marks in _OTHER_TOOLS.items():
+            if all(mark in seen for mark in marks):
+                return path, tool
+    return None
 
 
 def split_of(name: str) -> str | None:
