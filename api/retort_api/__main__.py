@@ -10,11 +10,11 @@ from contextlib import suppress
 from types import FrameType
 
 import uvicorn
+from retort.logs import configure
 from retort.settings import Settings
 
 from retort_api.app import create_app
 from retort_api.deps import AppState
-from retort_api.logs import configure
 
 GRACE_S = 3
 """How long answers under way may take once the server stops."""

@@ -20,7 +20,8 @@ _EVENT_STREAM = "text/event-stream"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UNMATCHED = "unmatched"
 """Route of requests for addresses that do not exist: their paths are not ours to count by."""
-_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = structlog.get_logger("retort.api")
 
 
@@ -58,7 +59,7 @@ class RequestMiddleware:
             self._telemetry.requests.labels(method, route, str(exchange.status)).inc()
             if exchange.media_type != _EVENT_STREAM:  # a stream lasts as long as people watch
                 self._telemetry.seconds.labels(method, route).observe(duration_s)
-        write = _log.debug if scope["path"] in _QUIET else _log.info
+        write = _log.debug if _is_look(scope["method"], scope["path"], exchange.status) else _log.info
         write(
             "request",
             method=scope["method"],
@@ -67,6 +68,11 @@ class RequestMiddleware:
             duration_ms=round(duration_s * 1000, 1),
             size_bytes=exchange.size_bytes,
         )
+
+
+def _is_look(method: str, path: str, status: int | None) -> bool:
+    """Return whether a request only looked, as clients that poll do thousands of times."""
+    return path in _PROBES or (method in _READING and status is not None and status < 400)
 
 
 class _RequestLog:

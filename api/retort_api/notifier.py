@@ -44,6 +44,7 @@ class QueueNotifier:
         self._rings: queue.Queue[str | None] = queue.Queue(_WAITING)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._reached = True
 
     def notify(self, job_id: str) -> None:
         """Announce a committed job without waiting."""
@@ -92,7 +93,18 @@ class QueueNotifier:
             try:
                 self._celery.send_task(TASK, args=[job_id], ignore_result=True, retry=False)
             except Exception as error:  # noqa: BLE001 - each transport has its own
-                _log.warning("bell_not_rung", job_id=job_id, error=_first_line(error))
+                self._note(reached=False, error=_first_line(error))
+            else:
+                self._note(reached=True)
+
+    def _note(self, *, reached: bool, **why: str) -> None:
+        """Log whether the broker is there, once for each change."""
+        if reached is not self._reached:
+            self._reached = reached
+            if reached:
+                _log.info("broker_reached_again")
+            else:
+                _log.warning("broker_not_reached", effect="jobs start by polling", **why)
 
 
 def _producer(broker_url: str, *, redis: bool) -> Celery:

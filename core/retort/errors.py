@@ -21,6 +21,7 @@ Programmers' mistakes are assertions, not members of this tree.
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -40,9 +41,17 @@ class FieldProblem:
     hint: str | None = None
 
 
-def writable(text: str) -> str:
-    """Return *text* with bytes spelled out that are no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+# Control characters, line ends other than \n, marks that turn the direction of reading, and bytes that are no UTF-8.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Spell out characters that a terminal would obey, but for those in *keep*."""
+
+    def spelled(found: re.Match[str]) -> str:
+        return found[0] if found[0] in keep else found[0].encode("unicode_escape").decode()
+
+    return UNPRINTABLE.sub(spelled, text)
 
 
 class RetortError(Exception):
@@ -55,10 +64,10 @@ class RetortError(Exception):
     retryable = False
 
     def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
-        message = writable(message)
+        message = printable(message, keep="\n\t")
         super().__init__(message)
         self.message = message
-        self.hint = None if hint is None else writable(hint)
+        self.hint = None if hint is None else printable(hint, keep="\n\t")
         self.code = code or type(self).code
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import metadata
 
-from retort.errors import DISK_FULL, RetortError
+from retort.errors import DISK_FULL, RetortError, printable
 
 LINE_CHARACTERS = 400
 _SHARED = "/dev/shm"  # noqa: S108 - where Linux keeps it
@@ -65,14 +65,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(link))
         yield link
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-
-
-def printable(text: str) -> str:
-    """Escape control characters in text that a run shows.
-
-    What a run shows may come from strangers' files.
-    """
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def _not_installed(error: BaseException) -> RetortError | None:

@@ -67,8 +67,17 @@ def test_a_broker_that_refuses_or_is_silent_is_told_soon(small_settings: Setting
         begun = time.monotonic()
         answer = client.get("/readyz")
 
-        assert (answer.status_code, answer.json()["checks"]["broker"]["status"]) == (503, "failed")
+        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        assert answer.json()["checks"]["broker"]["status"] == "failed"
         assert time.monotonic() - begun < 4
+
+
+def test_a_broken_store_is_a_failure_with_or_without_a_broker(small_settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "artifacts").write_text("in the way")
+    with serving(small_settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})) as client:
+        answer = client.get("/readyz")
+
+    assert (answer.status_code, answer.json()["status"]) == (503, "failed")
 
 
 def test_a_store_that_cannot_be_written_makes_the_service_unready(small_settings: Settings, tmp_path: Path) -> None:
@@ -141,19 +150,26 @@ def test_a_request_id_that_could_do_harm_is_replaced(small_client: TestClient, o
     assert len(answer.headers["X-Request-ID"]) == 32
 
 
-def test_each_request_is_one_line_in_the_log(small_client: TestClient) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "level"),
+    [
+        ("GET", "/v1/recipes", "debug"),
+        ("HEAD", "/v1/recipes", "debug"),
+        ("GET", "/readyz", "debug"),
+        ("GET", "/v1/jobs/job_1", "info"),
+        ("POST", "/v1/jobs", "info"),
+    ],
+)
+def test_a_request_is_one_line_in_the_log_and_one_that_only_looks_is_for_debugging(
+    small_client: TestClient, method: str, path: str, level: str
+) -> None:
     with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
-        small_client.get("/v1/recipes", headers={"X-Request-ID": "r-1"})
+        answer = small_client.request(method, path, headers={"X-Request-ID": "r-1"})
 
-    assert [
-        {name: line[name] for name in ("event", "method", "path", "status", "request_id", "log_level")}
-        for line in lines
-    ] == [
-        {
-            "event": "request", "method": "GET", "path": "/v1/recipes", "status": 200, "request_id": "r-1",
-            "log_level": "info",
-        }
-    ]  # fmt: skip
+    names = ("event", "method", "path", "status", "request_id", "log_level")
+    assert [tuple(line[name] for name in names) for line in lines] == [
+        ("request", method, path, answer.status_code, "r-1", level)
+    ]
 
 
 @pytest.fixture

@@ -59,6 +59,17 @@ def test_a_part_that_dies_is_started_again_and_sigterm_leaves_no_process(tmp_pat
         assert not any(alive(child) for child in children)
 
 
+def test_a_broker_that_cannot_be_reached_keeps_nothing_from_starting(tmp_path: Path):
+    dead = f"redis://127.0.0.1:{free_port()}/0"
+    with running(tmp_path / "home", "--port", str(free_port()), broker_url=dead) as (_, ready):
+        log = (tmp_path / "home.log").read_text()
+
+    assert ready["status"] == "degraded"
+    assert "no job is lost: each starts by polling, within 2 s" in log
+    assert log.count("the broker cannot be reached") == 1
+    assert "alembic" not in log
+
+
 def test_a_killed_parent_takes_its_parts_along(tmp_path: Path):
     with running(tmp_path / "home", "--port", str(free_port())) as (process, ready):
         children = list(parts(process.pid).values())

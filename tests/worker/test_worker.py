@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 from retort.db import jobs
 from retort.states import AttemptState, JobState
-from servers import Postgres, free_port
+from servers import Postgres, Valkey, free_port, running
 from sqlalchemy import text
 from support.worker_harness import PATIENCE_S, House, alive, eventually, halt
 
@@ -64,6 +64,31 @@ def test_with_a_dead_broker_jobs_still_run_and_the_worker_still_drains(small_hou
     assert small_house.wait(job_id).state is JobState.SUCCEEDED
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE_S) == 0
+
+
+def test_a_broker_that_comes_and_goes_is_told_once_for_each_change(small_house: House):
+    lost, found, port = (
+        "the broker cannot be reached",
+        "the broker is reached again",
+        free_port(),
+    )
+
+    def told(word: str) -> int:
+        return small_house.log().count(word)
+
+    def broker() -> Valkey:
+        server = Valkey()
+        server.port = port
+        return server
+
+    small_house.broker_url = broker().url()
+    small_house.worker(poll_s=NEVER)
+    eventually(lambda: told(lost))
+    with running(broker()):
+        eventually(lambda: told(found))
+    eventually(lambda: told(lost) == 2)
+    assert "Trying again in" not in small_house.log()
+    assert "Trying to reconnect" not in small_house.log()
 
 
 def test_a_draining_worker_hands_its_job_back_and_leaves_without_waiting_for_the_training(rung_house: House):

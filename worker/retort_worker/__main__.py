@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import structlog
+from retort import logs
 from retort.db import Database
 from retort.settings import Settings, visible_gpus
 from retort.storage import Store
 
-from retort_worker import celery_app, gpus, logs
+from retort_worker import celery_app, gpus
 from retort_worker.celery_app import consume
 from retort_worker.context import RUN, WorkerContext
 from retort_worker.gpus import DevicePool

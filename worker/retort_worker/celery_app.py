@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -12,6 +13,8 @@ import structlog
 from celery import Celery
 from celery.apps.worker import Worker
 from celery.worker import state
+from celery.worker.consumer.consumer import CONNECTION_ERROR, CONNECTION_RETRY
+from celery.worker.consumer.consumer import logger as consumer_logger
 from kombu import Queue
 from retort.settings import Settings
 
@@ -78,6 +81,33 @@ def register(app: Celery, slots: JobWorker) -> None:
             supervision.join()
 
 
+class BrokerLog(logging.Filter):
+    """Tell of a lost broker once, not at every try."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Pass everything else; reword the first line of a loss and drop the rest."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        if record.msg != CONNECTION_ERROR and CONNECTION_RETRY not in map(str, arguments):
+            return True
+        if self._told:
+            return False
+        self._told = True
+        error = next((one for one in arguments if isinstance(one, Exception)), "no reason given")
+        record.msg, record.args = "the broker cannot be reached, and jobs start by polling: %s", (error,)
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+    def reached(self) -> None:
+        """Note that the broker is there; log it when it was away."""
+        if self._told:
+            self._told = False
+            _log.info("the broker is reached again")
+
+
 _log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _RESTART_S = 5.0
@@ -115,6 +145,8 @@ def consume(app: Celery, slots: JobWorker) -> None:
     """
     signals = Signals(slots)
     signals.install()
+    broker_log = BrokerLog()
+    consumer_logger.addFilter(broker_log)
 
     class Consumer(Worker):  # type: ignore[misc]
         """Celery worker with our signal handlers, fast to listen after a task.
@@ -130,6 +162,7 @@ def consume(app: Celery, slots: JobWorker) -> None:
 
         def on_consumer_ready(self, consumer: Any) -> None:
             super().on_consumer_ready(consumer)
+            broker_log.reached()
             if self._awake is not None:
                 self._awake.cancel()  # it listened before, over a connection that broke
             if consumer.hub is not None:

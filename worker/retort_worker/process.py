@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from retort.errors import printable
 from retort.foreign import translate
 from retort.protocol.environment import run_environment
 from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, FinishedEvent, RunFailure, StoppedEvent
@@ -268,11 +269,4 @@ def tail(log: Path, start: int) -> str:
     except OSError:
         return ""
     lines = [line for line in text.splitlines() if line.strip()][-_EXCERPT_LINES:]
-    return "\n".join(_printable(line[:_LINE_CHARACTERS]) for line in lines)
-
-
-def _printable(line: str) -> str:
-    return "".join(
-        letter if letter.isprintable() or letter == "\t" else letter.encode("unicode_escape").decode()
-        for letter in line
-    )
+    return "\n".join(printable(line[:_LINE_CHARACTERS], keep="\t") for line in lines)

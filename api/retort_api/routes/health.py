@@ -20,6 +20,8 @@ from retort_api.metrics import oldest_queued_age_s
 from retort_api.schemas.service import Check, Liveness, Readiness
 
 router = Router("health")
+_FORGONE = frozenset({"broker"})
+"""Checks whose failure costs no job: workers find jobs by polling."""
 
 
 @router.readable("/livez", response_model=Liveness, responses=documented("bad_parameter"))
@@ -32,23 +34,27 @@ def get_liveness() -> Liveness:
     "/readyz",
     response_model=Readiness,
     responses={
-        SERVICE_UNAVAILABLE: {"model": Readiness, "description": "At least one check failed."},
+        SERVICE_UNAVAILABLE: {"model": Readiness, "description": "A check other than the broker's failed."},
         **documented("bad_parameter"),
     },
 )
 def get_readiness(service: Serving, response: Response) -> Any:
-    """Check everything that taking and serving jobs needs."""
+    """Check everything that taking and serving jobs needs.
+
+    Without its broker the service is `degraded`, not failed: jobs are taken, and start when a worker next polls.
+    """
     checks = {
         "database": _check(lambda: _ask(service.database)),
         "migrations": _check(lambda: _at_head(service.database)),
         "broker": _check(service.notifier.check),
         "store": _check(lambda: _use(service)),
     }
-    healthy = all(check.status == "ok" for check in checks.values())
-    if not healthy:
+    failed = {name for name, check in checks.items() if check.status != "ok"}
+    status = "failed" if failed - _FORGONE else "degraded" if failed else "ok"
+    if status == "failed":
         response.status_code = SERVICE_UNAVAILABLE
     age_s = _queued_age_s(service.database) if checks["migrations"].status == "ok" else None
-    return Readiness(status="ok" if healthy else "failed", checks=checks, oldest_queued_age_s=age_s)
+    return Readiness(status=status, checks=checks, oldest_queued_age_s=age_s)
 
 
 @router.readable(

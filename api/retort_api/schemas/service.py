@@ -36,7 +36,8 @@ class Check(ResponseModel):
 class Readiness(ResponseModel):
     """Whether the service can take jobs."""
 
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "degraded", "failed"]
+    """`degraded` where only the broker fails: jobs are taken, and start by polling."""
     checks: dict[str, Check]
     oldest_queued_age_s: float | None
     """For information: a queue that only grows has no worker. Null when nothing waits."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,7 +45,11 @@ def up(
     url = f"http://[{reachable}]:{settings.port}" if ":" in reachable else f"http://{reachable}:{settings.port}"
 
     def announce() -> None:
-        ready = {"url": url, "home": str(settings.home), "pid": os.getpid()}
+        found = _readiness(url) or {}
+        if (broker := found.get("checks", {}).get("broker", {})).get("status") == "failed":
+            note(f"warning: {broker['detail']}; no job is lost: each starts by polling, within {settings.poll_s:g} s")
+        status = found.get("status", "ok")
+        ready = {"url": url, "home": str(settings.home), "pid": os.getpid(), "status": status}
         text = f"Retort is ready at {url} (home {settings.home}). Ctrl-C drains and stops."
         typer.echo(json.dumps(ready) if as_json else text)
 
@@ -55,7 +59,7 @@ def up(
         arguments = ["--run-command", *run_command] if run_command else []
         parts = [ManagedProcess("retort_api", env), ManagedProcess("retort_worker", env, arguments)]
         supervisor = ProcessSupervisor(parts, settings.grace_s + DRAIN_MARGIN_S, note)
-        supervisor.run(ready=lambda: _is_ready(url), announce=announce)
+        supervisor.run(ready=lambda: _readiness(url) is not None, announce=announce)
         note("stopped")
 
 
@@ -90,12 +94,14 @@ def _migrate(env: dict[str, str]) -> None:
         raise TransientError("the database could not be migrated", hint="its message above says why", code="migration")
 
 
-def _is_ready(url: str) -> bool:
+def _readiness(url: str) -> dict[str, Any] | None:
+    """Return what the service says of itself once it takes jobs; None before."""
     import httpx2 as httpx
 
     with suppress(httpx.TransportError):
-        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200
-    return False
+        answer = httpx.get(f"{url}/readyz", timeout=5, trust_env=False)
+        return dict(answer.json()) if answer.status_code == 200 else None
+    return None
 
 
 QUICK_S = 20.0

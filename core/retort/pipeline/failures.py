@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import traceback
 
-from retort.errors import RetortError
-from retort.foreign import LINE_CHARACTERS, printable, translate
+from retort.errors import RetortError, printable
+from retort.foreign import LINE_CHARACTERS, translate
 from retort.protocol.events import RunFailure
 
 _EXCERPT_LINES = 30

@@ -1,4 +1,4 @@
-"""Log lines of the API process, for people or as JSON."""
+"""Log lines of the API and of workers, for people or as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import sys
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from retort.errors import printable
+
+_CHATTY = ("alembic", "celery.worker.strategy", "celery.app.trace", "httpx2", "httpx")
+"""Libraries that tell of every look at a table, message and request."""
 
 
 def configure(*, as_json: bool) -> None:
@@ -23,7 +28,11 @@ def configure(*, as_json: bool) -> None:
     as_text = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
-    last: list[Processor] = [as_records, structlog.processors.JSONRenderer()] if as_json else [as_text]
+    last: list[Processor] = (
+        [as_records, structlog.processors.JSONRenderer()]  # which escapes by itself
+        if as_json
+        else [structlog.processors.format_exc_info, escape, as_text]
+    )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -37,3 +46,16 @@ def configure(*, as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Spell out control characters: names and addresses are chosen by strangers."""
+    return {name: _escaped(value) for name, value in event.items()}
+
+
+def _escaped(value: object) -> object:
+    if isinstance(value, str):
+        return printable(value, keep="\n\t")
+    return value if isinstance(value, int | float | None) else printable(str(value), keep="\n\t")
