@@ -144,7 +144,8 @@ def show(result: JobResult) -> None:
     """Print the table."""
     for role, found in result.roles.known():
         line = f"{role:<10}{found.model:<10} mAP50 {found.map50 or 0:.4f}  mAP50-95 {found.map or 0:.4f}"
-        sys.stdout.write(f"{line}  {found.latency_ms.p50:.1f} ms\n")
+        latency = "not timed" if found.latency_ms is None else f"{found.latency_ms.p50:.1f} ms"
+        sys.stdout.write(f"{line}  {latency}\n")
     for export in result.exports:
         told, boxes = export.reason, ""
         if isinstance(export, MeasuredExport):

@@ -20,6 +20,7 @@ from retort.constants import MAP, MAP50, Role
 from retort.spec.advised import AdviceResult, MeasuredCandidate, UnusableCandidate
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
+from retort.spec.figures import SpeedFigures
 from retort.spec.outcome import missing
 from retort.spec.result import JobResult, Result, readable_result
 from retort.states import JobState
@@ -47,7 +48,7 @@ def evaluation_parts(result: EvaluationResult) -> list[RenderableType]:
         sizes = [one.by_size[size].ap if size in one.by_size else None for size in ("small", "medium", "large")]
         table.add_row(
             one.title, score(one.map50), score(one.map), *map(score, sizes),
-            f"{one.num_parameters:,}", f"{one.latency_ms.p50:.1f} ms", str(one.imgsz),
+            f"{one.num_parameters:,}", _latency(one), str(one.imgsz),
         )  # fmt: skip
     first = result.networks[0]
     parts: list[RenderableType] = [table, Text(f"\non {result.num_images} images of the {first.split or 'val'} split")]
@@ -229,9 +230,13 @@ def result_table(result: JobResult) -> Table:
         if found is not None:
             table.add_row(
                 role, found.model, score(found.map50), score(found.map), f"{found.num_parameters:,}",
-                size(found.size_bytes), f"{found.latency_ms.p50:.1f} ms",
+                size(found.size_bytes), _latency(found),
             )  # fmt: skip
     return table
+
+
+def _latency(figures: SpeedFigures) -> str:
+    return "" if figures.latency_ms is None else f"{figures.latency_ms.p50:.1f} ms"
 
 
 def verdict_parts(result: JobResult) -> list[RenderableType]:

@@ -296,12 +296,11 @@ FOLDER = Path("artifacts") / "tensorboard"
 @contextmanager
 def tracked(spec: AnySpec, settings: Settings, workdir: Path, attempt: int) -> Iterator[TrackerDispatcher]:
     """Run the trackers of *spec* during the block, then wait a limited time."""
-    name = f"local_{hashlib.sha256(str(workdir).encode()).hexdigest()[:32]}"
-    tags = {"dataset_digest": Inputs.load(workdir).dataset.digest}
-    wanted = tracker_configs(
-        spec, settings, job_id=name, attempt=attempt, tags=tags, event_files=workdir / FOLDER
-    )  # fmt: skip
-    feed = TrackerDispatcher(wanted, workdir, reached=_reached(workdir, attempt), timeout_s=settings.tracking_timeout_s)
+    try:
+        feed = _tracking(spec, settings, workdir, attempt)
+    except Exception as error:  # noqa: BLE001 - a run needs no tracker
+        note(f"no tracker is told of this attempt: {error}")
+        feed = TrackerDispatcher((), workdir, reached={}, timeout_s=settings.tracking_timeout_s)
     try:
         yield feed
         while feed.busy():
@@ -310,6 +309,15 @@ def tracked(spec: AnySpec, settings: Settings, workdir: Path, attempt: int) -> I
             note(trouble)
     finally:
         feed.close()
+
+
+def _tracking(spec: AnySpec, settings: Settings, workdir: Path, attempt: int) -> TrackerDispatcher:
+    name = f"local_{hashlib.sha256(str(workdir).encode()).hexdigest()[:32]}"
+    tags = {"dataset_digest": Inputs.load(workdir).dataset.digest}
+    wanted = tracker_configs(
+        spec, settings, job_id=name, attempt=attempt, tags=tags, event_files=workdir / FOLDER
+    )  # fmt: skip
+    return TrackerDispatcher(wanted, workdir, reached=_reached(workdir, attempt), timeout_s=settings.tracking_timeout_s)
 
 
 def _reached(workdir: Path, attempt: int) -> LastSteps:

@@ -10,7 +10,7 @@ from retort.constants import Role
 from retort.review.figures import LabelFigures, ReviewFigures
 from retort.schema import StoredModel, absent
 from retort.spec.exported import AnyExport
-from retort.spec.figures import FurtherTeacherFigures, Roles, Scores, SeedScores, SpeedFigures
+from retort.spec.figures import FurtherTeacherFigures, Roles, Scores, SeedScores, TimedFigures
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Resampled
 
@@ -113,7 +113,7 @@ class ExportedForms(StoredModel):
     exports: tuple[AnyExport, ...]
     extras: tuple[ExtraOutcome, ...] = ()
     """What became of each."""
-    speeds: dict[str, SpeedFigures] = Field(default_factory=dict)
+    speeds: dict[str, TimedFigures] = Field(default_factory=dict)
     """Of the roles, timed in the same sitting as the forms; empty where no form was timed."""
 
     def retimed(self, roles: Roles) -> Roles:

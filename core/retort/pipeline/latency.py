@@ -11,7 +11,7 @@ from retort.pipeline import train
 from retort.pipeline.answers import TrainedNetwork
 from retort.pipeline.context import Context
 from retort.spec.exported import MeasuredExport
-from retort.spec.figures import SpeedFigures
+from retort.spec.figures import TimedFigures
 
 if TYPE_CHECKING:
     from retort.training.evaluate import Published
@@ -33,10 +33,10 @@ def networks(context: Context) -> dict[str, Published]:
 class Sitting:
     """Speeds of one sitting."""
 
-    roles: dict[str, SpeedFigures]
-    forms: dict[str, SpeedFigures]
+    roles: dict[str, TimedFigures]
+    forms: dict[str, TimedFigures]
     """By the name of the artifact."""
-    bases: dict[str, SpeedFigures]
+    bases: dict[str, TimedFigures]
     """The student in PyTorch, by kind of device."""
 
     def retimed(self, form: MeasuredExport) -> MeasuredExport:
@@ -72,7 +72,7 @@ def sit(context: Context, forms: Mapping[str, tuple[str, Callable[[], Runtime]]]
         timed[f"student on {device}"], bases[device] = base[device], f"student on {device}"
     side = context.spec.training.imgsz
     timed.update({name: Subject(load, side) for name, (_, load) in forms.items()})
-    found = {name: SpeedFigures(**asdict(speed)) for name, speed in benchmark.measure(timed, on_round=alive).items()}
+    found = {name: TimedFigures(**asdict(speed)) for name, speed in benchmark.measure(timed, on_round=alive).items()}
     return Sitting(
         roles={role: found[name] for role, name in shared.items()},
         forms={name: found[name] for name in forms},

@@ -272,7 +272,7 @@ def _tradeoff(result: JobResult) -> Chart:
     data = [
         _point(role.value, figures.latency_ms.p50, figures.map, color=role.value, symbol=_SYMBOLS[role])
         for role, figures in result.roles.known()
-        if figures.map is not None
+        if figures.map is not None and figures.latency_ms is not None
     ]
     data += [
         _point(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from retort.schema import StoredModel, absent
-from retort.spec.figures import MeasuredFigures
+from retort.spec.figures import Latency, MeasuredFigures
 
 
 class CalibrationFigures(StoredModel):
@@ -72,6 +72,8 @@ class MeasuredExport(ExportFigures, MeasuredFigures):
     """mAP at an IoU of 0.50."""
     map: float
     """mAP50-95."""
+    latency_ms: Latency
+    """Of one image."""
     map_drop: float
     """The student's mAP50-95, on the same squares, less this."""
     base_map: float | None = Field(default=None, exclude_if=absent)

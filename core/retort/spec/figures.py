@@ -50,8 +50,8 @@ class Scores(StoredModel):
 class SpeedFigures(StoredModel):
     """What running a network takes; all figures of one result are of one sitting, in which networks take turns."""
 
-    latency_ms: Latency
-    """Of one image."""
+    latency_ms: Latency | None
+    """Of one image; null where timing failed, for the reason that stands under ``extras``."""
     throughput: dict[str, float | None] = Field(default_factory=dict)
     """Images a second by size of the batch; null where the network takes one image at a time."""
     peak_memory_bytes: int | None = None
@@ -62,6 +62,13 @@ class SpeedFigures(StoredModel):
     """Kind of device on which it was timed, such as ``cpu``."""
     settings: str | None = Field(default=None, exclude_if=absent)
     """What was set in the runtime otherwise than it does by itself, for accuracy and latency alike."""
+
+
+class TimedFigures(SpeedFigures):
+    """What running a network took when it was timed."""
+
+    latency_ms: Latency
+    """Of one image."""
 
 
 class MeasuredFigures(SpeedFigures):

@@ -192,15 +192,18 @@ def _measure(context: Context, one: _Network, *, on_matches: Callable[[Matches],
     return found
 
 
-def _speeds(context: Context, networks: Mapping[str, _Network], tried: Extras) -> dict[str, Speed]:
-    """Time all networks in one sitting; each alone where that cannot be."""
+def _speeds(context: Context, networks: Mapping[str, _Network], tried: Extras) -> Mapping[str, Speed | None]:
+    """Time all networks in one sitting, or else each alone.
+
+    One that cannot be timed alone either has None.
+    """
     found = tried("latencies in one sitting", partial(_timed, context, networks), None, listed=False)
     if found is not None:
         return found
-    alone: dict[str, Speed] = {}
+    alone: dict[str, Speed | None] = {}
     for name, one in networks.items():
-        measure = partial(_timed, context, {name: one})
-        alone.update(measure() if name == Role.STUDENT else tried(f"latency of the {name}", measure, {}))
+        timed = tried(f"latency of the {name}", partial(_timed, context, {name: one}), None)
+        alone[name] = None if timed is None else timed[name]
     return alone
 
 
@@ -215,7 +218,7 @@ def _timed(context: Context, networks: Mapping[str, _Network]) -> dict[str, Spee
     return speeds(published, context.inputs.device, on_round=alive)
 
 
-def _figures(context: Context, one: _Network, found: Evaluation, speed: Speed) -> RoleFigures:
+def _figures(context: Context, one: _Network, found: Evaluation, speed: Speed | None) -> RoleFigures:
     """Return all that is known of a network in its role."""
     measured = figures(title(one.model), one.weights.name, found, speed)
     if one.trained is None:
@@ -228,10 +231,10 @@ def _figures(context: Context, one: _Network, found: Evaluation, speed: Speed) -
     )  # fmt: skip
 
 
-def figures(model: str, name: str, found: Evaluation, speed: Speed) -> NetworkFigures:
+def figures(model: str, name: str, found: Evaluation, speed: Speed | None) -> NetworkFigures:
     """Return the measured figures of *model*, as results hold them.
 
-    Its weights are called *name*.
+    Its weights are called *name*; it has no *speed* where it could not be timed.
 
     Raises:
         Diverged: a figure is not finite.
@@ -243,7 +246,7 @@ def figures(model: str, name: str, found: Evaluation, speed: Speed) -> NetworkFi
         accuracy = dataclasses.asdict(found.accuracy)
     return NetworkFigures(
         model=model, num_parameters=found.num_parameters, gflops=found.gflops, size_bytes=found.size_bytes,
-        **accuracy, **dataclasses.asdict(speed),
+        **accuracy, **({"latency_ms": None} if speed is None else dataclasses.asdict(speed)),
     )  # fmt: skip
 
 

@@ -104,9 +104,9 @@ class TrackerProcess:
                     process.wait(self._timeout_s)
                 finally:
                     _kill(process)
-        except (TrackerDisabled, OSError, ValueError, subprocess.TimeoutExpired) as error:
+        except Exception as error:  # noqa: BLE001 - a tracker may answer anything, and a run needs none
             with self._lock:
-                reason = _DIED if isinstance(error, BrokenPipeError) else str(error)
+                reason = _DIED if isinstance(error, BrokenPipeError) else str(error) or type(error).__name__
                 self.trouble = self.trouble if self._closed else reason
                 self._closed = True
 
@@ -190,7 +190,16 @@ class TrackerDispatcher:
             )
 
     def on_event(self, event: AnyEvent) -> None:
-        """Pass an event to the trackers, without steps measured before."""
+        """Pass an event to the trackers, without steps measured before.
+
+        Whatever fails in this only switches them off.
+        """
+        try:
+            self._pass_on(event)
+        except Exception as error:  # noqa: BLE001 - a run needs no tracker
+            self._switch_off(error)
+
+    def _pass_on(self, event: AnyEvent) -> None:
         if isinstance(event, MetricEvent):
             values = {name: value for name, value in event.values.items() if self._is_news(event, name)}
             if values:
@@ -199,6 +208,10 @@ class TrackerDispatcher:
             path = (self._workdir / event.path).resolve()
             if path.is_relative_to(self._workdir) and path.is_file():
                 self._tell(event.model_copy(update={"path": str(path)}), self._with_files)
+
+    def _switch_off(self, error: Exception) -> None:
+        for process in self._processes.values():
+            process.close(f"{type(error).__name__}: {error}")
 
     def _is_news(self, event: MetricEvent, name: str) -> bool:
         return event.step > self._reached.get((event.role.value, name), -1)
@@ -218,7 +231,10 @@ class TrackerDispatcher:
             event = FinishedEvent(**common, result=result)
         elif failure is not None:
             event = FailedEvent(**common, failure=failure)
-        self._tell(event, self._processes)
+        try:
+            self._tell(event, self._processes)
+        except Exception as error:  # noqa: BLE001 - a run needs no tracker
+            self._switch_off(error)
         for process in self._processes.values():
             process.send(None)
         self._deadline = time.monotonic() + self._timeout_s

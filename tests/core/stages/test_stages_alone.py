@@ -148,7 +148,7 @@ def test_a_run_that_is_told_to_stop_begins_no_stage(context: Context):
     context.stop.set()
     with pytest.raises(Stopped):
         runner.run_stages(context.spec, context.inputs, context.workdir, context.journal, context.stop)
-    assert said(context) == []
+    assert {event.type for event in said(context)} <= {"log"}  # what intake noticed
 
 
 def test_a_run_whose_stages_are_all_finished_only_repeats_its_result(context: Context):

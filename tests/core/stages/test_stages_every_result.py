@@ -248,3 +248,19 @@ def test_advice_is_written_as_it_was_read_and_shown_whatever_it_says(verdict: st
         for part in render.result_parts(found):
             console.print(part)
     assert "It is broken." in capture.get()
+
+
+@pytest.mark.parametrize("untimed", [("student",), ("teacher", "student", "control")], ids=" ".join)
+def test_networks_that_could_not_be_timed_are_shown_without_a_latency(untimed: tuple[str, ...]):
+    given = stored()
+    for name in untimed:
+        given["roles"][name].update(latency_ms=None, throughput={}, peak_memory_bytes=None)
+    found = parse_result(given)
+    assert isinstance(found, JobResult)
+
+    page, text = rendered(found), shown(found)
+
+    assert f"<dt>Student latency</dt><dd>{report_html._NONE}</dd>" in page
+    assert "None" not in page + text
+    (line,) = [line for line in text.splitlines() if line.lstrip().startswith("student ")]
+    assert not line.rstrip().endswith("ms")

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from core.tracking import records
 from results import result
+from retort.cli.run import tracked
 from retort.constants import Role
 from retort.protocol.events import ArtifactEvent, FailedEvent, LogEvent, MetricEvent, RunFailure
 from retort.settings import Settings
@@ -141,6 +143,30 @@ def test_a_tracker_that_does_not_keep_up_is_switched_off_and_nobody_waits(tmp_pa
     assert feed.troubles() == ["TensorBoard is switched off for this attempt: it does not keep up with the run"]
     assert feed.troubles() == []
     feed.close()
+
+
+def test_a_tracker_that_answers_what_no_tracker_answers_is_switched_off_and_told(tmp_path: Path):
+    odd = (sys.executable, "-c", "import sys; [print([], flush=True) for _ in sys.stdin]")
+    feed = feed_of(tmp_path, command=odd)
+    feed.on_event(measured(1, loss=1.0))
+
+    (trouble,) = ended(feed)
+    assert trouble.startswith("TensorBoard is switched off for this attempt: list indices")
+
+
+def test_an_event_that_cannot_be_passed_on_switches_the_trackers_off_and_is_no_failure(tmp_path: Path):
+    feed = feed_of(tmp_path)
+    feed.on_event(ArtifactEvent(n=1, at=0.0, name="student.pt", role=Role.STUDENT, path="\0"))
+
+    assert ended(feed) == ["TensorBoard is switched off for this attempt: ValueError: embedded null byte"]
+
+
+def test_trackers_that_cannot_be_opened_are_told_and_end_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    spec = parse_spec({"name": "x", "data": {"path": "/data"}, "teacher": {"weights": "a.pt"}})
+    with tracked(spec, Settings(home=tmp_path / "home"), tmp_path / "without inputs", 1) as feed:
+        feed.on_event(measured(1, loss=1.0))
+        assert ended(feed) == []
+    assert "no tracker is told of this attempt" in capsys.readouterr().err
 
 
 def test_events_are_told_one_by_one_to_whoever_answers(tmp_path: Path):
