@@ -8,7 +8,7 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 
@@ -48,6 +48,16 @@ def field_error(message: str, *, at: str | None = None, hint: str | None = None)
     """
     context = {"at": at, "hint": hint}
     return PydanticCustomError("mistake", "{text}", {"text": message, **context})
+
+
+def _local_path(value: str) -> str:
+    """Accept a path that a file system can hold."""
+    if "\0" in value:
+        raise field_error("must not hold a NUL character", hint="a folder with a data.yaml, or that file")
+    return value
+
+
+LocalPath = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_local_path)]
 
 
 def without_default(schema: dict[str, Any]) -> None:

@@ -88,7 +88,9 @@ def test_an_assignment_with_no_place_is_refused(retort: Retort, assignment: str)
 def test_a_relative_data_path_means_the_files_folder_first(
     retort: Retort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    document = yaml.safe_load(SPEC.read_text()) | {"data": {"path": "set", "unlabelled": {"path": "more"}}}
+    quantized = {"format": "onnx", "precision": "int8", "calibration_path": "more"}
+    data = {"path": "set", "unlabelled": {"path": "more"}}
+    document = yaml.safe_load(SPEC.read_text()) | {"data": data, "exports": [quantized]}
     spec = tmp_path / "beside" / "spec.yaml"
     spec.parent.mkdir()
     spec.write_text(yaml.safe_dump(document))
@@ -96,6 +98,7 @@ def test_a_relative_data_path_means_the_files_folder_first(
 
     def paths(*sets: str) -> tuple[Path, Path]:
         told = retort("validate", spec, "--json", *(f"--set={assignment}" for assignment in sets))
+        assert told.json["exports"][0]["calibration_path"] == told.json["data"]["unlabelled"]["path"]
         return Path(told.json["data"]["path"]), Path(told.json["data"]["unlabelled"]["path"])
 
     assert paths() == (tmp_path / "set", tmp_path / "more")

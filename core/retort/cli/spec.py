@@ -122,6 +122,10 @@ def anchor(document: dict[str, Any], *folders: Path) -> None:
     """Make ``data.path`` and the other folders of images absolute: in the first folder that has it, or the last."""
     if isinstance(document.get("pseudo_labels"), dict):
         document["pseudo_labels"] = _anchored(document["pseudo_labels"], *folders)
+    if isinstance(exports := document.get("exports"), list):
+        document["exports"] = [
+            _anchored(one, *folders, field="calibration_path") if isinstance(one, dict) else one for one in exports
+        ]
     data = document.get("data")
     if not isinstance(data, dict):
         return
@@ -130,13 +134,13 @@ def anchor(document: dict[str, Any], *folders: Path) -> None:
         data["unlabelled"] = _anchored(data["unlabelled"], *folders)
 
 
-def _anchored(section: dict[str, Any], *folders: Path) -> dict[str, Any]:
-    path = section.get("path")
+def _anchored(section: dict[str, Any], *folders: Path, field: str = "path") -> dict[str, Any]:
+    path = section.get(field)
     if not isinstance(path, str) or not path or Path(path).is_absolute():
         return dict(section)
     candidates = [folder / Path(path).expanduser() for folder in folders]
     found = next((candidate for candidate in candidates if candidate.exists()), candidates[-1])
-    return {**section, "path": str(found.resolve())}
+    return {**section, field: str(found.resolve())}
 
 
 def list_recipes(as_json: AsJson = False) -> None:

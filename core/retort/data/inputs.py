@@ -12,6 +12,8 @@ from retort.schema import FrozenModel
 from retort.spec.image_use import ImageUse
 
 FILE = "inputs.json"
+CALIBRATION = "calibration images"
+"""Title of images that INT8 ranges are taken from."""
 
 
 class DatasetInfo(FrozenModel):
@@ -100,6 +102,8 @@ class Inputs(FrozenModel):
     dataset: DatasetInfo
     unlabelled: UnlabelledInfo | None = None
     to_label: PseudoLabelInfo | None = None
+    calibration: dict[str, UnlabelledInfo] = Field(default_factory=dict)
+    """Images that INT8 ranges are taken from, by the paths that the spec uses."""
     decisions: str | None = None
     """SHA-256 of what people have decided about pseudo-labels; null where they have decided nothing."""
     adjustments: Adjustments = AS_GIVEN

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from retort.data import datasets, known_datasets, unlabelled, verification, weights
 from retort.data.conversion.convert import locate_converted
 from retort.data.datasets import Dataset
-from retort.data.inputs import AS_GIVEN, FILE, Adjustments, DatasetInfo, Inputs, UnlabelledInfo
+from retort.data.inputs import AS_GIVEN, CALIBRATION, FILE, Adjustments, DatasetInfo, Inputs, UnlabelledInfo
 from retort.data.known_datasets import DatasetSource
 from retort.data.text_files import readable
 from retort.data.unlabelled import PseudoLabelImages, UnlabelledSet
@@ -51,7 +51,8 @@ def prepare(
     # The dataset first: its mistakes cost nothing to find, published weights a download.
     with readable():
         dataset, origin = _dataset(spec, settings, workdir / "converted")
-        _refuse_to_calibrate(spec, dataset)
+        scenes = _scenes(spec, settings, dataset)
+        _refuse_to_calibrate(spec, dataset, scenes)
         more = _more_images(spec, settings, dataset)
         wanted = spec.pseudo_labels if isinstance(spec, JobSpec) else None
         to_be_labelled = None if wanted is None else _to_label(wanted, settings, dataset)
@@ -75,10 +76,13 @@ def prepare(
         dataset=_facts(dataset, origin),
         unlabelled=None if more is None else _laid_out(more, folder),
         to_label=None if to_be_labelled is None else unlabelled.overlay_pseudo_label_images(to_be_labelled, folder),
+        calibration={
+            path: _laid_out(one, folder, f"calibration-{number}") for number, (path, one) in enumerate(scenes.items())
+        },
         decisions=sha256_of(workdir / DECISIONS) if (workdir / DECISIONS).is_file() else None,
         adjustments=adjustments,
     )
-    more_records = [found.records for found in (more, to_be_labelled) if found is not None]
+    more_records = [found.records for found in (more, to_be_labelled, *scenes.values()) if found is not None]
     verification.record(itertools.chain(dataset.records, *more_records, map(ImageRecord.of, found.values())), workdir)
     verification.record(dataset.label_records(), workdir, verification.COPIED)
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
@@ -86,15 +90,44 @@ def prepare(
     return inputs
 
 
-def _refuse_to_calibrate(spec: AnySpec, dataset: Dataset) -> None:
+def _scenes(spec: AnySpec, settings: Settings, dataset: Dataset) -> dict[str, UnlabelledSet]:
+    """Find and check the images that INT8 ranges are taken from, by their paths in *spec*."""
+    paths = dict.fromkeys(path for one in exports_of(spec) if (path := getattr(one, "calibration_path", None)))
+    return {
+        path: unlabelled.locate_unlabelled(
+            path,
+            settings.data_dirs,
+            held_out=dataset.held_out,
+            kept=_kept(settings),
+            bits=dataset.bits,
+            title=CALIBRATION,
+        )
+        for path in paths
+    }
+
+
+def _refuse_to_calibrate(spec: AnySpec, dataset: Dataset, scenes: Mapping[str, UnlabelledSet]) -> None:
     """Refuse INT8 without enough images to take its ranges from: better now than after the training."""
-    quantized = [export.format for export in exports_of(spec) if getattr(export, "precision", None) == "int8"]
+    for path, found in scenes.items():
+        if len(found.images) < FEWEST_IMAGES:
+            left_out = f" without {found.num_shared} validation or test images" if found.num_shared else ""
+            raise DataError(
+                f"INT8 needs at least {FEWEST_IMAGES} images to take its ranges from; {path} has "
+                f"{len(found.images)}{left_out}",
+                hint=f"add images to calibration_path ({ENOUGH_IMAGES} are advised), or leave it out",
+            )
+    quantized = [
+        export.format
+        for export in exports_of(spec)
+        if getattr(export, "precision", None) == "int8" and export.calibration_path is None
+    ]
     usable = dataset.num_train - dataset.num_shared
     if quantized and usable < FEWEST_IMAGES:
         raise DataError(
             f"INT8 ({', '.join(quantized)}) needs at least {FEWEST_IMAGES} training images that are not validation "
             f"images, to take its ranges from; this dataset has {usable}",
-            hint=f"add training images ({ENOUGH_IMAGES} are advised), or leave the INT8 exports out",
+            hint=f"add training images ({ENOUGH_IMAGES} are advised), name a folder of images without labels as "
+            "calibration_path, or leave the INT8 exports out",
         )
 
 
@@ -169,11 +202,11 @@ def _to_label(wanted: PseudoLabelsSpec, settings: Settings, dataset: Dataset) ->
     return unlabelled.locate_pseudo_label_images(wanted, settings.data_dirs, dataset, kept=_kept(settings))
 
 
-def _laid_out(found: UnlabelledSet, folder: Path) -> UnlabelledInfo:
+def _laid_out(found: UnlabelledSet, folder: Path, name: str = "unlabelled") -> UnlabelledInfo:
     """Link the images below *folder*; say what they are."""
     return UnlabelledInfo(
         root=str(found.root),
-        folder=unlabelled.overlay_unlabelled(found, folder),
+        folder=unlabelled.overlay_unlabelled(found, folder, name),
         num_images=len(found.images),
         num_shared=found.num_shared,
         digest=found.digest,

@@ -68,7 +68,7 @@ def locate_unlabelled(
         DataError: it is missing, lies outside *data_dirs*, leads out of itself, or holds no images that can be used.
 
     """
-    root = _find(path, data_dirs)
+    root = _find(path, data_dirs, title)
     if shown(root) != str(root):
         raise DataError(f"{shown(root)}: the folder's name is not UTF-8", hint="give it another name")
     found = listing.images_below(root)
@@ -100,13 +100,13 @@ def locate_unlabelled(
     )
 
 
-def overlay_unlabelled(found: UnlabelledSet, folder: Path) -> Path:
+def overlay_unlabelled(found: UnlabelledSet, folder: Path, name: str = "unlabelled") -> Path:
     """Link the unlabelled images into *folder*; return the images' folder.
 
-    *folder* is new. Each image gets an empty label file: for Ultralytics these are images of background, which its
-    loader takes as they are.
+    Nothing lies there as *name* yet. Each image gets an empty label file: for Ultralytics these are images of
+    background, which its loader takes as they are.
     """
-    images, labels = folder / "images" / "unlabelled", folder / "labels" / "unlabelled"
+    images, labels = folder / "images" / name, folder / "labels" / name
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
     named = [(f"{number:07d}", image) for number, image in enumerate(found.images)]
@@ -116,7 +116,7 @@ def overlay_unlabelled(found: UnlabelledSet, folder: Path) -> Path:
     return images
 
 
-def _find(path: str, data_dirs: Sequence[Path]) -> Path:
+def _find(path: str, data_dirs: Sequence[Path], title: str) -> Path:
     """Return the resolved folder, which lies in one of the operator's."""
     given = Path(path).expanduser()
     candidates = [given] if given.is_absolute() else [folder / given for folder in data_dirs]
@@ -125,7 +125,7 @@ def _find(path: str, data_dirs: Sequence[Path]) -> Path:
         if resolved.is_dir() and any(resolved.is_relative_to(folder.resolve()) for folder in data_dirs):
             return resolved
     folders = ", ".join(str(folder) for folder in data_dirs)
-    raise DataError(f"no folder of unlabelled images at {path}", hint=f"name a folder inside one of: {folders}")
+    raise DataError(f"no folder of {title} at {path}", hint=f"name a folder inside one of: {folders}")
 
 
 FOLDER = "to-label"

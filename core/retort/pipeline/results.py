@@ -128,7 +128,11 @@ def key_of(spec: AnySpec, inputs: Inputs) -> str:
     """
     weights = [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.weights.items())]
     weights += [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.definitions.items())]
-    more = [found.digest for found in (inputs.unlabelled, inputs.to_label) if found is not None]
+    more = [
+        found.digest
+        for found in (inputs.unlabelled, inputs.to_label, *inputs.calibration.values())
+        if found is not None
+    ]
     return hashlib.sha256("\n".join([digest(spec), inputs.dataset.digest, *more, *weights]).encode()).hexdigest()
 
 

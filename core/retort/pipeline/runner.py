@@ -12,7 +12,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from retort.data.inputs import Inputs
+from retort.data.inputs import CALIBRATION, Inputs, UnlabelledInfo
 from retort.data.mirroring import handed
 from retort.data.verification import verify
 from retort.errors import DataChanged, Stopped
@@ -131,17 +131,23 @@ def _remark_more(inputs: Inputs, journal: Journal) -> None:
         for note in inputs.to_label.notes:
             journal.log(note)
         _remark_use("images to label", inputs.to_label.images, journal)
+    for scenes in inputs.calibration.values():
+        _remark_folder(CALIBRATION, scenes, journal)
     if more is None:
         return
     journal.log(
         f"{more.num_images} unlabelled images, which only the distilled student sees", num_images=more.num_images
     )
+    _remark_folder("unlabelled images", more, journal)
+
+
+def _remark_folder(title: str, more: UnlabelledInfo, journal: Journal) -> None:
     for note in more.notes:
         journal.log(note)
-    _remark_use("unlabelled images", more.images, journal)
+    _remark_use(title, more.images, journal)
     if more.num_shared:
         journal.log(
-            f"{more.num_shared} of the unlabelled images are also validation or test images: they are left out",
+            f"{more.num_shared} of the {title} are also validation or test images: they are left out",
             "warning",
             num_shared=more.num_shared,
         )

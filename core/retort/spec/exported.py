@@ -12,14 +12,16 @@ from retort.spec.figures import Latency, MeasuredFigures
 
 
 class CalibrationFigures(StoredModel):
-    """The training images that gave an INT8 form its ranges."""
+    """The images that gave an INT8 form its ranges."""
 
     num_images: int
     """Images that were used."""
     wanted: int
     """As the spec says."""
+    path: str | None = None
+    """Their folder, as the spec says; null where they are training images."""
     per_class: dict[str, int]
-    """Images that show each class."""
+    """Images that show each class; empty for a folder, whose labels are not read."""
     warning: str | None
     """What is wrong with so few."""
 

@@ -5,23 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from retort.exports import EXPORT_FORMATS, AnyExport
-from retort.schema import InputModel, field_error
+from retort.schema import InputModel, LocalPath, field_error
 from retort.spec.distillation import DistillationSpec, preset
 from retort.spec.networks import StudentSpec, TeacherTraining, WeightsFile
 from retort.spec.training import LEARNING_RATE, MOMENTUM, Side, TrainingSpec
-
-
-def local_path(value: str) -> str:
-    """Accept a path that a file system can hold."""
-    if "\0" in value:
-        raise field_error("must not hold a NUL character", hint="a folder with a data.yaml, or that file")
-    return value
-
-
-LocalPath = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(local_path)]
 
 
 def _one_of(first: str, second: str, schema: dict[str, Any]) -> None:

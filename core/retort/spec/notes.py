@@ -130,6 +130,7 @@ loss.normalize | | Off to repeat a paper that does without.
 loss.mask_ratio | share | As the paper of a related network has it.
 export.max_map_drop | mAP50-95, 0 to 1 | Tighter for a product, null to see any form.
 export.calibration_images | images | More when INT8 varies from run to run.
+export.calibration_path | | The device sees other scenes than the training images show.
 export.aware_epochs | epochs | INT8 misses its budget in spite of the fallback.
 export.fallback | | Off where the chip runs nothing but INT8.
 export.precision | | What the device computes fastest.

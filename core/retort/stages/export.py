@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from retort.training.inference import Runtime
 
 
+_Scenes = tuple[int, str | None]
+"""How many images INT8 ranges are taken from, and their folder, where it is not the training images'."""
+
+
+def _scenes(export: Calibrated) -> _Scenes:
+    return export.calibration_images, export.calibration_path
+
+
 class ExportWorkspace:
     """Workspace of the exports; shared parts are made on first use."""
 
@@ -37,9 +45,9 @@ class ExportWorkspace:
         self.imgsz = imgsz
         self.seed = seed
         self._folder = context.folder("exporting")
-        self._calibrations: dict[int, Calibration] = {}
-        self._graphs: dict[tuple[int, int | None], CalibratedGraph] = {}
-        self._rankings: dict[int, list[Sensitivity]] = {}
+        self._calibrations: dict[_Scenes, Calibration] = {}
+        self._graphs: dict[tuple[_Scenes, int | None], CalibratedGraph] = {}
+        self._rankings: dict[_Scenes, list[Sensitivity]] = {}
 
     def beat(self) -> None:
         """Send a heartbeat; stop when requested."""
@@ -58,23 +66,29 @@ class ExportWorkspace:
         export_onnx(self.weights, path, imgsz=self.imgsz)
         return path
 
-    def calibration(self, num_images: int) -> Calibration:
-        """Return *num_images* calibration images.
+    def calibration(self, export: Calibrated) -> Calibration:
+        """Return the calibration images of *export*.
 
         Raises:
             DataError: there are too few.
 
         """
-        from retort.training.export.calibration import choose
+        from retort.training.export.calibration import choose, choose_unlabelled
 
-        if num_images not in self._calibrations:
-            inputs = self.context.inputs
-            chosen = choose(inputs.data_yaml.parent, inputs.dataset.names, number=num_images, seed=self.seed)
-            self._calibrations[num_images] = chosen
-        return self._calibrations[num_images]
+        scenes, inputs = _scenes(export), self.context.inputs
+        number = export.calibration_images
+        if scenes not in self._calibrations:
+            self._calibrations[scenes] = (
+                choose(inputs.data_yaml.parent, inputs.dataset.names, number=number, seed=self.seed)
+                if export.calibration_path is None
+                else choose_unlabelled(
+                    inputs.calibration[export.calibration_path].folder, number=number, seed=self.seed
+                )
+            )
+        return self._calibrations[scenes]
 
-    def float_graph(self, num_images: int, *, opset: int | None = None) -> CalibratedGraph:
-        """Return the graph with tensor ranges over *num_images* calibration images.
+    def float_graph(self, export: Calibrated, *, opset: int | None = None) -> CalibratedGraph:
+        """Return the graph with tensor ranges over the calibration images of *export*.
 
         Raises:
             DataError: there are too few.
@@ -83,9 +97,9 @@ class ExportWorkspace:
         from retort.training.export.onnx import export_onnx
         from retort.training.export.quantization import CalibratedGraph
 
-        key = (num_images, opset)
+        key = (_scenes(export), opset)
         if key not in self._graphs:
-            chosen = self.calibration(num_images)
+            chosen = self.calibration(export)
             path = self.graph if opset is None else self._folder / f"float-{opset}.onnx"
             if opset is not None:
                 export_onnx(self.weights, path, imgsz=self.imgsz, opset=opset)
@@ -106,13 +120,14 @@ class ExportWorkspace:
             train_aware(self.weights, path, output, self._folder / f"aware-{epochs}")
         return path
 
-    def ranking(self, num_images: int) -> list[Sensitivity]:
+    def ranking(self, export: Calibrated) -> list[Sensitivity]:
         """Return the layers by INT8 sensitivity, the worst first."""
         from retort.training.export.quantization import rank
 
-        if num_images not in self._rankings:
-            self._rankings[num_images] = rank(self.float_graph(num_images), on_layer=self.beat)
-        return self._rankings[num_images]
+        scenes = _scenes(export)
+        if scenes not in self._rankings:
+            self._rankings[scenes] = rank(self.float_graph(export), on_layer=self.beat)
+        return self._rankings[scenes]
 
     @cached_property
     def network(self) -> Any:
@@ -188,7 +203,7 @@ def produce(workspace: ExportWorkspace, export: Export, path: Path, name: str) -
         if _fits(export, steps[-1]) or not _may_fall_back(export):
             break
         assert isinstance(export, Calibrated)
-        ranking = workspace.ranking(export.calibration_images)
+        ranking = workspace.ranking(export)
         following = max(1, 2 * len(kept))
         if following > _MOST * len(ranking):
             break
@@ -276,9 +291,13 @@ def _calibration(workspace: ExportWorkspace, export: Export) -> CalibrationFigur
     if not _is_calibrated(export):
         return None
     assert isinstance(export, Calibrated)
-    chosen = workspace.calibration(export.calibration_images)
+    chosen = workspace.calibration(export)
     return CalibrationFigures(
-        num_images=len(chosen.images), wanted=chosen.wanted, per_class=chosen.per_class, warning=chosen.warning
+        num_images=len(chosen.images),
+        wanted=chosen.wanted,
+        path=export.calibration_path,
+        per_class=chosen.per_class,
+        warning=chosen.warning,
     )
 
 

@@ -17,7 +17,7 @@ from core.training.pictures import draw
 from retort.data import audit
 from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
-from retort.errors import DataError, ModelError, TransientError
+from retort.errors import DataError, ModelError, SpecError, TransientError
 from retort.settings import Settings
 from retort.spec import JobSpec, parse_spec
 
@@ -53,6 +53,49 @@ def test_the_run_reads_back_what_was_prepared(tmp_path: Path, settings: Settings
     assert (inputs.dataset.num_train, inputs.dataset.num_val) == (3, 2)
     assert inputs.data_yaml == tmp_path / "work/data/data.yaml"
     assert inputs.data_yaml.is_file()
+
+
+INT8 = [{"format": "onnx", "precision": "int8", "calibration_path": "scenes"}]
+
+
+def test_int8_takes_a_folder_of_ones_own_scenes_in_place_of_labelled_training_images(
+    tmp_path: Path, settings: Settings
+):
+    settings = settings.model_copy(update={"data_dirs": (tmp_path / "data",)})
+    data = draw(tmp_path / "data/set", num_train=3, num_val=2)
+    spec = parse_spec({**spec_of(data).model_dump(exclude_unset=True), "exports": INT8 * 2})
+    with pytest.raises(DataError, match="no folder of calibration images at scenes"):
+        prepare(spec, settings, tmp_path / "work", attempt=1, device="cpu")
+    scenes = draw(tmp_path / "data/scenes", num_train=49, num_val=1, seed=1).parent
+    shutil.copy(data.parent / "images/val/0.png", scenes / "known.png")
+    inputs = prepare(spec, settings, tmp_path / "work", attempt=1, device="cpu")
+    found = inputs.calibration["scenes"]
+    assert (found.num_images, found.num_shared, len(inputs.calibration)) == (50, 1, 1)
+    laid = {image.resolve() for image in found.folder.iterdir()}
+    assert laid == set(scenes.rglob("*.png")) - {scenes / "known.png"}
+
+
+def test_a_folder_of_too_few_scenes_is_refused_before_the_training(tmp_path: Path, settings: Settings):
+    settings = settings.model_copy(update={"data_dirs": (tmp_path / "data",)})
+    data = draw(tmp_path / "data/set", num_train=60, num_val=2)
+    draw(tmp_path / "data/scenes", num_train=48, num_val=1, seed=1)
+    shutil.copy(data.parent / "images/val/0.png", tmp_path / "data/scenes/known.png")
+    spec = parse_spec({**spec_of(data).model_dump(exclude_unset=True), "exports": INT8})
+    with pytest.raises(DataError, match=r"at least 50 images .* scenes has 49 without 1 validation or test images"):
+        prepare(spec, settings, tmp_path / "work", attempt=1, device="cpu")
+    labelled = [{"format": "onnx", "precision": "int8"}]
+    few = spec_of(draw(tmp_path / "data/few", num_train=3, num_val=1))
+    told = parse_spec({**few.model_dump(exclude_unset=True), "exports": labelled})
+    with pytest.raises(DataError, match="at least 50 training images") as caught:
+        prepare(told, settings, tmp_path / "work", attempt=1, device="cpu")
+    assert "calibration_path" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("other", [{"precision": "fp32"}, {"precision": "int8", "aware_epochs": 2}])
+def test_a_folder_of_scenes_that_would_not_be_used_is_refused(tmp_path: Path, other: dict[str, object]):
+    with pytest.raises(SpecError) as caught:
+        parse_spec({**spec_of(tmp_path).model_dump(exclude_unset=True), "exports": [{**INT8[0], **other}]})
+    assert [problem.path for problem in caught.value.problems] == ["exports.0.calibration_path"]
 
 
 def test_test_images_that_another_split_holds_too_are_told(tmp_path: Path, settings: Settings):

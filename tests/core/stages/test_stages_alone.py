@@ -15,11 +15,13 @@ from core.answers import answers
 from core.conftest import Life
 from results import result
 from retort.constants import Role
-from retort.data.inputs import Inputs
-from retort.errors import Diverged, Stopped
+from retort.data.inputs import Inputs, UnlabelledInfo
+from retort.errors import DataError, Diverged, Stopped
+from retort.exports.onnx import Onnx
 from retort.pipeline import runner
 from retort.pipeline.answers import DroppedControl, TrainedNetwork
 from retort.pipeline.context import Context
+from retort.pipeline.results import key_of
 from retort.pipeline.train import JournalCallback
 from retort.protocol import journal
 from retort.protocol.events import AnyEvent, ArtifactEvent, LogEvent
@@ -82,6 +84,21 @@ def test_an_export_that_cannot_be_made_does_not_fail_the_others(context: Context
     assert "INT8 needs at least 50 training images" in (first.reason or "")
     assert isinstance(second, MeasuredExport)
     assert second.num_unequal == 0
+
+
+def test_int8_ranges_come_from_the_folder_that_an_export_names(context: Context, tmp_path: Path):
+    scenes = tmp_path / "scenes"
+    shutil.copytree(context.inputs.data_yaml.parent / "images/train", scenes)
+    known = UnlabelledInfo(
+        root=str(scenes), folder=scenes, num_images=len(list(scenes.iterdir())), num_shared=0, digest="x"
+    )
+    inputs = context.inputs.model_copy(update={"calibration": {"mine": known}})
+    bench = ExportWorkspace(replace(context, inputs=inputs), tmp_path / "no.pt", imgsz=64, seed=0)
+    chosen = bench.calibration(Onnx(precision="int8", calibration_path="mine"))
+    assert set(chosen.images) == set(scenes.iterdir())
+    with pytest.raises(DataError, match="at least 50 training images"):
+        bench.calibration(Onnx(precision="int8"))
+    assert key_of(context.spec, inputs) != key_of(context.spec, context.inputs)
 
 
 def test_what_only_tensorrt_can_make_leaves_what_to_make_it_from(context: Context):

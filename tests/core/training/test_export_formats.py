@@ -16,7 +16,7 @@ from retort.errors import DataError
 from retort.exports import EXPORT_FORMATS
 from retort.training.export import tensorrt
 from retort.training.export.base import maker
-from retort.training.export.calibration import choose
+from retort.training.export.calibration import choose, choose_unlabelled
 from retort.training.export.folding import folded, integer_share
 from retort.training.export.ncnn import export_ncnn
 from retort.training.export.onnx import export_onnx, metadata
@@ -195,6 +195,19 @@ def test_calibration_images_are_training_images_of_each_class_and_never_validati
     assert chosen.warning is not None
     assert "50 calibration images are few: 300" in chosen.warning
     assert len(choose(plenty, names, number=300, seed=0).images) == 60
+
+
+def test_calibration_images_of_a_folder_need_no_labels(plenty: Path) -> None:
+    folder = plenty / "images/train"
+    chosen = choose_unlabelled(folder, number=50, seed=0)
+    assert len(set(chosen.images)) == 50
+    assert {image.parent for image in chosen.images} == {folder}
+    assert chosen == choose_unlabelled(folder, number=50, seed=0)
+    assert chosen.images != choose_unlabelled(folder, number=50, seed=1).images
+    assert (chosen.per_class, chosen.wanted) == ({}, 50)
+    assert "50 calibration images are few: 300" in (chosen.warning or "")
+    every = choose_unlabelled(folder, number=300, seed=0)
+    assert set(every.images) == set(folder.iterdir())
 
 
 def test_a_rare_class_is_shown_by_all_its_images(tmp_path: Path) -> None:

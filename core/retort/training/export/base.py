@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from retort.errors import RetortError
-from retort.exports.base import Export
+from retort.exports.base import Calibrated, Export
 
 if TYPE_CHECKING:
     from retort.training.export.quantization import CalibratedGraph
@@ -30,8 +30,8 @@ class Sources(Protocol):
     def metadata(self) -> dict[str, Any]:
         """Metadata of the student for Ultralytics' loaders."""
 
-    def float_graph(self, num_images: int, *, opset: int | None = None) -> CalibratedGraph:
-        """Return the graph with tensor ranges over *num_images* calibration images."""
+    def float_graph(self, export: Calibrated, *, opset: int | None = None) -> CalibratedGraph:
+        """Return the graph with tensor ranges over the calibration images of *export*."""
 
     def aware_graph(self, epochs: int) -> Path:
         """Return the INT8 graph after *epochs* epochs of quantization-aware training."""

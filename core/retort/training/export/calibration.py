@@ -1,4 +1,4 @@
-"""Choose INT8 calibration images, balanced by class."""
+"""Choose INT8 calibration images, balanced by class, or from a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Calibration:
 
     images: tuple[Path, ...]
     per_class: dict[str, int]
-    """Images that show each class."""
+    """Images that show each class; empty where they have no labels."""
     wanted: int
 
     @property
@@ -71,6 +71,16 @@ def choose(data: Path, names: Sequence[str], *, number: int, seed: int) -> Calib
                 taken[line.pop(0)] = None
     counts = Counter(names[kind] for image in taken for kind in shown[image] if kind is not None)
     return Calibration(tuple(taken), {name: counts[name] for name in names}, number)
+
+
+def choose_unlabelled(folder: Path, *, number: int, seed: int) -> Calibration:
+    """Choose *number* of the images in *folder*.
+
+    Intake has laid them there, without validation images.
+    """
+    images = sorted(folder.iterdir())
+    random.Random(seed).shuffle(images)  # noqa: S311 - a sample, not a secret
+    return Calibration(tuple(images[:number]), {}, number)
 
 
 def _classes(label: Path) -> set[int | None]:

@@ -30,7 +30,7 @@ def make(sources: Sources, export: Onnx, path: Path, kept: Collection[str]) -> N
     if export.precision == "int8" and export.aware_epochs:
         path.write_bytes(folded(sources.aware_graph(export.aware_epochs).read_bytes()))
     elif export.precision == "int8":
-        sources.float_graph(export.calibration_images, opset=export.opset).write(path, kept=kept)
+        sources.float_graph(export, opset=export.opset).write(path, kept=kept)
     else:
         options = {"opset": export.opset, "dynamic": export.dynamic, "simplify": export.simplify}
         export_onnx(sources.weights, path, imgsz=sources.imgsz, **options)  # type: ignore[arg-type]

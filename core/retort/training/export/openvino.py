@@ -27,7 +27,7 @@ def make(sources: Sources, export: OpenVino, path: Path, kept: Collection[str]) 
     if export.precision == "int8" and export.aware_epochs:
         export_openvino(sources.aware_graph(export.aware_epochs), path, half=True, metadata=sources.metadata)
     elif export.precision == "int8":
-        quantize_openvino(sources.float_graph(export.calibration_images), path, kept=kept, metadata=sources.metadata)
+        quantize_openvino(sources.float_graph(export), path, kept=kept, metadata=sources.metadata)
     else:
         export_openvino(sources.graph, path, half=export.precision == "fp16", metadata=sources.metadata)
 

@@ -34,7 +34,7 @@ def make(sources: Sources, export: Engine, path: Path, kept: Collection[str]) ->
         graph.write_bytes(sources.aware_graph(export.aware_epochs).read_bytes())
         given = [graph]
     elif export.precision == "int8":
-        ranged = sources.float_graph(export.calibration_images)
+        ranged = sources.float_graph(export)
         graph = path.with_suffix(".engine.onnx")
         ranged.write(graph, kept=kept, symmetric=True)
         given = [graph, path.with_suffix(".engine.cache")]
