@@ -32,7 +32,8 @@ from retort.report import samples
 from retort.spec import JobSpec
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.result import JobResult
-from retort.stages import report
+from retort.stages import evaluate, report
+from retort.training import evaluate as evaluation
 
 FAULT = "an injected fault"
 CORE = str(Path(report_package.__file__).parents[1])
@@ -194,6 +195,76 @@ def test_a_fault_in_any_function_of_the_report_is_told_in_the_result(
     assert tally.lost == []
     assert tally.told >= 60
     assert tally.told + tally.harmless + tally.again == len(codes)
+
+
+def test_a_fault_in_any_function_of_the_exports_is_told_as_that_forms_status(life: Life, tmp_path: Path):
+    """TensorRT's ImportError, which is no error of ours, failed the job."""
+    workdir = copied(life, tmp_path)
+    codes = only(traced(workdir, "export"), "stages/export.py", "training/export/", "exports/")
+    assert len(codes) >= 20
+
+    tally = tried_with_faults(workdir, "export", codes)
+
+    assert (tally.lost, tally.again) == ([], 0)
+    assert tally.told >= 20
+
+
+@pytest.fixture
+def measured(life: Life, tmp_path: Path) -> Iterator[tuple[Context, dict[str, Any]]]:
+    """The stage that measures, and the evaluations that it has made once."""
+    kept: dict[str, Any] = {}
+    with context_of(copied(life, tmp_path), "evaluate") as context:
+        real = evaluation.evaluate
+
+        def once(weights: Path, conditions: Any) -> Any:
+            if weights.name not in kept:
+                kept[weights.name] = real(weights, conditions)
+            return kept[weights.name]
+
+        kept["real"] = once
+        yield context, kept
+
+
+def test_teacher_and_control_that_cannot_be_measured_are_told_and_the_student_is_there(
+    measured: tuple[Context, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+):
+    context, kept = measured
+    for role in ("teacher", "control"):
+        for error in (*FAULTS, MemoryError(FAULT)):
+
+            def fail(weights: Path, conditions: Any, *, bad: str = role, why: Exception = error) -> Any:
+                if weights.name == f"{bad}.pt":
+                    raise why
+                return kept["real"](weights, conditions)
+
+            monkeypatch.setattr(evaluation, "evaluate", fail)
+            found = evaluate.run(context)
+            assert getattr(found.roles, role) is None
+            assert found.roles.student.map >= 0
+            (lost,) = [one for one in found.extras if one.status != "done"]
+            assert (lost.name, lost.status) == (f"evaluation of the {role}", "failed")
+            assert lost.code == ("out_of_memory" if isinstance(error, MemoryError) else "internal")
+
+    with context_of(context.workdir, "report", evaluate=found) as summing_up:
+        result = report.run(summing_up)
+    assert result.verdict is not None
+    assert result.verdict.kind == "unknown"
+    assert "control could not be measured" in result.verdict.sentence
+
+
+def test_a_student_that_cannot_be_measured_fails_the_job_and_keeps_its_training(
+    measured: tuple[Context, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+):
+    context, _ = measured
+    for error in FAULTS:
+
+        def fail(*_: object, why: Exception = error) -> Any:
+            raise why
+
+        monkeypatch.setattr(evaluation, "evaluate", fail)
+        with pytest.raises(type(error), match=FAULT):
+            runner._run(STAGES["evaluate"], context)
+    assert student_is_kept(context.workdir)
 
 
 @pytest.mark.parametrize("error", [*FAULTS, MemoryError(FAULT)], ids=lambda error: type(error).__name__)
