@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
 from results import result
-from retort.cli import render
-from rich.console import Console
+from retort.cli import options, render
+from retort.errors import UserError
+from rich.console import Console, Group
 from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 
 def drawn(renderable: object, width: int = 120) -> str:
@@ -146,3 +150,24 @@ def test_durations_are_for_people(seconds: float | None, text: str):
 
 def test_moments_are_read_in_both_of_their_forms():
     assert render.clock("1970-01-01T00:00:05Z") == render.clock(5.0)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_hostile_name_commands_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Any, *, terminal: bool):
+    monkeypatch.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")
+    hostile = "a\x1b]0;owned\x07\x9b31m\u202eb"
+    table = Table("name")
+    table.add_row(hostile)
+    render.console().print(Group(table, Text(hostile, style="red")))
+    options.say(hostile)
+    options.note(hostile)
+    options.emit({"name": hostile})
+    options.report(UserError(hostile, hint=hostile), as_json=True)
+
+    out, err = capsys.readouterr()
+    assert not {"\x07", "\x9b", "\u202e"} & set(out + err)
+    assert "\x1b]" not in out + err
+    assert out.count("a\\x1b]0;owned") == 3
+    assert "a\\x1b]0;owned\\x07\\x9b31m\\u202eb\n" in out
+    assert '"name": "a\\u001b]0;owned\\u0007\\u009b31m\\u202eb"' in out
+    assert json.loads(err.partition("\n")[2])["error"]["code"] == "bad_request"

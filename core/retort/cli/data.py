@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from retort.cli.options import AsJson, emit, note
+from retort.cli.options import AsJson, emit, note, say
 from retort.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def demo(  # noqa: PLR0917 - typer gives each by name
     if as_json:
         emit(made)
     else:
-        typer.echo(f"{path}: {num_train} training and {num_val} validation scenes of {imgsz} px")
+        say(f"{path}: {num_train} training and {num_val} validation scenes of {imgsz} px")
 
 
 @app.command()
@@ -95,7 +95,7 @@ def convert_(  # noqa: PLR0917 - typer gives each by name
     counts = ", ".join(
         f"{made.num_images[split]} {split} with {made.num_boxes[split]} boxes" for split in made.num_images
     )
-    typer.echo(f"{made.data_yaml}: {counts}")
+    say(f"{made.data_yaml}: {counts}")
 
 
 @app.command("list")
@@ -146,7 +146,7 @@ def fetch(
         return
     for told in origin.notes:
         note(told)
-    typer.echo(origin.folder)
+    say(str(origin.folder))
 
 
 def _folder() -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
-from retort.cli.options import AsJson, emit, note
+from retort.cli.options import AsJson, emit, note, say
 from retort.cli.spec_options import StudentOption, TeacherOption, as_weights, name_of, student_of
 from retort.errors import DataError, UserError
 from retort.images import size_of
@@ -44,7 +44,7 @@ def init(
     if as_json:
         emit({"spec": str(out), "num_train": dataset.num_train, "num_val": dataset.num_val, "names": dataset.names})
         return
-    typer.echo(f"{out}: {dataset.num_train} training and {dataset.num_val} validation images")
+    say(f"{out}: {dataset.num_train} training and {dataset.num_val} validation images")
     note(f"look at the data: retort data check {folder}\nstart here:       retort run {out}")
     note(f"or in a service:  retort submit {out} --watch")
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from retort.cli import render
-from retort.cli.options import AsJson, JobId, Sets, Url, connect, emit, emit_line, find, note
+from retort.cli.options import AsJson, JobId, Sets, Url, connect, emit, emit_line, find, note, say
 from retort.cli.spec import assign, load
 from retort.cli.spec_options import (
     DataOption,
@@ -89,7 +89,7 @@ def logs(
             if as_json:
                 emit_line(event)
             elif line := render.event_line(event, render.epochs_of(job), found):
-                typer.echo(line)
+                say(line)
         if not as_json and not follow and (waits := render.waiting_text(job)):
             note(f"waits: {waits}")
 
@@ -203,7 +203,7 @@ def submit(  # noqa: PLR0917 - typer gives each by name
         if as_json:
             emit(job)
         else:
-            typer.echo(job["id"])
+            say(job["id"])
             note(f"follow it: retort watch {job['id']}")
     return 0
 
@@ -240,7 +240,7 @@ def priority(
     if as_json:
         emit(job)
     else:
-        typer.echo(f"{job['id']} has priority {job['priority']}")
+        say(f"{job['id']} has priority {job['priority']}")
 
 
 def retry(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
@@ -270,14 +270,14 @@ def _ask(job_id: str, url: str | None, what: Callable[[Client, str], dict[str, A
     if as_json:
         emit(job)
     else:
-        typer.echo(f"{job['id']} is {job['state']}")
+        say(f"{job['id']} is {job['state']}")
 
 
 def _tell(job: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         emit(job)
     else:
-        typer.echo(job["id"])
+        say(job["id"])
         note(f"follow it: retort watch {job['id']}")
 
 
@@ -317,7 +317,7 @@ def download(
             path = client.tensorboard(found, out / f"{TENSORBOARD}.zip")
             done.append({"name": TENSORBOARD, "path": str(path), "size_bytes": path.stat().st_size})
             if not as_json:
-                typer.echo(f"{path}  {render.size(path.stat().st_size)}")
+                say(f"{path}  {render.size(path.stat().st_size)}")
     if as_json:
         emit(done)
 

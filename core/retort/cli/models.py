@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retort.cli.options import AsJson, Url, connect, emit, note
+from retort.cli.options import AsJson, Url, connect, emit, note, say
 from retort.errors import UserError
 
 app = typer.Typer(help="List, show and bring models that specs may name.", invoke_without_command=True)
@@ -60,7 +60,7 @@ def push(
     if as_json:
         emit(model)
     else:
-        typer.echo(model["reference"])
+        say(model["reference"])
         note("name it in a spec in place of a weights file")
 
 
@@ -92,7 +92,7 @@ def pull(
     if as_json:
         emit({"reference": reference, "path": str(path)})
     else:
-        typer.echo(str(path))
+        say(str(path))
 
 
 def _show(found: Iterable[dict[str, Any]], *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from retort.client.client import Client
-from retort.errors import RetortError, SpecError, UserError
+from retort.errors import UNPRINTABLE, RetortError, SpecError, UserError, printable
 from retort.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -34,23 +34,34 @@ SweepFile = Annotated[str, typer.Argument(metavar="FILE", help="A YAML or JSON f
 
 def emit(value: object) -> None:
     """Print one JSON document for programs."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(_document(value, indent=2))
 
 
 def emit_line(value: object) -> None:
     """Print one JSON document on one line, at once."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    typer.echo(_document(value))
+
+
+def _document(value: object, *, indent: int | None = None) -> str:
+    """Return *value* as JSON that holds no character which a terminal would obey."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return UNPRINTABLE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+
+
+def say(text: str, *, nl: bool = True) -> None:
+    """Print text for people; what strangers named commands no terminal."""
+    typer.echo(printable(text, keep="\n\t"), nl=nl)
 
 
 def note(text: str) -> None:
     """Print a note for people on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text, keep="\n\t"), err=True)
 
 
 def report(error: RetortError, *, as_json: bool) -> None:
     """Print an error: one line, what to do about it, and every mistake of a document."""
     if as_json:
-        note(json.dumps({"error": describe(error)}, ensure_ascii=False))
+        typer.echo(_document({"error": describe(error)}), err=True)
         return
     note(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""))
     mistakes = describe(error)["errors"]

@@ -7,16 +7,17 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
-import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from retort.cli.options import emit_line
+from retort.cli.options import emit_line, say
 from retort.constants import MAP, MAP50, Role
+from retort.errors import printable
 from retort.spec.advised import AdviceResult, MeasuredCandidate, UnusableCandidate
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
@@ -105,10 +106,19 @@ COLOURS: dict[str, str] = {
 SHOWN_METRICS = {MAP50: "mAP50", MAP: "mAP50-95", "train/loss": "loss", "train/kd_loss": "distillation"}
 
 
+class PrintableConsole(Console):
+    """Console that spells out control characters in what it shows; styles are its own."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of *renderable*, without commands to the terminal in their text."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text, keep="\n\t"), style, control)
+
+
 def console() -> Console:
     """Return a console on stdout; where stdout is no terminal it is wide and plain."""
-    plain = Console(highlight=False, soft_wrap=True)
-    return plain if plain.is_terminal else Console(highlight=False, width=200, no_color=True)
+    plain = PrintableConsole(highlight=False, soft_wrap=True)
+    return plain if plain.is_terminal else PrintableConsole(highlight=False, width=200, no_color=True)
 
 
 def jobs_table(jobs: Iterable[Json]) -> Table:
@@ -318,7 +328,7 @@ class TransferBar:
     """A progress bar for downloads, on stderr; silent where that is no terminal."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
+        console = PrintableConsole(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
@@ -416,7 +426,7 @@ class Lines:
         for event in events:
             if line := event_line(event, self._epochs, job.get("id")):
                 eta = duration(job.get("eta_s"), "to go")
-                typer.echo(f"{line}  [{share(job.get('progress'))} {eta}".rstrip() + "]")
+                say(f"{line}  [{share(job.get('progress'))} {eta}".rstrip() + "]")
 
 
 class Board:
@@ -488,7 +498,7 @@ _SCORE_WIDTH = len("0.1234")
 @contextmanager
 def screen(*, as_json: bool, epochs: int | None = None) -> Iterator[Screen]:
     """Choose how to show a job of so many *epochs*, and put the terminal back at the end."""
-    console = Console(highlight=False)
+    console = PrintableConsole(highlight=False)
     if as_json:
         yield JsonLines()
     elif not console.is_terminal:

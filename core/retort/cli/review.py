@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol
 import typer
 from pydantic import ValidationError
 
-from retort.cli.options import AsJson, Url, connect, emit, find, note
+from retort.cli.options import AsJson, Url, connect, emit, find, note, say
 from retort.client.client import Client, ReviewClient
 from retort.errors import UserError
 from retort.files import atomic_write
@@ -221,9 +221,9 @@ def show(job_id: Job = None, workdir: Workdir = None, url: Url = None, as_json: 
     if as_json:
         emit({**found, "open": remaining})
         return
-    typer.echo(_sentence(found))
+    say(_sentence(found))
     for image in remaining:
-        typer.echo(image)
+        say(image)
     if remaining:
         note(f"see the boxes on the images: retort review sheet {desk.where}")
 
@@ -248,7 +248,7 @@ def sheet(
     if as_json:
         emit({"path": str(out), "num_images": found["num_images"], "size_bytes": len(page)})
     else:
-        typer.echo(str(out))
+        say(str(out))
 
 
 @app.command()
@@ -268,7 +268,7 @@ def export(  # noqa: PLR0917 - typer gives each by name
     if as_json:
         emit({"path": str(path), "format": form, "size_bytes": len(data)})
     else:
-        typer.echo(str(path))
+        say(str(path))
 
 
 @app.command("import")
@@ -336,7 +336,7 @@ def complete(  # noqa: PLR0917 - typer gives each by name
     if as_json:
         emit(found)
     else:
-        typer.echo(said)
+        say(said)
 
 
 @contextmanager
@@ -385,7 +385,7 @@ def _tell(found: dict[str, Any], where: str, *, as_json: bool) -> None:
         return
     for told in found.get("notes", ()):
         note(told)
-    typer.echo(_sentence(found))
+    say(_sentence(found))
     if not found["num_open"]:
         note(f"nothing is open: retort review complete {where}")
 

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
 import yaml
 
-from retort.cli.options import AsJson, Sets, SpecFile, emit
+from retort.cli.options import AsJson, Sets, SpecFile, emit, say
 from retort.cli.spec_options import Options
 from retort.cli.weights import anchor_weights, reference_only, register_weights
 from retort.errors import FieldProblem, SpecError, UserError
@@ -151,10 +150,10 @@ def list_recipes(as_json: AsJson = False) -> None:
         emit(RECIPES)
         return
     for name, preset in RECIPES.items():
-        typer.echo(f"{name}: {preset['summary']}")
+        say(f"{name}: {preset['summary']}")
         fields = {key: value for key, value in preset.items() if key != "summary"}
         text = yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=110)
-        typer.echo("".join(f"    {line}\n" for line in text.splitlines()))
+        say("".join(f"    {line}\n" for line in text.splitlines()))
 
 
 def validate(spec: SpecFile, sets: Sets = None, as_json: AsJson = False) -> None:
@@ -163,7 +162,7 @@ def validate(spec: SpecFile, sets: Sets = None, as_json: AsJson = False) -> None
     if as_json:
         emit(full)
     else:
-        typer.echo(yaml.safe_dump(full, sort_keys=False, default_flow_style=None, width=110), nl=False)
+        say(yaml.safe_dump(full, sort_keys=False, default_flow_style=None, width=110), nl=False)
 
 
 def _checked(document: dict[str, Any]) -> AnySpec | SweepSpec:

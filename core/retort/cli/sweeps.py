@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retort.cli import render
-from retort.cli.options import AsJson, Sets, SweepFile, SweepId, Url, connect, emit, find_sweep, note
+from retort.cli.options import AsJson, Sets, SweepFile, SweepId, Url, connect, emit, find_sweep, note, say
 from retort.cli.spec import load
 from retort.cli.weights import register_weights, register_with
 from retort.client.client import Client
@@ -133,7 +133,7 @@ def submit(  # noqa: PLR0917 - typer gives each by name
         if as_json:
             emit(sweep)
         else:
-            typer.echo(sweep["id"])
+            say(sweep["id"])
             note(f"follow it: retort sweep-watch {sweep['id']}")
     return 0
 
@@ -173,7 +173,7 @@ def cancel(sweep_id: SweepId, url: Url = None, as_json: AsJson = False) -> None:
     if as_json:
         emit(sweep)
     else:
-        typer.echo(f"{sweep['id']} is {sweep['state']}")
+        say(f"{sweep['id']} is {sweep['state']}")
 
 
 def best(sweep_id: SweepId, out: Out = None, url: Url = None, as_json: AsJson = False) -> None:
@@ -194,7 +194,7 @@ def report(sweep_id: SweepId, out: Annotated[Path, typer.Option(help="File to wr
 
 def _write(text: str, out: Path | None) -> None:
     if out is None:
-        typer.echo(text, nl=False)
+        say(text, nl=False)
     else:
         out.write_text(text)
         note(str(out))
@@ -208,7 +208,7 @@ def _show(client: Client, sweep_id: str, *, as_json: bool) -> int:
             sweep = client.get_sweep(sweep_id)
             for trial in sweep["trials"]:
                 if not as_json and (seen.get(trial["number"]) or {}).get("state") != trial["state"]:
-                    typer.echo(trial_line(trial, sweep))
+                    say(trial_line(trial, sweep))
                 seen[trial["number"]] = trial
             if sweep["state"] not in LIVE_SWEEPS:
                 break
