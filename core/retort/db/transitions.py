@@ -119,9 +119,9 @@ _LATEST_PROGRESS = select(func.max(_FIRST_MEASURED.c.attempt))
 
 
 def latest_progress(session: Session, job_id: str) -> int:
-    """Return the latest attempt that ended an epoch which none before it had ended; 0 when none did.
+    """Return the latest attempt that got further; 0 for none.
 
-    Epochs are finite, so what such an attempt is granted is bounded.
+    It ended an epoch which none before it had ended. Epochs are finite, so what such an attempt is granted is bounded.
     """
     return session.connection().execute(_LATEST_PROGRESS, {"of_job": job_id}).scalar_one() or 0
 
