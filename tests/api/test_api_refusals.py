@@ -88,7 +88,12 @@ def test_a_known_data_set_is_accepted_by_its_name_whether_it_is_here_or_not(smal
     answer = small_client.post("/v1/jobs", json={**SPEC, "data": {"dataset": "VisDrone"}})
 
     assert answer.status_code == 202
-    assert answer.json()["spec"]["data"] == {"path": None, "dataset": "VisDrone", "unlabelled": None}
+    assert answer.json()["spec"]["data"] == {
+        "path": None,
+        "dataset": "VisDrone",
+        "max_missing_labels": 0.5,
+        "unlabelled": None,
+    }
 
 
 def test_every_mistake_is_told_at_once(small_client: TestClient) -> None:

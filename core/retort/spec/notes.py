@@ -80,7 +80,7 @@ training.weight_decay | | Higher for small data sets that are learned by heart.
 training.head_lr_multiplier | | To repeat a paper's setting.
 training.freeze | layers | Few images and pretrained weights: 10 is the backbone of a yolov8.
 training.box | | Boxes are loose while classes are right.
-training.cls | | Classes are confused while boxes are right.
+training.cls_gain | | Classes are confused while boxes are right.
 training.dfl | | To repeat a setting.
 training.cls_pw | 0 to 1 | Some classes are rare; 0.25 to 0.5 is a careful start.
 training.single_cls | | Never: there is one value.

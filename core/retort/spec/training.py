@@ -121,8 +121,8 @@ class TrainingSpec(AugmentationFields):
     """Leave the student's first layers, this many, as they are; or a list of layers, by number or name."""
     box: float = Field(default=7.5, ge=0, le=1000)
     """Weight of the task's box loss."""
-    cls: float = Field(default=0.5, ge=0, le=1000)
-    """Weight of the task's class loss."""
+    cls_gain: float = Field(default=0.5, ge=0, le=1000)
+    """Weight of the task's class loss; Ultralytics calls it ``cls``, which is taken too."""
     dfl: float = Field(default=1.5, ge=0, le=1000)
     """Weight of the task's loss of box distances."""
     cls_pw: Share = 0.0
@@ -145,6 +145,14 @@ class TrainingSpec(AugmentationFields):
     """Train student and control so many times, with the seeds from ``seed`` on, and judge them by an interval."""
     checkpoint_every: int = Field(default=10, ge=1, le=10_000)
     """Publish a student checkpoint, and compare student with teacher, every so many epochs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upstreams_word(cls, value: object) -> object:
+        """Take upstream's word for the class gain: as a field's name it breaks clients generated for Python."""
+        if not isinstance(value, dict) or "cls" not in value or "cls_gain" in value:
+            return value
+        return {("cls_gain" if name == "cls" else name): item for name, item in value.items()}
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

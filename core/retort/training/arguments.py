@@ -9,7 +9,7 @@ from retort.training.config import TrainConfig
 from retort.training.environment import num_workers
 
 UPSTREAMS = (
-    *AugmentationFields.model_fields, "box", "close_mosaic", "cls", "cls_pw", "cos_lr", "dfl", "fraction", "lrf",
+    *AugmentationFields.model_fields, "box", "close_mosaic", "cls_pw", "cos_lr", "dfl", "fraction", "lrf",
     "momentum", "multi_scale", "seed", "single_cls", "warmup_epochs", "weight_decay",
 )  # fmt: skip
 """Fields of the spec that upstream knows by the same name, with the same meaning."""
@@ -30,6 +30,7 @@ def arguments(plan: TrainConfig) -> dict[str, Any]:
         "optimizer": training.optimizer,
         "lr0": training.lr,
         **{name: getattr(training, name) for name in UPSTREAMS},
+        "cls": training.cls_gain,
         "freeze": list(training.freeze) if isinstance(training.freeze, tuple) else training.freeze,
         "amp": False,  # decided in _setup_train
         "patience": 0,  # our own rule is put in its place in _setup_train

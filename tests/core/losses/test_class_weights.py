@@ -11,19 +11,9 @@ import pytest
 import torch
 from retort.losses import Predictions
 from retort.losses.base import LARGEST_CLASS_WEIGHT, LEAST_CLASS_WEIGHT
-from retort.training.distillation.balancing import ClassMass
-from support.images import class_weights
+from support.images import class_weights, sure
 
 Make = Callable[..., Predictions]
-
-
-def sure(*counts: int) -> Predictions:
-    """A teacher that is sure of so many anchors of each class, and of nothing else."""
-    anchors, classes = sum(counts), len(counts)
-    scores = torch.full((1, anchors, classes), -40.0, dtype=torch.float64)
-    owners = [index for index, count in enumerate(counts) for _ in range(count)]
-    scores[0, torch.arange(anchors), torch.tensor(owners)] = 40.0
-    return Predictions(scores, torch.zeros(1, anchors, 4), torch.zeros(1, anchors, 4, 1))
 
 
 @pytest.mark.parametrize("class_balance", [0.0, 0.3, 1.0])
@@ -83,21 +73,3 @@ def test_a_class_weight_does_not_jump_with_the_confidence_of_an_object():
 def test_the_class_that_matters_most_keeps_a_quarter_of_its_say():
     """One class in a thousand times as many objects as 13 others was lowered to 0.07."""
     assert float(sure(1000, *[1] * 13).class_weights(1.0)[0]) == pytest.approx(LEAST_CLASS_WEIGHT, abs=0.01)
-
-
-def test_the_weight_of_a_class_is_taken_over_batches(predictions: Make):
-    mass = ClassMass()
-    for _ in range(200):
-        mass.add(sure(9, 1))
-    one = replace(sure(9, 0), mass=mass.mean())
-
-    mean = mass.mean()
-    assert mean is not None
-    assert mean.tolist() == pytest.approx([9, 1])
-    assert one.class_weights(1.0).tolist() == pytest.approx(sure(9, 1).class_weights(1.0).tolist())
-
-    resumed = ClassMass()
-    resumed.restore(mass.state(), torch.device("cpu"))
-    mass.add(predictions(1, anchors=30, classes=2))
-    resumed.add(predictions(1, anchors=30, classes=2))
-    assert mass.state() == resumed.state()

@@ -17,7 +17,7 @@ def test_a_folder_is_enough(document: Document):
     assert section is not None
     assert section.model_dump() == {
         "path": "more", "confidence": 0.8, "per_class": {}, "ignore_from": 0.3, "review": "none", "sample": 50,
-        "check_labels": False,
+        "check_labels": False, "copies": "copies",
     }  # fmt: skip
     assert parse_spec(document()).pseudo_labels is None
 

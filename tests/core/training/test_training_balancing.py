@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from retort.training.distillation.balancing import (
@@ -10,10 +12,12 @@ from retort.training.distillation.balancing import (
     FIRST_STEPS,
     LARGEST_SCALE,
     MEMORY,
+    ClassMass,
     GradientBalance,
     TaskLossBalance,
     gradient_norm,
 )
+from support.images import sure
 
 
 def test_the_share_of_the_task_loss_freezes_after_the_first_steps_and_never_explodes() -> None:
@@ -139,3 +143,21 @@ def test_measuring_leaves_the_gradients_of_the_step_alone() -> None:
     value.backward()
     assert x.grad is not None
     assert x.grad.tolist() == [2, 2, 2]
+
+
+def test_the_weight_of_a_class_is_taken_over_batches() -> None:
+    mass = ClassMass()
+    for _ in range(200):
+        mass.add(sure(9, 1))
+    one = replace(sure(9, 0), mass=mass.mean())
+
+    mean = mass.mean()
+    assert mean is not None
+    assert mean.tolist() == pytest.approx([9, 1])
+    assert one.class_weights(1.0).tolist() == pytest.approx(sure(9, 1).class_weights(1.0).tolist())
+
+    resumed = ClassMass()
+    resumed.restore(mass.state(), torch.device("cpu"))
+    mass.add(sure(3, 4))
+    resumed.add(sure(3, 4))
+    assert mass.state() == resumed.state()
