@@ -107,7 +107,7 @@ def test_what_would_leak_or_teach_twice_is_left_out_and_said_loudly(wait: Wait):
     reasons = {one.image: (one.left_out, one.like) for one in wait.labels().pictures if one.left_out}
     assert reasons == {"leak": ("validation", "0.png"), "twice": ("duplicate", "train-0")}
     told = [event for event in wait.waiting.said() if isinstance(event, LogEvent) and event.level == "warning"]
-    assert any("1 images look like validation images" in event.message for event in told)
+    assert any("1 images are copies of validation images" in event.message for event in told)
     assert any("broken.png" in event.message for event in told)
 
 

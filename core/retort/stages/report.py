@@ -76,7 +76,7 @@ def run(context: Context) -> JobResult:
     earlier = tried("outcomes", partial(extras, context), NONE, listed=False)
     curves: Curves = tried("curves", partial(history.curves, context.workdir), {}, listed=False)
     judged = tried("verdict", partial(_judged, context, unjudged, curves), _UNJUDGED, listed=False)
-    result = with_verdict(unjudged, judged)
+    result = tried("verdict of the result", partial(with_verdict, unjudged, judged), unjudged, listed=False)
     found = _Findings(
         judged=judged,
         result=result,

@@ -233,7 +233,7 @@ def test_ranks_go_on_where_stopped_ranks_have_left_off(tmp_path: Path, data_yaml
 
     assert fitted.epochs == 3
     assert fitted.weights.is_file()
-    done = len(first.metrics)
+    done = max(first.metrics)
     assert 1 <= done < 3
     assert sorted(second.metrics) == list(range(done + 1, 4))
     assert any("going on after epoch" in line for line in second.said)

@@ -72,10 +72,21 @@ def test_every_epoch_says_all_it_measured(
     common = task | rates | {"val/dfl_loss", "val/precision", "val/recall", MAP50, MAP}
     terms = {f"train/kd/{label}" for label in ("class_logits", "dfl", "pearson", "weight")} | {"train/kd_loss"}
     compared = {"teacher/mAP50", "teacher/mAP50-95"}
-    always = ("teacher_shift", "foreground_anchors", "kl_background", "cosine_P3", "cosine_P4", "cosine_P5")
+    always = (
+        "teacher_shift",
+        "foreground_anchors",
+        "kl_background",
+        "kl_untaught",
+        "cosine_P3",
+        "cosine_P4",
+        "cosine_P5",
+    )
     terms |= {f"health/{name}" for name in always}
     # The ramp begins at zero.
-    taught = {f"health/{name}" for name in ("grad_ratio", "grad_cosine", "background_share", "projector_step")}
+    taught = {
+        f"health/{name}"
+        for name in ("grad_ratio", "grad_cosine", "background_share", "background_expected", "projector_step")
+    }
     measured = {"val/precision", "val/recall", MAP50, MAP}
     found = {step: _without_the_seen(values) for step, values in distilled[1].metrics.items()}
     assert [set(found[step]) for step in (0, 1, 2, 3)] == [
