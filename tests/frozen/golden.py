@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,17 @@ class Golden:
         """Insist on the same JSON, whose keys are compared in alphabetical order."""
         self.same(name, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
-    def near(self, name: str, value: Any, *, rel: float, least: float = 1e-9) -> None:
-        """Insist on the same JSON but for numbers, which may differ by *rel* of their size, and by *least* near 0."""
+    def near(
+        self, name: str, value: Any, *, rel: float, least: float = 1e-9, leasts: Mapping[str, float] | None = None
+    ) -> None:
+        """Insist on the same JSON but for numbers, which may differ by *rel* of their size, and by *least* near 0.
+
+        *leasts* has another least for paths that end so.
+        """
+
+        def least_at(path: str) -> float:
+            return next((value for ending, value in (leasts or {}).items() if path.endswith(ending)), least)
+
         found = flat(value)
         if self.freeze:
             self.same_data(name, {at: written(one) for at, one in found.items()})
@@ -43,7 +53,7 @@ class Golden:
         apart = [
             f"{at}: frozen {kept.get(at, 'nothing')}, now {written(found[at]) if at in found else 'nothing'}"
             for at in sorted(kept.keys() | found.keys())
-            if not (at in kept and at in found and close(kept[at], found[at], rel, least))
+            if not (at in kept and at in found and close(kept[at], found[at], rel, least_at(at)))
         ]
         assert not apart, "\n".join(["", f"{name}, to {rel:g} of each number:", *apart, "", AGAIN])
 

@@ -168,4 +168,5 @@ def test_a_distilled_training_has_the_same_figures(golden: Golden, tmp_path: Pat
     fit(plan, notebook, teacher=teacher, distillation=DistillationSpec())
 
     figures = {f"epoch {epoch}": values for epoch, values in sorted(notebook.metrics.items())}
-    golden.near("numbers-training.json", figures, rel=FARTHER, least=1e-3)  # cosines are near 0
+    # Cosines are near 0; that of the gradients differed by 0.01 between one thread and two.
+    golden.near("numbers-training.json", figures, rel=FARTHER, least=1e-3, leasts={"health/grad_cosine": 0.02})

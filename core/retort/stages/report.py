@@ -76,7 +76,8 @@ def run(context: Context) -> JobResult:
     earlier = tried("outcomes", partial(extras, context), NONE, listed=False)
     curves: Curves = tried("curves", partial(history.curves, context.workdir), {}, listed=False)
     judged = tried("verdict", partial(_judged, context, unjudged, curves), _UNJUDGED, listed=False)
-    result = tried("verdict of the result", partial(with_verdict, unjudged, judged), unjudged, listed=False)
+    cautious = unjudged.model_copy(update={"verdict": judged, "gap_closed": None})
+    result = tried("verdict of the result", partial(with_verdict, unjudged, judged), cautious, listed=False)
     found = _Findings(
         judged=judged,
         result=result,
