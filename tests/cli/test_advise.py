@@ -64,7 +64,7 @@ def test_advice_is_asked_from_a_jobs_spec(retort: Retort, service: str, tmp_path
 
     spec = told.json["spec"]
     assert (spec["task"], spec["name"], spec["candidates"]) == ("advise", "advice", ["good.pt", "better.pt"])
-    assert spec["data"] == {"path": str(tmp_path), "dataset": None}
+    assert spec["data"] == {"path": str(tmp_path), "dataset": None, "max_missing_labels": 0.5}
     assert spec["batch"] == document["training"]["batch"]
     assert spec["student"]["model"] == document["student"]["model"]
 

@@ -121,7 +121,8 @@ def test_every_mistake_in_a_spec_is_told(served: Retort):
 
     assert told.code == 4
     assert "training.epoch: unknown field 'epoch' (did you mean 'epochs'?)" in told.err
-    assert "student.model: 'yolov9' is not one of the known values" in told.err
+    assert "student.model: is not one of the known values" in told.err
+    assert "did you mean yolov9t?" in told.err
     assert told.out == ""
 
 

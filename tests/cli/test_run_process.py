@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from retort.cli import run
 from retort.protocol.environment import allowed, run_environment
+from support.worker_harness import eventually
 
 
 def test_a_run_gets_what_the_worker_gives_and_no_key_or_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -18,10 +19,11 @@ def test_a_run_gets_what_the_worker_gives_and_no_key_or_token(tmp_path: Path, mo
     for name in ("AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY", "GITHUB_TOKEN", "RETORT_DATABASE_URL", "SSH_AUTH_SOCK"):
         monkeypatch.setenv(name, "secret")
     with run._started(tmp_path) as process:
-        variables = Path(f"/proc/{process.pid}/environ").read_bytes().decode().split("\0")
+        environ = Path(f"/proc/{process.pid}/environ")
+        variables = eventually(lambda: environ.read_bytes().decode()).split("\0")  # empty until it has begun
     given = dict(entry.partition("=")[::2] for entry in variables if entry)
     assert "secret" not in given.values()
-    assert given == run_environment(os.environ, tmp_path)[0]
+    assert {**given, "TMPDIR": ""} == {**run_environment(os.environ, tmp_path)[0], "TMPDIR": ""}  # a new folder each
     assert (given["HOME"], given["PATH"]) == (str(tmp_path), os.environ["PATH"])
 
 

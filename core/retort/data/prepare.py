@@ -45,7 +45,6 @@ def prepare(
         FetchError: published weights, or a known data set, could not be downloaded.
 
     """
-    assert settings.model_dir is not None
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
     # The dataset first: its mistakes cost nothing to find, published weights a download.
@@ -56,14 +55,7 @@ def prepare(
         more = _more_images(spec, settings, dataset)
         wanted = spec.pseudo_labels if isinstance(spec, JobSpec) else None
         to_be_labelled = None if wanted is None else _to_label(wanted, settings, dataset)
-    found = {
-        name: weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
-        for name in dict.fromkeys(weight_names(spec).values())
-    }
-    definitions = {
-        name: weights.resolve_definition(name, settings.model_dir)
-        for name in dict.fromkeys(definition_names(spec).values())
-    }
+    found, definitions = _networks(spec, settings)
     folder = workdir / "data"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
     inputs = Inputs(
@@ -88,6 +80,20 @@ def prepare(
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
     _write(workdir / FILE, inputs.model_dump_json(indent=2))
     return inputs
+
+
+def _networks(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the weights and the definitions of networks that *spec* names, by their names."""
+    assert settings.model_dir is not None
+    found = {
+        name: weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
+        for name in dict.fromkeys(weight_names(spec).values())
+    }
+    definitions = {
+        name: weights.resolve_definition(name, settings.model_dir)
+        for name in dict.fromkeys(definition_names(spec).values())
+    }
+    return found, definitions
 
 
 def _scenes(spec: AnySpec, settings: Settings, dataset: Dataset) -> dict[str, UnlabelledSet]:

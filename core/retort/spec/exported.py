@@ -18,7 +18,7 @@ class CalibrationFigures(StoredModel):
     """Images that were used."""
     wanted: int
     """As the spec says."""
-    path: str | None = None
+    path: str | None = Field(default=None, exclude_if=absent)
     """Their folder, as the spec says; null where they are training images."""
     per_class: dict[str, int]
     """Images that show each class; empty for a folder, whose labels are not read."""
