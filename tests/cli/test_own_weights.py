@@ -59,6 +59,18 @@ def test_a_path_in_a_file_means_the_files_folder_first(retort: Retort, weights: 
     assert retort("validate", spec, "--json").json["teacher"]["weights"] == reference("train3-best", weights)
 
 
+@pytest.mark.usefixtures("home")
+def test_a_bare_name_is_the_file_beside_the_spec_and_else_one_in_the_model_folder(retort: Retort, weights: Path):
+    spec = weights.parent / "spec.yaml"
+    spec.write_text(yaml.safe_dump(yaml.safe_load(SPEC.read_text()) | {"teacher": {"weights": "best.pt"}}))
+
+    beside = retort("validate", spec, "--json").json
+    elsewhere = retort("validate", spec, "--json", "--set", "teacher.weights=other.pt").json
+
+    assert beside["teacher"]["weights"] == reference("train3-best", weights)
+    assert elsewhere["teacher"]["weights"] == "other.pt"
+
+
 @pytest.mark.parametrize(
     ("content", "code", "message"),
     [(None, "bad_request", "cannot read the weights"), (b"notes", "bad_model", "is not a PyTorch checkpoint")],

@@ -25,15 +25,21 @@ def is_path(value: object) -> bool:
 
 
 def anchor_weights(document: Any, folders: Iterable[Path]) -> Any:
-    """Return *document* with every weights path absolute: in the first of *folders* that has it, or the last."""
+    """Return *document* with every weights path absolute: in the first of *folders* that has it, or the last.
+
+    A bare name is a path where one of the *folders* has such a file, as other tools read it; else it means the model
+    folder.
+    """
     folders = tuple(folders)
 
-    def absolute(path: str) -> str:
-        candidates = [folder / Path(path).expanduser() for folder in folders]
-        found = next((candidate for candidate in candidates if candidate.exists()), candidates[-1])
-        return str(found.resolve())
+    def absolute(text: str) -> str:
+        candidates = [folder / Path(text).expanduser() for folder in folders]
+        found = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if found is None and not is_path(text):
+            return text
+        return str((found or candidates[-1]).resolve())
 
-    return _replaced(document, absolute)
+    return _replaced(document, absolute, lambda value: isinstance(value, str) and value.endswith(".pt"))
 
 
 def register_weights(document: Any, register: Registrar) -> Any:
@@ -53,15 +59,15 @@ def register_weights(document: Any, register: Registrar) -> Any:
         check_checkpoint(path, text)  # before it is copied, or travels
         return register(path, name_for(path))
 
-    return _replaced(document, registered)
+    return _replaced(document, registered, is_path)
 
 
-def _replaced(value: Any, change: Callable[[str], str]) -> Any:
+def _replaced(value: Any, change: Callable[[str], str], applies: Callable[[object], bool]) -> Any:
     if isinstance(value, dict):
-        return {key: _replaced(item, change) for key, item in value.items()}
+        return {key: _replaced(item, change, applies) for key, item in value.items()}
     if isinstance(value, list):
-        return [_replaced(item, change) for item in value]
-    return change(value) if is_path(value) else value
+        return [_replaced(item, change, applies) for item in value]
+    return change(value) if applies(value) else value
 
 
 def name_for(path: Path) -> str:
