@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core.data.annotation_corpus import packed
 from PIL import Image
 from retort.data import audit, datasets
 from retort.data.conversion import json_stream
@@ -139,24 +140,10 @@ def test_masks_of_both_kinds_become_the_boxes_around_them(tmp_path: Path):
     """A mask of 100 x 50 pixels is set in columns 20 to 39, rows 10 to 29; counts run down the columns."""
     counts = [20 * 50 + 10, *[20, 30] * 19, 20]
     plain = {"size": [50, 100], "counts": counts}
-    packed = {"size": [50, 100], "counts": _packed(counts)}
-    for name, mask in (("plain", plain), ("packed", packed)):
+    dense = {"size": [50, 100], "counts": packed(counts)}
+    for name, mask in (("plain", plain), ("packed", dense)):
         source = roboflow(tmp_path / name / "set", coco({**BOX, "bbox": [], "segmentation": mask}))
         assert labels(made(source))["a"] == [near((1, 0.3, 0.4, 0.2, 0.4))]
-
-
-def _packed(counts: list[int]) -> str:
-    """Pack run lengths as pycocotools does."""
-    text = ""
-    for index, count in enumerate(counts):
-        value = count - counts[index - 2] if index > 2 else count
-        while True:
-            group, value = value & 0x1F, value >> 5
-            more = value != (-1 if group & 0x10 else 0)
-            text += chr((group | (0x20 if more else 0)) + 48)
-            if not more:
-                break
-    return text
 
 
 def test_one_document_alone_is_divided_by_names_and_keeps_copies_of_one_original_on_one_side(tmp_path: Path):
