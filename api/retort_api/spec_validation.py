@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from retort import model_ref
 from retort.data import catalog
-from retort.db import model_registry
 from retort.errors import DataError, FieldProblem, SpecError
+from retort.model_ref import Known
 from retort.spec import AnySpec, JobSpec, parse_spec, weight_names
-
-Known = Callable[[str], Sequence[str]]
-"""Digests of what is registered by a model's name, newest first."""
+from retort.spec.references import complete
 
 
 def read(document: Any, known: Known) -> AnySpec:
-    """Parse a spec; suggest the newest digest where one is missing.
+    """Parse a spec; write short digests out, suggest missing ones.
 
     Raises:
         SpecError: the document is wrong.
 
     """
     try:
-        return parse_spec(document)
+        return parse_spec(complete(document, known))
     except SpecError as error:
         raise SpecError([_with_newest(problem, document, known) for problem in error.problems]) from error
 
@@ -55,7 +53,7 @@ def _unregistered(spec: AnySpec, known: Known) -> Iterator[FieldProblem]:
             continue
         digests = known(reference.name)
         if reference.sha256 not in digests:
-            yield FieldProblem(path, *model_registry.unknown(reference, digests))
+            yield FieldProblem(path, *model_ref.unknown(reference, digests))
 
 
 def _with_newest(problem: FieldProblem, document: Any, known: Known) -> FieldProblem:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from retort.data import weights as data_weights
+from retort.model_ref import title
 from retort.settings import Settings
 from retort.storage import Store
 from support.api_harness import SPEC
@@ -182,6 +183,49 @@ def test_a_name_without_a_digest_is_refused_with_the_newest(client: TestClient):
     assert (known.status_code, unknown.status_code) == (422, 422)
     assert known.json()["hint"] == f"the newest is {reference('street-teacher', b'new')}"
     assert "model:nobody@sha256:DIGEST" in unknown.json()["hint"]
+
+
+def short(name: str, content: bytes = b"weights") -> str:
+    """As tables print it."""
+    return title(reference(name, content))
+
+
+def test_a_job_a_clone_advice_and_a_sweep_may_name_a_model_by_the_short_digest_that_tables_print(
+    client: TestClient, job_id: str
+):
+    push(client)
+    given, whole = short("street-teacher"), reference("street-teacher")
+    sweep = {
+        "base": SPEC, "search": {"strategy": "grid"}, "parameters": {"teacher.weights": {"values": [given, "b.pt"]}},
+    }  # fmt: skip
+
+    job = submit(client, given)
+    clone = client.post(f"/v1/jobs/{job_id}/clone", json={"teacher": {"weights": given}})
+    advice = client.post("/v1/advise", json={"data": SPEC["data"], "candidates": [given]})
+    swept = client.post("/v1/sweeps", json={"name": "s", **sweep})
+
+    assert [answer.status_code for answer in (job, clone, advice, swept)] == [202] * 4
+    assert job.json()["spec"]["teacher"]["weights"] == whole == clone.json()["spec"]["teacher"]["weights"]
+    assert advice.json()["spec"]["candidates"] == [whole]
+    assert whole in swept.text
+    assert given not in swept.text
+
+
+def test_a_short_digest_that_no_model_has_is_refused_with_those_that_the_name_has(client: TestClient):
+    push(client)
+
+    refused = submit(client, "street-teacher@0123456789ab")
+
+    (mistake,) = refused.json()["errors"]
+    assert (refused.status_code, mistake["path"]) == (422, "teacher.weights")
+    assert reference("street-teacher").partition("@")[2] in mistake["hint"]
+
+
+def test_a_model_is_downloaded_by_its_short_digest(client: TestClient):
+    sha256 = push(client).json()["sha256"]
+
+    assert client.get(f"/v1/models/street-teacher/{sha256[:8]}").content == archive()
+    assert client.get(f"/v1/models/street-teacher/{sha256[:7]}").status_code == 404
 
 
 def test_a_clone_may_name_only_what_is_registered(client: TestClient, job_id: str):

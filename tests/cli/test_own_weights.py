@@ -10,6 +10,7 @@ import pytest
 import yaml
 from cli.commands import SPEC, Retort
 from retort.cli.weights import name_for
+from retort.model_ref import title
 from support.scripted_run import archive
 
 
@@ -47,6 +48,37 @@ def test_weights_may_be_named_by_path_wherever_they_stand(retort: Retort, weight
         found = found[int(key) if key.isdigit() else key]
     assert found == reference("train3-best", weights)
     assert not home.exists(), "validate writes nothing"
+
+
+@pytest.mark.usefixtures("home")
+def test_a_local_run_takes_the_short_digest_that_tables_print_or_tells_which_there_are(retort: Retort, weights: Path):
+    retort("run", "--data", "nowhere/", "--teacher", weights, "--student", "yolo11n")
+    whole = reference("train3-best", weights)
+    set_student = ("validate", SPEC, "--json", "--set")
+
+    taken = retort(*set_student, f"student.weights={title(whole)}")
+    unknown = retort(*set_student, "student.weights=train3-best@0123456789ab")
+    evaluated = retort("eval", title(whole), "--data", "nowhere/")
+
+    assert taken.json["student"]["weights"] == whole
+    (problem,) = unknown.error["errors"]
+    assert (unknown.code, problem["path"]) == (4, "student.weights")
+    assert whole.partition("@")[2] in problem["hint"]
+    assert "no dataset at" in evaluated.err, "the weights were found"
+
+
+def test_models_are_shown_and_pulled_by_a_short_digest(served: Retort, weights: Path, tmp_path: Path):
+    whole = served("models", "push", weights, "--name", "short").out.strip()
+
+    shown = served("models", "show", title(whole), "--json")
+    pulled = served("models", "pull", title(whole), "--out", tmp_path / "pulled.pt", "--json")
+    none = served("models", "pull", "short@0123456789ab", "--json")
+
+    assert [model["reference"] for model in shown.json] == [whole]
+    assert pulled.json["reference"] == whole
+    assert (tmp_path / "pulled.pt").read_bytes() == weights.read_bytes()
+    assert (none.code, none.error["code"]) == (4, "model_not_found")
+    assert whole.partition("@")[2] in none.error["hint"]
 
 
 @pytest.mark.usefixtures("home")

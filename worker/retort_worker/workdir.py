@@ -102,7 +102,7 @@ def _fetch(reference: ModelRef, database: Database, store: Store, model_dir: Pat
         digests = [] if found is not None else [row.sha256 for row in model_registry.versions(session, reference.name)]
         key = None if found is None else found.key
     if key is None:
-        message, hint = model_registry.unknown(reference, digests)
+        message, hint = model_ref.unknown(reference, digests)
         raise ModelError(message, hint=hint)
     target = weights.registered_path(reference, model_dir)
     target.parent.mkdir(parents=True, exist_ok=True)

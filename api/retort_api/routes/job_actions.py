@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Response
 from retort.db import jobs, model_registry, reruns
 from retort.db.session import database_now
 from retort.errors import FieldProblem, SpecError
+from retort.spec.references import complete
 from retort.states import JobState
 
 from retort_api.deps import IDEMPOTENCY_KEY, AppState, JobId, Router, Serving
@@ -126,6 +127,7 @@ def clone_job(
     """
     if not isinstance(patch, dict):
         raise SpecError([FieldProblem("$", "must be a mapping", 'such as {"training": {"epochs": 50}}')])
+    patch = complete(patch, service.digests)
     with service.database.begin() as session:
         submitted = reruns.clone(session, job_id, patch, **_submit_options(service, session, idempotency_key))
     return submitted_response(service, submitted, response)

@@ -12,7 +12,7 @@ from retort import model_ref
 from retort.data import weights
 from retort.db import model_registry
 from retort.db.model_registry import ModelNotFound, NewModel
-from retort.db.models import MODEL_PREFIX
+from retort.db.models import MODEL_PREFIX, ModelRow
 from retort.db.session import database_now
 from retort.errors import UserError
 from starlette.concurrency import run_in_threadpool
@@ -112,26 +112,26 @@ def download_model(
     request: Request,
     service: Serving,
     name: Annotated[str, Path(description="Such as `street-teacher`.")],
-    sha256: Annotated[str, Path(description="In hex.")],
+    sha256: Annotated[str, Path(description="In hex, or its first 8 digits or more where they tell it apart.")],
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
     if_range: Annotated[str | None, Header()] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Download a registered model, or the rest of it, as an artifact is downloaded."""
-    reference = model_ref.parse(f"{model_ref.PREFIX}{name}@sha256:{sha256}")
-    if reference is None:
-        raise ModelNotFound(f"there is no model named {name!r} with the digest {sha256!r}")
     with service.database.read() as session:
-        row = model_registry.find(session, reference)
-        if row is None:
-            message, hint = model_registry.unknown(
-                reference, [one.sha256 for one in model_registry.versions(session, name)]
-            )
-            raise ModelNotFound(message, hint=hint)
+        row = _named(model_registry.versions(session, name), name, sha256)
     file = StoredFile(f"{name}.pt", row.sha256, row.size_bytes, _BINARY, row.key)
     return file_response.send(
         request, service.store, file, range_=range_, if_range=if_range, if_none_match=if_none_match
     )
+
+
+def _named(found: list[ModelRow], name: str, digits: str) -> ModelRow:
+    """Return the one of a name's models whose digest begins with *digits*."""
+    reference = model_ref.complete(f"{name}@{digits}", lambda _: [row.sha256 for row in found])
+    if reference is None:
+        raise ModelNotFound(f"there is no model named {name!r} with the digest {digits!r}", hint=model_ref.FORM)
+    return next(row for row in found if row.sha256 == reference.sha256)
 
 
 def _expect_bytes(request: Request) -> None:

@@ -11,6 +11,7 @@ from retort.db.models import SWEEP_PREFIX
 from retort.db.session import database_now
 from retort.errors import FieldProblem, SpecError
 from retort.spec import SweepSpec, parse_sweep, weight_names
+from retort.spec.references import complete
 from retort.states import SweepState
 from retort.sweeps.search_space import check
 
@@ -61,7 +62,7 @@ def submit_sweep(
     Every combination of a grid, and the extremes of ranges, are checked at once. The workers make the jobs, as many at
     a time as `concurrency` says.
     """
-    sweep = parse_sweep(body.document())
+    sweep = parse_sweep(complete(body.document(), service.digests))
     _admit(sweep, service)
     with service.database.begin() as session:
         submitted = sweeps.submit(

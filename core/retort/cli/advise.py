@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +14,19 @@ from retort.cli.jobs import EXIT_CODES
 from retort.cli.options import AsJson, Sets, connect, emit, note
 from retort.cli.spec import anchor, assign, load
 from retort.cli.spec_options import as_weights, data_source, student_of
-from retort.cli.weights import Registrar, anchor_weights, register_here, register_weights, register_with
+from retort.cli.weights import (
+    Registrar,
+    anchor_weights,
+    complete_here,
+    digests_with,
+    register_here,
+    register_weights,
+    register_with,
+)
 from retort.errors import UserError
 from retort.spec import AdviceSpec, JobSpec, parse_spec
 from retort.spec.advised import AdviceResult
+from retort.spec.references import complete
 from retort.spec.result import readable_result
 from retort.states import JobState
 
@@ -49,12 +59,13 @@ def advise(  # noqa: PLR0917 - typer gives each by name
         raise UserError("two specs are given", hint="name one")
     source = document if document is not None else spec
     register = register_here if url is None else _register_at(url)
-    wanted = _request(register_weights(load(source), register) if source else {})
+    whole = complete_here if url is None else partial(_complete_at, url)
+    wanted = _request(whole(register_weights(load(source), register)) if source else {})
     _options(wanted, candidates=candidates, data=data, student=student, student_weights=student_weights)
     for assignment in sets or ():
         assign(wanted, assignment)
     anchor(wanted, Path.cwd())
-    wanted = register_weights(anchor_weights(wanted, [Path.cwd()]), register)
+    wanted = whole(register_weights(anchor_weights(wanted, [Path.cwd()]), register))
     if url is not None:
         return _asked(url, wanted, as_json=as_json)
     request = parse_spec(wanted)
@@ -73,6 +84,12 @@ def _register_at(url: str) -> Registrar:
             return register_with(client)(path, name)
 
     return register
+
+
+def _complete_at(url: str, document: Any) -> Any:
+    """Return the document with short digests written out by the service at *url*."""
+    with connect(url) as client:
+        return complete(document, digests_with(client))
 
 
 def _request(document: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from retort.cli import run
 from retort.cli.options import AsJson, Sets
 from retort.cli.spec import assign
 from retort.cli.spec_options import as_weights, data_source, name_of
-from retort.cli.weights import register_here, register_weights
+from retort.cli.weights import complete_here, register_here, register_weights
 from retort.errors import UserError
 from retort.spec import parse_spec
 from retort.spec.evaluated import EvaluationResult
@@ -86,7 +86,7 @@ def _measured(
         document["data"]["path"] = str(Path(document["data"]["path"]).absolute())
     for assignment in sets or ():
         assign(document, assignment)
-    wanted = parse_spec(register_weights(document, register_here))
+    wanted = parse_spec(complete_here(register_weights(document, register_here)))
     workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     standing = run.execute(wanted, workdir, device, as_json=as_json)
     code = run.ended(standing, workdir, as_json=as_json)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from retort.cli.options import AsJson, Url, connect, emit, note, say
+from retort.cli.weights import digests_with
 from retort.errors import UserError
 
 app = typer.Typer(help="List, show and bring models that specs may name.", invoke_without_command=True)
@@ -32,13 +33,17 @@ def models(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as street-teacher.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as street-teacher; one of it: NAME@DIGITS.")],
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Show all that is registered by a name, newest first."""
+    from retort import model_ref
+
     with connect(url) as client:
-        found = client.model(name)
+        one = model_ref.complete(name, digests_with(client))
+        found = client.model(name if one is None else one.name)
+    found = tuple(model for model in found if one is None or model["sha256"] == one.sha256)
     _show(found, as_json=as_json)
 
 
@@ -66,7 +71,7 @@ def push(
 
 @app.command()
 def pull(
-    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="model:NAME@sha256:DIGEST")],
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="model:NAME@sha256:DIGEST, or NAME@DIGITS.")],
     out: Annotated[
         Path | None, typer.Option(help="File to write.", show_default="where local runs look for the reference")
     ] = None,
@@ -78,19 +83,15 @@ def pull(
     from retort.data import weights
     from retort.settings import Settings
 
-    wanted = model_ref.parse(reference)
-    if wanted is None:
-        raise UserError(f"{reference!r} is not a reference", hint=model_ref.FORM)
     model_dir = Settings().model_dir
     assert model_dir is not None
     with connect(url) as client:
-        known = [model["sha256"] for model in client.model(wanted.name)]
-        if wanted.sha256 not in known:
-            hint = f"it has: {', '.join(f'sha256:{digest}' for digest in known)}"
-            raise UserError(f"{wanted.name} has no such digest", hint=hint, code="model_not_found")
+        wanted = model_ref.complete(reference, digests_with(client))
+        if wanted is None:
+            raise UserError(f"{reference!r} is not a reference", hint=model_ref.FORM)
         path = client.download_model(wanted.name, wanted.sha256, out or weights.registered_path(wanted, model_dir))
     if as_json:
-        emit({"reference": reference, "path": str(path)})
+        emit({"reference": str(wanted), "path": str(path)})
     else:
         say(str(path))
 

@@ -31,7 +31,7 @@ from retort.cli.spec_options import (
     StudentOption,
     TeacherOption,
 )
-from retort.cli.weights import register_here, register_weights
+from retort.cli.weights import complete_here, register_here, register_weights
 from retort.constants import MAP, MAP50, Role
 from retort.data.inputs import Inputs
 from retort.errors import TransientError, UserError
@@ -82,7 +82,7 @@ def run(  # noqa: PLR0917 - typer gives each by name
     Give a spec, or --data and --teacher: retort run --data DIR --teacher yolo11s.pt --student yolov8n
     """
     more = Options(data=data, teacher=teacher, student=student, epochs=epochs, imgsz=imgsz)
-    wanted = parse_spec(register_weights(load(spec, sets, more), register_here))
+    wanted = parse_spec(complete_here(register_weights(load(spec, sets, more), register_here)))
     workdir = (out or Path("runs") / f"{wanted.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     return ended(execute(wanted, workdir, device, as_json=as_json), workdir, as_json=as_json)
 

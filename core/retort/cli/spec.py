@@ -12,7 +12,7 @@ import yaml
 
 from retort.cli.options import AsJson, Sets, SpecFile, emit, say
 from retort.cli.spec_options import Options
-from retort.cli.weights import anchor_weights, reference_only, register_weights
+from retort.cli.weights import anchor_weights, complete_here, reference_only, register_weights
 from retort.errors import FieldProblem, SpecError, UserError
 from retort.spec import parse_document
 
@@ -158,7 +158,7 @@ def list_recipes(as_json: AsJson = False) -> None:
 
 def validate(spec: SpecFile, sets: Sets = None, as_json: AsJson = False) -> None:
     """Check a spec or a sweep without submitting it; print it with every default and preset written out."""
-    full = _checked(register_weights(load(spec, sets), reference_only)).model_dump(mode="json")
+    full = _checked(complete_here(register_weights(load(spec, sets), reference_only))).model_dump(mode="json")
     if as_json:
         emit(full)
     else:

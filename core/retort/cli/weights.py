@@ -12,8 +12,9 @@ from retort.cli.options import note
 from retort.client.client import Client
 from retort.errors import RetortError, UserError
 from retort.files import sha256_of
-from retort.model_ref import ModelRef
+from retort.model_ref import Known, ModelRef
 from retort.settings import Settings
+from retort.spec.references import complete
 
 Registrar = Callable[[Path, str], str]
 """Takes a weights file and a name; returns the reference by which specs may name it."""
@@ -102,17 +103,41 @@ def register_here(path: Path, name: str) -> str:
     return reference
 
 
+def complete_here(document: Any) -> Any:
+    """Return *document* with short digests written out by what this machine's model folder holds.
+
+    Raises:
+        SpecError: one names no model there, or several.
+
+    """
+    from retort.data.weights import registered_digests
+
+    model_dir = Settings().model_dir
+    assert model_dir is not None
+    return complete(document, lambda name: registered_digests(name, model_dir))
+
+
+def digests_with(client: Client) -> Known:
+    """Return what asks the service for the digests of a model's name."""
+    return lambda name: [model["sha256"] for model in registered_models(client, name)]
+
+
+def registered_models(client: Client, name: str) -> tuple[dict[str, Any], ...]:
+    """Return what the service has registered by *name*, newest first; nothing where it knows no such name."""
+    try:
+        return client.model(name)
+    except RetortError as error:
+        if error.code != "model_not_found":
+            raise
+        return ()
+
+
 def register_with(client: Client) -> Registrar:
     """Return what sends a file to the service, once."""
 
     def register(path: Path, name: str) -> str:
         digest = sha256_of(path)
-        try:
-            known = {model["sha256"]: model["reference"] for model in client.model(name)}
-        except RetortError as error:
-            if error.code != "model_not_found":
-                raise
-            known = {}
+        known = {model["sha256"]: model["reference"] for model in registered_models(client, name)}
         if digest not in known:
             note(f"sending {path}, {path.stat().st_size / 1e6:.1f} MB")
             known[digest] = client.register_model(path, name)["reference"]

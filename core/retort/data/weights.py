@@ -41,7 +41,8 @@ def resolve_registered(reference: ModelRef, model_dir: Path) -> Path:
     """
     file = registered_path(reference, model_dir)
     if not file.is_file():
-        raise ModelError(f"no model {reference} in {file.parent}", hint=_registered_names(reference.name, file.parent))
+        message = f"no model {reference} in {file.parent}"
+        raise ModelError(message, hint=_registered_names(reference.name, model_dir))
     if sha256_of(file) != reference.sha256:
         raise ModelError(f"{file} is damaged: its SHA-256 is not the one in its name", hint="remove it; fetch it again")
     return file.resolve()
@@ -61,8 +62,14 @@ def register(name: str, file: Path, model_dir: Path) -> ModelRef:
     return reference
 
 
-def _registered_names(name: str, folder: Path) -> str:
-    found = sorted(file.stem.partition("@sha256-")[2] for file in folder.glob(f"{name}@sha256-*.pt"))
+def registered_digests(name: str, model_dir: Path) -> list[str]:
+    """Return the digests of the models in *model_dir* that are registered as *name*."""
+    files = (model_dir / FOLDER).glob(f"{name}@sha256-*.pt")
+    return sorted(file.stem.partition("@sha256-")[2] for file in files)
+
+
+def _registered_names(name: str, model_dir: Path) -> str:
+    found = registered_digests(name, model_dir)
     if not found:
         return f"nothing is registered there by the name {name!r}"
     return f"known there by that name: {', '.join(f'sha256:{sha256}' for sha256 in found)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from retort.model_ref import ModelRef
 
 TRAINED: dict[str, str] = {Role.TEACHER: "teacher.pt", Role.STUDENT: "student.pt"}
 """Artifacts of a job that become models, by role."""
-_LISTED = 5
 
 
 class ModelNotFound(UserError):
@@ -126,15 +125,3 @@ def page(session: Session, *, after: str | None = None, limit: int = 50) -> list
     if after is not None:
         query = query.where(ModelRow.id < after)
     return list(session.scalars(query))
-
-
-def unknown(reference: ModelRef, digests: Sequence[str]) -> tuple[str, str]:
-    """Return message and hint for the unknown model *reference*.
-
-    They say that it names nothing, and what else its name stands for.
-    """
-    message = f"there is no model {reference.name!r} with the digest sha256:{reference.sha256}"
-    if digests:
-        listed = ", ".join(f"sha256:{digest}" for digest in digests[:_LISTED])
-        return message, f"known by that name, newest first: {listed}"
-    return message, "nothing is registered by that name; retort models lists what is"

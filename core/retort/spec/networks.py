@@ -21,7 +21,7 @@ _HELD = {weights: model for model, weights in PUBLISHED_WEIGHTS.items()}
 
 def weights_file(value: str) -> str:
     """Accept a registered model by its digest, or a bare ``.pt`` file name, whose place is the operator's business."""
-    if value.startswith(model_ref.PREFIX):
+    if value.startswith(model_ref.PREFIX) or model_ref.is_written(value):
         return _registered(value)
     if any(part in value for part in "/\\") or value.startswith("."):
         hint = "a file name in the model folder, such as yolo11l.pt; retort models push brings a file of yours there"
@@ -39,8 +39,10 @@ def _registered(value: str) -> str:
         return value
     name = value.removeprefix(model_ref.PREFIX).partition("@")[0]
     if "@" not in value:
-        hint = f"model:{name}@sha256:DIGEST, with 64 hexadecimal digits; retort models show {name} lists them"
+        hint = f"model:{name}@sha256:DIGEST; retort models show {name} lists them"
         raise field_error(f"names the model {name!r} without a digest, so that it could change its meaning", hint=hint)
+    if model_ref.is_written(value):
+        raise field_error("is not written out", hint="only a registry can complete it: write all 64 digits")
     raise field_error("is not a reference to a registered model", hint=model_ref.FORM)
 
 
@@ -49,7 +51,7 @@ WeightsFile = Annotated[
     Field(
         min_length=4,
         max_length=160,
-        json_schema_extra={"pattern": rf"^([^./\\][^/\\]*\.pt|{model_ref.PATTERN})$"},
+        json_schema_extra={"pattern": rf"^([^./\\][^/\\]*\.pt|{model_ref.WRITTEN})$"},
     ),
     AfterValidator(weights_file),
 ]

@@ -11,6 +11,7 @@ import pytest
 from retort.errors import SpecError
 from retort.model_ref import ModelRef, parse, title
 from retort.spec import AdviceSpec, JobSpec, digest, parse_spec, schema, weight_names
+from retort.spec.references import complete
 
 Document = Callable[..., dict[str, Any]]
 
@@ -51,6 +52,7 @@ def test_a_model_may_stand_wherever_a_weights_file_may(place: str, change: dict[
             "model:street-teacher@sha256:DIGEST",
         ),
         ("model:street-teacher@sha256:0f0f", "is not a reference", "all 64"),
+        ("street-teacher@0f0f0f0f0f0f", "is not written out", "all 64"),
         (NAMED.upper().replace("MODEL", "model"), "is not a reference", "lower case"),
         (NAMED.replace("street", "../street"), "is not a reference", "model:NAME@sha256"),
         (f"{NAMED}.pt", "is not a reference", "model:NAME@sha256"),
@@ -104,3 +106,58 @@ def test_a_wrong_request_is_told_with_its_place(change: dict[str, Any], place: s
     with pytest.raises(SpecError) as caught:
         parse_spec({**REQUEST, **change})
     assert place in {problem.path for problem in caught.value.problems}
+
+
+TWINS = ["0f0f0f0f0f" + "a" * 54, "0f0f0f0f0f" + "b" * 54]
+REGISTRY = {"street-teacher": ["0f" * 32], "twins": TWINS}
+
+
+def known(name: str) -> list[str]:
+    return REGISTRY.get(name, [])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [title(NAMED), "street-teacher@0f0f0f0f", "model:street-teacher@0f0f0f0f", "model:street-teacher@sha256:0f0f0f0f",
+     "street-teacher@sha256:" + "0f" * 32, NAMED],
+)  # fmt: skip
+def test_a_model_named_as_tables_print_it_is_written_out_wherever_it_stands(written: str, document: Document):
+    """The short digests that advice prints were accepted nowhere."""
+    job = document(
+        student={"weights": written},
+        teacher={"train": {"weights": written}, "weights": written, "ensemble": [{"weights": written}]},
+    )
+    sweep = {
+        "base": job,
+        "parameters": {"student.weights": {"values": [written], "also": {"teacher.weights": [written]}}},
+    }
+    ask = {**REQUEST, "candidates": ["yolo11s.pt", written]}
+
+    for given in (job, sweep, ask, {"networks": [written]}):
+        told = json.dumps(complete(given, known))
+        assert told.count(NAMED) == json.dumps(given).count(f'"{written}"')
+    ADVICE.validate(ask)
+
+
+def test_what_only_looks_like_a_model_is_left_alone(document: Document):
+    given = document(data={"path": "street-teacher@0f0f0f0f"}, name="x", student={"weights": "0f0f0f0f.pt"})
+    assert complete(given, known) == given
+
+
+@pytest.mark.parametrize(
+    ("written", "said", "hints"),
+    [
+        ("twins@0f0f0f0f0f", "2 models 'twins' have digests that begin with 0f0f0f0f0f", TWINS),
+        ("twins@abcdef012345", "no model 'twins' with the digest sha256:abcdef012345", TWINS),
+        ("nobody@abcdef012345", "no model 'nobody' with the digest sha256:abcdef012345", ["retort models lists"]),
+    ],
+)
+def test_a_short_digest_that_means_several_models_or_none_is_refused_with_those_there_are(
+    written: str, said: str, hints: list[str], document: Document
+):
+    with pytest.raises(SpecError) as caught:
+        complete(document(teacher={"weights": written, "ensemble": [{"weights": written}]}), known)
+    assert [one.path for one in caught.value.problems] == ["teacher.weights", "teacher.ensemble.0.weights"]
+    for problem in caught.value.problems:
+        assert said in problem.message
+        assert all(hint in (problem.hint or "") for hint in hints)
