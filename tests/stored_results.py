@@ -155,6 +155,18 @@ PARTS: dict[str, dict[str, Any]] = {
             },
         }
     },
+    "further arms": {
+        "arms": [
+            {
+                "arm": name, "figures": role(0.41), "path": f"arm-{name}.pt", "training_s": 9.5 if name else None,
+                "student_training_s": seconds, "difference": 0.04, "interval": interval, "kind": kind,
+                "sentence": f"What it shows. Student less {name}: +4.0 points.",
+            }
+            for name, kind, interval, seconds in (
+                ("placebo", "gain", INTERVAL, 12.0), ("equal_time", "none", None, None),
+            )
+        ]
+    },
     "sound data": {"data_quality": QUALITY},
     "doubtful data": {"data_quality": {**QUALITY, "findings": [FINDING]}},
     "a teacher that could not be measured": {"unmeasured": True, "extras": [EXTRAS["failed"]]},

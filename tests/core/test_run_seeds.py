@@ -1,4 +1,4 @@
-"""A run with several seeds: real training, killed among the repetitions, gone on with by another attempt."""
+"""A run with several seeds and all arms: real training, killed in between, gone on with by another attempt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from core.runs import Ended, document, start
 from retort.constants import Role
-from retort.protocol.events import AnyEvent, ArtifactEvent, FinishedEvent, MetricEvent
+from retort.pipeline.context import find
+from retort.protocol.events import AnyEvent, ArtifactEvent, FinishedEvent, MetricEvent, ProgressEvent
+from retort.spec import JobSpec, parse_spec
 from sharing import Once
 
 pytestmark = pytest.mark.train
@@ -22,11 +24,12 @@ def repeated(event: AnyEvent, role: str) -> bool:
 
 
 def live(home: Path) -> list[tuple[str, int, int]]:
-    """Kill the run while the second control trains, and let a second attempt finish."""
+    """Kill the run while the placebo trains, among the arms, and let a second attempt finish."""
     training = {"epochs": 1, "imgsz": 64, "batch": 4, "close_mosaic": 0, "seed": 7, "seeds": 2}
-    spec = {**document(home), "training": training, "exports": []}
+    arms = ["class_weights", "assignment", "placebo", "equal_time"]
+    spec = {**document(home), "training": training, "exports": [], "arms": arms}
     killed = start(home, spec, attempt=1)
-    killed.until(lambda event: isinstance(event, ArtifactEvent) and event.name == "student-seed-8.pt")
+    killed.until(lambda event: isinstance(event, ArtifactEvent) and event.name == "arm-assignment.pt")
     killed.kill()
     finished = start(home, spec, attempt=2)
     return [running.ended().told() for running in (killed, finished)]
@@ -34,7 +37,7 @@ def live(home: Path) -> list[tuple[str, int, int]]:
 
 @pytest.fixture(scope="session")
 def life(trained: Once) -> tuple[Ended, Ended]:
-    """Killed while the second control trained, and finished by a second attempt."""
+    """Killed while the placebo trained, and finished by a second attempt."""
     _, (killed, finished) = trained("seeds", live)
     return Ended.of(killed), Ended.of(finished)
 
@@ -45,9 +48,9 @@ def result(running: Ended) -> dict[str, Any]:
 
 def test_every_seed_is_trained_once_whatever_was_killed(life: tuple[Ended, Ended]):
     killed, finished = life
-    assert any(repeated(event, "student") for event in killed.said())
-    assert not any(repeated(event, "student") for event in finished.said())
-    assert any(repeated(event, "control") for event in finished.said())
+    for role in ("student", "control"):
+        assert any(repeated(event, role) for event in killed.said())
+        assert not any(repeated(event, role) for event in finished.said())
     published = {event.name for event in finished.said() if isinstance(event, ArtifactEvent)}
     assert {"student.pt", "control.pt", "student-seed-8.pt", "control-seed-8.pt"} <= published
 
@@ -79,3 +82,43 @@ def test_the_repetitions_are_other_networks_and_their_curves_stand_apart(life: t
     page = Path(artifacts / "report.html").read_text()
     assert "Seed by seed" in page
     assert "2 seeds" in page
+
+
+ARMS = ("class_weights", "assignment", "placebo", "equal_time")
+
+
+def test_what_distillation_changes_at_once_is_told_apart_by_arms_that_change_one_thing(life: tuple[Ended, Ended]):
+    found = result(life[1])
+    assert tuple(one["arm"] for one in found["arms"]) == ARMS
+    for one in found["arms"]:
+        assert one["difference"] == found["roles"]["student"]["map"] - one["figures"]["map"]
+        assert one["interval"]["over"] == "images"
+        assert one["training_s"] > 0
+        assert (life[1].workdir / "artifacts" / one["path"]).is_file()
+        assert one["sentence"] in (life[1].workdir / "artifacts" / "report.json").read_text()
+    outcomes = {one["name"]: one["status"] for one in found["extras"]}
+    assert all(outcomes[f"arm-{arm.replace('_', '-')}"] == "done" for arm in ARMS)
+    page = (life[1].workdir / "artifacts" / "report.html").read_text()
+    assert "what the difference shows" in page
+
+
+def test_every_arm_is_trained_once_whatever_was_killed(life: tuple[Ended, Ended]):
+    told = [
+        {name.split("/")[0] for event in one.said() if isinstance(event, MetricEvent) for name in event.values}
+        for one in life
+    ]
+    assert {"arm-class-weights", "arm-assignment"} <= told[0]
+    assert told[1] & {"arm-class-weights", "arm-assignment"} == set()
+    assert "arm-equal-time" in told[1]
+    published = {event.name: event for event in life[1].said() if isinstance(event, ArtifactEvent)}
+    assert {published[f"arm-{arm.replace('_', '-')}.pt"].metadata["arm"] for arm in ARMS} == set(ARMS)
+
+
+def test_the_arms_are_counted_in_the_progress_of_the_job(life: tuple[Ended, Ended]):
+    spec = parse_spec(json.loads((life[1].workdir / "spec.json").read_text()))
+    assert isinstance(spec, JobSpec)
+    stages = {stage.name: stage.module for stage in find() if stage.module.applies(spec)}
+    assert stages["arms"].cost(spec) > 4 * stages["control"].cost(spec)
+    told = [event.progress for event in life[1].said() if isinstance(event, ProgressEvent)]
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(1)

@@ -19,6 +19,7 @@ from retort.cli.options import emit_line, say
 from retort.constants import MAP, MAP50, Role
 from retort.errors import printable
 from retort.spec.advised import AdviceResult, MeasuredCandidate, UnusableCandidate
+from retort.spec.arms import ArmFigures
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import MeasuredExport, UnmeasuredExport
 from retort.spec.figures import SpeedFigures
@@ -203,6 +204,8 @@ def result_parts(result: Result) -> list[RenderableType]:
     if isinstance(result, EvaluationResult):
         return evaluation_parts(result)
     parts: list[RenderableType] = [result_table(result), *map(Text, measured_notes(result))]
+    if result.arms:
+        parts += ["", arms_table(result.arms), *(Text(f"- {one.sentence}") for one in result.arms)]
     if result.exports:
         parts += ["", export_table(result.exports), *map(Text, export_notes(result.exports))]
     if lost := missing(result.extras):
@@ -242,6 +245,18 @@ def result_table(result: JobResult) -> Table:
                 role, found.model, score(found.map50), score(found.map), f"{found.num_parameters:,}",
                 size(found.size_bytes), _latency(found),
             )  # fmt: skip
+    return table
+
+
+def arms_table(arms: Sequence[ArmFigures]) -> Table:
+    """Return the table of the further arms, each beside the student."""
+    table = _table("arm", "mAP50", "mAP50-95", "student less it", "interval", "training")
+    for one in arms:
+        bounds = "" if one.interval is None else f"{one.interval.low * 100:+.1f} to {one.interval.high * 100:+.1f}"
+        took = "" if one.training_s is None else f"{one.training_s:,.0f} s"
+        table.add_row(
+            one.arm, score(one.figures.map50), score(one.figures.map), f"{one.difference * 100:+.1f}", bounds, took
+        )
     return table
 
 

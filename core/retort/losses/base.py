@@ -58,14 +58,20 @@ class Predictions:
         labels: mAP is a mean over classes, whatever their numbers.
         """
         mass = self.class_mass() if self.mass is None else self.mass.to(wide(self.scores).dtype)
-        mass = mass.clamp(min=1e-12)
-        wanted = mass**-class_balance * mass.sum() / (mass ** (1 - class_balance)).sum()
-        bounded = wanted.clamp(LEAST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT)
-        return 1 + (bounded - 1) * mass / (mass + 1)
+        return class_weights(mass, class_balance)
 
 
 LEAST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT = 0.25, 10.0
 """A common class keeps a quarter of its say, and no rare one, which a few anchors would teach, gets more than this."""
+
+
+def class_weights(mass: Tensor, class_balance: float) -> Tensor:
+    """Return a weight for each class, (K,), by its *mass*, (K,), as ``Predictions.class_weights`` says."""
+    mass = mass.clamp(min=1e-12)
+    wanted = mass**-class_balance * mass.sum() / (mass ** (1 - class_balance)).sum()
+    bounded = wanted.clamp(LEAST_CLASS_WEIGHT, LARGEST_CLASS_WEIGHT)
+    return 1 + (bounded - 1) * mass / (mass + 1)
+
 
 ClassBalance = Annotated[float, Field(ge=0, le=1)]
 """How far rare classes are raised, by ``Predictions.class_weights``: 0 weights anchors alike, 1 classes."""

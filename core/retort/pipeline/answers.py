@@ -9,6 +9,7 @@ from pydantic import Field
 from retort.constants import Role
 from retort.review.figures import LabelFigures, ReviewFigures
 from retort.schema import StoredModel, absent
+from retort.spec.arms import ArmName, MeasuredArm
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, Roles, Scores, SeedScores, TimedFigures
 from retort.spec.outcome import ExtraOutcome
@@ -43,6 +44,8 @@ class TrainedNetwork(StoredModel):
     stopped_by: Literal["patience", "time"] | None = Field(default=None, exclude_if=absent)
     """Which limit of the spec ended the training before its last epoch."""
 
+    duration_s: float | None = Field(default=None, exclude_if=absent)
+    """For which it was trained, over all attempts."""
     last: Scores | None = Field(default=None, exclude_if=absent)
     """Of its last epoch, where that is not the best one and the data has no ``test`` split."""
 
@@ -79,6 +82,21 @@ class Repetitions(StoredModel):
     """What became of each training."""
 
 
+class ArmTraining(StoredModel):
+    """The network of a further arm."""
+
+    arm: ArmName
+    network: TrainedNetwork
+
+
+class TrainedArms(StoredModel):
+    """The further arms."""
+
+    runs: tuple[ArmTraining, ...]
+    extras: tuple[ExtraOutcome, ...] = ()
+    """What became of each."""
+
+
 class LabelledImages(StoredModel):
     """Result of pseudo-labelling."""
 
@@ -99,6 +117,7 @@ class Evaluated(StoredModel):
 
     roles: Roles
     ensemble: tuple[FurtherTeacherFigures, ...] = ()
+    arms: tuple[MeasuredArm, ...] = ()
     repeats: tuple[SeedScores, ...] = ()
     """Of the further seeds."""
     resampled: Resampled | None = None

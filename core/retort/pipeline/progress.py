@@ -95,13 +95,18 @@ def scale(imgsz: int | None, spec: JobSpec) -> float:
     return ((imgsz or spec.training.imgsz) / spec.training.imgsz) ** 2
 
 
+def plain(spec: JobSpec) -> float:
+    """Return the cost of the student's training without a teacher."""
+    return training(spec.student.label, spec.training.epochs)
+
+
 def distilling(spec: JobSpec) -> float:
     """Return the cost of distillation: training plus the teachers' forward passes."""
     teachers = forward(teacher(spec), scale(spec.teacher.imgsz, spec))
     teachers += sum(forward(one.weights, scale(one.imgsz, spec)) for one in spec.teacher.ensemble)
     more = spec.data.unlabelled
     images = 1.0 if more is None else 1 + more.ratio
-    return images * (training(spec.student.label, spec.training.epochs) + spec.training.epochs * teachers)
+    return images * (plain(spec) + spec.training.epochs * teachers)
 
 
 def teacher(spec: JobSpec) -> str:

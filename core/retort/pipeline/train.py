@@ -117,10 +117,11 @@ def fit(
     distillation: DistillationSpec | None = None,
     callback: JournalCallback | None = None,
     name: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> TrainedNetwork:
     """Train by *plan*, and publish the network as *name*.
 
-    *name* is ``<role>.pt`` if left out.
+    *name* is ``<role>.pt`` if left out; *metadata* is told beside what is known of every network.
     """
     from retort.training import trainer
     from retort.training.distributed import launcher
@@ -143,7 +144,7 @@ def fit(
     dataset = context.inputs.dataset
     published = context.publish(
         name, plan.role, epoch=fitted.best_epoch, metrics=metrics, model=plan.model, imgsz=plan.training.imgsz,
-        data={"names": list(dataset.names), "digest": dataset.digest},
+        data={"names": list(dataset.names), "digest": dataset.digest}, **(metadata or {}),
     )  # fmt: skip
     if callback.tells_health and (portraits := plan.folder / "health.npz").exists():
         _keep(portraits, context.artifact(portraits.name))
@@ -158,6 +159,7 @@ def fit(
         best_epoch=fitted.best_epoch,
         stopped_by=fitted.stopped_by,
         last=_last(context, plan, fitted),
+        duration_s=fitted.duration_s,
     )
 
 

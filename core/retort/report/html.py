@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from retort.report.health import HealthReport
 from retort.report.samples import STYLES, Gallery
 from retort.report.usage import Usage
+from retort.spec.arms import ABOUT
 from retort.spec.exported import MeasuredExport
 from retort.spec.outcome import missing
 from retort.spec.report import Manifest
@@ -48,6 +49,7 @@ def render(
             verdict=judged,
             result=result,
             roles=result.roles.rows(),
+            about=ABOUT,
             missing=missing(result.extras),
             exports=[(export, export if isinstance(export, MeasuredExport) else None) for export in result.exports],
             charts=charts,

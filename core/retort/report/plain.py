@@ -23,7 +23,7 @@ pre {{ overflow-x: auto; background: #f4f4f4; padding: 1rem; }}</style></head>
 {caveats}<p>The full report could not be made; this page has its figures.</p>
 <h2>Who reached what</h2>
 {roles}
-<h2>Exports</h2>
+{arms}<h2>Exports</h2>
 {exports}
 <h2>What is missing</h2>
 {missing}
@@ -37,12 +37,14 @@ pre {{ overflow-x: auto; background: #f4f4f4; padding: 1rem; }}</style></head>
 def plain_page(name: str, judged: Verdict, result: JobResult) -> str:
     """Return a page with the verdict, the figures and the whole result."""
     roles = [(role, _points(found.map50), _points(found.map), found.model) for role, found in result.roles.known()]
+    arms = [(one.arm, _points(one.figures.map50), _points(one.figures.map), one.sentence) for one in result.arms]
     exports = [(export.path, export.status.replace("_", " "), export.reason or "") for export in result.exports]
     return _PAGE.format(
         name=escape(name),
         sentence=escape(judged.sentence),
         caveats=_list(judged.caveats) if judged.caveats else "",
         roles=_table(("role", "mAP50", "mAP50-95", "model"), roles),
+        arms=f"<h2>Further arms</h2>\n{_table(('arm', 'mAP50', 'mAP50-95', 'what it shows'), arms)}\n" if arms else "",
         exports=_table(("file", "status", "why"), exports),
         missing=_list(one.sentence for one in missing(result.extras)),
         document=escape(result.model_dump_json(indent=2)),

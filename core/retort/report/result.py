@@ -26,6 +26,7 @@ from retort.pipeline.answers import (
     MissingAnswer,
     Repetitions,
     ReviewedImages,
+    TrainedArms,
     TrainedNetwork,
 )
 from retort.pipeline.context import Context
@@ -208,7 +209,7 @@ def extras(context: Context) -> tuple[ExtraOutcome, ...]:
                 found.append(answer.extra or dropped)
             case TrainedNetwork() if stage == "control":
                 found.append(ExtraOutcome(name="control", status="done"))
-            case Repetitions() | Evaluated() | ExportedForms():
+            case Repetitions() | TrainedArms() | Evaluated() | ExportedForms():
                 found += answer.extras
             case _:
                 pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -19,7 +19,7 @@ _LAST = 0.2
 _CLEARLY = 0.02
 """A teacher that is two points better than the control is clearly better."""
 _FEW_IMAGES = 100
-_NOTHING = 0.02
+NOTHING = 0.02
 """Below two points of mAP a network has hardly learned anything."""
 _SHOWN = 0.0005
 """The smallest difference that is a figure other than 0.0."""
@@ -42,8 +42,12 @@ def rise(curves: Mapping[str, Mapping[str, Curve]]) -> float:
 
     It is the mean of student and control. What a seed decides is above all how soon a network learns something.
     """
-    told = [_risen(curves[role][MAP]) for role in (Role.STUDENT, Role.CONTROL) if MAP in curves.get(role, {})]
-    return sum(told) / len(told) if told else 0.0
+    return rise_of([curves[role][MAP] for role in (Role.STUDENT, Role.CONTROL) if MAP in curves.get(role, {})])
+
+
+def rise_of(curves: Sequence[Curve]) -> float:
+    """Return the mean rise of *curves* in the last fifth; 0 without any."""
+    return sum(map(_risen, curves)) / len(curves) if curves else 0.0
 
 
 def _risen(curve: Curve) -> float:
@@ -149,7 +153,7 @@ def _against_control(result: JobResult, difference: float | None, interval: Verd
             f"The student reaches {_percent(roles.student.map)} mAP50-95. "
             f"{why[0].upper()}{why[1:]}, so what the distillation bought is unknown."
         )
-    if max(roles.student.map, roles.control.map) < _NOTHING:
+    if max(roles.student.map, roles.control.map) < NOTHING:
         return "none", (
             f"No difference is shown: student and control have hardly learned anything ({_percent(roles.student.map)} "
             f"and {_percent(roles.control.map)} mAP50-95)."
@@ -158,7 +162,7 @@ def _against_control(result: JobResult, difference: float | None, interval: Verd
     says = {"gain": "Distillation gained", "loss": "Distillation did not help:"}.get(kind, "No difference is shown:")
     return (
         kind,
-        f"{says} {_points(difference)} points of mAP50-95 against the undistilled control, {_shown(result, interval)}.",
+        f"{says} {points(difference)} points of mAP50-95 against the undistilled control, {_shown(result, interval)}.",
     )
 
 
@@ -166,7 +170,7 @@ def _shown(result: JobResult, interval: VerdictInterval | None) -> str:
     """Return over what the difference is, its interval, and what that means."""
     if interval is None:
         return "with one seed, and nothing is known of its noise"
-    bounds = f"{interval.level:.0%} interval {_points(interval.low)} to {_points(interval.high)}"
+    bounds = f"{interval.level:.0%} interval {points(interval.low)} to {points(interval.high)}"
     over = None if result.seeds is None else result.seeds.statistics.map
     if over is None:
         return (
@@ -201,6 +205,7 @@ def _caveats(result: JobResult, noise: Noise, interval: VerdictInterval | None) 
         *_on_selection(result),
         *_on_teacher(result),
         *_on_training(result),
+        *_on_arms(result, interval),
         *_on_data(result, noise),
         *_on_exports(result),
     ]
@@ -252,9 +257,14 @@ def _on_teacher(result: JobResult) -> list[str]:
 
 def _on_training(result: JobResult) -> list[str]:
     found = _on_epochs(result.training)
-    if result.roles.student.map < _NOTHING:
+    if result.roles.student.map < NOTHING:
         found.append("The student has hardly learned anything yet: train longer before comparing.")
     return found
+
+
+def _on_arms(result: JobResult, interval: VerdictInterval | None) -> list[str]:
+    """Tell of the further arms which leave it open what a gain over the control comes from."""
+    return [one.sentence for one in result.arms if one.kind != "gain"] if kind_of(interval) == "gain" else []
 
 
 def _on_epochs(training: TrainingFigures | None) -> list[str]:
@@ -302,7 +312,8 @@ def _percent(value: float) -> str:
     return f"{value * 100:.1f}"
 
 
-def _points(value: float) -> str:
+def points(value: float) -> str:
+    """Show a difference in points of a hundred."""
     return f"{value * 100:+.1f}"
 
 

@@ -96,6 +96,11 @@ class DistillationSpec(InputModel):
     weak_teacher: Literal["warn", "refuse"] = "warn"
     """What to do when the student is better than its teacher before it has learned from it."""
 
+    @property
+    def class_balance(self) -> float:
+        """How far the losses raise rare classes, at most."""
+        return max((getattr(loss, "class_balance", 0.0) for loss in self.losses), default=0.0)
+
     @model_validator(mode="before")
     @classmethod
     def _expand(cls, value: object) -> object:

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from retort.exports import EXPORT_FORMATS, AnyExport
 from retort.schema import InputModel, LocalPath, field_error
+from retort.spec.arms import Arms
 from retort.spec.distillation import DistillationSpec, preset
 from retort.spec.networks import StudentSpec, TeacherTraining, WeightsFile
 from retort.spec.training import LEARNING_RATE, MOMENTUM, Side, TrainingSpec
@@ -221,6 +222,10 @@ class JobSpec(InputModel):
     """How long, how large and how fast student and control are trained."""
     control: bool = True
     """Also train the same student without distillation, same seed and schedule, and report the difference."""
+    arms: Arms = ()
+    """Further controls, each of which differs from the control in one thing alone: ``class_weights``, the recipe's
+    weights of the classes; ``assignment``, labels assigned by the teacher; ``placebo``, all of the distillation, from
+    a network that has nothing to teach; ``equal_time``, as much time as the student took."""
     exports: Annotated[tuple[AnyExport, ...], Field(strict=False)] = Field(
         default=(EXPORT_FORMATS["onnx"](),), max_length=16, json_schema_extra={"default": [{"format": "onnx"}]}
     )
@@ -256,7 +261,31 @@ class JobSpec(InputModel):
             raise field_error("is longer than the training", at="distillation.schedule.warmup_epochs", hint=hint)
         self._agree_on_grids()
         self._share_out()
+        self._agree_on_arms()
         return self
+
+    def _agree_on_arms(self) -> None:
+        """Refuse arms that have no control to differ from, or do not differ from it."""
+        if self.arms and not self.control:
+            raise field_error("need the control that they differ from", at="arms", hint="control: true")
+        same = {
+            "class_weights": (
+                self.distillation.class_balance == 0,
+                "no loss has a class_balance, so that it would be the control again",
+            ),
+            "assignment": (
+                self.distillation.assignment == "student",
+                "distillation.assignment is student, so that it would be the control again",
+            ),
+            "equal_time": (
+                self.training.time is not None,
+                "training.time is set, by which student and control have equal time already",
+            ),
+        }
+        for index, arm in enumerate(self.arms):
+            refused, why = same.get(arm, (False, ""))
+            if refused:
+                raise field_error(f"{arm} shows nothing: {why}", at=f"arms.{index}", hint=f"leave {arm} out")
 
     def _share_out(self) -> None:
         """Refuse a batch that the GPUs cannot share."""

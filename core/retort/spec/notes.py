@@ -22,6 +22,7 @@ pseudo_labels | | There are many more images than labels.
 distillation | | To compare recipes, or after the ECG has named a term that is too weak or too strong.
 training | | Nearly always: the defaults are for thousands of images on a GPU.
 control | | Off once the gain is known and half of the GPU time matters more.
+arms | | A gain is to be explained, in a paper or before a change of the recipe; each costs one more training.
 exports | | Always when the student goes to a device.
 tracking | | Curves are to be kept beside those of other projects.
 resources | | A training takes more than one GPU, or must end in time.

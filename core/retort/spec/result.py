@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 from retort.review.figures import LabelFigures, ReviewFigures
 from retort.schema import StoredModel, absent
 from retort.spec.advised import AdviceResult
+from retort.spec.arms import ArmFigures
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
@@ -119,6 +120,8 @@ class JobResult(StoredModel):
     """What each network reached."""
     verdict: Verdict | None = None
     """What may be said of student against control, judged once; null in results from before it was kept."""
+    arms: tuple[ArmFigures, ...] = ()
+    """Further controls, in the order of the spec; without those that were not trained, which ``extras`` tells of."""
     ensemble: tuple[FurtherTeacherFigures, ...] = ()
     """Further teachers."""
     training: TrainingFigures | None = None

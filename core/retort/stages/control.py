@@ -25,7 +25,7 @@ def applies(spec: JobSpec) -> bool:
 
 def cost(spec: JobSpec) -> float:
     """Return the stage's share of the run."""
-    return progress.training(spec.student.label, spec.training.epochs)
+    return progress.plain(spec)
 
 
 def run(context: Context) -> TrainedNetwork | DroppedControl:

@@ -13,12 +13,21 @@ from retort.constants import USUAL_DETECTIONS, Role
 from retort.errors import Diverged
 from retort.model_ref import title
 from retort.pipeline import progress, train
-from retort.pipeline.answers import Evaluated, Repetitions, SeedRun, TrainedNetwork
+from retort.pipeline.answers import ArmTraining, Evaluated, Repetitions, SeedRun, TrainedArms, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.extras import Extras, for_leaves
 from retort.pipeline.failures import explain
 from retort.spec import FurtherTeacher, JobSpec
-from retort.spec.figures import FurtherTeacherFigures, NetworkFigures, RoleFigures, Roles, Scores, SeedScores
+from retort.spec.arms import ABOUT, MeasuredArm
+from retort.spec.figures import (
+    FurtherTeacherFigures,
+    NetworkFigures,
+    RoleFigures,
+    Roles,
+    Scores,
+    SeedScores,
+    TrainedFigures,
+)
 from retort.spec.verdict import LEVEL, Resampled
 from retort.stages.distill import train_config
 
@@ -27,7 +36,7 @@ if TYPE_CHECKING:
     from retort.training.bootstrap import Matches
     from retort.training.evaluate import Evaluation
 
-after = "repeat"
+after = "arms"
 
 
 def applies(spec: JobSpec) -> bool:  # noqa: ARG001 - every job is measured
@@ -40,7 +49,7 @@ def cost(spec: JobSpec) -> float:
 
     It is about half an epoch each, with the timing.
     """
-    students = [spec.student.label] * (2 if spec.control else 1)
+    students = [spec.student.label] * ((2 if spec.control else 1) + len(spec.arms))
     teachers = [
         (progress.teacher(spec), spec.teacher.imgsz),
         *((one.weights, one.imgsz) for one in spec.teacher.ensemble),
@@ -63,13 +72,16 @@ def run(context: Context) -> Evaluated:
         context.progress(len(measured) / (len(networks) + len(context.spec.teacher.ensemble) + 1))
     speeds = _speeds(context, {name: networks[name] for name in measured}, tried)
     figures = {name: _figures(context, networks[name], measured[name], speed) for name, speed in speeds.items()}
-    roles = Roles.model_validate({name: one.model_dump() for name, one in figures.items()})
+    roles = Roles.model_validate({name: one.model_dump() for name, one in figures.items() if name not in ABOUT})
     warn(context, roles)
     return Evaluated(
         roles=roles,
         ensemble=tuple(_further(context, one, tried) for one in context.spec.teacher.ensemble),
+        arms=tuple(
+            _arm(context, one, figures[one.arm], matches, tried) for one in _arms(context) if one.arm in figures
+        ),
         repeats=_repeated(context, tried),
-        resampled=tried("resampling of the images", partial(_resampled, context, matches), None),
+        resampled=tried("resampling of the images", partial(_resampled, context, matches, Role.CONTROL), None),
         extras=tuple(tried.outcomes),
     )
 
@@ -100,6 +112,8 @@ def _networks(context: Context, tried: Extras) -> dict[str, _Network]:
     )  # fmt: skip
     if control is not None:
         found[Role.CONTROL] = _Network(control.model, context.workdir / control.weights, side, control)
+    for one in _arms(context):
+        found[one.arm] = _Network(one.network.model, context.workdir / one.network.weights, side, one.network)
     start = tried("weights of the start", partial(_start, context), None, listed=False)
     if start is not None:
         found[START] = _Network(student.model, start, side)
@@ -118,15 +132,33 @@ def _start(context: Context) -> Path:
     return path
 
 
-def _resampled(context: Context, matches: Mapping[str, Matches]) -> Resampled | None:
-    """Return how far the difference of student and control depends on the validation images."""
+def _arms(context: Context) -> tuple[ArmTraining, ...]:
+    """Return the further arms that were trained."""
+    trained = context.found("arms", TrainedArms)
+    return () if trained is None else trained.runs
+
+
+def _arm(
+    context: Context, one: ArmTraining, found: RoleFigures, matches: Mapping[str, Matches], tried: Extras
+) -> MeasuredArm:
+    resampled = tried(
+        f"resampling of the images for {one.arm}", partial(_resampled, context, matches, one.arm), None, listed=False
+    )
+    return MeasuredArm(
+        arm=one.arm, figures=TrainedFigures.model_validate(found.model_dump()), path=Path(one.network.weights).name,
+        training_s=one.network.duration_s, resampled=resampled,
+    )  # fmt: skip
+
+
+def _resampled(context: Context, matches: Mapping[str, Matches], other: str) -> Resampled | None:
+    """Return how far the difference of the student and *other* depends on the validation images."""
     from retort.training.bootstrap import resample
 
-    student, control = matches.get(Role.STUDENT), matches.get(Role.CONTROL)
-    if student is None or control is None:
+    ours, theirs = matches.get(Role.STUDENT), matches.get(other)
+    if ours is None or theirs is None:
         return None
     context.heartbeat.beat("setup")
-    return resample(student, control, level=LEVEL, seed=context.spec.training.seed)
+    return resample(ours, theirs, level=LEVEL, seed=context.spec.training.seed)
 
 
 def _repeated(context: Context, tried: Extras) -> tuple[SeedScores, ...]:

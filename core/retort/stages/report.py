@@ -15,6 +15,7 @@ from retort.pipeline.context import Context
 from retort.pipeline.extras import Extras, for_leaves
 from retort.pipeline.history import Curves
 from retort.report import charts, samples
+from retort.report.arms import judged as judged_arms
 from retort.report.health import HealthReport, health_report
 from retort.report.html import render
 from retort.report.plain import plain_page
@@ -23,6 +24,7 @@ from retort.report.samples import Gallery
 from retort.report.usage import Usage, usage
 from retort.report.verdict import Noise, rise, verdict, with_verdict
 from retort.spec import JobSpec
+from retort.spec.arms import ArmFigures
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.report import HealthFinding, Manifest, Report
 from retort.spec.result import JobResult
@@ -35,6 +37,7 @@ _UNJUDGED = Verdict(
     kind="unknown", sentence="What the distillation bought is unknown: the figures could not be judged.", caveats=()
 )
 NONE: tuple[ExtraOutcome, ...] = ()
+NO_ARMS: tuple[ArmFigures, ...] = ()
 _UNEXAMINED = HealthReport((), (), (), ())
 
 
@@ -75,6 +78,8 @@ def run(context: Context) -> JobResult:
     unjudged = bare(context) if summed_up is None else summed_up
     earlier = tried("outcomes", partial(extras, context), NONE, listed=False)
     curves: Curves = tried("curves", partial(history.curves, context.workdir), {}, listed=False)
+    arms = tried("arms", partial(_arms, context, curves), NO_ARMS, listed=False)
+    unjudged = unjudged.model_copy(update={"arms": arms})
     judged = tried("verdict", partial(_judged, context, unjudged, curves), _UNJUDGED, listed=False)
     cautious = unjudged.model_copy(update={"verdict": judged, "gap_closed": None})
     result = tried("verdict of the result", partial(with_verdict, unjudged, judged), cautious, listed=False)
@@ -89,6 +94,11 @@ def run(context: Context) -> JobResult:
     context.progress(0.2)
     _tell_people(context, found, tried, earlier)
     return _tell_machines(context, found, tried, earlier)
+
+
+def _arms(context: Context, curves: Curves) -> tuple[ArmFigures, ...]:
+    found, student = context.needed("evaluate", Evaluated), context.needed("distill", TrainedNetwork)
+    return judged_arms(found.roles.student, found.arms, curves, student.duration_s)
 
 
 def _judged(context: Context, result: JobResult, curves: Curves) -> Verdict:

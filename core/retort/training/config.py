@@ -92,6 +92,10 @@ class TrainConfig:
     """Build the network as its weights describe it."""
     val_batch: int = VALIDATION_BATCH
     """Images of a batch in validation."""
+    watched: bool = True
+    """Check that the distillation teaches, and judge its health; not where there is nothing to teach."""
+    class_balance: float = 0.0
+    """How far rare classes are raised in the task's class loss, as ``class_balance`` of a loss raises them in it."""
 
 
 class TrainCallback:
@@ -181,3 +185,5 @@ class TrainResult:
     """Which limit ended the training before its last epoch."""
     last: Path | None = None
     """The last epoch's weights in published form; None where another machine has kept them."""
+    duration_s: float | None = None
+    """Seconds of all its epochs, over all attempts."""

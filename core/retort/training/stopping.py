@@ -26,7 +26,8 @@ class StopRule:
         self._limit_s = None if training.time is None else training.time * HOUR_S
         self._clock = clock
         self._since = clock()
-        self._spent_s = 0.0
+        self.spent_s = 0.0
+        """Seconds up to the end of the last whole epoch, over all attempts."""
         self._best: tuple[int, float] = (0, 0.0)
         """The epoch of the best fitness, and that fitness."""
         self.reason: StoppedBy | None = None
@@ -35,11 +36,11 @@ class StopRule:
     def __call__(self, epoch: int, fitness: float | None) -> bool:
         """Return True to end the training after *epoch*, counted from 1."""
         now = self._clock()
-        self._spent_s, self._since = self._spent_s + now - self._since, now
+        self.spent_s, self._since = self.spent_s + now - self._since, now
         value = float(fitness or 0.0)
         if value > self._best[1] or self._best[1] == 0:  # as upstream: an mAP of zero counts as no best yet
             self._best = epoch, value
-        if self._limit_s is not None and self._spent_s >= self._limit_s:
+        if self._limit_s is not None and self.spent_s >= self._limit_s:
             self.reason = "time"
         elif self._patience and epoch - self._best[0] >= self._patience:
             self.reason = "patience"
@@ -47,9 +48,9 @@ class StopRule:
 
     def state(self) -> dict[str, Any]:
         """Return what the rule has counted, in plain values."""
-        return {"spent_s": self._spent_s, "best": list(self._best), "reason": self.reason}
+        return {"spent_s": self.spent_s, "best": list(self._best), "reason": self.reason}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state()``; time that was spent since then counts too."""
-        self._spent_s = max(self._spent_s, state["spent_s"])
+        self.spent_s = max(self.spent_s, state["spent_s"])
         self._best, self.reason = (state["best"][0], state["best"][1]), state["reason"]

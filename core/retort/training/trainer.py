@@ -15,6 +15,7 @@ from retort.errors import Stopped
 from retort.spec import DistillationSpec
 from retort.training import baselines, checkpoint, comm, device, models, optim
 from retort.training.arguments import arguments
+from retort.training.arms import balance_classes
 from retort.training.checkpoint import Checkpointer
 from retort.training.config import TrainCallback, TrainConfig, TrainResult
 from retort.training.data.augment import coloured
@@ -104,6 +105,7 @@ def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
     if trainer.teacher_weights is not None:
         for one in trainer.network.slots:
             one.objective.pace(len(trainer.train_loader))
+    if trainer.teacher_weights is not None and trainer.plan.watched:
         trainer.monitor = trainer.watch_over()
         trainer.monitor.start(trainer)
         trainer.monitor.rules.restore({} if state is None else state["judge"])
@@ -115,6 +117,9 @@ def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
 def announce(objective: DistillationObjective, callback: TrainCallback) -> None:
     """Announce the distillation, and choices known to be of little use."""
     classes = objective.classes.size
+    if not objective.labels:
+        callback.log(f"nothing is distilled; {classes} classes in common", classes=classes, losses=[])
+        return
     by = "the teacher" if objective.assigns else "the student's own predictions"
     callback.log(
         f"distilling {', '.join(objective.labels)}; {classes} classes in common; labels assigned by {by}",
@@ -417,6 +422,11 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         begin(self, state)
         self.callback.alive("setup")  # until the first batch is done, whatever has been measured so far
 
+    def set_class_weights(self) -> None:
+        """Weigh classes in the task loss by ``cls_pw``, and by a recipe's balance."""
+        super().set_class_weights()
+        balance_classes(self)
+
     def watch_over(self) -> Monitor:
         """Return the monitor; a plain training does not ask for one."""
         return Monitor(self)
@@ -531,7 +541,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         last = checkpoint.kept_path(self.plan, self.epoch + 1)
         return TrainResult(
             self.recovery.best(self.best_epoch), self.best_metrics, self.epoch + 1, self.best_epoch,
-            self.stop_rule.reason, last if last.exists() else None,
+            self.stop_rule.reason, last if last.exists() else None, self.stop_rule.spent_s,
         )  # fmt: skip
 
     def close(self) -> None:

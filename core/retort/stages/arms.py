@@ -1,0 +1,162 @@
+"""Train further controls, each of which differs from the control in one thing alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retort.constants import Role
+from retort.pipeline import progress, train
+from retort.pipeline.answers import ArmTraining, TrainedArms, TrainedNetwork
+from retort.pipeline.context import Context
+from retort.pipeline.further import FitArguments, FurtherTraining, train_each
+from retort.spec import JobSpec
+from retort.spec.arms import ABOUT, ArmName
+from retort.spec.outcome import ExtraOutcome
+from retort.stages.distill import teacher_config, train_config
+
+if TYPE_CHECKING:
+    from retort.training.config import TeacherConfig, TrainConfig
+
+after = "repeat"
+extra = True
+
+EARLY = "the job was finished early, before this arm was trained"
+NO_PACE = "no control was trained, whose pace says for how many epochs there is time"
+STUDENT_ASSIGNS = "the student assigns its labels itself under this teacher, so that it would be the control again"
+
+
+def applies(spec: JobSpec) -> bool:
+    """Return True where the spec asks for further arms."""
+    return bool(spec.arms)
+
+
+def cost(spec: JobSpec) -> float:
+    """Return the stage's share of the run: that of all its trainings."""
+    return sum(_cost(spec, arm) for arm in spec.arms)
+
+
+def _cost(spec: JobSpec, arm: ArmName) -> float:
+    taught = spec.training.epochs * progress.forward(spec.student.label)
+    costs = {
+        "class_weights": progress.plain(spec),
+        "assignment": progress.distilling(spec),
+        "placebo": progress.plain(spec) + taught,
+        "equal_time": progress.distilling(spec),
+    }
+    return costs[arm]
+
+
+def run(context: Context) -> TrainedArms:
+    """Train the arms of the spec, but for those that would show nothing here."""
+    refused = {arm: why for arm in context.spec.arms if (why := _why_not(context, arm)) is not None}
+    wanted = [arm for arm in context.spec.arms if arm not in refused]
+    made = train_each(context, [_training(context, arm) for arm in wanted])
+    if not made.complete:
+        told = {one.name for one in made.outcomes}
+        refused |= {arm: EARLY for arm in wanted if _name(arm) not in told}
+    for arm, why in refused.items():
+        context.journal.log(f"the arm {arm} is not trained: {why}", "warning")
+    skipped = [ExtraOutcome(name=_name(arm), status="skipped", reason=why) for arm, why in refused.items()]
+    return TrainedArms(
+        runs=tuple(ArmTraining(arm=arm, network=made.found[_name(arm)]) for arm in wanted if _name(arm) in made.found),
+        extras=(*made.outcomes, *skipped),
+    )
+
+
+def _name(arm: ArmName) -> str:
+    return f"arm-{arm.replace('_', '-')}"
+
+
+def _why_not(context: Context, arm: ArmName) -> str | None:
+    """Return why an arm would show nothing, as only the run can know."""
+    if arm == "equal_time" and _longer(context) is None:
+        return NO_PACE
+    return STUDENT_ASSIGNS if arm == "assignment" and not _teacher_assigns(context) else None
+
+
+def _training(context: Context, arm: ArmName) -> FurtherTraining:
+    return FurtherTraining(
+        name=_name(arm),
+        title=_name(arm),
+        role=Role.CONTROL,
+        prefix=_name(arm),
+        prepare=partial(_prepared, context, arm),
+        metadata={"arm": arm},
+        cost=_cost(context.spec, arm),
+    )
+
+
+def _prepared(context: Context, arm: ArmName) -> FitArguments:
+    makers: dict[ArmName, Callable[[Context, TrainConfig], FitArguments]] = {
+        "class_weights": _class_weights, "assignment": _assignment, "placebo": _placebo, "equal_time": _equal_time,
+    }  # fmt: skip
+    context.journal.log(f"the arm {arm}: {ABOUT[arm]}")
+    plan = dataclasses.replace(train_config(context, Role.CONTROL), watched=False)
+    return makers[arm](context, plan)
+
+
+def _class_weights(context: Context, plan: TrainConfig) -> FitArguments:
+    return FitArguments(dataclasses.replace(plan, class_balance=context.spec.distillation.class_balance))
+
+
+def _assignment(context: Context, plan: TrainConfig) -> FitArguments:
+    from retort.training import arms
+
+    # Images without labels reach the terms alone, of which there are none.
+    plan = dataclasses.replace(plan, teaching=dataclasses.replace(teacher_config(context), further=(), unlabelled=None))
+    return FitArguments(plan, train.weights(context), arms.assignment_alone(context.spec.distillation))
+
+
+def _placebo(context: Context, plan: TrainConfig) -> FitArguments:
+    """Put a network with nothing to teach in the place of each teacher, without giving it labels to assign anew."""
+    distillation = context.spec.distillation
+    if not _teacher_assigns(context):
+        distillation = distillation.model_copy(update={"assignment": "student"})
+    folder, config = context.lasting_folder("placebo"), teacher_config(context)
+    first = _placebo_of(context, plan, train.weights(context), folder / "teacher.pt")
+    teaching: TeacherConfig = dataclasses.replace(
+        config,
+        further=tuple(
+            dataclasses.replace(one, weights=_placebo_of(context, plan, one.weights, folder / f"teacher-{number}.pt"))
+            for number, one in enumerate(config.further, start=2)
+        ),
+    )
+    return FitArguments(dataclasses.replace(plan, teaching=teaching), first, distillation)
+
+
+def _placebo_of(context: Context, plan: TrainConfig, teacher: Path, path: Path) -> Path:
+    from retort.training import arms
+
+    if not path.exists():  # another attempt's: a state is of the same bytes only
+        arms.write_placebo(plan, dict(enumerate(context.inputs.dataset.names)), teacher, path)
+    return path
+
+
+def _equal_time(context: Context, plan: TrainConfig) -> FitArguments:
+    """Give the control the epochs for which there is time, and the whole of its schedule over them."""
+    epochs = _longer(context)
+    assert epochs is not None, "an arm whose length is not known is not trained"
+    return FitArguments(dataclasses.replace(plan, epochs=epochs, training=plan.training.model_copy(
+        update={"epochs": epochs, "patience": 0}
+    )))  # fmt: skip
+
+
+def _longer(context: Context) -> int | None:
+    """Return how many of the control's epochs take as long as the student's training took."""
+    student, control = context.needed("distill", TrainedNetwork), context.found("control", TrainedNetwork)
+    if control is None or not control.duration_s or not student.duration_s:
+        return None
+    return max(1, round(student.duration_s / (control.duration_s / control.epochs)))
+
+
+def _teacher_assigns(context: Context) -> bool:
+    """Return True if the student's labels are assigned by its teacher."""
+    from retort.training import arms
+
+    names = dict(enumerate(context.inputs.dataset.names))
+    plan = train_config(context, Role.CONTROL)
+    return arms.assigns(plan, names, train.weights(context), context.spec.distillation)
