@@ -48,7 +48,7 @@ def stored(
         closed = None
     return {
         "roles": roles, "verdict": VERDICT, "ensemble": [], "training": {"epochs": 2, "planned_epochs": 2, "batch": 8},
-        "control_dropped": None, "gain": gain, "gap_closed": closed, "seeds": None,
+        "control_dropped": None, "arms": [], "gain": gain, "gap_closed": closed, "seeds": None,
         "dataset": {"names": ["red", "blue"], "num_train": 400, "num_val": 500, "num_shared": 0, "digest": "d" * 64},
         "data_quality": None, "unlabelled": None, "pseudo_labels": None, "spec_digest": "5" * 64, "device": "cpu",
         "versions": {"retort": "1.0", "python": "3.11"}, "exports": [], "extras": [], "duration_s": 61.5, **changes,

@@ -62,8 +62,9 @@ def assignment_alone(distillation: DistillationSpec) -> DistillationSpec:
 def write_placebo(plan: TrainConfig, names: Mapping[int, str], teacher: Path, path: Path) -> None:
     """Write a network to *path* that has nothing to teach in place of *teacher*.
 
-    It is the student of *plan* as it starts; where its start is random, the same network with other random weights. It knows
-    the classes that *teacher* knows, so that the same terms are computed; a class that is unknown has another name.
+    It is the student of *plan* as it starts; where its start is random, the same network with other random weights. It
+    knows the classes that *teacher* knows, so that the same terms are computed; a class that is unknown has another
+    name.
     """
     known = set(models.load(teacher).names.values())
     told = {index: name if name in known else f"{name} (unknown to the teacher)" for index, name in names.items()}
