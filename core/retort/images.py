@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retort.errors import DataError
 
@@ -138,9 +138,9 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Return width and height of an image without decoding it.
+    """Return width and height of an image as `read` turns it.
 
-    It is turned as its camera said.
+    Only an image that some program may turn is decoded; of others the head tells.
 
     Raises:
         DataError: it cannot be read.
@@ -148,12 +148,25 @@ def size_of(path: Path) -> tuple[int, int]:
     """
     with _told(path):
         data = path.read_bytes()
+        kind = kind_of(data)
         try:
-            with _open(data, kind_of(data)) as image:
-                turned = image.getexif().get(_ORIENTATION, 1) in {5, 6, 7, 8}
-                return (image.height, image.width) if turned else image.size
+            with _open(data, kind) as image:
+                size = image.size if _is_upright(image) else None
         except _DAMAGE as error:
             raise _Unreadable("is damaged: it cannot be opened") from error
+        if size is None:
+            height, width = _decode(data, kind)[0].shape[:2]
+            return width, height
+        return size
+
+
+def _is_upright(image: Image.Image) -> bool:
+    """Return True if no program turns an image.
+
+    Programs that find an orientation do not agree on where it may stand (EXIF, XMP, text) and in which form, and some
+    turn a TIFF while they open it.
+    """
+    return bool(image.getexif().get(_ORIENTATION, 1) == 1)
 
 
 def picture(path: Path, bits: int = 16) -> Image.Image:
@@ -177,23 +190,30 @@ def preview(path: Path, side: int) -> tuple[tuple[int, int], Image.Image]:
         DataError: it cannot be read.
 
     """
-    import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with Image.open(path) as file:
-            turned = file.getexif().get(_ORIENTATION, 1) in {5, 6, 7, 8}
-            size = file.size[::-1] if turned else file.size
-            file.draft("RGB", (2 * side, 2 * side))
-            looked_at = ImageOps.exif_transpose(file)
-            if looked_at.mode.startswith(("I", "F")):
-                levels = np.asarray(looked_at, dtype=np.float32)
-                low, high = float(levels.min()), float(levels.max())
-                looked_at = Image.fromarray(((levels - low) * (255 / max(high - low, 1e-6))).astype(np.uint8))
-            return size, looked_at.convert("RGB")
+            if _is_upright(file) and not getattr(file, "default_image", False):
+                size = file.size
+                file.draft("RGB", (2 * side, 2 * side))
+                return size, _stretched(file).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        whole = picture(path)
-        return whole.size, whole
+        pass  # others may read it
+    whole = picture(path)
+    return whole.size, whole
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """Return an image whose samples are long in 8 bits, from its darkest to its brightest."""
+    import numpy as np
+    from PIL import Image
+
+    if not image.mode.startswith(("I", "F")):
+        return image
+    levels = np.asarray(image, dtype=np.float32)
+    low, high = float(levels.min()), float(levels.max())
+    return Image.fromarray(((levels - low) * (255 / max(high - low, 1e-6))).astype(np.uint8))
 
 
 def examine(path: Path, known: Mapping[str, ImageFacts] = MappingProxyType({})) -> ImageFacts:
@@ -291,7 +311,7 @@ def _facts(data: bytes) -> ImageFacts:
     if not can_open():
         return ImageFacts(kind=kind, problem="" if kind else _UNKNOWN)
     try:
-        frames, turned = _opened(data, kind)
+        head = _opened(data, kind)
         pixels, usual = _decode(data, kind)
     except _Unreadable as error:
         return ImageFacts(kind=kind, problem=str(error))
@@ -299,14 +319,16 @@ def _facts(data: bytes) -> ImageFacts:
     deep = pixels.dtype.itemsize > 1
     small = min(height, width) < SMALLEST_PX
     whole = kind == "jpeg" and jpeg_end(data) is not None
-    same = {"jpeg": whole, "png": True, "bmp": True, "webp": True, "tiff": usual and frames == 1 and not turned}
+    once = head.frames == 1 and not head.turned
+    same = {"jpeg": whole, "png": not head.turned, "bmp": True, "webp": True, "tiff": usual and once}
+    alike = head.size in {None, (width, height)}
     return ImageFacts(
         width=width,
         height=height,
         kind=kind,
-        frames=1 if kind == "jpeg" else frames,  # what phones put behind a photograph is none of its frames
+        frames=1 if kind == "jpeg" else head.frames,  # what phones put behind a photograph is none of its frames
         brightest=_brightest(pixels) if deep else 0,
-        plain=not deep and same.get(kind, False),
+        plain=not deep and alike and same.get(kind, False),
         problem=f"is {width} x {height} px; sides under {SMALLEST_PX} px are not trained on" if small else "",
     )
 
@@ -320,17 +342,32 @@ def _brightest(pixels: Array) -> int:
     return max(int(np.partition(samples, samples.size - 1 - hot)[samples.size - 1 - hot]), 1)
 
 
-def _opened(data: bytes, kind: str) -> tuple[int, bool]:
-    """Open an image whole in Pillow, which notices what is cut off; return its frames, and whether it is turned."""
+class _Head(NamedTuple):
+    """What Pillow says of an image."""
+
+    frames: int
+    turned: bool
+    """Whether it says that the image is to be turned or mirrored."""
+    size: tuple[int, int] | None
+    """Width and height, turned as Pillow's programs do, which find orientations that others do not; None: unknown."""
+
+
+def _opened(data: bytes, kind: str) -> _Head:
+    """Open an image whole in Pillow, which notices what is cut off."""
     turned = _tiff_turned(data) if kind == "tiff" else False
     try:
         with _open(data, kind) as image:
+            size = image.size
             image.load()
-            return int(getattr(image, "n_frames", 1)), turned
+            if kind == "tiff":
+                return _Head(int(getattr(image, "n_frames", 1)), turned, None)
+            orientation = image.getexif().get(_ORIENTATION, 1)
+            frames = int(getattr(image, "n_frames", 1))
+            return _Head(frames, orientation != 1, size[::-1] if orientation in {5, 6, 7, 8} else size)
     except _DAMAGE as error:
         text = str(error).lower()
         if kind in {"tiff", "jp2"} and "pixel mode" in text:  # of samples that Pillow does not know, others do
-            return 1, turned
+            return _Head(1, turned, None)
         cut = "truncated" in text or isinstance(error, EOFError)
         raise _Unreadable("is cut off (truncated)" if cut else "is damaged: it cannot be opened") from error
 
@@ -380,6 +417,7 @@ def _tiff_turned(data: bytes) -> bool:
         tags.load(file)
         photometric, preview = tags.get(262), tags.get(254, 0) & 1 and 50706 in tags
         samples, bits = {*_tuple(tags.get(339, 1))}, max(_tuple(tags.get(258, 1)))
+        planes, apart = tags.get(277, 1), tags.get(284, 1) == 2
     except _DAMAGE as error:
         raise _Unreadable("is damaged: its directory cannot be read") from error
     if photometric in _RAW or preview:
@@ -388,6 +426,10 @@ def _tiff_turned(data: bytes) -> bool:
         raise _Unreadable(_FLOAT)
     if samples - {1, 4} or bits > 16:
         raise _Unreadable(_LONG)
+    if planes > 4 or (planes == 2 and apart):
+        raise _Unreadable(f"has {planes} bands; save three of them, or one, as an image")
+    if bits > 8 and apart and planes > 1:  # OpenCV takes such bands for pixels, without a word
+        raise _Unreadable("has 16 bits and its bands one after the other (planar); save it with the bands interleaved")
     return tags.get(_ORIENTATION, 1) not in {0, 1}
 
 

@@ -21,7 +21,7 @@ from retort.spec.image_use import MOST_NAMED, ImageUse, UnusedImage
 UNUSABLE_SHARE = 0.1
 """Of the images of a split: above it a job is refused."""
 _NAMED = 10
-_VERSION = 1
+_VERSION = 2
 _KEPT_EVERY = 4096
 """Images after which what was found is kept, so that an interrupted look at a large set is not lost."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 Expected = Literal["read", "refuse", "either"]
 """``either``: a decoder may still make something of it, and then all paths must make the same."""
@@ -88,6 +90,34 @@ def orientations() -> Iterator[ImageCase]:
             yield ImageCase(f"turned-{number}-{ending}.{ending}", data, "read", np.asarray(turned))
 
 
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+def disputed() -> Iterator[ImageCase]:
+    """Orientations that stand where some programs look and others do not, or in a form that some do not know."""
+    image, exif = scene(70), Image.Exif()
+    exif[ORIENTATION] = 6
+    for ending in ("jpg", "webp"):
+        yield ImageCase(f"xmp.{ending}", encoded(image, KINDS[ending], xmp=XMP), "read", np.asarray(image))
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    yield ImageCase("xmp.png", encoded(image, "PNG", pnginfo=info), "read", np.asarray(image))
+    info = PngInfo()
+    raw = exif.tobytes()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n")
+    yield ImageCase("text.png", encoded(image, "PNG", pnginfo=info), "read", np.asarray(image))
+    png, chunk = encoded(image, "PNG"), b"eXIf" + raw.removeprefix(b"Exif\0\0")
+    framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    yield ImageCase("behind.png", png[:-12] + framed + png[-12:])
+    for name, kind, number in (("byte", 1, 6), ("long", 4, 6), ("none", 3, 0), ("nine", 3, 9), ("text", 2, 54)):
+        entry = struct.pack("<HHII", ORIENTATION, kind, 2 if kind == 2 else 1, number)
+        head = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + bytes(4)
+        yield ImageCase(f"exif-{name}.jpg", encoded(image, "JPEG", exif=head))
+
+
 def variants() -> Iterator[ImageCase]:
     """Forms that decoders treat apart."""
     image, plain = scene(20), np.asarray(scene(20))
@@ -124,6 +154,7 @@ def variants() -> Iterator[ImageCase]:
     yield ImageCase("half-clear.webp", encoded(image.convert("RGBA"), "WEBP", lossless=True, exact=True), "read", plain)
     yield ImageCase("swapped.tif", tiff(plain, order=">"), "read", plain)
     yield ImageCase("strips.tif", tiff(plain), "read", plain)
+    yield ImageCase("planar.tif", tiff(plain, apart=True), "read", plain)
     yield ImageCase(
         "negative.tif", tiff(255 - np.asarray(grey), photometric=0), "read", np.asarray(grey.convert("RGB"))
     )
@@ -214,6 +245,10 @@ def refused() -> Iterator[ImageCase]:
     yield ImageCase("mosaic.dng", tiff(plain[..., 0].astype(np.uint16), photometric=32803), "refuse")
     yield ImageCase("linear.dng", tiff(plain.astype(np.uint16), photometric=34892), "refuse")
     yield ImageCase("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400), "refuse")
+    yield ImageCase("planar-16.tif", tiff(plain.astype(np.uint16) * 257, apart=True), "refuse")
+    for planes in (5, 8):
+        bands = np.repeat(plain[..., :1], planes, axis=2)
+        yield ImageCase(f"bands-{planes}.tif", tiff(bands), "refuse")
     for width, height in ((9, 40), (40, 9), (1, 1), (9, 9)):
         yield ImageCase(f"small-{width}-{height}.png", encoded(scene().resize((width, height)), "PNG"), "refuse")
     yield ImageCase("smallest.png", encoded(scene().resize((10, 10)), "PNG"))
@@ -229,6 +264,7 @@ def refused() -> Iterator[ImageCase]:
 GROUPS: dict[str, Callable[[], Iterator[ImageCase]]] = {
     "colours": colours,
     "orientations": orientations,
+    "disputed": disputed,
     "variants": variants,
     "names": names,
     **{f"{bits} bits": lambda bits=bits: deep(bits) for bits in (8, 10, 12, 14, 16)},  # type: ignore[misc]
@@ -254,15 +290,19 @@ def tiff(
     order: Literal["<", ">"] = "<",
     photometric: int | None = None,
     size: tuple[int, int] | None = None,
+    apart: bool = False,
 ) -> bytes:
-    """Write a TIFF of one strip with any kind of samples, in either order of bytes."""
+    """Write a TIFF of one strip, or of one for each plane, with any kind of samples, in either order of bytes."""
     planes = 1 if pixels.ndim == 2 else pixels.shape[2]
-    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    rows_of = np.moveaxis(pixels, 2, 0) if apart else pixels
+    data = rows_of.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    strips = planes if apart else 1
     height, width = size or pixels.shape[:2]
     bits, form = pixels.dtype.itemsize * 8, {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
     tags = [(256, 4, [width]), (257, 4, [height]), (258, 3, [bits] * planes), (259, 3, [1]),
-            (262, 3, [(2 if planes == 3 else 1) if photometric is None else photometric]), (273, 4, [0]),
-            (277, 3, [planes]), (278, 4, [height]), (279, 4, [len(data)]), (339, 3, [form] * planes)]  # fmt: skip
+            (262, 3, [(2 if planes == 3 else 1) if photometric is None else photometric]), (273, 4, [0] * strips),
+            (277, 3, [planes]), (278, 4, [height]), (279, 4, [len(data) // strips] * strips),
+            (284, 3, [2 if apart else 1]), (339, 3, [form] * planes)]  # fmt: skip
     start = 8 + 2 + 12 * len(tags) + 4
     extra, rows = b"", []
     for tag, kind, values in tags:
@@ -270,7 +310,9 @@ def tiff(
         if len(packed) > 4:
             extra, packed = extra + packed, struct.pack(f"{order}I", start + len(extra))
         rows.append([tag, kind, len(values), packed.ljust(4, b"\0")])
-    rows[5][3] = struct.pack(f"{order}I", start + len(extra))
+    places = [start + len(extra) + 4 * strips * apart + number * len(data) // strips for number in range(strips)]
+    rows[5][3] = struct.pack(f"{order}I", start + len(extra)) if apart else struct.pack(f"{order}I", places[0])
+    extra += struct.pack(f"{order}{strips}I", *places) if apart else b""
     entries = b"".join(struct.pack(f"{order}HHI", *row[:3]) + row[3] for row in rows)
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
     return head + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + extra + data

@@ -20,7 +20,7 @@ from retort.data.audit import AuditReport
 from retort.data.datasets import Dataset
 from retort.data.description import DatasetDescription
 from retort.errors import DataError
-from retort.images import ImageFacts, picture, plain_name, read, shown
+from retort.images import ImageFacts, picture, plain_name, preview, read, shown, size_of
 from retort.labelling.duplicates import hash_images
 from retort.report import samples
 from retort.spec import PseudoLabelsSpec
@@ -118,6 +118,14 @@ def test_training_and_validation_see_the_readers_pixels_and_drop_nothing(group: 
     for index, file in enumerate(judged.im_files):
         if max(expected[file].shape) == LONG:
             assert same(judged.load_image(index)[0], expected[file]), file
+
+
+def test_converting_and_finding_copies_know_the_turned_size_too(group: Group):
+    for image in group.laid:
+        expected = group.pixels(image).shape[1::-1]
+        assert size_of(image) == expected, image
+        assert preview(image, LONG)[0] == expected, image
+        assert preview(image, LONG)[1].size == expected, image
 
 
 def test_the_judge_of_single_images_sees_them_too(group: Group):
