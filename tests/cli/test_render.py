@@ -7,13 +7,16 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 from results import result
 from retort.cli import options, render
 from retort.errors import UserError
+from retort.spec.exported import AnyExport
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from stored_results import EXPORTS
 
 
 def drawn(renderable: object, width: int = 120) -> str:
@@ -90,6 +93,14 @@ def test_epochs_are_told_of_how_many_for_student_and_control_but_not_for_a_teach
 
     assert "student epoch 3 of 24  mAP50" in str(line("student"))
     assert "teacher epoch 3  mAP50" in str(line("teacher"))
+
+
+def test_exports_are_told_beside_what_the_student_has_where_they_are_judged():
+    export = TypeAdapter(AnyExport).validate_python({**EXPORTS["passed"], "base_map": 0.4567})
+
+    assert render.export_notes([export]) == [
+        "exports are judged in squares, on which the student in PyTorch has 0.4567"
+    ]
 
 
 METRICS = {

@@ -227,11 +227,14 @@ def measured_notes(result: JobResult) -> list[str]:
 
 
 def export_notes(exports: Sequence[MeasuredExport | UnmeasuredExport]) -> list[str]:
-    """Return a warning for each export that differs from its request, and the settings under which others hold."""
+    """Return a warning for each export that differs from its request, and the conditions under which others hold."""
     told = [export for export in exports if export.reason]
     warnings = [f"{one.path}: {one.reason}" + (f"\n  {one.hint}" if one.hint else "") for one in told]
-    measured = [one for one in exports if isinstance(one, MeasuredExport) and one.settings is not None]
-    return [*warnings, *(f"{one.path}: judged and timed with {one.settings}" for one in measured)]
+    measured = [one for one in exports if isinstance(one, MeasuredExport)]
+    base = next((one.base_map for one in measured if one.base_map is not None), None)
+    squares = [] if base is None else [f"exports are judged in squares, on which the student in PyTorch has {base:.4f}"]
+    settings = [f"{one.path}: judged and timed with {one.settings}" for one in measured if one.settings is not None]
+    return [*warnings, *squares, *settings]
 
 
 def result_table(result: JobResult) -> Table:

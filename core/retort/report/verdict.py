@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from retort.constants import MAP, Role
+from retort.spec.exported import MeasuredExport
 from retort.spec.figures import GapClosed, SeedStatistics
 from retort.spec.result import JobResult, TrainingFigures
 from retort.spec.verdict import Kind, Resampled, Verdict, VerdictInterval
@@ -21,6 +22,8 @@ _CLEARLY = 0.02
 _FEW_IMAGES = 100
 NOTHING = 0.02
 """Below two points of mAP a network has hardly learned anything."""
+_BUSY = 2.0
+"""A ninth decile of so many medians is no spread of the network's own."""
 _SHOWN = 0.0005
 """The smallest difference that is a figure other than 0.0."""
 
@@ -207,6 +210,7 @@ def _caveats(result: JobResult, noise: Noise, interval: VerdictInterval | None) 
         *_on_training(result),
         *_on_arms(result, interval),
         *_on_data(result, noise),
+        *_on_latency(result),
         *_on_exports(result),
     ]
 
@@ -298,6 +302,17 @@ def _on_data(result: JobResult, noise: Noise) -> list[str]:
     if number < _FEW_IMAGES:
         found.append(f"{number} {_split(result)} images are few: a point of mAP is a handful of boxes.")
     return found
+
+
+def _on_latency(result: JobResult) -> list[str]:
+    """Tell of times that something else on the machine has disturbed."""
+    networks = [figures for _, figures in result.roles.rows()]
+    timed = [*networks, *(one for one in result.exports if isinstance(one, MeasuredExport))]
+    spreads = [one.latency_ms.p90 / one.latency_ms.p50 for one in timed if one.latency_ms and one.latency_ms.p50]
+    if not spreads or max(spreads) < _BUSY:
+        return []
+    disturbed = f"The machine was busy while latencies were measured: one run in ten took {max(spreads):.1f} times the"
+    return [f"{disturbed} median or longer. Do not compare them; retort eval measures them again."]
 
 
 def _on_exports(result: JobResult) -> list[str]:

@@ -240,6 +240,14 @@ def test_exports_that_did_not_pass_are_named_beside_the_verdict():
     assert not any("exports" in caveat for caveat in judge(student=0.45, control=0.4, exports=exports[:1]).caveats)
 
 
+def test_latencies_of_a_busy_machine_are_told_to_be_none():
+    disturbed = {**EXPORTS["passed"], "latency_ms": {"p50": 4.0, "p90": 13.6}}
+    told = judge(student=0.45, control=0.4, exports=[disturbed]).caveats
+    assert any("The machine was busy while latencies were measured: one run in ten took 3.4" in one for one in told)
+    quiet = judge(student=0.45, control=0.4, exports=[EXPORTS["passed"]]).caveats
+    assert not any("busy" in caveat for caveat in quiet)
+
+
 def test_validation_on_training_images_is_named_as_what_it_is():
     dataset = {**stored()["dataset"], "num_shared": 128}
     said = judge(student=0.45, control=0.4, dataset=dataset)
