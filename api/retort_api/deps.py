@@ -14,6 +14,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from retort.db import Database, jobs, model_registry, sweeps
 from retort.db.session import database_now
+from retort.model_ref import ModelRef
 from retort.settings import Settings
 from retort.storage import Store
 
@@ -22,6 +23,7 @@ from retort_api.errors import BadParameter
 from retort_api.metrics import ServiceMetrics
 from retort_api.notifier import QueueNotifier
 from retort_api.review_access import ReviewCache
+from retort_api.spec_validation import Registry
 
 IDEMPOTENCY_KEY = r"^[!-~]{1,255}$"
 OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
@@ -68,6 +70,17 @@ class AppState:
         """Return the digests of the models registered under *name*, newest first."""
         with self.database.read() as session:
             return [model.sha256 for model in model_registry.versions(session, name)]
+
+    def classes(self, reference: ModelRef) -> list[str] | None:
+        """Return the class names of a registered model; None where they are not known."""
+        with self.database.read() as session:
+            found = model_registry.find(session, reference)
+            return None if found is None else found.classes
+
+    @property
+    def registry(self) -> Registry:
+        """What specs are checked against."""
+        return Registry(self.digests, self.classes)
 
     @cached_property
     def store(self) -> Store:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from retort import model_ref
-from retort.data import catalog
+from retort.data import catalog, teacher_names
 from retort.errors import DataError, FieldProblem, SpecError
-from retort.model_ref import Known
+from retort.model_ref import Known, ModelRef
 from retort.spec import AnySpec, JobSpec, parse_spec, weight_names
 from retort.spec.references import complete
 
@@ -28,11 +30,20 @@ def read(document: Any, known: Known) -> AnySpec:
         raise SpecError([_with_newest(problem, document, known) for problem in error.problems]) from error
 
 
-def admit(spec: AnySpec, data_dirs: Sequence[Path], known: Known) -> None:
-    """Check that the data is allowed or known, and the models registered.
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """What is registered, as far as specs are checked against it."""
+
+    digests: Known
+    classes: Callable[[ModelRef], Sequence[str] | None]
+    """Class names of a registered model; None where they are not known."""
+
+
+def admit(spec: AnySpec, data_dirs: Sequence[Path], registry: Registry) -> tuple[str, ...]:
+    """Check that the data is allowed or known, and the models registered; return what to warn of.
 
     The data must lie in a folder that the operator allows, or be known. Whether the data is there, only the worker can
-    see.
+    see for sure; where it can be seen from here, registered teachers have to know its classes.
 
     Raises:
         SpecError: something is not so.
@@ -41,9 +52,28 @@ def admit(spec: AnySpec, data_dirs: Sequence[Path], known: Known) -> None:
     problems = [problem for place, path in _folders(spec) if (problem := _misplaced(place, path, data_dirs))]
     if spec.data.dataset is not None and (problem := _unknown(spec.data.dataset)):
         problems.append(problem)
-    problems += _unregistered(spec, known)
+    problems += _unregistered(spec, registry.digests)
     if problems:
         raise SpecError(problems)
+    return _classes_unknown(spec, data_dirs, registry)
+
+
+def _classes_unknown(spec: AnySpec, data_dirs: Sequence[Path], registry: Registry) -> tuple[str, ...]:
+    """Return which classes teachers do not know; refuse one that has to know some and knows none."""
+
+    @cache
+    def names_of(weights: str) -> Sequence[str] | None:
+        reference = model_ref.parse(weights)
+        return None if reference is None else registry.classes(reference)
+
+    if not any(names_of(weights) for weights in weight_names(spec).values()):
+        return ()  # the common case costs no look at the data
+    names = teacher_names.names_of_data(spec, data_dirs)
+    if names is None:
+        return ()
+    if problems := teacher_names.mismatches(spec, names, names_of):
+        raise SpecError(problems)
+    return tuple(teacher_names.warnings(spec, names, names_of))
 
 
 def _unregistered(spec: AnySpec, known: Known) -> Iterator[FieldProblem]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _SHOWN = 3
+_LISTED = 5
 
 
 def as_names(names: Any) -> dict[int, str]:
@@ -75,6 +76,27 @@ def warning(data: Sequence[str], network: Sequence[str], who: str) -> str | None
         f"{who} names {len(found)} of the data's classes nearly, but not equally: {shown}{more}. Names are compared "
         f"letter by letter, so they are different classes; if the same is meant, write {found[0][1]!r} in data.yaml"
     )
+
+
+def missing(data: Sequence[str], network: Sequence[str], who: str) -> str | None:
+    """Say which of the data's classes *who* does not name; None where it names all.
+
+    Near names are told with what would make them one.
+    """
+    lacking = [name for name in data if name not in network]
+    if not lacking or tuple(data) == tuple(network):
+        return None
+    near_ones = warning(data, network, "it")
+    return (
+        f"{who} does not know {len(lacking)} of the data's {len(data)} classes: {listed(lacking)}. These are learned "
+        f"from labels alone{f'; {near_ones}' if near_ones else ''}"
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first of *names* for a sentence, and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{', '.join(map(repr, names[:_LISTED]))}{more}"
 
 
 def plain(name: str) -> str:

@@ -15,6 +15,7 @@ from retort.model_ref import title
 from retort.settings import Settings
 from retort.storage import Store
 from support.api_harness import SPEC
+from support.checkpoints import checkpoint
 
 BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -226,6 +227,62 @@ def test_a_model_is_downloaded_by_its_short_digest(client: TestClient):
 
     assert client.get(f"/v1/models/street-teacher/{sha256[:8]}").content == archive()
     assert client.get(f"/v1/models/street-teacher/{sha256[:7]}").status_code == 404
+
+
+@pytest.fixture
+def coloured(small_settings: Settings) -> dict[str, str]:
+    """Data of two classes, where this service can see it."""
+    folder = small_settings.data_dirs[0] / "coloured"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "data.yaml").write_text("train: t\nval: v\nnames: [red, blue]\n")
+    return {"path": str(folder)}
+
+
+def pushed(client: TestClient, names: list[str]) -> Any:
+    about = {"params": {"name": "street-teacher"}, "content": checkpoint(names), "headers": BINARY}
+    return client.post("/v1/models", **about).json()  # type: ignore[arg-type]
+
+
+def test_a_registered_teacher_that_knows_none_of_the_classes_is_refused_before_anything_is_queued(
+    small_client: TestClient, coloured: dict[str, str]
+):
+    model = pushed(small_client, ["Red", "Blue"])
+    spec = {**SPEC, "data": coloured, "teacher": {"weights": model["reference"]}}
+
+    job = small_client.post("/v1/jobs", json=spec)
+    sweep = {
+        "name": "s",
+        "base": spec,
+        "search": {"strategy": "grid"},
+        "parameters": {"training.seed": {"values": [1]}},
+    }
+
+    assert model["classes"] == ["Red", "Blue"]
+    assert job.status_code == 422
+    (mistake,) = job.json()["errors"]
+    assert mistake["path"] == "teacher.weights"
+    assert "knows none of the data's classes" in mistake["detail"]
+    assert "write 'Red' in data.yaml" in mistake["hint"]
+    assert small_client.post("/v1/sweeps", json=sweep).status_code == 422
+    assert small_client.get("/v1/jobs").json()["data"] == []
+
+
+def test_classes_that_a_registered_teacher_lacks_are_the_jobs_first_events(
+    small_client: TestClient, coloured: dict[str, str]
+):
+    model = pushed(small_client, ["red", "Blue"])
+    spec = {**SPEC, "data": coloured, "teacher": {"weights": model["reference"]}}
+
+    job = small_client.post("/v1/jobs", json=spec).json()
+    clone = small_client.post(f"/v1/jobs/{job['id']}/clone", json={}).json()
+
+    for one in (job, clone):
+        events = small_client.get(f"/v1/jobs/{one['id']}/events").json()["data"]
+        assert [(event["seq"], event["type"], event["level"]) for event in events[:2]] == [
+            (1, "state", None), (2, "log", "warning"),
+        ]  # fmt: skip
+        assert "does not know 1 of the data's 2 classes: 'blue'" in events[1]["message"]
+        assert "'blue' of the data is 'Blue' there" in events[1]["message"]
 
 
 def test_a_clone_may_name_only_what_is_registered(client: TestClient, job_id: str):

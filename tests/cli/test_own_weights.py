@@ -11,6 +11,7 @@ import yaml
 from cli.commands import SPEC, Retort
 from retort.cli.weights import name_for
 from retort.model_ref import title
+from support.checkpoints import checkpoint
 from support.scripted_run import archive
 
 
@@ -116,6 +117,33 @@ def test_a_path_to_no_weights_is_told(retort: Retort, tmp_path: Path, content: b
 
     assert (told.code, told.error["code"]) == (4, code)
     assert message in told.error["message"]
+
+
+@pytest.mark.usefixtures("home")
+def test_validate_tells_which_classes_a_teacher_lacks_and_refuses_one_that_has_none(retort: Retort, tmp_path: Path):
+    (tmp_path / "data.yaml").write_text("train: t\nval: v\nnames: [red, blue]\n")
+    (tmp_path / "partly.pt").write_bytes(checkpoint(["red"]))
+    (tmp_path / "other.pt").write_bytes(checkpoint(["cat"]))
+    check = ("validate", SPEC, "--set", f"data={{path: {tmp_path}}}", "--set")
+
+    told, refused = retort(*check, "teacher={weights: ./partly.pt}"), retort(*check, "teacher={weights: ./other.pt}")
+
+    assert told.code == 0
+    assert "teacher.weights does not know 1 of the data's 2 classes: 'blue'" in told.err
+    assert refused.code == 4
+    assert "teacher.weights" in refused.err
+    assert "it knows 'cat', the data has 'red', 'blue'" in refused.err
+
+
+def test_submit_tells_which_classes_a_teacher_lacks(served: Retort, tmp_path: Path):
+    (tmp_path / "data.yaml").write_text("train: t\nval: v\nnames: [red, blue]\n")
+    (tmp_path / "partly.pt").write_bytes(checkpoint(["red"]))
+
+    told = served("submit", SPEC, "--set", "name=finish", "--data", tmp_path, "--teacher", tmp_path / "partly.pt")
+
+    assert told.code == 0, told.err
+    assert "warning: teacher.weights does not know 1 of the data's 2 classes: 'blue'" in told.err
+    served("wait", told.out.strip(), "--timeout", 30)
 
 
 def test_submit_sends_weights_along_once(served: Retort, weights: Path):

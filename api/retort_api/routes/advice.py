@@ -63,5 +63,5 @@ def _admitted(body: Body, service: AppState) -> AnySpec:
         raise SpecError(
             [FieldProblem("task", f"must be advise here, not {spec.task}", "POST /v1/jobs takes other tasks")]
         )
-    admit(spec, service.settings.data_dirs, service.digests)
+    admit(spec, service.settings.data_dirs, service.registry)
     return spec

@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Response
 from retort.db import jobs, model_registry, reruns
 from retort.db.session import database_now
 from retort.errors import FieldProblem, SpecError
+from retort.model_ref import ModelRef
 from retort.spec.references import complete
 from retort.states import JobState
 
@@ -17,7 +18,7 @@ from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.http import JSON, read_patch
 from retort_api.routes.jobs import HEADERS, SUBMITTED_HEADERS, read_job, submitted_response
 from retort_api.schemas.jobs import Change, Job
-from retort_api.spec_validation import admit
+from retort_api.spec_validation import Registry, admit
 
 router = Router("control")
 
@@ -159,12 +160,16 @@ def _submit_options(service: AppState, session: Any, key: str | None) -> dict[st
     """Return on which terms a new job is made from an old one."""
     settings = service.settings
 
-    def known(name: str) -> list[str]:
+    def digests(name: str) -> list[str]:
         return [model.sha256 for model in model_registry.versions(session, name)]
+
+    def classes(reference: ModelRef) -> list[str] | None:
+        found = model_registry.find(session, reference)
+        return None if found is None else found.classes
 
     return {
         "now": database_now(session),
         "retries": settings.max_retries,
-        "admit": lambda spec: admit(spec, settings.data_dirs, known),
+        "admit": lambda spec: admit(spec, settings.data_dirs, Registry(digests, classes)),
         "key": key,
     }

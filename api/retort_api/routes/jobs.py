@@ -72,17 +72,17 @@ async def submit_job(
     With an `Idempotency-Key` it is safe to send the same spec again after a broken connection: the same key and spec
     (spelling, order and defaults left out do not matter) answer with the job of the first time.
     """
-    spec = await run_in_threadpool(_admitted, body, service)
+    spec, warnings = await run_in_threadpool(_admitted, body, service)
     submission = jobs.Submission(
-        spec=spec, retries=service.settings.max_retries, owner=owner, priority=priority, key=idempotency_key
-    )
+        spec=spec, retries=service.settings.max_retries, owner=owner, priority=priority, key=idempotency_key,
+        warnings=warnings,
+    )  # fmt: skip
     return await submit(service, submission, response)
 
 
-def _admitted(body: Body, service: AppState) -> AnySpec:
+def _admitted(body: Body, service: AppState) -> tuple[AnySpec, tuple[str, ...]]:
     spec = read(body.document(), service.digests)
-    admit(spec, service.settings.data_dirs, service.digests)
-    return spec
+    return spec, admit(spec, service.settings.data_dirs, service.registry)
 
 
 async def submit(service: AppState, submission: jobs.Submission, response: Response) -> Response:

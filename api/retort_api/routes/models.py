@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import Header, Path, Query, Request, Response
 from retort import model_ref
 from retort.data import weights
+from retort.data.checkpoint_names import stored_names
 from retort.db import model_registry
 from retort.db.model_registry import ModelNotFound, NewModel
 from retort.db.models import MODEL_PREFIX, ModelRow
@@ -161,7 +162,11 @@ def _too_large() -> UserError:
 def _register(service: AppState, name: str, file: File) -> tuple[Model, bool]:
     weights.check_checkpoint(file, "the body")
     stored = service.store.put(file)
-    model = NewModel(name=name, sha256=stored.sha256, size_bytes=stored.size_bytes, key=stored.key)
+    classes = stored_names(file)
+    model = NewModel(
+        name=name, sha256=stored.sha256, size_bytes=stored.size_bytes, key=stored.key,
+        classes=None if classes is None else list(classes),
+    )  # fmt: skip
     with service.database.begin() as session:
         created = model_registry.register(session, model, now=database_now(session))
         row = model_registry.find(session, model_ref.ModelRef(name, stored.sha256))

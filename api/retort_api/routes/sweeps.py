@@ -79,7 +79,7 @@ def _admit(sweep: SweepSpec, service: AppState) -> None:
     named = {(spec.data, tuple(weight_names(spec).items())): spec for spec in check(sweep)}
     for spec in named.values():
         try:
-            admit(spec, service.settings.data_dirs, service.digests)
+            admit(spec, service.settings.data_dirs, service.registry)
         except SpecError as error:
             problems = [FieldProblem(_place(sweep, one.path), one.message, one.hint) for one in error.problems]
             raise SpecError(problems) from error

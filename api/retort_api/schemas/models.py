@@ -38,7 +38,7 @@ class Model(ResponseModel):
     """Hex."""
     size_bytes: int
     role: str | None
-    """Teacher or student in its job; null for one from outside, as all that its job would know is."""
+    """Teacher or student in its job; null for one from outside, as all but its classes is."""
     architecture: str | None
     classes: tuple[str, ...] | None
     imgsz: int | None

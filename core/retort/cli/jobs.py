@@ -204,8 +204,18 @@ def submit(  # noqa: PLR0917 - typer gives each by name
             emit(job)
         else:
             say(job["id"])
+            _note_warnings(client, job["id"])
             note(f"follow it: retort watch {job['id']}")
     return 0
+
+
+def _note_warnings(client: Client, job_id: str) -> None:
+    """Print what was noticed when the job was submitted: its first events."""
+    for event in client.events(job_id):
+        if event["type"] == "log" and event["level"] == "warning" and event["seq"] > 1:
+            note(f"warning: {event['message']}")
+        elif event["seq"] > 1:
+            break
 
 
 def cancel(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:

@@ -12,9 +12,9 @@ import yaml
 
 from retort.cli.options import AsJson, Sets, SpecFile, emit, say
 from retort.cli.spec_options import Options
-from retort.cli.weights import anchor_weights, complete_here, reference_only, register_weights
+from retort.cli.weights import anchor_weights, check_classes, complete_here, reference_only, register_weights
 from retort.errors import FieldProblem, SpecError, UserError
-from retort.spec import parse_document
+from retort.spec import parse_document, parse_spec
 
 if TYPE_CHECKING:
     from retort.spec import AnySpec, SweepSpec
@@ -158,7 +158,18 @@ def list_recipes(as_json: AsJson = False) -> None:
 
 def validate(spec: SpecFile, sets: Sets = None, as_json: AsJson = False) -> None:
     """Check a spec or a sweep without submitting it; print it with every default and preset written out."""
-    full = _checked(complete_here(register_weights(load(spec, sets), reference_only))).model_dump(mode="json")
+    files: dict[str, Path] = {}
+
+    def register(path: Path, name: str) -> str:
+        reference = reference_only(path, name)
+        files[reference] = path
+        return reference
+
+    document = complete_here(register_weights(load(spec, sets), register))
+    checked = _checked(document)
+    if not is_sweep(document):
+        check_classes(parse_spec(document), files)
+    full = checked.model_dump(mode="json")
     if as_json:
         emit(full)
     else:
@@ -166,7 +177,7 @@ def validate(spec: SpecFile, sets: Sets = None, as_json: AsJson = False) -> None
 
 
 def _checked(document: dict[str, Any]) -> AnySpec | SweepSpec:
-    from retort.spec import parse_spec, parse_sweep
+    from retort.spec import parse_sweep
     from retort.sweeps.search_space import check
 
     if not is_sweep(document):

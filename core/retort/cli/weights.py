@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from retort import model_ref
 from retort.cli.options import note
 from retort.client.client import Client
-from retort.errors import RetortError, UserError
+from retort.errors import RetortError, SpecError, UserError
 from retort.files import sha256_of
 from retort.model_ref import Known, ModelRef
 from retort.settings import Settings
+from retort.spec import AnySpec
 from retort.spec.references import complete
 
 Registrar = Callable[[Path, str], str]
@@ -101,6 +102,36 @@ def register_here(path: Path, name: str) -> str:
     reference = str(weights.register(name, path, model_dir))
     note(f"{path} is {reference}")
     return reference
+
+
+def check_classes(spec: AnySpec, files: Mapping[str, Path]) -> None:
+    """Print which classes teachers do not know, as far as data and weights are on this machine.
+
+    *files* are the weights that were named by path, by their references.
+
+    Raises:
+        SpecError: a teacher knows none of the classes, and has to know one.
+
+    """
+    from retort.data import teacher_names
+    from retort.data.checkpoint_names import stored_names
+    from retort.data.weights import registered_path
+
+    model_dir = Settings().model_dir
+    assert model_dir is not None
+
+    def names_of(weights: str) -> tuple[str, ...] | None:
+        reference = model_ref.parse(weights)
+        kept = model_dir / weights if reference is None else registered_path(reference, model_dir)
+        return stored_names(files.get(weights, kept))
+
+    names = teacher_names.names_of_data(spec, [Path("/")])
+    if names is None:
+        return
+    if problems := teacher_names.mismatches(spec, names, names_of):
+        raise SpecError(problems)
+    for warning in teacher_names.warnings(spec, names, names_of):
+        note(f"warning: {warning}")
 
 
 def complete_here(document: Any) -> Any:

@@ -106,6 +106,17 @@ def read_description(file: Path, data_dirs: Sequence[Path], linked: Sequence[Pat
     )
 
 
+def read_names(file: Path) -> tuple[str, ...]:
+    """Read the class names alone.
+
+    Raises:
+        DataError: it is not such a description.
+
+    """
+    document = _document(file)
+    return _names(file, document.get("names"), document.get("nc"))
+
+
 def _document(file: Path) -> dict[str, Any]:
     try:
         document = parse_document(read_text(file, str(file), most_bytes=_LARGEST_BYTES))

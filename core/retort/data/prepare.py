@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from retort.data import datasets, known_datasets, unlabelled, verification, weights
+from retort.data import datasets, known_datasets, teacher_names, unlabelled, verification, weights
+from retort.data.checkpoint_names import stored_names
 from retort.data.conversion.convert import locate_converted
 from retort.data.datasets import Dataset
 from retort.data.inputs import AS_GIVEN, CALIBRATION, FILE, Adjustments, DatasetInfo, Inputs, UnlabelledInfo
@@ -15,7 +16,7 @@ from retort.data.known_datasets import DatasetSource
 from retort.data.text_files import readable
 from retort.data.unlabelled import PseudoLabelImages, UnlabelledSet
 from retort.data.verification import ImageRecord
-from retort.errors import DataError
+from retort.errors import DataError, TeacherMismatch
 from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.files import sha256_of
 from retort.images import shown
@@ -42,6 +43,7 @@ def prepare(
         DataError: the dataset is missing or malformed.
         SpecError: the spec does not fit the dataset.
         ModelError: weights are missing.
+        TeacherMismatch: a teacher knows none of the classes, and has to know one.
         FetchError: published weights, or a known data set, could not be downloaded.
 
     """
@@ -56,6 +58,7 @@ def prepare(
         wanted = spec.pseudo_labels if isinstance(spec, JobSpec) else None
         to_be_labelled = None if wanted is None else _to_label(wanted, settings, dataset)
     found, definitions = _networks(spec, settings)
+    unknown = _classes_unknown(spec, dataset, found)
     folder = workdir / "data"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
     inputs = Inputs(
@@ -65,7 +68,7 @@ def prepare(
         data_yaml=datasets.overlay(dataset, folder),
         weights=found,
         definitions=definitions,
-        dataset=_facts(dataset, origin),
+        dataset=_facts(dataset, origin, unknown),
         unlabelled=None if more is None else _laid_out(more, folder),
         to_label=None if to_be_labelled is None else unlabelled.overlay_pseudo_label_images(to_be_labelled, folder),
         calibration={
@@ -167,7 +170,18 @@ def _kept(settings: Settings) -> Path:
     return settings.home / "images"
 
 
-def _facts(dataset: Dataset, origin: DatasetSource | None) -> DatasetInfo:
+def _classes_unknown(spec: AnySpec, dataset: Dataset, found: Mapping[str, Path]) -> list[str]:
+    """Return which classes teachers do not know; refuse one that has to know some and knows none."""
+
+    def names_of(weights: str) -> tuple[str, ...] | None:
+        return stored_names(found[weights])
+
+    for problem in teacher_names.mismatches(spec, dataset.names, names_of):
+        raise TeacherMismatch(f"{problem.path} {problem.message}", hint=problem.hint)
+    return teacher_names.warnings(spec, dataset.names, names_of)
+
+
+def _facts(dataset: Dataset, origin: DatasetSource | None, more: Sequence[str]) -> DatasetInfo:
     return DatasetInfo(
         root=str(dataset.root),
         names=dataset.names,
@@ -176,7 +190,7 @@ def _facts(dataset: Dataset, origin: DatasetSource | None) -> DatasetInfo:
         num_test=dataset.num_test,
         num_shared=dataset.num_shared,
         digest=dataset.digest,
-        warnings=tuple(map(shown, (*dataset.warnings, *_leaks(dataset)))),
+        warnings=tuple(map(shown, (*dataset.warnings, *_leaks(dataset), *more))),
         notes=tuple(map(shown, (*dataset.notes, *(origin.notes if origin else ())))),
         images=dict(dataset.uses),
         bits=dataset.bits,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, func, select, union_all, update
 from sqlalchemy.orm import Session
 
 from retort.db import transitions
+from retort.db.events import sanitize
 from retort.db.models import JOB_PREFIX, AttemptRow, EventRow, IdempotencyKeyRow, JobRow, TransitionRow, new_id
 from retort.db.session import NO_SYNC, add, add_or_ignore, table
 from retort.db.transitions import HELD, Lease, Renewal, held_by
@@ -155,6 +156,8 @@ class Submission:
     """From the files that *parent* has saved."""
     sweep_id: str | None = None
     """The sweep of which it is a trial."""
+    warnings: tuple[str, ...] = ()
+    """What was noticed when it was submitted; its first events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +208,20 @@ def submit_all(session: Session, submissions: Sequence[Submission], *, now: floa
         row = _row(submission, job_id, now=now)
         actor = "client" if submission.sweep_id is None else f"sweep:{submission.sweep_id}"
         first = TransitionRow.row(job_id, JobState.QUEUED, attempt=0, now=now, actor=actor, reason=None)
-        accepted.append({"job": row, "transition": first})
+        accepted.append({"job": row, "transition": first, "warnings": submission.warnings})
         outcomes.append(SubmittedJob(job_id, created=True, job=JobRow(**row), transition=TransitionRow(**first)))
     add(session, JobRow, [one["job"] for one in accepted])
     add(session, TransitionRow, [one["transition"] for one in accepted])
-    add(session, EventRow, [EventRow.of_transition(one["transition"], seq=1) for one in accepted])
+    add(session, EventRow, [event for one in accepted for event in _first_events(one["transition"], one["warnings"])])
     return outcomes
+
+
+def _first_events(entered: Mapping[str, Any], warnings: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the events of a submission: that it is queued, and what was noticed."""
+    yield EventRow.of_transition(entered, seq=1)
+    for seq, warning in enumerate(warnings, 2):
+        about = {"job_id": entered["job_id"], "attempt": 0, "at": entered["at"], "n": None}
+        yield {**about, "seq": seq, "type": "log", "data": {}, "level": "warning", "message": sanitize(warning)}
 
 
 def _known(session: Session, submission: Submission, job_id: str, *, now: float) -> str:
@@ -229,7 +240,7 @@ def _row(submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
         "id": job_id, "name": spec.name, "state": JobState.QUEUED, "progress": 0.0,
         "spec": spec.model_dump(mode="json"), "spec_digest": digest(spec),
         "attempt": 0, "fence": 0, "retries": submission.retries, "retries_left": submission.retries,
-        "last_seq": 1, "version": 1, "created_at": now,
+        "last_seq": 1 + len(submission.warnings), "version": 1, "created_at": now,
         "owner": submission.owner, "priority": submission.priority, "gpus": spec.resources.gpus, "claimable_at": now,
         "run_s": 0.0, "expires_at": None if patience_s is None else now + patience_s, "finish_early": False,
         "parent_id": parent and parent.id, "recovery": inherited and inherited.recovery,

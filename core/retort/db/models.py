@@ -264,7 +264,7 @@ class ModelRow(Base):
     key: Mapped[str] = mapped_column(String(255))
     """Where the store keeps the bytes."""
     role: Mapped[str | None] = mapped_column(String(16))
-    """What it was in its job; null for one from outside, as all that follows is."""
+    """What it was in its job; null for one from outside, as all that follows but its classes is."""
     architecture: Mapped[str | None] = mapped_column(String(63))
     classes: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     imgsz: Mapped[int | None]

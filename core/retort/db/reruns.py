@@ -18,11 +18,17 @@ _ANEW = "clone makes a job that begins anew"
 
 
 def retry(
-    session: Session, job_id: str, *, now: float, retries: int, admit: Callable[[AnySpec], None], key: str | None = None
+    session: Session,
+    job_id: str,
+    *,
+    now: float,
+    retries: int,
+    admit: Callable[[AnySpec], tuple[str, ...]],
+    key: str | None = None,
 ) -> jobs.SubmittedJob:
     """Queue a job that resumes a failed, cancelled or expired job.
 
-    *admit* checks that the spec is still allowed; once per idempotency *key*.
+    *admit* checks that the spec is still allowed, and returns what to warn of; once per idempotency *key*.
 
     Raises:
         JobNotFound: there is no such job.
@@ -49,7 +55,7 @@ def clone(
     *,
     now: float,
     retries: int,
-    admit: Callable[[AnySpec], None],
+    admit: Callable[[AnySpec], tuple[str, ...]],
     key: str | None = None,
 ) -> jobs.SubmittedJob:
     """Queue a job with another's spec, changed by *patch* (RFC 7396).
@@ -71,14 +77,15 @@ def _again(
     *,
     now: float,
     retries: int,
-    admit: Callable[[AnySpec], None],
+    admit: Callable[[AnySpec], tuple[str, ...]],
     key: str | None,
     go_on: bool,
 ) -> jobs.SubmittedJob:
     spec = parse_spec(merge(parent.spec, patch))
-    admit(spec)
+    warnings = admit(spec)
     told = f"{'retry' if go_on else 'clone'} {parent.id} {digest(spec)}"
     return jobs.submit(
         session, spec, now=now, retries=retries, owner=parent.owner, priority=parent.priority,
         key=key, body_sha256=hashlib.sha256(told.encode()).hexdigest(), parent=parent, go_on=go_on,
+        warnings=warnings,
     )  # fmt: skip

@@ -66,7 +66,10 @@ RESPONSES = {"losses": [{"kind": "class_logits"}]}
         ({"teacher": {"weights": "seg.pt"}}, "teacher: seg.pt is not a detection network: it is a SegmentationModel"),
         ({"teacher": {"train": {**TRAIN, "weights": "other.pt"}}}, "teacher.train: weights other.pt hold yolov8n"),
         ({"student": {"model": "yolov8s", "weights": "other.pt"}}, "student: .* do not fit yolov8s"),
-        ({"teacher": {"weights": "other.pt"}, "distillation": RESPONSES}, "teacher: .*class names in common"),
+        (
+            {"teacher": {"weights": "other.pt"}, "distillation": RESPONSES},
+            "teacher.weights knows none .*class names in common",
+        ),
         ({"student": {"model": "yolov8n-p6", "weights": None}, "training": {"imgsz": 96}}, "training.imgsz is 96"),
         ({"training": {"imgsz": 64, "freeze": 23}}, "leaves nothing to train"),
         ({"training": {"imgsz": 64, "freeze": [0, "22.cv9"]}}, "names the layer 22.cv9"),
