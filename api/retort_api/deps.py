@@ -79,7 +79,7 @@ class AppState:
 
     @property
     def registry(self) -> Registry:
-        """What specs are checked against."""
+        """Return what specs are checked against."""
         return Registry(self.digests, self.classes)
 
     @cached_property

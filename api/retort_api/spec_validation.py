@@ -32,7 +32,7 @@ def read(document: Any, known: Known) -> AnySpec:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """What is registered, as far as specs are checked against it."""
+    """Registered models, as far as specs are checked against them."""
 
     digests: Known
     classes: Callable[[ModelRef], Sequence[str] | None]
@@ -40,7 +40,7 @@ class Registry:
 
 
 def admit(spec: AnySpec, data_dirs: Sequence[Path], registry: Registry) -> tuple[str, ...]:
-    """Check that the data is allowed or known, and the models registered; return what to warn of.
+    """Check that data and models are known; return what to warn of.
 
     The data must lie in a folder that the operator allows, or be known. Whether the data is there, only the worker can
     see for sure; where it can be seen from here, registered teachers have to know its classes.
@@ -59,7 +59,7 @@ def admit(spec: AnySpec, data_dirs: Sequence[Path], registry: Registry) -> tuple
 
 
 def _classes_unknown(spec: AnySpec, data_dirs: Sequence[Path], registry: Registry) -> tuple[str, ...]:
-    """Return which classes teachers do not know; refuse one that has to know some and knows none."""
+    """Return which classes teachers do not know; refuse one that must and knows none."""
 
     @cache
     def names_of(weights: str) -> Sequence[str] | None:

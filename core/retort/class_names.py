@@ -79,9 +79,9 @@ def warning(data: Sequence[str], network: Sequence[str], who: str) -> str | None
 
 
 def missing(data: Sequence[str], network: Sequence[str], who: str) -> str | None:
-    """Say which of the data's classes *who* does not name; None where it names all.
+    """Say which of the data's classes *who* does not name.
 
-    Near names are told with what would make them one.
+    None where it names all. Near names are told with what would make them one.
     """
     lacking = [name for name in data if name not in network]
     if not lacking or tuple(data) == tuple(network):

@@ -20,7 +20,7 @@ _DETECTOR = "DetectionModel"
 class _Inert:
     """Stand in for an object of any class: keep its state, and do nothing."""
 
-    state: Any = None
+    fields: Any = None
 
     def __init__(self, *_: Any, **__: Any) -> None:
         """Take whatever an object is made from."""
@@ -29,7 +29,7 @@ class _Inert:
         return self
 
     def __setstate__(self, state: Any) -> None:
-        self.state = state
+        self.fields = state
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Forget an item of a mapping."""
@@ -52,9 +52,9 @@ class _InertUnpickler(pickle._Unpickler):  # noqa: SLF001 - the one in C reserve
 
 
 def stored_names(file: Path) -> tuple[str, ...] | None:
-    """Return the class names of the network in the weights *file*, in order; None where it tells none.
+    """Return the class names of the network in the weights *file*.
 
-    Nothing in it is run: objects are read as values.
+    They are in order; None where it tells none.     Nothing in it is run: objects are read as values.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -71,6 +71,6 @@ def stored_names(file: Path) -> tuple[str, ...] | None:
 def _names(checkpoint: Any) -> tuple[str, ...] | None:
     held = [checkpoint.get(key) for key in _HOLDERS] if isinstance(checkpoint, dict) else []
     network = next((one for one in held if isinstance(one, _Inert)), None)
-    state = network.state if network is not None and type(network).__name__ == _DETECTOR else None
-    names = class_names.as_names(state.get("names")) if isinstance(state, dict) else {}
+    fields = network.fields if network is not None and type(network).__name__ == _DETECTOR else None
+    names = class_names.as_names(fields.get("names")) if isinstance(fields, dict) else {}
     return tuple(names.values()) if names and sorted(names) == list(range(len(names))) else None

@@ -171,7 +171,7 @@ def _kept(settings: Settings) -> Path:
 
 
 def _classes_unknown(spec: AnySpec, dataset: Dataset, found: Mapping[str, Path]) -> list[str]:
-    """Return which classes teachers do not know; refuse one that has to know some and knows none."""
+    """Return which classes teachers do not know; refuse one that must and knows none."""
 
     def names_of(weights: str) -> tuple[str, ...] | None:
         return stored_names(found[weights])

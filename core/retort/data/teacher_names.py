@@ -1,4 +1,4 @@
-"""Tell whether teachers know the classes of the data, as early as both are known."""
+"""Tell early whether teachers know the classes of the data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ NamesOf = Callable[[str], Sequence[str] | None]
 
 
 def names_of_data(spec: AnySpec, data_dirs: Sequence[Path]) -> tuple[str, ...] | None:
-    """Return the class names of the data, where they can be read here; what is wrong with it is told elsewhere."""
+    """Return the class names of the data; None where they cannot be read here.
+
+    What is wrong with the data is told elsewhere.
+    """
     try:
         if spec.data.dataset is not None:
             return catalog.find(spec.data.dataset).names
@@ -28,7 +31,10 @@ def names_of_data(spec: AnySpec, data_dirs: Sequence[Path]) -> tuple[str, ...] |
 
 
 def mismatches(spec: AnySpec, names: Sequence[str], names_of: NamesOf) -> list[FieldProblem]:
-    """Return the teachers of *spec* that know none of the classes *names*, where they have to know one."""
+    """Return the teachers of *spec* that know none of the classes *names*.
+
+    There are none where no loss has to know one.
+    """
     if not isinstance(spec, JobSpec) or not (needing := _needing(spec)):
         return []
     return [
@@ -44,7 +50,7 @@ def mismatches(spec: AnySpec, names: Sequence[str], names_of: NamesOf) -> list[F
 
 
 def warnings(spec: AnySpec, names: Sequence[str], names_of: NamesOf) -> list[str]:
-    """Return which of the classes *names* the teachers of *spec* do not know, a sentence for each teacher."""
+    """Return a sentence for each teacher that lacks classes of *names*."""
     if not isinstance(spec, JobSpec):
         return []
     found = [class_names.missing(names, known, path) for path, known in _teachers(spec, names_of)]
