@@ -46,6 +46,7 @@ def run(context: Context) -> CheckedNetworks:
     spec, names = context.spec, dict(enumerate(context.inputs.dataset.names))
     with _named("student"):
         student = models.build(**network(context, spec.student), names=names, seed=spec.training.seed)
+    _tell_classes(context, names)
     read = architecture.read(student)
     _insist_on_side("training.imgsz", spec.training.imgsz, read)
     _insist_on_layers(context, student)
@@ -59,6 +60,20 @@ def run(context: Context) -> CheckedNetworks:
     context.journal.log(f"the student is {read}; the teacher {'; '.join(map(str, teachers))}")
     name = spec.student.label if read.name == architecture.UNNAMED else read.name
     return CheckedNetworks(student=name, teachers=tuple(one.name for one in teachers))
+
+
+def _tell_classes(context: Context, names: dict[int, str]) -> None:
+    """Say how many of its classes the student takes over from weights with other classes than the data's."""
+    from retort.training import models
+
+    if (weights := context.spec.student.weights) is None:
+        return
+    theirs = models.load(context.inputs.weights[weights]).names
+    rows = models.class_rows(names, theirs)
+    if rows is not None and (len(rows) < len(names) or any(ours != number for ours, number in rows.items())):
+        anew = [repr(name) for number, name in names.items() if number not in rows]
+        told = f", {len(anew)} anew (such as {anew[0]})" if anew else ""
+        context.journal.log(f"{len(rows)} classes of the student begin as those of {weights} by their names{told}")
 
 
 def _teachers(context: Context, names: dict[int, str]) -> Iterator[tuple[str, Any, int | None]]:

@@ -114,7 +114,7 @@ def detector(model: Any, name: str) -> Any:
         raise ModelError(f"{name} has the strides {strides}", hint="some of 4, 8, 16, 32 and 64, from fine to coarse")
     if (channels := input_channels(model)) != 3:
         raise ModelError(f"{name} reads images of {channels} channels, not 3", hint="a network for colour images")
-    model.names = class_names.as_names(model.names)
+    model.names = class_names.as_names(getattr(model, "names", None))
     if sorted(model.names) != list(range(number := int(model.model[-1].nc))):
         raise ModelError(
             f"{name} has {number} classes, and names for {len(model.names)}", hint="weights as a training saves them"

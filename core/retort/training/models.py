@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,18 +47,40 @@ def load(weights: Path) -> Any:
     if not weights.is_file():
         raise ModelError(f"weights file {weights.name} does not exist", hint="put it into the model folder")
     try:
-        model, _ = load_checkpoint(weights)
+        model = _read_checkpoint(weights)
     except Exception as error:  # whatever a stranger's file provokes in the unpickler
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        message = f"weights file {weights.name} cannot be loaded: {reason}"
-        raise ModelError(
-            message, hint="an Ultralytics detection checkpoint, not damaged and not TorchScript"
-        ) from error
+        message = f"weights file {weights.name} cannot be loaded: {_reason(error, weights)}"
+        hint = (
+            "an Ultralytics detection checkpoint with its network, not damaged and not TorchScript; "
+            "a state dict alone does not say which network it belongs to"
+        )
+        raise ModelError(message, hint=hint) from error
     network = detector(model, weights.name)
     if (found := weight_flaw(network)) is not None:
         message = f"weights file {weights.name} comes from a training that diverged: {found}"
         raise ModelError(message, hint="weights that have been trained to an end")
     return network
+
+
+def _read_checkpoint(weights: Path) -> Any:
+    """Load the network of a file through a link with a plain name.
+
+    Ultralytics takes files by some names, such as ``yolov5n.pt``, for others that it would fetch, and leaves the
+    apostrophes out of a path.
+    """
+    with TemporaryDirectory(prefix="retort-weights-") as folder:
+        link = Path(folder) / "weights.pt"
+        link.symlink_to(weights.absolute())
+        model, _ = load_checkpoint(link)
+    return model
+
+
+def _reason(error: Exception, weights: Path) -> str:
+    """Return the first line of what *error* says, without the marks and paths of those who say it."""
+    if not str(error).strip():
+        return type(error).__name__
+    line = re.sub(r"\S*retort-weights-[^/\s]*/weights\.pt", weights.name, str(error).strip().splitlines()[0])
+    return re.sub(r"^ERROR\W+", "", line.partition(". Use an official Ultralytics model")[0])
 
 
 def weight_flaw(model: nn.Module) -> str | None:
@@ -112,9 +136,44 @@ def build(
         assert weights is not None
         fits(network, source, None if from_weights else model, weights.name)
         with seeded(seed):  # a class branch of another width is built anew
-            network.load(source, verbose=False)
+            _take_over(network, source, names)
     network.train()
     return network
+
+
+def class_rows(ours: Mapping[int, str], theirs: Mapping[int, str]) -> dict[int, int] | None:
+    """Return which class of *theirs* each of *ours* begins from; those without one begin anew.
+
+    Equal names belong together, whatever their numbers. None where the numbers are all that can be gone by: as many
+    classes, and no name in common.
+    """
+    pairs = dict(class_names.pairs(ours, theirs))
+    return None if not pairs and len(ours) == len(theirs) else pairs
+
+
+def _take_over(network: Any, source: Any, names: Mapping[int, str]) -> None:
+    """Load the weights of *source* into *network*, its classes by their names.
+
+    Ultralytics matches them too, but takes ``Car`` for ``car``; without names it leaves that alone.
+    """
+    fresh = [[parameter.clone() for parameter in layer.parameters()] for layer in _class_layers(network)]
+    network.names = {number: str(number) for number in names}
+    network.load(source, verbose=False)
+    network.names = dict(names)
+    if (rows := class_rows(names, source.names)) is None:
+        return
+    for ours, begun, theirs in zip(_class_layers(network), fresh, _class_layers(source), strict=True):
+        for parameter, new, known in zip(ours.parameters(), begun, theirs.parameters(), strict=True):
+            if parameter.shape[1:] == new.shape[1:]:
+                parameter.data = new.detach().clone()
+            if parameter.shape[1:] == known.shape[1:]:
+                parameter.data[[*rows]] = known.data[[*rows.values()]].to(parameter.dtype)
+
+
+def _class_layers(network: Any) -> list[Any]:
+    """Return the last layer of each class branch, whose rows are the classes."""
+    head = network.model[-1]
+    return [branch[-1] for name in ("cv3", "one2one_cv3") for branch in getattr(head, name, None) or ()]
 
 
 def build_start(plan: TrainConfig, names: Mapping[int, str]) -> Any:

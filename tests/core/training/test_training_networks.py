@@ -170,6 +170,66 @@ def test_names_in_a_list_are_as_good_as_a_mapping(plain: Saver) -> None:
     assert models.load(plain("yolov8n", names=["red", "green"])).names == {0: "red", 1: "green"}
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "rows"),
+    [
+        (["Car", "car"], ["Car", "car"], [0, 1]),
+        (["car", "Car"], ["Car", "car"], [1, 0]),
+        (["car", "bus", "tram"], ["tram", "car", "bus"], [2, 0, 1]),
+        (["car", "bus", "tram"], ["bus", "cart", "car"], [1, None, 0]),
+        (["car", "bus", "tram"], ["bus"], [1]),
+        (["car"], ["Car", "car"], [None, 0]),
+        (["car", "bus"], ["Car", "Bus"], [0, 1]),
+        (["a", "b"], ["c", "d"], [0, 1]),
+    ],
+)  # fmt: skip
+def test_a_student_takes_over_each_class_of_its_weights_by_its_name_letter_by_letter(
+    plain: Saver, theirs: list[str], ours: list[str], rows: list[int | None]
+) -> None:
+    weights = plain("yolov10n", names=dict(enumerate(theirs)))
+    names = dict(enumerate(ours))
+
+    student = models.build("mine", names=names, weights=weights, seed=0, from_weights=True)
+
+    assert student.names == names
+    known = models.load(weights).model[-1]
+    for branch in ("cv3", "one2one_cv3"):
+        for mine, other in zip(getattr(student.model[-1], branch), getattr(known, branch), strict=True):
+            for number, row in enumerate(rows):
+                begun = [
+                    index
+                    for index in range(len(theirs))
+                    if torch.equal(mine[-1].weight[number], other[-1].weight[index])
+                ]
+                assert begun == ([] if row is None else [row]), (branch, ours[number])
+                if row is not None:
+                    assert mine[-1].bias[number] == other[-1].bias[row]
+
+
+@pytest.mark.parametrize("name", ["yolov5n.pt", "yolov3-tiny.pt", "it's mine.pt"])
+def test_a_file_may_be_called_like_one_that_upstream_takes_for_another(plain: Saver, tmp_path: Path, name: str) -> None:
+    weights = plain("yolov8n").rename(tmp_path / name)
+
+    assert models.load(weights).names == NAMES
+
+
+def test_a_network_without_names_and_a_state_dict_are_refused_with_what_is_missing(
+    plain: Saver, tmp_path: Path
+) -> None:
+    network = models.load(plain("yolov8n"))
+    torch.save({"model": network.state_dict()}, tmp_path / "state.pt")
+    del network.names
+    torch.save({"model": network}, tmp_path / "nameless.pt")
+
+    with pytest.raises(ModelError, match="names for 0"):
+        models.load(tmp_path / "nameless.pt")
+    with pytest.raises(ModelError) as told:
+        models.load(tmp_path / "state.pt")
+    assert "a state dict alone does not say" in str(told.value.hint)
+    assert str(tmp_path) not in told.value.message
+    assert "retort-weights" not in told.value.message
+
+
 def test_networks_for_grey_images_and_for_masks_are_refused_by_what_they_are(plain: Saver, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="reads images of 1 channels, not 3"):
         models.load(plain("yolov8n", ch=1))
