@@ -10,6 +10,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from retort.cli.up import why_not_ready
 from retort.settings import Settings
 from retort_api.app import create_app
 from support.api_harness import SPEC, Worker, serving
@@ -47,6 +48,25 @@ def test_tables_that_are_missing_make_the_service_unready(empty_database_url: st
         assert (checks["database"]["status"], checks["migrations"]["status"]) == ("ok", "failed")
         assert "retort.db upgrade" in checks["migrations"]["detail"]
         assert client.get("/livez").status_code == 200
+
+
+def test_each_check_that_fails_is_named_with_its_remedy_where_the_service_is_started(tmp_path: Path) -> None:
+    """After 120 s it said "not ready", and not which check had failed."""
+    (tmp_path / "file").write_text("no folder")
+    away = Settings(
+        home=tmp_path, database_url="postgresql+psycopg://nobody:secret@127.0.0.1:1/none?connect_timeout=1",
+        store_url=(tmp_path / "file" / "store").as_uri(),
+    )  # fmt: skip
+    with serving(away) as client:
+        answer = client.get("/readyz")
+
+    why, hint = why_not_ready(answer.status_code, answer.json(), "http://here", away)
+
+    assert "the check 'database' fails: " in why
+    assert "the check 'store' fails: " in why
+    assert "see that the database postgresql+psycopg://127.0.0.1:1/none?connect_timeout=1 runs" in hint
+    assert f"see that the store {away.store_url} is there and may be written: RETORT_STORE_URL" in hint
+    assert "secret" not in why + hint
 
 
 def test_a_service_without_its_database_lives_and_says_so(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 import httpx2 as httpx
 import psutil
 import pytest
-from cli.commands import Retort, environment, free_port, running
-from retort.cli.up import ManagedProcess, ProcessSupervisor
+from cli.commands import RUN_PROGRAM, SPEC, Retort, environment, free_port, running
+from retort.cli.up import ManagedProcess, ProcessSupervisor, why_not_ready
 from retort.errors import TransientError
+from retort.settings import Settings
+from servers import Valkey
 
 
 def eventually(look: Callable[[], object], timeout_s: float = 30.0) -> None:
@@ -59,15 +61,54 @@ def test_a_part_that_dies_is_started_again_and_sigterm_leaves_no_process(tmp_pat
         assert not any(alive(child) for child in children)
 
 
-def test_a_broker_that_cannot_be_reached_keeps_nothing_from_starting(tmp_path: Path):
-    dead = f"redis://127.0.0.1:{free_port()}/0"
-    with running(tmp_path / "home", "--port", str(free_port()), broker_url=dead) as (_, ready):
-        log = (tmp_path / "home.log").read_text()
+def test_a_broker_that_is_not_there_and_goes_twice_more_costs_no_job(tmp_path: Path, retort: Retort):
+    broker, log = Valkey(), tmp_path / "home.log"
+    broker.port = free_port()
+    scripted = [f"--run-command={sys.executable}", f"--run-command={RUN_PROGRAM}"]
+    settings = {"broker_url": f"redis://127.0.0.1:{broker.port}/0", "poll_s": 0.5, "heartbeat_s": 0.2}
 
-    assert ready["status"] == "degraded"
-    assert "no job is lost: each starts by polling, within 2 s" in log
-    assert log.count("the broker cannot be reached") == 1
-    assert "alembic" not in log
+    def job(url: str) -> None:
+        told = retort("submit", SPEC, "--set", "name=finish", "--set", "training.epochs=1", url=url)
+        assert told.code == 0, told.err
+        assert retort("wait", told.out.strip(), "--timeout", 30, url=url).code == 0
+
+    def is_(url: str, status: str) -> bool:
+        return bool(httpx.get(f"{url}/readyz", timeout=20).json()["status"] == status)
+
+    with running(tmp_path / "home", "--port", str(free_port()), *scripted, **settings) as (_, ready):
+        url = ready["url"]
+        assert ready["status"] == "degraded"
+        assert "no job is lost: each starts by polling, within 0.5 s" in log.read_text()
+        job(url)
+        for _ in range(2):
+            broker.start()
+            assert is_(url, "ok")
+            job(url)
+            broker.kill()
+            assert is_(url, "degraded")
+            job(url)
+    assert log.read_text().count("broker_not_reached") == 3, "by the API, once for each outage"
+    assert "alembic" not in log.read_text()
+    broker.stop()
+
+
+def test_a_service_that_is_not_ready_in_time_says_why():
+    """It said "not ready after 120 s", and not which check had failed."""
+    part = ManagedProcess("retort_no_such_module", environment(), backoff_s=5.0)
+
+    with pytest.raises(TransientError, match="not ready after 0 s: the check 'store' fails") as caught:
+        ProcessSupervisor([part], 5.0, print).run(
+            ready=lambda: False, announce=lambda: None, late=lambda: ("the check 'store' fails", "see"), patience_s=0.1
+        )
+
+    assert caught.value.hint == "see"
+
+
+def test_where_nothing_answers_the_parts_messages_are_the_place_to_look():
+    why, hint = why_not_ready(None, {}, "http://here", Settings())
+
+    assert why == "nothing answers at http://here/readyz"
+    assert "messages of retort_api" in hint
 
 
 def test_a_killed_parent_takes_its_parts_along(tmp_path: Path):
@@ -103,7 +144,9 @@ def test_a_part_that_keeps_dying_ends_the_service_with_a_reason():
     part = ManagedProcess("retort_no_such_module", environment(), backoff_s=0.001)
 
     with pytest.raises(TransientError, match="retort_no_such_module died 5 times in a row, last with exit code 1"):
-        ProcessSupervisor([part], 5.0, said.append).run(ready=lambda: False, announce=lambda: said.append("ready"))
+        ProcessSupervisor([part], 5.0, said.append).run(
+            ready=lambda: False, announce=lambda: said.append("ready"), late=lambda: ("", ""), patience_s=120.0
+        )
 
     assert len(said) == 4
     assert not part.running

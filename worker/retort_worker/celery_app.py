@@ -12,7 +12,9 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.apps.worker import Worker
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state
+from celery.worker.consumer.connection import logger as connection_logger
 from celery.worker.consumer.consumer import CONNECTION_ERROR, CONNECTION_RETRY
 from celery.worker.consumer.consumer import logger as consumer_logger
 from kombu import Queue
@@ -82,7 +84,7 @@ def register(app: Celery, slots: JobWorker) -> None:
 
 
 class BrokerLog(logging.Filter):
-    """Tell of a lost broker once, not at every try."""
+    """Tell of a lost broker once, not at every try, and of its return."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,6 +92,11 @@ class BrokerLog(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Pass everything else; reword the first line of a loss and drop the rest."""
+        if record.name == connection_logger.name and record.msg == _CONNECTED:
+            self._reached()
+            return True
+        if any(word in record.getMessage() for word in _USELESS):
+            return False
         arguments = record.args if isinstance(record.args, tuple) else ()
         if record.msg != CONNECTION_ERROR and CONNECTION_RETRY not in map(str, arguments):
             return True
@@ -101,13 +108,17 @@ class BrokerLog(logging.Filter):
         record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True
 
-    def reached(self) -> None:
-        """Note that the broker is there; log it when it was away."""
+    def _reached(self) -> None:
+        """Note that the broker is there, for the first time or again; log it when it was away."""
         if self._told:
             self._told = False
             _log.info("the broker is reached again")
 
 
+_CONNECTED = "Connected to %s"
+"""Celery's word for each connection: only of the first one it calls on_consumer_ready."""
+_USELESS = ("Skipping prefetch count reduction", CPendingDeprecationWarning.__name__)
+"""In what Celery tells at each loss of the broker, about which nobody can do anything."""
 _log = structlog.get_logger()
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _RESTART_S = 5.0
@@ -146,7 +157,8 @@ def consume(app: Celery, slots: JobWorker) -> None:
     signals = Signals(slots)
     signals.install()
     broker_log = BrokerLog()
-    consumer_logger.addFilter(broker_log)
+    for logger in (consumer_logger, connection_logger, logging.getLogger("py.warnings")):
+        logger.addFilter(broker_log)
 
     class Consumer(Worker):  # type: ignore[misc]
         """Celery worker with our signal handlers, fast to listen after a task.
@@ -162,7 +174,6 @@ def consume(app: Celery, slots: JobWorker) -> None:
 
         def on_consumer_ready(self, consumer: Any) -> None:
             super().on_consumer_ready(consumer)
-            broker_log.reached()
             if self._awake is not None:
                 self._awake.cancel()  # it listened before, over a connection that broke
             if consumer.hub is not None:

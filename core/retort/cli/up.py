@@ -15,12 +15,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import typer
 
 from retort.cli.options import AsJson, note
 from retort.errors import TransientError, UserError
+
+if TYPE_CHECKING:
+    from retort.settings import Settings
 
 DRAIN_MARGIN_S = 20.0
 """Beyond the grace that a run has: for the worker to publish what the run has left."""
@@ -59,7 +63,10 @@ def up(
         arguments = ["--run-command", *run_command] if run_command else []
         parts = [ManagedProcess("retort_api", env), ManagedProcess("retort_worker", env, arguments)]
         supervisor = ProcessSupervisor(parts, settings.grace_s + DRAIN_MARGIN_S, note)
-        supervisor.run(ready=lambda: _readiness(url) is not None, announce=announce)
+        supervisor.run(
+            ready=lambda: _readiness(url) is not None, announce=announce,
+            late=lambda: why_not_ready(*_asked(url), url, settings),
+        )  # fmt: skip
         note("stopped")
 
 
@@ -96,12 +103,45 @@ def _migrate(env: dict[str, str]) -> None:
 
 def _readiness(url: str) -> dict[str, Any] | None:
     """Return what the service says of itself once it takes jobs; None before."""
+    status, found = _asked(url)
+    return found if status == 200 else None
+
+
+def _asked(url: str) -> tuple[int | None, dict[str, Any]]:
+    """Return the status and the document of the service's readiness; None where nothing answers."""
     import httpx2 as httpx
 
-    with suppress(httpx.TransportError):
+    with suppress(httpx.TransportError, ValueError):
         answer = httpx.get(f"{url}/readyz", timeout=5, trust_env=False)
-        return dict(answer.json()) if answer.status_code == 200 else None
-    return None
+        return answer.status_code, dict(answer.json())
+    return None, {}
+
+
+_REMEDIES = {
+    "database": "see that the database {database} runs and takes this user: RETORT_DATABASE_URL",
+    "migrations": "run python -m retort.db upgrade with the same settings",
+    "store": "see that the store {store} is there and may be written: RETORT_STORE_URL",
+    "broker": "see that the broker runs: RETORT_BROKER_URL",
+}
+"""What to do about a check that fails, by its name."""
+
+
+def why_not_ready(status: int | None, found: dict[str, Any], url: str, settings: Settings) -> tuple[str, str]:
+    """Return which checks of readiness fail, and what to do about them."""
+    if status is None:
+        return f"nothing answers at {url}/readyz", "messages of retort_api above say why; --host or --port may be wrong"
+    failed = {name: one for name, one in found.get("checks", {}).items() if one.get("status") != "ok"}
+    if not failed:
+        return f"{url}/readyz answers {status}", "another program may listen there: --port"
+    said = "; ".join(f"the check {name!r} fails: {one.get('detail')}" for name, one in failed.items())
+    places = {"database": _without_password(settings.database_url), "store": _without_password(settings.store_url)}
+    return said, "; ".join(_REMEDIES.get(name, "its message says why").format(**places) for name in failed)
+
+
+def _without_password(url: str) -> str:
+    """Return *url* without the user and password in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 QUICK_S = 20.0
@@ -188,8 +228,17 @@ class ProcessSupervisor:
     say: Callable[[str], None]
     signals: int = field(default=0, init=False)
 
-    def run(self, *, ready: Callable[[], bool], announce: Callable[[], None], patience_s: float = 120.0) -> None:
+    def run(
+        self,
+        *,
+        ready: Callable[[], bool],
+        announce: Callable[[], None],
+        late: Callable[[], tuple[str, str]],
+        patience_s: float = 120.0,
+    ) -> None:
         """Run until asked to stop; *announce* once, when *ready* first says so.
+
+        *late* says why it is not ready, and what to do.
 
         Raises:
             TransientError: a part keeps dying, or the service has not become ready within *patience_s*.
@@ -198,7 +247,7 @@ class ProcessSupervisor:
         previous = {number: signal.signal(number, self._asked) for number in STOPPING}
         try:
             self._start()
-            self._until(ready, patience_s)
+            self._until(ready, late, patience_s)
             if not self.signals:
                 announce()
             while not self.signals:
@@ -216,11 +265,14 @@ class ProcessSupervisor:
         for part in self.parts:
             part.start()
 
-    def _until(self, ready: Callable[[], bool], patience_s: float) -> None:
+    def _until(self, ready: Callable[[], bool], late: Callable[[], tuple[str, str]], patience_s: float) -> None:
         deadline = time.monotonic() + patience_s
         while not self.signals and not ready():
             if time.monotonic() > deadline:
-                raise TransientError(f"the service is not ready after {patience_s:.0f} s", code="not_ready")
+                why, hint = late()
+                raise TransientError(
+                    f"the service is not ready after {patience_s:.0f} s: {why}", hint=hint, code="not_ready"
+                )
             self._look_after()
             time.sleep(POLL_S)
 
