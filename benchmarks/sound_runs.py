@@ -124,7 +124,7 @@ def record(run: Run, sources: dict[str, Path], weights: dict[str, Path | None], 
     try:
         made_run.train()
     finally:
-        steps = -(-run.images // training(run).batch)
+        steps = -(-run.images // int(training(run).batch))
         made_run.close()
     told = listener.metrics.get(0, {})
     return {

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core.answers import answers
 from core.runs import Ended, document, start
 from retort.constants import Role
-from retort.pipeline.context import find
-from retort.protocol.events import AnyEvent, ArtifactEvent, FinishedEvent, MetricEvent, ProgressEvent
+from retort.pipeline.answers import Repetitions, TrainedArms, TrainedNetwork
+from retort.pipeline.context import find, half
+from retort.protocol.events import AnyEvent, ArtifactEvent, FinishedEvent, LogEvent, MetricEvent, ProgressEvent
 from retort.spec import JobSpec, parse_spec
 from sharing import Once
 
@@ -25,7 +27,7 @@ def repeated(event: AnyEvent, role: str) -> bool:
 
 def live(home: Path) -> list[tuple[str, int, int]]:
     """Kill the run while the placebo trains, among the arms, and let a second attempt finish."""
-    training = {"epochs": 1, "imgsz": 64, "batch": 4, "close_mosaic": 0, "seed": 7, "seeds": 2}
+    training = {"epochs": 1, "imgsz": 64, "batch": "auto", "close_mosaic": 0, "seed": 7, "seeds": 2}
     arms = ["class_weights", "assignment", "placebo", "equal_time"]
     spec = {**document(home), "training": training, "exports": [], "arms": arms}
     killed = start(home, spec, attempt=1)
@@ -122,3 +124,23 @@ def test_the_arms_are_counted_in_the_progress_of_the_job(life: tuple[Ended, Ende
     told = [event.progress for event in life[1].said() if isinstance(event, ProgressEvent)]
     assert told == sorted(told)
     assert told[-1] == pytest.approx(1)
+
+
+def test_a_batch_that_the_run_finds_is_that_of_every_training_and_is_told(life: tuple[Ended, Ended]):
+    found, kept = result(life[1])["training"], answers(life[1].workdir)
+    assert (found["batch"], found["batch_found"]["batch"]) == (16, 16)
+    distilled, repeated, arms = kept["distill"], kept["repeat"], kept["arms"]
+    assert isinstance(distilled, TrainedNetwork)
+    assert isinstance(repeated, Repetitions)
+    assert isinstance(arms, TrainedArms)
+    others = [run.student for run in repeated.runs] + [run.network for run in arms.runs]
+    assert {one.batch for one in (distilled, *others)} == {16}
+    reason = found["batch_found"]["reason"]
+    assert any(isinstance(event, LogEvent) and event.message == reason for event in life[0].said())
+    assert reason in (life[1].workdir / "artifacts" / "report.html").read_text()
+
+
+def test_half_of_a_found_batch_is_what_the_gpus_can_share():
+    assert [half(batch, gpus) for batch, gpus in ((16, 1), (15, 1), (24, 4), (12, 4), (2, 1), (4, 4))] == [
+        8, 7, 12, 4, 2, 4,
+    ]  # fmt: skip

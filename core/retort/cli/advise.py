@@ -28,6 +28,7 @@ from retort.spec import AdviceSpec, JobSpec, parse_spec
 from retort.spec.advised import AdviceResult
 from retort.spec.references import complete
 from retort.spec.result import readable_result
+from retort.spec.training import USUAL_BATCH
 from retort.states import JobState
 
 NONE_TO_RECOMMEND = 1
@@ -106,7 +107,7 @@ def _request(document: dict[str, Any]) -> dict[str, Any]:
         "student": job.student.model_dump(),
         "candidates": list(dict.fromkeys(name for name in own if name is not None)),
         "imgsz": job.training.imgsz,
-        "batch": job.training.batch,
+        "batch": USUAL_BATCH if job.training.batch == "auto" else job.training.batch,
     }
 
 

@@ -76,6 +76,8 @@ class Adjustments(FrozenModel):
 
     batch: int | None = None
     """Instead of ``training.batch``: it did not fit into the GPU's memory."""
+    halved: bool = False
+    """Half of the batch that ``training.batch: auto`` has found: the whole did not fit."""
     loader_workers: int | None = None
     """Processes that load images: shared memory was too small for more."""
 

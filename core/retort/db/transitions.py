@@ -180,8 +180,8 @@ def decide_retry(failure: RunFailure, job: Any, *, left: int, earlier: int) -> R
         return None
     learned = job.adjustments
     if failure.code == "out_of_memory":
-        batch = _half(job.spec, learned or {})
-        return None if batch is None else Retry(0.0, {**(learned or {}), "batch": batch})
+        smaller = _half(job.spec, learned or {})
+        return None if smaller is None else Retry(0.0, {**(learned or {}), **smaller})
     kind = errors.failure_class(failure.code)
     if not failure.retryable or earlier >= kind.retries:
         return None
@@ -190,14 +190,19 @@ def decide_retry(failure: RunFailure, job: Any, *, left: int, earlier: int) -> R
     return Retry(kind.pause_s(earlier), learned)
 
 
-def _half(spec: dict[str, Any], adjustments: dict[str, Any]) -> int | None:
-    """Return half of the batch, which the GPUs can share, where the spec allows it and it was not halved before."""
-    resources = spec["resources"]
-    if not resources.get("halve_batch") or adjustments.get("batch") is not None:
+def _half(spec: dict[str, Any], adjustments: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what halves the batch, where the spec allows it and it was not halved before.
+
+    The GPUs have to share it. A batch that the run finds is halved by the run, which alone knows it.
+    """
+    resources, batch = spec["resources"], spec["training"]["batch"]
+    if not resources.get("halve_batch") or adjustments.get("batch") is not None or adjustments.get("halved"):
         return None
+    if batch == "auto":
+        return {"halved": True}
     gpus = int(resources["gpus"])
-    batch = int(spec["training"]["batch"]) // 2 // gpus * gpus
-    return batch if batch >= _SMALLEST_BATCH else None
+    smaller = int(batch) // 2 // gpus * gpus
+    return {"batch": smaller} if smaller >= _SMALLEST_BATCH else None
 
 
 _REASONS = {JobState.PAUSED: "pause", JobState.AWAITING_REVIEW: "review"}

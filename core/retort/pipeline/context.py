@@ -17,7 +17,7 @@ from retort.constants import VALIDATION_BATCH, Role
 from retort.data.inputs import Inputs
 from retort.errors import Stopped
 from retort.pipeline import history
-from retort.pipeline.answers import MissingAnswer
+from retort.pipeline.answers import CheckedNetworks, MissingAnswer
 from retort.protocol.journal import Journal
 from retort.protocol.workdir import FINISH, Heartbeat
 from retort.spec import JobSpec, TrainingSpec
@@ -38,6 +38,14 @@ class PublishedFile:
     """Relative to the workdir."""
     media_type: str
     metadata: dict[str, Any]
+
+
+SMALLEST_BATCH = 2
+
+
+def half(batch: int, gpus: int) -> int:
+    """Return half of *batch*, which *gpus* can share; as much as there must be where that is less."""
+    return max(batch // 2 // gpus * gpus, gpus, SMALLEST_BATCH)
 
 
 @dataclass(slots=True)
@@ -92,14 +100,26 @@ class Context:
     @property
     def training(self) -> TrainingSpec:
         """Training options of this attempt: the spec's, with an adjusted batch."""
-        batch = self.inputs.adjustments.batch
-        return self.spec.training if batch is None else self.spec.training.model_copy(update={"batch": batch})
+        return self.spec.training.model_copy(update={"batch": self.batch})
+
+    @property
+    def batch(self) -> int:
+        """Images of a batch in this attempt: as in the spec, as found, or fewer where memory ran out."""
+        adjusted, asked = self.inputs.adjustments, self.spec.training.batch
+        if adjusted.batch is not None:
+            return adjusted.batch
+        if asked != "auto":
+            return asked
+        found = self.needed("check", CheckedNetworks).batch
+        assert found is not None, "the networks were checked for a batch that is to be found"
+        return half(found.batch, self.spec.resources.gpus) if adjusted.halved else found.batch
 
     @property
     def val_batch(self) -> int:
         """Images of a validation batch; fewer where memory ran out."""
-        batch = self.inputs.adjustments.batch
-        return VALIDATION_BATCH if batch is None else min(VALIDATION_BATCH, 2 * batch)
+        adjusted = self.inputs.adjustments
+        ran_out = adjusted.batch is not None or adjusted.halved
+        return min(VALIDATION_BATCH, 2 * self.batch) if ran_out else VALIDATION_BATCH
 
     def finishes_early(self) -> bool:
         """Return True if the run was asked to finish early.

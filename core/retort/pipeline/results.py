@@ -143,7 +143,8 @@ def key_of_stage(key: str, stage: str, inputs: Inputs, *, halved: bool = True) -
     teacher whatever its batch was. What people decide counts for their review, and so for what comes after it. Without
     *halved* it is the key from before the batch was made smaller.
     """
-    batch = inputs.adjustments.batch
+    adjusted = inputs.adjustments
+    batch = "halved" if adjusted.halved else adjusted.batch
     if stage == "review":
         key = f"{key} decisions {inputs.decisions}"
     return key if batch is None or not halved or stage in _BEFORE_STUDENT else f"{key} batch {batch}"

@@ -19,6 +19,7 @@ from retort.files import sha256_of
 from retort.model_ref import title
 from retort.pipeline import progress, train
 from retort.pipeline.answers import (
+    CheckedNetworks,
     DroppedControl,
     Evaluated,
     ExportedForms,
@@ -153,7 +154,6 @@ def outcome(context: Context, duration_s: float, tried: Extras) -> JobResult:
     Parts that cannot be made are left out, and told by *tried*.
     """
     evaluated, exported = context.needed("evaluate", Evaluated), context.found("export", ExportedForms)
-    student = context.needed("distill", TrainedNetwork)
     roles = evaluated.roles if exported is None else exported.retimed(evaluated.roles)
 
     def part(name: str, make: Callable[[], Made]) -> Made | None:
@@ -163,7 +163,7 @@ def outcome(context: Context, duration_s: float, tried: Extras) -> JobResult:
     return JobResult(
         roles=roles,
         ensemble=evaluated.ensemble,
-        training=training_figures(student),
+        training=training_figures(context),
         control_dropped=part("reason for no control", partial(_control_dropped, context, evaluated)),
         gain=part("gain", partial(gain, roles, seeds)),
         gap_closed=part("gap closed", partial(_gap_closed, roles, seeds)),
@@ -341,7 +341,7 @@ def manifest(context: Context, result: JobResult) -> Manifest:
         name=spec.name,
         spec_digest=result.spec_digest,
         student=StudentOrigin(model=trained.model, file=student.name, sha256=sha256_of(student)),
-        training=training_figures(trained),
+        training=training_figures(context),
         starting_weights={name: sha256_of(path) for name, path in sorted(weights.items())},
         teacher=TeacherOrigin(model=title(progress.teacher(spec)), sha256=sha256_of(train.weights(context))),
         ensemble=tuple(
@@ -386,8 +386,10 @@ def _manifest_pseudo_labels(found: PseudoLabelUse) -> PseudoLabelOrigin:
     )
 
 
-def training_figures(trained: TrainedNetwork) -> TrainingFigures:
-    """Say for how long the student was trained, and what ended it."""
+def training_figures(context: Context) -> TrainingFigures:
+    """Say for how long and in which batches the student was trained, and what ended it."""
+    trained, checked = context.needed("distill", TrainedNetwork), context.found("check", CheckedNetworks)
     return TrainingFigures(
-        epochs=trained.epochs, planned_epochs=trained.planned_epochs, batch=trained.batch, stopped_by=trained.stopped_by
-    )
+        epochs=trained.epochs, planned_epochs=trained.planned_epochs, batch=trained.batch,
+        stopped_by=trained.stopped_by, batch_found=None if checked is None else checked.batch,
+    )  # fmt: skip

@@ -168,6 +168,19 @@ class FurtherTeacherFigures(StoredModel):
     """mAP50-95."""
 
 
+class FoundBatch(StoredModel):
+    """The batch that ``training.batch: auto`` stands for in one job, and how it was found."""
+
+    batch: int
+    """Images of a batch, over all GPUs."""
+    reason: str
+    """How it was found, in words."""
+    peak_bytes: dict[str, int] = Field(default_factory=dict)
+    """What a step of the largest arm takes of one GPU, by its images; empty on a CPU."""
+    free_bytes: int | None = None
+    """What was free on the GPU; null on a CPU."""
+
+
 class GapClosed(StoredModel):
     """The gain as a share of teacher less control; null where that may not be told of the metric.
 

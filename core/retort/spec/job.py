@@ -290,7 +290,7 @@ class JobSpec(InputModel):
     def _share_out(self) -> None:
         """Refuse a batch that the GPUs cannot share."""
         batch, gpus = self.training.batch, self.resources.gpus
-        if batch % gpus:
+        if batch != "auto" and batch % gpus:
             below, above = batch // gpus * gpus, (batch // gpus + 1) * gpus
             hint = f"a multiple of {gpus}, such as {' or '.join(str(n) for n in (below, above) if n >= gpus)}"
             raise field_error(f"does not divide by resources.gpus, which is {gpus}", at="training.batch", hint=hint)

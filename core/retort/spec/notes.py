@@ -68,7 +68,7 @@ training.patience | epochs | `epochs` is a generous guess, and most of it would 
 training.time | hours | A training may take an evening, whatever it has reached then.
 training.imgsz | pixels | The size that the device will run; small objects need large images.
 training.multi_scale | part of imgsz | Objects come in sizes that training did not show; it makes trainings slower.
-training.batch | images | As large as the GPU holds; smaller after `out_of_memory`.
+training.batch | images | As large as the GPU holds, which `auto` finds; smaller after `out_of_memory`.
 training.nominal_batch | images | Equal to `batch` where an epoch has few batches.
 training.fraction | part | A first try on a large data set.
 training.optimizer | | Named, to choose the learning rate yourself.

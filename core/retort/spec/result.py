@@ -14,7 +14,7 @@ from retort.spec.advised import AdviceResult
 from retort.spec.arms import ArmFigures
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import AnyExport
-from retort.spec.figures import FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
+from retort.spec.figures import FoundBatch, FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
 from retort.spec.image_use import ImageUse
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Verdict
@@ -29,6 +29,8 @@ class TrainingFigures(StoredModel):
     """As in the spec."""
     batch: int
     """Images of a batch; smaller than in the spec where memory ran out."""
+    batch_found: FoundBatch | None = Field(default=None, exclude_if=absent)
+    """How ``batch`` was found, where the spec says ``auto``."""
     stopped_by: Literal["patience", "time"] | None = Field(default=None, exclude_if=absent)
     """The limit of the spec that ended the training before its last epoch; student and control each end by it."""
 

@@ -19,6 +19,9 @@ LEARNING_RATE = 0.01
 MOMENTUM = 0.937
 """Momentum of the optimizer where a spec gives none."""
 
+USUAL_BATCH, LARGEST_BATCH = 16, 1024
+"""Images of a batch where a spec gives no number, and at most."""
+
 
 def layer_prefix(value: int | str) -> int | str:
     """Accept the number of a layer, or the beginning of its name."""
@@ -31,12 +34,11 @@ def layer_prefix(value: int | str) -> int | str:
     return value
 
 
-def counted_batch(value: object) -> object:
-    """Refuse to find a batch by trying: both arms and each attempt must have the same."""
-    if value == "auto":
-        hint = "a number, such as 16; resources.halve_batch allows one try with half of it after running out of memory"
-        raise field_error("is not found by trying here", hint=hint)
-    return value
+def number_or_auto(value: object) -> object:
+    """Accept a number of images that can be trained on, or the word for finding one."""
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 2 <= value <= LARGEST_BATCH):
+        return value
+    raise field_error(f"must be a whole number from 2 to {LARGEST_BATCH}, or auto; got {value!r}", hint="such as 16")
 
 
 FrozenLayer = Annotated[int | Annotated[str, Field(max_length=120)], AfterValidator(layer_prefix)]
@@ -91,8 +93,11 @@ class TrainingSpec(AugmentationFields):
     """Side of the square input in pixels."""
     multi_scale: float = Field(default=0.0, ge=0, lt=1)
     """Largest change of ``imgsz`` from batch to batch, as a part of it, in steps of the network's stride."""
-    batch: Annotated[int, BeforeValidator(counted_batch)] = Field(default=16, ge=2, le=1024)
-    """Labelled images in one forward pass, over all GPUs."""
+    batch: Annotated[
+        Annotated[int, Field(ge=2, le=LARGEST_BATCH)] | Literal["auto"], BeforeValidator(number_or_auto)
+    ] = USUAL_BATCH
+    """Labelled images in one forward pass, over all GPUs. ``auto`` finds a number before the first training by what a
+    step of the largest arm takes of the GPU, once for all arms, seeds and attempts; on a CPU it is 16."""
     nominal_batch: int = Field(default=64, ge=1, le=1024)
     """Images per step of the optimizer: gradients of smaller batches add up to it. Give it the value of ``batch`` to
     take a step with every batch, which short trainings need."""

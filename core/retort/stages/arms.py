@@ -104,11 +104,10 @@ def _class_weights(context: Context, plan: TrainConfig) -> FitArguments:
 
 
 def _assignment(context: Context, plan: TrainConfig) -> FitArguments:
-    from retort.training import arms
-
     # Images without labels reach the terms alone, of which there are none.
-    plan = dataclasses.replace(plan, teaching=dataclasses.replace(teacher_config(context), further=(), unlabelled=None))
-    return FitArguments(plan, train.weights(context), arms.assignment_alone(context.spec.distillation))
+    teaching = dataclasses.replace(teacher_config(context), further=(), unlabelled=None)
+    plan = dataclasses.replace(plan, teaching=teaching, terms=False)
+    return FitArguments(plan, train.weights(context), context.spec.distillation)
 
 
 def _placebo(context: Context, plan: TrainConfig) -> FitArguments:

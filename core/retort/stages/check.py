@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retort.constants import LEVEL_STRIDES
+from retort.constants import LEVEL_STRIDES, Role
 from retort.errors import ModelError, TeacherMismatch
 from retort.pipeline import progress
 from retort.pipeline.answers import CheckedNetworks
 from retort.pipeline.context import Context
 from retort.pipeline.train import network
 from retort.spec import JobSpec
+from retort.spec.figures import FoundBatch
+from retort.stages.distill import teacher_config
 
 if TYPE_CHECKING:
     from retort.training.architecture import Architecture
+    from retort.training.batch_size import Arm
 
 after = None
 
@@ -50,8 +55,9 @@ def run(context: Context) -> CheckedNetworks:
     read = architecture.read(student)
     _insist_on_side("training.imgsz", spec.training.imgsz, read)
     _insist_on_layers(context, student)
-    teachers = []
+    teachers, networks = [], []
     for path, loaded, imgsz in _teachers(context, names):
+        networks.append((loaded, imgsz))
         teachers.append(architecture.read(loaded))
         _insist_on_side(f"{path}.imgsz", imgsz or spec.training.imgsz, teachers[-1])
         with _named(path):
@@ -59,7 +65,62 @@ def run(context: Context) -> CheckedNetworks:
         context.heartbeat.beat("setup")
     context.journal.log(f"the student is {read}; the teacher {'; '.join(map(str, teachers))}")
     name = spec.student.label if read.name == architecture.UNNAMED else read.name
-    return CheckedNetworks(student=name, teachers=tuple(one.name for one in teachers))
+    return CheckedNetworks(
+        student=name, teachers=tuple(one.name for one in teachers), batch=_batch(context, names, networks)
+    )
+
+
+def _batch(context: Context, names: dict[int, str], networks: Sequence[tuple[Any, int | None]]) -> FoundBatch | None:
+    """Find the batch of all trainings, where the spec leaves it to the run."""
+    from retort.training import batch_size
+
+    spec, device = context.spec, context.inputs.device
+    if spec.training.batch != "auto":
+        return None
+    if device == "cpu":
+        found = batch_size.on_cpu(spec.resources.gpus)
+    else:
+        images = max(1, int(context.inputs.dataset.num_train * spec.training.fraction))
+        free, peak = batch_size.free_memory(device), batch_size.peak_memory(device)
+        each = []
+        for arm in _arms(context, names, networks):
+            each.append(batch_size.find(arm.meter(peak), free, images=images, gpus=spec.resources.gpus))
+            context.heartbeat.beat("setup")
+        found = min(each, key=lambda one: one.batch)
+    context.journal.log(found.reason, batch=found.batch)
+    return found
+
+
+def _arms(context: Context, names: dict[int, str], networks: Sequence[tuple[Any, int | None]]) -> Iterator[Arm]:
+    """Yield the trainings that may need the most memory: the student's under its teachers, and the teacher's own."""
+    from retort.training.batch_size import Arm
+    from retort.training.config import TrainConfig
+    from retort.training.distillation.distiller import TeacherCandidate
+    from retort.training.distillation.teacher_resize import ratio_of
+
+    spec, training = context.spec, context.spec.training
+    boxes = most_boxes(context.inputs.data_yaml) * (2 if training.mosaic else 1)  # of parts of four images
+    config = teacher_config(context)
+    weights = [spec.teacher.weight, *(one.weight for one in spec.teacher.ensemble)]
+    plan = TrainConfig(
+        role=Role.STUDENT, **network(context, spec.student), data_yaml=context.inputs.data_yaml,
+        epochs=training.epochs, training=training, folder=context.workdir, device=context.inputs.device,
+        teaching=config,
+    )  # fmt: skip
+    teachers = tuple(
+        TeacherCandidate(loaded, weight, ratio_of(imgsz, training.imgsz))
+        for (loaded, imgsz), weight in zip(networks, weights, strict=True)
+    )
+    yield Arm(plan, names, boxes, teachers, spec.distillation)
+    if spec.teacher.train is not None:
+        own = training.model_copy(update={"imgsz": spec.teacher.imgsz or training.imgsz, "freeze": None})
+        yield Arm(dataclasses.replace(plan, **network(context, spec.teacher.train), training=own), names, boxes)
+
+
+def most_boxes(data_yaml: Path) -> int:
+    """Return how many boxes the fullest training image has."""
+    files = (data_yaml.parent / "labels" / "train").glob("*.txt")
+    return max((len(path.read_text().splitlines()) for path in files), default=0)
 
 
 def _tell_classes(context: Context, names: dict[int, str]) -> None:

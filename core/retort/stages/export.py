@@ -114,7 +114,7 @@ class ExportWorkspace:
         if not path.exists():
             context = self.context
             output = QATConfig(
-                data_yaml=context.inputs.data_yaml, imgsz=self.imgsz, batch=context.training.batch, epochs=epochs,
+                data_yaml=context.inputs.data_yaml, imgsz=self.imgsz, batch=context.batch, epochs=epochs,
                 device=context.inputs.device, seed=self.seed, on_batch=self.beat,
             )  # fmt: skip
             train_aware(self.weights, path, output, self._folder / f"aware-{epochs}")

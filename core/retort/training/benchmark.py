@@ -160,7 +160,7 @@ def _resident(name: str) -> int:
 
 STEP_WARM_UP, STEPS_LONGEST_S, FEWEST_STEPS, MOST_STEPS = 2, 20.0, 3, 9
 """Steps: unmeasured ones, then pairs of measured ones until the time or the number is used up, but a few at least."""
-_BOXES_PER_IMAGE = 8
+BOXES_PER_IMAGE = 8
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class StepBenchmark:
         self._device = select_device(device, verbose=False)
         network.args = get_cfg(overrides={"imgsz": imgsz})
         self._student = network.to(self._device, memory_format=torch.channels_last).train()
-        self._batch = _drawn(batch, imgsz, len(names), self._device)
+        self._batch = drawn(batch, imgsz, len(names), self._device)
 
     def step(self, teacher: Any, *, on_step: Callable[[], None]) -> StepTimes:
         """Time training steps with the loaded network *teacher* and without it.
@@ -246,15 +246,17 @@ class StepBenchmark:
         return time.perf_counter() - started
 
 
-def _drawn(size: int, imgsz: int, num_classes: int, device: torch.device) -> dict[str, Any]:
+def drawn(
+    size: int, imgsz: int, num_classes: int, device: torch.device, *, boxes: int = BOXES_PER_IMAGE
+) -> dict[str, Any]:
     """Draw a batch of images with boxes: what a step costs does not depend on what they show."""
     draw = torch.Generator().manual_seed(0)
-    count = size * _BOXES_PER_IMAGE
+    count = size * boxes
     sides = 0.05 + 0.3 * torch.rand(count, 2, generator=draw)
     batch = {
         "img": torch.rand(size, 3, imgsz, imgsz, generator=draw),  # N 3 H W
         "cls": torch.randint(num_classes, (count, 1), generator=draw).float(),
         "bboxes": torch.cat([sides / 2 + (1 - sides) * torch.rand(count, 2, generator=draw), sides], 1),
-        "batch_idx": torch.arange(size).repeat_interleave(_BOXES_PER_IMAGE).float(),
+        "batch_idx": torch.arange(size).repeat_interleave(boxes).float(),
     }
     return {name: value.to(device) for name, value in batch.items()}

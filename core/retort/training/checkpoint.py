@@ -130,8 +130,8 @@ def identity_of(
     """
     chosen = {key: value for key, value in asdict(plan).items() if key in {"role", "model", "epochs", "from_weights"}}
     chosen["definition"] = None if plan.definition is None else sha256_of(plan.definition)
-    if plan.class_balance:
-        chosen["class_balance"] = plan.class_balance
+    if plan.class_balance or not plan.terms:
+        chosen["arm"] = [plan.class_balance, plan.terms]
     chosen["teaching"] = _teaching(plan.teaching)
     chosen["training"] = plan.training.model_dump(mode="json")
     chosen["distillation"] = None if distillation is None else distillation.model_dump(mode="json")

@@ -94,6 +94,8 @@ class TrainConfig:
     """Images of a batch in validation."""
     watched: bool = True
     """Check that the distillation teaches, and judge its health; not where there is nothing to teach."""
+    terms: bool = True
+    """Compute the terms of the distillation; without them a teacher assigns labels, and does nothing else."""
     class_balance: float = 0.0
     """How far rare classes are raised in the task's class loss, as ``class_balance`` of a loss raises them in it."""
 

@@ -15,7 +15,7 @@ from retort.errors import Stopped
 from retort.spec import DistillationSpec
 from retort.training import baselines, checkpoint, comm, device, models, optim
 from retort.training.arguments import arguments
-from retort.training.arms import balance_classes
+from retort.training.arms import assignment_alone, balance_classes
 from retort.training.checkpoint import Checkpointer
 from retort.training.config import TrainCallback, TrainConfig, TrainResult
 from retort.training.data.augment import coloured
@@ -60,11 +60,12 @@ def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
     """
     plan = trainer.plan
     assert trainer.distillation is not None, "a teacher comes with what is learned from it"
+    distillation = trainer.distillation if plan.terms else assignment_alone(trainer.distillation)
     first, *further = load_teachers(teacher, plan)
     trainer.model = make_distiller(
         trainer.model,
         first,
-        trainer.distillation,
+        distillation,
         device=trainer.device,
         epochs=plan.epochs,
         close_mosaic=plan.training.close_mosaic,

@@ -72,6 +72,14 @@ def test_out_of_memory_is_tried_once_with_half_the_batch_where_the_spec_allows_i
     assert shop.job(job_id).adjustments == (expected and {"batch": expected})
 
 
+def test_a_batch_that_the_run_has_found_is_halved_by_the_run_and_once(shop: Shop):
+    document = shop.spec.model_dump(mode="json")
+    shop.spec = type(shop.spec).model_validate({**document, "training": {**document["training"], "batch": "auto"}})
+    job_id = shop.queued(resources={"halve_batch": True})
+    assert fails(shop, job_id, RunFailure(code="out_of_memory", message="x")) == [JobState.QUEUED, JobState.FAILED]
+    assert shop.job(job_id).adjustments == {"halved": True}
+
+
 def test_after_shared_memory_ran_out_no_process_loads_images(shop: Shop):
     job_id = shop.queued()
     fails(shop, job_id, RunFailure(code="shared_memory", message="x", retryable=True))

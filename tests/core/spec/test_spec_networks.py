@@ -89,7 +89,9 @@ def test_the_schema_knows_every_name():
         ({"fliplr": 1.5}, "training.fliplr"),
         ({"multi_scale": 1.0}, "training.multi_scale"),
         ({"patience": -1}, "training.patience"),
-        ({"batch": "auto"}, "training.batch"),
+        ({"batch": "automatic"}, "training.batch"),
+        ({"batch": 1}, "training.batch"),
+        ({"batch": True}, "training.batch"),
     ],
 )
 def test_training_fields_outside_what_they_mean_are_refused(training: dict[str, Any], path: str):

@@ -13,12 +13,15 @@ from core.training.pictures import NAMES, Notebook
 from retort.constants import Role
 from retort.losses.base import class_weights
 from retort.spec import DistillationSpec, TrainingSpec
-from retort.training import arms, models
+from retort.training import arms, checkpoint, models
 from retort.training.config import TrainConfig
+from retort.training.distributed.rank import RankConfig
 from retort.training.trainer import TrainingLoop, fit
 
 # Momentum would hide what one step has done; 16 images in batches of 8 are two steps.
 TRAINING = TrainingSpec(imgsz=64, batch=8, nominal_batch=8, close_mosaic=0, optimizer="SGD", warmup_epochs=0, lr=0.05)
+
+LAID_OUT = {"names": NAMES, "digest": "0", "train": [], "val": []}
 
 
 @pytest.fixture
@@ -47,13 +50,21 @@ def test_an_arm_without_its_one_difference_is_the_control_bit_for_bit(
     plain = weights(control, "control")
 
     assert equal(plain, weights(replace(control, class_balance=0.0), "without-class-weights"))
-    alone = arms.assignment_alone(DistillationSpec(assignment="student"))
-    teaching = {"teacher": published("yolo11n"), "distillation": alone}
-    assert equal(plain, weights(control, "assigned-by-the-student", **teaching))
+    alone, teacher = replace(control, terms=False), published("yolo11n")
+    own = DistillationSpec(assignment="student")
+    assert equal(plain, weights(alone, "assigned-by-the-student", teacher=teacher, distillation=own))
 
     assert not equal(plain, weights(replace(control, class_balance=1.0), "class-weights"))
-    alone = arms.assignment_alone(DistillationSpec(schedule={"warmup_epochs": 0}))
-    assert not equal(plain, weights(control, "assigned-by-the-teacher", **{**teaching, "distillation": alone}))
+    theirs = DistillationSpec.model_validate({"schedule": {"warmup_epochs": 0}})
+    assert not equal(plain, weights(alone, "assigned-by-the-teacher", teacher=teacher, distillation=theirs))
+
+
+def test_the_ranks_of_a_parallel_training_read_an_arm_as_it_was_written(control: TrainConfig, tmp_path: Path):
+    for plan in (replace(control, terms=False), replace(control, class_balance=1.0)):
+        order = RankConfig(plan, tmp_path / "teacher.pt", DistillationSpec())
+        order.write(tmp_path / "order.json")
+        assert RankConfig.read(tmp_path / "order.json") == order
+        assert checkpoint.identity_of(plan, None, [], LAID_OUT) != checkpoint.identity_of(control, None, [], LAID_OUT)
 
 
 def test_classes_weigh_in_the_arm_as_the_recipe_weighs_those_that_its_teacher_is_sure_of(control: TrainConfig):
