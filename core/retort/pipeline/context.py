@@ -21,6 +21,7 @@ from retort.pipeline.answers import CheckedNetworks, MissingAnswer
 from retort.protocol.journal import Journal
 from retort.protocol.workdir import FINISH, Heartbeat
 from retort.spec import JobSpec, TrainingSpec
+from retort.spec.training import SMALLEST_BATCH
 
 Answer = TypeVar("Answer")
 
@@ -40,11 +41,8 @@ class PublishedFile:
     metadata: dict[str, Any]
 
 
-SMALLEST_BATCH = 2
-
-
 def half(batch: int, gpus: int) -> int:
-    """Return half of *batch*, which *gpus* can share; as much as there must be where that is less."""
+    """Return half of *batch*, rounded to what *gpus* can share."""
     return max(batch // 2 // gpus * gpus, gpus, SMALLEST_BATCH)
 
 

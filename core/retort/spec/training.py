@@ -19,8 +19,8 @@ LEARNING_RATE = 0.01
 MOMENTUM = 0.937
 """Momentum of the optimizer where a spec gives none."""
 
-USUAL_BATCH, LARGEST_BATCH = 16, 1024
-"""Images of a batch where a spec gives no number, and at most."""
+SMALLEST_BATCH, USUAL_BATCH, LARGEST_BATCH = 2, 16, 1024
+"""Images of a batch at least, where a spec gives no number, and at most."""
 
 
 def layer_prefix(value: int | str) -> int | str:
@@ -36,9 +36,16 @@ def layer_prefix(value: int | str) -> int | str:
 
 def number_or_auto(value: object) -> object:
     """Accept a number of images that can be trained on, or the word for finding one."""
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 2 <= value <= LARGEST_BATCH):
+    if value == "auto":
         return value
-    raise field_error(f"must be a whole number from 2 to {LARGEST_BATCH}, or auto; got {value!r}", hint="such as 16")
+    hint = f"a whole number from {SMALLEST_BATCH} to {LARGEST_BATCH}, such as {USUAL_BATCH}, or auto"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise field_error(f"should be a whole number or auto, got {value!r}", hint=hint)
+    if value < SMALLEST_BATCH:
+        raise field_error(f"should be greater than or equal to {SMALLEST_BATCH}, got {value}", hint=hint)
+    if value > LARGEST_BATCH:
+        raise field_error(f"should be less than or equal to {LARGEST_BATCH}, got {value}", hint=hint)
+    return value
 
 
 FrozenLayer = Annotated[int | Annotated[str, Field(max_length=120)], AfterValidator(layer_prefix)]
@@ -94,7 +101,7 @@ class TrainingSpec(AugmentationFields):
     multi_scale: float = Field(default=0.0, ge=0, lt=1)
     """Largest change of ``imgsz`` from batch to batch, as a part of it, in steps of the network's stride."""
     batch: Annotated[
-        Annotated[int, Field(ge=2, le=LARGEST_BATCH)] | Literal["auto"], BeforeValidator(number_or_auto)
+        Annotated[int, Field(ge=SMALLEST_BATCH, le=LARGEST_BATCH)] | Literal["auto"], BeforeValidator(number_or_auto)
     ] = USUAL_BATCH
     """Labelled images in one forward pass, over all GPUs. ``auto`` finds a number before the first training by what a
     step of the largest arm takes of the GPU, once for all arms, seeds and attempts; on a CPU it is 16."""

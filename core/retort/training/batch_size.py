@@ -13,7 +13,7 @@ import torch
 from retort.errors import OutOfMemory
 from retort.spec import DistillationSpec
 from retort.spec.figures import FoundBatch
-from retort.spec.training import LARGEST_BATCH, USUAL_BATCH
+from retort.spec.training import LARGEST_BATCH, SMALLEST_BATCH, USUAL_BATCH
 from retort.training import models
 from retort.training.benchmark import BOXES_PER_IMAGE, drawn
 from retort.training.config import TrainConfig
@@ -24,8 +24,8 @@ from retort.training.ultralytics_api import get_cfg, select_device
 
 SHARE = 0.6
 """Part of the free memory that a step may take, as in upstream's search for a batch: others take the rest."""
-SMALLEST, LARGER = 2, (8, 4)
-"""Images of the steps that are measured: two, and the first of the others that fits."""
+LARGER = 8, 4
+"""Images of the second step that is measured: the first of these that fits."""
 _GIB = 2**30
 
 Meter = Callable[[int], int]
@@ -33,23 +33,26 @@ Meter = Callable[[int], int]
 
 
 def on_cpu(gpus: int) -> FoundBatch:
-    """Return the usual batch, in parts that *gpus* processes can share: a CPU has no memory of its own to fill."""
+    """Return the usual batch in parts for *gpus* processes.
+
+    A CPU has no memory of its own that a batch could fill.
+    """
     batch = max(USUAL_BATCH // gpus, 1) * gpus
     return FoundBatch(batch=batch, reason=f"training.batch is auto, which is {batch} on a CPU")
 
 
 def find(meter: Meter, free_bytes: int, *, images: int, gpus: int = 1) -> FoundBatch:
-    """Return the largest batch whose step takes ``SHARE`` of *free_bytes* on each of *gpus*.
+    """Return the largest batch whose step takes ``SHARE`` of *free_bytes*.
 
-    The memory of a step is taken for a straight line in its images, through two that are measured. There are *images*
+    That much is free on each of *gpus*. The memory of a step is taken for a straight line in its images, through two that are measured. There are *images*
     to train on, and no use for more in a batch.
 
     Raises:
         OutOfMemory: not even the smallest step fits.
 
     """
-    peaks = {SMALLEST: meter(SMALLEST), **_larger(meter)}
-    most = max(min(LARGEST_BATCH, images) // gpus, SMALLEST)
+    peaks = {SMALLEST_BATCH: meter(SMALLEST_BATCH), **_larger(meter)}
+    most = max(min(LARGEST_BATCH, images) // gpus, SMALLEST_BATCH)
     each = _each(peaks, free_bytes * SHARE, most)
     told = " and ".join(f"{peak / _GIB:.2f} GiB with {size}" for size, peak in peaks.items())
     limit = f", limited by {images} images" if each == most and images < LARGEST_BATCH else ""
@@ -78,7 +81,7 @@ def _each(peaks: Mapping[int, int], budget: float, most: int) -> int:
     slope = (peak - least) / (size - small)
     if slope <= 0:  # what was measured is noise: no further than what has been seen to fit
         return min(size, most)
-    return max(SMALLEST, min(int((budget - least) / slope + small), most))
+    return max(SMALLEST_BATCH, min(int((budget - least) / slope + small), most))
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def free_memory(device: str) -> int:
 
 
 def peak_memory(device: str) -> Callable[[Callable[[], None]], int]:
-    """Return a function that runs another, and returns the most memory that this has held on the GPU *device*."""
+    """Return a function that measures the peak memory of another on *device*."""
 
     def peak(run: Callable[[], None]) -> int:
         number = int(device)
