@@ -44,8 +44,8 @@ def on_cpu(gpus: int) -> FoundBatch:
 def find(meter: Meter, free_bytes: int, *, images: int, gpus: int = 1) -> FoundBatch:
     """Return the largest batch whose step takes ``SHARE`` of *free_bytes*.
 
-    That much is free on each of *gpus*. The memory of a step is taken for a straight line in its images, through two that are measured. There are *images*
-    to train on, and no use for more in a batch.
+    That much is free on each of *gpus*. The memory of a step is taken for a straight line in its images, through two
+    that are measured. There are *images* to train on, and no use for more in a batch.
 
     Raises:
         OutOfMemory: not even the smallest step fits.
