@@ -1,8 +1,8 @@
 """Compare class names: one rule for networks, data, reviews and reports.
 
 Two names are the same when they are equal, letter by letter: a data set may tell ``Car`` from ``car``. Names that
-differ only in case, spaces, hyphens, underscores or invisible letters are near; they are told, never taken for the
-same.
+differ only in case, spaces, hyphens, underscores, invisible letters or letters that look alike are near; they are told,
+never taken for the same.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _SHOWN = 3
+_ALIKE = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u03bf\u03b1\u03bd\u03c1\u0131",
+    "aeopcyxijsdoavpi",
+)
+"""Cyrillic and Greek letters that look like Latin ones, and the i without its dot."""
 _LISTED = 5
 
 
@@ -102,4 +107,4 @@ def listed(names: Sequence[str]) -> str:
 def plain(name: str) -> str:
     """Return what near names have in common."""
     shown = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
-    return re.sub(r"[\s_-]+", "", shown).casefold() or name
+    return re.sub(r"[\s_-]+", "", shown).casefold().translate(_ALIKE) or name

@@ -25,7 +25,14 @@ def test_only_equal_names_are_paired_and_each_at_most_once(ours: list[str], thei
 
 @pytest.mark.parametrize(
     ("ours", "theirs"),
-    [("car", "Car"), ("traffic light", "traffic_light"), ("re-entry", "reentry"), (" car", "car"), ("ab", "a\u200cb")],
+    [
+        ("car", "Car"),
+        ("traffic light", "traffic_light"),
+        ("re-entry", "reentry"),
+        (" car", "car"),
+        ("ab", "a\u200cb"),
+        ("car", "c\u0430r"),
+    ],
 )
 def test_near_names_are_told_with_what_would_be_right(ours: str, theirs: str):
     assert class_names.pairs({0: ours}, {0: theirs}) == []

@@ -14,7 +14,7 @@ from retort.data import datasets, intake
 from retort.data.conversion.convert import ConversionOptions, convert, foreign_source
 from retort.data.description import DatasetDescription, find, read_description
 from retort.data.label_counts import LabelCounts, missing_labels
-from retort.data.labels import LINE, NO_LABEL, LabelBox, LabelFile, label_of, read_labels
+from retort.data.labels import LINE, NO_LABEL, LabelBox, LabelFile, label_of, read_labels, shared_labels
 from retort.data.listing import Listing, images_of
 from retort.data.text_files import readable
 from retort.errors import DataError
@@ -276,6 +276,14 @@ def _doubts(
         "warning", "label_without_image", "labels that belong to no image that is read",
         "remove them, or add their images",
         _orphans(description.root, everything),
+    )  # fmt: skip
+    yield _finding(
+        "warning", "shared_label", "label files that belong to several images, whose names differ in the ending alone",
+        "give each image a name of its own",
+        (
+            f"{label.relative_to(description.root)}: {' and '.join(image.name for image in mine)}"
+            for label, mine in shared_labels(description.root, [image.path for image in everything]).items()
+        ),
     )  # fmt: skip
     yield _finding(
         "warning", "doubled_box", "labels with the same box more than once", "keep one of each",

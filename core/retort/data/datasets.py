@@ -14,7 +14,7 @@ from retort import class_names
 from retort.data import intake
 from retort.data.description import DatasetDescription, find, read_description
 from retort.data.label_counts import check_labels
-from retort.data.labels import copy_labels, label_of
+from retort.data.labels import copy_labels, label_of, shared_labels
 from retort.data.listing import Listing, images_of
 from retort.data.verification import ImageRecord
 from retort.errors import DataError
@@ -150,6 +150,7 @@ def locate(
             *near_names(description.names),
             *(found.sentence() for found in missing),
             *(doubt.sentence() for doubt in counts.doubts()),
+            *_shared(root, listings),
         ),
         uses=uses,
         bits=bits,
@@ -184,6 +185,15 @@ def _dataset(
         test=tuple(splits.get("test", ())),
         facts=facts,
     )
+
+
+def _shared(root: Path, listings: Mapping[str, Listing]) -> Iterator[str]:
+    """Warn of images that have one label file in common."""
+    found = shared_labels(root, (image for listing in listings.values() for image in dict.fromkeys(listing.images)))
+    if found:
+        label, mine = next(iter(found.items()))
+        which = " and ".join(shown(image.name) for image in mine)
+        yield f"label files that belong to several images: {len(found)}, such as {shown(label.name)} to {which}"
 
 
 def near_names(names: Sequence[str]) -> tuple[str, ...]:

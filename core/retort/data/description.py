@@ -22,6 +22,7 @@ _LONGEST_NAME = 200
 _JOINERS = frozenset("\u00ad\u200c\u200d\u200e\u200f\u2060\ufeff")
 """Invisible letters that belong to words: hyphens, joiners and marks of direction in Persian, Hindi or emoji."""
 _LARGEST_BYTES = 16 << 20
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,10 @@ def find(path: str, data_dirs: Sequence[Path]) -> Path:
     shown = ", ".join(str(folder) for folder in data_dirs)
     if any(candidate.is_dir() for candidate in candidates):
         hint = f"put one there, or annotations in COCO JSON or Pascal VOC XML, inside one of: {shown}"
+        others = [file.name for folder in candidates if folder.is_dir() for file in sorted(folder.iterdir())]
+        described = [name for name in others if name.lower().endswith((".yaml", ".yml"))]
+        if described:
+            hint = f"name the file itself, or call it data.yaml: {', '.join(described[:_SHOWN])} is there"
         raise DataError(f"no data.yaml in {path}", hint=hint)
     raise DataError(
         f"no dataset at {path}", hint=f"name a folder with a data.yaml, or that file, inside one of: {shown}"
@@ -74,11 +79,12 @@ def read_description(file: Path, data_dirs: Sequence[Path], linked: Sequence[Pat
 
     """
     document, notes = _document(file), []
-    if "val" not in document and "validation" in document:
-        document["val"] = document.pop("validation")
-        notes.append("data.yaml: validation is read as val")
-    if other := sorted(_OTHER_TASKS & document.keys()):
-        raise DataError(f"{file}: {other[0]} belongs to another task", hint="Retort distils detectors: boxes only")
+    for other in ("validation", "valid"):
+        if "val" not in document and other in document:
+            document["val"] = document.pop(other)
+            notes.append(f"data.yaml: {other} is read as val")
+    if tasks := sorted(_OTHER_TASKS & document.keys()):
+        raise DataError(f"{file}: {tasks[0]} belongs to another task", hint="Retort distils detectors: boxes only")
     if document.get("channels", 3) != 3:
         raise DataError(f"{file}: channels must be 3", hint="use colour or grey images of 8 bits")
     root = _root(file, document.get("path"), data_dirs)
@@ -88,6 +94,10 @@ def read_description(file: Path, data_dirs: Sequence[Path], linked: Sequence[Pat
         for key in map(str, document)
         if key not in entry
     ]
+    for split in ("train", "val"):
+        meant = [key for key in map(str, document) if key.casefold() == split and key != split]
+        if split not in document and meant:
+            raise DataError(f"{file}: {split} is missing", hint=f"write {split} for {meant[0]}")
     sources = {split: _sources(file, root, split, document.get(split)) for split in ("train", "val")}
     if document.get("test"):
         try:
@@ -159,10 +169,16 @@ def _source(file: Path, root: Path, split: str, item: str) -> Path:
     if not target.is_relative_to(root):
         raise DataError(f"{file}: {split} leads to {target}, out of {root}", hint="name a common folder as path")
     if not target.is_dir() and not (target.suffix == ".txt" and target.is_file()):
-        raise DataError(
-            f"{file}: {split} is {item!r}, and there is no folder {target}", hint="paths are relative to this file"
-        )
+        if target.is_file():
+            hint = "a folder of images, or a text file *.txt that lists them, is expected"
+            raise DataError(f"{file}: {split} is {item!r}, which is a file", hint=hint)
+        raise DataError(f"{file}: {split} is {item!r}, and there is no folder {target}", hint=path_hint(item))
     return target
+
+
+def path_hint(path: str) -> str:
+    """Return what to do about a *path* in a dataset's files that leads nowhere."""
+    return "write / between folders, not a backslash" if "\\" in path else "paths are relative to this file"
 
 
 def _names(file: Path, value: object, number: object) -> tuple[str, ...]:
@@ -175,16 +191,22 @@ def _names(file: Path, value: object, number: object) -> tuple[str, ...]:
         raise DataError(f"{file}: names must list the classes", hint="for example names: [cat, dog]")
     if len(value) > _MOST_CLASSES:
         raise DataError(f"{file}: {len(value)} classes are more than {_MOST_CLASSES}")
-    names = tuple(str(name) for name in value)
+    names = tuple(_text(file, index, name) for index, name in enumerate(value))
     first: dict[str, int] = {}
     for index, name in enumerate(names):
-        if not _is_name(name):
+        if not is_name(name):
             raise DataError(f"{file}: the name of class {index} is not a short printable text", hint="name it")
         if first.setdefault(name, index) != index:
             raise DataError(f"{file}: two classes are named {name!r}", hint="give each class a name of its own")
     if expected is not None and expected != len(names):
         raise DataError(f"{file}: nc is {expected}, but {len(names)} names are listed", hint="leave nc out")
     return names
+
+
+def _text(file: Path, index: int, name: object) -> str:
+    if name is None or isinstance(name, list | dict):
+        raise DataError(f"{file}: the name of class {index} is {name!r}, not a text", hint="write the name in quotes")
+    return str(name)
 
 
 def _number(file: Path, number: object) -> int | None:
@@ -213,6 +235,7 @@ def _numbered(file: Path, value: dict[Any, Any]) -> list[Any]:
     return [numbers[index] for index in range(len(value))]
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Return True for a short printable text, as a class may be called."""
     shown = "".join(letter for letter in name if letter not in _JOINERS and unicodedata.category(letter) != "Zs")
     return bool(shown) and shown.isprintable() and len(name) <= _LONGEST_NAME

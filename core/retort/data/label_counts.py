@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -199,8 +200,13 @@ def missing_labels(root: Path, splits: Mapping[str, Sequence[Path]], num_classes
 
 
 def _stems(image: Path) -> tuple[str, str]:
-    """Return how the label of *image* may be called: tools write ``x.jpg.txt`` too, and other capital letters."""
-    return image.stem.casefold(), image.name.casefold()
+    """Return how the label of *image* may be called: tools write ``x.jpg.txt`` too, and other letters."""
+    return _plain(image.stem), _plain(image.name)
+
+
+def _plain(name: str) -> str:
+    """Return a name as all systems write it: Macs take accents apart, and some tell no capitals."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _by_stem(root: Path, stems: set[str]) -> dict[str, list[Path]]:
@@ -210,8 +216,8 @@ def _by_stem(root: Path, stems: set[str]) -> dict[str, list[Path]]:
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            if path.stem.casefold() in stems:
-                found[path.stem.casefold()].append(path)
+            if (stem := _plain(path.stem)) in stems:
+                found[stem].append(path)
         number += len(names)
         if number > _MOST_FILES:
             break

@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import math
 import struct
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ _LARGEST_BYTES = 16 << 20
 _SLACK = 0.01
 """How far outside 0..1 a coordinate may lie, as upstream allows: rounding errors of the tool that wrote it."""
 _FEWEST_POINTS = 3
-LINE = "class centre_x centre_y width height, the last four as shares (0..1) of the image's sides"
+LINE = "class centre_x centre_y width height between spaces, the last four as shares (0..1) of the image's sides"
 """What a label file's lines must hold."""
 
 
@@ -67,6 +68,14 @@ def label_of(root: Path, image: Path) -> Path:
             parts[index] = "labels"
             break
     return root.joinpath(*parts)
+
+
+def shared_labels(root: Path, images: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Return the label files that several *images* have in common, since their names differ in the ending alone."""
+    owners: defaultdict[Path, list[Path]] = defaultdict(list)
+    for image in images:
+        owners[label_of(root, image)].append(image)
+    return {label: mine for label, mine in owners.items() if len(mine) > 1 and label.is_file()}
 
 
 def read_labels(label: Path, num_classes: int, root: Path) -> LabelFile:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from retort.data.description import DatasetDescription
+from retort.data.description import DatasetDescription, path_hint
 from retort.data.text_files import read_text, readable
 from retort.errors import DataError
 from retort.images import CONVERT, SUFFIXES, UNREAD, shown
@@ -84,6 +84,9 @@ def list_images(files: Sequence[Path], inside: Sequence[Path], what: str, way_ou
 def _place(picture: Path, inside: Sequence[Path], what: str, way_out: str) -> Path:
     resolved = picture.resolve()
     if not any(resolved.is_relative_to(folder) for folder in inside):
+        if not resolved.exists():
+            told = f"{shown(picture)} is a link to {shown(resolved)}, which is not there"
+            raise DataError(told, hint=f"copy the image into the {what}, or remove the link")
         raise DataError(
             f"{shown(picture)} leads out of the {what}'s folder, to {shown(resolved)}",
             hint=f"copy the image into the {what}, or {way_out}",
@@ -126,7 +129,7 @@ def _listed(source: Path) -> list[Path]:
         if line.strip():
             path = source.parent / line.strip()
             if not path.is_file():
-                raise DataError(f"{source}:{number}: no image at {path}", hint="paths are relative to this file")
+                raise DataError(f"{source}:{number}: no image at {path}", hint=path_hint(line))
             if path.suffix.lower() not in SUFFIXES | UNREAD:
                 raise DataError(f"{source}:{number}: {path.name} has not the ending of an image", hint=_known_endings())
             paths.append(path)

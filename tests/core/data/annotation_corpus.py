@@ -270,6 +270,9 @@ COCO_REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "odd polygon": (outline([[10, 10, 30]]), "annotations[0]: segmentation"),
     "mask that is too long": (outline({"size": [50, 100], "counts": [0, 9999]}), "annotations[0]: segmentation"),
     "mask of another size": (outline({"size": [25, 50], "counts": [0, 50]}), "annotations[0]: the mask is of 50 x 25"),
+    "shares of the sides": (coco({**BOX, "bbox": [0.1, 0.2, 0.2, 0.4]}), "reaches beyond the first pixel"),
+    "name with a bell": (coco(BOX, categories=[*CATEGORIES, {"id": 1, "name": "a\a"}]), "the name 'a\\x07'"),
+    "name of half a letter": (coco(BOX, categories=[*CATEGORIES, {"id": 1, "name": "\ud800"}]), "the name '\\ud800'"),
     "no categories": (without("categories"), "has no categories"),
     "no images": (without("images"), "has no images"),
 }  # fmt: skip
@@ -454,6 +457,7 @@ VOC_REFUSED: dict[str, tuple[str | bytes, str]] = {
     "entity elsewhere": ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "a.xml:1: a document type"),
     "document of CVAT": ("<annotations><image/></annotations>", "a.xml:1: the document is 'annotations'"),
     "annotated before turning": (page(("<width>100", "<width>50"), ("<height>50", "<height>100")), "is shown with"),
+    "name with a tab": (page(("<name>dog", "<name>d&#9;g")), "a.xml:5: the name 'd\\tg'"),
     "polygon of one point": (boxed("<polygon><x1>1</x1><y1>1</y1></polygon>"), "a.xml:5: a polygon has fewer"),
     "wrong encoding": (page(("Unknown", "für")).encode("latin-1"), "a.xml:3: no XML"),
 }  # fmt: skip

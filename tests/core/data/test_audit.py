@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -221,6 +222,15 @@ def test_labels_that_are_missing_because_they_are_elsewhere_are_found_and_refuse
     with pytest.raises(DataError, match=r"is looked for at labels/train/0\.txt, and there is"):
         datasets.locate(str(root), ANYWHERE, most_missing=0.5)
     assert datasets.locate(str(root), ANYWHERE, most_missing=1).warnings
+
+
+def test_labels_whose_accents_a_mac_took_apart_are_found(root: Path):
+    for number in range(2):
+        image, label = root / f"images/train/{number}.png", root / f"labels/train/{number}.txt"
+        image.rename(image.with_name(unicodedata.normalize("NFC", f"\u00e9{number}.png")))
+        label.rename(label.with_name(unicodedata.normalize("NFD", f"\u00e9{number}.txt")))
+
+    assert any("e\u03010.txt" in place for place in told(root)["missing_labels"][2])
 
 
 def test_labels_of_other_images_of_the_same_name_are_not_taken_for_missing_ones(root: Path):

@@ -136,6 +136,17 @@ def test_what_coco_has_beside_boxes_is_counted(tmp_path: Path):
     ]
 
 
+def test_corners_in_place_of_widths_are_doubted(tmp_path: Path):
+    corners = [{"image_id": 10, "category_id": 9, "bbox": [40 + n, 20, 60 + n, 40]} for n in range(12)]
+    (tmp_path / "all.json").write_text(json.dumps(coco(*corners)))
+    picture(tmp_path / "a.jpg")
+    picture(tmp_path / "b.jpg", color=9)
+
+    made = convert(tmp_path, tmp_path / "out", [tmp_path])
+
+    assert any(note.startswith("12 of 12 boxes reach out of their images") for note in made.notes)
+
+
 def test_masks_of_both_kinds_become_the_boxes_around_them(tmp_path: Path):
     """A mask of 100 x 50 pixels is set in columns 20 to 39, rows 10 to 29; counts run down the columns."""
     counts = [20 * 50 + 10, *[20, 30] * 19, 20]

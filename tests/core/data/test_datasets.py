@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
-from retort.data import datasets
+from retort.data import audit, datasets
 from retort.data.datasets import Dataset
 from retort.data.labels import label_of, read_labels
 from retort.errors import DataError
@@ -111,6 +111,55 @@ def test_validation_and_an_empty_path_are_understood(root: Path):
     found = locate(root)
     assert found.num_val == 2
     assert found.notes == ("data.yaml: validation is read as val",)
+
+
+def test_valid_is_understood_and_a_split_in_capitals_is_named(root: Path):
+    describe(root, val=None, valid="images/val")
+    assert datasets.locate(str(root), [root]).notes[0] == "data.yaml: valid is read as val"
+
+    describe(root, val=None, Val="images/val")
+    with pytest.raises(DataError, match="val is missing") as told:
+        datasets.locate(str(root), [root])
+    assert told.value.hint == "write val for Val"
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ({"train": "images\\train"}, "write / between folders, not a backslash"),
+        ({"train": "images/train/0.png"}, "a folder of images, or a text file *.txt that lists them, is expected"),
+        ({"names": ["cat", None]}, "write the name in quotes"),
+        ({"names": ["cat", ["dog"]]}, "write the name in quotes"),
+    ],
+)
+def test_a_field_that_cannot_be_meant_so_is_refused_with_what_would_be_right(
+    root: Path, fields: dict[str, object], hint: str
+):
+    describe(root, **fields)
+    with pytest.raises(DataError) as told:
+        datasets.locate(str(root), [root])
+    assert told.value.hint == hint
+
+
+def test_a_description_by_another_name_is_pointed_to(root: Path):
+    (root / "data.yaml").rename(root / "coco8.yml")
+    with pytest.raises(DataError, match=r"no data\.yaml") as told:
+        datasets.locate(str(root), [root])
+    assert told.value.hint == "name the file itself, or call it data.yaml: coco8.yml is there"
+
+
+def test_a_link_to_nothing_is_told_as_one(root: Path):
+    (root / "images/train/far.png").symlink_to("/nowhere/far.png")
+    with pytest.raises(DataError, match=r"far\.png is a link to /nowhere/far\.png, which is not there"):
+        datasets.locate(str(root), [root])
+
+
+def test_images_that_share_a_label_file_are_told_by_check_and_job(root: Path):
+    shutil.copy(root / "images/train/0.png", root / "images/train/0.jpg")
+
+    assert any("0.txt to 0.jpg and 0.png" in told for told in datasets.locate(str(root), [root]).warnings)
+    found = {finding.code: finding for finding in audit.check(str(root), [root]).findings}
+    assert found["shared_label"].places == ("labels/train/0.txt: 0.jpg and 0.png",)
 
 
 def test_a_test_split_is_found_checked_and_laid_out(root: Path, tmp_path: Path):

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from retort.data.conversion import json_stream, masks
 from retort.data.conversion.json_stream import Element
 from retort.data.conversion.objects import AnnotatedSplit, ImageAnnotations, PixelBox, upright
+from retort.data.description import is_name
 from retort.errors import DataError
 from retort.review.models import Corners
 
@@ -72,6 +73,8 @@ class _CocoReader:
         number, name = _id(value, "id", place), value.get("name")
         if not isinstance(name, str) or not name.strip():
             _refuse(place, "has no name", "name the category")
+        if not is_name(name):
+            _refuse(place, f"the name {name[:60]!r} is not a short printable text", "rename the category")
         if number in self._names:
             _refuse(place, f"the id {number!r} is there twice", "give each category an id of its own")
         if name.strip() in self._names.values():
@@ -93,9 +96,8 @@ class _CocoReader:
     def _corners(self, value: dict[str, Any], place: str) -> Corners | None:
         box, segmentation = value.get("bbox"), value.get("segmentation")
         if not box or (segmentation and box == [0] * 4):
-            self._counted["outline"] += 1
             corners = masks.box_around(segmentation, place)
-            self._counted["empty"] += corners is None
+            self._counted["empty" if corners is None else "outline"] += 1
             return corners
         numbers = isinstance(box, list) and len(box) == 4 and all(_is_number(side) for side in box)
         if not numbers or min(box[2:]) < 0:

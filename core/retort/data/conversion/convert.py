@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import yaml
 
@@ -25,6 +25,8 @@ VAL_SHARE = 0.2
 """Share of the images that are measured on where the annotations name no split for it."""
 MOST_MISSING = 0.1
 """Share of the listed images that may not be there."""
+_ENOUGH, _OUTSIDE = 10, 0.2
+"""Of so many boxes and more a larger share that reaches out of the images is no accident."""
 _LAYOUT_WORDS = frozenset({"images", "labels", "annotations", "jpegimages"})
 _OTHER_SHAPE = 0.02
 """Relative difference of aspect ratios from which on an image is not the one that was annotated."""
@@ -153,6 +155,7 @@ def _written(layout: Layout, target: Path, allowed: Sequence[Path], options: Con
     classes = classes_of(list(splits.values()))
     if not classes:
         raise DataError(f"{layout.root}: the annotations have no class", hint="label some objects")
+    _refuse_shares(splits.values())
     index = ImageIndex(layout.root, allowed)
     counted = sum((one.counted for one in splits.values()), Counter[str]())
     notes = [note for one in splits.values() for note in one.notes]
@@ -166,6 +169,7 @@ def _written(layout: Layout, target: Path, allowed: Sequence[Path], options: Con
     num_boxes = {split: writer.write(split, pairs) for split, pairs in found.items()}
     data_yaml = _describe(target, list(found), classes)
     told = [f"{counted[kind]:,} {said}" for kind, said in TOLD.items() if counted[kind]]
+    told += _corners_meant(layout.kind, counted["cut"] + counted["outside"], sum(num_boxes.values()))
     return Conversion(
         data_yaml=data_yaml,
         kind=layout.kind,
@@ -174,6 +178,25 @@ def _written(layout: Layout, target: Path, allowed: Sequence[Path], options: Con
         num_boxes=num_boxes,
         notes=tuple(dict.fromkeys([*notes, *told])),
     )
+
+
+def _refuse_shares(splits: Iterable[AnnotatedSplit]) -> None:
+    """Refuse boxes that are shares of the sides: as pixels, all of them would lie within the first one."""
+    for split in splits:
+        images = [image for image in split.images if image.objects]
+        if images and max(max(one.right, one.bottom) for image in images for one in image.objects) <= 1:
+            raise DataError(
+                f"{images[0].place}: no box of {split.file.name} reaches beyond the first pixel",
+                hint="boxes are in pixels; multiply shares of the sides by width and height",
+            )
+
+
+def _corners_meant(kind: Kind, num_outside: int, num_boxes: int) -> list[str]:
+    """Doubt boxes of which many reach out of their images."""
+    if kind != "coco" or num_boxes < _ENOUGH or num_outside < _OUTSIDE * num_boxes:
+        return []
+    told = f"{num_outside} of {num_boxes} boxes reach out of their images"
+    return [f"{told}: bbox is left, top, width and height; are these corners, or centres?"]
 
 
 def _read(layout: Layout, split: str, options: ConversionOptions) -> AnnotatedSplit:
@@ -195,7 +218,12 @@ def _found(
     missing = []
     for image in annotated.images:
         path = index.find(image.name, near, split, image.place)
-        path = path or (index.find(image.other_name, near, split, image.place) if image.other_name else None)
+        if path is None and image.other_name:
+            path = index.find(image.other_name, near, split, image.place)
+        elif image.other_name and _differ(image) and index.find(image.other_name, near, split, image.place) not in {
+            None, path,
+        }:  # fmt: skip
+            counted["renamed"] += 1
         if path is None:
             missing.append(image)
         elif path in found:
@@ -214,6 +242,11 @@ def _found(
     if not found:
         raise DataError(f"{annotated.file} lists no image", hint="list the images that the annotations are of")
     return list(found.items())
+
+
+def _differ(image: ImageAnnotations) -> bool:
+    """Return True if an annotation file says another name of its image than it has itself."""
+    return PurePosixPath(image.other_name.replace("\\", "/")).stem != PurePosixPath(image.name).name
 
 
 def _divided(found: dict[str, Pairs], share: float) -> tuple[dict[str, Pairs], str]:

@@ -22,6 +22,7 @@ TOLD = {
     "cut": "boxes that reach out of their images are cut at the edge",
     "difficult": "objects that are marked as difficult are kept: left out, they would be taught as background",
     "missing": "images are listed but not there, and are left out",
+    "renamed": "annotation files name another image that is there too: they are of the one that they are called after",
     "unlisted": "images lie there without being listed, and are left out",
     "repeated": "images are listed twice: their boxes are joined",
     "resized": "images are of another size than their annotations say: boxes are taken as shares of the sides",

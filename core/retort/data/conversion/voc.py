@@ -11,6 +11,7 @@ from typing import Literal, NoReturn
 from xml.parsers import expat
 
 from retort.data.conversion.objects import AnnotatedSplit, ImageAnnotations, PixelBox, around, upright
+from retort.data.description import is_name
 from retort.errors import DataError
 from retort.review.models import Corners
 
@@ -167,7 +168,10 @@ class _VocReader:
         name = found.texts.get("name", "")
         if not name:
             self._refuse("an object has no name", line=found.line)
-        self._counted["difficult"] += found.texts.get("difficult") == "1"
+        if not is_name(name):
+            message = f"the name {name[:60]!r} is not a short printable text"
+            self._refuse(message, "give the class another name", found.line)
+        self._counted["difficult"] += found.texts.get("difficult", "").lower() in {"1", "true"}
         self._objects.append(PixelBox(name, *self._corners(found)))
 
     def _corners(self, found: _VocObject) -> Corners:
