@@ -205,7 +205,7 @@ def preview(path: Path, side: int) -> tuple[tuple[int, int], Image.Image]:
 
 
 def _stretched(image: Image.Image) -> Image.Image:
-    """Return an image whose samples are long in 8 bits, from its darkest to its brightest."""
+    """Return an image in 8 bits, from its darkest to its brightest sample."""
     import numpy as np
     from PIL import Image
 

@@ -71,7 +71,10 @@ def label_of(root: Path, image: Path) -> Path:
 
 
 def shared_labels(root: Path, images: Iterable[Path]) -> dict[Path, list[Path]]:
-    """Return the label files that several *images* have in common, since their names differ in the ending alone."""
+    """Return the label files that belong to several *images* each.
+
+    Such images have names that differ in the ending alone.
+    """
     owners: defaultdict[Path, list[Path]] = defaultdict(list)
     for image in images:
         owners[label_of(root, image)].append(image)

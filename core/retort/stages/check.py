@@ -124,7 +124,7 @@ def most_boxes(data_yaml: Path) -> int:
 
 
 def _tell_classes(context: Context, names: dict[int, str]) -> None:
-    """Say how many of its classes the student takes over from weights with other classes than the data's."""
+    """Say how many classes the student takes over from weights with other classes."""
     from retort.training import models
 
     if (weights := context.spec.student.weights) is None:

@@ -76,7 +76,7 @@ def _read_checkpoint(weights: Path) -> Any:
 
 
 def _reason(error: Exception, weights: Path) -> str:
-    """Return the first line of what *error* says, without the marks and paths of those who say it."""
+    """Return the first line of *error*, without upstream's marks and paths."""
     if not str(error).strip():
         return type(error).__name__
     line = re.sub(r"\S*retort-weights-[^/\s]*/weights\.pt", weights.name, str(error).strip().splitlines()[0])
@@ -142,10 +142,10 @@ def build(
 
 
 def class_rows(ours: Mapping[int, str], theirs: Mapping[int, str]) -> dict[int, int] | None:
-    """Return which class of *theirs* each of *ours* begins from; those without one begin anew.
+    """Return which class of *theirs* each of *ours* begins from.
 
-    Equal names belong together, whatever their numbers. None where the numbers are all that can be gone by: as many
-    classes, and no name in common.
+    Equal names belong together, whatever their numbers; a class without an equal name is left out. None where
+    the numbers are all that can be gone by: as many classes, and no name in common.
     """
     pairs = dict(class_names.pairs(ours, theirs))
     return None if not pairs and len(ours) == len(theirs) else pairs

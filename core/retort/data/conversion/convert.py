@@ -181,7 +181,10 @@ def _written(layout: Layout, target: Path, allowed: Sequence[Path], options: Con
 
 
 def _refuse_shares(splits: Iterable[AnnotatedSplit]) -> None:
-    """Refuse boxes that are shares of the sides: as pixels, all of them would lie within the first one."""
+    """Refuse boxes that are shares of the sides.
+
+    As pixels, all of them would lie within the first one.
+    """
     for split in splits:
         images = [image for image in split.images if image.objects]
         if images and max(max(one.right, one.bottom) for image in images for one in image.objects) <= 1:
