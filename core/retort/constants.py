@@ -36,6 +36,8 @@ MODEL_PATTERN = (
     r"yolov10[nsmblx]|yolo1[12][nsmlx]|yolo26[nsmlx](-p2|-p6)?"
 )
 """The same as a regular expression, for schemas."""
+NMS_FREE = ("yolov10", "yolo26")
+"""How those begin that have a head whose boxes need no NMS."""
 
 
 def _published(model: str) -> str | None:

@@ -52,22 +52,50 @@ Formats = Annotated[
 ]
 
 
+FormShape = Annotated[
+    str | None,
+    typer.Option("--imgsz", metavar="SIDE|H,W", help="Side of the input, or height and width of the forms'."),
+]
+Nms = Annotated[
+    bool | None,
+    typer.Option("--nms/--nms-free", help="NMS in the file, or the NMS-free head.", show_default="raw output"),
+]
+Batch = Annotated[int | None, typer.Option(help="Images at once; of a dynamic form with NMS the most.")]
+Dynamic = Annotated[bool, typer.Option("--dynamic", help="Leave batch and image size open.")]
+
+
 def export(  # noqa: PLR0917 - typer gives each by name
     network: Annotated[str, typer.Argument(metavar="WEIGHTS", help="Weights by path or name, or a model.")],
     data: Data,
     formats: Formats,
     sets: Sets = None,
-    imgsz: Imgsz = None,
+    imgsz: FormShape = None,
+    nms: Nms = None,
+    batch: Batch = None,
+    dynamic: Dynamic = False,
     out: Out = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> int:
     """Export a trained network, measured on the data as a job does it. Exit code: 1 where a form did not pass."""
+    sides = _sides(imgsz)
+    given = {"imgsz": sides if len(sides) > 1 else None, "nms": nms, "batch": batch, "dynamic": dynamic or None}
+    alike = {name: value for name, value in given.items() if value is not None}
     exports = [
-        {"format": name, **({"precision": precision} if precision else {})}
+        {"format": name, **({"precision": precision} if precision else {}), **alike}
         for name, _, precision in (text.partition(":") for text in formats)
     ]
-    return _measured([network], data, imgsz, out, device, as_json=as_json, exports=exports, sets=sets)
+    side = sides[0] if len(sides) == 1 else None
+    return _measured([network], data, side, out, device, as_json=as_json, exports=exports, sets=sets)
+
+
+def _sides(text: str | None) -> list[int]:
+    """Read a side, or height and width."""
+    try:
+        return [int(part) for part in text.replace("x", ",").split(",")] if text else []
+    except ValueError as error:
+        hint = "a side such as 640, or height and width such as 384,640"
+        raise UserError(f"--imgsz {text} is no size", hint=hint) from error
 
 
 def _measured(

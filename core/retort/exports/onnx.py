@@ -1,4 +1,4 @@
-"""Define the ONNX export: float32, or INT8 with its scales."""
+"""Define the ONNX export: float32, float16, or INT8 with its scales."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ class Onnx(Calibrated):
     """An ONNX graph with batch normalisation folded, for onnxruntime and most edge toolchains."""
 
     format: Literal["onnx"] = "onnx"
-    precision: Literal["fp32", "int8"] = "fp32"
-    """``int8``: convolutions by onnxruntime's static quantization; boxes and scores are decoded in float32."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """``fp16`` stores weights in half and computes in half where the processor can; ``int8``: convolutions by
+    onnxruntime's static quantization. Boxes and scores are decoded in float32."""
     opset: int | None = Field(default=None, ge=11, le=20)
     """ONNX operator set; null takes the newest that both PyTorch and onnxruntime know."""
-    dynamic: bool = False
-    """Leave batch and image size open in the graph."""
     simplify: bool = True
     """Remove redundant operators from the graph."""
 
@@ -28,8 +27,6 @@ class Onnx(Calibrated):
 
     @model_validator(mode="after")
     def _quantizable(self) -> Self:
-        if self.precision == "int8" and self.dynamic:
-            raise field_error("is for float32 only", at="dynamic", hint="leave dynamic out, or take precision: fp32")
         if self.precision == "int8" and self.opset is not None and self.opset < 13:
             raise field_error(
                 "is too old for INT8 with a scale for each channel", at="opset", hint="13 or more, or leave it out"

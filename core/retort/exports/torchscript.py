@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from retort.exports.base import Export
+from retort.exports.base import Boxed
 
 
-class TorchScript(Export):
+class TorchScript(Boxed):
     """A traced module in float32."""
 
     format: Literal["torchscript"] = "torchscript"

@@ -30,30 +30,49 @@ def networks(context: Context) -> dict[str, Published]:
 
 
 @dataclass(frozen=True)
+class TimedForm:
+    """An export that is to be timed."""
+
+    load: Callable[[], Runtime]
+    device: str
+    """Kind of device."""
+    shape: tuple[int, int]
+    """Height and width."""
+    batch: int = 1
+    """Images of one run."""
+
+    @property
+    def base(self) -> str:
+        """Name of its network in PyTorch, on equal images and kind of device."""
+        return f"PyTorch on {self.device}, {self.batch} of {self.shape[0]} x {self.shape[1]}"
+
+
+@dataclass(frozen=True)
 class Sitting:
     """Speeds of one sitting."""
 
     roles: dict[str, TimedFigures]
+    """By the name of the network."""
     forms: dict[str, TimedFigures]
     """By the name of the artifact."""
     bases: dict[str, TimedFigures]
-    """The student in PyTorch, by kind of device."""
+    """The network in PyTorch, by the name of the artifact that is compared with it."""
 
     def retimed(self, form: MeasuredExport) -> MeasuredExport:
         """Return an export with its speed of this sitting."""
         if form.path not in self.forms:
             return form
         speed = self.forms[form.path]
-        ratio = speed.latency_ms.p50 / self.bases[speed.device or "cpu"].latency_ms.p50
+        ratio = speed.latency_ms.p50 / self.bases[form.path].latency_ms.p50
         return form.model_copy(update={**dict(speed), "latency_ratio": ratio})
 
 
-def sit(context: Context, forms: Mapping[str, tuple[str, Callable[[], Runtime]]]) -> Sitting:
-    """Time all roles and exports in turns.
+def sit(context: Context, published: Mapping[str, Published], exported: str, forms: Mapping[str, TimedForm]) -> Sitting:
+    """Time *published* networks and exports of one of them, in turns.
 
-    *forms* holds the kind of device and the loader of each export, by artifact. Networks of one structure
-    and size share one measurement. A form's latency is compared with that of the student in
-    PyTorch on the same kind of device.
+    *forms* are those of the network that is *exported*, by artifact. Networks of one structure and size share one
+    measurement. A form's latency is compared with that of its network in PyTorch on the same kind of device, for as
+    many images of the same shape.
     """
     from retort.training import benchmark
     from retort.training.benchmark import Subject
@@ -63,18 +82,19 @@ def sit(context: Context, forms: Mapping[str, tuple[str, Callable[[], Runtime]]]
         context.check()
         context.heartbeat.beat("step")
 
-    published = networks(context)
     own = "cpu" if context.inputs.device == "cpu" else "cuda"
     timed, shared = subjects(published, context.inputs.device)
-    bases = {own: shared[Role.STUDENT]}
-    for device in {device for device, _ in forms.values()} - {own}:
-        base = subjects({device: published[Role.STUDENT]}, "cpu" if device == "cpu" else "0")[0]
-        timed[f"student on {device}"], bases[device] = base[device], f"student on {device}"
-    side = context.spec.training.imgsz
-    timed.update({name: Subject(load, side) for name, (_, load) in forms.items()})
+    side = published[exported].imgsz
+    usual = TimedForm(timed[shared[exported]].load, own, (side, side)).base
+    bases = {name: shared[exported] if form.base == usual else form.base for name, form in forms.items()}
+    for form in forms.values():
+        if form.base != usual:
+            base = subjects({exported: published[exported]}, "cpu" if form.device == "cpu" else "0")[0][exported]
+            timed[form.base] = Subject(base.load, form.shape, form.batch)
+    timed.update({name: Subject(form.load, form.shape, form.batch) for name, form in forms.items()})
     found = {name: TimedFigures(**asdict(speed)) for name, speed in benchmark.measure(timed, on_round=alive).items()}
     return Sitting(
         roles={role: found[name] for role, name in shared.items()},
         forms={name: found[name] for name in forms},
-        bases={device: found[name] for device, name in bases.items()},
+        bases={name: found[base] for name, base in bases.items()},
     )

@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from retort.report.forms import described
 from retort.report.health import HealthReport
 from retort.report.samples import STYLES, Gallery
 from retort.report.usage import Usage
@@ -52,6 +53,7 @@ def render(
             about=ABOUT,
             missing=missing(result.extras),
             exports=[(export, export if isinstance(export, MeasuredExport) else None) for export in result.exports],
+            described=described,
             charts=charts,
             comparisons=comparisons,
             quantization=quantization,

@@ -5,33 +5,68 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
+from retort.spec.exported import MeasuredExport
 from retort.spec.result import JobResult
 
 _TORCH = """from ultralytics import YOLO
 
-model = YOLO({file})
-for found in model.predict("image.jpg", imgsz={imgsz}):
+model = YOLO({file}, task="detect")
+for found in model.predict("image.jpg"{more}):
     for box in found.boxes:
         name = found.names[int(box.cls)]
         print(name, float(box.conf), box.xyxy[0].tolist())
 """
-_ONNX = """import numpy as np
-import onnxruntime
-from PIL import Image
+_PICTURE = """import numpy as np
+from PIL import Image, ImageOps
+
+image = ImageOps.pad(Image.open("image.jpg").convert("RGB"), ({width}, {height}), color=(114, 114, 114))
+pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255
+{batch}"""
+_BATCH = "pixels = np.repeat(pixels, {batch}, axis=0)  # so many images at once\n"
+_RUN = {
+    "onnx": """import onnxruntime
 
 session = onnxruntime.InferenceSession({file})
-image = Image.open("image.jpg").convert("RGB").resize(({imgsz}, {imgsz}))
-pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255
 (output,) = session.run(None, {{session.get_inputs()[0].name: pixels}})
-print(output.shape)
+""",
+    "openvino": """import openvino
+
+model = openvino.Core().compile_model({file} + "/student.xml", "CPU")
+output = model(pixels)[0]
+""",
+    "torchscript": """import torch
+import torchvision  # NMS is one of its operators
+
+model = torch.jit.load({file})
+with torch.inference_mode():
+    output = model(torch.from_numpy(pixels)).numpy()
+""",
+    "ncnn": """import ncnn
+
+net = ncnn.Net()
+net.load_param({file} + "/model.ncnn.param")
+net.load_model({file} + "/model.ncnn.bin")
+with net.create_extractor() as extractor:
+    extractor.input(net.input_names()[0], ncnn.Mat(pixels[0]).clone())
+    output = extractor.extract(net.output_names()[0])[1].numpy()[None]
+""",
+}
+_RUNTIMES = {"onnx": "onnxruntime", "openvino": "OpenVINO", "torchscript": "PyTorch", "ncnn": "NCNN"}
+_RAW_END = "print(output.shape)\n"
+_FINAL_END = """for x1, y1, x2, y2, score, label in output[0].tolist():
+    if score > {least}:
+        print(int(label), score, [x1, y1, x2, y2])
 """
-_RAW = (
-    "The network alone, without letterbox and NMS, which are yours to do. Of shape (1, 4 + classes, n) each column is "
-    "a box, as centre, width and height in pixels of the square, and a score by class; of (1, n, 6) each row is a "
-    "final box, as two corners, score and class."
-)
+_NOTES = {
+    "raw": "The network alone, without NMS, which is yours to do: of shape (images, 4 + classes, n), each column is a "
+    "box, as centre, width and height in pixels of the padded picture, and a score by class.",
+    "nms": "NMS is inside, at a score of {conf:g} and an overlap of {iou:g}. Each row is a final box: two corners in "
+    "pixels of the padded picture, score, class; rows of zeros fill up to {most}.",
+    "nms_free": "Boxes come without NMS, from a head that needs none. Each row is a final box: two corners in pixels "
+    "of the padded picture, score, class; {most} at most.",
+}
+_ALIKE = ' Ultralytics opens it too, and gives boxes in pixels of the picture: YOLO({file}, task="detect").'
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +91,33 @@ class Usage:
 
 def usage(run: str, student: str, result: JobResult, more: Sequence[str] = ()) -> Usage:
     """Return how to use *student* and the exports; *more* are further artifacts."""
-    published = [export for export in result.exports if export.files and export.status != "needs"]
+    published = [one for one in result.exports if isinstance(one, MeasuredExport) and one.files]
     files = (student, *(file for export in result.exports for file in export.files), *more)
     imgsz = result.roles.student.imgsz or 640
-    graphs = [export.path for export in published if PurePosixPath(export.path).suffix == ".onnx"]
-    snippets = (
-        Snippet(
-            f"{student} in Ultralytics",
-            "Each line printed is a box: class, score, two corners.",
-            _filled(_TORCH, student, imgsz),
-        ),
-        *(Snippet(f"{graph} in onnxruntime", _RAW, _filled(_ONNX, graph, imgsz)) for graph in graphs),
+    first = Snippet(
+        f"{student} in Ultralytics",
+        "Each line printed is a box: class, score, two corners.",
+        _TORCH.format(file=_quoted(student), more=f", imgsz={imgsz}"),
     )
-    return Usage(run, tuple(dict.fromkeys(files)), snippets)
+    return Usage(run, tuple(dict.fromkeys(files)), (first, *(_snippet(export, imgsz) for export in published)))
 
 
-def _filled(code: str, file: str, imgsz: int) -> str:
-    return code.format(file=json.dumps(file, ensure_ascii=False), imgsz=imgsz)
+def _snippet(export: MeasuredExport, imgsz: int) -> Snippet:
+    """Return the lines that run a form in its own runtime, or in Ultralytics where that alone is usual."""
+    file = _quoted(export.path)
+    if export.format not in _RUN:
+        note = "Each line printed is a box: class, score, two corners."
+        return Snippet(f"{export.path} in Ultralytics", note, _TORCH.format(file=file, more=""))
+    boxes = export.boxes or "raw"
+    height, width = export.shape or (imgsz, imgsz)
+    repeat = _BATCH.format(batch=export.batch) if (export.batch or 1) > 1 and not export.dynamic else ""
+    code = _PICTURE.format(height=height, width=width, batch=repeat) + "\n" + _RUN[export.format].format(file=file)
+    end = _RAW_END if boxes == "raw" else _FINAL_END.format(least=0 if boxes == "nms" else 0.25)
+    note = _NOTES[boxes].format(conf=export.conf or 0, iou=export.iou or 0, most=export.most_boxes)
+    return Snippet(
+        f"{export.path} in {_RUNTIMES[export.format]}", note + _ALIKE.format(file=file), code + end
+    )  # fmt: skip
+
+
+def _quoted(file: str) -> str:
+    return json.dumps(file, ensure_ascii=False)

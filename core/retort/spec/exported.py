@@ -75,11 +75,27 @@ class MeasuredExport(ExportFigures, MeasuredFigures):
     map: float
     """mAP50-95."""
     latency_ms: Latency
-    """Of one image."""
+    """Of one run: of one image, or of as many as a form of a fixed ``batch`` takes."""
+    shape: tuple[int, ...] | None = Field(default=None, exclude_if=absent)
+    """Height and width at which it was judged and timed; absent, like the next three, in results from before."""
+    batch: int | None = Field(default=None, exclude_if=absent)
+    """Images that it takes at once, no more and no fewer; of a dynamic form with NMS the most."""
+    dynamic: bool | None = Field(default=None, exclude_if=absent)
+    """Whether batch and image size are open."""
+    boxes: Literal["raw", "nms", "nms_free"] | None = Field(default=None, exclude_if=absent)
+    """What it gives: ``raw`` is every anchor's box, which needs NMS; ``nms`` is final boxes, after NMS inside it;
+    ``nms_free`` is final boxes of a head that needs none."""
+    conf: float | None = Field(default=None, exclude_if=absent)
+    """Score below which NMS inside it gives no box; absent, like ``iou``, where it has none."""
+    iou: float | None = Field(default=None, exclude_if=absent)
+    """Overlap above which NMS inside it takes two boxes of a class for one."""
+    most_boxes: int | None = Field(default=None, exclude_if=absent)
+    """Final boxes of an image at most; absent where it gives raw output."""
     map_drop: float
-    """The student's mAP50-95, on the same squares, less this."""
+    """The student's mAP50-95, in the same shape, less this."""
     base_map: float | None = Field(default=None, exclude_if=absent)
-    """The student's mAP50-95 in PyTorch on the squares that the form was judged on."""
+    """The student's mAP50-95 in PyTorch in the shape that the form was judged in; with NMS at the thresholds inside the
+    form, where it has one."""
     max_map_drop: float | None
     """The budget; null where there is none."""
     latency_ratio: float
@@ -93,8 +109,8 @@ class MeasuredExport(ExportFigures, MeasuredFigures):
     size_bytes: int | None = Field(default=None, exclude_if=absent)
     """Of its files; absent where it is not published."""
     max_relative_error: float | None = Field(default=None, exclude_if=absent)
-    """Largest difference of its raw output from PyTorch's: of a score, or of a coordinate relative to the image; absent
-    where not compared."""
+    """Largest difference from PyTorch's of its raw output or final boxes, computed in float32: of a score, or of a
+    coordinate relative to the image; absent where not compared."""
     num_images: int | None = Field(default=None, exclude_if=absent)
     """Images on which it was compared."""
     num_boxes: int | None = Field(default=None, exclude_if=absent)

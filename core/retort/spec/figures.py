@@ -30,7 +30,7 @@ class SizeScores(StoredModel):
 
 
 class Latency(StoredModel):
-    """Milliseconds for one image through the network, boxes decoded, without NMS."""
+    """Milliseconds for one run of the network, boxes decoded, without NMS where it is not inside."""
 
     p50: float
     """Median."""
@@ -53,7 +53,7 @@ class SpeedFigures(StoredModel):
     latency_ms: Latency | None
     """Of one image; null where timing failed, for the reason that stands under ``extras``."""
     throughput: dict[str, float | None] = Field(default_factory=dict)
-    """Images a second by size of the batch; null where the network takes one image at a time."""
+    """Images a second by size of the batch; null where the network does not take so many."""
     peak_memory_bytes: int | None = None
     """What loading and running one image at a time takes at most; null where the system does not tell."""
     runtime: str | None = None
@@ -61,7 +61,7 @@ class SpeedFigures(StoredModel):
     device: str | None = None
     """Kind of device on which it was timed, such as ``cpu``."""
     settings: str | None = Field(default=None, exclude_if=absent)
-    """What was set in the runtime otherwise than it does by itself, for accuracy and latency alike."""
+    """Under which conditions of the runtime, for accuracy and latency alike; an export runs as in plain Ultralytics."""
 
 
 class TimedFigures(SpeedFigures):
@@ -84,8 +84,9 @@ class MeasuredFigures(SpeedFigures):
     """Of ``small``, ``medium`` and ``large`` boxes, by COCO's areas."""
     split: Literal["val", "test"] | None = Field(default=None, exclude_if=absent)
     """Images on which it was judged; absent, like the next three, where nothing was, and in results from before."""
-    letterbox: Literal["rectangle", "square"] | None = Field(default=None, exclude_if=absent)
-    """Into what the images were fitted; plain Ultralytics takes rectangles for a ``.pt``, squares for most forms."""
+    letterbox: Literal["rectangle", "square", "shape"] | None = Field(default=None, exclude_if=absent)
+    """Into what the images were fitted; plain Ultralytics takes rectangles for a ``.pt``, squares for most forms, and
+    the shape of a form that sees no squares."""
     max_det: int | None = Field(default=None, exclude_if=absent)
     """Detections of an image that were judged at most: 300, or as many as the fullest image has boxes."""
     command: str | None = Field(default=None, exclude_if=absent)

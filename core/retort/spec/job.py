@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from retort.constants import MODEL_NAMES, NMS_FREE
 from retort.exports import EXPORT_FORMATS, AnyExport
 from retort.schema import InputModel, LocalPath, field_error
 from retort.spec.arms import Arms
@@ -262,6 +263,7 @@ class JobSpec(InputModel):
         self._agree_on_grids()
         self._share_out()
         self._agree_on_arms()
+        self._agree_on_heads()
         return self
 
     def _agree_on_arms(self) -> None:
@@ -286,6 +288,15 @@ class JobSpec(InputModel):
             refused, why = same.get(arm, (False, ""))
             if refused:
                 raise field_error(f"{arm} shows nothing: {why}", at=f"arms.{index}", hint=f"leave {arm} out")
+
+    def _agree_on_heads(self) -> None:
+        """Refuse the NMS-free head of a student that is known to have none; others are looked at before they train."""
+        known = self.student.model in MODEL_NAMES
+        for index, export in enumerate(self.exports):
+            if getattr(export, "nms", None) is False and known and not str(self.student.model).startswith(NMS_FREE):
+                message = f"takes the NMS-free head, which {self.student.model} has not"
+                hint = "nms: true puts NMS into the file; YOLO26 and YOLOv10 have such a head"
+                raise field_error(message, at=f"exports.{index}.nms", hint=hint)
 
     def _share_out(self) -> None:
         """Refuse a batch that the GPUs cannot share."""

@@ -130,6 +130,12 @@ loss.otherwise | | `giou` where heads differ.
 loss.normalize | | Off to repeat a paper that does without.
 loss.mask_ratio | share | As the paper of a related network has it.
 export.max_map_drop | mAP50-95, 0 to 1 | Tighter for a product, null to see any form.
+export.imgsz | pixels | The camera's pictures are not square, or the device needs another size.
+export.batch | images | The device always has so many images at once.
+export.nms | | The device's program shall get boxes, without an NMS of its own.
+export.conf | score, 0 to 1 | The program keeps only surer boxes, or weighs scores itself.
+export.iou | share | Objects stand close, or one is found twice.
+export.max_det | boxes | Pictures show more objects, or memory is short.
 export.calibration_images | images | More when INT8 varies from run to run.
 export.calibration_path | | The device sees other scenes than the training images show.
 export.aware_epochs | epochs | INT8 misses its budget in spite of the fallback.

@@ -186,6 +186,8 @@ def _meant(given: str, known: list[str], mistake: ValidationIssue) -> str:
         return f"did you mean {OTHER_WORDS[given]!r}?"
     if given in ADVICE:
         return ADVICE[given]
+    if others := _variants_with(given, mistake):
+        return f"it is a field of {', '.join(others)}; known fields here: {', '.join(known)}"
     close = _closest(given, known)
     if close and difflib.SequenceMatcher(None, given, close).ratio() >= _SURELY:
         return f"did you mean {close!r}?"
@@ -194,6 +196,15 @@ def _meant(given: str, known: list[str], mistake: ValidationIssue) -> str:
         places.sort(key=lambda place: (not place.startswith(tuple(near)), not place.startswith("training.")))
         return f"did you mean {' or '.join(places)}?"
     return f"did you mean {close!r}?" if close else f"known fields here: {', '.join(known)}"
+
+
+def _variants_with(field: str, mistake: ValidationIssue) -> list[str]:
+    """Return the other variants of the family, such as export formats, that have a field of this name."""
+    family: tuple[type[BaseModel], ...] = (mistake.document,)
+    for part in mistake.path[:-1]:
+        if isinstance(part, str):
+            family = tuple(found for cls in family if part in cls.model_fields for found in _models(cls, part))
+    return sorted(str(tag) for cls in family if field in cls.model_fields for tag in _tags(cls)[:1])
 
 
 _SURELY = 0.75
@@ -208,6 +219,7 @@ OTHER_WORDS = {
 ADVICE = {
     "device": "the device is chosen where the job runs: retort run --device 0; resources.gpus says how many",
     "int8": "write precision: int8",
+    "end2end": "write nms: false for the NMS-free head of YOLO26 and YOLOv10",
     "half": "write precision: fp16, where the format has it",
 }
 """What to do instead of fields that have no counterpart of their own."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from retort.constants import LEVEL_STRIDES, Role
 from retort.errors import ModelError, TeacherMismatch
+from retort.exports.base import Export
 from retort.pipeline import progress
 from retort.pipeline.answers import CheckedNetworks
 from retort.pipeline.context import Context
@@ -55,6 +56,7 @@ def run(context: Context) -> CheckedNetworks:
     read = architecture.read(student)
     _insist_on_side("training.imgsz", spec.training.imgsz, read)
     _insist_on_layers(context, student)
+    insist_on_forms(spec.exports, student, read)
     teachers, networks = [], []
     for path, loaded, imgsz in _teachers(context, names):
         networks.append((loaded, imgsz))
@@ -188,6 +190,23 @@ def _insist_on_side(path: str, side: int, read: Architecture) -> None:
         below, above = side // coarsest * coarsest, (side // coarsest + 1) * coarsest
         hint = f"a multiple of {coarsest}, such as {' or '.join(str(n) for n in (below, above) if n >= 2 * coarsest)}"
         raise ModelError(f"{path} is {side}, which the coarsest stride of {read.name} does not divide", hint=hint)
+
+
+def insist_on_forms(exports: Sequence[Export], network: Any, read: Architecture) -> None:
+    """Refuse exports of a head or a shape that a network has not.
+
+    Raises:
+        ModelError: it says which export.
+
+    """
+    from retort.training.inference import has_nms_free_head
+
+    for index, export in enumerate(exports):
+        for side in export.imgsz or ():
+            _insist_on_side(f"exports.{index}.imgsz", side, read)
+        if getattr(export, "nms", None) is False and not has_nms_free_head(network):
+            hint = "nms: true puts NMS into the file; YOLO26 and YOLOv10 have such a head"
+            raise ModelError(f"exports.{index}.nms takes the NMS-free head, which {read.name} has not", hint=hint)
 
 
 def _insist_on_layers(context: Context, student: Any) -> None:

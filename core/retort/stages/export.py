@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from retort.constants import Role
-from retort.exports.base import Calibrated, Export
+from retort.exports.base import MAX_DET, Calibrated, Export
 from retort.pipeline import latency, progress
 from retort.pipeline.answers import ExportedForms, TrainedNetwork
 from retort.pipeline.context import Context
@@ -21,8 +21,12 @@ from retort.spec import JobSpec
 from retort.spec.exported import CalibrationFigures, FallbackStep, LayerSensitivity, MeasuredExport, UnmeasuredExport
 
 if TYPE_CHECKING:
-    from retort.training.evaluate import Conditions
+    import torch
+
+    from retort.spec.figures import TimedFigures
+    from retort.training.evaluate import Conditions, Published
     from retort.training.export.calibration import Calibration
+    from retort.training.export.form import Form
     from retort.training.export.parity import Comparison
     from retort.training.export.quantization import CalibratedGraph, Sensitivity
     from retort.training.inference import Runtime
@@ -46,24 +50,45 @@ class ExportWorkspace:
         self.seed = seed
         self._folder = context.folder("exporting")
         self._calibrations: dict[_Scenes, Calibration] = {}
-        self._graphs: dict[tuple[_Scenes, int | None], CalibratedGraph] = {}
-        self._rankings: dict[_Scenes, list[Sensitivity]] = {}
+        self._graphs: dict[tuple[_Scenes, str], CalibratedGraph] = {}
+        self._rankings: dict[tuple[_Scenes, str], list[Sensitivity]] = {}
+        self._base_maps: dict[Form, float] = {}
 
     def beat(self) -> None:
         """Send a heartbeat; stop when requested."""
         self.context.heartbeat.beat("setup")
         self.context.check()
 
-    @cached_property
-    def graph(self) -> Path:
-        """ONNX graph of the student in float32.
+    def form(self, export: Export) -> Form:
+        """Return what *export* turns the student into."""
+        from retort.training.export.form import Form
 
-        It is there for all that is made from one.
+        return Form.of(export, self.imgsz)
+
+    def graph(self, export: Export, *, opset: int | None = None, simplify: bool = True) -> Path:
+        """Return the student's ONNX graph in float32, with raw output.
+
+        It has the input of *export*, and is there for all that is made from one.
         """
-        from retort.training.export.onnx import export_onnx
+        from retort.training.export.onnx import export_raw
 
-        path = self._folder / "float.onnx"
-        export_onnx(self.weights, path, imgsz=self.imgsz)
+        form = self.form(export)
+        about = (*form.shape, form.batch, form.dynamic, form.nms_free, opset, simplify)
+        path = self._folder / f"float-{'-'.join(map(str, about))}.onnx"
+        if not path.exists():
+            export_raw(self.weights, path, form, opset=opset, simplify=simplify)
+        return path
+
+    def finished(self, graph: Path, export: Export) -> Path:
+        """Return *graph* with NMS or the best boxes, where *export* gives those."""
+        from retort.training.export.graph import finish
+
+        form = self.form(export)
+        if not form.final:
+            return graph
+        path = self._folder / f"finished-{graph.name}"
+        shutil.copyfile(graph, path)
+        finish(path, form)
         return path
 
     def calibration(self, export: Calibrated) -> Calibration:
@@ -94,16 +119,12 @@ class ExportWorkspace:
             DataError: there are too few.
 
         """
-        from retort.training.export.onnx import export_onnx
         from retort.training.export.quantization import CalibratedGraph
 
-        key = (_scenes(export), opset)
+        path = self.graph(export, opset=opset)
+        key = (_scenes(export), path.name)
         if key not in self._graphs:
-            chosen = self.calibration(export)
-            path = self.graph if opset is None else self._folder / f"float-{opset}.onnx"
-            if opset is not None:
-                export_onnx(self.weights, path, imgsz=self.imgsz, opset=opset)
-            self._graphs[key] = CalibratedGraph(path, chosen, imgsz=self.imgsz)
+            self._graphs[key] = CalibratedGraph(path, self.calibration(export), self.form(export))
         return self._graphs[key]
 
     def aware_graph(self, epochs: int) -> Path:
@@ -124,10 +145,11 @@ class ExportWorkspace:
         """Return the layers by INT8 sensitivity, the worst first."""
         from retort.training.export.quantization import rank
 
-        scenes = _scenes(export)
-        if scenes not in self._rankings:
-            self._rankings[scenes] = rank(self.float_graph(export), on_layer=self.beat)
-        return self._rankings[scenes]
+        graph = self.float_graph(export)
+        key = (_scenes(export), graph.path.name)
+        if key not in self._rankings:
+            self._rankings[key] = rank(graph, on_layer=self.beat)
+        return self._rankings[key]
 
     @cached_property
     def network(self) -> Any:
@@ -136,47 +158,65 @@ class ExportWorkspace:
 
         return models.load(self.weights)
 
-    @cached_property
-    def metadata(self) -> dict[str, Any]:
-        """Metadata of the student for Ultralytics' loaders."""
-        from retort.training.export.onnx import metadata
+    def metadata(self, export: Export) -> dict[str, Any]:
+        """Return the metadata of *export* for Ultralytics' loaders."""
+        from retort.training.export.form import metadata
 
-        return metadata(self.network, imgsz=self.imgsz)
+        return metadata(self.network, self.form(export))
 
-    def conditions(self, device: str) -> Conditions:
-        """Return the evaluation conditions: squares, as most exports need them."""
+    def conditions(self, device: str, form: Form) -> Conditions:
+        """Return the evaluation conditions: images fitted into a shape, as upstream does."""
         from retort.training.evaluate import Conditions
 
         return Conditions(
             data_yaml=self.context.inputs.data_yaml,
-            imgsz=self.imgsz,
+            imgsz=max(form.shape),
             batch=self.context.val_batch,
             device=device,
             loader_workers=self.context.inputs.adjustments.loader_workers,
-            square=True,
+            square=form.square,
+            shape=None if form.square else form.shape,
             data_name=self.context.inputs.data_name,
             on_batch=self.beat,
         )
 
-    @cached_property
-    def base_map(self) -> float:
-        """The student's mAP50-95 in PyTorch, on the exports' squares."""
-        from retort.training.evaluate import accuracy
+    def base_map(self, form: Form) -> float:
+        """Return the student's mAP50-95 in PyTorch, at an export's shape and thresholds.
 
-        return accuracy(self.network, self.conditions(self.context.inputs.device)).map
+        What the NMS-free head finds is compared with what the student finds as it is judged, with NMS.
+        """
+        from retort.training.evaluate import RuntimeAsModule, accuracy
+        from retort.training.inference import load_folded, wrap_network
+
+        alike = replace(form, batch=1, dynamic=False)
+        if form.nms_free or not form.final:
+            alike = replace(alike, nms=None, max_det=MAX_DET)
+        if alike not in self._base_maps:
+            device = self.context.inputs.device
+            conditions, network = self.conditions(device, alike), self.network
+            if alike.final:
+                where = _device(device)
+                whole = wrap_network(load_folded(self.weights), where, alike.ending())
+                network = RuntimeAsModule(whole, self.network.names)
+            self._base_maps[alike] = accuracy(network, conditions).map
+        return self._base_maps[alike]
 
     def pytorch(self, device: str) -> Runtime:
         """Return the student in PyTorch on an export's kind of device."""
-        import torch
-
         from retort.training.inference import load_folded, wrap_network
 
-        return wrap_network(load_folded(self.weights), torch.device(device))
+        return wrap_network(load_folded(self.weights), _device(device))
 
     @cached_property
     def val_images(self) -> Sequence[Path]:
         """All validation images."""
         return sorted((self.context.inputs.data_yaml.parent / "images" / "val").iterdir())
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    return torch.device("cpu" if name == "cpu" else "cuda")
 
 
 _SHOWN = 12
@@ -256,34 +296,47 @@ def _made(workspace: ExportWorkspace, export: Any, path: Path, name: str, kept: 
     workspace.beat()
     if path.is_dir():
         shutil.rmtree(path)
-    form = maker(export)
-    form.make(workspace, export, path, kept)
+    made_by = maker(export)
+    made_by.make(workspace, export, path, kept)
     workspace.beat()
-    runtime = form.load(path)
+    runtime = made_by.load(path)
     device = runtime.device.type
-    conditions = workspace.conditions("cpu" if device == "cpu" else "0")
+    form = workspace.form(export)
+    conditions = workspace.conditions("cpu" if device == "cpu" else "0", form)
     found = accuracy(RuntimeAsModule(runtime, workspace.network.names), conditions, name)
     workspace.beat()
     timed = benchmark.measure(
         {
-            "form": Subject(lambda: form.load(path), workspace.imgsz),
-            "base": Subject(lambda: workspace.pytorch(device), workspace.imgsz),
+            "form": Subject(lambda: made_by.load(path), form.shape, form.images_at_once),
+            "base": Subject(lambda: workspace.pytorch(device), form.shape, form.images_at_once),
         },
         on_round=workspace.beat,
     )
+    base_map = workspace.base_map(form)
     return MeasuredExport(
         format=export.format,
         precision=export.precision,
         path=name,
         status="passed",
         kept=tuple(kept),
-        map_drop=workspace.base_map - found.map,
-        base_map=workspace.base_map,
+        map_drop=base_map - found.map,
+        base_map=base_map,
         max_map_drop=export.max_map_drop,
         latency_ratio=timed["form"].latency_ms["p50"] / timed["base"].latency_ms["p50"],
+        **_about(form),
         **asdict(found),
         **asdict(timed["form"]),
     )
+
+
+def _about(form: Form) -> dict[str, Any]:
+    """Return what a form takes and gives, for its result."""
+    boxes = {True: "nms", False: "nms_free", None: "raw"}[form.nms]
+    inside = {"conf": form.conf, "iou": form.iou} if form.nms else {}
+    return {
+        "shape": form.shape, "batch": form.batch, "dynamic": form.dynamic, "boxes": boxes,
+        "most_boxes": form.max_det if form.final else None, **inside,
+    }  # fmt: skip
 
 
 def _calibration(workspace: ExportWorkspace, export: Export) -> CalibrationFigures | None:
@@ -324,7 +377,10 @@ def run(context: Context) -> ExportedForms:
     weights = context.workdir / context.needed("distill", TrainedNetwork).weights
     training = context.spec.training
     workspace = ExportWorkspace(context, weights, imgsz=training.imgsz, seed=training.seed)
-    return _timed(workspace, *export_all(workspace, context.spec.exports))
+    exports = context.spec.exports
+    made, tried = export_all(workspace, exports)
+    forms, speeds = in_one_sitting(workspace, exports, made, tried, latency.networks(context), Role.STUDENT)
+    return ExportedForms(exports=tuple(forms), extras=tuple(tried.outcomes), speeds=speeds)
 
 
 def export_all(
@@ -348,31 +404,38 @@ def export_all(
     return made, tried
 
 
-def _timed(
-    workspace: ExportWorkspace, made: Sequence[MeasuredExport | UnmeasuredExport], tried: Extras
-) -> ExportedForms:
-    """Time the published forms and all roles in one sitting, whose figures replace those of each form alone."""
+def in_one_sitting(  # noqa: PLR0917 - one call each
+    workspace: ExportWorkspace, exports: Sequence[Export], made: Sequence[MeasuredExport | UnmeasuredExport],
+    tried: Extras, networks: Mapping[str, Published], exported: str,
+) -> tuple[Sequence[MeasuredExport | UnmeasuredExport], dict[str, TimedFigures]]:  # fmt: skip
+    """Time published exports and *networks* in one sitting.
+
+    Its figures replace those of each export alone. Return the exports and the speeds of the networks; the latter are
+    empty where there is nothing to be timed.
+    """
     from retort.training.export.base import maker
 
     context = workspace.context
-    forms = {
-        one.path: (one.device or "cpu", partial(maker(export).load, context.artifact(one.path)))
-        for one, export in zip(made, context.spec.exports, strict=True)
-        if isinstance(one, MeasuredExport) and one.files
-    }
-    sit = partial(latency.sit, context, forms)
+    forms = {}
+    for one, export in zip(made, exports, strict=True):
+        if isinstance(one, MeasuredExport) and one.files:
+            form, load = workspace.form(export), partial(maker(export).load, context.artifact(one.path))
+            forms[one.path] = latency.TimedForm(load, one.device or "cpu", form.shape, form.images_at_once)
+    sit = partial(latency.sit, context, networks, exported, forms)
     sitting = tried("latencies in one sitting", sit, None, listed=False) if forms else None
-    extras = tuple(tried.outcomes)
     if sitting is None:
-        return ExportedForms(exports=tuple(made), extras=extras)
-    retimed = [sitting.retimed(one) if isinstance(one, MeasuredExport) else one for one in made]
-    return ExportedForms(exports=tuple(retimed), extras=extras, speeds=sitting.roles)
+        return made, {}
+    return [sitting.retimed(one) if isinstance(one, MeasuredExport) else one for one in made], sitting.roles
 
 
 def _name(export: Any, title: str, taken: set[str]) -> str:
     """Name a form by its precision and what else is special in it; by a number only where that is not enough."""
     special = {
         "-qat": getattr(export, "aware_epochs", 0),
+        "-nms": getattr(export, "nms", None) is True,
+        "-nmsfree": getattr(export, "nms", None) is False,
+        f"-{'x'.join(map(str, export.imgsz or ()))}": export.imgsz,
+        f"-batch{getattr(export, 'batch', None)}": getattr(export, "batch", None),
         "-dynamic": getattr(export, "dynamic", False),
         "-unsimplified": not getattr(export, "simplify", True),
         f"-opset{getattr(export, 'opset', None)}": getattr(export, "opset", None),
@@ -425,7 +488,8 @@ def _compared(workspace: ExportWorkspace, export: Any, path: Path, measured: Mea
     from retort.training.export.base import maker
     from retort.training.export.parity import compare
 
-    found = compare(workspace.weights, maker(export).load(path), workspace.val_images, imgsz=workspace.imgsz)
+    runtime = maker(export).load(path, exact=True)
+    found = compare(workspace.weights, runtime, workspace.val_images, workspace.form(export))
     told = {
         "max_relative_error": found.max_relative_error if math.isfinite(found.max_relative_error) else None,
         "num_images": found.num_images,

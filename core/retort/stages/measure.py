@@ -13,7 +13,7 @@ from retort.spec import EvaluateSpec
 from retort.spec.evaluated import EvaluatedNetwork, EvaluationResult, NetworkDifference
 from retort.spec.exported import AnyExport
 from retort.spec.verdict import LEVEL, Kind
-from retort.stages import evaluate, export
+from retort.stages import check, evaluate, export
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,15 +48,19 @@ def run(context: Context) -> EvaluationResult:
     networks: list[EvaluatedNetwork] = []
     matches: dict[str, Matches] = {}
     published = _published(context, spec)
+    _insist_on_forms(spec, published)
     speeds = _speeds(context, published)
     for name, one in published.items():
         context.check()
         networks.append(_measure(context, name, one, speeds[name], matches))
         context.progress(len(networks) / len(spec.networks))
+    exports: tuple[AnyExport, ...] = ()
+    if spec.exports:
+        networks[0], exports = _exported(context, spec, networks[0], published)
     result = EvaluationResult(
         networks=tuple(networks),
         differences=tuple(_differences(spec, networks, matches)),
-        exports=_exports(context, spec, networks[0]),
+        exports=exports,
         names=tuple(data.names),
         num_images=data.num_test or data.num_val,
         digest=data.digest,
@@ -73,6 +77,15 @@ def _published(context: Context, spec: EvaluateSpec) -> dict[str, Published]:
 
     paths = {name: context.inputs.weights[name] for name in spec.networks}
     return {name: Published(path, spec.imgsz or input_size(load(path))) for name, path in paths.items()}
+
+
+def _insist_on_forms(spec: EvaluateSpec, networks: Mapping[str, Published]) -> None:
+    """Refuse forms that the network cannot have before anything is measured."""
+    from retort.training import architecture, models
+
+    if spec.exports:
+        network = models.load(networks[spec.networks[0]].weights)
+        check.insist_on_forms(spec.exports, network, architecture.read(network))
 
 
 def _speeds(context: Context, networks: Mapping[str, Published]) -> dict[str, Speed]:
@@ -103,15 +116,20 @@ def _measure(
     return EvaluatedNetwork(**dict(found), weights=name, title=title, imgsz=one.imgsz)
 
 
-def _exports(context: Context, spec: EvaluateSpec, network: EvaluatedNetwork) -> tuple[AnyExport, ...]:
-    """Make the forms that are asked for; none keeps the others from being made."""
-    if not spec.exports:
-        return ()
+def _exported(
+    context: Context, spec: EvaluateSpec, network: EvaluatedNetwork, published: Mapping[str, Published]
+) -> tuple[EvaluatedNetwork, tuple[AnyExport, ...]]:
+    """Make the forms that are asked for; none keeps the others from being made.
+
+    They are timed in one sitting with the network, whose speed of that sitting replaces the one before.
+    """
     weights = context.inputs.weights[network.weights]
     title = re.sub(r"@.*", "", network.title)
     workspace = export.ExportWorkspace(context, weights, imgsz=network.imgsz, seed=spec.seed)
-    made, _ = export.export_all(workspace, spec.exports, title)
-    return tuple(made)
+    made, tried = export.export_all(workspace, spec.exports, title)
+    forms, speeds = export.in_one_sitting(workspace, spec.exports, made, tried, published, network.weights)
+    timed = speeds.get(network.weights)
+    return network if timed is None else network.model_copy(update=dict(timed)), tuple(forms)
 
 
 def _differences(

@@ -17,7 +17,7 @@ import torch
 
 from retort.training import models
 from retort.training.distillation.teacher import Teacher
-from retort.training.inference import Runtime
+from retort.training.inference import CPU, Runtime
 from retort.training.models import summarize
 from retort.training.ultralytics_api import get_cfg, select_device
 
@@ -35,15 +35,16 @@ class Speed:
     """Latency, throughput and memory of a network."""
 
     latency_ms: dict[str, float]
-    """``p50`` and ``p90`` of one image through the network, boxes decoded, without NMS."""
+    """``p50`` and ``p90`` of one run, boxes decoded, without NMS where it is not inside: of one image, or of as many as
+    a form of a fixed batch takes."""
     throughput: dict[str, float | None]
-    """Images a second by size of the batch; null where the network takes one image at a time."""
+    """Images a second by size of the batch; null where the network does not take so many."""
     peak_memory_bytes: int | None
     """What loading and running one image at a time takes at most; None where the system does not tell."""
     runtime: str
     device: str
     settings: str | None = None
-    """What was set in the runtime otherwise than it does by itself."""
+    """Under which conditions of the runtime."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +52,37 @@ class Subject:
     """A network that is to be timed."""
 
     load: Callable[[], Runtime]
-    imgsz: int
-    """Side of its square input."""
+    imgsz: int | tuple[int, int]
+    """Side of its square input, or height and width."""
+    batch: int = 1
+    """Images of one run."""
+
+    def images(self, device: torch.device) -> torch.Tensor:
+        """Return black images for one run."""
+        height, width = (self.imgsz, self.imgsz) if isinstance(self.imgsz, int) else self.imgsz
+        return torch.zeros(self.batch, 3, height, width, device=device)
 
 
 def measure(subjects: Mapping[str, Subject], *, on_round: Callable[[], None] = lambda: None) -> dict[str, Speed]:
     """Load networks and time them in one sitting, in which they take turns.
 
-    A busy machine slows all alike. One image and ``BATCH`` images at a time are timed. *on_round* is called before each
-    round.
+    A busy machine slows all alike. One run, and ``BATCH`` images at a time where a network takes them, are timed.
+    *on_round* is called before each round.
     """
     loaded = {name: _load(subject) for name, subject in subjects.items()}
     runtimes = {name: runtime for name, (runtime, _) in loaded.items()}
-    images = {name: torch.zeros(1, 3, one.imgsz, one.imgsz) for name, one in subjects.items()}
+    images = {name: one.images(CPU) for name, one in subjects.items()}
     single = _times_ms(runtimes, images, most=MOST[1], on_round=on_round)
-    batching = {name: runtime for name, runtime in runtimes.items() if runtime.batches}
-    batches = {name: images[name].expand(BATCH, -1, -1, -1).contiguous() for name in batching}
+    batching = {name: runtime for name, runtime in runtimes.items() if _takes(runtime, BATCH)}
+    batches = {name: images[name][:1].expand(BATCH, -1, -1, -1).contiguous() for name in batching}
     many = _times_ms(batching, batches, most=MOST[BATCH], on_round=on_round)
     return {
         name: Speed(
             latency_ms={"p50": statistics.median(single[name]), "p90": statistics.quantiles(single[name], n=10)[-1]},
             throughput={
-                "1": 1e3 / statistics.median(single[name]),
+                "1": None,
                 str(BATCH): BATCH * 1e3 / statistics.median(many[name]) if name in many else None,
+                str(subjects[name].batch): subjects[name].batch * 1e3 / statistics.median(single[name]),
             },
             peak_memory_bytes=peak,
             runtime=runtime.name,
@@ -84,13 +93,18 @@ def measure(subjects: Mapping[str, Subject], *, on_round: Callable[[], None] = l
     }
 
 
+def _takes(runtime: Runtime, number: int) -> bool:
+    """Return True if a network takes so many images at once."""
+    return runtime.most is None or (not runtime.fixed and runtime.most >= number)
+
+
 def _load(subject: Subject) -> tuple[Runtime, int | None]:
     """Load a network and warm it up; return the memory that this takes at most."""
     before = _start_counting()
     runtime = subject.load()
-    image = torch.zeros(1, 3, subject.imgsz, subject.imgsz, device=runtime.device)
+    images = subject.images(runtime.device)
     for _ in range(WARM_UP):
-        runtime.run(image)
+        runtime.run(images)
     _wait(runtime.device)
     return runtime, _peak(runtime.device, before)
 

@@ -54,6 +54,8 @@ class Conditions:
     loader_workers: int | None = None
     square: bool = False
     """Letterbox images into squares, as exported networks need it; else into rectangles, as plain Ultralytics does."""
+    shape: tuple[int, int] | None = None
+    """Letterbox images into this height and width, which a form has that sees no squares."""
     data_name: str = "data.yaml"
     """What a person would name the data to plain Ultralytics."""
     on_batch: Callable[[], None] | None = None
@@ -63,10 +65,9 @@ class Conditions:
 
     def command(self, weights: str, max_det: int) -> str:
         """Return the line of plain Ultralytics that measures the file *weights* alike."""
-        arguments = {
-            "model": weights, "data": self.data_name, "split": self.split, "imgsz": self.imgsz, "batch": self.batch,
-            "rect": not self.square,
-        }  # fmt: skip
+        arguments: dict[str, object] = {"model": weights, "data": self.data_name, "split": self.split}
+        if self.shape is None:  # plain Ultralytics reads another shape in the form itself, and takes only a side here
+            arguments |= {"imgsz": self.imgsz, "batch": self.batch, "rect": not self.square}
         if max_det != DEFAULT_CFG.max_det:
             arguments["max_det"] = max_det
         return shlex.join(["yolo", "detect", "val", *(f"{name}={value}" for name, value in arguments.items())])
@@ -88,7 +89,7 @@ class Accuracy:
     by_size: dict[str, dict[str, float | None]]
     """``ap`` of small, medium and large boxes (COCO's areas and averages), and their ``number``; null without any."""
     split: Split
-    letterbox: Literal["rectangle", "square"]
+    letterbox: Literal["rectangle", "square", "shape"]
     command: str | None
     """The line of plain Ultralytics that gives the same mAP; None for a network of other classes than the data's."""
     max_det: int
@@ -102,11 +103,13 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, *, args: dict[str, Any], folder: Path, classes: ClassMap, names: dict[int, str], loader: Any = None
-    ) -> None:
+        self, *, args: dict[str, Any], folder: Path, classes: ClassMap, names: dict[int, str], loader: Any = None,
+        final: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(loader, args=args, save_dir=folder)
         self._classes = classes
         self._names = names
+        self._final = final
         self.plain = classes.student is None
         """Whether upstream's own validator would count the same: the network's classes are the data's."""
         self.found: list[tuple[np.ndarray, np.ndarray]] = []
@@ -123,6 +126,8 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
         if data is None or network is None:
             return super().postprocess(preds)
         raw = preds[0] if isinstance(preds, (list, tuple)) else preds  # N 4+nc A
+        if self._final:
+            return super().postprocess(_renumbered(raw, data, network))
         known = torch.zeros(len(raw), len(self._names), raw.shape[-1], dtype=raw.dtype, device=raw.device)
         known[:, data.to(raw.device)] = raw[:, 4 + network.to(raw.device)]
         assert size == len(data)
@@ -131,6 +136,7 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
     def init_metrics(self, model: Any) -> None:
         """Count by the data's classes."""
         super().init_metrics(model)
+        self.end2end = self._final
         self.names, self.nc = self._names, len(self._names)
         self.metrics.names = self._names
 
@@ -155,6 +161,15 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
         return found
 
 
+def _renumbered(boxes: torch.Tensor, data: torch.Tensor, network: torch.Tensor) -> torch.Tensor:
+    """Return final boxes (N, n, 6) in the data's numbering; those of classes that it has not get no score."""
+    found = torch.zeros_like(boxes)
+    for ours, theirs in zip(data.tolist(), network.tolist(), strict=True):
+        found = torch.where((boxes[..., 5] == theirs)[..., None], boxes, found)
+        found[..., 5] = torch.where(boxes[..., 5] == theirs, float(ours), found[..., 5])
+    return found
+
+
 class RuntimeAsModule(nn.Module):
     """Runtime wrapped as a network for upstream's validator.
 
@@ -166,12 +181,13 @@ class RuntimeAsModule(nn.Module):
         self._runtime = runtime
         self.names = dict(names)
         self.stride = torch.tensor([LEVEL_STRIDES[level] for level in HEAD_LEVELS])
-        self.end2end = False
+        self.end2end = False  # upstream would take it for a network of its own, with such a head
+        self.final = runtime.final
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the raw output of *images*.
+        """Return the output of *images*.
 
-        Images (N, 3, S, S) become (N, 4 + K, A).
+        Images (N, 3, H, W) become (N, 4 + K, A), or final boxes (N, n, 6).
         """
         return self._runtime.run_all(images)
 
@@ -199,7 +215,7 @@ def accuracy(model: Any, conditions: Conditions, weights: str = "student.pt") ->
         },
         by_size=by_size(judge.found, len(names), max_det=judge.args.max_det),
         split=conditions.split,
-        letterbox="square" if conditions.square else "rectangle",
+        letterbox="shape" if conditions.shape else "square" if conditions.square else "rectangle",
         command=conditions.command(weights, judge.args.max_det) if judge.plain else None,
         max_det=judge.args.max_det,
     )
@@ -226,7 +242,7 @@ def run_validation(model: Any, conditions: Conditions, folder: Path, *, loader: 
         "imgsz": conditions.imgsz,
         "batch": conditions.batch,
         "split": conditions.split,
-        "rect": not conditions.square,
+        "rect": not conditions.square and conditions.shape is None,
         "device": conditions.device,
         "workers": affordable(
             num_workers(conditions.loader_workers),
@@ -237,7 +253,10 @@ def run_validation(model: Any, conditions: Conditions, folder: Path, *, loader: 
         "task": "detect",
         "mode": "val",
     }
-    judge = MapValidator(args=arguments, folder=folder, classes=classes, names=names, loader=loader)
+    final = bool(getattr(model, "final", False))
+    judge = MapValidator(args=arguments, folder=folder, classes=classes, names=names, loader=loader, final=final)
+    if conditions.shape is not None:
+        judge.args.imgsz = list(conditions.shape)  # upstream's constructor takes only a side
     on_batch = conditions.on_batch
     if on_batch is not None:
         judge.add_callback("on_val_batch_start", lambda _: on_batch())

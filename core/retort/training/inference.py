@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import ast
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from retort import images as reader
+from retort.errors import ModelError
 from retort.training import models
 from retort.training.environment import num_cores
 from retort.training.ultralytics_api import LetterBox, nms, ops, select_device
@@ -33,19 +35,31 @@ class Runtime:
     """A network, ready to run."""
 
     run: Network
-    """From images (N, 3, S, S) in 0..1 on *device* to raw output (N, 4 + K, A)."""
+    """From images (N, 3, H, W) in 0..1 on *device* to raw output (N, 4 + K, A), or to final boxes (N, n, 6)."""
     name: str
     """The program that runs it."""
     device: torch.device = CPU
-    batches: bool = False
-    """Whether N may be more than 1."""
+    most: int | None = 1
+    """Images at a time; None takes any number."""
+    fixed: bool = True
+    """Whether it takes just so many, and no fewer."""
+    final: bool = False
+    """Whether it gives final boxes, as two corners, score and class, which need no NMS."""
     settings: str | None = None
-    """What is set otherwise than the program does by itself, which its users have to set, too."""
+    """Under which conditions of the program it runs."""
 
     def run_all(self, images: Tensor) -> Tensor:
-        """Run any number of images, one by one where necessary."""
+        """Run any number of images, as many at a time as it takes."""
         images = images.to(self.device)
-        return self.run(images) if self.batches else torch.cat([self.run(image[None]) for image in images])
+        if self.most is None:
+            return self.run(images)
+        return torch.cat([self._some(part) for part in torch.split(images, self.most)])
+
+    def _some(self, images: Tensor) -> Tensor:
+        lacking = (self.most or 0) - len(images)
+        if lacking <= 0 or not self.fixed:
+            return self.run(images)
+        return self.run(torch.cat([images, images.new_zeros(lacking, *images.shape[1:])]))[:-lacking]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +102,42 @@ def predict(
     return found
 
 
-def load_folded(weights: Path) -> Any:
+def load_folded(weights: Path, *, nms_free: bool = False) -> Any:
     """Load a network for inference, with batch normalisation folded.
 
-    It predicts from the branch that needs NMS.
+    It predicts from the branch that needs NMS, upstream's default for validation and prediction; *nms_free* puts the
+    other one in its place, whose raw output has the same form.
+
+    Raises:
+        ModelError: the weights cannot be loaded, or have no such branch.
+
     """
     network = models.load(weights)
-    network.end2end = False  # upstream's default for validation and prediction, also where a one2one branch exists
+    if nms_free:
+        take_nms_free_head(network)
+    network.end2end = False
     return network.fuse(verbose=False).eval()
+
+
+def has_nms_free_head(network: Any) -> bool:
+    """Return True if the network has a branch that gives each object once."""
+    return getattr(network.model[-1], "one2one_cv2", None) is not None
+
+
+def take_nms_free_head(network: Any) -> None:
+    """Predict from the branch that gives each object once.
+
+    Raises:
+        ModelError: the network has none.
+
+    """
+    if not has_nms_free_head(network):
+        hint = "nms: true puts NMS into the file; YOLO26 and YOLOv10 have such a head"
+        raise ModelError("this network has no NMS-free head", hint=hint)
+    head = network.model[-1]
+    for name in [name for name, _ in head.named_children() if name.startswith("one2one_")]:
+        setattr(head, name.removeprefix("one2one_"), getattr(head, name))
+        setattr(head, name, None)
 
 
 def network_output(network: Any) -> Network:
@@ -109,9 +151,18 @@ def network_output(network: Any) -> Network:
     return run
 
 
-def wrap_network(network: Any, device: torch.device = CPU) -> Runtime:
-    """Run a folded network in PyTorch."""
-    return Runtime(network_output(network.to(device)), "PyTorch", device, batches=True)
+def wrap_network(network: Any, device: torch.device = CPU, ending: Any = None) -> Runtime:
+    """Run a folded network in PyTorch; *ending* makes final boxes of its raw output."""
+    raw = network_output(network.to(device))
+    if ending is None:
+        return Runtime(raw, "PyTorch", device, most=None, fixed=False)
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> Tensor:
+        found: Tensor = ending(raw(images))
+        return found
+
+    return Runtime(run, "PyTorch", device, most=None, fixed=False, final=True)
 
 
 def load_onnx(path: Path) -> Runtime:
@@ -130,7 +181,24 @@ def load_onnx(path: Path) -> Runtime:
     def run(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {given.name: images.numpy()})[0])
 
-    return Runtime(run, "onnxruntime", batches=not isinstance(given.shape[0], int))
+    told = {key: parsed(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    return Runtime(run, "onnxruntime", **taken(told), settings=f"the CPU in {num_cores()} threads")
+
+
+def parsed(value: str) -> Any:
+    """Return a value of metadata, which upstream keeps as Python text."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def taken(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a ``Runtime`` that a file's metadata says."""
+    arguments = metadata.get("args") or {}
+    dynamic, inside = bool(arguments.get("dynamic")), bool(arguments.get("nms"))
+    most = None if dynamic and not inside else int(metadata.get("batch", 1))
+    return {"most": most, "fixed": not dynamic, "final": inside or bool(metadata.get("end2end"))}
 
 
 def decoded(output: Any) -> Tensor:
@@ -151,12 +219,13 @@ def detect(run: Network, image: Path, *, imgsz: int, device: torch.device, conf:
     return [Detection(x1, y1, x2, y2, score, int(label)) for x1, y1, x2, y2, score, label in kept.tolist()]
 
 
-def prepare(image: Path, imgsz: int) -> tuple[Tensor, tuple[int, int]]:
+def prepare(image: Path, imgsz: int | tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
     """Load a letterboxed image and its size.
 
-    The image is (1, 3, imgsz, imgsz) in 0..1.
+    The image is (1, 3, H, W) in 0..1, *imgsz* the side of a square or height and width.
     """
     bgr = reader.read(image)
-    square = LetterBox((imgsz, imgsz), auto=False)(image=bgr)  # H W 3, BGR
-    rgb = torch.from_numpy(square[..., ::-1].transpose(2, 0, 1).copy())  # 3 H W, in this order for runtimes that insist
+    shape = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
+    fitted = LetterBox(shape, auto=False)(image=bgr)  # H W 3, BGR
+    rgb = torch.from_numpy(fitted[..., ::-1].transpose(2, 0, 1).copy())  # 3 H W, in this order for runtimes that insist
     return rgb[None].float() / 255, bgr.shape[:2]

@@ -67,7 +67,7 @@ def test_an_export_that_gives_other_boxes_is_told_and_not_published(context: Con
         network = models.load(bench.weights)
         network.model[-1].cv2[0][-1].weight.data[:8] += 100  # other boxes at the finest level
         publish(network, path.with_name("other.pt"), names=network.names, imgsz=64)
-        export_onnx(path.with_name("other.pt"), path, imgsz=64)
+        export_onnx(path.with_name("other.pt"), path, 64)
 
     monkeypatch.setattr(onnx, "make", of_another_network)
     (made,) = export.run(context).exports

@@ -18,8 +18,9 @@ from retort.training.export import tensorrt
 from retort.training.export.base import maker
 from retort.training.export.calibration import choose, choose_unlabelled
 from retort.training.export.folding import folded, integer_share
+from retort.training.export.form import Form, metadata
 from retort.training.export.ncnn import export_ncnn
-from retort.training.export.onnx import export_onnx, metadata
+from retort.training.export.onnx import export_onnx
 from retort.training.export.openvino import export_openvino, quantize_openvino
 from retort.training.export.parity import compare
 from retort.training.export.qat import QATConfig, train_aware
@@ -44,8 +45,8 @@ def plenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def graph(plenty: Path, published: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> CalibratedGraph:
     path = tmp_path_factory.mktemp("graph") / "float.onnx"
-    export_onnx(published("yolov8n"), path, imgsz=S)
-    return CalibratedGraph(path, choose(plenty, ["red", "green", "blue"], number=50, seed=0), imgsz=S)
+    export_onnx(published("yolov8n"), path, S)
+    return CalibratedGraph(path, choose(plenty, ["red", "green", "blue"], number=50, seed=0), Form((S, S)))
 
 
 @pytest.mark.parametrize("form", sorted(EXPORT_FORMATS))
@@ -63,9 +64,9 @@ def output(runtime: Runtime, folder: Path) -> torch.Tensor:
 def make(form: str, weights: Path, graph: CalibratedGraph, path: Path) -> None:
     match form:
         case "torchscript fp32":
-            export_torchscript(weights, path, imgsz=S)
+            export_torchscript(weights, path, Form((S, S)))
         case "ncnn fp32" | "ncnn fp16":
-            export_ncnn(weights, path, imgsz=S, half=form.endswith("16"))
+            export_ncnn(weights, path, Form((S, S)), half=form.endswith("16"))
         case "openvino fp32" | "openvino fp16":
             export_openvino(graph.path, path, half=form.endswith("16"), metadata=ABOUT)
         case "openvino int8":
@@ -86,14 +87,13 @@ def test_a_form_gives_what_the_network_gives(  # noqa: PLR0917
 ) -> None:
     weights, path = published("yolov8n"), tmp_path / "form"
     make(form, weights, graph, path)
-    found = maker(EXPORT_FORMATS[form.split(maxsplit=1)[0]]()).load(path)
-    assert not found.batches
-    assert ("arithmetic in float32" in str(found.settings)) == form.startswith(("openvino", "ncnn"))
+    found = maker(EXPORT_FORMATS[form.split(maxsplit=1)[0]]()).load(path, exact=True)
+    assert (found.most, found.fixed, found.final) == (1, True, False)
     expected = output(wrap_network(load_folded(weights)), plenty)
     assert difference(expected, output(found, plenty), imgsz=S) <= most
     if most <= 1e-4:
         images = sorted((plenty / "images/val").iterdir())
-        assert compare(weights, found, images, imgsz=S).equal
+        assert compare(weights, found, images, S).equal
 
 
 @pytest.mark.parametrize("folder", ["openvino", "ncnn"])
@@ -102,9 +102,9 @@ def test_a_folder_says_to_upstreams_loaders_what_the_network_is(
 ) -> None:
     weights = published("yolov8n")
     if folder == "ncnn":
-        export_ncnn(weights, tmp_path / "x", imgsz=S, half=True)
+        export_ncnn(weights, tmp_path / "x", Form((S, S)), half=True)
     else:
-        export_openvino(graph.path, tmp_path / "x", half=True, metadata=metadata(load_folded(weights), imgsz=S))
+        export_openvino(graph.path, tmp_path / "x", half=True, metadata=metadata(load_folded(weights), Form((S, S))))
     told = yaml.safe_load((tmp_path / "x" / "metadata.yaml").read_text())
     assert (told["names"], told["imgsz"], told["stride"]) == ({0: "red", 1: "green", 2: "blue"}, [S, S], 32)
 

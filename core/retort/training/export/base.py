@@ -22,13 +22,14 @@ class Sources(Protocol):
     """The student, published."""
     imgsz: int
 
-    @property
-    def graph(self) -> Path:
-        """The student's ONNX graph in float32."""
+    def graph(self, export: Export, *, opset: int | None = None, simplify: bool = True) -> Path:
+        """Return the student's ONNX graph in float32, with raw output, for *export*."""
 
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Metadata of the student for Ultralytics' loaders."""
+    def finished(self, graph: Path, export: Export) -> Path:
+        """Return *graph* with NMS or the best boxes, where *export* gives those."""
+
+    def metadata(self, export: Export) -> dict[str, Any]:
+        """Return the metadata of *export* for Ultralytics' loaders."""
 
     def float_graph(self, export: Calibrated, *, opset: int | None = None) -> CalibratedGraph:
         """Return the graph with tensor ranges over the calibration images of *export*."""
@@ -49,8 +50,11 @@ class Maker(Protocol):
 
         """
 
-    def load(self, path: Path, /) -> Runtime:
-        """Load the exported network at *path*, ready to run."""
+    def load(self, path: Path, /, *, exact: bool = False) -> Runtime:
+        """Load the exported network at *path*, ready to run as plain Ultralytics runs it.
+
+        *exact* computes in float32 where the program by itself takes fewer bits.
+        """
 
 
 class ToolchainMissing(RetortError):

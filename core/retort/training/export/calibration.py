@@ -32,13 +32,13 @@ class Calibration:
             return None
         return f"{len(self.images)} calibration images are few: {ENOUGH_IMAGES} of the place of use are advised"
 
-    def inputs(self, imgsz: int) -> Iterator[np.ndarray]:
+    def inputs(self, shape: tuple[int, int]) -> Iterator[np.ndarray]:
         """Yield each image as the network sees it.
 
-        It is (1, 3, imgsz, imgsz), float32 in 0..1.
+        It is (1, 3, H, W) of this *shape*, float32 in 0..1.
         """
         for image in self.images:
-            yield prepare(image, imgsz)[0].numpy()
+            yield prepare(image, shape)[0].numpy()
 
 
 def choose(data: Path, names: Sequence[str], *, number: int, seed: int) -> Calibration:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import platform
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +13,10 @@ import torch
 import yaml
 
 from retort.exports.openvino import OpenVino
-from retort.training.environment import num_cores
 from retort.training.export.base import Sources
+from retort.training.export.graph import ENDING
 from retort.training.export.quantization import CalibratedGraph
-from retort.training.inference import Runtime
+from retort.training.inference import Runtime, taken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,27 +26,37 @@ NAME = "student"
 
 def make(sources: Sources, export: OpenVino, path: Path, kept: Collection[str]) -> None:
     """Write the model into the folder *path*."""
-    if export.precision == "int8" and export.aware_epochs:
-        export_openvino(sources.aware_graph(export.aware_epochs), path, half=True, metadata=sources.metadata)
-    elif export.precision == "int8":
-        quantize_openvino(sources.float_graph(export), path, kept=kept, metadata=sources.metadata)
-    else:
-        export_openvino(sources.graph, path, half=export.precision == "fp16", metadata=sources.metadata)
+    about = sources.metadata(export)
+    if export.precision == "int8" and not export.aware_epochs:
+        ranged = sources.float_graph(export)
+        quantize_openvino(ranged, path, kept=kept, metadata=about, whole=sources.finished(ranged.path, export))
+        return
+    aware = export.precision == "int8"
+    graph = sources.aware_graph(export.aware_epochs) if aware else sources.graph(export)
+    export_openvino(sources.finished(graph, export), path, half=export.precision != "fp32", metadata=about)
 
 
-def load(folder: Path) -> Runtime:
-    """Run an OpenVINO model on the CPU, in its saved precision."""
+def load(folder: Path, *, exact: bool = False) -> Runtime:
+    """Run an OpenVINO model on the CPU, as plain Ultralytics does."""
     import openvino
 
     core = openvino.Core()
-    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": num_cores(), "INFERENCE_PRECISION_HINT": "f32"}
+    hints = {"PERFORMANCE_HINT": "LATENCY", **({"INFERENCE_PRECISION_HINT": "f32"} if exact or _accurate() else {})}
     compiled = core.compile_model(core.read_model(next(folder.glob("*.xml"))), "CPU", hints)
 
     def run(images: Tensor) -> Tensor:
         return torch.from_numpy(compiled(images.numpy())[0].copy())
 
-    settings = f"latency hint, {num_cores()} threads, arithmetic in float32 (by itself, 16 bits where a processor can)"
-    return Runtime(run, "OpenVINO", settings=settings)
+    arithmetic = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    threads = compiled.get_property("INFERENCE_NUM_THREADS")
+    settings = f"the CPU with the latency hint in {threads} threads, where it computes in {arithmetic}"
+    told = yaml.safe_load((folder / "metadata.yaml").read_text())
+    return Runtime(run, "OpenVINO", **taken(told), settings=settings)
+
+
+def _accurate() -> bool:
+    """Return True where plain Ultralytics asks for arithmetic in float32: on ARM under Linux, and under Windows."""
+    return sys.platform == "win32" or (sys.platform == "linux" and platform.machine() in ("aarch64", "arm64"))
 
 
 def export_openvino(graph: Path, folder: Path, *, half: bool, metadata: Mapping[str, Any]) -> None:
@@ -58,24 +70,30 @@ def export_openvino(graph: Path, folder: Path, *, half: bool, metadata: Mapping[
 
 
 def quantize_openvino(
-    graph: CalibratedGraph, folder: Path, *, kept: Collection[str], metadata: Mapping[str, Any]
+    graph: CalibratedGraph,
+    folder: Path,
+    *,
+    kept: Collection[str],
+    metadata: Mapping[str, Any],
+    whole: Path | None = None,
 ) -> None:
     """Write *graph* as an OpenVINO model in INT8.
 
-    NNCF's post-training quantization is used, but for the layers *kept* and the decoding.
+    It may be the beginning of a *whole*, which is written then. NNCF's post-training quantization is used, but for the
+    layers *kept*, the decoding, and what comes after.
     """
     import nncf
     import openvino
 
     nncf.set_log_level(logging.ERROR)
-    model = openvino.convert_model(graph.path)
-    floats = {*kept, *graph.decoding}
-    ignored = [name for name in _names(model) if any(name == one or name.startswith(f"{one}/") for one in floats)]
+    model = openvino.convert_model(whole or graph.path)
+    floats = tuple(f"{one}/" for one in (*kept, *graph.decoding, ENDING.rstrip("/")))
+    ignored = [name for name in _names(model) if f"{name}/".startswith(floats)]
     quantized = nncf.quantize(
         model,
-        nncf.Dataset(list(graph.calibration.inputs(graph.imgsz))),
+        nncf.Dataset(list(graph.inputs())),
         preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(graph.calibration.images),
+        subset_size=-(-len(graph.calibration.images) // graph.form.batch),
         ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
     )
     _save(quantized, folder, half=True, metadata=metadata)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection
+import itertools
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ from onnxruntime.quantization.quant_utils import load_model_with_shape_infer, sa
 
 from retort import files
 from retort.training.export.calibration import Calibration
+from retort.training.export.form import Form
+from retort.training.export.graph import decoding, layers
 from retort.training.inference import Runtime, load_onnx
 
 if TYPE_CHECKING:
@@ -34,20 +37,27 @@ class CalibratedGraph:
     The ranges are those over the calibration images; methods return what can be made of the two.
     """
 
-    def __init__(self, path: Path, calibration: Calibration, *, imgsz: int) -> None:
+    def __init__(self, path: Path, calibration: Calibration, form: Form) -> None:
         self.path = path
         self.calibration = calibration
-        self.imgsz = imgsz
+        self.form = form
+
+    def inputs(self) -> Iterator[np.ndarray]:
+        """Yield the calibration images in the graph's batches.
+
+        The last one is filled up with its first image.
+        """
+        found = self.calibration.inputs(self.form.shape)
+        while some := list(itertools.islice(found, self.form.batch)):
+            yield np.concatenate([*some, *some[:1] * (self.form.batch - len(some))])
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers that can be quantized.
 
-        They are ordered from the image to the boxes. The convolution that stands for the expectation over box sides
-        (DFL) has fixed weights and is none of them.
+        They are ordered from the image to the boxes.
         """
-        nodes = onnx.load(self.path).graph.node
-        return tuple(node.name for node in nodes if node.op_type in _LAYERS and "/dfl/" not in node.name)
+        return layers(onnx.load(self.path))
 
     @cached_property
     def decoding(self) -> tuple[str, ...]:
@@ -55,16 +65,7 @@ class CalibratedGraph:
 
         They lie behind the last layers.
         """
-        graph = onnx.load(self.path).graph
-        made_by = {name: node for node in graph.node for name in node.output}
-        found: dict[str, None] = {}
-        waiting = [output.name for output in graph.output]
-        while waiting:
-            node = made_by.get(waiting.pop())
-            if node is not None and node.name not in found and node.name not in self.layers:
-                found[node.name] = None
-                waiting += node.input
-        return tuple(found)
+        return decoding(onnx.load(self.path))
 
     @cached_property
     def ranges(self) -> Any:
@@ -80,7 +81,7 @@ class CalibratedGraph:
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={"symmetric": False},
             )
-            calibrator.collect_data(_CalibrationReader(self.calibration, self.imgsz))
+            calibrator.collect_data(_CalibrationReader(self.inputs()))
             return calibrator.compute_data()
 
     @cached_property
@@ -133,8 +134,8 @@ class CalibratedGraph:
 class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]
     """Hands the calibration images to onnxruntime."""
 
-    def __init__(self, calibration: Calibration, imgsz: int) -> None:
-        self._images = calibration.inputs(imgsz)
+    def __init__(self, images: Iterator[np.ndarray]) -> None:
+        self._images = images
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         image = next(self._images, None)
@@ -160,7 +161,7 @@ def rank(graph: CalibratedGraph, *, on_layer: Callable[[], None]) -> list[Sensit
     """
     images = [
         torch.from_numpy(image)
-        for image, _ in zip(graph.calibration.inputs(graph.imgsz), range(NUM_IMAGES), strict=False)
+        for image, _ in zip(graph.calibration.inputs(graph.form.shape), range(NUM_IMAGES), strict=False)
     ]
     expected = _outputs(load_onnx(graph.path), images)
     found = []
@@ -169,7 +170,7 @@ def rank(graph: CalibratedGraph, *, on_layer: Callable[[], None]) -> list[Sensit
         for layer in graph.layers:
             on_layer()
             path.write_bytes(graph.quantized(only=[layer]).SerializeToString())
-            error = difference(expected, _outputs(load_onnx(path), images), imgsz=graph.imgsz)
+            error = difference(expected, _outputs(load_onnx(path), images), imgsz=max(graph.form.shape))
             found.append(Sensitivity(layer, error))
     return sorted(found, key=lambda one: -one.error)
 

@@ -13,7 +13,9 @@ import torch
 from retort import files
 from retort.exports.tensorrt import Engine
 from retort.training.export.base import Sources, ToolchainMissing
-from retort.training.inference import Runtime, decoded
+from retort.training.export.form import Form
+from retort.training.export.graph import finish
+from retort.training.inference import Runtime, decoded, taken
 from retort.training.ultralytics_api import AutoBackend, onnx2engine
 
 if TYPE_CHECKING:
@@ -28,33 +30,43 @@ def make(sources: Sources, export: Engine, path: Path, kept: Collection[str]) ->
 
     Where the engine cannot be built, the graph to build it from is left, with its scales in it, and beside it.
     """
-    graph, given = sources.graph, []
+    graph, given = path.with_suffix(".engine.onnx"), [path.with_suffix(".engine.onnx")]
     if export.precision == "int8" and export.aware_epochs:
-        graph = path.with_suffix(".engine.onnx")
         graph.write_bytes(sources.aware_graph(export.aware_epochs).read_bytes())
-        given = [graph]
     elif export.precision == "int8":
         ranged = sources.float_graph(export)
-        graph = path.with_suffix(".engine.onnx")
         ranged.write(graph, kept=kept, symmetric=True)
-        given = [graph, path.with_suffix(".engine.cache")]
+        given.append(path.with_suffix(".engine.cache"))
         write_cache(ranged.scales(), given[1])
+    else:
+        graph.write_bytes(sources.graph(export).read_bytes())
+    form = Form.of(export, sources.imgsz)
+    finish(graph, form)
     lacking = missing()
-    if lacking is None:
-        build_engine(
-            graph, path, precision=export.precision, imgsz=sources.imgsz, workspace_gib=export.workspace_gib,
-            metadata=sources.metadata,
-        )  # fmt: skip
-        return
-    if not given:
-        given = [path.with_suffix(".engine.onnx")]
-        given[0].write_bytes(graph.read_bytes())
-    flags = {"fp32": "", "fp16": " --fp16", "int8": " --fp16 --int8"}[export.precision]
-    command = f"trtexec --onnx={given[0].name} --saveEngine={path.name}{flags}"
-    raise ToolchainMissing(lacking, given, hint=f"build it where it will run: {command}")
+    if lacking is not None:
+        raise ToolchainMissing(
+            lacking, given, hint=f"build it where it will run: {_command(export, form, graph, path)}"
+        )
+    about = sources.metadata(export)
+    build_engine(
+        graph, path, form, precision=export.precision, workspace_gib=export.workspace_gib, metadata=about
+    )  # fmt: skip
+    if export.precision != "int8":
+        graph.unlink()
 
 
-def load(path: Path) -> Runtime:
+def _command(export: Engine, form: Form, graph: Path, path: Path) -> str:
+    """Return the line of NVIDIA's tool that builds the engine of a graph."""
+    words = ["trtexec", f"--onnx={graph.name}", f"--saveEngine={path.name}"]
+    words += {"fp32": [], "fp16": ["--fp16"], "int8": ["--fp16", "--int8"]}[export.precision]
+    if form.dynamic:
+        height, width = form.shape
+        sizes = {"min": (1, 32, 32), "opt": (form.batch, height, width), "max": (form.batch, 2 * height, 2 * width)}
+        words += [f"--{name}Shapes=images:{n}x3x{h}x{w}" for name, (n, h, w) in sizes.items()]
+    return " ".join(words)
+
+
+def load(path: Path, *, exact: bool = False) -> Runtime:  # noqa: ARG001 - its arithmetic was chosen when it was built
     """Load a TensorRT engine on the first GPU, as upstream does."""
     device = torch.device("cuda:0")
     backend = AutoBackend(model=str(path), device=device, verbose=False)
@@ -63,7 +75,7 @@ def load(path: Path) -> Runtime:
     def run(images: Tensor) -> Tensor:
         return decoded(backend(images)).clone()
 
-    return Runtime(run, "TensorRT", device)
+    return Runtime(run, "TensorRT", device, **taken(backend.metadata))
 
 
 def missing() -> str | None:
@@ -76,7 +88,7 @@ def missing() -> str | None:
 
 
 def build_engine(
-    graph: Path, path: Path, *, precision: str, imgsz: int, workspace_gib: float | None, metadata: Mapping[str, Any]
+    graph: Path, path: Path, form: Form, *, precision: str, workspace_gib: float | None, metadata: Mapping[str, Any]
 ) -> None:
     """Build the engine of an ONNX *graph* on the first GPU.
 
@@ -88,7 +100,8 @@ def build_engine(
         part,
         workspace=workspace_gib,
         quantize=_QUANTIZE[precision],
-        shape=(1, 3, imgsz, imgsz),
+        dynamic=form.dynamic,
+        shape=(form.batch, 3, *form.shape),
         metadata=dict(metadata),
     )
     part.replace(path)

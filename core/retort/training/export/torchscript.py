@@ -14,8 +14,8 @@ import torch
 from retort import files
 from retort.exports.torchscript import TorchScript
 from retort.training.export.base import Sources
-from retort.training.export.onnx import metadata
-from retort.training.inference import Runtime, decoded, load_folded
+from retort.training.export.form import Form, metadata
+from retort.training.inference import Runtime, decoded, load_folded, taken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,46 +23,49 @@ if TYPE_CHECKING:
 
 def make(sources: Sources, export: TorchScript, path: Path, kept: Collection[str]) -> None:  # noqa: ARG001 - as all
     """Write the TorchScript trace."""
-    export_torchscript(sources.weights, path, imgsz=sources.imgsz)
+    export_torchscript(sources.weights, path, Form.of(export, sources.imgsz))
 
 
-def load(path: Path) -> Runtime:
+def load(path: Path, *, exact: bool = False) -> Runtime:  # noqa: ARG001 - its arithmetic is its weights'
     """Run a traced module in PyTorch's C++ library."""
+    more = {"config.txt": ""}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # torch would rather have its newer exporter used
-        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        module = torch.jit.load(str(path), map_location="cpu", _extra_files=more)  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
     def run(images: Tensor) -> Tensor:
         return decoded(module(images))
 
-    return Runtime(run, "TorchScript")
+    settings = f"the CPU in {torch.get_num_threads()} threads"
+    return Runtime(run, "TorchScript", **taken(json.loads(more["config.txt"])), settings=settings)
 
 
-def traced(weights: Path, *, imgsz: int) -> tuple[Any, Any]:
+def traced(weights: Path, form: Form) -> tuple[Any, Any]:
     """Return the folded network of *weights*, and its trace.
 
-    The published network is folded for export, and traced on one image of side *imgsz*.
+    The published network is folded for export, and traced on black images.
     """
-    network = load_folded(weights)
+    network = load_folded(weights, nms_free=form.nms_free)
     head = network.model[-1]
-    head.export, head.format, head.dynamic = True, "torchscript", False
-    image = torch.zeros(1, 3, imgsz, imgsz)
+    head.export, head.format, head.dynamic = True, "torchscript", form.dynamic
+    images, ending = form.images(), form.ending()
+    whole = network if ending is None else torch.nn.Sequential(network, ending).eval()
     with warnings.catch_warnings(), torch.inference_mode(mode=False), torch.no_grad():
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch announces its newer exporter
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]  # sizes are constant
-        network(image)  # the head's grid belongs to this size now
-        return network, torch.jit.trace(network, image, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+        network(images)  # the head's grid belongs to this size now
+        return network, torch.jit.trace(whole, images, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
 
 
-def export_torchscript(weights: Path, path: Path, *, imgsz: int) -> None:
+def export_torchscript(weights: Path, path: Path, form: Form) -> None:
     """Write published *weights* as TorchScript.
 
-    Images (1, 3, imgsz, imgsz) become raw output (1, 4 + K, A).
+    Images (N, 3, H, W) become raw output (N, 4 + K, A), or final boxes.
     """
-    network, trace = traced(weights, imgsz=imgsz)
-    config = json.dumps(metadata(network, imgsz=imgsz))
+    network, trace = traced(weights, form)
+    config = json.dumps(metadata(network, form))
     files.atomic_write(path, saved(trace, {"config.txt": config}))
 
 
