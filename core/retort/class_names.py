@@ -83,8 +83,13 @@ def warning(data: Sequence[str], network: Sequence[str], who: str) -> str | None
     )
 
 
-def missing(data: Sequence[str], network: Sequence[str], who: str) -> str | None:
-    """Say which of the data's classes *who* does not name.
+LEARNED = "These are learned from labels alone"
+JUDGED = "These count as never found in its mAP"
+"""What it means that a network does not know some classes: of a teacher, and of a network that is measured."""
+
+
+def missing(data: Sequence[str], network: Sequence[str], who: str, meaning: str = LEARNED) -> str | None:
+    """Say which of the data's classes *who* does not name, and with what *meaning*.
 
     None where it names all. Near names are told with what would make them one.
     """
@@ -93,8 +98,8 @@ def missing(data: Sequence[str], network: Sequence[str], who: str) -> str | None
         return None
     near_ones = warning(data, network, "it")
     return (
-        f"{who} does not know {len(lacking)} of the data's {len(data)} classes: {listed(lacking)}. These are learned "
-        f"from labels alone{f'; {near_ones}' if near_ones else ''}"
+        f"{who} does not know {len(lacking)} of the data's {len(data)} classes: {listed(lacking)}. "
+        f"{meaning}{f'; {near_ones}' if near_ones else ''}"
     )
 
 

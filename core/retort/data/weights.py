@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import shutil
 import zipfile
-import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +14,7 @@ from retort import model_ref
 from retort.constants import OFFICIAL_WEIGHTS
 from retort.data.download import download
 from retort.errors import FetchError, ModelError
-from retort.files import sha256_of
+from retort.files import damage_in, sha256_of
 from retort.model_ref import ModelRef
 
 FOLDER = "registered"
@@ -106,7 +105,6 @@ def resolve_weights(name: str, model_dir: Path, *, fetch: bool, source: str = AS
         _fetch(f"{source}/{name}", path)
     if not zipfile.is_zipfile(path):
         raise ModelError(f"{name} is not a PyTorch checkpoint, or it is cut off", hint=f"replace {path}")
-    _insist_on_checksums(path, name)
     return path.resolve()
 
 
@@ -172,23 +170,8 @@ def check_checkpoint(path: Path, name: str) -> None:
         raise ModelError(f"{name} is not a PyTorch checkpoint, or it is cut off", hint=_HINT) from error
     if flaw is not None:
         raise ModelError(f"{name} is not a PyTorch checkpoint: {flaw}", hint=_HINT)
-    _insist_on_checksums(path, name)
-
-
-def _insist_on_checksums(path: Path, name: str) -> None:
-    """Refuse an archive whose checksums do not fit: torch does not look at them.
-
-    Raises:
-        ModelError: it has, or it cannot be read.
-
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            changed = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ModelError(f"{name} is damaged: {error}", hint="copy or fetch it again") from error
-    if changed is not None:
-        raise ModelError(f"{name} is damaged: {changed} in it has another checksum", hint="copy or fetch it again")
+    if (damage := damage_in(path)) is not None:
+        raise ModelError(f"{name} is damaged: {damage}", hint="copy or fetch it again")
 
 
 def _checkpoint_flaw(files: list[zipfile.ZipInfo]) -> str | None:

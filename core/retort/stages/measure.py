@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from retort import model_ref
+from retort import class_names, model_ref
 from retort.pipeline import progress, train
 from retort.pipeline.context import Context
 from retort.spec import EvaluateSpec
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from retort.training.evaluate import Published
 
 after = None
+_FEWEST_IMAGES = 5
+"""With fewer, resampling them gives intervals that are too narrow; with one, of no width."""
 task = "evaluate"
 
 
@@ -103,6 +105,7 @@ def _measure(
     context: Context, name: str, one: Published, speed: Speed, matches: dict[str, Matches]
 ) -> EvaluatedNetwork:
     from retort.training.evaluate import evaluate as judge
+    from retort.training.models import load
 
     conditions = replace(
         train.conditions(context, one.imgsz, split=train.split(context)),
@@ -111,8 +114,15 @@ def _measure(
     title = model_ref.title(name)
     found = evaluate.figures(title, one.weights.name, judge(one.weights, conditions), speed)
     context.heartbeat.beat("setup")
+    data = context.inputs.dataset.names
+    known = tuple(load(one.weights).names.values())
     if found.map is None:
-        context.journal.log(f"the mAP of {title} is not measured: it knows none of the data's classes", "warning")
+        near = class_names.warning(data, known, "it") or f"it knows {class_names.listed(known)}"
+        context.journal.log(
+            f"the mAP of {title} is not measured: it knows none of the data's classes; {near}", "warning"
+        )
+    elif told := class_names.missing(data, known, title, class_names.JUDGED):
+        context.journal.log(told, "warning")
     return EvaluatedNetwork(**dict(found), weights=name, title=title, imgsz=one.imgsz)
 
 
@@ -145,12 +155,15 @@ def _differences(
             continue
         difference = other.map - first.map
         interval = resample(matches[other.weights], matches[first.weights], level=LEVEL, seed=spec.seed)
-        kind: Kind = "none" if interval.low <= 0 <= interval.high else "gain" if interval.low > 0 else "loss"
+        few = interval.num_images < _FEWEST_IMAGES
+        undecided = few or interval.low <= 0 <= interval.high
+        kind: Kind = "none" if undecided else "gain" if interval.low > 0 else "loss"
         says = {"gain": "is better than", "loss": "is worse than"}.get(kind, "is not shown to differ from")
+        limit = f"fewer than {_FEWEST_IMAGES} images prove nothing" if few else "another training of either may differ"
         sentence = (
             f"{other.title} {says} {first.title}: {difference * 100:+.1f} points of mAP50-95 ({interval.level:.0%} "
             f"interval {interval.low * 100:+.1f} to {interval.high * 100:+.1f} over the {interval.num_images} images; "
-            "another training of either may differ)."
+            f"{limit})."
         )
         found.append(
             NetworkDifference(

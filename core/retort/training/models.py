@@ -46,6 +46,8 @@ def load(weights: Path) -> Any:
     """
     if not weights.is_file():
         raise ModelError(f"weights file {weights.name} does not exist", hint="put it into the model folder")
+    if (damage := files.damage_in(weights)) is not None:
+        raise ModelError(f"weights file {weights.name} is damaged: {damage}", hint="copy or fetch it again")
     try:
         model = _read_checkpoint(weights)
     except Exception as error:  # whatever a stranger's file provokes in the unpickler

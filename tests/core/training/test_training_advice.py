@@ -13,7 +13,7 @@ import pytest
 from core.runs import Running, start
 from core.training.pictures import NAMES
 from retort.model_ref import ModelRef
-from retort.protocol.events import ArtifactEvent, FinishedEvent, StageEvent
+from retort.protocol.events import ArtifactEvent, FinishedEvent, LogEvent, StageEvent
 from retort.report.advice import ATTENTION
 from retort.training import models
 from retort.training.benchmark import FEWEST_STEPS, StepBenchmark
@@ -126,7 +126,7 @@ def test_an_untrained_student_is_not_measured_and_a_registered_model_and_a_broke
 
     assert (found["student"]["map"], found["student"]["per_class"]) == (None, {})
     assert [one["verdict"] for one in found["candidates"]] == ["refused", "recommended"]
-    assert "cannot be loaded" in found["candidates"][0]["reasons"][0]
+    assert "is damaged" in found["candidates"][0]["reasons"][0]
     assert found["recommended"]["weights"] == str(reference)
     assert "The student's mAP is not known" in found["sentence"]
 
@@ -134,7 +134,9 @@ def test_an_untrained_student_is_not_measured_and_a_registered_model_and_a_broke
 def test_networks_are_measured_on_the_same_images_and_compared_with_the_first(
     home: Path, scenes: Path, published: Callable[..., Path]
 ) -> None:
-    shutil.copy(published("yolov8n"), home / "models" / "other.pt")
+    shutil.copy(
+        published("yolov8n", names=dict(enumerate([*list(NAMES.values())[:-1], "BLUE"]))), home / "models/other.pt"
+    )
     networks = ["weak.pt", "knows.pt", "other.pt", "coco.pt"]
     running = start(home, {"task": "evaluate", "data": {"path": str(scenes.parent)}, "networks": networks})
     assert running.wait() == 0, running.log()
@@ -153,6 +155,12 @@ def test_networks_are_measured_on_the_same_images_and_compared_with_the_first(
     assert (same["weights"], same["kind"]) == ("other.pt", "none")
     assert "is not shown to differ" in same["sentence"]
     assert "yolo detect val" in knows["command"]
+    warned = [event.message for event in running.said() if isinstance(event, LogEvent) and event.level == "warning"]
+    assert any(
+        "other does not know 1 of the data's 3 classes: 'blue'. These count as never found" in one for one in warned
+    )
+    assert any("write 'BLUE' in data.yaml" in one for one in warned)
+    assert any("knows none of the data's classes; it knows" in one for one in warned)
     assert [event.name for event in running.said() if isinstance(event, ArtifactEvent)] == ["evaluation.json"]
 
 

@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from core.training.pictures import draw
+from retort.spec import EvaluateSpec
+from retort.spec.evaluated import EvaluatedNetwork
+from retort.stages import measure
 from retort.training.bootstrap import MOST, Judge, Matches, resample
 from retort.training.evaluate import Conditions, run_validation
+from stored_results import role
 from support.colour_finder import ColourFinder
 from ultralytics.utils.metrics import ap_per_class
 
@@ -88,3 +92,22 @@ def test_a_network_against_itself_differs_by_nothing_over_any_images():
     found = Matches.of(made(1, images=4, most=4))
     same = resample(found, found, level=0.95, seed=0)
     assert (same.low, same.high) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("images", "kind"), [(1, "none"), (4, "none"), (5, "gain")])
+def test_a_difference_over_very_few_images_proves_nothing(images: int, kind: str):
+    def found(*, right: bool) -> Matches:
+        one = np.float32([0.9])
+        stats = {"tp": [np.full((1, 10), right)], "conf": [one], "pred_cls": [0 * one], "target_cls": [0 * one]}
+        return Matches.of({name: values * images for name, values in stats.items()})
+
+    networks = [
+        EvaluatedNetwork.model_validate({**role(score), "weights": name, "title": name, "imgsz": 64})
+        for name, score in (("first", 0.0), ("other", 0.995))
+    ]
+    spec = EvaluateSpec.model_validate({"task": "evaluate", "data": {"path": "d"}, "networks": ["a.pt", "b.pt"]})
+
+    (difference,) = measure._differences(spec, networks, {"first": found(right=False), "other": found(right=True)})
+
+    assert difference.kind == kind
+    assert ("fewer than 5 images prove nothing" in difference.sentence) == (kind == "none")

@@ -230,6 +230,18 @@ def test_a_network_without_names_and_a_state_dict_are_refused_with_what_is_missi
     assert "retort-weights" not in told.value.message
 
 
+def test_weights_with_a_hole_are_refused_though_torch_loads_them(plain: Saver) -> None:
+    weights = plain("yolov8n")
+    content = bytearray(weights.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 1000] = bytes(1000)
+    weights.write_bytes(content)
+
+    assert torch.load(weights, weights_only=False)["model"].names == NAMES
+    with pytest.raises(ModelError, match=r"is damaged: .* has another checksum"):
+        models.load(weights)
+
+
 def test_networks_for_grey_images_and_for_masks_are_refused_by_what_they_are(plain: Saver, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="reads images of 1 channels, not 3"):
         models.load(plain("yolov8n", ch=1))
