@@ -167,6 +167,18 @@ PARTS: dict[str, dict[str, Any]] = {
             )
         ]
     },
+    "classes as one": {
+        "dataset": {
+            "names": ["item"], "merged": ["red", "blue"], "num_train": 4, "num_val": 5, "num_shared": 0,
+            "digest": "d" * 64,
+        },
+        "training": {
+            "epochs": 2, "planned_epochs": 2, "batch": 8,
+            "batch_found": {
+                "batch": 8, "reason": "it fits", "peak_bytes": {"2": 10, "8": 40}, "free_bytes": 100,
+            },
+        },
+    },
     "sound data": {"data_quality": QUALITY},
     "doubtful data": {"data_quality": {**QUALITY, "findings": [FINDING]}},
     "a teacher that could not be measured": {"unmeasured": True, "extras": [EXTRAS["failed"]]},

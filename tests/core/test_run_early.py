@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from core.runs import Ended, Running, document, start
+from core.training.pictures import NAMES
 from retort.data.inputs import Adjustments
 from retort.protocol.events import FinishedEvent, LogEvent, MetricEvent, SavedEvent, StageEvent
 from sharing import Once
@@ -144,9 +145,29 @@ def test_a_run_that_is_stopped_says_what_is_newer_than_it_has_said_before_its_la
     assert all((running.workdir / name).is_file() for name in saved.files)
 
 
-def test_a_smaller_batch_of_this_attempt_is_used_and_shown(tmp_path: Path):
-    spec = {**early_document(tmp_path), "control": False}
-    spec["training"] = {**spec["training"], "epochs": 1, "batch": 4}
-    running = start(tmp_path, spec, adjustments=Adjustments(batch=2))
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> Running:
+    """A job of one epoch, in a smaller batch than its spec's, that takes all classes for one."""
+    home = tmp_path_factory.mktemp("merged")
+    spec = {**early_document(home), "control": False}
+    spec["training"] = {**spec["training"], "epochs": 1, "batch": 4, "single_cls": True}
+    running = start(home, spec, adjustments=Adjustments(batch=2))
     assert running.wait() == 0, running.log()
-    assert result_of(running)["training"]["batch"] == 2
+    return running
+
+
+def test_a_smaller_batch_of_this_attempt_is_used_and_shown(merged: Running):
+    assert result_of(merged)["training"]["batch"] == 2
+
+
+def test_all_classes_as_one_are_named_in_the_result_and_in_what_is_published(merged: Running):
+    """single_cls was refused altogether."""
+    found = result_of(merged)
+    assert (found["dataset"]["names"], found["dataset"]["merged"]) == (["item"], list(NAMES.values()))
+    assert set(found["roles"]["student"]["per_class"]) == set(found["roles"]["teacher"]["per_class"]) == {"item"}
+    assert "single_cls=True" in found["roles"]["student"]["command"]
+    assert list(found["data_quality"]["splits"]["train"]["boxes"]) == list(NAMES.values())
+    from retort.training import models
+
+    for name in ("student.pt", "teacher.pt"):
+        assert models.load(merged.workdir / "artifacts" / name).names == {0: "item"}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import yaml
 
@@ -56,6 +57,19 @@ class Dataset:
     """By split: how many images are there, and how many are used."""
     bits: int | None = None
     """Bits that images of 16 bits fill; None where there are none."""
+    merged: tuple[str, ...] = ()
+    """Names of the classes that its labels tell apart, where all of them count as one."""
+
+    def as_one_class(self) -> Self:
+        """Return the same images with one class for all objects."""
+        note = f"training.single_cls: {len(self.names)} classes count as one, {class_names.ITEM}"
+        note += f": {class_names.listed(self.names)}"
+        return replace(self, names=(class_names.ITEM,), merged=self.names, notes=(*self.notes, note))
+
+    @property
+    def label_classes(self) -> int:
+        """Number of classes that the label files tell apart."""
+        return len(self.merged or self.names)
 
     def label_records(self) -> Iterator[ImageRecord]:
         """Yield what was seen of each label file."""
@@ -238,7 +252,9 @@ def overlay(dataset: Dataset, folder: Path) -> Path:
             if image in dataset.label_digests:
                 label = label_of(dataset.root, image)
                 digest = dataset.label_digests[image]
-                copy_labels(label, label_folder / f"{stem}.txt", digest, len(dataset.names))
+                copy_labels(
+                    label, label_folder / f"{stem}.txt", digest, dataset.label_classes, merge=bool(dataset.merged)
+                )
     description = {
         "path": str(folder.absolute()),
         **{split: f"images/{split}" for split in splits},

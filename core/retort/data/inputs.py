@@ -21,6 +21,8 @@ class DatasetInfo(FrozenModel):
 
     root: str
     names: tuple[str, ...]
+    merged: tuple[str, ...] = ()
+    """Names of the classes in its labels, where all of them count as one."""
     num_train: int
     num_val: int
     num_test: int = 0

@@ -8,7 +8,7 @@ import math
 import struct
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +47,11 @@ class LabelFile:
     """Boxes around polygons."""
     recoded: bool = False
     """Whether it is in UTF-16, which upstream does not read."""
+
+    def merged(self) -> LabelFile:
+        """Return the boxes as those of one class, each once."""
+        boxes = dict.fromkeys(box._replace(class_id=0) for box in self.boxes)
+        return replace(self, boxes=tuple(boxes))
 
     def lines(self) -> str:
         """Return the boxes as upstream reads them, in UTF-8."""
@@ -120,10 +125,10 @@ def parse_labels(text: str, num_classes: int, *, recoded: bool = False) -> Label
     return LabelFile(tuple(boxes.values()), tuple(problems), num_lines - len(boxes), num_polygons, recoded)
 
 
-def copy_labels(label: Path, target: Path, digest: str, num_classes: int) -> None:
+def copy_labels(label: Path, target: Path, digest: str, num_classes: int, *, merge: bool = False) -> None:
     """Copy a label file that intake has read, as upstream reads it.
 
-    Polygons are written as boxes.
+    Polygons are written as boxes. With *merge* all classes are one.
 
     Raises:
         DataChanged: it has another *digest* by now.
@@ -136,6 +141,9 @@ def copy_labels(label: Path, target: Path, digest: str, num_classes: int) -> Non
     if hashlib.sha256(data).hexdigest() != digest:
         raise data_changed([str(label)])
     content = parse_labels(decoded(data, label.name), num_classes)
+    if merge:
+        target.write_bytes(content.merged().lines().encode())
+        return
     plain = not content.num_polygons and _is_utf8(data)
     target.write_bytes(data if plain else content.lines().encode())
 

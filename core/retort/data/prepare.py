@@ -52,6 +52,8 @@ def prepare(
     # The dataset first: its mistakes cost nothing to find, published weights a download.
     with readable():
         dataset, origin = _dataset(spec, settings, workdir / "converted")
+        if isinstance(spec, JobSpec) and spec.training.single_cls:
+            dataset = dataset.as_one_class()
         scenes = _scenes(spec, settings, dataset)
         _refuse_to_calibrate(spec, dataset, scenes)
         more = _more_images(spec, settings, dataset)
@@ -185,6 +187,7 @@ def _facts(dataset: Dataset, origin: DatasetSource | None, more: Sequence[str]) 
     return DatasetInfo(
         root=str(dataset.root),
         names=dataset.names,
+        merged=dataset.merged,
         num_train=dataset.num_train,
         num_val=dataset.num_val,
         num_test=dataset.num_test,

@@ -30,11 +30,28 @@ def names_of_data(spec: AnySpec, data_dirs: Sequence[Path]) -> tuple[str, ...] |
         return None
 
 
+ONE_CLASS_HINT = (
+    f"a teacher of one class named {class_names.ITEM}, such as a job with single_cls publishes; "
+    "or teacher.train, which trains one on this data"
+)
+
+
+def not_one_class(known: Sequence[str]) -> str:
+    """Return what is wrong with a teacher of the classes *known* for ``single_cls``."""
+    return f"knows {class_names.listed(known)}, and training.single_cls trains one class, {class_names.ITEM}"
+
+
 def mismatches(spec: AnySpec, names: Sequence[str], names_of: NamesOf) -> list[FieldProblem]:
     """Return the teachers of *spec* that know none of the classes *names*.
 
     There are none where no loss has to know one.
     """
+    if isinstance(spec, JobSpec) and spec.training.single_cls:
+        return [
+            FieldProblem(path, not_one_class(known), ONE_CLASS_HINT)
+            for path, known in _teachers(spec, names_of)
+            if tuple(known) != (class_names.ITEM,)
+        ]
     if not isinstance(spec, JobSpec) or not (needing := _needing(spec)):
         return []
     return [
@@ -51,7 +68,7 @@ def mismatches(spec: AnySpec, names: Sequence[str], names_of: NamesOf) -> list[F
 
 def warnings(spec: AnySpec, names: Sequence[str], names_of: NamesOf) -> list[str]:
     """Return a sentence for each teacher that lacks classes of *names*."""
-    if not isinstance(spec, JobSpec):
+    if not isinstance(spec, JobSpec) or spec.training.single_cls:
         return []
     found = [class_names.missing(names, known, path) for path, known in _teachers(spec, names_of)]
     return [sentence for sentence in found if sentence is not None]

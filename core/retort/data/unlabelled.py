@@ -152,6 +152,8 @@ class PseudoLabelImages:
     notes: tuple[str, ...]
     found: UnlabelledSet = field(repr=False)
     """The images as they were found."""
+    num_merged: int = 0
+    """Classes of the labels, where all of them count as one; else 0."""
 
     @property
     def records(self) -> tuple[ImageRecord, ...]:
@@ -179,14 +181,15 @@ def locate_pseudo_label_images(
     notes = [note for note in found.notes if "text files" not in note]
     for name, image in images.items():
         label = _label_of(home, image)
-        if label is not None and (problem := _problem(label, len(dataset.names), home)) is None:
+        if label is not None and (problem := _problem(label, dataset.label_classes, home)) is None:
             usable[name] = label
         elif label is not None:
             notes.append(f"pseudo_labels: {label.name} is not compared with the teacher's labels: {problem}")
     whole = hashlib.sha256(found.digest.encode())
     for name, label in sorted(usable.items()):
         whole.update(repr((name, hashlib.sha256(label.read_bytes()).hexdigest())).encode())
-    return PseudoLabelImages(found.root, images, usable, whole.hexdigest(), tuple(notes[:_SHOWN]), found)
+    merged = len(dataset.merged)
+    return PseudoLabelImages(found.root, images, usable, whole.hexdigest(), tuple(notes[:_SHOWN]), found, merged)
 
 
 def overlay_pseudo_label_images(found: PseudoLabelImages, folder: Path) -> PseudoLabelInfo:
@@ -196,7 +199,11 @@ def overlay_pseudo_label_images(found: PseudoLabelImages, folder: Path) -> Pseud
         (laid / kind).mkdir(parents=True)
     lay_images(list(found.images.items()), found.found.facts, laid / "images", found.found.bits)
     for name, file in found.labels.items():
-        shutil.copyfile(file, laid / "labels" / f"{name}.txt")
+        target = laid / "labels" / f"{name}.txt"
+        if found.num_merged:
+            target.write_text(read_labels(file.resolve(), found.num_merged, file.resolve().parent).merged().lines())
+        else:
+            shutil.copyfile(file, target)
     return PseudoLabelInfo(
         root=str(found.root),
         folder=laid.absolute(),

@@ -200,6 +200,7 @@ def conditions(context: Context, imgsz: int, *, split: Split) -> Conditions:
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,
         data_name=context.inputs.data_name,
+        single_cls=bool(context.inputs.dataset.merged),
         on_batch=lambda: context.heartbeat.beat("step"),
     )
 

@@ -133,7 +133,7 @@ def data_quality(context: Context) -> DataQuality | None:
         )
         return None
     found = audit.check(str(root), [root], most_missing=context.spec.data.max_missing_labels)
-    if found.names != dataset.names or not found.splits:
+    if found.names != (dataset.merged or dataset.names) or not found.splits:
         return None
     return DataQuality(
         splits={
@@ -239,6 +239,7 @@ def _data(context: Context) -> DataFigures:
     dataset = context.inputs.dataset
     return DataFigures(
         names=tuple(dataset.names),
+        merged=tuple(dataset.merged) or None,
         num_train=dataset.num_train,
         num_val=dataset.num_val,
         images=dataset.images,

@@ -272,8 +272,8 @@ class JobSpec(InputModel):
             raise field_error("need the control that they differ from", at="arms", hint="control: true")
         same = {
             "class_weights": (
-                self.distillation.class_balance == 0,
-                "no loss has a class_balance, so that it would be the control again",
+                self.distillation.class_balance == 0 or self.training.single_cls,
+                "no loss has a class_balance, or there is one class, so that it would be the control again",
             ),
             "assignment": (
                 self.distillation.assignment == "student",

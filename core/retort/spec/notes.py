@@ -84,7 +84,7 @@ training.box | | Boxes are loose while classes are right.
 training.cls_gain | | Classes are confused while boxes are right.
 training.dfl | | To repeat a setting.
 training.cls_pw | 0 to 1 | Some classes are rare; 0.25 to 0.5 is a careful start.
-training.single_cls | | Never: there is one value.
+training.single_cls | | Where objects are is all that counts, or a second network tells what they are.
 training.fliplr | probability | 0 where left and right differ: digits, letters, arrows, hands.
 training.flipud | probability | Images have no up and down: from above, from a microscope.
 training.hsv_h | part of the circle | 0 where colour is what tells classes apart.

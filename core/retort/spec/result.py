@@ -40,6 +40,8 @@ class DataFigures(StoredModel):
 
     names: tuple[str, ...]
     """Its classes in the order of their ids."""
+    merged: tuple[str, ...] | None = Field(default=None, exclude_if=absent)
+    """The classes in its labels, all of which ``training.single_cls`` makes one."""
     num_train: int
     """Training images."""
     num_val: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -140,7 +140,8 @@ class TrainingSpec(AugmentationFields):
     cls_pw: Share = 0.0
     """Weigh classes in the task's class loss by the inverse of their frequency to this power; 0 weighs all alike."""
     single_cls: bool = False
-    """Ultralytics trains all classes as one by this. Here it stays off: the teacher's classes would match none."""
+    """Train all classes as one, called item: teacher, student and control. A teacher that is given must have that one
+    class; labels are changed in the job's copies only."""
     amp: bool = True
     """Mixed precision on a GPU; on a CPU that computes bfloat16, for the teacher alone."""
     compile: bool = False
@@ -165,10 +166,3 @@ class TrainingSpec(AugmentationFields):
         if not isinstance(value, dict) or "cls" not in value or "cls_gain" in value:
             return value
         return {("cls_gain" if name == "cls" else name): item for name, item in value.items()}
-
-    @model_validator(mode="after")
-    def _sensible(self) -> Self:
-        if self.single_cls:
-            hint = "a data set whose data.yaml names one class, and a teacher for it"
-            raise field_error("would leave the teacher without a class in common", at="single_cls", hint=hint)
-        return self

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retort.class_names import ITEM
 from retort.constants import LEVEL_STRIDES, Role
+from retort.data.teacher_names import ONE_CLASS_HINT, not_one_class
 from retort.errors import ModelError, TeacherMismatch
 from retort.exports.base import Export
 from retort.pipeline import progress
@@ -60,6 +62,7 @@ def run(context: Context) -> CheckedNetworks:
     teachers, networks = [], []
     for path, loaded, imgsz in _teachers(context, names):
         networks.append((loaded, imgsz))
+        _insist_on_item(context, path, loaded)
         teachers.append(architecture.read(loaded))
         _insist_on_side(f"{path}.imgsz", imgsz or spec.training.imgsz, teachers[-1])
         with _named(path):
@@ -181,6 +184,13 @@ def _named(path: str) -> Iterator[None]:
         yield
     except (ModelError, TeacherMismatch) as error:
         raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _insist_on_item(context: Context, path: str, loaded: Any) -> None:
+    """Refuse a teacher of several classes where all are trained as one."""
+    known = tuple(loaded.names.values())
+    if context.spec.training.single_cls and known != (ITEM,):
+        raise TeacherMismatch(f"{path} {not_one_class(known)}", hint=ONE_CLASS_HINT)
 
 
 def _insist_on_side(path: str, side: int, read: Architecture) -> None:

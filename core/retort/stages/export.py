@@ -177,6 +177,7 @@ class ExportWorkspace:
             square=form.square,
             shape=None if form.square else form.shape,
             data_name=self.context.inputs.data_name,
+            single_cls=bool(self.context.inputs.dataset.merged),
             on_batch=self.beat,
         )
 

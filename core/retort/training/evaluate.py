@@ -58,6 +58,8 @@ class Conditions:
     """Letterbox images into this height and width, which a form has that sees no squares."""
     data_name: str = "data.yaml"
     """What a person would name the data to plain Ultralytics."""
+    single_cls: bool = False
+    """Whether that data's classes count as one here, which a person has to say."""
     on_batch: Callable[[], None] | None = None
     """Called before each batch."""
     on_matches: Callable[[Matches], None] | None = None
@@ -68,6 +70,8 @@ class Conditions:
         arguments: dict[str, object] = {"model": weights, "data": self.data_name, "split": self.split}
         if self.shape is None:  # plain Ultralytics reads another shape in the form itself, and takes only a side here
             arguments |= {"imgsz": self.imgsz, "batch": self.batch, "rect": not self.square}
+        if self.single_cls:
+            arguments["single_cls"] = True
         if max_det != DEFAULT_CFG.max_det:
             arguments["max_det"] = max_det
         return shlex.join(["yolo", "detect", "val", *(f"{name}={value}" for name, value in arguments.items())])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from core.data import archives
-from core.training.pictures import draw
+from core.training.pictures import NAMES, draw
 from retort.data import audit
 from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
@@ -53,6 +53,25 @@ def test_the_run_reads_back_what_was_prepared(tmp_path: Path, settings: Settings
     assert (inputs.dataset.num_train, inputs.dataset.num_val) == (3, 2)
     assert inputs.data_yaml == tmp_path / "work/data/data.yaml"
     assert inputs.data_yaml.is_file()
+
+
+def test_all_classes_are_one_in_the_copies_of_the_job_and_in_no_file_of_its_user(tmp_path: Path, settings: Settings):
+    data = draw(tmp_path / "data", num_train=3, num_val=2)
+    doubled = data.parent / "labels/train/0.txt"
+    doubled.write_text("2 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.1 0.1\n")
+    before = {path: path.read_bytes() for path in (data.parent / "labels").rglob("*.txt")}
+    spec = parse_spec({**spec_of(data).model_dump(exclude_unset=True), "training": {"single_cls": True}})
+
+    inputs = prepare(spec, settings, tmp_path / "work", attempt=1, device="cpu")
+
+    assert (inputs.dataset.names, inputs.dataset.merged) == (("item",), tuple(NAMES.values()))
+    assert any("3 classes count as one, item" in note for note in inputs.dataset.notes)
+    copies = tmp_path / "work/data/labels"
+    assert (copies / "train/0.txt").read_text() == "0 0.5 0.5 0.2 0.2\n0 0.1 0.1 0.1 0.1\n"
+    classes = {line.split()[0] for path in copies.rglob("*.txt") for line in path.read_text().splitlines()}
+    assert classes == {"0"}
+    assert "item" in inputs.data_yaml.read_text()
+    assert {path: path.read_bytes() for path in before} == before
 
 
 INT8 = [{"format": "onnx", "precision": "int8", "calibration_path": "scenes"}]

@@ -57,6 +57,15 @@ def test_labels_are_found_as_in_a_data_set_or_beside_the_images_and_laid_out_apa
     assert sorted(path.name for path in (facts.folder / "labels").iterdir()) == ["a.txt", "b.txt"]
 
 
+def test_existing_labels_are_of_one_class_where_all_classes_are_one(tmp_path: Path, dataset: Dataset):
+    image = add(tmp_path / "new", "images/b.png", boxes=None, color=2)
+    image.with_suffix(".txt").write_text("1 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.1 0.1\n0 0.3 0.3 0.1 0.1\n")
+    facts = unlabelled.overlay_pseudo_label_images(
+        locate(tmp_path, dataset.as_one_class(), "new/images"), tmp_path / "laid"
+    )
+    assert (facts.folder / "labels" / "b.txt").read_text() == "0 0.5 0.5 0.1 0.1\n0 0.3 0.3 0.1 0.1\n"
+
+
 @pytest.mark.parametrize("content", ["5 0.5 0.5 0.1 0.1\n", "0 0.5\n", b"\xff\x80"])
 def test_a_label_that_cannot_be_read_is_not_compared_with_and_does_not_stop_the_job(
     tmp_path: Path, dataset: Dataset, content: str | bytes

@@ -92,6 +92,19 @@ def test_a_teacher_without_the_classes_is_refused_where_it_needs_them_and_told_e
     assert said is not None or told == []
 
 
+@pytest.mark.parametrize("more", [{}, FEATURES])
+def test_where_all_classes_are_one_a_teacher_that_is_given_has_that_class_and_no_other(more: dict[str, Any]):
+    """single_cls was refused altogether."""
+    wanted = spec(training={"single_cls": True}, **more)
+    known = {"a.pt": ["item"], "b.pt": ["red", "blue"]}
+    (found,) = teacher_names.mismatches(wanted, ["red", "blue"], known.get)
+    assert found.path == "teacher.ensemble.0.weights"
+    assert found.message == "knows 'red', 'blue', and training.single_cls trains one class, item"
+    assert "teacher.train" in str(found.hint)
+    assert teacher_names.mismatches(wanted, ["red", "blue"], {"a.pt": ["item"]}.get) == []
+    assert teacher_names.warnings(wanted, ["red", "blue"], known.get) == []
+
+
 def test_names_of_the_data_are_read_where_they_are_and_its_faults_are_told_elsewhere(tmp_path: Path):
     (tmp_path / "data.yaml").write_text("names: [red, blue]\n")
 

@@ -33,6 +33,7 @@ UNBALANCED = {"losses": [{"kind": "class_logits"}]}
         ({"arms": ["placebo", "placebo"]}, "arms.1", "listed twice"),
         ({"arms": ["nothing"]}, "arms.0", "nothing"),
         ({"arms": ["placebo", "class_weights"], "distillation": UNBALANCED}, "arms.1", "no loss has a class_balance"),
+        ({"arms": ["class_weights"], "training": {"single_cls": True}}, "arms.0", "there is one class"),
         ({"arms": ["assignment"], "distillation": {"recipe": "article"}}, "arms.0", "would be the control again"),
         ({"arms": ["equal_time"], "training": {"time": 2.0}}, "arms.0", "equal time already"),
     ],

@@ -83,7 +83,6 @@ def test_the_schema_knows_every_name():
     ("training", "path"),
     [
         ({"momentum": 0.8}, "training.momentum"),
-        ({"single_cls": True}, "training.single_cls"),
         ({"freeze": -1}, "training.freeze"),
         ({"freeze": ["22.cv2", "no layer"]}, "training.freeze"),
         ({"fliplr": 1.5}, "training.fliplr"),

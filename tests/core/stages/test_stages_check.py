@@ -70,6 +70,10 @@ RESPONSES = {"losses": [{"kind": "class_logits"}]}
             {"teacher": {"weights": "other.pt"}, "distillation": RESPONSES},
             "teacher.weights knows none .*class names in common",
         ),
+        (
+            {"teacher": {"weights": "other.pt"}, "training": {"imgsz": 64, "single_cls": True}},
+            "teacher.weights knows 'cat', 'dog', and training.single_cls trains one class, item",
+        ),
         ({"student": {"model": "yolov8n-p6", "weights": None}, "training": {"imgsz": 96}}, "training.imgsz is 96"),
         ({"training": {"imgsz": 64, "freeze": 23}}, "leaves nothing to train"),
         ({"training": {"imgsz": 64, "freeze": [0, "22.cv9"]}}, "names the layer 22.cv9"),

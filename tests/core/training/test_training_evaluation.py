@@ -16,6 +16,8 @@ import torch
 from core.training.pictures import NAMES, SIDE, scene
 from faster_coco_eval import COCO, COCOeval_faster
 from PIL import Image
+from retort.class_names import ITEM
+from retort.data.datasets import locate, overlay
 from retort.labelling import predict
 from retort.training import models
 from retort.training.evaluate import Accuracy, Conditions, accuracy, by_size
@@ -101,6 +103,10 @@ def judged(
         accuracy(models.load(knows), conditions, str(knows))
         for conditions in (usual, replace(usual, square=True), replace(usual, split="test"))
     ]
+    merged = overlay(locate(str(uneven.parent), [uneven.parent]).as_one_class(), folder / "merged")
+    one_class = of_one_class(network, folder / "item.pt")
+    together = replace(usual, data_yaml=merged, single_cls=True)
+    ours.append(accuracy(models.load(one_class), together, str(one_class)))
     lines = [str(one.command) for one in ours[1:]]
     done = subprocess.run(
         [sys.executable, "-c", PLAIN, knows, uneven, *lines],
@@ -111,11 +117,26 @@ def judged(
     return list(zip(ours, json.loads((folder / "found.json").read_text()), strict=True))
 
 
-@pytest.mark.parametrize("which", ["without arguments", "the line for squares", "the line for the test split"])
+def of_one_class(network: Any, path: Path) -> Path:
+    """A network that takes for an item what *network* takes for its first class."""
+    made = models.build("yolov8n", names={0: ITEM}, weights=None, seed=0).state_dict()
+    known = {name: value[: len(made[name])] if value.ndim else value for name, value in network.state_dict().items()}
+    single = models.build("yolov8n", names={0: ITEM}, weights=None, seed=0)
+    single.load_state_dict(known)
+    models.publish(single, path, names=single.names, imgsz=network.args["imgsz"])
+    return path
+
+
+WHICH = ["without arguments", "the line for squares", "the line for the test split", "the line for all classes as one"]
+
+
+@pytest.mark.parametrize("which", WHICH)
 def test_plain_ultralytics_gives_the_figures_that_are_told(which: str, judged: Pairs) -> None:
-    index = ["without arguments", "the line for squares", "the line for the test split"].index(which)
+    index = WHICH.index(which)
     ours, theirs = judged[index]
-    assert (ours.split, ours.letterbox) == [("val", "rectangle"), ("val", "square"), ("test", "rectangle")][index]
+    usual = ("val", "rectangle")
+    assert (ours.split, ours.letterbox) == [usual, ("val", "square"), ("test", "rectangle"), usual][index]
+    assert ("single_cls=True" in str(ours.command)) == (set(ours.per_class) == {ITEM}) == (index == 3)
     told = {name: (one["ap50"], one["ap"]) for name, one in ours.per_class.items()}
     found = {"map50": ours.map50, "map": ours.map, **told}
     assert found.keys() == theirs["told"].keys()
