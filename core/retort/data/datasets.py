@@ -61,7 +61,7 @@ class Dataset:
     """Names of the classes that its labels tell apart, where all of them count as one."""
 
     def as_one_class(self) -> Self:
-        """Return the same images with one class for all objects."""
+        """Return this data set with one class for all objects."""
         note = f"training.single_cls: {len(self.names)} classes count as one, {class_names.ITEM}"
         note += f": {class_names.listed(self.names)}"
         return replace(self, names=(class_names.ITEM,), merged=self.names, notes=(*self.notes, note))

@@ -102,7 +102,7 @@ class Context:
 
     @property
     def batch(self) -> int:
-        """Images of a batch in this attempt: as in the spec, as found, or fewer where memory ran out."""
+        """Images of a batch: as in the spec, as found, or fewer."""
         adjusted, asked = self.inputs.adjustments, self.spec.training.batch
         if adjusted.batch is not None:
             return adjusted.batch
