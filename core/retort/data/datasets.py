@@ -68,7 +68,7 @@ class Dataset:
 
     @property
     def label_classes(self) -> int:
-        """Number of classes that the label files tell apart."""
+        """Number of classes in the label files."""
         return len(self.merged or self.names)
 
     def label_records(self) -> Iterator[ImageRecord]:

@@ -388,7 +388,7 @@ def _manifest_pseudo_labels(found: PseudoLabelUse) -> PseudoLabelOrigin:
 
 
 def training_figures(context: Context) -> TrainingFigures:
-    """Say for how long and in which batches the student was trained, and what ended it."""
+    """Return the length and batch of the student's training, and its end."""
     trained, checked = context.needed("distill", TrainedNetwork), context.found("check", CheckedNetworks)
     return TrainingFigures(
         epochs=trained.epochs, planned_epochs=trained.planned_epochs, batch=trained.batch,

@@ -97,7 +97,10 @@ class Arm:
     distillation: DistillationSpec | None = None
 
     def meter(self, peak: Callable[[Callable[[], None]], int]) -> Meter:
-        """Return the meter of this arm; *peak* runs something and returns the most memory that it has held."""
+        """Return the meter of this arm.
+
+        *peak* runs something, and returns the most memory that it has held.
+        """
 
         def measure(images: int) -> int:
             plan = replace(self.plan, training=self.plan.training.model_copy(update={"batch": images}))

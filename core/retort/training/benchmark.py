@@ -263,7 +263,10 @@ class StepBenchmark:
 def drawn(
     size: int, imgsz: int, num_classes: int, device: torch.device, *, boxes: int = BOXES_PER_IMAGE
 ) -> dict[str, Any]:
-    """Draw a batch of images with boxes: what a step costs does not depend on what they show."""
+    """Draw a batch of images with boxes.
+
+    What a step costs does not depend on what they show.
+    """
     draw = torch.Generator().manual_seed(0)
     count = size * boxes
     sides = 0.05 + 0.3 * torch.rand(count, 2, generator=draw)
