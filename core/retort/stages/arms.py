@@ -73,6 +73,8 @@ def _name(arm: ArmName) -> str:
 
 def _why_not(context: Context, arm: ArmName) -> str | None:
     """Return why an arm would show nothing, as only the run can know."""
+    if context.finishes_early() or context.needed("distill", TrainedNetwork).finished_early:
+        return EARLY
     if arm == "equal_time" and _longer(context) is None:
         return NO_PACE
     return STUDENT_ASSIGNS if arm == "assignment" and not _teacher_assigns(context) else None
