@@ -136,6 +136,14 @@ def test_what_coco_has_beside_boxes_is_counted(tmp_path: Path):
     ]
 
 
+def test_what_is_not_there_or_need_not_be_converted_is_told_as_that(tmp_path: Path):
+    (tmp_path / "data.yaml").write_text("names: [cat]\n")
+    for source, told in ((tmp_path / "nowhere", "no annotations at"), (tmp_path, "in YOLO layout already")):
+        with pytest.raises(DataError, match=told):
+            convert(source, tmp_path / "out", [tmp_path])
+    assert not (tmp_path / "out").exists()
+
+
 def test_corners_in_place_of_widths_are_doubted(tmp_path: Path):
     corners = [{"image_id": 10, "category_id": 9, "bbox": [40 + n, 20, 60 + n, 40]} for n in range(12)]
     (tmp_path / "all.json").write_text(json.dumps(coco(*corners)))

@@ -114,6 +114,10 @@ def convert(
         DataError: it is none, or malformed; the message names file and line.
 
     """
+    if not source.exists():
+        raise DataError(f"no annotations at {source}", hint="a COCO JSON file, a folder, or a ZIP of one")
+    if (source / "data.yaml").is_file():
+        raise DataError(f"{source} is in YOLO layout already: it has a data.yaml", hint="name it in a spec as it is")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target} is not empty", hint="name a new folder")
     target.mkdir(parents=True, exist_ok=True)
