@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from retort import class_names
 from retort.constants import MAP, Role
 from retort.spec.exported import MeasuredExport
 from retort.spec.figures import GapClosed, SeedStatistics
@@ -298,6 +299,12 @@ def _on_data(result: JobResult, noise: Noise) -> list[str]:
         for split, use in (dataset.images or {}).items()
         if use.num_unused
     ]
+    measured = result.roles.student.per_class
+    if measured and (absent := [name for name in dataset.names if name not in measured]):
+        found.append(
+            f"{len(absent)} of the {len(dataset.names)} classes have no object in the {_split(result)} images "
+            f"({class_names.listed(absent)}): the mAP is the mean over the others, and says nothing of these."
+        )
     number = dataset.num_val if noise.resampled is None else noise.resampled.num_images
     if number < _FEW_IMAGES:
         found.append(f"{number} {_split(result)} images are few: a point of mAP is a handful of boxes.")

@@ -59,6 +59,10 @@ def run(context: Context) -> EvaluationResult:
     exports: tuple[AnyExport, ...] = ()
     if spec.exports:
         networks[0], exports = _exported(context, spec, networks[0], published)
+    known = [one.per_class for one in networks if one.map is not None]
+    if known and (absent := [name for name in data.names if not any(name in scores for scores in known)]):
+        told = f"{class_names.listed(absent)} have no object in these images: the mAP is the mean over the others"
+        context.journal.log(told, "warning")
     result = EvaluationResult(
         networks=tuple(networks),
         differences=tuple(_differences(spec, networks, matches)),

@@ -54,6 +54,16 @@ def test_one_seed_that_gains_more_than_images_and_seeds_explain_is_a_gain_withou
     assert any("One seed is no proof" in caveat for caveat in said.caveats)
 
 
+def test_classes_that_nothing_was_measured_of_are_named():
+    dataset = {**stored()["dataset"], "names": ["red", "green", "blue", "grey"]}
+
+    said = judge(student=0.5, control=0.4, dataset=dataset)
+
+    (told,) = [caveat for caveat in said.caveats if "have no object" in caveat]
+    assert told.startswith("2 of the 4 classes have no object in the validation images ('green', 'grey')")
+    assert not any("have no object" in caveat for caveat in judge(student=0.5, control=0.4).caveats)
+
+
 def test_a_loss_is_told_as_plainly_as_a_gain():
     said = judge(student=0.3, control=0.4)
     assert said.kind == "loss"
