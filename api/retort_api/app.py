@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from retort import __version__
 from retort.db import Database
+from retort.logs import LineLimit
 from retort.settings import Settings
 from retort.spec import schema, sweep_schema
 
@@ -155,6 +156,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=attrgetter("name"),
     )
     app.state.service = service
+    app.state.troubles = LineLimit(1)
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)

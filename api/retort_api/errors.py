@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from retort.errors import RetortError, SpecError, TransientError, UserError
+from retort.logs import LineLimit
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -180,7 +181,7 @@ async def _problem(request: Request, error: Exception) -> Response:
         fallback = "bad_request" if isinstance(error, UserError) else "unavailable"
         kind = KINDS[fallback if isinstance(error, UserError | TransientError) else "internal"]
     if kind.status >= KINDS["internal"].status:
-        _log.warning("unavailable", code=error.code, error=error.message, exc_info=error.__cause__)
+        _log_trouble(request, error)
     mistakes: tuple[Mistake, ...] = getattr(error, "mistakes", ())
     if isinstance(error, SpecError):
         mistakes = tuple(Mistake(path=p.path, detail=p.message, hint=p.hint) for p in error.problems)
@@ -188,6 +189,14 @@ async def _problem(request: Request, error: Exception) -> Response:
     return answer(
         request, error.code, error.message, hint=error.hint, mistakes=mistakes, kind=kind, headers=headers
     )  # fmt: skip
+
+
+def _log_trouble(request: Request, error: RetortError) -> None:
+    """Log what is not available once in a minute for each code: every poll meets it."""
+    limit: LineLimit = request.app.state.troubles
+    if (left_out := limit.passed(error.code)) is not None:
+        more = {"left_out": left_out} if left_out else {}
+        _log.warning("unavailable", code=error.code, error=error.message, exc_info=error.__cause__, **more)
 
 
 async def _refuse_parameters(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ import uuid
 
 import structlog
 from fastapi import Request
+from retort.logs import LineLimit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +23,8 @@ _UNMATCHED = "unmatched"
 """Route of requests for addresses that do not exist: their paths are not ours to count by."""
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_REFUSED_LOOKS = 10
+"""Lines in a minute about looks that are refused, for each status."""
 _log = structlog.get_logger("retort.api")
 
 
@@ -31,6 +34,7 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, telemetry: ServiceMetrics) -> None:
         self._app = app
         self._telemetry = telemetry
+        self._refused = LineLimit(_REFUSED_LOOKS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
@@ -59,7 +63,8 @@ class RequestMiddleware:
             self._telemetry.requests.labels(method, route, str(exchange.status)).inc()
             if exchange.media_type != _EVENT_STREAM:  # a stream lasts as long as people watch
                 self._telemetry.seconds.labels(method, route).observe(duration_s)
-        write = _log.debug if _is_look(scope["method"], scope["path"], exchange.status) else _log.info
+        left_out = self._left_out(scope["method"], scope["path"], exchange.status)
+        write = _log.debug if left_out is None else _log.info
         write(
             "request",
             method=scope["method"],
@@ -67,12 +72,17 @@ class RequestMiddleware:
             status=exchange.status,
             duration_ms=round(duration_s * 1000, 1),
             size_bytes=exchange.size_bytes,
+            **({"left_out": left_out} if left_out else {}),
         )
 
+    def _left_out(self, method: str, path: str, status: int | None) -> int | None:
+        """Return how many lines like this one were left out before.
 
-def _is_look(method: str, path: str, status: int | None) -> bool:
-    """Return whether a request only looked, as clients that poll do thousands of times."""
-    return path in _PROBES or (method in _READING and status is not None and status < 400)
+        None where it is for debugging alone. Clients that poll look thousands of times, also at what is not there.
+        """
+        if path in _PROBES or (method in _READING and status is not None and status < 400):
+            return None
+        return self._refused.passed(status) if method in _READING else 0
 
 
 class _RequestLog:

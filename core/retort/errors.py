@@ -206,6 +206,7 @@ CLASSES: dict[str, FailureClass] = {
     "bad_path": FailureClass("A file or folder cannot be used as it stands."),
     "too_few_gpus": FailureClass("The job asks for more GPUs than the worker has."),
     "timeout": FailureClass("The job has run for as long as its spec allows."),
+    "tracker_failed": FailureClass("A tracker was switched off; the run went on without it."),
     # The world failed; it may be in order next time.
     "lost_worker": FailureClass("The worker died, or was cut off from the database.", AS_BUDGETED),
     "killed": FailureClass("Something killed the run, most likely the machine out of memory.", 2, 10),

@@ -401,8 +401,14 @@ def _register_heif() -> None:
     try:
         from pi_heif import register_heif_opener
     except ImportError as error:
-        raise _Unreadable("is HEIC, which is read where pi-heif is installed; or save it as .jpg") from error
+        raise _Unreadable(f"is HEIC, {_NO_HEIF}") from error
     register_heif_opener()
+
+
+_NO_HEIF = (
+    "and pi-heif is not installed: run pip install pi-heif where runs and workers are installed, or convert: "
+    "magick mogrify -format jpg *.heic"
+)
 
 
 def _tiff_turned(data: bytes) -> bool:

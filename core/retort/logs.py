@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
@@ -59,3 +62,41 @@ def _escaped(value: object) -> object:
     if isinstance(value, str):
         return printable(value, keep="\n\t")
     return value if isinstance(value, int | float | None) else printable(str(value), keep="\n\t")
+
+
+WINDOW_S = 60.0
+
+
+@dataclass(slots=True)
+class _Window:
+    begun: float
+    passed: int = 0
+    left_out: int = 0
+
+
+class LineLimit:
+    """Limit of the lines of one kind in a minute.
+
+    It is for what a client may bring about again and again. Kinds are few, such as status codes.
+    """
+
+    def __init__(self, most: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._monotonic = monotonic
+        self._windows: dict[Hashable, _Window] = {}
+
+    def passed(self, kind: Hashable) -> int | None:
+        """Return how many lines of this *kind* were left out before.
+
+        None where this one is left out too.
+        """
+        now = self._monotonic()
+        window = self._windows.setdefault(kind, _Window(now))
+        if now - window.begun >= WINDOW_S:
+            window.begun, window.passed = now, 0
+        if window.passed >= self._most:
+            window.left_out += 1
+            return None
+        left_out, window.left_out = window.left_out, 0
+        window.passed += 1
+        return left_out

@@ -192,6 +192,23 @@ def test_a_request_is_one_line_in_the_log_and_one_that_only_looks_is_for_debuggi
     ]
 
 
+def test_an_hour_of_polling_fills_no_log(small_settings: Settings, tmp_path: Path) -> None:
+    """Each refused look was a line, and each one without a database a traceback, once a second in a client's loop."""
+    (tmp_path / "artifacts").write_text("in the way")
+    model = "/v1/models/x/" + "0" * 64
+    with serving(small_settings) as client, structlog.testing.capture_logs() as lines:
+        for _ in range(100):
+            assert client.get("/v1/jobs").status_code == 200
+            assert client.get(model).status_code == 404
+    away = Settings(home=tmp_path, database_url="postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=1")
+    with serving(away) as client, structlog.testing.capture_logs() as troubles:
+        for _ in range(12):
+            assert client.get("/v1/jobs").status_code == 503
+
+    assert sum(line["log_level"] != "debug" for line in lines) == 10
+    assert sum(line["event"] == "unavailable" for line in troubles) == 1
+
+
 @pytest.fixture
 def broken(small_settings: Settings) -> FastAPI:
     """An application with a mistake in it."""

@@ -233,7 +233,10 @@ def test_run_distils_without_a_service_and_registers_what_it_has_trained(
     retort: Retort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("RETORT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RETORT_MLFLOW_URI", (tmp_path / "no folder").as_uri())
+    (tmp_path / "no folder").write_text("a file")
     quick = {"training.epochs": 1, "teacher.train.epochs": 1, "training.imgsz": 64, "training.batch": 16}
+    quick |= {"tracking": "{tensorboard: true, mlflow: {experiment: x}}"}
     sets = [f"--set={path}={value}" for path, value in quick.items()]
 
     ended = retort("run", SPEC, *sets, "--out", tmp_path / "out", "--device", "cpu", "--json")
@@ -243,6 +246,11 @@ def test_run_distils_without_a_service_and_registers_what_it_has_trained(
     assert {event["type"] for event in events} >= {"stage", "progress", "metric", "artifact", "finished"}
     assert last["state"] == "succeeded"
     assert set(last["result"]["roles"]) == {"teacher", "start", "student", "control"}
+    statuses = {one["name"]: one["status"] for one in last["result"]["extras"]}
+    assert {name: statuses[name] for name in ("tensorboard", "mlflow")} == {
+        "tensorboard": "done",
+        "mlflow": "failed",
+    }
     curves = records.scalars(tmp_path / "out" / "artifacts" / "tensorboard")
     assert {name.partition("/")[0] for name in curves} == {"teacher", "student", "control", "job"}
     assert curves["student/val/mAP50-95"].keys() == {0, 1}

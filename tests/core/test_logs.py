@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from retort.errors import DataError, printable
+from retort.logs import LineLimit
 
 HOSTILE = "a\x1b]0;owned\x07\x9b31m\u202eb\rc"
 PROGRAM = """
@@ -55,3 +56,13 @@ def test_names_in_any_script_stay_as_they_are(name: str):
 
 def test_bytes_that_are_no_text_are_spelled_out():
     assert printable(b"\xff.png".decode(errors="surrogateescape")) == "\\udcff.png"
+
+
+def test_lines_of_one_kind_are_limited_in_a_minute_and_what_was_left_out_is_counted():
+    now = [0.0]
+    limit = LineLimit(2, monotonic=lambda: now[0])
+
+    assert [limit.passed(404) for _ in range(5)] == [0, 0, None, None, None]
+    assert limit.passed(503) == 0
+    now[0] = 61.0
+    assert [limit.passed(404) for _ in range(3)] == [3, 0, None]

@@ -51,9 +51,10 @@ from retort.protocol.journal import read
 from retort.protocol.workdir import journal as journal_of
 from retort.settings import Settings
 from retort.spec import AnySpec, JobSpec, parse_document, parse_spec
+from retort.spec.outcome import ExtraOutcome
 from retort.spec.result import readable_result
 from retort.states import TERMINAL, JobState
-from retort.tracking.dispatcher import LastSteps, TrackerDispatcher
+from retort.tracking.dispatcher import LastSteps, TrackerDispatcher, outcome_of
 from retort.tracking.session import tracker_configs
 
 EVERY_S = 0.3
@@ -103,8 +104,9 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
         chosen = devices.choose(device)
         prepare(wanted, settings, workdir, attempt=attempt, device=chosen, device_wanted=device is not None)
     note(f"working in {workdir}")
+    told: list[ExtraOutcome] = []
     with (
-        tracked(wanted, settings, workdir, attempt) as feed,
+        tracked(wanted, settings, workdir, attempt, told) as feed,
         _started(workdir) as process,
         _stopping(process) as asked,
         render.screen(as_json=as_json, epochs=_epochs(wanted)) as screen,
@@ -115,6 +117,8 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
             screen.show(standing, [_as_shown(event) for event in events])
         failure = standing.get("failure")
         feed.end(readable_result(standing.get("result")), failure and RunFailure.model_validate(failure))
+    if "extras" in (standing.get("result") or {}):
+        standing["result"]["extras"] += [one.model_dump(mode="json") for one in told]
     assert settings.model_dir is not None
     _register(wanted.name, workdir / "artifacts", settings.model_dir, student=standing["state"] == JobState.SUCCEEDED)
     return standing
@@ -294,12 +298,15 @@ FOLDER = Path("artifacts") / "tensorboard"
 
 
 @contextmanager
-def tracked(spec: AnySpec, settings: Settings, workdir: Path, attempt: int) -> Iterator[TrackerDispatcher]:
-    """Run the trackers of *spec* during the block, then wait a limited time."""
+def tracked(
+    spec: AnySpec, settings: Settings, workdir: Path, attempt: int, told: list[ExtraOutcome]
+) -> Iterator[TrackerDispatcher]:
+    """Run the trackers of *spec* during the block, then wait a limited time; tell what became of each."""
     try:
         feed = _tracking(spec, settings, workdir, attempt)
     except Exception as error:  # noqa: BLE001 - a run needs no tracker
         note(f"no tracker is told of this attempt: {error}")
+        told.append(outcome_of("tracking", str(error) or type(error).__name__))
         feed = TrackerDispatcher((), workdir, reached={}, timeout_s=settings.tracking_timeout_s)
     try:
         yield feed
@@ -307,6 +314,7 @@ def tracked(spec: AnySpec, settings: Settings, workdir: Path, attempt: int) -> I
             feed.wait(0.3)
         for trouble in feed.troubles():
             note(trouble)
+        told += feed.outcomes()
     finally:
         feed.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,10 @@ _MOST_OBJECTS = 300
 """Upstream's limit on the boxes of an image."""
 _SMALLEST_PX = 2.0
 """A box that is narrower in the image's own pixels is a slip of the hand."""
+
+
+def _unwatched() -> None:
+    """Do nothing: nobody waits for a sign of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,24 @@ class _AuditedImage:
         return self.facts.digest if self.facts.digest and self.facts.kind else None
 
 
-def check(path: str, data_dirs: Sequence[Path], *, most_missing: float = MOST_MISSING) -> AuditReport:
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """How a dataset is looked through."""
+
+    most_missing: float = MOST_MISSING
+    """Share of the images of a split that may have no label file."""
+    kept: Path | None = None
+    """File of what is known of images that were opened before, which are not decoded again."""
+    alive: Callable[[], None] = _unwatched
+    """Is called again and again."""
+    most_pairs: int | None = None
+    """Of images, in which altered copies are looked for; None for any number."""
+
+
+AS_ASKED = AuditOptions()
+
+
+def check(path: str, data_dirs: Sequence[Path], options: AuditOptions = AS_ASKED) -> AuditReport:
     """Check all of the dataset at *path* and report its problems.
 
     It is looked for as by ``datasets.locate``; nothing in it makes this raise. Whatever a job would refuse is an error
@@ -112,7 +133,7 @@ def check(path: str, data_dirs: Sequence[Path], *, most_missing: float = MOST_MI
             source = foreign_source(path, data_dirs)
             if source is not None:
                 return _check_converted(source, data_dirs)
-            return _check(read_description(find(path, data_dirs), data_dirs), most_missing)
+            return _check(read_description(find(path, data_dirs), data_dirs), options)
     except DataError as error:
         return AuditReport(None, (), {}, (_refusal("description", error),))
     except OSError as error:
@@ -124,12 +145,12 @@ def _check_converted(source: Path, data_dirs: Sequence[Path]) -> AuditReport:
     with tempfile.TemporaryDirectory(prefix="retort-check-") as folder:
         target = Path(folder).resolve() / "converted"
         made = convert(source, target, data_dirs, ConversionOptions(link=True))
-        found = _check(read_description(made.data_yaml, [target], data_dirs), 1.0)
+        found = _check(read_description(made.data_yaml, [target], data_dirs), AuditOptions(most_missing=1.0))
     told = tuple(AuditFinding("warning", "converted", note, "", 1, ()) for note in made.notes)
     return replace(found, root=source, findings=(*found.findings, *told))
 
 
-def _check(description: DatasetDescription, most_missing: float) -> AuditReport:
+def _check(description: DatasetDescription, options: AuditOptions) -> AuditReport:
     findings = [_ignored(note) for note in description.notes]
     listings: dict[str, Listing] = {}
     for split in ("train", "val"):
@@ -142,13 +163,13 @@ def _check(description: DatasetDescription, most_missing: float) -> AuditReport:
     findings += map(_ignored, notes)
     if tested.images:
         listings["test"] = tested
-    facts = intake.examine_images(image for listing in listings.values() for image in listing.images)
+    facts = intake.examine_images((image for found in listings.values() for image in found.images), options.kept)
     splits = {
         split: [_look(description, image, facts[image]) for image in listing.images]
         for split, listing in listings.items()
     }
-    findings += [finding for finding in _judge(description, splits) if finding.number]
-    findings += _label_doubts(description, splits, most_missing)
+    findings += [finding for finding in _judge(description, splits, options) if finding.number]
+    findings += _label_doubts(description, splits, options.most_missing)
     findings += [finding for finding in _passed_over(description.root, listings, facts) if finding.number]
     found = {split: _split(images, len(description.names)) for split, images in splits.items()}
     findings = sorted(map(_writable, findings), key=lambda finding: finding.severity)
@@ -178,7 +199,9 @@ def _split(images: Sequence[_AuditedImage], num_classes: int) -> Split:
     return Split(len(images), backgrounds, tuple(counted[class_id] for class_id in range(num_classes)))
 
 
-def _judge(description: DatasetDescription, splits: dict[str, list[_AuditedImage]]) -> Iterator[AuditFinding]:
+def _judge(
+    description: DatasetDescription, splits: dict[str, list[_AuditedImage]], options: AuditOptions
+) -> Iterator[AuditFinding]:
     everything = [image for images in splits.values() for image in images]
     yield _finding(
         "error", "malformed_label", "lines of labels that cannot be used", f"each line: {LINE}",
@@ -189,7 +212,7 @@ def _judge(description: DatasetDescription, splits: dict[str, list[_AuditedImage
         if not any(image.boxes for image in images):
             hint = "an image images/x.jpg has its boxes in labels/x.txt"
             yield AuditFinding("error", "no_boxes", f"no label of {split} holds a box", hint, 1, ())
-    yield from _doubts(description, splits, everything)
+    yield from _doubts(description, splits, everything, options)
     yield from _doubts_by_class(description.names, splits)
 
 
@@ -255,7 +278,10 @@ def _passed_over(root: Path, listings: Mapping[str, Listing], facts: intake.Fact
 
 
 def _doubts(
-    description: DatasetDescription, splits: dict[str, list[_AuditedImage]], everything: list[_AuditedImage]
+    description: DatasetDescription,
+    splits: dict[str, list[_AuditedImage]],
+    everything: list[_AuditedImage],
+    options: AuditOptions,
 ) -> Iterator[AuditFinding]:
     seen = {image.digest: image.shown for image in splits.get("train", ()) if image.digest}
     yield _finding(
@@ -267,7 +293,7 @@ def _doubts(
         ),
     )  # fmt: skip
     for split in ("val", "test"):
-        yield from _leaks(description.root, splits.get("train", ()), splits.get(split, ()), split)
+        yield from _leaks(description.root, splits.get("train", ()), splits.get(split, ()), split, options)
     yield _finding(
         "warning", "doubled_image", "images that are there more than once", "keep one of each",
         (again for images in splits.values() for again in _doubled(images)),
@@ -305,7 +331,7 @@ def _doubts(
 
 
 def _leaks(
-    root: Path, train: Sequence[_AuditedImage], measured: Sequence[_AuditedImage], split: str
+    root: Path, train: Sequence[_AuditedImage], measured: Sequence[_AuditedImage], split: str, options: AuditOptions
 ) -> Iterator[AuditFinding]:
     """Name the images that are measured on and are altered copies of training images."""
     originals = {name: image.shown for image in train if (name := original(image.path)) is not None}
@@ -325,9 +351,12 @@ def _leaks(
 
     known = {image.digest for image in train}
     opened = [image for image in measured if not image.facts.problem and image.digest not in known]
-    views = view_images([image.path for image in opened if image.shown not in same], _unwatched)
-    others = view_images([image.path for image in train if not image.facts.problem], _unwatched)
-    pairs = find_copies(views, others, _unwatched)
+    if options.most_pairs is not None and len(opened) * len(train) > options.most_pairs:
+        yield AuditFinding("warning", "copies_not_looked_for", *_TOO_MANY, len(opened), (split,))
+        return
+    views = view_images([image.path for image in opened if image.shown not in same], options.alive)
+    others = view_images([image.path for image in train if not image.facts.problem], options.alive)
+    pairs = find_copies(views, others, options.alive)
     yield _finding(
         "warning", "copied_image", f"images of {split} that are altered copies of training images, so that accuracy "
         "flatters", "take them out of one of the two",
@@ -339,8 +368,9 @@ def _leaks(
     )  # fmt: skip
 
 
-def _unwatched() -> None:
-    """Do nothing: nobody waits for a sign of life."""
+_TOO_MANY = (
+    "images are too many to look for altered copies of training images among them in a job", "run retort data check",
+)  # fmt: skip
 
 
 def original(image: Path) -> str | None:

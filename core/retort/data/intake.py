@@ -18,6 +18,8 @@ from retort.files import atomic_write
 from retort.images import ImageFacts, bits_of, examine, shown
 from retort.spec.image_use import MOST_NAMED, ImageUse, UnusedImage
 
+KEPT = "images.json"
+"""In a job's folder: what is known of its images, so that no stage decodes them only to look at them again."""
 UNUSABLE_SHARE = 0.1
 """Of the images of a split: above it a job is refused."""
 _NAMED = 10

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from retort.data import datasets, known_datasets, teacher_names, unlabelled, verification, weights
+from retort.data import datasets, intake, known_datasets, teacher_names, unlabelled, verification, weights
 from retort.data.checkpoint_names import stored_names
 from retort.data.conversion.convert import locate_converted
 from retort.data.datasets import Dataset
@@ -82,6 +82,8 @@ def prepare(
     more_records = [found.records for found in (more, to_be_labelled, *scenes.values()) if found is not None]
     verification.record(itertools.chain(dataset.records, *more_records, map(ImageRecord.of, found.values())), workdir)
     verification.record(dataset.label_records(), workdir, verification.COPIED)
+    if (kept := intake.kept_file(_kept(settings), dataset.root)) is not None and kept.is_file():
+        shutil.copyfile(kept, workdir / intake.KEPT)
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
     _write(workdir / FILE, inputs.model_dump_json(indent=2))
     return inputs

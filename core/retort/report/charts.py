@@ -47,7 +47,10 @@ def _accuracy(metric: str, curves: Curves, roles: Roles) -> Chart:
     if steps and level is not None:
         flat = {min(steps): level, max(steps): level}
         data.append(line("teacher", flat, color="teacher", dash="dash"))
-    note = "Each epoch on the validation images; the teacher as it ends."
+    note = (
+        "Each epoch on the validation images; the teacher as it ends. Epochs are measured before the weights are "
+        "rounded to 16 bits for publishing, the table after it: they may differ in the third digit."
+    )
     layout = {"yaxis": {"title": "mAP", "rangemode": "tozero"}}
     return chart(key, f"{metric.removeprefix('val/')} over epochs", note, data, layout)
 

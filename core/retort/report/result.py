@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from retort import __version__
 from retort.constants import MAP, MAP50
-from retort.data import audit, verification
+from retort.data import audit, intake, verification
 from retort.files import sha256_of
 from retort.model_ref import title
 from retort.pipeline import progress, train
@@ -115,6 +115,10 @@ MOST_IMAGES = 20_000
 """A larger set is not looked through again: that is what ``retort data check`` is for."""
 
 
+MOST_PAIRS = 5_000_000
+"""Of images, in which copies are looked for at the end of a job: minutes of one core."""
+
+
 def data_quality(context: Context) -> DataQuality | None:
     """Return image and box counts by split and class, with findings.
 
@@ -132,7 +136,13 @@ def data_quality(context: Context) -> DataQuality | None:
             "warning",
         )
         return None
-    found = audit.check(str(root), [root], most_missing=context.spec.data.max_missing_labels)
+    options = audit.AuditOptions(
+        most_missing=context.spec.data.max_missing_labels,
+        kept=context.workdir / intake.KEPT,
+        alive=lambda: context.heartbeat.beat("setup"),
+        most_pairs=MOST_PAIRS,
+    )
+    found = audit.check(str(root), [root], options)
     if found.names != (dataset.merged or dataset.names) or not found.splits:
         return None
     return DataQuality(

@@ -142,7 +142,9 @@ def _tell_people(context: Context, found: _Findings, tried: Extras, earlier: tup
 
 def _usage(context: Context, found: _Findings) -> Usage:
     student = Path(context.needed("distill", TrainedNetwork).weights).name
-    return usage(context.workdir.name, student, found.result, ["manifest.json"] if found.manifest else [])
+    return usage(
+        context.workdir.name, student, found.result, [DOCUMENT, *(["manifest.json"] if found.manifest else [])]
+    )
 
 
 def _publish_page(context: Context, make: Callable[[], str]) -> bool:

@@ -24,6 +24,7 @@ from retort.protocol.events import (
     RunFailure,
     StoppedEvent,
 )
+from retort.spec.outcome import ExtraOutcome
 from retort.spec.result import Result
 from retort.tracking.session import Kind, TrackerConfig
 
@@ -158,6 +159,15 @@ HANDED_OVER = frozenset({"report.html", "report.json", "student.pt"})
 """Artifacts that a tracker gets where the spec says so."""
 TITLES: dict[Kind, str] = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases", "mlflow": "MLflow"}
 
+
+def outcome_of(name: str, trouble: str | None) -> ExtraOutcome:
+    """Return the outcome of the tracker *name*, which was switched off for its *trouble*, if any."""
+    if trouble is None:
+        return ExtraOutcome(name=name, status="done")
+    return ExtraOutcome(name=name, status="failed", code="tracker_failed", reason=trouble, hint=_LOG)
+
+
+_LOG = "tracking.log in the folder of the run"
 LastSteps = Mapping[tuple[str, str], int]
 """By role and metric, the last step that earlier attempts have measured."""
 
@@ -263,6 +273,10 @@ class TrackerDispatcher:
         found = [kind for kind, process in self._processes.items() if process.trouble and kind not in self._told]
         self._told.update(found)
         return [f"{TITLES[kind]} is switched off for this attempt: {self._processes[kind].trouble}" for kind in found]
+
+    def outcomes(self) -> tuple[ExtraOutcome, ...]:
+        """Return what became of each tracker, once they have ended."""
+        return tuple(outcome_of(kind, process.trouble) for kind, process in self._processes.items())
 
     def close(self) -> None:
         """Kill the tracker processes that still run."""

@@ -233,7 +233,7 @@ class Checkpointer:
                 self._log(message, "warning", damaged=damaged, epoch=number)
             return state
         if damaged:
-            self._log("no state in the folder is whole: starting anew", "warning", damaged=damaged)
+            self._log("no state in the folder is whole and of this version: starting anew", "warning", damaged=damaged)
             self._store.clear()
         return None
 
@@ -275,6 +275,15 @@ class Checkpointer:
         for path in self._bests.glob("best-*.pt"):
             if path not in kept:
                 path.unlink()
+
+
+_ADDED: State = {"start_metrics": {}}
+"""Parts that states of earlier versions lack, with what stands for them: there the start was not measured."""
+_PARTS = frozenset({
+    "identity", "done", "model", "ema", "updates", "optimizer", "scaler", "batch", "last_step", "gradients",
+    "criterion", "objectives", "best_fitness", "best", "start_metrics", "teacher_metrics", "stopping", "judge",
+})  # fmt: skip
+"""Parts that every state has; without one of them it is of another version."""
 
 
 def capture(trainer: Resumable, done: int) -> State:
@@ -397,4 +406,7 @@ def _read(content: memoryview) -> State | None:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError):
         return None
-    return state if isinstance(state, dict) and {"identity", "done", "best", "stopping"} <= state.keys() else None
+    if not isinstance(state, dict):
+        return None
+    state = {**_ADDED, **state}
+    return state if state.keys() >= _PARTS else None

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from core.data import archives
 from core.training.pictures import NAMES, draw
-from retort.data import audit
+from retort.data import audit, intake
 from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
 from retort.errors import DataError, ModelError, SpecError, TransientError
@@ -242,3 +242,27 @@ def test_names_of_files_that_are_no_utf8_are_told_in_letters_and_go_through_ever
     with pytest.raises(DataError) as caught:
         prepare(spec_of(data), settings, tmp_path / "work", attempt=1, device="cpu")
     caught.value.message.encode()
+
+
+def test_what_intake_knows_of_images_lies_in_the_jobs_folder_and_is_not_found_out_again(
+    tmp_path: Path, settings: Settings
+):
+    """The report decoded the whole data set again at the end of a job."""
+    data = draw(tmp_path / "data", num_train=3, num_val=2)
+    prepare(spec_of(data), settings, tmp_path / "work", attempt=1, device="cpu")
+    kept = tmp_path / "work" / intake.KEPT
+    known = json.loads(kept.read_text())
+    digest = next(iter(known["images"]))
+    known["images"][digest]["width"] = 4
+    kept.write_text(json.dumps(known))
+    beats: list[None] = []
+
+    found = audit.check(
+        str(data.parent), [tmp_path], audit.AuditOptions(kept=kept, alive=lambda: beats.append(None), most_pairs=10**6)
+    )
+    briefly = audit.check(str(data.parent), [tmp_path], audit.AuditOptions(kept=kept, most_pairs=1))
+
+    assert "tiny_box" in {one.code for one in found.findings}, "it took the word of intake"
+    assert len(beats) > 3, "a search for copies may take minutes"
+    assert "copies_not_looked_for" not in str(found.findings)
+    assert [one.hint for one in briefly.findings if one.code == "copies_not_looked_for"] == ["run retort data check"]

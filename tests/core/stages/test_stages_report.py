@@ -115,12 +115,13 @@ def test_the_page_loads_nothing_from_anywhere(page: Page):
 
 
 def test_the_page_links_to_files_that_are_there_and_tells_its_run(life: Life, page: Page, artifacts: Path):
-    """The report once had no id of its job, no download link and no navigation."""
+    """The report once had no id of its job, no link to report.json and other files, and no navigation."""
     files = [link for link in page.links if not link.startswith("#")]
 
-    assert set(files) == {"student.pt", "student-fp32.onnx", "manifest.json"}
+    assert set(files) == {"student.pt", "student-fp32.onnx", "manifest.json", "report.json"}
     assert all((artifacts / file).is_file() for file in files)
     assert f"Run {life.workdir.name}" in page.text
+    assert "before the weights are rounded to 16 bits" in (artifacts / "report.html").read_text(), "unlike the table"
     assert len([link for link in page.links if link.startswith("#")]) > 6
 
 

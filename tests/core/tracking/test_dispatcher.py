@@ -15,6 +15,7 @@ from retort.constants import Role
 from retort.protocol.events import ArtifactEvent, FailedEvent, LogEvent, MetricEvent, RunFailure
 from retort.settings import Settings
 from retort.spec import RECIPES, parse_spec
+from retort.spec.outcome import ExtraOutcome
 from retort.spec.result import Result, parse_result
 from retort.tracking.dispatcher import COMMAND, TrackerDispatcher
 from retort.tracking.session import TrackerConfig, figures, flat, tracker_configs
@@ -142,6 +143,12 @@ def test_a_tracker_that_does_not_keep_up_is_switched_off_and_nobody_waits(tmp_pa
 
     assert feed.troubles() == ["TensorBoard is switched off for this attempt: it does not keep up with the run"]
     assert feed.troubles() == []
+    (outcome,) = feed.outcomes()
+    assert (outcome.name, outcome.status, outcome.code) == ("tensorboard", "failed", "tracker_failed")
+    assert (outcome.reason, outcome.hint) == (
+        "it does not keep up with the run",
+        "tracking.log in the folder of the run",
+    )
     feed.close()
 
 
@@ -163,10 +170,12 @@ def test_an_event_that_cannot_be_passed_on_switches_the_trackers_off_and_is_no_f
 
 def test_trackers_that_cannot_be_opened_are_told_and_end_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     spec = parse_spec({"name": "x", "data": {"path": "/data"}, "teacher": {"weights": "a.pt"}})
-    with tracked(spec, Settings(home=tmp_path / "home"), tmp_path / "without inputs", 1) as feed:
+    told: list[ExtraOutcome] = []
+    with tracked(spec, Settings(home=tmp_path / "home"), tmp_path / "without inputs", 1, told) as feed:
         feed.on_event(measured(1, loss=1.0))
         assert ended(feed) == []
     assert "no tracker is told of this attempt" in capsys.readouterr().err
+    assert [(one.name, one.status, one.code) for one in told] == [("tracking", "failed", "tracker_failed")]
 
 
 def test_events_are_told_one_by_one_to_whoever_answers(tmp_path: Path):

@@ -38,6 +38,7 @@ from retort.protocol.workdir import Heartbeat
 from retort.settings import Settings
 from retort.spec import DistillationSpec, TrainingSpec, parse_spec
 from retort.stages import control
+from retort.training import checkpoint
 from retort.training.checkpoint import CheckpointStore
 from retort.training.config import TeacherConfig, TrainConfig
 from retort.training.distillation.balancing import TaskLossBalance
@@ -264,8 +265,51 @@ def test_of_two_generations_the_newest_whole_one_counts(left: TrainConfig, teach
     message = "warning: the state after epoch 2 is damaged: going on from the one after epoch 1"
     assert found(left, **teaching) == (1, [message])
     spoil(left, 1)
-    assert found(left, **teaching) == (None, ["warning: no state in the folder is whole: starting anew"])
+    assert found(left, **teaching) == (
+        None,
+        ["warning: no state in the folder is whole and of this version: starting anew"],
+    )
     assert found(left, **teaching) == (None, [])
+
+
+def rewrite(plan: TrainConfig, number: int, without: str) -> None:
+    """Write a state anew without one of its parts, as an earlier version wrote it."""
+    store = CheckpointStore(plan.folder / "states")
+    content = dict(store.read())[number]
+    assert content is not None
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    del state[without]
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    store.write(number, buffer.getbuffer())
+
+
+@pytest.mark.train
+def test_a_state_of_a_version_that_did_not_measure_the_start_is_gone_on_with(
+    left: TrainConfig, teaching: dict[str, Any]
+) -> None:
+    """It ended in a KeyError: start_metrics."""
+    rewrite(left, 2, "start_metrics")
+    notebook = Notebook()
+    made = TrainingLoop(left, notebook, **teaching)
+    state = made.recovery.find()
+    assert state is not None
+    checkpoint.load_results(made, state)
+    made.close()
+    assert (state["done"], made.start_metrics) == (2, {})
+    assert made.best_metrics[MAP] is not None
+    assert "KeyError" not in str(notebook.said)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("part", ["optimizer", "judge", "teacher_metrics"])
+def test_a_state_of_another_layout_gives_way_to_the_one_before_it(
+    part: str, left: TrainConfig, teaching: dict[str, Any]
+) -> None:
+    rewrite(left, 2, part)
+    done, said = found(left, **teaching)
+    assert done == 1
+    assert "going on from the one after epoch 1" in said[0]
 
 
 @pytest.mark.train
