@@ -301,7 +301,10 @@ FOLDER = Path("artifacts") / "tensorboard"
 def tracked(
     spec: AnySpec, settings: Settings, workdir: Path, attempt: int, told: list[ExtraOutcome]
 ) -> Iterator[TrackerDispatcher]:
-    """Run the trackers of *spec* during the block, then wait a limited time; tell what became of each."""
+    """Run the trackers of *spec* during the block, then wait a limited time.
+
+    What became of each is appended to *told*.
+    """
     try:
         feed = _tracking(spec, settings, workdir, attempt)
     except Exception as error:  # noqa: BLE001 - a run needs no tracker

@@ -161,7 +161,7 @@ TITLES: dict[Kind, str] = {"tensorboard": "TensorBoard", "wandb": "Weights & Bia
 
 
 def outcome_of(name: str, trouble: str | None) -> ExtraOutcome:
-    """Return the outcome of the tracker *name*, which was switched off for its *trouble*, if any."""
+    """Return the outcome of the tracker *name*, switched off for *trouble* if any."""
     if trouble is None:
         return ExtraOutcome(name=name, status="done")
     return ExtraOutcome(name=name, status="failed", code="tracker_failed", reason=trouble, hint=_LOG)
