@@ -82,6 +82,13 @@ def test_models_are_shown_and_pulled_by_a_short_digest(served: Retort, weights: 
     assert whole.partition("@")[2] in none.error["hint"]
 
 
+def test_a_file_may_end_in_capital_letters_and_carry_any_name(retort: Retort, weights: Path, home: Path):
+    for name in ("BEST.PT", "it's mine.pt", "\u00fcn\u00ef \U0001f600.pt"):
+        weights = weights.rename(weights.with_name(name))
+        told = retort("validate", SPEC, "--json", "--set", f"student.weights=./{weights.relative_to(home.parent)}")
+        assert told.json["student"]["weights"].startswith("model:"), told.err
+
+
 @pytest.mark.usefixtures("home")
 def test_a_path_in_a_file_means_the_files_folder_first(retort: Retort, weights: Path):
     document = yaml.safe_load(SPEC.read_text()) | {"teacher": {"weights": "../weights/best.pt"}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from retort import model_ref
 from retort.cli.options import note
@@ -23,7 +23,11 @@ Registrar = Callable[[Path, str], str]
 
 def is_path(value: object) -> bool:
     """Return True if *value* names a weights file by its path; a bare name means the model folder."""
-    return isinstance(value, str) and value.endswith(".pt") and ("/" in value or "\\" in value)
+    return _is_weights(value) and ("/" in value or "\\" in value)
+
+
+def _is_weights(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value.lower().endswith(".pt")
 
 
 def anchor_weights(document: Any, folders: Iterable[Path]) -> Any:
@@ -41,7 +45,7 @@ def anchor_weights(document: Any, folders: Iterable[Path]) -> Any:
             return text
         return str((found or candidates[-1]).resolve())
 
-    return _replaced(document, absolute, lambda value: isinstance(value, str) and value.endswith(".pt"))
+    return _replaced(document, absolute, _is_weights)
 
 
 def register_weights(document: Any, register: Registrar) -> Any:
