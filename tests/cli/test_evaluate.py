@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli.commands import Retort
-from retort.cli import render
-from retort.errors import SpecError
+from retort.cli import evaluate, render
+from retort.errors import FieldProblem, SpecError
 from retort.spec import EvaluateSpec, parse_spec
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.result import parse_result, readable_result
@@ -60,6 +61,41 @@ def test_a_request_that_cannot_be_measured_is_refused(change: dict[str, object],
         parse_spec({"task": "evaluate", "data": {"path": "d"}, "networks": ["a.pt"], **change})
 
     assert [problem.path for problem in caught.value.problems] == [path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ((), {}),
+        (("--imgsz", "384,640", "--nms"), {"imgsz": [384, 640], "nms": True}),
+        (("--imgsz", "640", "--nms-free"), {"nms": False}),
+        (("--batch", 4, "--dynamic"), {"batch": 4, "dynamic": True}),
+    ],
+    ids=str,
+)
+def test_a_forgotten_export_takes_the_options_of_a_job(
+    arguments: tuple[object, ...], asked: dict[str, object], retort: Retort, monkeypatch: pytest.MonkeyPatch
+):
+    """There was no NMS, no shape and no batch on the command line."""
+    seen: list[dict[str, Any]] = []
+
+    def parsed(document: dict[str, Any]) -> None:
+        seen.append(document)
+        raise SpecError([FieldProblem("$", "seen", None)])
+
+    monkeypatch.setattr(evaluate, "parse_spec", parsed)
+    monkeypatch.setattr(evaluate, "register_weights", lambda document, _: document)
+
+    retort("export", "a.pt", "--data", "here", "--format", "onnx:fp16", *arguments)
+
+    assert seen[0]["exports"] == [{"format": "onnx", "precision": "fp16", **asked}]
+    assert seen[0]["imgsz"] == (640 if "640" in arguments else None)
+
+
+def test_a_size_that_is_none_is_refused(retort: Retort):
+    told = retort("export", "a.pt", "--data", "here", "--format", "onnx", "--imgsz", "wide")
+    assert told.code == 4
+    assert "384,640" in told.err
 
 
 def test_the_smallest_request_has_its_defaults():

@@ -96,10 +96,15 @@ def test_epochs_are_told_of_how_many_for_student_and_control_but_not_for_a_teach
 
 
 def test_exports_are_told_beside_what_the_student_has_where_they_are_judged():
-    export = TypeAdapter(AnyExport).validate_python({**EXPORTS["passed"], "base_map": 0.4567})
+    wide = {"shape": [384, 640], "boxes": "nms", "conf": 0.25, "settings": "the CPU in 2 threads"}
+    exports = [
+        TypeAdapter(AnyExport).validate_python({**EXPORTS["passed"], "base_map": 0.4567, **more}) for more in ({}, wide)
+    ]
 
-    assert render.export_notes([export]) == [
-        "exports are judged in squares, on which the student in PyTorch has 0.4567"
+    assert render.export_notes(exports) == [
+        "student.onnx: judged in squares, where the student in PyTorch has 0.4567",
+        "student.onnx: judged at 384 by 640, where the student in PyTorch has 0.4567 with NMS at a score of 0.25",
+        "student.onnx: run by PyTorch on the CPU in 2 threads",
     ]
 
 

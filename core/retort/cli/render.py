@@ -231,10 +231,19 @@ def export_notes(exports: Sequence[MeasuredExport | UnmeasuredExport]) -> list[s
     told = [export for export in exports if export.reason]
     warnings = [f"{one.path}: {one.reason}" + (f"\n  {one.hint}" if one.hint else "") for one in told]
     measured = [one for one in exports if isinstance(one, MeasuredExport)]
-    base = next((one.base_map for one in measured if one.base_map is not None), None)
-    squares = [] if base is None else [f"exports are judged in squares, on which the student in PyTorch has {base:.4f}"]
-    settings = [f"{one.path}: judged and timed with {one.settings}" for one in measured if one.settings is not None]
-    return [*warnings, *squares, *settings]
+    bases = [f"{one.path}: judged {judged}" for one in measured if (judged := _judged(one))]
+    settings = [f"{one.path}: run by {one.runtime} on {one.settings}" for one in measured if one.settings is not None]
+    return [*warnings, *bases, *settings]
+
+
+def _judged(export: MeasuredExport) -> str:
+    """Return in which shape an export was judged, and what PyTorch has there."""
+    if export.base_map is None:
+        return ""
+    shape = f"at {export.shape[0]} by {export.shape[1]}" if export.shape else "in squares"
+    at = f" with NMS at a score of {export.conf:g}" if export.conf is not None else ""
+    free = ", without NMS" if export.boxes == "nms_free" else ""
+    return f"{shape}{free}, where the student in PyTorch has {export.base_map:.4f}{at}"
 
 
 def result_table(result: JobResult) -> Table:

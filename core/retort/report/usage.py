@@ -17,34 +17,32 @@ for found in model.predict("image.jpg"{more}):
         name = found.names[int(box.cls)]
         print(name, float(box.conf), box.xyxy[0].tolist())
 """
-_PICTURE = """import numpy as np
+_PICTURE = """{imports}
 from PIL import Image, ImageOps
 
-image = ImageOps.pad(Image.open("image.jpg").convert("RGB"), ({width}, {height}), color=(114, 114, 114))
-pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255
+picture = Image.open("image.jpg").convert("RGB")
+picture = ImageOps.pad(picture, ({width}, {height}), color=(114, 114, 114))
+pixels = np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 255
 {batch}"""
 _BATCH = "pixels = np.repeat(pixels, {batch}, axis=0)  # so many images at once\n"
+_IMPORTS = {
+    "onnx": "import numpy as np\nimport onnxruntime",
+    "openvino": "import numpy as np\nimport openvino",
+    "torchscript": "import numpy as np\nimport torch\nimport torchvision  # NMS is one of its operators",
+    "ncnn": "import ncnn\nimport numpy as np",
+}
 _RUN = {
-    "onnx": """import onnxruntime
-
-session = onnxruntime.InferenceSession({file})
+    "onnx": """session = onnxruntime.InferenceSession({file})
 (output,) = session.run(None, {{session.get_inputs()[0].name: pixels}})
 """,
-    "openvino": """import openvino
-
-model = openvino.Core().compile_model({file} + "/student.xml", "CPU")
+    "openvino": """model = openvino.Core().compile_model({file} + "/student.xml", "CPU")
 output = model(pixels)[0]
 """,
-    "torchscript": """import torch
-import torchvision  # NMS is one of its operators
-
-model = torch.jit.load({file})
+    "torchscript": """model = torch.jit.load({file})
 with torch.inference_mode():
     output = model(torch.from_numpy(pixels)).numpy()
 """,
-    "ncnn": """import ncnn
-
-net = ncnn.Net()
+    "ncnn": """net = ncnn.Net()
 net.load_param({file} + "/model.ncnn.param")
 net.load_model({file} + "/model.ncnn.bin")
 with net.create_extractor() as extractor:
@@ -111,12 +109,12 @@ def _snippet(export: MeasuredExport, imgsz: int) -> Snippet:
     boxes = export.boxes or "raw"
     height, width = export.shape or (imgsz, imgsz)
     repeat = _BATCH.format(batch=export.batch) if (export.batch or 1) > 1 and not export.dynamic else ""
-    code = _PICTURE.format(height=height, width=width, batch=repeat) + "\n" + _RUN[export.format].format(file=file)
+    picture = _PICTURE.format(imports=_IMPORTS[export.format], height=height, width=width, batch=repeat)
+    run = _RUN[export.format].format(file=file)
     end = _RAW_END if boxes == "raw" else _FINAL_END.format(least=0 if boxes == "nms" else 0.25)
     note = _NOTES[boxes].format(conf=export.conf or 0, iou=export.iou or 0, most=export.most_boxes)
-    return Snippet(
-        f"{export.path} in {_RUNTIMES[export.format]}", note + _ALIKE.format(file=file), code + end
-    )  # fmt: skip
+    title = f"{export.path} in {_RUNTIMES[export.format]}"
+    return Snippet(title, note + _ALIKE.format(file=file), picture + run + end)
 
 
 def _quoted(file: str) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,18 +171,43 @@ def test_networks_are_measured_on_the_same_images_and_compared_with_the_first(
 def test_a_forgotten_export_is_made_of_a_trained_network(home: Path, scenes: Path) -> None:
     document = {
         "task": "evaluate", "data": {"path": str(scenes.parent)}, "networks": ["knows.pt"],
-        "exports": [{"format": "onnx"}, {"format": "engine"}],
+        "exports": [{"format": "onnx"}, {"format": "engine"}, {"format": "onnx", "nms": True, "imgsz": [64, 96]}],
     }  # fmt: skip
     running = start(home, document)
     assert running.wait() == 0, running.log()
 
-    onnx, engine = advice(running)["exports"]
+    found = advice(running)
+    onnx, engine, final = found["exports"]
 
     assert (onnx["status"], onnx["path"], onnx["num_unequal"]) == ("passed", "knows-fp32.onnx", 0)
     assert (engine["status"], engine["format"]) == ("needs", "engine")
     published = [event.name for event in running.said() if isinstance(event, ArtifactEvent)]
     assert "knows-fp32.onnx" in published
     assert published[-1] == "evaluation.json"
+    assert (final["status"], final["path"]) == ("passed", "knows-fp32-nms-64x96.onnx")
+    assert (final["shape"], final["boxes"], final["conf"]) == ([64, 96], "nms", 0.25)
+    assert final["map"] == pytest.approx(final["base_map"], abs=1e-3)
+    assert 0.05 < final["map"] < found["networks"][0]["map"], "boxes of low scores are not in it"
+    # One sitting: the ratio is over the network's own figure. Forms were timed each beside PyTorch alone.
+    network = found["networks"][0]["latency_ms"]["p50"]
+    assert onnx["latency_ratio"] == pytest.approx(onnx["latency_ms"]["p50"] / network)
+    assert plain_map(running.workdir / "artifacts", final["command"]) == pytest.approx(final["map"], abs=1e-6)
+
+
+def plain_map(folder: Path, line: str) -> float:
+    """Run a line of plain Ultralytics in *folder*, and read the mAP50-95 that it prints."""
+    program = """import sys
+from ultralytics import YOLO
+print("found", YOLO(sys.argv[1], task="detect").val(data=sys.argv[2], split=sys.argv[3], plots=False).box.map)
+"""
+    given = dict(word.split("=", 1) for word in shlex.split(line)[3:])
+    assert given.keys() == {"model", "data", "split"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, given["model"], given["data"], given["split"]], cwd=folder,
+        env={**os.environ, "YOLO_CONFIG_DIR": str(folder)}, capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.split("found ")[-1])
 
 
 @pytest.mark.parametrize(
