@@ -343,9 +343,9 @@ def event_line(event: Json, of: int | None = None, job_id: str | None = None) ->
 def metric_text(role: str, step: int, values: Json, of: int | None = None) -> str:
     """Render the figures of one epoch that people look at.
 
-    *of* is the number of planned epochs, which a teacher's own training does not share.
+    *of* is the number of planned epochs, which a teacher's own training does not share, nor does each further arm.
     """
-    planned = f" of {of}" if of and role != Role.TEACHER else ""
+    planned = f" of {of}" if of and role not in {Role.TEACHER, Role.JOB} else ""
     shown = [f"{label} {score(values[name])}" for name, label in SHOWN_METRICS.items() if values.get(name) is not None]
     shown = shown or [f"{name} {score(value)}" for name, value in values.items()]
     return f"{role} epoch {step}{planned}  " + "  ".join(shown)

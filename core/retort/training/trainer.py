@@ -118,10 +118,10 @@ def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
 def announce(objective: DistillationObjective, callback: TrainCallback) -> None:
     """Announce the distillation, and choices known to be of little use."""
     classes = objective.classes.size
-    if not objective.labels:
-        callback.log(f"nothing is distilled; {classes} classes in common", classes=classes, losses=[])
-        return
     by = "the teacher" if objective.assigns else "the student's own predictions"
+    if not objective.labels:
+        callback.log(f"no term is distilled; labels assigned by {by}", classes=classes, losses=[])
+        return
     callback.log(
         f"distilling {', '.join(objective.labels)}; {classes} classes in common; labels assigned by {by}",
         classes=classes,
