@@ -23,6 +23,8 @@ SIDE = 96
 """Images are compared as squares of so many pixels, whatever their shape: what moves is seen at this size."""
 FINE = 2 * SIDE
 """Side of the squares that are kept, so that parts of them can be compared too."""
+_ALIGNED = SIDE // 2
+"""Side of the squares by which a crop is laid over what it may be cut from."""
 _DETAIL = 288
 _SKETCH = 24
 """Side of the sketches by which whole images are looked up, and below of those of their parts."""
@@ -378,8 +380,9 @@ def _is_crop(
     """Align a look, turned, with a part of *whole*, no smaller than *smallest*, and compare the two."""
     left, top, size = part
     box = np.array([left, top, left + size, top + size])
-    target = _turned(_coarse(look.grey)[0], turn)
-    best = _likeness(target, _cut(whole.grey, box))
+    aligned = _units(_turned(_coarse(look.grey, _ALIGNED)[0], turn).ravel())
+    picture = Image.fromarray(whole.grey)
+    best = _likeness(aligned, picture, box)
     step = 0.05
     while step > 0.003:
         improved = False
@@ -387,19 +390,20 @@ def _is_crop(
             moved = np.clip(box + step * move, 0, 1)
             if min(moved[2] - moved[0], moved[3] - moved[1]) < smallest:
                 continue
-            score = _likeness(target, _cut(whole.grey, moved))
+            score = _likeness(aligned, picture, moved)
             if score > best + 1e-5:
                 box, best, improved = moved, score, True
         if not improved:
-            if best < _ALIKE_PART:
+            if best < _ALIKE:  # copies are far above it once they lie about right
                 return False
             step /= 2
-    cut = _cut(whole.grey, box)
-    if best <= 0.9 or min(box[2] - box[0], box[3] - box[1]) < _NEARLY_WHOLE:
-        return best > 0.9 and _same(target, cut, least=least)
-    return _alike(
-        target, _turned(look.tint, turn), cut, np.stack([_cut(plane, box) for plane in whole.tint]), least=least
-    )
+    if best <= 0.9:
+        return False
+    target, cut = _turned(_coarse(look.grey)[0], turn), _cut(picture, box)
+    if min(box[2] - box[0], box[3] - box[1]) < _NEARLY_WHOLE:
+        return _same(target, cut, least=least)
+    tint = np.stack([_cut(Image.fromarray(plane), box) for plane in whole.tint])
+    return _alike(target, _turned(look.tint, turn), cut, tint, least=least)
 
 
 _MOVES = np.array(
@@ -411,13 +415,13 @@ _MOVES = np.array(
 """Of a box: to the sides, larger and smaller, and each edge alone."""
 
 
-def _likeness(one: Floats, other: Floats) -> float:
-    a, b = (_units(picture[::2, ::2].reshape(1, -1))[0] for picture in (one, other))
-    return float(a @ b)
+def _likeness(aligned: Floats, whole: Image.Image, box: NDArray[Any]) -> float:
+    """Return the correlation of a unit vector of pixels with the part *box* of a picture."""
+    return float(aligned @ _units(_cut(whole, box, _ALIGNED).ravel()))
 
 
-def _cut(whole: NDArray[np.uint8], box: NDArray[Any]) -> Floats:
-    """Return the part *box* of a picture, as large as the whole."""
-    left, top, right, bottom = (float(side) * len(whole) for side in box)
-    cut = Image.fromarray(whole).resize((SIDE, SIDE), Image.Resampling.HAMMING, (left, top, right, bottom))
+def _cut(whole: Image.Image, box: NDArray[Any], side: int = SIDE) -> Floats:
+    """Return the part *box* of a square picture, as large as the whole."""
+    left, top, right, bottom = (float(edge) * whole.width for edge in box)
+    cut = whole.resize((side, side), Image.Resampling.HAMMING, (left, top, right, bottom))
     return np.asarray(cut, dtype=np.float32)
