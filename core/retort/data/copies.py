@@ -127,9 +127,11 @@ def _square(grey: Image.Image) -> NDArray[np.uint8]:
 
 
 def _coarse(pictures: NDArray[np.uint8], side: int = SIDE) -> Floats:
-    """Return kept squares in a smaller size."""
-    step = FINE // side
-    small: Floats = pictures.reshape(-1, side, step, side, step).mean(axis=(2, 4), dtype=np.float32)
+    """Return kept squares in a smaller size: half of it, or half of that, and so on."""
+    small: Floats = pictures.reshape(-1, FINE, FINE).astype(np.float32)
+    while small.shape[-1] > side:
+        rows = small[:, ::2] + small[:, 1::2]
+        small = (rows[..., ::2] + rows[..., 1::2]) / 4
     return small
 
 
