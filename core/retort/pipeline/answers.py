@@ -50,6 +50,8 @@ class TrainedNetwork(StoredModel):
     """For which it was trained, over all attempts."""
     last: Scores | None = Field(default=None, exclude_if=absent)
     """Of its last epoch, where that is not the best one and the data has no ``test`` split."""
+    extras: tuple[ExtraOutcome, ...] = ()
+    """What could not be found out about it."""
 
     @property
     def finished_early(self) -> bool:

@@ -47,6 +47,10 @@ class Extras:
     """Whether attempts that end in an extra are counted; not where it holds others that are."""
     outcomes: list[ExtraOutcome] = field(default_factory=list)
 
+    def around(self) -> Extras:
+        """Return what tries a part that holds extras of its own, each of which has its limit."""
+        return Extras(self.context, counts=False, outcomes=self.outcomes)
+
     def __call__(self, name: str, make: Callable[[], Made], default: Other, *, listed: bool = True) -> Made | Other:
         """Return what *make* returns, or *default* where it fails.
 
@@ -54,7 +58,7 @@ class Extras:
 
         Raises:
             Stopped: the run was asked to stop.
-            Exception: what a later attempt may not meet, unless it has ended one already.
+            Exception: what a later attempt may not meet, unless such a thing has ended one in this stage already.
 
         """
         ended = _EndedAttempts(self.context.workdir, name) if self.counts else None
@@ -65,7 +69,7 @@ class Extras:
             return default
         if ended is not None:
             ended.note(earlier + 1)
-        made, outcome = self._tried(name, make, default, last=self.counts and earlier + 1 >= MOST_TRIES, ended=ended)
+        made, outcome = self._tried(name, make, default, ended)
         if ended is not None:
             ended.forget()
         if listed or outcome.status != "done":
@@ -73,9 +77,9 @@ class Extras:
         return made
 
     def _tried(
-        self, name: str, make: Callable[[], Made], default: Other, *, last: bool, ended: _EndedAttempts | None
+        self, name: str, make: Callable[[], Made], default: Other, ended: _EndedAttempts | None
     ) -> tuple[Made | Other, ExtraOutcome]:
-        began = time.monotonic()
+        began, waited = time.monotonic(), _EndedAttempts(self.context.workdir, f"{self.context.stage} waited")
         try:
             with bounded(self.limit_s):
                 made = make()
@@ -84,11 +88,12 @@ class Extras:
             return default, ExtraOutcome(name=name, status="timed_out", code="timeout", reason=reason, hint=_HINT)
         except Exception as error:
             failure = None if isinstance(error, Stopped) else explain(error, self.context.inputs.device, what=None)
-            if failure is not None and not (failure.retryable and not last):
+            again = failure is None or (failure.retryable and not waited.number() and waited.note(1))
+            if failure is not None and not again:
                 traceback.print_exception(error)
                 told = {"code": failure.code, "reason": failure.message, "hint": failure.hint or _HINT}
                 return default, ExtraOutcome(name=name, status="failed", **told, duration_s=_since(began))
-            if failure is None and ended is not None:
+            if ended is not None:
                 ended.forget()
             raise
         return made, ExtraOutcome(name=name, status="done", duration_s=_since(began))
@@ -112,7 +117,7 @@ def _since(began: float) -> float:
 
 @contextlib.contextmanager
 def bounded(limit_s: float | None) -> Iterator[None]:
-    """End the block after *limit_s* seconds.
+    """End the block after *limit_s* seconds, without the time of blocks within it.
 
     A library that never returns to Python is ended by the supervisor, and counted by the next attempt.
     """
@@ -123,6 +128,7 @@ def bounded(limit_s: float | None) -> Iterator[None]:
     def strike(*_: object) -> None:
         raise _TimeUp
 
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)  # of the block around this one
     before = signal.signal(signal.SIGALRM, strike)
     signal.setitimer(signal.ITIMER_REAL, limit_s, _INSIST_S)
     try:
@@ -130,6 +136,7 @@ def bounded(limit_s: float | None) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, left, _INSIST_S)
 
 
 class _EndedAttempts:
@@ -144,9 +151,13 @@ class _EndedAttempts:
         except (OSError, ValueError):
             return 0
 
-    def note(self, number: int) -> None:
-        with contextlib.suppress(OSError):
+    def note(self, number: int) -> bool:
+        """Write the number down, where that can be done."""
+        try:
             atomic_write(self._path, str(number).encode())
+        except OSError:
+            return False
+        return True
 
     def forget(self) -> None:
         with contextlib.suppress(OSError):

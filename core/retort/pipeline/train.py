@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +15,7 @@ from retort.errors import TransientError
 from retort.files import atomic_write
 from retort.pipeline.answers import CheckedNetworks, TrainedNetwork
 from retort.pipeline.context import Context
+from retort.pipeline.extras import for_leaves
 from retort.protocol.journal import Level
 from retort.spec import JobSpec
 from retort.spec.figures import Scores
@@ -149,6 +151,8 @@ def fit(
     if callback.tells_health and (portraits := plan.folder / "health.npz").exists():
         _keep(portraits, context.artifact(portraits.name))
         context.publish(portraits.name, plan.role)
+    tried = for_leaves(context)
+    last = tried(f"evaluation of the last epoch of {name}", partial(_last, context, plan, fitted), None, listed=False)
     return TrainedNetwork(
         model=plan.model,
         weights=published,
@@ -158,8 +162,9 @@ def fit(
         batch=plan.training.batch,
         best_epoch=fitted.best_epoch,
         stopped_by=fitted.stopped_by,
-        last=_last(context, plan, fitted),
         duration_s=fitted.duration_s,
+        last=last,
+        extras=tuple(tried.outcomes),
     )
 
 

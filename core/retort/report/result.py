@@ -217,9 +217,17 @@ def extras(context: Context) -> tuple[ExtraOutcome, ...]:
             case DroppedControl():
                 dropped = ExtraOutcome(name="control", status="skipped", reason=answer.dropped)
                 found.append(answer.extra or dropped)
-            case TrainedNetwork() if stage == "control":
-                found.append(ExtraOutcome(name="control", status="done"))
-            case Repetitions() | TrainedArms() | Evaluated() | ExportedForms():
+            case TrainedNetwork():
+                found += [ExtraOutcome(name="control", status="done")] if stage == "control" else []
+                found += answer.extras
+            case Repetitions():
+                networks = (network for run in answer.runs for network in (run.student, run.control))
+                found += answer.extras
+                found += (lost for network in networks if network is not None for lost in network.extras)
+            case TrainedArms():
+                found += answer.extras
+                found += (lost for run in answer.runs for lost in run.network.extras)
+            case Evaluated() | ExportedForms():
                 found += answer.extras
             case _:
                 pass

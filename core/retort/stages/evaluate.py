@@ -26,6 +26,7 @@ from retort.spec.figures import (
     Roles,
     Scores,
     SeedScores,
+    TimedFigures,
     TrainedFigures,
 )
 from retort.spec.verdict import LEVEL, Resampled
@@ -61,26 +62,27 @@ def cost(spec: JobSpec) -> float:
 def run(context: Context) -> Evaluated:
     """Return the measured figures by role."""
     tried = for_leaves(context)
-    networks = _networks(context, tried)
-    measured: dict[str, Evaluation] = {}
+    whole = tried.around()
+    networks = _student(context) | whole(
+        "networks beside the student", partial(_others, context, tried), {}, listed=False
+    )
+    measured: dict[str, RoleFigures] = {}
     matches: dict[str, Matches] = {}
     for name, one in networks.items():
-        measure = partial(_measure, context, one, on_matches=partial(matches.__setitem__, name))
+        measure = partial(_figures, context, one, partial(matches.__setitem__, name))
         found = measure() if name == Role.STUDENT else tried(f"evaluation of the {name}", measure, None)
         if found is not None:
             measured[name] = found
         context.progress(len(measured) / (len(networks) + len(context.spec.teacher.ensemble) + 1))
-    speeds = _speeds(context, {name: networks[name] for name in measured}, tried)
-    figures = {name: _figures(context, networks[name], measured[name], speed) for name, speed in speeds.items()}
-    roles = Roles.model_validate({name: one.model_dump() for name, one in figures.items() if name not in ABOUT})
-    warn(context, roles)
+    timed = partial(_speeds, context, {name: networks[name] for name in measured}, tried)
+    figures = _with_speeds(measured, whole("latencies", timed, {}, listed=False))
+    roles = Roles.model_validate({name: one for name, one in figures.items() if name not in ABOUT})
+    tried("comparison of teacher and student", partial(warn, context, roles), None, listed=False)
     return Evaluated(
         roles=roles,
         ensemble=tuple(_further(context, one, tried) for one in context.spec.teacher.ensemble),
-        arms=tuple(
-            _arm(context, one, figures[one.arm], matches, tried) for one in _arms(context) if one.arm in figures
-        ),
-        repeats=_repeated(context, tried),
+        arms=whole("further arms", partial(_measured_arms, context, figures, matches, tried), (), listed=False),
+        repeats=whole("further seeds", partial(_repeated, context, tried), (), listed=False),
         resampled=tried("resampling of the images", partial(_resampled, context, matches, Role.CONTROL), None),
         extras=tuple(tried.outcomes),
     )
@@ -101,22 +103,30 @@ class _Network:
     """None where the job did not train it."""
 
 
-def _networks(context: Context, tried: Extras) -> dict[str, _Network]:
-    """Return what is measured, by role; the student first, on which alone the job depends."""
+def _student(context: Context) -> dict[str, _Network]:
+    """Return the network on which alone the job depends."""
+    student = context.needed("distill", TrainedNetwork)
+    weights = context.workdir / student.weights
+    return {Role.STUDENT: _Network(student.model, weights, context.spec.training.imgsz, student)}
+
+
+def _others(context: Context, tried: Extras) -> dict[str, _Network]:
+    """Return what is measured beside the student."""
     spec, side = context.spec, context.spec.training.imgsz
-    student, control = context.needed("distill", TrainedNetwork), context.found("control", TrainedNetwork)
-    found = {str(Role.STUDENT): _Network(student.model, context.workdir / student.weights, side, student)}
-    found[Role.TEACHER] = _Network(
-        progress.teacher(spec), train.weights(context), train.imgsz(spec, Role.TEACHER),
-        context.found("train_teacher", TrainedNetwork),
-    )  # fmt: skip
+    control = context.found("control", TrainedNetwork)
+    found = {
+        str(Role.TEACHER): _Network(
+            progress.teacher(spec), train.weights(context), train.imgsz(spec, Role.TEACHER),
+            context.found("train_teacher", TrainedNetwork),
+        )
+    }  # fmt: skip
     if control is not None:
         found[Role.CONTROL] = _Network(control.model, context.workdir / control.weights, side, control)
     for one in _arms(context):
         found[one.arm] = _Network(one.network.model, context.workdir / one.network.weights, side, one.network)
     start = tried("weights of the start", partial(_start, context), None, listed=False)
     if start is not None:
-        found[START] = _Network(student.model, start, side)
+        found[START] = _Network(context.needed("distill", TrainedNetwork).model, start, side)
     return found
 
 
@@ -138,14 +148,20 @@ def _arms(context: Context) -> tuple[ArmTraining, ...]:
     return () if trained is None else trained.runs
 
 
+def _measured_arms(
+    context: Context, figures: Mapping[str, Any], matches: Mapping[str, Matches], tried: Extras
+) -> tuple[MeasuredArm, ...]:
+    return tuple(_arm(context, one, figures[one.arm], matches, tried) for one in _arms(context) if one.arm in figures)
+
+
 def _arm(
-    context: Context, one: ArmTraining, found: RoleFigures, matches: Mapping[str, Matches], tried: Extras
+    context: Context, one: ArmTraining, found: Mapping[str, Any], matches: Mapping[str, Matches], tried: Extras
 ) -> MeasuredArm:
     resampled = tried(
         f"resampling of the images for {one.arm}", partial(_resampled, context, matches, one.arm), None, listed=False
     )
     return MeasuredArm(
-        arm=one.arm, figures=TrainedFigures.model_validate(found.model_dump()), path=Path(one.network.weights).name,
+        arm=one.arm, figures=TrainedFigures.model_validate(found), path=Path(one.network.weights).name,
         training_s=one.network.duration_s, resampled=resampled,
     )  # fmt: skip
 
@@ -224,22 +240,27 @@ def _measure(context: Context, one: _Network, *, on_matches: Callable[[Matches],
     return found
 
 
-def _speeds(context: Context, networks: Mapping[str, _Network], tried: Extras) -> Mapping[str, Speed | None]:
+def _speeds(context: Context, networks: Mapping[str, _Network], tried: Extras) -> Mapping[str, TimedFigures]:
     """Time all networks in one sitting, or else each alone.
 
-    One that cannot be timed alone either has None.
+    One that cannot be timed alone either is left out.
     """
     found = tried("latencies in one sitting", partial(_timed, context, networks), None, listed=False)
     if found is not None:
         return found
-    alone: dict[str, Speed | None] = {}
+    alone: dict[str, TimedFigures] = {}
     for name, one in networks.items():
-        timed = tried(f"latency of the {name}", partial(_timed, context, {name: one}), None)
-        alone[name] = None if timed is None else timed[name]
+        alone |= tried(f"latency of the {name}", partial(_timed, context, {name: one}), {})
     return alone
 
 
-def _timed(context: Context, networks: Mapping[str, _Network]) -> dict[str, Speed]:
+def _with_speeds(measured: Mapping[str, RoleFigures], speeds: Mapping[str, TimedFigures]) -> dict[str, dict[str, Any]]:
+    """Return all that is known of each network, with its speed where that was measured."""
+    known = {name: {} if (speed := speeds.get(name)) is None else speed.model_dump() for name in measured}
+    return {name: {**one.model_dump(), **known[name]} for name, one in measured.items()}
+
+
+def _timed(context: Context, networks: Mapping[str, _Network]) -> dict[str, TimedFigures]:
     from retort.training.evaluate import Published, speeds
 
     def alive() -> None:
@@ -247,12 +268,13 @@ def _timed(context: Context, networks: Mapping[str, _Network]) -> dict[str, Spee
         context.heartbeat.beat("step")
 
     published = {name: Published(one.weights, one.imgsz) for name, one in networks.items()}
-    return speeds(published, context.inputs.device, on_round=alive)
+    found = speeds(published, context.inputs.device, on_round=alive)
+    return {name: TimedFigures(**dataclasses.asdict(speed)) for name, speed in found.items()}
 
 
-def _figures(context: Context, one: _Network, found: Evaluation, speed: Speed | None) -> RoleFigures:
-    """Return all that is known of a network in its role."""
-    measured = figures(title(one.model), one.weights.name, found, speed)
+def _figures(context: Context, one: _Network, on_matches: Callable[[Matches], None]) -> RoleFigures:
+    """Measure a network in its role; its speed is measured beside the others'."""
+    measured = figures(title(one.model), one.weights.name, _measure(context, one, on_matches=on_matches), None)
     if one.trained is None:
         told = {} if one.weights.name != f"{START}.pt" else {"command": None}  # which is not published
         return RoleFigures(**{**dict(measured), **told}, imgsz=one.imgsz, epochs=None)

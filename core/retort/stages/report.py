@@ -92,7 +92,8 @@ def run(context: Context) -> JobResult:
     )
     context.check()
     context.progress(0.2)
-    _tell_people(context, found, tried, earlier)
+    whole = tried.around()
+    whole("telling people", partial(_tell_people, context, found, tried, earlier), None, listed=False)
     return _tell_machines(context, found, tried, earlier)
 
 

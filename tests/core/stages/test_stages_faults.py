@@ -2,240 +2,176 @@
 
 from __future__ import annotations
 
-import errno
-import gc
 import os
-import shutil
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType
 from typing import Any
 
 import pytest
 from core.answers import answers
 from core.conftest import Life
-from retort import report as report_package
-from retort.data.inputs import Inputs
+from core.stages.faults import (
+    DISK_FULL,
+    ERRORS,
+    FAULT,
+    STAGES,
+    Foreign,
+    SoundRun,
+    context_of,
+    copied,
+    place,
+    student_is_kept,
+    tried_with_faults,
+)
+from retort.data import audit
+from retort.data.copies import find_copies, view_images
 from retort.errors import Stopped, TransientError
-from retort.pipeline import extras, results, runner
-from retort.pipeline.answers import Evaluated, ExportedForms, MissingAnswer, TrainedNetwork
-from retort.pipeline.context import Context, find
+from retort.pipeline import extras, runner
+from retort.pipeline.answers import DroppedControl, Evaluated, TrainedNetwork
+from retort.pipeline.context import Context
 from retort.pipeline.extras import Extras, bounded
-from retort.protocol.journal import Journal
-from retort.protocol.workdir import Heartbeat
+from retort.protocol.events import StageEvent
+from retort.protocol.journal import read
+from retort.report import health, samples
 from retort.report import html as report_html
-from retort.report import samples
-from retort.spec import JobSpec
+from retort.report.html import render
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.result import JobResult
 from retort.stages import evaluate, report
+from retort.training import benchmark, models, trainer
 from retort.training import evaluate as evaluation
+from retort.training.bootstrap import resample
+from retort.training.config import TrainResult
+from retort.training.export.onnx import export_onnx
+from retort.training.export.parity import compare
+from retort.training.inference import load_folded
+from torch import OutOfMemoryError
 
-FAULT = "an injected fault"
-CORE = str(Path(report_package.__file__).parents[1])
-STAGES = {stage.name: stage for stage in find()}
-
-
-class Foreign(Exception):
-    """An error of a class that nobody here knows."""
-
-
-FAULTS = (ValueError(FAULT), ImportError(FAULT), Foreign(FAULT), OSError(errno.EIO, FAULT))
-OWN = ("pipeline/", "protocol/", "files.py", "schema.py", "stages/report.py")
+OWN = ("pipeline/", "protocol/", "files.py", "schema.py", "spec/")
 """What keeps the job's records: without it nothing can be told, and another attempt goes on from the student."""
 
 
-def copied(life: Life, tmp_path: Path) -> Path:
-    """Return a folder of the finished job's files; records are replaced whole, so that links are enough."""
-    workdir = tmp_path / "work"
-    shutil.copytree(life.workdir, workdir, symlinks=True, copy_function=lambda a, b: Path(b).hardlink_to(a))
-    for journal in workdir.glob("journal-9.jsonl"):
-        journal.unlink()
-    return workdir
-
-
-@contextmanager
-def context_of(workdir: Path, stage: str, **changes: Any) -> Iterator[Context]:
-    """The view of a stage that runs after all others that come before it."""
-    known = answers(workdir)
-    before = {name: known[name] for name in STAGES if name in known and name != stage}
-    (workdir / "journal-9.jsonl").unlink(missing_ok=True)
-    with Journal(workdir / "journal-9.jsonl") as said:
-        yield Context(
-            spec=JobSpec.model_validate_json((workdir / "spec.json").read_text()), inputs=Inputs.load(workdir),
-            workdir=workdir, journal=said, stop=threading.Event(), results={**before, **changes},
-            tell_progress=lambda _: None, heartbeat=Heartbeat(workdir), stage=stage, key="",
-        )  # fmt: skip
-
-
-def traced(workdir: Path, stage: str) -> list[CodeType]:
-    """Run *stage* once; return the code of every function of ours that it calls, in order."""
-    seen: dict[CodeType, None] = {}
-
-    def note(frame: Any, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(CORE):
-            seen[frame.f_code] = None
-
-    with context_of(workdir, stage) as context:
-        sys.setprofile(note)
-        try:
-            runner._run(STAGES[stage], context)
-        finally:
-            sys.setprofile(None)
-    return list(seen)
-
-
-def functions_of(code: CodeType) -> list[FunctionType]:
-    """Return the functions with this *code* that can be made to fail: no closures, lambdas or properties."""
-    if code.co_freevars or "<" in code.co_qualname:
-        return []
-    return [one for one in gc.get_referrers(code) if isinstance(one, FunctionType)]
-
-
-def raising(error: Exception) -> CodeType:
-    """Return the code of a function that raises *error*, wherever that function has been imported."""
-
-    def template(*_: object, **__: object) -> None:
-        raise "the fault"  # type: ignore[misc]  # noqa: B016 - replaced below
-
-    constants = tuple(error if one == "the fault" else one for one in template.__code__.co_consts)
-    return template.__code__.replace(co_consts=constants)
-
-
-@contextmanager
-def fault_in(code: CodeType, error: Exception) -> Iterator[None]:
-    """Make every function of this *code* raise *error*."""
-    functions = functions_of(code)
-    for one in functions:
-        one.__code__ = raising(error)
-    try:
-        yield
-    finally:
-        for one in functions:
-            one.__code__ = code
-
-
-@dataclass
-class Tally:
-    """What faults in the functions of one stage led to."""
-
-    told: int = 0
-    """The job goes on, and its outcome has the reason."""
-    harmless: int = 0
-    """Nothing is missing."""
-    again: int = 0
-    """Another attempt goes on from the student."""
-    lost: list[str] = field(default_factory=list)
-    """The job fails, for something that it can do without."""
-
-
-def student_is_kept(workdir: Path) -> bool:
-    record = results.StageRecord.model_validate_json((workdir / "stages" / "distill.json").read_bytes())
-    return results.load(workdir, "distill", record.key) is not None
-
-
-def tried_with_faults(workdir: Path, stage: str, codes: list[CodeType]) -> Tally:
-    """Run *stage* once for each function, which fails; one fault after the other."""
-    tally = Tally()
-    for number, code in enumerate(codes):
-        where = f"{code.co_filename.removeprefix(CORE)[1:]}: {code.co_qualname}"
-        answer = failed = None
-        with context_of(workdir, stage) as context, fault_in(code, FAULTS[number % len(FAULTS)]):
-            try:
-                answer = runner._run(STAGES[stage], context).result
-            except Exception as error:  # noqa: BLE001 - whatever comes is judged
-                failed = error
-        if failed is not None:
-            if where.startswith(OWN) and student_is_kept(workdir):
-                tally.again += 1
-            else:
-                tally.lost.append(f"{where}: {failed!r}")
-            continue
-        answer = STAGES[stage].read(answer)
-        assert isinstance(answer, JobResult | ExportedForms | MissingAnswer), where
-        lost = [answer.missing] if isinstance(answer, MissingAnswer) else answer.extras
-        reasons = [one.reason or "" for one in lost if one.status == "failed"]
-        tally.told += any(FAULT in reason for reason in reasons)
-        tally.harmless += not reasons
-        if isinstance(answer, JobResult):
-            assert answer.roles.student.map is not None
-            assert answer.verdict is not None
-            assert (workdir / "artifacts" / "report.html").is_file()
-    return tally
-
-
-def only(codes: list[CodeType], *folders: str) -> list[CodeType]:
-    """Keep what can be made to fail, and is defined in one of these places."""
-    return [
-        code
-        for code in codes
-        if functions_of(code) and code.co_filename.removeprefix(CORE)[1:].startswith(folders or ("",))
-    ]
-
-
-def test_a_fault_in_any_function_of_the_report_is_told_in_the_result(
-    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """A crash of the page's template failed the job after all training was done."""
+@pytest.fixture(autouse=True)
+def _lightly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_html, "get_plotlyjs", str)  # four megabytes that are the same in each page
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(benchmark, "MOST", {1: 3, 8: 2})  # rounds, of which no figure is looked at here
+
+
+def keeps_records(code: CodeType) -> bool:
+    return place(code).startswith(OWN)
+
+
+REPORT = [
+    audit.check, find_copies, view_images, samples._predict, samples.row, models.load, load_folded, health.rows, render,
+]  # fmt: skip
+EXPORT = [
+    evaluation.accuracy, evaluation.run_validation, evaluation.by_size, benchmark._load, benchmark.measure,
+    models.load, load_folded, export_onnx, compare,
+]  # fmt: skip
+
+
+def test_a_fault_in_any_function_of_the_report_is_told_in_the_result(life: Life, tmp_path: Path):
+    """A crash of the page's template failed the job after all training was done."""
     workdir = copied(life, tmp_path)
-    with context_of(workdir, "report") as context:
-        drawn = samples.gallery(context, 1)
-    monkeypatch.setattr(samples, "gallery", lambda _: drawn)
-    codes = only(traced(workdir, "report"), "report/", "stages/report.py", "pipeline/history.py", "data/audit.py")
-    assert len(codes) >= 60
+    run = SoundRun(workdir, "report", REPORT)
 
-    tally = tried_with_faults(workdir, "report", codes)
+    def examine(answer: Any) -> None:
+        assert isinstance(answer, JobResult)
+        assert answer.roles.student.map is not None
+        assert answer.verdict is not None
+        assert (workdir / "artifacts" / "report.html").is_file()
 
+    needed = [one.__code__ for one in (report.run, report._tell_machines, report._with)]  # which make the result
+
+    tally = tried_with_faults(run, run.codes, lambda one: keeps_records(one) or one in needed, examine=examine)
+
+    tally.show("the report")
     assert tally.lost == []
     assert tally.told >= 60
-    assert tally.told + tally.harmless + tally.again == len(codes)
 
 
 def test_a_fault_in_any_function_of_the_exports_is_told_as_that_forms_status(life: Life, tmp_path: Path):
     """TensorRT's ImportError, which is no error of ours, failed the job."""
-    workdir = copied(life, tmp_path)
-    codes = only(traced(workdir, "export"), "stages/export.py", "training/export/", "exports/")
-    assert len(codes) >= 20
+    run = SoundRun(copied(life, tmp_path), "export", EXPORT)
 
-    tally = tried_with_faults(workdir, "export", codes)
+    tally = tried_with_faults(run, run.codes, keeps_records)
 
-    assert (tally.lost, tally.again) == ([], 0)
+    tally.show("the exports")
+    assert tally.lost == []
+    assert tally.told >= 60
+
+
+DEAR = [
+    evaluate._figures, evaluation.run_validation, evaluation.by_size, evaluation.get_flops, benchmark._load,
+    benchmark.measure, models.load, load_folded, resample,
+]  # fmt: skip
+
+
+def test_a_fault_in_any_function_of_the_evaluation_keeps_the_training(life: Life, tmp_path: Path):
+    """Without the student's own figures the attempt fails, and the next goes on from the student."""
+    run = SoundRun(copied(life, tmp_path), "evaluate", DEAR)
+    of_student = set(run.called_by(evaluate._figures, "student.pt"))
+    needed = [one.__code__ for one in (evaluate.run, evaluate._student, evaluate._with_speeds)]  # for its row
+
+    def may_fail(code: CodeType) -> bool:
+        return keeps_records(code) or code in of_student or code in needed
+
+    tally = tried_with_faults(run, run.codes, may_fail)
+    others = tried_with_faults(run, run.called_by(evaluate._figures, "teacher.pt"), keeps_records, spared="student.pt")
+
+    tally.show("the evaluation")
+    others.show("the evaluation of teacher, control and start")
+    assert tally.lost == others.lost == []
     assert tally.told >= 20
+    assert others.told >= 30
+
+
+@dataclass
+class Measured:
+    """The stage that measures; what it has measured once it remembers."""
+
+    context: Context
+    evaluate: Callable[..., Any]
+    speeds: Callable[..., Any]
+
+
+def remembering(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Measure the same networks once."""
+    kept: dict[tuple[str, ...], Any] = {}
+
+    def once(networks: Any, *given: Any, **named: Any) -> Any:
+        names = (networks.name,) if isinstance(networks, Path) else tuple(networks)
+        if names not in kept:
+            kept[names] = real(networks, *given, **named)
+        return kept[names]
+
+    return once
 
 
 @pytest.fixture
-def measured(life: Life, tmp_path: Path) -> Iterator[tuple[Context, dict[str, Any]]]:
-    """The stage that measures, and the evaluations that it has made once."""
-    kept: dict[str, Any] = {}
+def measured(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Measured]:
+    """The stage that measures, ready for any failure."""
     with context_of(copied(life, tmp_path), "evaluate") as context:
-        real = evaluation.evaluate
-
-        def once(weights: Path, conditions: Any) -> Any:
-            if weights.name not in kept:
-                kept[weights.name] = real(weights, conditions)
-            return kept[weights.name]
-
-        kept["real"] = once
-        yield context, kept
+        found = Measured(context, remembering(evaluation.evaluate), remembering(evaluation.speeds))
+        monkeypatch.setattr(evaluation, "evaluate", found.evaluate)
+        monkeypatch.setattr(evaluation, "speeds", found.speeds)
+        yield found
 
 
 def test_teacher_and_control_that_cannot_be_measured_are_told_and_the_student_is_there(
-    measured: tuple[Context, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
 ):
-    context, kept = measured
+    context = measured.context
     for role in ("teacher", "control"):
-        for error in (*FAULTS, MemoryError(FAULT)):
+        for error in ERRORS:
 
             def fail(weights: Path, conditions: Any, *, bad: str = role, why: Exception = error) -> Any:
                 if weights.name == f"{bad}.pt":
                     raise why
-                return kept["real"](weights, conditions)
+                return measured.evaluate(weights, conditions)
 
             monkeypatch.setattr(evaluation, "evaluate", fail)
             found = evaluate.run(context)
@@ -252,11 +188,102 @@ def test_teacher_and_control_that_cannot_be_measured_are_told_and_the_student_is
     assert "control could not be measured" in result.verdict.sentence
 
 
-def test_a_student_that_cannot_be_measured_fails_the_job_and_keeps_its_training(
-    measured: tuple[Context, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+def test_networks_that_cannot_be_timed_keep_their_accuracy(measured: Measured, monkeypatch: pytest.MonkeyPatch):
+    """The latency is an extra, of all in one sitting or of each alone."""
+
+    def fail(networks: Mapping[str, Any], device: str, **more: Any) -> Any:
+        if len(networks) > 1 or "student" not in networks:
+            raise MemoryError(FAULT)
+        return measured.speeds(networks, device, **more)
+
+    monkeypatch.setattr(evaluation, "speeds", fail)
+    found = evaluate.run(measured.context).roles
+    assert found.teacher is not None
+    assert found.control is not None
+    assert None not in (found.teacher.map, found.control.map, found.student.map)
+    assert (found.teacher.latency_ms, found.control.latency_ms) == (None, None)
+    assert found.student.latency_ms is not None
+
+
+def test_memory_that_runs_out_in_an_evaluation_is_tried_with_single_images_and_told(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
 ):
-    context, _ = measured
-    for error in FAULTS:
+    context = measured.context
+    batches: list[int] = []
+    errors: list[Exception] = [MemoryError(FAULT), OutOfMemoryError("CUDA out of memory")]
+
+    def tight(weights: Path, conditions: Any) -> Any:
+        if weights.name != "student.pt":
+            return measured.evaluate(weights, conditions)
+        batches.append(conditions.batch)
+        if conditions.batch > 1:
+            raise errors[0]
+        return measured.evaluate(weights, conditions)
+
+    monkeypatch.setattr(evaluation, "evaluate", tight)
+    while errors:
+        batches.clear()
+        assert evaluate.run(context).roles.student.map >= 0
+        assert batches == [context.val_batch, 1]
+        errors.pop(0)
+    assert "student.pt is measured with small batches: memory ran out" in said(context)
+
+
+def said(context: Context) -> str:
+    return (context.workdir / "journal-9.jsonl").read_text()
+
+
+def test_the_next_attempt_goes_on_from_the_student_of_one_whose_evaluation_failed(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+):
+    context = measured.context
+    (context.workdir / "stages" / "evaluate.json").unlink()
+
+    def attempt() -> None:
+        runner.run_stages(context.spec, context.inputs, context.workdir, context.journal, context.stop)
+
+    def fail(*_: object) -> Any:
+        raise Foreign(FAULT)
+
+    def timed(*given: Any, **named: Any) -> Any:
+        found = measured.speeds(*given, **named)
+        context.stop.set()  # what comes after this stage is another test's
+        return found
+
+    monkeypatch.setattr(evaluation, "evaluate", fail)
+    with pytest.raises(Foreign):
+        attempt()
+    monkeypatch.setattr(evaluation, "evaluate", measured.evaluate)
+    monkeypatch.setattr(evaluation, "speeds", timed)
+    with pytest.raises(Stopped):
+        attempt()
+    begun = [event.stage for event in read(context.workdir / "journal-9.jsonl")[0] if isinstance(event, StageEvent)]
+    assert begun == ["evaluate", "evaluate"]
+    assert (context.workdir / "stages" / "evaluate.json").is_file()
+
+
+def test_a_last_epoch_that_cannot_be_judged_costs_no_training(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The training was over; then its last epoch failed the job, which has the best one."""
+    workdir = copied(life, tmp_path)
+    weights = workdir / "artifacts" / "student.pt"
+    fitted = TrainResult(weights=weights, metrics={}, epochs=2, best_epoch=1, last=tmp_path / "gone.pt")
+    monkeypatch.setattr(trainer, "fit", lambda *_, **__: fitted)
+    with context_of(workdir, "distill") as context:
+        trained = STAGES["distill"].read(runner._run(STAGES["distill"], context).result)
+    assert isinstance(trained, TrainedNetwork)
+    assert (trained.weights, trained.last) == ("artifacts/student.pt", None)
+    assert [(one.name, one.status) for one in trained.extras] == [
+        ("evaluation of the last epoch of student.pt", "failed")
+    ]
+
+
+def test_a_student_that_cannot_be_measured_fails_the_job_and_keeps_its_training(
+    measured: Measured, monkeypatch: pytest.MonkeyPatch
+):
+    context = measured.context
+    for error in ERRORS:
 
         def fail(*_: object, why: Exception = error) -> Any:
             raise why
@@ -267,19 +294,23 @@ def test_a_student_that_cannot_be_measured_fails_the_job_and_keeps_its_training(
     assert student_is_kept(context.workdir)
 
 
-@pytest.mark.parametrize("error", [*FAULTS, MemoryError(FAULT)], ids=lambda error: type(error).__name__)
 def test_a_control_that_fails_leaves_the_student_and_an_unknown_gain(
-    error: Exception, life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from retort.stages import control
 
-    def fail(*_: object) -> TrainedNetwork:
-        raise error
-
-    monkeypatch.setattr(control, "fit", fail)
     workdir = copied(life, tmp_path)
-    with context_of(workdir, "control") as context:
-        answer = STAGES["control"].read(runner._run(STAGES["control"], context).result)
+    for error in ERRORS:
+
+        def fail(*_: object, why: Exception = error) -> TrainedNetwork:
+            raise why
+
+        monkeypatch.setattr(control, "fit", fail)
+        with context_of(workdir, "control") as context:
+            answer = STAGES["control"].read(runner._run(STAGES["control"], context).result)
+        assert isinstance(answer, DroppedControl)
+        assert answer.extra is not None
+        assert (answer.extra.status, FAULT in answer.dropped) == ("failed", True)
     known = answers(workdir)["evaluate"]
     assert isinstance(known, Evaluated)
     alone = known.model_copy(update={"roles": known.roles.model_copy(update={"control": None}), "resampled": None})
@@ -377,6 +408,39 @@ def test_an_extra_in_which_attempts_have_died_is_skipped(context: Context):
     tried = Extras(context)
     assert tried("student.onnx", die, None) is None
     assert (last(tried).status, last(tried).code) == ("skipped", "crashed")
+
+
+def test_a_full_disk_costs_one_attempt_of_a_stage_and_not_one_for_each_extra(context: Context):
+    """Each extra that met the same trouble ended an attempt of its own, until none was left."""
+
+    def fail() -> None:
+        raise DISK_FULL
+
+    with pytest.raises(OSError, match=FAULT):
+        Extras(context)("gallery", fail, None)
+    again = Extras(context)
+    for name in ("gallery", "manifest.json", "report.html"):
+        assert again(name, fail, None) is None
+    assert {(one.status, one.code) for one in again.outcomes} == {("failed", "disk_full")}
+
+
+def test_parts_within_a_part_have_limits_of_their_own_and_the_whole_keeps_its_limit(context: Context):
+    """The first part that ended took the limit of the whole away."""
+    tried = Extras(context, limit_s=0.2)
+
+    def hang() -> None:
+        while True:
+            pass
+
+    def whole() -> None:
+        tried("data quality", hang, None)
+        tried("gain", lambda: 1, None)
+        hang()
+
+    assert tried("result", whole, "bare") == "bare"
+    assert [(one.name, one.status) for one in tried.outcomes] == [
+        ("data quality", "timed_out"), ("gain", "done"), ("result", "timed_out"),
+    ]  # fmt: skip
 
 
 def test_a_stop_is_no_failure_of_an_extra(context: Context):
