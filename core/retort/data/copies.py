@@ -131,7 +131,7 @@ def _coarse(pictures: NDArray[np.uint8], side: int = SIDE) -> Floats:
     small: Floats = pictures.reshape(-1, FINE, FINE).astype(np.float32)
     while small.shape[-1] > side:
         rows = small[:, ::2] + small[:, 1::2]
-        small = (rows[..., ::2] + rows[..., 1::2]) / 4
+        small = (rows[..., ::2] + rows[..., 1::2]) * np.float32(0.25)
     return small
 
 

@@ -128,7 +128,7 @@ def bounded(limit_s: float | None) -> Iterator[None]:
     def strike(*_: object) -> None:
         raise _TimeUp
 
-    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)  # of the block around this one
+    around = signal.setitimer(signal.ITIMER_REAL, 0)  # the limit of the block around this one
     before = signal.signal(signal.SIGALRM, strike)
     signal.setitimer(signal.ITIMER_REAL, limit_s, _INSIST_S)
     try:
@@ -136,7 +136,7 @@ def bounded(limit_s: float | None) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, left, _INSIST_S)
+        signal.setitimer(signal.ITIMER_REAL, *around)
 
 
 class _EndedAttempts:
