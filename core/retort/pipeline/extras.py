@@ -48,7 +48,7 @@ class Extras:
     outcomes: list[ExtraOutcome] = field(default_factory=list)
 
     def around(self) -> Extras:
-        """Return what tries a part that holds extras of its own, each of which has its limit."""
+        """Return what tries a part that holds extras, without a limit for the whole."""
         return Extras(self.context, counts=False, outcomes=self.outcomes)
 
     def __call__(self, name: str, make: Callable[[], Made], default: Other, *, listed: bool = True) -> Made | Other:
