@@ -21,6 +21,10 @@ _LAST = 0.2
 _CLEARLY = 0.02
 """A teacher that is two points better than the control is clearly better."""
 _FEW_IMAGES = 100
+FEWEST_IMAGES = 4
+"""With fewer, resampling them gives intervals that are too narrow; with one, of no width."""
+_SAME = 1e-9
+"""Differences of seeds that are nearer agree to the last digit: by luck on few boxes, or because nothing was random."""
 NOTHING = 0.02
 """Below two points of mAP a network has hardly learned anything."""
 _BUSY = 2.0
@@ -63,15 +67,14 @@ def _risen(curve: Curve) -> float:
 def image_interval(difference: float, noise: Noise) -> VerdictInterval | None:
     """Return the interval of the *difference* of one seed.
 
-    None where the images were not resampled. It holds the choice of the validation images, by bootstrap, and the
-    choice of the seed, by what was measured of networks between which nothing else stood. The two are independent:
-    their variances add up.
+    None where the images were not resampled, or are too few. It holds the choice of the validation images, by
+    bootstrap, and the choice of the seed, by what was measured of networks between which nothing else stood. The two
+    are independent: their variances add up.
     """
     images = noise.resampled
-    if images is None:
+    if images is None or images.num_images < FEWEST_IMAGES:
         return None
-    seeds = (SEED_NOISE**2 + (RISING_NOISE * noise.rise) ** 2) ** 0.5
-    reach = NormalDist().inv_cdf((1 + images.level) / 2) * seeds
+    seeds, reach = _seed_reach(noise, images.level)
     return VerdictInterval(
         low=difference - (max(0.0, difference - images.low) ** 2 + reach**2) ** 0.5,
         high=difference + (max(0.0, images.high - difference) ** 2 + reach**2) ** 0.5,
@@ -79,13 +82,25 @@ def image_interval(difference: float, noise: Noise) -> VerdictInterval | None:
     )  # fmt: skip
 
 
-def seed_interval(over: SeedStatistics, first: float, noise: Noise) -> VerdictInterval:
+def _seed_reach(noise: Noise, level: float) -> tuple[float, float]:
+    """Return the noise of one seed, as measured elsewhere, and how far it reaches to either side."""
+    seeds = (SEED_NOISE**2 + (RISING_NOISE * noise.rise) ** 2) ** 0.5
+    return seeds, NormalDist().inv_cdf((1 + level) / 2) * seeds
+
+
+def seed_interval(over: SeedStatistics, first: float, noise: Noise) -> VerdictInterval | None:
     """Return the interval of the mean difference over seeds, by Student's paired t.
 
     All seeds are judged on the same images, and a few can agree by luck: what the images leave open, by the bootstrap
-    of the *first* seed's difference, is added as the variance of independent noise.
+    of the *first* seed's difference, is added as the variance of independent noise. Seeds that agree to the last digit
+    tell nothing of their noise: then that of one seed is taken. None where the images are too few.
     """
     found, images = over.difference, noise.resampled
+    if images is not None and images.num_images < FEWEST_IMAGES:
+        return None
+    if _agree(over):
+        _, reach = _seed_reach(noise, found.level)
+        found = found.model_copy(update={"low": found.mean - reach, "high": found.mean + reach})
     below = 0.0 if images is None else max(0.0, first - images.low)
     above = 0.0 if images is None else max(0.0, images.high - first)
     return VerdictInterval(
@@ -93,6 +108,10 @@ def seed_interval(over: SeedStatistics, first: float, noise: Noise) -> VerdictIn
         high=found.mean + ((found.high - found.mean) ** 2 + above**2) ** 0.5,
         level=found.level, over="seeds", number=over.num_seeds,
     )  # fmt: skip
+
+
+def _agree(over: SeedStatistics) -> bool:
+    return over.difference.high - over.difference.low < _SAME
 
 
 def kind_of(interval: VerdictInterval | None) -> Kind:
@@ -123,7 +142,7 @@ def verdict(result: JobResult, noise: Noise) -> Verdict:
     elif result.roles.control is not None:
         difference = result.roles.student.map - result.roles.control.map
         interval = image_interval(difference, noise)
-    kind, sentence = _against_control(result, difference, interval)
+    kind, sentence = _against_control(result, difference, interval, noise)
     if lost := _below_start(result):
         kind, sentence = "loss", f"{lost} {sentence}"
     share = gap_closed(over, None if result.roles.teacher is None else result.roles.teacher.map)
@@ -149,7 +168,9 @@ def _first(result: JobResult) -> float:
     return 0.0 if control is None else student.map - control.map
 
 
-def _against_control(result: JobResult, difference: float | None, interval: VerdictInterval | None) -> tuple[Kind, str]:
+def _against_control(
+    result: JobResult, difference: float | None, interval: VerdictInterval | None, noise: Noise
+) -> tuple[Kind, str]:
     roles = result.roles
     if roles.control is None or difference is None:
         why = result.control_dropped or "no control was trained"
@@ -164,14 +185,14 @@ def _against_control(result: JobResult, difference: float | None, interval: Verd
         )
     kind = kind_of(interval)
     says = {"gain": "Distillation gained", "loss": "Distillation did not help:"}.get(kind, "No difference is shown:")
-    return (
-        kind,
-        f"{says} {points(difference)} points of mAP50-95 against the undistilled control, {_shown(result, interval)}.",
-    )
+    against = f"{points(difference)} points of mAP50-95 against the undistilled control"
+    return kind, f"{says} {against}, {_shown(result, interval, noise)}."
 
 
-def _shown(result: JobResult, interval: VerdictInterval | None) -> str:
+def _shown(result: JobResult, interval: VerdictInterval | None, noise: Noise) -> str:
     """Return over what the difference is, its interval, and what that means."""
+    if interval is None and noise.resampled is not None:
+        return f"and {noise.resampled.num_images} {_split(result)} images are too few to tell it from chance"
     if interval is None:
         return "with one seed, and nothing is known of its noise"
     bounds = f"{interval.level:.0%} interval {points(interval.low)} to {points(interval.high)}"
@@ -180,6 +201,11 @@ def _shown(result: JobResult, interval: VerdictInterval | None) -> str:
         return (
             f"with one seed ({bounds}, over the images of this {_split(result)} set and the noise of seeds as measured "
             "elsewhere; another seed may differ)"
+        )
+    if _agree(over):
+        return (
+            f"over {interval.number} seeds, which agree to the last digit and tell nothing of their noise ({bounds}, "
+            f"over the images of this {_split(result)} set and the noise of seeds as measured elsewhere)"
         )
     return (
         f"over {interval.number} seeds ({bounds}, over them and the images of this {_split(result)} set; if there were "

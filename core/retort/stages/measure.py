@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from retort import class_names, model_ref
 from retort.pipeline import progress, train
 from retort.pipeline.context import Context
+from retort.report.verdict import FEWEST_IMAGES
 from retort.spec import EvaluateSpec
 from retort.spec.evaluated import EvaluatedNetwork, EvaluationResult, NetworkDifference
 from retort.spec.exported import AnyExport
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from retort.training.evaluate import Published
 
 after = None
-_FEWEST_IMAGES = 5
-"""With fewer, resampling them gives intervals that are too narrow; with one, of no width."""
 task = "evaluate"
 
 
@@ -159,11 +158,11 @@ def _differences(
             continue
         difference = other.map - first.map
         interval = resample(matches[other.weights], matches[first.weights], level=LEVEL, seed=spec.seed)
-        few = interval.num_images < _FEWEST_IMAGES
+        few = interval.num_images < FEWEST_IMAGES
         undecided = few or interval.low <= 0 <= interval.high
         kind: Kind = "none" if undecided else "gain" if interval.low > 0 else "loss"
         says = {"gain": "is better than", "loss": "is worse than"}.get(kind, "is not shown to differ from")
-        limit = f"fewer than {_FEWEST_IMAGES} images prove nothing" if few else "another training of either may differ"
+        limit = f"fewer than {FEWEST_IMAGES} images prove nothing" if few else "another training of either may differ"
         sentence = (
             f"{other.title} {says} {first.title}: {difference * 100:+.1f} points of mAP50-95 ({interval.level:.0%} "
             f"interval {interval.low * 100:+.1f} to {interval.high * 100:+.1f} over the {interval.num_images} images; "

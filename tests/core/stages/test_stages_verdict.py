@@ -64,6 +64,29 @@ def test_classes_that_nothing_was_measured_of_are_named():
     assert not any("have no object" in caveat for caveat in judge(student=0.5, control=0.4).caveats)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_handful_of_images_proves_nothing_however_large_the_difference(several: bool):
+    more = {"seeds": seeds(0.3, 0.31, 0.29)} if several else {}
+    for images, kind in ((1, "none"), (3, "none"), (4, "gain")):
+        said = verdict(result(0.8, 0.7, 0.4, **more), around(0.3, 0.0, images=images))
+        assert said.kind == kind
+        assert (said.interval is None) == (kind == "none")
+        assert (f"and {images} validation images are too few to tell it from chance" in said.sentence) == (
+            kind == "none"
+        )
+
+
+def test_seeds_that_agree_to_the_last_digit_tell_nothing_of_their_noise():
+    said = verdict(result(0.8, 0.41, 0.4, seeds=seeds(0.01, 0.01, 0.01)), around(0.01, 0.001))
+
+    assert said.kind == "none"
+    assert said.gap_closed is None
+    assert said.interval is not None
+    assert said.interval.high - said.interval.low > 2 * SEED_NOISE
+    assert "which agree to the last digit" in said.sentence
+    assert "repetitions" not in said.sentence
+
+
 def test_a_loss_is_told_as_plainly_as_a_gain():
     said = judge(student=0.3, control=0.4)
     assert said.kind == "loss"
