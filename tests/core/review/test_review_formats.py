@@ -153,6 +153,10 @@ def test_coco_of_other_tools_is_read():
     [
         ({"images": [{"id": 7, "file_name": "a.jpg", "width": 0, "height": 5}]}, "0.0 x 5.0 pixels"),
         ({"images": [{"id": i, "file_name": "a.jpg", "width": 9, "height": 9} for i in (7, 8)]}, "a is there twice"),
+        (
+            {"categories": [{"id": 3, "name": "RBC"}, {"id": 3, "name": "WBC"}]},
+            "categories.1: the id 3 is there twice",
+        ),
         ({"images": [{"id": 7, "file_name": f"{i}.jpg", "width": 9, "height": 9} for i in (1, 2)]}, "id 7 is there"),
         ({"images": []}, "annotations.0: there is no image 7"),
         ({"categories": []}, "annotations.0: there is no category 3"),

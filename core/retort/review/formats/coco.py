@@ -95,7 +95,11 @@ def _documents(data: bytes) -> list[tuple[str, bytes]]:
 
 def _read(data: bytes, classes: Classes, found: dict[str, ReadImage], where: str) -> None:
     document: _Document = parse(data, _Document, "COCO")
-    names = {category.id: category.name for category in document.categories}
+    names: dict[int, str] = {}
+    for index, category in enumerate(document.categories):
+        if names.setdefault(category.id, category.name) != category.name:
+            place = f"{where}categories.{index}"
+            raise ReviewError(f"{place}: the id {category.id} is there twice", hint="give each category its own id")
     pages: dict[int, tuple[_CocoImage, list[Box]]] = {}
     seen: set[str] = set()
     for index, image in enumerate(document.images):
