@@ -12,7 +12,9 @@ from retort.errors import DISK_FULL, RetortError, printable
 
 LINE_CHARACTERS = 400
 _SHARED = "/dev/shm"  # noqa: S108 - where Linux keeps it
-_UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}
+_UNUSABLE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+}  # fmt: skip
 """What the system says of a path that a person has to see to."""
 
 

@@ -100,6 +100,13 @@ def test_a_folder_that_must_not_be_used_is_the_users_to_mend(retort: Retort, mon
     assert (error["code"], error["message"]) == ("bad_path", "/data/x cannot be used: Permission denied")
 
 
+def test_a_home_that_is_a_file_is_the_users_to_mend_too(retort: Retort, tmp_path: Path):
+    """It was "a mistake in Retort", with a traceback in the log."""
+    (tmp_path / "home").write_text("a file")
+    error = retort("up", "--home", tmp_path / "home", "--json").error
+    assert (error["code"], error["message"]) == ("bad_path", f"{tmp_path / 'home'} cannot be used: File exists")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [

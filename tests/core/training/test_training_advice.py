@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from core.runs import Running, start
-from core.training.pictures import NAMES
+from core.training.pictures import NAMES, draw
 from retort.model_ref import ModelRef
 from retort.protocol.events import ArtifactEvent, FinishedEvent, LogEvent, StageEvent
 from retort.report.advice import ATTENTION
@@ -168,21 +168,28 @@ def test_networks_are_measured_on_the_same_images_and_compared_with_the_first(
     assert [event.name for event in running.said() if isinstance(event, ArtifactEvent)] == ["evaluation.json"]
 
 
-def test_a_forgotten_export_is_made_of_a_trained_network(home: Path, scenes: Path) -> None:
+def test_a_forgotten_export_is_made_of_a_trained_network(home: Path, scenes: Path, tmp_path: Path) -> None:
+    """INT8 from a folder of one's own scenes was never run from the spec to its file."""
+    own = draw(tmp_path / "own", num_train=60, num_val=1, seed=9).parent / "images" / "train"
     document = {
         "task": "evaluate", "data": {"path": str(scenes.parent)}, "networks": ["knows.pt"],
-        "exports": [{"format": "onnx"}, {"format": "engine"}, {"format": "onnx", "nms": True, "imgsz": [64, 96]}],
+        "exports": [
+            {"format": "onnx"}, {"format": "engine"}, {"format": "onnx", "nms": True, "imgsz": [64, 96]},
+            {"format": "onnx", "precision": "int8", "calibration_path": str(own)},
+        ],
     }  # fmt: skip
     running = start(home, document)
     assert running.wait() == 0, running.log()
 
     found = advice(running)
-    onnx, engine, final = found["exports"]
+    onnx, engine, final, int8 = found["exports"]
 
     assert (onnx["status"], onnx["path"], onnx["num_unequal"]) == ("passed", "knows-fp32.onnx", 0)
     assert (engine["status"], engine["format"]) == ("needs", "engine")
     published = [event.name for event in running.said() if isinstance(event, ArtifactEvent)]
-    assert "knows-fp32.onnx" in published
+    assert {"knows-fp32.onnx", int8["path"]} <= set(published)
+    assert (int8["precision"], int8["status"]) == ("int8", "passed"), int8
+    assert (int8["calibration"]["path"], int8["calibration"]["num_images"]) == (str(own), 60)
     assert published[-1] == "evaluation.json"
     assert (final["status"], final["path"]) == ("passed", "knows-fp32-nms-64x96.onnx")
     assert (final["shape"], final["boxes"], final["conf"]) == ([64, 96], "nms", 0.25)
