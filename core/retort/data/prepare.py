@@ -22,7 +22,7 @@ from retort.files import sha256_of
 from retort.images import shown
 from retort.protocol.workdir import DECISIONS
 from retort.settings import Settings
-from retort.spec import AnySpec, JobSpec, PseudoLabelsSpec, definition_names, exports_of, weight_names
+from retort.spec import AnySpec, JobSpec, definition_names, exports_of, weight_names
 
 
 def prepare(
@@ -52,13 +52,11 @@ def prepare(
     # The dataset first: its mistakes cost nothing to find, published weights a download.
     with readable():
         dataset, origin = _dataset(spec, settings, workdir / "converted")
-        if isinstance(spec, JobSpec) and spec.training.single_cls:
-            dataset = dataset.as_one_class()
+        dataset = dataset.as_one_class() if _merges(spec) else dataset
         scenes = _scenes(spec, settings, dataset)
         _refuse_to_calibrate(spec, dataset, scenes)
         more = _more_images(spec, settings, dataset)
-        wanted = spec.pseudo_labels if isinstance(spec, JobSpec) else None
-        to_be_labelled = None if wanted is None else _to_label(wanted, settings, dataset)
+        to_be_labelled = _to_label(spec, settings, dataset)
     found, definitions = _networks(spec, settings)
     unknown = _classes_unknown(spec, dataset, found)
     folder = workdir / "data"
@@ -87,6 +85,11 @@ def prepare(
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
     _write(workdir / FILE, inputs.model_dump_json(indent=2))
     return inputs
+
+
+def _merges(spec: AnySpec) -> bool:
+    """Return True where all classes are trained as one."""
+    return isinstance(spec, JobSpec) and spec.training.single_cls
 
 
 def _networks(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -223,7 +226,10 @@ def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> Unlabel
     )
 
 
-def _to_label(wanted: PseudoLabelsSpec, settings: Settings, dataset: Dataset) -> PseudoLabelImages:
+def _to_label(spec: AnySpec, settings: Settings, dataset: Dataset) -> PseudoLabelImages | None:
+    wanted = spec.pseudo_labels if isinstance(spec, JobSpec) else None
+    if wanted is None:
+        return None
     return unlabelled.locate_pseudo_label_images(wanted, settings.data_dirs, dataset, kept=_kept(settings))
 
 
