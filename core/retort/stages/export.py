@@ -496,18 +496,19 @@ def _compared(workspace: ExportWorkspace, export: Any, path: Path, measured: Mea
         "num_images": found.num_images,
         "num_boxes": found.num_boxes,
         "num_unequal": found.num_unequal,
-        **({} if found.equal else _difference(found)),
+        **({} if found.equal else _difference(found, final=workspace.form(export).final)),
     }
     return measured.model_copy(update=told)
 
 
-def _difference(found: Comparison) -> dict[str, str]:
+def _difference(found: Comparison, *, final: bool) -> dict[str, str]:
     from retort.training.export.parity import TOLERANCE
 
+    away = f"{found.max_relative_error:.2g}"
     return {
         "status": "differs",
-        "reason": f"it does not give the student's boxes: {found.num_unequal} of {found.num_boxes} differ, the raw "
-        f"output by {found.max_relative_error:.2g}",
+        "reason": f"it does not give the student's boxes: {found.num_unequal} of {found.num_boxes} differ, "
+        + (f"equal ones by up to {away}" if final else f"the raw output by {away}"),
         "hint": f"the tolerance is {TOLERANCE:g}; try another opset, or simplify: false",
     }
 

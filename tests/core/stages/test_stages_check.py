@@ -75,6 +75,11 @@ RESPONSES = {"losses": [{"kind": "class_logits"}]}
             "teacher.weights knows 'cat', 'dog', and training.single_cls trains one class, item",
         ),
         ({"student": {"model": "yolov8n-p6", "weights": None}, "training": {"imgsz": 96}}, "training.imgsz is 96"),
+        ({"student": {"weights": "p2.pt"}, "exports": [{"format": "onnx", "nms": False}]}, "which yolov8n-p2 has not"),
+        (
+            {"student": {"model": "yolov8n-p6", "weights": None}, "exports": [{"format": "onnx", "imgsz": [64, 96]}]},
+            "exports.0.imgsz is 96",
+        ),
         ({"training": {"imgsz": 64, "freeze": 23}}, "leaves nothing to train"),
         ({"training": {"imgsz": 64, "freeze": [0, "22.cv9"]}}, "names the layer 22.cv9"),
     ],
