@@ -260,8 +260,16 @@ def produce(workspace: ExportWorkspace, export: Export, path: Path, name: str) -
             ),
             "sensitivity": tuple(LayerSensitivity(layer=one.layer, error=one.error) for one in ranking[:_SHOWN]),
             "status": _status(export, steps[-1]),
+            "hint": _hint(steps[-1]),
         }
     )
+
+
+def _hint(step: MeasuredExport) -> str | None:
+    """Return what may help a form that finds nothing because its own NMS leaves nothing."""
+    if step.map >= NOTHING or not step.conf:
+        return None
+    return f"its NMS leaves out boxes with a score up to {step.conf:g}; a lower conf keeps more"
 
 
 def _may_fall_back(export: Export) -> bool:
