@@ -71,9 +71,7 @@ def prepare(
         dataset=_facts(dataset, origin, unknown),
         unlabelled=None if more is None else _laid_out(more, folder),
         to_label=None if to_be_labelled is None else unlabelled.overlay_pseudo_label_images(to_be_labelled, folder),
-        calibration={
-            path: _laid_out(one, folder, f"calibration-{number}") for number, (path, one) in enumerate(scenes.items())
-        },
+        calibration={path: _laid_out(one, folder, f"calibration-{n}") for n, (path, one) in enumerate(scenes.items())},
         decisions=sha256_of(workdir / DECISIONS) if (workdir / DECISIONS).is_file() else None,
         adjustments=adjustments,
     )
