@@ -78,8 +78,7 @@ def prepare(
     more_records = [found.records for found in (more, to_be_labelled, *scenes.values()) if found is not None]
     verification.record(itertools.chain(dataset.records, *more_records, map(ImageRecord.of, found.values())), workdir)
     verification.record(dataset.label_records(), workdir, verification.COPIED)
-    if (kept := intake.kept_file(_kept(settings), dataset.root)) is not None and kept.is_file():
-        shutil.copyfile(kept, workdir / intake.KEPT)
+    _keep_facts(dataset, settings, workdir)
     _write(workdir / "spec.json", spec.model_dump_json(indent=2))
     _write(workdir / FILE, inputs.model_dump_json(indent=2))
     return inputs
@@ -88,6 +87,13 @@ def prepare(
 def _merges(spec: AnySpec) -> bool:
     """Return True where all classes are trained as one."""
     return isinstance(spec, JobSpec) and spec.training.single_cls
+
+
+def _keep_facts(dataset: Dataset, settings: Settings, workdir: Path) -> None:
+    """Copy what is known of the images into the job's folder."""
+    kept = intake.kept_file(_kept(settings), dataset.root)
+    if kept is not None and kept.is_file():
+        shutil.copyfile(kept, workdir / intake.KEPT)
 
 
 def _networks(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[str, Path]]:
