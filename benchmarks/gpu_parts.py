@@ -129,6 +129,7 @@ def driver(note: Note) -> None:
     The older question counts as used what the driver keeps for itself.
     """
     import pynvml
+    from retort import nvml
     from retort_worker import gpus
 
     pynvml.nvmlInit()
@@ -139,7 +140,7 @@ def driver(note: Note) -> None:
         two = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)
         used = {"v1_used": one.used >> 20, "v2_used": two.used >> 20, "v2_reserved": two.reserved >> 20}
         note(**{f"nvml_mib_{number}": used})
-    visible = gpus.visible(None)
+    visible = nvml.visible(None)
     note(worker_sees=visible, worker_finds_unused=[gpus.is_unused(name) for name in visible])
 
 

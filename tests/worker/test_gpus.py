@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from retort import nvml
+from retort.protocol.environment import run_environment
 from retort_worker import gpus
 from retort_worker.gpus import CPU, DevicePool, GpuUsage
 
@@ -25,6 +28,8 @@ class Driver:
         self.processes: dict[int, list[int]] = {0: [], 1: [], 2: []}
         self.used = {0: 0, 1: 0, 2: 0}
         self.reserved, self.is_old = 0, False
+        self.instances: dict[int, int] = {}
+        """Of the GPUs that are divided."""
 
     def nvmlInit(self) -> None: ...
 
@@ -39,7 +44,23 @@ class Driver:
         return number
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:
-        return int(uuid.removeprefix("GPU-"))
+        return int(uuid.removeprefix("GPU-")[0])
+
+    def nvmlDeviceGetUUID(self, handle: int | str) -> str:
+        return handle if isinstance(handle, str) else f"GPU-{handle}{handle}ab"
+
+    def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:
+        if handle == 0:
+            raise self.NVMLError("not supported")
+        return [int(handle in self.instances), 0]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: int) -> int:  # noqa: ARG002 - as NVML has it
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: int, place: int) -> str:
+        if place >= self.instances[handle]:
+            raise self.NVMLError(place)
+        return f"MIG-{handle}{place}"
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
         return [SimpleNamespace(pid=pid) for pid in self.processes[handle]]
@@ -61,16 +82,42 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert gpus.visible(None) == gpus.visible("0,1") == []
+    assert nvml.visible(None) == nvml.visible("0,1") == []
     assert gpus.gpu_usage(["0"]) == {}
 
 
 @pytest.mark.usefixtures("driver")
-def test_the_operators_choice_of_gpus_is_kept():
-    assert gpus.visible(None) == ["0", "1", "2"]
-    assert gpus.visible("2, 1") == ["2", "1"]
-    assert gpus.visible("GPU-1") == ["GPU-1"]
-    assert gpus.visible("") == []
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (None, ["0", "1", "2"]), ("2, 1", ["2", "1"]), ("GPU-11", ["GPU-11ab"]), ("GPU-22ab,0", ["GPU-22ab", "0"]),
+        ("", []), ("-1", []), ("none", []), ("NoDevFiles", []), ("void", []), ("cuda:0", []), ("GPU-", []),
+        ("0,0", ["0"]), ("1,7,0", ["1"]), ("1,-1,0", ["1"]), ("3", []), ("GPU-33", []),
+    ],
+)  # fmt: skip
+def test_gpus_are_those_that_cuda_would_show_each_once(names: str | None, shown: list[str]):
+    """Words for no GPU each gave a slot that failed every job; a GPU named twice gave two slots."""
+    assert nvml.visible(names) == shown
+
+
+def test_a_divided_gpu_is_as_many_as_it_has_instances(driver: Driver):
+    """CUDA shows the first instance alone, unless they are named by their UUIDs."""
+    driver.instances = {1: 2, 2: 0}
+    assert nvml.visible(None) == ["0", "MIG-10", "MIG-11"]
+    assert nvml.visible("1,0") == ["MIG-10", "MIG-11", "0"]
+    assert nvml.visible("MIG-11") == ["MIG-11"]
+
+
+def test_a_run_counts_gpus_as_the_driver_does_and_is_told_what_hosts_tell_the_gpus_libraries(tmp_path: Path):
+    host = {
+        "NCCL_P2P_DISABLE": "1", "PYTORCH_CUDA_ALLOC_CONF": "x", "GLOO_SOCKET_IFNAME": "eth0",
+        "TORCHINDUCTOR_CACHE_DIR": "/c", "TRITON_CACHE_DIR": "/t", "CC": "gcc", "CUDA_VISIBLE_DEVICES": "1",
+    }  # fmt: skip
+    secret = {"AWS_SECRET_ACCESS_KEY": "x", "RETORT_DATABASE_URL": "x", "HF_TOKEN": "x"}
+    told, _ = run_environment(host | secret | {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, tmp_path)
+    assert told | host == told
+    assert told["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID", "nvidia-smi's numbers, which the worker watches"
+    assert not secret.keys() & told.keys()
 
 
 def test_on_a_cpu_there_are_as_many_runs_as_slots_however_many_processes_they_make():

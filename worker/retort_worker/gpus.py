@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from retort.nvml import nvml
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +99,16 @@ class GpuUsage:
     memory_bytes: int
 
 
-def visible(names: str | None) -> list[str]:
-    """Return the GPUs in CUDA_VISIBLE_DEVICES (*names*), or all of them."""
-    with _nvml() as nvml:
-        if nvml is None:
-            return []
-        found = [str(number) for number in range(nvml.nvmlDeviceGetCount())]
-    return found if names is None else [name.strip() for name in names.split(",") if name.strip()]
-
-
 def gpu_usage(gpus: Sequence[str]) -> dict[str, GpuUsage]:
     """Return the usage of each GPU that the driver can report."""
     seen: dict[str, GpuUsage] = {}
     if not gpus:
         return seen  # looking for a driver takes a while
-    with _nvml() as nvml:
-        for gpu in gpus if nvml is not None else ():
+    with nvml() as library:
+        for gpu in gpus if library is not None else ():
             try:
-                seen[gpu] = _use(nvml, gpu)
-            except nvml.NVMLError:
+                seen[gpu] = _use(library, gpu)
+            except library.NVMLError:
                 continue
     return seen
 
@@ -149,32 +141,16 @@ def is_clean(before: GpuUsage, now: GpuUsage) -> bool:
     return now.processes <= before.processes and now.memory_bytes <= before.memory_bytes + _MEMORY_MARGIN_BYTES
 
 
-def _use(nvml: Any, gpu: str) -> GpuUsage:
+def _use(library: Any, gpu: str) -> GpuUsage:
     by_uuid = gpu.startswith(("GPU-", "MIG-"))
-    handle = nvml.nvmlDeviceGetHandleByUUID(gpu) if by_uuid else nvml.nvmlDeviceGetHandleByIndex(int(gpu))
-    processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    return GpuUsage(frozenset(one.pid for one in processes), _used_bytes(nvml, handle))
+    handle = library.nvmlDeviceGetHandleByUUID(gpu) if by_uuid else library.nvmlDeviceGetHandleByIndex(int(gpu))
+    processes = library.nvmlDeviceGetComputeRunningProcesses(handle)
+    return GpuUsage(frozenset(one.pid for one in processes), _used_bytes(library, handle))
 
 
-def _used_bytes(nvml: Any, handle: Any) -> int:
+def _used_bytes(library: Any, handle: Any) -> int:
     """Return the memory in use; what the driver keeps for itself (615 MiB on an idle H200) counts in version 1 only."""
     try:
-        return int(nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2).used)
-    except nvml.NVMLError:  # a driver from before version 2
-        return int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
-
-
-@contextmanager
-def _nvml() -> Iterator[Any]:
-    """Give the library, or None: no library, no driver or no permission all mean that there is no GPU."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # noqa: BLE001 - as said
-        yield None
-        return
-    try:
-        yield pynvml
-    finally:
-        pynvml.nvmlShutdown()
+        return int(library.nvmlDeviceGetMemoryInfo(handle, version=library.nvmlMemory_v2).used)
+    except library.NVMLError:  # a driver from before version 2
+        return int(library.nvmlDeviceGetMemoryInfo(handle).used)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from retort import nvml
 from retort.errors import UserError
+from retort.settings import visible_gpus
 
 _TRAINING = ("torch", "torchvision", "ultralytics")
 
@@ -53,13 +55,5 @@ def choose(wanted: str | None) -> str:
 
 
 def num_gpus() -> int | None:
-    """Return the number of GPUs that NVML finds; None where it cannot be asked."""
-    try:
-        import pynvml
-    except ModuleNotFoundError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetCount())
-    except pynvml.NVMLError:
-        return 0  # no driver, or no permission
+    """Return the number of GPUs that CUDA_VISIBLE_DEVICES shows; None where the driver cannot be asked."""
+    return len(nvml.visible(visible_gpus())) if find_spec("pynvml") else None

@@ -7,8 +7,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-_ALLOWED = frozenset({"PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "CXX"})
-_ALLOWED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_")
+from retort.nvml import IN_ORDER
+
+_ALLOWED = frozenset({"PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "CC", "CXX"})
+_ALLOWED_PREFIXES = (
+    "LC_", "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_", "GLOO_", "PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "TRITON_",
+)  # fmt: skip
+"""Of languages, the GPU, its libraries and PyTorch: what hosts, containers and drivers need to be told."""
 _LONGEST_TMP = 70
 """Bytes; Python's own Unix sockets add 31 to the temporary folder, and the kernel takes 107 in all."""
 
@@ -32,4 +37,4 @@ def run_environment(environment: Mapping[str, str], workdir: Path) -> tuple[dict
     tmp.mkdir(exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="retort-")) if len(os.fsencode(tmp)) > _LONGEST_TMP else None
     own = {"HOME": str(workdir), "TMPDIR": str(scratch or tmp), "PYTHONUNBUFFERED": "1"}
-    return {**allowed(environment), **own}, scratch
+    return {**allowed(environment), **IN_ORDER, **own}, scratch
