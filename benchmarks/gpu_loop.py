@@ -33,8 +33,8 @@ from random_teacher import make_opinionated  # noqa: E402
 from retort.constants import Role  # noqa: E402
 from retort.data.demo import NAMES  # noqa: E402
 from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
-from retort.training import device as devices  # noqa: E402
 from retort.training import models, trainer  # noqa: E402
+from retort.training.compiling import CompiledLayers  # noqa: E402
 from retort.training.config import TrainCallback, TrainConfig  # noqa: E402
 from retort.training.data import sampler  # noqa: E402
 from torch._C._autograd import DeviceType  # noqa: E402
@@ -211,10 +211,9 @@ def ours(side: str, options: argparse.Namespace, data: Path, folder: Path) -> An
 
 
 def prepare_compiler(device: str) -> None:
-    """Give every layer its graphs, for layers of one class share a limit; without a GPU play it through with few."""
-    torch._dynamo.config.recompile_limit = 1 if device == "cpu" else 256  # noqa: SLF001 - its only name
+    """Make no kernels where there is no GPU, which would take minutes: play it through without."""
     if device == "cpu":
-        mock.patch.object(trainer, "compile_layers", partial(devices.compile_layers, backend="eager")).start()
+        mock.patch("retort.training.trainer.CompiledLayers", partial(CompiledLayers, backend="eager")).start()
 
 
 def measured(side: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Devices of a run: their names, out-of-memory reports, torch.compile."""
+"""Devices of a run: their names and out-of-memory reports."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 
-from retort.errors import ModelError, OutOfMemory
+from retort.errors import OutOfMemory
 from retort.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def device_name(device: str) -> str:
@@ -101,44 +97,3 @@ def out_of_memory_error(plan: TrainConfig, told: str, held: DeviceMemory | None)
         parts.append(f"the training has held {held.peak / _GIB:.2f} GiB at its peak")
     hint = f"a batch below {training.batch}, smaller images or networks, or allow resources.halve_batch"
     return OutOfMemory("; ".join(parts), hint=hint)
-
-
-def compile_layers(network: Any, *, backend: str = "inductor") -> None:
-    """Compile each layer of a detection *network* in place.
-
-    The branches of its head are compiled as well. Names, weights, copies and files stay what they are: a copy, such as
-    the average, is not compiled. The head itself keeps anchors of the last shape, so its branches are compiled one by
-    one. The first batch is what compiles them.
-    """
-    head = network.model[-1]
-    for module in (*network.model[:-1], *_branches(head)):
-        module.compile(backend=backend)
-
-
-def _branches(head: Any) -> Iterator[nn.Module]:
-    for name in ("cv2", "cv3", "one2one_cv2", "one2one_cv3"):
-        yield from getattr(head, name, None) or ()
-
-
-@contextmanager
-def explain_compile_errors() -> Iterator[None]:
-    """Explain a failure to compile, such as a missing C++ compiler.
-
-    The error says what to do.
-
-    Raises:
-        ModelError: the network cannot be compiled here.
-
-    """
-    try:
-        yield
-    except Exception as error:
-        from torch._dynamo.exc import TorchDynamoException  # takes a second, which nobody else should wait
-
-        if not isinstance(error, TorchDynamoException):
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"the network cannot be compiled here: {reason}",
-            hint="training.compile: false; or a C++ compiler and, for a GPU, Triton",
-        ) from error

@@ -17,13 +17,13 @@ from retort.training import baselines, checkpoint, comm, device, models, optim
 from retort.training.arguments import arguments
 from retort.training.arms import assignment_alone, balance_classes
 from retort.training.checkpoint import Checkpointer
+from retort.training.compiling import CompiledLayers
 from retort.training.config import TrainCallback, TrainConfig, TrainResult
 from retort.training.data.augment import coloured
 from retort.training.data.ignore_regions import apply_ignore, split_ignored
 from retort.training.data.loader import loader_for, workers_for
 from retort.training.data.sampler import reseed
 from retort.training.data.unlabelled import UnlabelledImages, beside, per_step, unlabelled_loader
-from retort.training.device import compile_layers
 from retort.training.distillation.distiller import Distiller, load_teachers, make_distiller
 from retort.training.distillation.objective import DistillationObjective, criteria
 from retort.training.environment import free_bytes
@@ -40,12 +40,11 @@ if TYPE_CHECKING:
 __all__ = ["TrainCallback", "TrainConfig", "TrainResult", "fit"]
 
 
-def accelerate(network: Any, plan: TrainConfig, device: torch.device) -> None:
-    """Speed up *network* as *device* and *plan* allow; results stay the same."""
+def accelerate(network: Any, plan: TrainConfig, device: torch.device) -> CompiledLayers | None:
+    """Speed up *network* as *device* and *plan* allow, and return its compiled layers; results stay the same."""
     if device.type == "cpu":  # upstream does so on CUDA only; here a step takes a tenth less
         network.to(memory_format=torch.channels_last)
-    if plan.training.compile:
-        compile_layers(network)
+    return CompiledLayers(network) if plan.training.compile else None
 
 
 def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
@@ -89,6 +88,18 @@ def record_teachers(trainer: TrainingLoop) -> None:
     more = per_step(trainer.plan.teaching.unlabelled, trainer.batch_size, ranks)
     for one in getattr(trainer.network, "slots", ()):
         one.teacher.prepare(trainer.batch_size // ranks + more, side, side)
+
+
+def tell_optimisations(trainer: TrainingLoop) -> None:
+    """Tell, after the first batch of *trainer*, what does run compiled and recorded."""
+    if trainer.layers is not None:
+        whole = trainer.layers.compiled == trainer.layers.number
+        trainer.callback.log(trainer.layers.told, "info" if whole else "warning", compiled=trainer.layers.compiled)
+    slots = getattr(trainer.network, "slots", ()) if trainer.device.type == "cuda" else ()
+    for number, one in enumerate(slots, start=1):
+        which = "teacher" if len(slots) == 1 else f"teacher {number}"
+        recorded = one.teacher.is_recorded
+        trainer.callback.log(f"{which} recorded: {'yes' if recorded else 'no'}", "info" if recorded else "warning")
 
 
 def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
@@ -304,7 +315,7 @@ def fit(
     Raises:
         Stopped: the callback asked for it.
         Diverged: the loss or the weights are not finite, and going back three times did not help.
-        ModelError: weights cannot be used, or nothing can be compiled here.
+        ModelError: weights cannot be used.
         TeacherMismatch: student and teacher do not fit the losses.
         OutOfMemory: the device is too small for the batch.
 
@@ -312,7 +323,7 @@ def fit(
     assert (teacher is None) == (distillation is None), "teacher and distillation come together"
     run = TrainingLoop(plan, callback, teacher=teacher, distillation=distillation)
     try:
-        with device.explain_out_of_memory(plan), device.explain_compile_errors():
+        with device.explain_out_of_memory(plan):
             run.train()
     finally:
         run.close()
@@ -344,6 +355,8 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.best_epoch = 0
         self.unlabelled: UnlabelledImages | None = None
         self.monitor: Monitor | None = None
+        self.layers: CompiledLayers | None = None
+        self._told_layers = False
         self.accumulation = GradientAccumulation()
         self.stop_rule = StopRule(plan.training)
         self._state: checkpoint.State | None = None
@@ -407,7 +420,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         This is the last step before parameters are counted.
         """
         super().set_model_attributes()
-        accelerate(self.model, self.plan, self.device)
+        self.layers = accelerate(self.model, self.plan, self.device)
         if self.teacher_weights is not None:
             attach_teachers(self, self.teacher_weights)
 
@@ -566,6 +579,9 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     def _end_batch(self, _: Any) -> None:
         self._batch += 1
+        if not self._told_layers:
+            self._told_layers = True
+            tell_optimisations(self)
         fraction = (self.epoch + self._batch / len(self.train_loader)) / self.epochs
         if fraction - self._told >= PROGRESS or fraction == 1:
             self._told = fraction

@@ -386,7 +386,9 @@ def channels(model: Any) -> dict[Level, int]:
     model.eval()
     try:
         parameter = next(model.parameters())
-        features, _ = forward(model, torch.zeros(1, 3, 64, 64, device=parameter.device, dtype=parameter.dtype))
+        with torch.compiler.set_stance("force_eager"):  # a look is not worth compiling for
+            image = torch.zeros(1, 3, 64, 64, device=parameter.device, dtype=parameter.dtype)
+            features, _ = forward(model, image)
     finally:
         model.train(was_training)
     return {level: features[level].shape[1] for level in FeatureLayers.of(model).layers}

@@ -66,6 +66,11 @@ class CudaGraphReplay:
             self._try(_key(x), x)
         self._sealed = True
 
+    @property
+    def has_recorded(self) -> bool:
+        """Whether any shape is recorded."""
+        return bool(self._recorded)
+
     def _try(self, key: Any, x: Tensor) -> bool:
         """Record *x*, unless that has failed before or there is no room; tell whether there is a recording now."""
         if key in self._failed or len(self._recorded) == _MOST_GRAPHS:
@@ -181,6 +186,11 @@ class Teacher:
         if isinstance(self._replay, CudaGraphReplay):
             x = torch.zeros(number, 3, height, width, dtype=self.dtype, device=next(self.model.parameters()).device)
             self._replay.prepare(x.to(memory_format=torch.channels_last))
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether its kernels are recorded, for at least one shape of batch."""
+        return isinstance(self._replay, CudaGraphReplay) and self._replay.has_recorded
 
     def _brief(self, images: Tensor) -> TeacherOutput:
         return self._ask(images, levels=self._levels, head=self._head, maps=self._maps and self._head)
