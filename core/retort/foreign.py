@@ -122,17 +122,29 @@ def _disk_full(error: BaseException) -> RetortError | None:
     )
 
 
-def _out_of_memory(error: BaseException) -> RetortError | None:
-    """Know torch's own error by its name: this module does not import torch."""
-    names = {cls.__name__ for cls in type(error).__mro__}
+_MEMORY_SIGNS = (
+    "can't allocate memory", "out of memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed",
+    "unable to find an engine to execute this computation",
+)  # fmt: skip
+"""What libraries say, in small letters, when memory ran out: cuDNN finds no algorithm that still fits."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True if the device or the machine ran out of memory.
+
+    It knows torch's own error by its name: this module does not import torch.
+    """
     told = str(error).lower()
-    signs = ("can't allocate memory", "out of memory", "cublas_status_alloc_failed")
-    if not (
+    return (
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-        or "OutOfMemoryError" in names
-        or (isinstance(error, RuntimeError) and any(sign in told for sign in signs))
-    ):
+        or "OutOfMemoryError" in {cls.__name__ for cls in type(error).__mro__}
+        or (isinstance(error, RuntimeError) and any(sign in told for sign in _MEMORY_SIGNS))
+    )
+
+
+def _out_of_memory(error: BaseException) -> RetortError | None:
+    if not is_out_of_memory(error):
         return None
     return ForeignError(
         _told("the device or the machine ran out of memory", error),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, ValidationError
 
@@ -91,7 +91,7 @@ class Inputs(FrozenModel):
     """Inputs of a run beside its spec."""
 
     attempt: int
-    device: str
+    device: Annotated[str, Field(pattern=r"^(cpu|[0-9]+)$")]
     """``cpu``, or the number of a GPU that the process can see."""
     device_wanted: bool = True
     """Whether a person has named it; else another may stand in."""

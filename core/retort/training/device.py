@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from retort.errors import OutOfMemory
+from retort.foreign import is_out_of_memory
 from retort.training.config import TrainConfig
 
 
@@ -80,7 +81,7 @@ def explain_out_of_memory(plan: TrainConfig) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "CUBLAS_STATUS_ALLOC_FAILED" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise out_of_memory_error(plan, str(error), DeviceMemory.by(plan.device)) from error
 

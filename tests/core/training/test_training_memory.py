@@ -62,8 +62,13 @@ def test_no_batch_is_halved_behind_the_back_of_the_control(plan: TrainConfig, da
 
 
 @pytest.mark.parametrize(
-    "thrown", [torch.OutOfMemoryError(TOLD), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x")]
-)
+    "thrown",
+    [
+        torch.OutOfMemoryError(TOLD), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x"),
+        RuntimeError("Unable to find an engine to execute this computation"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)  # fmt: skip
 def test_what_torch_throws_is_turned_into_it(thrown: RuntimeError, plan: TrainConfig):
     with pytest.raises(OutOfMemory, match="batch 32 at 640 pixels"), explain_out_of_memory(plan):
         raise thrown
