@@ -19,6 +19,7 @@ from retort.files import sha256_of
 from retort.spec import DistillationSpec
 from retort.training import comm
 from retort.training.config import TeacherConfig, TrainConfig, Trainer
+from retort.training.criterion import criterion_of
 from retort.training.optim import GradientAccumulation
 from retort.training.stopping import StopRule
 from retort.training.ultralytics_api import version
@@ -394,7 +395,7 @@ def _restore_criterion(student: Any, updates: int | None) -> None:
     """Move upstream's end-to-end criterion, whose one-to-many share falls with each epoch, to its place."""
     criterion: Any = getattr(student, "criterion", None)
     if updates is not None and criterion is None:
-        student.criterion = criterion = student.init_criterion()
+        student.criterion = criterion = criterion_of(student)
     if hasattr(criterion, "updates"):
         criterion.updates = (updates or 0) - 1
         criterion.update()

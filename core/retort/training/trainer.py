@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from retort.training.arms import assignment_alone, balance_classes
 from retort.training.checkpoint import Checkpointer
 from retort.training.compiling import CompiledLayers
 from retort.training.config import TrainCallback, TrainConfig, TrainResult
+from retort.training.criterion import LossMeans, count_boxes
 from retort.training.data.augment import coloured
 from retort.training.data.ignore_regions import apply_ignore, split_ignored
 from retort.training.data.loader import loader_for, workers_for
@@ -296,6 +298,8 @@ def _publish(trainer: TrainingLoop, path: Path, *, epoch: int) -> None:
     publish(network, path, names=trainer.data["names"], imgsz=trainer.args.imgsz, metadata=metadata)
 
 
+_SHOWN_EVERY_S = 1.0
+"""The progress bar's losses are fetched from a GPU so often."""
 PROGRESS = 0.002
 """Smallest step of progress that is told."""
 
@@ -340,7 +344,6 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
     ema: Any
     optimizer: Any
     validator: Any
-    tloss: Any
 
     def __init__(
         self, plan: TrainConfig, callback: TrainCallback, *, teacher: Path | None, distillation: DistillationSpec | None
@@ -356,6 +359,9 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.unlabelled: UnlabelledImages | None = None
         self.monitor: Monitor | None = None
         self.layers: CompiledLayers | None = None
+        self._tloss: LossMeans | None = None
+        self._shown: tuple[float, ...] = ()
+        self._shown_at = 0.0
         self._told_layers = False
         self.accumulation = GradientAccumulation()
         self.stop_rule = StopRule(plan.training)
@@ -410,6 +416,22 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
     def accumulate(self, batches: int) -> None:
         self.accumulation.batches = batches
 
+    @property
+    def tloss(self) -> Any:
+        """Means of the epoch's losses, by name; None before the first batch."""
+        return self._tloss
+
+    @tloss.setter
+    def tloss(self, means: dict[str, torch.Tensor] | None) -> None:
+        if means is None:
+            self._tloss = None
+            return
+        now = time.monotonic()
+        if len(self._shown) != len(means) or now - self._shown_at >= _SHOWN_EVERY_S:
+            self._shown = tuple(torch.stack([means[name].detach().float() for name in means]).tolist())
+            self._shown_at = now
+        self._tloss = LossMeans(means, self._shown)
+
     def setup_model(self) -> None:
         """Build the network; there is never an upstream checkpoint to resume."""
         self.model = models.build_start(self.plan, self.data["names"])
@@ -450,7 +472,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
         It checks on the first batch that the distillation teaches.
         """
-        prepared = split_ignored(coloured(super().preprocess_batch(batch)))
+        prepared = coloured(super().preprocess_batch(count_boxes(split_ignored(batch))))
         if not isinstance(self.network, Distiller):  # which does so itself
             apply_ignore(criteria(self.student).values(), prepared)
         if self.monitor is not None:

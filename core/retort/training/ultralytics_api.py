@@ -19,8 +19,9 @@ from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator,
 from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
 from ultralytics.nn.modules import Conv, Detect, DWConv, v10Detect  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel, _SafeLoad, guess_model_scale, load_checkpoint, yaml_model_load  # noqa: E402
-from ultralytics.utils import DEFAULT_CFG, RANK, SETTINGS, nms, ops, torch_utils  # noqa: E402
+from ultralytics.utils import DEFAULT_CFG, RANK, SETTINGS, loss, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, onnx2engine, torch2onnx  # noqa: E402
+from ultralytics.utils.loss import E2ELoss, v8DetectionLoss  # noqa: E402
 from ultralytics.utils.metrics import box_iou  # noqa: E402
 from ultralytics.utils.tal import dist2bbox, make_anchors  # noqa: E402
 from ultralytics.utils.torch_utils import (  # noqa: E402
@@ -60,6 +61,7 @@ __all__ = [
     "DetectionModel",
     "DetectionTrainer",
     "DetectionValidator",
+    "E2ELoss",
     "InfiniteDataLoader",
     "LetterBox",
     "ModelEMA",
@@ -76,6 +78,7 @@ __all__ = [
     "init_seeds",
     "intersect_dicts",
     "load_checkpoint",
+    "loss",
     "make_anchors",
     "nms",
     "onnx2engine",
@@ -83,6 +86,7 @@ __all__ = [
     "select_device",
     "torch2onnx",
     "torch_utils",
+    "v8DetectionLoss",
     "v10Detect",
     "version",
     "yaml_model_load",

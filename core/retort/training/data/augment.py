@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -71,9 +72,15 @@ def recoloured(images: Tensor, gains: Tensor) -> Tensor:
     saturation = (saturation * (1 + more)).clamp(0, 255).floor() / 255
     value = (value * (1 + brighter)).clamp(0, 255).floor()
 
-    sector = (hue[:, None] + torch.tensor([5.0, 3.0, 1.0], device=hue.device)[None, :, None, None]) % 6  # N 3 H W
+    sector = (hue[:, None] + _sectors(hue.device)) % 6  # N 3 H W
     share = torch.minimum(sector, 4 - sector).clamp(0, 1)
     return (value[:, None] * (1 - saturation[:, None] * share)).floor() / 255
+
+
+@cache
+def _sectors(device: torch.device) -> Tensor:
+    """Where red, green and blue begin on the circle of hues, (1, 3, 1, 1); a copy to a GPU would wait for it."""
+    return torch.tensor([5.0, 3.0, 1.0], device=device)[None, :, None, None]
 
 
 Image = np.ndarray[Any, Any]

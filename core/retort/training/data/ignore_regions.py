@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from retort.training.ultralytics_api import make_anchors
+from retort.training.criterion import make_anchors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,10 @@ def append_ignored(boxes: Array, classes: Array, more: Array) -> tuple[Array, Ar
 
 
 def split_ignored(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return *batch* with its marked boxes moved from labels to ``KEY``."""
+    """Return *batch* with its marked boxes moved from labels to ``KEY``.
+
+    Labels are in the host's memory still: on a GPU the question alone would wait for it.
+    """
     marked = batch["cls"].view(-1) == MARK
     if not bool(marked.any()):
         return batch

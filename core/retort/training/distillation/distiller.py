@@ -243,8 +243,8 @@ class Distiller(nn.Module):
         features, branches = feature_taps.forward(self.student_model, images, intermediate=self.objective.crosses)
         own = branches if images is labelled else feature_taps.first(branches, len(labelled))
         answers = self.objective.answers(outputs[0], len(labelled)) if active else {}
-        student = self.student_model
-        spares = ignoring(criteria(student).values(), batch) if KEY in batch else nullcontext()
+        student, own_criteria = self.student_model, criteria(self.student_model).values()
+        spares = ignoring(own_criteria, batch) if KEY in batch else nullcontext()
         with assign_by_teacher(answers, student), spares:
             task, items = self.student_model.loss(batch, feature_taps.upstream_form(own))  # type: ignore[operator]
         if active:

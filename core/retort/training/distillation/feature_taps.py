@@ -14,7 +14,8 @@ from retort.errors import TeacherMismatch
 from retort.losses import CrossedLoss, Predictions
 from retort.losses.base import standardise, wide
 from retort.training.architecture import head_levels
-from retort.training.ultralytics_api import dist2bbox, make_anchors
+from retort.training.criterion import make_anchors
+from retort.training.ultralytics_api import dist2bbox
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,6 +17,7 @@ from retort.errors import TeacherMismatch
 from retort.losses import CrossedLoss, FeatureLoss, HeadLoss, Loss, Predictions
 from retort.spec import DistillationSpec, Schedule
 from retort.training.architecture import head_levels
+from retort.training.criterion import criterion_of
 from retort.training.distillation import feature_taps
 from retort.training.distillation.balancing import BALANCES, Balance, ClassMass
 from retort.training.distillation.feature_taps import FeatureLayers, Raw, common_levels, decoder_of, first
@@ -430,7 +431,7 @@ def assign_by_teacher(answers: Mapping[str, Predictions], student: Any) -> Itera
 def criteria(student: Any) -> dict[str, Any]:
     """Return Ultralytics' criterion of each branch, built on first use."""
     if getattr(student, "criterion", None) is None:
-        student.criterion = student.init_criterion()
+        student.criterion = criterion_of(student)
     whole = student.criterion
     return {"one2many": whole} if hasattr(whole, "assigner") else {"one2many": whole.one2many, "one2one": whole.one2one}
 

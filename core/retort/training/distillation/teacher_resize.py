@@ -14,9 +14,9 @@ from retort.constants import HEAD_LEVELS, LEVEL_STRIDES, Level
 from retort.errors import TeacherMismatch
 from retort.losses import Loss
 from retort.training.architecture import head_levels
+from retort.training.criterion import make_anchors
 from retort.training.distillation.feature_taps import Decoder, Raw
 from retort.training.distillation.teacher import Teacher, TeacherOutput, confidence
-from retort.training.ultralytics_api import make_anchors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -176,7 +176,7 @@ def _take(values: Tensor, chosen: Tensor) -> Tensor:
 
 def _distances(corners: Tensor, feats: list[Tensor]) -> Tensor:
     """Return corners (N, 4, A) in pixels as a head without bins gives them: sides' distances in strides, (N, 4, A)."""
-    strides = torch.tensor([float(STRIDES[level]) for level in HEAD_LEVELS], device=corners.device)
+    strides = [float(STRIDES[level]) for level in HEAD_LEVELS]
     anchors, scales = make_anchors([feat.float() for feat in feats], strides, 0.5)  # A 2, A 1
     points, cells = anchors.T, corners / scales.T
     return torch.cat([points - cells[:, :2], cells[:, 2:] - points], 1)

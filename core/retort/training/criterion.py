@@ -1,0 +1,106 @@
+"""Ultralytics' task loss, without what makes the host wait for a GPU."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from retort.training import ultralytics_api
+from retort.training.ultralytics_api import E2ELoss, ops, v8DetectionLoss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MOST_BOXES = "most_boxes"
+"""In a batch: the number of boxes of the image that has most, counted while they were in the host's memory."""
+_MOST_GRIDS = 64
+"""Of sizes of input, devices and precisions at a time."""
+
+
+class Anchors:
+    """Upstream's ``make_anchors``, which remembers: a grid takes nine waits for a GPU, and is the same in every step.
+
+    What it returns must not be changed in place; nobody does.
+    """
+
+    def __init__(self, make: Any = ultralytics_api.make_anchors) -> None:
+        self._make = make
+        self._known: OrderedDict[Any, tuple[Any, tuple[Tensor, Tensor]]] = OrderedDict()
+
+    def __call__(self, feats: Any, strides: Any, grid_cell_offset: float = 0.5) -> tuple[Tensor, Tensor]:
+        """Return anchor points (A, 2) in cells, and the stride of each (A, 1)."""
+        if not isinstance(feats, list):
+            made: tuple[Tensor, Tensor] = self._make(feats, strides, grid_cell_offset)
+            return made
+        by = (id(strides), strides._version) if isinstance(strides, torch.Tensor) else tuple(strides)  # noqa: SLF001
+        key = (by, grid_cell_offset, feats[0].dtype, feats[0].device, *(feat.shape[2:] for feat in feats))
+        if key not in self._known:
+            # Strides are kept with the grid, so that no other tensor gets their id.
+            self._known[key] = strides, self._make(feats, strides, grid_cell_offset)
+            if len(self._known) > _MOST_GRIDS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key][1]
+
+
+make_anchors = Anchors()
+ultralytics_api.loss.make_anchors = make_anchors
+
+
+def count_boxes(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return *batch*, whose labels are in the host's memory, with the largest number of boxes of an image."""
+    images = batch["batch_idx"].long()
+    return {**batch, MOST_BOXES: int(images.bincount().max()) if len(images) else 0}
+
+
+class DetectionLoss(v8DetectionLoss):  # type: ignore[misc]
+    """Upstream's criterion; it does not wait for the GPU where the batch has been counted."""
+
+    _most: int | None = None
+
+    def get_assigned_targets_and_loss(self, preds: Any, batch: dict[str, Any], **more: Any) -> Any:
+        """Return what upstream's does."""
+        self._most = batch.get(MOST_BOXES)
+        return super().get_assigned_targets_and_loss(preds, batch, **more)
+
+    def preprocess(self, targets: Tensor, batch_size: int, scale_tensor: Tensor) -> Tensor:
+        """Pad targets (L, 6: image, class, box in parts) to (N, most, 5: class, corners in pixels).
+
+        Those of one image follow each other.
+        """
+        if self._most is None:
+            padded: Tensor = super().preprocess(targets, batch_size, scale_tensor)
+            return padded
+        images = targets[:, 0].long()
+        starts = images.new_zeros(batch_size + 1).index_add_(0, images + 1, torch.ones_like(images)).cumsum(0)
+        place = torch.arange(len(images), device=targets.device) - starts[images]
+        padded = targets.new_zeros(batch_size, self._most, 5)
+        padded[images, place] = targets[:, 1:]
+        padded[..., 1:] = ops.xywh2xyxy(padded[..., 1:] * scale_tensor)
+        return padded
+
+
+def criterion_of(network: Any) -> Any:
+    """Build the criterion of a detection *network*, as upstream chooses it: for a head with one branch, or with two."""
+    if getattr(network.model[-1], "one2one_cv2", None) is not None:
+        return E2ELoss(network, DetectionLoss)
+    return DetectionLoss(network)
+
+
+class LossMeans(dict[str, "Tensor"]):
+    """Means of an epoch's losses; upstream's progress bar alone asks for ``values``, and gets numbers of the host.
+
+    Formatting a tensor waits for the GPU, once for each loss in each step. The numbers are *shown* as they last were;
+    ``items`` and the keys lead to the tensors.
+    """
+
+    def __init__(self, means: Mapping[str, Tensor], shown: Sequence[float]) -> None:
+        super().__init__(means)
+        self._shown = shown
+
+    def values(self) -> Any:
+        """Return the numbers that are shown."""
+        return self._shown

@@ -1,0 +1,139 @@
+"""A step does not wait for the GPU where it need not: counted on fake CUDA tensors, which need none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from core.training.host_syncs import HostSyncs, move
+from core.training.test_training_distillation import join, student_of
+from retort.training import models, ultralytics_api
+from retort.training.criterion import MOST_BOXES, Anchors, DetectionLoss, LossMeans, count_boxes, make_anchors
+from retort.training.data.augment import coloured
+from retort.training.distillation import teacher
+from ultralytics.utils.loss import v8DetectionLoss
+from ultralytics.utils.tal import make_anchors as upstreams_anchors
+
+GPU = torch.device("cuda:0")
+
+
+def labels(*images: int) -> dict[str, Any]:
+    """Labels of a batch of four, in the host's memory."""
+    boxes = torch.rand(len(images), 4, generator=torch.Generator().manual_seed(0)) / 2 + 0.1
+    return {
+        "batch_idx": torch.tensor(images, dtype=torch.float32),
+        "cls": torch.arange(len(images)).remainder(3).float()[:, None],
+        "bboxes": boxes,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("yolov8", 5), ("yolo11", 5), ("yolo26", 10)], ids=["yolov8", "yolo11", "yolo26, two branches"]
+)
+def test_a_distilled_step_waits_for_the_gpu_where_upstreams_loss_asks_what_depends_on_the_data(
+    name: str, most: int, published: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited 16 times in the criterion of one branch; two finds of the objects and three small copies are left."""
+    monkeypatch.setattr(teacher, "fuse_activations", lambda _: None)  # what a teacher on a CPU has
+    model = join(
+        student_of(f"{name}n"), models.load(published("yolo11n")), {"kind": "class_logits"}, {"kind": "pearson"}
+    )
+    syncs = HostSyncs()
+
+    def steps() -> None:
+        move(model, GPU)
+        batch = {name: value.to(GPU) for name, value in labels(0, 0, 1, 1, 1, 2, 3).items()}
+        for _ in range(2):
+            syncs.lines.clear()  # of the first step, which remembers
+            model({**batch, "img": torch.rand(4, 3, 64, 64, device=GPU), MOST_BOXES: 3})
+
+    syncs.run(steps)
+    assert syncs.lines.total() <= most, dict(syncs.lines)
+
+
+def test_the_counter_sees_each_kind_of_wait() -> None:
+    syncs = HostSyncs()
+
+    def waits() -> None:
+        x = torch.rand(4, 4, device=GPU)
+        float(x.sum())
+        x[x > 0.5]
+        (x > 0.5).nonzero()
+        x.long().unique()
+        torch.tensor([1.0], device=GPU)
+        torch.zeros(3).to(GPU)
+        x.cpu()
+        x[[1, 0]]
+
+    syncs.run(waits)
+    assert syncs.lines.total() == 8, dict(syncs.lines)
+    quiet = HostSyncs()
+    quiet.run(lambda: (torch.rand(4, 4, device=GPU) @ torch.ones(4, 4, device=GPU)).sum().clamp(min=1))
+    assert not quiet.lines
+
+
+def test_colours_are_changed_without_a_copy_to_the_gpu() -> None:
+    syncs = HostSyncs()
+
+    def colours() -> None:
+        for _ in range(2):
+            syncs.lines.clear()
+            coloured({"img": torch.rand(20, 3, 8, 8, device=GPU), "hsv": torch.zeros(20, 3, device=GPU)})
+
+    syncs.run(colours)
+    assert not syncs.lines
+
+
+@pytest.mark.parametrize("images", [(), (0,), (0, 0, 1, 3, 3, 3), (2,) * 9], ids=str)
+def test_padded_labels_are_upstreams_to_the_bit(images: tuple[int, ...]) -> None:
+    student = student_of("yolov8n")
+    batch = count_boxes(labels(*images))
+    ours, theirs = DetectionLoss(student), v8DetectionLoss(student)
+    ours._most = batch[MOST_BOXES]  # as get_assigned_targets_and_loss takes it from the batch
+    targets = torch.cat((batch["batch_idx"].view(-1, 1), batch["cls"], batch["bboxes"]), 1)
+    scale = torch.tensor([64.0, 96.0, 64.0, 96.0])
+    assert torch.equal(ours.preprocess(targets, 4, scale), theirs.preprocess(targets, 4, scale))
+
+
+def test_a_step_costs_and_teaches_what_upstreams_criterion_says_to_the_bit() -> None:
+    """With a count of the boxes and without, as in a validation."""
+    batch = {**labels(0, 0, 1, 3), "img": torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))}
+    found = []
+    for criterion, given in ((v8DetectionLoss, batch), (DetectionLoss, batch), (DetectionLoss, count_boxes(batch))):
+        student = student_of("yolov8n").train()
+        student.criterion = criterion(student)
+        loss, _ = student(given)
+        loss.sum().backward()
+        found.append([loss.detach(), *(one.grad for one in student.parameters() if one.grad is not None)])
+    for ours in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(ours, found[0], strict=True))
+
+
+def test_anchors_are_remembered_by_grid_and_by_strides() -> None:
+    made = []
+
+    def make(*arguments: Any) -> Any:
+        made.append(arguments)
+        return upstreams_anchors(*arguments)
+
+    anchors = Anchors(make)
+    strides, maps = torch.tensor([8.0, 16.0]), [torch.zeros(1, 1, 4, 6), torch.zeros(1, 1, 2, 3)]
+    first = anchors(maps, strides)
+    assert anchors(maps, strides)[0] is first[0]
+    assert len(made) == 1
+    for ours, theirs in zip(first, upstreams_anchors(maps, strides), strict=True):
+        assert torch.equal(ours, theirs)
+    strides *= 2  # changed in place
+    assert torch.equal(anchors(maps, strides)[1], upstreams_anchors(maps, strides)[1])
+    turned = [feature.mT for feature in maps]
+    assert torch.equal(anchors(turned, strides)[0], upstreams_anchors(turned, strides)[0])
+    assert ultralytics_api.loss.make_anchors is make_anchors, "upstream's criterion asks it too"
+
+
+def test_the_progress_bar_shows_numbers_and_the_means_stay_tensors() -> None:
+    means = LossMeans({"box_loss": torch.tensor(1.5), "cls_loss": torch.tensor(2.5)}, (1.4, 2.4))
+    assert list(means.values()) == [1.4, 2.4]
+    assert {name: float(value) for name, value in means.items()} == {"box_loss": 1.5, "cls_loss": 2.5}
