@@ -213,7 +213,7 @@ def ours(side: str, options: argparse.Namespace, data: Path, folder: Path) -> An
 def prepare_compiler(device: str) -> None:
     """Make no kernels where there is no GPU, which would take minutes: play it through without."""
     if device == "cpu":
-        mock.patch("retort.training.trainer.CompiledLayers", partial(CompiledLayers, backend="eager")).start()
+        mock.patch("retort.training.acceleration.CompiledLayers", partial(CompiledLayers, backend="eager")).start()
 
 
 def measured(side: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -13,7 +13,10 @@ IN_ORDER: Mapping[str, str] = MappingProxyType({"CUDA_DEVICE_ORDER": "PCI_BUS_ID
 
 @contextmanager
 def nvml() -> Iterator[Any]:
-    """Give the library, or None: no library, no driver or no permission all mean that there is no GPU."""
+    """Give the library, or None where there is no GPU.
+
+    No library, no driver or no permission all mean that.
+    """
     try:
         import pynvml
 
@@ -28,7 +31,7 @@ def nvml() -> Iterator[Any]:
 
 
 def visible(names: str | None) -> list[str]:
-    """Return the GPUs that CUDA_VISIBLE_DEVICES (*names*) shows, or all where it is None.
+    """Return the GPUs that CUDA_VISIBLE_DEVICES (*names*) shows; None shows all.
 
     They are named by number in the order of the bus, or by UUID where *names* does so. Of a GPU that is divided (MIG)
     each instance is one, by its UUID: CUDA would show the first alone. Like CUDA, it reads *names* up to the first that
@@ -50,7 +53,7 @@ def visible(names: str | None) -> list[str]:
 
 
 def _shown(name: str, instances: list[str] | None) -> list[str]:
-    """Return what runs can have of a GPU: itself, or its instances where it is divided."""
+    """Return what runs can have of a GPU: itself, or its instances."""
     return [name] if instances is None else instances
 
 

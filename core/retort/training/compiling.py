@@ -74,7 +74,10 @@ class CompiledLayers:
         return compile_noted
 
     def _give_up(self) -> None:
-        """Let all layers run as they are: where the first cannot be compiled, it is the machine that cannot."""
+        """Let all layers run as they are.
+
+        Where the first cannot be compiled, it is the machine that cannot.
+        """
         for layer in self._layers:
             layer._compiled_call_impl = None  # noqa: SLF001 - torch has no other way back
 

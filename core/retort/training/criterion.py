@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,9 +22,10 @@ _MOST_GRIDS = 64
 
 
 class Anchors:
-    """Upstream's ``make_anchors``, which remembers: a grid takes nine waits for a GPU, and is the same in every step.
+    """Upstream's ``make_anchors`` with a memory.
 
-    What it returns must not be changed in place; nobody does.
+    A grid takes nine waits for a GPU, and is the same in every step. What it returns must not be changed in place, and
+    nobody does.
     """
 
     def __init__(self, make: Any = ultralytics_api.make_anchors) -> None:
@@ -51,13 +53,16 @@ ultralytics_api.loss.make_anchors = make_anchors
 
 
 def count_boxes(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return *batch*, whose labels are in the host's memory, with the largest number of boxes of an image."""
+    """Return *batch* with the largest number of boxes of an image.
+
+    Its labels are in the host's memory still.
+    """
     images = batch["batch_idx"].long()
     return {**batch, MOST_BOXES: int(images.bincount().max()) if len(images) else 0}
 
 
 class DetectionLoss(v8DetectionLoss):  # type: ignore[misc]
-    """Upstream's criterion; it does not wait for the GPU where the batch has been counted."""
+    """Upstream's criterion, which does not wait for the boxes to be counted."""
 
     _most: int | None = None
 
@@ -67,9 +72,10 @@ class DetectionLoss(v8DetectionLoss):  # type: ignore[misc]
         return super().get_assigned_targets_and_loss(preds, batch, **more)
 
     def preprocess(self, targets: Tensor, batch_size: int, scale_tensor: Tensor) -> Tensor:
-        """Pad targets (L, 6: image, class, box in parts) to (N, most, 5: class, corners in pixels).
+        """Pad the targets of a batch to as many for each image.
 
-        Those of one image follow each other.
+        (L, 6: image, class, box in parts), those of one image one after the other, become (N, most, 5: class, corners
+        in pixels).
         """
         if self._most is None:
             padded: Tensor = super().preprocess(targets, batch_size, scale_tensor)
@@ -84,22 +90,31 @@ class DetectionLoss(v8DetectionLoss):  # type: ignore[misc]
 
 
 def criterion_of(network: Any) -> Any:
-    """Build the criterion of a detection *network*, as upstream chooses it: for a head with one branch, or with two."""
+    """Build the criterion of a detection *network*, for one branch or two."""
     if getattr(network.model[-1], "one2one_cv2", None) is not None:
         return E2ELoss(network, DetectionLoss)
     return DetectionLoss(network)
 
 
-class LossMeans(dict[str, "Tensor"]):
-    """Means of an epoch's losses; upstream's progress bar alone asks for ``values``, and gets numbers of the host.
+SHOWN_EVERY_S = 1.0
+"""The progress bar's numbers are fetched from a GPU so often."""
 
-    Formatting a tensor waits for the GPU, once for each loss in each step. The numbers are *shown* as they last were;
-    ``items`` and the keys lead to the tensors.
+
+class LossMeans(dict[str, "Tensor"]):
+    """Means of an epoch's losses, as tensors, with numbers for the progress bar.
+
+    Upstream's bar alone asks for ``values``. Formatting a tensor waits for the GPU, once for each loss in each step:
+    the numbers are *shown* as they were up to a second ago. ``items`` and the keys lead to the tensors.
     """
 
-    def __init__(self, means: Mapping[str, Tensor], shown: Sequence[float]) -> None:
+    def __init__(self, means: Mapping[str, Tensor], before: LossMeans | None = None) -> None:
         super().__init__(means)
-        self._shown = shown
+        self._at: float = time.monotonic()
+        self._shown: list[float]
+        if before is not None and len(before) == len(means) and self._at - before._at < SHOWN_EVERY_S:  # noqa: SLF001
+            self._at, self._shown = before._at, before._shown  # noqa: SLF001
+        else:
+            self._shown = torch.stack([means[name].detach().float() for name in means]).tolist()
 
     def values(self) -> Any:
         """Return the numbers that are shown."""

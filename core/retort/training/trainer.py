@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from retort.constants import MAP, MAP50
 from retort.errors import Stopped
 from retort.spec import DistillationSpec
 from retort.training import baselines, checkpoint, comm, device, models, optim
+from retort.training.acceleration import accelerate, record_teachers, tell_optimisations
 from retort.training.arguments import arguments
 from retort.training.arms import assignment_alone, balance_classes
 from retort.training.checkpoint import Checkpointer
@@ -25,7 +25,7 @@ from retort.training.data.augment import coloured
 from retort.training.data.ignore_regions import apply_ignore, split_ignored
 from retort.training.data.loader import loader_for, workers_for
 from retort.training.data.sampler import reseed
-from retort.training.data.unlabelled import UnlabelledImages, beside, per_step, unlabelled_loader
+from retort.training.data.unlabelled import UnlabelledImages, beside, unlabelled_loader
 from retort.training.distillation.distiller import Distiller, load_teachers, make_distiller
 from retort.training.distillation.objective import DistillationObjective, criteria
 from retort.training.environment import free_bytes
@@ -40,13 +40,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["TrainCallback", "TrainConfig", "TrainResult", "fit"]
-
-
-def accelerate(network: Any, plan: TrainConfig, device: torch.device) -> CompiledLayers | None:
-    """Speed up *network* as *device* and *plan* allow, and return its compiled layers; results stay the same."""
-    if device.type == "cpu":  # upstream does so on CUDA only; here a step takes a tenth less
-        network.to(memory_format=torch.channels_last)
-    return CompiledLayers(network) if plan.training.compile else None
 
 
 def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
@@ -77,31 +70,6 @@ def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
     announce(trainer.model.objective, trainer.callback)
     for warning in filter(None, (slot.objective.warning for slot in trainer.model.slots)):
         trainer.callback.log(warning, "warning")
-
-
-def record_teachers(trainer: TrainingLoop) -> None:
-    """Record the kernels of *trainer*'s teachers on a GPU.
-
-    They are recorded for a whole batch of one rank. This is called before the loaders exist, whose threads pin memory:
-    beside them a recording fails or hangs. The last batch of an epoch, if it is not whole, and the only one of a data
-    set smaller than a batch run without.
-    """
-    side, ranks = trainer.args.imgsz, comm.size()
-    more = per_step(trainer.plan.teaching.unlabelled, trainer.batch_size, ranks)
-    for one in getattr(trainer.network, "slots", ()):
-        one.teacher.prepare(trainer.batch_size // ranks + more, side, side)
-
-
-def tell_optimisations(trainer: TrainingLoop) -> None:
-    """Tell, after the first batch of *trainer*, what does run compiled and recorded."""
-    if trainer.layers is not None:
-        whole = trainer.layers.compiled == trainer.layers.number
-        trainer.callback.log(trainer.layers.told, "info" if whole else "warning", compiled=trainer.layers.compiled)
-    slots = getattr(trainer.network, "slots", ()) if trainer.device.type == "cuda" else ()
-    for number, one in enumerate(slots, start=1):
-        which = "teacher" if len(slots) == 1 else f"teacher {number}"
-        recorded = one.teacher.is_recorded
-        trainer.callback.log(f"{which} recorded: {'yes' if recorded else 'no'}", "info" if recorded else "warning")
 
 
 def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
@@ -298,8 +266,6 @@ def _publish(trainer: TrainingLoop, path: Path, *, epoch: int) -> None:
     publish(network, path, names=trainer.data["names"], imgsz=trainer.args.imgsz, metadata=metadata)
 
 
-_SHOWN_EVERY_S = 1.0
-"""The progress bar's losses are fetched from a GPU so often."""
 PROGRESS = 0.002
 """Smallest step of progress that is told."""
 
@@ -360,8 +326,6 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.monitor: Monitor | None = None
         self.layers: CompiledLayers | None = None
         self._tloss: LossMeans | None = None
-        self._shown: tuple[float, ...] = ()
-        self._shown_at = 0.0
         self._told_layers = False
         self.accumulation = GradientAccumulation()
         self.stop_rule = StopRule(plan.training)
@@ -423,14 +387,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     @tloss.setter
     def tloss(self, means: dict[str, torch.Tensor] | None) -> None:
-        if means is None:
-            self._tloss = None
-            return
-        now = time.monotonic()
-        if len(self._shown) != len(means) or now - self._shown_at >= _SHOWN_EVERY_S:
-            self._shown = tuple(torch.stack([means[name].detach().float() for name in means]).tolist())
-            self._shown_at = now
-        self._tloss = LossMeans(means, self._shown)
+        self._tloss = None if means is None else LossMeans(means, self._tloss)
 
     def setup_model(self) -> None:
         """Build the network; there is never an upstream checkpoint to resume."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from core.training.host_syncs import HostSyncs, move
 from core.training.test_training_distillation import join, student_of
-from retort.training import models, ultralytics_api
+from retort.training import criterion, models, ultralytics_api
 from retort.training.criterion import MOST_BOXES, Anchors, DetectionLoss, LossMeans, count_boxes, make_anchors
 from retort.training.data.augment import coloured
 from retort.training.distillation import teacher
@@ -102,9 +103,9 @@ def test_a_step_costs_and_teaches_what_upstreams_criterion_says_to_the_bit() -> 
     """With a count of the boxes and without, as in a validation."""
     batch = {**labels(0, 0, 1, 3), "img": torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))}
     found = []
-    for criterion, given in ((v8DetectionLoss, batch), (DetectionLoss, batch), (DetectionLoss, count_boxes(batch))):
+    for kind, given in ((v8DetectionLoss, batch), (DetectionLoss, batch), (DetectionLoss, count_boxes(batch))):
         student = student_of("yolov8n").train()
-        student.criterion = criterion(student)
+        student.criterion = kind(student)
         loss, _ = student(given)
         loss.sum().backward()
         found.append([loss.detach(), *(one.grad for one in student.parameters() if one.grad is not None)])
@@ -133,7 +134,15 @@ def test_anchors_are_remembered_by_grid_and_by_strides() -> None:
     assert ultralytics_api.loss.make_anchors is make_anchors, "upstream's criterion asks it too"
 
 
-def test_the_progress_bar_shows_numbers_and_the_means_stay_tensors() -> None:
-    means = LossMeans({"box_loss": torch.tensor(1.5), "cls_loss": torch.tensor(2.5)}, (1.4, 2.4))
-    assert list(means.values()) == [1.4, 2.4]
-    assert {name: float(value) for name, value in means.items()} == {"box_loss": 1.5, "cls_loss": 2.5}
+def test_the_progress_bar_is_fed_once_a_second_and_the_means_stay_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 10.5, 11.5])
+    monkeypatch.setattr(criterion, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    means = None
+    shown = []
+    for number in range(3):
+        means = LossMeans({"box_loss": torch.tensor(number + 0.5), "cls_loss": torch.tensor(number + 1.5)}, means)
+        shown.append(means.values())
+        assert {name: float(value) for name, value in means.items()} == {
+            "box_loss": number + 0.5, "cls_loss": number + 1.5,
+        }  # fmt: skip
+    assert shown == [[0.5, 1.5], [0.5, 1.5], [2.5, 3.5]]

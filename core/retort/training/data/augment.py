@@ -79,7 +79,10 @@ def recoloured(images: Tensor, gains: Tensor) -> Tensor:
 
 @cache
 def _sectors(device: torch.device) -> Tensor:
-    """Where red, green and blue begin on the circle of hues, (1, 3, 1, 1); a copy to a GPU would wait for it."""
+    """Return where red, green and blue begin on the circle of hues: (1, 3, 1, 1).
+
+    It is kept, because a copy to a GPU waits for it.
+    """
     return torch.tensor([5.0, 3.0, 1.0], device=device)[None, :, None, None]
 
 
