@@ -386,7 +386,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         return self._tloss
 
     @tloss.setter
-    def tloss(self, means: dict[str, torch.Tensor] | None) -> None:
+    def tloss(self, means: Mapping[str, torch.Tensor | float] | None) -> None:
         self._tloss = None if means is None else LossMeans(means, self._tloss)
 
     def setup_model(self) -> None:

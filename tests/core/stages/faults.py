@@ -48,9 +48,19 @@ def place(code: CodeType) -> str:
 
 
 def copied(life: Life, tmp_path: Path) -> Path:
-    """Return a folder of the finished job's files; records are replaced whole, so that links are enough."""
+    """Return a folder of the finished job's files.
+
+    Records are replaced whole, so that links are enough; an export is written where it lies.
+    """
+
+    def copy(source: str, target: str) -> None:
+        if source.endswith(".onnx"):
+            shutil.copyfile(source, target)
+        else:
+            Path(target).hardlink_to(source)
+
     workdir = tmp_path / "work"
-    shutil.copytree(life.workdir, workdir, symlinks=True, copy_function=lambda a, b: Path(b).hardlink_to(a))
+    shutil.copytree(life.workdir, workdir, symlinks=True, copy_function=copy)
     for journal in workdir.glob("journal-9.jsonl"):
         journal.unlink()
     return workdir
