@@ -100,24 +100,25 @@ SHOWN_EVERY_S = 1.0
 """The progress bar's numbers are fetched from a GPU so often."""
 
 
-class LossMeans(dict[str, "Tensor | float"]):
+class LossMeans(dict[str, "Tensor"]):
     """Means of an epoch's losses, as tensors, with numbers for the progress bar.
 
     Upstream's bar alone asks for ``values``. Formatting a tensor waits for the GPU, once for each loss in each step:
-    the numbers are *shown* as they were up to a second ago. ``items`` and the keys lead to the tensors.
+    the numbers are *shown* as they were up to a second ago. Ours asks for the ``tensors``.
     """
 
-    def __init__(self, means: Mapping[str, Tensor | float], before: LossMeans | None = None) -> None:
+    def __init__(self, means: Mapping[str, Tensor], before: LossMeans | None = None) -> None:
         super().__init__(means)
         self._at: float = time.monotonic()
         self._shown: list[float]
         if before is not None and len(before) == len(means) and self._at - before._at < SHOWN_EVERY_S:  # noqa: SLF001
             self._at, self._shown = before._at, before._shown  # noqa: SLF001
         else:
-            known = [
-                torch.as_tensor(value).detach().float() for _, value in means.items()
-            ]  # several ranks have numbers
-            self._shown = torch.stack(known).tolist()
+            self._shown = torch.stack([means[name].detach().float() for name in means]).tolist()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the means alone."""
+        return dict(self.items())
 
     def values(self) -> Any:
         """Return the numbers that are shown."""

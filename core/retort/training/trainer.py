@@ -386,7 +386,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         return self._tloss
 
     @tloss.setter
-    def tloss(self, means: Mapping[str, torch.Tensor | float] | None) -> None:
+    def tloss(self, means: Mapping[str, torch.Tensor] | None) -> None:
         self._tloss = None if means is None else LossMeans(means, self._tloss)
 
     def setup_model(self) -> None:
@@ -568,7 +568,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         apply_requests(self)
 
     def _end_epoch(self, _: Any) -> None:
-        self.tloss = comm.means(self.tloss)
+        self.tloss = comm.means(self.tloss.tensors())
 
     def poll(self, _: Any = None) -> None:
         """Send a heartbeat; stop when requested."""
