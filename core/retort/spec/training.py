@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from retort.schema import InputModel, field_error
 
@@ -32,6 +32,10 @@ def layer_prefix(value: int | str) -> int | str:
     ):
         raise field_error("is not a layer's name", hint="such as 23.cv2, the layer's number first")
     return value
+
+
+_Auto = Annotated[Literal["auto"], WithJsonSchema({"type": "string", "enum": ["auto"]})]
+"""Generated clients take a ``const`` beside a number for all that there may be."""
 
 
 def number_or_auto(value: object) -> object:
@@ -101,7 +105,7 @@ class TrainingSpec(AugmentationFields):
     multi_scale: float = Field(default=0.0, ge=0, lt=1)
     """Largest change of ``imgsz`` from batch to batch, as a part of it, in steps of the network's stride."""
     batch: Annotated[
-        Annotated[int, Field(ge=SMALLEST_BATCH, le=LARGEST_BATCH)] | Literal["auto"], BeforeValidator(number_or_auto)
+        Annotated[int, Field(ge=SMALLEST_BATCH, le=LARGEST_BATCH)] | _Auto, BeforeValidator(number_or_auto)
     ] = USUAL_BATCH
     """Labelled images in one forward pass, over all GPUs. ``auto`` finds a number before the first training by what a
     step of the largest arm takes of the GPU, once for all arms, seeds and attempts; on a CPU it is 16."""
