@@ -74,3 +74,18 @@ def test_the_corpus_is_as_large_as_it_is_told_to_be():
         group: len(list(make())) for group, make in export_corpus.GROUPS.items()
     }
     assert sum(numbers.values()) >= 120, numbers
+
+
+def test_the_documentation_counts_the_corpora_as_they_are():
+    told = {group: [bool(case.told) for case in cases] for group, (cases, _) in GROUPS.items()}
+    told |= {form: [bool(case.told) for case in make()] for form, make in export_corpus.GROUPS.items()}
+    titles = {
+        "yolo": "YOLO label files", "coco": "COCO JSON", "voc": "Pascal VOC XML", "cvat": "CVAT's XML",
+        "label_studio": "Label Studio's JSON", "other": "own forms", None: "together",
+    }  # fmt: skip
+    counted = {name: (len(told[name]), told[name].count(False), told[name].count(True)) for name in told}
+    page = (Path(__file__).parents[3] / "docs" / "annotations.md").read_text()
+    for name, title in titles.items():
+        numbers = counted[name] if name else tuple(map(sum, zip(*counted.values(), strict=True)))
+        row = " \\| ".join(map(str, numbers))
+        assert re.search(rf"\| [^|\n]*{title}[^|\n]* \| {row} \|", page), (title, numbers)
