@@ -36,11 +36,9 @@ from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
 from retort.training import models, trainer  # noqa: E402
 from retort.training.compiling import CompiledLayers  # noqa: E402
 from retort.training.config import TrainCallback, TrainConfig  # noqa: E402
-from retort.training.data import sampler  # noqa: E402
 from torch._C._autograd import DeviceType  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
-from ultralytics.utils import torch_utils  # noqa: E402
 
 SIDES = ("ours", "native", "control", "compiled", "loose")
 WARMUP, WATCHED = 3, 2
@@ -193,17 +191,14 @@ def native(options: argparse.Namespace, data: Path, folder: Path) -> Any:
 def ours(side: str, options: argparse.Namespace, data: Path, folder: Path) -> Any:
     """Return our training of *side*."""
     size = {"imgsz": options.imgsz, "batch": options.batch, "nominal_batch": options.batch}
-    training = TrainingSpec.model_validate({**size, "close_mosaic": 0, "compile": side == "compiled"})
+    variant = {"compile": side == "compiled", "deterministic": side != "loose"}
+    training = TrainingSpec.model_validate({**size, "close_mosaic": 0, **variant})
     plan = TrainConfig(
         role=Role.STUDENT, model=options.student, weights=None, data_yaml=data, epochs=options.epochs,
         training=training, folder=folder, device="0" if options.device == "cuda" else "cpu",
     )  # fmt: skip
     if side == "compiled":
         prepare_compiler(options.device)
-    if side == "loose":
-        mock.patch.object(
-            sampler, "init_seeds", lambda seed, **_: torch_utils.init_seeds(seed, deterministic=False)
-        ).start()
     if side == "control":
         return trainer.TrainingLoop(plan, TrainCallback(), teacher=None, distillation=None)
     spec = DistillationSpec.model_validate({"schedule": {"warmup_epochs": 0}})

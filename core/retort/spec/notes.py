@@ -99,6 +99,7 @@ training.perspective | part | The camera looks from many sides; 0.0005 is a star
 training.mixup | probability | Long trainings of large networks.
 training.cutmix | probability | Objects are often half hidden.
 training.amp | | Off after `diverged` on a GPU.
+training.deterministic | | Off where speed on a GPU counts for more than equal bits.
 training.compile | | Long trainings on a GPU.
 training.ema | | Off only to compare with code that has none.
 training.grad_clip | norm | Lower where single steps throw the curve off.

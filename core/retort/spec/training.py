@@ -148,6 +148,9 @@ class TrainingSpec(AugmentationFields):
     class; labels are changed in the job's copies only."""
     amp: bool = True
     """Mixed precision on a GPU; on a CPU that computes bfloat16, for the teacher alone."""
+    deterministic: bool = True
+    """Use algorithms that give the same bits each time. Off, a GPU may be faster, and a training that was interrupted
+    ends with slightly other weights than one that was not."""
     compile: bool = False
     """Compile the network by torch.compile: minutes before the first step, for faster ones on a GPU."""
     ema: bool = True

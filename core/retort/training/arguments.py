@@ -9,8 +9,8 @@ from retort.training.config import TrainConfig
 from retort.training.environment import num_workers
 
 UPSTREAMS = (
-    *AugmentationFields.model_fields, "box", "close_mosaic", "cls_pw", "cos_lr", "dfl", "fraction", "lrf",
-    "momentum", "multi_scale", "seed", "single_cls", "warmup_epochs", "weight_decay",
+    *AugmentationFields.model_fields, "box", "close_mosaic", "cls_pw", "cos_lr", "deterministic", "dfl", "fraction",
+    "lrf", "momentum", "multi_scale", "seed", "single_cls", "warmup_epochs", "weight_decay",
 )  # fmt: skip
 """Fields of the spec that upstream knows by the same name, with the same meaning."""
 

@@ -133,5 +133,5 @@ def reseed(trainer: Trainer, seed: int, epoch: int, retry: int = 0) -> None:
     15960 and 2235).
     """
     number = int(np.random.SeedSequence((seed, epoch, retry)).generate_state(1)[0])
-    init_seeds(number, deterministic=True)
+    init_seeds(number, deterministic=trainer.plan.training.deterministic)
     trainer.train_loader.set_epoch(epoch, attempt=retry)
