@@ -27,6 +27,9 @@ MOST = {1: 50, 8: 10}
 """Measured runs at most, by size of the batch: the ninth decile of single images is told too."""
 BATCH = 8
 """The larger of the two batches."""
+TURN, PAUSE_S = 5, 0.05
+"""Measured runs in a row, and the pause before them: the threads of the network before may wait by spinning, as
+onnxruntime's do, which took up to four times as long where they did (docs/measurement.md)."""
 _STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -112,22 +115,29 @@ def _load(subject: Subject) -> tuple[Runtime, int | None]:
 def _times_ms(
     runtimes: Mapping[str, Runtime], images: Mapping[str, torch.Tensor], *, most: int, on_round: Callable[[], None]
 ) -> dict[str, list[float]]:
-    """Return milliseconds of single runs, taken in rounds in which each network has its turn."""
+    """Return milliseconds of single runs, taken in rounds in which each network has its turn of a few."""
     given = {name: images[name].to(runtime.device) for name, runtime in runtimes.items()}
     taken: dict[str, list[float]] = {name: [] for name in runtimes}
     begun = time.perf_counter()
-    for number in range(most):
+    for number in range(0, most, TURN):
         if number >= FEWEST and time.perf_counter() - begun > LONGEST_S * len(runtimes):
             break
         on_round()
         for name, runtime in runtimes.items():
-            runtime.run(given[name])  # the others' traces in the caches are not its fault
-            _wait(runtime.device)
-            started = time.perf_counter()
-            runtime.run(given[name])
-            _wait(runtime.device)
-            taken[name].append((time.perf_counter() - started) * 1e3)
+            time.sleep(PAUSE_S)
+            taken[name] += _turn_ms(runtime, given[name], min(TURN, most - number))
     return taken
+
+
+def _turn_ms(runtime: Runtime, images: torch.Tensor, number: int) -> list[float]:
+    """Return milliseconds of *number* runs in a row, after one for the caches, where the others' traces are."""
+    taken = []
+    for _ in range(number + 1):
+        started = time.perf_counter()
+        runtime.run(images)
+        _wait(runtime.device)
+        taken.append((time.perf_counter() - started) * 1e3)
+    return taken[1:]
 
 
 def _wait(device: torch.device) -> None:
