@@ -84,20 +84,21 @@ def _placed(spec: AnySpec, inputs: Inputs, journal: Journal) -> Inputs:
     """Return the inputs with a device that can be used.
 
     Raises:
-        ForeignError: there is no usable GPU, and spec or user insist on one.
+        ForeignError: there is no usable GPU, and nothing allows the CPU.
 
     """
     from retort.training import device
 
     on_cpu = inputs.device == "cpu"
-    required = isinstance(spec, JobSpec) and spec.resources.require_gpu
-    if on_cpu and inputs.device_wanted and not required:
+    required = spec.resources.require_gpu if isinstance(spec, JobSpec) else None
+    if on_cpu and inputs.device_by == "user" and not required:
         return inputs
     why = "this machine has no GPU" if on_cpu else device.unusable(inputs.device)
     if why is None:
         return inputs
-    if required or inputs.device_wanted:
-        hint = "see to driver and PyTorch, or train on the CPU: --device cpu, without resources.require_gpu"
+    allowed = inputs.cpu_allowed if required is None else not required
+    if inputs.device_by == "user" or not allowed:
+        hint = "see to driver and PyTorch, or train on the CPU: --device cpu, or resources.require_gpu: false"
         raise ForeignError(f"no GPU can be used: {why}", hint, code="no_gpu")
     journal.log(f"this run is on the CPU, which takes many times as long: {why}", "warning", code="no_gpu")
     return inputs.model_copy(update={"device": "cpu", "no_gpu": why})

@@ -23,14 +23,20 @@ def said(tmp_path: Path) -> Iterator[Journal]:
         yield told
 
 
-def inputs(where: str, *, wanted: bool) -> Inputs:
+def inputs(where: str, *, wanted: bool, cpu_allowed: bool = True) -> Inputs:
     data = DatasetInfo(root="/x", names=("a",), num_train=1, num_val=1, num_shared=0, digest="d")
     return Inputs(
-        attempt=1, device=where, device_wanted=wanted, data_yaml=Path("/x/data.yaml"), weights={}, dataset=data
+        attempt=1,
+        device=where,
+        device_by="user" if wanted else "worker",
+        cpu_allowed=cpu_allowed,
+        data_yaml=Path("/x/data.yaml"),
+        weights={},
+        dataset=data,
     )
 
 
-def spec(*, require_gpu: bool) -> AnySpec:
+def spec(*, require_gpu: bool | None) -> AnySpec:
     return parse_spec({
         "name": "x", "data": {"path": "/x"}, "teacher": {"weights": "a.pt"}, "student": {"model": "yolov8n"},
         "resources": {"require_gpu": require_gpu},
@@ -74,6 +80,16 @@ def test_where_a_gpu_is_insisted_on_the_run_ends_before_it_trains(
         run._placed(spec(require_gpu=required), inputs(where, wanted=wanted), said)
     assert (caught.value.code, caught.value.retryable) == ("no_gpu", False)
     assert "resources.require_gpu" in (caught.value.hint or "")
+
+
+def test_the_cpu_of_a_gpu_worker_stands_in_only_where_spec_or_operator_allow_it(said: Journal):
+    """A job trained on the CPU of a GPU worker for days."""
+    given = inputs("cpu", wanted=False, cpu_allowed=False)
+    with pytest.raises(RetortError) as caught:
+        run._placed(spec(require_gpu=None), given, said)
+    assert caught.value.code == "no_gpu"
+    assert run._placed(spec(require_gpu=False), given, said).no_gpu
+    assert run._placed(spec(require_gpu=None), given.model_copy(update={"cpu_allowed": True}), said).no_gpu
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -144,7 +144,7 @@ class RunSupervisor:
             self._workdir,
             attempt=lease.attempt,
             device=self._device.index,
-            device_wanted=False,
+            device_by="worker",
             adjustments=Adjustments.model_validate(claim.adjustments or {}),
         )
 

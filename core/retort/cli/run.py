@@ -33,7 +33,7 @@ from retort.cli.spec_options import (
 )
 from retort.cli.weights import complete_here, register_here, register_weights
 from retort.constants import MAP, MAP50, Role
-from retort.data.inputs import Inputs
+from retort.data.inputs import Inputs, NamedBy
 from retort.errors import TransientError, UserError
 from retort.protocol.environment import run_environment
 from retort.protocol.events import (
@@ -102,7 +102,8 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
         note(announced)
     with _interrupted_by_sigterm():
         chosen = devices.choose(device)
-        prepare(wanted, settings, workdir, attempt=attempt, device=chosen, device_wanted=device is not None)
+        named: NamedBy = "default" if device is None else "user"
+        prepare(wanted, settings, workdir, attempt=attempt, device=chosen, device_by=named)
     note(f"working in {workdir}")
     told: list[ExtraOutcome] = []
     with (

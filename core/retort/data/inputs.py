@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -14,6 +14,9 @@ from retort.spec.image_use import ImageUse
 FILE = "inputs.json"
 CALIBRATION = "calibration images"
 """Title of images that INT8 ranges are taken from."""
+
+
+NamedBy = Literal["user", "worker", "default"]
 
 
 class DatasetInfo(FrozenModel):
@@ -93,10 +96,12 @@ class Inputs(FrozenModel):
     attempt: int
     device: Annotated[str, Field(pattern=r"^(cpu|[0-9]+)$")]
     """``cpu``, or the number of a GPU that the process can see."""
-    device_wanted: bool = True
-    """Whether a person has named it; else another may stand in."""
+    device_by: NamedBy = "user"
+    """Who has named it: a person, a worker that gives out its own, or nobody."""
+    cpu_allowed: bool = True
+    """Whether the operator lets the CPU stand in for a GPU, where the spec does not say."""
     no_gpu: str | None = None
-    """Why the run is on the CPU although nobody wanted that."""
+    """Why the run is on the CPU although no person has named it."""
     data_yaml: Path
     """Absolute; the description of the overlay."""
     weights: dict[str, Path]

@@ -11,7 +11,7 @@ from retort.data import datasets, intake, known_datasets, teacher_names, unlabel
 from retort.data.checkpoint_names import stored_names
 from retort.data.conversion.convert import locate_converted
 from retort.data.datasets import Dataset
-from retort.data.inputs import AS_GIVEN, CALIBRATION, FILE, Adjustments, DatasetInfo, Inputs, UnlabelledInfo
+from retort.data.inputs import AS_GIVEN, CALIBRATION, FILE, Adjustments, DatasetInfo, Inputs, NamedBy, UnlabelledInfo
 from retort.data.known_datasets import DatasetSource
 from retort.data.text_files import readable
 from retort.data.unlabelled import PseudoLabelImages, UnlabelledSet
@@ -32,12 +32,13 @@ def prepare(
     *,
     attempt: int,
     device: str,
-    device_wanted: bool = True,
+    device_by: NamedBy = "user",
+    cpu_allowed: bool = True,
     adjustments: Adjustments = AS_GIVEN,
 ) -> Inputs:
     """Check all inputs of *spec*; write ``spec.json``, dataset overlay and ``inputs.json``.
 
-    *device_wanted* says that a person has named the device.
+    *device_by* says who has named the device, *cpu_allowed* whether the operator lets the CPU stand in for a GPU.
 
     Raises:
         DataError: the dataset is missing or malformed.
@@ -64,7 +65,8 @@ def prepare(
     inputs = Inputs(
         attempt=attempt,
         device=device,
-        device_wanted=device_wanted,
+        device_by=device_by,
+        cpu_allowed=cpu_allowed,
         data_yaml=datasets.overlay(dataset, folder),
         weights=found,
         definitions=definitions,

@@ -102,8 +102,8 @@ class ResourcesSpec(InputModel):
 
     gpus: int = Field(default=1, ge=1, le=64)
     """Train on so many GPUs of one machine, each with its share of ``batch``; on a CPU, in so many processes."""
-    require_gpu: bool = False
-    """Fail before any training where no GPU can be used; else the CPU stands in, and log and result say so."""
+    require_gpu: bool | None = None
+    """Fail before training where no GPU can be used; false lets the CPU stand in, null leaves that to the operator."""
     max_runtime_s: float | None = Field(default=None, gt=0, le=31_536_000)
     """Fail the job once its attempts have run for so long in all; what it has published stays."""
     max_queue_s: float | None = Field(default=None, gt=0, le=31_536_000)
