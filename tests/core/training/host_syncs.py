@@ -46,8 +46,9 @@ class HostSyncs(TorchDispatchMode):
         if name == "aten::_local_scalar_dense" and not isinstance(first, FakeTensor):
             with unset_fake_temporarily():
                 return func(first)
-        if name == "aten::_local_scalar_dense" and on_gpu:
-            self._note(name)
+        if name == "aten::_local_scalar_dense":
+            if on_gpu:
+                self._note(name)  # what has been copied to the host is read without a wait
             return _FOUND if not first.dtype.is_floating_point else 0.5
         if name == "aten::nonzero" and on_gpu:
             self._note(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,3 +145,43 @@ def test_the_progress_bar_is_fed_once_a_second_and_the_means_stay_tensors(monkey
         shown.append(means.values())
         assert [float(value) for value in means.tensors().values()] == [number + 0.5, number + 1.5]
     assert shown == [[0.5, 1.5], [0.5, 1.5], [2.5, 3.5]]
+
+
+def test_a_networks_soundness_is_asked_for_once_however_many_tensors_it_has() -> None:
+    """It was asked tensor by tensor, twice for each kernel of a convolution: some 500 waits at each epoch's end."""
+    network = student_of("yolov8n")
+    syncs = HostSyncs()
+
+    def ask() -> None:
+        torch.__future__.set_overwrite_module_params_on_conversion(True)
+        try:
+            network.to(GPU)
+        finally:
+            torch.__future__.set_overwrite_module_params_on_conversion(False)
+        syncs.lines.clear()
+        for question in (models.is_finite, models.weight_flaw):
+            question(network)
+            assert syncs.lines.total() == 1, dict(syncs.lines)
+            syncs.lines.clear()
+
+    syncs.run(ask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_value_that_is_not_finite_is_found_and_its_tensor_named(value: float, dtype: torch.dtype) -> None:
+    network = student_of("yolov8n").to(dtype)
+    assert models.is_finite(network)
+    assert models.weight_flaw(network) is None
+    name, kernel = list(network.named_parameters())[40]
+    kernel.data.view(-1)[-1] = value
+    assert not models.is_finite(network)
+    assert models.weight_flaw(network) == f"{name} holds values that are not finite"
+
+
+def test_a_kernel_of_zeros_is_a_flaw_and_a_bias_of_zeros_is_none() -> None:
+    network = student_of("yolov8n")
+    name, kernel = next((name, value) for name, value in network.named_parameters() if value.ndim == 4)
+    kernel.data.zero_()
+    assert models.weight_flaw(network) == f"{name} is all zeros"
+    assert models.is_finite(network)
