@@ -3,8 +3,9 @@
     python benchmarks/step.py --device cpu --teacher yolo11m --student yolov8n --imgsz 320 --batch 8 --json FILE
 
 A step is forward, loss, backward and the optimizer's step on images that are already on the device. Every repeat times
-all sides one after the other, so that a busy machine slows them alike; medians are compared. Our step measures its
-balance of gradients in one step of ``EVERY``: those are timed apart and charged in that proportion.
+all sides one after the other, so that a busy machine slows them alike; medians are compared. Past its first steps, which
+measure each, ours measures its balance of gradients in one step of ``EVERY``: those are timed apart and charged in that
+proportion.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch  # noqa: E402
 from provenance import provenance, write_json  # noqa: E402
 from retort.spec import DistillationSpec  # noqa: E402
 from retort.training import models  # noqa: E402
-from retort.training.distillation.balancing import EVERY, GradientBalance  # noqa: E402
+from retort.training.distillation.balancing import EVERY, FIRST_STEPS, GradientBalance  # noqa: E402
 from retort.training.distillation.distiller import make_distiller  # noqa: E402
 from ultralytics.cfg import get_cfg  # noqa: E402
 from ultralytics.nn.distill_model import DistillationModel  # noqa: E402
@@ -131,6 +132,8 @@ def measure(options: argparse.Namespace, device: torch.device) -> dict[str, list
     for step in steps.values():
         for _ in range(options.warmup):
             step()
+    if balance is not None:
+        balance.restore({**balance.state(), "steps": FIRST_STEPS, "measured_at": FIRST_STEPS - 1}, device)
     taken: dict[str, list[float]] = {name: [] for name in (*steps, "ours_measuring")}
     for _ in range(options.repeats):
         for name, step in steps.items():
