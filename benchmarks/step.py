@@ -3,9 +3,9 @@
     python benchmarks/step.py --device cpu --teacher yolo11m --student yolov8n --imgsz 320 --batch 8 --json FILE
 
 A step is forward, loss, backward and the optimizer's step on images that are already on the device. Every repeat times
-all sides one after the other, so that a busy machine slows them alike; medians are compared. Past its first steps, which
-measure each, ours measures its balance of gradients in one step of ``EVERY``: those are timed apart and charged in that
-proportion.
+all sides one after the other, so that a busy machine slows them alike; medians are compared. Past its first steps, each
+of which measures, ours measures its balance of gradients in one step of ``EVERY``: those are timed apart and charged in
+that proportion.
 """
 
 from __future__ import annotations
