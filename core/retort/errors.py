@@ -201,7 +201,7 @@ CLASSES: dict[str, FailureClass] = {
     "not_distilling": FailureClass("The teacher does not teach, or is being changed."),
     "diverged": FailureClass("The loss, the weights or the final figures are not finite numbers."),
     "out_of_memory": FailureClass("The batch does not fit on the GPU, or the job not into the machine's memory."),
-    "no_gpu": FailureClass("There is no GPU that can be used, and the job or its user insists on one."),
+    "no_gpu": FailureClass("There is no GPU that can be used, and nothing allows the CPU in its place."),
     "not_installed": FailureClass("A package that the work needs is not installed."),
     "bad_path": FailureClass("A file or folder cannot be used as it stands."),
     "too_few_gpus": FailureClass("The job asks for more GPUs than the worker has."),

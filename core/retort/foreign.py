@@ -34,7 +34,10 @@ def translate(error: BaseException, *, device: str = "cpu", what: str | None = N
     if isinstance(error, RetortError):
         return error
     # Shared memory first: it is too small in the words of a disk that is full, or of a machine without memory.
-    known = (_shared_memory, _disk_full, _out_of_memory, _lost_loader, partial(_cuda, device=device), _not_installed)
+    known = (
+        _shared_memory, _disk_full, _out_of_memory, _lost_loader, partial(_no_gpu, device=device),
+        partial(_cuda, device=device), _not_installed,
+    )  # fmt: skip
     for look in known:
         for one in _chain(error):
             found = look(one)
@@ -167,6 +170,33 @@ def _lost_loader(error: BaseException) -> RetortError | None:
     )
 
 
+_NO_GPU_SIGNS = (
+    "no kernel image is available", "cuda driver version is insufficient", "driver on your system is too old",
+    "found no nvidia driver", "not compiled with cuda", "no cuda gpus are available", "invalid device ordinal",
+    "invalid cuda 'device=", "no cuda-capable device", "ptx was compiled with an unsupported toolchain",
+)  # fmt: skip
+"""What PyTorch, CUDA and Ultralytics say, in small letters, of a GPU that no retry will make usable."""
+
+
+def is_useless_gpu(told: str) -> bool:
+    """Return True if a library's words mean that a GPU stays unusable.
+
+    *told* is what it has said; no retry would help.
+    """
+    return any(sign in told.lower() for sign in _NO_GPU_SIGNS)
+
+
+def _no_gpu(error: BaseException, device: str) -> RetortError | None:
+    if not isinstance(error, RuntimeError | AssertionError | ValueError) or not is_useless_gpu(str(error)):
+        return None
+    named = "a GPU that is not the run's" if device == "cpu" else f"GPU {device} of the run"
+    return ForeignError(
+        _told(f"{named} cannot be used", error),
+        "see to driver, card and PyTorch, which have to fit each other, or train on the CPU",
+        code="no_gpu",
+    )
+
+
 def _cuda(error: BaseException, device: str) -> RetortError | None:
     names = {cls.__name__ for cls in type(error).__mro__}
     told = str(error)
@@ -175,12 +205,18 @@ def _cuda(error: BaseException, device: str) -> RetortError | None:
         isinstance(error, RuntimeError) and any(sign in told for sign in signs)
     ):
         return None
-    return ForeignError(
+    return failed_gpu(
         _told(f"GPU {device} of the run, or its driver, failed", error),
         "look at the driver's log on the worker (dmesg, nvidia-smi); another GPU may be in order",
-        retryable=True,
-        code="cuda_error",
     )
+
+
+def failed_gpu(message: str, hint: str) -> ForeignError:
+    """Return the error of a GPU that has failed.
+
+    It may be in order another time.
+    """
+    return ForeignError(message, hint, retryable=True, code="cuda_error")
 
 
 def _told(what: str, error: BaseException) -> str:

@@ -30,6 +30,21 @@ def nvml() -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
+def driver() -> tuple[str, str] | None:
+    """Return the driver's version and the newest CUDA that it knows.
+
+    None where there is none that answers.
+    """
+    with nvml() as library:
+        if library is None:
+            return None
+        try:
+            version, cuda = library.nvmlSystemGetDriverVersion(), library.nvmlSystemGetCudaDriverVersion_v2()
+        except library.NVMLError:
+            return None
+    return version.decode() if isinstance(version, bytes) else str(version), f"{cuda // 1000}.{cuda % 1000 // 10}"
+
+
 def visible(names: str | None) -> list[str]:
     """Return the GPUs that CUDA_VISIBLE_DEVICES (*names*) shows; None shows all.
 

@@ -21,13 +21,12 @@ from types import FrameType
 
 from retort.data.inputs import Inputs
 from retort.errors import AwaitingReview, RetortError, Stopped, TransientError
-from retort.foreign import ForeignError
 from retort.pipeline import runner
 from retort.pipeline.failures import explain
 from retort.protocol.journal import Journal
 from retort.protocol.workdir import LOCK
 from retort.protocol.workdir import journal as journal_of
-from retort.spec import AnySpec, JobSpec, parse_document, parse_spec
+from retort.spec import AnySpec, JobSpec, ResourcesSpec, parse_document, parse_spec
 from retort.training import environment
 
 OK, FAILED, AWAITING_REVIEW, STOPPED = 0, 1, 3, 75
@@ -81,27 +80,24 @@ def _tell(journal: Journal, stop: threading.Event, spec_file: Path, inputs: Inpu
 
 
 def _placed(spec: AnySpec, inputs: Inputs, journal: Journal) -> Inputs:
-    """Return the inputs with a device that can be used.
+    """Return the inputs with a device that can be used, which is told.
 
     Raises:
         ForeignError: there is no usable GPU, and nothing allows the CPU.
 
     """
-    from retort.training import device
+    from retort.training import placement
 
-    on_cpu = inputs.device == "cpu"
-    required = spec.resources.require_gpu if isinstance(spec, JobSpec) else None
-    if on_cpu and inputs.device_by == "user" and not required:
-        return inputs
-    why = "this machine has no GPU" if on_cpu else device.unusable(inputs.device)
-    if why is None:
-        return inputs
-    allowed = inputs.cpu_allowed if required is None else not required
-    if inputs.device_by == "user" or not allowed:
-        hint = "see to driver and PyTorch, or train on the CPU: --device cpu, or resources.require_gpu: false"
-        raise ForeignError(f"no GPU can be used: {why}", hint, code="no_gpu")
-    journal.log(f"this run is on the CPU, which takes many times as long: {why}", "warning", code="no_gpu")
-    return inputs.model_copy(update={"device": "cpu", "no_gpu": why})
+    resources = spec.resources if isinstance(spec, JobSpec) else ResourcesSpec()
+    wish = placement.Wish(
+        inputs.device, inputs.device_by, resources.require_gpu, inputs.cpu_allowed, resources.gpus
+    )  # fmt: skip
+    found = placement.place(wish, placement.read_all(wish))
+    no_gpu = found.reason if found.number is None and inputs.device_by != "user" else None
+    slow = " (which takes many times as long)" if no_gpu else ""
+    journal.log(f"{found.sentence}{slow}", "warning" if no_gpu else "info", **({"code": "no_gpu"} if no_gpu else {}))
+    device = "cpu" if found.number is None else str(found.number)
+    return inputs.model_copy(update={"device": device, "no_gpu": no_gpu, "hardware": found})
 
 
 def _read(spec_file: Path) -> AnySpec:

@@ -15,6 +15,7 @@ from cli.commands import SPEC, Retort
 from retort.cli import boundary, devices
 from retort.cli.app import app
 from retort.cli.render import failure_text
+from retort.errors import UserError
 from retort.foreign import extra_with, translate
 
 
@@ -150,6 +151,29 @@ def test_a_device_is_chosen_by_wish_and_by_what_there_is(
 ):
     monkeypatch.setattr(devices, "num_gpus", lambda: number)
     assert devices.choose(wanted) == chosen
+
+
+@pytest.mark.parametrize(
+    ("wanted", "hint"),
+    [
+        ("cuda", "by its number: --device 0"), ("GPU", "by its number"), ("0,1", "resources.gpus"), ("-1", "cpu, or"),
+        ("mps", "--device cpu"), ("", "cpu, or"), ("٣", "cpu, or"), ("cuda:", "cpu, or"), ("0.5", "cpu, or"),
+    ],
+)  # fmt: skip
+def test_a_device_that_is_misspelt_is_told_how_to_spell_it(wanted: str, hint: str):
+    """Some went to the run, where they became a mistake in Retort hours later."""
+    with pytest.raises(UserError, match="is no device") as caught:
+        devices.choose(wanted)
+    assert hint in (caught.value.hint or "")
+    assert caught.value.code == "usage"
+
+
+@pytest.mark.skipif(bool(devices.num_gpus()), reason="this machine has a GPU")
+def test_hidden_gpus_are_told_with_what_hides_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(UserError, match=r"\(CUDA_VISIBLE_DEVICES is ''\)") as caught:
+        devices.choose("007")
+    assert caught.value.message.startswith("there is no GPU 7")
 
 
 def test_a_word_that_is_no_device_is_refused(retort: Retort):

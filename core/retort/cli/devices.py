@@ -42,16 +42,28 @@ def choose(wanted: str | None) -> str:
     if wanted is None:
         return "0" if number else "cpu"
     index = wanted.removeprefix("cuda:")
-    if not index.isdecimal():
-        raise UserError(f"{wanted!r} is no device", hint="cpu, or the number of a GPU: --device 0", code="usage")
+    if not (index.isascii() and index.isdecimal()):
+        raise UserError(f"{wanted!r} is no device", hint=_spelled(wanted), code="usage")
     if number is not None and int(index) >= number:
         has = "no GPU that its driver shows" if not number else f"{number} GPU{'s' if number > 1 else ''}, from 0 on"
+        hidden = "" if visible_gpus() is None else f" (CUDA_VISIBLE_DEVICES is {visible_gpus()!r})"
         raise UserError(
-            f"there is no GPU {index}: this machine has {has}",
+            f"there is no GPU {int(index)}: this machine has {has}{hidden}",
             hint="--device cpu trains on the CPU; nvidia-smi shows what the driver sees",
             code="no_gpu",
         )
-    return index
+    return str(int(index))
+
+
+def _spelled(wanted: str) -> str:
+    """Say how the device that *wanted* may mean is named."""
+    if "," in wanted and wanted.replace(",", "").replace(" ", "").isdecimal():
+        return "name the first GPU, --device 0, and say how many in the spec: resources.gpus"
+    if wanted.lower() in {"cuda", "gpu"}:
+        return "a GPU is named by its number: --device 0; without --device it is the first"
+    if wanted.lower() == "mps":
+        return "Retort trains on NVIDIA's GPUs and on the CPU: --device cpu"
+    return "cpu, or the number of a GPU: --device 0"
 
 
 def num_gpus() -> int | None:

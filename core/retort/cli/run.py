@@ -95,13 +95,13 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
     from retort.settings import Settings
 
     devices.require_training()
+    chosen = devices.choose(device)
     settings = Settings()
     attempt = _attempt(workdir, wanted)
     dataset = wanted.data.dataset
     if dataset is not None and (announced := announcement(dataset, settings.dataset_dir)):
         note(announced)
     with _interrupted_by_sigterm():
-        chosen = devices.choose(device)
         named: NamedBy = "default" if device is None else "user"
         prepare(wanted, settings, workdir, attempt=attempt, device=chosen, device_by=named)
     note(f"working in {workdir}")

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 
 from retort.errors import TransientError
 from retort.schema import FrozenModel
+from retort.spec.hardware import DeviceFigures
 from retort.spec.image_use import ImageUse
 
 FILE = "inputs.json"
@@ -102,6 +103,8 @@ class Inputs(FrozenModel):
     """Whether the operator lets the CPU stand in for a GPU, where the spec does not say."""
     no_gpu: str | None = None
     """Why the run is on the CPU although no person has named it."""
+    hardware: DeviceFigures | None = None
+    """The device that the run was given, once it has looked at it."""
     data_yaml: Path
     """Absolute; the description of the overlay."""
     weights: dict[str, Path]

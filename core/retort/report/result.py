@@ -184,6 +184,7 @@ def outcome(context: Context, duration_s: float, tried: Extras) -> JobResult:
         pseudo_labels=part("use of pseudo-labels", partial(_pseudo_labels, context)),
         spec_digest=digest(context.spec),
         device=part("name of the device", partial(_device_name, context)) or context.inputs.device,
+        hardware=context.inputs.hardware,
         versions=part("versions", versions) or {},
         exports=() if exported is None else exported.exports,
         duration_s=round(duration_s, 1),

@@ -15,6 +15,7 @@ from retort.spec.arms import ArmFigures
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FoundBatch, FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
+from retort.spec.hardware import DeviceFigures
 from retort.spec.image_use import ImageUse
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Verdict
@@ -151,6 +152,8 @@ class JobResult(StoredModel):
     """SHA-256 of the spec's canonical JSON, in hex."""
     device: str
     """``cpu``, or the GPU's product name."""
+    hardware: DeviceFigures | None = Field(default=None, exclude_if=absent)
+    """That device with driver and memory, and why it was taken; absent in results from before it was told."""
     versions: dict[str, str]
     """Of the software that shapes a result, by package."""
     exports: tuple[AnyExport, ...] = ()

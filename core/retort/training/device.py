@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,22 +17,6 @@ from retort.training.config import TrainConfig
 def device_name(device: str) -> str:
     """Return ``cpu``, or the product name of the GPU with this number."""
     return "cpu" if device == "cpu" else torch.cuda.get_device_name(int(device))
-
-
-def unusable(device: str) -> str | None:
-    """Return why PyTorch cannot use the GPU *device*; None where it can."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch warns of is the reason that is returned
-        if torch.version.cuda is None and torch.version.hip is None:
-            return "this PyTorch is built without CUDA"
-        try:
-            torch.cuda.init()  # type: ignore[no-untyped-call]
-            number = torch.cuda.device_count()
-            if int(device) < number:
-                torch.cuda.get_device_properties(int(device))
-        except (RuntimeError, AssertionError) as error:
-            return str(error).strip().partition("\n")[0]
-    return None if int(device) < number else f"PyTorch sees {number} GPUs, and GPU {device} is not among them"
 
 
 def visible_gpus() -> int:
