@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,8 @@ from retort.pipeline.context import Context
 from retort.review.models import DIGITS, Scored
 
 if TYPE_CHECKING:
-    from retort.training.inference import Detection as Detected
+    from retort.training.detection import Detection as Detected
+    from retort.training.detection import Detector
 
 _AT_A_TIME = 128
 """Images whose boxes are kept together: what a killed stage has to do again."""
@@ -45,33 +48,41 @@ def detect(
     origin = hashlib.sha256(f"{context.key} {sha256_of(weights)}".encode()).hexdigest()
     kept = context.lasting_folder(f"boxes-{origin[:12]}")
     names = class_numbers(weights, context.inputs.dataset.names)
-    for start in range(0, len(images), _AT_A_TIME):
-        part = slice(start, start + _AT_A_TIME)
-        path = kept / f"{kind}-{start:07d}.json"
-        found = _load(path)
-        if found is None:
-            found = _predict(context, images[part], sizes[part], names, conf)
-            files.atomic_write(path, _adapter.dump_json(found))
-        yield from map(tuple, found)
+    with ExitStack() as stack:
+        detector: Detector | None = None  # images that an earlier attempt has seen need none
+        for start in range(0, len(images), _AT_A_TIME):
+            part = slice(start, start + _AT_A_TIME)
+            path = kept / f"{kind}-{start:07d}.json"
+            found = _load(path)
+            if found is None:
+                detector = detector or stack.enter_context(_detector(context, weights, conf))
+                found = _predict(context, detector, images[part], sizes[part], names)
+                files.atomic_write(path, _adapter.dump_json(found))
+            yield from map(tuple, found)
+
+
+def _detector(context: Context, weights: Path, conf: float) -> Detector:
+    from retort.training.detection import load_detector
+
+    size = train.imgsz(context.spec, Role.TEACHER)
+    log = partial(context.journal.log, level="warning")
+    return load_detector(weights, imgsz=size, device=context.inputs.device, conf=conf, log=log)
 
 
 def _predict(
-    context: Context, images: Sequence[Path], sizes: Sequence[tuple[int, int]], names: Mapping[int, str], conf: float
+    context: Context,
+    detector: Detector,
+    images: Sequence[Path],
+    sizes: Sequence[tuple[int, int]],
+    names: Mapping[int, str],
 ) -> list[list[Scored]]:
-    from retort.training.inference import MOST_DETECTIONS, predict
+    from retort.training.detection import MOST_DETECTIONS
 
     def alive() -> None:
         context.check()
         context.heartbeat.beat("step")
 
-    found = predict(
-        train.weights(context),
-        images,
-        imgsz=train.imgsz(context.spec, Role.TEACHER),
-        device=context.inputs.device,
-        conf=conf,
-        on_image=alive,
-    )
+    found = detector(images, on_image=alive)
     full = sum(len(boxes) >= MOST_DETECTIONS for boxes in found)
     if full:
         context.journal.log(

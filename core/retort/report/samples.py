@@ -286,7 +286,7 @@ def _networks(context: Context) -> Mapping[Role, Path]:
 def _predict(context: Context, role: Role, weights: Path, images: Sequence[Path]) -> list[list[DrawnBox]]:
     """Detect with *weights*; classes that the data does not have are left out, others get the data's numbers."""
     from retort.training import models
-    from retort.training.inference import predict
+    from retort.training.detection import predict
     from retort.training.models import ClassMap
 
     context.check()

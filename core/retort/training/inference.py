@@ -1,9 +1,9 @@
-"""Run networks in PyTorch or onnxruntime, and detect boxes in image files with them."""
+"""Run networks in PyTorch or onnxruntime, and prepare images for them."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,13 @@ from retort import images as reader
 from retort.errors import ModelError
 from retort.training import models
 from retort.training.environment import num_cores
-from retort.training.ultralytics_api import LetterBox, nms, ops, select_device
+from retort.training.ultralytics_api import LetterBox
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 IOU = 0.7
 """Two boxes of one class that overlap more are one: upstream's threshold."""
-
-MOST_DETECTIONS = 3000
-"""Boxes of an image that are kept at most: upstream's 300 would make background of the rest."""
 
 Network = Callable[["Tensor"], "Tensor"]
 """From images (N, 3, S, S) in 0..1 to raw output (N, 4 + K, A): boxes as centre and size in pixels, probabilities."""
@@ -60,46 +57,6 @@ class Runtime:
         if lacking <= 0 or not self.fixed:
             return self.run(images)
         return self.run(torch.cat([images, images.new_zeros(lacking, *images.shape[1:])]))[:-lacking]
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """One detection, in pixels of the original image."""
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    score: float
-    class_id: int
-
-
-def predict(
-    weights: Path,
-    images: Sequence[Path],
-    *,
-    imgsz: int,
-    device: str,
-    conf: float = 0.25,
-    on_image: Callable[[], None] | None = None,
-) -> list[list[Detection]]:
-    """Detect objects in each image with published *weights*.
-
-    Boxes of one image are ordered by score. *on_image* is called before each image.
-
-    Raises:
-        ModelError: the weights cannot be loaded.
-        DataError: a file is not an image.
-
-    """
-    where = select_device(device, verbose=False)
-    network = load_folded(weights).to(where)
-    found = []
-    for image in images:
-        if on_image is not None:
-            on_image()
-        found.append(detect(network_output(network), image, imgsz=imgsz, device=where, conf=conf))
-    return found
 
 
 def load_folded(weights: Path, *, nms_free: bool = False) -> Any:
@@ -149,6 +106,26 @@ def network_output(network: Any) -> Network:
         return found
 
     return run
+
+
+def halve(network: Any) -> Any:
+    """Let a folded *network* compute in float16 with channels last.
+
+    Boxes are decoded in float32: in float16, corners beyond 512 pixels would be rounded to half pixels.
+    """
+    network = network.half().to(memory_format=torch.channels_last)
+    head = network.model[-1]
+    head.dfl.float()
+    decode = head._inference  # noqa: SLF001 - the seam between what the head says and boxes
+
+    def in_float32(raw: Mapping[str, Any]) -> Tensor:
+        grids = [one.new_empty(one.shape, dtype=torch.float32) for one in raw["feats"]]  # of which it asks the shape
+        found: Tensor = decode({**raw, "boxes": raw["boxes"].float(), "scores": raw["scores"].float(), "feats": grids})
+        return found
+
+    head._inference = in_float32  # noqa: SLF001
+    head.shape = None  # grids of anchors in float16 are forgotten
+    return network
 
 
 def wrap_network(network: Any, device: torch.device = CPU, ending: Any = None) -> Runtime:
@@ -207,25 +184,22 @@ def decoded(output: Any) -> Tensor:
     return found
 
 
-def detect(run: Network, image: Path, *, imgsz: int, device: torch.device, conf: float) -> list[Detection]:
-    """Detect objects in *image*: letterbox, network, then NMS.
-
-    The image is fitted into a square; boxes that NMS keeps are kept.
-    """
-    pixels, shape = prepare(image, imgsz)
-    raw = run(pixels.to(device))
-    (kept,) = nms.non_max_suppression(raw, conf, IOU, max_time_img=10.0, max_det=MOST_DETECTIONS)
-    kept[:, :4] = ops.scale_boxes((imgsz, imgsz), kept[:, :4], shape)
-    return [Detection(x1, y1, x2, y2, score, int(label)) for x1, y1, x2, y2, score, label in kept.tolist()]
-
-
 def prepare(image: Path, imgsz: int | tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
     """Load a letterboxed image and its size.
 
     The image is (1, 3, H, W) in 0..1, *imgsz* the side of a square or height and width.
     """
+    pixels, shape = letterboxed(image, imgsz)
+    return pixels[None].float() / 255, shape
+
+
+def letterboxed(image: Path, imgsz: int | tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """Load a letterboxed image, uint8 (3, H, W).
+
+    Beside it is its height and width before.
+    """
     bgr = reader.read(image)
     shape = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     fitted = LetterBox(shape, auto=False)(image=bgr)  # H W 3, BGR
     rgb = torch.from_numpy(fitted[..., ::-1].transpose(2, 0, 1).copy())  # 3 H W, in this order for runtimes that insist
-    return rgb[None].float() / 255, bgr.shape[:2]
+    return rgb, bgr.shape[:2]

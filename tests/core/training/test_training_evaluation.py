@@ -20,8 +20,8 @@ from retort.class_names import ITEM
 from retort.data.datasets import locate, overlay
 from retort.labelling import predict
 from retort.training import models
+from retort.training.detection import Detector
 from retort.training.evaluate import Accuracy, Conditions, accuracy, by_size
-from retort.training.inference import CPU, detect
 
 Pairs = list[tuple[Accuracy, dict[str, Any]]]
 PLAIN = """
@@ -218,5 +218,6 @@ def test_of_a_thousand_certain_objects_none_becomes_background(tmp_path: Path) -
     Image.fromarray(np.zeros((960, 960, 3), dtype=np.uint8)).save(tmp_path / "dense.png")
     centres = torch.cartesian_prod(torch.arange(15, 960, 30.0), torch.arange(15, 960, 30.0)).T  # 2 A
     raw = torch.cat([centres, torch.full_like(centres, 20), torch.full((1, centres.shape[1]), 0.9)])[None]
-    found = detect(lambda _: raw.clone(), tmp_path / "dense.png", imgsz=960, device=CPU, conf=0.25)
+    with Detector(lambda _: raw.clone(), imgsz=960, conf=0.25) as detector:
+        (found,) = detector([tmp_path / "dense.png"])
     assert len(found) == centres.shape[1] == 1024
