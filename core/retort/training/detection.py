@@ -47,8 +47,8 @@ class Detection:
 class Detector:
     """A network that detects objects in image files.
 
-    It is a context, in which it holds memory and threads. Images are opened by threads ahead of the network, each fitted into a square. A batch that does not fit into the
-    memory is halved, and so are those after it.
+    It is a context, in which it holds memory and threads. Images are opened by threads ahead of the network, each
+    fitted into a square. A batch that does not fit into the memory is halved, and so are those after it.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Detector:
         return found
 
     def close(self) -> None:
-        """Let go of the network, its threads and its memory, which a training may need."""
+        """Let go of the network, the threads and the memory."""
         self._threads.shutdown(cancel_futures=True)
         self._run = None
         self._free()
