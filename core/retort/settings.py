@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     """Address of the service for clients; empty is http://host:port."""
     slots: int = Field(default=0, ge=0, le=64)
     """Runs that one worker supervises at a time; 0 is one for each GPU, or one on the CPU."""
+    cpu_fallback: bool = False
+    """Whether a worker whose GPUs cannot be used trains on the CPU; one without GPUs does so anyway."""
     lease_s: float = Field(default=30.0, gt=0)
     """A worker that has not renewed for this long has lost its job."""
     heartbeat_s: float = Field(default=5.0, gt=0)

@@ -48,6 +48,49 @@ def test_a_job_in_the_queue_says_its_place_and_one_that_is_too_large_what_it_lac
     assert (worker["host"], worker["slots"], worker["gpus"]) == ("box", 2, 2)
 
 
+def announce(database: Database, *, gpus: int, devices: list[dict[str, Any]]) -> None:
+    with database.begin() as session:
+        now = database_now(session)
+        row = WorkerRow(name="a", host="box", slots=1, gpus=gpus, devices=devices, started_at=now, seen_at=now)
+        workers.announce(session, row)
+
+
+def device(kind: str, refused: str | None) -> dict[str, Any]:
+    product = "Tesla V100" if kind == "gpu" else None
+    return {
+        "kind": kind, "name": "0", "product": product, "memory_bytes": 16 << 30, "compute_capability": "7.0",
+        "driver": "535.54", "refused": refused,
+    }  # fmt: skip
+
+
+def test_a_gpu_that_cannot_be_used_is_told_to_the_job_in_the_list_and_in_the_service_s_state(
+    client: TestClient, database: Database, job_id: str
+):
+    devices = [device("gpu", "the driver is too old"), device("cpu", "not allowed")]
+    announce(database, gpus=0, devices=devices)
+
+    found = waiting(client, job_id)
+    assert found["reason"] == "no_gpu"
+    assert found["message"].endswith("to train on a CPU; GPU 0 (Tesla V100) of box: the driver is too old")
+    [worker] = client.get("/v1/workers").json()["data"]
+    assert worker["devices"] == devices
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert ready.json()["checks"]["gpus"]["detail"] == "GPU 0 (Tesla V100) of box: the driver is too old"
+
+
+def test_one_refused_gpu_among_several_leaves_the_service_ready(client: TestClient, database: Database, job_id: str):
+    announce(database, gpus=1, devices=[device("gpu", None), device("gpu", "the driver is too old")])
+    assert waiting(client, job_id)["reason"] == "turn"
+    assert client.get("/readyz").json()["status"] == "ok"
+
+
+def test_a_cpu_that_the_operator_allows_leaves_the_service_ready(client: TestClient, database: Database, job_id: str):
+    announce(database, gpus=0, devices=[device("gpu", "the driver is too old"), device("cpu", None)])
+    assert waiting(client, job_id)["reason"] == "turn"
+    assert client.get("/readyz").json()["status"] == "ok"
+
+
 def test_a_job_that_runs_waits_for_nothing(client: TestClient, lease: Lease):
     assert waiting(client, lease.job_id)["reason"] is None
 

@@ -187,3 +187,32 @@ def test_a_hostile_name_commands_no_terminal(monkeypatch: pytest.MonkeyPatch, ca
     assert "a\\x1b]0;owned\\x07\\x9b31m\\u202eb\n" in out
     assert '"name": "a\\u001b]0;owned\\u0007\\u009b31m\\u202eb"' in out
     assert json.loads(err.partition("\n")[2])["error"]["code"] == "bad_request"
+
+
+def worker(host: str, gpus: int, *devices: tuple[str, str, str | None, str | None]) -> dict[str, Any]:
+    keys = ("kind", "name", "product", "refused")
+    told = [dict(zip(keys, one, strict=True)) for one in devices]
+    since = "2026-01-05T09:00:00Z"
+    return {"name": f"{host}:1", "host": host, "slots": 1, "gpus": gpus, "devices": told, "started_at": since}
+
+
+def test_the_list_of_workers_says_what_each_trains_on_and_why_it_leaves_a_gpu_alone():
+    old = "the driver is too old"
+    text = drawn(render.workers_page([
+        worker("two", 2, ("gpu", "0", "NVIDIA L4", None), ("gpu", "1", "NVIDIA L4", None), ("gpu", "2", "V100", old)),
+        worker("none", 0, ("gpu", "0", None, old), ("cpu", "cpu", None, "not allowed")),
+        worker("stands-in", 0, ("gpu", "0", None, old), ("cpu", "cpu", None, None)),
+        worker("plain", 0, ("cpu", "cpu", None, None)),
+        {key: value for key, value in worker("from-before", 4).items() if key != "devices"},
+    ]))  # fmt: skip
+    rows = {line.split()[0]: " ".join(line.split()[1:5]) for line in text.splitlines()[1:6]}
+
+    assert rows["two"].startswith("2 x NVIDIA L4")
+    assert [rows[host].split()[0] for host in ("none", "stands-in", "plain", "from-before")] == [
+        "none",
+        "CPU",
+        "CPU",
+        "4",
+    ]
+    assert f"GPU 2 (V100) of two is not used: {old}" in text
+    assert text.count(old) == 3

@@ -16,8 +16,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from retort.db import Database, migrate
 from retort.db.__main__ import main
-from retort.db.models import Base
-from sqlalchemy import inspect
+from retort.db.models import Base, JobRow
+from sqlalchemy import Float, Integer, MetaData, Numeric, insert, inspect, select
 
 TOP = Path(__file__).parents[2]
 
@@ -50,6 +50,27 @@ def test_every_single_revision_goes_up_and_down_and_up_again(empty_database: Dat
         migrate.downgrade(empty_database, "-1")
         migrate.upgrade(empty_database, revision)
         assert migrate.current(empty_database) == revision
+
+
+def test_jobs_of_before_keep_what_their_specs_say_of_a_gpu(empty_database: Database):
+    migrate.upgrade(empty_database, "0007")
+    wishes = {"a": {"require_gpu": True}, "b": {"require_gpu": False}, "c": {"gpus": 1}, "d": {"require_gpu": None}}
+    with empty_database.engine.begin() as connection:
+        tables_then = MetaData()
+        tables_then.reflect(connection, only=["jobs"])
+        jobs = tables_then.tables["jobs"]
+        filled = {
+            column.name: 0 if isinstance(column.type, Numeric | Float | Integer) else "x"
+            for column in jobs.columns if not column.nullable
+        }  # fmt: skip
+        for name, resources in wishes.items():
+            spec = {"resources": resources}
+            row = {**filled, "id": name, "state": "queued", "finish_early": False, "spec": spec}
+            connection.execute(insert(jobs).values(row))
+    migrate.upgrade(empty_database)
+    with empty_database.engine.connect() as connection:
+        found = connection.execute(select(JobRow.id, JobRow.require_gpu)).all()
+    assert {row.id: row.require_gpu for row in found} == {"a": True, "b": False, "c": None, "d": None}
 
 
 def test_migrating_twice_changes_nothing(empty_database: Database):

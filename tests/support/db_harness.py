@@ -39,10 +39,12 @@ class Shop:
     def running(self, *, retries: int = 3, now: float = T0, **more: Any) -> Lease:
         return self.claimed(self.queued(retries=retries, now=now, **more), now=now)
 
-    def claimable(self, *, now: float = T0, gpus: int | None = None, number: int = 1) -> list[str]:
+    def claimable(
+        self, *, now: float = T0, gpus: int | None = None, on_cpu: queue.OnCpu | None = None, number: int = 1
+    ) -> list[str]:
         """The jobs that a worker would try, in that order."""
         with self.database.read() as session:
-            return [job.job_id for job in queue.claimable(session, now=now, gpus=gpus, number=number)]
+            return [job.job_id for job in queue.claimable(session, now=now, gpus=gpus, on_cpu=on_cpu, number=number)]
 
     def pausing(self, *, retries: int = 3) -> Lease:
         lease = self.running(retries=retries)

@@ -121,6 +121,11 @@ def diverged(journal: Journal, *_: object) -> None:
     sys.exit(1)
 
 
+def no_gpu(journal: Journal, *_: object) -> None:
+    journal.failed(RunFailure(code="no_gpu", message="no GPU can be used: it has fallen off the bus"))
+    sys.exit(1)
+
+
 def flaky(journal: Journal, workdir: Path, epochs: int, attempt: int) -> None:
     if attempt == 1:
         journal.failed(RunFailure(code="unlucky", message="bad luck", retryable=True))
@@ -269,14 +274,15 @@ def teach_and_fail(journal: Journal, workdir: Path, *_: int) -> None:
 
 def show_inputs(journal: Journal, workdir: Path, *_: int) -> None:
     """Say what the run would start from."""
-    journal.log("inputs", weights=json.loads((workdir / "inputs.json").read_text())["weights"])
+    inputs = json.loads((workdir / "inputs.json").read_text())
+    journal.log("inputs", weights=inputs["weights"], device=inputs["device"], cpu_allowed=inputs["cpu_allowed"])
     journal.finished(RESULT)
 
 
 SCRIPTS = {
     "finish": finish, "steps": steps, "linger": linger, "checkpoint": checkpoint, "wait": wait, "stubborn": stubborn,
-    "leave-child": leave_child, "crash": crash, "killed": killed, "diverged": diverged, "flaky": flaky,
-    "garbage": garbage, "train": train, "stuck": stuck, "tight": tight, "outside": outside,
+    "leave-child": leave_child, "crash": crash, "killed": killed, "diverged": diverged, "no-gpu": no_gpu,
+    "flaky": flaky, "garbage": garbage, "train": train, "stuck": stuck, "tight": tight, "outside": outside,
     "searched": searched, "teach": teach, "teach-and-fail": teach_and_fail, "show-inputs": show_inputs,
     "review": review, "lost-picture": lost_picture, "lost-report": lost_report,
 }  # fmt: skip

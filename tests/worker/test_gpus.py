@@ -1,76 +1,18 @@
 """Which GPUs a run gets, and which no run gets any more."""
 
-# ruff: noqa: N802, N815 - the driver's library names its functions so
-
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from retort import nvml
 from retort.protocol.environment import run_environment
 from retort_worker import gpus
 from retort_worker.gpus import CPU, DevicePool, GpuUsage
+from support.fake_nvml import Driver
 
 GIB, MIB = 1 << 30, 1 << 20
-
-
-class Driver:
-    """NVML of a machine with three GPUs, as far as it is asked."""
-
-    NVMLError = LookupError
-    nvmlMemory_v2 = 2
-
-    def __init__(self) -> None:
-        self.processes: dict[int, list[int]] = {0: [], 1: [], 2: []}
-        self.used = {0: 0, 1: 0, 2: 0}
-        self.reserved, self.is_old = 0, False
-        self.instances: dict[int, int] = {}
-        """Of the GPUs that are divided."""
-
-    def nvmlInit(self) -> None: ...
-
-    def nvmlShutdown(self) -> None: ...
-
-    def nvmlDeviceGetCount(self) -> int:
-        return len(self.processes)
-
-    def nvmlDeviceGetHandleByIndex(self, number: int) -> int:
-        if number not in self.processes:
-            raise self.NVMLError(number)
-        return number
-
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:
-        return int(uuid.removeprefix("GPU-")[0])
-
-    def nvmlDeviceGetUUID(self, handle: int | str) -> str:
-        return handle if isinstance(handle, str) else f"GPU-{handle}{handle}ab"
-
-    def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:
-        if handle == 0:
-            raise self.NVMLError("not supported")
-        return [int(handle in self.instances), 0]
-
-    def nvmlDeviceGetMaxMigDeviceCount(self, handle: int) -> int:  # noqa: ARG002 - as NVML has it
-        return 7
-
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: int, place: int) -> str:
-        if place >= self.instances[handle]:
-            raise self.NVMLError(place)
-        return f"MIG-{handle}{place}"
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
-        return [SimpleNamespace(pid=pid) for pid in self.processes[handle]]
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int, version: int | None = None) -> Any:
-        if version is None:
-            return SimpleNamespace(used=self.used[handle] + self.reserved)
-        if self.is_old:
-            raise self.NVMLError(version)
-        return SimpleNamespace(used=self.used[handle], reserved=self.reserved)
 
 
 @pytest.fixture

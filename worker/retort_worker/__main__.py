@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import structlog
-from retort import logs, nvml
+from retort import logs
 from retort.db import Database
-from retort.settings import Settings, visible_gpus
+from retort.settings import Settings
 from retort.storage import Store
 
-from retort_worker import celery_app
+from retort_worker import celery_app, gpu_check
 from retort_worker.celery_app import consume
 from retort_worker.context import RUN, WorkerContext
-from retort_worker.gpus import DevicePool
 from retort_worker.loops import Announcer, Housekeeper, Poller, Reaper, Sweeper
 from retort_worker.worker import JobWorker
 
@@ -46,21 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         host=host,
         command=tuple(options.run_command),
     )
-    found = _gpus()
-    pool = DevicePool(settings.slots or max(1, len(found)), found)
+    pool = gpu_check.find(settings)
     slots = JobWorker(context, pool)
     return work(context, slots, Housekeeper(context, pool), Announcer(context, pool))
-
-
-def _gpus() -> list[str]:
-    """Return the GPUs that runs may have; warn where the operator's choice leaves none."""
-    names = visible_gpus()
-    found = nvml.visible(names)
-    if names and not found and (there := nvml.visible(None)):
-        structlog.get_logger().warning(
-            "no GPU is used: CUDA_VISIBLE_DEVICES begins with none that is there", names=names, gpus=there
-        )
-    return found
 
 
 def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper, announcer: Announcer) -> int:

@@ -48,16 +48,20 @@ class WorkerContext:
         """Claim no more jobs, and stop the runs."""
         self.draining = True
 
-    def waiting(self, gpus: int | None, number: int) -> list[queue.ClaimableJob]:
+    def waiting(self, gpus: int | None, number: int, *, cpu_allowed: bool = True) -> list[queue.ClaimableJob]:
         """Return at most *number* claimable jobs, next first, within *gpus* GPUs.
 
-        None is for a worker without any: it leaves the jobs to a running worker that has some.
+        None is for a worker without any: it leaves the jobs to a running worker that has some, and those that require a
+        GPU in any case; unless *cpu_allowed*, all but those whose specs let the CPU stand in.
         """
         with self.database.autocommit_read() as session:
             now = database_now(session)
             if gpus is None and workers.gpus_elsewhere(session, now=now, within_s=self.settings.lease_s):
                 return []
-            return queue.claimable(session, now=now, gpus=gpus, number=number)
+            on_cpu: queue.OnCpu | None = None
+            if gpus is None:
+                on_cpu = "unless_gpu_required" if cpu_allowed else "if_spec_allows"
+            return queue.claimable(session, now=now, gpus=gpus, on_cpu=on_cpu, number=number)
 
     def claim(self, wanted: Mapping[str, Device]) -> list[ClaimedJob]:
         """Claim those *wanted* jobs that are still claimable, each for its device."""

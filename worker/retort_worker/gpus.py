@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from retort.nvml import nvml
+from retort.nvml import Gpu, handle_of, is_part, nvml
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class Device:
     environment: Mapping[str, str] = field(default_factory=dict)
     gpus: tuple[str, ...] = ()
     """By the driver's numbers or UUIDs; empty on a CPU."""
+    cpu_allowed: bool = True
+    """Whether the operator lets the CPU stand in where they cannot be used."""
 
 
 CPU = Device("cpu", "cpu")
@@ -28,62 +30,146 @@ CPU = Device("cpu", "cpu")
 class DevicePool:
     """Pool of free slots and free GPUs.
 
-    Each run has its GPUs alone, and sees no other.
+    Each run has its GPUs alone, and sees no other. Some may be refused: no run gets them. Where all are, the CPU takes
+    the jobs that it may: those that require no GPU where the operator allows it (*cpu_allowed*), else those whose specs
+    let it stand in.
     """
 
-    def __init__(self, slots: int, gpus: Sequence[str] = ()) -> None:
+    def __init__(self, slots: int = 0, gpus: Sequence[str] = (), *, cpu_allowed: bool = False) -> None:
         self._lock = threading.Lock()
+        self._wanted = slots
         self._order = tuple(gpus)
         self._gpus = set(gpus)
-        self._slots = min(slots, len(gpus)) if gpus else slots
+        self._running = 0
         self._quarantined: set[str] = set()
-        self.num_slots = self._slots
+        self._refused: dict[str, str] = {}
+        self._known: dict[str, Gpu] = {}
+        self._allowed = cpu_allowed
+
+    @property
+    def num_slots(self) -> int:
+        """Number of runs at a time: as many as were asked for (0: as can be), within the number of GPUs."""
+        with self._lock:
+            return self._most()
 
     @property
     def num_free(self) -> int:
         """Number of runs that could begin now with one GPU each."""
         with self._lock:
-            return min(self._slots, len(self._gpus)) if self._order else self._slots
+            left = max(0, self._most() - self._running)
+            return min(left, len(self._gpus)) if self._order else left
 
     @property
     def most_gpus(self) -> int | None:
         """Most GPUs that one run can ever get; None on a CPU.
 
-        On a CPU a run starts as many processes as it likes.
+        On a CPU a run starts as many processes as it likes. Of parts of divided GPUs a run gets one.
         """
         with self._lock:
-            return len(self._order) - len(self._quarantined) if self._order else None
+            if not self._order:
+                return None
+            there = [name for name in self._order if name not in self._quarantined]
+            return max(sum(not is_part(name) for name in there), min(1, len(there)))
+
+    @property
+    def cpu_allowed(self) -> bool:
+        """Whether the CPU may train what does not insist on a GPU: no GPU was ever meant, or the operator says so."""
+        with self._lock:
+            return self._may_use_cpu()
 
     def take(self, gpus: int) -> Device | None:
         """Return a device with *gpus* GPUs; None when not free."""
         with self._lock:
-            if not self._slots or (self._order and len(self._gpus) < gpus):
+            if self._running >= self._most():
                 return None
-            self._slots -= 1
             if not self._order:
-                return CPU
-            taken = tuple(name for name in self._order if name in self._gpus)[:gpus]
+                self._running += 1
+                return CPU if self._may_use_cpu() else replace(CPU, cpu_allowed=False)
+            free = [name for name in self._order if name in self._gpus and (gpus == 1 or not is_part(name))]
+            if len(free) < gpus:
+                return None
+            taken = tuple(free[:gpus])
+            self._running += 1
             self._gpus -= set(taken)
         names = ",".join(taken)
-        return Device(f"cuda:{names}", "0", {"CUDA_VISIBLE_DEVICES": names}, taken)
+        return Device(f"cuda:{names}", "0", {"CUDA_VISIBLE_DEVICES": names}, taken, self._allowed)
 
     def give_back(self, device: Device, *, unclean: Sequence[str] = ()) -> None:
         """Free the slot and the GPUs; quarantine the *unclean* ones."""
         with self._lock:
-            self._slots += 1
-            self._gpus |= set(device.gpus) - set(unclean)
-            self._quarantined |= set(unclean)
+            self._running -= 1
+            self._gpus |= set(device.gpus) - set(unclean) - self._refused.keys()
+            self._quarantined |= set(unclean) - self._refused.keys()
 
     def quarantined(self) -> list[str]:
         """Return the quarantined GPUs, which no run gets."""
         with self._lock:
             return sorted(self._quarantined)
 
+    def refused(self) -> dict[str, str]:
+        """Return the GPUs that cannot be used, with the reasons."""
+        with self._lock:
+            return dict(self._refused)
+
+    def usable(self) -> tuple[str, ...]:
+        """Return the GPUs that runs get, or have."""
+        with self._lock:
+            return self._order
+
+    def refuse(self, gpu: str, why: str) -> None:
+        """Give a GPU to no further run: it cannot be used."""
+        with self._lock:
+            self._order = tuple(name for name in self._order if name != gpu)
+            self._gpus.discard(gpu)
+            self._quarantined.discard(gpu)
+            self._refused[gpu] = why
+
+    def renew(self, known: Mapping[str, Gpu], *, usable: Sequence[str], refused: Mapping[str, str]) -> None:
+        """Take in the *usable* GPUs, remember why others are *refused*, and what is *known* of all."""
+        with self._lock:
+            self._known.update(known)
+            self._order = tuple(dict.fromkeys((*self._order, *usable)))
+            self._gpus |= set(usable)
+            of_before = {name: why for name, why in self._refused.items() if name in known}
+            self._refused = {name: why for name, why in {**of_before, **refused}.items() if name not in self._order}
+
     def release(self, gpu: str) -> None:
         """Take a GPU that is clean again out of quarantine."""
         with self._lock:
-            self._quarantined.discard(gpu)
-            self._gpus.add(gpu)
+            if gpu in self._quarantined:
+                self._quarantined.discard(gpu)
+                self._gpus.add(gpu)
+
+    def declared(self) -> list[dict[str, Any]]:
+        """Return what the worker tells of its devices, for its row in the database."""
+        with self._lock:
+            told = [self._told(name) for name in dict.fromkeys((*self._order, *self._refused))]
+            if not self._order:
+                told.append(_device("cpu", Gpu("cpu", refused=None if self._may_use_cpu() else CPU_NOT_ALLOWED)))
+        return told
+
+    def _may_use_cpu(self) -> bool:
+        return self._allowed or not (self._order or self._refused)
+
+    def _told(self, name: str) -> dict[str, Any]:
+        why = self._refused.get(name) or (NOT_CLEAN if name in self._quarantined else None)
+        return _device("gpu", replace(self._known.get(name, Gpu(name)), refused=why))
+
+    def _most(self) -> int:
+        if not self._order:
+            return self._wanted or 1
+        return min(self._wanted or len(self._order), len(self._order))
+
+
+NOT_CLEAN = "processes or memory of an ended run are still on it: it is given out again once they are gone"
+CPU_NOT_ALLOWED = (
+    "this worker's GPUs cannot be used: the CPU takes only jobs with resources.require_gpu: false, "
+    "or all that do not require a GPU where RETORT_CPU_FALLBACK=true"
+)
+
+
+def _device(kind: str, gpu: Gpu) -> dict[str, Any]:
+    return {"kind": kind, **asdict(gpu)}
 
 
 _MEMORY_MARGIN_BYTES = 512 << 20
@@ -142,8 +228,7 @@ def is_clean(before: GpuUsage, now: GpuUsage) -> bool:
 
 
 def _use(library: Any, gpu: str) -> GpuUsage:
-    by_uuid = gpu.startswith(("GPU-", "MIG-"))
-    handle = library.nvmlDeviceGetHandleByUUID(gpu) if by_uuid else library.nvmlDeviceGetHandleByIndex(int(gpu))
+    handle = handle_of(library, gpu)
     processes = library.nvmlDeviceGetComputeRunningProcesses(handle)
     return GpuUsage(frozenset(one.pid for one in processes), _used_bytes(library, handle))
 

@@ -14,7 +14,7 @@ from retort.db.session import IDLE_TIMEOUT_S, database_now
 from retort.states import TERMINAL
 from retort.sweeps.planner import decide
 
-from retort_worker import gpus, workdir
+from retort_worker import gpu_check, gpus, workdir
 from retort_worker.context import WorkerContext
 from retort_worker.gpus import DevicePool
 from retort_worker.worker import JobWorker
@@ -99,7 +99,7 @@ class Announcer:
             now = database_now(session)
             about = WorkerRow(
                 name=context.worker, host=context.host, slots=self._pool.num_slots,
-                gpus=self._pool.most_gpus or 0, started_at=now, seen_at=now,
+                gpus=self._pool.most_gpus or 0, devices=self._pool.declared(), started_at=now, seen_at=now,
             )  # fmt: skip
             workers.announce(session, about)
 
@@ -225,6 +225,8 @@ class Sweeper:
 
 _TIDY_S = 900.0
 _LOOK_S = 60.0
+_LOOKS_PER_TRY = 5
+"""Asking PyTorch about a GPU takes a core for some seconds."""
 
 
 class Housekeeper:
@@ -247,9 +249,11 @@ class Housekeeper:
         while True:
             self._try(self.tidy_folders)
             self._try(self.tidy_store)
-            for _ in range(int(_TIDY_S / _LOOK_S)):
+            for number in range(1, int(_TIDY_S / _LOOK_S) + 1):
                 self._try(self.release_gpus)
                 rest.wait(_LOOK_S)
+                if number % _LOOKS_PER_TRY == 0:
+                    self._try(self.try_refused_gpus)
 
     def _try(self, work: Callable[[], None]) -> None:
         try:
@@ -280,6 +284,11 @@ class Housekeeper:
             over = artifacts.without_recovery(session, saved)
         for job_id in over:
             store.delete_saved(job_id)
+
+    def try_refused_gpus(self) -> None:
+        """Ask anew about GPUs that could not be used: at a machine's start a driver may come after its workers."""
+        if self._pool.refused():
+            gpu_check.look(self._pool)
 
     def release_gpus(self) -> None:
         """Release the quarantined GPUs that no process uses any more."""

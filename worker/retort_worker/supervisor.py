@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from dataclasses import replace
 
@@ -16,14 +16,22 @@ from retort.data.inputs import Adjustments
 from retort.data.prepare import prepare
 from retort.db import DatabaseUnavailable
 from retort.errors import RetortError
-from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, FinishedEvent, RunFailure, StoppedEvent
+from retort.protocol.events import (
+    AnyEvent,
+    AwaitingReviewEvent,
+    FailedEvent,
+    FinishedEvent,
+    LogEvent,
+    RunFailure,
+    StoppedEvent,
+)
 from retort.protocol.workdir import LOG
 from retort.spec import parse_spec, weight_names
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.result import JobResult
 from retort.states import TERMINAL, JobState
 
-from retort_worker import workdir
+from retort_worker import gpu_check, workdir
 from retort_worker.context import ClaimedJob, WorkerContext
 from retort_worker.process import RunOutcome, RunProcess, classify_exit, explain, kill_leftover, tail
 from retort_worker.recorder import LeaseLost, Recorder, finish_attempt
@@ -47,6 +55,9 @@ class RunSupervisor:
         self._lease = claim.lease
         self._device = claimed_job.device
         self._workdir = context.folder / claim.lease.job_id
+        self.unusable: Mapping[str, str] = {}
+        """GPUs of the run that cannot be used, with the reasons; known once it has ended."""
+        self._told_no_gpu = False
         self._process: RunProcess | None = None
         self._final_event: AnyEvent | None = None
         self._fence = Fence(self._settings.lease_s, claimed_job.started, self._kill)
@@ -119,7 +130,7 @@ class RunSupervisor:
             return RunOutcome(failure=RunFailure(code="folder_busy", message=message, retryable=True))
         self._trackers.look_back()
         self._retry_db(self._recorder.catch_up)
-        self._final_event = None  # what earlier runs said at last is not this one's
+        self._final_event, self._told_no_gpu = None, False  # what earlier runs said is not this one's
         if self._lease.attempt > 1 or self._claim.parent_id is not None:  # else nobody can have decided anything
             self._retry_db(lambda: workdir.write_decisions(self._workdir, self._context.database, self._lease.job_id))
         dataset = self._claim.spec["data"].get("dataset")
@@ -145,6 +156,7 @@ class RunSupervisor:
             attempt=lease.attempt,
             device=self._device.index,
             device_by="worker",
+            cpu_allowed=self._device.cpu_allowed,
             adjustments=Adjustments.model_validate(claim.adjustments or {}),
         )
 
@@ -171,7 +183,26 @@ class RunSupervisor:
         excerpt = tail(log, start)
         if failure is not None and not isinstance(self._final_event, FinishedEvent | AwaitingReviewEvent):
             return RunOutcome(failure=failure.model_copy(update={"log_excerpt": excerpt}), exit_code=code)
-        return classify_exit(self._final_event, code, told_to_stop=told_to_stop, excerpt=excerpt)
+        return self._elsewhere(
+            classify_exit(self._final_event, code, told_to_stop=told_to_stop, excerpt=excerpt)
+        )  # fmt: skip
+
+    def _elsewhere(self, outcome: RunOutcome) -> RunOutcome:
+        """Look at the GPUs of a run that found none; hand its job back where they are to blame."""
+        if not (self._told_no_gpu and self._device.gpus):
+            return outcome
+        asking = _in_background(self._ask)
+        while not asking.done():
+            self._heartbeat(lambda timeout_s: futures.wait([asking], timeout_s))
+        asking.result()
+        if outcome.failure is None or outcome.failure.code != "no_gpu" or not self.unusable:
+            return outcome
+        told = "; ".join(f"GPU {gpu}: {why}" for gpu, why in self.unusable.items())
+        self._recorder.log(f"handed back, because this worker's GPU cannot be used: {told}", "warning")
+        return RunOutcome(exit_code=outcome.exit_code)
+
+    def _ask(self) -> None:
+        self.unusable = gpu_check.unusable(self._device.gpus)
 
     def _watch(self, process: RunProcess) -> tuple[bool, RunFailure | None]:
         """Beat until the run has exited; return whether it was told to stop, and the limit that it came to."""
@@ -248,6 +279,10 @@ class RunSupervisor:
         self._trackers.on_event(event)
         if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent | AwaitingReviewEvent):
             self._final_event = event
+        if isinstance(event, FailedEvent):
+            self._told_no_gpu |= event.failure.code == "no_gpu"
+        elif isinstance(event, LogEvent):
+            self._told_no_gpu |= event.data.get("code") == "no_gpu"
 
     def _kill(self) -> None:
         if self._process is not None:

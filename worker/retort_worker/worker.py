@@ -58,14 +58,21 @@ class JobWorker:
 
         """
         with self._claiming:
-            return [self._begin(claimed_job) for claimed_job in self._claim()]
+            begun = [self._begin(claimed_job) for claimed_job in self._claim()]
+            return [thread for thread in begun if thread is not None]
 
-    def _begin(self, claimed_job: ClaimedJob) -> threading.Thread:
-        name = f"run-{claimed_job.claim.lease.job_id}"
-        thread = threading.Thread(target=self._supervise, args=(claimed_job,), name=name, daemon=True)
+    def _begin(self, claimed_job: ClaimedJob) -> threading.Thread | None:
+        job_id = claimed_job.claim.lease.job_id
+        thread = threading.Thread(target=self._supervise, args=(claimed_job,), name=f"run-{job_id}", daemon=True)
         with self._lock:
             self._threads.add(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # the machine has no room for a thread: the lease runs out, and the job comes back
+                _log.exception("supervision did not begin", job=job_id)
+                self._threads.discard(thread)
+                self._pool.give_back(claimed_job.device)
+                return None
         return thread
 
     def _claim(self) -> list[ClaimedJob]:
@@ -73,7 +80,8 @@ class JobWorker:
             room = self._pool.num_free
             if self.draining or not room:
                 break
-            wanted = self._with_room(self._context.waiting(self._pool.most_gpus, room))
+            pool = self._pool
+            wanted = self._with_room(self._context.waiting(pool.most_gpus, room, cpu_allowed=pool.cpu_allowed))
             if not wanted:
                 break
             claimed_job = self._try(wanted)
@@ -103,20 +111,33 @@ class JobWorker:
         return claimed_job
 
     def _supervise(self, claimed_job: ClaimedJob) -> None:
-        lease, device = claimed_job.claim.lease, claimed_job.device
-        before = gpus.gpu_usage(device.gpus)
+        unclean: Sequence[str] = claimed_job.device.gpus
         try:
-            RunSupervisor(self._context, claimed_job).run()
-        except Exception:  # noqa: BLE001 - writing nothing is safe: the lease runs out and a reaper returns the job
-            _log.exception("supervision failed", job=lease.job_id, attempt=lease.attempt)
+            unclean = self._run(claimed_job)
+        except Exception:  # noqa: BLE001 - a driver that cannot be asked says nothing of its GPUs: they are looked at later
+            _log.exception("a run's GPUs were not looked at", job=claimed_job.claim.lease.job_id)
         finally:
-            unclean = gpus.dirty_gpus(before, patience_s=_CLEAN_S)
-            if unclean:
-                _log.error("GPU not clean after a run: quarantined", gpus=unclean, job=lease.job_id)
-            self._pool.give_back(device, unclean=unclean)
+            self._pool.give_back(claimed_job.device, unclean=unclean)
             with self._lock:
                 self._threads.discard(threading.current_thread())
             self.wake()
+
+    def _run(self, claimed_job: ClaimedJob) -> list[str]:
+        """Supervise the run; return those of its GPUs that are not clean after it."""
+        lease = claimed_job.claim.lease
+        before = gpus.gpu_usage(claimed_job.device.gpus)
+        supervisor = RunSupervisor(self._context, claimed_job)
+        try:
+            supervisor.run()
+        except Exception:  # noqa: BLE001 - writing nothing is safe: the lease runs out and a reaper returns the job
+            _log.exception("supervision failed", job=lease.job_id, attempt=lease.attempt)
+        for gpu, why in supervisor.unusable.items():
+            _log.error("GPU cannot be used, and gets no more runs", gpu=gpu, reason=why, job=lease.job_id)
+            self._pool.refuse(gpu, why)
+        unclean = gpus.dirty_gpus(before, patience_s=_CLEAN_S)
+        if unclean:
+            _log.error("GPU not clean after a run: quarantined", gpus=unclean, job=lease.job_id)
+        return unclean
 
     def wake(self) -> None:
         """Make the poller look for jobs at once."""

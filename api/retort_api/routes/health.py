@@ -10,7 +10,7 @@ from fastapi import Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from retort import __version__
-from retort.db import Database
+from retort.db import Database, workers
 from retort.db.session import database_now
 from retort.errors import RetortError, TransientError
 
@@ -20,8 +20,8 @@ from retort_api.metrics import oldest_queued_age_s
 from retort_api.schemas.service import Check, Liveness, Readiness
 
 router = Router("health")
-_FORGONE = frozenset({"broker"})
-"""Checks whose failure costs no job: workers find jobs by polling."""
+_FORGONE = frozenset({"broker", "gpus"})
+"""Checks whose failure costs no job: workers find jobs by polling, and jobs wait for a GPU."""
 
 
 @router.readable("/livez", response_model=Liveness, responses=documented("bad_parameter"))
@@ -34,14 +34,18 @@ def get_liveness() -> Liveness:
     "/readyz",
     response_model=Readiness,
     responses={
-        SERVICE_UNAVAILABLE: {"model": Readiness, "description": "A check other than the broker's failed."},
+        SERVICE_UNAVAILABLE: {
+            "model": Readiness,
+            "description": "A check other than the broker's and the GPUs' failed.",
+        },
         **documented("bad_parameter"),
     },
 )
 def get_readiness(service: Serving, response: Response) -> Any:
     """Check everything that taking and serving jobs needs.
 
-    Without its broker the service is `degraded`, not failed: jobs are taken, and start when a worker next polls.
+    Without its broker, or where a running worker cannot use its GPUs, the service is `degraded`, not failed: jobs are
+    taken, and start when a worker next polls, or has a GPU.
     """
     checks = {
         "database": _check(lambda: _ask(service.database)),
@@ -49,6 +53,8 @@ def get_readiness(service: Serving, response: Response) -> Any:
         "broker": _check(service.notifier.check),
         "store": _check(lambda: _use(service)),
     }
+    if checks["migrations"].status == "ok":
+        checks["gpus"] = _check(lambda: _use_gpus(service))
     failed = {name for name, check in checks.items() if check.status != "ok"}
     status = "failed" if failed - _FORGONE else "degraded" if failed else "ok"
     if status == "failed":
@@ -97,6 +103,15 @@ def _ask(database: Database) -> None:
 
 def _use(service: AppState) -> None:
     service.store.check()  # opening it may fail as well
+
+
+def _use_gpus(service: AppState) -> None:
+    """Refuse where a running worker has GPUs, and can use none; one among several is in the list of workers alone."""
+    with service.database.read() as session:
+        running = workers.running(session, now=database_now(session), within_s=service.settings.lease_s)
+        why = list(workers.refused_gpus(worker for worker in running if workers.takes_no_job(worker)))
+    if why:
+        raise TransientError("; ".join(why))
 
 
 def _at_head(database: Database) -> None:

@@ -49,14 +49,31 @@ def get_waiting(service: Serving, job_id: JobId) -> Any:
         })  # fmt: skip
 
 
+def _with_reasons(message: str, refused: tuple[str, ...]) -> str:
+    """Add why GPUs that are there cannot be used; the list of workers has all of them."""
+    more = f" (and {len(refused) - _TOLD} more)" if len(refused) > _TOLD else ""
+    return "; ".join((message, *refused[:_TOLD])) + more
+
+
+_TOLD = 3
+
+
 def _message(found: QueueWait, job: JobRow) -> str:
     if found.reason == "retry":
         return "a pause after a failure"
     if found.reason == "no_worker":
         return "no worker is running: start one, retort up or the worker's container"
     if found.reason == "too_many_gpus":
-        return (
-            f"it asks for {job.gpus} GPUs (resources.gpus), and no running worker has more than {found.most_gpus}: "
-            "start a larger worker, or submit it with fewer"
+        wants = (
+            f"it asks for {job.gpus} GPUs (resources.gpus), and no running worker has more than {found.most_gpus} for "
+            "one job: start a larger worker, or submit it with fewer"
         )
+        return _with_reasons(wants, found.refused)
+    if found.reason == "no_gpu":
+        why = "it requires a GPU (resources.require_gpu)" if job.require_gpu else "the workers' CPUs do not stand in"
+        wants = (
+            f"{why}, and no running worker has a GPU that can be used: start one that has, or submit it with "
+            "resources.require_gpu: false, to train on a CPU"
+        )
+        return _with_reasons(wants, found.refused)
     return f"place {found.position} in the queue, {found.num_workers} workers"

@@ -189,9 +189,10 @@ class Job(JobSummary):
 class Waiting(ResponseModel):
     """For what a queued job waits."""
 
-    reason: Literal["turn", "retry", "no_worker", "too_many_gpus"] | None
+    reason: Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu"] | None
     """`turn`: for a free worker; `retry`: for the end of a pause after a failure; `no_worker`: none runs;
-    `too_many_gpus`: none has as many GPUs as the job needs; null: it does not wait in the queue."""
+    `too_many_gpus`: none has as many GPUs as the job needs; `no_gpu`: none has any that can be used, and no CPU may
+    stand in; null: it does not wait in the queue."""
     message: str | None
     """The same in words."""
     position: int | None
@@ -201,7 +202,7 @@ class Waiting(ResponseModel):
     num_workers: int
     """Workers that run."""
     most_gpus: int
-    """Most GPUs that one of them has."""
+    """Most GPUs that one of them has for one run."""
 
 
 def _whole(value: object) -> object:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from retort_api.schemas.jobs import ResponseModel
 
@@ -37,7 +39,7 @@ class Readiness(ResponseModel):
     """Whether the service can take jobs."""
 
     status: Literal["ok", "degraded", "failed"]
-    """`degraded` where only the broker fails: jobs are taken, and start by polling."""
+    """`degraded` where only broker or GPUs fail: jobs are taken, and start by polling, or when a GPU can be used."""
     checks: dict[str, Check]
     oldest_queued_age_s: float | None
     """For information: a queue that only grows has no worker. Null when nothing waits."""
@@ -50,6 +52,21 @@ class Liveness(ResponseModel):
     version: str
 
 
+class WorkerDevice(ResponseModel):
+    """A GPU of a worker, or its CPU where it has no GPU that can be used."""
+
+    kind: Literal["gpu", "cpu"]
+    name: str
+    """Of a GPU as `CUDA_VISIBLE_DEVICES` names it: its number on the bus, or its UUID."""
+    product: str | None
+    memory_bytes: int | None
+    compute_capability: str | None
+    driver: str | None
+    """Version of NVIDIA's driver."""
+    refused: str | None
+    """Why no run can have it, and what to do; null where runs get it."""
+
+
 class Worker(ResponseModel):
     """A running worker, as it last announced itself."""
 
@@ -58,7 +75,9 @@ class Worker(ResponseModel):
     slots: int
     """Runs that it supervises at a time."""
     gpus: int
-    """GPUs that it can give to runs; 0 where it trains on the CPU."""
+    """Most GPUs that it can give to one run; 0 where it trains on the CPU, or takes no job."""
+    devices: Annotated[tuple[WorkerDevice, ...], BeforeValidator(lambda told: told or ())]
+    """What it has to train on."""
     started_at: datetime
     seen_at: datetime
 

@@ -70,7 +70,7 @@ def workers(url: Url = None, as_json: AsJson = False) -> None:
     if as_json:
         emit(found)
     elif found:
-        render.console().print(render.workers_table(found))
+        render.console().print(render.workers_page(found))
     else:
         note("no worker is running: jobs wait; start one: retort up, or the worker's container")
 

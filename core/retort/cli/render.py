@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -134,13 +135,39 @@ def jobs_table(jobs: Iterable[Json]) -> Table:
     return table
 
 
-def workers_table(workers: Iterable[Json]) -> Table:
-    """One line per worker."""
+def workers_page(workers: Sequence[Json]) -> RenderableType:
+    """One line per worker, and one for each GPU that no run can have."""
+    refused = [
+        Text(f"GPU {device['name']}{_product(device)} of {worker['host']} is not used: {device['refused']}", "yellow")
+        for worker in workers
+        for device in worker.get("devices", ())
+        if device["kind"] == "gpu" and device["refused"]
+    ]
+    return Group(_workers_table(workers), *refused)
+
+
+def _product(device: Json) -> str:
+    return f" ({printable(device['product'])})" if device["product"] else ""
+
+
+def _gpus(worker: Json) -> str:
+    """Return what a worker trains on: its GPUs by product, the CPU, or nothing."""
+    devices = worker.get("devices", ())
+    products = Counter(
+        device["product"] or "GPU" for device in devices if device["kind"] == "gpu" and not device["refused"]
+    )
+    if worker["gpus"] and products:
+        return ", ".join(f"{number} x {printable(product)}" for product, number in products.items())
+    if worker["gpus"]:
+        return str(worker["gpus"])
+    return "none" if any(device["refused"] for device in devices if device["kind"] == "cpu") else "CPU"
+
+
+def _workers_table(workers: Iterable[Json]) -> Table:
     table = _table("host", "GPUs", "runs at a time", "since", "worker")
     for worker in workers:
-        gpus = str(worker["gpus"]) if worker["gpus"] else "CPU"
         since = clock(worker["started_at"], "%Y-%m-%d %H:%M:%S")
-        table.add_row(worker["host"], gpus, str(worker["slots"]), since, worker["name"])
+        table.add_row(worker["host"], _gpus(worker), str(worker["slots"]), since, worker["name"])
     return table
 
 

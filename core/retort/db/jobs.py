@@ -242,6 +242,7 @@ def _row(submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
         "attempt": 0, "fence": 0, "retries": submission.retries, "retries_left": submission.retries,
         "last_seq": 1 + len(submission.warnings), "version": 1, "created_at": now,
         "owner": submission.owner, "priority": submission.priority, "gpus": spec.resources.gpus, "claimable_at": now,
+        "require_gpu": getattr(spec.resources, "require_gpu", None),
         "run_s": 0.0, "expires_at": None if patience_s is None else now + patience_s, "finish_early": False,
         "parent_id": parent and parent.id, "recovery": inherited and inherited.recovery,
         "adjustments": inherited and inherited.adjustments, "sweep_id": submission.sweep_id,

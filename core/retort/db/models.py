@@ -102,6 +102,8 @@ class JobRow(Base):
     """Higher ones are claimed first."""
     gpus: Mapped[int]
     """As in the spec's resources: how many a worker must have."""
+    require_gpu: Mapped[bool | None] = mapped_column(Boolean())
+    """As there: true is for a GPU alone, false lets the CPU stand in, null leaves that to the operator."""
     claimable_at: Mapped[float]
     """Not to be claimed before: a retry waits until its cause may have passed."""
     expires_at: Mapped[float | None]
@@ -366,7 +368,9 @@ class WorkerRow(Base):
     slots: Mapped[int]
     """Runs that it supervises at a time."""
     gpus: Mapped[int]
-    """GPUs that it can give to runs; 0 where it trains on the CPU."""
+    """Most GPUs that it can give to one run; 0 where it trains on the CPU, or takes no job."""
+    devices: Mapped[list[dict[str, Any]]] = mapped_column(JSON())
+    """What it has, with the reason where no run can have it; ``cpu`` among them where no GPU can be used."""
     started_at: Mapped[float]
     seen_at: Mapped[float]
     """One that has not been seen for a lease's time is gone."""

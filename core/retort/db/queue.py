@@ -6,9 +6,9 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import BindParameter, Select, bindparam, func, or_, select, text, update
+from sqlalchemy import BindParameter, Select, bindparam, false, func, or_, select, text, true, update
 from sqlalchemy.orm import Session
 
 from retort.db import transitions
@@ -27,6 +27,15 @@ _NEXT_HIGHEST = _HIGHEST.where(_JOBS.priority < bindparam("priority"))
 _ACTIVE = select(_JOBS.owner, func.count().label("number")).where(_JOBS.state.in_(ACTIVE)).group_by(_JOBS.owner)
 
 
+OnCpu = Literal["unless_gpu_required", "if_spec_allows"]
+_ON_CPU = {
+    "unless_gpu_required": _JOBS.require_gpu.is_not(true()),
+    "if_spec_allows": _JOBS.require_gpu.is_(false()),
+}
+_Terms = tuple[bool, OnCpu | None]
+"""What a worker takes: whether only jobs within a number of GPUs, and which jobs on a CPU."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimableJob:
     """A job that may be claimed now, if nobody is faster."""
@@ -36,7 +45,9 @@ class ClaimableJob:
     """How many it needs."""
 
 
-def claimable(session: Session, *, now: float, gpus: int | None = None, number: int = 1) -> list[ClaimableJob]:
+def claimable(
+    session: Session, *, now: float, gpus: int | None = None, on_cpu: OnCpu | None = None, number: int = 1
+) -> list[ClaimableJob]:
     """Return the jobs that a worker may claim, in trying order.
 
     They are the oldest jobs of each owner at the highest priority that has any to claim. The owner with the fewest jobs
@@ -47,16 +58,17 @@ def claimable(session: Session, *, now: float, gpus: int | None = None, number: 
         session: any.
         now: by the database's clock.
         gpus: how many a job may need.
+        on_cpu: which jobs a worker that trains on its CPU may take; None is for one that does not.
         number: how many jobs are wanted; there are fewer when no more wait at that priority, and more where there are
             more owners.
 
     """
-    about = {"now": now, "gpus": gpus}
+    about, terms = {"now": now, "gpus": gpus}, (gpus is not None, on_cpu)
     priority = session.scalar(_HIGHEST)
     while priority is not None:
-        heads = session.execute(_heads(fitting=gpus is not None), {**about, "priority": priority}).all()
+        heads = session.execute(_heads(terms), {**about, "priority": priority}).all()
         if heads:
-            return _dealt(session, heads, {**about, "priority": priority, "number": number})
+            return _dealt(session, heads, {**about, "priority": priority, "number": number}, terms)
         priority = session.scalar(_NEXT_HIGHEST, {"priority": priority})
     return []
 
@@ -69,10 +81,10 @@ def may_be_claimed(now: Any) -> tuple[Any, ...]:
     return (_JOBS.claimable_at <= now, or_(_JOBS.expires_at.is_(None), _JOBS.expires_at > now))
 
 
-def _dealt(session: Session, heads: Sequence[Any], about: Mapping[str, Any]) -> list[ClaimableJob]:
+def _dealt(session: Session, heads: Sequence[Any], about: Mapping[str, Any], terms: _Terms) -> list[ClaimableJob]:
     """Deal the owners' jobs: the next one is always of the owner who would have the fewest on workers."""
     active = {row.owner: row.number for row in session.execute(_ACTIVE)} if len(heads) > 1 else {}
-    turns = [(active.get(head.owner, 0), head.id, head, _behind(session, head, about)) for head in heads]
+    turns = [(active.get(head.owner, 0), head.id, head, _behind(session, head, about, terms)) for head in heads]
     heapq.heapify(turns)
     dealt: list[ClaimableJob] = []
     while turns:
@@ -84,31 +96,33 @@ def _dealt(session: Session, heads: Sequence[Any], about: Mapping[str, Any]) -> 
     return dealt
 
 
-def _behind(session: Session, head: Any, about: Mapping[str, Any]) -> Iterator[Any]:
+def _behind(session: Session, head: Any, about: Mapping[str, Any], terms: _Terms) -> Iterator[Any]:
     """Yield the jobs of an owner that come after the oldest, which are read only where one is asked for."""
-    yield from session.execute(_oldest(fitting=about["gpus"] is not None), {**about, "owner": head.owner}).all()[1:]
+    yield from session.execute(_oldest(terms), {**about, "owner": head.owner}).all()[1:]
 
 
 @cache
-def _oldest(*, fitting: bool) -> Select[Any]:
-    """Select the oldest claimable jobs of one owner and priority; where *fitting*, that need at most so many GPUs."""
-    query = select(_JOBS.id, _JOBS.owner, _JOBS.gpus).where(*_line(bindparam("owner"), fitting=fitting))
+def _oldest(terms: _Terms) -> Select[Any]:
+    """Select the oldest claimable jobs of one owner and priority that meet the worker's *terms*."""
+    query = select(_JOBS.id, _JOBS.owner, _JOBS.gpus).where(*_line(bindparam("owner"), terms))
     return query.order_by(_JOBS.id).limit(bindparam("number"))
 
 
 @cache
-def _heads(*, fitting: bool) -> Select[Any]:
-    """Select each owner's oldest claimable job of one priority; where *fitting*, that needs at most so many GPUs."""
+def _heads(terms: _Terms) -> Select[Any]:
+    """Select each owner's oldest claimable job of one priority that meets the worker's *terms*."""
     owners, head = _owners(), table(JobRow).alias("head").c
-    oldest = select(func.min(_JOBS.id)).where(*_line(owners.c.owner, fitting=fitting)).scalar_subquery()
+    oldest = select(func.min(_JOBS.id)).where(*_line(owners.c.owner, terms)).scalar_subquery()
     ids = select(oldest.label("id")).where(owners.c.owner.is_not(None)).subquery()
     return select(head.id, head.owner, head.gpus).join(ids, head.id == ids.c.id)
 
 
-def _line(owner: Any, *, fitting: bool) -> tuple[Any, ...]:
+def _line(owner: Any, terms: _Terms) -> tuple[Any, ...]:
     """Return the conditions of the jobs in one owner's line."""
-    fits = (_JOBS.gpus <= bindparam("gpus"),) if fitting else ()
-    return (*_OF_PRIORITY, _JOBS.owner == owner, *may_be_claimed(bindparam("now")), *fits)
+    limited, on_cpu = terms
+    fits = (_JOBS.gpus <= bindparam("gpus"),) if limited else ()
+    may = () if on_cpu is None else (_ON_CPU[on_cpu],)
+    return (*_OF_PRIORITY, _JOBS.owner == owner, *may_be_claimed(bindparam("now")), *fits, *may)
 
 
 def _owners() -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from retort.db.models import JobRow, WorkerRow
 from retort.db.session import add_or_replace
 from retort.states import JobState
 
-Reason = Literal["turn", "retry", "no_worker", "too_many_gpus"]
+Reason = Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu"]
 FORGET_S = 86_400.0
 """A worker that has not been seen for so long is no longer kept."""
 
@@ -24,7 +24,7 @@ class QueueWait:
 
     reason: Reason
     """``turn``: for a free worker; ``retry``: for the end of a pause after a failure; ``no_worker``: none runs;
-    ``too_many_gpus``: none has as many GPUs as the job needs."""
+    ``too_many_gpus``: none has as many GPUs as the job needs; ``no_gpu``: none has any, and no CPU may stand in."""
     position: int
     """Place in the queue, from 1: so many jobs of its priority or above are older, and itself."""
     until: float | None
@@ -32,7 +32,9 @@ class QueueWait:
     num_workers: int
     """Workers that run."""
     most_gpus: int
-    """Most GPUs that one of them has."""
+    """Most GPUs that one of them has for one run."""
+    refused: tuple[str, ...] = ()
+    """GPUs of theirs that no run can have, with the reasons."""
 
 
 def announce(session: Session, worker: WorkerRow) -> None:
@@ -76,7 +78,34 @@ def waiting(session: Session, job: JobRow, *, now: float, within_s: float) -> Qu
         reason = "no_worker"
     elif 0 < most_gpus < job.gpus:
         reason = "too_many_gpus"
-    return QueueWait(reason, _position(session, job), until, len(workers), most_gpus)
+    elif not most_gpus and not any(_takes_on_cpu(worker, job) for worker in workers):
+        reason = "no_gpu"
+    return QueueWait(reason, _position(session, job), until, len(workers), most_gpus, tuple(refused_gpus(workers)))
+
+
+def refused_gpus(workers: Iterable[WorkerRow]) -> Iterator[str]:
+    """Yield the GPUs of *workers* that no run can have, with the reasons."""
+    for worker in workers:
+        for device in worker.devices or ():
+            if device["kind"] == "gpu" and device["refused"]:
+                product = f" ({device['product']})" if device["product"] else ""
+                yield f"GPU {device['name']}{product} of {worker.host}: {device['refused']}"
+
+
+def takes_no_job(worker: WorkerRow) -> bool:
+    """Return True where the worker's GPUs cannot be used and its CPU does not stand in for all jobs."""
+    devices = worker.devices or ()
+    on_cpu = any(device["kind"] == "cpu" and not device["refused"] for device in devices)
+    return bool(devices) and not worker.gpus and not on_cpu
+
+
+def _takes_on_cpu(worker: WorkerRow, job: JobRow) -> bool:
+    """Return True where a worker without a usable GPU would train *job*."""
+    if worker.gpus or job.require_gpu:
+        return False
+    devices = worker.devices or [{"kind": "cpu", "refused": None}]  # of a worker from before it told them
+    refusals = [device["refused"] for device in devices if device["kind"] == "cpu"]
+    return any(refusal is None or job.require_gpu is False for refusal in refusals)
 
 
 def _position(session: Session, job: JobRow) -> int:

@@ -24,6 +24,7 @@ SAID = [StageEvent(n=1, at=0, stage="x"), MetricEvent(n=2, at=0, role=Role.STUDE
 HOT: dict[str, Callable[[Session, Lease], Any]] = {
     "claimable": lambda s, _: queue.claimable(s, now=0),
     "claimable for few GPUs": lambda s, _: queue.claimable(s, now=0, gpus=1),
+    "claimable on a CPU": lambda s, _: queue.claimable(s, now=0, on_cpu="unless_gpu_required"),
     "claim": lambda s, o: queue.claim(s, o.job_id, worker="w", host="h", now=0, lease_s=1),
     "renew": lambda s, o: jobs.renew(s, o, now=0, lease_s=1),
     "record": lambda s, o: events.record(s, o, SAID, now=0, lease_s=1, journal_offset=1),

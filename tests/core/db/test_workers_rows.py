@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from retort.db import jobs, transitions, workers
+from retort.db import jobs, queue, transitions, workers
 from retort.db.models import WorkerRow
 from retort.db.workers import QueueWait
 from retort.protocol.events import RunFailure
@@ -12,9 +14,11 @@ from support.db_harness import T0, Shop
 LEASE_S = 30.0
 
 
-def announced(shop: Shop, name: str, *, gpus: int = 0, at: float = T0) -> None:
+def announced(
+    shop: Shop, name: str, *, gpus: int = 0, at: float = T0, devices: list[dict[str, Any]] | None = None
+) -> None:
     with shop.database.begin() as session:
-        row = WorkerRow(name=name, host="host", slots=1, gpus=gpus, started_at=at, seen_at=at)
+        row = WorkerRow(name=name, host="host", slots=1, gpus=gpus, devices=devices or [], started_at=at, seen_at=at)
         workers.announce(session, row)
 
 
@@ -84,6 +88,51 @@ def test_a_job_that_no_worker_can_take_is_told_apart_from_one_whose_turn_will_co
 
     assert found is not None
     assert (found.reason, found.most_gpus, found.num_workers) == (reason, max(machines), len(machines))
+
+
+def device(kind: str, *, refused: str | None = None) -> dict[str, Any]:
+    return {"kind": kind, "name": "0", "product": "T4", "refused": refused}
+
+
+ON_CPU, REFUSED = device("cpu"), device("gpu", refused="its driver is too old")
+IDLE = [REFUSED, device("cpu", refused="the operator does not allow it")]
+
+
+@pytest.mark.parametrize(
+    ("devices", "require_gpu", "reason"),
+    [
+        ([ON_CPU], None, "turn"), ([ON_CPU], False, "turn"), ([ON_CPU], True, "no_gpu"),
+        (IDLE, None, "no_gpu"), (IDLE, False, "turn"), (IDLE, True, "no_gpu"),
+        ([REFUSED, ON_CPU], None, "turn"), ([REFUSED, ON_CPU], True, "no_gpu"),
+        ([], None, "turn"), ([], True, "no_gpu"),  # a worker from before it told its devices
+        ([REFUSED], None, "no_gpu"),  # what it has is quarantined
+    ],
+)  # fmt: skip
+def test_a_job_that_waits_for_a_gpu_says_so_and_is_claimed_by_no_cpu(
+    shop: Shop, devices: list[dict[str, Any]], *, require_gpu: bool | None, reason: str
+):
+    """It waited in silence, or was taken and failed."""
+    announced(shop, "a", devices=devices)
+    job_id = shop.queued(resources={"require_gpu": require_gpu})
+
+    found = waiting(shop, job_id)
+
+    assert found is not None
+    assert found.reason == reason
+    assert found.refused == (("GPU 0 (T4) of host: its driver is too old",) if REFUSED in devices else ())
+    on_cpu: queue.OnCpu = "if_spec_allows" if devices == IDLE else "unless_gpu_required"
+    if devices != [REFUSED]:
+        assert shop.claimable(on_cpu=on_cpu) == ([job_id] if reason == "turn" else [])
+    assert shop.claimable(gpus=1) == [job_id]
+
+
+def test_where_a_worker_has_a_gpu_the_job_waits_for_its_turn(shop: Shop):
+    announced(shop, "idle", devices=IDLE)
+    announced(shop, "busy", gpus=1, devices=[device("gpu")])
+    assert {
+        found.reason for wish in (True, False, None)
+        if (found := waiting(shop, shop.queued(resources={"require_gpu": wish})))
+    } == {"turn"}  # fmt: skip
 
 
 def test_a_retry_says_until_when_it_waits(shop: Shop, retryable: RunFailure):

@@ -1,0 +1,94 @@
+"""NVML as a machine with GPUs would have it: to be put in the place of pynvml."""
+
+# ruff: noqa: N802, N815 - the driver's library names its functions so
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+
+class Unreachable(Exception):
+    """A driver that does not answer."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__("Driver/library version mismatch" if value == 18 else "Driver Not Loaded")
+        self.value = value
+
+
+class Driver:
+    """NVML of a machine with three GPUs, as far as it is asked."""
+
+    NVMLError = LookupError
+    nvmlMemory_v2 = 2
+    NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_GPU_NOT_FOUND = 9, 12, 28
+    NVML_ERROR_LIB_RM_VERSION_MISMATCH = 18
+
+    def __init__(self) -> None:
+        self.processes: dict[int, list[int]] = {0: [], 1: [], 2: []}
+        self.used = {0: 0, 1: 0, 2: 0}
+        self.reserved, self.is_old = 0, False
+        self.fails: int | None = None
+        """The error with which the driver does not answer at all."""
+        self.instances: dict[int, int] = {}
+        """Of the GPUs that are divided."""
+        self.capability = (9, 0)
+
+    def nvmlInit(self) -> None:
+        if self.fails is not None:
+            raise Unreachable(self.fails)
+
+    def nvmlShutdown(self) -> None: ...
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.processes)
+
+    def nvmlDeviceGetHandleByIndex(self, number: int) -> int:
+        if number not in self.processes:
+            raise self.NVMLError(number)
+        return number
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int | str:
+        return uuid if uuid.startswith("MIG-") else int(uuid.removeprefix("GPU-")[0])
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "580.159.04"
+
+    def nvmlDeviceGetName(self, handle: int | str) -> str:
+        return "NVIDIA H100 80GB HBM3" + (" MIG 1g.10gb" if isinstance(handle, str) else "")
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: str) -> int:
+        return int(handle.removeprefix("MIG-")[0])
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: int | str) -> tuple[int, int]:
+        if isinstance(handle, str):
+            raise self.NVMLError("not of a part")
+        return self.capability
+
+    def nvmlDeviceGetUUID(self, handle: int | str) -> str:
+        return handle if isinstance(handle, str) else f"GPU-{handle}{handle}ab"
+
+    def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:
+        if handle == 0:
+            raise self.NVMLError("not supported")
+        return [int(handle in self.instances), 0]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: int) -> int:  # noqa: ARG002 - as NVML has it
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: int, place: int) -> str:
+        if place >= self.instances[handle]:
+            raise self.NVMLError(place)
+        return f"MIG-{handle}{place}"
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
+        return [SimpleNamespace(pid=pid) for pid in self.processes[handle]]
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int | str, version: int | None = None) -> Any:
+        if isinstance(handle, str):
+            return SimpleNamespace(used=0, total=10 << 30)
+        if version is None:
+            return SimpleNamespace(used=self.used[handle] + self.reserved, total=80 << 30)
+        if self.is_old:
+            raise self.NVMLError(version)
+        return SimpleNamespace(used=self.used[handle], reserved=self.reserved)
