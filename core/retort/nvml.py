@@ -18,7 +18,7 @@ _WORDS_FOR_NONE = frozenset({"", "none", "void", "nodevfiles"})
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A GPU as its driver describes it; what the driver does not tell is None."""
+    """A GPU as its driver describes it; unknown facts are None."""
 
     name: str
     """As CUDA_VISIBLE_DEVICES names it: its number on the bus or its UUID; of a part of a divided one the UUID."""
@@ -89,7 +89,10 @@ def _visible(library: Any, names: str | None) -> list[str]:
 
 
 def is_part(name: str) -> bool:
-    """Return True for a part of a divided GPU: a process sees one alone, so that a run cannot have several."""
+    """Return True for a part of a divided GPU (MIG).
+
+    A process sees one part alone, so that a run cannot have several.
+    """
     return name.startswith("MIG-")
 
 
@@ -101,9 +104,10 @@ def handle_of(library: Any, name: str) -> Any:
 
 
 def describe(names: str | None, *, bus: Path = Path("/sys/bus/pci/devices")) -> list[Gpu]:
-    """Return the GPUs that *names* shows, and those that are there or named but cannot be used, with their reasons.
+    """Return the GPUs that *names* shows, and the unusable ones with their reasons.
 
-    Empty is for a machine without GPUs, and for one whose operator has chosen that none be used.
+    Unusable are those that are there and do not answer, and those that are named and not there. Empty is for a machine
+    without GPUs, and for one whose operator has chosen that none be used.
     """
     if names is not None and _chooses_none(names):
         return []

@@ -14,10 +14,11 @@ from house.source import ROOT, modules, name, tree
 ENVIRONMENT = {
     "core/retort/training/environment.py",  # Ultralytics reads its variables when it is imported
     "core/retort/settings.py",
-    # These four give a child process its environment.
+    # These five give a child process its environment.
     "core/retort/cli/run.py",
     "core/retort/cli/up.py",
     "core/retort/tracking/dispatcher.py",
+    "worker/retort_worker/gpu_check.py",
     "worker/retort_worker/process.py",
 }
 STATUS_NAMES = {"status_code", "status"}

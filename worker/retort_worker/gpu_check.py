@@ -1,4 +1,4 @@
-"""Find the worker's GPUs, and ask PyTorch, in a process for each, which it can use."""
+"""Find the GPUs of a worker that PyTorch can use, asked in child processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Ask = Callable[[Sequence[str]], Mapping[str, str]]
 
 
 def find(settings: Settings, *, ask: Ask | None = None) -> DevicePool:
-    """Return the pool of this machine's GPUs that PyTorch can use; tell of each of the others once."""
+    """Return the pool of this machine's usable GPUs; log the other ones."""
     pool = DevicePool(settings.slots, cpu_allowed=settings.cpu_fallback)
     look(pool, ask=ask)
     if pool.refused() and pool.most_gpus is None:
@@ -41,7 +41,10 @@ def find(settings: Settings, *, ask: Ask | None = None) -> DevicePool:
 
 
 def look(pool: DevicePool, *, ask: Ask | None = None) -> None:
-    """Bring the pool up to date with the GPUs that are not in use there: refuse them, or take them in."""
+    """Add GPUs that have become usable to the pool, and log the refused ones.
+
+    A refusal is logged once, until its reason changes. GPUs that runs get already are left alone.
+    """
     before, described = pool.refused(), nvml.describe(visible_gpus())
     new = [gpu.name for gpu in described if gpu.refused is None and gpu.name not in pool.usable()]
     refused = {gpu.name: gpu.refused for gpu in described if gpu.refused is not None} | dict((ask or unusable)(new))
@@ -62,9 +65,10 @@ def unusable(
     command: Sequence[str] = CHECK,
     timeout_s: float = 180.0,
 ) -> dict[str, str]:
-    """Return the GPUs that PyTorch cannot use, with the reasons; each is tried as a run would see it, alone.
+    """Return the GPUs that PyTorch cannot use, with the reasons.
 
-    The worker itself never loads PyTorch: a broken driver can then end, or hold up, no more than the one that asks.
+    Each is tried as a run would see it, alone. The worker itself never loads PyTorch: a broken driver can then end, or
+    hold up, no more than the one that asks.
     """
 
     def why(gpu: str) -> str | None:

@@ -48,7 +48,10 @@ class DevicePool:
 
     @property
     def num_slots(self) -> int:
-        """Number of runs at a time: as many as were asked for (0: as can be), within the number of GPUs."""
+        """Number of runs at a time, at most one for each usable GPU.
+
+        As many as were asked for; 0 asked for as many as possible.
+        """
         with self._lock:
             return self._most()
 
@@ -73,7 +76,10 @@ class DevicePool:
 
     @property
     def cpu_allowed(self) -> bool:
-        """Whether the CPU may train what does not insist on a GPU: no GPU was ever meant, or the operator says so."""
+        """Whether the CPU may train jobs that do not require a GPU.
+
+        It may where no GPU was ever meant to be used, and where the operator says so.
+        """
         with self._lock:
             return self._may_use_cpu()
 
@@ -125,7 +131,7 @@ class DevicePool:
             self._refused[gpu] = why
 
     def renew(self, known: Mapping[str, Gpu], *, usable: Sequence[str], refused: Mapping[str, str]) -> None:
-        """Take in the *usable* GPUs, remember why others are *refused*, and what is *known* of all."""
+        """Add *usable* GPUs; remember why others are *refused*, and what is *known*."""
         with self._lock:
             self._known.update(known)
             self._order = tuple(dict.fromkeys((*self._order, *usable)))
@@ -141,7 +147,7 @@ class DevicePool:
                 self._gpus.add(gpu)
 
     def declared(self) -> list[dict[str, Any]]:
-        """Return what the worker tells of its devices, for its row in the database."""
+        """Return the description of all devices, for the worker's row in the database."""
         with self._lock:
             told = [self._told(name) for name in dict.fromkeys((*self._order, *self._refused))]
             if not self._order:

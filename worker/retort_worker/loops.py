@@ -286,7 +286,7 @@ class Housekeeper:
             store.delete_saved(job_id)
 
     def try_refused_gpus(self) -> None:
-        """Ask anew about GPUs that could not be used: at a machine's start a driver may come after its workers."""
+        """Try the refused GPUs again: a driver may start after its workers."""
         if self._pool.refused():
             gpu_check.look(self._pool)
 

@@ -93,7 +93,7 @@ def refused_gpus(workers: Iterable[WorkerRow]) -> Iterator[str]:
 
 
 def takes_no_job(worker: WorkerRow) -> bool:
-    """Return True where the worker's GPUs cannot be used and its CPU does not stand in for all jobs."""
+    """Return True for a worker without a usable GPU whose CPU is refused too."""
     devices = worker.devices or ()
     on_cpu = any(device["kind"] == "cpu" and not device["refused"] for device in devices)
     return bool(devices) and not worker.gpus and not on_cpu

@@ -16,7 +16,7 @@ def why_not(device: str) -> str | None:
 
 
 def computes(device: str) -> str | None:
-    """Return why a convolution in half precision fails on *device*; None where it does not.
+    """Return why a half-precision convolution fails on *device*, or None.
 
     A driver that answers says nothing of kernels, nor of the libraries that training needs.
     """
