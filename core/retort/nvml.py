@@ -17,7 +17,7 @@ _WORDS_FOR_NONE = frozenset({"", "none", "void", "nodevfiles"})
 
 
 @dataclass(frozen=True, slots=True)
-class Gpu:
+class GpuDescription:
     """A GPU as its driver describes it; unknown facts are None."""
 
     name: str
@@ -103,7 +103,7 @@ def handle_of(library: Any, name: str) -> Any:
     return library.nvmlDeviceGetHandleByIndex(int(name))
 
 
-def describe(names: str | None, *, bus: Path = Path("/sys/bus/pci/devices")) -> list[Gpu]:
+def describe(names: str | None, *, bus: Path = Path("/sys/bus/pci/devices")) -> list[GpuDescription]:
     """Return the GPUs that *names* shows, and the unusable ones with their reasons.
 
     Unusable are those that are there and do not answer, and those that are named and not there. Empty is for a machine
@@ -114,9 +114,11 @@ def describe(names: str | None, *, bus: Path = Path("/sys/bus/pci/devices")) -> 
     with nvml() as library:
         if library is not None:
             found = [_described(library, name) for name in _visible(library, names)]
-            return found + [Gpu(name, refused=why) for name, why in _missing(library, names)]
+            return found + [GpuDescription(name, refused=why) for name, why in _missing(library, names)]
     why = _why_silent(bus)
-    return [] if why is None else [Gpu("0" if names is None else names.partition(",")[0].strip(), refused=why)]
+    return (
+        [] if why is None else [GpuDescription("0" if names is None else names.partition(",")[0].strip(), refused=why)]
+    )
 
 
 def _chooses_none(names: str) -> bool:
@@ -183,7 +185,7 @@ def _not_there(name: str, number: int) -> str:
     )
 
 
-def _described(library: Any, name: str) -> Gpu:
+def _described(library: Any, name: str) -> GpuDescription:
     """Return what the driver tells of a GPU, or of a part of one."""
 
     def told(ask: Callable[..., Any], *about: Any) -> Any:
@@ -194,12 +196,12 @@ def _described(library: Any, name: str) -> Gpu:
 
     driver, gpu = told(library.nvmlSystemGetDriverVersion), told(handle_of, library, name)
     if gpu is None:
-        return Gpu(name, driver=driver)
+        return GpuDescription(name, driver=driver)
     # The compute capability is the whole GPU's: a part does not tell its own.
     whole = (told(library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, gpu) if is_part(name) else gpu) or gpu
     memory = told(library.nvmlDeviceGetMemoryInfo, gpu)
     capability = told(library.nvmlDeviceGetCudaComputeCapability, whole)
-    return Gpu(
+    return GpuDescription(
         name=name,
         product=told(library.nvmlDeviceGetName, gpu) or told(library.nvmlDeviceGetName, whole),
         memory_bytes=None if memory is None else int(memory.total),

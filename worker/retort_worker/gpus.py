@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from retort.nvml import Gpu, handle_of, is_part, nvml
+from retort.nvml import GpuDescription, handle_of, is_part, nvml
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class DevicePool:
         self._running = 0
         self._quarantined: set[str] = set()
         self._refused: dict[str, str] = {}
-        self._known: dict[str, Gpu] = {}
+        self._known: dict[str, GpuDescription] = {}
         self._allowed = cpu_allowed
 
     @property
@@ -130,7 +130,7 @@ class DevicePool:
             self._quarantined.discard(gpu)
             self._refused[gpu] = why
 
-    def renew(self, known: Mapping[str, Gpu], *, usable: Sequence[str], refused: Mapping[str, str]) -> None:
+    def renew(self, known: Mapping[str, GpuDescription], *, usable: Sequence[str], refused: Mapping[str, str]) -> None:
         """Add *usable* GPUs; remember why others are *refused*, and what is *known*."""
         with self._lock:
             self._known.update(known)
@@ -151,7 +151,9 @@ class DevicePool:
         with self._lock:
             told = [self._told(name) for name in dict.fromkeys((*self._order, *self._refused))]
             if not self._order:
-                told.append(_device("cpu", Gpu("cpu", refused=None if self._may_use_cpu() else CPU_NOT_ALLOWED)))
+                told.append(
+                    _device("cpu", GpuDescription("cpu", refused=None if self._may_use_cpu() else CPU_NOT_ALLOWED))
+                )
         return told
 
     def _may_use_cpu(self) -> bool:
@@ -159,7 +161,7 @@ class DevicePool:
 
     def _told(self, name: str) -> dict[str, Any]:
         why = self._refused.get(name) or (NOT_CLEAN if name in self._quarantined else None)
-        return _device("gpu", replace(self._known.get(name, Gpu(name)), refused=why))
+        return _device("gpu", replace(self._known.get(name, GpuDescription(name)), refused=why))
 
     def _most(self) -> int:
         if not self._order:
@@ -174,7 +176,7 @@ CPU_NOT_ALLOWED = (
 )
 
 
-def _device(kind: str, gpu: Gpu) -> dict[str, Any]:
+def _device(kind: str, gpu: GpuDescription) -> dict[str, Any]:
     return {"kind": kind, **asdict(gpu)}
 
 

@@ -41,6 +41,8 @@ from retort_worker.watchdog import Fence, Watchdog
 
 _log = structlog.get_logger()
 _TICK_S = 0.1
+_OF_GPU = frozenset({"no_gpu", "cuda_error"})
+"""What a run says where its GPU may be to blame."""
 _STACKS_S = 1.0
 """How long a stuck run may take to print its stacks."""
 
@@ -57,7 +59,7 @@ class RunSupervisor:
         self._workdir = context.folder / claim.lease.job_id
         self.unusable: Mapping[str, str] = {}
         """GPUs of the run that cannot be used, with the reasons; known once it has ended."""
-        self._told_no_gpu = False
+        self._doubts_gpu = False
         self._process: RunProcess | None = None
         self._final_event: AnyEvent | None = None
         self._fence = Fence(self._settings.lease_s, claimed_job.started, self._kill)
@@ -130,7 +132,7 @@ class RunSupervisor:
             return RunOutcome(failure=RunFailure(code="folder_busy", message=message, retryable=True))
         self._trackers.look_back()
         self._retry_db(self._recorder.catch_up)
-        self._final_event, self._told_no_gpu = None, False  # what earlier runs said is not this one's
+        self._final_event, self._doubts_gpu = None, False  # what earlier runs said is not this one's
         if self._lease.attempt > 1 or self._claim.parent_id is not None:  # else nobody can have decided anything
             self._retry_db(lambda: workdir.write_decisions(self._workdir, self._context.database, self._lease.job_id))
         dataset = self._claim.spec["data"].get("dataset")
@@ -188,8 +190,8 @@ class RunSupervisor:
         )  # fmt: skip
 
     def _elsewhere(self, outcome: RunOutcome) -> RunOutcome:
-        """Look at the GPUs of a run that found none; hand its job back where they are to blame."""
-        if not (self._told_no_gpu and self._device.gpus):
+        """Look at the GPUs of a run that doubts them; hand its job back where it found none."""
+        if not (self._doubts_gpu and self._device.gpus):
             return outcome
         asking = _in_background(self._ask)
         while not asking.done():
@@ -280,9 +282,9 @@ class RunSupervisor:
         if isinstance(event, FinishedEvent | FailedEvent | StoppedEvent | AwaitingReviewEvent):
             self._final_event = event
         if isinstance(event, FailedEvent):
-            self._told_no_gpu |= event.failure.code == "no_gpu"
+            self._doubts_gpu |= event.failure.code in _OF_GPU
         elif isinstance(event, LogEvent):
-            self._told_no_gpu |= event.data.get("code") == "no_gpu"
+            self._doubts_gpu |= event.data.get("code") in _OF_GPU
 
     def _kill(self) -> None:
         if self._process is not None:

@@ -7,26 +7,33 @@ import sys
 
 import torch
 
-from retort.training.device import unusable
+from retort.training import placement
 
 
 def why_not(device: str) -> str | None:
     """Return why no training can use the GPU *device*; None where it computes."""
-    return unusable(device) or computes(f"cuda:{device}")
+    found = placement.obstacle(placement.read(device), device)
+    if found is not None:
+        return f"{found.reason}; {found.remedy}"
+    return computes(f"cuda:{device}")
 
 
 def computes(device: str) -> str | None:
     """Return why a half-precision convolution fails on *device*, or None.
 
-    A driver that answers says nothing of kernels, nor of the libraries that training needs.
+    A GPU that runs a first kernel may lack the libraries that training needs.
     """
     try:
         images = torch.ones(1, 8, 16, 16, device=device, dtype=torch.half, requires_grad=True)
         weights = torch.ones(8, 8, 3, 3, device=device, dtype=torch.half)
         torch.nn.functional.conv2d(images, weights, padding=1).float().sum().backward()  # type: ignore[no-untyped-call]
-        return None if images.grad is not None and bool(images.grad.isfinite().all()) else "it computes wrong numbers"
+        gradient = images.grad
+        if gradient is not None and bool(gradient.isfinite().all()):
+            return None
+        said = "its numbers are not finite"
     except RuntimeError as error:
-        return str(error).strip().partition("\n")[0]
+        said = str(error).strip().partition("\n")[0]
+    return f"a convolution in half precision fails on it ({said}); cuDNN, driver and card have to fit each other"
 
 
 if __name__ == "__main__":
