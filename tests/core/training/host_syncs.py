@@ -10,7 +10,6 @@ from pathlib import PurePath
 from typing import Any
 
 import torch
-from retort.training.distillation.distiller import Distiller
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,12 +22,14 @@ class HostSyncs(TorchDispatchMode):
     """Counts, by line, the operations that wait for a fake GPU: its answers have no content and a set size.
 
     Such are reading a value (``item``, ``float``, a branch on it), sizes that depend on data (``nonzero``, ``unique``,
-    an index by a mask), and a copy between a GPU and memory that is not page-locked, in either direction.
+    an index by a mask), and a copy between a GPU and memory that is not page-locked, in either direction. With *device*
+    ``cpu`` fake tensors of a CPU count as a GPU's: nothing is copied there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cuda") -> None:
         super().__init__()
         self.lines: Counter[str] = Counter()
+        self._device = device
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
 
     def run(self, work: Callable[[], Any]) -> Any:
@@ -42,7 +43,7 @@ class HostSyncs(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name, first = func._schema.name, args[0] if args else None
-        on_gpu = isinstance(first, torch.Tensor) and first.device.type == "cuda"
+        on_gpu = isinstance(first, torch.Tensor) and first.device.type == self._device
         if name == "aten::_local_scalar_dense" and not isinstance(first, FakeTensor):
             with unset_fake_temporarily():
                 return func(first)
@@ -87,12 +88,12 @@ class HostSyncs(TorchDispatchMode):
         self.lines[f"{PurePath(place.filename).name}:{place.lineno} {what} {place.line}"] += 1
 
 
-def move(model: Distiller, device: torch.device) -> None:
-    """Move a student with its teachers and objectives to a fake GPU, within a counter's ``run``."""
+def move(model: Any, device: torch.device) -> None:
+    """Move a network, or a student with its teachers and objectives, to a fake GPU, within a counter's ``run``."""
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
         model.to(device)
-        for one in model.slots:
+        for one in getattr(model, "slots", ()):
             one.teacher.model.to(device)
             _move_tensors(one, device, set())
     finally:
