@@ -161,6 +161,8 @@ once() { in_podman run --rm "${as_container[@]}" "$@"; }
 lacks='import importlib.util, sys; assert not [name for name in sys.argv[1:] if importlib.util.find_spec(name)]'
 check "the API's image has neither torch nor Ultralytics" once localhost/retort-api python -c "$lacks" torch ultralytics cv2
 check "the worker's image has both" once localhost/retort-worker python -c "import torch, ultralytics, cv2"
+headers='import os, sysconfig; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")'
+check "the worker's image can compile" once localhost/retort-worker sh -c "c++ --version && python -c '$headers'"
 for image in api worker; do
   check "retort-$image runs as a user without rights" test "$(once "localhost/retort-$image" id -u)" = 10001
   in_podman inspect "localhost/retort-$image" >"$here/$image.json"

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from house.source import ROOT
+from retort.training import placement
+from retort.training.environment import SharedMemoryDemand, affordable
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -50,6 +52,45 @@ def test_the_worker_reserves_a_gpu_and_its_twin_stands_behind_a_profile():
     assert SERVICES["worker-cpu"]["profiles"] == ["cpu"]
     assert "deploy" not in SERVICES["worker-cpu"]
     assert all(SERVICES[name]["stop_grace_period"] == "2m" for name in ("worker", "worker-cpu"))
+
+
+def test_the_twin_for_the_cpu_is_declared_so():
+    """The image asks for all GPUs: with NVIDIA's runtime as the default one, the twin got them."""
+    told = SERVICES["worker-cpu"]["environment"]
+
+    assert (told["CUDA_VISIBLE_DEVICES"], told["NVIDIA_VISIBLE_DEVICES"]) == ("-1", "void")
+    assert not {"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"} & SERVICES["worker"]["environment"].keys()
+
+
+@pytest.mark.parametrize("batch", [64, 128])
+def test_eight_loader_processes_have_the_shared_memory_that_they_need(batch: int):
+    limits = [re.search(r":-(\d+)gb\}", SERVICES[name]["shm_size"]) for name in ("worker", "worker-cpu")]
+    demand = SharedMemoryDemand(batch=batch, imgsz=640)
+
+    assert [affordable(8, demand, int(limit[1]) << 30) for limit in limits if limit] == [8, 8]
+
+
+def test_the_workers_image_and_its_pages_name_the_driver_that_its_torch_needs():
+    [cuda] = re.findall(r"^nvidia-cuda-runtime==(\d+)\.", (ROOT / "requirements/worker.txt").read_text(), re.MULTILINE)
+    needed = placement.NEEDED_DRIVER[int(cuda)]
+    text = (ROOT / "Dockerfile.gpu").read_text()
+
+    assert re.findall(r"^ARG BASE_IMAGE=\S+/cuda:(\d+)\.", text, re.MULTILINE) == [cuda]
+    assert f"driver has to be {needed} or newer" in text
+    assert f"driver {needed} or newer" in (ROOT / "docker-compose.yml").read_text()
+    page = (ROOT / "docs" / "gpus.md").read_text()
+    assert re.search(rf"^\| CUDA {cuda} .*\| {needed} \|", page, re.MULTILINE)
+    assert f"needs the driver ({needed} or newer)" in page
+
+
+def test_the_workers_image_can_compile_for_the_gpu():
+    """torch.compile fell back without a word: Triton needs a C compiler and Python's headers when it runs."""
+    text = (ROOT / "Dockerfile.gpu").read_text()
+    final = text[: text.index("FROM base AS wheel")]
+
+    assert " g++ " in final
+    assert "python3-dev" in final
+    assert "#include <Python.h>" in text[text.rindex("\nFROM ") :], "tried where the image is built"
 
 
 def test_what_env_sets_reaches_every_part_of_the_service():

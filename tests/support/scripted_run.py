@@ -275,7 +275,8 @@ def teach_and_fail(journal: Journal, workdir: Path, *_: int) -> None:
 def show_inputs(journal: Journal, workdir: Path, *_: int) -> None:
     """Say what the run would start from."""
     inputs = json.loads((workdir / "inputs.json").read_text())
-    journal.log("inputs", weights=inputs["weights"], device=inputs["device"], cpu_allowed=inputs["cpu_allowed"])
+    told = {name: inputs[name] for name in ("weights", "device", "cpu_allowed")}
+    journal.log("inputs", compiled=os.environ.get("TORCHINDUCTOR_CACHE_DIR"), **told)
     journal.finished(RESULT)
 
 

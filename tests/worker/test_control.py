@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 
 from retort.db import jobs
+from retort.protocol.workdir import COMPILED
 from retort.states import AttemptState, JobState
 from retort.storage import Store
 from retort_worker.gpus import DevicePool
@@ -174,3 +177,24 @@ def test_folders_of_jobs_that_ended_elsewhere_are_removed(small_house: House):
     Housekeeper(small_house.workshop(), DevicePool(1)).tidy_folders()
     assert small_house.workdir(waiting).exists()
     assert not small_house.workdir(over).exists()
+
+
+def test_what_was_compiled_is_kept_as_long_as_runs_use_it(small_house: House):
+    kept = small_house.workdir(COMPILED) / "inductor" / "ab"
+    kept.mkdir(parents=True)
+    for name, age_days in (("new", 0), ("used", 29), ("old", 31)):
+        (kept / name).write_text(name)
+        used = time.time() - age_days * 86_400
+        os.utime(kept / name, (used, used))
+    Housekeeper(small_house.workshop(), DevicePool(1)).tidy_compiled()
+    assert {path.name for path in kept.iterdir()} == {"new", "used"}
+
+
+def test_runs_of_one_worker_share_what_they_compile(small_house: House):
+    folders = set()
+    for _ in range(2):
+        job_id = small_house.submit("show-inputs")
+        assert small_house.run(job_id) is JobState.SUCCEEDED
+        [told] = [row.data for row in small_house.events(job_id) if row.message == "inputs"]
+        folders.add(told["compiled"])
+    assert folders == {str(small_house.workdir(COMPILED) / "inductor")}

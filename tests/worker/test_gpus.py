@@ -62,6 +62,28 @@ def test_a_run_counts_gpus_as_the_driver_does_and_is_told_what_hosts_tell_the_gp
     assert not secret.keys() & told.keys()
 
 
+def test_what_one_run_compiles_the_next_one_finds(tmp_path: Path):
+    """Inductor keeps it in the temporary folder, CUDA and PyTorch at home: both were the job's."""
+    names = ("TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH", "PYTORCH_KERNEL_CACHE_PATH")
+    told = []
+    for job in ("one", "two"):
+        (tmp_path / job).mkdir()
+        environment, _ = run_environment({}, tmp_path / job, compiled=tmp_path / "compiled")
+        told.append([environment[name] for name in names])
+        assert environment["HOME"] == str(tmp_path / job)
+    assert told[0] == told[1]
+    assert len(set(told[0])) == 3
+    assert all(Path(path).is_relative_to(tmp_path / "compiled") and Path(path).is_dir() for path in told[0])
+    chosen, _ = run_environment({names[0]: "/mine"}, tmp_path / "one", compiled=tmp_path / "compiled")
+    assert chosen[names[0]] == "/mine", "as the operator says"
+
+
+def test_a_run_whose_worker_can_keep_nothing_compiles_for_itself(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    environment, _ = run_environment({}, tmp_path, compiled=tmp_path / "file" / "compiled")
+    assert "TORCHINDUCTOR_CACHE_DIR" not in environment
+
+
 def test_on_a_cpu_there_are_as_many_runs_as_slots_however_many_processes_they_make():
     pool = DevicePool(2)
     assert (pool.num_free, pool.most_gpus) == (2, None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import structlog
 from retort.db import Database, DatabaseUnavailable, artifacts, jobs, queue, sweeps, workers
 from retort.db.models import WorkerRow
 from retort.db.session import IDLE_TIMEOUT_S, database_now
+from retort.protocol.workdir import COMPILED
 from retort.states import TERMINAL
 from retort.sweeps.planner import decide
 
@@ -225,6 +228,7 @@ class Sweeper:
 
 _TIDY_S = 900.0
 _LOOK_S = 60.0
+_KEEP_COMPILED_S = 30 * 86_400.0
 _LOOKS_PER_TRY = 5
 """Asking PyTorch about a GPU takes a core for some seconds."""
 
@@ -249,6 +253,7 @@ class Housekeeper:
         while True:
             self._try(self.tidy_folders)
             self._try(self.tidy_store)
+            self._try(self.tidy_compiled)
             for number in range(1, int(_TIDY_S / _LOOK_S) + 1):
                 self._try(self.release_gpus)
                 rest.wait(_LOOK_S)
@@ -284,6 +289,15 @@ class Housekeeper:
             over = artifacts.without_recovery(session, saved)
         for job_id in over:
             store.delete_saved(job_id)
+
+    def tidy_compiled(self) -> None:
+        """Remove what was compiled for runs and has not been used for a month."""
+        used_after = time.time() - _KEEP_COMPILED_S
+        for path in (self._context.folder / COMPILED).rglob("*"):
+            with contextlib.suppress(OSError):  # a run may be at it
+                seen = path.lstat()
+                if not path.is_dir() and max(seen.st_atime, seen.st_mtime) < used_after:
+                    path.unlink()
 
     def try_refused_gpus(self) -> None:
         """Try the refused GPUs again: a driver may start after its workers."""

@@ -80,17 +80,19 @@ class RunProcess:
         _alive[popen.pid] = self
 
     @classmethod
-    def start(cls, command: Sequence[str], workdir: Path, environment: Mapping[str, str]) -> Self:
+    def start(
+        cls, command: Sequence[str], workdir: Path, environment: Mapping[str, str], *, compiled: Path | None = None
+    ) -> Self:
         """Start ``command spec.json workdir``; its output goes to ``workdir/run.log``.
 
         Its standard input is a pipe that nobody writes to: it ends when the worker dies, however that happens, and the
-        run takes this as its order to die.
+        run takes this as its order to die. In the folder *compiled* runs find what earlier ones compiled.
 
         Raises:
             OSError: the command cannot be started.
 
         """
-        env, scratch = run_environment(os.environ, workdir)
+        env, scratch = run_environment(os.environ, workdir, compiled=compiled)
         with (workdir / "run.log").open("ab") as log:
             popen = subprocess.Popen(
                 [*command, str(workdir / "spec.json"), str(workdir)],

@@ -25,7 +25,7 @@ from retort.protocol.events import (
     RunFailure,
     StoppedEvent,
 )
-from retort.protocol.workdir import LOG
+from retort.protocol.workdir import COMPILED, LOG
 from retort.spec import parse_spec, weight_names
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.result import JobResult
@@ -177,7 +177,9 @@ class RunSupervisor:
         start = log.stat().st_size if log.exists() else 0
         self._trackers.begin()
         self._watchdog.begin()
-        self._process = RunProcess.start(self._context.command, self._workdir, self._device.environment)
+        self._process = RunProcess.start(
+            self._context.command, self._workdir, self._device.environment, compiled=self._context.folder / COMPILED
+        )
         told_to_stop, failure = self._watch(self._process)
         code = self._process.close()
         while self._recorder.behind():

@@ -48,6 +48,7 @@ from retort.protocol.events import (
     StoppedEvent,
 )
 from retort.protocol.journal import read
+from retort.protocol.workdir import COMPILED
 from retort.protocol.workdir import journal as journal_of
 from retort.settings import Settings
 from retort.spec import AnySpec, JobSpec, parse_document, parse_spec
@@ -108,7 +109,7 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
     told: list[ExtraOutcome] = []
     with (
         tracked(wanted, settings, workdir, attempt, told) as feed,
-        _started(workdir) as process,
+        _started(workdir, settings.work_dir) as process,
         _stopping(process) as asked,
         render.screen(as_json=as_json, epochs=_epochs(wanted)) as screen,
     ):
@@ -191,12 +192,12 @@ def _stopping(process: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _started(workdir: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _started(workdir: Path, shared: Path | None) -> Iterator[subprocess.Popen[bytes]]:
     """Start the run in a session of its own, and let nothing of it outlive the block.
 
     Its stdin is a pipe that closes when we die, however that happens; the run takes this as its order to die.
     """
-    env, scratch = run_environment(os.environ, workdir)
+    env, scratch = run_environment(os.environ, workdir, compiled=shared and shared / COMPILED)
     command = [sys.executable, "-m", "retort.run", str(workdir / "spec.json"), str(workdir)]
     with (workdir / "run.log").open("ab") as log:
         process = subprocess.Popen(

@@ -28,13 +28,32 @@ def allowed(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def run_environment(environment: Mapping[str, str], workdir: Path) -> tuple[dict[str, str], Path | None]:
+def run_environment(
+    environment: Mapping[str, str], workdir: Path, *, compiled: Path | None = None
+) -> tuple[dict[str, str], Path | None]:
     """Return a run's environment, and a folder to remove after it.
 
-    Its home is its working folder, and temporary files go there too, unless that path is too long for sockets.
+    Its home is its working folder, and temporary files go there too, unless that path is too long for sockets. What is
+    compiled for the machine is kept in the folder *compiled*, where the next run finds it.
     """
     tmp = workdir / "tmp"
     tmp.mkdir(exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="retort-")) if len(os.fsencode(tmp)) > _LONGEST_TMP else None
     own = {"HOME": str(workdir), "TMPDIR": str(scratch or tmp), "PYTHONUNBUFFERED": "1"}
-    return {**allowed(environment), **IN_ORDER, **own}, scratch
+    kept = {} if compiled is None else _caches(compiled)
+    return {**kept, **allowed(environment), **IN_ORDER, **own}, scratch
+
+
+_CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "CUDA_CACHE_PATH": "cuda", "PYTORCH_KERNEL_CACHE_PATH": "kernels"}
+"""By default below the home or the temporary folder, both of which are the run's: each would compile everything again.
+Triton keeps its kernels below Inductor's."""
+
+
+def _caches(folder: Path) -> dict[str, str]:
+    """Return the variables that name the compilers' caches; none where there is no folder to write."""
+    try:
+        for name in _CACHES.values():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return {}
+    return {variable: str(folder / name) for variable, name in _CACHES.items()}

@@ -14,7 +14,7 @@ from retort.errors import UserError
 from retort.foreign import ForeignError, failed_gpu, is_useless_gpu
 from retort.spec.hardware import DeviceFigures
 
-_NEEDED_DRIVER = {11: "450", 12: "525", 13: "580"}
+NEEDED_DRIVER = {11: "450", 12: "525", 13: "580"}
 """The first driver that runs programs for any CUDA of this major version."""
 
 
@@ -187,7 +187,7 @@ def _other_card(facts: GpuFacts, gpu: Gpu) -> Obstacle:
 
 
 def _from(cuda: str, word: str) -> str:
-    needed = _NEEDED_DRIVER.get(int(cuda.partition(".")[0]))
+    needed = NEEDED_DRIVER.get(int(cuda.partition(".")[0]))
     return f" {word} {needed} or later" if needed else ""
 
 
