@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from retort.cli.app import app
 from retort.cli.render import failure_text
 from retort.errors import UserError
 from retort.foreign import extra_with, translate
+from support.fake_nvml import Driver
 
 
 class Surprise(Exception):
@@ -174,6 +176,31 @@ def test_hidden_gpus_are_told_with_what_hides_them(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match=r"\(CUDA_VISIBLE_DEVICES is ''\)") as caught:
         devices.choose("007")
     assert caught.value.message.startswith("there is no GPU 7")
+
+
+def test_one_part_of_a_divided_gpu_is_all_that_a_run_sees(monkeypatch: pytest.MonkeyPatch):
+    """The second part was named by its number, and PyTorch sees the first alone."""
+    driver = Driver()
+    driver.instances = {1: 2}
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert devices.seen_alone("2") == ("0", {"CUDA_VISIBLE_DEVICES": "MIG-11"})
+    assert devices.seen_alone("cpu") == ("cpu", {})
+    driver.instances = {}
+    assert devices.seen_alone("2") == ("2", {})
+
+
+def test_a_driver_that_does_not_answer_is_told_before_the_cpu_is_taken(monkeypatch: pytest.MonkeyPatch):
+    driver = Driver()
+    driver.fails = driver.NVML_ERROR_LIB_RM_VERSION_MISMATCH
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert devices.choose(None) == "cpu"
+    [why] = devices.refused()
+    assert "NVIDIA's driver does not answer" in why
+    with pytest.raises(UserError) as caught:
+        devices.choose("0")
+    assert why in (caught.value.hint or "")
 
 
 def test_a_word_that_is_no_device_is_refused(retort: Retort):

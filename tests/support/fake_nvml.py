@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from importlib.machinery import ModuleSpec
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ class Unreachable(Exception):
 class Driver:
     """NVML of a machine with three GPUs, as far as it is asked."""
 
+    __spec__ = ModuleSpec("pynvml", None)  # importlib asks whether it is there
     NVMLError = LookupError
     nvmlMemory_v2 = 2
     NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_GPU_NOT_FOUND = 9, 12, 28

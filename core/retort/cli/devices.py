@@ -49,10 +49,26 @@ def choose(wanted: str | None) -> str:
         hidden = "" if visible_gpus() is None else f" (CUDA_VISIBLE_DEVICES is {visible_gpus()!r})"
         raise UserError(
             f"there is no GPU {int(index)}: this machine has {has}{hidden}",
-            hint="--device cpu trains on the CPU; nvidia-smi shows what the driver sees",
+            hint="; ".join((*refused(), "--device cpu trains on the CPU; nvidia-smi shows what the driver sees")),
             code="no_gpu",
         )
     return str(int(index))
+
+
+def refused() -> list[str]:
+    """Return the GPUs that are there, or named, and cannot be had, with the reasons."""
+    return [f"GPU {gpu.name}: {gpu.refused}" for gpu in nvml.describe(visible_gpus()) if gpu.refused is not None]
+
+
+def seen_alone(device: str) -> tuple[str, dict[str, str]]:
+    """Return the device and the variables with which a process sees it.
+
+    Of divided GPUs (MIG) a process sees one part, the first unless told otherwise: there it is the only one, number 0.
+    """
+    names = nvml.visible(visible_gpus()) if device != "cpu" else []
+    if any(map(nvml.is_part, names)) and int(device) < len(names):
+        return "0", {"CUDA_VISIBLE_DEVICES": names[int(device)]}
+    return device, {}
 
 
 def _spelled(wanted: str) -> str:

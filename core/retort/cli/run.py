@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,7 +96,9 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
     from retort.settings import Settings
 
     devices.require_training()
-    chosen = devices.choose(device)
+    chosen, seen = devices.seen_alone(devices.choose(device))
+    for why in devices.refused() if device is None and chosen == "cpu" else ():
+        note(f"no GPU is used; {why}")
     settings = Settings()
     attempt = _attempt(workdir, wanted)
     dataset = wanted.data.dataset
@@ -109,7 +111,7 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
     told: list[ExtraOutcome] = []
     with (
         tracked(wanted, settings, workdir, attempt, told) as feed,
-        _started(workdir, settings.work_dir) as process,
+        _started(workdir, settings.work_dir, seen) as process,
         _stopping(process) as asked,
         render.screen(as_json=as_json, epochs=_epochs(wanted)) as screen,
     ):
@@ -192,12 +194,14 @@ def _stopping(process: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _started(workdir: Path, shared: Path | None) -> Iterator[subprocess.Popen[bytes]]:
+def _started(workdir: Path, shared: Path | None, seen: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the run in a session of its own, and let nothing of it outlive the block.
+
+    It finds in *shared* what earlier runs compiled, and sees the GPUs that the variables *seen* name, if any.
 
     Its stdin is a pipe that closes when we die, however that happens; the run takes this as its order to die.
     """
-    env, scratch = run_environment(os.environ, workdir, compiled=shared and shared / COMPILED)
+    env, scratch = run_environment({**os.environ, **seen}, workdir, compiled=shared and shared / COMPILED)
     command = [sys.executable, "-m", "retort.run", str(workdir / "spec.json"), str(workdir)]
     with (workdir / "run.log").open("ab") as log:
         process = subprocess.Popen(
