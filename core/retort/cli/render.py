@@ -55,6 +55,7 @@ def evaluation_parts(result: EvaluationResult) -> list[RenderableType]:
         )  # fmt: skip
     first = result.networks[0]
     parts: list[RenderableType] = [table, Text(f"\non {result.num_images} images of the {first.split or 'val'} split")]
+    parts += [Text(f"latency: {first.timed_as}")] if first.timed_as else []
     parts += [Text(one.sentence, style="bold") for one in result.differences]
     if result.exports:
         parts += ["", export_table(result.exports), *map(Text, export_notes(result.exports))]
@@ -248,6 +249,8 @@ def measured_notes(result: JobResult) -> list[str]:
     found = [f"judged on the {student.split} split, each image fitted into a {student.letterbox}"]
     if last := [f"{role} {score(figures.last.map)}" for role, figures in roles if figures.last is not None]:
         found.append(f"mAP50-95 of the last epoch, which nothing has chosen: {', '.join(last)}")
+    if student.timed_as is not None:
+        found.append(f"latency: {student.timed_as}")
     if student.command is not None:
         found.append(f"the same by plain Ultralytics: {student.command}")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retort.constants import Role
@@ -27,6 +28,14 @@ def networks(context: Context) -> dict[str, Published]:
         if (trained := context.found(stage, TrainedNetwork)) is not None:
             found[role] = Published(context.workdir / trained.weights, context.spec.training.imgsz)
     return found
+
+
+def picture(context: Context) -> Path | None:
+    """Return the picture of the data on which networks are timed.
+
+    It is the first of the validation images.
+    """
+    return min((context.inputs.data_yaml.parent / "images" / "val").iterdir(), default=None)
 
 
 @dataclass(frozen=True)
@@ -82,16 +91,17 @@ def sit(context: Context, published: Mapping[str, Published], exported: str, for
         context.check()
         context.heartbeat.beat("step")
 
+    shown = picture(context)
     own = "cpu" if context.inputs.device == "cpu" else "cuda"
-    timed, shared = subjects(published, context.inputs.device)
+    timed, shared = subjects(published, context.inputs.device, shown)
     side = published[exported].imgsz
     usual = TimedForm(timed[shared[exported]].load, own, (side, side)).base
     bases = {name: shared[exported] if form.base == usual else form.base for name, form in forms.items()}
     for form in forms.values():
         if form.base != usual:
-            base = subjects({exported: published[exported]}, "cpu" if form.device == "cpu" else "0")[0][exported]
-            timed[form.base] = Subject(base.load, form.shape, form.batch)
-    timed.update({name: Subject(form.load, form.shape, form.batch) for name, form in forms.items()})
+            base = subjects({exported: published[exported]}, "cpu" if form.device == "cpu" else "0", shown)[0][exported]
+            timed[form.base] = Subject(base.load, form.shape, form.batch, shown)
+    timed.update({name: Subject(form.load, form.shape, form.batch, shown) for name, form in forms.items()})
     found = {name: TimedFigures(**asdict(speed)) for name, speed in benchmark.measure(timed, on_round=alive).items()}
     return Sitting(
         roles={role: found[name] for role, name in shared.items()},

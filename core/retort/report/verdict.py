@@ -338,14 +338,23 @@ def _on_data(result: JobResult, noise: Noise) -> list[str]:
 
 
 def _on_latency(result: JobResult) -> list[str]:
-    """Tell of times that something else on the machine has disturbed."""
+    """Tell of times that something else has disturbed, or that are the host's."""
     networks = [figures for _, figures in result.roles.rows()]
     timed = [*networks, *(one for one in result.exports if isinstance(one, MeasuredExport))]
     spreads = [one.latency_ms.p90 / one.latency_ms.p50 for one in timed if one.latency_ms and one.latency_ms.p50]
-    if not spreads or max(spreads) < _BUSY:
-        return []
-    disturbed = f"The machine was busy while latencies were measured: one run in ten took {max(spreads):.1f} times the"
-    return [f"{disturbed} median or longer. Do not compare them; retort eval measures them again."]
+    told = []
+    launched = [figures for figures in networks if figures.device == "cuda" and "eager" in (figures.timed_as or "")]
+    if launched:
+        told.append(
+            f"Kernels could not be recorded ({launched[0].timed_as}): latencies are those of the host, and say "
+            "little of what the networks take on this GPU."
+        )
+    if spreads and max(spreads) >= _BUSY:
+        told.append(
+            f"The machine was busy while latencies were measured: one run in ten took {max(spreads):.1f} times the "
+            "median or longer. Do not compare them; retort eval measures them again."
+        )
+    return told
 
 
 def _on_exports(result: JobResult) -> list[str]:

@@ -60,6 +60,9 @@ class SpeedFigures(StoredModel):
     """What ran it, such as ``PyTorch``."""
     device: str | None = None
     """Kind of device on which it was timed, such as ``cpu``."""
+    timed_as: str | None = Field(default=None, exclude_if=absent)
+    """What was timed: precision and whether its kernels were recorded, images of a run, their size, and on what, as in
+    ``float32, eager, batch 1, 640 px, CPU, 2 threads``; absent in results from before."""
     settings: str | None = Field(default=None, exclude_if=absent)
     """Under which conditions of the runtime, for accuracy and latency alike; an export runs as in plain Ultralytics."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from retort import model_ref
 from retort.errors import ModelError
-from retort.pipeline import progress
+from retort.pipeline import latency, progress
 from retort.pipeline.context import Context
 from retort.pipeline.train import network
 from retort.report.advice import AdviceConditions, Measured, ModelFigures, Unusable, answer
@@ -140,7 +140,7 @@ def _speeds(context: Context, spec: AdviceSpec, start: Path | None) -> dict[str,
         with contextlib.suppress(ModelError):  # told where it is measured
             load(path)
             networks[name] = Published(path, spec.imgsz)
-    return speeds(networks, context.inputs.device, on_round=alive)
+    return speeds(networks, context.inputs.device, picture=latency.picture(context), on_round=alive)
 
 
 def _figures(context: Context, title: str, shape: ModelSummary, measured: NetworkFigures | None) -> ModelFigures:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from retort.constants import USUAL_DETECTIONS, Role
 from retort.errors import Diverged
 from retort.model_ref import title
-from retort.pipeline import progress, train
+from retort.pipeline import latency, progress, train
 from retort.pipeline.answers import ArmTraining, Evaluated, Repetitions, SeedRun, TrainedArms, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.extras import Extras, for_leaves
@@ -268,7 +268,7 @@ def _timed(context: Context, networks: Mapping[str, _Network]) -> dict[str, Time
         context.heartbeat.beat("step")
 
     published = {name: Published(one.weights, one.imgsz) for name, one in networks.items()}
-    found = speeds(published, context.inputs.device, on_round=alive)
+    found = speeds(published, context.inputs.device, picture=latency.picture(context), on_round=alive)
     return {name: TimedFigures(**dataclasses.asdict(speed)) for name, speed in found.items()}
 
 

@@ -204,9 +204,10 @@ class ExportWorkspace:
 
     def pytorch(self, device: str) -> Runtime:
         """Return the student in PyTorch on an export's kind of device."""
-        from retort.training.inference import load_folded, wrap_network
+        from retort.training.deployment import deploy
+        from retort.training.inference import load_folded
 
-        return wrap_network(load_folded(self.weights), _device(device))
+        return deploy(load_folded(self.weights), _device(device))
 
     @cached_property
     def val_images(self) -> Sequence[Path]:
@@ -314,10 +315,11 @@ def _made(workspace: ExportWorkspace, export: Any, path: Path, name: str, kept: 
     conditions = workspace.conditions("cpu" if device == "cpu" else "0", form)
     found = accuracy(RuntimeAsModule(runtime, workspace.network.names), conditions, name)
     workspace.beat()
+    picture = latency.picture(workspace.context)
     timed = benchmark.measure(
         {
-            "form": Subject(lambda: made_by.load(path), form.shape, form.images_at_once),
-            "base": Subject(lambda: workspace.pytorch(device), form.shape, form.images_at_once),
+            "form": Subject(lambda: made_by.load(path), form.shape, form.images_at_once, picture),
+            "base": Subject(lambda: workspace.pytorch(device), form.shape, form.images_at_once, picture),
         },
         on_round=workspace.beat,
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from retort import class_names, model_ref
-from retort.pipeline import progress, train
+from retort.pipeline import latency, progress, train
 from retort.pipeline.context import Context
 from retort.report.verdict import FEWEST_IMAGES
 from retort.spec import EvaluateSpec
@@ -101,7 +101,7 @@ def _speeds(context: Context, networks: Mapping[str, Published]) -> dict[str, Sp
         context.check()
         context.heartbeat.beat("setup")
 
-    return speeds(networks, context.inputs.device, on_round=alive)
+    return speeds(networks, context.inputs.device, picture=latency.picture(context), on_round=alive)
 
 
 def _measure(

@@ -17,7 +17,7 @@ import torch
 
 from retort.training import models
 from retort.training.distillation.teacher import Teacher
-from retort.training.inference import CPU, Runtime
+from retort.training.inference import CPU, Runtime, prepare
 from retort.training.models import summarize
 from retort.training.ultralytics_api import get_cfg, select_device
 
@@ -48,6 +48,8 @@ class Speed:
     device: str
     settings: str | None = None
     """Under which conditions of the runtime."""
+    timed_as: str | None = None
+    """What was timed: precision, whether recorded, images of one run, their size, and on what."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,19 @@ class Subject:
     """Side of its square input, or height and width."""
     batch: int = 1
     """Images of one run."""
+    picture: Path | None = None
+    """What all of them show; None for black ones."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of its input."""
+        return (self.imgsz, self.imgsz) if isinstance(self.imgsz, int) else self.imgsz
 
     def images(self, device: torch.device) -> torch.Tensor:
-        """Return black images for one run."""
-        height, width = (self.imgsz, self.imgsz) if isinstance(self.imgsz, int) else self.imgsz
-        return torch.zeros(self.batch, 3, height, width, device=device)
+        """Return the images of one run, each with the picture fitted into it."""
+        if self.picture is None:
+            return torch.zeros(self.batch, 3, *self.shape, device=device)
+        return prepare(self.picture, self.shape)[0].repeat(self.batch, 1, 1, 1).to(device)
 
 
 def measure(subjects: Mapping[str, Subject], *, on_round: Callable[[], None] = lambda: None) -> dict[str, Speed]:
@@ -91,9 +101,24 @@ def measure(subjects: Mapping[str, Subject], *, on_round: Callable[[], None] = l
             runtime=runtime.name,
             device=runtime.device.type,
             settings=runtime.settings,
+            timed_as=_conditions(subjects[name], runtime),
         )
         for name, (runtime, peak) in loaded.items()
     }
+
+
+def _conditions(subject: Subject, runtime: Runtime) -> str:
+    """Say what was timed."""
+    height, width = subject.shape
+    size = f"{height} px" if height == width else f"{height} x {width} px"
+    how = None if runtime.describe is None else runtime.describe()
+    return ", ".join(filter(None, [how, f"batch {subject.batch}", size, runtime.settings or _place(runtime.device)]))
+
+
+def _place(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {(number := torch.get_num_threads())} thread{'' if number == 1 else 's'}"
 
 
 def _takes(runtime: Runtime, number: int) -> bool:

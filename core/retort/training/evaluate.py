@@ -21,8 +21,9 @@ from retort.training import benchmark, models
 from retort.training.benchmark import Speed, Subject
 from retort.training.bootstrap import Matches
 from retort.training.data.scan import check_kept, images_in
+from retort.training.deployment import deploy
 from retort.training.environment import SharedMemoryDemand, affordable, free_bytes, num_workers
-from retort.training.inference import Runtime, load_folded, wrap_network
+from retort.training.inference import Runtime, load_folded
 from retort.training.models import ClassMap
 from retort.training.ultralytics_api import (
     DEFAULT_CFG,
@@ -361,10 +362,13 @@ class Published:
     imgsz: int
 
 
-def subjects(networks: Mapping[str, Published], device: str) -> tuple[dict[str, Subject], dict[str, str]]:
+def subjects(
+    networks: Mapping[str, Published], device: str, picture: Path | None
+) -> tuple[dict[str, Subject], dict[str, str]]:
     """Return what is to be timed of *networks*, and whose time each has.
 
-    Networks of one structure and size do the same work, whatever their weights: they share one subject.
+    They are timed as they would be deployed, on *picture*. Networks of one structure and size do the same work,
+    whatever their weights: they share one subject.
 
     Raises:
         ModelError: the weights of one cannot be loaded.
@@ -376,14 +380,16 @@ def subjects(networks: Mapping[str, Published], device: str) -> tuple[dict[str, 
         name: first.setdefault((repr(load_folded(one.weights)), one.imgsz), name) for name, one in networks.items()
     }
     found = {
-        name: Subject(lambda one=one: wrap_network(load_folded(one.weights), where), one.imgsz)  # type: ignore[misc]
+        name: Subject(lambda one=one: deploy(load_folded(one.weights), where), one.imgsz, picture=picture)  # type: ignore[misc]
         for name, one in networks.items()
         if name in first.values()
     }
     return found, shared
 
 
-def speeds(networks: Mapping[str, Published], device: str, *, on_round: Callable[[], None]) -> dict[str, Speed]:
+def speeds(
+    networks: Mapping[str, Published], device: str, *, picture: Path | None, on_round: Callable[[], None]
+) -> dict[str, Speed]:
     """Time published networks in PyTorch, in turns.
 
     Networks of one structure and size share one measurement.
@@ -392,6 +398,6 @@ def speeds(networks: Mapping[str, Published], device: str, *, on_round: Callable
         ModelError: the weights of one cannot be loaded.
 
     """
-    timed, shared = subjects(networks, device)
+    timed, shared = subjects(networks, device, picture)
     found = benchmark.measure(timed, on_round=on_round)
     return {name: found[which] for name, which in shared.items()}

@@ -44,6 +44,8 @@ class Runtime:
     """Whether it gives final boxes, as two corners, score and class, which need no NMS."""
     settings: str | None = None
     """Under which conditions of the program it runs."""
+    describe: Callable[[], str] | None = None
+    """Says, after it has run, in which precision it computes and whether its kernels are recorded."""
 
     def run_all(self, images: Tensor) -> Tensor:
         """Run any number of images, as many at a time as it takes."""
@@ -132,7 +134,7 @@ def wrap_network(network: Any, device: torch.device = CPU, ending: Any = None) -
     """Run a folded network in PyTorch; *ending* makes final boxes of its raw output."""
     raw = network_output(network.to(device))
     if ending is None:
-        return Runtime(raw, "PyTorch", device, most=None, fixed=False)
+        return Runtime(raw, "PyTorch", device, most=None, fixed=False, describe=lambda: "float32, eager")
 
     @torch.inference_mode()
     def run(images: Tensor) -> Tensor:

@@ -281,6 +281,17 @@ def test_latencies_of_a_busy_machine_are_told_to_be_none():
     assert not any("busy" in caveat for caveat in quiet)
 
 
+def test_latencies_of_a_gpu_whose_kernels_were_not_recorded_are_told_to_be_the_hosts():
+    roles = stored()["roles"]
+    how = "batch 1, 640 px, NVIDIA H200"
+    told = {}
+    for way in ("eager", "recorded"):
+        student = {**roles["student"], "device": "cuda", "timed_as": f"float16, {way}, {how}"}
+        told[way] = judge(student=0.45, control=0.4, roles={**roles, "student": student}).caveats
+    assert any(f"Kernels could not be recorded (float16, eager, {how})" in caveat for caveat in told["eager"])
+    assert not any("recorded" in caveat for caveat in told["recorded"])
+
+
 def test_validation_on_training_images_is_named_as_what_it_is():
     dataset = {**stored()["dataset"], "num_shared": 128}
     said = judge(student=0.45, control=0.4, dataset=dataset)

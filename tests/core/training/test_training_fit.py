@@ -318,15 +318,22 @@ def test_a_turn_is_a_pause_one_run_that_does_not_count_and_five_that_do(monkeypa
     assert {name: len(times) for name, times in taken.items()} == {"a": 7, "b": 7}
 
 
-def test_networks_take_turns_and_those_of_one_structure_share_their_time(published: Callable[..., Path]) -> None:
+def test_networks_take_turns_and_those_of_one_structure_share_their_time(
+    published: Callable[..., Path], data_yaml: Path
+) -> None:
     student, control = published("yolov8n"), published("yolov8n", seed=2)
     networks = {
         "student": Published(student, 64), "teacher": Published(published("yolo11n"), 64),
         "control": Published(control, 64), "larger": Published(student, 96),
     }  # fmt: skip
     rounds: list[int] = []
-    found = speeds(networks, "cpu", on_round=lambda: rounds.append(1))
+    picture = min((data_yaml.parent / "images/val").iterdir())
+    found = speeds(networks, "cpu", picture=picture, on_round=lambda: rounds.append(1))
     assert found["student"] is found["control"]
+    threads = torch.get_num_threads()
+    ends = f"CPU, {threads} thread{'' if threads == 1 else 's'}"
+    assert found["student"].timed_as == f"float32, eager, batch 1, 64 px, {ends}"
+    assert found["larger"].timed_as == f"float32, eager, batch 1, 96 px, {ends}"
     assert len({id(speed) for speed in found.values()}) == 3
     assert 2 <= len(rounds) <= sum(MOST.values()) / TURN, "a round is a turn of each, for one image and for several"
     for speed in found.values():
