@@ -1,4 +1,4 @@
-"""Run a network as it is deployed: on a GPU in half precision, its kernels recorded."""
+"""Run networks as they are deployed, on a GPU recorded and in half precision."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class RecordedNetwork:
-    """A folded network in float16, whose kernels are recorded once for each shape of input.
+    """A folded network in float16 whose kernels are recorded.
 
-    Launched one by one from Python, the kernels of a small network take a GPU less time than their launches do, so that
-    a network's latency would be the host's. One that cannot be recorded runs as it is, and says so.
+    They are once for each shape of input. Launched one by one from Python, the kernels of a small network take a GPU
+    less time than their launches do, so that its latency would be the host's. One that cannot be recorded runs as it
+    is, and says so.
     """
 
     def __init__(self, network: Any, record: Callable[[Function, Tensor], Function] = record_graph) -> None:
