@@ -131,11 +131,12 @@ def start(
     attempt: int = 1,
     workdir: Path | None = None,
     adjustments: Adjustments = AS_GIVEN,
+    device: str = "cpu",
 ) -> Running:
     """Prepare an attempt in ``home/work``, and start it as a worker does: own session, stdin a pipe."""
     workdir = workdir or home / "work"
     settings = Settings(home=home, fetch_weights=False)
-    prepare(parse_spec(spec), settings, workdir, attempt=attempt, device="cpu", adjustments=adjustments)
+    prepare(parse_spec(spec), settings, workdir, attempt=attempt, device=device, adjustments=adjustments)
     command = [sys.executable, "-m", "retort.run", str(workdir / "spec.json"), str(workdir)]
     with (workdir / "run.log").open("ab") as log:
         process = subprocess.Popen(

@@ -7,24 +7,20 @@ from pathlib import Path
 
 import core.training.conftest  # noqa: F401  # prepares the environment
 import pytest
-import torch
 from core.training.pictures import NAMES
+from gpu.places import limited
 from retort.constants import Role
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import batch_size, models
 from retort.training.config import TrainConfig
 from retort.training.distillation.distiller import TeacherCandidate
 
-pytestmark = [
-    pytest.mark.train,
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
-]
+pytestmark = pytest.mark.train
 SMALL = 6 << 30
 """Bytes that are taken for free, so that the batch stays small on any device."""
 
 
-def test_a_step_of_the_found_batch_takes_about_the_share_that_was_asked_for(
+def test_a_step_of_the_found_batch_takes_about_the_share_that_was_asked_for_and_fits(
     published: Callable[..., Path], tmp_path: Path
 ) -> None:
     plan = TrainConfig(
@@ -37,7 +33,9 @@ def test_a_step_of_the_found_batch_takes_about_the_share_that_was_asked_for(
     if batch_size.free_memory("0") < SMALL:
         pytest.skip("the device is full")
 
-    found = batch_size.find(meter, SMALL, images=10_000)
+    with limited(SMALL):
+        found = batch_size.find(meter, SMALL, images=10_000)
+        taken = meter(found.batch)
 
     assert found.batch > 8
-    assert 0.4 * SMALL < meter(found.batch) < 0.8 * SMALL
+    assert 0.4 * SMALL < taken < 0.8 * SMALL

@@ -6,11 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from retort.training.detection import Detection, load_detector
-
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
 def test_a_gpu_finds_in_half_what_a_cpu_finds_and_gives_its_memory_back(

@@ -16,6 +16,7 @@ from retort.training.export.onnx import export_onnx
 from retort.training.export.quantization import CalibratedGraph, difference
 from retort.training.inference import load_folded, prepare, wrap_network
 
+pytestmark = pytest.mark.train
 S = 96
 
 

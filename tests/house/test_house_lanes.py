@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,6 +52,13 @@ def test_a_training_is_found_through_functions_and_fixtures(tmp_path: Path):
     path = tmp_path / "test_it.py"
     path.write_text(FILE)
     assert training(path) == {"test_fixture": False, "test_helper": False, "test_module": False, "test_marked": True}
+
+
+def test_every_test_of_a_gpu_is_chosen_by_its_mark():
+    """A file without the mark was left out by ``make test-gpu``; the folder's conftest marks what lies there."""
+    command = [sys.executable, "-m", "pytest", "tests/gpu", "--collect-only", "-q", "-m", "not gpu"]
+    told = subprocess.run([*command, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert re.search(r"no tests collected \(\d\d deselected\)", told.stdout), told.stdout[-1000:]
 
 
 def test_one_test_of_the_quick_lane_trains():
