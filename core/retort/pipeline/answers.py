@@ -11,7 +11,15 @@ from retort.review.figures import LabelFigures, ReviewFigures
 from retort.schema import StoredModel, absent
 from retort.spec.arms import ArmName, MeasuredArm
 from retort.spec.exported import AnyExport
-from retort.spec.figures import FoundBatch, FurtherTeacherFigures, Roles, Scores, SeedScores, TimedFigures
+from retort.spec.figures import (
+    FoundBatch,
+    FurtherTeacherFigures,
+    Roles,
+    Scores,
+    SeedScores,
+    StepMemory,
+    TimedFigures,
+)
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Resampled
 
@@ -29,6 +37,8 @@ class CheckedNetworks(StoredModel):
     teachers: tuple[str, ...]
     batch: FoundBatch | None = Field(default=None, exclude_if=absent)
     """Of all trainings of the job, where the spec leaves it to the run."""
+    memory: StepMemory | None = Field(default=None, exclude_if=absent)
+    """What the batch of the spec takes of a GPU; absent on a CPU."""
 
 
 class TrainedNetwork(StoredModel):

@@ -185,6 +185,30 @@ class FoundBatch(StoredModel):
     """What was free on the GPU; null on a CPU."""
 
 
+class StepMemory(StoredModel):
+    """What a step of the largest training takes of a GPU, found before anything was trained."""
+
+    step_bytes: int
+    """Of each GPU."""
+    free_bytes: int
+    """What was free of it."""
+    measured: bool
+    """Whether a step was tried on the GPU, which is done where the estimate is near what is free."""
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether others on the GPU, or a batch with more objects, may make it too much."""
+        return self.step_bytes > 0.9 * self.free_bytes
+
+    def sentence(self, batch: int) -> str:
+        """Return the figures in one line for people."""
+        how = "takes" if self.measured else "will take about"
+        return (
+            f"a step with batch {batch} {how} {self.step_bytes / 2**30:.1f} GiB of the {self.free_bytes / 2**30:.1f} "
+            f"that are free on the GPU"
+        )
+
+
 class GapClosed(StoredModel):
     """The gain as a share of teacher less control; null where that may not be told of the metric.
 

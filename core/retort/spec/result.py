@@ -14,7 +14,7 @@ from retort.spec.advised import AdviceResult
 from retort.spec.arms import ArmFigures
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import AnyExport
-from retort.spec.figures import FoundBatch, FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures
+from retort.spec.figures import FoundBatch, FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures, StepMemory
 from retort.spec.hardware import DeviceFigures
 from retort.spec.image_use import ImageUse
 from retort.spec.outcome import ExtraOutcome
@@ -32,6 +32,8 @@ class TrainingFigures(StoredModel):
     """Images of a batch; smaller than in the spec where memory ran out."""
     batch_found: FoundBatch | None = Field(default=None, exclude_if=absent)
     """How ``batch`` was found, where the spec says ``auto``."""
+    memory: StepMemory | None = Field(default=None, exclude_if=absent)
+    """What a step was found to take of the GPU, before anything was trained; absent on a CPU."""
     stopped_by: Literal["patience", "time"] | None = Field(default=None, exclude_if=absent)
     """The limit of the spec that ended the training before its last epoch; student and control each end by it."""
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from retort.class_names import ITEM
 from retort.constants import LEVEL_STRIDES, Role
 from retort.data.teacher_names import ONE_CLASS_HINT, not_one_class
-from retort.errors import ModelError, TeacherMismatch
+from retort.errors import ModelError, OutOfMemory, TeacherMismatch
 from retort.exports.base import Export
 from retort.pipeline import progress
 from retort.pipeline.answers import CheckedNetworks
 from retort.pipeline.context import Context
+from retort.pipeline.failures import explain
 from retort.pipeline.train import network
 from retort.spec import JobSpec
-from retort.spec.figures import FoundBatch
+from retort.spec.figures import FoundBatch, StepMemory
 from retort.stages.distill import teacher_config
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def run(context: Context) -> CheckedNetworks:
     Raises:
         ModelError: a network cannot be used; it says which.
         TeacherMismatch: a teacher does not fit the student and the losses.
+        OutOfMemory: a step with the batch of the spec does not fit on the GPU.
 
     """
     from retort.training import architecture, models
@@ -70,9 +72,11 @@ def run(context: Context) -> CheckedNetworks:
         context.heartbeat.beat("setup")
     context.journal.log(f"the student is {read}; the teacher {'; '.join(map(str, teachers))}")
     name = spec.student.label if read.name == architecture.UNNAMED else read.name
+    found = _batch(context, names, networks)
     return CheckedNetworks(
-        student=name, teachers=tuple(one.name for one in teachers), batch=_batch(context, names, networks)
-    )
+        student=name, teachers=tuple(one.name for one in teachers), batch=found,
+        memory=None if found is not None or context.inputs.device == "cpu" else _memory(context, names, networks),
+    )  # fmt: skip
 
 
 def _batch(context: Context, names: dict[int, str], networks: Sequence[tuple[Any, int | None]]) -> FoundBatch | None:
@@ -94,6 +98,36 @@ def _batch(context: Context, names: dict[int, str], networks: Sequence[tuple[Any
         found = min(each, key=lambda one: one.batch)
     context.journal.log(found.reason, batch=found.batch)
     return found
+
+
+def _memory(context: Context, names: dict[int, str], networks: Sequence[tuple[Any, int | None]]) -> StepMemory | None:
+    """Foresee what a step with the batch of the spec takes of the GPU; None where that cannot be found out.
+
+    Raises:
+        OutOfMemory: it does not fit.
+
+    """
+    from retort.training import batch_size
+
+    device, found = context.inputs.device, []
+    try:
+        free, peak = batch_size.free_memory(device), batch_size.peak_memory(device)
+        for arm in _arms(context, names, networks):
+            found.append(
+                batch_size.foresee(
+                    context.batch, free, estimate=arm.estimate, measure=arm.meter(peak),
+                    imgsz=arm.plan.training.imgsz, gpus=context.spec.resources.gpus,
+                )
+            )  # fmt: skip
+            context.heartbeat.beat("setup")
+    except OutOfMemory:
+        raise
+    except Exception as error:  # noqa: BLE001 - the training itself will show whether it fits
+        context.journal.log(f"the memory of a step could not be foreseen: {explain(error, device, what=None).message}")
+        return None
+    most = max(found, key=lambda one: one.step_bytes)
+    context.journal.log(most.sentence(context.batch), "warning" if most.is_tight else "info")
+    return most
 
 
 def _arms(context: Context, names: dict[int, str], networks: Sequence[tuple[Any, int | None]]) -> Iterator[Arm]:

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from retort.errors import OutOfMemory
 from retort.spec import DistillationSpec
-from retort.spec.figures import FoundBatch
+from retort.spec.figures import FoundBatch, StepMemory
 from retort.spec.training import LARGEST_BATCH, SMALLEST_BATCH, USUAL_BATCH
 from retort.training import models
 from retort.training.benchmark import BOXES_PER_IMAGE, drawn
 from retort.training.config import TrainConfig
+from retort.training.criterion import MOST_BOXES
 from retort.training.data.unlabelled import per_step
 from retort.training.device import explain_out_of_memory
 from retort.training.distillation.distiller import TeacherCandidate, make_distiller
+from retort.training.step_memory import MemoryCounter
 from retort.training.ultralytics_api import get_cfg, select_device
 
 SHARE = 0.6
 """Part of the free memory that a step may take, as in upstream's search for a batch: others take the rest."""
+CLEARLY = 0.8
+"""Part of the free memory up to which an estimated step fits for certain."""
 LARGER = 8, 4
 """Images of the second step that is measured: the first of these that fits."""
+_ANCHORS_PER_BOX = 10
+"""So many does upstream assign to an object, at most."""
 _GIB = 2**30
 
 Meter = Callable[[int], int]
@@ -84,6 +90,43 @@ def _each(peaks: Mapping[int, int], budget: float, most: int) -> int:
     return max(SMALLEST_BATCH, min(int((budget - least) / slope + small), most))
 
 
+def foresee(batch: int, free_bytes: int, *, estimate: Meter, measure: Meter, imgsz: int, gpus: int = 1) -> StepMemory:
+    """Return the memory that a step with *batch* images will take.
+
+    That is of each of *gpus*, and before anything trains. It is estimated without the GPU. Where that is near what is
+    free, or above it, a step is measured there: nothing is refused for an estimate alone.
+
+    Raises:
+        OutOfMemory: a step does not fit; it names a batch that does.
+
+    """
+    each = max(batch // gpus, 1)
+    expected = estimate(each)
+    if expected <= CLEARLY * free_bytes:
+        return StepMemory(step_bytes=expected, free_bytes=free_bytes, measured=False)
+    try:
+        return StepMemory(step_bytes=measure(each), free_bytes=free_bytes, measured=True)
+    except OutOfMemory as error:
+        fits = _fitting(estimate, each, expected, free_bytes) * gpus
+        other = f"batch {fits} should fit, or batch: auto" if fits else "no batch fits: smaller images or networks"
+        raise OutOfMemory(
+            f"batch {batch} at {imgsz} px does not fit: a step needs about {expected / _GIB:.1f} GiB of each GPU, of "
+            f"which {free_bytes / _GIB:.1f} are free",
+            hint=f"{other}; resources.halve_batch tries half of a batch by itself",
+        ) from error
+
+
+def _fitting(estimate: Meter, each: int, expected: int, free_bytes: int) -> int:
+    """Return the most images whose step clearly fits, below *each* that are *expected* not to; 0 for none."""
+    least = estimate(SMALLEST_BATCH)
+    if each <= SMALLEST_BATCH or least > CLEARLY * free_bytes:
+        return 0
+    slope = (expected - least) / (each - SMALLEST_BATCH)
+    if slope <= 0:
+        return SMALLEST_BATCH
+    return min(int((CLEARLY * free_bytes - least) / slope) + SMALLEST_BATCH, each - 1)
+
+
 @dataclass(frozen=True)
 class Arm:
     """A training whose step is measured."""
@@ -112,42 +155,100 @@ class Arm:
 
         return measure
 
+    def estimate(self, images: int) -> int:
+        """Return the bytes that a step with *images* takes of a GPU.
+
+        They are counted without one, and are those of its tensors: what CUDA itself and its libraries take comes on
+        top.
+        """
+        device, training = torch.device("cpu"), self.plan.training
+        network = self._network(device)
+        side, slots = self._side(network), getattr(network, "slots", ())
+        precision = torch.float16 if training.amp else torch.float32
+        counter = MemoryCounter(objects=images * self._most_boxes * _ANCHORS_PER_BOX)
+        counter.empty(network)
+        for slot in slots:
+            slot.teacher.answer_in(precision)
+            counter.empty(slot.teacher.model, precision)
+        with counter.counting():
+            batch = self._batch(images, side, device)
+            pools = sum(counter.grown(partial(_asked, slot.teacher, batch)) for slot in slots)
+            kept = [torch.empty(pools, dtype=torch.uint8), *_copied(network, 3)]  # recorded; the average, two of AdamW
+            with torch.autocast("cpu", torch.float16, enabled=training.amp):
+                loss, _items = network(batch)
+            loss.sum().backward()
+        del kept
+        return counter.peak
+
     def step(self, images: int) -> None:
         """Train two steps on drawn images, with all that a training keeps beside them."""
         training, device = self.plan.training, select_device(self.plan.device, verbose=False)
+        network = self._network(device)
+        side = self._side(network)
+        batch = self._batch(images, side, device)
+        for slot in getattr(network, "slots", ()):
+            self._record(slot, batch)
+        self._train(network, batch, torch.autocast(device.type, enabled=training.amp and device.type == "cuda"))
+
+    @property
+    def _most_boxes(self) -> int:
+        return max(self.boxes, BOXES_PER_IMAGE)
+
+    def _network(self, device: torch.device) -> Any:
+        """Return the student with its teachers, if any, past the ramp of their schedule."""
+        training = self.plan.training
         student = models.build_start(self.plan, self.names)
         student.args = get_cfg(overrides={"imgsz": training.imgsz})
         student.to(device, memory_format=torch.channels_last).train()
-        stride = int(student.stride.max())
-        side = int(training.imgsz * (1 + training.multi_scale) // stride * stride)
-        batch = drawn(images, side, len(self.names), device, boxes=max(self.boxes, BOXES_PER_IMAGE))
-        network = self._taught(student, batch, side, device) if self.teachers else student
-        average, optimizer = deepcopy(network), torch.optim.AdamW(network.parameters())
-        for _ in range(2):
-            with torch.autocast(device.type, enabled=training.amp and device.type == "cuda"):
-                loss, _items = network(batch)
-            loss.sum().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        del average
-
-    def _taught(self, student: Any, batch: dict[str, Any], side: int, device: torch.device) -> Any:
-        """Return the student with its teachers, past the ramp of the schedule, and add unlabelled images."""
+        if not self.teachers:
+            return student
         assert self.distillation is not None, "teachers come with what is learned from them"
-        training, (first, *further) = self.plan.training, self.teachers
+        first, *further = self.teachers
         network = make_distiller(
             student, first, self.distillation, device=device, epochs=self.plan.epochs,
             close_mosaic=training.close_mosaic, seed=training.seed, half=training.amp, further=further,
         )  # fmt: skip
         assert network.objective is not None, "it has just been made"
         network.objective.epoch = self.distillation.schedule.warmup_epochs
-        images = len(batch["img"])
-        more = per_step(self.plan.teaching.unlabelled, images, 1)
+        return network.train()
+
+    def _side(self, network: Any) -> int:
+        """Return the side of the largest images."""
+        training, stride = self.plan.training, int(getattr(network, "student_model", network).stride.max())
+        return int(training.imgsz * (1 + training.multi_scale) // stride * stride)
+
+    def _batch(self, images: int, side: int, device: torch.device) -> dict[str, Any]:
+        """Draw images of *side* pixels, labelled and unlabelled."""
+        batch = drawn(images, side, len(self.names), device, boxes=self._most_boxes)
+        more = per_step(self.plan.teaching.unlabelled, images, 1) if self.teachers else 0
         if more:
             batch["unlabelled"] = torch.rand(more, 3, side, side, device=device)
-        for slot in network.slots:
-            slot.teacher.prepare(images + more, side, side)
-        return network.train()
+        return {**batch, MOST_BOXES: self._most_boxes}
+
+    def _record(self, slot: Any, batch: dict[str, Any]) -> None:
+        images, side = len(batch["img"]) + len(batch.get("unlabelled", ())), batch["img"].shape[-1]
+        slot.teacher.prepare(images, side, side)
+
+    def _train(self, network: Any, batch: dict[str, Any], precision: Any) -> None:
+        average, optimizer = _copied(network), torch.optim.AdamW(network.parameters())
+        for _ in range(2):
+            with precision:
+                loss, _items = network(batch)
+            loss.sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        del average
+
+
+def _asked(teacher: Any, batch: Mapping[str, Any]) -> None:
+    """Ask *teacher* as a step does, for the images of *batch* with labels and without."""
+    more = batch.get("unlabelled")
+    teacher(batch["img"] if more is None else torch.cat([batch["img"], more]), reuse_buffers=True)
+
+
+def _copied(network: Any, times: int = 1) -> list[torch.Tensor]:
+    """Return the tensors of copies of *network*, such as its average is."""
+    return [one.detach().clone() for _ in range(times) for one in network.state_dict().values()]
 
 
 def free_memory(device: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from core.runs import document
 from core.training.pictures import NAMES
 from retort.data.inputs import Inputs
@@ -14,7 +15,8 @@ from retort.data.prepare import prepare
 from retort.errors import ModelError, RetortError
 from retort.pipeline.answers import CheckedNetworks
 from retort.pipeline.context import Context
-from retort.protocol.journal import Journal
+from retort.protocol.events import LogEvent
+from retort.protocol.journal import Journal, read
 from retort.protocol.workdir import Heartbeat
 from retort.settings import Settings
 from retort.spec import parse_spec
@@ -24,7 +26,6 @@ from retort.stages import check
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a data set, a detector of other classes, a segmentation network, and a network's description."""
-    import torch
     from retort.training import models
     from ultralytics.nn.tasks import SegmentationModel, yaml_model_load
 
@@ -43,9 +44,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def checked(home: Path, workdir: Path, **changes: Any) -> CheckedNetworks:
+def checked(home: Path, workdir: Path, device: str = "cpu", **changes: Any) -> CheckedNetworks:
     spec = parse_spec(document(home, **changes))
-    prepare(spec, Settings(home=home, fetch_weights=False), workdir, attempt=1, device="cpu")
+    prepare(spec, Settings(home=home, fetch_weights=False), workdir, attempt=1, device=device)
     with Journal(workdir / "journal.jsonl") as journal:
         context = Context(
             spec, Inputs.load(workdir), workdir, journal, threading.Event(), {}, lambda _: None, Heartbeat(workdir),
@@ -110,3 +111,11 @@ def test_a_description_that_is_not_in_the_model_folder_is_named_with_those_that_
     with pytest.raises(ModelError, match=r"no network mine\.yaml") as caught:
         checked(home, tmp_path, student={"model": "mine.yaml", "weights": None})
     assert caught.value.hint == "in the folder: own.yaml"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_whose_memory_cannot_be_asked_fails_no_job(home: Path, tmp_path: Path) -> None:
+    """The training itself shows whether it fits."""
+    assert checked(home, tmp_path, "0").memory is None
+    said = [event.message for event in read(tmp_path / "journal.jsonl")[0] if isinstance(event, LogEvent)]
+    assert any(one.startswith("the memory of a step could not be foreseen") for one in said)

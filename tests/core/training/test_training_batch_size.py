@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from retort.constants import Role
 from retort.errors import OutOfMemory
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import models
-from retort.training.batch_size import Arm, Meter, find, on_cpu
+from retort.training.batch_size import Arm, Meter, find, foresee, on_cpu
 from retort.training.config import TeacherConfig, TrainConfig, UnlabelledConfig
 from retort.training.distillation.distiller import TeacherCandidate
 
@@ -104,3 +106,65 @@ def test_what_does_not_fit_while_it_is_measured_names_the_images_of_the_step(arm
 
     with pytest.raises(OutOfMemory, match="with batch 8"):
         arm.meter(full)(8)
+
+
+# A batch that the spec sets is compared with the GPU's memory before anything trains
+
+
+def never(_: int) -> int:
+    raise AssertionError("a step was tried on the GPU without need")
+
+
+def test_what_clearly_fits_is_not_tried_on_the_gpu():
+    found = foresee(64, 16 * GIB, estimate=line(1, 0.1), measure=never, imgsz=640)
+    assert (found.step_bytes, found.measured, found.is_tight) == (round(7.4 * GIB), False, False)
+    assert found.sentence(64) == "a step with batch 64 will take about 7.4 GiB of the 16.0 that are free on the GPU"
+
+
+def test_what_may_not_fit_is_tried_and_refused_by_no_estimate_alone():
+    found = foresee(64, 16 * GIB, estimate=line(1, 0.5), measure=line(1, 0.22), imgsz=640)
+    assert (found.step_bytes, found.measured, found.is_tight) == (round(15.08 * GIB), True, True)
+
+
+@pytest.mark.parametrize(
+    ("each", "gpus", "needed", "hint"),
+    [
+        (0.46875, 1, "31.0", "batch 24 should fit, or batch: auto"),
+        (0.46875, 2, "16.0", "batch 48 should fit, or batch: auto"),
+        (8.0, 1, "513.0", "no batch fits: smaller images or networks"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused_before_anything_trains_with_one_that_does(
+    each: float, gpus: int, needed: str, hint: str
+):
+    """It was found out by the first step, after the data had been read."""
+    free = 15.6
+    with pytest.raises(OutOfMemory) as caught:
+        foresee(
+            64, round(free * GIB), estimate=line(1, each), measure=line(1, each, holds=free), imgsz=640, gpus=gpus
+        )  # fmt: skip
+    assert caught.value.message == (
+        f"batch 64 at 640 px does not fit: a step needs about {needed} GiB of each GPU, of which 15.6 are free"
+    )
+    assert (caught.value.hint or "").startswith(hint)
+
+
+def test_a_step_is_estimated_near_what_one_took_on_a_gpu(tmp_path: Path):
+    """Recorded on one H200: the control of the loop, yolov8n at 640 px with batch 64."""
+    recorded = json.loads((Path(__file__).parents[3] / "benchmarks" / "results" / "gpu-h200.json").read_text())
+    training = TrainingSpec(imgsz=640, batch=64, multi_scale=0.0)
+    plan = TrainConfig(
+        role=Role.CONTROL, model="yolov8n", weights=None, data_yaml=tmp_path, epochs=4, training=training,
+        folder=tmp_path, device="cpu",
+    )  # fmt: skip
+    estimated = Arm(plan, dict(enumerate(map(str, range(80)))), 7).estimate(64) / GIB
+    assert estimated == pytest.approx(recorded["loop"]["control"]["peak_gib"], rel=0.1)
+
+
+def test_a_distilled_step_is_estimated_with_its_teachers_and_leaves_them_as_they_were(arm: Arm):
+    before = {name: one.clone() for name, one in arm.teachers[0].network.state_dict().items()}
+    alone = replace(arm, teachers=(), distillation=None).estimate(8)
+    first, second = arm.teachers
+    distilled = replace(arm, teachers=(first, replace(second, ratio=Fraction(2)))).estimate(8)
+    assert distilled > 1.4 * alone
+    assert all(torch.equal(one, before[name]) for name, one in arm.teachers[0].network.state_dict().items())

@@ -178,6 +178,10 @@ class Teacher:
         output: TeacherOutput = self._replay(x) if reuse_buffers else self._ask(x, levels=None, head=True, maps=True)
         return output
 
+    def answer_in(self, dtype: torch.dtype) -> None:
+        """Answer in another precision, which the network's tensors have or will have."""
+        self.dtype = dtype
+
     def prepare(self, number: int, height: int, width: int) -> None:
         """Record the teacher's kernels for *number* images a call.
 
