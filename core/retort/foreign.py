@@ -205,6 +205,12 @@ def _cuda(error: BaseException, device: str) -> RetortError | None:
         isinstance(error, RuntimeError) and any(sign in told for sign in signs)
     ):
         return None
+    if "NCCL" in told:
+        return failed_gpu(
+            _told("the GPUs of the run could not talk to each other", error),
+            "NCCL_DEBUG=INFO in the worker's environment tells why; where GPUs cannot reach each other's memory, as in "
+            "many virtual machines, NCCL_P2P_DISABLE=1 helps; resources.gpus: 1 needs no NCCL",
+        )
     return failed_gpu(
         _told(f"GPU {device} of the run, or its driver, failed", error),
         "look at the driver's log on the worker (dmesg, nvidia-smi); another GPU may be in order",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ _apart: list[bool] = []
 def join(device: torch.device) -> None:
     """Join the other ranks, over NCCL on GPUs, gloo on CPUs.
 
-    The variables of torchrun say who they are.
+    The variables of torchrun say who they are. NCCL connects at its first exchange only, when the training's gradients
+    are tied together: until then a teacher is recorded without a thread of NCCL's beside it.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -67,7 +69,16 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
     if size() == 1:
         return model
     devices = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(model, devices, forward_sync_buffers=False, find_unused_parameters=True)
+    return DistributedDataParallel(model, devices, find_unused_parameters=True, **own_buffers(DistributedDataParallel))
+
+
+def own_buffers(wrapper: Any) -> dict[str, Any]:
+    """Return the option of *wrapper* by which ranks keep their buffers.
+
+    Torch 2.13 gave it another name.
+    """
+    names = "forward_sync_buffers", "broadcast_buffers"
+    return {next(name for name in names if name in inspect.signature(wrapper).parameters): False}
 
 
 def unwrap(model: Any) -> Any:

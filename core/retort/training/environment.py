@@ -47,6 +47,11 @@ def prepare(config_dir: Path, *, rank: bool = False) -> None:
     keep_freed_memory()
 
 
+def variables(**more: str) -> dict[str, str]:
+    """Return this process's environment with *more*, for another process."""
+    return {**os.environ, **more}
+
+
 def keep_freed_memory() -> None:
     """Let the C library keep freed memory for reuse.
 

@@ -90,6 +90,17 @@ def test_the_systems_own_word_counts_wherever_a_library_has_hidden_it():
     assert explain(dealt_with).code == "internal"
 
 
+def test_gpus_that_cannot_talk_to_each_other_are_told_as_such():
+    """NCCL's words were told as one GPU that failed, with a look at the driver's log as the way out."""
+    told = (
+        "rank 1: DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:2, unhandled system error, NCCL version 2.28.3"
+    )
+    failure = explain(RuntimeError(told))
+    assert (failure.code, failure.retryable) == ("cuda_error", True)
+    assert failure.message.startswith("the GPUs of the run could not talk to each other")
+    assert "NCCL_P2P_DISABLE=1" in (failure.hint or "")
+
+
 def test_a_gpu_that_failed_is_named():
     failure = explain(RuntimeError("CUDA error: device-side assert triggered\nmore"), "3")
     assert failure.message == "GPU 3 of the run, or its driver, failed: CUDA error: device-side assert triggered"

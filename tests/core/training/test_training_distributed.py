@@ -21,11 +21,14 @@ from core.training.pictures import Notebook
 from core.training.two_ranks import half, pupil, step
 from retort.constants import Role
 from retort.errors import DataError, ModelError, Stopped, UserError
+from retort.foreign import ForeignError, failed_gpu
 from retort.protocol.events import FailedEvent, FinishedEvent, LogEvent, MetricEvent, StageEvent, StoppedEvent
 from retort.spec import TrainingSpec
+from retort.training import comm
 from retort.training.config import TrainConfig, TrainResult
 from retort.training.distributed import launcher
 from retort.training.distributed.messages import RankCallback, Receiver, messages_file
+from retort.training.distributed.rank import RankConfig, _train
 
 ROOTS = [str(Path(__file__).parents[2])]
 LONG = {"epochs": 500, "imgsz": 64, "batch": 4, "checkpoint_every": 1, "close_mosaic": 0}
@@ -176,6 +179,55 @@ def test_errors_come_back_as_what_they_were(tmp_path: Path) -> None:
     assert found[3].errno == errno.ENOSPC  # type: ignore[attr-defined]
     assert "ZeroDivisionError: surprise" in str(found[5])
     assert found[5].__notes__
+
+
+def test_an_error_of_a_library_keeps_its_code_on_the_way_from_a_rank(tmp_path: Path) -> None:
+    """It came back as ``internal``, a mistake in Retort, unless its text told its class."""
+    RankCallback(tmp_path, 1).failed(failed_gpu("GPU 1 is lost", "look"))
+    receiver = Receiver(tmp_path, Notebook())
+    receiver.read()
+    (found,) = receiver.failures
+    assert isinstance(found, ForeignError)
+    assert (found.message, found.hint, found.code, found.retryable) == ("GPU 1 is lost", "look", "cuda_error", True)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 1, reason="this machine has a GPU for each rank")
+def test_a_rank_without_a_gpu_of_its_own_says_so_before_it_meets_the_others(
+    tmp_path: Path, data_yaml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "192.0.2.1")  # where nobody answers
+    plan = TrainConfig(
+        role=Role.STUDENT, model="yolov8n", weights=None, data_yaml=data_yaml, epochs=1, training=TrainingSpec(),
+        folder=tmp_path, device="0",
+    )  # fmt: skip
+    with pytest.raises(ForeignError, match="a GPU of the run cannot be used") as caught:
+        _train(RankConfig(plan, None, None), 1, RankCallback(tmp_path, 1))
+    assert caught.value.code == "cuda_error"
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("device", "names", "expected"),
+    [
+        ("cpu", None, ("cpu", {})),
+        ("0", "GPU-a,GPU-b", ("0", {})),
+        ("2", None, ("0", {"CUDA_VISIBLE_DEVICES": "2,3"})),
+        ("1", "5,3,GPU-c", ("0", {"CUDA_VISIBLE_DEVICES": "3,GPU-c"})),
+    ],
+)
+def test_ranks_see_their_own_gpus_as_0_and_1(device: str, names: str | None, expected: tuple[str, dict[str, str]]):
+    """Upstream's barriers take a rank's number for its GPU's: with two from GPU 2 on, they were on GPUs 0 and 1."""
+    assert launcher.own_gpus(device, 2, names) == expected
+
+
+def test_ranks_keep_their_own_statistics_by_whichever_name_torch_knows():
+    class Before:
+        """As below torch 2.13."""
+
+        def __init__(self, module: object, broadcast_buffers: bool = True) -> None: ...
+
+    assert comm.own_buffers(Before) == {"broadcast_buffers": False}
+    assert comm.own_buffers(torch.nn.parallel.DistributedDataParallel) == {"forward_sync_buffers": False}
 
 
 def test_the_watcher_hears_the_first_rank_only_and_only_whole_lines(tmp_path: Path) -> None:

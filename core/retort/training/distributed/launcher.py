@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from retort.errors import RetortError, Stopped, TransientError, UserError
 from retort.spec import DistillationSpec
+from retort.training import environment
 from retort.training.config import TrainCallback, TrainConfig, TrainResult
 from retort.training.device import visible_gpus
 from retort.training.distributed.messages import Receiver, forget, stopped
@@ -55,12 +57,26 @@ def fit(
     order, verdict = plan.folder / "order.json", plan.folder / "verdict.json"
     forget(plan.folder)
     verdict.unlink(missing_ok=True)
-    RankConfig(plan, teacher, distillation).write(order)
+    device, seen = own_gpus(plan.device, ranks, environment.variables().get("CUDA_VISIBLE_DEVICES"))
+    RankConfig(replace(plan, device=device), teacher, distillation).write(order)
     arguments = [str(order), str(ranks), str(verdict)]
-    with _launched(arguments) as process:
+    with _launched(arguments, seen) as process:
         _listen(process, receiver, ranks, plan.device)
     receiver.read()
     return _outcome(receiver, verdict, process.returncode)
+
+
+def own_gpus(device: str, ranks: int, names: str | None) -> tuple[str, dict[str, str]]:
+    """Return the ranks' first device, and the variables that show them their GPUs.
+
+    They see no other GPU: upstream lets rank 0 meet the others on GPU 0, rank 1 on GPU 1: where a run begins at GPU 2, those are another's.
+    *names* are those of the GPUs that this process sees (CUDA_VISIBLE_DEVICES; None for all).
+    """
+    if device in {"cpu", "0"}:
+        return device, {}
+    first = int(device)
+    shown = names.split(",") if names else [str(number) for number in range(first + ranks)]
+    return "0", {"CUDA_VISIBLE_DEVICES": ",".join(shown[first : first + ranks])}
 
 
 def _listen(process: subprocess.Popen[bytes], receiver: Receiver, ranks: int, device: str) -> None:
@@ -87,10 +103,10 @@ def _listen(process: subprocess.Popen[bytes], receiver: Receiver, ranks: int, de
 
 
 @contextlib.contextmanager
-def _launched(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _launched(arguments: list[str], seen: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the launcher in our process group; at the end, whatever the reason, its ranks are dead and it is too."""
     command = [sys.executable, "-m", "retort.training.distributed.launcher", *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment.variables(**seen))
     assert process.stdin is not None
     try:
         yield process

@@ -11,6 +11,7 @@ from typing import Any
 
 from retort import errors
 from retort.errors import RetortError, Stopped
+from retort.foreign import ForeignError
 from retort.protocol import workdir
 from retort.protocol.workdir import PULSE, Heartbeat
 from retort.training.config import RuleFinding, TrainCallback, TrainResult
@@ -75,7 +76,7 @@ class RankCallback(TrainCallback):
 
     def failed(self, error: BaseException) -> None:
         """Report why this rank ends, whichever rank it is."""
-        told = {name: getattr(error, name, None) for name in ("message", "hint", "code", "errno")}
+        told = {name: getattr(error, name, None) for name in ("message", "hint", "code", "errno", "retryable")}
         trace = "".join(traceback.format_exception(error))[-_EXCERPT:]
         self._say("failed", type=type(error).__name__, text=str(error), trace=trace, **told)
 
@@ -155,6 +156,8 @@ def rebuilt(rank: int, said: dict[str, Any]) -> BaseException:
     kind = getattr(errors, said["type"], None)
     if said["message"] is not None and isinstance(kind, type) and issubclass(kind, RetortError):
         return kind(said["message"], hint=said["hint"], code=said["code"])
+    if said["type"] == ForeignError.__name__:
+        return ForeignError(said["message"], said["hint"], code=said["code"], retryable=said["retryable"])
     found: BaseException
     if said["errno"] is not None:
         found = OSError(said["errno"], f"rank {rank}: {said['text']}")

@@ -68,12 +68,31 @@ def _train(order: RankConfig, number: int, sender: Any) -> None:
     from retort.training import comm, trainer
 
     device = order.plan.device if order.plan.device == "cpu" else str(int(order.plan.device) + number)
+    if device != "cpu":
+        _try(device)
     comm.join(torch.device("cpu" if device == "cpu" else f"cuda:{device}"))
     sender.joined()
     plan = replace(order.plan, device=device)
     fitted = trainer.fit(plan, sender, teacher=order.teacher, distillation=order.distillation)
     sender.fitted(fitted)
     comm.leave()
+
+
+def _try(device: str) -> None:
+    """Try the GPU *device* before this rank meets the others.
+
+    They would wait for a rank whose GPU is of no use.
+
+    Raises:
+        ForeignError: it cannot be used.
+
+    """
+    from retort.foreign import failed_gpu
+    from retort.training import placement
+
+    found = placement.obstacle(placement.read(device), device)
+    if found is not None:
+        raise failed_gpu(f"a GPU of the run cannot be used: {found.reason}", found.remedy)
 
 
 def _die_with_starter() -> None:
