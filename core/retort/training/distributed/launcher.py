@@ -69,8 +69,9 @@ def fit(
 def own_gpus(device: str, ranks: int, names: str | None) -> tuple[str, dict[str, str]]:
     """Return the ranks' first device, and the variables that show them their GPUs.
 
-    They see no other GPU: upstream lets rank 0 meet the others on GPU 0, rank 1 on GPU 1: where a run begins at GPU 2, those are another's.
-    *names* are those of the GPUs that this process sees (CUDA_VISIBLE_DEVICES; None for all).
+    They see no other GPU: upstream lets rank 0 meet the others on GPU 0, rank 1 on GPU 1, and where a run begins at
+    GPU 2, those are another's. *names* are those of the GPUs that this process sees (CUDA_VISIBLE_DEVICES; None for
+    all).
     """
     if device in {"cpu", "0"}:
         return device, {}
