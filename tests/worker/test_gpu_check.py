@@ -69,7 +69,7 @@ def test_where_no_gpu_can_be_used_the_cpu_stands_in_only_if_the_operator_allows_
     small_house: House, *, fallback: bool, allowed: bool
 ):
     refusing = torch_refuses(gpu0=TOO_OLD, gpu1=TOO_OLD, gpu2=TOO_OLD)
-    pool = found(small_house, ask=refusing, cpu_fallback=fallback)
+    pool = found(small_house, ask=refusing, cpu_fallback=fallback, slots=3)
 
     assert (pool.num_slots, pool.most_gpus, pool.cpu_allowed) == (1, None, allowed)
     device = pool.take(1)

@@ -165,7 +165,7 @@ class DevicePool:
 
     def _most(self) -> int:
         if not self._order:
-            return self._wanted or 1
+            return 1 if self._refused else self._wanted or 1  # what was asked for was meant for GPUs
         return min(self._wanted or len(self._order), len(self._order))
 
 
