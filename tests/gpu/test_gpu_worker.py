@@ -5,17 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-import core.training.conftest  # noqa: F401  # prepares the environment
 import pytest
-import torch
 from retort import nvml
 from retort.settings import Settings, visible_gpus
 from retort_worker import gpu_check, gpus
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
-]
 SEEN = (
     "import json, torch; one = torch.cuda.get_device_properties(0); "
     "print(json.dumps({'why': f'{one.name}|{one.major}.{one.minor}|{one.total_memory}'}))"

@@ -159,6 +159,21 @@ def test_a_gpu_whose_driver_comes_after_the_worker_is_taken_in(
     assert (pool.num_slots, pool.most_gpus, pool.cpu_allowed) == (2, 2, False)
 
 
+@pytest.mark.usefixtures("driver")
+def test_a_gpu_that_hangs_is_not_tried_again(small_house: House):
+    """Each try would leave a process inside the driver, which nothing can kill."""
+    asked: list[str] = []
+
+    def hangs(names: Sequence[str]) -> Mapping[str, str]:
+        asked.extend(names)
+        return {"1": "PyTorch did not answer within 180 s"} if "1" in names else {}
+
+    pool = found(small_house, ask=hangs)
+    gpu_check.look(pool, ask=hangs)
+    assert asked == ["0", "1", "2"]
+    assert (pool.usable(), list(pool.refused())) == (("0", "2"), ["1"])
+
+
 def program(tmp_path: Path, text: str) -> tuple[str, ...]:
     (tmp_path / "check.py").write_text(f"import json, os, sys, time\n{text}\n")
     return sys.executable, str(tmp_path / "check.py")

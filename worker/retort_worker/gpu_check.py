@@ -22,6 +22,7 @@ from retort_worker.gpus import DevicePool
 CHECK = (sys.executable, "-m", "retort.training.device_check")
 """The program that tries the first GPU that it sees, and prints why it cannot be used."""
 _log = structlog.get_logger()
+_HANGS = "PyTorch did not answer"
 _DIES_S = 5.0
 _AT_A_TIME = 4
 """Each takes some seconds, a core and 1 GB: they load PyTorch."""
@@ -43,18 +44,21 @@ def find(settings: Settings, *, ask: Ask | None = None) -> DevicePool:
 def look(pool: DevicePool, *, ask: Ask | None = None) -> None:
     """Add GPUs that have become usable to the pool, and log the refused ones.
 
-    A refusal is logged once, until its reason changes. GPUs that runs get already are left alone.
+    A refusal is logged once, until its reason changes. GPUs that runs get already are left alone, and so are those that
+    hang: each try would leave a process that cannot be killed.
     """
     before, described = pool.refused(), nvml.describe(visible_gpus())
-    new = [gpu.name for gpu in described if gpu.refused is None and gpu.name not in pool.usable()]
+    settled = {*pool.usable(), *(name for name, why in before.items() if why.startswith(_HANGS))}
+    new = [gpu.name for gpu in described if gpu.refused is None and gpu.name not in settled]
     refused = {gpu.name: gpu.refused for gpu in described if gpu.refused is not None} | dict((ask or unusable)(new))
     pool.renew(
         {gpu.name: gpu for gpu in described}, usable=[name for name in new if name not in refused], refused=refused
     )
-    for name, why in refused.items():
+    after = pool.refused()
+    for name, why in after.items():
         if before.get(name) != why:
             _log.error("GPU cannot be used, and gets no runs", gpu=name, reason=why)
-    for name in before.keys() - refused.keys():
+    for name in before.keys() - after.keys():
         _log.info("GPU can be used now", gpu=name)
 
 
@@ -94,9 +98,7 @@ def _answer(command: Sequence[str], environment: Mapping[str, str], timeout_s: f
         told, complaint = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         _give_up(process)
-        return (
-            f"PyTorch did not answer within {timeout_s:g} s: its driver hangs; nvidia-smi and the kernel's log say more"
-        )
+        return f"{_HANGS} within {timeout_s:g} s: GPU or driver hang; restart the machine, and then this worker"
     return _reason(told, complaint, process.returncode)
 
 
