@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Predictions:
     """Raw outputs of one Detect branch over A anchors, the class axis reduced to the K classes both sides name."""
 
@@ -34,18 +35,26 @@ class Predictions:
     mass: Tensor | None = None
     """Mean over batches of each class's mass, (K,); None takes this batch's (``class_mass``)."""
 
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """Class probabilities, (N, A, K), in float32 or wider.
+
+        They are a teacher's, whom several terms ask for them.
+        """
+        return wide(self.scores.detach()).sigmoid()
+
     def confidence(self, class_balance: float = 0.0) -> Tensor:
         """Return the highest class probability of each anchor, weighted by class where they are balanced: (N, A)."""
         if class_balance == 0:
             return wide(self.scores.amax(-1)).sigmoid()
-        return (wide(self.scores).sigmoid() * self.class_weights(class_balance)).amax(-1)
+        return (self.probabilities * self.class_weights(class_balance)).amax(-1)
 
     def class_mass(self) -> Tensor:
         """Return how much there is of each class in the batch, (K,): the sum of ``p_c^3`` over all anchors.
 
         Cubes, so that thousands of doubtful anchors make no mass; a sure anchor has the mass 1.
         """
-        return wide(self.scores).sigmoid().pow(3).sum((0, 1))
+        return self.probabilities.pow(3).sum((0, 1))
 
     def class_weights(self, class_balance: float) -> Tensor:
         """Return a weight for each class, (K,), by how much there is of it.
@@ -57,7 +66,7 @@ class Predictions:
         frequency as in class-balanced losses (Cui et al., CVPR 2019), with the teacher's predictions in place of
         labels: mAP is a mean over classes, whatever their numbers.
         """
-        mass = self.class_mass() if self.mass is None else self.mass.to(wide(self.scores).dtype)
+        mass = self.class_mass() if self.mass is None else self.mass.to(wide(self.scores[:0]).dtype)
         return class_weights(mass, class_balance)
 
 
@@ -218,11 +227,30 @@ def quality_focal(student: Tensor, teacher: Tensor, *, temperature: float, beta:
     return gap * (softplus(z_s) - z_s * p_t)
 
 
-def by_class(cells: Tensor, teacher: Predictions, class_balance: float) -> Tensor:
-    """Return the sum of *cells*, (N, A, K) to a scalar, each class with its weight: ``Predictions.class_weights``."""
-    if class_balance == 0:
-        return cells.sum()
-    return (cells.sum((0, 1)) * teacher.class_weights(class_balance)).sum()
+def focal_sum(
+    student: Tensor, teacher: Predictions, *, temperature: float, beta: float, class_balance: float
+) -> Tensor:
+    """Return the sum of ``quality_focal`` over logits (N, A, K).
+
+    Each class has its weight: ``Predictions.class_weights``.
+    """
+    weights = None if class_balance == 0 else teacher.class_weights(class_balance)
+    if temperature == beta == 1:
+        from retort import loss_gradients
+
+        return loss_gradients.focal_sum(student, teacher.probabilities, weights)
+    cells = quality_focal(student, teacher.scores, temperature=temperature, beta=beta)
+    return cells.sum() if weights is None else (cells.sum((0, 1)) * weights).sum()
+
+
+def divergence_sum(student: Tensor, teacher: Tensor, weights: Tensor, temperature: float) -> Tensor:
+    """Return the weighted sum of ``divergence`` over anchors, a mean over their sides.
+
+    The logits are (N, A, 4, R), *weights* (N, A).
+    """
+    from retort import loss_gradients
+
+    return loss_gradients.divergence_sum(student, teacher, weights, temperature)
 
 
 def giou(a: Tensor, b: Tensor, eps: float = 1e-7) -> Tensor:

@@ -28,8 +28,8 @@ class BoxGIoU(HeadLoss):
     needs_boxes: ClassVar[bool] = True
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
-        p_t = wide(teacher.scores).sigmoid()
-        gap = (p_t - wide(student.scores).sigmoid()).abs().detach()  # N A K
+        p_t = teacher.probabilities
+        gap = (p_t - wide(student.scores.detach()).sigmoid()).abs()  # N A K
         if self.class_balance:
             gap = gap * teacher.class_weights(self.class_balance)
         mass = p_t.amax(-1).sum().clamp(min=1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retort.losses.base import ClassBalance, HeadLoss, Predictions, by_class, quality_focal
+from retort.losses.base import ClassBalance, HeadLoss, Predictions, focal_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,7 @@ class ClassLogits(HeadLoss):
     needs_classes: ClassVar[bool] = True
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
-        cells = quality_focal(student.scores, teacher.scores, temperature=self.temperature, beta=self.beta)  # N A K
-        mass = teacher.confidence().sum().clamp(min=1)
-        return self.temperature**2 * by_class(cells, teacher, self.class_balance) / mass
+        found = focal_sum(
+            student.scores, teacher, temperature=self.temperature, beta=self.beta, class_balance=self.class_balance
+        )
+        return self.temperature**2 * found / teacher.confidence().sum().clamp(min=1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from retort.losses.base import ClassBalance, CrossedLoss, Predictions, by_class, divergence, giou, quality_focal, wide
+from retort.losses.base import ClassBalance, CrossedLoss, Predictions, divergence_sum, focal_sum, giou, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,10 +34,10 @@ class CrossKD(CrossedLoss):
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
         confident = teacher.confidence(self.class_balance)  # N A
-        cells = quality_focal(student.scores, teacher.scores, temperature=1.0, beta=self.beta)  # N A K
         if teacher.distances.shape[-1] > 1:
-            apart = divergence(student.distances, teacher.distances, 1.0).mean(-1)  # N A
+            apart = divergence_sum(student.distances, teacher.distances, confident, 1.0)
         else:
-            apart = 1 - giou(wide(student.boxes), wide(teacher.boxes))
-        classes = by_class(cells, teacher, self.class_balance) / teacher.confidence().sum().clamp(min=1)
-        return classes + self.box_weight * (confident * apart).sum() / confident.sum().clamp(min=1e-9)
+            apart = (confident * (1 - giou(wide(student.boxes), wide(teacher.boxes)))).sum()
+        cells = focal_sum(student.scores, teacher, temperature=1.0, beta=self.beta, class_balance=self.class_balance)
+        classes = cells / teacher.confidence().sum().clamp(min=1)
+        return classes + self.box_weight * apart / confident.sum().clamp(min=1e-9)

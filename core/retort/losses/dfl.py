@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from retort.errors import TeacherMismatch
-from retort.losses.base import ClassBalance, HeadLoss, Predictions, divergence, giou, wide
+from retort.losses.base import ClassBalance, HeadLoss, Predictions, divergence_sum, giou, wide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,15 +40,15 @@ class Dfl(HeadLoss):
         return self.otherwise == "giou"
 
     def __call__(self, student: Predictions, teacher: Predictions) -> Tensor:
+        weight = teacher.confidence(self.class_balance)  # N A
         bins = student.distances.shape[-1], teacher.distances.shape[-1]
         if bins[0] == bins[1] and min(bins) > 1:
-            apart = divergence(student.distances, teacher.distances, self.temperature).mean(-1)  # N A
+            apart = divergence_sum(student.distances, teacher.distances, weight, self.temperature)
         elif self.falls_back():
-            apart = 1 - giou(wide(student.boxes), wide(teacher.boxes))
+            apart = (weight * (1 - giou(wide(student.boxes), wide(teacher.boxes)))).sum()
         else:  # unequal bins would broadcast, a single one would always agree
             message = (
                 f"the loss dfl needs equal numbers of distance bins; student and teacher have {bins[0]} and {bins[1]}"
             )
             raise TeacherMismatch(message, hint="otherwise: giou, or box_giou, which compares decoded boxes")
-        weight = teacher.confidence(self.class_balance)  # N A
-        return (weight * apart).sum() / weight.sum().clamp(min=1e-9)
+        return apart / weight.sum().clamp(min=1e-9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from retort.losses.base import FeatureLoss, standardise, wide
+from retort.losses.base import FeatureLoss, standardise
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,28 +31,13 @@ class Pearson(FeatureLoss):
         return (standardise(student, EPS) - standardise(teacher, EPS)).square().mean() / 2
 
     def through(self, projector: nn.Module, student: Tensor, teacher: Tensor, confidence: Tensor | None) -> Tensor:
-        """Return the loss through the projector from covariances, without computing its output.
-
-        With f the student's features, W the weights and M = N H W: var(W f) = diag(W cov(f, f) W'), and
-        cov(W f, t) = diag(W cov(f, t)). Two products of matrices take the place of a dozen passes over the projected
-        features. They are computed in bfloat16 where the teacher's features have no more digits than that.
-        """
-        import torch
+        """Return the loss through the projector from covariances, without computing its output."""
+        from retort.loss_gradients import decorrelation
 
         weight = getattr(projector, "weight", None)
         if weight is None or weight.shape[2:] != (1, 1):  # not the projector that *build* makes
             return super().through(projector, student, teacher, confidence)
-        with torch.autocast(student.device.type, enabled=False):
-            w = wide(weight.flatten(1))  # C_t C_s
-            f, t = wide(rows(student)), rows(teacher)  # M C_s, M C_t
-            f = f - f.mean(0)
-            var_t = (wide(t) - wide(t).mean(0)).square().mean(0)
-            # One side without its mean is enough for a covariance. float16 lacks the range for sums over M.
-            f, t = (f.to(t.dtype), t) if t.dtype == torch.bfloat16 else (f, wide(t))
-            var_s = ((w @ wide(f.T @ f)) * w).sum(1) / len(f)
-            cov = (w * wide(t.T @ f)).sum(1) / len(f)
-            alike = var_s / (var_s + EPS) + var_t / (var_t + EPS)
-            return (alike / 2 - cov / ((var_s + EPS) * (var_t + EPS)).sqrt()).mean()
+        return decorrelation(rows(student), rows(teacher), weight.flatten(1), EPS)
 
 
 def rows(features: Tensor) -> Tensor:

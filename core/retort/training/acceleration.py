@@ -10,6 +10,7 @@ from retort.training import comm
 from retort.training.compiling import CompiledLayers
 from retort.training.config import TrainConfig
 from retort.training.data.unlabelled import per_step
+from retort.training.distillation.distiller import prepare_teachers
 
 
 def accelerate(network: Any, plan: TrainConfig, device: torch.device) -> CompiledLayers | None:
@@ -31,8 +32,7 @@ def record_teachers(trainer: Any) -> None:
     """
     side, ranks = trainer.args.imgsz, comm.size()
     more = per_step(trainer.plan.teaching.unlabelled, trainer.batch_size, ranks)
-    for one in getattr(trainer.network, "slots", ()):
-        one.teacher.prepare(trainer.batch_size // ranks + more, side, side)
+    prepare_teachers(getattr(trainer.network, "slots", ()), trainer.batch_size // ranks + more, side)
 
 
 def tell_optimisations(trainer: Any) -> None:

@@ -20,7 +20,7 @@ from retort.training.config import TrainConfig
 from retort.training.criterion import MOST_BOXES
 from retort.training.data.unlabelled import per_step
 from retort.training.device import explain_out_of_memory
-from retort.training.distillation.distiller import TeacherCandidate, make_distiller
+from retort.training.distillation.distiller import TeacherCandidate, make_distiller, prepare_teachers
 from retort.training.step_memory import MemoryCounter
 from retort.training.ultralytics_api import get_cfg, select_device
 
@@ -186,8 +186,8 @@ class Arm:
         network = self._network(device)
         side = self._side(network)
         batch = self._batch(images, side, device)
-        for slot in getattr(network, "slots", ()):
-            self._record(slot, batch)
+        images += len(batch.get("unlabelled", ()))
+        prepare_teachers(getattr(network, "slots", ()), images, side)
         self._train(network, batch, torch.autocast(device.type, enabled=training.amp and device.type == "cuda"))
 
     @property
@@ -224,10 +224,6 @@ class Arm:
         if more:
             batch["unlabelled"] = torch.rand(more, 3, side, side, device=device)
         return {**batch, MOST_BOXES: self._most_boxes}
-
-    def _record(self, slot: Any, batch: dict[str, Any]) -> None:
-        images, side = len(batch["img"]) + len(batch.get("unlabelled", ())), batch["img"].shape[-1]
-        slot.teacher.prepare(images, side, side)
 
     def _train(self, network: Any, batch: dict[str, Any], precision: Any) -> None:
         average, optimizer = _copied(network), torch.optim.AdamW(network.parameters())

@@ -34,7 +34,7 @@ class DeviceMemory:
     free: int
     total: int
     peak: int
-    """The most that this process's tensors have held."""
+    """The most that this process has held, recorded kernels and memory kept for reuse included."""
 
     @classmethod
     def by(cls, device: str) -> DeviceMemory | None:
@@ -46,7 +46,7 @@ class DeviceMemory:
             return None
         try:
             free, total = torch.cuda.mem_get_info(int(device))
-            return cls(free, total, torch.cuda.max_memory_allocated(int(device)))
+            return cls(free, total, torch.cuda.max_memory_reserved(int(device)))
         except RuntimeError:
             return None
 

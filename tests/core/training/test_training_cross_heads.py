@@ -67,7 +67,8 @@ def test_classes_are_compared_where_both_name_them(published: Callable[..., Path
     _, branches = feature_taps.forward(model.student_model, batch["img"], intermediate=True)
     lesson = model.teacher(batch["img"])
 
-    crossed, theirs = model.objective._crossed(model.projectors["0_crossed"], branches, lesson)
+    answer = model.objective._teacher(branches, lesson)["one2many"]
+    crossed, theirs = model.objective._crossed(model.projectors["0_crossed"], branches, lesson, answer)
 
     assert crossed.scores.shape == theirs.scores.shape == (2, 84, len(NAMES))
     raw = lesson.branches["one2many"]["scores"]

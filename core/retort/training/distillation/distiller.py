@@ -18,7 +18,7 @@ from retort.training.config import ExtraTeacher, TrainConfig
 from retort.training.data.ignore_regions import KEY, ignoring
 from retort.training.distillation import feature_taps
 from retort.training.distillation.objective import DistillationObjective, assign_by_teacher, criteria, projectors
-from retort.training.distillation.teacher import Teacher, TeacherOutput
+from retort.training.distillation.teacher import MemoryPool, Teacher, TeacherOutput
 from retort.training.distillation.teacher_resize import (
     ResizedTeacher,
     check_resizable,
@@ -120,6 +120,17 @@ def make_teacher_slot(
     return TeacherSlot(asked, objective, share, prefix), nn.ModuleDict(
         {f"{prefix}{key}": made for key, made in built.items()}
     )
+
+
+def prepare_teachers(slots: Sequence[TeacherSlot], number: int, side: int) -> None:
+    """Record the kernels of all teachers on a GPU.
+
+    They are recorded for *number* square images of *side* pixels. They share one pool of memory, in the order in which
+    `run_teachers` asks them.
+    """
+    pool = MemoryPool()
+    for one in slots:
+        one.teacher.prepare(number, side, side, pool)
 
 
 def run_teachers(slots: Sequence[TeacherSlot], images: Tensor) -> list[TeacherOutput]:

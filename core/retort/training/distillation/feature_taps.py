@@ -222,10 +222,11 @@ class Decoder:
 
         Without *boxes* they are left out: to decode them costs more than some losses do.
         """
-        scores = self.kept(raw["scores"], raw["feats"]).transpose(1, 2)  # N A nc
+        scores = self.kept(raw["scores"], raw["feats"])  # N nc A
+        scores = scores if classes is None else scores.index_select(1, classes)
         sides = self.kept(raw["boxes"], raw["feats"]).unflatten(1, (4, -1))  # type: ignore[no-untyped-call]  # N 4 R A
         return Predictions(
-            scores=scores if classes is None else scores.index_select(-1, classes),
+            scores=scores.transpose(1, 2),  # N A K
             boxes=self._boxes(sides.float(), self._features(raw["feats"])) if boxes else sides.new_empty(0),
             distances=sides.permute(0, 3, 1, 2),  # N A 4 R
         )

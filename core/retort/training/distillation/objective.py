@@ -195,9 +195,10 @@ class DistillationObjective:
         """
         if not self.losses:  # the teacher assigns labels, and says nothing else
             return self.zero_loss(task.device)
-        terms = self.terms(features, branches, output, projectors)
+        teacher = self._teacher(branches, output)
+        terms = self.terms(features, branches, output, projectors, teacher)
         if self.class_mass is not None:
-            self.class_mass.add(self.decoders[1](output.branches["one2many"], self.classes.teacher, boxes=False))
+            self.class_mass.add(teacher["one2many"])
         weights = self._weights * self.weight
         if self.balance is not None:
             weights = weights * self.balance(
@@ -215,13 +216,15 @@ class DistillationObjective:
         branches: Mapping[str, Raw],
         output: TeacherOutput,
         projectors: nn.ModuleDict,
+        teacher: Mapping[str, Predictions] | None = None,
     ) -> list[Tensor]:
         """Return each distillation term unweighted.
 
-        A term is the mean over the branches compared, or the sum over the levels.
+        A term is the mean over the branches compared, or the sum over the levels. *teacher* holds the teacher's
+        predictions by branch, where they are decoded already.
         """
-        plain = any(isinstance(loss, HeadLoss) and not isinstance(loss, CrossedLoss) for loss in self.losses)
-        heads = self._heads(branches, output) if plain else []
+        teacher = self._teacher(branches, output) if teacher is None else teacher
+        heads = self._heads(branches, teacher, boxes=self._compares_boxes(branches, output.branches))
         rng = self._rng.at(self.epoch)
         found = []
         for index, loss in enumerate(self.losses):
@@ -237,33 +240,47 @@ class DistillationObjective:
                 ]
                 found.append(torch.stack(values).sum())
             elif isinstance(loss, CrossedLoss):
-                found.append(loss(*self._crossed(projectors[projector_key(index, "crossed")], branches, output)))
+                adapters = projectors[projector_key(index, "crossed")]
+                found.append(loss(*self._crossed(adapters, branches, output, teacher["one2many"])))
             elif isinstance(loss, HeadLoss):
                 found.append(torch.stack([loss(student, teacher) for student, teacher in heads]).mean())
         return found
 
-    def _heads(self, branches: Mapping[str, Raw], output: TeacherOutput) -> list[tuple[Any, Any]]:
-        """Pair the branches that both heads have: one2many, and one2one only with one2one."""
-        student, teacher = self.decoders
+    def _teacher(self, branches: Mapping[str, Raw], output: TeacherOutput) -> dict[str, Predictions]:
+        """Decode the teacher's predictions, by branch.
+
+        This is done once for all terms, which share its probabilities. They know what the batches before had of each
+        class. Boxes are decoded where a term compares them.
+        """
+        heads = [loss for loss in self.losses if isinstance(loss, HeadLoss)]
+        crossed = any(isinstance(loss, CrossedLoss) for loss in heads)
+        wanted = {"one2many"} if all(isinstance(loss, CrossedLoss) for loss in heads) else branches.keys()
+        decode, boxes = self.decoders[1], crossed or self._compares_boxes(branches, output.branches)
+        return {
+            name: self._with_mass(decode(raw, self.classes.teacher, boxes=boxes))
+            for name, raw in output.branches.items()
+            if heads and name in wanted
+        }
+
+    def _compares_boxes(self, branches: Mapping[str, Raw], teacher: Mapping[str, Raw]) -> bool:
         plain = [loss for loss in self.losses if not isinstance(loss, CrossedLoss)]
-        boxes = any(loss.needs_boxes or (loss.falls_back() and not _alike(branches, output.branches)) for loss in plain)
-        return [
-            (
-                student(branches[name], self.classes.student, boxes=boxes),
-                self._with_mass(teacher(output.branches[name], self.classes.teacher, boxes=boxes)),
-            )
-            for name in branches
-            if name in output.branches
-        ]
+        return any(loss.needs_boxes or (loss.falls_back() and not _alike(branches, teacher)) for loss in plain)
+
+    def _heads(
+        self, branches: Mapping[str, Raw], teacher: Mapping[str, Predictions], *, boxes: bool
+    ) -> list[tuple[Any, Any]]:
+        """Pair the branches that both heads have: one2many, and one2one only with one2one."""
+        if not any(isinstance(loss, HeadLoss) and not isinstance(loss, CrossedLoss) for loss in self.losses):
+            return []
+        decode, classes = self.decoders[0], self.classes.student
+        return [(decode(raw, classes, boxes=boxes), teacher[name]) for name, raw in branches.items() if name in teacher]
 
     def _crossed(
-        self, adapters: nn.Module, branches: Mapping[str, Raw], output: TeacherOutput
+        self, adapters: nn.Module, branches: Mapping[str, Raw], output: TeacherOutput, teacher: Predictions
     ) -> tuple[Predictions, Predictions]:
         """Return what the teacher's head says to the student's features and to its own: one2many, which all have."""
-        student, teacher = branches["one2many"], output.branches["one2many"]
-        decode, classes = self.decoders[1], self.classes.teacher
-        crossed = decode(feature_taps.cross_heads(adapters, student, teacher, output.head), classes)
-        return crossed, self._with_mass(decode(teacher, classes))
+        crossed = feature_taps.cross_heads(adapters, branches["one2many"], output.branches["one2many"], output.head)
+        return self.decoders[1](crossed, self.classes.teacher), teacher
 
     def _with_mass(self, teacher: Predictions) -> Predictions:
         """Give the teacher's predictions what the batches before had of each class."""

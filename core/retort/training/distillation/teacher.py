@@ -27,6 +27,43 @@ _MOST_GRAPHS = 2
 Function = Callable[["Tensor"], Any]
 
 
+class MemoryPool:
+    """Memory on a GPU that recordings share.
+
+    Each works where those before it have done with theirs. CUDA's condition holds where the teachers of one step are
+    recorded in the order in which they are asked: what an earlier one returns stays, for its tensors are alive while a
+    later one is recorded, and what a later one returns is overwritten only when the earlier one is asked again, in the
+    next step.
+    https://pytorch.org/docs/stable/notes/cuda.html#graph-memory-management
+    """
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._recorded: list[CudaGraphReplay] = []
+        self.is_spoiled = False
+        """Whether a recording broke off, whose memory is the pool's for as long as another is in it."""
+
+    @property
+    def handle(self) -> Any:
+        """The pool as torch names it."""
+        if self._handle is None:
+            self._handle = torch.cuda.graph_pool_handle()
+        return self._handle
+
+    def add(self, recorded: CudaGraphReplay) -> None:
+        """Note that *recorded* has a recording in this pool."""
+        self._recorded.append(recorded)
+
+    def clear(self) -> None:
+        """Give back the pool, with all recordings in it."""
+        for one in self._recorded:
+            one.forget()
+        self._recorded, self._handle, self.is_spoiled = [], None, False
+
+
+Record = Callable[[Function, "Tensor", MemoryPool], Function]
+
+
 class CudaGraphReplay:
     """Function replayed from CUDA graphs, one recording for each shape.
 
@@ -40,7 +77,7 @@ class CudaGraphReplay:
     fails is told once, and its shape runs as it is from then on.
     """
 
-    def __init__(self, function: Function, record: Callable[[Function, Tensor], Function] | None = None) -> None:
+    def __init__(self, function: Function, record: Record | None = None) -> None:
         self._function = function
         self._record = record or record_graph
         self._seen: dict[Any, int] = {}
@@ -53,44 +90,58 @@ class CudaGraphReplay:
         key = _key(x)
         if key not in self._recorded:
             self._seen[key] = self._seen.get(key, 0) + 1
-            if self._sealed or self._seen[key] < _PATIENCE or not self._try(key, x):
+            if self._sealed or self._seen[key] < _PATIENCE or not self._try(key, x, MemoryPool()):
                 return self._function(x)
         return self._recorded[key](x)
 
-    def prepare(self, x: Tensor) -> None:
+    def prepare(self, x: Tensor, pool: MemoryPool | None = None) -> None:
         """Record the shape of *x* now, and no other one later.
 
-        It is called before any thread pins memory.
+        It is called before any thread pins memory. *pool* is the memory of all teachers that are asked in one step.
         """
         if not self._sealed and _key(x) not in self._recorded:
-            self._try(_key(x), x)
+            self._try(_key(x), x, pool or MemoryPool())
         self._sealed = True
+
+    def forget(self) -> None:
+        """Drop all recordings, whose shapes run as they are from now on."""
+        self._failed |= self._recorded.keys()
+        self._recorded.clear()
 
     @property
     def has_recorded(self) -> bool:
         """Whether any shape is recorded."""
         return bool(self._recorded)
 
-    def _try(self, key: Any, x: Tensor) -> bool:
+    def _try(self, key: Any, x: Tensor, pool: MemoryPool) -> bool:
         """Record *x*, unless that has failed before or there is no room; tell whether there is a recording now."""
         if key in self._failed or len(self._recorded) == _MOST_GRAPHS:
             return False
         try:
-            self._recorded[key] = self._record(self._function, x)
+            self._recorded[key] = self._record(self._function, x, pool)
         except RuntimeError as error:  # CUDA's errors and its want of memory are such
-            self._failed.add(key)
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            warnings.warn(
-                f"the teacher's kernels cannot be recorded for images of {tuple(x.shape)}, it runs without: {reason}",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-            return False
-        return True
+        else:
+            pool.add(self)
+            return True
+        # The error is gone, and with it what its frames held.
+        self._failed.add(key)
+        if pool.is_spoiled:
+            pool.clear()
+        torch.cuda.empty_cache()
+        warnings.warn(
+            f"the teacher's kernels cannot be recorded for images of {tuple(x.shape)}, it runs without: {reason}",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return False
 
 
-def record_graph(function: Function, x: Tensor) -> Function:
+def record_graph(function: Function, x: Tensor, pool: MemoryPool) -> Function:
     """Record *function* on a tensor like *x*; return its replay.
+
+    It works in the memory of *pool*. It runs once before, with as much memory: one that does not fit fails there,
+    outside the pool.
 
     The replay runs on another tensor. Only calls of this thread are refused while it records (``thread_local``): in the
     default mode, any other thread's that allocates breaks the recording, and is broken by it. The stream is put back
@@ -104,8 +155,10 @@ def record_graph(function: Function, x: Tensor) -> Function:
             function(held)  # libraries choose their kernels and workspaces outside the recording
         torch.cuda.current_stream(x.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        pool.is_spoiled = True  # until it is done
+        with torch.cuda.graph(graph, pool=pool.handle, capture_error_mode="thread_local"):
             answer = function(held)
+        pool.is_spoiled = False
 
     def replay(x: Tensor) -> Any:
         held.copy_(x)
@@ -182,14 +235,14 @@ class Teacher:
         """Answer in another precision, which the network's tensors have or will have."""
         self.dtype = dtype
 
-    def prepare(self, number: int, height: int, width: int) -> None:
+    def prepare(self, number: int, height: int, width: int, pool: MemoryPool | None = None) -> None:
         """Record the teacher's kernels for *number* images a call.
 
-        It does so on a GPU, before any thread pins memory.
+        It does so on a GPU, before any thread pins memory, in the *pool* of all teachers of a step.
         """
         if isinstance(self._replay, CudaGraphReplay):
             x = torch.zeros(number, 3, height, width, dtype=self.dtype, device=next(self.model.parameters()).device)
-            self._replay.prepare(x.to(memory_format=torch.channels_last))
+            self._replay.prepare(x.to(memory_format=torch.channels_last), pool)
 
     @property
     def is_recorded(self) -> bool:

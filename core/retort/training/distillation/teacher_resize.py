@@ -16,7 +16,7 @@ from retort.losses import Loss
 from retort.training.architecture import head_levels
 from retort.training.criterion import make_anchors
 from retort.training.distillation.feature_taps import Decoder, Raw
-from retort.training.distillation.teacher import Teacher, TeacherOutput, confidence
+from retort.training.distillation.teacher import MemoryPool, Teacher, TeacherOutput, confidence
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,9 +92,9 @@ class ResizedTeacher:
         """Be the teacher in everything else: its network, names and precision."""
         return getattr(self._teacher, name)
 
-    def prepare(self, number: int, height: int, width: int) -> None:
+    def prepare(self, number: int, height: int, width: int, pool: MemoryPool | None = None) -> None:
         """Prepare the teacher for images of the student's size."""
-        self._teacher.prepare(number, int(height * self.ratio), int(width * self.ratio))
+        self._teacher.prepare(number, int(height * self.ratio), int(width * self.ratio), pool)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, *, reuse_buffers: bool = False) -> TeacherOutput:
