@@ -137,16 +137,17 @@ class CudaGraphReplay:
         return False
 
 
-def record_graph(function: Function, x: Tensor, pool: MemoryPool) -> Function:
+def record_graph(function: Function, x: Tensor, pool: MemoryPool | None = None) -> Function:
     """Record *function* on a tensor like *x*; return its replay.
 
-    It works in the memory of *pool*. It runs once before, with as much memory: one that does not fit fails there,
-    outside the pool.
+    It works in the memory of *pool*, or in memory of its own. It runs once before, with as much memory: one that does
+    not fit fails there, outside the pool.
 
     The replay runs on another tensor. Only calls of this thread are refused while it records (``thread_local``): in the
     default mode, any other thread's that allocates breaks the recording, and is broken by it. The stream is put back
     here, because torch 2.11 leaves its own in place when a recording fails.
     """
+    pool = MemoryPool() if pool is None else pool
     with torch.cuda.stream(torch.cuda.current_stream(x.device)):
         held = x.clone()
         stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
