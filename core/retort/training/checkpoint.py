@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from retort.errors import DISK_FULL, Diverged, TransientError
 from retort.files import sha256_of
 from retort.spec import DistillationSpec
 from retort.training import comm
+from retort.training.background import BackgroundWork
 from retort.training.config import TeacherConfig, TrainConfig, Trainer
 from retort.training.criterion import criterion_of
 from retort.training.optim import GradientAccumulation
@@ -204,6 +206,7 @@ class Checkpointer:
         self._bests = folder / BESTS
         self._wanted = dict(wanted)
         self._log = log
+        self._saving = BackgroundWork()
         self._named: list[int] = []
         """Epochs whose best networks the two kept generations name."""
 
@@ -214,8 +217,13 @@ class Checkpointer:
     def find(self) -> State | None:
         """Return the newest valid state, on the CPU; None to start over.
 
-        A generation counts only together with the best network that it names.
+        A generation counts only together with the best network that it names. One that is being saved is waited for.
+
+        Raises:
+            TransientError: as ``save``.
+
         """
+        self.settle()
         for folder in (self._store.folder, self._bests):
             files.sweep(folder)
         damaged: list[int] = []
@@ -238,6 +246,11 @@ class Checkpointer:
             self._store.clear()
         return None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a state is being saved, or has not been announced."""
+        return self._saving.busy
+
     def save(self, trainer: Resumable, done: int) -> None:
         """Write the state after *done* whole epochs, and remove unused networks.
 
@@ -247,8 +260,42 @@ class Checkpointer:
             TransientError: the disk is full; the earlier generations are untouched.
 
         """
+        self.start_saving(trainer, done, then=lambda: None)
+        self.settle()
+
+    def start_saving(self, trainer: Resumable, done: int, *, then: Callable[[], None]) -> None:
+        """Copy the state after *done* whole epochs, and write it as ``save`` does in a thread.
+
+        The training may go on meanwhile, but must publish no best network. *then* is called by ``settle`` or ``poll``
+        once the state is on the disk. A state before it is settled first.
+        """
+        self.settle()
+        state = copied({"identity": self._wanted, "done": done, **capture(trainer, done)})
+        self._saving.start(lambda: self._write(state, done), then)
+
+    def settle(self) -> None:
+        """Wait for the state that is being saved, if any, and announce it.
+
+        Raises:
+            TransientError: as ``save``.
+
+        """
+        self._saving.settle()
+
+    def poll(self) -> None:
+        """Announce the state that was being saved if it is on the disk by now.
+
+        Raises:
+            TransientError: as ``save``.
+
+        """
+        self._saving.poll()
+
+    def _write(self, state: State, done: int) -> None:
+        best = self.best(state["best"]["epoch"])
+        state["best"]["sha256"] = sha256_of(best)
         buffer = io.BytesIO()
-        torch.save({"identity": self._wanted, "done": done, **capture(trainer, done)}, buffer)
+        torch.save(state, buffer)
         try:
             self._store.write(done, buffer.getbuffer())
         except OSError as error:
@@ -257,7 +304,7 @@ class Checkpointer:
             message = f"the disk is full: the state after epoch {done} could not be written"
             hint = "free space on the worker; the next attempt goes on from the epoch before"
             raise TransientError(message, hint=hint, code="disk_full") from error
-        self._forget_bests(trainer.best_epoch)
+        self._forget_bests(state["best"]["epoch"])
 
     def load(self, trainer: Resumable) -> None:
         """Put the newest whole state back, in place."""
@@ -304,16 +351,28 @@ def capture(trainer: Resumable, done: int) -> State:
         "criterion": getattr(criterion, "updates", None),
         "objectives": [objective.state() for objective in objectives(model)],
         "best_fitness": None if trainer.best_fitness is None else float(trainer.best_fitness),
-        "best": {
-            "epoch": trainer.best_epoch,
-            "metrics": dict(trainer.best_metrics),
-            "sha256": sha256_of(trainer.recovery.best(trainer.best_epoch)),
-        },
+        "best": {"epoch": trainer.best_epoch, "metrics": dict(trainer.best_metrics)},
         "start_metrics": dict(trainer.start_metrics),
         "teacher_metrics": dict(trainer.teacher_metrics),
         "stopping": trainer.stop_rule.state(),
         "judge": {} if trainer.monitor is None else trainer.monitor.rules.state(),
     }
+
+
+def copied(value: Any) -> Any:
+    """Return *value* with all its tensors copied to the host's memory, through mappings and lists.
+
+    The training changes them in place. Their layout stays.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        found = copy(value)  # with what a state_dict has beside its entries
+        found.update({key: copied(one) for key, one in value.items()})
+        return found
+    if isinstance(value, list | tuple):
+        return type(value)(map(copied, value))
+    return value
 
 
 def restore(trainer: Resumable, state: State) -> None:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from retort.constants import MAP, MAP50
 from retort.errors import Stopped
 from retort.spec import DistillationSpec
-from retort.training import baselines, checkpoint, comm, device, models, optim
+from retort.training import baselines, checkpoint, comm, device, epochs, models, optim
 from retort.training.acceleration import accelerate, record_teachers, tell_optimisations
 from retort.training.arguments import arguments
 from retort.training.arms import assignment_alone, balance_classes
@@ -30,8 +29,7 @@ from retort.training.distillation.distiller import Distiller, load_teachers, mak
 from retort.training.distillation.objective import DistillationObjective, criteria
 from retort.training.environment import free_bytes
 from retort.training.health.monitor import Monitor
-from retort.training.models import publish
-from retort.training.optim import GradientAccumulation, learning_rates
+from retort.training.optim import GradientAccumulation
 from retort.training.stopping import StopRule
 from retort.training.ultralytics_api import DEFAULT_CFG, DetectionTrainer
 
@@ -82,7 +80,7 @@ def begin(trainer: TrainingLoop, state: checkpoint.State | None) -> None:
     if state is not None:
         checkpoint.resume(trainer, state)
     elif comm.rank() == 0:
-        _publish(trainer, trainer.recovery.best(0), epoch=0)
+        epochs.publish_average(trainer, trainer.recovery.best(0), epoch=0)
         baselines.measure(trainer)
     if trainer.teacher_weights is not None:
         for one in trainer.network.slots:
@@ -183,58 +181,6 @@ def _stopped(trainer: TrainingLoop) -> Stopped:
     return Stopped(f"stopped in epoch {trainer.epoch + 1} of {trainer.epochs}")
 
 
-VALIDATED = {
-    "metrics/precision(B)": "val/precision",
-    "metrics/recall(B)": "val/recall",
-    "metrics/mAP50(B)": MAP50,
-    "metrics/mAP50-95(B)": MAP,
-}
-"""Upstream's names of what validation measures, and ours."""
-
-
-def epoch_metrics(trainer: TrainingLoop) -> dict[str, float | None]:
-    """Return the metrics of the trainer's epoch.
-
-    They are losses, learning rates and validation results; not finite is None.
-    """
-    trained = {f"train/{name}": float(value) for name, value in trainer.tloss.items()}
-    trained["train/loss"] = sum(
-        value
-        for name, value in trained.items()
-        if not name.startswith("train/kd/")  # which kd_loss sums up
-    )
-    validated = {VALIDATED.get(name, name): float(value) for name, value in trainer.metrics.items()}
-    validated = {name: value for name, value in validated.items() if not name.startswith("val/kd")}
-    found = {**trained, **learning_rates(trainer.optimizer), **validated}
-    return {name: value if math.isfinite(value) else None for name, value in found.items()}
-
-
-def rescale_losses(validated: Mapping[str, float], share: float) -> dict[str, float]:
-    """Correct the losses of a validation that ranks have shared.
-
-    Upstream divides by the first rank's batches. *share* is the number of this rank's batches over the mean of all
-    ranks'.
-    """
-    return {name: value * share if name.endswith("_loss") else value for name, value in validated.items()}
-
-
-def keep_networks(trainer: TrainingLoop) -> None:
-    """Publish the best network and the checkpoint that is due.
-
-    The averaged network of *trainer*'s epoch is published where it is the best so far.
-    """
-    done, plan = trainer.epoch + 1, trainer.plan
-    values = epoch_metrics(trainer)
-    if trainer.best_fitness == trainer.fitness:
-        trainer.best_epoch, trainer.best_metrics = done, values
-        _publish(trainer, trainer.recovery.best(done), epoch=done)
-    if done % plan.training.checkpoint_every == 0 or done == trainer.epochs or trainer.stop:
-        path = checkpoint.kept_path(plan, done)
-        _publish(trainer, path, epoch=done)
-        compared = {name: values[name] for name in (MAP50, MAP)}
-        trainer.callback.checkpoint(done, path, {**compared, **trainer.teacher_metrics})
-
-
 def release_memory(trainer: TrainingLoop) -> None:
     """Release loader processes, callbacks and memory, however far *trainer* has come."""
     for name in ("train_loader", "test_loader"):
@@ -246,24 +192,6 @@ def release_memory(trainer: TrainingLoop) -> None:
     gc.collect()
     if trainer.device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def keep_last(trainer: TrainingLoop) -> None:
-    """Publish the network of the last whole epoch.
-
-    *trainer* has ended within the next one.
-    """
-    path = checkpoint.kept_path(trainer.plan, trainer.whole_epochs)
-    if comm.rank() == 0 and not path.exists():
-        trainer.recovery.load(trainer)
-        _publish(trainer, path, epoch=trainer.whole_epochs)
-
-
-def _publish(trainer: TrainingLoop, path: Path, *, epoch: int) -> None:
-    average = trainer.ema.ema
-    network = average.student_model if isinstance(average, Distiller) else average
-    metadata = {"role": str(trainer.plan.role), "model": trainer.plan.model, "epoch": epoch}
-    publish(network, path, names=trainer.data["names"], imgsz=trainer.args.imgsz, metadata=metadata)
 
 
 PROGRESS = 0.002
@@ -331,7 +259,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.stop_rule = StopRule(plan.training)
         self._state: checkpoint.State | None = None
         self.whole_epochs = 0
-        """Epochs that are measured and whose state is on the disk; the same on every rank."""
+        """Epochs that are measured and whose state is on the disk, or on its way; the same on every rank."""
         self._batch = 0
         self._told = 0.0
         super().__init__(overrides=arguments(plan))
@@ -366,8 +294,9 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
             super().train()
         except FinishedEarly:
             self.callback.log(f"finished early, after epoch {self.epoch + 1} of {self.epochs}", epoch=self.epoch + 1)
-            keep_last(self)
+            epochs.keep_last(self)
             self.final_eval()
+        self.recovery.settle()
 
     # What upstream's loop asks of a trainer
 
@@ -484,6 +413,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Go back to the last whole epoch when a value is not finite, the first one included."""
+        epochs.await_state(self)
         figures = bool(self.loss.isfinite()) and math.isfinite(float(self.fitness or 0.0))
         if not comm.any_of(not (figures and models.is_finite(self.model))):
             return False
@@ -498,12 +428,12 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         """
         share = comm.share(len(self.test_loader))
         metrics, fitness = super().validate()
-        return rescale_losses(metrics or {}, share), fitness
+        return epochs.rescale_losses(metrics or {}, share), fitness
 
     def save_model(self) -> bool:
         """Publish the best network and the due checkpoint."""
         self.callback.alive("checkpoint")
-        keep_networks(self)
+        epochs.keep_networks(self)
         return True
 
     def final_eval(self) -> None:
@@ -539,6 +469,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     def close(self) -> None:
         """Let go of loader processes, callbacks and memory, however the training ended."""
+        epochs.abandon_state(self)
         release_memory(self)
 
     @property
@@ -548,6 +479,8 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     def _start_epoch(self, _: Any) -> None:
         self._batch = 0
+        if self.epoch == self.epochs - self.args.close_mosaic:
+            self.recovery.settle()  # loader processes are forked anew, better not beside a thread
         self._oom_retries = 3  # upstream would halve the batch for one of student and control; that is the service's
         self.accumulation.begin(self.network)
         reseed(self, self.plan.training.seed, self.epoch, self.nan_recovery_attempts)
@@ -558,6 +491,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     def _end_batch(self, _: Any) -> None:
         self._batch += 1
+        self.recovery.poll()
         if not self._told_layers:
             self._told_layers = True
             tell_optimisations(self)
@@ -576,14 +510,12 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     def _keep(self, _: Any) -> None:
         if comm.rank() == 0:
-            self.callback.alive("checkpoint")
-            self.recovery.save(self, self.epoch + 1)
-            self.callback.saved(self.epoch + 1)
+            epochs.keep_state(self)
         self.whole_epochs = self.epoch + 1
         apply_requests_between_epochs(self)
 
     def _report(self, _: Any) -> None:
         compared = self.teacher_metrics if (self.epoch + 1) % self.plan.training.checkpoint_every == 0 else {}
-        measured = epoch_metrics(self)
+        measured = epochs.epoch_metrics(self)
         health = {} if self.monitor is None else self.monitor.end_epoch(self, measured)
         self.callback.metric(self.epoch + 1, {**measured, **health, **compared})
