@@ -36,7 +36,10 @@ def main() -> None:
 
 
 def live(trainer: Any, told: dict[str, Any], attempt: dict[str, Any]) -> None:
-    """One attempt: ``die`` names the batch to die after, counted in this process, or the state to die in writing."""
+    """One attempt: ``die`` names the batch to die after, counted in this process, or the state to die in writing.
+
+    With the batch it may name a state that is to be saved by then.
+    """
     from retort.constants import Role
     from retort.spec import DistillationSpec, TrainingSpec
 
@@ -67,6 +70,7 @@ class Diary(TrainCallback):
     def __init__(self, folder: Path, die: dict[str, Any] | None) -> None:
         self.folder = folder
         self.left = die["batches"] if die and "batches" in die else -1
+        self.saved_epoch = die.get("saved") if die else None
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         note(self.folder, "metrics", step, **values)
@@ -77,16 +81,25 @@ class Diary(TrainCallback):
     def progress(self, fraction: float) -> None:  # noqa: ARG002
         self.left -= 1
         if self.left == 0:
+            while self.saved_epoch is not None and not state_file(self.folder, self.saved_epoch).exists():
+                time.sleep(0.0005)  # it is being saved in a thread
             os.kill(os.getpid(), signal.SIGKILL)
 
     def log(self, message: str, level: str = "info", **data: Any) -> None:
         note(self.folder, "said", 0, message=message, level=level, **data)
+
+    def saved(self, epoch: int) -> None:
+        note(self.folder, "saved", epoch, whole=state_file(self.folder, epoch).exists())
 
     def health(self, finding: Any) -> None:
         note(self.folder, "health", finding.epoch, rule=finding.rule, verdict=finding.verdict)
 
     def stop_requested(self) -> bool:
         return False
+
+
+def state_file(folder: Path, epoch: int) -> Path:
+    return folder / "states" / f"{epoch:05d}.state"
 
 
 def note(folder: Path, kind: str, step: int, **values: Any) -> None:
