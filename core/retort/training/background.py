@@ -8,9 +8,9 @@ from threading import Thread
 
 
 class BackgroundWork:
-    """At most one piece of work in a thread, whose outcome belongs to the thread that gave it.
+    """At most one piece of work in a thread.
 
-    What follows on it, and what it raises, comes where ``settle`` or ``poll`` is called.
+    What follows on it, and what it raises, comes where ``wait`` or ``poll`` is called.
     """
 
     def __init__(self) -> None:
@@ -18,29 +18,29 @@ class BackgroundWork:
 
     @property
     def busy(self) -> bool:
-        """Whether there is work that has not been settled."""
+        """Whether there is work that has not been waited for."""
         return self._under_way is not None
 
     def start(self, work: Callable[[], None], then: Callable[[], None]) -> None:
-        """Settle what is under way, then do *work* in a thread.
+        """Wait for what is under way, then do *work* in a thread.
 
-        *then* is called when it is settled.
+        *then* is called when it has been waited for.
 
         Raises:
             Exception: what the work before raised; the new one is not begun.
 
         """
-        self.settle()
+        self.wait()
         future: Future[None] = Future()
         self._under_way = future, then
         Thread(target=_run, args=(work, future), name="background-work").start()
 
     def poll(self) -> None:
-        """Settle what is under way if it is done."""
+        """Do what follows on the work if it is done."""
         if self._under_way is not None and self._under_way[0].done():
-            self.settle()
+            self.wait()
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Wait for what is under way, and do what follows on it.
 
         Raises:
@@ -60,7 +60,7 @@ class BackgroundWork:
 def _run(work: Callable[[], None], future: Future[None]) -> None:
     try:
         work()
-    except BaseException as error:  # noqa: BLE001 - it is raised where the work is settled
+    except BaseException as error:  # noqa: BLE001 - it is raised where the work is waited for
         future.set_exception(error)
     else:
         future.set_result(None)

@@ -223,7 +223,7 @@ class Checkpointer:
             TransientError: as ``save``.
 
         """
-        self.settle()
+        self.wait()
         for folder in (self._store.folder, self._bests):
             files.sweep(folder)
         damaged: list[int] = []
@@ -261,29 +261,29 @@ class Checkpointer:
 
         """
         self.start_saving(trainer, done, then=lambda: None)
-        self.settle()
+        self.wait()
 
     def start_saving(self, trainer: Resumable, done: int, *, then: Callable[[], None]) -> None:
-        """Copy the state after *done* whole epochs, and write it as ``save`` does in a thread.
+        """Write the state after *done* whole epochs in a thread, as ``save`` does.
 
-        The training may go on meanwhile, but must publish no best network. *then* is called by ``settle`` or ``poll``
-        once the state is on the disk. A state before it is settled first.
+        A copy is taken first, so that the training may go on meanwhile; but it must publish no best network. *then* is
+        called by ``wait`` or ``poll`` once the state is on the disk. A state before it is waited for.
         """
-        self.settle()
+        self.wait()
         state = copied({"identity": self._wanted, "done": done, **capture(trainer, done)})
         self._saving.start(lambda: self._write(state, done), then)
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Wait for the state that is being saved, if any, and announce it.
 
         Raises:
             TransientError: as ``save``.
 
         """
-        self._saving.settle()
+        self._saving.wait()
 
     def poll(self) -> None:
-        """Announce the state that was being saved if it is on the disk by now.
+        """Announce the state that was being saved if that is done.
 
         Raises:
             TransientError: as ``save``.
@@ -360,9 +360,9 @@ def capture(trainer: Resumable, done: int) -> State:
 
 
 def copied(value: Any) -> Any:
-    """Return *value* with all its tensors copied to the host's memory, through mappings and lists.
+    """Return *value* with its tensors copied to the host's memory.
 
-    The training changes them in place. Their layout stays.
+    They are found through mappings and lists, and keep their layout. The training changes its own in place.
     """
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)

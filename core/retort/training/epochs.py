@@ -100,13 +100,16 @@ def await_state(trainer: MeasuredTrainer) -> None:
     """
     if trainer.recovery.busy:
         trainer.callback.alive("checkpoint")
-        trainer.recovery.settle()
+        trainer.recovery.wait()
 
 
 def abandon_state(trainer: MeasuredTrainer) -> None:
-    """Let a state that is being saved come to its end, in a training that ends with an error of its own."""
+    """Let a state that is being saved come to its end.
+
+    The training has ended, maybe with an error of its own.
+    """
     try:
-        trainer.recovery.settle()
+        trainer.recovery.wait()
     except (OSError, RetortError) as error:
         trainer.callback.log(f"a state was not saved: {error}", "warning")
 

@@ -296,7 +296,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
             self.callback.log(f"finished early, after epoch {self.epoch + 1} of {self.epochs}", epoch=self.epoch + 1)
             epochs.keep_last(self)
             self.final_eval()
-        self.recovery.settle()
+        self.recovery.wait()
 
     # What upstream's loop asks of a trainer
 
@@ -480,7 +480,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
     def _start_epoch(self, _: Any) -> None:
         self._batch = 0
         if self.epoch == self.epochs - self.args.close_mosaic:
-            self.recovery.settle()  # loader processes are forked anew, better not beside a thread
+            self.recovery.wait()  # loader processes are forked anew, better not beside a thread
         self._oom_retries = 3  # upstream would halve the batch for one of student and control; that is the service's
         self.accumulation.begin(self.network)
         reseed(self, self.plan.training.seed, self.epoch, self.nan_recovery_attempts)

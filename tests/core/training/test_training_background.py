@@ -30,10 +30,10 @@ def test_what_follows_on_work_comes_when_it_is_done_and_in_the_thread_that_asks(
     assert work.busy
     assert told == []
     gate.opened.set()
-    work.settle()
+    work.wait()
     assert told == [threading.current_thread()]
     assert gate.thread is not threading.current_thread()
-    work.settle()
+    work.wait()
     work.poll()
     assert not work.busy
     assert len(told) == 1
@@ -53,7 +53,7 @@ def test_one_piece_of_work_waits_for_the_one_before() -> None:
     gate.opened.set()
     work.start(lambda: told.append("second's work"), lambda: told.append("second"))
     assert gate.done.is_set()
-    work.settle()
+    work.wait()
     assert told == ["first", "second's work", "second"]
 
 
@@ -67,7 +67,7 @@ def test_a_failure_is_raised_where_the_work_is_asked_for_and_once_and_nothing_fo
     with pytest.raises(OSError, match="No space left"):
         work.start(lambda: told.append("begun"), lambda: None)
     assert told == []
-    work.settle()
+    work.wait()
     assert not work.busy
 
 
