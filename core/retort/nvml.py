@@ -103,7 +103,9 @@ def handle_of(library: Any, name: str) -> Any:
     return library.nvmlDeviceGetHandleByIndex(int(name))
 
 
-def describe(names: str | None, *, bus: Path = Path("/sys/bus/pci/devices")) -> list[GpuDescription]:
+def describe(
+    names: str | None, *, bus: Path = Path("/sys/bus/pci/devices"), devices: Path = Path("/dev")
+) -> list[GpuDescription]:
     """Return the GPUs that *names* shows, and the unusable ones with their reasons.
 
     Unusable are those that are there and do not answer, and those that are named and not there. Empty is for a machine
@@ -115,7 +117,7 @@ def describe(names: str | None, *, bus: Path = Path("/sys/bus/pci/devices")) -> 
         if library is not None:
             found = [_described(library, name) for name in _visible(library, names)]
             return found + [GpuDescription(name, refused=why) for name, why in _missing(library, names)]
-    why = _why_silent(bus)
+    why = _why_silent(bus, devices)
     return (
         [] if why is None else [GpuDescription("0" if names is None else names.partition(",")[0].strip(), refused=why)]
     )
@@ -126,7 +128,7 @@ def _chooses_none(names: str) -> bool:
     return first in _WORDS_FOR_NONE or (first.startswith("-") and first[1:].isdecimal())
 
 
-def _why_silent(bus: Path) -> str | None:
+def _why_silent(bus: Path, devices: Path) -> str | None:
     """Return why the driver does not answer although a GPU is there; None where there is none, or no library."""
     try:
         import pynvml
@@ -136,7 +138,9 @@ def _why_silent(bus: Path) -> str | None:
         pynvml.nvmlInit()
     except Exception as error:  # noqa: BLE001 - whatever it says is the reason
         value = getattr(error, "value", None)
-        if value in {pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_GPU_NOT_FOUND}:
+        if value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+            return _NO_LIBRARY if any(devices.glob("nvidia[0-9]*")) else None
+        if value == pynvml.NVML_ERROR_GPU_NOT_FOUND:
             return None
         if value == pynvml.NVML_ERROR_DRIVER_NOT_LOADED and not _on_the_bus(bus):
             return None
@@ -146,6 +150,12 @@ def _why_silent(bus: Path) -> str | None:
         )
     pynvml.nvmlShutdown()
     return None
+
+
+_NO_LIBRARY = (
+    "it is there (/dev/nvidia…), and the driver's library is not (libnvidia-ml.so.1): a container needs "
+    "NVIDIA_DRIVER_CAPABILITIES=compute,utility, a machine the whole driver"
+)
 
 
 def _on_the_bus(bus: Path) -> bool:

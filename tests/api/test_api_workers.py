@@ -71,7 +71,12 @@ def test_a_gpu_that_cannot_be_used_is_told_to_the_job_in_the_list_and_in_the_ser
 
     found = waiting(client, job_id)
     assert found["reason"] == "no_gpu"
-    assert found["message"].endswith("to train on a CPU; GPU 0 (Tesla V100) of box: the driver is too old")
+    assert (
+        "allow a CPU, by resources.require_gpu: false in the spec, or by RETORT_CPU_FALLBACK=true" in found["message"]
+    )
+    assert found["message"].endswith("; GPU 0 (Tesla V100) of box: the driver is too old")
+    insists = client.post("/v1/jobs", json={**SPEC, "resources": {"require_gpu": True}}).json()["id"]
+    assert "it requires a GPU (resources.require_gpu)" in waiting(client, insists)["message"]
     [worker] = client.get("/v1/workers").json()["data"]
     assert worker["devices"] == devices
     ready = client.get("/readyz")

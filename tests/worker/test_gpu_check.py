@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from retort import nvml
 from retort.db import workers
 from retort.db.session import database_now
 from retort_worker import gpu_check, gpus, worker
-from retort_worker.gpus import CPU, DevicePool
+from retort_worker.gpus import CPU, Device, DevicePool
 from retort_worker.loops import Announcer, Housekeeper
 from retort_worker.worker import JobWorker
 from support.fake_nvml import Driver
@@ -129,7 +130,10 @@ def test_a_run_on_several_gpus_gets_whole_ones_only():
 
 @pytest.mark.parametrize(
     ("error", "plugged", "is_refused"),
-    [(12, True, False), (28, True, False), (9, False, False), (9, True, True), (18, False, True)],
+    [
+        (12, False, False), (28, True, False), (9, False, False), (9, True, True), (18, False, True),
+        (12, True, True),  # a container without the library, but with the GPU
+    ],
 )  # fmt: skip
 def test_a_driver_that_does_not_answer_is_no_machine_without_gpus(
     driver: Driver, tmp_path: Path, error: int, *, plugged: bool, is_refused: bool
@@ -139,9 +143,13 @@ def test_a_driver_that_does_not_answer_is_no_machine_without_gpus(
     (tmp_path / "0000:01:00.0").mkdir()
     (tmp_path / "0000:01:00.0" / "vendor").write_text("0x10de\n" if plugged else "0x8086\n")
     (tmp_path / "0000:01:00.0" / "class").write_text("0x030200\n")
-    described = nvml.describe(None, bus=tmp_path)
+    files = tmp_path / "dev"
+    files.mkdir()
+    (files / ("nvidia0" if plugged else "nvidiactl")).touch()
+    described = nvml.describe(None, bus=tmp_path, devices=files)
     assert [gpu.name for gpu in described] == (["0"] if is_refused else [])
-    assert all("NVIDIA's driver does not answer" in (gpu.refused or "") for gpu in described)
+    why = "NVIDIA_DRIVER_CAPABILITIES" if error == 12 else "NVIDIA's driver does not answer"
+    assert all(why in (gpu.refused or "") for gpu in described)
 
 
 def test_a_gpu_whose_driver_comes_after_the_worker_is_taken_in(
@@ -226,6 +234,40 @@ def test_a_thread_that_dies_loses_neither_slot_nor_gpu(
     assert (pool.num_free, pool.most_gpus) == (1, 1)
     assert small_house.attempts(job_id)
     assert driver.processes[0] == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_no_slot_is_lost_and_no_gpu_is_given_out_twice(seed: int):
+    draw = random.Random(seed)
+    names = ["0", "1", "2", "MIG-30", "MIG-31"]
+    pool = DevicePool(draw.choice([0, 2, 5]), names)
+    held: list[Device] = []
+    for _ in range(200):
+        match draw.choice(["take", "take", "give back", "unclean", "refuse", "renew", "release"]):
+            case "take":
+                device = pool.take(draw.choice([1, 1, 2, 3]))
+                held += [device] if device is not None else []
+            case "give back" | "unclean" as how if held:
+                device = held.pop(draw.randrange(len(held)))
+                pool.give_back(device, unclean=device.gpus[:1] if how == "unclean" else ())
+            case "refuse" if held and held[-1].gpus:  # as after its run
+                device = held.pop()
+                pool.refuse(device.gpus[0], TOO_OLD)
+                pool.give_back(device)
+            case "renew":
+                pool.renew({name: nvml.GpuDescription(name) for name in names}, usable=list(pool.refused()), refused={})
+            case "release" if pool.quarantined():
+                pool.release(pool.quarantined()[0])
+        given = [gpu for device in held for gpu in device.gpus]
+        assert len(given) == len(set(given))
+        assert not {*given} & {*pool.quarantined(), *pool.refused()}
+    for device in held:
+        pool.give_back(device)
+    for gpu in pool.quarantined():
+        pool.release(gpu)
+    pool.renew({name: nvml.GpuDescription(name) for name in names}, usable=list(pool.refused()), refused={})
+    assert sorted(pool.usable()) == sorted(names)
+    assert pool.num_free == pool.num_slots
 
 
 def test_a_thread_that_cannot_begin_gives_its_slot_back(small_house: House, monkeypatch: pytest.MonkeyPatch):

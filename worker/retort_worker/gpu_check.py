@@ -35,6 +35,9 @@ def find(settings: Settings, *, ask: Ask | None = None) -> DevicePool:
     """Return the pool of this machine's usable GPUs; log the other ones."""
     pool = DevicePool(settings.slots, cpu_allowed=settings.cpu_fallback)
     look(pool, ask=ask)
+    for device in pool.declared():
+        if not device["refused"]:
+            _log.info("runs get", **{name: value for name, value in device.items() if value is not None})
     if pool.refused() and pool.most_gpus is None:
         takes = "those that do not require a GPU" if pool.cpu_allowed else "those with resources.require_gpu: false"
         _log.error("no GPU can be used here", jobs_taken=f"{takes}, on the CPU")

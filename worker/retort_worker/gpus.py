@@ -169,7 +169,7 @@ class DevicePool:
         return min(self._wanted or len(self._order), len(self._order))
 
 
-NOT_CLEAN = "processes or memory of an ended run are still on it: it is given out again once they are gone"
+NOT_CLEAN = "its driver does not show that an ended run has left it: it is given out again once no process is there"
 CPU_NOT_ALLOWED = (
     "this worker's GPUs cannot be used: the CPU takes only jobs with resources.require_gpu: false, "
     "or all that do not require a GPU where RETORT_CPU_FALLBACK=true"

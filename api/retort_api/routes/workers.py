@@ -58,6 +58,14 @@ def _with_reasons(message: str, refused: tuple[str, ...]) -> str:
 _TOLD = 3
 
 
+def _no_gpu(job: JobRow) -> str:
+    none = "no running worker has a GPU that can be used: start one that has"
+    if job.require_gpu:
+        return f"it requires a GPU (resources.require_gpu), and {none}, or submit it without"
+    spec = "by resources.require_gpu: false in the spec, or " if "require_gpu" in job.spec["resources"] else ""
+    return f"{none}, or allow a CPU, {spec}by RETORT_CPU_FALLBACK=true for the worker"
+
+
 def _message(found: QueueWait, job: JobRow) -> str:
     if found.reason == "retry":
         return "a pause after a failure"
@@ -70,10 +78,5 @@ def _message(found: QueueWait, job: JobRow) -> str:
         )
         return _with_reasons(wants, found.refused)
     if found.reason == "no_gpu":
-        why = "it requires a GPU (resources.require_gpu)" if job.require_gpu else "the workers' CPUs do not stand in"
-        wants = (
-            f"{why}, and no running worker has a GPU that can be used: start one that has, or submit it with "
-            "resources.require_gpu: false, to train on a CPU"
-        )
-        return _with_reasons(wants, found.refused)
+        return _with_reasons(_no_gpu(job), found.refused)
     return f"place {found.position} in the queue, {found.num_workers} workers"
