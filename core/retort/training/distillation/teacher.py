@@ -14,6 +14,7 @@ import torch
 from retort.constants import HEAD_LEVELS, Level
 from retort.training.architecture import head_levels
 from retort.training.distillation import feature_taps
+from retort.training.distillation.gpu_activation import fuse_bias_and_silu
 from retort.training.ultralytics_api import Conv, DWConv, fuse_conv_and_bn
 
 if TYPE_CHECKING:
@@ -190,12 +191,12 @@ class TeacherOutput:
 class Teacher:
     """Network held outside module registration.
 
-    So optimizer, EMA, copies and checkpoints never see it. Batch normalisation is folded into the convolutions, on a
-    CPU their activation too, and the head is read raw, without decoding or NMS. What no loss asks for is left out:
-    *levels* are the features wanted (None for all); *predictions*, *intermediate* (head features) and *confidence_maps*
-    say whether these are. Channels come last, which GPUs and CPUs alike compute faster. With *half*, weights and
-    activations have the half precision that the device computes fastest, so that autocast has nothing left to cast in
-    every step.
+    So optimizer, EMA, copies and checkpoints never see it. Batch normalisation is folded into the convolutions, their
+    activation is fused, on a CPU with the convolution, on a GPU with its bias, and the head is read raw, without
+    decoding or NMS. What no loss asks for is left out: *levels* are the features wanted (None for all); *predictions*,
+    *intermediate* (head features) and *confidence_maps* say whether these are. Channels come last, which GPUs and CPUs
+    alike compute faster. With *half*, weights and activations have the half precision that the device computes fastest,
+    so that autocast has nothing left to cast in every step.
     """
 
     def __init__(
@@ -217,9 +218,12 @@ class Teacher:
         self.known: Tensor | None = None
         """Classes that count for its confidence, those that the student has too; None for all."""
         self.model.to(dtype=self.dtype, memory_format=torch.channels_last)
+        # Not in a head that features pass through with their gradient, which fused operators do not know.
+        fused = self.model.model[:-1] if intermediate else self.model
         if device.type == "cpu":
-            # Not in a head that features pass through with their gradient, which the fused operator does not know.
-            fuse_activations(self.model.model[:-1] if intermediate else self.model)
+            fuse_activations(fused)
+        elif device.type == "cuda":
+            fuse_bias_and_silu(fused, device, self.dtype)
         self._replay = CudaGraphReplay(self._brief) if device.type == "cuda" else self._brief
 
     def __call__(self, images: Tensor, *, reuse_buffers: bool = False) -> TeacherOutput:
