@@ -44,13 +44,13 @@ def fuse_bias_and_silu(model: Any, device: torch.device, dtype: torch.dtype) -> 
 
 
 def biased_silu() -> Kernel:
-    """Return torch's kernel of ``silu(x + b)``, which is compiled when it is called first."""
+    """Return a kernel of ``silu(x + b)``, compiled when it is called first."""
     made: Kernel = torch.cuda.jiterator._create_jit_fn(_CODE)  # noqa: SLF001 - torch's only name for it
     return made
 
 
 def checked(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> tuple[Kernel | None, str]:
-    """Return *kernel* if it says what torch says on *device*, else None and why not."""
+    """Return *kernel* if *device* computes it right, else None and why not."""
     x = torch.linspace(-8, 8, 4096, device=device, dtype=torch.float32).to(dtype).reshape(2, 32, 8, 8)
     x = x.to(memory_format=torch.channels_last)
     bias = torch.linspace(-1, 1, 32, device=device).to(dtype)[:, None, None]
@@ -65,7 +65,7 @@ def checked(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> tuple[K
 
 
 def fuse_by(model: Any, kernel: Kernel) -> None:
-    """Let *kernel* follow the convolutions of a folded *model* that have a bias and SiLU."""
+    """Let *kernel* follow a folded *model*'s convolutions with bias and SiLU."""
     for module in model.modules():
         if type(module) in {Conv, DWConv} and type(module.act) is torch.nn.SiLU and module.conv.bias is not None:
             module.forward = partial(_convolved, kernel, module.conv)
