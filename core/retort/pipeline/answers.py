@@ -20,6 +20,7 @@ from retort.spec.figures import (
     StepMemory,
     TimedFigures,
 )
+from retort.spec.hardware import Optimisation
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Resampled
 
@@ -60,6 +61,8 @@ class TrainedNetwork(StoredModel):
     """For which it was trained, over all attempts."""
     last: Scores | None = Field(default=None, exclude_if=absent)
     """Of its last epoch, where that is not the best one and the data has no ``test`` split."""
+    optimisations: tuple[Optimisation, ...] = ()
+    """What sped its training up, and what was to and did not."""
     extras: tuple[ExtraOutcome, ...] = ()
     """What could not be found out about it."""
 

@@ -19,6 +19,7 @@ from retort.pipeline.extras import for_leaves
 from retort.protocol.journal import Level
 from retort.spec import JobSpec
 from retort.spec.figures import Scores
+from retort.spec.hardware import Optimisation
 from retort.training.config import TrainCallback
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class JournalCallback(TrainCallback):
         self._plan = plan
         self._role = plan.role
         self._announced = 0
+        self.optimisations: tuple[Optimisation, ...] = ()
 
     def metric(self, step: int, values: Values) -> None:
         """Record the values of one epoch."""
@@ -95,6 +97,10 @@ class JournalCallback(TrainCallback):
     def health(self, finding: RuleFinding) -> None:
         """Write down a verdict that has changed."""
         self._context.journal.health(**asdict(finding))
+
+    def optimised(self, found: tuple[Optimisation, ...]) -> None:
+        """Keep what speeds the training up for its outcome."""
+        self.optimisations = found
 
     def stop_requested(self) -> bool:
         """Return True to stop the training at this batch.
@@ -164,6 +170,7 @@ def fit(
         stopped_by=fitted.stopped_by,
         duration_s=fitted.duration_s,
         last=last,
+        optimisations=callback.optimisations,
         extras=tuple(tried.outcomes),
     )
 

@@ -412,5 +412,5 @@ def training_figures(context: Context) -> TrainingFigures:
     return TrainingFigures(
         epochs=trained.epochs, planned_epochs=trained.planned_epochs, batch=trained.batch,
         stopped_by=trained.stopped_by, batch_found=None if checked is None else checked.batch,
-        memory=None if checked is None else checked.memory,
+        memory=None if checked is None else checked.memory, optimisations=trained.optimisations,
     )  # fmt: skip

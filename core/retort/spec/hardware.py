@@ -1,4 +1,4 @@
-"""Define what a result says of the device that a run was given."""
+"""Define the result's figures of device and optimisations."""
 
 from __future__ import annotations
 
@@ -40,3 +40,24 @@ class DeviceFigures(StoredModel):
         facts += [f"driver {self.driver}"] if self.driver else []
         facts += [f"PyTorch for CUDA {self.cuda}"] if self.cuda else []
         return f"this run is on GPU {self.number} ({', '.join(facts)}): {self.reason}"
+
+
+class Optimisation(StoredModel):
+    """One optimisation of a training, and how far it works.
+
+    None of them changes a result.
+    """
+
+    name: str
+    """``teacher recorded``, ``student compiled`` or ``half precision``; with several teachers each has its number."""
+    outcome: str
+    """``yes``, ``no``, how many layers of how many, or the kind of number."""
+    whole: bool
+    """Whether all of it was done that was asked for."""
+    reason: str | None = Field(default=None, exclude_if=absent)
+    """Why not, where that is known."""
+
+    @property
+    def sentence(self) -> str:
+        """The fact in one line for people."""
+        return f"{self.name}: {self.outcome}" + (f" ({self.reason})" if self.reason else "")

@@ -15,7 +15,7 @@ from retort.spec.arms import ArmFigures
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.exported import AnyExport
 from retort.spec.figures import FoundBatch, FurtherTeacherFigures, GapClosed, Roles, Scores, SeedFigures, StepMemory
-from retort.spec.hardware import DeviceFigures
+from retort.spec.hardware import DeviceFigures, Optimisation
 from retort.spec.image_use import ImageUse
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Verdict
@@ -34,6 +34,8 @@ class TrainingFigures(StoredModel):
     """How ``batch`` was found, where the spec says ``auto``."""
     memory: StepMemory | None = Field(default=None, exclude_if=absent)
     """What a step was found to take of the GPU, before anything was trained; absent on a CPU."""
+    optimisations: tuple[Optimisation, ...] = ()
+    """What sped the student's training up, and what was to and did not; none of it changes a result."""
     stopped_by: Literal["patience", "time"] | None = Field(default=None, exclude_if=absent)
     """The limit of the spec that ended the training before its last epoch; student and control each end by it."""
 

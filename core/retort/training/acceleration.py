@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
+from retort.spec.hardware import Optimisation
 from retort.training import comm
 from retort.training.compiling import CompiledLayers
 from retort.training.config import TrainConfig
@@ -36,12 +38,29 @@ def record_teachers(trainer: Any) -> None:
 
 
 def tell_optimisations(trainer: Any) -> None:
-    """Tell, after the first batch of *trainer*, what does run compiled and recorded."""
-    if trainer.layers is not None:
-        whole = trainer.layers.compiled == trainer.layers.number
-        trainer.callback.log(trainer.layers.told, "info" if whole else "warning", compiled=trainer.layers.compiled)
-    slots = getattr(trainer.network, "slots", ()) if trainer.device.type == "cuda" else ()
+    """Tell which optimisations work, after the first batch of *trainer*."""
+    found = tuple(_optimisations(trainer))
+    for one in found:
+        trainer.callback.log(one.sentence, "info" if one.whole else "warning")
+    trainer.callback.optimised(found)
+
+
+def _optimisations(trainer: Any) -> Iterator[Optimisation]:
+    layers, slots = trainer.layers, getattr(trainer.network, "slots", ())
     for number, one in enumerate(slots, start=1):
-        which = "teacher" if len(slots) == 1 else f"teacher {number}"
-        recorded = one.teacher.is_recorded
-        trainer.callback.log(f"{which} recorded: {'yes' if recorded else 'no'}", "info" if recorded else "warning")
+        if (recording := one.teacher.recording) is not None:
+            which, done = "teacher" if len(slots) == 1 else f"teacher {number}", recording.has_recorded
+            yield Optimisation(
+                name=f"{which} recorded", outcome="yes" if done else "no", whole=done,
+                reason=None if done else recording.failure,
+            )  # fmt: skip
+    if layers is not None:
+        whole = layers.compiled == layers.number
+        yield Optimisation(
+            name="student compiled", outcome=f"{layers.compiled} of {layers.number} layers", whole=whole,
+            reason=None if whole else layers.reason,
+        )  # fmt: skip
+    if trainer.device.type == "cuda":  # a CPU's step is in float32 whatever is asked for
+        half = "float16" if trainer.amp else "no"
+        reason = None if trainer.amp else "training.amp is false"
+        yield Optimisation(name="half precision", outcome=half, whole=True, reason=reason)

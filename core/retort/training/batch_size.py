@@ -172,8 +172,8 @@ class Arm:
             counter.empty(slot.teacher.model, precision)
         with counter.counting():
             batch = self._batch(images, side, device)
-            pools = sum(counter.grown(partial(_asked, slot.teacher, batch)) for slot in slots)
-            kept = [torch.empty(pools, dtype=torch.uint8), *_copied(network, 3)]  # recorded; the average, two of AdamW
+            pool = max((counter.grown(partial(_asked, slot.teacher, batch)) for slot in slots), default=0)
+            kept = [torch.empty(pool, dtype=torch.uint8), *_copied(network, 3)]  # recorded; the average, two of AdamW
             with torch.autocast("cpu", torch.float16, enabled=training.amp):
                 loss, _items = network(batch)
             loss.sum().backward()

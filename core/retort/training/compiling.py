@@ -21,7 +21,7 @@ class CompiledLayers:
     Names, weights, copies and files stay what they are: a copy, such as the average, is not compiled. The head itself
     keeps anchors of the last shape, so its branches are compiled one by one. The first batch is what compiles them.
 
-    Compiling is an optimisation: a layer that cannot be compiled runs as it is, and `told` says so.
+    Compiling is an optimisation: a layer that cannot be compiled runs as it is, and `reason` says why.
     """
 
     def __init__(self, network: Any, *, backend: str = "inductor") -> None:
@@ -30,7 +30,8 @@ class CompiledLayers:
         config.suppress_errors = True  # what cannot be compiled runs as it is
         self._layers = [*network.model[:-1], *_branches(network.model[-1])]
         self._ran: set[int] = set()
-        self._reason: str | None = None
+        self.reason: str | None = None
+        """Why a layer could not be compiled, if one could not."""
         for index, layer in enumerate(self._layers):
             layer.compile(backend=self._counted(index, backend), **_separately())
 
@@ -44,12 +45,6 @@ class CompiledLayers:
         """Number of the layers of which a compiled graph has run."""
         return len(self._ran)
 
-    @property
-    def told(self) -> str:
-        """How many layers run compiled, and why others do not."""
-        because = f": {self._reason}" if self._reason and self.compiled < self.number else ""
-        return f"student compiled: {self.compiled} of {self.number} layers{because}"
-
     def _counted(self, index: int, backend: str) -> Callable[..., Any]:
         """Return the backend of one layer, whose graphs note that they have run."""
         from torch._dynamo import lookup_backend
@@ -60,7 +55,7 @@ class CompiledLayers:
             try:
                 made = compile_graph(graph, inputs)
             except Exception as error:
-                self._reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                self.reason = str(error).strip().partition("\n")[0] or type(error).__name__
                 if not self._ran:
                     self._give_up()
                 raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from retort.constants import VALIDATION_BATCH, Role
 from retort.spec import DistillationSpec, TrainingSpec
+from retort.spec.hardware import Optimisation
 
 if TYPE_CHECKING:
     import torch
@@ -123,6 +124,9 @@ class TrainCallback:
 
     def health(self, finding: RuleFinding) -> None:
         """Take a verdict on the distillation that has changed."""
+
+    def optimised(self, found: tuple[Optimisation, ...]) -> None:
+        """Take what speeds the training up, known after its first batch."""
 
     def stop_requested(self) -> bool:
         """Return True to stop; asked at every batch."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from retort.spec.hardware import Optimisation
 from retort.training.config import RuleFinding, TrainCallback
 
 NAMES = {0: "red", 1: "green", 2: "blue"}
@@ -54,6 +55,7 @@ class Notebook(TrainCallback):
     fractions: list[float] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     findings: list[RuleFinding] = field(default_factory=list)
+    optimisations: tuple[Optimisation, ...] = ()
 
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         self.metrics[step] = values
@@ -69,6 +71,9 @@ class Notebook(TrainCallback):
 
     def health(self, finding: RuleFinding) -> None:
         self.findings.append(finding)
+
+    def optimised(self, found: tuple[Optimisation, ...]) -> None:
+        self.optimisations = found
 
     def stop_requested(self) -> bool:
         return self.stop_after is not None and len(self.fractions) >= self.stop_after

@@ -24,6 +24,7 @@ from retort.errors import DataError, ModelError, Stopped, UserError
 from retort.foreign import ForeignError, failed_gpu
 from retort.protocol.events import FailedEvent, FinishedEvent, LogEvent, MetricEvent, StageEvent, StoppedEvent
 from retort.spec import TrainingSpec
+from retort.spec.hardware import Optimisation
 from retort.training import comm
 from retort.training.config import TrainConfig, TrainResult
 from retort.training.distributed import launcher
@@ -241,6 +242,7 @@ def test_the_watcher_hears_the_first_rank_only_and_only_whole_lines(tmp_path: Pa
         sender.checkpoint(rank, tmp_path / "a.pt", {})
         sender.progress(0.5)
         sender.log("hello", "warning", of=rank)
+        sender.optimised((Optimisation(name="half precision", outcome=f"rank {rank}", whole=True),))
         sender.fitted(fitted)
     with messages_file(tmp_path).open("ab") as file:
         file.write(b'{"rank": 0, "kind": "progress"')
@@ -248,6 +250,7 @@ def test_the_watcher_hears_the_first_rank_only_and_only_whole_lines(tmp_path: Pa
     receiver.read()
     assert (notebook.metrics, notebook.fractions, notebook.said) == ({0: {"x": 1.0}}, [0.5], ["warning: hello"])
     assert notebook.checkpoints == [(0, tmp_path / "a.pt", {})]
+    assert [one.outcome for one in notebook.optimisations] == ["rank 0"]
     assert receiver.fitted == fitted
     assert receiver.pids == {0: os.getpid(), 1: os.getpid()}
 

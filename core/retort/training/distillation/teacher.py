@@ -84,6 +84,8 @@ class CudaGraphReplay:
         self._seen: dict[Any, int] = {}
         self._recorded: dict[Any, Function] = {}
         self._failed: set[Any] = set()
+        self.failure: str | None = None
+        """Why the last recording that was tried has failed, if one has."""
         self._sealed = False
 
     def __call__(self, x: Tensor) -> Any:
@@ -107,6 +109,7 @@ class CudaGraphReplay:
     def forget(self) -> None:
         """Drop all recordings, whose shapes run as they are from now on."""
         self._failed |= self._recorded.keys()
+        self.failure = self.failure or "the memory that it was recorded in was taken back"
         self._recorded.clear()
 
     @property
@@ -120,8 +123,8 @@ class CudaGraphReplay:
             return False
         try:
             self._recorded[key] = self._record(self._function, x, pool)
-        except RuntimeError as error:  # CUDA's errors and its want of memory are such
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        except Exception as error:  # noqa: BLE001 - CUDA's errors, its want of memory, whatever a network does beside
+            self.failure = str(error).strip().partition("\n")[0] or type(error).__name__
         else:
             pool.add(self)
             return True
@@ -131,7 +134,7 @@ class CudaGraphReplay:
             pool.clear()
         torch.cuda.empty_cache()
         warnings.warn(
-            f"the teacher's kernels cannot be recorded for images of {tuple(x.shape)}, it runs without: {reason}",
+            f"the teacher's kernels cannot be recorded for images of {tuple(x.shape)}, it runs without: {self.failure}",
             RuntimeWarning,
             stacklevel=4,
         )
@@ -250,9 +253,14 @@ class Teacher:
             self._replay.prepare(x.to(memory_format=torch.channels_last), pool)
 
     @property
+    def recording(self) -> CudaGraphReplay | None:
+        """The recording of its kernels; None on a device that records none."""
+        return self._replay if isinstance(self._replay, CudaGraphReplay) else None
+
+    @property
     def is_recorded(self) -> bool:
         """Whether its kernels are recorded, for at least one shape of batch."""
-        return isinstance(self._replay, CudaGraphReplay) and self._replay.has_recorded
+        return self.recording is not None and self.recording.has_recorded
 
     def _brief(self, images: Tensor) -> TeacherOutput:
         return self._ask(images, levels=self._levels, head=self._head, maps=self._maps and self._head)

@@ -14,6 +14,7 @@ from retort.errors import RetortError, Stopped
 from retort.foreign import ForeignError
 from retort.protocol import workdir
 from retort.protocol.workdir import PULSE, Heartbeat
+from retort.spec.hardware import Optimisation
 from retort.training.config import RuleFinding, TrainCallback, TrainResult
 
 _EXCERPT = 4000
@@ -56,6 +57,10 @@ class RankCallback(TrainCallback):
     def health(self, finding: RuleFinding) -> None:
         """Pass on a verdict that has changed."""
         self._first("health", finding=asdict(finding))
+
+    def optimised(self, found: tuple[Optimisation, ...]) -> None:
+        """Pass on what speeds the first rank up."""
+        self._first("optimised", found=[one.model_dump() for one in found])
 
     def stop_requested(self) -> bool:
         """Return True on the first rank when a stop is requested."""
@@ -147,6 +152,8 @@ class Receiver:
             self.callback.checkpoint(said["epoch"], Path(said["path"]), said["metrics"])
         elif kind == "health":
             self.callback.health(RuleFinding(**said["finding"]))
+        elif kind == "optimised":
+            self.callback.optimised(tuple(Optimisation(**one) for one in said["found"]))
         else:
             getattr(self.callback, kind)(**said)
 
