@@ -94,7 +94,7 @@ def _placed(spec: AnySpec, inputs: Inputs, journal: Journal) -> Inputs:
     )  # fmt: skip
     found = placement.place(wish, placement.read_all(wish))
     no_gpu = found.reason if found.number is None and inputs.device_by != "user" else None
-    slow = " (which takes many times as long)" if no_gpu else ""
+    slow = "; this takes many times as long" if no_gpu else ""
     journal.log(f"{found.sentence}{slow}", "warning" if no_gpu else "info", **({"code": "no_gpu"} if no_gpu else {}))
     device = "cpu" if found.number is None else str(found.number)
     return inputs.model_copy(update={"device": device, "no_gpu": no_gpu, "hardware": found})

@@ -21,7 +21,7 @@ from retort.training.placement import Gpu, GpuFacts, Wish, obstacle, place
 
 _GIB = 2**30
 KERNELS = "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"
-H200 = Gpu("NVIDIA H200", (9, 0), 140 * _GIB, 139 * _GIB)
+H200 = Gpu("NVIDIA H200", (9, 0), 140 * _GIB, "8f3a", 139 * _GIB)
 GOOD = GpuFacts("2.15.0", "13.2", KERNELS, driver="580.159.04", driver_cuda="13.0", number=2, gpu=H200)
 OLD_DRIVER = replace(
     GOOD, driver="535.183.01", driver_cuda="12.2", number=0, gpu=None,
@@ -52,7 +52,7 @@ FOUND = {
     ),
     "no driver": (
         replace(OLD_DRIVER, driver=None, driver_cuda=None, error="Found no NVIDIA driver on your system."),
-        "no driver of NVIDIA answers: Found no NVIDIA driver",
+        "no driver of NVIDIA answers",
         "install NVIDIA's driver of version 580 or later",
     ),
     "not there": (replace(GOOD, number=0, gpu=None), "there is no GPU 0, PyTorch sees 0 GPUs", "CUDA_VISIBLE_DEVICES"),
@@ -114,8 +114,8 @@ def test_fewer_gpus_than_the_spec_asks_for_are_told_before_anything_trains():
 
 def test_a_gpu_is_told_with_its_facts_and_who_has_named_it():
     assert place(Wish("0", "default"), [GOOD]).sentence == (
-        "this run is on GPU 0 (NVIDIA H200, compute capability 9.0, 139.0 of 140.0 GiB free, driver 580.159.04, "
-        "PyTorch for CUDA 13.2): the first GPU here, as nobody has named a device"
+        "this run is on GPU 0 (NVIDIA H200, uuid 8f3a, compute capability 9.0, 139.0 of 140.0 GiB free, "
+        "driver 580.159.04, PyTorch for CUDA 13.2): the first GPU here, as nobody has named a device"
     )
     assert place(Wish("1", "worker"), [GOOD]).reason == "given by the worker"
 
@@ -124,9 +124,12 @@ def test_a_gpu_is_told_with_its_facts_and_who_has_named_it():
     ("wish", "reason"),
     [
         (Wish("cpu"), "named by --device"),
-        (Wish("cpu", "default"), "this machine shows no GPU (nothing insists on one)"),
-        (Wish("cpu", "worker"), "this worker gives out no GPU (the operator allows it)"),
-        (Wish("cpu", "worker", required=False, cpu_allowed=False), "this worker gives out no GPU (the spec allows it)"),
+        (Wish("cpu", "default"), "this machine shows no GPU, and nothing insists on a GPU"),
+        (Wish("cpu", "worker"), "this worker gives out no GPU, and the operator allows the CPU"),
+        (
+            Wish("cpu", "worker", required=False, cpu_allowed=False),
+            "this worker gives out no GPU, and the spec allows the CPU",
+        ),
     ],
 )
 def test_a_cpu_is_told_with_what_allows_it(wish: Wish, reason: str):
@@ -211,10 +214,10 @@ def test_the_log_says_which_device_the_run_is_on_and_its_result_will(said: Journ
 def test_a_cpu_that_nobody_asked_for_is_a_warning(said: Journal):
     """It trained on the CPU without a word."""
     found = run._placed(spec(), inputs("cpu", "worker"), said)
-    assert found.no_gpu == "this worker gives out no GPU (the operator allows it)"
+    assert found.no_gpu == "this worker gives out no GPU, and the operator allows the CPU"
     ((level, message),) = logged(said)
     assert level == "warning"
-    assert message.endswith("(which takes many times as long)")
+    assert message.endswith("; this takes many times as long")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -16,6 +16,8 @@ class DeviceFigures(StoredModel):
     """Who has named it, or why the CPU stands in for a GPU."""
     number: int | None = Field(default=None, exclude_if=absent)
     """Of the GPU among those that the run sees; absent on a CPU, as is all that follows."""
+    uuid: str | None = Field(default=None, exclude_if=absent)
+    """By which ``nvidia-smi -L`` knows it: a worker's runs each see their GPU as number 0."""
     capability: str | None = Field(default=None, exclude_if=absent)
     """The GPU's compute capability, such as 9.0."""
     memory_bytes: int | None = Field(default=None, exclude_if=absent)
@@ -32,7 +34,7 @@ class DeviceFigures(StoredModel):
         """The device in one line for people."""
         if self.number is None:
             return f"this run is on the CPU: {self.reason}"
-        facts = [self.name]
+        facts = [self.name, *([f"uuid {self.uuid}"] if self.uuid else [])]
         if self.capability is not None:
             facts.append(f"compute capability {self.capability}")
         if self.memory_bytes is not None and self.free_bytes is not None:

@@ -25,6 +25,8 @@ class Gpu:
     name: str
     capability: tuple[int, int]
     total_bytes: int
+    uuid: str | None = None
+    """By which nvidia-smi knows it, whatever number it has in this process."""
     free_bytes: int | None = None
     """None where no program of ours has run on it."""
 
@@ -120,7 +122,8 @@ def read(device: str, *, kernel: bool = True) -> GpuFacts:
 
 def _asked(number: int) -> Gpu:
     found = torch.cuda.get_device_properties(number)
-    return Gpu(found.name, (found.major, found.minor), found.total_memory)
+    uuid = getattr(found, "uuid", None)
+    return Gpu(found.name, (found.major, found.minor), found.total_memory, None if uuid is None else str(uuid))
 
 
 def _tried(number: int, gpu: Gpu) -> Gpu:
@@ -150,10 +153,12 @@ def _no_answer(facts: GpuFacts, cuda: str, device: str) -> Obstacle:
 
     Driver and PyTorch are made for it.
     """
-    told = f": {facts.error}" if facts.error else ""
+    said = (facts.error or "").partition(". ")[0].rstrip(".")  # what follows is advice for everybody
+    told = f": {said}" if said else ""
     if facts.driver is None and not facts.number:
+        known = "no nvidia driver" in said.lower()
         return Obstacle(
-            f"no driver of NVIDIA answers{told}",
+            f"no driver of NVIDIA answers{'' if known else told}",
             f"install NVIDIA's driver{_from(cuda, 'of version')}; a container has to be started with its GPUs",
         )
     if int(device) >= facts.number:
@@ -246,7 +251,7 @@ def place(wish: Wish, facts: Sequence[GpuFacts]) -> DeviceFigures:
     gpu, known = facts[0].gpu, facts[0]
     assert gpu is not None, "a GPU without an obstacle has been asked"
     return DeviceFigures(
-        name=gpu.name, number=first, capability=f"{gpu.capability[0]}.{gpu.capability[1]}",
+        name=gpu.name, number=first, uuid=gpu.uuid, capability=f"{gpu.capability[0]}.{gpu.capability[1]}",
         memory_bytes=gpu.total_bytes, free_bytes=gpu.free_bytes, driver=known.driver, cuda=known.cuda,
         reason=_NAMED[wish.by] if wish.gpus == 1 else f"{_NAMED[wish.by]}, the first of {wish.gpus}",
     )  # fmt: skip
@@ -271,9 +276,9 @@ def _on_cpu(wish: Wish) -> DeviceFigures:
 def _instead(wish: Wish, found: Obstacle) -> DeviceFigures:
     """Return the CPU in place of a GPU, where that is allowed."""
     if wish.may_fall_back:
-        who = "the spec" if wish.required is False else "the operator" if wish.by == "worker" else "nothing"
-        allowed = f"{who} allows it" if who != "nothing" else "nothing insists on one"
-        return DeviceFigures(name="cpu", reason=f"{found.reason} ({allowed})")
+        operator = "the operator allows the CPU" if wish.by == "worker" else "nothing insists on a GPU"
+        allowed = "the spec allows the CPU" if wish.required is False else operator
+        return DeviceFigures(name="cpu", reason=f"{found.reason}, and {allowed}")
     raise ForeignError(f"no GPU can be used: {found.reason}", f"{found.remedy}; {_way_to_cpu(wish)}", code="no_gpu")
 
 
