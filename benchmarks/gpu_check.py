@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,6 +57,8 @@ class Size:
     loops: tuple[str, ...]
     """Sides of the training loop, comma-separated where one process has several."""
     job: tuple[str, ...]
+    small: tuple[str, ...]
+    """Parts that take little, comma-separated where one process has several."""
     patience: float = 1.0
     """Times the limit of each part."""
 
@@ -86,11 +89,13 @@ FULL = Size(
     imgsz=640, batch=64, images=640, epochs=3, first=6, profiled=10, repeats=9, warmup=5, workers="8,16", seconds=3.0,
     teachers=("yolo11m", "yolo11s"), loops=("ours", "native", "control", "loose", "compiled"),
     job=(*options(images=320, imgsz=160, epochs=3, batch=16, teacher="yolo11s"), "--whole"),
+    small=("hardware", "memory", "loader", "variants"),
 )  # fmt: skip
 TINY = Size(
     imgsz=64, batch=2, images=12, epochs=1, first=1, profiled=1, repeats=2, warmup=1, workers="1", seconds=0.1,
-    teachers=("yolo11n",), loops=("ours,native,control,loose,compiled",),
-    job=tuple(options(images=8, imgsz=64, epochs=1, batch=8, teacher="yolo11n")), patience=6.0,
+    teachers=("yolo11n",), loops=("ours,native,control,loose+compiled",),
+    job=tuple(options(images=8, imgsz=64, epochs=1, batch=8, teacher="yolo11n")),
+    small=("hardware,memory,loader,variants",), patience=6.0,
 )  # fmt: skip
 SIZES = {"full": FULL, "tiny": TINY}
 
@@ -119,27 +124,44 @@ def parts_of(size: Size, device: str) -> list[Part]:
         return part(f"recording_{name}", 30, *command, needs_cuda=True, may_hang=may_hang)
 
     def loop(sides: str, limit_s: float) -> Part:
-        return part(f"loop_{sides.replace(',', '_')}", limit_s, "gpu_loop.py", "--sides", sides, *size.loop())
+        return part(
+            f"loop_{sides.replace(',', '_').replace('+', '_')}", limit_s, "gpu_loop.py", "--sides", sides, *size.loop()
+        )
 
     def step(teacher: str, limit_s: float) -> Part:
         return part(f"step_{teacher}", limit_s, "step.py", *size.steps(), "--teacher", teacher)
 
+    def small(name: str, limit_s: float) -> list[Part]:
+        """Return the part *name*, with those that share its process; none where it shares another's."""
+        found = [group for group in size.small if group.split(",")[0] == name]
+        given = [*size.loader(), *size.steps(), "--teacher", size.teachers[0]]
+        return [part(group.replace(",", "_"), limit_s, "gpu_parts.py", group, *given) for group in found]
+
+    def alone(name: str, limit_s: float, test: str) -> Part:
+        return part(name, limit_s, "gpu_parts.py", "tests", "--only", test, needs_cuda=True)
+
     compiled = "test_gpu_fit.py::test_a_compiled_student_is_distilled_in_mixed_precision"
+    beside = "test_gpu_teacher.py::test_a_recording_beside_a_loader_that_pins_memory_breaks_neither"
+    ranks = "test_gpu_job.py"
+    less = [text for test in (compiled, beside, ranks) for text in ("--deselect", test)]
     return [
-        part("hardware", 40, "gpu_parts.py", "hardware"),
+        *small("hardware", 40),
         recording("thread_local", "thread_local", may_hang=False),
         recording("global", "global", may_hang=True),
         # Its own process and its own short life: this thread is suspected to hang for ever beside a recording.
         recording("thread_local_emptying", "thread_local", "--emptying", may_hang=True),
-        part("tests", 110, "gpu_parts.py", "tests", "--deselect", compiled),
+        alone("test_recording", 60, beside),
+        part("tests", 110, "gpu_parts.py", "tests", *less),
         step(size.teachers[0], 80),
         *(loop(sides, 80) for sides in size.loops[:2]),
         part("job", 120, "gpu_parts.py", "job", *size.job),
-        part("loader", 75, "gpu_parts.py", "loader", *size.loader()),
+        *small("memory", 60),
+        *small("loader", 75),
         *(step(teacher, 50) for teacher in size.teachers[1:]),
-        part("variants", 75, "gpu_parts.py", "variants", *size.steps(), "--teacher", size.teachers[0]),
+        *small("variants", 75),
         *(loop(sides, 60) for sides in size.loops[2:]),
-        part("test_compiled", 90, "gpu_parts.py", "tests", "--only", compiled, needs_cuda=True),
+        alone("test_two_gpus", 90, ranks),
+        alone("test_compiled", 90, compiled),
     ]
 
 

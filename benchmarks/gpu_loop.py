@@ -4,7 +4,7 @@
 
 Loader, copies, colors, step and optimizer are all in it, unlike in step.py. Sides: ``ours``; ``native``, Ultralytics'
 own distillation; ``control``, our student without a teacher; ``loose``, ours without deterministic algorithms;
-``compiled``, ours with ``training.compile``.
+``compiled``, ours with ``training.compile``. ``loose+compiled`` is both.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import warnings
 from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -57,12 +58,16 @@ class Steps:
         self.waits: Counter[str] = Counter()
         self.profiler: Any = None
         self.wall_s = 0.0
+        self.moments: list[tuple[str, float]] = []
+        """Of the epochs: when each began, had trained, and had been validated and kept."""
 
     def attach(self, run: Any) -> None:
         """Listen to the trainer *run*, before its own callbacks."""
         run.callbacks["on_train_epoch_start"].append(lambda _: self.epochs.append(len(self.ends)))
         run.callbacks["on_train_batch_start"].insert(0, lambda _: self._begin())
         run.callbacks["on_train_batch_end"].append(lambda _: self._end())
+        for event in ("on_train_epoch_start", "on_train_epoch_end", "on_val_start", "on_val_end", "on_fit_epoch_end"):
+            run.callbacks[event].append(partial(self._note, event))
         warnings.simplefilter("always")
         warnings.showwarning = self._heard
 
@@ -77,9 +82,14 @@ class Steps:
             wait_s = statistics.median(self.starts[step] - self.ends[step - 1] for step in timed)
             found |= {"step_ms": round(step_s * 1e3, 2), "images_per_s": round(batch / step_s, 1)}
             found["data_wait_ms"] = round(wait_s * 1e3, 2)
+            waited = sum(self.starts[step] - self.ends[step - 1] for step in timed)
+            found["loader_stall"] = round(waited / sum(self.ends[step] - self.ends[step - 1] for step in timed), 4)
         first = zip(self.starts[:5], self.ends[:5], strict=False)
         found["first_steps_s"] = [round(end - start, 3) for start, end in first]
-        return {**found, **self._device(), **self._profile()}
+        return {**found, **shares(self.moments), **self._device(), **self._profile()}
+
+    def _note(self, event: str, _: Any) -> None:
+        self.moments.append((event, time.perf_counter()))
 
     def _begin(self) -> None:
         step = len(self.ends)
@@ -144,6 +154,26 @@ class Steps:
         return {**found, "gpu_busy": round(busy_s / self.wall_s, 3), "kernels": len(kernels)}
 
 
+def shares(moments: list[tuple[str, float]]) -> dict[str, float]:
+    """Return which part of the epochs validation has taken, and which all that is not training."""
+    validating = rest = whole = 0.0
+    began = trained = checking = None
+    for event, at in moments:
+        if event == "on_train_epoch_start":
+            began, trained = at, None
+        elif event == "on_train_epoch_end":
+            trained = at
+        elif event == "on_val_start":
+            checking = at
+        elif event == "on_val_end" and trained is not None and checking is not None:
+            validating += at - checking
+        elif event == "on_fit_epoch_end" and began is not None and trained is not None:
+            rest, whole, began = rest + at - trained, whole + at - began, None
+    if not whole:
+        return {}
+    return {"validation_share": round(validating / whole, 4), "beside_training_share": round(rest / whole, 4)}
+
+
 def union_us(spans: list[tuple[float, float]]) -> float:
     """Return the time that *spans* cover together: streams overlap."""
     covered, until = 0.0, 0.0
@@ -191,13 +221,14 @@ def native(options: argparse.Namespace, data: Path, folder: Path) -> Any:
 def ours(side: str, options: argparse.Namespace, data: Path, folder: Path) -> Any:
     """Return our training of *side*."""
     size = {"imgsz": options.imgsz, "batch": options.batch, "nominal_batch": options.batch}
-    variant = {"compile": side == "compiled", "deterministic": side != "loose"}
+    switches = side.split("+")
+    variant = {"compile": "compiled" in switches, "deterministic": "loose" not in switches}
     training = TrainingSpec.model_validate({**size, "close_mosaic": 0, **variant})
     plan = TrainConfig(
         role=Role.STUDENT, model=options.student, weights=None, data_yaml=data, epochs=options.epochs,
         training=training, folder=folder, device="0" if options.device == "cuda" else "cpu",
     )  # fmt: skip
-    if side == "compiled":
+    if "compiled" in switches:
         prepare_compiler(options.device)
     if side == "control":
         return trainer.TrainingLoop(plan, TrainCallback(), teacher=None, distillation=None)
@@ -206,9 +237,13 @@ def ours(side: str, options: argparse.Namespace, data: Path, folder: Path) -> An
 
 
 def prepare_compiler(device: str) -> None:
-    """Make no kernels where there is no GPU, which would take minutes: play it through without."""
+    """Compile two layers without making kernels where there is no GPU: all of them, or kernels, take minutes."""
+
+    def two_layers(network: Any) -> CompiledLayers:
+        return CompiledLayers(SimpleNamespace(model=[*network.model[:2], None]), backend="eager")
+
     if device == "cpu":
-        mock.patch("retort.training.acceleration.CompiledLayers", partial(CompiledLayers, backend="eager")).start()
+        mock.patch("retort.training.acceleration.CompiledLayers", two_layers).start()
 
 
 def measured(side: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -222,9 +257,17 @@ def measured(side: str, options: argparse.Namespace) -> dict[str, Any]:
     if options.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     run.train()
-    found = {**steps.figures(options.batch), "total_s": round(time.perf_counter() - began, 1)}
+    found = {**steps.figures(options.batch), **optimised(run), "total_s": round(time.perf_counter() - began, 1)}
     print(f"\n{side}: {json.dumps(found, indent=1)}\n", flush=True)
     return found
+
+
+def optimised(run: Any) -> dict[str, Any]:
+    """Return what a training of ours says of its recorded teacher and its compiled layers."""
+    layers = getattr(run, "layers", None)
+    slots = getattr(getattr(run, "network", None), "slots", ())
+    told = {} if layers is None else {"compiled": layers.told}
+    return {**told, **({"recorded": all(slot.teacher.is_recorded for slot in slots)} if slots else {})}
 
 
 def main() -> None:
@@ -235,7 +278,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=6, help="step from which some are profiled")
     parser.add_argument("--profiled", type=int, default=10, help="how many are")
     options = parser.parse_args()
-    assert set(options.sides) <= set(SIDES), f"sides are {', '.join(SIDES)}"
+    assert {one for side in options.sides for one in side.split("+")} <= set(SIDES), f"sides are {', '.join(SIDES)}"
     note = recorder(options.json)
     for side in options.sides:
         note(**{side: measured(side, options)})

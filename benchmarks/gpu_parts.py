@@ -1,9 +1,9 @@
-"""Measure one thing that the GPU check asks for: hardware, recordings, tests, a whole job, loaders or switches.
+"""Measure one thing that the GPU check asks for: hardware, recordings, tests, a whole job, memory, loaders, switches.
 
     python benchmarks/gpu_parts.py hardware --json FILE
 
-`gpu_check.py` starts these, each in a process of its own. The file is written anew with every figure, so that a part
-that is stopped still tells what it had found.
+`gpu_check.py` starts these, each in a process of its own, or several, comma-separated, one after the other in one. The
+file is written anew with every figure, so that a part that is stopped still tells what it had found.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,9 @@ def hardware(_: argparse.Namespace, note: Note) -> None:
             memory_mib=gpu.total_memory >> 20, bf16=torch.cuda.is_bf16_supported(including_emulation=False),
             built_for=torch.cuda.get_arch_list(),
         )  # fmt: skip
+    from retort.training import device_check, placement
+
+    note(why_not=device_check.why_not("0"), facts=str(placement.read("0"))[:600])
     try:
         driver(note)
     except Exception as error:  # noqa: BLE001 - a machine without NVML is a figure too
@@ -133,7 +137,7 @@ def driver(note: Note) -> None:
     from retort_worker import gpus
 
     pynvml.nvmlInit()
-    note(driver=pynvml.nvmlSystemGetDriverVersion(), driver_cuda=pynvml.nvmlSystemGetCudaDriverVersion())
+    note(driver=pynvml.nvmlSystemGetDriverVersion(), driver_cuda=pynvml.nvmlSystemGetCudaDriverVersion_v2())
     for number in range(pynvml.nvmlDeviceGetCount()):
         handle = pynvml.nvmlDeviceGetHandleByIndex(number)
         one = pynvml.nvmlDeviceGetMemoryInfo(handle)
@@ -203,11 +207,15 @@ def pin(torch: Any, stop: threading.Event, told: list[str], emptying: bool) -> N
 def tests(options: argparse.Namespace, note: Note) -> None:
     """Run tests/gpu and tell what passed; warnings of another torch than ours are no failures."""
     chosen = f"tests/gpu/{options.only}" if options.only else "tests/gpu"
-    less = ["--deselect", f"tests/gpu/{options.deselect}"] if options.deselect else []
+    less = [part for one in options.deselect for part in ("--deselect", f"tests/gpu/{one}")]
     settings = ["-p", "no:cacheprovider", "-o", "filterwarnings=default", "-o", "timeout=60"]
     command = [sys.executable, "-m", "pytest", chosen, "--confcutdir=tests/gpu", "-v", *settings, *less]
     printed, code = [], None
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    # Without a GPU, what can run on a CPU does.
+    played = {**os.environ, "PLAY_GPU_TESTS": "1"} if options.device == "cpu" else None
+    with subprocess.Popen(
+        command, cwd=ROOT, env=played, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
         for line in running.stdout or ():
             print(line, end="", flush=True)
             printed.append(line)
@@ -217,6 +225,10 @@ def tests(options: argparse.Namespace, note: Note) -> None:
     failed = [line.split()[1] for line in printed if line.startswith(("FAILED ", "ERROR "))]
     note(**counts, not_passed=failed)
     assert code == 0, f"pytest ended with {code}"
+
+
+TOLD = "this run is on", " recorded: ", " compiled: ", "memory"
+"""In what a job says of its device and of what speeds it up."""
 
 
 def job(options: argparse.Namespace, note: Note) -> None:
@@ -236,11 +248,15 @@ def job(options: argparse.Namespace, note: Note) -> None:
     where = ["--device", "cpu"] if options.device == "cpu" else []
     command = [sys.executable, "-m", "retort.cli", "run", str(file), "--out", str(SCRATCH / "job"), "--json", *where]
     stages: dict[str, float] = {}
+    told: list[str] = []
     end: dict[str, Any] = {}
     for event in events(command):
         if event["type"] == "stage":
             stages[event["data"]["stage"]] = event["at"]
             note(began_s={name: round(at - min(stages.values()), 1) for name, at in stages.items()})
+        elif event["type"] == "log" and any(sign in event["message"] for sign in TOLD):
+            told.append(event["message"])
+            note(told=told)
         elif event["type"] == "health":
             note(**{f"health_{event['data']['rule']}": event["message"]})
         elif event["type"] in {"finished", "failed"}:
@@ -257,6 +273,41 @@ def events(command: list[str]) -> Iterator[dict[str, Any]]:
             print(line[:300].rstrip(), flush=True)
             if line.startswith("{"):
                 yield json.loads(line)
+
+
+# Memory
+
+
+def memory(options: argparse.Namespace, note: Note) -> None:
+    """Tell what a step of a distillation is expected to take, what it takes, and which batch is found to fit."""
+    torch = prepared()
+    from retort.constants import Role
+    from retort.data.demo import NAMES
+    from retort.spec import DistillationSpec, TrainingSpec
+    from retort.training import batch_size, models
+    from retort.training.config import TrainConfig
+    from retort.training.distillation.distiller import TeacherCandidate
+
+    names = dict(enumerate(NAMES))
+    plan = TrainConfig(
+        role=Role.STUDENT, model=options.student, weights=None, data_yaml=SCRATCH, epochs=2,
+        training=TrainingSpec(imgsz=options.imgsz, batch="auto"), folder=SCRATCH,
+        device="cpu" if options.device == "cpu" else "0",
+    )  # fmt: skip
+    teacher = TeacherCandidate(models.build(options.teacher, names=names, weights=None, seed=0))
+    arm = batch_size.Arm(plan, names, 8, (teacher,), DistillationSpec())
+    expected = arm.estimate(options.batch)
+    note(batch=options.batch, estimated_gib=round(expected / 2**30, 3))
+    if options.device == "cpu":
+        return
+    free = batch_size.free_memory("0")
+    meter = arm.meter(batch_size.peak_memory("0"))
+    taken = meter(options.batch)
+    note(measured_gib=round(taken / 2**30, 3), estimated_over_measured=round(expected / taken, 3))
+    found = batch_size.find(meter, free, images=10**6)
+    note(free_gib=round(free / 2**30, 2), found_batch=found.batch, reason=found.reason)
+    note(found_takes_gib=round(meter(found.batch) / 2**30, 2), share=batch_size.SHARE)
+    torch.cuda.empty_cache()
 
 
 # The loaders
@@ -325,8 +376,10 @@ def variants(options: argparse.Namespace, note: Note) -> None:
     device = torch.device(options.device)
     options.recipe = "balanced"
 
+    on_cpu = step.sides(options, device)[0] if options.device == "cpu" else None  # where nothing is recorded
+
     def rate(*names: str) -> dict[str, float]:
-        made, _ = step.sides(options, device)
+        made = on_cpu or step.sides(options, device)[0]
         for name in names:
             for _ in range(options.warmup):
                 made[name]()
@@ -368,18 +421,18 @@ def milliseconds(work: Callable[[], Any], device: Any, repeats: int) -> float:
     return round(statistics.median(timed(work, device) for _ in range(repeats)) * 1e3, 2)
 
 
-PARTS = {part.__name__: part for part in (hardware, recording, tests, job, loader, variants)}
+PARTS = {part.__name__: part for part in (hardware, recording, tests, job, memory, loader, variants)}
 
 
 def main() -> None:
-    """Measure one part."""
+    """Measure the parts that are named."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("part", choices=[*PARTS])
+    parser.add_argument("parts", help=", ".join(PARTS))
     parser.add_argument("--mode", default="thread_local", choices=["global", "thread_local"], help="of recording")
     parser.add_argument("--emptying", action="store_true", help="let the pinning thread empty its cache too")
     parser.add_argument("--tries", type=int, default=12, help="of recording")
     parser.add_argument("--only", help="a test of tests/gpu")
-    parser.add_argument("--deselect", help="a test of tests/gpu to leave out")
+    parser.add_argument("--deselect", action="append", default=[], help="a test of tests/gpu to leave out")
     parser.add_argument("--epochs", type=int, default=3, help="of a job")
     parser.add_argument("--whole", action="store_true", help="let the job train a control and export its student")
     parser.add_argument("--workers", default="8,16", help="of the loaders, comma-separated")
@@ -388,7 +441,16 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=5, help="steps of a variant that are not timed")
     options = parser.parse_args()
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    PARTS[options.part](options, recorder(options.json))
+    note, parts = recorder(options.json), options.parts.split(",")
+    for name in parts:
+        found: dict[str, Any] = {}
+        PARTS[name](options, note if len(parts) == 1 else partial(nested, note, name, found))
+
+
+def nested(note: Note, name: str, found: dict[str, Any], **figures: Any) -> None:
+    """Note *figures* under the *name* of their part."""
+    found.update(figures)
+    note(**{name: found})
 
 
 if __name__ == "__main__":

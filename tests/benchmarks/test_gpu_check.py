@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import core.training.conftest  # noqa: F401  # prepares the environment
+import gpu_loop
+import gpu_parts
 import pytest
 from gpu_check import TINY, Part, check, parts_of
+from support import fake_nvml
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_check.sh"
 CPU = {"device": "cpu"}
@@ -71,15 +75,43 @@ def test_every_part_is_played_through_without_a_gpu(tmp_path: Path):
     told = found["parts"]
     assert list(told) == [one.name for one in parts_of(TINY, "cpu")]
     assert {name for name, one in told.items() if one["state"] == "skipped"} == {
-        "recording_thread_local", "recording_global", "recording_thread_local_emptying", "test_compiled",
+        "recording_thread_local", "recording_global", "recording_thread_local_emptying", "test_recording",
+        "test_two_gpus", "test_compiled",
     }  # fmt: skip
     figures = {name: one["figures"] for name, one in told.items() if one["state"] == "ok"}
-    assert figures["hardware"]["torch"]
-    assert (figures["tests"]["deselected"], figures["tests"]["not_passed"]) == (1, [])
+    small = figures["hardware_memory_loader_variants"]
+    assert small["hardware"]["torch"]
+    assert small["hardware"]["why_not"]
+    assert small["memory"]["estimated_gib"] > 0
+    assert (figures["tests"]["passed"], figures["tests"]["not_passed"]) == (2, [])
     assert figures["step_yolo11n"]["ours_over_native"] > 0
     [loops] = (found for name, found in figures.items() if name.startswith("loop_"))
-    assert list(loops) == ["ours", "native", "control", "loose", "compiled"]
+    assert list(loops) == ["ours", "native", "control", "loose+compiled"]
     assert all(side["step_ms"] > 0 and side["profiled_steps"] == 1 for side in loops.values())
+    assert all(0 <= side["loader_stall"] < 1 for side in loops.values())
+    assert 0 < loops["ours"]["validation_share"] <= loops["ours"]["beside_training_share"] < 1
+    assert loops["loose+compiled"]["compiled"] == "student compiled: 2 of 2 layers"
+    assert loops["ours"]["recorded"] is False, "this is a CPU"
     assert figures["job"]["state"] == "succeeded"
-    assert all(one["images_per_s"] > 0 for one in figures["loader"].values())
-    assert {"as_it_is_ms", "deterministic_ms", "cudnn_benchmark_ms", "tf32_ms", "colors_ms"} <= set(figures["variants"])
+    assert any("this run is on the CPU" in line for line in figures["job"]["told"])
+    assert all(one["images_per_s"] > 0 for one in small["loader"].values())
+    assert {"as_it_is_ms", "deterministic_ms", "cudnn_benchmark_ms", "tf32_ms", "colors_ms"} <= set(small["variants"])
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 1 << 20
+
+
+def test_what_a_worker_makes_of_the_gpus_is_told_of_each(monkeypatch: pytest.MonkeyPatch):
+    driver = fake_nvml.Driver()
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    told: dict[str, object] = {}
+    gpu_parts.driver(told.update)
+    assert told["driver"] == "580.159.04"
+    assert len(told["worker_sees"]) == len(driver.processes) == len(told["worker_finds_unused"])  # type: ignore[arg-type]
+    assert {"nvml_mib_0", "nvml_mib_1", "nvml_mib_2"} <= set(told)
+
+
+def test_shares_of_an_epoch_leave_out_what_was_validated_before_it():
+    moments = [
+        ("on_val_start", 0.0), ("on_val_end", 5.0), ("on_train_epoch_start", 10.0), ("on_train_epoch_end", 18.0),
+        ("on_val_start", 18.0), ("on_val_end", 19.0), ("on_fit_epoch_end", 20.0),
+    ]  # fmt: skip
+    assert gpu_loop.shares(moments) == {"validation_share": 0.1, "beside_training_share": 0.2}

@@ -56,6 +56,9 @@ class Driver:
     def nvmlSystemGetDriverVersion(self) -> str:
         return "580.159.04"
 
+    def nvmlSystemGetCudaDriverVersion_v2(self) -> int:
+        return 13020
+
     def nvmlDeviceGetName(self, handle: int | str) -> str:
         return "NVIDIA H100 80GB HBM3" + (" MIG 1g.10gb" if isinstance(handle, str) else "")
 
