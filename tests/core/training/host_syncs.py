@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _FOUND = 7
 """So many elements has whatever depends on the data."""
-_LIBRARIES = ("/torch/", "host_syncs.py")
+_LIBRARIES = ("/torch/", "host_syncs.py", "step_model.py")
 
 
 class HostSyncs(TorchDispatchMode):
@@ -83,8 +83,8 @@ class HostSyncs(TorchDispatchMode):
         return False
 
     def _note(self, what: str) -> None:
-        frames = [one for one in traceback.extract_stack() if not any(part in one.filename for part in _LIBRARIES)]
-        place = frames[-1]
+        stack = traceback.extract_stack()
+        place = [stack[0], *(one for one in stack if not any(part in one.filename for part in _LIBRARIES))][-1]
         self.lines[f"{PurePath(place.filename).name}:{place.lineno} {what} {place.line}"] += 1
 
 
