@@ -329,6 +329,7 @@ def loader(options: argparse.Namespace, note: Note) -> None:
 
 def loader_of(who: str, options: argparse.Namespace, data: dict[str, Any], workers: int) -> Any:
     """Build a loader for a device that changes the colors itself; it may get fewer *workers* than it asks for."""
+    from retort.training.config import Loading
     from retort.training.data.loader import training_loader, training_set
     from retort.training.ultralytics_api import YOLODataset
     from ultralytics.cfg import get_cfg
@@ -343,7 +344,8 @@ def loader_of(who: str, options: argparse.Namespace, data: dict[str, Any], worke
         return build_dataloader(theirs, batch=batch, workers=workers, device=options.device)
     room = 0 if who == "ours_uncached" else None
     dataset = training_set(hyp, data["train"], batch, data, stride=32, seed=0, max_cache_bytes=room, colours_later=True)
-    return training_loader(dataset, batch, workers=workers, device=options.device)
+    loading = Loading(workers, pinned=options.device != "cpu")
+    return training_loader(dataset, batch, workers=workers, loading=loading)
 
 
 def batches_per_s(loader: Any, device: Any, seconds: float) -> float:
@@ -402,12 +404,14 @@ def variants(options: argparse.Namespace, note: Note) -> None:
 
 def alone(options: argparse.Namespace, device: Any, note: Note) -> None:
     """Time the change of a batch's colors, and its copy from pinned memory, without anything else."""
+    import numpy as np
     import torch
-    from retort.training.data.augment import recoloured
+    from retort.training.data.colours import KEY, coloured, lookup_table
 
     shape = options.batch, 3, options.imgsz, options.imgsz
-    images, gains = torch.rand(shape, device=device), torch.rand(options.batch, 3, device=device) * 0.5
-    note(colors_ms=milliseconds(lambda: recoloured(images, gains), device, options.repeats))
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+    tables = torch.from_numpy(lookup_table(np.array([0.01, 0.3, -0.2]))).expand(options.batch, -1, -1).to(device)
+    note(colors_ms=milliseconds(lambda: coloured({"img": images, KEY: tables}), device, options.repeats))
     if device.type == "cuda":
         raw = torch.randint(0, 255, shape, dtype=torch.uint8).pin_memory()
         note(pinned_copy_ms=milliseconds(lambda: raw.to(device, non_blocking=True), device, options.repeats))

@@ -38,7 +38,7 @@ from core.training.host_syncs import HostSyncs, move  # noqa: E402
 from provenance import ROOT, provenance, write_json  # noqa: E402
 from retort.spec import DistillationSpec  # noqa: E402
 from retort.training.criterion import count_boxes, criterion_of  # noqa: E402
-from retort.training.data import augment  # noqa: E402
+from retort.training.data import colours  # noqa: E402
 from retort.training.distillation import teacher as teaching  # noqa: E402
 from retort.training.distillation.distiller import make_distiller  # noqa: E402
 from retort.training.distillation.gpu_activation import fuse_by  # noqa: E402
@@ -255,6 +255,7 @@ def one_step(
     trace: Trace, model: Any, labels: dict[str, Any], options: argparse.Namespace, device: str, *, ours: bool
 ) -> None:
     """Take a step after one that is not looked at, which fills what is remembered."""
+    colours._conversions.cache_clear()  # noqa: SLF001 - of another step's fake tensors
     if device == "cuda":
         move(model, torch.device("cuda:0"))
     watch(trace, model, ours=ours)
@@ -269,9 +270,10 @@ def one_step(
             }
             with trace.within(PARTS[0]):
                 raw = torch.zeros(options.batch, 3, options.imgsz, options.imgsz, dtype=torch.uint8, device=device)
-                batch["img"] = raw.float() / 255
                 if ours:
-                    batch = augment.coloured({**batch, "hsv": torch.zeros(options.batch, 3, device=device)})
+                    tables = torch.zeros(options.batch, 256, 3, dtype=torch.uint8, device=device)
+                    raw = colours.coloured({"img": raw, colours.KEY: tables})["img"]
+                batch["img"] = raw.float() / 255
             with trace.within("distillation terms"), torch.autocast(device, dtype=torch.float16):
                 loss, _ = model(batch)
         if device == "cpu":
@@ -352,7 +354,7 @@ def run(ops: list[Op], card: Card) -> dict[str, float]:
 def fitted(steps: dict[str, list[Op]], measured: dict[str, Any]) -> Card:
     """Return the H200 on which colors, recorded teacher and student alone take as long as measured, in this order."""
     seen = measured["step_640px_b64"]["yolo11m_yolov8n"]
-    colors = [op for op in steps["control"] if op.part == PARTS[0]][2:]  # without the two that make floats
+    colors = [op for op in steps["control"] if op.part == PARTS[0]][:-2]  # without the two that make floats
     teacher = [op for op in steps["ours"] if op.part == "teacher"]
     student = on_device(steps["control"])
     card = solved("streams", H200, lambda one: run(colors, one)["gpu_ms"], measured["variants_ms"]["colours_alone"])

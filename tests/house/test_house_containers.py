@@ -9,7 +9,7 @@ import pytest
 import yaml
 from house.source import ROOT
 from retort.training import placement
-from retort.training.environment import SharedMemoryDemand, affordable
+from retort.training.data.host_memory import BatchMemory, choose
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -65,9 +65,10 @@ def test_the_twin_for_the_cpu_is_declared_so():
 @pytest.mark.parametrize("batch", [64, 128])
 def test_eight_loader_processes_have_the_shared_memory_that_they_need(batch: int):
     limits = [re.search(r":-(\d+)gb\}", SERVICES[name]["shm_size"]) for name in ("worker", "worker-cpu")]
-    demand = SharedMemoryDemand(batch=batch, imgsz=640)
+    memory, free = BatchMemory(batch, 640), [int(limit[1]) << 30 for limit in limits if limit]
+    chosen = [choose(8, memory, cuda=True, host=None, shared=room) for room in free]
 
-    assert [affordable(8, demand, int(limit[1]) << 30) for limit in limits if limit] == [8, 8]
+    assert [one.workers for one in chosen] == [8, 8]
 
 
 def test_the_workers_image_and_its_pages_name_the_driver_that_its_torch_needs():

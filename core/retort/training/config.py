@@ -140,6 +140,21 @@ class TrainCallback:
         return False
 
 
+PREFETCH = 4
+"""Training batches that each loader process has ready at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How training batches are loaded."""
+
+    workers: int
+    prefetch: int = PREFETCH
+    """Batches that each process has ready."""
+    pinned: bool = False
+    """Whether they are page-locked, from where a GPU copies them without the host."""
+
+
 class Trainer(Protocol):
     """Interface of the trainer that the parts of a training use."""
 
@@ -162,6 +177,8 @@ class Trainer(Protocol):
     """Means of the epoch's losses, by name."""
     train_loader: Any
     test_loader: Any
+    loading: Loading
+    """How its batches are loaded."""
     batch_size: int
     """Of all ranks together."""
     world_size: int

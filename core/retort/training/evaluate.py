@@ -20,9 +20,11 @@ from retort.errors import ModelError
 from retort.training import benchmark, models
 from retort.training.benchmark import Speed, Subject
 from retort.training.bootstrap import Matches
+from retort.training.data.host_memory import BatchMemory, available_bytes, choose, free_shared_bytes
 from retort.training.data.scan import check_kept, images_in
+from retort.training.data.validation import ValidationLoader
 from retort.training.deployment import deploy
-from retort.training.environment import SharedMemoryDemand, affordable, free_bytes, num_workers
+from retort.training.environment import num_workers
 from retort.training.inference import Runtime, load_folded
 from retort.training.models import ClassMap
 from retort.training.ultralytics_api import (
@@ -121,6 +123,11 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
         """By image: ground truth (n, 5) as class and corners, and predictions (m, 6) with the score before them."""
         self.matches: Matches | None = None
         """What the figures are made of, once they are made."""
+
+    def get_dataloader(self, dataset_path: str, batch_size: int) -> ValidationLoader:
+        """Build a loader without a process that outlives its pass."""
+        dataset = self.build_dataset(dataset_path, batch=batch_size, mode="val")
+        return ValidationLoader(dataset, batch_size, workers=self.args.workers)
 
     def postprocess(self, preds: Any) -> Any:
         """Keep predictions of the data's classes, in the data's numbering.
@@ -249,11 +256,7 @@ def run_validation(model: Any, conditions: Conditions, folder: Path, *, loader: 
         "split": conditions.split,
         "rect": not conditions.square and conditions.shape is None,
         "device": conditions.device,
-        "workers": affordable(
-            num_workers(conditions.loader_workers),
-            SharedMemoryDemand(conditions.batch, conditions.imgsz, validation=conditions.batch, trains=False),
-            free_bytes(),
-        ),
+        "workers": _processes(conditions),
         "plots": False,
         "task": "detect",
         "mode": "val",
@@ -268,9 +271,14 @@ def run_validation(model: Any, conditions: Conditions, folder: Path, *, loader: 
     judge(model=model)
     dataset = judge.dataloader.dataset
     check_kept(images_in(Path(dataset.img_path)), dataset.im_files)
-    if loader is None and hasattr(judge.dataloader, "close"):
-        judge.dataloader.close()
     return judge
+
+
+def _processes(conditions: Conditions) -> int:
+    """Return how many processes load the images of an evaluation; they have to fit into free memory."""
+    memory = BatchMemory(conditions.batch, conditions.imgsz, validation=conditions.batch, trains=False)
+    wanted = num_workers(conditions.loader_workers)
+    return choose(wanted, memory, cuda=False, host=available_bytes(), shared=free_shared_bytes()).workers
 
 
 def by_size(

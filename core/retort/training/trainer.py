@@ -19,15 +19,14 @@ from retort.training.arms import assignment_alone, balance_classes
 from retort.training.checkpoint import Checkpointer
 from retort.training.compiling import CompiledLayers
 from retort.training.config import TrainCallback, TrainConfig, TrainResult
-from retort.training.criterion import LossMeans, count_boxes
-from retort.training.data.augment import coloured
-from retort.training.data.ignore_regions import apply_ignore, split_ignored
-from retort.training.data.loader import loader_for, workers_for
+from retort.training.criterion import LossMeans
+from retort.training.data.ahead import prepare
+from retort.training.data.ignore_regions import apply_ignore
+from retort.training.data.loader import loader_for, measured_loading, validation_loader_for
 from retort.training.data.sampler import reseed
 from retort.training.data.unlabelled import UnlabelledImages, beside, unlabelled_loader
 from retort.training.distillation.distiller import Distiller, load_teachers, make_distiller
 from retort.training.distillation.objective import DistillationObjective, criteria
-from retort.training.environment import free_bytes
 from retort.training.health.monitor import Monitor
 from retort.training.optim import GradientAccumulation
 from retort.training.stopping import StopRule
@@ -358,7 +357,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
         It checks on the first batch that the distillation teaches.
         """
-        prepared = coloured(super().preprocess_batch(count_boxes(split_ignored(batch))))
+        prepared = super().preprocess_batch(prepare(batch, self.device))
         if not isinstance(self.network, Distiller):  # which does so itself
             apply_ignore(criteria(self.student).values(), prepared)
         if self.monitor is not None:
@@ -375,7 +374,8 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         if comm.size() > 1:
             self.world_size = comm.size()
             self.model = comm.wrap(self.model, self.device)
-        self.args.workers = workers_for(self, free_bytes())
+        self.loading = measured_loading(self)
+        self.args.workers = self.loading.workers
         super()._build_train_pipeline()
         self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
         if self.plan.training.fraction < 1:
@@ -383,10 +383,10 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
             self.callback.log(f"training on the first {number} images: training.fraction is {self.args.fraction:g}")
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
-        """Build our training loader; the validation's is upstream's, with batches as everywhere else."""
+        """Build our loaders; the validation has batches as everywhere else."""
         if mode == "train":
             return loader_for(self, dataset_path, batch_size, rank)
-        return super().get_dataloader(dataset_path, self.plan.val_batch, rank, mode)
+        return validation_loader_for(self, dataset_path, self.plan.val_batch, rank)
 
     def get_validator(self) -> Any:
         """Build upstream's validator, which counts as many detections as in any other validation."""

@@ -11,9 +11,9 @@ from ultralytics import YOLO  # noqa: E402
 from ultralytics import __version__ as version  # noqa: E402
 from ultralytics.cfg import get_cfg  # noqa: E402
 from ultralytics.data.augment import Albumentations, LetterBox  # noqa: E402
-from ultralytics.data.build import InfiniteDataLoader  # noqa: E402
+from ultralytics.data.build import ContiguousDistributedSampler, InfiniteDataLoader  # noqa: E402
 from ultralytics.data.dataset import YOLODataset  # noqa: E402
-from ultralytics.data.utils import check_det_dataset  # noqa: E402
+from ultralytics.data.utils import check_det_dataset, get_split_fraction  # noqa: E402
 from ultralytics.engine import validator  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator, val  # noqa: E402
 from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
@@ -55,6 +55,7 @@ __all__ = [
     "YOLO",
     "Albumentations",
     "AutoBackend",
+    "ContiguousDistributedSampler",
     "Conv",
     "DWConv",
     "Detect",
@@ -74,6 +75,7 @@ __all__ = [
     "fuse_conv_and_bn",
     "get_cfg",
     "get_flops",
+    "get_split_fraction",
     "guess_model_scale",
     "init_seeds",
     "intersect_dicts",

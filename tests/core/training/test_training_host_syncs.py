@@ -14,7 +14,7 @@ from core.training.host_syncs import HostSyncs, move
 from core.training.test_training_distillation import join, student_of
 from retort.training import criterion, models, ultralytics_api
 from retort.training.criterion import MOST_BOXES, Anchors, DetectionLoss, LossMeans, count_boxes, make_anchors
-from retort.training.data.augment import coloured
+from retort.training.data import colours
 from retort.training.distillation import teacher
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.tal import make_anchors as upstreams_anchors
@@ -80,12 +80,16 @@ def test_the_counter_sees_each_kind_of_wait() -> None:
 def test_colours_are_changed_without_a_copy_to_the_gpu() -> None:
     syncs = HostSyncs()
 
-    def colours() -> None:
+    def change() -> None:
         for _ in range(2):
             syncs.lines.clear()
-            coloured({"img": torch.rand(20, 3, 8, 8, device=GPU), "hsv": torch.zeros(20, 3, device=GPU)})
+            tables = torch.zeros(20, 256, 3, dtype=torch.uint8, device=GPU)
+            colours.coloured({"img": torch.zeros(20, 3, 8, 8, dtype=torch.uint8, device=GPU), colours.KEY: tables})
 
-    syncs.run(colours)
+    try:
+        syncs.run(change)
+    finally:
+        colours._conversions.cache_clear()  # of fake tensors
     assert not syncs.lines
 
 

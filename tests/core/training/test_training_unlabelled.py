@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -165,6 +167,53 @@ def test_ranks_share_each_pass_between_them() -> None:
     both = [numbered(rank=rank, world_size=2) for rank in (0, 1)]
     seen = torch.cat([images.next(0) for _ in range(5) for images in both])[:, 0]
     assert [sorted(part.tolist()) for part in seen.split(10)] == [list(range(10))] * 4
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # more than cores, on one core
+def test_processes_work_on_over_the_end_of_an_epoch_and_show_what_they_would_from_its_start() -> None:
+    def processes() -> set[int]:
+        return {one.pid or 0 for one in multiprocessing.active_children()}
+
+    before, images = processes(), numbered(num_workers=2)
+    first = [images.next(0) for _ in range(5)]
+    started = processes() - before
+    assert len(started) == 2
+    following = [images.next(1) for _ in range(5)]
+    assert processes() - before == started
+    assert [one.tolist() for one in first + following] == [
+        numbered_step.tolist() for epoch in (0, 1) for numbered_step in steps(epoch)
+    ]
+    later = [images.next(4) for _ in range(2)]  # the epochs between were not asked for
+    assert all(torch.equal(one, other) for one, other in zip(later, steps(4), strict=False))
+
+
+def steps(epoch: int) -> list[torch.Tensor]:
+    images = numbered()
+    return [images.next(epoch) for _ in range(5)]
+
+
+def test_an_epoch_that_was_left_before_its_end_leaves_nothing_over_for_the_next() -> None:
+    images = numbered()
+    images.next(0)
+    assert torch.equal(images.next(1), steps(1)[0])
+
+
+def test_the_mosaic_is_closed_in_time_for_its_epoch() -> None:
+    class Closing(Numbered):
+        closed_at: ClassVar[list[int]] = []
+
+        def close_mosaic(self, hyp: Any) -> None:
+            self.closed_at.append(hyp.epochs)
+
+    args = SimpleNamespace(close_mosaic=2, epochs=4)
+    dataset = Closing()
+    images = UnlabelledImages(dataset, per_step=4, num_steps=5, seed=3, args=args)
+    closed = []
+    for epoch in range(4):
+        shown = [images.next(epoch) for _ in range(5)]
+        closed.append(len(dataset.closed_at))
+        assert all(torch.equal(one, other) for one, other in zip(shown, steps(epoch), strict=True))
+    assert closed == [0, 0, 1, 1]
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")  # more than cores, on one core

@@ -5,86 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
+from retort.training.data.colours import lookup_table
 from retort.training.ultralytics_api import ops
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-KEY = "hsv"
-"""Of a batch's gains, where its colours are still to be changed."""
-_AT_ONCE = 16
-"""Images: a change of colours takes a dozen times the memory of what it changes."""
-
-
-def lookup_table(gains: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the HSV lookup table of *gains* (3,): uint8 (1, 256, 3).
-
-    It says what becomes of each hue, saturation and value.
-    """
-    x = np.arange(256, dtype=np.float64)
-    table = np.empty((1, 256, 3), np.uint8)
-    table[0, :, 0] = (x + gains[0] * 180) % 180
-    table[0, :, 1] = np.clip(x * (gains[1] + 1), 0, 255)
-    table[0, :, 2] = np.clip(x * (gains[2] + 1), 0, 255)
-    table[0, 0, 1] = 0  # white stays white
-    return table
-
-
-def coloured(batch: dict[str, Any]) -> dict[str, Any]:
-    """Change the colours of ``img`` by the gains ``hsv``, if any.
-
-    ``img`` (N, 3, H, W) is RGB in 0..1; ``hsv`` is (N, 3).
-    """
-    gains = batch.pop(KEY, None)
-    if gains is not None:
-        images = batch["img"]
-        pairs = zip(images.split(_AT_ONCE), gains.split(_AT_ONCE), strict=True)
-        batch["img"] = torch.cat([recoloured(some, teacher) for some, teacher in pairs])
-    return batch
-
-
-def recoloured(images: Tensor, gains: Tensor) -> Tensor:
-    """Return *images* with hue, saturation and value changed by *gains*.
-
-    *images* (N, 3, H, W) are RGB in 0..1; *gains* (N, 3) are in -1..1. Hue is turned by its gain times a whole turn;
-    saturation and value are multiplied by 1 + gain. In steps of bytes, as OpenCV does it: 180 hues, 256 saturations and
-    values, rounded here and cut off there.
-    """
-    rgb = (images * 255).round()
-    red, green, blue = rgb.unbind(1)  # N H W each
-    value = rgb.amax(1)
-    spread = value - rgb.amin(1)
-    hue = torch.where(value == green, blue - red, red - green)
-    hue = torch.where(value == red, green - blue, hue) / spread.clamp(min=1)
-    hue += torch.where(value == red, 0, torch.where(value == green, 2, 4))
-    hue = (hue * 30 + 0.5).floor()
-    saturation = (255 * spread / value.clamp(min=1)).round()
-
-    turn, more, brighter = gains[:, :, None, None].unbind(1)  # N 1 1 each
-    hue = ((hue + turn * 180) % 180).floor() / 30  # 0..6
-    saturation = (saturation * (1 + more)).clamp(0, 255).floor() / 255
-    value = (value * (1 + brighter)).clamp(0, 255).floor()
-
-    sector = (hue[:, None] + _sectors(hue.device)) % 6  # N 3 H W
-    share = torch.minimum(sector, 4 - sector).clamp(0, 1)
-    return (value[:, None] * (1 - saturation[:, None] * share)).floor() / 255
-
-
-@cache
-def _sectors(device: torch.device) -> Tensor:
-    """Return where red, green and blue begin on the circle of hues: (1, 3, 1, 1).
-
-    It is kept, because a copy to a GPU waits for it.
-    """
-    return torch.tensor([5.0, 3.0, 1.0], device=device)[None, :, None, None]
-
 
 Image = np.ndarray[Any, Any]
 Array = np.ndarray[Any, Any]
@@ -136,8 +63,11 @@ class Augmentation:
     flipud: float
     fliplr: float
     bgr: float
-    colours_later: bool = False
-    """Whether the colours are left to who trains on the image; see `colours`."""
+
+    @property
+    def colours_can_wait(self) -> bool:
+        """Whether colours change, and in no batch with images in BGR among others."""
+        return any(self.hsv) and not self.bgr
 
     @staticmethod
     def suits(hyp: Any) -> bool:
@@ -148,20 +78,16 @@ class Augmentation:
         return one_scale and not custom and not any(getattr(hyp, name) for name in others)
 
     @classmethod
-    def of(cls, hyp: Any, imgsz: int, *, colours_later: bool = False) -> Augmentation:
-        """Build the augmentation from upstream's hyperparameters.
-
-        A batch with images in BGR among others cannot be coloured later.
-        """
+    def of(cls, hyp: Any, imgsz: int) -> Augmentation:
+        """Build the augmentation from upstream's hyperparameters."""
         return cls(
             imgsz=imgsz, mosaic=hyp.mosaic, translate=hyp.translate, scale=hyp.scale,
             hsv=(hyp.hsv_h, hyp.hsv_s, hyp.hsv_v), flipud=hyp.flipud, fliplr=hyp.fliplr, bgr=hyp.bgr,
-            colours_later=colours_later and not hyp.bgr,
         )  # fmt: skip
 
     def __call__(
         self, index: int, pool: Sequence[int], load: Callable[[int], Tile], *, draw: random.Random,
-        draw_hsv: np.random.RandomState, out: Array,
+        draw_hsv: np.random.RandomState, out: Array, colours_later: bool = False,
     ) -> tuple[Array, Array, Array]:  # fmt: skip
         """Augment image *index*, with a mosaic's others from *pool*, into *out*.
 
@@ -172,10 +98,11 @@ class Augmentation:
             draw: everything but colour is drawn from it, in upstream's order.
             draw_hsv: colour is drawn from it.
             out: uint8 (3, imgsz, imgsz), receives the image in RGB.
+            colours_later: leave the image's colours as they are.
 
         Returns:
-            Boxes, float32 (n, 4), xywh as parts of the image; classes, float32 (n, 1); and by how much hue, saturation
-            and value change, float32 (3,) in -1..1, which is done already unless the colours are left for later.
+            Boxes, float32 (n, 4), xywh as parts of the image; classes, float32 (n, 1); and the table that the colours
+            change by, uint8 (1, 256, 3), which is done already unless it is left for later.
 
         """
         size = self.imgsz
@@ -185,16 +112,17 @@ class Augmentation:
         for _ in ("mixup", "cutmix"):
             draw.uniform(0, 1)
         gains = draw_hsv.uniform(-1, 1, 3) * self.hsv if any(self.hsv) else np.zeros(3)
-        table = lookup_table(gains) if any(self.hsv) and not self.colours_later else None
+        table = lookup_table(gains)
         upside_down, mirrored = draw.random() < self.flipud, draw.random() < self.fliplr
         rgb = draw.uniform(0, 1) > self.bgr
-        _render(scene, matrix, out, table=table, rgb=rgb, upside_down=upside_down, mirrored=mirrored)
+        now = table if any(self.hsv) and not colours_later else None
+        _render(scene, matrix, out, table=now, rgb=rgb, upside_down=upside_down, mirrored=mirrored)
         boxes = ops.xyxy2xywh(boxes)
         if upside_down:
             boxes[:, 1] = size - boxes[:, 1]
         if mirrored:
             boxes[:, 0] = size - boxes[:, 0]
-        return boxes / np.float32(size), classes, gains.astype(np.float32)
+        return boxes / np.float32(size), classes, table
 
     def _mosaic(self, index: int, pool: Sequence[int], load: Callable[[int], Tile], draw: random.Random) -> Scene:
         size, border = self.imgsz, -self.imgsz // 2

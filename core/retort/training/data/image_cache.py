@@ -6,10 +6,11 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from retort.training.data.host_memory import available_bytes
 
 Image = np.ndarray[Any, Any]
 SHARE = 0.25
@@ -21,15 +22,8 @@ def budget(world_size: int = 1) -> int:
 
     There are *world_size* processes; the container's limit is heeded.
     """
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():  # no Linux: loader processes would copy what is kept
-        return 0
-    words = next(line.split() for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
-    available = int(words[1]) * 1024
-    limit, used = (Path("/sys/fs/cgroup", name) for name in ("memory.max", "memory.current"))
-    if limit.exists() and used.exists() and (text := limit.read_text().strip()).isdigit():
-        available = min(available, int(text) - int(used.read_text()))
-    return int(max(available, 0) * SHARE / world_size)
+    available = available_bytes()  # None where there is no Linux: loader processes would copy what is kept
+    return int((available or 0) * SHARE / world_size)
 
 
 def resized(height: int, width: int, *, imgsz: int) -> tuple[int, int]:
@@ -59,6 +53,7 @@ class ImageCache:
         self._offsets = np.concatenate([[0], ends[: self.num_kept]])
         self._pixels = np.empty(int(self._offsets[-1]), np.uint8)
         self._whole = np.zeros(self.num_kept, bool)
+        self.num_bytes = len(self._pixels)
         with ThreadPool() as threads:
             threads.map(self._keep, range(self.num_kept), chunksize=8)
 

@@ -13,15 +13,33 @@ import torch
 
 from retort import images as reader
 from retort.training import comm
-from retort.training.config import Trainer
-from retort.training.data import augment, ignore_regions
+from retort.training.config import Loading, Trainer
+from retort.training.data import colours, ignore_regions
+from retort.training.data.ahead import Ahead
 from retort.training.data.augment import Augmentation, Tile
+from retort.training.data.colours import ColourPlace, SharedSwitch
+from retort.training.data.host_memory import (
+    BatchMemory,
+    available_bytes,
+    choose,
+    empty_batch,
+    free_shared_bytes,
+    tell,
+)
 from retort.training.data.image_cache import ImageCache, budget, resized
 from retort.training.data.sampler import EpochSampler, Sample, SampleOrder
 from retort.training.data.scan import check_kept
 from retort.training.data.unlabelled import per_step
-from retort.training.environment import PREFETCH, SharedMemoryDemand, cap_workers, num_cores
-from retort.training.ultralytics_api import Albumentations, InfiniteDataLoader, YOLODataset, ops, torch_utils
+from retort.training.data.validation import ValidationLoader, ValidationSet, work_alone
+from retort.training.environment import num_cores
+from retort.training.ultralytics_api import (
+    Albumentations,
+    InfiniteDataLoader,
+    YOLODataset,
+    get_split_fraction,
+    ops,
+    torch_utils,
+)
 
 Array = np.ndarray[Any, Any]
 Batch = dict[str, Any]
@@ -43,7 +61,7 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         colours_later: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.colours_later = colours_later
+        self.colours_later = SharedSwitch(on=colours_later)
         super().__init__(*args, cache=None, **kwargs)
         check_kept(self._given, self.im_files)
         self.order = SampleOrder(seed, self.ni, min(self.batch_size * world_size, self.ni))
@@ -57,6 +75,7 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         shapes = [resized(*label["shape"], imgsz=self.imgsz) for label in self.labels]
         recent = self.order.window * self.order.batch
         self.pictures = ImageCache(self._read, shapes, max_bytes=max_cache_bytes, recent=recent)
+        self.room_left = max_cache_bytes - self.pictures.num_bytes
 
     def get_img_files(self, img_path: Any) -> list[str]:
         """List the images, and remember them: the scan that follows may drop some."""
@@ -71,7 +90,7 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         blurs = any(getattr(t, "transform", None) for t in built.transforms if isinstance(t, Albumentations))
         polygons = any(len(label["segments"]) for label in self.labels)
         fast = plain and not blurs and not polygons and Augmentation.suits(hyp)
-        self.fast = Augmentation.of(hyp, self.imgsz, colours_later=self.colours_later) if fast else None
+        self.fast = Augmentation.of(hyp, self.imgsz) if fast else None
         return built
 
     def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> Any:
@@ -105,14 +124,14 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         if self.fast is None:
             made: Batch = YOLODataset.collate_fn([self._by_upstream(sample) for sample in samples])
             return made
-        images = _empty_batch(len(samples), self.imgsz)
+        images = empty_batch(len(samples), 3, self.imgsz, self.imgsz)
         pixels = images.numpy()
-        found = [self._fast(sample, pixels[at]) for at, sample in enumerate(samples)]
+        later = self.fast.colours_can_wait and self.colours_later.is_on
+        found = [self._fast(sample, pixels[at], colours_later=later) for at, sample in enumerate(samples)]
         indices = [self.order.index(sample) for sample in samples]
         counts = torch.tensor([len(boxes) for boxes, *_ in found])
-        later = {augment.KEY: torch.from_numpy(np.stack([gains for *_, gains in found]))}
         return {
-            **(later if self.fast.colours_later else {}),
+            **({colours.KEY: torch.from_numpy(np.concatenate([table for *_, table in found]))} if later else {}),
             "batch_idx": torch.repeat_interleave(torch.arange(len(samples), dtype=torch.float32), counts),
             "bboxes": torch.from_numpy(np.concatenate([boxes for boxes, *_ in found])),
             "cls": torch.from_numpy(np.concatenate([classes for _, classes, _ in found])),
@@ -127,13 +146,15 @@ class TrainingSet(YOLODataset):  # type: ignore[misc]
         """Return the batch, which is whole already."""
         return batch
 
-    def _fast(self, sample: Sample, out: Array) -> tuple[Array, Array, Array]:
+    def _fast(self, sample: Sample, out: Array, *, colours_later: bool) -> tuple[Array, Array, Array]:
         assert self.fast is not None
         seed, seed_hsv = self.order.seeds(sample)
         self._draw.seed(seed)
         self._draw_hsv.seed(seed_hsv)
         index, pool = self.order.index(sample), self.order.pool(sample)
-        return self.fast(index, pool, self._tile, draw=self._draw, draw_hsv=self._draw_hsv, out=out)
+        return self.fast(
+            index, pool, self._tile, draw=self._draw, draw_hsv=self._draw_hsv, out=out, colours_later=colours_later
+        )
 
     def _by_upstream(self, sample: Sample) -> dict[str, Any]:
         """Let upstream augment, which draws from the process's own generators; these are put back afterwards."""
@@ -168,6 +189,10 @@ class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
     """
 
     iterator: Any
+    place: ColourPlace | None = None
+    """Decides who changes the colours, where there is a choice."""
+    ahead: Ahead | None = None
+    """Prepares batches for a GPU."""
     _next: tuple[int, int] = (0, 0)
     _whole = True
 
@@ -178,6 +203,12 @@ class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
             self._next, self._whole = (epoch, attempt), True
 
     def __iter__(self) -> Iterator[Batch]:
+        batches = self._epoch()
+        if self.place is not None:
+            batches = self.place.watch(batches)
+        return batches if self.ahead is None else self.ahead.over(batches)
+
+    def _epoch(self) -> Iterator[Batch]:
         if not self._whole:
             self.set_epoch(self._next[0] + 1)
         if self.iterator is None:
@@ -189,20 +220,28 @@ class TrainingLoader(InfiniteDataLoader):  # type: ignore[misc]
         self._next, self._whole = (self._next[0] + 1, 0), True
 
 
-def workers_for(trainer: Trainer, free: int | None) -> int:
-    """Return the number of processes for each of *trainer*'s loaders.
+def loading_for(trainer: Trainer, *, host: int | None = None, shared: int | None = None) -> Loading:
+    """Return how *trainer* loads its batches.
 
-    They have to fit into *free* bytes of shared memory.
+    They have to fit into the memory that is free: *host* of all, *shared* of what is bounded apart from it. None is
+    not known.
     """
-    ranks, batch = max(1, comm.size()), trainer.batch_size
-    demand = SharedMemoryDemand(
+    ranks, batch, cuda = max(1, comm.size()), trainer.batch_size, trainer.device.type == "cuda"
+    memory = BatchMemory(
         -(-batch // ranks),
         trainer.args.imgsz,
         trainer.plan.val_batch,
         per_step(trainer.plan.teaching.unlabelled, batch, ranks),
     )
     wanted = min(int(trainer.args.workers), num_cores())
-    return cap_workers(wanted, demand, free, trainer.callback.log, ranks=ranks)
+    chosen = choose(wanted, memory, cuda=cuda, host=host, shared=shared, ranks=ranks)
+    tell(wanted, chosen, memory, trainer.callback.log, cuda=cuda, host=host, shared=shared, ranks=ranks)
+    return chosen
+
+
+def measured_loading(trainer: Trainer) -> Loading:
+    """Return how *trainer* loads its batches, by what is free now."""
+    return loading_for(trainer, host=available_bytes(), shared=free_shared_bytes())
 
 
 def loader_for(trainer: Trainer, img_path: str, batch: int, local_rank: int) -> TrainingLoader:
@@ -216,12 +255,34 @@ def loader_for(trainer: Trainer, img_path: str, batch: int, local_rank: int) -> 
         stride = max(int(comm.unwrap(trainer.model).stride.max()), 32)
         dataset = training_set(
             trainer.args, img_path, batch, trainer.data, stride=stride, seed=trainer.args.seed, rank=rank,
-            world_size=world_size, colours_later=trainer.device.type != "cpu",
+            world_size=world_size,
         )  # fmt: skip
-    return training_loader(
-        dataset, batch, workers=trainer.args.workers, device=trainer.device.type, rank=rank, world_size=world_size,
+    loader = training_loader(
+        dataset, batch, workers=trainer.args.workers, loading=trainer.loading, rank=rank, world_size=world_size,
         drop_last=bool(trainer.args.compile),
     )  # fmt: skip
+    if trainer.device.type == "cuda":
+        loader.ahead = Ahead.on(trainer.device, trainer.callback.log)
+        begins = loader.num_workers * trainer.loading.prefetch
+        loader.place = ColourPlace(dataset.colours_later, trainer.callback.log, skipped=begins)
+    return loader
+
+
+def validation_loader_for(trainer: Trainer, img_path: str, batch: int, local_rank: int) -> ValidationLoader:
+    """Build the validation loader of upstream's *trainer*.
+
+    Its decoded images are kept in what the training images have left of the room for decoded ones.
+    """
+    args = trainer.args
+    with torch_utils.torch_distributed_zero_first(local_rank):
+        dataset = ValidationSet(
+            img_path=img_path, imgsz=args.imgsz, batch_size=batch, augment=False, hyp=args, rect=True,
+            single_cls=args.single_cls or False, stride=max(int(comm.unwrap(trainer.model).stride.max()), 32), pad=0.5,
+            prefix="val: ", task=args.task, classes=args.classes, data=trainer.data,
+            fraction=1.0 if trainer.data.get("complete") else get_split_fraction(args.fraction, args.split),
+            max_cache_bytes=trainer.train_loader.dataset.room_left,
+        )  # fmt: skip
+    return ValidationLoader(dataset, batch, workers=args.workers, rank=local_rank)
 
 
 def training_set(
@@ -230,7 +291,7 @@ def training_set(
 ) -> TrainingSet:  # fmt: skip
     """Build the training set of upstream's arguments; *batch* is one rank's.
 
-    With *colours_later* its batches go through `augment.coloured` on the device that trains.
+    With *colours_later* its batches go through `colours.coloured` on the device that trains.
     """
     return TrainingSet(
         img_path=img_path, imgsz=args.imgsz, batch_size=batch, augment=True, hyp=args, rect=False,
@@ -242,35 +303,23 @@ def training_set(
 
 
 def training_loader(
-    dataset: TrainingSet, batch: int, *, workers: int, device: str = "cpu", rank: int = 0, world_size: int = 1,
-    drop_last: bool = False,
+    dataset: TrainingSet, batch: int, *, workers: int, loading: Loading | None = None, rank: int = 0,
+    world_size: int = 1, drop_last: bool = False,
 ) -> TrainingLoader:  # fmt: skip
-    """Build the loader of one rank; *batch* is that rank's.
+    """Build the loader of one rank; *batch* is that rank's, *workers* the most processes.
 
     On a CPU, and for a single batch, there are no loader processes.
     """
     sampler = EpochSampler(dataset.order, rank=rank, world_size=world_size)
     batch = min(batch, len(sampler))
     batches = -(-len(sampler) // batch)
-    cuda = device != "cpu" and torch.cuda.is_available()
     workers = 0 if batches <= 1 else min(workers, num_cores(), batches)
+    loading = loading or Loading(workers)
     return TrainingLoader(
-        dataset=dataset, batch_size=batch, sampler=sampler, num_workers=workers, pin_memory=cuda,
-        prefetch_factor=PREFETCH if workers else None, collate_fn=dataset.collate_fn,
-        worker_init_fn=_work_alone if workers else None,
+        dataset=dataset, batch_size=batch, sampler=sampler, num_workers=workers,
+        pin_memory=loading.pinned and torch.cuda.is_available(),
+        prefetch_factor=loading.prefetch if workers else None, collate_fn=dataset.collate_fn,
+        worker_init_fn=work_alone if workers else None,
         multiprocessing_context="fork" if workers else None,  # kept images are shared, not copied
         drop_last=drop_last and len(sampler) > batch,
     )  # fmt: skip
-
-
-def _work_alone(_: int) -> None:
-    cv2.setNumThreads(0)
-
-
-def _empty_batch(n: int, imgsz: int) -> torch.Tensor:
-    """Return room for images, uint8 (n, 3, imgsz, imgsz); in memory shared with the trainer where a worker asks."""
-    if torch.utils.data.get_worker_info() is None:
-        return torch.empty((n, 3, imgsz, imgsz), dtype=torch.uint8)
-    shared: Any = torch.UntypedStorage._new_shared  # noqa: SLF001 - torch's own collation does the same
-    storage = shared(n * 3 * imgsz * imgsz)
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(n, 3, imgsz, imgsz)

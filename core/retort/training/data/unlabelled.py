@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
 
 from retort.training import comm
+from retort.training.data.host_memory import VALIDATION_PREFETCH, hand_over
 from retort.training.data.scan import check_kept, images_in
+from retort.training.data.validation import work_alone
 from retort.training.ultralytics_api import RANK
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ def unlabelled_loader(trainer: Trainer, more: UnlabelledConfig | None) -> Unlabe
         seed=trainer.args.seed,
         args=trainer.args,
         num_workers=trainer.train_loader.num_workers,
+        pinned=trainer.loading.pinned,
         rank=max(RANK, 0),
         world_size=world_size,
     )
@@ -89,6 +93,7 @@ class UnlabelledImages:
         seed: int,
         args: Any,
         num_workers: int = 0,
+        pinned: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -96,7 +101,10 @@ class UnlabelledImages:
         self._seed, self._num_workers = seed, num_workers
         self._per_step, self._num_steps = per_step, num_steps
         self._rank, self._world_size = rank, world_size
+        self._pinned = pinned and torch.cuda.is_available()
         self._epoch: int | None = None
+        self._taken = 0
+        """Steps of that epoch."""
         self._steps: Iterator[Tensor] = iter(())
 
     def next(self, epoch: int) -> Tensor:
@@ -104,32 +112,57 @@ class UnlabelledImages:
 
         *epoch* counts from 0; the images are bytes, (M, 3, H, W).
         """
-        images = next(self._steps, None) if epoch == self._epoch else None
-        if images is None:  # a new epoch, or one that is done again
+        whole = self._taken == self._num_steps
+        if whole and epoch - 1 == self._epoch and epoch != self._without_mosaic:
+            self._epoch, self._taken = epoch, 0  # its first images are under way
+        elif whole or epoch != self._epoch:  # another one, or one that is done again
             self.set_epoch(epoch)
-            images = next(self._steps)
-        return images
+        self._taken += 1
+        return next(self._steps)
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin *epoch*; the last epochs have no mosaic, like labelled images."""
-        if self._args.close_mosaic > 0 and epoch >= self._args.epochs - self._args.close_mosaic:
+        """Begin *epoch* with new processes; the last epochs have no mosaic, like labelled images."""
+        if self._without_mosaic is not None and epoch >= self._without_mosaic:
             with isolated(self._seed):
                 self._dataset.close_mosaic(hyp=copy(self._args))
-        self._epoch = epoch
+        self._epoch, self._taken = epoch, 0
+        workers = min(self._num_workers, self._num_steps)
         loader: DataLoader[Tensor] = DataLoader(
             _Positions(self._dataset, self._seed),
-            batch_sampler=self._positions(epoch),
-            num_workers=self._num_workers,
+            batch_sampler=_Steps(self._positions, epoch * self._num_steps),
+            num_workers=workers,
+            prefetch_factor=VALIDATION_PREFETCH if workers else None,
             generator=torch.Generator().manual_seed(self._seed),  # without one it draws from the global stream
-            pin_memory=torch.cuda.is_available(),
+            collate_fn=_collated,
+            pin_memory=self._pinned,
+            worker_init_fn=work_alone if workers else None,
         )
         self._steps = iter(loader)
 
-    def _positions(self, epoch: int) -> list[list[int]]:
-        """Places of this rank's images in the endless row of all passes through the set, by step of the epoch."""
-        first = epoch * self._num_steps
-        starts = [((first + step) * self._world_size + self._rank) * self._per_step for step in range(self._num_steps)]
-        return [list(range(start, start + self._per_step)) for start in starts]
+    @property
+    def _without_mosaic(self) -> int | None:
+        """The first epoch without."""
+        closed: int = self._args.close_mosaic
+        return self._args.epochs - closed if closed > 0 else None
+
+    def _positions(self, step: int) -> list[int]:
+        """Places of this rank's images of a *step*, over all epochs, in the endless row of passes through the set."""
+        start = (step * self._world_size + self._rank) * self._per_step
+        return list(range(start, start + self._per_step))
+
+
+class _Steps:
+    """Endless: epochs follow each other without new processes, which work ahead over their ends."""
+
+    def __init__(self, positions: Callable[[int], list[int]], first: int) -> None:
+        self._positions, self._first = positions, first
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(self._positions, count(self._first))
+
+
+def _collated(images: Sequence[Tensor]) -> Tensor:
+    return hand_over(torch.stack(list(images)))
 
 
 class _Positions(Dataset["Tensor"]):
