@@ -34,6 +34,7 @@ from random_teacher import make_opinionated  # noqa: E402
 from retort.constants import Role  # noqa: E402
 from retort.data.demo import NAMES  # noqa: E402
 from retort.spec import DistillationSpec, TrainingSpec  # noqa: E402
+from retort.spec.hardware import Optimisation  # noqa: E402
 from retort.training import models, trainer  # noqa: E402
 from retort.training.compiling import CompiledLayers  # noqa: E402
 from retort.training.config import TrainCallback, TrainConfig  # noqa: E402
@@ -231,9 +232,9 @@ def ours(side: str, options: argparse.Namespace, data: Path, folder: Path) -> An
     if "compiled" in switches:
         prepare_compiler(options.device)
     if side == "control":
-        return trainer.TrainingLoop(plan, TrainCallback(), teacher=None, distillation=None)
+        return trainer.TrainingLoop(plan, Facts(), teacher=None, distillation=None)
     spec = DistillationSpec.model_validate({"schedule": {"warmup_epochs": 0}})
-    return trainer.TrainingLoop(plan, TrainCallback(), teacher=teacher_file(options.teacher), distillation=spec)
+    return trainer.TrainingLoop(plan, Facts(), teacher=teacher_file(options.teacher), distillation=spec)
 
 
 def prepare_compiler(device: str) -> None:
@@ -257,17 +258,26 @@ def measured(side: str, options: argparse.Namespace) -> dict[str, Any]:
     if options.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     run.train()
-    found = {**steps.figures(options.batch), **optimised(run), "total_s": round(time.perf_counter() - began, 1)}
+    found = {**steps.figures(options.batch), **told(run), "total_s": round(time.perf_counter() - began, 1)}
     print(f"\n{side}: {json.dumps(found, indent=1)}\n", flush=True)
     return found
 
 
-def optimised(run: Any) -> dict[str, Any]:
-    """Return what a training of ours says of its recorded teacher and its compiled layers."""
-    layers = getattr(run, "layers", None)
-    slots = getattr(getattr(run, "network", None), "slots", ())
-    told = {} if layers is None else {"compiled": layers.told}
-    return {**told, **({"recorded": all(slot.teacher.is_recorded for slot in slots)} if slots else {})}
+class Facts(TrainCallback):
+    """Keeps what a training says of recording, compiling and half precision."""
+
+    def __init__(self) -> None:
+        self.facts: list[str] = []
+
+    def optimised(self, found: tuple[Optimisation, ...]) -> None:
+        """Keep the facts as sentences."""
+        self.facts = [one.sentence for one in found]
+
+
+def told(run: Any) -> dict[str, Any]:
+    """Return the facts of a training of ours."""
+    callback = getattr(run, "callback", None)
+    return {"facts": callback.facts} if isinstance(callback, Facts) else {}
 
 
 def main() -> None:
