@@ -18,7 +18,7 @@ from retort import files
 from retort.errors import DISK_FULL, Diverged, TransientError
 from retort.files import sha256_of
 from retort.spec import DistillationSpec
-from retort.training import comm
+from retort.training import comm, models
 from retort.training.background import BackgroundWork
 from retort.training.config import TeacherConfig, TrainConfig, Trainer
 from retort.training.criterion import criterion_of
@@ -207,6 +207,7 @@ class Checkpointer:
         self._wanted = dict(wanted)
         self._log = log
         self._saving = BackgroundWork()
+        self._new_best: tuple[int, State] | None = None
         self._named: list[int] = []
         """Epochs whose best networks the two kept generations name."""
 
@@ -251,6 +252,10 @@ class Checkpointer:
         """Whether a state is being saved, or has not been announced."""
         return self._saving.busy
 
+    def add_best(self, epoch: int, network: State) -> None:
+        """Have *network* written as the best, of *epoch*, before the next state, which names it."""
+        self._new_best = epoch, network
+
     def save(self, trainer: Resumable, done: int) -> None:
         """Write the state after *done* whole epochs, and remove unused networks.
 
@@ -271,7 +276,8 @@ class Checkpointer:
         """
         self.wait()
         state = copied({"identity": self._wanted, "done": done, **capture(trainer, done)})
-        self._saving.start(lambda: self._write(state, done), then)
+        new_best, self._new_best = self._new_best, None
+        self._saving.start(lambda: self._write(state, done, new_best), then)
 
     def wait(self) -> None:
         """Wait for the state that is being saved, if any, and announce it.
@@ -291,12 +297,13 @@ class Checkpointer:
         """
         self._saving.poll()
 
-    def _write(self, state: State, done: int) -> None:
-        best = self.best(state["best"]["epoch"])
-        state["best"]["sha256"] = sha256_of(best)
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
+    def _write(self, state: State, done: int, new_best: tuple[int, State] | None) -> None:
         try:
+            if new_best is not None:
+                files.atomic_write(self.best(new_best[0]), models.serialized(new_best[1]))
+            state["best"]["sha256"] = sha256_of(self.best(state["best"]["epoch"]))
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
             self._store.write(done, buffer.getbuffer())
         except OSError as error:
             if error.errno not in DISK_FULL:

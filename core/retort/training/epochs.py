@@ -13,7 +13,7 @@ from retort.errors import RetortError
 from retort.training import checkpoint, comm
 from retort.training.checkpoint import Resumable
 from retort.training.distillation.distiller import Distiller
-from retort.training.models import publish
+from retort.training.models import published, serialized
 from retort.training.optim import learning_rates
 
 
@@ -64,20 +64,25 @@ def rescale_losses(validated: Mapping[str, float], share: float) -> dict[str, fl
 def keep_networks(trainer: MeasuredTrainer) -> None:
     """Publish the best network and the checkpoint that is due.
 
-    The averaged network of *trainer*'s epoch is published where it is the best so far.
+    The averaged network of *trainer*'s epoch is published where it is the best so far, which is with the state of
+    the epoch.
+
+    Raises:
+        Diverged: a weight is not finite, or a layer is all zeros.
+
     """
     done, plan = trainer.epoch + 1, trainer.plan
-    values = epoch_metrics(trainer)
-    best = trainer.recovery.best(done) if trainer.best_fitness == trainer.fitness else None
-    if best is not None:
+    due = done % plan.training.checkpoint_every == 0 or done == trainer.epochs or trainer.stop
+    best = trainer.best_fitness == trainer.fitness
+    if not (best or due):
+        return
+    values, network = epoch_metrics(trainer), average_of(trainer, done)
+    if best:
         trainer.best_epoch, trainer.best_metrics = done, values
-        publish_average(trainer, best, epoch=done)
-    if done % plan.training.checkpoint_every == 0 or done == trainer.epochs or trainer.stop:
+        trainer.recovery.add_best(done, network)
+    if due:
         path = checkpoint.kept_path(plan, done)
-        if best is None:
-            publish_average(trainer, path, epoch=done)
-        else:
-            files.atomic_write(path, best.read_bytes())
+        files.atomic_write(path, serialized(network))
         compared = {name: values[name] for name in (MAP50, MAP)}
         trainer.callback.checkpoint(done, path, {**compared, **trainer.teacher_metrics})
 
@@ -127,7 +132,12 @@ def keep_last(trainer: MeasuredTrainer) -> None:
 
 def publish_average(trainer: MeasuredTrainer, path: Path, *, epoch: int) -> None:
     """Publish the averaged network of *trainer* to *path*."""
+    files.atomic_write(path, serialized(average_of(trainer, epoch)))
+
+
+def average_of(trainer: MeasuredTrainer, epoch: int) -> dict[str, Any]:
+    """Return a copy of *trainer*'s averaged network as a file holds it."""
     average = trainer.ema.ema
     network = average.student_model if isinstance(average, Distiller) else average
     metadata = {"role": str(trainer.plan.role), "model": trainer.plan.model, "epoch": epoch}
-    publish(network, path, names=trainer.data["names"], imgsz=trainer.args.imgsz, metadata=metadata)
+    return published(network, names=trainer.data["names"], imgsz=trainer.args.imgsz, metadata=metadata)

@@ -280,6 +280,25 @@ def publish(
 ) -> None:
     """Write *model* to *path* in float16, with the keys that upstream reads.
 
+    Its content is that of ``published``.
+
+    Raises:
+        Diverged: a weight is not finite, or a layer is all zeros.
+
+    """
+    files.atomic_write(path, serialized(published(model, names=names, imgsz=imgsz, metadata=metadata, at=at)))
+
+
+def published(
+    model: Any,
+    *,
+    names: Mapping[int, str],
+    imgsz: int,
+    metadata: Mapping[str, Any] | None = None,
+    at: datetime | None = None,
+) -> dict[str, Any]:
+    """Return a copy of *model* as a file holds it, in float16.
+
     Plain Ultralytics works at *imgsz* where no other size is named.
     *metadata* (plain values, no paths) is kept under the key ``retort``.
 
@@ -288,7 +307,7 @@ def publish(
 
     """
     arguments = {"task": "detect", "mode": "train", "imgsz": imgsz}
-    checkpoint = {
+    return {
         "epoch": -1,
         "best_fitness": None,
         "model": clean(model, names, arguments),
@@ -305,9 +324,13 @@ def publish(
         "docs": "https://docs.ultralytics.com",
         "retort": dict(metadata or {}),
     }
+
+
+def serialized(checkpoint: Mapping[str, Any]) -> bytes:
+    """Return the content of a file with *checkpoint*."""
     buffer = io.BytesIO()  # torch.save writes a path's stem into the file; a buffer has none
     torch.save(checkpoint, buffer)
-    files.atomic_write(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def clean(model: Any, names: Mapping[int, str], arguments: Mapping[str, Any]) -> Any:

@@ -404,17 +404,21 @@ def test_a_state_that_is_saved_beside_the_training_is_that_of_its_epoch(
 
 
 @pytest.mark.train
+@pytest.mark.parametrize("part", ["state", "best network"])
 def test_a_state_that_could_not_be_saved_is_not_announced_and_does_not_hide_why_the_training_ended(
-    left: TrainConfig, teaching: dict[str, Any]
+    part: str, left: TrainConfig, teaching: dict[str, Any]
 ) -> None:
     notebook, told = Notebook(), list[str]()
     made = TrainingLoop(left, notebook, **teaching)
     made._state = made.recovery.find()
     made._setup_train()
+    if part == "best network":
+        made.recovery.add_best(3, {"weights": torch.zeros(1_500_000)})
     with largest_file(5_000_000):
         made.recovery.start_saving(made, 3, then=lambda: told.append("saved"))
         made.close()
     assert told == []
+    assert not made.recovery.best(3).exists()
     assert notebook.said[-1] == (
         "warning: a state was not saved: the disk is full: the state after epoch 3 could not be written"
     )
