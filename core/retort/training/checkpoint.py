@@ -253,7 +253,10 @@ class Checkpointer:
         return self._saving.busy
 
     def add_best(self, epoch: int, network: State) -> None:
-        """Have *network* written as the best, of *epoch*, before the next state, which names it."""
+        """Have *network* written as the best with the next state.
+
+        It is of *epoch*, and written first, as the state names it.
+        """
         self._new_best = epoch, network
 
     def save(self, trainer: Resumable, done: int) -> None:
