@@ -132,6 +132,11 @@ _MEMORY_SIGNS = (
 """What libraries say, in small letters, when memory ran out: cuDNN finds no algorithm that still fits."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what *error* says, or its class's name where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return True if the device or the machine ran out of memory.
 

@@ -6,6 +6,7 @@ Only the student's side has a gradient. Nothing here can be differentiated twice
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
+
+from retort.foreign import first_line, is_out_of_memory
 
 _CHUNK = 1 << 20
 """Elements of a teacher's features that a CPU's caches hold while their moments are taken."""
@@ -153,10 +156,19 @@ def centred(features: Tensor, teacher: torch.dtype) -> Tensor:
 def product(a: Tensor, b: Tensor) -> Tensor:
     """Return the matrix product in float32 at least.
 
-    float16 lacks the range for sums over thousands.
+    float16 lacks the range for sums over thousands. A GPU's library that multiplies in half precision and adds up in
+    float32 does so in one pass; where it cannot, both sides are widened first.
     """
     if a.dtype in _HALF and not _on_cpu(a):
-        return torch.mm(a, b, out_dtype=torch.float32)
+        try:
+            return torch.mm(a, b, out_dtype=torch.float32)
+        except NotImplementedError:  # of this device or of this torch
+            return wide(a) @ wide(b)
+        except RuntimeError as error:  # of this card's library
+            if is_out_of_memory(error):
+                raise
+            warnings.warn(f"products in half precision are widened: {first_line(error)}", RuntimeWarning, stacklevel=2)
+            return wide(a) @ wide(b)
     return wide(a @ b)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from retort.foreign import first_line
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -55,7 +57,7 @@ class CompiledLayers:
             try:
                 made = compile_graph(graph, inputs)
             except Exception as error:
-                self.reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                self.reason = first_line(error)
                 if not self._ran:
                     self._give_up()
                 raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from retort.foreign import first_line
 from retort.training.distillation.teacher import Function, record_graph
 from retort.training.inference import Runtime, halve, network_output, wrap_network
 
@@ -48,11 +49,8 @@ class RecordedNetwork:
         try:
             replay = self._record(self._run, images)
         except RuntimeError as error:  # CUDA's errors and its want of memory are such
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            message = (
-                f"the kernels cannot be recorded for images of {tuple(images.shape)}, it is timed without: {reason}"
-            )
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            what = f"the kernels cannot be recorded for images of {tuple(images.shape)}, it is timed without"
+            warnings.warn(f"{what}: {first_line(error)}", RuntimeWarning, stacklevel=2)
             self._failed = True
             return self._run
         self._held.append((self._head.anchors, self._head.strides))

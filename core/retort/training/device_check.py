@@ -7,6 +7,7 @@ import sys
 
 import torch
 
+from retort.foreign import first_line
 from retort.training import placement
 
 
@@ -32,7 +33,7 @@ def computes(device: str) -> str | None:
             return None
         said = "its numbers are not finite"
     except RuntimeError as error:
-        said = str(error).strip().partition("\n")[0]
+        said = first_line(error)
     return f"a convolution in half precision fails on it ({said}); cuDNN, driver and card have to fit each other"
 
 

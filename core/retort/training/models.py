@@ -19,6 +19,7 @@ import yaml
 
 from retort import class_names, files
 from retort.errors import Diverged, ModelError
+from retort.foreign import first_line
 from retort.training.architecture import activation, detector, difference, name_of, read
 from retort.training.ultralytics_api import (
     Conv,
@@ -82,7 +83,7 @@ def _reason(error: Exception, weights: Path) -> str:
     """Return the first line of *error*, without upstream's marks and paths."""
     if not str(error).strip():
         return type(error).__name__
-    line = re.sub(r"\S*retort-weights-[^/\s]*/weights\.pt", weights.name, str(error).strip().splitlines()[0])
+    line = re.sub(r"\S*retort-weights-[^/\s]*/weights\.pt", weights.name, first_line(error))
     return re.sub(r"^ERROR\W+", "", line.partition(". Use an official Ultralytics model")[0])
 
 
@@ -226,7 +227,7 @@ def _construct(described: str | dict[str, Any], num_classes: int, name: str) -> 
     try:
         network = DetectionModel(described, ch=3, nc=num_classes, verbose=False)
     except Exception as error:  # whatever a stranger's description provokes
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise ModelError(f"the network {name} cannot be built: {reason}", hint="a description that works") from error
     finally:
         Conv.default_act = default

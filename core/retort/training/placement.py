@@ -11,7 +11,7 @@ import torch
 
 from retort import nvml
 from retort.errors import UserError
-from retort.foreign import ForeignError, failed_gpu, is_useless_gpu
+from retort.foreign import ForeignError, failed_gpu, first_line, is_useless_gpu
 from retort.spec.hardware import DeviceFigures
 
 NEEDED_DRIVER = {11: "450", 12: "525", 13: "580"}
@@ -112,7 +112,7 @@ def read(device: str, *, kernel: bool = True) -> GpuFacts:
                 gpu = _asked(int(device))
                 gpu = _tried(int(device), gpu) if kernel else gpu
         except (RuntimeError, AssertionError) as failure:
-            error = str(failure).strip().partition("\n")[0] or type(failure).__name__
+            error = first_line(failure)
     return GpuFacts(
         torch=str(torch.__version__), cuda=torch.version.cuda or torch.version.hip,
         kernels=tuple(torch.cuda.get_arch_list()), driver=driver, driver_cuda=driver_cuda,

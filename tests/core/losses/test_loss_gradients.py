@@ -10,7 +10,7 @@ import pytest
 import torch
 from core.training.memory_passes import MemoryPasses
 from retort import loss_gradients
-from retort.loss_gradients import _moments_by_parts, decorrelation, divergence_sum, focal_sum, moments
+from retort.loss_gradients import _moments_by_parts, decorrelation, divergence_sum, focal_sum, moments, product
 from retort.losses import Predictions
 from retort.losses.base import divergence, quality_focal
 from retort.losses.class_logits import ClassLogits
@@ -90,6 +90,29 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(loss_gradients, "_on_cpu", lambda _: False)
     yield
     library._destroy()
+
+
+def test_a_card_whose_library_cannot_add_up_in_float32_multiplies_wide(monkeypatch: pytest.MonkeyPatch):
+    """A product that is an optimization on one card must not end a job on another; want of memory still does."""
+    said = ["CUBLAS_STATUS_NOT_SUPPORTED when calling cublasGemmEx", "CUDA out of memory. Tried to allocate 2.00 GiB"]
+
+    def refuse(*_: object) -> torch.Tensor:
+        raise RuntimeError(said[0])
+
+    library = torch.library.Library("aten", "IMPL")
+    monkeypatch.setattr(loss_gradients, "_on_cpu", lambda _: False)
+    draw = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(*size, generator=draw).half() for size in ((7, 40), (40, 5)))
+    try:
+        torch.testing.assert_close(product(a, b), a.float() @ b.float())  # this device has no such product
+        library.impl("mm.dtype", refuse, "CPU")
+        with pytest.warns(RuntimeWarning, match="widened: CUBLAS_STATUS_NOT_SUPPORTED"):
+            torch.testing.assert_close(product(a, b), a.float() @ b.float())
+        said.pop(0)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            product(a, b)
+    finally:
+        library._destroy()
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
+from retort.foreign import first_line
 from retort.training.criterion import count_boxes
 from retort.training.data.colours import coloured
 from retort.training.data.ignore_regions import split_ignored
@@ -99,7 +100,7 @@ class Ahead:
         try:
             return cls(device, CudaStreams(device), log)
         except RuntimeError as error:
-            log(f"no batch is prepared ahead on the GPU: {_first_line(error)}", "warning")
+            log(f"no batch is prepared ahead on the GPU: {first_line(error)}", "warning")
             return None
 
     def over(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -119,7 +120,7 @@ class Ahead:
                 prepared = prepare(batch, self._device)
             return prepared, self._streams.mark()
         except RuntimeError as error:  # whatever is wrong with the GPU for good is met again where it can be explained
-            self._log(f"batches are no longer prepared ahead on the GPU: {_first_line(error)}", "warning")
+            self._log(f"batches are no longer prepared ahead on the GPU: {first_line(error)}", "warning")
             self._works = False
         return batch, None
 
@@ -130,7 +131,3 @@ class Ahead:
                 if isinstance(value, torch.Tensor):
                     self._streams.keep(value)
         return batch
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import conv2d, silu
 
+from retort.foreign import first_line
 from retort.training.ultralytics_api import Conv, DWConv
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def checked(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> tuple[K
         found = kernel(x, bias)
         apart = float((found.float() - silu(x.float() + bias.float())).abs().amax())
     except (RuntimeError, AssertionError, AttributeError) as error:
-        return None, str(error).strip().partition("\n")[0] or type(error).__name__
+        return None, first_line(error)
     if found.dtype != dtype or found.shape != x.shape or not apart <= _ALLOWED:
         return None, f"the kernel gives {found.dtype} and differs by {apart:.2g}"
     return kernel, ""

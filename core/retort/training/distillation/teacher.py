@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from retort.constants import HEAD_LEVELS, Level
+from retort.foreign import first_line
 from retort.training.architecture import head_levels
 from retort.training.distillation import feature_taps
 from retort.training.distillation.gpu_activation import fuse_bias_and_silu
@@ -124,7 +125,7 @@ class CudaGraphReplay:
         try:
             self._recorded[key] = self._record(self._function, x, pool)
         except Exception as error:  # noqa: BLE001 - CUDA's errors, its want of memory, whatever a network does beside
-            self.failure = str(error).strip().partition("\n")[0] or type(error).__name__
+            self.failure = first_line(error)
         else:
             pool.add(self)
             return True
