@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from retort.training import ultralytics_api
+from retort.training.sync_free import Assigner, BoxLoss, RememberedConstants, most_candidates
 from retort.training.ultralytics_api import E2ELoss, ops, v8DetectionLoss
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 MOST_BOXES = "most_boxes"
 """In a batch: the number of boxes of the image that has most, counted while they were in the host's memory."""
+BOX_SIZES = "box_sizes"
+"""In a batch: width and height of each labeled box, (L, 2), in parts of the image; an array in the host's memory."""
 _MOST_GRIDS = 64
 """Of sizes of input, devices and precisions at a time."""
 
@@ -53,23 +57,46 @@ ultralytics_api.loss.make_anchors = make_anchors
 
 
 def count_boxes(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return *batch* with the largest number of boxes of an image.
+    """Return *batch* with the largest number of boxes of an image, and the boxes' sizes.
 
     Its labels are in the host's memory still.
     """
     images = batch["batch_idx"].long()
-    return {**batch, MOST_BOXES: int(images.bincount().max()) if len(images) else 0}
+    most = int(images.bincount().max()) if len(images) else 0
+    return {**batch, MOST_BOXES: most, BOX_SIZES: batch["bboxes"][:, 2:].double().numpy()}
 
 
 class DetectionLoss(v8DetectionLoss):  # type: ignore[misc]
-    """Upstream's criterion, which does not wait for the boxes to be counted."""
+    """Upstream's criterion, which does not wait for a GPU.
+
+    Numbers of boxes, of candidate anchors and of positive ones are bounded by what the host knows of the labels. On a
+    CPU, where nobody waits, and without these numbers, it computes what upstream's does to the bit.
+    """
 
     _most: int | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        plain: Any = self.assigner
+        self.assigner: Any = Assigner.like(plain)
+        self._assigner = self.assigner
+        self.bbox_loss = BoxLoss(self.reg_max).to(self.device)
+        self._constants = RememberedConstants()
 
     def get_assigned_targets_and_loss(self, preds: Any, batch: dict[str, Any], **more: Any) -> Any:
         """Return what upstream's does."""
         self._most = batch.get(MOST_BOXES)
-        return super().get_assigned_targets_and_loss(preds, batch, **more)
+        self._bound(batch)
+        with self._constants if _waits(preds["boxes"].device) else nullcontext():
+            return super().get_assigned_targets_and_loss(preds, batch, **more)
+
+    def _bound(self, batch: dict[str, Any]) -> None:
+        """Bound the numbers of candidates and positive anchors by the labels of *batch*."""
+        self._assigner.most = self.bbox_loss.most = None
+        if BOX_SIZES in batch and _waits(batch["img"].device):
+            sizes, strides = batch[BOX_SIZES], self._assigner.stride
+            self._assigner.most = most_candidates(sizes, batch["img"].shape[2:], strides, self._assigner.stride_val)
+            self.bbox_loss.most = len(sizes) * self._assigner.topk
 
     def preprocess(self, targets: Tensor, batch_size: int, scale_tensor: Tensor) -> Tensor:
         """Pad the targets of a batch to as many for each image.
@@ -87,6 +114,11 @@ class DetectionLoss(v8DetectionLoss):  # type: ignore[misc]
         padded[images, place] = targets[:, 1:]
         padded[..., 1:] = ops.xywh2xyxy(padded[..., 1:] * scale_tensor)
         return padded
+
+
+def _waits(device: torch.device) -> bool:
+    """Return True if the host works ahead of *device*."""
+    return device.type != "cpu"
 
 
 def criterion_of(network: Any) -> Any:

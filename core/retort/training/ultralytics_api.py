@@ -21,9 +21,9 @@ from ultralytics.nn.modules import Conv, Detect, DWConv, v10Detect  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel, _SafeLoad, guess_model_scale, load_checkpoint, yaml_model_load  # noqa: E402
 from ultralytics.utils import DEFAULT_CFG, RANK, SETTINGS, loss, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, onnx2engine, torch2onnx  # noqa: E402
-from ultralytics.utils.loss import E2ELoss, v8DetectionLoss  # noqa: E402
+from ultralytics.utils.loss import BboxLoss, E2ELoss, v8DetectionLoss  # noqa: E402
 from ultralytics.utils.metrics import box_iou  # noqa: E402
-from ultralytics.utils.tal import dist2bbox, make_anchors  # noqa: E402
+from ultralytics.utils.tal import TaskAlignedAssigner, dist2bbox, make_anchors  # noqa: E402
 from ultralytics.utils.torch_utils import (  # noqa: E402
     ModelEMA,
     copy_attr,
@@ -55,6 +55,7 @@ __all__ = [
     "YOLO",
     "Albumentations",
     "AutoBackend",
+    "BboxLoss",
     "ContiguousDistributedSampler",
     "Conv",
     "DWConv",
@@ -66,6 +67,7 @@ __all__ = [
     "InfiniteDataLoader",
     "LetterBox",
     "ModelEMA",
+    "TaskAlignedAssigner",
     "YOLODataset",
     "best_onnx_opset",
     "box_iou",

@@ -124,7 +124,7 @@ def test_the_criterion_is_the_students_own_again_after_the_step_also_after_a_fai
         model({"img": batch["img"]})
 
     for one in (model, deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301
-        assert type(one.criterion.assigner) is TaskAlignedAssigner
+        assert isinstance(one.criterion.assigner, TaskAlignedAssigner)
 
 
 def test_a_teacher_that_is_not_asked_assigns_nothing(published: Callable[..., Path], batch: dict[str, Any]) -> None:
