@@ -133,7 +133,10 @@ _MEMORY_SIGNS = (
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what *error* says, or its class's name where it says nothing."""
+    """Return the first line of what *error* says.
+
+    One that says nothing gives its class's name.
+    """
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 

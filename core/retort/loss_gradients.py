@@ -162,9 +162,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype in _HALF and not _on_cpu(a):
         try:
             return torch.mm(a, b, out_dtype=torch.float32)
-        except NotImplementedError:  # of this device or of this torch
-            return wide(a) @ wide(b)
-        except RuntimeError as error:  # of this card's library
+        except RuntimeError as error:  # this card's library cannot, or this torch
             if is_out_of_memory(error):
                 raise
             warnings.warn(f"products in half precision are widened: {first_line(error)}", RuntimeWarning, stacklevel=2)

@@ -57,9 +57,9 @@ ultralytics_api.loss.make_anchors = make_anchors
 
 
 def count_boxes(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return *batch* with the largest number of boxes of an image, and the boxes' sizes.
+    """Return *batch* with what the host can say of its boxes.
 
-    Its labels are in the host's memory still.
+    That is the largest number of an image, and their sizes. Its labels are in the host's memory still.
     """
     images = batch["batch_idx"].long()
     most = int(images.bincount().max()) if len(images) else 0

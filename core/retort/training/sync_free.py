@@ -19,10 +19,10 @@ _SLACK = 0.01
 
 
 def most_candidates(sizes: np.ndarray[Any, Any], shape: tuple[int, int], strides: Sequence[float], least: float) -> int:
-    """Return how many anchors lie within labeled boxes at most, counted anew for each box.
+    """Return how many anchors lie within labeled boxes at most.
 
-    *sizes* (L, 2) are widths and heights in parts of an image of *shape*, height and width in pixels. Sides below
-    *least* pixels are taken for that.
+    One that lies in several boxes counts in each. *sizes* (L, 2) are widths and heights in parts of an image of
+    *shape*, height and width in pixels. Sides below *least* pixels are taken for that.
     """
     height, width = shape
     sides = np.maximum(sizes * np.array([width, height]), least)
@@ -31,10 +31,10 @@ def most_candidates(sizes: np.ndarray[Any, Any], shape: tuple[int, int], strides
 
 
 class KnownPlaces:
-    """Places where a mask is true, of which there are *most*: nobody waits for their number.
+    """Places where a mask is true, *most* of them at most.
 
-    The first place stands in for those that are missing; without any it is the mask's first element. It answers what
-    upstream's assigner asks of a mask.
+    Nobody waits for their number. The first place stands in for those that are missing; without any it is the mask's
+    first element. It answers what upstream's assigner asks of a mask.
     """
 
     def __init__(self, mask: Tensor, most: int) -> None:
@@ -56,7 +56,10 @@ class KnownPlaces:
 
 
 class Assigner(TaskAlignedAssigner):  # type: ignore[misc]
-    """Upstream's assigner, which looks at *most* pairs of a box and an anchor where that is known."""
+    """Upstream's assigner with a bounded number of candidates.
+
+    *most* are the pairs of a box and an anchor that it looks at; None asks the GPU.
+    """
 
     most: int | None = None
 
@@ -79,12 +82,18 @@ class Assigner(TaskAlignedAssigner):  # type: ignore[misc]
 
 
 class BoxLoss(BboxLoss):  # type: ignore[misc]
-    """Upstream's loss of boxes, over *most* positive anchors where their number is bounded."""
+    """Upstream's loss of boxes over a bounded number of anchors.
+
+    *most* are positive; None asks the GPU.
+    """
 
     most: int | None = None
 
     def forward(self, *given: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the two losses of upstream's; what stands in for a positive anchor has no weight."""
+        """Return the two losses of upstream's.
+
+        What stands in for a positive anchor has no weight.
+        """
         found: tuple[Tensor, Tensor]
         if self.most is None:
             found = super().forward(*given)
@@ -107,9 +116,10 @@ class _All:
 
 
 class RememberedConstants(TorchFunctionMode):
-    """Keeps small tensors that code makes anew from the host's numbers in each step: each copy waits for a GPU.
+    """Keeps small tensors that code makes from the host's numbers.
 
-    Within it ``torch.tensor`` of plain numbers on a GPU, and an index by a list of numbers, are made once.
+    Each such copy waits for a GPU. Within it ``torch.tensor`` of plain numbers on a GPU, and an index by a list of
+    numbers, are made once.
     """
 
     def __init__(self) -> None:

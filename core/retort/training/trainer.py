@@ -134,6 +134,8 @@ def apply_requests(trainer: TrainingLoop) -> None:
     trainer.callback.alive("step")
     asked = comm.highest(_asked(trainer.callback))
     if asked == _STOP:
+        epochs.abandon_state(trainer)
+        comm.highest(asked)  # the first rank that ends takes the others with it, so all wait for the state
         raise _stopped(trainer)
     if asked == _FINISH and trainer.whole_epochs and not trainer.at_end_of_epoch:
         _finish(trainer)
