@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -34,8 +35,9 @@ class TrainingFigures(StoredModel):
     """How ``batch`` was found, where the spec says ``auto``."""
     memory: StepMemory | None = Field(default=None, exclude_if=absent)
     """What a step was found to take of the GPU, before anything was trained; absent on a CPU."""
-    optimisations: tuple[Optimisation, ...] = ()
-    """What sped the student's training up, and what was to and did not; none of it changes a result."""
+    optimisations: tuple[Optimisation, ...] = Field(default=(), exclude_if=operator.not_)
+    """What sped the student's training up, and what was to and did not; none of it changes a result.
+    Absent where nothing was to, as on a CPU."""
     stopped_by: Literal["patience", "time"] | None = Field(default=None, exclude_if=absent)
     """The limit of the spec that ended the training before its last epoch; student and control each end by it."""
 

@@ -332,16 +332,28 @@ class Histories(RuleBasedStateMachine):
         assert [event["seq"] for event in own["events"]] == list(range(1, row["last_seq"] + 1))
         assert (row["result"] is not None) == (row["state"] is JobState.SUCCEEDED)
         assert (row["finished_at"] is not None) == (row["state"] in TERMINAL)
-        tried_again = [
-            later["reason"] not in {"drain", "pause"}
-            for earlier, later in pairwise(own["transitions"])
-            if (earlier["name"], later["name"]) == (JobState.RUNNING, JobState.QUEUED)
-        ]
-        assert row["retries_left"] == seen.retries - sum(tried_again) >= 0
+        assert row["retries_left"] == self.retries_left(seen, own) >= 0
         assert row["run_s"] >= 0
         assert {artifact["attempt"] for artifact in own["artifacts"]} <= seen.published
         if row["state"] is JobState.SUCCEEDED:
             assert row["result"]["duration_s"] == row["attempt"]
+
+    def retries_left(self, seen: Seen, own: dict[str, list[dict[str, Any]]]) -> int:
+        """Retries by the history: a failed attempt costs one, one that got further than all before restores them."""
+        first: dict[Any, int] = {}
+        for one in own["metrics"]:
+            if one["step"] > 0 and one["name"].endswith(MAP):
+                key = one["role"], one["name"], one["step"]
+                first[key] = min(one["attempt"], first.get(key, one["attempt"]))
+        left, attempt = seen.retries, 0
+        for earlier, later in pairwise(own["transitions"]):
+            if earlier["name"] in ACTIVE and later["name"] not in ACTIVE:
+                attempt += 1
+                if later["name"] not in TERMINAL:
+                    left = seen.retries if attempt in first.values() else left
+                    failed = later["reason"] not in {"drain", "pause"}
+                    left -= failed and (earlier["name"], later["name"]) == (JobState.RUNNING, JobState.QUEUED)
+        return left
 
     def rows(self) -> dict[str, dict[str, Any]]:
         table = Base.metadata.tables["jobs"]

@@ -14,7 +14,7 @@ from retort.constants import Role
 from retort.losses.base import class_weights
 from retort.spec import DistillationSpec, TrainingSpec
 from retort.training import arms, checkpoint, models
-from retort.training.config import TrainConfig
+from retort.training.config import Loading, TrainConfig
 from retort.training.distributed.rank import RankConfig
 from retort.training.trainer import TrainingLoop, fit
 
@@ -70,6 +70,7 @@ def test_the_ranks_of_a_parallel_training_read_an_arm_as_it_was_written(control:
 def test_classes_weigh_in_the_arm_as_the_recipe_weighs_those_that_its_teacher_is_sure_of(control: TrainConfig):
     loop = TrainingLoop(replace(control, class_balance=1.0), Notebook(), teacher=None, distillation=None)
     loop.setup_model()
+    loop.loading = Loading(0)
     loop.train_loader = loop.get_dataloader(loop.data["train"], 8, -1, "train")
     counts = torch.as_tensor(loop.get_class_counts())
     loop.set_class_weights()

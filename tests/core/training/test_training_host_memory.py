@@ -238,6 +238,7 @@ def used() -> int:
 
 
 @pytest.mark.skipif(not host_memory.hands_over_without_files(), reason="this system shares no memory without a folder")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # two processes, on whatever machine
 def test_images_are_handed_over_without_dev_shm() -> None:
     """So that a container with 64 MB of it loads as fast as any."""
 
