@@ -125,7 +125,7 @@ def migrated(home: Path) -> str:
 def over_http(home: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
     """Submit a job, and look at one: as it is rendered first, from the cache, and where the client has it already."""
     settings = retort.settings.Settings(home=home, database_url=migrated(home))
-    with TestClient(retort_api.app.create_app(settings)) as client:
+    with TestClient(retort_api.app.create_app(settings), base_url=settings.url) as client:
         answers: list[Any] = []
         yield traced("POST to 202", lambda: answers.append(client.post("/v1/jobs", json=SPEC)))
         expect(answers[0], 202)

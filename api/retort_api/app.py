@@ -25,6 +25,7 @@ from retort_api.examples import Examples, by_operation
 from retort_api.metrics import ServiceMetrics
 from retort_api.middleware import RequestMiddleware
 from retort_api.notifier import QueueNotifier
+from retort_api.origin import OriginMiddleware
 from retort_api.routes import ROUTERS
 from retort_api.schemas.reviews import Complete, Decide
 
@@ -160,6 +161,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)
+    app.add_middleware(OriginMiddleware, settings=settings)
     app.add_middleware(RequestMiddleware, telemetry=service.metrics)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     return app

@@ -39,6 +39,8 @@ class ProblemType(NamedTuple):
 KINDS: dict[str, ProblemType] = {
     "bad_request": ProblemType(400, "The request cannot be understood"),
     "unreadable_body": ProblemType(400, "The body is not readable"),
+    "cross_site": ProblemType(403, "A page of another site may change nothing here"),
+    "host_not_allowed": ProblemType(421, "The service does not answer under this name"),
     "not_found": ProblemType(404, "There is nothing at this address"),
     "job_not_found": ProblemType(404, "There is no such job"),
     "sweep_not_found": ProblemType(404, "There is no such sweep"),

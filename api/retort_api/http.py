@@ -19,9 +19,11 @@ DECISION_LIMIT = 1 << 20
 """The same of a decision about one image, with all its boxes."""
 UPLOAD_LIMIT = 32 << 20
 """The same of a file with labels."""
+BINARY = "application/octet-stream"
 JSON = "application/json"
 YAML = "application/yaml"
 
+UPLOAD_TYPES = (BINARY, JSON, "application/xml", "text/xml", "application/zip")
 _YAML_TYPES = {YAML, "application/x-yaml", "text/yaml", "text/x-yaml"}
 
 
@@ -83,12 +85,16 @@ async def read_decision(request: Request) -> Any:
 
 
 async def read_upload(request: Request) -> bytes:
-    """Read a file, whatever its Content-Type says.
+    """Read a file with labels of any format.
 
     Raises:
-        UserError: it is too large.
+        UserError: it is too large, or announced as something that no such file is.
 
     """
+    named = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if named not in UPLOAD_TYPES:
+        told = f"{named!r} is not understood" if named else "the request has no Content-Type"
+        raise UserError(told, code="unsupported_media_type", hint=f"send Content-Type: {BINARY}")
     return await _read(request, UPLOAD_LIMIT)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -57,6 +58,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65_535)
     url: str = ""
     """Address of the service for clients; empty is http://host:port."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further host names under which clients reach the service, with commas between them; others are refused."""
     slots: int = Field(default=0, ge=0, le=64)
     """Runs that one worker supervises at a time; 0 is one for each GPU, or one on the CPU."""
     cpu_fallback: bool = False
@@ -95,6 +98,14 @@ class Settings(BaseSettings):
             msg = "name a folder, several with colons between them, or a JSON list of folders"
             raise ValueError(msg)
         return tuple(folders)
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        """Read a list with commas between its parts, or a JSON list."""
+        if not isinstance(value, str):
+            return value
+        return json.loads(value) if value.lstrip().startswith("[") else tuple(filter(None, re.split(r"[\s,]+", value)))
 
     @model_validator(mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from retort.db import Database, Lease
 from retort.settings import Settings
 from retort.storage import Store
 from retort_api.app import create_app
-from support.api_harness import SPEC, Worker, serving
+from support.api_harness import LOCAL, SPEC, Worker, serving
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,7 +41,7 @@ def app(settings: Settings) -> FastAPI:
 
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(app) as client:
+    with TestClient(app, base_url=LOCAL) as client:
         yield client
 
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from retort.cli.up import why_not_ready
 from retort.settings import Settings
 from retort_api.app import create_app
-from support.api_harness import SPEC, Worker, serving
+from support.api_harness import LOCAL, SPEC, Worker, serving
 
 
 def samples(client: TestClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -223,7 +223,7 @@ def broken(small_settings: Settings) -> FastAPI:
 
 def test_an_unforeseen_error_is_a_problem_that_leads_to_the_log_and_tells_no_secret(broken: FastAPI) -> None:
     processors = [structlog.contextvars.merge_contextvars]
-    with TestClient(broken) as client, structlog.testing.capture_logs(processors) as lines:
+    with TestClient(broken, base_url=LOCAL) as client, structlog.testing.capture_logs(processors) as lines:
         answer = client.get("/broken")
 
     problem = answer.json()

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from retort.settings import Settings
 from retort_api.app import create_app
 from schemathesis.specs.openapi.checks import positive_data_acceptance, response_schema_conformance
-from support.api_harness import SPEC, SWEEP
+from support.api_harness import LOCAL, SPEC, SWEEP
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ def probed(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="module")
 def ended(probed: FastAPI) -> str:
     """The id of a job that has ended, so that its stream ends too."""
-    client = TestClient(probed)
+    client = TestClient(probed, base_url=LOCAL)
     job_id: str = client.post("/v1/jobs", json=SPEC).json()["id"]
     client.post(f"/v1/jobs/{job_id}/cancel")
     return job_id
@@ -49,7 +49,7 @@ def ended(probed: FastAPI) -> str:
 @pytest.fixture(scope="module")
 def swept(probed: FastAPI) -> str:
     """The id of a sweep."""
-    sweep_id: str = TestClient(probed).post("/v1/sweeps", json=SWEEP).json()["id"]
+    sweep_id: str = TestClient(probed, base_url=LOCAL).post("/v1/sweeps", json=SWEEP).json()["id"]
     return sweep_id
 
 

@@ -15,6 +15,8 @@ from retort.review.formats import FORMS
 from retort.states import JobState
 from support.api_harness import SPEC, Worker
 
+OCTETS = {"Content-Type": "application/octet-stream"}
+
 CLASSES = ["RBC", "WBC"]
 
 
@@ -173,7 +175,7 @@ def test_decisions_are_final_once_the_review_is_complete(client: TestClient, wai
     before = images(client, waiting)
     assert decide(client, waiting, "a", decision="reject")[1]["code"] == "wrong_state"
     exported = client.get(f"/v1/jobs/{waiting}/review/export?format=coco").content
-    late = client.post(f"/v1/jobs/{waiting}/review/import?format=coco", content=exported)
+    late = client.post(f"/v1/jobs/{waiting}/review/import?format=coco", content=exported, headers=OCTETS)
     assert (late.status_code, late.json()["code"]) == (409, "wrong_state")
     again = client.post(f"/v1/jobs/{waiting}/review/complete", json={"rest": "reject"})
     assert (again.status_code, again.json()["state"]) == (200, "queued"), "asking again is harmless"
@@ -208,10 +210,10 @@ def test_an_export_that_comes_back_unchanged_is_accepted_only_where_somebody_has
     assert exported.headers["Content-Disposition"] == f'attachment; filename="{waiting}-{form}{FORMS[form].suffix}"'
     assert exported.headers["Content-Type"] == FORMS[form].media_type
     address = f"/v1/jobs/{waiting}/review/import?format={form}&reviewer=ann"
-    untouched = client.post(address, content=exported.content).json()
+    untouched = client.post(address, content=exported.content, headers=OCTETS).json()
     assert (untouched["num_open"], untouched["num_looked_at"]) == (2, 1), "nobody says that it was looked at"
     assert "0 accepted, 0 corrected, 2 not looked at" in untouched["notes"][0]
-    answer = client.post(f"{address}&looked_at=all", content=exported.content)
+    answer = client.post(f"{address}&looked_at=all", content=exported.content, headers=OCTETS)
     assert answer.status_code == 200
     found = {image: (one["decision"] or {}).get("decision") for image, one in images(client, waiting).items()}
     expected = None if form == "label_studio" else "accept"  # whose file says that nobody has answered
@@ -224,7 +226,7 @@ def test_boxes_in_a_file_replace_those_of_its_images_alone(client: TestClient, w
     with zipfile.ZipFile(buffer, "w") as target:
         for name, content in lines.items():
             target.writestr(name, content)
-    answer = client.post(f"/v1/jobs/{waiting}/review/import?format=yolo", content=buffer.getvalue())
+    answer = client.post(f"/v1/jobs/{waiting}/review/import?format=yolo", content=buffer.getvalue(), headers=OCTETS)
     assert (answer.json()["num_edited"], answer.json()["num_open"]) == (1, 2)
     assert images(client, waiting)["a"]["decision"]["boxes"] == [box("WBC", 0.25, 0.25, 0.75, 0.75)]
     again = client.get(f"/v1/jobs/{waiting}/review/export?format=yolo").content
@@ -245,7 +247,7 @@ def test_files_and_decisions_of_any_size_are_not_read(client: TestClient, waitin
         f"/v1/jobs/{waiting}/review/images/a", content=b"[" * (2 << 20), headers={"Content-Type": "application/json"}
     )
     assert (huge.status_code, huge.json()["code"]) == (413, "body_too_large")
-    huge = client.post(f"/v1/jobs/{waiting}/review/import?format=coco", content=b" " * ((32 << 20) + 1))
+    huge = client.post(f"/v1/jobs/{waiting}/review/import?format=coco", content=b" " * ((32 << 20) + 1), headers=OCTETS)
     assert (huge.status_code, huge.json()["code"]) == (413, "body_too_large")
 
 

@@ -18,7 +18,7 @@ from retort.db import Database
 from retort.settings import Settings
 from retort.storage import Store
 from retort_api.app import create_app
-from support.api_harness import SPEC, Worker, eventually
+from support.api_harness import LOCAL, SPEC, Worker, eventually
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
@@ -45,7 +45,7 @@ def _served(settings: Settings) -> Iterator[tuple[str, TestClient]]:
         thread.start()
         try:
             eventually(lambda: server.started or None)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", TestClient(app)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", TestClient(app, base_url=LOCAL)
         finally:
             server.should_exit = True
             thread.join()

@@ -44,6 +44,8 @@ SWEEP: dict[str, Any] = {
     "concurrency": 2,
 }
 LEASE_S = 60.0
+LOCAL = "http://127.0.0.1:8000"
+"""Where clients in this process find the application: under other names it does not answer."""
 
 
 def eventually(look: Callable[[], T | None], within_s: float = 10.0) -> T:
@@ -135,7 +137,7 @@ class Worker:
 @contextmanager
 def serving(settings: Settings) -> Iterator[TestClient]:
     """Serve in this process."""
-    with TestClient(create_app(settings)) as client:
+    with TestClient(create_app(settings), base_url=LOCAL) as client:
         yield client
 
 

@@ -97,7 +97,8 @@ class ReviewClient:
         were looked at too.
         """
         params = _given(format=form, reviewer=reviewer, looked_at=looked_at)
-        return self._json("POST", "/import", params=params, content=data)
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._json("POST", "/import", params=params, content=data, headers=headers)
 
     def _json(self, method: str, path: str, **request: Any) -> Json:
         answer: Json = self._send(method, self._home + path, **request).json()
