@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from retort import images
+from retort.archives.members import ArchiveLimits
 from retort.data import catalog
-from retort.data.archives import ExtractLimit, unpack
+from retort.data.archives import unpack_dataset
 from retort.data.catalog import CatalogEntry, Layout
 from retort.data.download import Fetched, fetch
 from retort.errors import DataError, RetortError
@@ -254,9 +255,11 @@ def _make(entry: CatalogEntry, folder: Path, home: Path, *, allowed: bool) -> No
 def _lay_out(entry: CatalogEntry, found: list[Fetched], part: Path) -> None:
     unpacked, target = part / "unpacked", part / "data"
     unpacked.mkdir(parents=True)
-    limit = ExtractLimit(entry.most_files, entry.largest_bytes)
+    files, size_bytes = entry.most_files, entry.largest_bytes
     for archive in found:
-        unpack(archive.path, unpacked, limit)
+        limits = ArchiveLimits(most_files=files, most_bytes=size_bytes, most_file_bytes=size_bytes)
+        came = unpack_dataset(archive.path, unpacked, limits).files
+        files, size_bytes = files - len(came), size_bytes - sum(file.size_bytes for file in came)
     train, val = convert(entry, unpacked, target)
     description = {"train": train, "val": val, "names": dict(enumerate(entry.names))}
     (target / "data.yaml").write_text(yaml.safe_dump(description, sort_keys=False))

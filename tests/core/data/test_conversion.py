@@ -397,7 +397,7 @@ def test_an_archive_that_would_fill_the_disk_is_refused(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("annotations/instances_default.json", b" " * (80 << 20))
 
-    assert "more than it should" in refusal(tmp_path / "bomb.zip").message
+    assert "unpacks to too much" in refusal(tmp_path / "bomb.zip").message
 
 
 def test_images_outside_of_the_data_folders_are_refused(tmp_path: Path):

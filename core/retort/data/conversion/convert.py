@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from retort.data.archives import ExtractLimit, unpack
+from retort.data.archives import unpack_dataset
 from retort.data.conversion.coco import classes_of, read_coco
 from retort.data.conversion.images import ImageIndex, shown_size
 from retort.data.conversion.layout import Kind, Layout, find_layout, other_tool, split_of
@@ -30,9 +30,6 @@ _ENOUGH, _OUTSIDE = 10, 0.2
 _LAYOUT_WORDS = frozenset({"images", "labels", "annotations", "jpegimages"})
 _OTHER_SHAPE = 0.02
 """Relative difference of aspect ratios from which on an image is not the one that was annotated."""
-_MOST_FILES = 2_000_000
-_LARGEST_RATIO = 20
-"""How many times an archive its contents may be: images hardly get smaller in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +129,7 @@ def _convert(source: Path, target: Path, allowed: Sequence[Path], options: Conve
     if source.is_file() and source.suffix.lower() == ".zip":
         unpacked = target / "unpacked"
         unpacked.mkdir()
-        unpack(source, unpacked, ExtractLimit(_MOST_FILES, source.stat().st_size * _LARGEST_RATIO + (64 << 20)))
+        unpack_dataset(source, unpacked)
         made = _written(_layout(unpacked, source), target, [unpacked], options)
         if not options.link:
             shutil.rmtree(unpacked)

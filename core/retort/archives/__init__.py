@@ -1,0 +1,1 @@
+"""Read archives from strangers: ZIP and tar, member by member, bounded."""
