@@ -14,7 +14,8 @@ from house.source import ROOT, modules, name, tree
 ENVIRONMENT = {
     "core/retort/training/environment.py",  # Ultralytics reads its variables when it is imported
     "core/retort/settings.py",
-    # These five give a child process its environment.
+    # These six give a child process its environment.
+    "core/retort/confinement/__main__.py",
     "core/retort/cli/run.py",
     "core/retort/cli/up.py",
     "core/retort/tracking/dispatcher.py",
