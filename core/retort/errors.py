@@ -204,6 +204,7 @@ CLASSES: dict[str, FailureClass] = {
     "no_gpu": FailureClass("There is no GPU that can be used, and nothing allows the CPU in its place."),
     "not_installed": FailureClass("A package that the work needs is not installed."),
     "bad_path": FailureClass("A file or folder cannot be used as it stands."),
+    "bad_address": FailureClass("A URL is malformed, or leads to an address that is not public."),
     "too_few_gpus": FailureClass("The job asks for more GPUs than the worker has."),
     "timeout": FailureClass("The job has run for as long as its spec allows."),
     "tracker_failed": FailureClass("A tracker was switched off; the run went on without it."),

@@ -50,8 +50,9 @@ class Unpacked:
 def unpack(archive: Path, folder: Path, limits: ArchiveLimits = AS_USUAL, *, kinds: Collection[str]) -> Unpacked:
     """Unpack *archive* into *folder*, and list the files.
 
-    It is a ZIP archive, or a tar archive, plain or compressed by gzip, bzip2, xz or zstd. Files whose endings are not among *kinds* stay out and are counted. The folder belongs to the caller alone; it holds
-    nothing of the archive after a refusal.
+    It is a ZIP archive, or a tar archive, plain or compressed by gzip, bzip2, xz or zstd. Files whose endings are not
+    among *kinds* stay out and are counted. The folder belongs to the caller alone; it holds nothing of the archive
+    after a refusal.
 
     Raises:
         DataError: it is no such archive, is damaged, too large, or holds what is no plain file inside the folder.

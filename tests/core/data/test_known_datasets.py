@@ -319,7 +319,7 @@ def test_an_archive_that_holds_more_than_it_should_is_refused(
     publish("coco8", archives.coco8())
     monkeypatch.setitem(CATALOGUE, "coco8", replace(CATALOGUE["coco8"], **limits))
 
-    with pytest.raises(DataError, match="unpacks to too much|holds more than"):
+    with pytest.raises(DataError, match=r"unpacks to too much|holds more than"):
         known_datasets.resolve("coco8", tmp_path, fetch_missing=True)
 
 
