@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
-from retort.db import artifacts, jobs, queue
+from retort.db import artifacts, job_list, jobs, queue
 from retort.db.models import Base, JobRow, MetricRow
 from retort.db.session import database_now
 from retort.spec import parse_spec
@@ -77,7 +77,7 @@ def fill_jobs(stand: Stand, number: int) -> str:
 def fill_metrics(stand: Stand, number: int) -> None:
     """Make the table of metric points *number* rows longer, other jobs' rows."""
     with stand.database.begin() as session:
-        ids = [job.id for job in jobs.page(session, limit=1000)][1:]
+        ids = [job.id for job in job_list.page(session, limit=1000)][1:]
     names = ["train/box_loss", "train/cls_loss", "val/mAP50", "val/mAP50-95"]
     steps = -(-number // (len(ids) * len(names)))
     for job_id in ids:

@@ -54,6 +54,7 @@ KINDS: dict[str, ProblemType] = {
     "no_trial_succeeded": ProblemType(409, "The sweep has no best trial yet"),
     "wrong_state": ProblemType(409, "The job is not in a state for this"),
     "review_open": ProblemType(409, "Images of the review are open"),
+    "version_conflict": ProblemType(412, "The job has changed since"),
     "body_too_large": ProblemType(413, "The body is too large"),
     "unsupported_media_type": ProblemType(415, "The body's type is not understood"),
     "range_not_satisfiable": ProblemType(416, "The range lies outside the artifact"),

@@ -127,6 +127,9 @@ def _too_large(limit: int) -> UserError:
 _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 
+_STRONG_TAG = re.compile(r'(?<!W/)"[\x21\x23-\x7e\x80-\xff]*"')
+
+
 def strong(value: object) -> str:
     """Return *value* as a strong entity tag."""
     return f'"{value}"'
@@ -140,6 +143,13 @@ def unchanged(if_none_match: str | None, etag: str) -> bool:
     if if_none_match is None:
         return False
     return if_none_match.strip() == "*" or etag in _TAG.findall(if_none_match)
+
+
+def matches(if_match: str | None, version: object) -> bool:
+    """Return True if the If-Match header names *version* (strong comparison), or is absent."""
+    if if_match is None or if_match.strip() == "*":
+        return True
+    return strong(version) in _STRONG_TAG.findall(if_match)
 
 
 def same(if_range: str | None, etag: str) -> bool:

@@ -84,6 +84,10 @@ class Settings(BaseSettings):
     """For so long after its end a job that failed or was cancelled can be retried from what it has saved."""
     max_retries: int = Field(default=3, ge=0)
     """How often a job is tried again after a lost worker or a failure that a retry may help."""
+    gpu_hour_price: float | None = Field(default=None, ge=0)
+    """Price of one GPU for an hour, from which a spec's cost is estimated; empty tells no cost."""
+    currency: str = Field(default="EUR", pattern="^[A-Za-z]{3}$")
+    """Of that price."""
     log_json: bool = False
     """Log lines as JSON instead of for people."""
 

@@ -109,7 +109,8 @@ def test_a_python_client_is_generated_with_the_warnings_we_know(generating: tupl
     # A submission may be YAML too, for people with curl. The generator has no way to write YAML, leaves this second
     # form out and keeps the first, JSON: nothing that a program needs is missing.
     yaml = "Unsupported content type application/yaml"
-    assert sorted(said) == [("POST /v1/advise", yaml), ("POST /v1/jobs", yaml), ("POST /v1/sweeps", yaml)]
+    both = ("advise", "jobs", "sweeps", "validate")
+    assert sorted(said) == [(f"POST /v1/{name}", yaml) for name in both]
     assert len(re.findall("WARNING|ERROR", generating[1])) == len(said)
 
 

@@ -32,7 +32,7 @@ def document() -> dict[str, Any]:
 def probed(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     home = tmp_path_factory.mktemp("probed")
     database = f"sqlite:///{shutil.copy(sqlite_template, home / 'retort.db')}"
-    app = create_app(Settings(home=home, database_url=database))
+    app = create_app(Settings(home=home, database_url=database, allowed_hosts=("testserver",)))
     yield app
     app.state.service.database.close()
 
@@ -107,7 +107,7 @@ def beyond_the_schema(case: Any) -> list[Any]:
     if case.operation.label == "GET /v1/jobs/{job_id}/stream":
         return [response_schema_conformance]
     again = ("POST /v1/jobs/{job_id}/clone", "POST /v1/jobs/{job_id}/retry")
-    made = ("POST /v1/jobs", "POST /v1/advise", "POST /v1/models", "POST /v1/sweeps", *again)
+    made = ("POST /v1/jobs", "POST /v1/validate", "POST /v1/advise", "POST /v1/models", "POST /v1/sweeps", *again)
     return [positive_data_acceptance] if case.operation.label in made else []
 
 

@@ -36,9 +36,9 @@ class Flow:
 
     def _recent(self) -> list[str]:
         with self._stage.database.read() as session:
-            from retort.db import jobs
+            from retort.db import job_list
 
-            return [str(job.state) for job in jobs.page(session, limit=100)]
+            return [str(job.state) for job in job_list.page(session, limit=100)]
 
     def per_second(self, windows: int, window_s: float) -> float:
         """Return the median of how many jobs ended per second, in so many windows."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from retort_api.routes import (
     advice,
     artifacts,
+    bulk,
     events,
     health,
     job_actions,
+    job_list,
     jobs,
     models,
     pages,
@@ -15,11 +17,15 @@ from retort_api.routes import (
     schemas,
     sweeps,
     tensorboard,
+    validation,
     workers,
 )
 
 ROUTERS = (
     jobs.router,
+    job_list.router,
+    bulk.router,
+    validation.router,
     advice.router,
     job_actions.router,
     workers.router,

@@ -1,8 +1,9 @@
-"""Routes of job actions: cancel, stop, pause, resume, retry, clone, prioritize."""
+"""Routes of job actions: cancel, stop, pause, resume, retry, clone, change."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Response
@@ -13,6 +14,7 @@ from retort.model_ref import ModelRef
 from retort.spec.references import complete
 from retort.states import JobState
 
+from retort_api import http
 from retort_api.deps import IDEMPOTENCY_KEY, AppState, JobId, Router, Serving
 from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.http import JSON, read_patch
@@ -97,7 +99,7 @@ def stop_job(service: Serving, job_id: JobId, response: Response) -> Job:
 def retry_job(service: Serving, job_id: JobId, response: Response, idempotency_key: IdempotencyKey = None) -> Job:
     """Queue a new job that goes on where one that failed, was cancelled or expired has ended."""
     with service.database.begin() as session:
-        submitted = reruns.retry(session, job_id, **_submit_options(service, session, idempotency_key))
+        submitted = reruns.retry(session, job_id, **submit_options(service, session, idempotency_key))
     return submitted_response(service, submitted, response)
 
 
@@ -130,19 +132,30 @@ def clone_job(
         raise SpecError([FieldProblem("$", "must be a mapping", 'such as {"training": {"epochs": 50}}')])
     patch = complete(patch, service.digests)
     with service.database.begin() as session:
-        submitted = reruns.clone(session, job_id, patch, **_submit_options(service, session, idempotency_key))
+        submitted = reruns.clone(session, job_id, patch, **submit_options(service, session, idempotency_key))
     return submitted_response(service, submitted, response)
 
 
 @router.patch(
     "/v1/jobs/{job_id}",
     response_model=Job,
-    responses=_answers("The job as it is now.", None, "unreadable_body", "job_already_finished"),
+    responses=_answers("The job as it is now.", None, "unreadable_body", "job_already_finished", "version_conflict"),
 )
-def change_job(service: Serving, job_id: JobId, change: Change, response: Response) -> Job:
-    """Give a job another priority: it counts when jobs are claimed, and interrupts none."""
+def change_job(
+    *,
+    service: Serving,
+    job_id: JobId,
+    change: Change,
+    response: Response,
+    if_match: Annotated[str | None, Header(description="The ETag of the job as you have seen it.")] = None,
+) -> Job:
+    """Rename or label a job, or give it another priority: it counts when jobs are claimed, and interrupts none.
+
+    With `If-Match` nothing changes if somebody else has changed the job since.
+    """
+    wanted = jobs.JobChange(change.name, change.labels, change.priority)
     with service.database.begin() as session:
-        jobs.prioritize(session, job_id, change.priority)
+        jobs.change(session, job_id, wanted, matches=partial(http.matches, if_match))
     return read_job(service, job_id, response)
 
 
@@ -156,7 +169,7 @@ def _apply(
     return read_job(service, job_id, response)
 
 
-def _submit_options(service: AppState, session: Any, key: str | None) -> dict[str, Any]:
+def submit_options(service: AppState, session: Any, key: str | None) -> dict[str, Any]:
     """Return on which terms a new job is made from an old one."""
     settings = service.settings
 

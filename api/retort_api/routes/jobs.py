@@ -1,29 +1,33 @@
-"""Serve jobs: submit, list, and show one with the headers of its version."""
+"""Serve jobs: submit one, and show one with the headers of its version."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Response
 from retort.db import jobs
-from retort.db.models import JOB_PREFIX
-from retort.spec import AnySpec
-from retort.states import JobState
+from retort.states import TERMINAL, JobState
 from starlette.concurrency import run_in_threadpool
 
 from retort_api import http
 from retort_api.deps import IDEMPOTENCY_KEY, OWNER, AppState, JobId, Router, Serving
 from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, documented
-from retort_api.http import JSON, YAML, Body, Cursor, Limit, next_cursor, parse_cursor, read_body
-from retort_api.schemas.jobs import Job, JobPage, JobSummary, job_path
-from retort_api.spec_validation import admit, read
+from retort_api.http import JSON, YAML, Body, read_body
+from retort_api.labels import Labels, parse_labels
+from retort_api.schemas.jobs import Job, job_path
+from retort_api.schemas.validation import Validation
+from retort_api.validation import admitted, validate
 
 router = Router("jobs")
 
 _KINDS = ("JobSpec", "AdviceSpec", "EvaluateSpec")
 _SPEC = {"schema": {"anyOf": [{"$ref": f"#/components/schemas/{kind}"} for kind in _KINDS]}}
+SPEC_BODY = {"required": True, "content": {JSON: _SPEC, YAML: _SPEC}}
 
 FIRST_LOOK_S = 2
+_LOOK_S = 0.5
+"""How often the jobs that clients wait for are looked at."""
 RETRY_AFTER_S = {
     JobState.QUEUED: 10, JobState.RUNNING: 2, JobState.CANCELLING: 2, JobState.PAUSING: 2, JobState.PAUSED: 30,
     JobState.AWAITING_REVIEW: 30,
@@ -49,8 +53,9 @@ SUBMITTED_HEADERS: dict[str, Any] = {
     "/v1/jobs",
     status_code=ACCEPTED,
     response_model=Job,
-    openapi_extra={"requestBody": {"required": True, "content": {JSON: _SPEC, YAML: _SPEC}}},
+    openapi_extra={"requestBody": SPEC_BODY},
     responses={
+        OK: {"model": Validation, "description": "With `dry_run`: the spec is right, and nothing is queued."},
         ACCEPTED: {"headers": SUBMITTED_HEADERS},
         **documented(
             "unreadable_body", "body_too_large", "unsupported_media_type", "bad_spec", "bad_parameter",
@@ -65,6 +70,8 @@ async def submit_job(
     body: Annotated[Body, Depends(read_body)],
     owner: Annotated[str, Query(pattern=OWNER, description="Owners share the workers fairly.")] = jobs.DEFAULT_OWNER,
     priority: Annotated[int, Query(ge=-100, le=100, description="Higher ones are claimed first.")] = 0,
+    label: Labels = [],  # noqa: B006 - FastAPI copies
+    dry_run: Annotated[bool, Query(description="Check the spec, and queue nothing.")] = False,
     idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
 ) -> Any:
     """Submit a spec; the job is queued when this returns.
@@ -72,17 +79,15 @@ async def submit_job(
     With an `Idempotency-Key` it is safe to send the same spec again after a broken connection: the same key and spec
     (spelling, order and defaults left out do not matter) answer with the job of the first time.
     """
-    spec, warnings = await run_in_threadpool(_admitted, body, service)
+    labels = parse_labels(label)
+    if dry_run:
+        return await run_in_threadpool(validate, body, service)
+    spec, warnings = await run_in_threadpool(admitted, body, service)
     submission = jobs.Submission(
         spec=spec, retries=service.settings.max_retries, owner=owner, priority=priority, key=idempotency_key,
-        warnings=warnings,
+        warnings=warnings, labels=labels,
     )  # fmt: skip
     return await submit(service, submission, response)
-
-
-def _admitted(body: Body, service: AppState) -> tuple[AnySpec, tuple[str, ...]]:
-    spec = read(body.document(), service.digests)
-    return spec, admit(spec, service.settings.data_dirs, service.registry)
 
 
 async def submit(service: AppState, submission: jobs.Submission, response: Response) -> Response:
@@ -116,26 +121,6 @@ def _set_headers(version: int, state: JobState, response: Response) -> None:
 
 
 @router.readable(
-    "/v1/jobs", response_model=JobPage, responses=documented("bad_parameter", "database_unavailable")
-)  # fmt: skip
-def list_jobs(
-    service: Serving,
-    response: Response,
-    state: Annotated[list[JobState], Query(description="Only jobs in these states.")] = [],  # noqa: B006 - FastAPI copies
-    limit: Limit = 20,
-    cursor: Cursor = None,
-) -> JobPage:
-    """List jobs, newest first."""
-    with service.database.read() as session:
-        found = jobs.page(session, states=state, after=parse_cursor(cursor, JOB_PREFIX), limit=limit + 1)
-        shown = tuple(JobSummary.of(job) for job in found[:limit])
-    cursor = next_cursor(
-        response, found, limit, prefix=JOB_PREFIX, path="/v1/jobs", query=[("state", s.value) for s in state]
-    )
-    return JobPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
-
-
-@router.readable(
     "/v1/jobs/{job_id}",
     response_model=Job,
     responses={
@@ -145,11 +130,22 @@ def list_jobs(
     },
 )
 async def get_job(
-    service: Serving, job_id: JobId, response: Response, if_none_match: Annotated[str | None, Header()] = None
+    *,
+    service: Serving,
+    job_id: JobId,
+    response: Response,
+    if_none_match: Annotated[str | None, Header()] = None,
+    wait: Annotated[
+        float, Query(ge=0, le=60, description="Seconds to wait for the job to change, or to end: see above.")
+    ] = 0.0,
 ) -> Any:
-    """Show where a job stands."""
+    """Show where a job stands.
+
+    With `wait` the answer comes once the job is no longer what `If-None-Match` names, or, without that header, once it
+    has ended; at the latest after so many seconds, as it then is.
+    """
     # The job is read whole only when its version is a new one.
-    standing = await service.versions(job_id)
+    standing = await _standing(service, job_id, if_none_match, wait)
     _set_headers(standing.version, standing.state, response)
     if http.unchanged(if_none_match, response.headers["ETag"]):
         return Response(None, NOT_MODIFIED, response.headers)
@@ -157,6 +153,23 @@ async def get_job(
     if shown is None:
         shown = await run_in_threadpool(_render, service, job_id, standing.version, response)
     return Response(shown, OK, response.headers, JSON)
+
+
+async def _standing(service: AppState, job_id: str, known: str | None, wait_s: float) -> jobs.JobVersion:
+    """Return the job's version once it is news.
+
+    All that wait look at the same moments, so that one query of the batcher serves them all, and none holds a thread.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wait_s
+    while True:
+        standing = await service.versions(job_id)
+        etag = http.strong(standing.version)
+        news = standing.state in TERMINAL if known is None else not http.unchanged(known, etag)
+        now = loop.time()
+        if news or standing.state in TERMINAL or now >= deadline or service.stopping.is_set():
+            return standing
+        await asyncio.sleep(min(_LOOK_S - now % _LOOK_S, deadline - now))
 
 
 def _render(service: AppState, job_id: str, version: int, response: Response) -> bytes:

@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from retort.constants import MAP, MAP50, Role
 from retort.db.metrics import MetricSeries as SeriesRow
 from retort.db.models import ArtifactRow, AttemptRow, EventRow, JobRow, TransitionRow
 from retort.spec.result import AnyResult
 from retort.states import AttemptState, JobState
+
+from retort_api.labels import LabelKey, LabelValue
 
 
 class ResponseModel(BaseModel):
@@ -135,6 +137,8 @@ class JobSummary(ResponseModel):
     """Number of the latest attempt; 0 before the first."""
     retries_left: int
     owner: str
+    labels: dict[str, str]
+    """By which it is found again."""
     priority: int
     """Higher ones are claimed first."""
     finish_early: bool
@@ -211,11 +215,25 @@ def _whole(value: object) -> object:
 
 
 class Change(BaseModel):
-    """What may change about a job that has not ended."""
+    """What may change about a job; what is left out stays as it is."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, json_schema_extra={"minProperties": 1}
+    )
 
-    priority: Annotated[int, Field(ge=-100, le=100), BeforeValidator(_whole)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] | None = None
+    """Of the job; its spec keeps the one that it was submitted with."""
+    labels: dict[LabelKey, LabelValue | None] = Field(default_factory=dict, max_length=64)
+    """To set; null removes a label, and the others stay."""
+    priority: Annotated[int, Field(ge=-100, le=100), BeforeValidator(_whole)] | None = None
+    """Of a job that has not ended."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set:
+            msg = "names nothing to change"
+            raise ValueError(msg)
+        return self
 
 
 class Attempts(ResponseModel):

@@ -38,6 +38,7 @@ app.command(rich_help_panel=SERVICE)(jobs.wait)
 for _command in (jobs.cancel, jobs.stop, jobs.pause, jobs.resume, jobs.retry, jobs.clone):
     app.command(rich_help_panel=SERVICE)(_command)
 app.command(rich_help_panel=SERVICE)(jobs.priority)
+app.command(rich_help_panel=SERVICE)(jobs.label)
 app.command(rich_help_panel=SERVICE)(jobs.download)
 app.add_typer(review.app, name="review", rich_help_panel=SERVICE)
 app.add_typer(models.app, name="models", rich_help_panel=SERVICE)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retort.cli import render
+from retort.cli import options, render
 from retort.cli.options import AsJson, JobId, Sets, Url, connect, emit, emit_line, find, note, say
 from retort.cli.spec import assign, load
 from retort.cli.spec_options import (
@@ -33,15 +33,23 @@ EXIT_CODES: dict[str, int] = {
 TIMEOUT_EXIT = 3
 
 
-def list_jobs(
+def list_jobs(  # noqa: PLR0917 - typer gives each by name
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Words that stand in the name or the labels.", show_default=False)
+    ] = None,
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only jobs with this label: KEY=VALUE, or KEY.")] = None,
+    order: Annotated[
+        str | None, typer.Option(help="created, finished, name or best; - in front for the largest first.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first or in another order."""
     with connect(url) as client:
-        found = list(islice(client.list(state=state), limit))
+        text, labels = " ".join(words or ()) or None, options.labels_of(label)
+        found = list(islice(client.list(labels=labels, state=state, order=order, q=text), limit))
     if as_json:
         emit(found)
     else:
@@ -188,6 +196,7 @@ def submit(  # noqa: PLR0917 - typer gives each by name
     ] = None,
     owner: Annotated[str | None, typer.Option(help="Owners share the workers fairly.")] = None,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher ones are claimed first.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="By which it is found again: KEY=VALUE.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> int:
@@ -196,7 +205,8 @@ def submit(  # noqa: PLR0917 - typer gives each by name
     document = load(spec, sets, more)
     with connect(url) as client:
         document = register_weights(document, register_with(client))
-        job = client.submit(document, idempotency_key=key, owner=owner, priority=priority)
+        labels = {name: value or "" for name, value in options.labels_of(label).items()}
+        job = client.submit(document, idempotency_key=key, owner=owner, priority=priority, labels=labels)
         if follow:
             note(f"{job['id']} at {client.url}")
             return show(client, job["id"], as_json=as_json)
@@ -251,6 +261,22 @@ def priority(
         emit(job)
     else:
         say(f"{job['id']} has priority {job['priority']}")
+
+
+def label(
+    job_id: JobId,
+    labels: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="KEY= with nothing removes the label.")],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Label a job, so that it is found again: retort ls --label KEY=VALUE."""
+    wanted = {key: value or None for key, value in options.labels_of(labels).items()}
+    with connect(url) as client:
+        job = client.change(find(client, job_id), labels=wanted)
+    if as_json:
+        emit(job)
+    else:
+        say(f"{job['id']} has the labels " + (", ".join(f"{k}={v}" for k, v in job["labels"].items()) or "none"))
 
 
 def retry(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any
 
@@ -103,6 +103,12 @@ _SEARCHED = 2000
 def connect(url: str | None) -> Client:
     """Open a connection to *url*, or to the configured service."""
     return Client(url or Settings().url)
+
+
+def labels_of(given: Sequence[str] | None) -> dict[str, str | None]:
+    """Return labels written KEY=VALUE, or KEY for any value."""
+    parts = (one.partition("=") for one in given or ())
+    return {key: value if equals else None for key, equals, value in parts}
 
 
 def find(client: Client, text: str) -> str:

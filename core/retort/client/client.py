@@ -6,7 +6,7 @@ import ipaddress
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -111,6 +111,8 @@ def _given(**params: Any) -> Json:
 
 _PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 5.0
+_LONGEST_WAIT_S = 25.0
+"""For one answer about a job that goes on; proxies cut what is silent for a minute."""
 _FIRST_PATIENCE_S = 2.0
 """A service that has never answered is more likely misspelt than restarting."""
 
@@ -132,6 +134,7 @@ class Client:
         self.url = url.rstrip("/")
         self.patience_s = min(patience_s, _FIRST_PATIENCE_S)
         self._patience_when_known_s = patience_s
+        self._timeout_s = timeout_s
         self._http = httpx.Client(
             base_url=self.url,
             timeout=timeout_s,
@@ -159,12 +162,14 @@ class Client:
         idempotency_key: str | None = None,
         owner: str | None = None,
         priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Json:
         """Submit a job spec; return the queued job.
 
         The same key and spec give the same job.
         """
-        return self._submit("/v1/jobs", spec, idempotency_key, owner, priority)
+        told = [f"{key}={value}" for key, value in (labels or {}).items()]
+        return self._submit("/v1/jobs", spec, idempotency_key, owner, priority, label=told or None)
 
     def get(self, job_id: str) -> Json:
         """Return the job."""
@@ -175,9 +180,15 @@ class Client:
         stored = self.get(job_id)["result"]
         return None if stored is None else parse_result(stored)
 
-    def list(self, *, state: str | None = None) -> Iterator[Json]:
-        """Yield the jobs, newest first, page after page."""
-        return self._pages("/v1/jobs", state=state)
+    def list(self, *, labels: Mapping[str, str | None] | None = None, **filters: Any) -> Iterator[Json]:
+        """Yield the jobs that meet all *filters*, newest first, page after page.
+
+        *filters* are those of ``GET /v1/jobs``: *state* (one or several), *name*, *owner*, *created_after*,
+        *created_before*, *student*, *teacher*, *dataset*, *recipe*, *sweep* and *q*, words in name and labels; *order*
+        gives another order, such as ``-best``. Of *labels*, None stands for any value.
+        """
+        wanted = [key if value is None else f"{key}={value}" for key, value in (labels or {}).items()]
+        return self._pages("/v1/jobs", **filters, label=wanted or None)
 
     def cancel(self, job_id: str) -> Json:
         """Request the cancellation of a job; return the job.
@@ -222,7 +233,39 @@ class Client:
 
     def prioritize(self, job_id: str, priority: int) -> Json:
         """Change the priority of a job; return the job."""
-        return self._json("PATCH", f"/v1/jobs/{job_id}", json={"priority": priority})
+        return self.change(job_id, priority=priority)
+
+    def change(
+        self,
+        job_id: str,
+        *,
+        name: str | None = None,
+        labels: Mapping[str, str | None] | None = None,
+        priority: int | None = None,
+        version: str | None = None,
+    ) -> Json:
+        """Rename or label a job, or change its priority; return the job.
+
+        A label with None is removed, and labels that are not named stay. With *version*, an ETag of the job, nothing
+        changes if the job has changed since.
+        """
+        body = _given(name=name, labels=None if labels is None else dict(labels), priority=priority)
+        headers = {} if version is None else {"If-Match": version}
+        return self._json("PATCH", f"/v1/jobs/{job_id}", json=body, headers=headers)
+
+    def act(self, action: Literal["cancel", "retry"], job_ids: Sequence[str]) -> tuple[Json, ...]:
+        """Cancel or retry up to a hundred jobs; return what became of each."""
+        body = {"action": action, "ids": list(job_ids)}
+        return tuple(self._json("POST", "/v1/jobs/bulk", json=body, headers=_name_submission(None))["data"])
+
+    def validate(self, spec: Mapping[str, Any]) -> Json:
+        """Check a spec without queueing it; return what warnings and estimates there are.
+
+        Raises:
+            ClientError: the service would not take it.
+
+        """
+        return self._json("POST", "/v1/validate", json=dict(spec))
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
         """Yield the job's recorded events with ``seq`` above *after*, oldest first."""
@@ -295,20 +338,24 @@ class Client:
         """Return the client of the review of a job's pseudo-labels."""
         return ReviewClient(self._send, job_id)
 
-    def wait(self, job_id: str, *, timeout_s: float | None = None, every_s: float = 1.0) -> Json:
+    def wait(self, job_id: str, *, timeout_s: float | None = None, every_s: float = _LONGEST_WAIT_S) -> Json:
         """Return the job once it has ended.
+
+        The service answers when it has, or after *every_s* at the latest, and is asked again.
 
         Raises:
             TimeoutError: it has not within *timeout_s*.
 
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while (job := self.get(job_id))["state"] not in TERMINAL:
+        while True:
+            rest = every_s if deadline is None else min(every_s, deadline - time.monotonic())
+            wait_s = round(min(_LONGEST_WAIT_S, max(0.0, rest)), 3)
+            job = self._json("GET", f"/v1/jobs/{job_id}", params={"wait": wait_s}, timeout=wait_s + self._timeout_s)
+            if job["state"] in TERMINAL:
+                return job
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"{job_id} is still {job['state']}")
-            rest = every_s if deadline is None else deadline - time.monotonic()
-            time.sleep(max(0.0, min(every_s, rest)))
-        return job
 
     def download(
         self, job_id: str, name: str, path: Path, *, progress: Callable[[int, int], None] | None = None
@@ -432,9 +479,15 @@ class Client:
         return path
 
     def _submit(
-        self, path: str, spec: Mapping[str, Any], key: str | None, owner: str | None, priority: int | None
+        self,
+        path: str,
+        spec: Mapping[str, Any],
+        key: str | None,
+        owner: str | None,
+        priority: int | None,
+        **more: Any,
     ) -> Json:
-        params = _given(owner=owner, priority=priority)
+        params = _given(owner=owner, priority=priority, **more)
         return self._json("POST", path, json=dict(spec), params=params, headers=_name_submission(key))
 
     def _pages(self, path: str, **params: Any) -> Iterator[Json]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, union_all, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from retort.db import transitions
 from retort.db.events import sanitize
+from retort.db.job_list import searchable
 from retort.db.models import JOB_PREFIX, AttemptRow, EventRow, IdempotencyKeyRow, JobRow, TransitionRow, new_id
 from retort.db.session import NO_SYNC, add, add_or_ignore, table
 from retort.db.transitions import HELD, Lease, Renewal, held_by
@@ -63,24 +64,6 @@ def attempts_of_job(session: Session, job_id: str) -> list[AttemptRow]:
 def transitions_of_job(session: Session, job_id: str) -> list[TransitionRow]:
     """Return the job's transitions in the order in which they were recorded."""
     return list(session.scalars(select(TransitionRow).where(TransitionRow.job_id == job_id).order_by(TransitionRow.id)))
-
-
-def page(
-    session: Session, *, states: Collection[JobState] = (), after: str | None = None, limit: int = 50
-) -> list[JobRow]:
-    """Return a page of at most *limit* jobs, newest first.
-
-    They are in any of *states* (if given), and older than the job *after*.
-    """
-    query = select(JobRow).order_by(JobRow.id.desc()).limit(limit)
-    if after is not None:
-        query = query.where(JobRow.id < after)
-    if states:
-        # Each state's newest come from one stretch of the index, however many jobs there are.
-        ids = query.with_only_columns(JobRow.id)
-        per_state = [select(ids.where(JobRow.state == state).subquery().c.id) for state in sorted(states)]
-        query = query.where(JobRow.id.in_(union_all(*per_state)))
-    return list(session.scalars(query))
 
 
 def oldest_queued(session: Session) -> JobRow | None:
@@ -158,6 +141,8 @@ class Submission:
     """The sweep of which it is a trial."""
     warnings: tuple[str, ...] = ()
     """What was noticed when it was submitted; its first events."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """By which it is found again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +223,7 @@ def _row(submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
     inherited = parent if submission.go_on else None
     return {
         "id": job_id, "name": spec.name, "state": JobState.QUEUED, "progress": 0.0,
+        "labels": dict(submission.labels), "search": searchable(spec.name, submission.labels),
         "spec": spec.model_dump(mode="json"), "spec_digest": digest(spec),
         "attempt": 0, "fence": 0, "retries": submission.retries, "retries_left": submission.retries,
         "last_seq": 1 + len(submission.warnings), "version": 1, "created_at": now,
@@ -353,19 +339,60 @@ def finish_early(session: Session, job_id: str, *, now: float, actor: str) -> Jo
     return job.state if job.state is not JobState.PAUSED else _queue(session, job, now=now, actor=actor)
 
 
-def prioritize(session: Session, job_id: str, priority: int) -> None:
-    """Set the job's *priority* in the queue.
+class VersionConflict(UserError):
+    """The job is no longer the one that the client has seen."""
 
-    It is claimed before those of lower priority; it does not interrupt what runs.
+    code = "version_conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """What is to change about a job; None leaves a thing as it is."""
+
+    name: str | None = None
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    """To set, or with None to remove."""
+    priority: int | None = None
+
+
+MOST_LABELS = 32
+
+
+def change(
+    session: Session, job_id: str, wanted: JobChange, *, matches: Callable[[int], bool] = lambda _version: True
+) -> None:
+    """Rename and label the job, and set its priority in the queue.
+
+    It is claimed before those of lower priority; what runs is not interrupted.
+
+    Args:
+        session: one that writes.
+        job_id: of the job.
+        wanted: what is to change.
+        matches: whether the job's version is the one that the client has seen.
 
     Raises:
         JobNotFound: there is no such job.
-        JobFinished: it has ended.
+        VersionConflict: it has another version.
+        JobFinished: it has ended, and has no priority any more.
+        UserError: it would have too many labels.
 
     """
     job = _locked(session, job_id)
-    _refuse_ended(job, "given a priority")
-    changed = update(JobRow).where(JobRow.id == job_id).values(priority=priority, version=JobRow.version + 1)
+    if not matches(job.version):
+        hint = "read the job again, and decide from what it is now"
+        raise VersionConflict(f"job {job_id} has changed since: its version is {job.version}", hint=hint)
+    if wanted.priority is not None:
+        _refuse_ended(job, "given a priority")
+    labels = {key: value for key, value in {**job.labels, **wanted.labels}.items() if value is not None}
+    if len(labels) > MOST_LABELS:
+        raise UserError(f"a job has at most {MOST_LABELS} labels", code="bad_parameter", hint="remove some: null")
+    name = job.name if wanted.name is None else wanted.name
+    priority = job.priority if wanted.priority is None else wanted.priority
+    if (name, labels, priority) == (job.name, job.labels, job.priority):
+        return
+    values = {"name": name, "labels": labels, "search": searchable(name, labels), "priority": priority}
+    changed = update(JobRow).where(JobRow.id == job_id).values(**values, version=JobRow.version + 1)
     session.execute(changed, execution_options=NO_SYNC)
 
 

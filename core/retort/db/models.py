@@ -82,6 +82,10 @@ class JobRow(Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(63))
+    labels: Mapped[dict[str, Any]]
+    """By which it is found again: text by key."""
+    search: Mapped[str] = mapped_column(Text)
+    """Its name and labels, in which words are searched."""
     state: Mapped[JobState] = mapped_column(state_of(JobState))
     stage: Mapped[str | None] = mapped_column(String(63))
     progress: Mapped[float]

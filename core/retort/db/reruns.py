@@ -87,5 +87,5 @@ def _again(
     return jobs.submit(
         session, spec, now=now, retries=retries, owner=parent.owner, priority=parent.priority,
         key=key, body_sha256=hashlib.sha256(told.encode()).hexdigest(), parent=parent, go_on=go_on,
-        warnings=warnings,
+        warnings=warnings, labels=parent.labels,
     )  # fmt: skip

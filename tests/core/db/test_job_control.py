@@ -100,7 +100,7 @@ def test_every_wish_is_granted_or_refused_in_every_state(shop: Shop, position: s
     assert shop.rows() == after, "asking again changes nothing"
 
 
-@pytest.mark.parametrize("what", [*WISHES.values(), lambda s, j, **_: jobs.prioritize(s, j, 1)])
+@pytest.mark.parametrize("what", [*WISHES.values(), lambda s, j, **_: jobs.change(s, j, jobs.JobChange(priority=1))])
 def test_a_job_that_is_not_there_cannot_be_asked_for_anything(shop: Shop, what: Callable[..., JobState]):
     with pytest.raises(jobs.JobNotFound):
         wish(shop, what, "job_0")

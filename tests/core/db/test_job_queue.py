@@ -19,7 +19,7 @@ def test_a_higher_priority_goes_first_and_may_be_given_later(shop: Shop):
     usual, urgent, spare = shop.queued(), shop.queued(priority=5), shop.queued(priority=-5)
     assert shop.claimable() == [urgent]
     with shop.database.begin() as session:
-        jobs.prioritize(session, spare, 10)
+        jobs.change(session, spare, jobs.JobChange(priority=10))
     assert shop.claimable() == [spare]
     for job_id, left in ((spare, [urgent]), (urgent, [usual]), (usual, [])):
         shop.claimed(job_id)

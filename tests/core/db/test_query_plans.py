@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from results import RESULT
 from retort.constants import MAP, Role
-from retort.db import Database, artifacts, events, jobs, metrics, queue, sweeps, transitions
+from retort.db import Database, artifacts, events, job_list, jobs, metrics, queue, sweeps, transitions
+from retort.db.job_list import JobFilter, Place
 from retort.db.transitions import Lease
 from retort.protocol.events import MetricEvent, RunFailure, StageEvent
 from retort.spec import JobSpec, parse_sweep
@@ -39,8 +40,10 @@ HOT: dict[str, Callable[[Session, Lease], Any]] = {
     "states": lambda s, o: jobs.states(s, [o.job_id]),
     "cancel": lambda s, o: jobs.cancel(s, o.job_id, now=0, actor="client"),
     "reap": lambda s, _: queue.reap(s, now=100),
-    "page": lambda s, o: jobs.page(s, after=o.job_id),
-    "page of states": lambda s, o: jobs.page(s, states=[JobState.QUEUED, JobState.FAILED], after=o.job_id),
+    "page": lambda s, o: job_list.page(s, after=Place(o.job_id, o.job_id)),
+    "page of states": lambda s, o: job_list.page(
+        s, JobFilter(states=(JobState.QUEUED, JobState.FAILED)), after=Place(o.job_id, o.job_id)
+    ),
     "get": lambda s, o: jobs.get(s, o.job_id),
     "events": lambda s, o: events.list_after(s, o.job_id, 10, 100),
     "series": lambda s, o: metrics.series(s, o.job_id),

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from retort.db import Database, DatabaseUnavailable, jobs, migrate, queue, transitions
+from retort.db import Database, DatabaseUnavailable, job_list, jobs, migrate, queue, transitions
 from retort.db.models import AttemptRow
 from retort.db.session import add, database_now
 from retort.db.transitions import Lease
@@ -36,18 +36,18 @@ def test_readers_do_not_wait_for_a_writer_and_do_not_see_what_is_not_committed(s
     with shop.database.begin() as writing:
         jobs.submit(writing, shop.spec, now=T0, retries=0)
         with shop.database.read() as reading:
-            assert jobs.page(reading) == []
+            assert job_list.page(reading) == []
     with shop.database.read() as reading:
-        assert len(jobs.page(reading)) == 1
+        assert len(job_list.page(reading)) == 1
 
 
 def test_a_read_sees_one_moment_from_its_first_to_its_last_statement(shop: Shop):
     first = shop.queued()
     with shop.database.read() as session:
-        assert [job.id for job in jobs.page(session)] == [first]
+        assert [job.id for job in job_list.page(session)] == [first]
         shop.claimed(first)
         shop.queued()
-        assert [job.id for job in jobs.page(session)] == [first]
+        assert [job.id for job in job_list.page(session)] == [first]
 
 
 def test_writers_queue_up_and_none_is_lost(shop: Shop):
@@ -70,7 +70,7 @@ def test_writers_of_several_processes_queue_up_too(shop: Shop, database_url: str
 def test_a_transaction_that_reads_first_can_still_write_when_another_came_between(shop: Shop, database_url: str):
     with closing(Database(database_url)) as other, ThreadPoolExecutor(1) as pool:
         with shop.database.begin() as session:
-            assert jobs.page(session) == []
+            assert job_list.page(session) == []
             between = pool.submit(Shop(other, shop.spec).queued)
             wait([between], timeout=0.3)  # SQLite lets it in afterwards, PostgreSQL at once
             jobs.submit(session, shop.spec, now=T0, retries=0)
@@ -104,7 +104,7 @@ def test_an_attempt_without_its_job_is_refused(database: Database):
 def test_an_address_of_other_tools_is_understood(postgres_url: str):
     plain = postgres_url.replace("postgresql+psycopg:", "postgresql:")
     with closing(Database(plain)) as database, database.read() as session:
-        assert jobs.page(session) == []
+        assert job_list.page(session) == []
 
 
 def test_a_server_made_in_the_c_locale_answers_in_text(postgres: Postgres, spec: JobSpec):
@@ -191,4 +191,4 @@ def test_a_folder_that_is_not_there_is_an_unavailable_database_until_it_is_migra
             database_now(session)
         migrate.upgrade(database)
         with database.read() as session:
-            assert jobs.page(session) == []
+            assert job_list.page(session) == []

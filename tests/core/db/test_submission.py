@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from retort.db import jobs
+from retort.db import job_list, jobs
+from retort.db.job_list import JobFilter, Place
 from retort.spec import JobSpec, digest
 from retort.states import JobState
 from support.db_harness import T0, Shop, at_once
@@ -58,11 +59,11 @@ def test_pages_hold_every_job_once_newest_first(shop: Shop):
     seen, after = [], None
     while True:
         with shop.database.read() as session:
-            page = jobs.page(session, after=after, limit=3)
+            page = job_list.page(session, after=after, limit=3)
         if not page:
             break
         seen += [job.id for job in page]
-        after = seen[-1]
+        after = job_list.place(page[-1], job_list.NEWEST)
     assert seen == ids[::-1]
 
 
@@ -75,8 +76,11 @@ def test_pages_are_chosen_by_any_of_several_states(shop: Shop):
             ([JobState.FAILED], []),
             (JobState, [cancelling, running, queued]),
         ):
-            assert [job.id for job in jobs.page(session, states=states)] == expected
-        assert [job.id for job in jobs.page(session, states=JobState, after=cancelling, limit=1)] == [running]
+            assert [job.id for job in job_list.page(session, JobFilter(states=tuple(states)))] == expected
+        every = JobFilter(states=tuple(JobState))
+        assert [job.id for job in job_list.page(session, every, after=Place(cancelling, cancelling), limit=1)] == [
+            running
+        ]
 
 
 def test_counts_name_every_state(shop: Shop):

@@ -82,7 +82,7 @@ CREATE TABLE jobs (
 	failure JSON, 
 	created_at DOUBLE NOT NULL, 
 	started_at DOUBLE, 
-	finished_at DOUBLE, owner VARCHAR(63) DEFAULT 'default' NOT NULL, priority INTEGER DEFAULT '0' NOT NULL, gpus INTEGER DEFAULT '1' NOT NULL, claimable_at DOUBLE DEFAULT '0' NOT NULL, expires_at DOUBLE, claimed_at DOUBLE, run_s DOUBLE DEFAULT '0' NOT NULL, finish_early BOOLEAN DEFAULT 0 NOT NULL, adjustments JSON, recovery JSON, parent_id VARCHAR(36), sweep_id VARCHAR(36), retries INTEGER DEFAULT '0' NOT NULL, require_gpu BOOLEAN, 
+	finished_at DOUBLE, owner VARCHAR(63) DEFAULT 'default' NOT NULL, priority INTEGER DEFAULT '0' NOT NULL, gpus INTEGER DEFAULT '1' NOT NULL, claimable_at DOUBLE DEFAULT '0' NOT NULL, expires_at DOUBLE, claimed_at DOUBLE, run_s DOUBLE DEFAULT '0' NOT NULL, finish_early BOOLEAN DEFAULT 0 NOT NULL, adjustments JSON, recovery JSON, parent_id VARCHAR(36), sweep_id VARCHAR(36), retries INTEGER DEFAULT '0' NOT NULL, require_gpu BOOLEAN, labels JSON DEFAULT '{}' NOT NULL, search TEXT DEFAULT '' NOT NULL, 
 	CONSTRAINT pk_jobs PRIMARY KEY (id)
 );
 

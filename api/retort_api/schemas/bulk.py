@@ -1,0 +1,78 @@
+"""Actions on many jobs: what is asked for, and the answer for each job."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from retort.states import JobState
+
+from retort_api.labels import LABEL_KEY, LabelValue
+from retort_api.schemas.jobs import ResponseModel
+
+MOST = 100
+"""Jobs of one request."""
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")]
+
+
+class WantedJobs(BaseModel):
+    """Jobs that meet everything that is given, as in the list of jobs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    state: tuple[JobState, ...] = Field(default=(), max_length=len(JobState))
+    name: Text | None = None
+    owner: Text | None = None
+    labels: dict[Annotated[str, Field(pattern=LABEL_KEY)], LabelValue | None] = Field(
+        default_factory=dict, max_length=32
+    )
+    """Each with its value; null for any."""
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    student: Text | None = None
+    teacher: Text | None = None
+    dataset: Text | None = None
+    recipe: Text | None = None
+    sweep: Text | None = None
+    q: Text | None = None
+
+
+class Bulk(BaseModel):
+    """One action on several jobs: those named, or the oldest that a filter finds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    action: Literal["cancel", "retry"]
+    ids: tuple[Annotated[str, Field(max_length=64)], ...] | None = Field(default=None, min_length=1, max_length=MOST)
+    filter: WantedJobs | None = None
+    after: Annotated[str, Field(max_length=64)] | None = None
+    """With a filter: `next_after` of the answer before."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.ids is None) == (self.filter is None):
+            msg = "give either ids or filter"
+            raise ValueError(msg)
+        return self
+
+
+class BulkOutcome(ResponseModel):
+    """What became of one job."""
+
+    id: str
+    done: bool
+    state: JobState | None
+    """Of the job now; null where nothing was done."""
+    new_id: str | None
+    """Of the job that a retry has made."""
+    code: str | None
+    """Why nothing was done: programs decide by this."""
+    detail: str | None
+
+
+class BulkAnswer(ResponseModel):
+    """What became of each job, in order."""
+
+    data: tuple[BulkOutcome, ...]
+    next_after: str | None
+    """Send it as `after` for the jobs that the filter finds beyond these; null where there are none."""

@@ -1,0 +1,61 @@
+"""Check a submission without queueing it, and estimate what it would take."""
+
+from __future__ import annotations
+
+from fastapi import Response
+from retort.db import estimates
+from retort.db.estimates import JobEstimate
+from retort.spec import AnySpec, digest
+from retort.spec.job import JobSpec
+
+from retort_api.deps import AppState
+from retort_api.http import JSON, Body
+from retort_api.schemas.validation import Estimate, MemoryEstimate, TimeEstimate, Validation
+from retort_api.spec_validation import admit, read
+
+_HOUR_S = 3600.0
+
+
+def admitted(body: Body, service: AppState) -> tuple[AnySpec, tuple[str, ...]]:
+    """Return the spec in *body* and what to warn of.
+
+    Raises:
+        UserError: the service would not take it.
+
+    """
+    spec = read(body.document(), service.digests)
+    return spec, admit(spec, service.settings.data_dirs, service.registry)
+
+
+def validate(body: Body, service: AppState) -> Response:
+    """Answer what the service makes of a spec, as a response; it is refused as a submission would be."""
+    spec, warnings = admitted(body, service)
+    with service.database.read() as session:
+        found = estimates.estimate(session, spec)
+    shown = Validation(
+        warnings=warnings, spec_digest=digest(spec), estimate=_shown(found, spec, service), spec=spec.model_dump()
+    )
+    return Response(shown.model_dump_json(), media_type=JSON)
+
+
+def _shown(found: JobEstimate, spec: AnySpec, service: AppState) -> Estimate:
+    price = service.settings.gpu_hour_price
+    gpus = spec.resources.gpus if isinstance(spec, JobSpec) else 1
+    times = tuple(
+        TimeEstimate(
+            device=one.device, seconds=one.seconds, low=one.low, high=one.high, sure=one.sure, num_jobs=one.num_jobs,
+            cost=None if price is None or one.device == "cpu" else price * gpus * one.seconds / _HOUR_S,
+        )
+        for one in found.times
+    )  # fmt: skip
+    memory = found.memory and MemoryEstimate(step_bytes=found.memory.step_bytes, num_jobs=found.memory.num_jobs)
+    currency = service.settings.currency if any(one.cost is not None for one in times) else None
+    return Estimate(time=times, memory=memory, currency=currency, source=_source(found))
+
+
+def _source(found: JobEstimate) -> str:
+    number = sum(one.num_jobs for one in found.times)
+    if not number:
+        return "no recorded job has trained the same networks on the same data: nothing is known of time and memory"
+    jobs = "one recorded job" if number == 1 else f"{number} recorded jobs"
+    return f"from {jobs} with the same data, networks, image size and batch; times are scaled by the epochs"
