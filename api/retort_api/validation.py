@@ -28,7 +28,7 @@ def admitted(body: Body, service: AppState) -> tuple[AnySpec, tuple[str, ...]]:
 
 
 def validate(body: Body, service: AppState) -> Response:
-    """Answer what the service makes of a spec, as a response; it is refused as a submission would be."""
+    """Check a spec as a submission is checked; return the response."""
     spec, warnings = admitted(body, service)
     with service.database.read() as session:
         found = estimates.estimate(session, spec)

@@ -156,7 +156,7 @@ def test_a_job_has_a_bounded_number_of_labels(client: TestClient, job_id: str):
 def test_many_jobs_are_cancelled_and_each_is_answered_for_itself(client: TestClient, three: tuple[str, str, str]):
     unknown = "job_" + "0" * 32
     body = {"action": "cancel", "ids": [three[0], unknown, "nonsense", three[1]]}
-    answer = client.post("/v1/jobs/bulk", json=body).json()
+    answer = client.post("/v1/bulk", json=body).json()
 
     told = [(outcome["id"], outcome["done"], outcome["state"], outcome["code"]) for outcome in answer["data"]]
     assert told == [
@@ -169,18 +169,18 @@ def test_many_jobs_are_cancelled_and_each_is_answered_for_itself(client: TestCli
 def test_a_filter_chooses_what_is_acted_on_and_a_repeated_retry_makes_no_second_job(
     client: TestClient, three: tuple[str, str, str]
 ):
-    cancelled = client.post("/v1/jobs/bulk", json={"action": "cancel", "filter": {"labels": {"site": None}}}).json()
+    cancelled = client.post("/v1/bulk", json={"action": "cancel", "filter": {"labels": {"site": None}}}).json()
     assert {outcome["id"] for outcome in cancelled["data"]} == set(three[:2])
     body, headers = {"action": "retry", "filter": {"labels": {"site": None}}}, {"Idempotency-Key": "again"}
-    first = client.post("/v1/jobs/bulk", json=body, headers=headers).json()["data"]
-    second = client.post("/v1/jobs/bulk", json=body, headers=headers).json()["data"]
+    first = client.post("/v1/bulk", json=body, headers=headers).json()["data"]
+    second = client.post("/v1/bulk", json=body, headers=headers).json()["data"]
     assert len(first) == 2
     assert first == second
 
 
 def test_an_action_takes_no_more_than_a_hundred_jobs(client: TestClient):
     body = {"action": "cancel", "ids": ["job_" + f"{number:032x}" for number in range(101)]}
-    assert client.post("/v1/jobs/bulk", json=body).json()["code"] == "bad_parameter"
+    assert client.post("/v1/bulk", json=body).json()["code"] == "bad_parameter"
 
 
 def test_a_dry_run_queues_nothing_and_tells_what_the_job_would_be(client: TestClient):

@@ -27,7 +27,7 @@ _ACTED_ON: dict[str, frozenset[JobState]] = {"cancel": _OPEN, "retry": TERMINAL 
 
 
 @router.post(
-    "/v1/jobs/bulk",
+    "/v1/bulk",
     response_model=BulkAnswer,
     responses=documented("unreadable_body", "bad_parameter", "database_unavailable"),
 )

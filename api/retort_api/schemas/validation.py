@@ -1,4 +1,4 @@
-"""What a spec would cost and take, as far as recorded jobs tell."""
+"""Show the validation of a spec, with the estimate of its time and memory."""
 
 from __future__ import annotations
 

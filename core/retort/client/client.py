@@ -256,7 +256,7 @@ class Client:
     def act(self, action: Literal["cancel", "retry"], job_ids: Sequence[str]) -> tuple[Json, ...]:
         """Cancel or retry up to a hundred jobs; return what became of each."""
         body = {"action": action, "ids": list(job_ids)}
-        return tuple(self._json("POST", "/v1/jobs/bulk", json=body, headers=_name_submission(None))["data"])
+        return tuple(self._json("POST", "/v1/bulk", json=body, headers=_name_submission(None))["data"])
 
     def validate(self, spec: Mapping[str, Any]) -> Json:
         """Check a spec without queueing it; return what warnings and estimates there are.

@@ -43,14 +43,14 @@ class StepBytes:
 
 @dataclass(frozen=True, slots=True)
 class JobEstimate:
-    """What recorded jobs say of a job; nothing where they say nothing."""
+    """Estimate of a job from recorded jobs; empty where there are none."""
 
     times: tuple[DeviceTime, ...] = ()
     memory: StepBytes | None = None
 
 
 def estimate(session: Session, spec: AnySpec) -> JobEstimate:
-    """Return what the succeeded jobs that did the same work for some epochs say of *spec*."""
+    """Return the estimate for *spec* from succeeded jobs with the same work."""
     if not isinstance(spec, JobSpec):
         return JobEstimate()
     by_device: dict[str, list[tuple[JobResult, TrainingFigures]]] = defaultdict(list)

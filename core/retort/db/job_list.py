@@ -1,4 +1,4 @@
-"""List jobs: filters, search, orders, and pages that go on where the last one ended."""
+"""List jobs by filters, words and labels, in an order and in pages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ESCAPE = "\\"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """Which jobs are meant; every field that is given narrows the list."""
+    """Filter of jobs; every field that is given narrows the list."""
 
     states: tuple[JobState, ...] = ()
     name: str | None = None
@@ -54,7 +54,7 @@ class Place:
 
 
 def searchable(name: str, labels: Mapping[str, str]) -> str:
-    """Return the text in which jobs are searched, the same for upper and lower case."""
+    """Return the text in which jobs are searched, in lower case."""
     return "\n".join((name, *(f"{key}={value}" for key, value in sorted(labels.items())))).casefold()
 
 

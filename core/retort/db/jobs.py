@@ -347,7 +347,7 @@ class VersionConflict(UserError):
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """What is to change about a job; None leaves a thing as it is."""
+    """Changes to a job; None leaves a value as it is."""
 
     name: str | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
