@@ -14,6 +14,7 @@ from retort.logs import configure
 from retort.settings import Settings
 
 from retort_api.app import create_app
+from retort_api.connections import allow_open_files, server_config
 from retort_api.deps import AppState
 
 GRACE_S = 3
@@ -50,15 +51,8 @@ def serve(settings: Settings) -> None:
     """Serve the API with *settings* until a signal arrives."""
     configure(as_json=settings.log_json)
     app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-    )
+    allow_open_files(settings.max_connections)
+    config = server_config(app, settings, host=settings.host, port=settings.port, timeout_graceful_shutdown=GRACE_S)
     # What has been made by now lives as long as the process: looking through it again and again stalls requests.
     gc.collect()
     gc.freeze()

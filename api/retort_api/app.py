@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from anyio.to_thread import run_sync
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from retort import __version__
 from retort.db import Database
@@ -20,13 +20,14 @@ from retort.spec import schema, sweep_schema
 
 from retort_api import errors
 from retort_api.deps import AppState
-from retort_api.errors import MEDIA_TYPE, Problem
+from retort_api.errors import MEDIA_TYPE, NO_CONTENT, Problem
 from retort_api.examples import Examples, by_operation
 from retort_api.metrics import ServiceMetrics
 from retort_api.middleware import RequestMiddleware
 from retort_api.notifier import QueueNotifier
 from retort_api.origin import OriginMiddleware
 from retort_api.routes import ROUTERS
+from retort_api.routes.events import NothingFollows
 from retort_api.schemas.reviews import Complete, Decide
 
 DESCRIPTION = """\
@@ -161,6 +162,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)
+    app.add_exception_handler(NothingFollows, lambda *_: Response(status_code=NO_CONTENT))
     app.add_middleware(OriginMiddleware, settings=settings)
     app.add_middleware(RequestMiddleware, telemetry=service.metrics)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]

@@ -24,6 +24,7 @@ from retort_api.metrics import ServiceMetrics
 from retort_api.notifier import QueueNotifier
 from retort_api.review_access import ReviewCache
 from retort_api.spec_validation import Registry
+from retort_api.streams import StreamHub
 
 IDEMPOTENCY_KEY = r"^[!-~]{1,255}$"
 OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
@@ -44,6 +45,12 @@ class AppState:
     """Set when the server begins to shut down: streams end."""
     responses: ResponseCache = field(default_factory=ResponseCache)
     reviews: ReviewCache = field(default_factory=ReviewCache)
+
+    @cached_property
+    def streams(self) -> StreamHub:
+        """Hub of the streams of events."""
+        most, each = self.settings.max_streams, self.settings.max_streams_each
+        return StreamHub(self.database, self.stopping, most=most, most_each=each)
 
     @cached_property
     def versions(self) -> Batcher[str, jobs.JobVersion]:

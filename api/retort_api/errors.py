@@ -18,8 +18,10 @@ from starlette.routing import Match
 OK = 200
 CREATED = 201
 ACCEPTED = 202
+NO_CONTENT = 204
 PARTIAL_CONTENT = 206
 NOT_MODIFIED = 304
+TOO_MANY_REQUESTS = 429
 SERVICE_UNAVAILABLE = 503
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
@@ -64,6 +66,7 @@ KINDS: dict[str, ProblemType] = {
     "bad_data": ProblemType(422, "The dataset cannot be used"),
     "bad_model": ProblemType(422, "The weights cannot be used"),
     "idempotency_key_reused": ProblemType(422, "The idempotency key came with another body before"),
+    "too_many_streams": ProblemType(429, "Too many jobs are followed at a time"),
     "internal": ProblemType(500, "The service made a mistake"),
     "artifact_bytes_missing": ProblemType(500, "The artifact's bytes are lost"),
     "unavailable": ProblemType(503, "Something that the service needs is not available"),
@@ -150,7 +153,7 @@ def answer(
 ) -> Response:
     """Return the problem *code* as a response."""
     kind = kind or KINDS[code]
-    retryable = kind.status == SERVICE_UNAVAILABLE
+    retryable = kind.status in {TOO_MANY_REQUESTS, SERVICE_UNAVAILABLE}
     problem = Problem(
         type=f"urn:retort:problem:{code}",
         title=kind.title,

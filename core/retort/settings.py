@@ -60,6 +60,16 @@ class Settings(BaseSettings):
     """Address of the service for clients; empty is http://host:port."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Further host names under which clients reach the service, with commas between them; others are refused."""
+    max_connections: int = Field(default=4096, ge=16)
+    """Connections that the API holds at a time; more are refused."""
+    max_streams: int = Field(default=2000, ge=1)
+    """Event streams that the API sends at a time."""
+    max_streams_each: int = Field(default=200, ge=1)
+    """The same to one caller."""
+    head_timeout_s: float = Field(default=10.0, gt=0)
+    """A connection whose next request's head has not arrived by then is closed."""
+    transfer_timeout_s: float = Field(default=30.0, gt=0)
+    """A client that for so long sends less than 1 KiB/s of a body, or takes nothing of an answer, is cut off."""
     slots: int = Field(default=0, ge=0, le=64)
     """Runs that one worker supervises at a time; 0 is one for each GPU, or one on the CPU."""
     cpu_fallback: bool = False

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -14,12 +17,24 @@ from results import RESULT
 from retort.constants import Role
 from retort.db import Database, Lease
 from retort.protocol.events import LogEvent, MetricEvent
-from retort_api.routes.events import BATCH, EventStream
-from support.api_harness import Worker
+from retort.settings import Settings
+from retort_api.streams import BATCH, EventStream, StreamHub, TooManyStreams
+from support.api_harness import SPEC, Worker, serving
 
 
 def logs(first: int, last: int) -> list[LogEvent]:
     return [LogEvent(n=n, at=float(n), message=f"line {n}") for n in range(first, last + 1)]
+
+
+def hub(database: Database, every_s: float = 0.01, **limits: int) -> StreamHub:
+    return StreamHub(database, threading.Event(), every_s=every_s, **limits)
+
+
+async def until(look: Callable[[], bool]) -> None:
+    """Return once *look* is true."""
+    with anyio.fail_after(20):
+        for _ in itertools.takewhile(lambda _: not look(), itertools.count()):
+            await anyio.sleep(0.01)
 
 
 def read(text: str) -> list[dict[str, Any]]:
@@ -105,7 +120,7 @@ def test_an_idle_stream_is_kept_alive(client: TestClient, job_id: str, monkeypat
 
 
 def test_a_live_stream_tells_what_happens_while_it_is_open(database: Database, worker: Worker, lease: Lease) -> None:
-    follower = EventStream(database, lease.job_id, 2, threading.Event(), every_s=0.01)
+    follower = EventStream(hub(database), lease.job_id, 2)
 
     async def follow() -> list[str | None]:
         seen = []
@@ -122,7 +137,7 @@ def test_a_live_stream_tells_what_happens_while_it_is_open(database: Database, w
 
 def test_a_stream_without_news_holds_no_connection(client: TestClient, app: FastAPI, lease: Lease) -> None:
     pool = app.state.service.database.engine.pool
-    follower = EventStream(app.state.service.database, lease.job_id, 0, threading.Event(), every_s=60)
+    follower = EventStream(hub(app.state.service.database, every_s=60), lease.job_id, 0)
 
     async def wait_for_news() -> int:
         messages = follower.messages()
@@ -138,7 +153,7 @@ def test_a_stream_without_news_holds_no_connection(client: TestClient, app: Fast
 
 
 def test_an_old_stream_ends_without_an_end_so_that_the_client_comes_back(database: Database, lease: Lease) -> None:
-    follower = EventStream(database, lease.job_id, 0, threading.Event(), every_s=0.01, max_age_s=0.1)
+    follower = EventStream(hub(database), lease.job_id, 0, max_age_s=0.1)
 
     async def follow() -> list[str | None]:
         return [message.event async for message in follower.messages()]
@@ -172,3 +187,89 @@ def test_curves_are_told_by_role_and_name(client: TestClient, worker: Worker, le
 def test_a_wrong_choice_of_curves_is_refused(client: TestClient, job_id: str) -> None:
     for query in ["role=janitor", "name=%00", "limit=0", "after_step=x"]:
         assert client.get(f"/v1/jobs/{job_id}/metrics?{query}").json()["code"] == "bad_parameter", query
+
+
+def test_a_stream_that_is_opened_again_behind_the_end_is_answered_by_nothing(
+    client: TestClient, worker: Worker, lease: Lease
+) -> None:
+    address = f"/v1/jobs/{lease.job_id}/stream"
+    worker.succeed(lease, RESULT)
+    messages = read(client.get(address).text)
+
+    again = client.get(address, headers={"Last-Event-ID": messages[-2]["id"]})
+
+    assert (again.status_code, again.content) == (204, b"")
+    assert client.get(address, headers={"Last-Event-ID": "1"}).status_code == 200
+
+
+def test_all_who_follow_share_one_look_at_the_database(database: Database, worker: Worker, lease: Lease) -> None:
+    shared = hub(database, every_s=0.05)
+    behind: list[int] = []
+
+    class Counted(EventStream):
+        def _behind(self) -> Any:
+            behind.append(1)
+            return super()._behind()
+
+    async def follow(seen: list[list[str | None]]) -> None:
+        mine: list[str | None] = []
+        seen.append(mine)
+        mine.extend([message.event async for message in Counted(shared, lease.job_id, 2).messages()])
+
+    async def main() -> list[list[str | None]]:
+        seen: list[list[str | None]] = []
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(follow, seen)
+            await until(lambda: len(behind) == 50 and shared.looks >= 3)
+            begun = shared.looks
+            await anyio.to_thread.run_sync(worker.record, lease, *logs(1, 3))
+            await anyio.to_thread.run_sync(worker.succeed, lease, RESULT)
+        assert shared.looks - begun <= 4, "looks for news do not grow with the listeners"
+        return seen
+
+    assert anyio.run(main) == [[None, "log", "log", "log", "state", "end"]] * 50
+    assert len(behind) == 50, "each has looked once for itself, to find its place"
+
+
+def test_a_reader_far_behind_misses_nothing(database: Database, worker: Worker, lease: Lease) -> None:
+    shared = hub(database)
+
+    async def main() -> list[str | None]:
+        slow, seen = EventStream(shared, lease.job_id, 2), []
+        messages = slow.messages()
+        await anext(messages)
+        pending = asyncio.ensure_future(anext(messages))
+        await until(lambda: shared.looks > 0)
+        await anyio.to_thread.run_sync(worker.record, lease, *logs(1, 1))
+        seen.append((await pending).id)
+        with shared.channel(lease.job_id, 0) as channel:  # somebody else keeps the job watched
+            for first in range(2, 1002, 250):
+                await anyio.to_thread.run_sync(worker.record, lease, *logs(first, first + 249))
+            await anyio.to_thread.run_sync(worker.succeed, lease, RESULT)
+            await until(lambda: channel.reached is not None and channel.seq > 1000)
+            seen += [message.id async for message in messages]
+        return seen
+
+    assert anyio.run(main) == [*(str(n) for n in range(3, 1005)), None]
+
+
+def test_streams_at_a_time_are_bounded_for_each_and_for_all(database: Database) -> None:
+    shared = hub(database, most=3, most_each=2)
+
+    with shared.admitted("ann"), shared.admitted("ann"):
+        with pytest.raises(TooManyStreams, match="you follow 2 jobs"), shared.admitted("ann"):
+            pass
+        with shared.admitted("ben"), pytest.raises(TooManyStreams, match="as many streams"), shared.admitted("eve"):
+            pass
+    with shared.admitted("ann"):
+        pass
+
+
+def test_a_stream_too_many_is_told_when_to_come_again(small_settings: Settings) -> None:
+    with serving(small_settings.model_copy(update={"max_streams_each": 0})) as client:
+        job_id = client.post("/v1/jobs", json=SPEC).json()["id"]
+        answer = client.get(f"/v1/jobs/{job_id}/stream")
+
+    assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (429, "too_many_streams", True)
+    assert int(answer.headers["Retry-After"]) > 0

@@ -29,6 +29,7 @@ from retort.states import TrialState
 from retort.storage import Store
 from retort.sweeps.planner import decide
 from retort_api.app import create_app
+from retort_api.connections import server_config
 from servers import free_port
 
 T = TypeVar("T")
@@ -142,12 +143,12 @@ def serving(settings: Settings) -> Iterator[TestClient]:
 
 
 @contextmanager
-def listening(template: Path, home: Path) -> Iterator[str]:
+def listening(template: Path, home: Path, **chosen: Any) -> Iterator[str]:
     """Serve from a thread of this process, on a copy of the database *template*; yield the address."""
     database = home / "retort.db"
     database.write_bytes(template.read_bytes())
-    app = create_app(Settings(home=home, database_url=f"sqlite:///{database}"))
-    server = uvicorn.Server(uvicorn.Config(app, port=(port := free_port()), log_config=None))
+    settings = Settings(home=home, database_url=f"sqlite:///{database}", port=(port := free_port()), **chosen)
+    server = uvicorn.Server(server_config(create_app(settings), settings, port=port))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -2,69 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Annotated
 
-import anyio
-import structlog
 from anyio.to_thread import run_sync
-from fastapi import Depends, Header, Query
+from fastapi import Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from retort.constants import Role
-from retort.db import Database, events, jobs, metrics
-from retort.errors import TransientError
+from retort.db import events, jobs, metrics
 from retort.states import TERMINAL, JobState
 
-from retort_api.deps import JobId, Router, Serving
-from retort_api.errors import documented
+from retort_api.deps import AppState, JobId, Router, Serving
+from retort_api.errors import NO_CONTENT, documented
 from retort_api.schemas.jobs import Attempts, Event, EventPage, Metrics, Series
-
-BATCH = 200
-_log = structlog.get_logger("retort.api")
-
-
-@dataclass(slots=True)
-class EventStream:
-    """One reader's place in one job's events. Between looks it holds no connection and no thread."""
-
-    database: Database
-    job_id: str
-    seq: int
-    """Number of the last event sent."""
-    stopping: threading.Event
-    every_s: float = 0.4
-    max_age_s: float = 600.0
-    """After this the client is to come back: it may then reach another server."""
-
-    async def messages(self) -> AsyncIterator[ServerSentEvent]:
-        """Yield everything after *seq*, then what happens, then ``end``; also ends when the server stops."""
-        deadline = time.monotonic() + self.max_age_s
-        yield ServerSentEvent(comment=f"events of {self.job_id}", retry=1000)
-        while not self.stopping.is_set() and time.monotonic() < deadline:
-            try:
-                batch, state = await run_sync(self._look)
-            except TransientError as error:
-                _log.warning("stream_interrupted", job_id=self.job_id, error=error.message)
-                return
-            for event in batch:
-                self.seq = event.seq
-                yield ServerSentEvent(id=str(event.seq), event=event.type, data=event)
-            if len(batch) == BATCH:
-                continue
-            if state in TERMINAL:
-                yield ServerSentEvent(event="end", data={"state": state.value})
-                return
-            await anyio.sleep(self.every_s)
-
-    def _look(self) -> tuple[list[Event], JobState]:
-        """Return what is new, and the job's state at that same moment."""
-        with self.database.read() as session:
-            state = jobs.get(session, self.job_id).state
-            return [Event.of(row) for row in events.list_after(session, self.job_id, self.seq, BATCH)], state
-
+from retort_api.streams import EventStream
 
 router = Router("following")
 
@@ -88,24 +39,41 @@ def list_events(
     return EventPage(data=shown, next_after=shown[-1].seq if shown else after, has_more=len(rows) > limit)
 
 
-def _event_stream(
+class NothingFollows(Exception):
+    """The job has ended, and the client has received all of its events."""
+
+
+async def _event_stream(
+    request: Request,
     service: Serving,
     job_id: JobId,
     after: After = 0,
     last_event_id: Annotated[
         str, Header(description="`id` of the last event received; wins over `after`.", pattern="^[0-9]{0,15}$")
     ] = "",
-) -> EventStream:
+) -> AsyncIterator[EventStream]:
     after = int(last_event_id) if last_event_id else after
+    state, last_seq = await run_sync(_head, service, job_id)
+    if state in TERMINAL and after >= last_seq:
+        raise NothingFollows
+    caller = request.client.host if request.client else ""
+    with service.streams.admitted(caller):
+        yield EventStream(service.streams, job_id, after)
+
+
+def _head(service: AppState, job_id: str) -> tuple[JobState, int]:
     with service.database.read() as session:
-        jobs.get(session, job_id)
-    return EventStream(service.database, job_id, after, service.stopping)
+        job = jobs.get(session, job_id)
+        return job.state, job.last_seq
 
 
 @router.get(
     "/v1/jobs/{job_id}/stream",
     response_class=EventSourceResponse,
-    responses=documented("job_not_found", "bad_parameter", "database_unavailable"),
+    responses={
+        NO_CONTENT: {"description": "The job has ended and its last event was received: nothing follows."},
+        **documented("job_not_found", "too_many_streams", "bad_parameter", "database_unavailable"),
+    },
 )
 async def stream_events(
     service: Serving, follower: Annotated[EventStream, Depends(_event_stream)]
@@ -113,7 +81,8 @@ async def stream_events(
     """Stream events as they happen, as server-sent events: `id` is the event's `seq`, `event` its type.
 
     `event: end` means that the job has ended and everything has been sent. A stream that stops without it, after ten
-    minutes or because the service restarts, is to be opened again with `Last-Event-ID`.
+    minutes or because the service restarts, is to be opened again with `Last-Event-ID`; one that is opened again behind
+    the last event of an ended job is answered by 204, upon which browsers stop.
     """
     with service.metrics.streams.track_inprogress():
         async for message in follower.messages():

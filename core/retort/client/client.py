@@ -109,6 +109,7 @@ def _given(**params: Any) -> Json:
     return {name: value for name, value in params.items() if value is not None}
 
 
+_NOTHING_FOLLOWS = 204
 _PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 5.0
 _LONGEST_WAIT_S = 25.0
@@ -288,6 +289,8 @@ class Client:
                 headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
                 with self._http.stream("GET", f"/v1/jobs/{job_id}/stream", headers=headers) as answer:
                     raise_problem(answer)
+                    if answer.status_code == _NOTHING_FOLLOWS:
+                        return
                     silent_since, pause_s = time.monotonic(), _PAUSE_S
                     for message in httpx.EventSource(answer):
                         if message.event == "end":

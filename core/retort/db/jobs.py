@@ -22,12 +22,22 @@ from retort.states import TERMINAL, JobState
 _JOBS = table(JobRow)
 _STANDINGS = select(_JOBS.c.id, _JOBS.c.version, _JOBS.c.state).where(_JOBS.c.id.in_(bindparam("ids", expanding=True)))
 
+_HEADS = select(_JOBS.c.id, _JOBS.c.last_seq, _JOBS.c.state).where(_JOBS.c.id.in_(bindparam("ids", expanding=True)))
+
 
 @dataclass(frozen=True, slots=True)
 class JobVersion:
     """Version and state of a job, to detect changes."""
 
     version: int
+    state: JobState
+
+
+@dataclass(frozen=True, slots=True)
+class JobHead:
+    """Number of a job's latest event, and its state."""
+
+    last_seq: int
     state: JobState
 
 
@@ -54,6 +64,12 @@ def versions(session: Session, job_ids: Sequence[str]) -> dict[str, JobVersion]:
     """Return version and state of each of the jobs that exist."""
     rows = session.connection().execute(_STANDINGS, {"ids": job_ids})
     return {row.id: JobVersion(row.version, row.state) for row in rows}
+
+
+def heads(session: Session, job_ids: Sequence[str]) -> dict[str, JobHead]:
+    """Return latest event number and state of each of the jobs that exist."""
+    rows = session.connection().execute(_HEADS, {"ids": job_ids})
+    return {row.id: JobHead(row.last_seq, row.state) for row in rows}
 
 
 def attempts_of_job(session: Session, job_id: str) -> list[AttemptRow]:
