@@ -158,3 +158,25 @@ READER = "core/retort/images.py"
 def test_a_picture_is_opened_by_the_one_reader_only():
     assert _lines(_opened_images, [path for path in modules() if name(path) != READER]) == []
     assert list(_opened_images(ROOT / READER)), "the search finds nothing any more"
+
+
+DOCUMENTS = "core/retort/documents.py"
+
+
+def _read_yaml(module: Path) -> Iterator[int]:
+    """Lines that use a library of YAML for anything else than to write."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "yaml" and node.attr != "safe_dump":
+            yield node.lineno
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in {"yaml", "ruamel", "_yaml"}:
+            yield node.lineno
+        if isinstance(node, ast.Import):
+            named = ((alias.name, alias.asname) for alias in node.names)
+            yield from (
+                node.lineno for found, other in named if found.startswith("ruamel") or (found == "yaml" and other)
+            )
+
+
+def test_yaml_from_outside_is_read_by_the_one_reader_only():
+    assert _lines(_read_yaml, [path for path in modules() if name(path) != DOCUMENTS]) == []
+    assert list(_read_yaml(ROOT / DOCUMENTS)), "the search finds nothing any more"

@@ -31,13 +31,13 @@ def init(
 ) -> None:
     """Write a first spec for the data set in DIR, with reasons; nothing is trained."""
     from retort.data.datasets import locate
-    from retort.spec import parse_spec
+    from retort.spec import parse_document, parse_spec
 
     if out.exists():
         raise UserError(f"{out} is there already", hint="name another file: --out", code="file_exists")
     dataset = locate(str(folder.absolute()), [Path("/")])
     text = spec_text(folder, dataset, teacher, student)
-    document = yaml.safe_load(text)
+    document = parse_document(text)
     if teacher is None or "/" not in document["teacher"]["weights"]:
         parse_spec(document)
     out.write_text(text)

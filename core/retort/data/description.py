@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from retort.data.text_files import read_text
+from retort.documents import parse_document
 from retort.errors import DataError, SpecError
-from retort.spec import parse_document
 
 _IGNORED = {
     "download": "it is never run",
@@ -21,7 +21,7 @@ _MOST_CLASSES = 10_000
 _LONGEST_NAME = 200
 _JOINERS = frozenset("\u00ad\u200c\u200d\u200e\u200f\u2060\ufeff")
 """Invisible letters that belong to words: hyphens, joiners and marks of direction in Persian, Hindi or emoji."""
-_LARGEST_BYTES = 16 << 20
+_LARGEST_BYTES = 8 << 20
 _SHOWN = 5
 
 

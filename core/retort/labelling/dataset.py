@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from retort.documents import parse_document
 from retort.pipeline.context import ARTIFACTS, Context
 from retort.review.models import LABELS, REVIEWED, Box, Labelled, PseudoLabels, Reviewed, effective_labels
 
@@ -35,7 +36,7 @@ def data_yaml(context: Context) -> Path:
     files = {path.stem: path for path in (facts.folder / "images").iterdir()}
     numbers = {name: number for number, name in enumerate(context.inputs.dataset.names)}
     _add(folder, [(one, files[one.image].resolve()) for one in labelled], numbers)
-    description: dict[str, Any] = yaml.safe_load(context.inputs.data_yaml.read_text(encoding="utf-8"))
+    description: dict[str, Any] = parse_document(context.inputs.data_yaml.read_bytes())
     target = folder / "data.yaml"
     digest = hashlib.sha256(f"{description.get('digest')} {facts.digest}".encode()).hexdigest()
     changed = {**description, "path": str(folder), "digest": digest}

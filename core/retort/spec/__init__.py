@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from retort.documents import parse_document
 from retort.errors import FieldProblem, SpecError
 from retort.spec.advise import AdviceSpec
 from retort.spec.distillation import RECIPES, DistillationSpec, Schedule
-from retort.spec.document import merge, parse_document
+from retort.spec.document import merge
 from retort.spec.evaluate import EvaluateSpec
 from retort.spec.job import (
     CopyKind,

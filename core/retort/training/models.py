@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 
 from retort import class_names, files
-from retort.errors import Diverged, ModelError
+from retort.documents import DocumentLimits, parse_document
+from retort.errors import Diverged, ModelError, SpecError
 from retort.foreign import first_line
 from retort.training.architecture import activation, detector, difference, name_of, read
 from retort.training.ultralytics_api import (
@@ -203,6 +203,9 @@ def build_start(plan: TrainConfig, names: Mapping[int, str]) -> Any:
     )  # fmt: skip
 
 
+_LARGEST_DEFINITION = 1 << 20
+
+
 def read_definition(path: Path) -> dict[str, Any]:
     """Read a network's description as Ultralytics writes it.
 
@@ -212,9 +215,10 @@ def read_definition(path: Path) -> dict[str, Any]:
     """
     hint = "a mapping with nc, backbone and head, as Ultralytics' own model files have it"
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        with path.open("rb") as file:
+            found = parse_document(file.read(_LARGEST_DEFINITION + 1), DocumentLimits(_LARGEST_DEFINITION))
+    except (OSError, SpecError) as error:
+        reason = error.problems[0].message if isinstance(error, SpecError) else " ".join(str(error).split())
         raise ModelError(f"the network {path.name} cannot be read: {reason}", hint=hint) from error
     if not isinstance(found, dict) or not all(isinstance(found.get(part), list) for part in ("backbone", "head")):
         raise ModelError(f"{path.name} does not describe a network", hint=hint)

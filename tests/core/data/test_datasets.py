@@ -186,7 +186,7 @@ def test_a_test_split_that_is_not_there_or_has_no_labels_is_left_out_and_told(ro
 def test_a_file_too_large_to_be_a_description_is_not_read(root: Path):
     with (root / "data.yaml").open("wb") as file:
         file.truncate(1 << 30)
-    assert "larger than 16 MiB" in refusal(root).message
+    assert "larger than 8 MiB" in refusal(root).message
 
 
 def test_a_split_may_be_several_folders_or_a_list_of_images(root: Path):

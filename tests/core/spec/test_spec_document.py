@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
+import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +72,41 @@ def test_what_cannot_be_read_is_the_documents_mistake(text: str):
         parse_document(text)
 
     assert caught.value.problems[0].path == "$"
+
+
+BOMBS = {
+    "merges of merges": "".join(f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 10)}]}}\n" for n in range(1, 9)),
+    "laughs": "a: &a [lol]\n"
+    + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefgh")),
+    "many values": "names: [" + "a, " * 600_000 + "]",
+    "many values of JSON": '{"a": [' + "{}," * 2_000_000 + "1]}",
+    "deep lists": "[" * 5_000_000,
+    "deep mappings": "".join(" " * depth + "a:\n" for depth in range(2000)),
+    "deep JSON": '{"a":' * 900 + "1" + "}" * 900,
+    "large": "a: " + "x" * (9 << 20),
+    "keys of one hash": "{" + ", ".join(str(n * ((1 << 61) - 1)) for n in range(20_000)) + "}",
+    "fractions of one hash": "{" + ", ".join(f"{n}.0e300" for n in range(20_000)) + "}",
+    "a long number": "a: " + "9" * 5000,
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_a_bomb_is_refused_before_it_has_values(case: str):
+    began = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(SpecError) as caught:
+            parse_document(BOMBS[case])
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - began < 5
+    assert len(caught.value.message) < 500
+
+
+def test_a_mapping_of_ten_thousand_classes_is_read():
+    names = {number: f"class {number}" for number in range(10_000)}
+    assert parse_document(yaml.safe_dump({"names": names})) == {"names": names}
 
 
 def test_the_place_of_a_syntax_error_is_told():

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 import yaml
 
 from retort.class_names import as_names
+from retort.documents import parse_document
+from retort.errors import SpecError
 from retort.review.formats import base
 from retort.review.formats.base import Classes, ImageSet, ReadFile, add, box, read_file
 from retort.review.models import Box, Corners, ReviewError
@@ -135,9 +137,9 @@ def _described(path: PurePosixPath, content: bytes) -> list[str] | None:
     if len(content) > _LONGEST_BYTES:
         raise ReviewError(f"{path} is larger than {_LONGEST_BYTES >> 10} KiB", hint="names: [first, second]")
     try:
-        found = yaml.safe_load(_text(path, content))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ReviewError(f"{path} is not readable as YAML", hint="names: [first, second]") from error
+        found = parse_document(_text(path, content))
+    except SpecError as error:
+        raise ReviewError(f"{path}: {error.problems[0].message}", hint="names: [first, second]") from error
     names = found.get("names") if isinstance(found, dict) else None
     if names is None:
         return None

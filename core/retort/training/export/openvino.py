@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
+from retort.documents import parse_document
 from retort.exports.openvino import OpenVino
 from retort.training.export.base import Sources
 from retort.training.export.graph import ENDING
@@ -50,7 +51,7 @@ def load(folder: Path, *, exact: bool = False) -> Runtime:
     arithmetic = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     threads = compiled.get_property("INFERENCE_NUM_THREADS")
     settings = f"the CPU with the latency hint in {threads} threads, where it computes in {arithmetic}"
-    told = yaml.safe_load((folder / "metadata.yaml").read_text())
+    told = parse_document((folder / "metadata.yaml").read_bytes())
     return Runtime(run, "OpenVINO", **taken(told), settings=settings)
 
 

@@ -1,0 +1,240 @@
+"""Read YAML and JSON documents from strangers, bounded.
+
+This is the one reader of either for all that comes from outside: specs, descriptions of data and networks, labels. It
+takes YAML's events one by one and makes plain values of them, so that size, depth and number are known before there are
+values; aliases, merges and tags, by which a short text becomes a large document or an object, are no part of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from retort.errors import FieldProblem, SpecError
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentLimits:
+    """Limits on a document's size, checked before its values are made."""
+
+    most_bytes: int = 8 << 20
+    most_values: int = 200_000
+    """Mappings, lists, keys and plain values together."""
+    most_depth: int = 64
+    """Mappings and lists within each other."""
+
+
+AS_USUAL = DocumentLimits()
+
+
+def parse_document(text: str | bytes, limits: DocumentLimits = AS_USUAL) -> Any:
+    """Read YAML or JSON text into plain values.
+
+    Raises:
+        SpecError: the text is neither, says the same key twice, or is too large, deep or long.
+
+    """
+    if len(text) > limits.most_bytes:
+        message = f"it is larger than {limits.most_bytes >> 20 or 1} MiB"
+        raise SpecError([FieldProblem("$", message, "a document of that kind is smaller")])
+    try:
+        text = text.decode() if isinstance(text, bytes) else text
+        return _json(text, limits) if text.lstrip().startswith("{") else _yaml(text, limits)
+    except yaml.MarkedYAMLError as error:
+        raise SpecError([_unreadable(error)]) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise SpecError([FieldProblem("$", f"not readable as YAML or JSON: {error}")]) from error
+    except RecursionError as error:
+        raise SpecError([FieldProblem("$", _TOO_DEEP)]) from error
+
+
+_TOO_DEEP = "nested too deeply"
+
+
+def _json(text: str, limits: DocumentLimits) -> Any:
+    """Read JSON; what begins like it but is not may still be YAML's flow style."""
+    if sum(map(text.count, ",[{")) > limits.most_values:
+        raise ValueError(_too_many(limits))
+    try:
+        found = json.loads(text, object_pairs_hook=_once)
+    except json.JSONDecodeError:
+        return _yaml(text, limits)
+    level = [found]
+    for _ in range(limits.most_depth + 1):
+        inner = [one for one in level if isinstance(one, dict | list)]
+        if not inner:
+            return found
+        level = [value for one in inner for value in (one.values() if isinstance(one, dict) else one)]
+    raise ValueError(_TOO_DEEP)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a mapping; the usual readers let the last of two equal keys win without a word."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(_twice(key))
+        found[key] = value
+    return found
+
+
+def _twice(key: str) -> str:
+    return f"the key {key[:200]!r} appears twice in one mapping"
+
+
+def _too_many(limits: DocumentLimits) -> str:
+    return f"it holds more than {limits.most_values:,} values"
+
+
+def _unreadable(error: yaml.MarkedYAMLError) -> FieldProblem:
+    mark = error.problem_mark or error.context_mark
+    place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return FieldProblem("$", f"not valid YAML or JSON{place}: {error.problem or error.context}")
+
+
+_PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Only its events are used; the one in C is ten times as fast."""
+
+
+def _yaml(text: str, limits: DocumentLimits) -> Any:
+    builder = _Builder(limits)
+    for event in yaml.parse(text, Loader=_PARSER):
+        builder.take(event)
+    return builder.document
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A mapping or list that is not at its end."""
+
+    made: dict[Any, Any] | list[Any]
+    seen: set[str] = field(default_factory=set)
+    """Keys of a mapping as they are written."""
+    key: Any = None
+    has_key: bool = False
+
+
+class _Builder:
+    """Makes plain values of YAML's events."""
+
+    def __init__(self, limits: DocumentLimits) -> None:
+        self.document: Any = None
+        self._limits, self._number, self._documents = limits, 0, 0
+        self._open: list[_Frame] = []
+
+    def take(self, event: yaml.Event) -> None:
+        """Take the next event."""
+        if isinstance(event, yaml.ScalarEvent):
+            self._add(event, _scalar(event))
+        elif isinstance(event, yaml.MappingStartEvent):
+            self._begin(event, {}, "map")
+        elif isinstance(event, yaml.SequenceStartEvent):
+            self._begin(event, [], "seq")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._open.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            _fail(event, "aliases are not accepted; write it out")
+        elif isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                _fail(event, "a second document begins; one is expected")
+
+    def _begin(self, event: Any, made: dict[Any, Any] | list[Any], name: str) -> None:
+        if event.tag not in {None, "!", f"{_CORE}{name}"}:
+            _fail(event, f"the tag {event.tag[:100]!r} is not accepted")
+        if len(self._open) >= self._limits.most_depth:
+            _fail(event, _TOO_DEEP)
+        self._add(event, made)
+        self._open.append(_Frame(made))
+
+    def _add(self, event: Any, value: Any) -> None:
+        """Put a value where it belongs: into the list or mapping that is open, or at the top."""
+        self._number += 1
+        if self._number > self._limits.most_values:
+            _fail(event, _too_many(self._limits))
+        if not self._open:
+            self.document = value
+            return
+        frame = self._open[-1]
+        if isinstance(frame.made, list):
+            frame.made.append(value)
+        elif frame.has_key:
+            frame.made[frame.key], frame.has_key = value, False
+        else:
+            self._name(frame, event, value)
+
+    def _name(self, frame: _Frame, event: Any, key: Any) -> None:
+        if not isinstance(event, yaml.ScalarEvent):
+            _fail(event, "a key must be a plain value")
+        if isinstance(key, float) or (isinstance(key, int) and abs(key) > _LARGEST_KEY):
+            _fail(event, "a key must be a text or a whole number, and no large one")
+        if event.value in frame.seen or key in frame.made:
+            _fail(event, _twice(event.value))
+        frame.seen.add(event.value)
+        frame.key, frame.has_key = key, True
+
+
+def _fail(event: yaml.Event, problem: str) -> None:
+    """Refuse the document where *event* stands.
+
+    Raises:
+        yaml.MarkedYAMLError: always.
+
+    """
+    mark: Any = event.start_mark
+    raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+_CORE = "tag:yaml.org,2002:"
+_LONGEST_NUMBER = 400
+_LARGEST_KEY = 1 << 53
+"""Of larger numbers, and of fractions, any number can be found that a mapping takes for nearly the same one: slow."""
+_WORDS = {
+    **dict.fromkeys(("true", "True", "TRUE"), True), **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys(("~", "null", "Null", "NULL", ""), None),
+}  # fmt: skip
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)")
+_NUMBERS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
+    (_INTEGER, int),
+    (_FLOAT, float),
+    (_INFINITE, lambda text: -math.inf if text.startswith("-") else math.inf),
+    (re.compile(r"\.(nan|NaN|NAN)"), lambda _: math.nan),
+)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "null": (type(None),), "bool": (bool,), "int": (int,), "float": (float, int), "str": (str,),
+}  # fmt: skip
+
+
+def _scalar(event: yaml.ScalarEvent) -> Any:
+    """Return a plain value by YAML 1.2's core types: 1e-3 is a number, ``on`` and 2026-11-23 are texts."""
+    if event.tag is None:
+        return _plain(event.value) if event.implicit[0] else event.value
+    name = event.tag.removeprefix(_CORE)
+    if event.tag in {"!", f"{_CORE}str"}:
+        return event.value
+    if event.tag == name or name not in _TYPES:
+        _fail(event, f"the tag {event.tag[:100]!r} is not accepted")
+    value = _plain(event.value)
+    if type(value) not in _TYPES[name]:
+        _fail(event, f"{event.value[:60]!r} is no {name}")
+    return float(value) if name == "float" else value
+
+
+def _plain(text: str) -> Any:
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] in "-+.0123456789":
+        for pattern, read in _NUMBERS:
+            if pattern.fullmatch(text):
+                if len(text) > _LONGEST_NUMBER:
+                    raise ValueError(f"a number has more than {_LONGEST_NUMBER} digits")
+                return read(text)
+    return text
