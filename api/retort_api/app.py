@@ -53,6 +53,7 @@ TAGS = {
     "artifacts": "What a job has published: weights, exports, the report.",
     "review": "People look at the teacher's pseudo-labels before a student learns from them.",
     "models": "Registered weights, which specs name by digest.",
+    "trash": "Delete jobs, sweeps, artifacts and models; restore them while the trash has them.",
     "sweeps": "Many jobs that differ in some fields of the spec, and the search for the best.",
     "reference": "What a spec may say: JSON Schema and recipes.",
     "health": "For those who run the service: liveness, readiness and Prometheus metrics.",

@@ -14,6 +14,7 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from retort.db import Database, jobs, model_registry, sweeps
 from retort.db.session import database_now
+from retort.keeping import Keeper, open_store
 from retort.model_ref import ModelRef
 from retort.settings import Settings
 from retort.storage import Store
@@ -95,7 +96,12 @@ class AppState:
 
         A store that is unreachable therefore stops nothing else.
         """
-        return Store(self.settings.store_url)
+        return open_store(self.settings, self.database)
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        """Return what applies retention when it is asked for."""
+        return Keeper(self.database, lambda: self.store, self.settings)
 
 
 # These are coroutines so that FastAPI calls them where it is instead of sending each to a thread.

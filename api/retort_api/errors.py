@@ -54,6 +54,7 @@ KINDS: dict[str, ProblemType] = {
     "job_already_finished": ProblemType(409, "The job has already ended"),
     "sweep_already_finished": ProblemType(409, "The sweep has already ended"),
     "no_trial_succeeded": ProblemType(409, "The sweep has no best trial yet"),
+    "in_use": ProblemType(409, "Something still needs it"),
     "wrong_state": ProblemType(409, "The job is not in a state for this"),
     "review_open": ProblemType(409, "Images of the review are open"),
     "version_conflict": ProblemType(412, "The job has changed since"),

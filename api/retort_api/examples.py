@@ -123,6 +123,8 @@ def _job(state: JobState) -> Job:
         "created_at": _at(0),
         "started_at": _at(1) if began else None,
         "finished_at": None,
+        "keep": False,
+        "deleted_at": None,
         "links": JobLinks.of(JOB_ID),
         "claimable_at": _at(0),
         "expires_at": None,
@@ -183,6 +185,7 @@ _ARTIFACTS = Artifacts(
             media_type="application/octet-stream",
             metadata={},
             created_at=_at(50),
+            deleted_at=None,
             links=ArtifactLinks(self=f"{_HOME}/artifacts/student.pt"),
         ),
     )
@@ -237,6 +240,7 @@ _MODEL = Model(
     dataset_digest=None,
     job_id=None,
     created_at=_at(0),
+    deleted_at=None,
     links=ModelLinks(
         self="/v1/models/street-teacher", file=f"/v1/models/street-teacher/{_MODEL_SHA256}", job=None
     ),

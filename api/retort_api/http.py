@@ -160,8 +160,14 @@ def same(if_range: str | None, etag: str) -> bool:
     return if_range is None or if_range.strip() == etag
 
 
+Deleted = Annotated[bool, Query(description="Show what is in the trash, and nothing else.")]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.", pattern="^[0-9a-f]{32}$")]
+
+
+def trash_query(deleted: bool) -> list[tuple[str, str]]:
+    """Return the part of a list's address that asks for the trash."""
+    return [("deleted", "true")] if deleted else []
 
 
 def parse_cursor(cursor: str | None, prefix: str) -> str | None:

@@ -7,14 +7,24 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from retort.errors import UserError
+
+_Ended = Literal["succeeded", "failed", "cancelled", "expired"]
+_ENDED: tuple[str, ...] = get_args(_Ended)
+
+
+def _empty_as_none(value: object) -> object:
+    return None if value == "" else value
+
+
+_Forever = Annotated[float | None, Field(ge=0), BeforeValidator(_empty_as_none)]
 
 
 class Settings(BaseSettings):
@@ -92,6 +102,25 @@ class Settings(BaseSettings):
     """The same while it writes its state."""
     keep_saved_s: float = Field(default=604_800.0, ge=0)
     """For so long after its end a job that failed or was cancelled can be retried from what it has saved."""
+    keep_jobs_s: Annotated[dict[_Ended, float], NoDecode] = Field(default_factory=dict)
+    """How long ended jobs and sweeps are kept before they go to the trash: seconds, or by state,
+    failed=604800,cancelled=86400; a state that is not named is kept for ever."""
+    keep_trash_s: float = Field(default=604_800.0, ge=0)
+    """For so long what was deleted can be restored."""
+    keep_events_s: _Forever = None
+    """How long the events of ended jobs are kept; empty is for as long as the job."""
+    keep_metrics_s: _Forever = None
+    """The same of their curves."""
+    keep_keys_s: _Forever = 604_800.0
+    """How long idempotency keys are kept; empty is for ever."""
+    keep_checkpoints_s: _Forever = 604_800.0
+    """How long after its success a job's checkpoints other than the best and the last are kept; empty is for ever."""
+    keep_unreferenced_s: float = Field(default=3600.0, ge=0)
+    """How long bytes in the store are kept that nothing points to any more."""
+    keep_cache_s: _Forever = 2_592_000.0
+    """How long a worker keeps fetched models and compiled code that no run has used; empty is for ever."""
+    tidy_s: float = Field(default=900.0, gt=0)
+    """How often folders, store and tables are tidied."""
     max_retries: int = Field(default=3, ge=0)
     """How often a job is tried again after a lost worker or a failure that a retry may help."""
     gpu_hour_price: float | None = Field(default=None, ge=0)
@@ -120,6 +149,22 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return json.loads(value) if value.lstrip().startswith("[") else tuple(filter(None, re.split(r"[\s,]+", value)))
+
+    @field_validator("keep_jobs_s", mode="before")
+    @classmethod
+    def _durations(cls, value: object) -> object:
+        """Read one number for all states, or ``state=number`` for some."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("{"):
+            return json.loads(value)
+        named = [part.partition("=") for part in value.replace(" ", "").split(",") if part]
+        if any(state not in _ENDED for state, equals, _ in named if equals) or any(not part[1] for part in named[1:]):
+            msg = f"write seconds, or failed=604800,cancelled=86400; the states are {', '.join(_ENDED)}"
+            raise ValueError(msg)
+        if named and not named[0][1]:
+            return dict.fromkeys(_ENDED, named[0][0])
+        return {state: seconds for state, _, seconds in named}
 
     @model_validator(mode="before")
     @classmethod

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
 from retort.errors import RetortError, TransientError
 
-__all__ = ["BytesMissing", "Store", "StoreUnavailable", "Stored"]
+__all__ = ["BytesMissing", "Store", "StoreUnavailable", "Stored", "StoredObject"]
 
 CHUNK_BYTES = 4 << 20
 _PART_BYTES = 16 << 20
 _SCHEMES = ("file", "s3", "gs", "az")
 _KEY = re.compile(r"(sha256/[0-9a-f]{2}|saved/job_[0-9a-f]{32}/[0-9]+)/[0-9a-f]{64}")
+_MARK = "database"
+"""Object that says which database the store belongs to."""
 _SAVED = "saved"
 """Folder of what belongs to one attempt of one job, and goes with it."""
 
@@ -49,15 +52,30 @@ class Stored:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as the store lists it; the time is the store's."""
+
+    key: str
+    size_bytes: int
+    modified_at: float
+
+
 class Store:
     """Content-addressed store: ``file:///folder``, ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
 
     A key is made from what it names, so putting twice is putting once, and no key is ever overwritten
     with other bytes. Credentials of remote stores come from their usual environment variables.
+
+    Args:
+        url: where the bytes lie.
+        before_put: called with a key before it is looked whether its bytes are there already.
+
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, before_put: Callable[[str], None] | None = None) -> None:
         self.url = url
+        self._before_put = before_put
         with _as_store_unavailable(url):
             self._folder = _local_folder(url)
             self._store = _open(url)
@@ -77,6 +95,8 @@ class Store:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size_bytes = file.tell()
         key = f"sha256/{sha256[:2]}/{sha256}" if saved_by is None else f"{_SAVED}/{saved_by[0]}/{saved_by[1]}/{sha256}"
+        if self._before_put is not None and saved_by is None:
+            self._before_put(key)
         if self.size(key) != size_bytes:
             with _as_store_unavailable(self.url):
                 obstore.put(self._store, key, path, chunk_size=_PART_BYTES, max_concurrency=4)
@@ -154,6 +174,55 @@ class Store:
                 gone = [str(found["path"]) for found in page if found["path"] not in but]
                 if gone:
                     obstore.delete(self._store, gone)
+
+    def saved_keys(self, job_id: str) -> list[str]:
+        """Return the keys of all that the job's attempts have saved."""
+        with _as_store_unavailable(self.url):
+            pages = obstore.list(self._store, f"{_SAVED}/{job_id}")
+            return [str(found["path"]) for page in pages for found in page]
+
+    def objects(self, part: int) -> Iterator[list[StoredObject]]:
+        """Yield the content-addressed objects whose digests begin with the byte *part*, in pages."""
+        with _as_store_unavailable(self.url):
+            for page in obstore.list(self._store, f"sha256/{part:02x}"):
+                found = [(str(one["path"]), int(one["size"]), one["last_modified"].timestamp()) for one in page]
+                yield [StoredObject(*one) for one in found if _KEY.fullmatch(one[0])]
+
+    def claim(self, mark: str) -> bool:
+        """Mark an unmarked store; return whether it has this *mark*.
+
+        What collects bytes that its database does not know must be sure that no other database does.
+        """
+        with _as_store_unavailable(self.url):
+            with suppress(AlreadyExistsError):
+                obstore.put(self._store, _MARK, mark.encode(), mode="create")
+            return bytes(obstore.get(self._store, _MARK).bytes()) == mark.encode()
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete the bytes under *keys*; those that are not there are no error."""
+        with _as_store_unavailable(self.url):
+            if self._folder is not None:
+                for key in keys:
+                    (self._folder / _checked(key)).unlink(missing_ok=True)
+            elif keys:
+                obstore.delete(self._store, [_checked(key) for key in keys])
+
+    def delete_parts(self, *, before: float) -> int:
+        """Delete leftovers of broken uploads; return the number of files.
+
+        They lie in a folder since before *before*; an object store deletes its by a rule of the bucket.
+        """
+        number = 0
+        for path in self._folder.rglob("*#*") if self._folder is not None else ():
+            with suppress(FileNotFoundError):
+                if path.is_file() and path.stat().st_mtime < before:
+                    path.unlink()
+                    number += 1
+        return number
+
+    def free_bytes(self) -> int | None:
+        """Return the free bytes under a store that is a folder, or None."""
+        return None if self._folder is None else shutil.disk_usage(self._folder).free
 
     def check(self) -> None:
         """Check the store: write and read a few bytes.

@@ -13,8 +13,8 @@ from uuid import uuid4
 import structlog
 from retort import logs
 from retort.db import Database
+from retort.keeping import open_store
 from retort.settings import Settings
-from retort.storage import Store
 
 from retort_worker import celery_app, gpu_check
 from retort_worker.celery_app import consume
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     host = socket.gethostname()
     context = WorkerContext(
         database=database,
-        store=Store(settings.store_url),
+        store=open_store(settings, database),
         settings=settings,
         worker=f"{host}:{os.getpid()}:{uuid4().hex[:8]}",
         host=host,

@@ -7,12 +7,16 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 import structlog
-from retort.db import Database, DatabaseUnavailable, artifacts, jobs, queue, sweeps, workers
+from retort.data.weights import registered_files
+from retort.db import Database, DatabaseUnavailable, jobs, model_registry, queue, sweeps, workers
 from retort.db.models import WorkerRow
 from retort.db.session import IDLE_TIMEOUT_S, database_now
+from retort.keeping import Keeper
 from retort.protocol.workdir import COMPILED
 from retort.states import TERMINAL
 from retort.sweeps.planner import decide
@@ -226,15 +230,15 @@ class Sweeper:
         return True
 
 
-_TIDY_S = 900.0
 _LOOK_S = 60.0
-_KEEP_COMPILED_S = 30 * 86_400.0
+_ORPHAN_S = 30 * 86_400.0
+"""A working folder of a job that the database does not know goes after so long."""
 _LOOKS_PER_TRY = 5
 """Asking PyTorch about a GPU takes a core for some seconds."""
 
 
 class Housekeeper:
-    """Thread that cleans folders and store every quarter of an hour.
+    """Thread that tidies folders, store and tables every *tidy_s* seconds.
 
     It begins at the start; several workers may run such a thread at the same time.
     """
@@ -242,6 +246,7 @@ class Housekeeper:
     def __init__(self, context: WorkerContext, pool: DevicePool) -> None:
         self._context = context
         self._pool = pool
+        self._keeper = Keeper(context.database, lambda: context.store, context.settings)
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
 
     def start(self) -> None:
@@ -254,9 +259,11 @@ class Housekeeper:
             self._try(self.tidy_folders)
             self._try(self.tidy_store)
             self._try(self.tidy_compiled)
-            for number in range(1, int(_TIDY_S / _LOOK_S) + 1):
+            self._try(self.tidy_models)
+            tidy_s = self._context.settings.tidy_s
+            for number in range(1, ceil(tidy_s / _LOOK_S) + 1):
                 self._try(self.release_gpus)
-                rest.wait(_LOOK_S)
+                rest.wait(min(_LOOK_S, tidy_s))
                 if number % _LOOKS_PER_TRY == 0:
                     self._try(self.try_refused_gpus)
 
@@ -271,33 +278,43 @@ class Housekeeper:
         folders = {path.name: path for path in self._context.folder.glob("job_*") if path.is_dir()}
         with self._context.database.read() as session:
             states = jobs.states(session, list(folders))
+        unknown_before = time.time() - _ORPHAN_S
         for job_id, path in folders.items():
             # Of a job that is not known here, another database may know more.
-            if states.get(job_id) in TERMINAL and workdir.is_free(path):
+            over = states[job_id] in TERMINAL if job_id in states else path.stat().st_mtime < unknown_before
+            if over and workdir.is_free(path):
                 shutil.rmtree(path, ignore_errors=True)
 
     def tidy_store(self) -> None:
-        """Delete the saved states of jobs that ended long ago.
-
-        Delete also the bytes in the store that nothing can need any more.
-        """
-        database, store = self._context.database, self._context.store
-        with database.begin() as session:
-            artifacts.forget_old_recovery(session, before=database_now(session) - self._context.settings.keep_saved_s)
-        saved = store.saved_jobs()
-        with database.read() as session:
-            over = artifacts.without_recovery(session, saved)
-        for job_id in over:
-            store.delete_saved(job_id)
+        """Apply retention, empty the trash, and delete bytes that nothing points to."""
+        taken = self._keeper.round()
+        told = {kind.replace(" ", "_"): number for kind, number in taken.numbers.items() if number}
+        if told:
+            _log.info("tidied", freed_bytes=taken.freed_bytes, **told)
 
     def tidy_compiled(self) -> None:
-        """Remove what was compiled for runs and has not been used for a month."""
-        used_after = time.time() - _KEEP_COMPILED_S
+        """Remove what was compiled for runs and has not been used for long."""
         for path in (self._context.folder / COMPILED).rglob("*"):
-            with contextlib.suppress(OSError):  # a run may be at it
-                seen = path.lstat()
-                if not path.is_dir() and max(seen.st_atime, seen.st_mtime) < used_after:
-                    path.unlink()
+            self._remove_unused(path)
+
+    def tidy_models(self) -> None:
+        """Remove fetched models that no run has used for long."""
+        folder = self._context.settings.model_dir
+        assert folder is not None
+        for reference, path in registered_files(folder):
+            with self._context.database.autocommit_read() as session:
+                known = model_registry.find(session, reference) is not None
+            if known:
+                self._remove_unused(path)
+
+    def _remove_unused(self, path: Path) -> None:
+        kept_s = self._context.settings.keep_cache_s
+        if kept_s is None:
+            return
+        with contextlib.suppress(OSError):  # a run may be at it
+            seen = path.lstat()
+            if not path.is_dir() and max(seen.st_atime, seen.st_mtime) < time.time() - kept_s:
+                path.unlink()
 
     def try_refused_gpus(self) -> None:
         """Try the refused GPUs again: a driver may start after its workers."""

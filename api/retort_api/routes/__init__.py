@@ -17,6 +17,7 @@ from retort_api.routes import (
     schemas,
     sweeps,
     tensorboard,
+    trash,
     validation,
     workers,
 )
@@ -31,6 +32,7 @@ ROUTERS = (
     workers.router,
     events.router,
     tensorboard.router,  # before the artifacts, whose names may be anything
+    trash.router,  # before them too: what restores one ends its address
     artifacts.router,
     reviews.router,
     models.router,

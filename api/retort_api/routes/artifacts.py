@@ -12,6 +12,7 @@ from retort_api import file_response
 from retort_api.deps import JobId, Router, Serving
 from retort_api.errors import documented
 from retort_api.file_response import StoredFile
+from retort_api.http import Deleted
 from retort_api.schemas.jobs import Artifact, Artifacts
 
 router = Router("artifacts")
@@ -24,11 +25,12 @@ _RESPONSES = file_response.responses("job_not_found", "artifact_not_found")
     response_model=Artifacts,
     responses=documented("job_not_found", "bad_parameter", "database_unavailable"),
 )
-def list_artifacts(service: Serving, job_id: JobId) -> Artifacts:
+def list_artifacts(service: Serving, job_id: JobId, deleted: Deleted = False) -> Artifacts:
     """List what a job has published so far: checkpoints appear while it runs."""
     with service.database.read() as session:
         jobs.get(session, job_id)
-        return Artifacts(data=tuple(Artifact.of(row) for row in artifacts.of_job(session, job_id)))
+        found = [row for row in artifacts.of_job(session, job_id) if (row.deleted_at is not None) is deleted]
+        return Artifacts(data=tuple(Artifact.of(row) for row in found))
 
 
 @router.head(
@@ -50,10 +52,13 @@ def download_artifact(
 ) -> Response:
     """Download a file, or the rest of it: send `Range` and, with the ETag, `If-Range`."""
     with service.database.read() as session:
-        jobs.get(session, job_id)
+        job = jobs.get(session, job_id)
         if not name.isprintable():
             raise ArtifactNotFound(f"job {job_id} has no artifact named {name!r}")
         row = artifacts.named(session, job_id, name)
+        if job.deleted_at is not None or row.deleted_at is not None:
+            what = "the job" if row.deleted_at is None else "it"
+            raise ArtifactNotFound(f"artifact {name!r} of {job_id} is deleted", hint=f"restore {what} first")
     file = StoredFile(row.name, row.sha256, row.size_bytes, row.media_type, row.key)
     return file_response.send(
         request, service.store, file, range_=range_, if_range=if_range, if_none_match=if_none_match

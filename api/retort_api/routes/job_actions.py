@@ -139,7 +139,9 @@ def clone_job(
 @router.patch(
     "/v1/jobs/{job_id}",
     response_model=Job,
-    responses=_answers("The job as it is now.", None, "unreadable_body", "job_already_finished", "version_conflict"),
+    responses=_answers(
+        "The job as it is now.", None, "unreadable_body", "job_already_finished", "version_conflict", "wrong_state"
+    ),
 )
 def change_job(
     *,
@@ -151,9 +153,11 @@ def change_job(
 ) -> Job:
     """Rename or label a job, or give it another priority: it counts when jobs are claimed, and interrupts none.
 
+    `keep` pins it: retention passes it by.
+
     With `If-Match` nothing changes if somebody else has changed the job since.
     """
-    wanted = jobs.JobChange(change.name, change.labels, change.priority)
+    wanted = jobs.JobChange(change.name, change.labels, change.priority, change.keep)
     with service.database.begin() as session:
         jobs.change(session, job_id, wanted, matches=partial(http.matches, if_match))
     return read_job(service, job_id, response)

@@ -19,7 +19,7 @@ from retort.states import JobState
 
 from retort_api.deps import OWNER, Router, Serving, is_job_id
 from retort_api.errors import BadParameter, documented
-from retort_api.http import Limit
+from retort_api.http import Deleted, Limit
 from retort_api.labels import WantedLabels, parse_wanted
 from retort_api.schemas.jobs import JobPage, JobSummary
 
@@ -50,12 +50,13 @@ async def job_filter(
     q: Annotated[
         str | None, Query(pattern=_TEXT, description="Words that all stand in the name or the labels.")
     ] = None,
+    deleted: Deleted = False,
 ) -> JobFilter:
     """Return the filter that the query names."""
     return JobFilter(
         states=tuple(state), name=name, owner=owner, labels=parse_wanted(label), student=student, teacher=teacher,
         dataset=dataset, recipe=recipe, sweep_id=sweep, text=q, created_from=_seconds(created_after),
-        created_before=_seconds(created_before),
+        created_before=_seconds(created_before), deleted=deleted,
     )  # fmt: skip
 
 

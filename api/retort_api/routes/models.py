@@ -22,7 +22,7 @@ from retort_api import file_response
 from retort_api.deps import AppState, Router, Serving
 from retort_api.errors import CREATED, OK, documented
 from retort_api.file_response import StoredFile
-from retort_api.http import Cursor, Limit, next_cursor, parse_cursor
+from retort_api.http import Cursor, Deleted, Limit, next_cursor, parse_cursor, trash_query
 from retort_api.schemas.models import Model, ModelPage, Models
 
 router = Router("models")
@@ -77,14 +77,15 @@ async def register_model(
 def list_models(
     service: Serving,
     response: Response,
+    deleted: Deleted = False,
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> ModelPage:
     """List registered models, newest first."""
     with service.database.read() as session:
-        found = model_registry.page(session, after=parse_cursor(cursor, MODEL_PREFIX), limit=limit + 1)
+        found = model_registry.page(session, after=parse_cursor(cursor, MODEL_PREFIX), limit=limit + 1, deleted=deleted)
         shown = tuple(Model.of(row) for row in found[:limit])
-    cursor = next_cursor(response, found, limit, prefix=MODEL_PREFIX, path="/v1/models")
+    cursor = next_cursor(response, found, limit, prefix=MODEL_PREFIX, path="/v1/models", query=trash_query(deleted))
     return ModelPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
 
 

@@ -18,7 +18,7 @@ from retort.sweeps.search_space import check
 from retort_api.deps import IDEMPOTENCY_KEY, OWNER, AppState, Router, Serving, SweepId
 from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.file_response import SWEEP_POLICY
-from retort_api.http import JSON, YAML, Body, Cursor, Limit, next_cursor, parse_cursor, read_body
+from retort_api.http import JSON, YAML, Body, Cursor, Deleted, Limit, next_cursor, parse_cursor, read_body, trash_query
 from retort_api.schemas.sweeps import Sweep, SweepPage, SweepSummary, sweep_path
 from retort_api.spec_validation import admit
 
@@ -95,16 +95,17 @@ def _place(sweep: SweepSpec, path: str) -> str:
 def list_sweeps(
     service: Serving,
     response: Response,
+    deleted: Deleted = False,
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> SweepPage:
     """List sweeps, newest first."""
     with service.database.read() as session:
-        found = sweeps.page(session, after=parse_cursor(cursor, SWEEP_PREFIX), limit=limit + 1)
+        found = sweeps.page(session, after=parse_cursor(cursor, SWEEP_PREFIX), limit=limit + 1, deleted=deleted)
         ids = [row.id for row in found[:limit]]
         counts, bests = sweeps.counts(session, ids), sweeps.bests(session, ids)
     shown = tuple(SweepSummary.of(row, counts[row.id], bests.get(row.id)) for row in found[:limit])
-    cursor = next_cursor(response, found, limit, prefix=SWEEP_PREFIX, path="/v1/sweeps")
+    cursor = next_cursor(response, found, limit, prefix=SWEEP_PREFIX, path="/v1/sweeps", query=trash_query(deleted))
     return SweepPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
 
 

@@ -152,6 +152,10 @@ class JobSummary(ResponseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    keep: bool
+    """Whether it is pinned: retention passes it by."""
+    deleted_at: datetime | None
+    """When it was moved to the trash, from which it can be restored; null outside of it."""
     links: JobLinks
 
     @classmethod
@@ -227,6 +231,8 @@ class Change(BaseModel):
     """To set; null removes a label, and the others stay."""
     priority: Annotated[int, Field(ge=-100, le=100), BeforeValidator(_whole)] | None = None
     """Of a job that has not ended."""
+    keep: bool | None = None
+    """Whether it is pinned: retention passes a pinned job by."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -268,6 +274,8 @@ class Artifact(ResponseModel):
     media_type: str
     metadata: dict[str, Any]
     created_at: datetime
+    deleted_at: datetime | None
+    """When it was moved to the trash; null outside of it."""
     links: ArtifactLinks
 
     @classmethod

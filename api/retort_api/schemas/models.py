@@ -47,6 +47,8 @@ class Model(ResponseModel):
     dataset_digest: str | None
     job_id: str | None
     created_at: datetime
+    deleted_at: datetime | None
+    """When it was moved to the trash; null outside of it."""
     links: ModelLinks
 
     @classmethod

@@ -93,6 +93,8 @@ class SweepSummary(ResponseModel):
     spec_digest: str
     created_at: datetime
     finished_at: datetime | None
+    deleted_at: datetime | None
+    """When it was moved to the trash, and its jobs with it; null outside of it."""
     links: SweepLinks
 
     @classmethod

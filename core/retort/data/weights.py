@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +25,15 @@ FOLDER = "registered"
 def registered_path(reference: ModelRef, model_dir: Path) -> Path:
     """Return where the model belongs."""
     return model_dir / FOLDER / reference.file_name
+
+
+def registered_files(model_dir: Path) -> Iterator[tuple[ModelRef, Path]]:
+    """Yield the registered models that lie in *model_dir*, with their files."""
+    for path in (model_dir / FOLDER).glob("*.pt"):
+        name, _, sha256 = path.stem.rpartition("@sha256-")
+        reference = model_ref.parse(f"{model_ref.PREFIX}{name}@sha256:{sha256}")
+        if reference is not None:
+            yield reference, path
 
 
 def registered_intact(reference: ModelRef, model_dir: Path) -> bool:

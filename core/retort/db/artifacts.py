@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import bindparam, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
-from retort.db import events
+from retort.db import events, garbage
 from retort.db.models import ARTIFACT_PREFIX, ArtifactRow, JobRow, new_id
 from retort.db.session import NO_SYNC, add_or_replace, table
 from retort.db.transitions import HELD, Lease, held_by, lock
@@ -16,9 +16,9 @@ from retort.errors import UserError
 from retort.states import TERMINAL
 
 _ARTIFACTS = table(ArtifactRow)
-_KNOWN = select(_ARTIFACTS.c.id, _ARTIFACTS.c.sha256, _ARTIFACTS.c.role).where(
-    _ARTIFACTS.c.job_id == bindparam("job"), _ARTIFACTS.c.name == bindparam("name")
-)
+_KNOWN = select(
+    _ARTIFACTS.c.id, _ARTIFACTS.c.sha256, _ARTIFACTS.c.role, _ARTIFACTS.c.key, _ARTIFACTS.c.size_bytes
+).where(_ARTIFACTS.c.job_id == bindparam("job"), _ARTIFACTS.c.name == bindparam("name"))
 
 
 class ArtifactNotFound(UserError):
@@ -49,6 +49,9 @@ def record(session: Session, lease: Lease, artifact: NewArtifact, *, now: float)
     Returns:
         Its id; None when the lease is no longer held.
 
+    Raises:
+        BytesCollected: its bytes are no longer in the store; put them there again.
+
     """
     if lock(session, lease) is None:
         return None
@@ -60,7 +63,10 @@ def record(session: Session, lease: Lease, artifact: NewArtifact, *, now: float)
     assert seq is not None, "the row is locked"
     artifact_id = new_id(ARTIFACT_PREFIX) if known is None else str(known.id)
     about = {"id": artifact_id, **asdict(artifact)}
-    row = {**about, "job_id": lease.job_id, "attempt": lease.attempt, "created_at": now}
+    row = {**about, "job_id": lease.job_id, "attempt": lease.attempt, "created_at": now, "deleted_at": None}
+    garbage.secure(session, [artifact.key])
+    if known is not None and known.key != artifact.key:
+        garbage.mark(session, [(known.key, known.size_bytes)], now=now)
     add_or_replace(session, ArtifactRow, [row], key=("job_id", "name"), keep=("id",))
     announced = {name: about[name] for name in ("id", "name", "role", "size_bytes", "sha256", "media_type")}
     events.append(session, lease.job_id, seq=seq, attempt=lease.attempt, kind="artifact", at=now, data=announced)
@@ -125,7 +131,8 @@ def forget_old_recovery(session: Session, *, before: float, limit: int = 100) ->
     child = aliased(JobRow)
     needed = exists().where(child.parent_id == JobRow.id, child.state.not_in(TERMINAL))
     old = select(JobRow.id).where(JobRow.recovery.is_not(None), JobRow.finished_at < before, ~needed)
-    ids = list(session.scalars(old.limit(limit)))
+    # A retry locks its parent first, so that it either finds the files and is seen here, or finds none.
+    ids = list(session.scalars(old.limit(limit).with_for_update(skip_locked=True)))
     forgotten = update(JobRow).where(JobRow.id.in_(ids)).values(recovery=None, version=JobRow.version + 1)
     session.execute(forgotten, execution_options=NO_SYNC)
     return ids
@@ -138,3 +145,10 @@ def without_recovery(session: Session, job_ids: list[str]) -> list[str]:
     """
     ended = select(JobRow.id).where(JobRow.id.in_(job_ids), JobRow.state.in_(TERMINAL), JobRow.recovery.is_(None))
     return list(session.scalars(ended))
+
+
+def saved_keys(session: Session, *, but: str | None = None) -> set[str]:
+    """Return the keys of the saved files of all jobs but *but*."""
+    wanted = (JobRow.recovery.is_not(None),) if but is None else (JobRow.recovery.is_not(None), JobRow.id != but)
+    found = session.scalars(select(JobRow.recovery).where(*wanted))
+    return {file["key"] for recovery in found if recovery is not None for file in recovery["files"]}

@@ -43,6 +43,8 @@ class JobFilter:
     sweep_id: str | None = None
     text: str | None = None
     """Words that all stand in the name or the labels, whatever their case."""
+    deleted: bool = False
+    """In the trash, else outside of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ def searchable(name: str, labels: Mapping[str, str]) -> str:
 
 def conditions(wanted: JobFilter) -> Iterator[ColumnElement[bool]]:
     """Yield what a job must meet, but for its state."""
+    yield JobRow.deleted_at.is_not(None) if wanted.deleted else JobRow.deleted_at.is_(None)
+    yield JobRow.purged_at.is_(None)
     equal = {JobRow.name: wanted.name, JobRow.owner: wanted.owner, JobRow.sweep_id: wanted.sweep_id}
     yield from (column == value for column, value in equal.items() if value is not None)
     for key, value in wanted.labels:

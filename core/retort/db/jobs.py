@@ -20,7 +20,9 @@ from retort.spec import AnySpec, digest
 from retort.states import TERMINAL, JobState
 
 _JOBS = table(JobRow)
-_STANDINGS = select(_JOBS.c.id, _JOBS.c.version, _JOBS.c.state).where(_JOBS.c.id.in_(bindparam("ids", expanding=True)))
+_STANDINGS = select(_JOBS.c.id, _JOBS.c.version, _JOBS.c.state).where(
+    _JOBS.c.id.in_(bindparam("ids", expanding=True)), _JOBS.c.purged_at.is_(None)
+)
 
 _HEADS = select(_JOBS.c.id, _JOBS.c.last_seq, _JOBS.c.state).where(_JOBS.c.id.in_(bindparam("ids", expanding=True)))
 
@@ -55,7 +57,7 @@ def get(session: Session, job_id: str) -> JobRow:
 
     """
     job = session.get(JobRow, job_id)
-    if job is None:
+    if job is None or job.purged_at is not None:
         raise JobNotFound(f"there is no job {job_id}")
     return job
 
@@ -247,7 +249,7 @@ def _row(submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
         "require_gpu": getattr(spec.resources, "require_gpu", None),
         "run_s": 0.0, "expires_at": None if patience_s is None else now + patience_s, "finish_early": False,
         "parent_id": parent and parent.id, "recovery": inherited and inherited.recovery,
-        "adjustments": inherited and inherited.adjustments, "sweep_id": submission.sweep_id,
+        "adjustments": inherited and inherited.adjustments, "sweep_id": submission.sweep_id, "keep": False,
     }  # fmt: skip
 
 
@@ -369,6 +371,8 @@ class JobChange:
     labels: Mapping[str, str | None] = field(default_factory=dict)
     """To set, or with None to remove."""
     priority: int | None = None
+    keep: bool | None = None
+    """Whether retention is to pass it by."""
 
 
 MOST_LABELS = 32
@@ -391,6 +395,7 @@ def change(
         JobNotFound: there is no such job.
         VersionConflict: it has another version.
         JobFinished: it has ended, and has no priority any more.
+        WrongState: it is in the trash.
         UserError: it would have too many labels.
 
     """
@@ -398,6 +403,7 @@ def change(
     if not matches(job.version):
         hint = "read the job again, and decide from what it is now"
         raise VersionConflict(f"job {job_id} has changed since: its version is {job.version}", hint=hint)
+    refuse_deleted(job)
     if wanted.priority is not None:
         _refuse_ended(job, "given a priority")
     labels = {key: value for key, value in {**job.labels, **wanted.labels}.items() if value is not None}
@@ -405,11 +411,23 @@ def change(
         raise UserError(f"a job has at most {MOST_LABELS} labels", code="bad_parameter", hint="remove some: null")
     name = job.name if wanted.name is None else wanted.name
     priority = job.priority if wanted.priority is None else wanted.priority
-    if (name, labels, priority) == (job.name, job.labels, job.priority):
+    keep = job.keep if wanted.keep is None else wanted.keep
+    if (name, labels, priority, keep) == (job.name, job.labels, job.priority, job.keep):
         return
-    values = {"name": name, "labels": labels, "search": searchable(name, labels), "priority": priority}
+    values = {"name": name, "labels": labels, "search": searchable(name, labels), "priority": priority, "keep": keep}
     changed = update(JobRow).where(JobRow.id == job_id).values(**values, version=JobRow.version + 1)
     session.execute(changed, execution_options=NO_SYNC)
+
+
+def refuse_deleted(job: JobRow) -> None:
+    """Refuse to do anything with a job in the trash.
+
+    Raises:
+        WrongState: it is there.
+
+    """
+    if job.deleted_at is not None:
+        raise WrongState(f"job {job.id} is deleted", hint=f"restore it first: POST /v1/jobs/{job.id}/restore")
 
 
 def under_review(session: Session, job_id: str) -> JobRow:
@@ -438,7 +456,7 @@ def go_on(session: Session, job: JobRow, *, now: float, actor: str) -> JobState:
 
 def _locked(session: Session, job_id: str) -> JobRow:
     """Return the job, which nobody can change until the transaction ends."""
-    job = session.scalar(select(JobRow).where(JobRow.id == job_id).with_for_update())
+    job = session.scalar(select(JobRow).where(JobRow.id == job_id, JobRow.purged_at.is_(None)).with_for_update())
     if job is None:
         raise JobNotFound(f"there is no job {job_id}")
     session.expunge(job)  # what changes it are statements

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from retort.constants import MAP, MAP50, Role
-from retort.db import events
+from retort.db import events, garbage
 from retort.db.artifacts import NewArtifact
 from retort.db.models import MODEL_PREFIX, JobRow, ModelRow, new_id
-from retort.db.session import add_or_ignore
+from retort.db.session import NO_SYNC, add_or_ignore
 from retort.db.transitions import Lease
 from retort.errors import UserError
 from retort.model_ref import ModelRef
@@ -48,10 +48,19 @@ class NewModel:
 def register(session: Session, model: NewModel, *, now: float) -> bool:
     """Register *model*, so that later jobs can name it.
 
-    False when these bytes are known by this name already, and nothing changes.
+    False when these bytes are known by this name already; then they leave the trash, and nothing else changes.
+
+    Raises:
+        BytesCollected: the bytes are no longer in the store; put them there again.
+
     """
     row = {"id": new_id(MODEL_PREFIX), **asdict(model), "created_at": now}
-    return add_or_ignore(session, ModelRow, row, key=("name", "sha256"))
+    garbage.secure(session, [model.key])
+    if add_or_ignore(session, ModelRow, row, key=("name", "sha256")):
+        return True
+    deleted = (ModelRow.name == model.name, ModelRow.sha256 == model.sha256, ModelRow.deleted_at.is_not(None))
+    session.execute(update(ModelRow).where(*deleted).values(deleted_at=None), execution_options=NO_SYNC)
+    return False
 
 
 def register_trained(session: Session, lease: Lease, artifact: NewArtifact, *, now: float) -> bool:
@@ -92,15 +101,20 @@ def _trained(name: str, artifact: NewArtifact, job_id: str) -> NewModel:
 
 
 def find(session: Session, reference: ModelRef) -> ModelRow | None:
-    """Return the model that *reference* names, or None."""
+    """Return the model that *reference* names, in the trash or not, or None."""
     query = select(ModelRow).where(ModelRow.name == reference.name, ModelRow.sha256 == reference.sha256)
     return session.scalar(query)
 
 
 def versions(session: Session, name: str) -> list[ModelRow]:
-    """Return the models registered by *name*, newest first."""
-    query = select(ModelRow).where(ModelRow.name == name).order_by(ModelRow.id.desc())
+    """Return the models registered by *name*, newest first, those in the trash left out."""
+    query = select(ModelRow).where(ModelRow.name == name, ModelRow.deleted_at.is_(None)).order_by(ModelRow.id.desc())
     return list(session.scalars(query))
+
+
+def digests(session: Session, name: str) -> list[str]:
+    """Return the digests of all models registered by *name*, in the trash or not."""
+    return list(session.scalars(select(ModelRow.sha256).where(ModelRow.name == name)))
 
 
 def named(session: Session, name: str) -> list[ModelRow]:
@@ -116,12 +130,13 @@ def named(session: Session, name: str) -> list[ModelRow]:
     return found
 
 
-def page(session: Session, *, after: str | None = None, limit: int = 50) -> list[ModelRow]:
+def page(session: Session, *, after: str | None = None, limit: int = 50, deleted: bool = False) -> list[ModelRow]:
     """Return a page of at most *limit* models, newest first.
 
-    They are older than the model *after*.
+    They are older than the model *after*, and in the trash if they are to be *deleted*, else outside of it.
     """
-    query = select(ModelRow).order_by(ModelRow.id.desc()).limit(limit)
+    where = ModelRow.deleted_at.is_not(None) if deleted else ModelRow.deleted_at.is_(None)
+    query = select(ModelRow).where(where).order_by(ModelRow.id.desc()).limit(limit)
     if after is not None:
         query = query.where(ModelRow.id < after)
     return list(session.scalars(query))

@@ -65,6 +65,7 @@ class Base(DeclarativeBase):
 
 
 _EXPIRES, _SAVED = text("expires_at IS NOT NULL"), text("recovery IS NOT NULL")
+_ENDED, _DELETED = text("finished_at IS NOT NULL"), text("deleted_at IS NOT NULL")
 
 
 class JobRow(Base):
@@ -78,6 +79,9 @@ class JobRow(Base):
         Index("ix_jobs_queue", "state", "priority", "owner", "id"),
         Index("ix_jobs_expiry", "expires_at", postgresql_where=_EXPIRES, sqlite_where=_EXPIRES),
         Index("ix_jobs_saved", "finished_at", postgresql_where=_SAVED, sqlite_where=_SAVED),
+        Index("ix_jobs_ended", "finished_at", postgresql_where=_ENDED, sqlite_where=_ENDED),
+        Index("ix_jobs_deleted", "deleted_at", postgresql_where=_DELETED, sqlite_where=_DELETED),
+        Index(None, "sweep_id"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -139,6 +143,12 @@ class JobRow(Base):
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
+    keep: Mapped[bool] = mapped_column(Boolean())
+    """Retention passes it by."""
+    deleted_at: Mapped[float | None]
+    """When it was moved to the trash; null outside of it."""
+    purged_at: Mapped[float | None]
+    """When its rows began to go for good: from then on it is not there for anybody."""
 
     @property
     def found(self) -> Result | None:
@@ -238,7 +248,11 @@ class ArtifactRow(Base):
     """
 
     __tablename__ = "artifacts"
-    __table_args__ = (UniqueConstraint("job_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "name"),
+        Index(None, "key"),
+        Index("ix_artifacts_deleted", "deleted_at", postgresql_where=_DELETED, sqlite_where=_DELETED),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id"))
@@ -252,6 +266,8 @@ class ArtifactRow(Base):
     """Where the store keeps the bytes."""
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata")
     created_at: Mapped[float]
+    deleted_at: Mapped[float | None]
+    """When it was moved to the trash; null outside of it."""
 
 
 class ModelRow(Base):
@@ -261,7 +277,7 @@ class ModelRow(Base):
     """
 
     __tablename__ = "models"
-    __table_args__ = (UniqueConstraint("name", "sha256"),)
+    __table_args__ = (UniqueConstraint("name", "sha256"), Index(None, "key"))
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(80))
@@ -278,7 +294,10 @@ class ModelRow(Base):
     """On the job's validation images, in its best epoch."""
     dataset_digest: Mapped[str | None] = mapped_column(String(64))
     job_id: Mapped[str | None] = mapped_column(Id, ForeignKey("jobs.id"))
+    """Null for one from outside, or whose job is deleted."""
     created_at: Mapped[float]
+    deleted_at: Mapped[float | None]
+    """When it was moved to the trash; null outside of it."""
 
 
 class ReviewRow(Base):
@@ -339,6 +358,10 @@ class SweepRow(Base):
     failure: Mapped[dict[str, Any] | None]
     created_at: Mapped[float]
     finished_at: Mapped[float | None]
+    keep: Mapped[bool] = mapped_column(Boolean())
+    """Retention passes it and its jobs by."""
+    deleted_at: Mapped[float | None]
+    """When it was moved to the trash, and its jobs with it; null outside of it."""
 
 
 class SweepTrialRow(Base):
@@ -378,3 +401,31 @@ class WorkerRow(Base):
     started_at: Mapped[float]
     seen_at: Mapped[float]
     """One that has not been seen for a lease's time is gone."""
+    left_at: Mapped[float | None]
+    """When it ended by itself; null while it runs, and where it was ended."""
+
+
+class GarbageRow(Base):
+    """A key of the store that may be unreferenced."""
+
+    __tablename__ = "garbage"
+    __table_args__ = (Index(None, "phase", "at"),)
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    phase: Mapped[str] = mapped_column(String(8))
+    """``marked`` or ``sweeping``."""
+    at: Mapped[float]
+    """When it was marked, or last wanted by somebody."""
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class InstallationRow(Base):
+    """A fact about this database.
+
+    ``store`` is the mark that it leaves in its store.
+    """
+
+    __tablename__ = "installation"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    value: Mapped[str] = mapped_column(String(255))

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from retort.db import jobs, reviews
+from retort.db import jobs, reviews, trash
 from retort.db.jobs import WrongState
 from retort.db.models import JobRow
 from retort.spec import AnySpec, digest, merge, parse_spec
@@ -37,7 +37,8 @@ def retry(
         KeyReused: the key came with another request before.
 
     """
-    parent = jobs.get(session, job_id)
+    parent = trash.lock_job(session, job_id)
+    jobs.refuse_deleted(parent)
     if parent.state not in TERMINAL:
         raise WrongState(f"job {job_id} is {parent.state}: it has not ended", hint=f"wait, or cancel it; {_ANEW}")
     if parent.state is JobState.SUCCEEDED:
@@ -66,7 +67,8 @@ def clone(
         KeyReused: the key came with another request before.
 
     """
-    parent = jobs.get(session, job_id)
+    parent = trash.lock_job(session, job_id)
+    jobs.refuse_deleted(parent)
     return _again(session, parent, patch, now=now, retries=retries, admit=admit, key=key, go_on=False)
 
 

@@ -164,6 +164,8 @@ def _prepare_sqlite(engine: Engine) -> None:
         connection.isolation_level = None  # the driver must not begin transactions behind our back
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+        if not cursor.execute("PRAGMA page_count").fetchone()[0]:  # a new file; later it takes a whole rewriting
+            cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _write_ahead(cursor)
         cursor.execute("PRAGMA synchronous = FULL")  # an accepted job survives a power cut, too
         cursor.execute("PRAGMA foreign_keys = ON")

@@ -93,7 +93,7 @@ def submit(
     row = {
         "id": sweep_id, "name": sweep.name, "state": SweepState.RUNNING, **about, "idempotency_key": key,
         "owner": owner, "priority": priority, "retries": retries, "num_trials": sweep.num_trials, "version": 1,
-        "created_at": now,
+        "created_at": now, "keep": False,
     }  # fmt: skip
     if add_or_ignore(session, SweepRow, row, key=("idempotency_key",)):
         return SubmittedSweep(sweep_id, created=True)
@@ -119,12 +119,13 @@ def get(session: Session, sweep_id: str) -> SweepRow:
     return sweep
 
 
-def page(session: Session, *, after: str | None = None, limit: int = 50) -> list[SweepRow]:
+def page(session: Session, *, after: str | None = None, limit: int = 50, deleted: bool = False) -> list[SweepRow]:
     """Return a page of at most *limit* sweeps, newest first.
 
-    They are older than the sweep *after*.
+    They are older than the sweep *after*, and in the trash if they are to be *deleted*, else outside of it.
     """
-    query = select(SweepRow).order_by(SweepRow.id.desc()).limit(limit)
+    where = SweepRow.deleted_at.is_not(None) if deleted else SweepRow.deleted_at.is_(None)
+    query = select(SweepRow).where(where).order_by(SweepRow.id.desc()).limit(limit)
     return list(session.scalars(query if after is None else query.where(SweepRow.id < after)))
 
 
