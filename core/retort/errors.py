@@ -24,6 +24,8 @@ import errno
 import re
 from dataclasses import dataclass
 
+from retort.redaction import redact
+
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says when there is no room for a file."""
 
@@ -64,10 +66,10 @@ class RetortError(Exception):
     retryable = False
 
     def __init__(self, message: str, *, hint: str | None = None, code: str | None = None) -> None:
-        message = printable(message, keep="\n\t")
+        message = printable(redact(message), keep="\n\t")
         super().__init__(message)
         self.message = message
-        self.hint = None if hint is None else printable(hint, keep="\n\t")
+        self.hint = None if hint is None else printable(redact(hint), keep="\n\t")
         self.code = code or type(self).code
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from retort.errors import printable
+from retort.redaction import redact
 
 _CHATTY = ("alembic", "celery.worker.strategy", "celery.app.trace", "httpx2", "httpx")
 """Libraries that tell of every look at a table, message and request."""
@@ -32,9 +36,9 @@ def configure(*, as_json: bool) -> None:
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
     last: list[Processor] = (
-        [as_records, structlog.processors.JSONRenderer()]  # which escapes by itself
+        [as_records, structlog.processors.JSONRenderer(), _without_secrets]  # JSON escapes by itself
         if as_json
-        else [structlog.processors.format_exc_info, escape, as_text]
+        else [structlog.processors.format_exc_info, escape, as_text, _without_secrets]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -49,8 +53,19 @@ def configure(*, as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
+    sys.excepthook = _tell_end
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _without_secrets(_logger: WrappedLogger, _method: str, line: Any) -> str:
+    """Hide the passwords of addresses in a rendered line."""
+    return redact(line)
+
+
+def _tell_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback that ends the process, without the passwords of addresses."""
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from retort.errors import UserError
+from retort.redaction import HIDDEN, redact
 
 _Ended = Literal["succeeded", "failed", "cancelled", "expired"]
 _ENDED: tuple[str, ...] = get_args(_Ended)
@@ -30,7 +31,9 @@ _Forever = Annotated[float | None, Field(ge=0), BeforeValidator(_empty_as_none)]
 class Settings(BaseSettings):
     """Settings of the operator; empty URLs mean the default inside *home*."""
 
-    model_config = SettingsConfigDict(env_prefix="RETORT_", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RETORT_", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     home: Path = Field(default_factory=lambda: user_data_path("retort"))
     """Folder for everything the embedded default keeps."""
@@ -166,6 +169,25 @@ class Settings(BaseSettings):
             return dict.fromkeys(_ENDED, named[0][0])
         return {state: seconds for state, _, seconds in named}
 
+    @field_validator("database_url", "broker_url", "store_url", "mlflow_uri", "url")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        """Refuse addresses that every library would read differently, and quote in parts."""
+        parts = urlsplit(value)
+        rest = parts.path + parts.query + parts.fragment
+        try:
+            unescaped = (":" in parts.netloc and "@" in rest) or (parts.port or 0) < 0
+        except ValueError:
+            unescaped = True
+        if unescaped:
+            msg = "no readable address: in a password, characters such as @ / # % need escaping"
+            raise ValueError(msg)
+        return value
+
+    def __repr_args__(self) -> Any:
+        """Show settings without the passwords in them."""
+        return [(name, redact(value) if isinstance(value, str) else value) for name, value in super().__repr_args__()]
+
     @model_validator(mode="before")
     @classmethod
     def _known(cls, given: Any) -> Any:
@@ -214,6 +236,8 @@ def visible_gpus() -> str | None:
     return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
+_SECRET = ("password", "secret", "key", "token")
+"""Words in the names of settings whose values nobody is to see."""
 _MISSPELT = 0.85
 """Likeness from which an unknown variable is a known one misspelt."""
 
@@ -243,4 +267,5 @@ def explain_settings(error: BaseException) -> UserError | None:
 
 def _explained(place: str, given: object, message: str) -> str:
     wrong = message.removeprefix("Value error, ").removeprefix("Input ")
-    return f"RETORT_{place.upper()}={given}: {wrong}" if place else wrong
+    shown = HIDDEN if any(word in place for word in _SECRET) else redact(str(given))
+    return f"RETORT_{place.upper()}={shown}: {wrong}" if place else wrong

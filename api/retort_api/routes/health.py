@@ -13,6 +13,7 @@ from retort import __version__
 from retort.db import Database, workers
 from retort.db.session import database_now
 from retort.errors import RetortError, TransientError
+from retort.redaction import redact
 
 from retort_api.deps import AppState, Router, Serving
 from retort_api.errors import OK, SERVICE_UNAVAILABLE, documented
@@ -84,7 +85,7 @@ def _check(reach: Callable[[], object]) -> Check:
     except RetortError as error:
         detail = error.message
     except Exception as error:  # noqa: BLE001 - whatever is wrong is the answer
-        detail = f"{type(error).__name__}: {error}".partition("\n")[0]
+        detail = redact(f"{type(error).__name__}: {error}".partition("\n")[0])
     duration_ms = round((time.monotonic() - begun) * 1000, 1)
     return Check(status="failed" if detail else "ok", detail=detail, duration_ms=duration_ms)
 

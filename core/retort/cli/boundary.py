@@ -12,6 +12,7 @@ from platformdirs import user_log_path
 
 from retort.errors import RetortError
 from retort.foreign import ForeignError, translate, unusable_path
+from retort.redaction import redact
 from retort.settings import explain_settings
 
 _MOST_BYTES = 1_000_000
@@ -32,7 +33,7 @@ def explain(error: Exception) -> RetortError:
 
 def keep(error: BaseException) -> Path | None:
     """Append a traceback to the log; return the log, or None."""
-    text = f"{datetime.now(UTC).isoformat(timespec='seconds')}\n{''.join(traceback.format_exception(error))}\n"
+    text = f"{datetime.now(UTC).isoformat(timespec='seconds')}\n{redact(''.join(traceback.format_exception(error)))}\n"
     for folder in (user_log_path("retort"), Path(tempfile.gettempdir())):
         path = folder / "retort-cli.log"
         with suppress(OSError):

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import typer
 
 from retort.cli.options import AsJson, note
 from retort.errors import TransientError, UserError
+from retort.redaction import redact
 
 if TYPE_CHECKING:
     from retort.settings import Settings
@@ -134,14 +134,8 @@ def why_not_ready(status: int | None, found: dict[str, Any], url: str, settings:
     if not failed:
         return f"{url}/readyz answers {status}", "another program may listen there: --port"
     said = "; ".join(f"the check {name!r} fails: {one.get('detail')}" for name, one in failed.items())
-    places = {"database": _without_password(settings.database_url), "store": _without_password(settings.store_url)}
+    places = {"database": redact(settings.database_url), "store": redact(settings.store_url)}
     return said, "; ".join(_REMEDIES.get(name, "its message says why").format(**places) for name in failed)
-
-
-def _without_password(url: str) -> str:
-    """Return *url* without the user and password in it."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 QUICK_S = 20.0

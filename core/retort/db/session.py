@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
 from retort.db.models import Base
-from retort.errors import TransientError
+from retort.errors import TransientError, UserError
 
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for its turn before it gives up."""
@@ -40,7 +40,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, pool_size: int = 20) -> None:
-        self.url = _with_driver(make_url(url))
+        self.url = _with_driver(_parsed(url))
         self.engine = create_engine(
             self.url,
             pool_size=pool_size,
@@ -121,6 +121,15 @@ class _WriterLock:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+
+def _parsed(url: str) -> URL:
+    """Read the database's address; what is wrong with it is told without it."""
+    try:
+        return make_url(url)
+    except (exc.ArgumentError, ValueError):
+        hint = "postgresql+psycopg://user@host/name; a password with @ / # % goes into RETORT_DATABASE_PASSWORD"
+        raise UserError("RETORT_DATABASE_URL is no readable address", hint=hint, code="bad_settings") from None
 
 
 def _with_driver(url: URL) -> URL:
