@@ -10,6 +10,7 @@ from contextlib import suppress
 from types import FrameType
 
 import uvicorn
+from retort.confinement import hide_environment
 from retort.logs import configure
 from retort.settings import Settings
 
@@ -50,6 +51,7 @@ def main() -> None:
 def serve(settings: Settings) -> None:
     """Serve the API with *settings* until a signal arrives."""
     configure(as_json=settings.log_json)
+    hide_environment()
     app = create_app(settings)
     allow_open_files(settings.max_connections)
     config = server_config(app, settings, host=settings.host, port=settings.port, timeout_graceful_shutdown=GRACE_S)

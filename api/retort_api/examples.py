@@ -154,6 +154,9 @@ def _summary(job: Job) -> JobSummary:
 _ATTEMPT = Attempt.model_validate({
     "number": 1, "worker": "gpu-1", "host": "gpu-1.lab", "device": "cuda:0", "state": AttemptState.RUNNING,
     "started_at": _at(1), "ended_at": None, "exit_code": None, "failure": None,
+    "confinement": {"mode": "best", "in_force": ["privileges", "limits", "files", "calls", "network"], "missing": {
+        "mounts": "Operation not permitted", "processes": "Operation not permitted",
+    }},
 })  # fmt: skip
 _TRANSITIONS = (
     Transition(kind="state", name="queued", at=_at(0), actor="client", reason=None, attempt=0),

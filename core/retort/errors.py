@@ -224,6 +224,7 @@ CLASSES: dict[str, FailureClass] = {
     "store_unavailable": FailureClass("The artifact store cannot be reached or written.", 5, 15),
     "not_stored": FailureClass("A file of the run could not be brought into the store.", 3, 15),
     "folder_busy": FailureClass("An earlier run of the job still holds its working folder.", 5, 15),
+    "unconfined": FailureClass("The worker's host cannot confine the run as its operator demands.", 3, 60),
     "bad_journal": FailureClass("The run's journal cannot be read.", 1),
     "bad_workdir": FailureClass("The run's working folder is not in order.", 1),
     "unavailable": FailureClass("The worker's machine failed.", 3, 15),

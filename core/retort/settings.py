@@ -14,6 +14,7 @@ from platformdirs import user_data_path
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from retort.confinement import Mode, Part
 from retort.errors import UserError
 from retort.redaction import HIDDEN, redact
 
@@ -83,6 +84,10 @@ class Settings(BaseSettings):
     """A connection whose next request's head has not arrived by then is closed."""
     transfer_timeout_s: float = Field(default=30.0, gt=0)
     """A client that for so long sends less than 1 KiB/s of a body, or takes nothing of an answer, is cut off."""
+    confinement: Mode = "best"
+    """How far a run is confined: as far as the host allows, all or nothing (``strict``), or not at all (``off``)."""
+    confinement_without: Annotated[tuple[Part, ...], NoDecode] = ()
+    """Parts of the confinement to leave out, with commas between them."""
     slots: int = Field(default=0, ge=0, le=64)
     """Runs that one worker supervises at a time; 0 is one for each GPU, or one on the CPU."""
     cpu_fallback: bool = False
@@ -187,6 +192,18 @@ class Settings(BaseSettings):
     def __repr_args__(self) -> Any:
         """Show settings without the passwords in them."""
         return [(name, redact(value) if isinstance(value, str) else value) for name, value in super().__repr_args__()]
+
+    @field_validator("confinement_without", mode="before")
+    @classmethod
+    def _parts(cls, value: object) -> object:
+        """Read a list of parts as people write it."""
+        if not isinstance(value, str):
+            return value
+        parts = tuple(part.strip() for part in value.split(",") if part.strip())
+        if unknown := [part for part in parts if part not in get_args(Part)]:
+            msg = f"{unknown[0]} is no part of the confinement: name some of {', '.join(get_args(Part))}"
+            raise ValueError(msg)
+        return parts
 
     @model_validator(mode="before")
     @classmethod

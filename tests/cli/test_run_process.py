@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from retort.cli import run
+from retort.confinement import Policy
 from retort.protocol.environment import allowed, run_environment
 from support.worker_harness import eventually
 
@@ -18,7 +19,7 @@ def test_a_run_gets_what_the_worker_gives_and_no_key_or_token(tmp_path: Path, mo
     """It got everything but RETORT_*."""
     for name in ("AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY", "GITHUB_TOKEN", "RETORT_DATABASE_URL", "SSH_AUTH_SOCK"):
         monkeypatch.setenv(name, "secret")
-    with run._started(tmp_path, None, {}) as process:
+    with run._started(tmp_path, None, {}, Policy()) as process:
         environ = Path(f"/proc/{process.pid}/environ")
         variables = eventually(lambda: environ.read_bytes().decode()).split("\0")  # empty until it has begun
     given = dict(entry.partition("=")[::2] for entry in variables if entry)

@@ -198,6 +198,39 @@ def test_parts_that_the_operator_leaves_out_are_told_as_left_out(tmp_path: Path)
     assert Facts.decode(b"nothing of it") is None
 
 
+_HIDES = """
+import sys
+from retort.confinement import hide_environment, kernel
+kernel.keep_capabilities(frozenset())
+if sys.argv[1:] == ["hide"]:
+    hide_environment()
+print(flush=True)
+sys.stdin.read()
+"""
+_PEEKS = """
+import sys
+from retort.confinement import kernel
+kernel.keep_capabilities(frozenset())
+print(open(f"/proc/{sys.argv[1]}/environ").read())
+"""
+
+
+@pytest.mark.parametrize(("how", "seen"), [("hide", False), ("show", True)])
+def test_a_process_that_hides_its_environment_shows_it_to_no_other_of_its_user(how: str, seen: bool):
+    """Where a host allows no confinement at all, this alone keeps a run from the keys of its worker."""
+    environment = {**os.environ, "THE_KEY": "of the worker"}
+    with subprocess.Popen(
+        [sys.executable, "-c", _HIDES, how], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        peek = [sys.executable, "-c", _PEEKS, str(worker.pid)]
+        told = subprocess.run(peek, capture_output=True, text=True, check=False)
+        worker.kill()
+    assert ("THE_KEY=of the worker" in told.stdout) is seen
+    assert ("PermissionError" in told.stderr) is not seen
+
+
 def test_landlock_is_there_wherever_it_is_told_to_be(tried: tuple[dict[str, str], Facts]):
     try:
         assert landlock.version() >= 1

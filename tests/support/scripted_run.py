@@ -34,7 +34,7 @@ def watch_stdin() -> None:
 
 
 def spawn_child(workdir: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", CHILD])
+    child = subprocess.Popen([sys.executable, "-c", CHILD, f"child of {workdir.name}"])
     (workdir / "child.part").write_text(str(child.pid))
     (workdir / "child.part").replace(workdir / "child.pid")
 

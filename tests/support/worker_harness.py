@@ -52,6 +52,14 @@ def halt(process: subprocess.Popen[bytes]) -> None:
     eventually(lambda: set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()) == {"T"})
 
 
+def command_line(path: Path) -> bytes:
+    """Return a process's command line, empty once it is gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def alive(pid: int) -> bool:
     """Return True if the process runs: a zombie whose parent does not reap it does not."""
     command = ["/bin/ps", "-o", "state=", "-p", str(pid)]
@@ -187,9 +195,13 @@ class House:
         return self.home / "work" / job_id
 
     def child(self, job_id: str) -> int:
-        """The process that a run has started, 0 while it has not."""
-        path = self.workdir(job_id) / "child.pid"
-        return int(path.read_text()) if path.exists() else 0
+        """The process that a run has started, by its number here; 0 where there is none.
+
+        Inside of a confinement, numbers are others.
+        """
+        name = f"child of {job_id}".encode()
+        found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if name in command_line(path)]
+        return int(found[0].parent.name) if found and (self.workdir(job_id) / "child.pid").exists() else 0
 
     def run_is_gone(self, job_id: str) -> bool:
         """Return True if nobody holds the working folder any more."""

@@ -39,6 +39,42 @@ def test_a_run_leads_a_session_of_its_own_in_a_scrubbed_environment(tmp_path: Pa
     assert expected.items() <= variables.items()
 
 
+_STEAL = """
+import os, sys
+from pathlib import Path
+for pid in (os.environ["CUDA_WORKER"], "1", str(os.getppid())):
+    try:
+        print(Path(f"/proc/{pid}/environ").read_text())
+    except OSError as error:
+        print("refused", error.errno)
+for name in ("HOME", "TMPDIR", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME"):
+    folder = Path(os.environ[name])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "own").write_text("mine")
+"""
+
+
+def test_a_run_cannot_read_the_workers_environment_and_writes_where_it_may(tmp_path: Path):
+    """Same user: whatever a checkpoint made the run do could read the keys of the worker in /proc."""
+    secret = f"WORKER_SECRET={os.urandom(8).hex()}"
+    holder = subprocess.Popen(
+        ["/bin/sleep", "600"], env={"WORKER_SECRET": secret.partition("=")[2]}
+    )  # what is in this process's own /proc is from its start
+    process = RunProcess.start((sys.executable, "-c", _STEAL), tmp_path, {"CUDA_WORKER": str(holder.pid)})
+    eventually(process.ended)
+    facts = process.facts()
+    assert process.close() == 0
+    holder.kill()
+    holder.wait()
+    log = (tmp_path / "run.log").read_text()
+    assert secret not in log
+    assert facts is not None
+    if {"files", "processes"} & set(facts.in_force):
+        assert log.startswith("refused")
+    written = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("own")}
+    assert {"own", ".cache", ".config", "work"} <= written
+
+
 def test_the_temporary_folder_is_short_enough_for_sockets_and_goes_with_the_run(tmp_path: Path):
     workdir = tmp_path / ("long" * 20)
     workdir.mkdir()

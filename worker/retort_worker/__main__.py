@@ -12,11 +12,12 @@ from uuid import uuid4
 
 import structlog
 from retort import logs
+from retort.confinement import hide_environment
 from retort.db import Database
 from retort.keeping import open_store
 from retort.settings import Settings
 
-from retort_worker import celery_app, gpu_check
+from retort_worker import celery_app, confinement_check, gpu_check
 from retort_worker.celery_app import consume
 from retort_worker.context import RUN, WorkerContext
 from retort_worker.loops import Announcer, Housekeeper, Poller, Reaper, Sweeper
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     settings = Settings()
+    hide_environment()
     logs.configure(as_json=settings.log_json)
     database = Database(settings.database_url)
     host = socket.gethostname()
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command=tuple(options.run_command),
     )
     pool = gpu_check.find(settings)
+    context.confinement = confinement_check.find(settings, pool.usable())
     slots = JobWorker(context, pool)
     return work(context, slots, Housekeeper(context, pool), Announcer(context, pool))
 

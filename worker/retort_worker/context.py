@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from retort.db import Database, queue, workers
@@ -14,6 +14,7 @@ from retort.settings import Settings
 from retort.storage import Store
 from retort.tracking import dispatcher
 
+from retort_worker.confinement_check import HostConfinement
 from retort_worker.gpus import Device
 
 RUN = (sys.executable, "-m", "retort.run")
@@ -42,6 +43,7 @@ class WorkerContext:
     command: tuple[str, ...] = RUN
     tracker: tuple[str, ...] = dispatcher.COMMAND
     """The program that tells a tracker."""
+    confinement: HostConfinement = field(default_factory=HostConfinement)
     draining: bool = False
 
     def drain(self) -> None:

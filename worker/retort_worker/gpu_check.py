@@ -70,16 +70,17 @@ def unusable(
     *,
     environment: Mapping[str, str] = os.environ,
     command: Sequence[str] = CHECK,
+    own: Mapping[str, str] | None = None,
     timeout_s: float = 180.0,
 ) -> dict[str, str]:
     """Return the GPUs that PyTorch cannot use, with the reasons.
 
     Each is tried as a run would see it, alone. The worker itself never loads PyTorch: a broken driver can then end, or
-    hold up, no more than the one that asks.
+    hold up, no more than the one that asks. *own* are further variables of that one.
     """
 
     def why(gpu: str) -> str | None:
-        seen = {**allowed(environment), **nvml.IN_ORDER, "CUDA_VISIBLE_DEVICES": gpu}
+        seen = {**allowed(environment), **nvml.IN_ORDER, **(own or {}), "CUDA_VISIBLE_DEVICES": gpu}
         return _answer(command, seen, timeout_s)
 
     if not gpus:

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ class Announcer:
             about = WorkerRow(
                 name=context.worker, host=context.host, slots=self._pool.num_slots,
                 gpus=self._pool.most_gpus or 0, devices=self._pool.declared(), started_at=now, seen_at=now,
+                confinement=asdict(context.confinement.facts),
             )  # fmt: skip
             workers.announce(session, about)
 

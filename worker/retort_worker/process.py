@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import shutil
@@ -12,13 +13,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from retort.confinement import UNCONFINED, Facts, Policy, confined
 from retort.errors import printable
 from retort.foreign import translate
-from retort.protocol.environment import run_environment
+from retort.protocol.environment import caches_of, run_environment
 from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, FinishedEvent, RunFailure, StoppedEvent
 from retort.spec.result import Result
 
@@ -70,8 +72,10 @@ class RunProcess:
     The number of its process group is that of its first process.
     """
 
-    def __init__(self, popen: subprocess.Popen[bytes], scratch: Path | None) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], scratch: Path | None, told: int) -> None:
         self._popen = popen
+        self._told = os.fdopen(told, "rb", buffering=0)
+        self._facts = b""
         self._scratch = scratch
         self._reaped = False
         self._exit = _exit_of(popen.pid)
@@ -81,30 +85,49 @@ class RunProcess:
 
     @classmethod
     def start(
-        cls, command: Sequence[str], workdir: Path, environment: Mapping[str, str], *, compiled: Path | None = None
-    ) -> Self:
+        cls, command: Sequence[str], workdir: Path, environment: Mapping[str, str], *,
+        compiled: Path | None = None, policy: Policy | None = None,
+    ) -> Self:  # fmt: skip
         """Start ``command spec.json workdir``; its output goes to ``workdir/run.log``.
 
         Its standard input is a pipe that nobody writes to: it ends when the worker dies, however that happens, and the
-        run takes this as its order to die. In the folder *compiled* runs find what earlier ones compiled.
+        run takes this as its order to die. In the folder *compiled* runs find what earlier ones compiled. *policy*
+        names what it may read besides its working folder.
 
         Raises:
             OSError: the command cannot be started.
 
         """
+        if shutil.which(command[0]) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
         env, scratch = run_environment(os.environ, workdir, compiled=compiled)
-        with (workdir / "run.log").open("ab") as log:
-            popen = subprocess.Popen(
-                [*command, str(workdir / "spec.json"), str(workdir)],
-                cwd=workdir,
-                env={**env, **environment},
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        env |= environment
+        ours, theirs = os.pipe()
+        os.set_blocking(ours, False)
+        try:
+            with (workdir / "run.log").open("ab") as log:
+                popen = subprocess.Popen(
+                    confined(
+                        [*command, str(workdir / "spec.json"), str(workdir)],
+                        replace(policy or Policy(network="loopback"), write=(str(workdir), *caches_of(env)),
+                                tmp=env["TMPDIR"], facts=theirs),
+                    ),
+                    cwd=workdir, env=env, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
+                    start_new_session=True, pass_fds=(theirs,),
+                )  # fmt: skip
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
         (workdir / _GROUP).write_text(f"{popen.pid} {_where()}\n")
-        return cls(popen, scratch)
+        return cls(popen, scratch, ours)
+
+    def facts(self) -> Facts | None:
+        """Return how the run is confined, as soon as that is known."""
+        with contextlib.suppress(BlockingIOError, ValueError):
+            self._facts += self._told.read(1 << 16) or b""
+        return Facts.decode(self._facts) if self._facts.endswith(b"\n") else None
 
     @property
     def pid(self) -> int:
@@ -168,6 +191,7 @@ class RunProcess:
         _alive.pop(self.pid, None)
         if self._popen.stdin is not None:
             self._popen.stdin.close()
+        self._told.close()
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and _group_lives(self.pid):
             time.sleep(0.01)  # children of the first process are not ours, so there is nothing to wait on
@@ -238,6 +262,9 @@ def classify_exit(last: AnyEvent | None, exit_code: int, *, told_to_stop: bool, 
 
 
 def _death(exit_code: int, excerpt: str) -> RunFailure:
+    if exit_code == UNCONFINED:
+        message = "the run was not started, because this worker cannot confine it as RETORT_CONFINEMENT=strict demands"
+        return RunFailure(code="unconfined", message=message, retryable=True, log_excerpt=excerpt)
     if exit_code >= 0:
         message = f"the run ended with exit code {exit_code} and without a last word"
         return RunFailure(code="crashed", message=message, retryable=True, log_excerpt=excerpt)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from retort.confinement import Facts
 from retort.constants import Role
 from retort.db import Database, DatabaseUnavailable, Lease, artifacts, events, jobs, model_registry, transitions
 from retort.db.artifacts import NewArtifact
@@ -102,6 +103,27 @@ class Recorder:
         self._flushed_at = started
         for event in said:
             self._on_event(event)
+
+    def note_confinement(self, facts: Facts) -> bool:
+        """Record how the run is confined; False means try again.
+
+        What is missing is logged as a warning.
+
+        Raises:
+            LeaseLost: stop everything.
+
+        """
+        told = {"mode": facts.mode, "in_force": list(facts.in_force), "missing": dict(facts.missing)}
+        try:
+            with self._database.begin() as session:
+                if not events.note_confinement(session, self._lease, told):
+                    raise LeaseLost
+                if facts.missing:
+                    data = {"code": "confinement", **told}
+                    events.log(session, self._lease, facts.sentence, "warning", database_now(session), data=data)
+        except DatabaseUnavailable:
+            return False
+        return True
 
     def log(self, message: str, level: str) -> bool:
         """Record a log event from the worker; False means try again.

@@ -11,7 +11,9 @@ from concurrent import futures
 from dataclasses import replace
 
 import structlog
+from retort.confinement import Facts, Policy
 from retort.data import known_datasets
+from retort.data.confinement import run_policy
 from retort.data.inputs import Adjustments
 from retort.data.prepare import prepare
 from retort.db import DatabaseUnavailable
@@ -61,6 +63,8 @@ class RunSupervisor:
         """GPUs of the run that cannot be used, with the reasons; known once it has ended."""
         self._doubts_gpu = False
         self._process: RunProcess | None = None
+        self._policy: Policy | None = None
+        self._confinement_told = False
         self._final_event: AnyEvent | None = None
         self._fence = Fence(self._settings.lease_s, claimed_job.started, self._kill)
         self._watchdog = Watchdog(
@@ -161,6 +165,13 @@ class RunSupervisor:
             cpu_allowed=self._device.cpu_allowed,
             adjustments=Adjustments.model_validate(claim.adjustments or {}),
         )
+        self._policy = run_policy(
+            self._workdir,
+            self._settings,
+            gpus=len(self._device.gpus),
+            ranks=claim.spec["resources"].get("gpus", 1),
+            without=self._context.confinement.without,
+        )
 
     def _retry_db(self, work: Callable[[], None]) -> None:
         """Do what needs the database, and beat until it is there."""
@@ -178,8 +189,14 @@ class RunSupervisor:
         self._trackers.begin()
         self._watchdog.begin()
         self._process = RunProcess.start(
-            self._context.command, self._workdir, self._device.environment, compiled=self._context.folder / COMPILED
+            self._context.command,
+            self._workdir,
+            self._device.environment,
+            compiled=self._context.folder / COMPILED,
+            policy=self._policy,
         )
+        if self._settings.confinement == "off":
+            self._confinement_told = self._recorder.note_confinement(Facts("off"))
         told_to_stop, failure = self._watch(self._process)
         code = self._process.close()
         while self._recorder.behind():
@@ -214,6 +231,7 @@ class RunSupervisor:
         failure: RunFailure | None = None
         while not process.ended():
             self._heartbeat(process.wait)
+            self._tell_confinement(process)
             if told_at is None:
                 failure = self._limit(process)
                 if failure is not None or self._should_stop():
@@ -221,7 +239,14 @@ class RunSupervisor:
                     process.terminate()
             elif time.monotonic() - told_at >= self._settings.grace_s:
                 process.send(signal.SIGKILL)
+        self._tell_confinement(process)
         return told_at is not None, failure
+
+    def _tell_confinement(self, process: RunProcess) -> None:
+        """Record once how the run is confined."""
+        if self._confinement_told or (facts := process.facts()) is None:
+            return
+        self._confinement_told = self._recorder.note_confinement(facts)
 
     def _limit(self, process: RunProcess) -> RunFailure | None:
         """Return the failure of a run that must not go on; one that is stuck prints its stacks first."""

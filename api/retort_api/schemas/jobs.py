@@ -52,6 +52,15 @@ class Failure(ResponseModel):
     log_excerpt: str | None
 
 
+class Confinement(ResponseModel):
+    """Which parts of the machine runs are kept from, and which of these could not be had."""
+
+    mode: Literal["best", "strict", "off"]
+    in_force: tuple[str, ...]
+    missing: dict[str, str]
+    """Parts that the host does not allow, or that the operator leaves out, with the reasons."""
+
+
 class Attempt(ResponseModel):
     """One try on one worker."""
 
@@ -64,6 +73,8 @@ class Attempt(ResponseModel):
     ended_at: datetime | None
     exit_code: int | None
     failure: Failure | None
+    confinement: Confinement | None = None
+    """How its run is confined; null while that is not known."""
 
 
 class Transition(ResponseModel):

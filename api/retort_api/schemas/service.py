@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from retort_api.schemas.jobs import ResponseModel
+from retort_api.schemas.jobs import Confinement, ResponseModel
 
 
 class Recipe(ResponseModel):
@@ -78,6 +78,8 @@ class Worker(ResponseModel):
     """Most GPUs that it can give to one run; 0 where it trains on the CPU, or takes no job."""
     devices: Annotated[tuple[WorkerDevice, ...], BeforeValidator(lambda told: told or ())]
     """What it has to train on."""
+    confinement: Confinement | None = None
+    """How far it can confine runs; null of a worker from before it told that."""
     started_at: datetime
     seen_at: datetime
 

@@ -144,7 +144,20 @@ def workers_page(workers: Sequence[Json]) -> RenderableType:
         for device in worker.get("devices", ())
         if device["kind"] == "gpu" and device["refused"]
     ]
-    return Group(_workers_table(workers), *refused)
+    return Group(_workers_table(workers), *refused, *map(_unconfined, filter(_lacks_confinement, workers)))
+
+
+def _lacks_confinement(worker: Json) -> bool:
+    told = worker.get("confinement") or {"mode": "best", "missing": {}}
+    return told["mode"] == "off" or bool(told["missing"])
+
+
+def _unconfined(worker: Json) -> Text:
+    """Return a line on a worker that cannot confine runs, or not wholly."""
+    told = worker["confinement"]
+    lacking = "; ".join(f"{printable(part)}: {printable(why)}" for part, why in told["missing"].items())
+    what = "runs are not confined" if told["mode"] == "off" else f"runs are not confined in {lacking}"
+    return Text(f"worker {worker['name']}: {what}", "yellow")
 
 
 def _product(device: Json) -> str:

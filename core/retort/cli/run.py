@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,10 +33,12 @@ from retort.cli.spec_options import (
     TeacherOption,
 )
 from retort.cli.weights import complete_here, register_here, register_weights
+from retort.confinement import Policy, confined
 from retort.constants import MAP, MAP50, Role
+from retort.data.confinement import run_policy
 from retort.data.inputs import Inputs, NamedBy
 from retort.errors import TransientError, UserError
-from retort.protocol.environment import run_environment
+from retort.protocol.environment import caches_of, run_environment
 from retort.protocol.events import (
     AnyEvent,
     AwaitingReviewEvent,
@@ -111,7 +114,7 @@ def execute(wanted: AnySpec, workdir: Path, device: str | None, *, as_json: bool
     told: list[ExtraOutcome] = []
     with (
         tracked(wanted, settings, workdir, attempt, told) as feed,
-        _started(workdir, settings.work_dir, seen) as process,
+        _started(workdir, settings.work_dir, seen, _policy(wanted, settings, workdir, chosen)) as process,
         _stopping(process) as asked,
         render.screen(as_json=as_json, epochs=_epochs(wanted)) as screen,
     ):
@@ -193,16 +196,25 @@ def _stopping(process: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def _policy(spec: AnySpec, settings: Settings, workdir: Path, device: str) -> Policy:
+    """Return what the run is kept from."""
+    ranks = spec.resources.gpus if isinstance(spec, JobSpec) else 1
+    return run_policy(workdir, settings, gpus=0 if device == "cpu" else ranks, ranks=ranks)
+
+
 @contextmanager
-def _started(workdir: Path, shared: Path | None, seen: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the run in a session of its own, and let nothing of it outlive the block.
+def _started(
+    workdir: Path, shared: Path | None, seen: Mapping[str, str], policy: Policy
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the run in a session of its own, confined, and let nothing of it outlive the block.
 
     It finds in *shared* what earlier runs compiled, and sees the GPUs that the variables *seen* name, if any.
 
     Its stdin is a pipe that closes when we die, however that happens; the run takes this as its order to die.
     """
     env, scratch = run_environment({**os.environ, **seen}, workdir, compiled=shared and shared / COMPILED)
-    command = [sys.executable, "-m", "retort.run", str(workdir / "spec.json"), str(workdir)]
+    policy = replace(policy, write=(str(workdir), *caches_of(env)), tmp=env["TMPDIR"])
+    command = confined([sys.executable, "-m", "retort.run", str(workdir / "spec.json"), str(workdir)], policy)
     with (workdir / "run.log").open("ab") as log:
         process = subprocess.Popen(
             command, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True

@@ -16,6 +16,7 @@ _NAMESPACES = (("mounts", "processes", "network"), ("mounts", "network"), ("netw
 _LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 _TMP, _MPS = "/tmp", "/tmp/nvidia-mps"  # noqa: S108 - names, not files of this program
 _CANNOT_START = 127
+_DEEP = 3
 _OF_ROOT = frozenset({0, 1, 3})
 """CAP_CHOWN, CAP_DAC_OVERRIDE and CAP_FOWNER: without them root cannot read what others own."""
 
@@ -146,9 +147,11 @@ class Starter:
 
 
 def _folders_of(command: Sequence[str]) -> list[Path]:
-    """Return what the command names: its files, and the folders of its scripts."""
+    """Return what the command names: its files, and the folders that its scripts import from."""
     named = [Path(word) for word in command if word.startswith("/") and Path(word).exists()]
-    return [path.parent if path.suffix == ".py" else path for path in named]
+    scripts = [path for path in named if path.suffix == ".py"]
+    beside = [path.parents[1] for path in scripts if len(path.parents) > _DEEP]  # never one of the system's
+    return [*named, *(path.parent for path in scripts), *beside]
 
 
 if __name__ == "__main__":

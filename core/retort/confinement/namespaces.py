@@ -158,6 +158,7 @@ def first_process(work: Callable[[], None], pipe: int) -> None:
     if not child:
         _unblock()
         with contextlib.suppress(BaseException):
+            os.setsid()  # a group that it can see
             work()
         os._exit(71)
     code = _attend(child)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -102,7 +102,9 @@ def list_after(session: Session, job_id: str, seq: int, limit: int) -> list[Even
     return list(session.scalars(query.order_by(EventRow.seq).limit(limit)))
 
 
-def log(session: Session, lease: Lease, message: str, level: str, now: float) -> bool:
+def log(
+    session: Session, lease: Lease, message: str, level: str, now: float, *, data: Mapping[str, Any] | None = None
+) -> bool:
     """Write a log event of the worker under its lease.
 
     False when the lease is no longer held.
@@ -110,7 +112,22 @@ def log(session: Session, lease: Lease, message: str, level: str, now: float) ->
     seq = next_seq(session, lease)
     if seq is None:
         return False
-    append(session, lease.job_id, seq=seq, attempt=lease.attempt, kind="log", at=now, level=level, message=message)
+    append(
+        session, lease.job_id, seq=seq, attempt=lease.attempt, kind="log", at=now, level=level, message=message,
+        data=dict(data or {}),
+    )  # fmt: skip
+    return True
+
+
+def note_confinement(session: Session, lease: Lease, confinement: Mapping[str, Any]) -> bool:
+    """Record how the attempt's run is confined.
+
+    False when the lease is no longer held.
+    """
+    if lock(session, lease) is None:
+        return False
+    attempt = (AttemptRow.job_id == lease.job_id, AttemptRow.number == lease.attempt)
+    session.execute(update(AttemptRow).where(*attempt).values(confinement=dict(confinement)))
     return True
 
 

@@ -174,6 +174,8 @@ class AttemptRow(Base):
     failure: Mapped[dict[str, Any] | None]
     journal_offset: Mapped[int] = mapped_column(BigInteger)
     """Bytes of the attempt's journal that are recorded."""
+    confinement: Mapped[dict[str, Any] | None]
+    """What its run was kept from, and what could not be had; null while that is not known."""
 
 
 class TransitionRow(Base):
@@ -398,6 +400,8 @@ class WorkerRow(Base):
     """Most GPUs that it can give to one run; 0 where it trains on the CPU, or takes no job."""
     devices: Mapped[list[dict[str, Any]]] = mapped_column(JSON())
     """What it has, with the reason where no run can have it; ``cpu`` among them where no GPU can be used."""
+    confinement: Mapped[dict[str, Any] | None]
+    """How far it can confine runs."""
     started_at: Mapped[float]
     seen_at: Mapped[float]
     """One that has not been seen for a lease's time is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ _ALLOWED_PREFIXES = (
     "LC_", "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_", "GLOO_", "PYTORCH_", "TORCH_", "TORCHINDUCTOR_", "TRITON_",
 )  # fmt: skip
 """Of languages, the GPU, its libraries and PyTorch: what hosts, containers and drivers need to be told."""
+_SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+"""Of names that are none of a run's business, whatever they begin with: NVIDIA_API_KEY."""
 _LONGEST_TMP = 70
 """Bytes; Python's own Unix sockets add 31 to the temporary folder, and the kernel takes 107 in all."""
 
@@ -23,9 +26,11 @@ def allowed(environment: Mapping[str, str]) -> dict[str, str]:
 
     A run opens files of strangers: keys, tokens and addresses are none of its business.
     """
-    return {
-        name: value for name, value in environment.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)
-    }
+    return {name: value for name, value in environment.items() if _is_allowed(name)}
+
+
+def _is_allowed(name: str) -> bool:
+    return name in _ALLOWED or (name.startswith(_ALLOWED_PREFIXES) and not _SECRET.search(name))
 
 
 def run_environment(
@@ -39,11 +44,17 @@ def run_environment(
     tmp = workdir / "tmp"
     tmp.mkdir(exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="retort-")) if len(os.fsencode(tmp)) > _LONGEST_TMP else None
-    own = {"HOME": str(workdir), "TMPDIR": str(scratch or tmp), "PYTHONUNBUFFERED": "1"}
+    kept_home = {name: str(workdir / folder) for name, folder in _HOME.items()}
+    own = {**kept_home, "HOME": str(workdir), "TMPDIR": str(scratch or tmp), "PYTHONUNBUFFERED": "1"}
     kept = {} if compiled is None else _caches(compiled)
     return {**kept, **allowed(environment), **IN_ORDER, **own}, scratch
 
 
+_HOME = {
+    "XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "XDG_DATA_HOME": ".local/share",
+    "TORCH_HOME": ".cache/torch", "MPLCONFIGDIR": ".config/matplotlib", "YOLO_CONFIG_DIR": "work/ultralytics",
+}  # fmt: skip
+"""Where libraries keep settings and downloads, in the working folder."""
 _CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "CUDA_CACHE_PATH": "cuda", "PYTORCH_KERNEL_CACHE_PATH": "kernels"}
 """By default below the home or the temporary folder, both of which are the run's: each would compile everything again.
 Triton keeps its kernels below Inductor's."""
@@ -57,3 +68,8 @@ def _caches(folder: Path) -> dict[str, str]:
     except OSError:
         return {}
     return {variable: str(folder / name) for variable, name in _CACHES.items()}
+
+
+def caches_of(environment: Mapping[str, str]) -> list[str]:
+    """Return the folders of the compilers' caches that *environment* names."""
+    return [environment[name] for name in (*_CACHES, "TRITON_CACHE_DIR", "TRITON_HOME") if name in environment]
