@@ -20,8 +20,14 @@ from support.checkpoints import checkpoint
 BINARY = {"Content-Type": "application/octet-stream"}
 
 
-def archive(content: bytes = b"weights", *, names: tuple[str, ...] = ("data.pkl", "data/0"), **how: Any) -> bytes:
-    """A file in the shape that torch.save gives it."""
+def archive(content: bytes = b"weights") -> bytes:
+    """A checkpoint of a network that holds next to nothing."""
+    return checkpoint((), note=content.decode())
+
+
+def shaped(*, names: tuple[str, ...] = ("data.pkl", "data/0"), **how: Any) -> bytes:
+    """A file in the shape that torch.save gives it, with nothing of a checkpoint in it."""
+    content = b"weights"
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", **how) as file:
         for name in names:
@@ -100,13 +106,13 @@ def test_a_name_that_stands_for_nothing_is_not_found(client: TestClient):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "not a PyTorch checkpoint, or it is cut off"),
-        (b"\x80\x02}q\x00.", "not a PyTorch checkpoint, or it is cut off"),
-        (archive()[:-30], "not a PyTorch checkpoint, or it is cut off"),
-        (archive(names=("notes.txt",)), "one folder with a data.pkl"),
-        (archive(names=("data.pkl", "code/__torch__.py")), "TorchScript"),
-        (archive(names=("data.pkl", "../../x")), "leads out"),
-        (archive(compression=zipfile.ZIP_DEFLATED), "compressed"),
+        (b"", "does not begin as an archive"),
+        (b"\x80\x02}q\x00.", "a pickle without an archive"),
+        (archive()[:-30], "it is cut off"),
+        (shaped(names=("notes.txt",)), "one folder with a data.pkl"),
+        (shaped(names=("data.pkl", "code/__torch__.py")), "TorchScript"),
+        (shaped(names=("data.pkl", "../../x")), "which no checkpoint has"),
+        (shaped(compression=zipfile.ZIP_DEFLATED), "compressed"),
     ],
     ids=["empty", "pickle", "cut", "zip", "torchscript", "escaping", "compressed"],
 )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import Header, Path, Query, Request, Response
 from retort import model_ref
 from retort.data import weights
-from retort.data.checkpoint_names import stored_names
+from retort.data.checkpoint_names import described_names
 from retort.db import model_registry
 from retort.db.model_registry import ModelNotFound, NewModel
 from retort.db.models import MODEL_PREFIX, ModelRow
@@ -57,8 +57,8 @@ async def register_model(
 ) -> Any:
     """Register weights from outside: the body is a .pt file of at most 1 GiB.
 
-    The file is judged by its shape and not opened further; a worker that is to use it loads it through the safe
-    loader. Sending the same file again is harmless.
+    Its pickle is read by opcodes against a list of names, and never run: a file that holds anything else than a
+    detector is refused. Sending the same file again is harmless.
     """
     _expect_bytes(request)
     with NamedTemporaryFile(suffix=".pt") as file:
@@ -161,9 +161,8 @@ def _too_large() -> UserError:
 
 
 def _register(service: AppState, name: str, file: File) -> tuple[Model, bool]:
-    weights.check_checkpoint(file, "the body")
+    classes = described_names(weights.check_checkpoint(file, "the body"))
     stored = service.store.put(file)
-    classes = stored_names(file)
     model = NewModel(
         name=name, sha256=stored.sha256, size_bytes=stored.size_bytes, key=stored.key,
         classes=None if classes is None else list(classes),

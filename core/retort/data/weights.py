@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 import httpx2 as httpx
 
 from retort import model_ref
+from retort.checkpoints import opening
+from retort.checkpoints.coding import Description
 from retort.constants import OFFICIAL_WEIGHTS
 from retort.data.download import download
 from retort.errors import FetchError, ModelError
@@ -160,42 +162,18 @@ def _verify(part: Path) -> None:
 
 LARGEST_BYTES = 1 << 30
 """Of a weights file; the largest published ones have an eighth of that."""
-_MOST_FILES = 100_000
-_HINT = "a .pt file as Ultralytics saves it: torch.save's archive of a detection network"
 
 
-def check_checkpoint(path: Path, name: str) -> None:
-    """Insist that the file *path* is a PyTorch checkpoint.
+def check_checkpoint(path: Path, name: str) -> Description:
+    """Insist that the file *path* holds a detector that can be loaded, and return its description.
 
-    People call it *name*; it has to be an archive as ``torch.save`` writes them.
+    People call it *name*. Its pickle is read by opcodes against a list of names; nothing in it is made or called.
 
     Raises:
-        ModelError: it is not.
+        ModelError: it does not.
 
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            flaw = _checkpoint_flaw(archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{name} is not a PyTorch checkpoint, or it is cut off", hint=_HINT) from error
-    if flaw is not None:
-        raise ModelError(f"{name} is not a PyTorch checkpoint: {flaw}", hint=_HINT)
+    described = opening.check(path, name)
     if (damage := damage_in(path)) is not None:
         raise ModelError(f"{name} is damaged: {damage}", hint="copy or fetch it again")
-
-
-def _checkpoint_flaw(files: list[zipfile.ZipInfo]) -> str | None:
-    """Return what tells the archive from torch's, which has one folder with a pickle and tensors, not compressed."""
-    if len(files) > _MOST_FILES:
-        return f"it holds {len(files)} files"
-    folders = {file.filename.partition("/")[0] for file in files}
-    inside = {file.filename.partition("/")[2] for file in files}
-    if len(folders) != 1 or "data.pkl" not in inside:
-        return "it does not hold one folder with a data.pkl"
-    if any(part.startswith("code/") for part in inside):
-        return "it is TorchScript"
-    if any(".." in Path(file.filename).parts for file in files):
-        return "a file in it leads out of its folder"
-    if any(file.compress_type != zipfile.ZIP_STORED for file in files):
-        return "it is compressed"
-    return None
+    return described

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from retort import class_names, files
+from retort.checkpoints import architecture_rows
+from retort.checkpoints.opening import HINT
+from retort.checkpoints.records import Flaw
 from retort.documents import DocumentLimits, parse_document
 from retort.errors import Diverged, ModelError, SpecError
 from retort.foreign import first_line
 from retort.training.architecture import activation, detector, difference, name_of, read
+from retort.training.rebuilding import rebuild
 from retort.training.ultralytics_api import (
     Conv,
     DetectionModel,
     get_flops,
     guess_model_scale,
     intersect_dicts,
-    load_checkpoint,
     version,
 )
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 def load(weights: Path) -> Any:
     """Load a detection network in float32 and eval mode.
 
-    Only the safe loader is used.
+    The file's pickle is read, not run; the network is rebuilt from its description.
 
     Raises:
         ModelError: the file is missing, damaged, unsafe, or holds something else than a sound YOLO detector.
@@ -48,17 +49,15 @@ def load(weights: Path) -> Any:
     """
     if not weights.is_file():
         raise ModelError(f"weights file {weights.name} does not exist", hint="put it into the model folder")
+    try:
+        model = rebuild(weights)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a stranger's file provokes in torch
+        message = f"weights file {weights.name} cannot be loaded: {_reason(error)}"
+        raise ModelError(message, hint=HINT) from error
     if (damage := files.damage_in(weights)) is not None:
         raise ModelError(f"weights file {weights.name} is damaged: {damage}", hint="copy or fetch it again")
-    try:
-        model = _read_checkpoint(weights)
-    except Exception as error:  # whatever a stranger's file provokes in the unpickler
-        message = f"weights file {weights.name} cannot be loaded: {_reason(error, weights)}"
-        hint = (
-            "an Ultralytics detection checkpoint with its network, not damaged and not TorchScript; "
-            "a state dict alone does not say which network it belongs to"
-        )
-        raise ModelError(message, hint=hint) from error
     network = detector(model, weights.name)
     if (found := weight_flaw(network)) is not None:
         message = f"weights file {weights.name} comes from a training that diverged: {found}"
@@ -66,25 +65,8 @@ def load(weights: Path) -> Any:
     return network
 
 
-def _read_checkpoint(weights: Path) -> Any:
-    """Load the network of a file through a link with a plain name.
-
-    Ultralytics takes files by some names, such as ``yolov5n.pt``, for others that it would fetch, and leaves the
-    apostrophes out of a path.
-    """
-    with TemporaryDirectory(prefix="retort-weights-") as folder:
-        link = Path(folder) / "weights.pt"
-        link.symlink_to(weights.absolute())
-        model, _ = load_checkpoint(link)
-    return model
-
-
-def _reason(error: Exception, weights: Path) -> str:
-    """Return the first line of *error*, without upstream's marks and paths."""
-    if not str(error).strip():
-        return type(error).__name__
-    line = re.sub(r"\S*retort-weights-[^/\s]*/weights\.pt", weights.name, first_line(error))
-    return re.sub(r"^ERROR\W+", "", line.partition(". Use an official Ultralytics model")[0])
+def _reason(error: Exception) -> str:
+    return first_line(error) if str(error).strip() else type(error).__name__
 
 
 def weight_flaw(model: nn.Module) -> str | None:
@@ -222,6 +204,10 @@ def read_definition(path: Path) -> dict[str, Any]:
         raise ModelError(f"the network {path.name} cannot be read: {reason}", hint=hint) from error
     if not isinstance(found, dict) or not all(isinstance(found.get(part), list) for part in ("backbone", "head")):
         raise ModelError(f"{path.name} does not describe a network", hint=hint)
+    try:
+        architecture_rows.check(found)
+    except Flaw as error:
+        raise ModelError(f"the network {path.name} cannot be built: {error}", hint=hint) from error
     return {"nc": 80, **found, "scale": guess_model_scale(path), "yaml_file": path.name}
 
 

@@ -18,8 +18,8 @@ from ultralytics.engine import validator  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator, val  # noqa: E402
 from ultralytics.nn.autobackend import AutoBackend  # noqa: E402
 from ultralytics.nn.modules import Conv, Detect, DWConv, v10Detect  # noqa: E402
-from ultralytics.nn.tasks import DetectionModel, _SafeLoad, guess_model_scale, load_checkpoint, yaml_model_load  # noqa: E402
-from ultralytics.utils import DEFAULT_CFG, RANK, SETTINGS, loss, nms, ops, torch_utils  # noqa: E402
+from ultralytics.nn.tasks import DetectionModel, _SafeLoad, guess_model_scale, yaml_model_load  # noqa: E402
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, RANK, SETTINGS, loss, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, onnx2engine, torch2onnx  # noqa: E402
 from ultralytics.utils.loss import BboxLoss, E2ELoss, v8DetectionLoss  # noqa: E402
 from ultralytics.utils.metrics import box_iou  # noqa: E402
@@ -50,6 +50,7 @@ torch.set_num_threads(environment.num_cores())
 
 __all__ = [
     "DEFAULT_CFG",
+    "DEFAULT_CFG_DICT",
     "RANK",
     "VALIDATORS",
     "YOLO",
@@ -81,7 +82,6 @@ __all__ = [
     "guess_model_scale",
     "init_seeds",
     "intersect_dicts",
-    "load_checkpoint",
     "loss",
     "make_anchors",
     "nms",

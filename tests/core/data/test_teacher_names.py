@@ -13,7 +13,7 @@ import pytest
 from retort.data import teacher_names
 from retort.data.checkpoint_names import stored_names
 from retort.spec import parse_spec
-from support.checkpoints import checkpoint, pickled
+from support.checkpoints import archive, checkpoint
 
 
 @pytest.mark.parametrize("names", [{0: "red", 1: "blue"}, ["red", "blue"], {"1": "blue", "0": "red"}], ids=repr)
@@ -45,7 +45,7 @@ def test_what_tells_no_names_is_none_and_nothing_in_it_is_run_or_reserved(
     tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.pt").write_bytes(pickled(data))
+    (tmp_path / "a.pt").write_bytes(archive(data))
 
     assert stored_names(tmp_path / "a.pt") is None
     assert not Path("was-run").exists()

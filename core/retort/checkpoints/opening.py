@@ -1,0 +1,72 @@
+"""Open the weights of a network, whichever form they have, as description and tensors."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from retort.checkpoints import converted, reader
+from retort.checkpoints.archive import Archive, open_archive
+from retort.checkpoints.coding import Decoder, Description
+from retort.checkpoints.description import NotADetector, Tensors, describe
+from retort.checkpoints.records import Flaw
+from retort.errors import ModelError
+
+SUFFIXES = (".pt", converted.SUFFIX)
+"""Of files that weights may come in."""
+HINT = (
+    "an Ultralytics detection checkpoint with its network, as training saves it: not damaged, not TorchScript; "
+    "a state dict alone does not say which network it belongs to"
+)
+_DETECTOR_HINT = "a detector with a Detect head: YOLOv3, v5, v6, v8, v9, v10, YOLO11, YOLO12 or YOLO26"
+
+
+def open_checkpoint(path: Path, name: str) -> tuple[Archive, Description, Tensors]:
+    """Read the .pt file that people call *name*; nothing in it is imported, made or called.
+
+    Raises:
+        ModelError: it is none, or holds what no checkpoint of a detector has.
+
+    """
+    try:
+        archive = open_archive(path)
+    except (Flaw, OSError) as error:
+        raise ModelError(f"{name} is not a PyTorch checkpoint: {error}", hint=HINT) from error
+    try:
+        described, tensors = describe(reader.read(archive))
+        tensors.insist_on(archive.size_bytes)
+    except (Flaw, OSError, RecursionError, MemoryError) as error:
+        raise refused(name, error) from error
+    return archive, described, tensors
+
+
+def refused(name: str, error: Exception) -> ModelError:
+    """Return what to say of the file *name*."""
+    if isinstance(error, NotADetector):
+        return ModelError(f"{name} is not a detection network: {error}", hint=_DETECTOR_HINT)
+    return ModelError(f"weights file {name} cannot be loaded: {error}", hint=HINT)
+
+
+def is_converted(path: Path) -> bool:
+    """Return True if *path* is meant as a converted file: its first bytes are not those of an archive."""
+    return path.suffix == converted.SUFFIX and not zipfile.is_zipfile(path)
+
+
+def check(path: Path, name: str) -> Description:
+    """Insist on weights that can be loaded, in either form, and return the network's description.
+
+    Raises:
+        ModelError: they cannot.
+
+    """
+    if not is_converted(path):
+        return open_checkpoint(path, name)[1]
+    try:
+        return converted.read(path)[0]
+    except (Flaw, OSError, MemoryError) as error:
+        raise refused(name, error) from error
+
+
+def names_of(described: Description) -> object:
+    """Return the class names of a network, as its file has them."""
+    return Decoder().decoded(described.layers[0].attributes.get("names"))
