@@ -1,12 +1,10 @@
-"""SHA-256 of files, damage in archives, and atomic writes."""
+"""SHA-256 of files, and atomic writes."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 
@@ -72,18 +70,3 @@ def _verify(path: Path, *parts: bytes | memoryview) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         if hashlib.file_digest(file, "sha256").digest() != expected.digest():
             raise OSError(errno.EIO, "the disk gave other bytes back than it was given", str(path))
-
-
-def damage_in(archive: Path) -> str | None:
-    """Return what has changed in a ZIP archive since it was written, or None.
-
-    torch loads tensors without a look at their checksums. A file that is no archive is not looked into.
-    """
-    if not zipfile.is_zipfile(archive):
-        return None
-    try:
-        with zipfile.ZipFile(archive) as file:
-            changed = file.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        return str(error)
-    return None if changed is None else f"{changed} in it has another checksum"

@@ -1,4 +1,4 @@
-"""Freeze the names that a checkpoint's pickle may use, and what each may be used for."""
+"""Freeze the names that a checkpoint's pickle may use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check the description that a network was built from, before one is built from it."""
+"""Check the description from which a network is built."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,40}")
 
 
 def check(described: Any) -> None:
-    """Insist that *described* names known layers and sizes that a machine has room for.
+    """Insist that *described* names known layers and reasonable sizes.
 
     Raises:
         Flaw: it does not.

@@ -1,4 +1,4 @@
-"""Open the archive of a checkpoint, and insist that it is one as torch writes them."""
+"""Open a checkpoint's archive and check its layout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TENSOR = re.compile(r"data/(0|[1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True)
-class Archive:
+class TorchArchive:
     """Checked archive: its pickle, and where the storages lie."""
 
     path: Path
@@ -43,7 +43,7 @@ class Archive:
         return found.header_offset + _LOCAL.size + int(parts[-2]) + int(parts[-1])
 
 
-def open_archive(path: Path) -> Archive:
+def open_archive(path: Path) -> TorchArchive:
     """Check the archive *path*, and read its pickle.
 
     Raises:
@@ -64,13 +64,13 @@ def open_archive(path: Path) -> Archive:
             for name in _SMALL & inside.keys():
                 _check_small(name, archive.read(inside[name]))
             content = archive.read(inside["data.pkl"])
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, struct.error) as error:
         if isinstance(error, Flaw):
             raise
         told = "it is damaged" if "CRC" in str(error) else "its archive cannot be read"
         raise Flaw(f"{told}: {error}") from error
     storages = {name.partition("/")[2]: one for name, one in inside.items() if _TENSOR.fullmatch(name)}
-    return Archive(path, content, storages, size)
+    return TorchArchive(path, content, storages, size)
 
 
 def _check_ends(path: Path, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Decode a description's values, and check a whole description before anything is built from it."""
+"""Decode and check the description of a network."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: what it is, what it holds, and the layers in it by number."""
+    """One layer: class, attributes, tensors and sublayers by number."""
 
     of: Global
     attributes: dict[str, Any]
-    """Coded, as ``Decoder`` reads them."""
+    """Coded, as ``ValueDecoder`` reads them."""
     parameters: dict[str, str | None]
     """Keys of tensors, by the names in the layer; null where there is none."""
     trained: tuple[str, ...]
@@ -50,7 +50,7 @@ def _nothing(_: str) -> Any:
     return None
 
 
-class Decoder:
+class ValueDecoder:
     """Make plain values of coded ones.
 
     JSON's own stand for themselves; what it lacks is a mapping with one key that names it. Tensors, devices and types
@@ -128,13 +128,13 @@ def checked_name(name: Any) -> str:
 
 
 def check(described: Description, tensors: Collection[str]) -> None:
-    """Insist on a description that only known layers, plain values and the *tensors* at hand occur in.
+    """Insist on known layers, plain values and existing *tensors* in a description.
 
     Raises:
         Flaw: something else does.
 
     """
-    layers, decoder = described.layers, Decoder(tensor=_known(tensors))
+    layers, decoder = described.layers, ValueDecoder(tensor=_known(tensors))
     if not layers or layers[0].of != allowed.DETECTOR or len(layers) > MOST_LAYERS:
         raise Flaw(f"it describes no detector of at most {MOST_LAYERS} layers")
     for layer in layers:
@@ -143,7 +143,7 @@ def check(described: Description, tensors: Collection[str]) -> None:
         _check_layer(layer, decoder, tensors, len(layers))
     decoder.decoded(described.arguments)
     check_tree(layers)
-    architecture_rows.check(Decoder().decoded(layers[0].attributes.get("yaml")))
+    architecture_rows.check(ValueDecoder().decoded(layers[0].attributes.get("yaml")))
 
 
 def _known(tensors: Collection[str]) -> Callable[[str], None]:
@@ -154,7 +154,7 @@ def _known(tensors: Collection[str]) -> Callable[[str], None]:
     return known
 
 
-def _check_layer(layer: Layer, decoder: Decoder, tensors: Collection[str], count: int) -> None:
+def _check_layer(layer: Layer, decoder: ValueDecoder, tensors: Collection[str], count: int) -> None:
     for name, value in layer.attributes.items():
         if checked_name(name).endswith("_hooks") or name in {"_parameters", "_buffers", "_modules"}:
             raise Flaw(f"{layer.of.name} has something in {name}")
@@ -173,7 +173,7 @@ def _check_layer(layer: Layer, decoder: Decoder, tensors: Collection[str], count
 
 
 def check_tree(layers: tuple[Layer, ...]) -> None:
-    """Insist that no layer is part of itself, that none lies too deep, and that all belong to the first."""
+    """Insist that the layers are a tree of bounded depth."""
     waits = _parents(layers)
     depths = [0] * len(layers)
     ready, seen = [0] if not waits[0] else [], 0

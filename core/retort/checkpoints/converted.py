@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from retort.checkpoints import allowed, coding
 from retort.checkpoints.allowed import Global
-from retort.checkpoints.archive import Archive
+from retort.checkpoints.archive import TorchArchive
 from retort.checkpoints.coding import Description, Layer
 from retort.checkpoints.description import Tensors
 from retort.checkpoints.records import Flaw, Tensor
@@ -21,12 +21,14 @@ FORMAT = "retort-network-1"
 """Of the description inside; another layout gets another number."""
 _LARGEST_HEADER = 16 << 20
 _LENGTH = struct.Struct("<Q")
+BEGIN = _LENGTH.size + 1
+"""Bytes that tell such a file from an archive: a length, and the brace of its header."""
 _CHUNK = 1 << 20
 _BYTES = dict(allowed.BITS.values())
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredTensor:
     """Where the numbers of one tensor lie in a converted file."""
 
     kind: str
@@ -36,8 +38,8 @@ class Entry:
     end: int
 
 
-def write(archive: Archive, described: Description, tensors: Tensors, to: IO[bytes]) -> None:
-    """Write the network of *archive*: the same bits, in rows, in the order of the description."""
+def write(archive: TorchArchive, described: Description, tensors: Tensors, to: IO[bytes]) -> None:
+    """Write the network of *archive* with the bits of its tensors unchanged."""
     header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "network": dumped(described)}}
     place = 0
     for key, one in tensors.found.items():
@@ -100,8 +102,8 @@ def dumped(described: Description) -> str:
     return json.dumps({"layers": layers, "arguments": described.arguments}, separators=(",", ":"))
 
 
-def read(path: Path) -> tuple[Description, dict[str, Entry]]:
-    """Read the description in a converted file, and where its tensors lie; all of it is checked.
+def read(path: Path) -> tuple[Description, dict[str, StoredTensor]]:
+    """Read and check a converted file's description and tensor offsets.
 
     Raises:
         Flaw: it is no such file, or describes what no file converted here holds.
@@ -131,7 +133,7 @@ def read(path: Path) -> tuple[Description, dict[str, Entry]]:
     return found, entries
 
 
-def _entry(given: Mapping[str, Any], start: int) -> Entry:
+def _entry(given: Mapping[str, Any], start: int) -> StoredTensor:
     shape = tuple(given["shape"])
     begin, end = given["data_offsets"]
     if len(shape) > 8 or not all(type(one) is int and 0 <= one < 1 << 40 for one in (*shape, begin, end)):
@@ -141,7 +143,7 @@ def _entry(given: Mapping[str, Any], start: int) -> Entry:
         count *= length
     if end - begin != count * _BYTES[given["dtype"]]:
         raise Flaw(f"a tensor of the shape {shape} has {end - begin} bytes")
-    return Entry(given["dtype"], shape, start + begin, start + end)
+    return StoredTensor(given["dtype"], shape, start + begin, start + end)
 
 
 def _check_places(entries: Any, begin: int, end: int) -> None:

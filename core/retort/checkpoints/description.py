@@ -1,4 +1,4 @@
-"""Describe the network in a checkpoint: its layers' classes, attributes and tensors, as plain values."""
+"""Describe the network of a checkpoint in plain values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from retort.checkpoints import allowed, coding
 from retort.checkpoints.allowed import Global
 from retort.checkpoints.coding import DEEPEST, MOST_LAYERS, MOST_VALUES, Description, Layer
-from retort.checkpoints.records import Device, Flaw, Instance, Ordered, Parameter, Set, Size, Tensor
+from retort.checkpoints.records import DeviceName, Flaw, Instance, Ordered, Parameter, Set, Size, Tensor
 
 _HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
 """How attributes end that hold functions to be called; a file has none."""
@@ -36,7 +36,7 @@ class Tensors:
         return key
 
     def insist_on(self, most: int) -> None:
-        """Insist that all tensors together have *most* bytes at most: as many as the file that they come from.
+        """Insist that all tensors have *most* bytes at most in total.
 
         Raises:
             Flaw: they have more, as where many are views of the same numbers.
@@ -48,7 +48,7 @@ class Tensors:
 
 
 def network_in(checkpoint: Any) -> Instance:
-    """Return the network of a file: the averaged one where there is one, as Ultralytics takes it.
+    """Return the network of a file, the averaged one where it exists.
 
     Raises:
         Flaw: there is none.
@@ -78,7 +78,7 @@ def describe(checkpoint: Any) -> tuple[Description, Tensors]:
         Flaw: it holds no detector, or something that no network needs.
 
     """
-    writer = _Writer()
+    writer = _Describer()
     layers = tuple(writer.layers(network_in(checkpoint)))
     described = Description(layers, writer.coded(arguments_of(checkpoint)))
     coding.check(described, writer.tensors.found.keys())
@@ -89,11 +89,11 @@ def arguments_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the training was given, as far as a file says it."""
     found = checkpoint.get("train_args")
     if isinstance(found, Instance) and found.of in allowed.NAMESPACES:
-        found = found.state
+        found = found.attributes
     return dict(found) if type(found) in {dict, Ordered} else {}  # type: ignore[arg-type]
 
 
-class _Writer:
+class _Describer:
     """Number the layers and code their attributes, within bounds."""
 
     def __init__(self) -> None:
@@ -101,7 +101,10 @@ class _Writer:
         self._values = 0
 
     def layers(self, network: Instance) -> list[Layer]:
-        """Return the layers of *network*, itself first; a layer that two places share has one number."""
+        """Return the layers of *network*, itself first.
+
+        A layer that two places share has one number.
+        """
         waiting, numbers, found = [network], {id(network): 0}, []
         for layer in waiting:  # which grows
             children = dict(self._children(layer))
@@ -141,7 +144,7 @@ class _Writer:
 
     def _attributes(self, layer: Instance) -> dict[str, Any]:
         found = {}
-        for name, value in (layer.state or {}).items():
+        for name, value in (layer.attributes or {}).items():
             if name in {"_parameters", "_buffers", "_modules"}:
                 continue
             if name.endswith(_HOOKS):
@@ -151,7 +154,7 @@ class _Writer:
         return found
 
     def coded(self, value: Any, depth: int = 0) -> Any:
-        """Return *value* in JSON's values; what JSON lacks is a mapping with one key, which names it.
+        """Return *value* as JSON; what JSON lacks is a mapping with one key.
 
         Raises:
             Flaw: it is no plain value, or there are too many.
@@ -170,11 +173,11 @@ class _Writer:
         match value:
             case Tensor() | Parameter():
                 return {"tensor": self.tensors.key_of(value)}
-            case Device():
+            case DeviceName():
                 return {"device": str(value)}
             case Global() if value in allowed.DTYPES:
                 return {"dtype": value.name}
-            case Instance(of=of, state=state) if of in allowed.NAMESPACES:
+            case Instance(of=of, attributes=state) if of in allowed.NAMESPACES:
                 return {"namespace": self._items(state or {}, depth)}
             case dict():
                 return {"mapping": self._items(value, depth)}
@@ -192,7 +195,7 @@ class _Writer:
 
 def _parts(layer: Instance, name: str) -> dict[str, Any]:
     """Return a layer's parameters, buffers or layers."""
-    found = (layer.state or {}).get(name)
+    found = (layer.attributes or {}).get(name)
     if type(found) not in {dict, Ordered} or not all(type(key) is str for key in found):  # type: ignore[union-attr]
         raise Flaw(f"{layer.of.name} lacks {name}")
     return found  # type: ignore[return-value]

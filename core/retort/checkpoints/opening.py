@@ -1,4 +1,4 @@
-"""Open the weights of a network, whichever form they have, as description and tensors."""
+"""Open weights files as description and tensors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 from retort.checkpoints import converted, reader
-from retort.checkpoints.archive import Archive, open_archive
-from retort.checkpoints.coding import Decoder, Description
+from retort.checkpoints.archive import TorchArchive, open_archive
+from retort.checkpoints.coding import Description, ValueDecoder
 from retort.checkpoints.description import NotADetector, Tensors, describe
 from retort.checkpoints.records import Flaw
 from retort.errors import ModelError
@@ -21,8 +21,8 @@ HINT = (
 _DETECTOR_HINT = "a detector with a Detect head: YOLOv3, v5, v6, v8, v9, v10, YOLO11, YOLO12 or YOLO26"
 
 
-def open_checkpoint(path: Path, name: str) -> tuple[Archive, Description, Tensors]:
-    """Read the .pt file that people call *name*; nothing in it is imported, made or called.
+def open_checkpoint(path: Path, name: str) -> tuple[TorchArchive, Description, Tensors]:
+    """Read the .pt file that people call *name* without running it.
 
     Raises:
         ModelError: it is none, or holds what no checkpoint of a detector has.
@@ -48,12 +48,31 @@ def refused(name: str, error: Exception) -> ModelError:
 
 
 def is_converted(path: Path) -> bool:
-    """Return True if *path* is meant as a converted file: its first bytes are not those of an archive."""
-    return path.suffix == converted.SUFFIX and not zipfile.is_zipfile(path)
+    """Return True if *path* begins as safetensors do."""
+    try:
+        with path.open("rb") as file:
+            return file.read(converted.BEGIN)[-1:] == b"{"
+    except OSError:
+        return False
+
+
+def damage_in(weights: Path) -> str | None:
+    """Return what has changed in a checked archive since it was written, or None.
+
+    Tensors are read without a look at their checksums. A converted file has none.
+    """
+    if is_converted(weights):
+        return None
+    try:
+        with zipfile.ZipFile(weights) as file:
+            changed = file.testzip()
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:
+        return str(error)
+    return None if changed is None else f"{changed} in it has another checksum"
 
 
 def check(path: Path, name: str) -> Description:
-    """Insist on weights that can be loaded, in either form, and return the network's description.
+    """Insist on loadable weights and return the network's description.
 
     Raises:
         ModelError: they cannot.
@@ -69,4 +88,4 @@ def check(path: Path, name: str) -> Description:
 
 def names_of(described: Description) -> object:
     """Return the class names of a network, as its file has them."""
-    return Decoder().decoded(described.layers[0].attributes.get("names"))
+    return ValueDecoder().decoded(described.layers[0].attributes.get("names"))

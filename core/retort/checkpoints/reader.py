@@ -9,7 +9,7 @@ from typing import Any
 
 from retort.checkpoints import allowed, values
 from retort.checkpoints.allowed import Global
-from retort.checkpoints.archive import Archive
+from retort.checkpoints.archive import TorchArchive
 from retort.checkpoints.records import Flaw, Instance, NumpyType, Ordered, Storage
 
 MOST_OPERATIONS = 1_000_000
@@ -22,7 +22,7 @@ _CONSTANTS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": Fals
 _NUMBERS = frozenset({"BININT", "BININT1", "BININT2", "LONG1"})
 
 
-def read(archive: Archive) -> Any:
+def read(archive: TorchArchive) -> Any:
     """Return what the pickle of *archive* holds, as records and plain values.
 
     Raises:
@@ -164,8 +164,8 @@ class _Reader:
         """Keep an object's attributes; those of torch's mappings, and numpy's of its types, say nothing."""
         state = self._pop()
         match self._top():
-            case Instance(state=None) as filled if type(state) is dict and all(type(key) is str for key in state):
-                filled.state = state
+            case Instance(attributes=None) as filled if type(state) is dict and all(type(key) is str for key in state):
+                filled.attributes = state
             case Ordered() if type(state) is dict and state.keys() <= {"_metadata"}:
                 pass
             case NumpyType() if isinstance(state, tuple) and state[1:2] in {("<",), ("|",)}:

@@ -9,7 +9,7 @@ from retort.checkpoints.allowed import Global
 
 
 class Flaw(ValueError):
-    """What is wrong with a file, in words that follow its name and a colon."""
+    """Flaw of a file, in words that follow its name and a colon."""
 
 
 class Ordered(dict[Any, Any]):
@@ -28,7 +28,7 @@ class Set(tuple[Any, ...]):
     __slots__ = ()
 
 
-class Device(str):
+class DeviceName(str):
     """Name of a device."""
 
     __slots__ = ()
@@ -84,4 +84,4 @@ class Instance:
     """Object that was in the file: its class by name, and its attributes."""
 
     of: Global
-    state: dict[str, Any] | None = None
+    attributes: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""Know what the callables of a checkpoint's pickle stand for, so that none of them is called."""
+"""Evaluate a pickle's known callables without calling them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from typing import Any
 
 from retort.checkpoints import allowed
 from retort.checkpoints.allowed import Global
-from retort.checkpoints.records import Device, Flaw, Instance, NumpyType, Ordered, Parameter, Set, Size, Storage, Tensor
+from retort.checkpoints.records import (
+    DeviceName,
+    Flaw,
+    Instance,
+    NumpyType,
+    Ordered,
+    Parameter,
+    Set,
+    Size,
+    Storage,
+    Tensor,
+)
 
 _MOST_DIMENSIONS = 8
 _LARGEST = 1 << 53
@@ -37,7 +48,7 @@ def stands_for(called: Global, arguments: tuple[Any, ...]) -> Any:
 
 
 def storage(identity: Any, sizes: dict[str, int], known: dict[str, Storage]) -> Storage:
-    """Return the storage that a persistent id names; its bytes must be there, no fewer and no more.
+    """Return the storage of a persistent id, whose size must be exact.
 
     Raises:
         Flaw: it names something else.
@@ -118,12 +129,12 @@ def _size(arguments: tuple[Any, ...]) -> Size:
     raise Flaw("a torch.Size is not written as torch writes it")
 
 
-def _device(arguments: tuple[Any, ...]) -> Device:
+def _device(arguments: tuple[Any, ...]) -> DeviceName:
     match arguments:
         case (str() as kind,) if _DEVICE.fullmatch(kind):
-            return Device(kind)
+            return DeviceName(kind)
         case (str() as kind, int() as number) if _DEVICE.fullmatch(f"{kind}:{number}"):
-            return Device(f"{kind}:{number}")
+            return DeviceName(f"{kind}:{number}")
     raise Flaw("a torch.device is none")
 
 

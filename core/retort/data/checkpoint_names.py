@@ -22,6 +22,6 @@ def stored_names(file: Path) -> tuple[str, ...] | None:
 
 
 def described_names(described: Description) -> tuple[str, ...] | None:
-    """Return the class names of a network that was read, in order; None where it tells none."""
+    """Return the ordered class names of a network, or None."""
     names = class_names.as_names(opening.names_of(described))
     return tuple(names.values()) if names and sorted(names) == list(range(len(names))) else None

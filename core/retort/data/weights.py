@@ -17,7 +17,7 @@ from retort.checkpoints.coding import Description
 from retort.constants import OFFICIAL_WEIGHTS
 from retort.data.download import download
 from retort.errors import FetchError, ModelError
-from retort.files import damage_in, sha256_of
+from retort.files import sha256_of
 from retort.model_ref import ModelRef
 
 FOLDER = "registered"
@@ -165,7 +165,7 @@ LARGEST_BYTES = 1 << 30
 
 
 def check_checkpoint(path: Path, name: str) -> Description:
-    """Insist that the file *path* holds a detector that can be loaded, and return its description.
+    """Insist that *path* holds a loadable detector and return its description.
 
     People call it *name*. Its pickle is read by opcodes against a list of names; nothing in it is made or called.
 
@@ -174,6 +174,6 @@ def check_checkpoint(path: Path, name: str) -> Description:
 
     """
     described = opening.check(path, name)
-    if (damage := damage_in(path)) is not None:
+    if (damage := opening.damage_in(path)) is not None:
         raise ModelError(f"{name} is damaged: {damage}", hint="copy or fetch it again")
     return described

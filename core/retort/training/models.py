@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from retort import class_names, files
-from retort.checkpoints import architecture_rows
-from retort.checkpoints.opening import HINT
+from retort.checkpoints import architecture_rows, opening
 from retort.checkpoints.records import Flaw
 from retort.documents import DocumentLimits, parse_document
 from retort.errors import Diverged, ModelError, SpecError
@@ -55,8 +54,8 @@ def load(weights: Path) -> Any:
         raise
     except Exception as error:  # whatever a stranger's file provokes in torch
         message = f"weights file {weights.name} cannot be loaded: {_reason(error)}"
-        raise ModelError(message, hint=HINT) from error
-    if (damage := files.damage_in(weights)) is not None:
+        raise ModelError(message, hint=opening.HINT) from error
+    if (damage := opening.damage_in(weights)) is not None:
         raise ModelError(f"weights file {weights.name} is damaged: {damage}", hint="copy or fetch it again")
     network = detector(model, weights.name)
     if (found := weight_flaw(network)) is not None:

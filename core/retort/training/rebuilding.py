@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from retort.checkpoints import allowed, converted, opening
 from retort.checkpoints.allowed import Global
-from retort.checkpoints.archive import Archive
-from retort.checkpoints.coding import Decoder, Description, Layer
+from retort.checkpoints.archive import TorchArchive
+from retort.checkpoints.coding import Description, Layer, ValueDecoder
 from retort.checkpoints.description import Tensors
 from retort.checkpoints.records import Flaw
 from retort.training.ultralytics_api import DEFAULT_CFG_DICT
@@ -46,7 +46,7 @@ def rebuild(weights: Path) -> Any:
     return _network(described, _from_archive(archive, tensors))
 
 
-def _from_rows(path: Path, entries: dict[str, converted.Entry]) -> Callable[[str], Tensor]:
+def _from_rows(path: Path, entries: dict[str, converted.StoredTensor]) -> Callable[[str], Tensor]:
     def tensor(key: str) -> Tensor:
         one = entries[key]
         return _read(path, one.begin, one.end - one.begin, _TYPES[one.kind]).reshape(one.shape)
@@ -54,7 +54,7 @@ def _from_rows(path: Path, entries: dict[str, converted.Entry]) -> Callable[[str
     return tensor
 
 
-def _from_archive(archive: Archive, tensors: Tensors) -> Callable[[str], Tensor]:
+def _from_archive(archive: TorchArchive, tensors: Tensors) -> Callable[[str], Tensor]:
     storages: dict[str, Tensor] = {}
 
     def tensor(key: str) -> Tensor:
@@ -87,7 +87,7 @@ def _network(described: Description, read: Callable[[str], Tensor]) -> Any:
             known[key] = read(key)
         return known[key]
 
-    decoder = Decoder(
+    decoder = ValueDecoder(
         tensor=tensor, size=torch.Size, device=torch.device, dtype=lambda name: getattr(torch, name),
         namespace=lambda items: SimpleNamespace(**items),
     )  # fmt: skip
@@ -117,7 +117,7 @@ def _fill(  # noqa: PLR0917 - a layer and where its parts come from
     module: Any,
     layer: Layer,
     modules: list[Any],
-    decoder: Decoder,
+    decoder: ValueDecoder,
     tensor: Callable[[str], Any],
     parameter: Callable[[str, bool], nn.Parameter],
 ) -> None:
