@@ -1,6 +1,6 @@
-"""Read YAML and JSON documents from strangers, bounded.
+"""Read YAML, JSON and lines of text from strangers, bounded.
 
-This is the one reader of either for all that comes from outside: specs, descriptions of data and networks, labels. It
+This is the one reader of YAML for all that comes from outside: specs, descriptions of data and networks, labels. It
 takes YAML's events one by one and makes plain values of them, so that size, depth and number are known before there are
 values; aliases, merges and tags, by which a short text becomes a large document or an object, are no part of it.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from retort.errors import FieldProblem, SpecError
+from retort.errors import DataError, FieldProblem, SpecError
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,3 +238,34 @@ def _plain(text: str) -> Any:
                     raise ValueError(f"a number has more than {_LONGEST_NUMBER} digits")
                 return read(text)
     return text
+
+
+_LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+"""Where Python ends a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineLimits:
+    """Limits on the lines of a text."""
+
+    most_lines: int
+    longest: int
+    """Characters of a line."""
+
+
+def lines_of(text: str, shown: str, limits: LineLimits) -> list[str]:
+    """Return the lines of *text*, counted before they are made.
+
+    Raises:
+        DataError: there are too many, or one is too long.
+
+    """
+    if sum(map(text.count, _LINE_ENDS)) > limits.most_lines:
+        message = f"{shown} has more than {limits.most_lines:,} lines"
+        raise DataError(message, hint="a text file of that kind has fewer")
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        if len(line) > limits.longest:
+            message = f"{shown}:{number}: the line has {len(line):,} characters, more than {limits.longest:,}"
+            raise DataError(message, hint="look at the file: it is no list of such lines")
+    return lines

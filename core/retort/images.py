@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import itertools
 import os
 import shutil
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,8 +40,16 @@ CONVERT = "save them as .jpg or .png"
 SMALLEST_PX = 10
 """Ultralytics leaves smaller images out."""
 MOST_PIXELS = 178_956_970
-"""Pillow's own limit, above which a file may be an attack on the memory."""
+"""Pillow's own limit, above which a file may be an attack on the memory; an operator may ask for less."""
 _MOST_BYTES = 1 << 30
+_MOST_SCANS = 100
+"""Passes of a JPEG, each of which decodes all of it again; programs write a dozen."""
+_HEAD_BYTES = 64
+_OPENCV_LIMITS = {
+    "OPENCV_IO_MAX_IMAGE_PIXELS": MOST_PIXELS, "OPENCV_IO_MAX_IMAGE_WIDTH": 1 << 20,
+    "OPENCV_IO_MAX_IMAGE_HEIGHT": 1 << 20,
+}  # fmt: skip
+"""OpenCV reads them once, when it is loaded."""
 RANGES = (8, 10, 12, 14, 16)
 """Bits that cameras and scanners fill of the 16 that a sample has."""
 _OVERSHOOT = 1.0625
@@ -99,6 +109,9 @@ _LOADING = threading.Lock()
 
 def _opencv() -> Any:
     with _LOADING:
+        if "cv2" not in sys.modules:
+            for name, value in _OPENCV_LIMITS.items():
+                os.putenv(name, str(value))
         import cv2
     return cv2
 
@@ -193,12 +206,17 @@ def preview(path: Path, side: int) -> tuple[tuple[int, int], Image.Image]:
     from PIL import Image
 
     try:
-        with Image.open(path) as file:
+        with path.open("rb") as head:
+            kind = kind_of(head.read(_HEAD_BYTES))
+        # By the reader of that kind alone: Pillow has others, which start programs or fetch files.
+        with Image.open(path, formats=[_PILLOW[kind]]) as file:
+            if file.width * file.height > MOST_PIXELS:
+                raise DataError(f"{shown(path)} {_pixels(MOST_PIXELS)}")
             if _is_upright(file) and not getattr(file, "default_image", False):
                 size = file.size
                 file.draft("RGB", (2 * side, 2 * side))
                 return size, _stretched(file).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (OSError, SyntaxError, ValueError, KeyError, Image.DecompressionBombError):
         pass  # others may read it
     whole = picture(path)
     return whole.size, whole
@@ -216,11 +234,13 @@ def _stretched(image: Image.Image) -> Image.Image:
     return Image.fromarray(((levels - low) * (255 / max(high - low, 1e-6))).astype(np.uint8))
 
 
-def examine(path: Path, known: Mapping[str, ImageFacts] = MappingProxyType({})) -> ImageFacts:
+def examine(
+    path: Path, known: Mapping[str, ImageFacts] = MappingProxyType({}), most_pixels: int = MOST_PIXELS
+) -> ImageFacts:
     """Open an image to its end, and say what it is.
 
-    Of an image that could be used, and whose digest is *known*, the answer is taken from there. An installation that
-    `can_open` none looks at the first bytes only.
+    Of an image that could be used, and whose digest is *known*, the answer is taken from there. One of more than
+    *most_pixels* by its head is not decoded. An installation that `can_open` none looks at the first bytes only.
     """
     try:
         before = path.stat()
@@ -232,7 +252,9 @@ def examine(path: Path, known: Mapping[str, ImageFacts] = MappingProxyType({})) 
     digest = hashlib.sha256(data).hexdigest()
     found = known.get(digest)
     if found is None or found.problem:  # what could not be read may be by now: another package is installed
-        found = _facts(data)
+        found = _facts(data, most_pixels)
+    if found.width * found.height > most_pixels and not found.problem:
+        found = replace(found, problem=_pixels(most_pixels))
     return replace(
         found, digest=digest, size_bytes=len(data), modified_ns=before.st_mtime_ns, changed_ns=before.st_ctime_ns
     )
@@ -306,12 +328,16 @@ _FIRST = (
 )
 
 
-def _facts(data: bytes) -> ImageFacts:
+def _pixels(most: int) -> str:
+    return f"has more than {most / 1e6:.4g} million pixels; cut it into tiles"
+
+
+def _facts(data: bytes, most_pixels: int) -> ImageFacts:
     kind = kind_of(data)
     if not can_open():
         return ImageFacts(kind=kind, problem="" if kind else _UNKNOWN)
     try:
-        head = _opened(data, kind)
+        head = _opened(data, kind, most_pixels)
         pixels, usual = _decode(data, kind)
     except _Unreadable as error:
         return ImageFacts(kind=kind, problem=str(error))
@@ -352,11 +378,13 @@ class _Head(NamedTuple):
     """Width and height, turned as Pillow's programs do, which find orientations that others do not; None: unknown."""
 
 
-def _opened(data: bytes, kind: str) -> _Head:
+def _opened(data: bytes, kind: str, most_pixels: int) -> _Head:
     """Open an image whole in Pillow, which notices what is cut off."""
+    if kind == "jpeg" and _num_scans(data) > _MOST_SCANS:
+        raise _Unreadable(f"has more than {_MOST_SCANS} passes; save it again")
     turned = _tiff_turned(data) if kind == "tiff" else False
     try:
-        with _open(data, kind) as image:
+        with _open(data, kind, most_pixels) as image:
             size = image.size
             image.load()
             if kind == "tiff":
@@ -380,7 +408,7 @@ _PILLOW = {
 }  # fmt: skip
 
 
-def _open(data: bytes, kind: str) -> Image.Image:
+def _open(data: bytes, kind: str, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """Open an image with the reader of its kind alone: Ultralytics puts another function for Pillow's `open`."""
     from PIL import Image
 
@@ -392,8 +420,8 @@ def _open(data: bytes, kind: str) -> Image.Image:
     if _PILLOW[kind] not in Image.OPEN:
         raise _Unreadable(f"is {_PILLOW[kind]}, which Pillow cannot read here; save it as .jpg or .png")
     image = Image.OPEN[_PILLOW[kind]][0](io.BytesIO(data), "")
-    if image.width * image.height > MOST_PIXELS:
-        raise _Unreadable(f"has more than {MOST_PIXELS // 1_000_000} million pixels; cut it into tiles")
+    if image.width * image.height > most_pixels:
+        raise _Unreadable(_pixels(most_pixels))
     return image
 
 
@@ -502,6 +530,13 @@ def jpeg_end(data: bytes) -> int | None:
         if marker == 0xD9:
             return place + 2
     return None
+
+
+def _num_scans(data: bytes) -> int:
+    if data.count(b"\xff\xda") <= _MOST_SCANS:
+        return 0
+    inside = itertools.takewhile(lambda found: found[1] != 0xD9, _markers(data))
+    return sum(marker == 0xDA for _, marker in inside)
 
 
 def _markers(data: bytes) -> Iterator[tuple[int, int]]:

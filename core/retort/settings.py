@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from retort.confinement import Mode, Part
 from retort.errors import UserError
+from retort.images import MOST_PIXELS
 from retort.redaction import HIDDEN, redact
 
 _Ended = Literal["succeeded", "failed", "cancelled", "expired"]
@@ -62,6 +63,8 @@ class Settings(BaseSettings):
     """Whether a worker may download known data sets into that folder."""
     unusable_share: float = Field(default=0.1, ge=0, le=1)
     """A job is refused where a larger share of a split's images cannot be used."""
+    max_image_pixels: int = Field(default=MOST_PIXELS, ge=100, le=MOST_PIXELS)
+    """An image of more pixels by its head is not decoded, and cannot be used."""
     tracking_dir: Path | None = None
     """Folder of what trackers keep on this machine; empty is ``tracking`` in ``home``."""
     mlflow_uri: str = ""

@@ -93,7 +93,7 @@ def checked_path(name: str, limits: ArchiveLimits) -> PurePosixPath:
         refuse(name, f"has the unprintable character U+{ord(found[0]):04X} in its name")
     plain = name.replace("\\", "/")
     if plain.startswith("/") or _DRIVE.match(plain):
-        refuse(name, "is an absolute path")
+        refuse(name, "is an absolute path and leads out of the archive")
     parts = [part for part in plain.split("/") if part not in {"", "."}]
     if not parts:
         refuse(name, "names no file")
@@ -108,7 +108,7 @@ def checked_path(name: str, limits: ArchiveLimits) -> PurePosixPath:
 
 def _check_part(name: str, part: str, limits: ArchiveLimits) -> None:
     if not part.strip(". "):
-        refuse(name, "leads out of its folder" if part.strip() == ".." else "has a name of dots and spaces alone")
+        refuse(name, "leads out of the archive" if part.strip() == ".." else "has a name of dots and spaces alone")
     plain = unicodedata.normalize("NFKC", part)
     if "/" in plain or "\\" in plain or not plain.strip(". "):
         refuse(name, "has a letter that stands for a slash or dots in its name")

@@ -40,11 +40,16 @@ def zip_members(file: BinaryIO | io.BytesIO, content: Content, limits: ArchiveLi
         _check_places(listed, content, start)
         for info in listed:
             _check(info)
-            if info.is_dir():
-                yield Member(info.filename, folder=True)
-                continue
-            with archive.open(info) as member:
-                yield Member(info.filename, chunks=iter(lambda: member.read(CHUNK_BYTES), b""))
+            yield Member(info.filename, info.is_dir(), _content(archive, info))
+
+
+def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    if info.compress_type not in _METHODS:
+        method = f"is compressed by the method {info.compress_type}"
+        refuse(info.filename, method, "pack an ordinary ZIP file (deflate)")
+    with archive.open(info) as member:
+        while chunk := member.read(CHUNK_BYTES):
+            yield chunk
 
 
 def _start_of_directory(content: Content, limits: ArchiveLimits) -> int:
@@ -112,5 +117,3 @@ def _check(info: zipfile.ZipInfo) -> None:
         refuse(name, "is a folder with content")
     if info.flag_bits & _ENCRYPTED:
         refuse(name, "is encrypted", "pack it without a password")
-    if info.compress_type not in _METHODS:
-        refuse(name, f"is compressed by the method {info.compress_type}", "pack an ordinary ZIP file (deflate)")

@@ -19,7 +19,7 @@ from retort.data.labels import copy_labels, label_of, shared_labels
 from retort.data.listing import Listing, images_of
 from retort.data.verification import ImageRecord
 from retort.errors import DataError
-from retort.images import ImageFacts, can_open, lay, plain_name, shown
+from retort.images import MOST_PIXELS, ImageFacts, can_open, lay, plain_name, shown
 from retort.spec.image_use import ImageUse
 
 _LONGEST_STEM = 200
@@ -118,6 +118,7 @@ def locate(
     most_missing: float = 1.0,
     kept: Path | None = None,
     unusable_share: float = intake.UNUSABLE_SHARE,
+    most_pixels: int = MOST_PIXELS,
 ) -> Dataset:
     """Locate and check the dataset at *path*, and open all images of it.
 
@@ -131,6 +132,7 @@ def locate(
         most_missing: share of the images of a split that may have no label file.
         kept: folder of what is known of images that were opened before.
         unusable_share: of the images of a split; with more that cannot be used the dataset is refused.
+        most_pixels: of an image; a larger one cannot be used.
 
     Raises:
         DataError: it is missing, lies outside *data_dirs*, or is malformed; the message names file and line.
@@ -138,8 +140,7 @@ def locate(
     """
     description = read_description(find(path, data_dirs), data_dirs, linked)
     root = description.root
-    if shown(root) != str(root):
-        raise DataError(f"{shown(root)}: the folder's name is not UTF-8", hint="give it another name")
+    _check_place(root)
     listings = {split: images_of(description, split) for split in ("train", "val")}
     test, notes = test_images(description)
     if test.images:
@@ -151,7 +152,7 @@ def locate(
     if not can_open():
         raise DataError("this installation opens no images", hint="install retort[train]")
     everything = [image for found in listings.values() for image in found.images]
-    facts = intake.examine_images(everything, intake.kept_file(kept, root))
+    facts = intake.examine_images(everything, intake.kept_file(kept, root), most_pixels)
     uses = {split: intake.use_of(found, facts, root) for split, found in listings.items()}
     intake.check_use(uses, unusable_share)
     bits = intake.bits_in(facts.values())
@@ -169,6 +170,11 @@ def locate(
         uses=uses,
         bits=bits,
     )
+
+
+def _check_place(root: Path) -> None:
+    if shown(root) != str(root):
+        raise DataError(f"{shown(root)}: the folder's name is not UTF-8", hint="give it another name")
 
 
 def _dataset(

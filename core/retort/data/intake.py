@@ -15,7 +15,7 @@ from pathlib import Path
 from retort.data.listing import Listing
 from retort.errors import DataError
 from retort.files import atomic_write
-from retort.images import ImageFacts, bits_of, examine, shown
+from retort.images import MOST_PIXELS, ImageFacts, bits_of, examine, shown
 from retort.spec.image_use import MOST_NAMED, ImageUse, UnusedImage
 
 KEPT = "images.json"
@@ -30,10 +30,13 @@ _KEPT_EVERY = 4096
 Facts = Mapping[Path, ImageFacts]
 
 
-def examine_images(images: Iterable[Path], kept: Path | None = None) -> dict[Path, ImageFacts]:
+def examine_images(
+    images: Iterable[Path], kept: Path | None = None, most_pixels: int = MOST_PIXELS
+) -> dict[Path, ImageFacts]:
     """Open all *images* to their end, several at a time.
 
-    What is found is kept in the file *kept* by digest, so that the same content is not decoded again.
+    What is found is kept in the file *kept* by digest, so that the same content is not decoded again. An image of more
+    than *most_pixels* is not decoded, and cannot be used.
     """
     known = _load(kept)
     found: dict[Path, ImageFacts] = {}
@@ -41,7 +44,7 @@ def examine_images(images: Iterable[Path], kept: Path | None = None) -> dict[Pat
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(wanted), _KEPT_EVERY):
             part = wanted[start : start + _KEPT_EVERY]
-            found.update(zip(part, pool.map(lambda image: examine(image, known), part), strict=True))
+            found.update(zip(part, pool.map(lambda image: examine(image, known, most_pixels), part), strict=True))
             now = {facts.digest: facts for facts in found.values() if facts.digest}
             if kept is not None and not now.keys() <= known.keys():
                 _save(kept, now)

@@ -14,9 +14,12 @@ from typing import NamedTuple
 
 from retort.data.text_files import decoded, read_bytes
 from retort.data.verification import data_changed
+from retort.documents import LineLimits, lines_of
 from retort.errors import DataError
 
 _LARGEST_BYTES = 16 << 20
+LIMITS = LineLimits(most_lines=100_000, longest=1 << 20)
+"""Of one label file: photographs of crowds have some ten thousand boxes, and outlines some thousand points."""
 _SLACK = 0.01
 """How far outside 0..1 a coordinate may lie, as upstream allows: rounding errors of the tool that wrote it."""
 _FEWEST_POINTS = 3
@@ -101,17 +104,21 @@ def read_labels(label: Path, num_classes: int, root: Path) -> LabelFile:
     if not label.resolve().is_relative_to(root):
         raise DataError(f"{shown} leads out of the dataset's folder", hint="copy the label into the dataset")
     data = read_bytes(label, shown, most_bytes=_LARGEST_BYTES)
-    return parse_labels(decoded(data, shown), num_classes, recoded=not _is_utf8(data))
+    return parse_labels(decoded(data, shown), num_classes, shown, recoded=not _is_utf8(data))
 
 
-def parse_labels(text: str, num_classes: int, *, recoded: bool = False) -> LabelFile:
+def parse_labels(text: str, num_classes: int, shown: str = "the label", *, recoded: bool = False) -> LabelFile:
     """Return what the lines of a label file say.
 
-    A line is a box or a polygon, which becomes the box around it.
+    A line is a box or a polygon, which becomes the box around it. Messages name the file as *shown*.
+
+    Raises:
+        DataError: it has too many lines, or too long ones.
+
     """
     boxes: dict[bytes, LabelBox] = {}
     problems, num_lines, num_polygons = [], 0, 0
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text, shown, LIMITS), start=1):
         columns = line.split()
         if not columns:
             continue

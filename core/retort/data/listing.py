@@ -9,10 +9,12 @@ from pathlib import Path
 
 from retort.data.description import DatasetDescription, path_hint
 from retort.data.text_files import read_text, readable
+from retort.documents import LineLimits, lines_of
 from retort.errors import DataError
 from retort.images import CONVERT, SUFFIXES, UNREAD, shown
 
-_LARGEST_LIST = 256 << 20
+_LARGEST_LIST = 64 << 20
+_LIMITS = LineLimits(most_lines=2_000_000, longest=1 << 16)
 _MAC = "._"
 """So begin the files in which a Mac keeps attributes on foreign disks; their endings are those of the images."""
 
@@ -125,7 +127,7 @@ def _listed(source: Path) -> list[Path]:
     """Read a text file of image paths, one a line, relative to the file."""
     paths: list[Path] = []
     text = read_text(source, shown(source), most_bytes=_LARGEST_LIST)
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text, shown(source), _LIMITS), start=1):
         if line.strip():
             path = source.parent / line.strip()
             if not path.is_file():

@@ -123,6 +123,7 @@ def _scenes(spec: AnySpec, settings: Settings, dataset: Dataset) -> dict[str, Un
             kept=_kept(settings),
             bits=dataset.bits,
             title=CALIBRATION,
+            most_pixels=settings.max_image_pixels,
         )
         for path in paths
     }
@@ -168,13 +169,23 @@ def _dataset(spec: AnySpec, settings: Settings, folder: Path) -> tuple[Dataset, 
 
 def _located(path: str, data_dirs: Sequence[Path], settings: Settings, most_missing: float = 1.0) -> Dataset:
     return datasets.locate(
-        path, data_dirs, most_missing=most_missing, kept=_kept(settings), unusable_share=settings.unusable_share
+        path,
+        data_dirs,
+        most_missing=most_missing,
+        kept=_kept(settings),
+        unusable_share=settings.unusable_share,
+        most_pixels=settings.max_image_pixels,
     )
 
 
 def _converted(path: str, settings: Settings, folder: Path) -> Dataset | None:
     return locate_converted(
-        path, settings.data_dirs, folder, kept=_kept(settings), unusable_share=settings.unusable_share
+        path,
+        settings.data_dirs,
+        folder,
+        kept=_kept(settings),
+        unusable_share=settings.unusable_share,
+        most_pixels=settings.max_image_pixels,
     )
 
 
@@ -228,7 +239,12 @@ def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> Unlabel
     if wanted is None:
         return None
     return unlabelled.locate_unlabelled(
-        wanted.path, settings.data_dirs, held_out=dataset.held_out, kept=_kept(settings), bits=dataset.bits
+        wanted.path,
+        settings.data_dirs,
+        held_out=dataset.held_out,
+        kept=_kept(settings),
+        bits=dataset.bits,
+        most_pixels=settings.max_image_pixels,
     )
 
 
@@ -236,7 +252,9 @@ def _to_label(spec: AnySpec, settings: Settings, dataset: Dataset) -> PseudoLabe
     wanted = spec.pseudo_labels if isinstance(spec, JobSpec) else None
     if wanted is None:
         return None
-    return unlabelled.locate_pseudo_label_images(wanted, settings.data_dirs, dataset, kept=_kept(settings))
+    return unlabelled.locate_pseudo_label_images(
+        wanted, settings.data_dirs, dataset, kept=_kept(settings), most_pixels=settings.max_image_pixels
+    )
 
 
 def _laid_out(found: UnlabelledSet, folder: Path, name: str = "unlabelled") -> UnlabelledInfo:

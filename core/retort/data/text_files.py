@@ -64,10 +64,13 @@ def read_bytes(file: Path, shown: str, *, most_bytes: int) -> bytes:
         DataError: it is.
 
     """
-    if (size := file.stat().st_size) > most_bytes:
+    with file.open("rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        data = opened.read(most_bytes + 1) if size <= most_bytes else b""
+    if max(size, len(data)) > most_bytes:  # it may have grown since
         message = f"{shown} is larger than {most_bytes >> 20} MiB ({size / (1 << 20):,.0f} MiB)"
         raise DataError(message, hint="a text file of that kind is smaller")
-    return file.read_bytes()
+    return data
 
 
 def decoded(data: bytes, shown: str) -> str:

@@ -15,7 +15,7 @@ from retort.data.inputs import PseudoLabelInfo
 from retort.data.labels import label_of, read_labels
 from retort.data.verification import ImageRecord
 from retort.errors import DataError, FieldProblem, SpecError
-from retort.images import shown
+from retort.images import MOST_PIXELS, shown
 from retort.review.models import IMAGE
 from retort.spec import PseudoLabelsSpec
 from retort.spec.image_use import ImageUse
@@ -51,6 +51,7 @@ def locate_unlabelled(
     kept: Path | None = None,
     bits: int | None = None,
     title: str = "unlabelled images",
+    most_pixels: int = MOST_PIXELS,
 ) -> UnlabelledSet:
     """Locate, open and check the unlabelled images in the folder *path*.
 
@@ -63,6 +64,7 @@ def locate_unlabelled(
         kept: folder of what is known of images that were opened before.
         bits: that the images of 16 bits fill in the dataset, so that these are read alike.
         title: what notes call these images.
+        most_pixels: of an image; a larger one cannot be used.
 
     Raises:
         DataError: it is missing, lies outside *data_dirs*, leads out of itself, or holds no images that can be used.
@@ -72,7 +74,7 @@ def locate_unlabelled(
     if shown(root) != str(root):
         raise DataError(f"{shown(root)}: the folder's name is not UTF-8", hint="give it another name")
     found = listing.images_below(root)
-    facts = intake.examine_images(found.images, intake.kept_file(kept, root))
+    facts = intake.examine_images(found.images, intake.kept_file(kept, root), most_pixels)
     use = intake.use_of(found, facts, root)
     intake.check_use({title: use}, 1.0)
     images = intake.usable(found, facts)
@@ -162,7 +164,12 @@ class PseudoLabelImages:
 
 
 def locate_pseudo_label_images(
-    wanted: PseudoLabelsSpec, data_dirs: Sequence[Path], dataset: Dataset, *, kept: Path | None = None
+    wanted: PseudoLabelsSpec,
+    data_dirs: Sequence[Path],
+    dataset: Dataset,
+    *,
+    kept: Path | None = None,
+    most_pixels: int = MOST_PIXELS,
 ) -> PseudoLabelImages:
     """Find and check the images for the pseudo-labels *wanted*.
 
@@ -174,7 +181,9 @@ def locate_pseudo_label_images(
 
     """
     _check_classes(wanted, dataset.names)
-    found = locate_unlabelled(wanted.path, data_dirs, kept=kept, bits=dataset.bits, title=_TITLE)
+    found = locate_unlabelled(
+        wanted.path, data_dirs, kept=kept, bits=dataset.bits, title=_TITLE, most_pixels=most_pixels
+    )
     home = next(folder.resolve() for folder in data_dirs if found.root.is_relative_to(folder.resolve()))
     images = dict(_named(found.root, found.images))
     usable: dict[str, Path] = {}

@@ -7,9 +7,12 @@ import os
 import sys
 from pathlib import Path
 
+from retort.images import MOST_PIXELS
+
 VARIABLES = {
     "YOLO_OFFLINE": "true",
     "YOLO_AUTOINSTALL": "false",
+    "OPENCV_IO_MAX_IMAGE_PIXELS": str(MOST_PIXELS),
     "ULTRALYTICS_SAFE_LOAD": "1",
     "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",

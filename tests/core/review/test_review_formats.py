@@ -207,7 +207,7 @@ def test_yolo_with_a_mistake_is_told_where_it_is(content: str | bytes, told: str
     assert told in refusal("yolo", zipped(labels__a_txt=content))
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd.txt", "../a.txt", "labels/../../a.txt", "C:\\a.txt", "a\\b.txt"])
+@pytest.mark.parametrize("name", ["/etc/passwd.txt", "../a.txt", "labels/../../a.txt", "C:\\a.txt", "..\\b.txt"])
 def test_an_archive_that_leads_out_of_itself_is_refused(name: str):
     assert "leads out of the archive" in refusal("yolo", zipped(**{name: "0 0.5 0.5 0.2 0.2"}))
 
@@ -225,7 +225,7 @@ def test_an_archive_that_would_fill_the_memory_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(base, "MOST_BYTES", 1 << 20)
     assert "MiB in the archive" in refusal("yolo", zipped(labels__a_txt="\n" * (2 << 20)))
     monkeypatch.setattr(base, "MOST_FILES", 3)
-    assert "5 files" in refusal("yolo", zipped(**{f"labels__{number}_txt": "" for number in range(5)}))
+    assert "more than 3 files" in refusal("yolo", zipped(**{f"labels__{number}_txt": "" for number in range(5)}))
 
 
 def test_an_archive_that_lies_about_its_sizes_gets_no_further_than_it_says():

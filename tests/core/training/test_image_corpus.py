@@ -203,7 +203,7 @@ def test_a_second_job_decodes_nothing_again(tmp_path: Path, monkeypatch: pytest.
     folder = tmp_path / "images"
     cases = corpus.write([*corpus.names()][:12], folder)
     first = intake.examine_images(cases, tmp_path / "kept.json")
-    monkeypatch.setattr(images, "_facts", lambda _: pytest.fail("decoded again"))
+    monkeypatch.setattr(images, "_facts", lambda *_: pytest.fail("decoded again"))
     assert intake.examine_images(cases, tmp_path / "kept.json") == first
     (tmp_path / "kept.json").write_text("{}")
     with pytest.raises(pytest.fail.Exception):

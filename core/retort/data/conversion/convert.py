@@ -20,6 +20,7 @@ from retort.data.conversion.voc import FirstPixel, read_voc
 from retort.data.datasets import Dataset, locate
 from retort.data.labels import LabelBox
 from retort.errors import DataError
+from retort.images import MOST_PIXELS
 
 VAL_SHARE = 0.2
 """Share of the images that are measured on where the annotations name no split for it."""
@@ -80,7 +81,13 @@ def _is_foreign(path: Path) -> bool:
 
 
 def locate_converted(
-    path: str, data_dirs: Sequence[Path], folder: Path, *, kept: Path | None = None, unusable_share: float = 0.1
+    path: str,
+    data_dirs: Sequence[Path],
+    folder: Path,
+    *,
+    kept: Path | None = None,
+    unusable_share: float = 0.1,
+    most_pixels: int = MOST_PIXELS,
 ) -> Dataset | None:
     """Convert COCO or VOC annotations at *path*, and check the result, or return None.
 
@@ -94,7 +101,14 @@ def locate_converted(
     if source is None:
         return None
     made = convert(source, folder, data_dirs, ConversionOptions(link=True))
-    found = locate(str(made.data_yaml), [folder], linked=data_dirs, kept=kept, unusable_share=unusable_share)
+    found = locate(
+        str(made.data_yaml),
+        [folder],
+        linked=data_dirs,
+        kept=kept,
+        unusable_share=unusable_share,
+        most_pixels=most_pixels,
+    )
     origin = f"annotations in {made.kind.upper()} form at {source} were converted"
     return replace(found, notes=(*found.notes, origin, *made.notes))
 

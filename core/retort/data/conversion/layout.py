@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from retort.data.text_files import encoding_of, read_text
+from retort.documents import LineLimits, lines_of
 from retort.errors import DataError
 
 Kind = Literal["coco", "voc"]
@@ -22,7 +23,8 @@ _SNIFFED = 1 << 16
 _MARKS = (b'"annotations"', b'"categories"', b'"images"')
 _REMARK = re.compile(r"<!--.*?(-->|\Z)", re.DOTALL)
 _ROOT = re.compile(r"<([A-Za-z_][\w.-]*:)?(?P<name>[A-Za-z_][\w.-]*)")
-_LARGEST_LIST = 256 << 20
+_LARGEST_LIST = 64 << 20
+_LIMITS = LineLimits(most_lines=2_000_000, longest=1 << 16)
 _OTHER_TOOLS = {
     "labelme": (b'"shapes"', b'"imagePath"'),
     "Label Studio": (b'"annotations"', b'"result"'),
@@ -186,7 +188,7 @@ def _listed(root: Path, pages: list[Path], lists: dict[Path, str]) -> dict[str, 
 def _names(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the images in a list; a line may also have a column that says whether a class is there."""
     text = read_text(path, str(path), most_bytes=_LARGEST_LIST)
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text, str(path), _LIMITS), start=1):
         stripped = re.sub(r"\s+-?[01]$", "", line.strip())
         if stripped:
             yield number, stripped

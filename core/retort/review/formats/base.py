@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import codecs
 import io
-import lzma
 import math
-import stat
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
@@ -17,9 +16,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from retort import class_names
+from retort.archives.members import ArchiveLimits, Member, checked_path
+from retort.archives.zip import zip_members
+from retort.errors import DataError
 from retort.review.models import DIGITS, Box, ImageName, ReviewError
 from retort.schema import FrozenModel
 
+MOST_VALUES = 2_000_000
+"""Of a JSON document, counted before it is read."""
+MOST_OBJECTS = 500_000
 SLACK = 1e-3
 """How far outside of its image a box may reach, as a share of the side: rounding errors of the tool that wrote it."""
 Classes = Sequence[str]
@@ -96,6 +101,8 @@ def parse(data: bytes, shape: Any, what: str, hint: str | None = None) -> Any:
 
     """
     try:
+        if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+            raise ReviewError(f"more than {MOST_VALUES:,} values in the file", hint="send the labels of this job alone")
         return TypeAdapter(shape).validate_json(data.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         first = error.errors()[0]
@@ -123,6 +130,17 @@ def box(name: str, corners: tuple[float, float, float, float], classes: Classes,
     if x1 >= x2 or y1 >= y2:
         raise ReviewError(f"{place}: the box has no area", hint="remove it")
     return Box(name=name, x1=x1, y1=y1, x2=x2, y2=y2)
+
+
+def check_number(objects: int) -> None:
+    """Refuse a file with too many objects.
+
+    Raises:
+        ReviewError: it has; a review's own file has no more than its pictures' boxes.
+
+    """
+    if objects > MOST_OBJECTS:
+        raise ReviewError(f"more than {MOST_OBJECTS:,} objects in the file", hint="send the labels of this job alone")
 
 
 def add(found: dict[str, Shape], image: str, what: Shape, place: str) -> None:
@@ -189,43 +207,33 @@ def unpack(data: bytes, suffixes: Collection[str]) -> dict[PurePosixPath, bytes]
         ReviewError: it is no archive, or not one that should be opened.
 
     """
+    limits = ArchiveLimits(most_files=MOST_FILES)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as source:
-            return _unpacked(source, suffixes)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
+        return _unpacked(zip_members(io.BytesIO(data), data, limits), limits, suffixes)
+    except DataError as error:
+        raise ReviewError(error.message, hint=error.hint) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
         raise ReviewError(f"not a zip archive that can be opened: {error}", hint="pack it again") from error
 
 
-def _unpacked(source: zipfile.ZipFile, suffixes: Collection[str]) -> dict[PurePosixPath, bytes]:
-    listed = source.infolist()
-    if len(listed) > MOST_FILES:
-        raise ReviewError(f"{len(listed)} files in the archive", hint=f"at most {MOST_FILES}")
+def _unpacked(
+    members: Iterable[Member], limits: ArchiveLimits, suffixes: Collection[str]
+) -> dict[PurePosixPath, bytes]:
     found: dict[PurePosixPath, bytes] = {}
     left = MOST_BYTES
-    for info in listed:
-        path = _checked(info)
+    for member in members:
+        path = checked_path(member.name, limits)
         if path.name.startswith("._") or "__MACOSX" in path.parts:
             continue  # what a Mac puts beside each file
-        if info.is_dir() or path.suffix.lower() not in suffixes:
+        if member.folder or path.suffix.lower() not in suffixes:
             continue
         if path in found:
             raise ReviewError(f"{str(path)[:100]} is in the archive twice", hint="pack it again")
-        # What the archive says of sizes is a claim: no more is unpacked than there is room for.
-        with source.open(info) as file:
-            found[path] = content = file.read(left + 1)
-        left -= len(content)
-        if left < 0:
-            raise ReviewError(f"more than {MOST_BYTES >> 20} MiB in the archive", hint="send the labels alone")
+        parts = []
+        for chunk in member.chunks:
+            left -= len(chunk)
+            if left < 0:
+                raise ReviewError(f"more than {MOST_BYTES >> 20} MiB in the archive", hint="send the labels alone")
+            parts.append(chunk)
+        found[path] = b"".join(parts)
     return found
-
-
-def _checked(info: zipfile.ZipInfo) -> PurePosixPath:
-    """Return the path of a member, which must be a plain one inside the archive."""
-    path, shown = PurePosixPath(info.filename), f"{info.filename[:100]!r}"
-    if path.is_absolute() or ".." in path.parts or "\\" in info.filename or ":" in info.filename:
-        raise ReviewError(f"{shown} leads out of the archive", hint="pack the folder itself, with plain names")
-    if stat.S_ISLNK(info.external_attr >> 16):
-        raise ReviewError(f"{shown} is a link", hint="pack files, not links")
-    if info.flag_bits & 1:
-        raise ReviewError("the archive is encrypted", hint="pack it without a password")
-    return path

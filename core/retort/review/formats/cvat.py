@@ -39,8 +39,10 @@ def read(data: bytes, classes: Classes) -> ReadFile:
         ReviewError: it is none, or does not fit *classes*.
 
     """
+    content = _unzipped(data) if base.is_zip(data) else data
+    base.check_number(content.count(b"<box") + content.count(b"<image"))
     reader = _CvatReader(classes)
-    reader.parse(_unzipped(data) if base.is_zip(data) else data)
+    reader.parse(content)
     return read_file(reader.found, reader.places, reader.ignored)
 
 

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 import yaml
 
 from retort.class_names import as_names
-from retort.documents import parse_document
-from retort.errors import SpecError
+from retort.documents import LineLimits, lines_of, parse_document
+from retort.errors import DataError, SpecError
 from retort.review.formats import base
 from retort.review.formats.base import Classes, ImageSet, ReadFile, add, box, read_file
 from retort.review.models import Box, Corners, ReviewError
@@ -21,6 +21,7 @@ _ABOUT = re.compile(r"^(readme|license|licence|notes)\b", re.IGNORECASE)
 _LISTED = re.compile(r"\.(jpe?g|png|bmp|tiff?|webp|gif|avif|heic|jp2)\s*$", re.IGNORECASE)
 _LONGEST_BYTES = 256 << 10
 """Of a description: reading YAML takes its time."""
+_LIMITS = LineLimits(most_lines=100_000, longest=1 << 20)
 _LINE = "each line: class centre_x centre_y width height, the last four as shares (0..1) of the image's sides"
 
 
@@ -52,6 +53,7 @@ def read(data: bytes, classes: Classes) -> ReadFile:
     if not base.is_zip(data):
         raise ReviewError("not a zip archive", hint="send the zip of labels that the tool exports as YOLO")
     files = base.unpack(data, {".txt", ".yaml", ".yml", ".names"})
+    base.check_number(sum(content.count(b"\n") for content in files.values()))
     names = _names(files) or classes
     found: dict[str, tuple[Box, ...]] = {}
     places: dict[str, str] = {}
@@ -151,6 +153,10 @@ def _described(path: PurePosixPath, content: bytes) -> list[str] | None:
 
 def _text(path: PurePosixPath, content: bytes) -> str:
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
+        lines_of(text, str(path), _LIMITS)
     except UnicodeDecodeError as error:
         raise ReviewError(f"{path} is not a text file", hint=_LINE) from error
+    except DataError as error:
+        raise ReviewError(error.message, hint=_LINE) from error
+    return text
