@@ -163,5 +163,5 @@ def _disposition(name: str, *, inline: bool) -> str:
     """Suggest the last part of *name* as a file name (RFC 6266)."""
     plain = name.rpartition("/")[2]
     ascii_only = re.sub(r'[^\x20-\x7e]|["\\]', "_", plain)
-    extended = "" if ascii_only == plain else f"; filename*=UTF-8''{quote(plain, safe='')}"
+    extended = "" if ascii_only == plain else f"; filename*=UTF-8''{quote(plain.encode(errors='replace'), safe='')}"
     return f'{"inline" if inline else "attachment"}; filename="{ascii_only}"{extended}'

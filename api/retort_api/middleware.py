@@ -22,6 +22,15 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _UNMATCHED = "unmatched"
 """Route of requests for addresses that do not exist: their paths are not ours to count by."""
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+NOTHING_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+"""For all that is no page: where a browser shows it all the same, it can do nothing."""
+_ALWAYS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "X-Permitted-Cross-Domain-Policies": "none",
+}
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSED_LOOKS = 10
 """Lines in a minute about looks that are refused, for each status."""
@@ -113,5 +122,7 @@ class _RequestLog:
         headers = MutableHeaders(scope=message)
         self.media_type = headers.get("content-type", "").partition(";")[0]
         headers["X-Request-ID"] = self.request_id
-        headers["X-Content-Type-Options"] = "nosniff"
+        for name, value in _ALWAYS.items():
+            headers[name] = value
+        headers.setdefault("Content-Security-Policy", NOTHING_POLICY)
         headers.setdefault("Cache-Control", "no-cache")

@@ -43,8 +43,11 @@ class FieldProblem:
     hint: str | None = None
 
 
-# Control characters, line ends other than \n, marks that turn the direction of reading, and bytes that are no UTF-8.
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, line ends other than \n, marks that turn the direction of reading or that nobody sees, and bytes
+# that are no UTF-8.
+UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 
 
 def printable(text: str, *, keep: str = "") -> str:

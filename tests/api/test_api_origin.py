@@ -132,3 +132,15 @@ def test_a_file_with_labels_is_not_read_as_anything(client: TestClient) -> None:
     url = f"{LOCAL}/v1/jobs/job_{'0' * 32}/review/import?format=coco"
     assert client.post(url, content=b"{}", headers={"Content-Type": "image/png"}).status_code == 415
     assert client.post(url, content=b"{}", headers={"Content-Type": "application/json"}).status_code == 404
+
+
+def test_every_answer_carries_the_headers_that_keep_browsers_harmless(client: TestClient) -> None:
+    for method, path in _operations(client):
+        headers = client.request(method, path, headers={"Host": "127.0.0.1:8000"}).headers
+
+        assert headers["X-Content-Type-Options"] == "nosniff", path
+        assert headers["Referrer-Policy"] == "no-referrer", path
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy, path
+        assert "frame-ancestors" in policy, path
+        assert "unsafe-" not in policy, path

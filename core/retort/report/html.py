@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from retort.page_text import for_charts, spelled
 from retort.report.forms import described
 from retort.report.health import HealthReport
 from retort.report.samples import STYLES, Gallery
@@ -54,11 +56,11 @@ def render(
             missing=missing(result.extras),
             exports=[(export, export if isinstance(export, MeasuredExport) else None) for export in result.exports],
             described=described,
-            charts=charts,
-            comparisons=comparisons,
-            quantization=quantization,
-            labelling=labelling,
-            ecg=ecg,
+            charts=for_charts(charts),
+            comparisons=for_charts(comparisons),
+            quantization=for_charts(quantization),
+            labelling=for_charts(labelling),
+            ecg=replace(ecg, charts=tuple(for_charts(ecg.charts))),
             gallery=gallery,
             styles=STYLES,
             usage=usage,
@@ -77,6 +79,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=spelled,
     )
     environment.filters.update(percent=_percent, number=_number, size=_size, duration=_duration)
     return environment

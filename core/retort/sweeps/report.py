@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from retort.page_text import for_charts, spelled
 from retort.sweeps.planner import sentence
 
 Json = Mapping[str, Any]
@@ -141,6 +142,7 @@ def render(sweep: Mapping[str, Any], best_spec: Mapping[str, Any] | None) -> str
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=spelled,
     )
     environment.filters.update(number=_number, text=_text)
     paths = list(sweep["spec"]["parameters"])
@@ -154,7 +156,7 @@ def render(sweep: Mapping[str, Any], best_spec: Mapping[str, Any] | None) -> str
         objective=sweep["spec"]["objective"],
         names=dict(zip(paths, shorten(paths), strict=True)),
         trials=trials,
-        charts=[chart for chart in (parallel(sweep), history(sweep)) if chart is not None],
+        charts=for_charts(chart for chart in (parallel(sweep), history(sweep)) if chart is not None),
         best_yaml=best_spec and yaml.safe_dump(dict(best_spec), sort_keys=False, allow_unicode=True),
         plotly=get_plotlyjs(),
     )
