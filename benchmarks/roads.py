@@ -37,8 +37,10 @@ SOURCES = Path(retort.__path__[0]).resolve().parents[1]
 sys.path.insert(1, str(SOURCES / "tests"))
 
 import results  # noqa: E402
+import retort.access  # noqa: E402
 import retort.data.inputs  # noqa: E402
 import retort.db  # noqa: E402
+import retort.db.embedded_key  # noqa: E402
 import retort.db.migrate  # noqa: E402
 import retort.db.models  # noqa: E402
 import retort.pipeline.answers  # noqa: E402
@@ -57,6 +59,7 @@ import ultralytics.cfg  # noqa: E402
 from core.training.pictures import NAMES, draw  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402
 from provenance import provenance, write_json  # noqa: E402
+from retort.client import credentials  # noqa: E402
 
 LIBRARIES = tuple(str(SOURCES / library) + "/" for library in ("core", "api", "worker"))
 SPEC = {"name": "first", "data": {"path": "/data/digits"}, "teacher": {"weights": "yolo11s.pt"}}
@@ -118,6 +121,7 @@ def migrated(home: Path) -> str:
     url = f"sqlite:///{home / 'retort.db'}"
     database = retort.db.Database(url)
     retort.db.migrate.upgrade(database)
+    retort.db.embedded_key.ensure(database, home)
     database.close()
     return url
 
@@ -125,7 +129,10 @@ def migrated(home: Path) -> str:
 def over_http(home: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
     """Submit a job, and look at one: as it is rendered first, from the cache, and where the client has it already."""
     settings = retort.settings.Settings(home=home, database_url=migrated(home))
-    with TestClient(retort_api.app.create_app(settings), base_url=settings.url) as client:
+    key = retort.access.read_key_file(home / retort.access.KEY_FILE)
+    with TestClient(
+        retort_api.app.create_app(settings), base_url=settings.url, headers=credentials.headers(settings.url, key)
+    ) as client:
         answers: list[Any] = []
         yield traced("POST to 202", lambda: answers.append(client.post("/v1/jobs", json=SPEC)))
         expect(answers[0], 202)

@@ -145,7 +145,7 @@ class Bench:
             url, file = api.publish(stand, self._counts.size_mib)
             with api.nginx(self._folder / "nginx", file, free_port()) as theirs:
                 ours, peer = api.interleaved(
-                    [lambda: api.download(url), lambda: api.download(theirs)], 3 * self._counts.rounds
+                    [lambda: api.download(url, stand.headers), lambda: api.download(theirs)], 3 * self._counts.rounds
                 )
         ratio = statistics.median(one / other for one, other in zip(ours, peer, strict=True))
         figure = f"{statistics.median(ours):.0f} MB/s, nginx {statistics.median(peer):.0f} MB/s; {ratio:.2f}"
@@ -188,7 +188,7 @@ class Bench:
                 lambda: runs.points_per_second(stand, batches=batches, points=1000),
                 lambda: peer.points_per_second(batches=batches, points=1000),
             ),
-            "download, MB": (lambda: api.download(url), lambda: api.download(theirs)),
+            "download, MB": (lambda: api.download(url, stand.headers), lambda: api.download(theirs)),
         }  # fmt: skip
 
     def _beside(self, name: str, ours: Callable[[], float], theirs: Callable[[], float]) -> Line:

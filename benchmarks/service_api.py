@@ -6,7 +6,7 @@ import json
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from retort.db.session import database_now
 from retort.spec import parse_spec
 from retort.states import JobState
 from retort.storage import Store
-from service_stand import Load, Stand, answers, eventually, header, load, percentile, post
+from service_stand import Load, Stand, answers, eventually, load, percentile, post, with_key
 from sqlalchemy import insert
 
 CONNECTIONS = 16
@@ -27,26 +27,31 @@ CONNECTIONS = 16
 def accept(stand: Stand, *, seconds: float, connections: int = CONNECTIONS) -> Load:
     """Submit the same spec, each time as a new job, as fast as it goes."""
     script = post(json.dumps(stand.document()))
-    return load(f"{stand.url}/v1/jobs", seconds=seconds, connections=connections, script=script)
+    return load(
+        f"{stand.url}/v1/jobs", seconds=seconds, connections=connections, script=with_key(stand.headers, script)
+    )
 
 
 def poll(stand: Stand, *, seconds: float) -> Load:
     """Ask for a job that has not changed."""
     job = f"{stand.url}{_submit(stand)}"
-    etag = httpx.get(job, trust_env=False).headers["ETag"]
-    assert httpx.get(job, headers={"If-None-Match": etag}, trust_env=False).status_code == 304
-    return load(job, seconds=seconds, connections=CONNECTIONS, script=header("If-None-Match", etag))
+    etag = httpx.get(job, headers=stand.headers, trust_env=False).headers["ETag"]
+    known = {**stand.headers, "If-None-Match": etag}
+    assert httpx.get(job, headers=known, trust_env=False).status_code == 304
+    return load(job, seconds=seconds, connections=CONNECTIONS, script=with_key(known))
 
 
 def get(stand: Stand, *, seconds: float) -> Load:
     """Ask for a whole job."""
-    return load(f"{stand.url}{_submit(stand)}", seconds=seconds, connections=CONNECTIONS)
+    return load(
+        f"{stand.url}{_submit(stand)}", seconds=seconds, connections=CONNECTIONS, script=with_key(stand.headers)
+    )
 
 
 def latencies(stand: Stand, paths: list[str], *, times: int) -> list[float]:
     """Return the milliseconds that each of *times* answers took, one after the other, over *paths* in turn."""
     taken = []
-    with httpx.Client(base_url=stand.url, trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=stand.url, headers=stand.headers, trust_env=False, timeout=60) as client:
         for number in range(times):
             begun = time.perf_counter()
             client.get(paths[number % len(paths)]).raise_for_status()
@@ -122,10 +127,11 @@ def publish(stand: Stand, size_mib: int) -> tuple[str, Path]:
     return f"{stand.url}/v1/jobs/{job_id}/artifacts/big.bin", stand.folder / "artifacts" / kept.key
 
 
-def download(url: str) -> float:
+def download(url: str, headers: Mapping[str, str] | None = None) -> float:
     """Return the MB/s of one download by curl, which throws it away."""
+    told = [option for name, value in (headers or {}).items() for option in ("-H", f"{name}: {value}")]
     told = subprocess.run(
-        ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{speed_download}", url],
+        ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{speed_download}", *told, url],
         capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     assert told[0] == "200", told
@@ -161,4 +167,4 @@ def interleaved(sides: list[Callable[[], float]], rounds: int) -> list[list[floa
 
 
 def _submit(stand: Stand) -> Any:
-    return httpx.post(f"{stand.url}/v1/jobs", json=stand.document(), trust_env=False).headers["Location"]
+    return stand.submit().headers["Location"]

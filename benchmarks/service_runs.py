@@ -7,7 +7,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import httpx2 as httpx
 from retort.constants import Role
 from retort.db import events, jobs, queue
 from retort.db.session import database_now
@@ -58,7 +57,7 @@ def start_latencies(stand: Stand, *, number: int) -> list[float]:
     taken = []
     for _ in range(number):
         sent = time.time()
-        answer = httpx.post(f"{stand.url}/v1/jobs", json=stand.document(), trust_env=False).raise_for_status()
+        answer = stand.submit()
         job_id = answer.json()["id"]
         look = partial(_started, stand.folder / "work" / job_id)
         taken.append(eventually(look, every_s=0.0005) - sent)

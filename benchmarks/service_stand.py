@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import httpx2 as httpx
-from retort.db import Database, migrate
+from retort.access import read_key_file
+from retort.db import Database, embedded_key, migrate
 from servers import free_port
 from support.worker_harness import document, write_dataset
 
@@ -75,6 +76,11 @@ def post(body: str, content_type: str = "application/json") -> str:
     return f'wrk.method = "POST"\nwrk.body = "{quoted}"\nwrk.headers["Content-Type"] = "{content_type}"\n'
 
 
+def with_key(headers: dict[str, str], script: str = "") -> str:
+    """Return a script that sends *headers* as well."""
+    return script + "".join(header(name, value) for name, value in headers.items())
+
+
 def header(name: str, value: str) -> str:
     """Return a script that sends one header."""
     quoted = value.replace('"', '\\"')
@@ -96,6 +102,8 @@ class Stand:
         write_dataset(self.folder)
         self.database = Database(self.database_url)
         migrate.upgrade(self.database)
+        key = read_key_file(embedded_key.ensure(self.database, self.folder))
+        self.headers = {"Authorization": f"Bearer {key}"}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -117,6 +125,11 @@ class Stand:
     def document(self, name: str = "bench", **resources: Any) -> dict[str, Any]:
         """Return a spec that the service accepts."""
         return document(self.folder, name, epochs=1, **resources)
+
+    def submit(self) -> httpx.Response:
+        """Submit a job over HTTP."""
+        url, body = f"{self.url}/v1/jobs", self.document()
+        return httpx.post(url, json=body, headers=self.headers, trust_env=False).raise_for_status()
 
     def close(self) -> None:
         """End everything."""

@@ -196,6 +196,9 @@ variables=(
 )
 check "the migration brings the tables to the head" grep -q head \
   <(once "${variables[@]}" localhost/retort-api python -m retort.db upgrade)
+key=$(once "${variables[@]}" localhost/retort-api retort keys create first --local --role operator)
+ask() { curl -fsS --header "Authorization: Bearer $key" "$@"; }
+check "the first key comes from a command" test "${key:0:4}" = rtt_
 start api "${variables[@]}" localhost/retort-api
 start worker "${variables[@]}" --shm-size 1g --volume "$here/models:/var/lib/retort/models" \
   --volume "$here/work:/var/lib/retort/work" localhost/retort-worker
@@ -204,7 +207,7 @@ await 60 curl -fsS "$url/readyz"
 check "the API is alive by its image's own health check" in_podman healthcheck run api
 
 say "one job"
-job=$(curl -fsS "$url/v1/jobs" --json @- <<'SPEC' | field id
+job=$(ask "$url/v1/jobs" --json @- <<'SPEC' | field id
 {
   "name": "containers",
   "data": {"path": "/data/digits"},
@@ -217,7 +220,7 @@ SPEC
 stage=""
 deadline=$((SECONDS + 900))
 while :; do
-  state=$(curl -fsS "$url/v1/jobs/$job")
+  state=$(ask "$url/v1/jobs/$job")
   now=$(field state <<<"$state") at=$(field stage <<<"$state")
   [ "$at" = "$stage" ] || printf '%s %s\n' "$now" "$at"
   stage=$at
@@ -227,8 +230,8 @@ while :; do
 done
 [ "$now" = succeeded ] || { printf '%s\n' "$state" >&2; die "the job ended $now"; }
 check "the job succeeded" true
-curl -fsS "$url/v1/jobs/$job/artifacts/student.pt" -o "$here/student.pt"
-wanted=$(curl -fsS "$url/v1/jobs/$job/artifacts" |
+ask "$url/v1/jobs/$job/artifacts/student.pt" -o "$here/student.pt"
+wanted=$(ask "$url/v1/jobs/$job/artifacts" |
   "$PYTHON" -c 'import json, sys; print(*[a["sha256"] for a in json.load(sys.stdin)["data"] if a["name"] == "student.pt"])')
 check "the student comes back as it was published" test "$(sha256sum <"$here/student.pt" | cut -d' ' -f1)" = "$wanted"
 check "both run as a user without rights" test "$(in_podman exec api id -u) $(in_podman exec worker id -u)" = "10001 10001"

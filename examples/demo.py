@@ -56,7 +56,7 @@ def main() -> int:
     say(f"wrote {data_yaml.parent}: 400 training and 120 validation scenes")
     spec = load(str(SPEC), [f"data.path={data_yaml.parent}"])
     try:
-        with service() as url, Client(url) as client:
+        with service() as (url, key), Client(url, key=key) as client:
             say(f"the service answers at {url}")
             job = client.submit(spec)
             say(f"submitted {job['id']}")
@@ -84,8 +84,8 @@ def main() -> int:
 
 
 @contextmanager
-def service() -> Iterator[str]:
-    """Run ``retort up`` on a free port; yield its address; stop it at the end, and insist that nothing is left."""
+def service() -> Iterator[tuple[str, str]]:
+    """Run ``retort up`` on a free port; yield its address and key; at the end stop it, and see that nothing is left."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -101,7 +101,8 @@ def service() -> Iterator[str]:
         line = process.stdout.readline() if process.stdout else ""
         if not line:
             raise TransientError("the service did not start", hint=f"its log is {FOLDER / 'service.log'}")
-        yield json.loads(line)["url"]
+        ready = json.loads(line)
+        yield ready["url"], Path(ready["key_file"]).read_text().strip()
     finally:
         process.send_signal(signal.SIGTERM)
         code = process.wait(timeout=90)

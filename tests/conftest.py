@@ -14,6 +14,7 @@ from retort.db import Database, migrate
 from retort.db.models import Base
 from servers import Postgres, Valkey, running
 from sharing import Once, keep_to_own_cores, num_processes
+from support import identity
 
 keep_to_own_cores()  # before anything imports torch, which counts them once
 
@@ -86,15 +87,19 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "retort.db"
     with closing(Database(f"sqlite:///{path}")) as database:
         migrate.upgrade(database)
+        identity.seed(database)
     return path
 
 
 @pytest.fixture
 def postgres_url(postgres: Postgres, postgres_scratch: str) -> str:
-    """Address of a migrated PostgreSQL database in which there are no rows and no connections."""
+    """Address of a migrated PostgreSQL database with the operator's key, and without other rows or connections."""
     # Thirty times faster than a new database, or TRUNCATE, for the few rows that a test leaves.
     postgres.clear(postgres_scratch, [table.name for table in reversed(Base.metadata.sorted_tables)])
-    return postgres.url(postgres_scratch)
+    url = postgres.url(postgres_scratch)
+    with closing(Database(url)) as database:
+        identity.seed(database)
+    return url
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from types import FrameType
 
 import uvicorn
 from retort.confinement import hide_environment
+from retort.files import make_private
 from retort.logs import configure
 from retort.settings import Settings
 
@@ -52,6 +53,7 @@ def serve(settings: Settings) -> None:
     """Serve the API with *settings* until a signal arrives."""
     configure(as_json=settings.log_json)
     hide_environment()
+    make_private(settings.home)
     app = create_app(settings)
     allow_open_files(settings.max_connections)
     config = server_config(app, settings, host=settings.host, port=settings.port, timeout_graceful_shutdown=GRACE_S)

@@ -13,15 +13,17 @@ from anyio.to_thread import run_sync
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from retort import __version__
+from retort.access import PUBLIC
 from retort.db import Database
 from retort.logs import LineLimit
 from retort.settings import Settings
 from retort.spec import schema, sweep_schema
 
 from retort_api import errors
-from retort_api.deps import AppState
+from retort_api.deps import AppState, guarded, unguarded
 from retort_api.errors import MEDIA_TYPE, NO_CONTENT, Problem
 from retort_api.examples import Examples, by_operation
+from retort_api.keyring import SESSION_COOKIE
 from retort_api.metrics import ServiceMetrics
 from retort_api.middleware import RequestMiddleware
 from retort_api.notifier import QueueNotifier
@@ -34,8 +36,9 @@ DESCRIPTION = """\
 A job trains a student detector from a teacher, and beside it an undistilled control, so that what the distillation
 bought is known. Submit a spec, follow the job, fetch what it publishes.
 
-**There is no authentication.** Whoever reaches the service may do everything: keep it on the loopback address, or
-behind a proxy that asks who it is. Everything that is refused is a problem document (RFC 9457) with a stable `code`.
+Every operation but the probes needs a key, `Authorization: Bearer rtt_…`, or the cookie of a browser that has logged
+in; `x-required-scope` names what the key must allow. What belongs to another project is answered as if it were not
+there. Everything that is refused is a problem document (RFC 9457) with a stable `code`.
 """
 SERVERS: list[dict[str, str | Any]] = [
     {"url": "/", "description": "Where this document comes from."},
@@ -58,6 +61,12 @@ TAGS = {
     "reference": "What a spec may say: JSON Schema and recipes.",
     "health": "For those who run the service: liveness, readiness and Prometheus metrics.",
 }
+SECURITY: dict[str, Any] = {
+    "key": {"type": "http", "scheme": "bearer", "description": "An API key: `retort keys create` makes one."},
+    "session": {
+        "type": "apiKey", "in": "cookie", "name": SESSION_COOKIE, "description": "A browser that has logged in.",
+    },
+}  # fmt: skip
 _REF = "#/components/schemas/{model}"
 
 
@@ -74,9 +83,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
             tags=[{"name": name, "description": what} for name, what in TAGS.items()],
             routes=app.routes,
         )
-        document["security"] = []  # said aloud: no operation asks who the client is
+        document["security"] = [{"key": []}, {"session": []}]
+        document["components"]["securitySchemes"] = SECURITY
         document["components"]["schemas"] = dict(sorted(_schemas(document).items()))
         _complete(document, by_operation())
+        _demand(document, app)
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -98,6 +109,21 @@ def _complete(document: dict[str, Any], examples: dict[str, Examples]) -> None:
             for answer in operation["responses"].values():
                 _put_stream_as_text(answer)
     assert not examples, f"examples of no operation: {sorted(examples)}"
+
+
+def _demand(document: dict[str, Any], app: FastAPI) -> None:
+    """Say of each operation whom it lets in."""
+    for route in guarded(app.routes):
+        for method in route.methods or ():
+            operation = document["paths"].get(route.path, {}).get(method.lower())
+            if operation is None:
+                continue
+            if route.demanded is PUBLIC:
+                operation["security"] = [{}, *document["security"]]
+                continue
+            operation["x-required-scope"] = route.demanded
+            for status, answer in errors.documented("unauthorized", "forbidden").items():
+                operation["responses"].setdefault(str(status), answer)
 
 
 def _illustrate(operation: dict[str, Any], examples: Examples) -> None:
@@ -154,6 +180,7 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "AGPL-3.0-only", "identifier": "AGPL-3.0-only"},
         lifespan=_lifespan,
         redirect_slashes=False,
+        openapi_url=None,  # routes/pages.py has one that asks for a key
         docs_url=None,  # FastAPI's pages fetch their scripts from elsewhere; routes/pages.py has one that does not
         redoc_url=None,
         generate_unique_id_function=attrgetter("name"),
@@ -162,6 +189,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.troubles = LineLimit(1)
     for router in ROUTERS:
         app.include_router(router)
+    if forgotten := list(unguarded(app.routes)):
+        message = f"these routes do not say whom they let in (scope=): {', '.join(forgotten)}"
+        raise RuntimeError(message)
     errors.install(app)
     app.add_exception_handler(NothingFollows, lambda *_: Response(status_code=NO_CONTENT))
     app.add_middleware(OriginMiddleware, settings=settings)
@@ -175,5 +205,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: AppState = app.state.service
     yield
     service.stopping.set()
+    await service.keys.close()
     await run_sync(service.notifier.close)
     service.database.close()

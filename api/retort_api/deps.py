@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, TypeVar
@@ -12,15 +13,22 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
-from retort.db import Database, jobs, model_registry, sweeps
+from fastapi.routing import APIRoute
+from retort import access
+from retort.access import Admission, Principal, Scope
+from retort.db import Database, Session, jobs, model_registry, sweeps
 from retort.db.session import database_now
 from retort.keeping import Keeper, open_store
 from retort.model_ref import ModelRef
 from retort.settings import Settings
 from retort.storage import Store
+from starlette.routing import BaseRoute
+from starlette.types import Receive, Send
+from starlette.types import Scope as ScopeMap
 
 from retort_api.batching import Batcher, ResponseCache
 from retort_api.errors import BadParameter
+from retort_api.keyring import KeyRing
 from retort_api.metrics import ServiceMetrics
 from retort_api.notifier import QueueNotifier
 from retort_api.review_access import ReviewCache
@@ -28,7 +36,7 @@ from retort_api.spec_validation import Registry
 from retort_api.streams import StreamHub
 
 IDEMPOTENCY_KEY = r"^[!-~]{1,255}$"
-OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
+OWNER = rf"^{access.NAME}$"
 _JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 _SWEEP_ID = re.compile(r"swp_[0-9a-f]{32}")
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -54,6 +62,19 @@ class AppState:
         return StreamHub(self.database, self.stopping, most=most, most_each=each)
 
     @cached_property
+    def keys(self) -> KeyRing:
+        """Who may come in."""
+        return KeyRing(self.database, self.settings.home)
+
+    def read(self, caller: Principal) -> AbstractContextManager[Session]:
+        """Open a read-only transaction that sees what *caller* may see."""
+        return self.database.read(project=caller.reach)
+
+    def begin(self, caller: Principal) -> AbstractContextManager[Session]:
+        """Open a write transaction that reaches what *caller* may reach."""
+        return self.database.begin(project=caller.reach)
+
+    @cached_property
     def versions(self) -> Batcher[str, jobs.JobVersion]:
         """Batcher that reads the versions of jobs by job id."""
 
@@ -74,21 +95,19 @@ class AppState:
 
         return Batcher(write)
 
-    def digests(self, name: str) -> list[str]:
-        """Return the digests of the models registered under *name*, newest first."""
-        with self.database.read() as session:
-            return [model.sha256 for model in model_registry.versions(session, name)]
+    def registry(self, project: str) -> Registry:
+        """Return what specs of a project are checked against: the models registered in it."""
 
-    def classes(self, reference: ModelRef) -> list[str] | None:
-        """Return the class names of a registered model; None where they are not known."""
-        with self.database.read() as session:
-            found = model_registry.find(session, reference)
-            return None if found is None else found.classes
+        def digests(name: str) -> list[str]:
+            with self.database.read(project=project) as session:
+                return [model.sha256 for model in model_registry.versions(session, name)]
 
-    @property
-    def registry(self) -> Registry:
-        """Return what specs are checked against."""
-        return Registry(self.digests, self.classes)
+        def classes(reference: ModelRef) -> list[str] | None:
+            with self.database.read(project=project) as session:
+                found = model_registry.find(session, reference)
+                return None if found is None else found.classes
+
+        return Registry(digests, classes)
 
     @cached_property
     def store(self) -> Store:
@@ -149,21 +168,119 @@ JobId = Annotated[str, Depends(_job_id)]
 SweepId = Annotated[str, Depends(_sweep_id)]
 
 
+class GuardedRoute(APIRoute):
+    """A route that lets in only whom its scope allows, before it reads anything of the request."""
+
+    demanded: Scope | Admission | None = None
+    """None where it was forgotten: the application does not start."""
+
+    async def handle(self, scope: ScopeMap, receive: Receive, send: Send) -> None:
+        """Find out who asks, and answer or refuse."""
+        assert self.demanded is not None, "the application would not have started"
+        service: AppState = scope["app"].state.service
+        principal = await service.keys.admit(scope, self.demanded)
+        scope.setdefault("state", {})["principal"] = principal
+        await super().handle(scope, receive, send)
+
+
+async def _caller(request: Request) -> Principal:
+    principal: Principal | None = request.state.principal
+    assert principal is not None, "public routes have no caller"
+    return principal
+
+
+async def _anybody(request: Request) -> Principal | None:
+    principal: Principal | None = request.state.principal
+    return principal
+
+
+Caller = Annotated[Principal, Depends(_caller)]
+"""Who asks, on every route that is not public."""
+Anybody = Annotated[Principal | None, Depends(_anybody)]
+"""Who asks on a public route; None for strangers."""
+
+
 class Router(APIRouter):
-    """Routes under one tag that refuse unknown query parameters."""
+    """Routes under one tag that name their scopes and refuse unknown query parameters."""
 
     def __init__(self, tag: str) -> None:
-        super().__init__(tags=[tag], dependencies=[Depends(_known_query)])
+        super().__init__(tags=[tag], dependencies=[Depends(_known_query)], route_class=GuardedRoute)
 
-    def readable(self, path: str, **options: Any) -> Callable[[Endpoint], Endpoint]:
+    def add_api_route(
+        self, path: str, endpoint: Callable[..., Any], *, scope: Scope | Admission | None = None, **options: Any
+    ) -> None:
+        """Register an endpoint for those who have *scope*."""
+        super().add_api_route(path, endpoint, **options)
+        route = self.routes[-1]
+        assert isinstance(route, GuardedRoute)
+        route.demanded = scope
+
+    def _register(self, methods: list[str], path: str, options: dict[str, Any]) -> Callable[[Endpoint], Endpoint]:
+        def register(endpoint: Endpoint) -> Endpoint:
+            self.add_api_route(path, endpoint, methods=methods, **options)
+            return endpoint
+
+        return register
+
+    def get(self, path: str, *, scope: Scope | Admission, **options: Any) -> Callable[[Endpoint], Endpoint]:  # type: ignore[override]
+        """Register an endpoint for GET."""
+        return self._register(["GET"], path, {"scope": scope, **options})
+
+    def head(self, path: str, *, scope: Scope | Admission, **options: Any) -> Callable[[Endpoint], Endpoint]:  # type: ignore[override]
+        """Register an endpoint for HEAD."""
+        return self._register(["HEAD"], path, {"scope": scope, **options})
+
+    def post(self, path: str, *, scope: Scope | Admission, **options: Any) -> Callable[[Endpoint], Endpoint]:  # type: ignore[override]
+        """Register an endpoint for POST."""
+        return self._register(["POST"], path, {"scope": scope, **options})
+
+    def put(self, path: str, *, scope: Scope | Admission, **options: Any) -> Callable[[Endpoint], Endpoint]:  # type: ignore[override]
+        """Register an endpoint for PUT."""
+        return self._register(["PUT"], path, {"scope": scope, **options})
+
+    def patch(self, path: str, *, scope: Scope | Admission, **options: Any) -> Callable[[Endpoint], Endpoint]:  # type: ignore[override]
+        """Register an endpoint for PATCH."""
+        return self._register(["PATCH"], path, {"scope": scope, **options})
+
+    def delete(self, path: str, *, scope: Scope | Admission, **options: Any) -> Callable[[Endpoint], Endpoint]:  # type: ignore[override]
+        """Register an endpoint for DELETE."""
+        return self._register(["DELETE"], path, {"scope": scope, **options})
+
+    def options(self, path: str, *, scope: Scope | Admission, **options: Any) -> Callable[[Endpoint], Endpoint]:  # type: ignore[override]
+        """Register an endpoint for OPTIONS."""
+        return self._register(["OPTIONS"], path, {"scope": scope, **options})
+
+    def readable(self, path: str, *, scope: Scope | Admission, **options: Any) -> Callable[[Endpoint], Endpoint]:
         """Register an endpoint for GET, and for HEAD without documentation.
 
         HEAD is left out of the OpenAPI document because it is GET without a body.
         """
 
         def register(endpoint: Endpoint) -> Endpoint:
-            self.get(path, **options)(endpoint)
-            self.head(path, **{**options, "include_in_schema": False})(endpoint)
+            self.get(path, scope=scope, **options)(endpoint)
+            self.head(path, scope=scope, **{**options, "include_in_schema": False})(endpoint)
             return endpoint
 
         return register
+
+
+def _leaves(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Yield the routes of an application, also those of the routers that it includes."""
+    for route in routes:
+        included: APIRouter | None = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from _leaves(included.routes)
+
+
+def guarded(routes: Iterable[BaseRoute]) -> Iterator[GuardedRoute]:
+    """Yield the routes that say whom they let in."""
+    yield from (one for one in _leaves(routes) if isinstance(one, GuardedRoute) and one.demanded is not None)
+
+
+def unguarded(routes: Iterable[BaseRoute]) -> Iterator[str]:
+    """Yield the addresses of all other routes."""
+    for route in _leaves(routes):
+        if not isinstance(route, GuardedRoute) or route.demanded is None:
+            yield f"{type(route).__name__} {getattr(route, 'path', route)}"

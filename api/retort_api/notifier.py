@@ -11,6 +11,7 @@ import structlog
 from celery import Celery
 from kombu import Queue
 from retort.errors import TransientError
+from retort.files import protect_sqlite
 
 # The worker's application says the same; the two packages never import each other.
 QUEUE = "retort"
@@ -39,6 +40,7 @@ class QueueNotifier:
 
     def __init__(self, broker_url: str) -> None:
         redis = broker_url.startswith(("redis", "valkey"))
+        protect_sqlite(broker_url)
         self._celery = _producer(broker_url, redis=redis)
         self._burst = BURST if redis else _BURST_EMBEDDED
         self._rings: queue.Queue[str | None] = queue.Queue(_WAITING)

@@ -52,15 +52,15 @@ class ReviewCache:
         self._known: OrderedDict[str, ReviewSet] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of_job(self, database: Database, store: Store, job_id: str) -> ReviewSet:
-        """Return the job's review set; no connection is held during the read.
+    def of_job(self, database: Database, project: str | None, store: Store, job_id: str) -> ReviewSet:
+        """Return the review set of a job of *project*; no connection is held during the read.
 
         Raises:
             JobNotFound: there is no such job.
             ReviewNotFound: it has no review (yet).
 
         """
-        with database.read() as session:
+        with database.read(project=project) as session:
             jobs.get(session, job_id)
             try:
                 row = artifacts.named(session, job_id, REVIEW)

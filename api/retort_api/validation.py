@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import Response
+from retort.access import Principal
 from retort.db import estimates
 from retort.db.estimates import JobEstimate
 from retort.spec import AnySpec, digest
@@ -16,21 +17,22 @@ from retort_api.spec_validation import admit, read
 _HOUR_S = 3600.0
 
 
-def admitted(body: Body, service: AppState) -> tuple[AnySpec, tuple[str, ...]]:
-    """Return the spec in *body* and what to warn of.
+def admitted(body: Body, service: AppState, project: str) -> tuple[AnySpec, tuple[str, ...]]:
+    """Return the spec in *body*, for a job of *project*, and what to warn of.
 
     Raises:
         UserError: the service would not take it.
 
     """
-    spec = read(body.document(), service.digests)
-    return spec, admit(spec, service.settings.data_dirs, service.registry)
+    registry = service.registry(project)
+    spec = read(body.document(), registry.digests)
+    return spec, admit(spec, service.settings.data_dirs, registry)
 
 
-def validate(body: Body, service: AppState) -> Response:
+def validate(body: Body, service: AppState, caller: Principal, project: str) -> Response:
     """Check a spec as a submission is checked; return the response."""
-    spec, warnings = admitted(body, service)
-    with service.database.read() as session:
+    spec, warnings = admitted(body, service, project)
+    with service.read(caller) as session:
         found = estimates.estimate(session, spec)
     shown = Validation(
         warnings=warnings, spec_digest=digest(spec), estimate=_shown(found, spec, service), spec=spec.model_dump()

@@ -5,7 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
+
+PRIVATE_UMASK = 0o077
+"""What a process that keeps other people's data takes from the modes of all that it makes."""
 
 
 def sha256_of(path: Path) -> str:
@@ -41,6 +46,41 @@ def atomic_write(path: Path, *parts: bytes | memoryview) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def make_private(folder: Path) -> None:
+    """Make *folder*, or take it away from other users; what this process makes from now on is private, too.
+
+    Raises:
+        OSError: it cannot be made.
+
+    """
+    os.umask(PRIVATE_UMASK)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(PermissionError):  # of a folder that belongs to somebody else: its files are private all the same
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) & ~PRIVATE_UMASK)
+
+
+def create_private(path: Path) -> None:
+    """Make an empty file that only its owner may read, and keep one that is there so.
+
+    SQLite gives its journals the mode of their database. What goes wrong is told by whoever opens the file.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        with suppress(OSError):
+            file = path.with_name(name)
+            mode = stat.S_IMODE(file.stat().st_mode)
+            if mode & PRIVATE_UMASK:
+                file.chmod(mode & ~PRIVATE_UMASK)
+
+
+def protect_sqlite(url: str) -> None:
+    """Make the file of an SQLite *url* private; other addresses have none."""
+    scheme, _, path = url.partition(":///")
+    if scheme.endswith("sqlite") and path:
+        create_private(Path(path.partition("?")[0]))
 
 
 def sweep(folder: Path) -> None:

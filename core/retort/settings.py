@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     """A connection whose next request's head has not arrived by then is closed."""
     transfer_timeout_s: float = Field(default=30.0, gt=0)
     """A client that for so long sends less than 1 KiB/s of a body, or takes nothing of an answer, is cut off."""
+    key: SecretStr = SecretStr("")
+    """API key of the command line and the client; empty is the key file in ``home``, for a service on this machine."""
+    max_priority: int = Field(default=0, ge=-100, le=100)
+    """Highest priority that others than operators may give."""
     confinement: Mode = "best"
     """How far a run is confined: as far as the host allows, all or nothing (``strict``), or not at all (``off``)."""
     confinement_without: Annotated[tuple[Part, ...], NoDecode] = ()

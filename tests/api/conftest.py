@@ -14,6 +14,7 @@ from retort.settings import Settings
 from retort.storage import Store
 from retort_api.app import create_app
 from support.api_harness import LOCAL, SPEC, Worker, serving
+from support.identity import HEADERS
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,7 +42,7 @@ def app(settings: Settings) -> FastAPI:
 
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
-    with TestClient(app, base_url=LOCAL) as client:
+    with TestClient(app, base_url=LOCAL, headers=HEADERS) as client:
         yield client
 
 

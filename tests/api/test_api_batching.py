@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from retort.db import Database, DatabaseUnavailable, jobs
+from retort.db.idempotency import IdempotencyKey
 from retort.db.session import database_now
 from retort.spec import parse_spec
 from retort_api.batching import Batcher
@@ -99,7 +100,7 @@ def test_submissions_at_a_time_are_jobs_of_their_own_and_the_same_key_is_one(dat
     def asked(number: int) -> jobs.Submission:
         key, body = ("k", "b" * 64) if number % 2 else (None, None)
         body = "c" * 64 if number == 5 else body
-        return jobs.Submission(spec=shop.spec, retries=1, key=key, body_sha256=body)
+        return jobs.Submission(spec=shop.spec, retries=1, key=key and IdempotencyKey(key, request_sha256=body))
 
     async def submit_all() -> list[jobs.SubmittedJob | BaseException]:
         together = Batcher(write)

@@ -19,6 +19,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from retort.pipeline.context import find
 from support.api_harness import SPEC, listening
+from support.identity import OPERATOR
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT / "docs" / "openapi.json"
@@ -126,7 +127,7 @@ def test_the_generated_python_client_submits_a_job_and_looks_at_it(generated: Mo
     from made_client.api.jobs import get_job, submit_job
     from made_client.models import Job, JobSpec
 
-    with generated.Client(base_url=service, raise_on_unexpected_status=True) as client:
+    with generated.AuthenticatedClient(base_url=service, token=OPERATOR, raise_on_unexpected_status=True) as client:
         queued = submit_job.sync(client=client, body=JobSpec.from_dict(SPEC), owner="vision-team")
         found = get_job.sync(queued.id, client=client)
 
@@ -140,7 +141,7 @@ def test_the_generated_python_client_understands_a_refusal(generated: ModuleType
     from made_client.models import JobSpec, Problem
 
     spec = JobSpec.from_dict({**SPEC, "training": {"epochs": 0}})
-    with generated.Client(base_url=service) as client:
+    with generated.AuthenticatedClient(base_url=service, token=OPERATOR) as client:
         refused = submit_job.sync(client=client, body=spec)
 
     assert isinstance(refused, Problem)

@@ -13,8 +13,12 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from support.api_harness import eventually, listening
+from support.identity import OPERATOR
 
-HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+HEAD = (
+    b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    b"Authorization: Bearer " + OPERATOR.encode() + b"\r\n"
+)
 
 
 @pytest.fixture(scope="module")

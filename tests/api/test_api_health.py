@@ -14,6 +14,7 @@ from retort.cli.up import why_not_ready
 from retort.settings import Settings
 from retort_api.app import create_app
 from support.api_harness import LOCAL, SPEC, Worker, serving
+from support.identity import keep
 
 
 def samples(client: TestClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -40,6 +41,7 @@ def test_nothing_waits_in_an_empty_queue(client: TestClient) -> None:
 
 
 def test_tables_that_are_missing_make_the_service_unready(empty_database_url: str, tmp_path: Path) -> None:
+    keep(tmp_path)
     with serving(Settings(home=tmp_path, database_url=empty_database_url)) as client:
         answer = client.get("/readyz")
 
@@ -52,6 +54,7 @@ def test_tables_that_are_missing_make_the_service_unready(empty_database_url: st
 
 def test_each_check_that_fails_is_named_with_its_remedy_where_the_service_is_started(tmp_path: Path) -> None:
     """After 120 s it said "not ready", and not which check had failed."""
+    keep(tmp_path)
     (tmp_path / "file").write_text("no folder")
     away = Settings(
         home=tmp_path, database_url="postgresql+psycopg://nobody:secret@127.0.0.1:1/none?connect_timeout=1",
@@ -70,6 +73,7 @@ def test_each_check_that_fails_is_named_with_its_remedy_where_the_service_is_sta
 
 
 def test_a_service_without_its_database_lives_and_says_so(tmp_path: Path) -> None:
+    keep(tmp_path)
     away = Settings(home=tmp_path, database_url="postgresql+psycopg://nobody@127.0.0.1:1/none?connect_timeout=1")
     with serving(away) as client:
         ready, job, metrics = client.get("/readyz"), client.get("/v1/jobs"), client.get("/metrics")

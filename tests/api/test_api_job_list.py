@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from results import RESULT, trained_for
+from retort.access import Principal
 from retort.constants import MAP, Role
 from retort.protocol.events import MetricEvent
 from retort.settings import Settings
@@ -256,7 +257,7 @@ def test_those_who_wait_share_their_looks_at_the_database(client: TestClient, jo
     async def wait_together() -> None:
         async with anyio.create_task_group() as group:
             for _ in range(200):
-                group.start_soon(_standing, service, job_id, None, 1.2)
+                group.start_soon(_standing, service, Principal.of_this_machine(), job_id, None, 1.2)
 
     anyio.run(wait_together)
     assert sum(looks) >= 400  # each has looked more than once

@@ -17,6 +17,7 @@ from retort.settings import Settings
 from retort_api.app import create_app
 from schemathesis.specs.openapi.checks import positive_data_acceptance, response_schema_conformance
 from support.api_harness import LOCAL, SPEC, SWEEP
+from support.identity import HEADERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +41,7 @@ def probed(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="module")
 def ended(probed: FastAPI) -> str:
     """The id of a job that has ended, so that its stream ends too."""
-    client = TestClient(probed, base_url=LOCAL)
+    client = TestClient(probed, base_url=LOCAL, headers=HEADERS)
     job_id: str = client.post("/v1/jobs", json=SPEC).json()["id"]
     client.post(f"/v1/jobs/{job_id}/cancel")
     return job_id
@@ -49,7 +50,7 @@ def ended(probed: FastAPI) -> str:
 @pytest.fixture(scope="module")
 def swept(probed: FastAPI) -> str:
     """The id of a sweep."""
-    sweep_id: str = TestClient(probed, base_url=LOCAL).post("/v1/sweeps", json=SWEEP).json()["id"]
+    sweep_id: str = TestClient(probed, base_url=LOCAL, headers=HEADERS).post("/v1/sweeps", json=SWEEP).json()["id"]
     return sweep_id
 
 
@@ -115,18 +116,18 @@ def beyond_the_schema(case: Any) -> list[Any]:
 @contract.parametrize()
 @probes
 def test_the_service_keeps_its_contract_whatever_is_sent(probed: FastAPI, case: Any) -> None:
-    case.call_and_validate(app=probed, excluded_checks=beyond_the_schema(case))
+    case.call_and_validate(app=probed, headers=HEADERS, excluded_checks=beyond_the_schema(case))
 
 
 @contract.include(path_regex="job_id").parametrize()
 @probes
 def test_the_service_keeps_its_contract_about_a_job_that_exists(probed: FastAPI, ended: str, case: Any) -> None:
     case.path_parameters["job_id"] = ended
-    case.call_and_validate(app=probed, excluded_checks=beyond_the_schema(case))
+    case.call_and_validate(app=probed, headers=HEADERS, excluded_checks=beyond_the_schema(case))
 
 
 @contract.include(path_regex="sweep_id").parametrize()
 @probes
 def test_the_service_keeps_its_contract_about_a_sweep_that_exists(probed: FastAPI, swept: str, case: Any) -> None:
     case.path_parameters["sweep_id"] = swept
-    case.call_and_validate(app=probed, excluded_checks=beyond_the_schema(case))
+    case.call_and_validate(app=probed, headers=HEADERS, excluded_checks=beyond_the_schema(case))

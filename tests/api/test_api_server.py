@@ -21,6 +21,7 @@ from retort.db import Database
 from retort.protocol.events import LogEvent
 from retort.storage import Store
 from support.api_harness import SPEC, Process, Worker, started
+from support.identity import HEADERS
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +40,13 @@ def backstage(server: Process, tmp_path: Path) -> Iterator[Worker]:
 def stream(server: Process, job_id: str, **headers: str) -> Iterator[Iterator[tuple[str, str, Any]]]:
     """Open a stream; yields id, event and data of each message."""
     url = f"{server.url}/v1/jobs/{job_id}/stream"
-    with httpx2.stream("GET", url, headers=headers, timeout=30) as answer:
+    with httpx2.stream("GET", url, headers={**HEADERS, **headers}, timeout=30) as answer:
         assert answer.status_code == 200
         yield ((m.id, m.event, json.loads(m.data)) for m in httpx2.EventSource(answer) if m.data)
 
 
 def submit(server: Process) -> str:
-    job_id: str = httpx2.post(f"{server.url}/v1/jobs", json=SPEC).json()["id"]
+    job_id: str = httpx2.post(f"{server.url}/v1/jobs", json=SPEC, headers=HEADERS).json()["id"]
     return job_id
 
 
@@ -86,11 +87,11 @@ def test_a_download_that_broke_off_is_resumed_and_whole(server: Process, backsta
     url = f"{server.url}/v1/jobs/{job_id}/artifacts/student.pt"
     part = tmp_path / "student.pt.part"
 
-    with httpx2.stream("GET", url) as answer, part.open("wb") as file:
+    with httpx2.stream("GET", url, headers=HEADERS) as answer, part.open("wb") as file:
         etag = answer.headers["ETag"]
         file.write(next(answer.iter_raw()))  # and then the line breaks
     begun = part.stat().st_size
-    with httpx2.stream("GET", url, headers={"Range": f"bytes={begun}-", "If-Range": etag}) as answer:
+    with httpx2.stream("GET", url, headers={**HEADERS, "Range": f"bytes={begun}-", "If-Range": etag}) as answer:
         assert answer.status_code == 206
         with part.open("ab") as file:
             file.writelines(answer.iter_raw())
@@ -104,7 +105,7 @@ def test_head_over_the_wire_promises_the_length_and_sends_nothing(server: Proces
     job_id = submit(server)
     backstage.publish(backstage.claim(job_id), "student.pt", b"x" * 1000)
 
-    with httpx2.Client() as client:  # one connection: bytes too many would spoil the second answer
+    with httpx2.Client(headers=HEADERS) as client:  # one connection: bytes too many would spoil the second answer
         for _ in range(2):
             answer = client.head(f"{server.url}/v1/jobs/{job_id}/artifacts/student.pt")
             assert (answer.status_code, answer.headers["Content-Length"]) == (200, "1000")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.api_harness import listening
+from support.identity import OPERATOR
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("typescript")
@@ -64,7 +65,8 @@ def test_a_typescript_program_type_checks_and_submits_a_job(project: Path, servi
     built = ran(project, TSC)
     assert built.returncode == 0, built.stdout + built.stderr
 
-    code = f"import {{ submit }} from './made/submit.js'; console.log(JSON.stringify(await submit('{service}')))"
+    call = f"await submit('{service}', '{OPERATOR}')"
+    code = f"import {{ submit }} from './made/submit.js'; console.log(JSON.stringify({call}))"
     submitted = ran(project, "node", "--input-type=module", "--eval", code)
 
     assert submitted.returncode == 0, submitted.stderr

@@ -19,6 +19,7 @@ from retort.settings import Settings
 from retort.storage import Store
 from retort_api.app import create_app
 from support.api_harness import LOCAL, SPEC, Worker, eventually
+from support.identity import HEADERS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
@@ -45,7 +46,7 @@ def _served(settings: Settings) -> Iterator[tuple[str, TestClient]]:
         thread.start()
         try:
             eventually(lambda: server.started or None)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", TestClient(app, base_url=LOCAL)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", TestClient(app, base_url=LOCAL, headers=HEADERS)
         finally:
             server.should_exit = True
             thread.join()

@@ -21,6 +21,7 @@ from retort.db import Database, jobs, migrate
 from retort.db.models import JobRow
 from retort.states import TERMINAL, JobState
 from servers import Postgres, free_port
+from support import identity
 from support.worker_harness import document, write_dataset
 
 T = TypeVar("T")
@@ -85,8 +86,9 @@ class Stage:
         self.database_name = self.postgres.create()
         self.database = Database(self.postgres.url(self.database_name))
         migrate.upgrade(self.database)
+        identity.seed(self.database)
         self._turn = itertools.count()
-        self._http = httpx.Client(timeout=10, trust_env=False)
+        self._http = httpx.Client(timeout=10, trust_env=False, headers=identity.HEADERS)
 
     @property
     def store_url(self) -> str:

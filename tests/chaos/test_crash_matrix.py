@@ -14,6 +14,7 @@ import pytest
 from chaos.faulty import POINTS
 from retort.states import AttemptState, JobState
 from servers import free_port
+from support.identity import HEADERS
 from support.worker_harness import PATIENCE_S, House, document, eventually
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -88,7 +89,7 @@ def test_a_reaper_that_is_killed_reaps_nothing_twice_and_nothing_never(house: Ho
 def test_a_submission_that_an_api_died_over_makes_one_job_when_it_is_sent_again(house: House, point: str):
     port = free_port()
     body = document(house.home, "train", epochs=EPOCHS)
-    url, key = f"http://127.0.0.1:{port}/v1/jobs", {"Idempotency-Key": "once"}
+    url, key = f"http://127.0.0.1:{port}/v1/jobs", {**HEADERS, "Idempotency-Key": "once"}
     with serving(house, port, (str(FAULTY), point, "retort_api")) as doomed:
         with pytest.raises(httpx.TransportError):
             httpx.post(url, json=body, headers=key, timeout=PATIENCE_S, trust_env=False)
@@ -97,7 +98,7 @@ def test_a_submission_that_an_api_died_over_makes_one_job_when_it_is_sent_again(
         answer = httpx.post(url, json=body, headers=key, timeout=PATIENCE_S, trust_env=False)
         assert answer.status_code == 202
         assert ("Idempotency-Replayed" in answer.headers) == point.startswith("after")
-        assert len(httpx.get(url, trust_env=False).json()["data"]) == 1
+        assert len(httpx.get(url, headers=HEADERS, trust_env=False).json()["data"]) == 1
     succeeds_once(house, answer.json()["id"])
 
 

@@ -51,6 +51,16 @@ def running(home: Path, *arguments: str, **settings: object) -> Iterator[tuple[s
             process.wait(60)
 
 
+def key_of(ready: dict[str, Any]) -> str:
+    """Return the key that a service on this machine keeps in its home."""
+    return Path(ready["key_file"]).read_text().strip()
+
+
+def bearer(ready: dict[str, Any]) -> dict[str, str]:
+    """Return the headers of requests to a service on this machine."""
+    return {"Authorization": f"Bearer {key_of(ready)}"}
+
+
 @dataclass
 class Ended:
     """How a command ended, and what it printed."""

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from cli.commands import RUN_PROGRAM, SPEC, Ended, Retort, free_port, running
+from cli.commands import RUN_PROGRAM, SPEC, Ended, Retort, free_port, key_of, running
 from retort.cli.app import start
+
+KEYS: dict[str, str] = {}
+"""Of the services that were started, by address."""
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +21,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     home = tmp_path_factory.mktemp("up") / "home"
     scripted = [f"--run-command={sys.executable}", f"--run-command={RUN_PROGRAM}"]
     with running(home, "--port", str(free_port()), *scripted, poll_s=0.2, heartbeat_s=0.2) as (_, ready):
+        KEYS[ready["url"]] = key_of(ready)
         yield ready
 
 
@@ -25,6 +29,12 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 def service(ready: dict[str, Any]) -> str:
     """Address of that service."""
     return str(ready["url"])
+
+
+@pytest.fixture(scope="session")
+def key(ready: dict[str, Any]) -> str:
+    """Key of that service."""
+    return KEYS[ready["url"]]
 
 
 @pytest.fixture
@@ -37,6 +47,7 @@ def retort(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         capsys.readouterr()
         if url:
             monkeypatch.setenv("RETORT_URL", url)
+            monkeypatch.setenv("RETORT_KEY", KEYS.get(url, ""))
         code = start([str(argument) for argument in arguments])
         return Ended(code, *capsys.readouterr())
 

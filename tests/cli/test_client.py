@@ -18,8 +18,8 @@ from retort.files import sha256_of
 
 
 @pytest.fixture(scope="module")
-def client(service: str) -> Iterator[Client]:
-    with Client(service) as client:
+def client(service: str, key: str) -> Iterator[Client]:
+    with Client(service, key=key) as client:
         yield client
 
 

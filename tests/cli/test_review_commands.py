@@ -106,8 +106,8 @@ def test_a_review_goes_out_and_comes_back(served: Retort, waiting: str, tmp_path
     served("cancel", waiting)
 
 
-def test_the_client_does_the_same(service: str, waiting: str):
-    with Client(service) as client:
+def test_the_client_does_the_same(service: str, key: str, waiting: str):
+    with Client(service, key=key) as client:
         review = client.review(waiting)
         assert [one["image"] for one in review.images()] == ["a", "b"]
         box = {"name": "red", "x1": 0.0, "y1": 0.0, "x2": 0.5, "y2": 1.0}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-from cli.commands import free_port, running
+from cli.commands import bearer, free_port, running
 from core.training.pictures import draw
 
 pytestmark = [pytest.mark.train, pytest.mark.smallest]
@@ -40,7 +40,7 @@ def test_a_posted_job_is_trained_by_the_embedded_worker_and_its_student_publishe
     data = draw(tmp_path / "data", num_train=4, num_val=2).parent
     with (
         running(tmp_path / "home", "--port", str(free_port())) as (_, ready),
-        httpx.Client(base_url=ready["url"], timeout=30) as client,
+        httpx.Client(base_url=ready["url"], headers=bearer(ready), timeout=30) as client,
     ):
         accepted = client.post("/v1/jobs", json={**SPEC, "data": {"path": str(data)}})
         assert accepted.status_code == 202, accepted.text

@@ -31,6 +31,7 @@ from retort.sweeps.planner import decide
 from retort_api.app import create_app
 from retort_api.connections import server_config
 from servers import free_port
+from support.identity import HEADERS
 
 T = TypeVar("T")
 SPEC: dict[str, Any] = {"name": "first", "data": {"path": "/data/digits"}, "teacher": {"weights": "yolo11s.pt"}}
@@ -138,7 +139,7 @@ class Worker:
 @contextmanager
 def serving(settings: Settings) -> Iterator[TestClient]:
     """Serve in this process."""
-    with TestClient(create_app(settings), base_url=LOCAL) as client:
+    with TestClient(create_app(settings), base_url=LOCAL, headers=HEADERS) as client:
         yield client
 
 

@@ -14,6 +14,7 @@ import structlog
 from retort import logs
 from retort.confinement import hide_environment
 from retort.db import Database
+from retort.files import make_private
 from retort.keeping import open_store
 from retort.settings import Settings
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings()
     hide_environment()
     logs.configure(as_json=settings.log_json)
+    make_private(settings.home)
     database = Database(settings.database_url)
     host = socket.gethostname()
     context = WorkerContext(

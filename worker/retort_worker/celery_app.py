@@ -18,6 +18,7 @@ from celery.worker.consumer.connection import logger as connection_logger
 from celery.worker.consumer.consumer import CONNECTION_ERROR, CONNECTION_RETRY
 from celery.worker.consumer.consumer import logger as consumer_logger
 from kombu import Queue
+from retort.files import protect_sqlite
 from retort.settings import Settings
 
 from retort_worker.worker import JobWorker
@@ -39,6 +40,7 @@ _SQLITE: dict[str, Any] = {"connect_args": {"timeout": 30}}
 def build(settings: Settings, threads: int = 1) -> Celery:
     """Return the application of a worker with *threads*; nothing connects yet."""
     redis = settings.broker_url.startswith(("redis", "valkey"))
+    protect_sqlite(settings.broker_url)
     app = Celery("retort", broker=settings.broker_url, set_as_current=False)
     app.conf.update(
         # JSON only: whoever can write to the broker must not be able to run code here.

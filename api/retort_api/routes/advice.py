@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Response
+from fastapi import Depends, Response
+from retort.access import Scope
 from retort.db import jobs
 from retort.errors import FieldProblem, SpecError
-from retort.spec import AdviceSpec, AnySpec
+from retort.spec import AdviceSpec, AnySpec, digest
 from starlette.concurrency import run_in_threadpool
 
-from retort_api.deps import IDEMPOTENCY_KEY, OWNER, AppState, Router, Serving
+from retort_api.deps import AppState, Router, Serving
 from retort_api.errors import ACCEPTED, documented
 from retort_api.http import JSON, YAML, Body, read_body
 from retort_api.routes.jobs import SUBMITTED_HEADERS, submit
 from retort_api.schemas.jobs import Job
 from retort_api.spec_validation import admit, read
+from retort_api.terms import Terms
 
 router = Router("advice")
 
@@ -23,14 +25,15 @@ _SPEC = {"schema": {"$ref": "#/components/schemas/AdviceSpec"}}
 
 
 @router.post(
-    "/v1/advise",
+    "/v1/advise", scope=Scope.JOBS_WRITE,
     status_code=ACCEPTED,
     response_model=Job,
     openapi_extra={"requestBody": {"required": True, "content": {JSON: _SPEC, YAML: _SPEC}}},
     responses={
         ACCEPTED: {"headers": SUBMITTED_HEADERS},
         **documented(
-            "unreadable_body", "body_too_large", "unsupported_media_type", "bad_spec", "bad_parameter",
+            "forbidden", "project_not_found", "unreadable_body", "body_too_large", "unsupported_media_type", "bad_spec",
+            "bad_parameter",
             "idempotency_key_reused", "database_unavailable",
         ),
     },
@@ -40,28 +43,28 @@ async def advise(
     service: Serving,
     response: Response,
     body: Annotated[Body, Depends(read_body)],
-    owner: Annotated[str, Query(pattern=OWNER, description="Owners share the workers fairly.")] = jobs.DEFAULT_OWNER,
-    priority: Annotated[int, Query(ge=-100, le=100, description="Higher ones are claimed first.")] = 0,
-    idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
+    terms: Terms,
 ) -> Any:
     """Ask which of some teachers should teach a student on some data.
 
     The answer is a job like any other: a worker measures student and candidates on the validation images, and the
     job's result compares them and recommends one, or none, with reasons. An `Idempotency-Key` works as for jobs.
     """
-    spec = await run_in_threadpool(_admitted, body, service)
+    spec = await run_in_threadpool(_admitted, body, service, terms.project)
     submission = jobs.Submission(
-        spec=spec, retries=service.settings.max_retries, owner=owner, priority=priority, key=idempotency_key
-    )
-    return await submit(service, submission, response)
+        spec=spec, retries=service.settings.max_retries, project=terms.project, owner=terms.owner,
+        priority=terms.priority, key=terms.key(digest(spec)),
+    )  # fmt: skip
+    return await submit(service, terms.caller, submission, response)
 
 
-def _admitted(body: Body, service: AppState) -> AnySpec:
+def _admitted(body: Body, service: AppState, project: str) -> AnySpec:
+    registry = service.registry(project)
     document = body.document()
-    spec = read({"task": "advise", **document} if isinstance(document, dict) else document, service.digests)
+    spec = read({"task": "advise", **document} if isinstance(document, dict) else document, registry.digests)
     if not isinstance(spec, AdviceSpec):
         raise SpecError(
             [FieldProblem("task", f"must be advise here, not {spec.task}", "POST /v1/jobs takes other tasks")]
         )
-    admit(spec, service.settings.data_dirs, service.registry)
+    admit(spec, service.settings.data_dirs, registry)
     return spec

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Header, Path, Request, Response
+from retort.access import Scope
 from retort.db import artifacts, jobs
 from retort.db.artifacts import ArtifactNotFound
 
 from retort_api import file_response
-from retort_api.deps import JobId, Router, Serving
+from retort_api.deps import Caller, JobId, Router, Serving
 from retort_api.errors import documented
 from retort_api.file_response import StoredFile
 from retort_api.http import Deleted
@@ -22,12 +23,13 @@ _RESPONSES = file_response.responses("job_not_found", "artifact_not_found")
 
 @router.readable(
     "/v1/jobs/{job_id}/artifacts",
+    scope=Scope.JOBS_READ,
     response_model=Artifacts,
     responses=documented("job_not_found", "bad_parameter", "database_unavailable"),
 )
-def list_artifacts(service: Serving, job_id: JobId, deleted: Deleted = False) -> Artifacts:
+def list_artifacts(service: Serving, caller: Caller, job_id: JobId, deleted: Deleted = False) -> Artifacts:
     """List what a job has published so far: checkpoints appear while it runs."""
-    with service.database.read() as session:
+    with service.read(caller) as session:
         jobs.get(session, job_id)
         found = [row for row in artifacts.of_job(session, job_id) if (row.deleted_at is not None) is deleted]
         return Artifacts(data=tuple(Artifact.of(row) for row in found))
@@ -35,15 +37,22 @@ def list_artifacts(service: Serving, job_id: JobId, deleted: Deleted = False) ->
 
 @router.head(
     "/v1/jobs/{job_id}/artifacts/{name:path}",
+    scope=Scope.JOBS_READ,
     responses=_RESPONSES,
     operation_id="describe_artifact",
     summary="Describe Artifact",
 )
-@router.get("/v1/jobs/{job_id}/artifacts/{name:path}", responses=_RESPONSES, operation_id="download_artifact")
+@router.get(
+    "/v1/jobs/{job_id}/artifacts/{name:path}",
+    scope=Scope.JOBS_READ,
+    responses=_RESPONSES,
+    operation_id="download_artifact",
+)
 def download_artifact(
     *,
     request: Request,
     service: Serving,
+    caller: Caller,
     job_id: JobId,
     name: Annotated[str, Path(description="Such as `student.pt`; may contain slashes.")],
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
@@ -51,7 +60,7 @@ def download_artifact(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Download a file, or the rest of it: send `Range` and, with the ETag, `If-Range`."""
-    with service.database.read() as session:
+    with service.read(caller) as session:
         job = jobs.get(session, job_id)
         if not name.isprintable():
             raise ArtifactNotFound(f"job {job_id} has no artifact named {name!r}")

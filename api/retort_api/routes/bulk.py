@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Header
+from retort.access import Principal, Scope
 from retort.db import job_list, jobs, reruns
 from retort.db.job_list import JobFilter, Place
 from retort.db.session import database_now
 from retort.errors import RetortError, TransientError
 from retort.states import TERMINAL, JobState
 
-from retort_api.deps import IDEMPOTENCY_KEY, AppState, Router, Serving, is_job_id
+from retort_api.deps import IDEMPOTENCY_KEY, AppState, Caller, Router, Serving, is_job_id
 from retort_api.errors import BadParameter, documented
 from retort_api.routes.job_actions import submit_options
 from retort_api.schemas.bulk import MOST, Bulk, BulkAnswer, BulkOutcome, WantedJobs
@@ -28,11 +29,13 @@ _ACTED_ON: dict[str, frozenset[JobState]] = {"cancel": _OPEN, "retry": TERMINAL 
 
 @router.post(
     "/v1/bulk",
+    scope=Scope.JOBS_WRITE,
     response_model=BulkAnswer,
     responses=documented("unreadable_body", "bad_parameter", "database_unavailable"),
 )
 def act_on_jobs(
     service: Serving,
+    caller: Caller,
     bulk: Bulk,
     idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
 ) -> BulkAnswer:
@@ -41,14 +44,14 @@ def act_on_jobs(
     A filter takes the oldest hundred jobs that can be acted on; `next_after` goes on behind them. With an
     `Idempotency-Key` a repeated request makes no second retry of any job.
     """
-    ids, next_after = _chosen(service, bulk)
-    data = tuple(_act(service, bulk.action, job_id, idempotency_key) for job_id in ids)
+    ids, next_after = _chosen(service, caller, bulk)
+    data = tuple(_act(service, caller, bulk.action, job_id, idempotency_key) for job_id in ids)
     if any(outcome.new_id for outcome in data):
         service.notifier.notify(next(outcome.new_id for outcome in data if outcome.new_id))
     return BulkAnswer(data=data, next_after=next_after)
 
 
-def _chosen(service: AppState, bulk: Bulk) -> tuple[Sequence[str], str | None]:
+def _chosen(service: AppState, caller: Principal, bulk: Bulk) -> tuple[Sequence[str], str | None]:
     if bulk.filter is None:
         return tuple(dict.fromkeys(bulk.ids or ())), None
     if bulk.after is not None and not is_job_id(bulk.after):
@@ -57,7 +60,7 @@ def _chosen(service: AppState, bulk: Bulk) -> tuple[Sequence[str], str | None]:
     wanted = _filter(bulk.filter, _ACTED_ON[bulk.action])
     if not wanted.states:
         return (), None
-    with service.database.read() as session:
+    with service.read(caller) as session:
         found = job_list.page(session, wanted, order="created", after=after, limit=MOST + 1)
     return [job.id for job in found[:MOST]], found[MOST - 1].id if len(found) > MOST else None
 
@@ -76,18 +79,20 @@ def _seconds(time: datetime | None) -> float | None:
     return None if time is None else time.timestamp()
 
 
-def _act(service: AppState, action: str, job_id: str, key: str | None) -> BulkOutcome:
+def _act(service: AppState, caller: Principal, action: str, job_id: str, key: str | None) -> BulkOutcome:
     """Do it to one job, in a transaction of its own."""
     about: dict[str, Any] = {"id": job_id, "state": None, "new_id": None, "code": None, "detail": None}
     try:
         if not is_job_id(job_id):
             raise jobs.JobNotFound(f"there is no job {job_id}")
-        with service.database.begin() as session:
+        with service.begin(caller) as session:
             if action == "cancel":
                 about["state"] = jobs.cancel(session, job_id, now=database_now(session), actor="client")
             else:
                 own = key and hashlib.sha256(f"{key} {job_id}".encode()).hexdigest()
-                about["new_id"] = reruns.retry(session, job_id, **submit_options(service, session, own)).job_id
+                about["new_id"] = reruns.retry(
+                    session, job_id, **submit_options(service, caller, session, job_id, own)
+                ).job_id
                 about["state"] = JobState.QUEUED
     except TransientError:
         raise

@@ -10,12 +10,13 @@ from fastapi import Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from retort import __version__
+from retort.access import PUBLIC, Scope
 from retort.db import Database, workers
 from retort.db.session import database_now
 from retort.errors import RetortError, TransientError
 from retort.redaction import redact
 
-from retort_api.deps import AppState, Router, Serving
+from retort_api.deps import Anybody, AppState, Router, Serving
 from retort_api.errors import OK, SERVICE_UNAVAILABLE, documented
 from retort_api.metrics import oldest_queued_age_s
 from retort_api.schemas.service import Check, Liveness, Readiness
@@ -25,14 +26,15 @@ _FORGONE = frozenset({"broker", "gpus"})
 """Checks whose failure costs no job: workers find jobs by polling, and jobs wait for a GPU."""
 
 
-@router.readable("/livez", response_model=Liveness, responses=documented("bad_parameter"))
-def get_liveness() -> Liveness:
-    """Answer while the process can; restart it when it does not."""
-    return Liveness(status="ok", version=__version__)
+@router.readable("/livez", scope=PUBLIC, response_model=Liveness, responses=documented("bad_parameter"))
+def get_liveness(caller: Anybody) -> Liveness:
+    """Answer while the process can; restart it when it does not. Strangers are not told the version."""
+    return Liveness(status="ok", version=None if caller is None else __version__)
 
 
 @router.readable(
     "/readyz",
+    scope=PUBLIC,
     response_model=Readiness,
     responses={
         SERVICE_UNAVAILABLE: {
@@ -42,11 +44,12 @@ def get_liveness() -> Liveness:
         **documented("bad_parameter"),
     },
 )
-def get_readiness(service: Serving, response: Response) -> Any:
+def get_readiness(service: Serving, caller: Anybody, response: Response) -> Any:
     """Check everything that taking and serving jobs needs.
 
     Without its broker, or where a running worker cannot use its GPUs, the service is `degraded`, not failed: jobs are
-    taken, and start when a worker next polls, or has a GPU.
+    taken, and start when a worker next polls, or has a GPU. Details are for keys with the scope `service:read`: all
+    others are told which checks fail, not why.
     """
     checks = {
         "database": _check(lambda: _ask(service.database)),
@@ -60,12 +63,16 @@ def get_readiness(service: Serving, response: Response) -> Any:
     status = "failed" if failed - _FORGONE else "degraded" if failed else "ok"
     if status == "failed":
         response.status_code = SERVICE_UNAVAILABLE
+    if caller is None or Scope.SERVICE_READ not in caller.scopes:
+        bare = {name: Check(status=check.status, detail=None, duration_ms=None) for name, check in checks.items()}
+        return Readiness(status=status, checks=bare, oldest_queued_age_s=None)
     age_s = _queued_age_s(service.database) if checks["migrations"].status == "ok" else None
     return Readiness(status=status, checks=checks, oldest_queued_age_s=age_s)
 
 
 @router.readable(
     "/metrics",
+    scope=Scope.SERVICE_READ,
     response_class=PlainTextResponse,
     responses={
         OK: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}},

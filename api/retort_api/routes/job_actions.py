@@ -7,7 +7,9 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Response
-from retort.db import jobs, model_registry, reruns
+from retort.access import Principal, Scope
+from retort.db import Session, jobs, model_registry, reruns
+from retort.db.idempotency import IdempotencyKey as ClientKey
 from retort.db.session import database_now
 from retort.errors import FieldProblem, SpecError
 from retort.model_ref import ModelRef
@@ -15,12 +17,13 @@ from retort.spec.references import complete
 from retort.states import JobState
 
 from retort_api import http
-from retort_api.deps import IDEMPOTENCY_KEY, AppState, JobId, Router, Serving
+from retort_api.deps import IDEMPOTENCY_KEY, AppState, Caller, JobId, Router, Serving
 from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.http import JSON, read_patch
 from retort_api.routes.jobs import HEADERS, SUBMITTED_HEADERS, read_job, submitted_response
 from retort_api.schemas.jobs import Change, Job
 from retort_api.spec_validation import Registry, admit
+from retort_api.terms import on_behalf, refuse_priority
 
 router = Router("control")
 
@@ -38,40 +41,43 @@ def _answers(done: str, asked: str | None, *refusals: str) -> dict[int | str, di
 
 @router.post(
     "/v1/jobs/{job_id}/cancel",
+    scope=Scope.JOBS_WRITE,
     response_model=Job,
     responses=_answers("The job is cancelled.", "The run has been asked to stop.", "job_already_finished"),
 )
-def cancel_job(service: Serving, job_id: JobId, response: Response) -> Job:
+def cancel_job(service: Serving, caller: Caller, job_id: JobId, response: Response) -> Job:
     """Cancel a job. Asking again is harmless; what the run has published stays."""
-    return _apply(service, job_id, response, jobs.cancel, done={JobState.CANCELLED})
+    return _apply(service, caller, job_id, response, jobs.cancel, done={JobState.CANCELLED})
 
 
 @router.post(
-    "/v1/jobs/{job_id}/pause",
+    "/v1/jobs/{job_id}/pause", scope=Scope.JOBS_WRITE,
     response_model=Job,
     responses=_answers(
         "The job is paused.", "The run has been asked to stop.", "job_already_finished", "wrong_state"
     ),
 )  # fmt: skip
-def pause_job(service: Serving, job_id: JobId, response: Response) -> Job:
+def pause_job(service: Serving, caller: Caller, job_id: JobId, response: Response) -> Job:
     """Pause a job: it frees its worker, and goes on from its last whole epoch when it is resumed."""
-    return _apply(service, job_id, response, jobs.pause, done={JobState.PAUSED})
+    return _apply(service, caller, job_id, response, jobs.pause, done={JobState.PAUSED})
 
 
 @router.post(
     "/v1/jobs/{job_id}/resume",
+    scope=Scope.JOBS_WRITE,
     response_model=Job,
     responses=_answers("The job is queued, or runs.", None, "job_already_finished", "wrong_state"),
 )
-def resume_job(service: Serving, job_id: JobId, response: Response) -> Job:
+def resume_job(service: Serving, caller: Caller, job_id: JobId, response: Response) -> Job:
     """Resume a paused job. Resuming one that waits or runs is harmless."""
-    job = _apply(service, job_id, response, jobs.resume, done=set(JobState))
+    job = _apply(service, caller, job_id, response, jobs.resume, done=set(JobState))
     service.notifier.notify(job_id)
     return job
 
 
 @router.post(
     "/v1/jobs/{job_id}/stop",
+    scope=Scope.JOBS_WRITE,
     response_model=Job,
     responses={
         ACCEPTED: {"model": Job, "description": "The training is about to end.", "headers": HEADERS},
@@ -79,9 +85,9 @@ def resume_job(service: Serving, job_id: JobId, response: Response) -> Job:
     },
     status_code=ACCEPTED,
 )
-def stop_job(service: Serving, job_id: JobId, response: Response) -> Job:
+def stop_job(service: Serving, caller: Caller, job_id: JobId, response: Response) -> Job:
     """Finish early: training ends, and the best network so far is evaluated and published."""
-    job = _apply(service, job_id, response, jobs.finish_early, done=())
+    job = _apply(service, caller, job_id, response, jobs.finish_early, done=())
     if job.state is JobState.QUEUED:
         service.notifier.notify(job_id)
     return job
@@ -89,6 +95,7 @@ def stop_job(service: Serving, job_id: JobId, response: Response) -> Job:
 
 @router.post(
     "/v1/jobs/{job_id}/retry",
+    scope=Scope.JOBS_WRITE,
     status_code=ACCEPTED,
     response_model=Job,
     responses={
@@ -96,15 +103,17 @@ def stop_job(service: Serving, job_id: JobId, response: Response) -> Job:
         **documented("wrong_state", "bad_spec", "idempotency_key_reused", *_REFUSALS),
     },
 )
-def retry_job(service: Serving, job_id: JobId, response: Response, idempotency_key: IdempotencyKey = None) -> Job:
+def retry_job(
+    service: Serving, caller: Caller, job_id: JobId, response: Response, idempotency_key: IdempotencyKey = None
+) -> Job:
     """Queue a new job that goes on where one that failed, was cancelled or expired has ended."""
-    with service.database.begin() as session:
-        submitted = reruns.retry(session, job_id, **submit_options(service, session, idempotency_key))
-    return submitted_response(service, submitted, response)
+    with service.begin(caller) as session:
+        submitted = reruns.retry(session, job_id, **submit_options(service, caller, session, job_id, idempotency_key))
+    return submitted_response(service, caller, submitted, response)
 
 
 @router.post(
-    "/v1/jobs/{job_id}/clone",
+    "/v1/jobs/{job_id}/clone", scope=Scope.JOBS_WRITE,
     status_code=ACCEPTED,
     response_model=Job,
     openapi_extra={"requestBody": _BODY},
@@ -117,7 +126,9 @@ def retry_job(service: Serving, job_id: JobId, response: Response, idempotency_k
     },
 )  # fmt: skip
 def clone_job(
+    *,
     service: Serving,
+    caller: Caller,
     job_id: JobId,
     response: Response,
     patch: Annotated[Any, Depends(read_patch)],
@@ -130,22 +141,34 @@ def clone_job(
     """
     if not isinstance(patch, dict):
         raise SpecError([FieldProblem("$", "must be a mapping", 'such as {"training": {"epochs": 50}}')])
-    patch = complete(patch, service.digests)
-    with service.database.begin() as session:
-        submitted = reruns.clone(session, job_id, patch, **submit_options(service, session, idempotency_key))
-    return submitted_response(service, submitted, response)
+    with service.read(caller) as session:
+        project = jobs.get(session, job_id).project
+    patch = complete(patch, service.registry(project).digests)
+    with service.begin(caller) as session:
+        submitted = reruns.clone(
+            session, job_id, patch, **submit_options(service, caller, session, job_id, idempotency_key)
+        )
+    return submitted_response(service, caller, submitted, response)
 
 
 @router.patch(
     "/v1/jobs/{job_id}",
+    scope=Scope.JOBS_WRITE,
     response_model=Job,
     responses=_answers(
-        "The job as it is now.", None, "unreadable_body", "job_already_finished", "version_conflict", "wrong_state"
+        "The job as it is now.",
+        None,
+        "forbidden",
+        "unreadable_body",
+        "job_already_finished",
+        "version_conflict",
+        "wrong_state",
     ),
 )
 def change_job(
     *,
     service: Serving,
+    caller: Caller,
     job_id: JobId,
     change: Change,
     response: Response,
@@ -157,36 +180,47 @@ def change_job(
 
     With `If-Match` nothing changes if somebody else has changed the job since.
     """
+    if change.priority is not None:
+        refuse_priority(caller, service.settings, change.priority)
     wanted = jobs.JobChange(change.name, change.labels, change.priority, change.keep)
-    with service.database.begin() as session:
+    with service.begin(caller) as session:
         jobs.change(session, job_id, wanted, matches=partial(http.matches, if_match))
-    return read_job(service, job_id, response)
+    return read_job(service, caller, job_id, response)
 
 
 def _apply(
-    service: AppState, job_id: str, response: Response, what: Callable[..., JobState], *, done: Collection[JobState]
+    service: AppState,
+    caller: Principal,
+    job_id: str,
+    response: Response,
+    what: Callable[..., JobState],
+    *,
+    done: Collection[JobState],
 ) -> Job:
     """Write a wish down; 202 says that the worker has yet to learn of it."""
-    with service.database.begin() as session:
+    with service.begin(caller) as session:
         state = what(session, job_id, now=database_now(session), actor="client")
     response.status_code = OK if state in done else ACCEPTED
-    return read_job(service, job_id, response)
+    return read_job(service, caller, job_id, response)
 
 
-def submit_options(service: AppState, session: Any, key: str | None) -> dict[str, Any]:
-    """Return on which terms a new job is made from an old one."""
-    settings = service.settings
+def submit_options(
+    service: AppState, caller: Principal, session: Session, job_id: str, key: str | None
+) -> dict[str, Any]:
+    """Return on which terms a new job is made from an old one, in its project."""
+    settings, project = service.settings, jobs.get(session, job_id).project
 
     def digests(name: str) -> list[str]:
-        return [model.sha256 for model in model_registry.versions(session, name)]
+        return [model.sha256 for model in model_registry.versions(session, name, project=project)]
 
     def classes(reference: ModelRef) -> list[str] | None:
-        found = model_registry.find(session, reference)
+        found = model_registry.find(session, reference, project=project)
         return None if found is None else found.classes
 
     return {
         "now": database_now(session),
         "retries": settings.max_retries,
         "admit": lambda spec: admit(spec, settings.data_dirs, Registry(digests, classes)),
-        "key": key,
+        "key": None if key is None else ClientKey(key, caller.owner, keep_s=settings.keep_keys_s),
+        "behalf": on_behalf(caller, settings),
     }

@@ -12,12 +12,13 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import AwareDatetime
+from retort.access import Scope
 from retort.db import job_list
 from retort.db.job_list import JobFilter, Order, Place
 from retort.db.models import JOB_PREFIX
 from retort.states import JobState
 
-from retort_api.deps import OWNER, Router, Serving, is_job_id
+from retort_api.deps import OWNER, Caller, Router, Serving, is_job_id
 from retort_api.errors import BadParameter, documented
 from retort_api.http import Deleted, Limit
 from retort_api.labels import WantedLabels, parse_wanted
@@ -65,12 +66,16 @@ def _seconds(time: datetime | None) -> float | None:
 
 
 @router.readable(
-    "/v1/jobs", response_model=JobPage, responses=documented("bad_parameter", "database_unavailable")
-)  # fmt: skip
+    "/v1/jobs",
+    scope=Scope.JOBS_READ,
+    response_model=JobPage,
+    responses=documented("bad_parameter", "database_unavailable"),
+)
 def list_jobs(
     *,
     request: Request,
     service: Serving,
+    caller: Caller,
     response: Response,
     wanted: Annotated[JobFilter, Depends(job_filter)],
     order: Annotated[
@@ -85,7 +90,7 @@ def list_jobs(
     change between two pages, those of another order may be seen twice or not at all.
     """
     terms = _digest(wanted, order)
-    with service.database.read() as session:
+    with service.read(caller) as session:
         found = job_list.page(session, wanted, order=order, after=_read(cursor, terms, order), limit=limit + 1)
         shown = tuple(JobSummary.of(job) for job in found[:limit])
     following = _written(job_list.place(found[limit - 1], order), terms) if len(found) > limit else None

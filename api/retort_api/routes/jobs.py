@@ -6,17 +6,20 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Response
+from retort.access import Principal, Scope
 from retort.db import jobs
+from retort.spec import digest
 from retort.states import TERMINAL, JobState
 from starlette.concurrency import run_in_threadpool
 
 from retort_api import http
-from retort_api.deps import IDEMPOTENCY_KEY, OWNER, AppState, JobId, Router, Serving
+from retort_api.deps import AppState, Caller, JobId, Router, Serving
 from retort_api.errors import ACCEPTED, NOT_MODIFIED, OK, documented
 from retort_api.http import JSON, YAML, Body, read_body
 from retort_api.labels import Labels, parse_labels
 from retort_api.schemas.jobs import Job, job_path
 from retort_api.schemas.validation import Validation
+from retort_api.terms import Terms
 from retort_api.validation import admitted, validate
 
 router = Router("jobs")
@@ -50,7 +53,7 @@ SUBMITTED_HEADERS: dict[str, Any] = {
 
 
 @router.post(
-    "/v1/jobs",
+    "/v1/jobs", scope=Scope.JOBS_WRITE,
     status_code=ACCEPTED,
     response_model=Job,
     openapi_extra={"requestBody": SPEC_BODY},
@@ -58,7 +61,8 @@ SUBMITTED_HEADERS: dict[str, Any] = {
         OK: {"model": Validation, "description": "With `dry_run`: the spec is right, and nothing is queued."},
         ACCEPTED: {"headers": SUBMITTED_HEADERS},
         **documented(
-            "unreadable_body", "body_too_large", "unsupported_media_type", "bad_spec", "bad_parameter",
+            "forbidden", "project_not_found", "unreadable_body", "body_too_large", "unsupported_media_type", "bad_spec",
+            "bad_parameter",
             "idempotency_key_reused", "database_unavailable",
         ),
     },
@@ -68,11 +72,9 @@ async def submit_job(
     service: Serving,
     response: Response,
     body: Annotated[Body, Depends(read_body)],
-    owner: Annotated[str, Query(pattern=OWNER, description="Owners share the workers fairly.")] = jobs.DEFAULT_OWNER,
-    priority: Annotated[int, Query(ge=-100, le=100, description="Higher ones are claimed first.")] = 0,
+    terms: Terms,
     label: Labels = [],  # noqa: B006 - FastAPI copies
     dry_run: Annotated[bool, Query(description="Check the spec, and queue nothing.")] = False,
-    idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
 ) -> Any:
     """Submit a spec; the job is queued when this returns.
 
@@ -81,26 +83,26 @@ async def submit_job(
     """
     labels = parse_labels(label)
     if dry_run:
-        return await run_in_threadpool(validate, body, service)
-    spec, warnings = await run_in_threadpool(admitted, body, service)
+        return await run_in_threadpool(validate, body, service, terms.caller, terms.project)
+    spec, warnings = await run_in_threadpool(admitted, body, service, terms.project)
     submission = jobs.Submission(
-        spec=spec, retries=service.settings.max_retries, owner=owner, priority=priority, key=idempotency_key,
-        warnings=warnings, labels=labels,
+        spec=spec, retries=service.settings.max_retries, project=terms.project, owner=terms.owner,
+        priority=terms.priority, key=terms.key(digest(spec)), warnings=warnings, labels=labels,
     )  # fmt: skip
-    return await submit(service, submission, response)
+    return await submit(service, terms.caller, submission, response)
 
 
-async def submit(service: AppState, submission: jobs.Submission, response: Response) -> Response:
+async def submit(service: AppState, caller: Principal, submission: jobs.Submission, response: Response) -> Response:
     """Write down that the job is wanted, and show it, or the earlier one of its key."""
     submitted = await service.submissions(submission)
     if submitted.created:
-        job = submitted_response(service, submitted, response)
+        job = submitted_response(service, caller, submitted, response)
     else:
-        job = await run_in_threadpool(submitted_response, service, submitted, response)
+        job = await run_in_threadpool(submitted_response, service, caller, submitted, response)
     return Response(job.model_dump_json(by_alias=True), ACCEPTED, response.headers, JSON)
 
 
-def submitted_response(service: AppState, submitted: jobs.SubmittedJob, response: Response) -> Job:
+def submitted_response(service: AppState, caller: Principal, submitted: jobs.SubmittedJob, response: Response) -> Job:
     """Return the response of a submission; notify workers of a new job."""
     if submitted.job is not None and submitted.transition is not None:
         service.notifier.notify(submitted.job_id)
@@ -108,7 +110,7 @@ def submitted_response(service: AppState, submitted: jobs.SubmittedJob, response
         _set_headers(submitted.job.version, submitted.job.state, response)
     else:
         response.headers["Idempotency-Replayed"] = "true"
-        job = read_job(service, submitted.job_id, response)
+        job = read_job(service, caller, submitted.job_id, response)
     response.headers["Location"] = job_path(submitted.job_id)
     response.headers["Retry-After"] = str(FIRST_LOOK_S)
     return job
@@ -122,6 +124,7 @@ def _set_headers(version: int, state: JobState, response: Response) -> None:
 
 @router.readable(
     "/v1/jobs/{job_id}",
+    scope=Scope.JOBS_READ,
     response_model=Job,
     responses={
         OK: {"headers": HEADERS},
@@ -132,6 +135,7 @@ def _set_headers(version: int, state: JobState, response: Response) -> None:
 async def get_job(
     *,
     service: Serving,
+    caller: Caller,
     job_id: JobId,
     response: Response,
     if_none_match: Annotated[str | None, Header()] = None,
@@ -145,17 +149,19 @@ async def get_job(
     has ended; at the latest after so many seconds, as it then is.
     """
     # The job is read whole only when its version is a new one.
-    standing = await _standing(service, job_id, if_none_match, wait)
+    standing = await _standing(service, caller, job_id, if_none_match, wait)
     _set_headers(standing.version, standing.state, response)
     if http.unchanged(if_none_match, response.headers["ETag"]):
         return Response(None, NOT_MODIFIED, response.headers)
     shown = service.responses.get(job_id, standing.version)
     if shown is None:
-        shown = await run_in_threadpool(_render, service, job_id, standing.version, response)
+        shown = await run_in_threadpool(_render, service, caller, job_id, standing.version, response)
     return Response(shown, OK, response.headers, JSON)
 
 
-async def _standing(service: AppState, job_id: str, known: str | None, wait_s: float) -> jobs.JobVersion:
+async def _standing(
+    service: AppState, caller: Principal, job_id: str, known: str | None, wait_s: float
+) -> jobs.JobVersion:
     """Return the job's version once it is news.
 
     All that wait look at the same moments, so that one query of the batcher serves them all, and none holds a thread.
@@ -164,6 +170,8 @@ async def _standing(service: AppState, job_id: str, known: str | None, wait_s: f
     deadline = loop.time() + wait_s
     while True:
         standing = await service.versions(job_id)
+        if caller.reach not in {None, standing.project}:
+            raise jobs.JobNotFound(f"there is no job {job_id}")
         etag = http.strong(standing.version)
         news = standing.state in TERMINAL if known is None else not http.unchanged(known, etag)
         now = loop.time()
@@ -172,17 +180,17 @@ async def _standing(service: AppState, job_id: str, known: str | None, wait_s: f
         await asyncio.sleep(min(_LOOK_S - now % _LOOK_S, deadline - now))
 
 
-def _render(service: AppState, job_id: str, version: int, response: Response) -> bytes:
+def _render(service: AppState, caller: Principal, job_id: str, version: int, response: Response) -> bytes:
     """Read the job, which may be newer than *version* by now, and keep what is shown."""
-    shown = read_job(service, job_id, response).model_dump_json(by_alias=True).encode()
+    shown = read_job(service, caller, job_id, response).model_dump_json(by_alias=True).encode()
     if response.headers["ETag"] == http.strong(version):
         service.responses.put(job_id, version, shown)
     return shown
 
 
-def read_job(service: AppState, job_id: str, response: Response) -> Job:
+def read_job(service: AppState, caller: Principal, job_id: str, response: Response) -> Job:
     """Read a job."""
-    with service.database.read() as session:
+    with service.read(caller) as session:
         job = jobs.get(session, job_id)
         shown = Job.whole(job, jobs.attempts_of_job(session, job_id), jobs.transitions_of_job(session, job_id))
     _set_headers(job.version, job.state, response)

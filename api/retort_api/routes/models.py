@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
 from retort import model_ref
+from retort.access import Principal, Scope
 from retort.data import weights
 from retort.data.checkpoint_names import described_names
 from retort.db import model_registry
@@ -19,7 +20,7 @@ from retort.errors import UserError
 from starlette.concurrency import run_in_threadpool
 
 from retort_api import file_response
-from retort_api.deps import AppState, Router, Serving
+from retort_api.deps import AppState, Caller, Router, Serving
 from retort_api.errors import CREATED, OK, documented
 from retort_api.file_response import StoredFile
 from retort_api.http import Cursor, Deleted, Limit, next_cursor, parse_cursor, trash_query
@@ -35,7 +36,7 @@ _NAME = rf"^{model_ref.NAME}$"
 
 
 @router.post(
-    "/v1/models",
+    "/v1/models", scope=Scope.MODELS_WRITE,
     status_code=CREATED,
     response_model=Model,
     openapi_extra={"requestBody": _BODY},
@@ -51,6 +52,7 @@ _NAME = rf"^{model_ref.NAME}$"
 async def register_model(
     *,
     service: Serving,
+    caller: Caller,
     request: Request,
     response: Response,
     name: Annotated[str, Query(pattern=_NAME, description="Later models may have the same name.")],
@@ -65,24 +67,29 @@ async def register_model(
         async for chunk in _bounded(request):
             await run_in_threadpool(file.write, chunk)
         await run_in_threadpool(file.flush)
-        model, created = await run_in_threadpool(_register, service, name, File(file.name))
+        model, created = await run_in_threadpool(_register, service, caller, name, File(file.name))
     response.status_code = CREATED if created else OK
     response.headers["Location"] = model.links.self
     return model
 
 
 @router.readable(
-    "/v1/models", response_model=ModelPage, responses=documented("bad_parameter", "database_unavailable")
-)  # fmt: skip
+    "/v1/models",
+    scope=Scope.MODELS_READ,
+    response_model=ModelPage,
+    responses=documented("bad_parameter", "database_unavailable"),
+)
 def list_models(
+    *,
     service: Serving,
+    caller: Caller,
     response: Response,
     deleted: Deleted = False,
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> ModelPage:
     """List registered models, newest first."""
-    with service.database.read() as session:
+    with service.read(caller) as session:
         found = model_registry.page(session, after=parse_cursor(cursor, MODEL_PREFIX), limit=limit + 1, deleted=deleted)
         shown = tuple(Model.of(row) for row in found[:limit])
     cursor = next_cursor(response, found, limit, prefix=MODEL_PREFIX, path="/v1/models", query=trash_query(deleted))
@@ -91,28 +98,33 @@ def list_models(
 
 @router.readable(
     "/v1/models/{name}",
+    scope=Scope.MODELS_READ,
     response_model=Models,
     responses=documented("model_not_found", "bad_parameter", "database_unavailable"),
 )
-def get_model(service: Serving, name: Annotated[str, Path(description="Such as `street-teacher`.")]) -> Models:
+def get_model(
+    service: Serving, caller: Caller, name: Annotated[str, Path(description="Such as `street-teacher`.")]
+) -> Models:
     """Show all that is registered by a name, newest first."""
     if not re.fullmatch(model_ref.NAME, name):
         raise ModelNotFound(f"there is no model named {name!r}")
-    with service.database.read() as session:
+    with service.database.read(project=caller.project) as session:
         return Models(data=tuple(Model.of(row) for row in model_registry.named(session, name)))
 
 
 @router.head(
     "/v1/models/{name}/{sha256}",
+    scope=Scope.MODELS_READ,
     responses=_DOWNLOAD,
     operation_id="describe_model_file",
     summary="Describe Model File",
 )
-@router.get("/v1/models/{name}/{sha256}", responses=_DOWNLOAD, operation_id="download_model")
+@router.get("/v1/models/{name}/{sha256}", scope=Scope.MODELS_READ, responses=_DOWNLOAD, operation_id="download_model")
 def download_model(
     *,
     request: Request,
     service: Serving,
+    caller: Caller,
     name: Annotated[str, Path(description="Such as `street-teacher`.")],
     sha256: Annotated[str, Path(description="In hex, or its first 8 digits or more where they tell it apart.")],
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
@@ -120,7 +132,7 @@ def download_model(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Download a registered model, or the rest of it, as an artifact is downloaded."""
-    with service.database.read() as session:
+    with service.database.read(project=caller.project) as session:
         row = _named(model_registry.versions(session, name), name, sha256)
     file = StoredFile(f"{name}.pt", row.sha256, row.size_bytes, _BINARY, row.key)
     return file_response.send(
@@ -160,15 +172,16 @@ def _too_large() -> UserError:
     return UserError(f"the file is larger than {weights.LARGEST_BYTES} bytes", code="body_too_large")
 
 
-def _register(service: AppState, name: str, file: File) -> tuple[Model, bool]:
+def _register(service: AppState, caller: Principal, name: str, file: File) -> tuple[Model, bool]:
     classes = described_names(weights.check_checkpoint(file, "the body"))
     stored = service.store.put(file)
     model = NewModel(
-        name=name, sha256=stored.sha256, size_bytes=stored.size_bytes, key=stored.key,
+        name=name, sha256=stored.sha256, size_bytes=stored.size_bytes, key=stored.key, project=caller.project,
+        owner=caller.owner,
         classes=None if classes is None else list(classes),
     )  # fmt: skip
-    with service.database.begin() as session:
+    with service.begin(caller) as session:
         created = model_registry.register(session, model, now=database_now(session))
-        row = model_registry.find(session, model_ref.ModelRef(name, stored.sha256))
+        row = model_registry.find(session, model_ref.ModelRef(name, stored.sha256), project=caller.project)
         assert row is not None, "it is there now"
         return Model.of(row), created

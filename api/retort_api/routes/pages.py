@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Annotated
 
-from fastapi import Path, Response
-from fastapi.responses import HTMLResponse
+from fastapi import Path, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from retort.access import ANY_KEY, PUBLIC
 from retort.errors import UserError
 
 from retort_api.deps import Router
@@ -42,13 +43,19 @@ _START = """SwaggerUIBundle({
 """
 
 
-@router.readable("/docs", include_in_schema=False)
+@router.readable("/docs", scope=ANY_KEY, include_in_schema=False)
 def show_contract() -> HTMLResponse:
     """Show the contract for people, who may try each operation."""
     return HTMLResponse(_PAGE, headers={"Content-Security-Policy": DOCS_POLICY})
 
 
-@router.readable("/docs/{name}", include_in_schema=False)
+@router.readable("/openapi.json", scope=ANY_KEY, include_in_schema=False)
+def get_contract(request: Request) -> JSONResponse:
+    """Send the OpenAPI document."""
+    return JSONResponse(request.app.openapi())
+
+
+@router.readable("/docs/{name}", scope=PUBLIC, include_in_schema=False)
 def get_asset(name: Annotated[str, Path()]) -> Response:
     """Send one of the page's files."""
     if name not in _MEDIA_TYPES:

@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import Depends, Path, Query, Response
+from retort.access import Principal, Scope
 from retort.db import jobs, reviews
 from retort.db.session import database_now
 from retort.review import formats
 from retort.review.models import IMAGE, REVIEWER, SOMEBODY, ImageDecision, ReviewSet
 
-from retort_api.deps import AppState, JobId, Router, Serving
+from retort_api.deps import AppState, Caller, JobId, Router, Serving
 from retort_api.errors import OK, documented
 from retort_api.file_response import FILE_POLICY
 from retort_api.http import JSON, read_decision, read_patch, read_upload
@@ -44,16 +45,24 @@ def _body(model: str, *, required: bool) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": content}}
 
 
-@router.readable("/v1/jobs/{job_id}/review", response_model=Review, responses=documented(*_READING))
-def get_review(service: Serving, job_id: JobId) -> Review:
+@router.readable(
+    "/v1/jobs/{job_id}/review", scope=Scope.JOBS_READ, response_model=Review, responses=documented(*_READING)
+)
+def get_review(service: Serving, caller: Caller, job_id: JobId) -> Review:
     """Say how far the review of a job's pseudo-labels is."""
-    return _summary(service, job_id)
+    return _summary(service, caller, job_id)
 
 
-@router.readable("/v1/jobs/{job_id}/review/images", response_model=ReviewImagePage, responses=documented(*_READING))
+@router.readable(
+    "/v1/jobs/{job_id}/review/images",
+    scope=Scope.JOBS_READ,
+    response_model=ReviewImagePage,
+    responses=documented(*_READING),
+)
 def list_review_images(
     *,
     service: Serving,
+    caller: Caller,
     response: Response,
     job_id: JobId,
     decided: Annotated[
@@ -63,10 +72,10 @@ def list_review_images(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", pattern=IMAGE)] = None,
 ) -> ReviewImagePage:
     """List the images to look at, with the teacher's boxes and what was decided, by name."""
-    pictures = [one for one in _proposals(service, job_id).pictures if cursor is None or one.image > cursor]
+    pictures = [one for one in _proposals(service, caller, job_id).pictures if cursor is None or one.image > cursor]
     if decided is None:
         pictures = pictures[: limit + 1]
-    with service.database.read() as session:
+    with service.read(caller) as session:
         found = reviews.of_job(session, job_id, [one.image for one in pictures] if decided is None else None)
     decisions = {decision.image: decision for decision in found}
     pictures = [one for one in pictures if decided in {None, one.image in decisions}]
@@ -81,23 +90,24 @@ def list_review_images(
 
 @router.put(
     "/v1/jobs/{job_id}/review/images/{image}",
+    scope=Scope.JOBS_WRITE,
     response_model=ReviewImage,
     openapi_extra=_body("Decide", required=True),
     responses=documented(*_BODIES, "image_not_found", *_WRITING),
 )
 def decide_review_image(
-    service: Serving, job_id: JobId, image: Image, document: Annotated[Any, Depends(read_decision)]
+    service: Serving, caller: Caller, job_id: JobId, image: Image, document: Annotated[Any, Depends(read_decision)]
 ) -> ReviewImage:
     """Decide about one image, in place of what was decided before.
 
     `accept` takes the teacher's boxes, `reject` leaves the image out, `edit` puts the `boxes` on it that are sent: all
     that there is to see, for what is not in them counts as background.
     """
-    proposals = _proposals(service, job_id)
+    proposals = _proposals(service, caller, job_id)
     picture = find_picture(proposals, image)
     wanted = validate_decision(Decide, document)
     boxes = resolve_boxes(wanted.boxes, proposals)
-    with service.database.begin() as session:
+    with service.begin(caller) as session:
         about = {"image": image, "reviewer": wanted.reviewer, "at": database_now(session)}
         decision = validate_decision(ImageDecision, {**about, "decision": wanted.decision, "boxes": boxes})
         reviews.decide(session, job_id, [decision])
@@ -106,6 +116,7 @@ def decide_review_image(
 
 @router.post(
     "/v1/jobs/{job_id}/review/complete",
+    scope=Scope.JOBS_WRITE,
     response_model=Job,
     openapi_extra=_body("Complete", required=False),
     responses={
@@ -114,25 +125,26 @@ def decide_review_image(
     },
 )
 def complete_review(
-    service: Serving, job_id: JobId, response: Response, document: Annotated[Any, Depends(read_patch)]
+    service: Serving, caller: Caller, job_id: JobId, response: Response, document: Annotated[Any, Depends(read_patch)]
 ) -> Job:
     """Complete the review: the job goes on with what was decided, and decisions are final.
 
     It is refused while images are open, unless `{"rest": "accept"}` or `{"rest": "reject"}` says what becomes of them.
     """
-    proposals = _proposals(service, job_id)
+    proposals = _proposals(service, caller, job_id)
     wanted = validate_decision(Complete, document)
-    with service.database.begin() as session:
+    with service.begin(caller) as session:
         reviews.complete(
             session, job_id, proposals, rest=wanted.rest, reviewer=wanted.reviewer, now=database_now(session),
             actor="client",
         )  # fmt: skip
     service.notifier.notify(job_id)
-    return read_job(service, job_id, response)
+    return read_job(service, caller, job_id, response)
 
 
 @router.readable(
     "/v1/jobs/{job_id}/review/export",
+    scope=Scope.JOBS_READ,
     response_class=Response,
     responses={
         OK: {
@@ -142,9 +154,9 @@ def complete_review(
         **documented(*_READING),
     },
 )
-def export_review(service: Serving, job_id: JobId, form_name: FormName) -> Response:
+def export_review(service: Serving, caller: Caller, job_id: JobId, form_name: FormName) -> Response:
     """Export the review for another tool: COCO, YOLO, CVAT or Label Studio."""
-    proposals, decisions = _both(service, job_id)
+    proposals, decisions = _both(service, caller, job_id)
     form = formats.annotation_format(form_name)
     data = form.write(formats.annotated_images(proposals, decisions))
     headers = {
@@ -156,6 +168,7 @@ def export_review(service: Serving, job_id: JobId, form_name: FormName) -> Respo
 
 @router.post(
     "/v1/jobs/{job_id}/review/import",
+    scope=Scope.JOBS_WRITE,
     response_model=Review,
     openapi_extra={
         "requestBody": {
@@ -167,6 +180,7 @@ def export_review(service: Serving, job_id: JobId, form_name: FormName) -> Respo
 )
 def import_review(
     service: Serving,
+    caller: Caller,
     job_id: JobId,
     form_name: FormName,
     data: Annotated[bytes, Depends(read_upload)],
@@ -182,29 +196,29 @@ def import_review(
     Images that are not in the file, or that nobody has looked at, stay as they are. A file with a mistake changes
     nothing.
     """
-    proposals = _proposals(service, job_id)
-    with service.database.read() as session:
+    proposals = _proposals(service, caller, job_id)
+    with service.read(caller) as session:
         now = database_now(session)
     imported = formats.import_decisions(
         proposals, form_name, data, reviewer=reviewer, at=now, looked_at=looked_at
     )  # fmt: skip
-    with service.database.begin() as session:
+    with service.begin(caller) as session:
         reviews.decide(session, job_id, imported.decisions)
-    return _summary(service, job_id, imported.notes)
+    return _summary(service, caller, job_id, imported.notes)
 
 
-def _proposals(service: AppState, job_id: str) -> ReviewSet:
-    return service.reviews.of_job(service.database, service.store, job_id)
+def _proposals(service: AppState, caller: Principal, job_id: str) -> ReviewSet:
+    return service.reviews.of_job(service.database, caller.reach, service.store, job_id)
 
 
-def _both(service: AppState, job_id: str) -> tuple[ReviewSet, dict[str, ImageDecision]]:
-    proposals = _proposals(service, job_id)
-    with service.database.read() as session:
+def _both(service: AppState, caller: Principal, job_id: str) -> tuple[ReviewSet, dict[str, ImageDecision]]:
+    proposals = _proposals(service, caller, job_id)
+    with service.read(caller) as session:
         return proposals, {found.image: found for found in reviews.of_job(session, job_id)}
 
 
-def _summary(service: AppState, job_id: str, notes: tuple[str, ...] = ()) -> Review:
-    proposals, decisions = _both(service, job_id)
-    with service.database.read() as session:
+def _summary(service: AppState, caller: Principal, job_id: str, notes: tuple[str, ...] = ()) -> Review:
+    proposals, decisions = _both(service, caller, job_id)
+    with service.read(caller) as session:
         state = jobs.get(session, job_id).state
     return Review.of(job_id, state, formats.summary(proposals, decisions), notes)

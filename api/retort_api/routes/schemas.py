@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import Query
 from fastapi.responses import JSONResponse
+from retort.access import Scope
 from retort.spec import RECIPES, schema, sweep_schema
 
 from retort_api.deps import Router
@@ -19,6 +20,7 @@ _SCHEMA_TYPE = "application/schema+json"
 
 @router.readable(
     "/v1/schema",
+    scope=Scope.JOBS_READ,
     response_class=JSONResponse,
     responses={
         OK: {"description": "JSON Schema, 2020-12.", "content": {_SCHEMA_TYPE: {"schema": {"type": "object"}}}},
@@ -34,6 +36,7 @@ def get_schema(
 
 @router.readable(
     "/v1/schema/sweep",
+    scope=Scope.JOBS_READ,
     response_class=JSONResponse,
     responses={
         OK: {"description": "JSON Schema, 2020-12.", "content": {_SCHEMA_TYPE: {"schema": {"type": "object"}}}},
@@ -45,7 +48,7 @@ def get_sweep_schema() -> JSONResponse:
     return JSONResponse(sweep_schema(), media_type=_SCHEMA_TYPE)
 
 
-@router.readable("/v1/recipes", response_model=Recipes, responses=documented("bad_parameter"))
+@router.readable("/v1/recipes", scope=Scope.JOBS_READ, response_model=Recipes, responses=documented("bad_parameter"))
 def list_recipes() -> Recipes:
     """List the presets of the distillation section, written out."""
     return Recipes(data=tuple(Recipe.model_validate({"name": name, **preset}) for name, preset in RECIPES.items()))

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Response
+from fastapi import Depends, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from retort.db import jobs, sweeps
+from retort.access import Principal, Scope
+from retort.db import sweeps
 from retort.db.models import SWEEP_PREFIX
 from retort.db.session import database_now
 from retort.errors import FieldProblem, SpecError
-from retort.spec import SweepSpec, parse_sweep, weight_names
+from retort.spec import SweepSpec, digest, parse_sweep, weight_names
 from retort.spec.references import complete
 from retort.states import SweepState
 from retort.sweeps.search_space import check
 
-from retort_api.deps import IDEMPOTENCY_KEY, OWNER, AppState, Router, Serving, SweepId
+from retort_api.deps import AppState, Caller, Router, Serving, SweepId
 from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.file_response import SWEEP_POLICY
 from retort_api.http import JSON, YAML, Body, Cursor, Deleted, Limit, next_cursor, parse_cursor, read_body, trash_query
 from retort_api.schemas.sweeps import Sweep, SweepPage, SweepSummary, sweep_path
-from retort_api.spec_validation import admit
+from retort_api.spec_validation import Registry, admit
+from retort_api.terms import Terms
 
 router = Router("sweeps")
 
@@ -36,14 +38,15 @@ _REFUSALS = ("sweep_not_found", "bad_parameter", "database_unavailable")
 
 
 @router.post(
-    "/v1/sweeps",
+    "/v1/sweeps", scope=Scope.JOBS_WRITE,
     status_code=ACCEPTED,
     response_model=Sweep,
     openapi_extra={"requestBody": {"required": True, "content": {JSON: _SPEC, YAML: _SPEC}}},
     responses={
         ACCEPTED: {"headers": _HEADERS},
         **documented(
-            "unreadable_body", "body_too_large", "unsupported_media_type", "bad_spec", "bad_parameter",
+            "forbidden", "project_not_found", "unreadable_body", "body_too_large", "unsupported_media_type", "bad_spec",
+            "bad_parameter",
             "idempotency_key_reused", "database_unavailable",
         ),
     },
@@ -53,33 +56,32 @@ def submit_sweep(
     service: Serving,
     response: Response,
     body: Annotated[Body, Depends(read_body)],
-    owner: Annotated[str, Query(pattern=OWNER, description="Owner of the jobs.")] = jobs.DEFAULT_OWNER,
-    priority: Annotated[int, Query(ge=-100, le=100, description="Priority of the jobs.")] = 0,
-    idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
+    terms: Terms,
 ) -> Sweep:
     """Submit a sweep: many jobs that differ in some fields, and the search for the best of them.
 
     Every combination of a grid, and the extremes of ranges, are checked at once. The workers make the jobs, as many at
     a time as `concurrency` says.
     """
-    sweep = parse_sweep(complete(body.document(), service.digests))
-    _admit(sweep, service)
-    with service.database.begin() as session:
+    registry = service.registry(terms.project)
+    sweep = parse_sweep(complete(body.document(), registry.digests))
+    _admit(sweep, service, registry)
+    with service.begin(terms.caller) as session:
         submitted = sweeps.submit(
             session, sweep, now=database_now(session), retries=service.settings.max_retries,
-            owner=owner, priority=priority, key=idempotency_key,
+            project=terms.project, owner=terms.owner, priority=terms.priority, key=terms.key(digest(sweep)),
         )  # fmt: skip
     response.headers["Location"] = sweep_path(submitted.sweep_id)
     if not submitted.created:
         response.headers["Idempotency-Replayed"] = "true"
-    return _look(service, submitted.sweep_id)
+    return _look(service, terms.caller, submitted.sweep_id)
 
 
-def _admit(sweep: SweepSpec, service: AppState) -> None:
+def _admit(sweep: SweepSpec, service: AppState, registry: Registry) -> None:
     named = {(spec.data, tuple(weight_names(spec).items())): spec for spec in check(sweep)}
     for spec in named.values():
         try:
-            admit(spec, service.settings.data_dirs, service.registry)
+            admit(spec, service.settings.data_dirs, registry)
         except SpecError as error:
             problems = [FieldProblem(_place(sweep, one.path), one.message, one.hint) for one in error.problems]
             raise SpecError(problems) from error
@@ -90,17 +92,22 @@ def _place(sweep: SweepSpec, path: str) -> str:
 
 
 @router.readable(
-    "/v1/sweeps", response_model=SweepPage, responses=documented("bad_parameter", "database_unavailable")
-)  # fmt: skip
+    "/v1/sweeps",
+    scope=Scope.JOBS_READ,
+    response_model=SweepPage,
+    responses=documented("bad_parameter", "database_unavailable"),
+)
 def list_sweeps(
+    *,
     service: Serving,
+    caller: Caller,
     response: Response,
     deleted: Deleted = False,
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> SweepPage:
     """List sweeps, newest first."""
-    with service.database.read() as session:
+    with service.read(caller) as session:
         found = sweeps.page(session, after=parse_cursor(cursor, SWEEP_PREFIX), limit=limit + 1, deleted=deleted)
         ids = [row.id for row in found[:limit]]
         counts, bests = sweeps.counts(session, ids), sweeps.bests(session, ids)
@@ -109,14 +116,15 @@ def list_sweeps(
     return SweepPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
 
 
-@router.readable("/v1/sweeps/{sweep_id}", response_model=Sweep, responses=documented(*_REFUSALS))
-def get_sweep(service: Serving, sweep_id: SweepId) -> Sweep:
+@router.readable("/v1/sweeps/{sweep_id}", scope=Scope.JOBS_READ, response_model=Sweep, responses=documented(*_REFUSALS))
+def get_sweep(service: Serving, caller: Caller, sweep_id: SweepId) -> Sweep:
     """Show where a sweep stands: its trials with their parameters and values, and the best so far."""
-    return _look(service, sweep_id)
+    return _look(service, caller, sweep_id)
 
 
 @router.post(
     "/v1/sweeps/{sweep_id}/cancel",
+    scope=Scope.JOBS_WRITE,
     response_model=Sweep,
     responses={
         OK: {"model": Sweep, "description": "The sweep is cancelled."},
@@ -124,16 +132,17 @@ def get_sweep(service: Serving, sweep_id: SweepId) -> Sweep:
         **documented("sweep_already_finished", *_REFUSALS),
     },
 )
-def cancel_sweep(service: Serving, sweep_id: SweepId, response: Response) -> Sweep:
+def cancel_sweep(service: Serving, caller: Caller, sweep_id: SweepId, response: Response) -> Sweep:
     """Cancel a sweep and the jobs of it that have not ended. Asking again is harmless."""
-    with service.database.begin() as session:
+    with service.begin(caller) as session:
         state = sweeps.cancel(session, sweep_id, now=database_now(session), actor="client")
     response.status_code = OK if state is SweepState.CANCELLED else ACCEPTED
-    return _look(service, sweep_id)
+    return _look(service, caller, sweep_id)
 
 
 @router.readable(
     "/v1/sweeps/{sweep_id}/best",
+    scope=Scope.JOBS_READ,
     response_class=JSONResponse,
     responses={
         OK: {
@@ -143,22 +152,23 @@ def cancel_sweep(service: Serving, sweep_id: SweepId, response: Response) -> Swe
         **documented("no_trial_succeeded", *_REFUSALS),
     },
 )
-def get_best_spec(service: Serving, sweep_id: SweepId) -> Any:
+def get_best_spec(service: Serving, caller: Caller, sweep_id: SweepId) -> Any:
     """Show the whole spec of the best trial so far, ready to submit."""
-    with service.database.read() as session:
+    with service.read(caller) as session:
         return JSONResponse(sweeps.best_spec(session, sweep_id))
 
 
 @router.readable(
     "/v1/sweeps/{sweep_id}/report",
+    scope=Scope.JOBS_READ,
     response_class=HTMLResponse,
     responses={OK: {"description": "One page that needs nothing else."}, **documented(*_REFUSALS)},
 )
-def get_sweep_report(service: Serving, sweep_id: SweepId) -> HTMLResponse:
+def get_sweep_report(service: Serving, caller: Caller, sweep_id: SweepId) -> HTMLResponse:
     """Show the sweep as a page: a table, a plot of the parameters, and the best spec. It needs nothing else."""
     from retort.sweeps.report import render  # with it come the templates and the charts' program
 
-    with service.database.read() as session:
+    with service.read(caller) as session:
         row = sweeps.get(session, sweep_id)
         listed = sweeps.trials(session, sweep_id)
         best = sweeps.bests(session, [sweep_id]).get(sweep_id)
@@ -167,8 +177,8 @@ def get_sweep_report(service: Serving, sweep_id: SweepId) -> HTMLResponse:
     return HTMLResponse(page, headers={"Content-Security-Policy": SWEEP_POLICY})
 
 
-def _look(service: AppState, sweep_id: str) -> Sweep:
-    with service.database.read() as session:
+def _look(service: AppState, caller: Principal, sweep_id: str) -> Sweep:
+    with service.read(caller) as session:
         row = sweeps.get(session, sweep_id)
         listed = sweeps.trials(session, sweep_id)
         best = sweeps.bests(session, [sweep_id]).get(sweep_id)

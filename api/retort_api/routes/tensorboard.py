@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Header, Response
+from retort.access import Scope
 from retort.constants import Role
 from retort.db import jobs, metrics
 from retort.db.artifacts import ArtifactNotFound
@@ -20,7 +21,7 @@ from retort.tracking import tensorboard
 from retort.tracking.session import TrackerConfig
 
 from retort_api import http
-from retort_api.deps import JobId, Router, Serving
+from retort_api.deps import Caller, JobId, Router, Serving
 from retort_api.errors import NOT_MODIFIED, OK, documented
 
 router = Router("artifacts")
@@ -32,6 +33,7 @@ _BYTES: dict[str, Any] = {tensorboard.MEDIA_TYPE: {"schema": {"type": "string", 
 
 @router.readable(
     "/v1/jobs/{job_id}/artifacts/tensorboard",
+    scope=Scope.JOBS_READ,
     responses={
         OK: {"description": "A ZIP file.", "headers": _HEADERS, "content": _BYTES},
         NOT_MODIFIED: {"description": "The archive is what the ETag names.", "headers": _HEADERS},
@@ -40,10 +42,10 @@ _BYTES: dict[str, Any] = {tensorboard.MEDIA_TYPE: {"schema": {"type": "string", 
     response_class=Response,
 )
 def download_tensorboard(
-    service: Serving, job_id: JobId, if_none_match: Annotated[str | None, Header()] = None
+    service: Serving, caller: Caller, job_id: JobId, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
     """Download a job's curves so far as event files for TensorBoard: a ZIP file with one folder per role."""
-    with service.database.read() as session:
+    with service.read(caller) as session:
         job = jobs.get(session, job_id)
         if not job.spec.get("tracking", {}).get("tensorboard", True):
             hint = "its spec says tracking.tensorboard: false; the curves are at /metrics"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from retort.access import Scope
 from retort.db import jobs, workers
 from retort.db.models import JobRow
 from retort.db.session import database_now
 from retort.db.workers import QueueWait
 
-from retort_api.deps import JobId, Router, Serving
+from retort_api.deps import Caller, JobId, Router, Serving
 from retort_api.errors import documented
 from retort_api.schemas.jobs import Waiting
 from retort_api.schemas.service import Worker, Workers
@@ -18,23 +19,27 @@ router = Router("jobs")
 
 
 @router.readable(
-    "/v1/workers", response_model=Workers, responses=documented("bad_parameter", "database_unavailable")
-)  # fmt: skip
-def list_workers(service: Serving) -> Workers:
+    "/v1/workers",
+    scope=Scope.SERVICE_READ,
+    response_model=Workers,
+    responses=documented("bad_parameter", "database_unavailable"),
+)
+def list_workers(service: Serving, caller: Caller) -> Workers:
     """List the workers that run, by name."""
-    with service.database.read() as session:
+    with service.read(caller) as session:
         found = workers.running(session, now=database_now(session), within_s=service.settings.lease_s)
         return Workers(data=tuple(Worker.model_validate(worker) for worker in found))
 
 
 @router.readable(
     "/v1/jobs/{job_id}/waiting",
+    scope=Scope.JOBS_READ,
     response_model=Waiting,
     responses=documented("job_not_found", "bad_parameter", "database_unavailable"),
 )
-def get_waiting(service: Serving, job_id: JobId) -> Any:
+def get_waiting(service: Serving, caller: Caller, job_id: JobId) -> Any:
     """Say for what a queued job waits: its place in the queue, a pause after a failure, or a worker that fits."""
-    with service.database.read() as session:
+    with service.read(caller) as session:
         job, now = jobs.get(session, job_id), database_now(session)
         found = workers.waiting(session, job, now=now, within_s=service.settings.lease_s)
         if found is None:

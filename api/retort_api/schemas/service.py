@@ -32,7 +32,7 @@ class Check(ResponseModel):
 
     status: Literal["ok", "failed"]
     detail: str | None
-    duration_ms: float
+    duration_ms: float | None
 
 
 class Readiness(ResponseModel):
@@ -49,7 +49,7 @@ class Liveness(ResponseModel):
     """The process answers."""
 
     status: Literal["ok"]
-    version: str
+    version: str | None
 
 
 class WorkerDevice(ResponseModel):

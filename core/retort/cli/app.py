@@ -64,8 +64,12 @@ app.add_typer(data.app, name="data", rich_help_panel=LOCAL)
 def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    key: Annotated[
+        str | None, typer.Option("--key", help="API key of the service.", show_default="RETORT_KEY, or the home's")
+    ] = None,
 ) -> None:
     """Distil YOLO detectors, and prove what the distillation bought."""
+    options.chosen_key.set(key)
     if version:
         typer.echo(f"retort {__version__}")
     elif context.invoked_subcommand is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from itertools import islice
 from typing import Annotated, Any
 
@@ -96,13 +97,15 @@ def _mistake(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+chosen_key: ContextVar[str | None] = ContextVar("chosen_key", default=None)
+"""The key of ``retort --key``."""
 _SEARCHED = 2000
 """How many of the newest jobs an abbreviation is looked up in."""
 
 
 def connect(url: str | None) -> Client:
     """Open a connection to *url*, or to the configured service."""
-    return Client(url or Settings().url)
+    return Client(url or Settings().url, key=chosen_key.get())
 
 
 def labels_of(given: Sequence[str] | None) -> dict[str, str | None]:

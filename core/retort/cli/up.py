@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retort.access import KEY_FILE, read_key_file
 from retort.cli.options import AsJson, note
 from retort.errors import TransientError, UserError
+from retort.files import make_private
 from retort.redaction import redact
 
 if TYPE_CHECKING:
@@ -44,28 +46,37 @@ def up(
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     chosen = {"RETORT_HOME": settings.home, "RETORT_HOST": settings.host, "RETORT_PORT": settings.port}
     env = {**os.environ, **{name: str(value) for name, value in chosen.items()}}
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(settings.home)
     reachable = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104
     url = f"http://[{reachable}]:{settings.port}" if ":" in reachable else f"http://{reachable}:{settings.port}"
 
+    key_file = settings.home / KEY_FILE
+
     def announce() -> None:
-        found = _readiness(url) or {}
+        found = _asked(url, key_file)[1]
         if (broker := found.get("checks", {}).get("broker", {})).get("status") == "failed":
             note(f"warning: {broker['detail']}; no job is lost: each starts by polling, within {settings.poll_s:g} s")
         status = found.get("status", "ok")
-        ready = {"url": url, "home": str(settings.home), "pid": os.getpid(), "status": status}
+        ready = {
+            "url": url,
+            "home": str(settings.home),
+            "pid": os.getpid(),
+            "status": status,
+            "key_file": str(key_file),
+        }
         text = f"Retort is ready at {url} (home {settings.home}). Ctrl-C drains and stops."
         typer.echo(json.dumps(ready) if as_json else text)
 
     with _alone(settings.home):
         _check_port(settings.host, settings.port)
         _migrate(env)
+        _ensure_key(settings)
         arguments = ["--run-command", *run_command] if run_command else []
         parts = [ManagedProcess("retort_api", env), ManagedProcess("retort_worker", env, arguments)]
         supervisor = ProcessSupervisor(parts, settings.grace_s + DRAIN_MARGIN_S, note)
         supervisor.run(
             ready=lambda: _readiness(url) is not None, announce=announce,
-            late=lambda: why_not_ready(*_asked(url), url, settings),
+            late=lambda: why_not_ready(*_asked(url, key_file), url, settings),
         )  # fmt: skip
         note("stopped")
 
@@ -101,18 +112,34 @@ def _migrate(env: dict[str, str]) -> None:
         raise TransientError("the database could not be migrated", hint="its message above says why", code="migration")
 
 
+def _ensure_key(settings: Settings) -> Path:
+    """Make the operator's key of this machine where there is none."""
+    from retort.db import Database, embedded_key
+
+    database = Database(settings.database_url)
+    try:
+        return embedded_key.ensure(database, settings.home)
+    finally:
+        database.close()
+
+
 def _readiness(url: str) -> dict[str, Any] | None:
     """Return what the service says of itself once it takes jobs; None before."""
     status, found = _asked(url)
     return found if status == 200 else None
 
 
-def _asked(url: str) -> tuple[int | None, dict[str, Any]]:
-    """Return the status and the document of the service's readiness; None where nothing answers."""
+def _asked(url: str, key_file: Path | None = None) -> tuple[int | None, dict[str, Any]]:
+    """Return the status and the document of the service's readiness; None where nothing answers.
+
+    Details are in it only with a key.
+    """
     import httpx2 as httpx
 
+    key = key_file and read_key_file(key_file)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     with suppress(httpx.TransportError, ValueError):
-        answer = httpx.get(f"{url}/readyz", timeout=5, trust_env=False)
+        answer = httpx.get(f"{url}/readyz", headers=headers, timeout=5, trust_env=False)
         return answer.status_code, dict(answer.json())
     return None, {}
 

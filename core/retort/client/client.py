@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import time
 import uuid
@@ -14,6 +13,8 @@ from typing import Any, Literal, Self
 import httpx2 as httpx
 
 from retort import __version__
+from retort.client import credentials
+from retort.client.credentials import is_loopback
 from retort.client.download import Partial
 from retort.client.transport import ClientError, raise_problem, unreachable, worth_repeating
 from retort.files import sha256_of
@@ -128,10 +129,13 @@ class Client:
         timeout_s: how long one answer may take.
         patience_s: for how long an unreachable or overloaded service is tried again. Every call may be repeated
             safely: submissions carry an idempotency key.
+        key: the API key; left out, it is ``RETORT_KEY``, or for a service on this machine the one in its home folder.
 
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 30.0, patience_s: float = 15.0) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float = 30.0, patience_s: float = 15.0, key: str | None = None
+    ) -> None:  # fmt: skip
         self.url = url.rstrip("/")
         self.patience_s = min(patience_s, _FIRST_PATIENCE_S)
         self._patience_when_known_s = patience_s
@@ -139,9 +143,9 @@ class Client:
         self._http = httpx.Client(
             base_url=self.url,
             timeout=timeout_s,
-            headers={"User-Agent": f"retort/{__version__}"},
+            headers={"User-Agent": f"retort/{__version__}", **credentials.headers(self.url, key)},
             follow_redirects=True,
-            trust_env=not _is_loopback(httpx.URL(self.url).host),  # a proxy has no way to this machine
+            trust_env=not is_loopback(httpx.URL(self.url).host),  # a proxy has no way to this machine
         )
 
     def __enter__(self) -> Self:
@@ -525,13 +529,6 @@ class Client:
                 return answer
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _name_submission(given: str | None) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Access the database, SQLite or PostgreSQL; the only package with SQL."""
 
+from sqlalchemy.orm import Session
+
 from retort.db.session import Database, DatabaseUnavailable
 from retort.db.transitions import Lease, Renewal
 
-__all__ = ["Database", "DatabaseUnavailable", "Lease", "Renewal"]
+__all__ = ["Database", "DatabaseUnavailable", "Lease", "Renewal", "Session"]

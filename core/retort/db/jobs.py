@@ -9,18 +9,20 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from retort.db import transitions
+from retort.access import DEFAULT_OWNER, DEFAULT_PROJECT
+from retort.db import idempotency, transitions
 from retort.db.events import sanitize
+from retort.db.idempotency import IdempotencyKey, KeyReused
 from retort.db.job_list import searchable
-from retort.db.models import JOB_PREFIX, AttemptRow, EventRow, IdempotencyKeyRow, JobRow, TransitionRow, new_id
-from retort.db.session import NO_SYNC, add, add_or_ignore, table
+from retort.db.models import JOB_PREFIX, AttemptRow, EventRow, JobRow, TransitionRow, new_id
+from retort.db.session import NO_SYNC, add, table
 from retort.db.transitions import HELD, Lease, Renewal, held_by
 from retort.errors import UserError
 from retort.spec import AnySpec, digest
 from retort.states import TERMINAL, JobState
 
 _JOBS = table(JobRow)
-_STANDINGS = select(_JOBS.c.id, _JOBS.c.version, _JOBS.c.state).where(
+_STANDINGS = select(_JOBS.c.id, _JOBS.c.version, _JOBS.c.state, _JOBS.c.project).where(
     _JOBS.c.id.in_(bindparam("ids", expanding=True)), _JOBS.c.purged_at.is_(None)
 )
 
@@ -33,6 +35,7 @@ class JobVersion:
 
     version: int
     state: JobState
+    project: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,16 @@ def get(session: Session, job_id: str) -> JobRow:
         JobNotFound: there is no such job.
 
     """
-    job = session.get(JobRow, job_id)
+    job = session.scalar(select(JobRow).where(JobRow.id == job_id))
     if job is None or job.purged_at is not None:
         raise JobNotFound(f"there is no job {job_id}")
     return job
 
 
 def versions(session: Session, job_ids: Sequence[str]) -> dict[str, JobVersion]:
-    """Return version and state of each of the jobs that exist."""
+    """Return version, state and project of each of the jobs that exist, in whatever project."""
     rows = session.connection().execute(_STANDINGS, {"ids": job_ids})
-    return {row.id: JobVersion(row.version, row.state) for row in rows}
+    return {row.id: JobVersion(row.version, row.state, row.project) for row in rows}
 
 
 def heads(session: Session, job_ids: Sequence[str]) -> dict[str, JobHead]:
@@ -102,40 +105,6 @@ def counts(session: Session) -> dict[JobState, int]:
     return dict.fromkeys(JobState, 0) | {row.state: row.number for row in rows}
 
 
-class KeyReused(UserError):
-    """The idempotency key stands for another request."""
-
-    code = "idempotency_key_reused"
-
-
-def claim_key(session: Session, key: str, body_sha256: str, job_id: str, *, now: float) -> str:
-    """Claim the idempotency *key* for *job_id*, unless it is taken.
-
-    The caller is about to insert the job; a taken key stands for a job already.
-
-    Returns:
-        The job that the key stands for.
-
-    Raises:
-        KeyReused: the key came with another body before.
-
-    """
-    row = {"key": key, "body_sha256": body_sha256, "job_id": job_id, "created_at": now}
-    if add_or_ignore(session, IdempotencyKeyRow, row):
-        return job_id
-    query = select(IdempotencyKeyRow.job_id, IdempotencyKeyRow.body_sha256).where(IdempotencyKeyRow.key == key)
-    known = session.execute(query).one()
-    if known.body_sha256 != body_sha256:
-        raise KeyReused(
-            "this idempotency key was used for a different request",
-            hint="send the first request again unchanged, or choose a new key",
-        )
-    return str(known.job_id)
-
-
-DEFAULT_OWNER = "default"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
     """A job that someone wants to be done."""
@@ -143,14 +112,13 @@ class Submission:
     spec: AnySpec
     retries: int
     """How often failures may be retried."""
+    project: str = DEFAULT_PROJECT
     owner: str = DEFAULT_OWNER
     """With whom other owners share the workers."""
     priority: int = 0
     """Higher ones are claimed first."""
-    key: str | None = None
-    """The client's name for this submission: an idempotency key."""
-    body_sha256: str | None = None
-    """What must be the same when the key comes again; the spec's digest if left out."""
+    key: IdempotencyKey | None = None
+    """The client's name for this submission; what must be the same when it comes again is the spec if left open."""
     parent: JobRow | None = None
     """The job that this one repeats."""
     go_on: bool = False
@@ -181,7 +149,7 @@ def submit(session: Session, spec: AnySpec, *, now: float, retries: int, **about
     *about* are more fields of ``Submission``.
 
     Raises:
-        keys.KeyReused: the key came with another body before.
+        KeyReused: the key came with another body before.
 
     """
     (outcome,) = submit_all(session, [Submission(spec=spec, retries=retries, **about)], now=now)
@@ -231,8 +199,9 @@ def _known(session: Session, submission: Submission, job_id: str, *, now: float)
     """Return the job that the submission's key stands for: *job_id* if it is new."""
     if submission.key is None:
         return job_id
-    body_sha256 = submission.body_sha256 or digest(submission.spec)
-    return claim_key(session, submission.key, body_sha256, job_id, now=now)
+    return idempotency.claim(
+        session, submission.key, job_id, project=submission.project, now=now, otherwise=digest(submission.spec)
+    )
 
 
 def _row(submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
@@ -245,7 +214,8 @@ def _row(submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
         "spec": spec.model_dump(mode="json"), "spec_digest": digest(spec),
         "attempt": 0, "fence": 0, "retries": submission.retries, "retries_left": submission.retries,
         "last_seq": 1 + len(submission.warnings), "version": 1, "created_at": now,
-        "owner": submission.owner, "priority": submission.priority, "gpus": spec.resources.gpus, "claimable_at": now,
+        "project": submission.project, "owner": submission.owner, "priority": submission.priority,
+        "gpus": spec.resources.gpus, "claimable_at": now,
         "require_gpu": getattr(spec.resources, "require_gpu", None),
         "run_s": 0.0, "expires_at": None if patience_s is None else now + patience_s, "finish_early": False,
         "parent_id": parent and parent.id, "recovery": inherited and inherited.recovery,

@@ -44,7 +44,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
     It is safe from several processes at a time. SQLite's file is made where there is none.
     """
     if database.engine.dialect.name == "sqlite" and database.url.database:
-        Path(database.url.database).parent.mkdir(parents=True, exist_ok=True)
+        Path(database.url.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _alone(database) as connection:
         command.upgrade(config(connection), revision)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from retort.access import DEFAULT_OWNER, DEFAULT_PROJECT
 from retort.constants import MAP, MAP50, Role
 from retort.db import events, garbage
 from retort.db.artifacts import NewArtifact
@@ -36,6 +37,8 @@ class NewModel:
     sha256: str
     size_bytes: int
     key: str
+    project: str = DEFAULT_PROJECT
+    owner: str = DEFAULT_OWNER
     role: str | None = None
     architecture: str | None = None
     classes: list[str] | None = None
@@ -46,7 +49,7 @@ class NewModel:
 
 
 def register(session: Session, model: NewModel, *, now: float) -> bool:
-    """Register *model*, so that later jobs can name it.
+    """Register *model*, so that later jobs of its project can name it.
 
     False when these bytes are known by this name already; then they leave the trash, and nothing else changes.
 
@@ -56,10 +59,13 @@ def register(session: Session, model: NewModel, *, now: float) -> bool:
     """
     row = {"id": new_id(MODEL_PREFIX), **asdict(model), "created_at": now}
     garbage.secure(session, [model.key])
-    if add_or_ignore(session, ModelRow, row, key=("name", "sha256")):
+    if add_or_ignore(session, ModelRow, row, key=("project", "name", "sha256")):
         return True
-    deleted = (ModelRow.name == model.name, ModelRow.sha256 == model.sha256, ModelRow.deleted_at.is_not(None))
-    session.execute(update(ModelRow).where(*deleted).values(deleted_at=None), execution_options=NO_SYNC)
+    same = (ModelRow.project == model.project, ModelRow.name == model.name, ModelRow.sha256 == model.sha256)
+    session.execute(
+        update(ModelRow).where(*same, ModelRow.deleted_at.is_not(None)).values(deleted_at=None),
+        execution_options=NO_SYNC,
+    )
     return False
 
 
@@ -74,8 +80,11 @@ def register_trained(session: Session, lease: Lease, artifact: NewArtifact, *, n
     """
     if TRAINED.get(artifact.role) != artifact.name:
         return False
-    job_name = session.scalars(select(JobRow.name).where(JobRow.id == lease.job_id)).one()
-    model = _trained(f"{job_name}-{artifact.role}", artifact, lease.job_id)
+    about = select(JobRow.name, JobRow.project, JobRow.owner).where(JobRow.id == lease.job_id)
+    job = session.execute(about).one()
+    model = replace(
+        _trained(f"{job.name}-{artifact.role}", artifact, lease.job_id), project=job.project, owner=job.owner
+    )
     fresh = register(session, model, now=now)
     events.log(session, lease, f"registered as {ModelRef(model.name, model.sha256)}", "info", now)
     return fresh
@@ -100,16 +109,19 @@ def _trained(name: str, artifact: NewArtifact, job_id: str) -> NewModel:
     )
 
 
-def find(session: Session, reference: ModelRef) -> ModelRow | None:
-    """Return the model that *reference* names, in the trash or not, or None."""
+def find(session: Session, reference: ModelRef, *, project: str | None = None) -> ModelRow | None:
+    """Return the model that *reference* names, or None.
+
+    Without a *project* it may be of any: equal names and digests stand for equal bytes.
+    """
     query = select(ModelRow).where(ModelRow.name == reference.name, ModelRow.sha256 == reference.sha256)
-    return session.scalar(query)
+    return session.scalar((query if project is None else query.where(ModelRow.project == project)).limit(1))
 
 
-def versions(session: Session, name: str) -> list[ModelRow]:
-    """Return the models registered by *name*, newest first, those in the trash left out."""
+def versions(session: Session, name: str, *, project: str | None = None) -> list[ModelRow]:
+    """Return the models registered by *name*, newest first; in one *project*, if given."""
     query = select(ModelRow).where(ModelRow.name == name, ModelRow.deleted_at.is_(None)).order_by(ModelRow.id.desc())
-    return list(session.scalars(query))
+    return list(session.scalars(query if project is None else query.where(ModelRow.project == project)))
 
 
 def digests(session: Session, name: str) -> list[str]:

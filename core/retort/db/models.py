@@ -14,10 +14,10 @@ from sqlalchemy import (
     Double,
     Enum,
     ForeignKey,
-    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Text,
     UniqueConstraint,
@@ -32,6 +32,7 @@ JOB_PREFIX = "job_"
 ARTIFACT_PREFIX = "art_"
 SWEEP_PREFIX = "swp_"
 MODEL_PREFIX = "mdl_"
+KEY_PREFIX = "key_"
 
 Id = String(36)
 Count = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
@@ -64,11 +65,21 @@ class Base(DeclarativeBase):
     type_annotation_map = {float: Double(), dict[str, Any]: JSON(none_as_null=True)}  # noqa: RUF012 - read by SQLAlchemy
 
 
+class Owned:
+    """Columns of what belongs to somebody.
+
+    Sessions of one project see no rows of another (``Database.read``).
+    """
+
+    project: Mapped[str] = mapped_column(String(63))
+    owner: Mapped[str] = mapped_column(String(63))
+
+
 _EXPIRES, _SAVED = text("expires_at IS NOT NULL"), text("recovery IS NOT NULL")
 _ENDED, _DELETED = text("finished_at IS NOT NULL"), text("deleted_at IS NOT NULL")
 
 
-class JobRow(Base):
+class JobRow(Owned, Base):
     """One accepted distillation job."""
 
     __tablename__ = "jobs"
@@ -76,6 +87,7 @@ class JobRow(Base):
     # lease_until is not indexed so that PostgreSQL can renew a lease in place (HOT).
     __table_args__ = (
         Index(None, "state", "id"),
+        Index(None, "project", "id"),
         Index("ix_jobs_queue", "state", "priority", "owner", "id"),
         Index("ix_jobs_expiry", "expires_at", postgresql_where=_EXPIRES, sqlite_where=_EXPIRES),
         Index("ix_jobs_saved", "finished_at", postgresql_where=_SAVED, sqlite_where=_SAVED),
@@ -105,7 +117,7 @@ class JobRow(Base):
     retries_left: Mapped[int]
     """Of these; an attempt that ends an epoch for the first time gives all of them back."""
     owner: Mapped[str] = mapped_column(String(63))
-    """Who shares the workers fairly with other owners."""
+    """Who has submitted it, and shares the workers fairly with other owners."""
     priority: Mapped[int]
     """Higher ones are claimed first."""
     gpus: Mapped[int]
@@ -272,14 +284,16 @@ class ArtifactRow(Base):
     """When it was moved to the trash; null outside of it."""
 
 
-class ModelRow(Base):
+class ModelRow(Owned, Base):
     """Weights that later jobs may name.
 
     The same name may stand for many, each with its digest.
     """
 
     __tablename__ = "models"
-    __table_args__ = (UniqueConstraint("name", "sha256"), Index(None, "key"))
+    __table_args__ = (
+        UniqueConstraint("project", "name", "sha256"), Index(None, "project", "id"), Index(None, "key")
+    )  # fmt: skip
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(80))
@@ -319,35 +333,38 @@ class ReviewRow(Base):
     """Whether the image was looked at; not, where it was only said what becomes of the rest."""
 
 
-class IdempotencyKeyRow(Base):
-    """A client's idempotency key for one submission.
+class IdempotencyKeyRow(Owned, Base):
+    """A client's idempotency key for one request that makes something.
 
-    It makes one job of a submission that is sent twice.
+    It makes one thing of a request that is sent twice.
     """
 
     __tablename__ = "idempotency_keys"
-    # Deferred: the key is written before its job, because the key decides whether there is to be one.
-    __table_args__ = (ForeignKeyConstraint(["job_id"], ["jobs.id"], deferrable=True, initially="DEFERRED"),)
+    __table_args__ = (
+        PrimaryKeyConstraint("project", "owner", "key"),
+        Index(None, "created_at"),
+        Index(None, "made_id"),
+    )
 
-    key: Mapped[str] = mapped_column(String(255), primary_key=True)
-    body_sha256: Mapped[str] = mapped_column(String(64))
-    job_id: Mapped[str] = mapped_column(Id)
+    key: Mapped[str] = mapped_column(String(255))
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    """Of the request, by everything in it that counts."""
+    made_id: Mapped[str] = mapped_column(Id)
+    """The job or sweep that it made."""
     created_at: Mapped[float]
 
 
-class SweepRow(Base):
+class SweepRow(Owned, Base):
     """One search: many jobs that differ in some fields of their specs."""
 
     __tablename__ = "sweeps"
-    __table_args__ = (Index(None, "state", "id"), UniqueConstraint("idempotency_key"))
+    __table_args__ = (Index(None, "state", "id"), Index(None, "project", "id"))
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(63))
     state: Mapped[SweepState] = mapped_column(state_of(SweepState))
     spec: Mapped[dict[str, Any]]
     spec_digest: Mapped[str] = mapped_column(String(64))
-    idempotency_key: Mapped[str | None] = mapped_column(String(255))
-    owner: Mapped[str] = mapped_column(String(63))
     priority: Mapped[int]
     retries: Mapped[int]
     """As for each of its jobs."""
@@ -433,3 +450,38 @@ class InstallationRow(Base):
 
     name: Mapped[str] = mapped_column(String(63), primary_key=True)
     value: Mapped[str] = mapped_column(String(255))
+
+
+class ProjectRow(Base):
+    """One project: people who share jobs, data and models."""
+
+    __tablename__ = "projects"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    created_at: Mapped[float]
+
+
+class KeyRow(Owned, Base):
+    """One secret by which somebody is known: an API key, a browser's session, or a one-time link."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (UniqueConstraint("secret_sha256"), Index(None, "project", "id"), Index(None, "expires_at"))
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    """``key``, ``session`` or ``link``."""
+    name: Mapped[str] = mapped_column(String(63))
+    """For people, to tell keys apart."""
+    prefix: Mapped[str] = mapped_column(String(16))
+    """Beginning of the secret, which alone is known of it."""
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    role: Mapped[str] = mapped_column(String(16))
+    scopes: Mapped[list[str]] = mapped_column(JSON())
+    parent_id: Mapped[str | None] = mapped_column(Id, index=True)
+    """The key that it was made with or from: it ends with that."""
+    created_at: Mapped[float]
+    created_by: Mapped[str] = mapped_column(String(63))
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]
+    """Written at most every few minutes."""

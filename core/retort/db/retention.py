@@ -114,8 +114,6 @@ def drop_keys(session: Session, *, before: float, limit: int = 1000) -> int:
     for row in rows:
         same = and_(*(column == value for column, value in zip(columns, row, strict=True)))
         session.execute(delete(IdempotencyKeyRow).where(same), execution_options=NO_SYNC)
-    swept = update(SweepRow).where(SweepRow.created_at < before, SweepRow.idempotency_key.is_not(None))
-    session.execute(swept.values(idempotency_key=None), execution_options=NO_SYNC)
     return len(rows)
 
 

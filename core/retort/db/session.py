@@ -9,16 +9,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
 from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, exc, insert, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
-from retort.db.models import Base
+from retort.db.models import Base, Owned
 from retort.errors import TransientError, UserError
+from retort.files import create_private
 
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for its turn before it gives up."""
@@ -65,10 +67,11 @@ class Database:
             self._turn = nullcontext()
 
     @contextmanager
-    def begin(self) -> Iterator[Session]:
+    def begin(self, *, project: str | None = None) -> Iterator[Session]:
         """Open one write transaction.
 
-        It is committed on leaving, rolled back when an exception leaves with it.
+        It is committed on leaving, rolled back when an exception leaves with it. With a *project*, statements on mapped
+        classes find no rows of another.
 
         Raises:
             DatabaseUnavailable: nothing was written, or, if the connection broke during the commit, it may have been.
@@ -77,20 +80,22 @@ class Database:
         with (
             as_database_unavailable(),
             self._turn,
-            Session(self._writing, expire_on_commit=False) as session,
+            _session(self._writing, project) as session,
             session.begin(),
         ):
             yield session
 
     @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self, *, project: str | None = None) -> Iterator[Session]:
         """Open a read-only transaction; all its statements see the same moment.
+
+        With a *project*, they find no rows of another.
 
         Raises:
             DatabaseUnavailable: try again later.
 
         """
-        with as_database_unavailable(), Session(self._reading, expire_on_commit=False) as session, session.begin():
+        with as_database_unavailable(), _session(self._reading, project) as session, session.begin():
             yield session
 
     @contextmanager
@@ -107,6 +112,24 @@ class Database:
     def close(self) -> None:
         """Close the idle connections."""
         self.engine.dispose()
+
+
+class _ProjectSession(Session):
+    """A session that sees the rows of one project."""
+
+
+def _session(engine: Engine, project: str | None) -> Session:
+    if project is None:
+        return Session(engine, expire_on_commit=False)
+    return _ProjectSession(engine, expire_on_commit=False, info={"project": project})
+
+
+@event.listens_for(_ProjectSession, "do_orm_execute")
+def _keep_to_project(state: ORMExecuteState) -> None:
+    """Narrow every statement on mapped classes, so that none can be forgotten."""
+    project = state.session.info["project"]
+    narrowed = with_loader_criteria(Owned, lambda row: row.project == project, include_aliases=True)
+    state.statement = state.statement.options(narrowed)
 
 
 class _WriterLock:
@@ -168,6 +191,11 @@ def _json(value: Any) -> str:
 
 
 def _prepare_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "do_connect")
+    def _protect(_dialect: object, _record: object, arguments: list[Any], _options: object) -> None:
+        if arguments and str(arguments[0]) != ":memory:":
+            create_private(Path(arguments[0]))
+
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver must not begin transactions behind our back
@@ -199,6 +227,10 @@ def _write_ahead(cursor: sqlite3.Cursor) -> None:
             return
 
 
+_NO_TABLE = "42P01"
+"""PostgreSQL's undefined_table."""
+
+
 @contextmanager
 def as_database_unavailable() -> Iterator[None]:
     """Turn driver errors about an unreachable database into DatabaseUnavailable.
@@ -208,6 +240,9 @@ def as_database_unavailable() -> Iterator[None]:
     try:
         yield
     except (exc.DBAPIError, exc.TimeoutError) as error:
+        if isinstance(error, exc.ProgrammingError) and getattr(error.orig, "sqlstate", None) == _NO_TABLE:
+            message = "the database has not all tables: run python -m retort.db upgrade"
+            raise DatabaseUnavailable(message) from error
         gone = isinstance(error, exc.DBAPIError) and error.connection_invalidated
         if not gone and not isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError):
             raise

@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from retort.db import jobs, metrics
+from retort.access import DEFAULT_OWNER, DEFAULT_PROJECT
+from retort.db import idempotency, jobs, metrics
 from retort.db.events import sanitize
-from retort.db.jobs import KeyReused
+from retort.db.idempotency import IdempotencyKey
 from retort.db.models import SWEEP_PREFIX, JobRow, MetricRow, SweepRow, SweepTrialRow, new_id
-from retort.db.session import NO_SYNC, add, add_or_ignore, table
+from retort.db.session import NO_SYNC, add, table
 from retort.errors import UserError
 from retort.protocol.events import RunFailure
 from retort.spec import Objective, SweepSpec, digest
@@ -79,9 +80,10 @@ def submit(
     *,
     now: float,
     retries: int,
-    owner: str = jobs.DEFAULT_OWNER,
+    project: str = DEFAULT_PROJECT,
+    owner: str = DEFAULT_OWNER,
     priority: int = 0,
-    key: str | None = None,
+    key: IdempotencyKey | None = None,
 ) -> SubmittedSweep:
     """Accept a sweep, once per idempotency *key*; the workers make its jobs.
 
@@ -89,21 +91,18 @@ def submit(
         KeyReused: the key came with another sweep before.
 
     """
-    sweep_id, about = new_id(SWEEP_PREFIX), {"spec": sweep.model_dump(mode="json"), "spec_digest": digest(sweep)}
+    sweep_id, spec_digest = new_id(SWEEP_PREFIX), digest(sweep)
+    if key is not None:
+        known = idempotency.claim(session, key, sweep_id, project=project, now=now, otherwise=spec_digest)
+        if known != sweep_id:
+            return SubmittedSweep(known, created=False)
     row = {
-        "id": sweep_id, "name": sweep.name, "state": SweepState.RUNNING, **about, "idempotency_key": key,
-        "owner": owner, "priority": priority, "retries": retries, "num_trials": sweep.num_trials, "version": 1,
-        "created_at": now, "keep": False,
+        "id": sweep_id, "name": sweep.name, "state": SweepState.RUNNING, "spec": sweep.model_dump(mode="json"),
+        "spec_digest": spec_digest, "project": project, "owner": owner, "priority": priority, "retries": retries,
+        "num_trials": sweep.num_trials, "version": 1, "created_at": now, "keep": False,
     }  # fmt: skip
-    if add_or_ignore(session, SweepRow, row, key=("idempotency_key",)):
-        return SubmittedSweep(sweep_id, created=True)
-    known = session.execute(select(SweepRow.id, SweepRow.spec_digest).where(SweepRow.idempotency_key == key)).one()
-    if known.spec_digest != about["spec_digest"]:
-        raise KeyReused(
-            "this idempotency key was used for a different sweep",
-            hint="send the first sweep again unchanged, or choose a new key",
-        )
-    return SubmittedSweep(known.id, created=False)
+    add(session, SweepRow, [row])
+    return SubmittedSweep(sweep_id, created=True)
 
 
 def get(session: Session, sweep_id: str) -> SweepRow:
@@ -113,7 +112,7 @@ def get(session: Session, sweep_id: str) -> SweepRow:
         SweepNotFound: there is no such sweep.
 
     """
-    sweep = session.get(SweepRow, sweep_id)
+    sweep = session.scalar(select(SweepRow).where(SweepRow.id == sweep_id))
     if sweep is None:
         raise SweepNotFound(f"there is no sweep {sweep_id}")
     return sweep
@@ -353,7 +352,8 @@ def _begin(session: Session, sweep_id: str, decision: SweepUpdate, *, now: float
     wanted = {number: begun.spec for number, begun in decision.begun.items() if begun.spec is not None}
     submissions = [
         jobs.Submission(
-            spec=spec, retries=sweep.retries, owner=sweep.owner, priority=sweep.priority, sweep_id=sweep_id
+            spec=spec, retries=sweep.retries, project=sweep.project, owner=sweep.owner, priority=sweep.priority,
+            sweep_id=sweep_id,
         )
         for spec in wanted.values()
     ]  # fmt: skip

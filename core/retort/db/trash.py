@@ -16,7 +16,7 @@ from retort.db import artifacts, garbage, model_registry
 from retort.db.artifacts import ArtifactNotFound
 from retort.db.jobs import JobNotFound, WrongState, refuse_deleted
 from retort.db.model_registry import ModelNotFound
-from retort.db.models import ArtifactRow, Base, JobRow, ModelRow, SweepRow, SweepTrialRow
+from retort.db.models import ArtifactRow, Base, IdempotencyKeyRow, JobRow, ModelRow, SweepRow, SweepTrialRow
 from retort.db.session import NO_SYNC, table
 from retort.db.sweeps import SweepNotFound
 from retort.errors import UserError
@@ -292,7 +292,13 @@ def purge_job(session: Session, job_id: str, *, now: float) -> None:
             session.execute(update(rows).where(column == job_id).values({column.name: None}))
         else:
             session.execute(delete(rows).where(column == job_id))
+    _forget_keys(session, [job_id])
     session.execute(delete(JobRow).where(JobRow.id == job_id), execution_options=NO_SYNC)
+
+
+def _forget_keys(session: Session, made: list[str]) -> None:
+    """Delete the idempotency keys of what goes: the same key makes something new again."""
+    session.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.made_id.in_(made)), execution_options=NO_SYNC)
 
 
 def _pointing_to(target: Table) -> Iterator[tuple[Table, Any]]:
@@ -328,6 +334,7 @@ def purge_small(session: Session, *, before: float, now: float, limit: int = 100
     jobless = ~exists().where(JobRow.sweep_id == SweepRow.id)
     sweeps = list(session.scalars(select(SweepRow.id).where(SweepRow.deleted_at < before, jobless).limit(limit)))
     session.execute(delete(SweepTrialRow).where(SweepTrialRow.sweep_id.in_(sweeps)), execution_options=NO_SYNC)
+    _forget_keys(session, sweeps)
     session.execute(delete(SweepRow).where(SweepRow.id.in_(sweeps)), execution_options=NO_SYNC)
     return number + len(sweeps)
 

@@ -10,9 +10,10 @@ from sqlalchemy import and_, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from retort.db.models import JobRow, WorkerRow
-from retort.db.session import add_or_replace
+from retort.db.session import add_or_replace, table
 from retort.states import JobState
 
+_JOBS = table(JobRow).c
 Reason = Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu"]
 FORGET_S = 86_400.0
 """A worker that has not been seen for so long is no longer kept."""
@@ -110,6 +111,7 @@ def _takes_on_cpu(worker: WorkerRow, job: JobRow) -> bool:
 
 def _position(session: Session, job: JobRow) -> int:
     """Count the queued jobs that are claimed before *job*, as far as owners do not share the workers, and itself."""
-    before = or_(JobRow.priority > job.priority, and_(JobRow.priority == job.priority, JobRow.id <= job.id))
-    counted = select(func.count()).select_from(JobRow).where(JobRow.state == JobState.QUEUED, before)
+    before = or_(_JOBS.priority > job.priority, and_(_JOBS.priority == job.priority, _JOBS.id <= job.id))
+    # By the table, not the mapped class: the jobs of other projects stand before it as well.
+    counted = select(func.count()).where(_JOBS.state == JobState.QUEUED, before)
     return session.scalar(counted) or 1

@@ -14,8 +14,9 @@ const SPEC: Submission = {
   training: { epochs: 100 },
 };
 
-async function ask(address: string, init: RequestInit = {}): Promise<Job> {
-  const answer = await fetch(address, init);
+async function ask(address: string, key: string, init: RequestInit = {}): Promise<Job> {
+  const headers = { ...init.headers, Authorization: `Bearer ${key}` };
+  const answer = await fetch(address, { ...init, headers });
   if (!answer.ok) {
     const problem = (await answer.json()) as Problem;
     throw new Error(`${problem.code}: ${problem.detail}`);
@@ -23,11 +24,11 @@ async function ask(address: string, init: RequestInit = {}): Promise<Job> {
   return (await answer.json()) as Job;
 }
 
-export async function submit(service: string): Promise<Job> {
-  const queued = await ask(`${service}/v1/jobs`, {
+export async function submit(service: string, key: string): Promise<Job> {
+  const queued = await ask(`${service}/v1/jobs`, key, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(SPEC),
   });
-  return ask(`${service}${queued.links.self}`);
+  return ask(`${service}${queued.links.self}`, key);
 }

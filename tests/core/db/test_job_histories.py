@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from results import result
 from retort.constants import MAP, Role
 from retort.db import Database, Lease, artifacts, events, jobs, queue, reruns, reviews, transitions
+from retort.db.idempotency import IdempotencyKey
 from retort.db.models import Base
 from retort.errors import UserError
 from retort.protocol.events import MetricEvent, RunFailure
@@ -102,7 +103,7 @@ class Histories(RuleBasedStateMachine):
         with self.database.begin() as session:
             made = jobs.submit(
                 session, spec, now=self.now, retries=retries, owner=owner, priority=priority,
-                key=key, body_sha256="same",
+                key=key and IdempotencyKey(key, request_sha256="same"),
             )  # fmt: skip
         if key is not None:
             assert made.created == (key not in self.keys)

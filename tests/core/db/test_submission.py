@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from retort.db import job_list, jobs
+from retort.db.idempotency import IdempotencyKey
 from retort.db.job_list import JobFilter, Place
 from retort.spec import JobSpec, digest
 from retort.states import JobState
@@ -12,7 +13,7 @@ from support.db_harness import T0, Shop, at_once
 
 def submit(shop: Shop, key: str, body: str = "b" * 64) -> jobs.SubmittedJob:
     with shop.database.begin() as session:
-        return jobs.submit(session, shop.spec, now=T0, retries=3, key=key, body_sha256=body)
+        return jobs.submit(session, shop.spec, now=T0, retries=3, key=key and IdempotencyKey(key, request_sha256=body))
 
 
 def test_an_accepted_job_waits_in_the_queue_with_its_whole_spec(shop: Shop):
@@ -50,7 +51,7 @@ def test_the_same_key_sent_eight_times_at_once_makes_one_job(shop: Shop):
 
 def test_a_key_is_free_again_when_its_submission_was_rolled_back(shop: Shop):
     with shop.doomed() as session:
-        jobs.submit(session, shop.spec, now=T0, retries=3, key="k", body_sha256="b" * 64)
+        jobs.submit(session, shop.spec, now=T0, retries=3, key=IdempotencyKey("k", request_sha256="b" * 64))
     assert submit(shop, "k", "c" * 64).created
 
 

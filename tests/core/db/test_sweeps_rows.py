@@ -8,6 +8,7 @@ import pytest
 from results import RESULT
 from retort.constants import MAP, Role
 from retort.db import events, jobs, sweeps, transitions
+from retort.db.idempotency import IdempotencyKey
 from retort.db.models import SweepTrialRow
 from retort.protocol.events import MetricEvent
 from retort.spec import JobSpec, parse_sweep
@@ -22,7 +23,9 @@ def submit(shop: Shop, key: str | None = None, **more: Any) -> sweeps.SubmittedS
     base = shop.spec.model_dump(mode="json")
     given = {"name": "s", "base": base, "parameters": PARAMETERS, "search": {"strategy": "grid"}, **more}
     with shop.database.begin() as session:
-        return sweeps.submit(session, parse_sweep(given), now=T0, retries=2, owner="lab", priority=3, key=key)
+        return sweeps.submit(
+            session, parse_sweep(given), now=T0, retries=2, owner="lab", priority=3, key=key and IdempotencyKey(key)
+        )
 
 
 def look(shop: Shop, sweep_id: str) -> tuple[sweeps.SweepSnapshot, SweepUpdate]:
