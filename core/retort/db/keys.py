@@ -12,7 +12,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from retort import access
-from retort.access import NAME, Principal, ClientRole, Scope
+from retort.access import NAME, ClientRole, Principal, Scope
 from retort.db.models import KEY_PREFIX, KeyRow, ProjectRow, new_id
 from retort.db.session import NO_SYNC, add, add_or_ignore
 from retort.errors import UserError
