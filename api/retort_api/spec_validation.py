@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from retort import model_ref
-from retort.data import catalog, teacher_names
+from retort.access import Principal, Scope
+from retort.data import catalog, ceilings, teacher_names
 from retort.errors import DataError, FieldProblem, SpecError
 from retort.model_ref import Known, ModelRef
-from retort.spec import AnySpec, JobSpec, parse_spec, weight_names
+from retort.settings import Settings
+from retort.spec import AnySpec, JobSpec, exports_of, parse_spec, weight_names
 from retort.spec.references import complete
 
 
@@ -39,23 +42,53 @@ class Registry:
     """Class names of a registered model; None where they are not known."""
 
 
-def admit(spec: AnySpec, data_dirs: Sequence[Path], registry: Registry) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Rights of a caller to the machine's files and the trackers' accounts."""
+
+    settings: Settings
+    operator: bool
+    """Whether they operate the service, so that both are theirs."""
+
+    @classmethod
+    def of(cls, caller: Principal, settings: Settings) -> Self:
+        """Return the rights of *caller*."""
+        return cls(settings, caller.is_operator and Scope.SERVICE_OPERATE in caller.scopes)
+
+    @property
+    def data_dirs(self) -> tuple[Path, ...]:
+        """Folders of this machine that their data may lie in."""
+        return self.settings.local_dirs if self.operator else self.settings.data_dirs
+
+
+def admit(spec: AnySpec, rights: Rights, registry: Registry) -> tuple[str, ...]:
     """Check that data and models are known; return what to warn of.
 
-    The data must lie in a folder that the operator allows, or be known. Whether the data is there, only the worker can
-    see for sure; where it can be seen from here, registered teachers have to know its classes.
+    The spec must keep to the ceilings. The data must lie in a folder that the operator allows, or be known. Whether it
+    is there, only the worker can see for sure; where it can be seen from here, registered teachers have to know its
+    classes.
 
     Raises:
         SpecError: something is not so.
 
     """
-    problems = [problem for place, path in _folders(spec) if (problem := _misplaced(place, path, data_dirs))]
+    data_dirs = rights.data_dirs
+    problems = ceilings.exceeded(spec.model_dump(mode="json"), rights.settings)
+    problems += [problem for place, path in _folders(spec) if (problem := _misplaced(place, path, data_dirs))]
+    problems += () if rights.operator else _trackers(spec, rights.settings)
     if spec.data.dataset is not None and (problem := _unknown(spec.data.dataset)):
         problems.append(problem)
     problems += _unregistered(spec, registry.digests)
     if problems:
         raise SpecError(problems)
     return _classes_unknown(spec, data_dirs, registry)
+
+
+def looked_at(spec: AnySpec, rights: Rights) -> Hashable:
+    """Return everything of the spec that ``admit`` looks at."""
+    exceeded = tuple(ceilings.exceeded(spec.model_dump(mode="json"), rights.settings))
+    tracking = spec.tracking if isinstance(spec, JobSpec) else None
+    return spec.data, tuple(weight_names(spec).items()), tuple(_folders(spec)), tracking, exceeded
 
 
 def _classes_unknown(spec: AnySpec, data_dirs: Sequence[Path], registry: Registry) -> tuple[str, ...]:
@@ -117,6 +150,9 @@ def _folders(spec: AnySpec) -> Iterator[tuple[str, str]]:
     """Yield what the spec calls folders of images, with where it does."""
     if spec.data.path is not None:
         yield "data.path", spec.data.path
+    for number, export in enumerate(exports_of(spec)):
+        if (path := getattr(export, "calibration_path", None)) is not None:
+            yield f"exports.{number}.calibration_path", path
     if not isinstance(spec, JobSpec):
         return
     if spec.data.unlabelled is not None:
@@ -137,5 +173,34 @@ def _misplaced(place: str, path: str, data_dirs: Sequence[Path]) -> FieldProblem
         return FieldProblem(place, f"cannot be followed: {error}")
     if any(found.is_relative_to(folder.resolve()) for found in places for folder in allowed):
         return None
-    folders = ", ".join(str(folder) for folder in data_dirs) or "none"
+    folders = ", ".join(str(folder) for folder in data_dirs)
+    if not folders:
+        hint = "name a registered data set, or let the operator set RETORT_DATA_DIRS"
+        return FieldProblem(place, "names a folder of the service's machine, of which none is open to clients", hint)
     return FieldProblem(place, f"{path!r} lies outside the folders that the operator allows", f"allowed: {folders}")
+
+
+def _trackers(spec: AnySpec, settings: Settings) -> Iterator[FieldProblem]:
+    """Yield the places at trackers in which clients may not write.
+
+    The trackers' keys are the operator's, and reach whatever the operator does.
+    """
+    if not isinstance(spec, JobSpec):
+        return
+    wandb, mlflow = spec.tracking.wandb, spec.tracking.mlflow
+    if wandb is not None and wandb.mode == "online":
+        place = f"{wandb.entity or ''}/{wandb.project}"
+        if not _fits(place, settings.wandb_projects):
+            yield _closed("tracking.wandb", f"the project {place!r}", "RETORT_WANDB_PROJECTS", settings.wandb_projects)
+    if mlflow is not None and settings.mlflow_uri and not _fits(mlflow.experiment, settings.mlflow_experiments):
+        what = f"the experiment {mlflow.experiment!r}"
+        yield _closed("tracking.mlflow", what, "RETORT_MLFLOW_EXPERIMENTS", settings.mlflow_experiments)
+
+
+def _fits(place: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(place, pattern) for pattern in patterns)
+
+
+def _closed(path: str, what: str, setting: str, patterns: Sequence[str]) -> FieldProblem:
+    hint = f"allowed: {', '.join(patterns)}" if patterns else f"leave it out, or let the operator set {setting}"
+    return FieldProblem(path, f"{what} is not open to clients of this service", hint)

@@ -12,12 +12,12 @@ from retort.spec.job import JobSpec
 from retort_api.deps import AppState
 from retort_api.http import JSON, Body
 from retort_api.schemas.validation import Estimate, MemoryEstimate, TimeEstimate, Validation
-from retort_api.spec_validation import admit, read
+from retort_api.spec_validation import Rights, admit, read
 
 _HOUR_S = 3600.0
 
 
-def admitted(body: Body, service: AppState, project: str) -> tuple[AnySpec, tuple[str, ...]]:
+def admitted(body: Body, service: AppState, caller: Principal, project: str) -> tuple[AnySpec, tuple[str, ...]]:
     """Return the spec in *body*, for a job of *project*, and what to warn of.
 
     Raises:
@@ -26,12 +26,12 @@ def admitted(body: Body, service: AppState, project: str) -> tuple[AnySpec, tupl
     """
     registry = service.registry(project)
     spec = read(body.document(), registry.digests)
-    return spec, admit(spec, service.settings.data_dirs, registry)
+    return spec, admit(spec, Rights.of(caller, service.settings), registry)
 
 
 def validate(body: Body, service: AppState, caller: Principal, project: str) -> Response:
     """Check a spec as a submission is checked; return the response."""
-    spec, warnings = admitted(body, service, project)
+    spec, warnings = admitted(body, service, caller, project)
     with service.read(caller) as session:
         found = estimates.estimate(session, spec)
     shown = Validation(

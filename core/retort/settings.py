@@ -27,6 +27,7 @@ def _empty_as_none(value: object) -> object:
     return None if value == "" else value
 
 
+_Unbounded = Annotated[float | None, Field(gt=0), BeforeValidator(_empty_as_none)]
 _Forever = Annotated[float | None, Field(ge=0), BeforeValidator(_empty_as_none)]
 
 
@@ -53,8 +54,13 @@ class Settings(BaseSettings):
     """Folder of weight files that specs name; empty is ``models`` in ``home``."""
     work_dir: Path | None = None
     """Folder of the runs' working folders; empty is ``work`` in ``home``."""
-    data_dirs: Annotated[tuple[Path, ...], NoDecode] = (Path("/"),)
-    """Folders in which ``data.path`` may lie: one, several with colons between them, or a JSON list."""
+    data_dirs: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders in which ``data.path`` may lie: one, several with colons between them, or a JSON list; empty is none for
+    clients, and every one for operators and ``retort run``."""
+    wandb_projects: Annotated[tuple[str, ...], NoDecode] = ()
+    """Projects of Weights & Biases in which clients may write, as entity/project with ``*`` for any, commas between."""
+    mlflow_experiments: Annotated[tuple[str, ...], NoDecode] = ()
+    """Experiments on ``mlflow_uri`` in which clients may write, with ``*`` for any, and commas between them."""
     fetch_weights: bool = True
     """Whether a worker may download published weights into the model folder."""
     dataset_dir: Path | None = None
@@ -91,6 +97,46 @@ class Settings(BaseSettings):
     """API key of the command line and the client; empty is the key file in ``home``, for a service on this machine."""
     max_priority: int = Field(default=0, ge=-100, le=100)
     """Highest priority that others than operators may give."""
+    max_epochs: int = Field(default=10_000, ge=1)
+    """Most epochs of a training; this and the next ones are ceilings for the fields of specs."""
+    max_imgsz: int = Field(default=2048, ge=64)
+    """Largest side of images that networks are trained, measured or exported with."""
+    max_batch: int = Field(default=1024, ge=2)
+    """Most images of a batch, or of one step of the optimizer."""
+    max_seeds: int = Field(default=16, ge=1)
+    """Most repetitions of a training."""
+    max_arms: int = Field(default=4, ge=0)
+    """Most further recipes of one job."""
+    max_networks: int = Field(default=16, ge=1)
+    """Most networks of one evaluation."""
+    max_ensemble: int = Field(default=8, ge=0)
+    """Most further teachers."""
+    max_unlabelled_ratio: float = Field(default=16.0, gt=0)
+    """Most unlabelled images for each labelled one."""
+    max_review_images: int = Field(default=100_000, ge=1)
+    """Most images that people are asked to look at for one job."""
+    max_exports: int = Field(default=16, ge=0)
+    """Most exports of one job."""
+    max_calibration_images: int = Field(default=10_000, ge=1)
+    """Most images that INT8 ranges are taken from."""
+    max_aware_epochs: int = Field(default=1000, ge=0)
+    """Most epochs of training for a quantized export."""
+    max_workspace_gib: float = Field(default=64.0, gt=0)
+    """Most memory that an engine may be built in."""
+    max_gpus: int = Field(default=16, ge=1)
+    """Most GPUs of one job."""
+    max_cpu_ranks: int = Field(default=8, ge=1)
+    """Most processes of one job on a worker that trains it on its CPU."""
+    max_runtime_s: _Unbounded = 2_592_000.0
+    """Longest that one job may run, also where its spec sets no limit; empty is for ever."""
+    max_queue_s: _Unbounded = 31_536_000.0
+    """Longest ``max_queue_s`` of a spec; empty is for ever."""
+    max_trials: int = Field(default=1000, ge=1)
+    """Most trials of a sweep."""
+    max_concurrency: int = Field(default=64, ge=1)
+    """Most trials of a sweep that are queued or run at a time."""
+    max_images: int = Field(default=5_000_000, ge=1)
+    """Most images of one job, labelled or not."""
     confinement: Mode = "best"
     """How far a run is confined: as far as the host allows, all or nothing (``strict``), or not at all (``off``)."""
     confinement_without: Annotated[tuple[Part, ...], NoDecode] = ()
@@ -144,6 +190,11 @@ class Settings(BaseSettings):
     """Of that price."""
     log_json: bool = False
     """Log lines as JSON instead of for people."""
+
+    @property
+    def local_dirs(self) -> tuple[Path, ...]:
+        """Folders in which data of this machine may lie."""
+        return self.data_dirs or (Path("/"),)
 
     @field_validator("data_dirs", mode="before")
     @classmethod
@@ -199,6 +250,14 @@ class Settings(BaseSettings):
     def __repr_args__(self) -> Any:
         """Show settings without the passwords in them."""
         return [(name, redact(value) if isinstance(value, str) else value) for name, value in super().__repr_args__()]
+
+    @field_validator("wandb_projects", "mlflow_experiments", mode="before")
+    @classmethod
+    def _patterns(cls, value: object) -> object:
+        """Read a list of patterns as people write it."""
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @field_validator("confinement_without", mode="before")
     @classmethod

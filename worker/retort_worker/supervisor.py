@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import structlog
 from retort.confinement import Facts, Policy
-from retort.data import known_datasets
+from retort.data import ceilings, known_datasets
 from retort.data.confinement import run_policy
 from retort.data.inputs import Adjustments
 from retort.data.prepare import prepare
@@ -72,7 +72,7 @@ class RunSupervisor:
             self._workdir,
             started=claimed_job.started,
             ran_s=claim.ran_s,
-            max_runtime_s=claim.spec["resources"].get("max_runtime_s"),
+            max_runtime_s=ceilings.runtime_s(claim.spec["resources"].get("max_runtime_s"), context.settings),
         )
         self._uploader = ArtifactUploader(context.store, self._workdir, self._lease.job_id, self._lease.attempt)
         self._trackers = Trackers(context, claim, self._workdir)
@@ -154,8 +154,11 @@ class RunSupervisor:
             workdir.restore(self._workdir, claim.recovery, self._context.store, lease.job_id)
         spec, model_dir = parse_spec(dict(claim.spec)), self._settings.model_dir
         assert model_dir is not None
+        ranks = claim.spec["resources"].get("gpus", 1)
+        ceilings.check(spec, self._settings)  # trials of sweeps, and what was accepted under other settings
+        ceilings.check_ranks(ranks, self._device.index, self._settings)
         workdir.bring(weight_names(spec).values(), self._context.database, self._context.store, model_dir)
-        prepare(
+        inputs = prepare(
             spec,
             self._settings,
             self._workdir,
@@ -165,11 +168,12 @@ class RunSupervisor:
             cpu_allowed=self._device.cpu_allowed,
             adjustments=Adjustments.model_validate(claim.adjustments or {}),
         )
+        ceilings.check_inputs(inputs, self._settings)
         self._policy = run_policy(
             self._workdir,
             self._settings,
             gpus=len(self._device.gpus),
-            ranks=claim.spec["resources"].get("gpus", 1),
+            ranks=ranks,
             without=self._context.confinement.without,
         )
 

@@ -58,8 +58,9 @@ class Watchdog:
             return None
         return RunFailure(
             code="timeout",
-            message=f"the job has run for {self._max_runtime_s:g} s, as long as its spec allows",
-            hint="raise resources.max_runtime_s, or train for fewer epochs; retry goes on where it ended",
+            message=f"the job has run for {self._max_runtime_s:g} s, as long as its spec or the operator allows",
+            hint="raise resources.max_runtime_s, or the operator RETORT_MAX_RUNTIME_S, or train for fewer epochs; "
+            "retry goes on where it ended",
         )
 
     def stalled(self) -> RunFailure | None:

@@ -16,8 +16,8 @@ from retort_api.errors import ACCEPTED, documented
 from retort_api.http import JSON, YAML, Body, read_body
 from retort_api.routes.jobs import SUBMITTED_HEADERS, submit
 from retort_api.schemas.jobs import Job
-from retort_api.spec_validation import admit, read
-from retort_api.terms import Terms
+from retort_api.spec_validation import Rights, admit, read
+from retort_api.terms import SubmissionTerms, Terms
 
 router = Router("advice")
 
@@ -50,7 +50,7 @@ async def advise(
     The answer is a job like any other: a worker measures student and candidates on the validation images, and the
     job's result compares them and recommends one, or none, with reasons. An `Idempotency-Key` works as for jobs.
     """
-    spec = await run_in_threadpool(_admitted, body, service, terms.project)
+    spec = await run_in_threadpool(_admitted, body, service, terms)
     submission = jobs.Submission(
         spec=spec, retries=service.settings.max_retries, project=terms.project, owner=terms.owner,
         priority=terms.priority, key=terms.key(digest(spec)),
@@ -58,13 +58,13 @@ async def advise(
     return await submit(service, terms.caller, submission, response)
 
 
-def _admitted(body: Body, service: AppState, project: str) -> AnySpec:
-    registry = service.registry(project)
+def _admitted(body: Body, service: AppState, terms: SubmissionTerms) -> AnySpec:
+    registry = service.registry(terms.project)
     document = body.document()
     spec = read({"task": "advise", **document} if isinstance(document, dict) else document, registry.digests)
     if not isinstance(spec, AdviceSpec):
         raise SpecError(
             [FieldProblem("task", f"must be advise here, not {spec.task}", "POST /v1/jobs takes other tasks")]
         )
-    admit(spec, service.settings.data_dirs, registry)
+    admit(spec, Rights.of(terms.caller, service.settings), registry)
     return spec

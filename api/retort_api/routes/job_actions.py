@@ -22,7 +22,7 @@ from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.http import JSON, read_patch
 from retort_api.routes.jobs import HEADERS, SUBMITTED_HEADERS, read_job, submitted_response
 from retort_api.schemas.jobs import Change, Job
-from retort_api.spec_validation import Registry, admit
+from retort_api.spec_validation import Registry, Rights, admit
 from retort_api.terms import on_behalf, refuse_priority
 
 router = Router("control")
@@ -220,7 +220,7 @@ def submit_options(
     return {
         "now": database_now(session),
         "retries": settings.max_retries,
-        "admit": lambda spec: admit(spec, settings.data_dirs, Registry(digests, classes)),
+        "admit": lambda spec: admit(spec, Rights.of(caller, settings), Registry(digests, classes)),
         "key": None if key is None else ClientKey(key, caller.owner, keep_s=settings.keep_keys_s),
         "behalf": on_behalf(caller, settings),
     }

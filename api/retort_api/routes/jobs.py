@@ -84,7 +84,7 @@ async def submit_job(
     labels = parse_labels(label)
     if dry_run:
         return await run_in_threadpool(validate, body, service, terms.caller, terms.project)
-    spec, warnings = await run_in_threadpool(admitted, body, service, terms.project)
+    spec, warnings = await run_in_threadpool(admitted, body, service, terms.caller, terms.project)
     submission = jobs.Submission(
         spec=spec, retries=service.settings.max_retries, project=terms.project, owner=terms.owner,
         priority=terms.priority, key=terms.key(digest(spec)), warnings=warnings, labels=labels,

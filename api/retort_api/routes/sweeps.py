@@ -7,11 +7,13 @@ from typing import Annotated, Any
 from fastapi import Depends, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from retort.access import Principal, Scope
+from retort.data import ceilings
 from retort.db import sweeps
 from retort.db.models import SWEEP_PREFIX
 from retort.db.session import database_now
 from retort.errors import FieldProblem, SpecError
-from retort.spec import SweepSpec, digest, parse_sweep, weight_names
+from retort.settings import Settings
+from retort.spec import SweepSpec, digest, parse_sweep
 from retort.spec.references import complete
 from retort.states import SweepState
 from retort.sweeps.search_space import check
@@ -21,7 +23,7 @@ from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.file_response import SWEEP_POLICY
 from retort_api.http import JSON, YAML, Body, Cursor, Deleted, Limit, next_cursor, parse_cursor, read_body, trash_query
 from retort_api.schemas.sweeps import Sweep, SweepPage, SweepSummary, sweep_path
-from retort_api.spec_validation import Registry, admit
+from retort_api.spec_validation import Registry, Rights, admit, looked_at
 from retort_api.terms import Terms
 
 router = Router("sweeps")
@@ -65,7 +67,7 @@ def submit_sweep(
     """
     registry = service.registry(terms.project)
     sweep = parse_sweep(complete(body.document(), registry.digests))
-    _admit(sweep, service, registry)
+    _admit(sweep, Rights.of(terms.caller, service.settings), registry)
     with service.begin(terms.caller) as session:
         submitted = sweeps.submit(
             session, sweep, now=database_now(session), retries=service.settings.max_retries,
@@ -77,14 +79,24 @@ def submit_sweep(
     return _look(service, terms.caller, submitted.sweep_id)
 
 
-def _admit(sweep: SweepSpec, service: AppState, registry: Registry) -> None:
-    named = {(spec.data, tuple(weight_names(spec).items())): spec for spec in check(sweep)}
-    for spec in named.values():
+def _admit(sweep: SweepSpec, rights: Rights, registry: Registry) -> None:
+    if problems := _beyond(sweep, rights.settings):
+        raise SpecError(problems)
+    for spec in {looked_at(spec, rights): spec for spec in check(sweep)}.values():
         try:
-            admit(spec, service.settings.data_dirs, registry)
+            admit(spec, rights, registry)
         except SpecError as error:
             problems = [FieldProblem(_place(sweep, one.path), one.message, one.hint) for one in error.problems]
             raise SpecError(problems) from error
+
+
+def _beyond(sweep: SweepSpec, settings: Settings) -> list[FieldProblem]:
+    """Return where the sweep itself is larger than the operator allows."""
+    problems = ceilings.exceeded(sweep.model_dump(mode="json", exclude={"base"}), settings)
+    if not problems and sweep.num_trials > settings.max_trials:
+        most = f"this service allows {settings.max_trials} at most (RETORT_MAX_TRIALS)"
+        problems.append(FieldProblem("parameters", f"make {sweep.num_trials} trials, and {most}", "fewer values"))
+    return problems
 
 
 def _place(sweep: SweepSpec, path: str) -> str:

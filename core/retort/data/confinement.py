@@ -40,14 +40,14 @@ def run_policy(workdir: Path, settings: Settings, *, gpus: int, ranks: int, with
 
 
 def _roots(inputs: Inputs) -> set[str]:
-    """Return the files and folders that the inputs name; never what a spec or a label says."""
+    """Return the files and folders that the inputs name."""
     found = [*inputs.weights.values(), *inputs.definitions.values(), Path(inputs.dataset.root)]
     found += [Path(one.root) for one in (inputs.unlabelled, inputs.to_label, *inputs.calibration.values()) if one]
     return {str(path) for path in found}
 
 
 def _elsewhere(workdir: Path, roots: set[str]) -> Iterator[str]:
-    """Yield the folders outside of *roots* that the laid out links lead to, each as it really is."""
+    """Yield the real folders outside of *roots* that links lead to."""
     seen: set[str] = set()
     for name in _LINKED:
         for folder, _, files in os.walk(workdir / name):

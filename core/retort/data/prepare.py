@@ -118,7 +118,7 @@ def _scenes(spec: AnySpec, settings: Settings, dataset: Dataset) -> dict[str, Un
     return {
         path: unlabelled.locate_unlabelled(
             path,
-            settings.data_dirs,
+            settings.local_dirs,
             held_out=dataset.held_out,
             kept=_kept(settings),
             bits=dataset.bits,
@@ -160,7 +160,7 @@ def _dataset(spec: AnySpec, settings: Settings, folder: Path) -> tuple[Dataset, 
         shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
         if (converted := _converted(spec.data.path, settings, folder)) is not None:
             return converted, None
-        return _located(spec.data.path, settings.data_dirs, settings, spec.data.max_missing_labels), None
+        return _located(spec.data.path, settings.local_dirs, settings, spec.data.max_missing_labels), None
     assert spec.data.dataset is not None
     assert settings.dataset_dir is not None
     origin = known_datasets.resolve(spec.data.dataset, settings.dataset_dir, fetch_missing=settings.fetch_datasets)
@@ -181,7 +181,7 @@ def _located(path: str, data_dirs: Sequence[Path], settings: Settings, most_miss
 def _converted(path: str, settings: Settings, folder: Path) -> Dataset | None:
     return locate_converted(
         path,
-        settings.data_dirs,
+        settings.local_dirs,
         folder,
         kept=_kept(settings),
         unusable_share=settings.unusable_share,
@@ -240,7 +240,7 @@ def _more_images(spec: AnySpec, settings: Settings, dataset: Dataset) -> Unlabel
         return None
     return unlabelled.locate_unlabelled(
         wanted.path,
-        settings.data_dirs,
+        settings.local_dirs,
         held_out=dataset.held_out,
         kept=_kept(settings),
         bits=dataset.bits,
@@ -253,7 +253,7 @@ def _to_label(spec: AnySpec, settings: Settings, dataset: Dataset) -> PseudoLabe
     if wanted is None:
         return None
     return unlabelled.locate_pseudo_label_images(
-        wanted, settings.data_dirs, dataset, kept=_kept(settings), most_pixels=settings.max_image_pixels
+        wanted, settings.local_dirs, dataset, kept=_kept(settings), most_pixels=settings.max_image_pixels
     )
 
 

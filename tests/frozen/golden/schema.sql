@@ -3,6 +3,32 @@ CREATE TABLE alembic_version (
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
 
+CREATE TABLE api_keys (
+	id VARCHAR(36) NOT NULL, 
+	kind VARCHAR(8) NOT NULL, 
+	name VARCHAR(63) NOT NULL, 
+	prefix VARCHAR(16) NOT NULL, 
+	secret_sha256 VARCHAR(64) NOT NULL, 
+	role VARCHAR(16) NOT NULL, 
+	scopes JSON NOT NULL, 
+	parent_id VARCHAR(36), 
+	created_at DOUBLE NOT NULL, 
+	created_by VARCHAR(63) NOT NULL, 
+	expires_at DOUBLE, 
+	revoked_at DOUBLE, 
+	last_used_at DOUBLE, 
+	project VARCHAR(63) NOT NULL, 
+	owner VARCHAR(63) NOT NULL, 
+	CONSTRAINT pk_api_keys PRIMARY KEY (id), 
+	CONSTRAINT uq_api_keys_secret_sha256 UNIQUE (secret_sha256)
+);
+
+CREATE INDEX ix_api_keys_expires_at ON api_keys (expires_at);
+
+CREATE INDEX ix_api_keys_parent_id ON api_keys (parent_id);
+
+CREATE INDEX ix_api_keys_project_id ON api_keys (project, id);
+
 CREATE TABLE artifacts (
 	id VARCHAR(36) NOT NULL, 
 	job_id VARCHAR(36) NOT NULL, 
@@ -14,11 +40,15 @@ CREATE TABLE artifacts (
 	media_type VARCHAR(255) NOT NULL, 
 	"key" VARCHAR(255) NOT NULL, 
 	metadata JSON NOT NULL, 
-	created_at DOUBLE NOT NULL, 
+	created_at DOUBLE NOT NULL, deleted_at DOUBLE, 
 	CONSTRAINT pk_artifacts PRIMARY KEY (id), 
 	CONSTRAINT fk_artifacts_job_id FOREIGN KEY(job_id) REFERENCES jobs (id), 
 	CONSTRAINT uq_artifacts_job_id_name UNIQUE (job_id, name)
 );
+
+CREATE INDEX ix_artifacts_deleted ON artifacts (deleted_at) WHERE deleted_at IS NOT NULL;
+
+CREATE INDEX ix_artifacts_key ON artifacts ("key");
 
 CREATE TABLE attempts (
 	job_id VARCHAR(36) NOT NULL, 
@@ -32,7 +62,7 @@ CREATE TABLE attempts (
 	ended_at DOUBLE, 
 	exit_code INTEGER, 
 	failure JSON, 
-	journal_offset BIGINT NOT NULL, 
+	journal_offset BIGINT NOT NULL, confinement JSON, 
 	CONSTRAINT pk_attempts PRIMARY KEY (job_id, number), 
 	CONSTRAINT fk_attempts_job_id FOREIGN KEY(job_id) REFERENCES jobs (id)
 );
@@ -52,13 +82,34 @@ CREATE TABLE events (
 	CONSTRAINT uq_events_job_id_attempt_n UNIQUE (job_id, attempt, n)
 );
 
+CREATE TABLE garbage (
+	"key" VARCHAR(255) NOT NULL, 
+	phase VARCHAR(8) NOT NULL, 
+	at DOUBLE NOT NULL, 
+	size_bytes BIGINT NOT NULL, 
+	CONSTRAINT pk_garbage PRIMARY KEY ("key")
+);
+
+CREATE INDEX ix_garbage_phase_at ON garbage (phase, at);
+
 CREATE TABLE idempotency_keys (
 	"key" VARCHAR(255) NOT NULL, 
-	body_sha256 VARCHAR(64) NOT NULL, 
-	job_id VARCHAR(36) NOT NULL, 
+	request_sha256 VARCHAR(64) NOT NULL, 
+	made_id VARCHAR(36) NOT NULL, 
 	created_at DOUBLE NOT NULL, 
-	CONSTRAINT pk_idempotency_keys PRIMARY KEY ("key"), 
-	CONSTRAINT fk_idempotency_keys_job_id FOREIGN KEY(job_id) REFERENCES jobs (id) DEFERRABLE INITIALLY DEFERRED
+	project VARCHAR(63) NOT NULL, 
+	owner VARCHAR(63) NOT NULL, 
+	CONSTRAINT pk_idempotency_keys PRIMARY KEY (project, owner, "key")
+);
+
+CREATE INDEX ix_idempotency_keys_created_at ON idempotency_keys (created_at);
+
+CREATE INDEX ix_idempotency_keys_made_id ON idempotency_keys (made_id);
+
+CREATE TABLE installation (
+	name VARCHAR(63) NOT NULL, 
+	value VARCHAR(255) NOT NULL, 
+	CONSTRAINT pk_installation PRIMARY KEY (name)
 );
 
 CREATE TABLE jobs (
@@ -82,19 +133,27 @@ CREATE TABLE jobs (
 	failure JSON, 
 	created_at DOUBLE NOT NULL, 
 	started_at DOUBLE, 
-	finished_at DOUBLE, owner VARCHAR(63) DEFAULT 'default' NOT NULL, priority INTEGER DEFAULT '0' NOT NULL, gpus INTEGER DEFAULT '1' NOT NULL, claimable_at DOUBLE DEFAULT '0' NOT NULL, expires_at DOUBLE, claimed_at DOUBLE, run_s DOUBLE DEFAULT '0' NOT NULL, finish_early BOOLEAN DEFAULT 0 NOT NULL, adjustments JSON, recovery JSON, parent_id VARCHAR(36), sweep_id VARCHAR(36), retries INTEGER DEFAULT '0' NOT NULL, require_gpu BOOLEAN, labels JSON DEFAULT '{}' NOT NULL, search TEXT DEFAULT '' NOT NULL, 
+	finished_at DOUBLE, owner VARCHAR(63) DEFAULT 'default' NOT NULL, priority INTEGER DEFAULT '0' NOT NULL, gpus INTEGER DEFAULT '1' NOT NULL, claimable_at DOUBLE DEFAULT '0' NOT NULL, expires_at DOUBLE, claimed_at DOUBLE, run_s DOUBLE DEFAULT '0' NOT NULL, finish_early BOOLEAN DEFAULT 0 NOT NULL, adjustments JSON, recovery JSON, parent_id VARCHAR(36), sweep_id VARCHAR(36), retries INTEGER DEFAULT '0' NOT NULL, require_gpu BOOLEAN, labels JSON DEFAULT '{}' NOT NULL, search TEXT DEFAULT '' NOT NULL, deleted_at DOUBLE, purged_at DOUBLE, keep BOOLEAN DEFAULT 0 NOT NULL, project VARCHAR(63) DEFAULT 'default' NOT NULL, 
 	CONSTRAINT pk_jobs PRIMARY KEY (id)
 );
+
+CREATE INDEX ix_jobs_deleted ON jobs (deleted_at) WHERE deleted_at IS NOT NULL;
+
+CREATE INDEX ix_jobs_ended ON jobs (finished_at) WHERE finished_at IS NOT NULL;
 
 CREATE INDEX ix_jobs_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE INDEX ix_jobs_parent_id ON jobs (parent_id);
+
+CREATE INDEX ix_jobs_project_id ON jobs (project, id);
 
 CREATE INDEX ix_jobs_queue ON jobs (state, priority, owner, id);
 
 CREATE INDEX ix_jobs_saved ON jobs (finished_at) WHERE recovery IS NOT NULL;
 
 CREATE INDEX ix_jobs_state_id ON jobs (state, id);
+
+CREATE INDEX ix_jobs_sweep_id ON jobs (sweep_id);
 
 CREATE TABLE metrics (
 	job_id VARCHAR(36) NOT NULL, 
@@ -108,7 +167,7 @@ CREATE TABLE metrics (
 	CONSTRAINT fk_metrics_job_id FOREIGN KEY(job_id) REFERENCES jobs (id)
 );
 
-CREATE TABLE models (
+CREATE TABLE "models" (
 	id VARCHAR(36) NOT NULL, 
 	name VARCHAR(80) NOT NULL, 
 	sha256 VARCHAR(64) NOT NULL, 
@@ -122,9 +181,22 @@ CREATE TABLE models (
 	dataset_digest VARCHAR(64), 
 	job_id VARCHAR(36), 
 	created_at DOUBLE NOT NULL, 
+	deleted_at DOUBLE, 
+	project VARCHAR(63) DEFAULT 'default' NOT NULL, 
+	owner VARCHAR(63) DEFAULT 'default' NOT NULL, 
 	CONSTRAINT pk_models PRIMARY KEY (id), 
 	CONSTRAINT fk_models_job_id FOREIGN KEY(job_id) REFERENCES jobs (id), 
-	CONSTRAINT uq_models_name_sha256 UNIQUE (name, sha256)
+	CONSTRAINT uq_models_project_name_sha256 UNIQUE (project, name, sha256)
+);
+
+CREATE INDEX ix_models_key ON models ("key");
+
+CREATE INDEX ix_models_project_id ON models (project, id);
+
+CREATE TABLE projects (
+	name VARCHAR(63) NOT NULL, 
+	created_at DOUBLE NOT NULL, 
+	CONSTRAINT pk_projects PRIMARY KEY (name)
 );
 
 CREATE TABLE reviews (
@@ -139,13 +211,12 @@ CREATE TABLE reviews (
 	CONSTRAINT fk_reviews_job_id FOREIGN KEY(job_id) REFERENCES jobs (id)
 );
 
-CREATE TABLE sweeps (
+CREATE TABLE "sweeps" (
 	id VARCHAR(36) NOT NULL, 
 	name VARCHAR(63) NOT NULL, 
 	state VARCHAR(16) NOT NULL, 
 	spec JSON NOT NULL, 
 	spec_digest VARCHAR(64) NOT NULL, 
-	idempotency_key VARCHAR(255), 
 	owner VARCHAR(63) NOT NULL, 
 	priority INTEGER NOT NULL, 
 	retries INTEGER NOT NULL, 
@@ -155,9 +226,13 @@ CREATE TABLE sweeps (
 	failure JSON, 
 	created_at DOUBLE NOT NULL, 
 	finished_at DOUBLE, 
-	CONSTRAINT pk_sweeps PRIMARY KEY (id), 
-	CONSTRAINT uq_sweeps_idempotency_key UNIQUE (idempotency_key)
+	deleted_at DOUBLE, 
+	keep BOOLEAN DEFAULT 0 NOT NULL, 
+	project VARCHAR(63) DEFAULT 'default' NOT NULL, 
+	CONSTRAINT pk_sweeps PRIMARY KEY (id)
 );
+
+CREATE INDEX ix_sweeps_project_id ON sweeps (project, id);
 
 CREATE INDEX ix_sweeps_state_id ON sweeps (state, id);
 
@@ -199,6 +274,6 @@ CREATE TABLE workers (
 	slots INTEGER NOT NULL, 
 	gpus INTEGER NOT NULL, 
 	started_at DOUBLE NOT NULL, 
-	seen_at DOUBLE NOT NULL, devices JSON DEFAULT '[]' NOT NULL, 
+	seen_at DOUBLE NOT NULL, devices JSON DEFAULT '[]' NOT NULL, left_at DOUBLE, confinement JSON, 
 	CONSTRAINT pk_workers PRIMARY KEY (name)
 );
