@@ -109,12 +109,16 @@ class Stand:
 
     def start(self, module: str, *arguments: str) -> None:
         """Start one of the service's programs."""
+        self.start_program(module, "-m", module, *arguments)
+
+    def start_program(self, name: str, *arguments: str) -> None:
+        """Start Python with *arguments*, in the service's environment; its log has the *name*."""
         urls = {"home": self.folder, "database_url": self.database_url, "broker_url": self.broker_url}
         given = {**urls, "port": self.port, **self.settings}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
         variables = {f"RETORT_{name.upper()}": str(value) for name, value in given.items()}
-        with (self.folder / f"{module}-{len(self.processes)}.log").open("wb") as log:
-            command = [sys.executable, "-m", module, *arguments]
+        with (self.folder / f"{name}-{len(self.processes)}.log").open("wb") as log:
+            command = [sys.executable, *arguments]
             self.processes.append(subprocess.Popen(command, env={**kept, **variables}, stdout=log, stderr=log))
 
     def start_api(self) -> None:

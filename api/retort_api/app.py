@@ -57,6 +57,7 @@ TAGS = {
     "review": "People look at the teacher's pseudo-labels before a student learns from them.",
     "models": "Registered weights, which specs name by digest.",
     "trash": "Delete jobs, sweeps, artifacts and models; restore them while the trash has them.",
+    "keeping": "What is used, by whom, and what retention takes.",
     "sweeps": "Many jobs that differ in some fields of the spec, and the search for the best.",
     "reference": "What a spec may say: JSON Schema and recipes.",
     "health": "For those who run the service: liveness, readiness and Prometheus metrics.",
@@ -170,7 +171,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings=settings,
         database=database,
         notifier=QueueNotifier(settings.broker_url),
-        metrics=ServiceMetrics(database),
+        metrics=ServiceMetrics(database, settings),
         stopping=threading.Event(),
     )
     app = FastAPI(

@@ -81,19 +81,19 @@ class ResponseCache:
     """Response bytes of the most recently requested jobs, at their latest version."""
 
     def __init__(self) -> None:
-        self._shown: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
+        self._shown: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, job_id: str, version: int) -> bytes | None:
+    def get(self, job_id: str, version: str) -> bytes | None:
         """Return the cached response of a job, if it has that *version*."""
         with self._lock:
-            kept_version, shown = self._shown.get(job_id, (0, b""))
+            kept_version, shown = self._shown.get(job_id, ("", b""))
             if kept_version != version:
                 return None
             self._shown.move_to_end(job_id)
             return shown
 
-    def put(self, job_id: str, version: int, shown: bytes) -> None:
+    def put(self, job_id: str, version: str, shown: bytes) -> None:
         """Cache the response bytes of one *version* of a job.
 
         A newer version replaces them; the least recently requested jobs are dropped.

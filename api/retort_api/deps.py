@@ -31,6 +31,7 @@ from retort_api.errors import BadParameter
 from retort_api.keyring import KeyRing
 from retort_api.metrics import ServiceMetrics
 from retort_api.notifier import QueueNotifier
+from retort_api.queue_view import QueueView
 from retort_api.review_access import ReviewCache
 from retort_api.spec_validation import Registry
 from retort_api.streams import StreamHub
@@ -116,6 +117,11 @@ class AppState:
         A store that is unreachable therefore stops nothing else.
         """
         return open_store(self.settings, self.database)
+
+    @cached_property
+    def queue(self) -> QueueView:
+        """Return the queue as it stood a moment ago."""
+        return QueueView(self.database, within_s=self.settings.lease_s)
 
     @cached_property
     def keeper(self) -> Keeper:

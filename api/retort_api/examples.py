@@ -25,6 +25,7 @@ from retort_api.schemas.jobs import (
     JobLinks,
     JobPage,
     JobSummary,
+    QueuePlace,
     Transition,
 )
 from retort_api.schemas.models import Model, ModelLinks
@@ -100,6 +101,11 @@ def _at(minute: int) -> datetime:
     return datetime(2026, 1, 5, 9, minute, tzinfo=UTC)
 
 
+_PLACE = QueuePlace(
+    reason="turn", message="place 3 in the queue, 2 workers", position=3, ahead=2, until=None, estimated_start_s=1800.0
+)
+
+
 def _job(state: JobState) -> Job:
     spec = parse_spec(SPEC)
     began = state is not JobState.QUEUED
@@ -117,6 +123,7 @@ def _job(state: JobState) -> Job:
         "owner": "vision-team",
         "labels": {"site": "north"},
         "priority": 0,
+        "queue": None if began else _PLACE,
         "finish_early": False,
         "parent_id": None,
         "sweep_id": None,

@@ -145,11 +145,21 @@ def unchanged(if_none_match: str | None, etag: str) -> bool:
     return if_none_match.strip() == "*" or etag in _TAG.findall(if_none_match)
 
 
+def knows(if_none_match: str, version: object) -> bool:
+    """Return True if the If-None-Match header names *version*, whatever the place in the queue."""
+    return if_none_match.strip() == "*" or str(version) in {
+        tag.strip('"').partition(".")[0] for tag in _TAG.findall(if_none_match)
+    }
+
+
 def matches(if_match: str | None, version: object) -> bool:
-    """Return True if the If-Match header names *version* (strong comparison), or is absent."""
+    """Return True if the If-Match header names *version* (strong comparison), or is absent.
+
+    What follows a point in a tag is a place in the queue, which nobody changes by changing the job.
+    """
     if if_match is None or if_match.strip() == "*":
         return True
-    return strong(version) in _STRONG_TAG.findall(if_match)
+    return str(version) in {tag.strip('"').partition(".")[0] for tag in _STRONG_TAG.findall(if_match)}
 
 
 def same(if_range: str | None, etag: str) -> bool:

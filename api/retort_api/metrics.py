@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from retort.db import Database, jobs
+from retort.db import Database, garbage, jobs, upkeep, usage, workers
 from retort.db.session import database_now
+from retort.settings import Settings
 from retort.states import JobState
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -18,7 +23,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 class ServiceMetrics:
     """Prometheus metrics of one application, in a separate registry."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "retort_http_requests", "Answered requests.", ["method", "route", "status"], registry=self._registry
@@ -32,10 +37,65 @@ class ServiceMetrics:
         )
         self.streams = Gauge("retort_http_open_streams", "Event streams being sent.", registry=self._registry)
         self._registry.register(_Jobs(database))
+        self._registry.register(_Kept(database, settings))
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _Kept(Collector):
+    """Reads what is kept: bytes, trash, workers, free disk; nothing in it names a tenant."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        try:
+            with self._database.read() as session:
+                now = database_now(session)
+                kinds, trashed, waiting = (
+                    usage.bytes_by_kind(session),
+                    usage.trash_counts(session),
+                    garbage.waiting(session),
+                )
+                running = workers.running(session, now=now, within_s=self._settings.lease_s)
+                numbers = {
+                    "retort_workers": ("Workers that run.", len(running)),
+                    "retort_worker_slots": (
+                        "Runs that the running workers supervise at a time.",
+                        sum(one.slots for one in running),
+                    ),
+                    "retort_unreferenced_files": ("Stored files that wait for collection.", waiting.keys),
+                    "retort_unreferenced_bytes": ("Bytes that wait for collection.", waiting.size_bytes),
+                    "retort_database_bytes": ("Bytes of the database.", upkeep.size_bytes(self._database)),
+                    "retort_broker_bytes": (
+                        "Bytes of the embedded broker.",
+                        upkeep.file_bytes(self._settings.broker_url),
+                    ),
+                }
+        except Exception:  # noqa: BLE001 - as below
+            return
+        yield _labelled("retort_stored_bytes", "Bytes in the store by kind.", "kind", kinds)
+        yield _labelled("retort_trash", "Things in the trash by kind.", "kind", trashed)
+        for name, (about, value) in numbers.items():
+            yield GaugeMetricFamily(name, about, value=value)
+        yield _labelled("retort_disk_free_bytes", "Free bytes under the folders.", "folder", self._free())
+
+    def _free(self) -> dict[str, int]:
+        folders = {"home": self._settings.home, "work": self._settings.work_dir}
+        if self._settings.store_url.startswith("file:"):
+            folders["store"] = Path(url2pathname(urlsplit(self._settings.store_url).path))
+        there = {name: folder for name, folder in folders.items() if folder is not None and folder.is_dir()}
+        return {name: shutil.disk_usage(folder).free for name, folder in there.items()}
+
+
+def _labelled(name: str, about: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, about, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
 
 
 class _Jobs(Collector):

@@ -220,6 +220,8 @@ class Settings(BaseSettings):
     @classmethod
     def _durations(cls, value: object) -> object:
         """Read one number for all states, or ``state=number`` for some."""
+        if isinstance(value, int | float):
+            return dict.fromkeys(_ENDED, value)
         if not isinstance(value, str):
             return value
         if value.lstrip().startswith("{"):

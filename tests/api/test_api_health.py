@@ -11,6 +11,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from retort.cli.up import why_not_ready
+from retort.db import Database, workers
+from retort.db.models import WorkerRow
+from retort.db.session import database_now
 from retort.settings import Settings
 from retort_api.app import create_app
 from support.api_harness import LOCAL, SPEC, Worker, serving
@@ -22,15 +25,18 @@ def samples(client: TestClient) -> dict[tuple[str, frozenset[tuple[str, str]]], 
     return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
 
 
-def test_a_service_with_everything_it_needs_is_ready(client: TestClient) -> None:
+def test_a_service_with_everything_it_needs_is_ready(client: TestClient, database: Database) -> None:
     client.post("/v1/jobs", json=SPEC)
+    with database.begin() as session:
+        now = database_now(session)
+        workers.announce(session, WorkerRow(name="w", host="box", slots=1, gpus=0, started_at=now, seen_at=now))
 
     answer = client.get("/readyz")
 
     ready = answer.json()
     assert (answer.status_code, ready["status"]) == (200, "ok")
     assert {name: check["status"] for name, check in ready["checks"].items()} == dict.fromkeys(
-        ("database", "migrations", "broker", "store", "gpus"), "ok"
+        ("database", "migrations", "broker", "store", "workers", "gpus"), "ok"
     )
     assert 0 <= ready["oldest_queued_age_s"] < 60
     assert client.get("/livez").json()["status"] == "ok"
@@ -243,9 +249,9 @@ def test_an_unforeseen_error_is_a_problem_that_leads_to_the_log_and_tells_no_sec
     ("method", "path", "allowed"),
     [
         ("PUT", "/v1/jobs", "GET, HEAD, POST"),
-        ("DELETE", "/v1/jobs/job_1", "GET, HEAD, PATCH"),
+        ("PUT", "/v1/jobs/job_1", "GET, HEAD, PATCH, DELETE"),
         ("GET", "/v1/jobs/job_1/cancel", "POST"),
-        ("POST", "/v1/jobs/job_1/artifacts/a/b", "GET, HEAD"),
+        ("POST", "/v1/jobs/job_1/artifacts/a/b", "GET, HEAD, DELETE"),
         ("OPTIONS", "/livez", "GET, HEAD"),
     ],
 )

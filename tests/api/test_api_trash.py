@@ -9,7 +9,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from results import RESULT
-from retort.db import Database, Lease
+from retort.db import Database, Lease, model_registry
+from retort.db.artifacts import NewArtifact
+from retort.db.session import database_now
 from retort.keeping import Keeper
 from retort.settings import Settings
 from retort.storage import Store
@@ -161,6 +163,46 @@ def test_a_deleted_model_comes_back_by_restoring_and_by_sending_it_again(client:
     assert client.post(f"{address}/restore").json()["code"] == "model_not_found"
     assert push(client)["id"] != model["id"]
     assert client.get(address).content == WEIGHTS
+
+
+def trained(client: TestClient, worker: Worker, weights: bytes) -> Any:
+    """Return the model of a job whose student has these *weights*."""
+    lease = worker.claim(client.post("/v1/jobs", json=SPEC).json()["id"])
+    worker.publish(lease, "student.pt", weights)
+    stored = worker.store.put(worker.folder / "artifact")
+    artifact = NewArtifact("student.pt", "student", stored.sha256, stored.size_bytes, "x/y", stored.key)
+    with worker.database.begin() as session:
+        model_registry.register_trained(session, lease, artifact, now=database_now(session))
+    worker.succeed(lease, RESULT)
+    found = client.get("/v1/models").json()["data"]
+    return next(model for model in found if model["sha256"] == stored.sha256)
+
+
+def test_a_trained_model_goes_and_comes_back_with_its_job(client: TestClient, worker: Worker, settle: Round) -> None:
+    model = trained(client, worker, b"one")
+    home = f"/v1/jobs/{model['job_id']}"
+    client.delete(home)
+    assert listed(client, "/v1/models") == []
+    client.post(f"{home}/restore")
+    assert listed(client, "/v1/models") == [model["id"]]
+    client.delete(home)
+    settle()
+    assert worker.store.size(f"sha256/{model['sha256'][:2]}/{model['sha256']}") is None
+
+
+def test_a_trained_model_stays_where_a_spec_names_it_or_an_equal_job_has_it_too(
+    client: TestClient, worker: Worker, settle: Round
+) -> None:
+    named, equal = trained(client, worker, b"named"), trained(client, worker, b"equal")
+    client.post("/v1/jobs", json={**SPEC, "teacher": {"weights": named["reference"]}})
+    again = trained(client, worker, b"equal")
+    assert again["id"] == equal["id"]
+    for model in (named, equal):
+        assert client.delete(f"/v1/jobs/{model['job_id']}").status_code == 204
+    settle()
+    assert set(listed(client, "/v1/models")) == {named["id"], equal["id"]}
+    for model, weights in ((named, b"named"), (equal, b"equal")):
+        assert client.get(model["links"]["file"]).content == weights
 
 
 def test_a_sweep_goes_with_its_jobs_and_comes_back_with_them(client: TestClient, worker: Worker, settle: Round) -> None:

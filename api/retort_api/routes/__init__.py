@@ -18,6 +18,7 @@ from retort_api.routes import (
     sweeps,
     tensorboard,
     trash,
+    usage,
     validation,
     workers,
 )
@@ -30,6 +31,7 @@ ROUTERS = (
     advice.router,
     job_actions.router,
     workers.router,
+    usage.router,
     events.router,
     tensorboard.router,  # before the artifacts, whose names may be anything
     trash.router,  # before them too: what restores one ends its address

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import Response
@@ -11,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from retort import __version__
 from retort.access import PUBLIC, Scope
-from retort.db import Database, workers
+from retort.db import Database, waiting, workers
 from retort.db.session import database_now
 from retort.errors import RetortError, TransientError
 from retort.redaction import redact
@@ -22,8 +23,8 @@ from retort_api.metrics import oldest_queued_age_s
 from retort_api.schemas.service import Check, Liveness, Readiness
 
 router = Router("health")
-_FORGONE = frozenset({"broker", "gpus"})
-"""Checks whose failure costs no job: workers find jobs by polling, and jobs wait for a GPU."""
+_FORGONE = frozenset({"broker", "workers", "gpus"})
+"""Checks whose failure costs no job: workers find jobs by polling, and jobs wait for a worker or a GPU."""
 
 
 @router.readable("/livez", scope=PUBLIC, response_model=Liveness, responses=documented("bad_parameter"))
@@ -39,7 +40,7 @@ def get_liveness(caller: Anybody) -> Liveness:
     responses={
         SERVICE_UNAVAILABLE: {
             "model": Readiness,
-            "description": "A check other than the broker's and the GPUs' failed.",
+            "description": "A check other than the broker's, the workers' and the GPUs' failed.",
         },
         **documented("bad_parameter"),
     },
@@ -47,9 +48,9 @@ def get_liveness(caller: Anybody) -> Liveness:
 def get_readiness(service: Serving, caller: Anybody, response: Response) -> Any:
     """Check everything that taking and serving jobs needs.
 
-    Without its broker, or where a running worker cannot use its GPUs, the service is `degraded`, not failed: jobs are
-    taken, and start when a worker next polls, or has a GPU. Details are for keys with the scope `service:read`: all
-    others are told which checks fail, not why.
+    Without its broker, without a running worker, or where one cannot use its GPUs, the service is `degraded`, not
+    failed: jobs are taken, and start when a worker next polls, runs, or has a GPU. Details are for keys with the scope `service:read`:
+    all others are told which checks fail, not why.
     """
     checks = {
         "database": _check(lambda: _ask(service.database)),
@@ -58,6 +59,7 @@ def get_readiness(service: Serving, caller: Anybody, response: Response) -> Any:
         "store": _check(lambda: _use(service)),
     }
     if checks["migrations"].status == "ok":
+        checks["workers"] = _check(lambda: _have_workers(service))
         checks["gpus"] = _check(lambda: _use_gpus(service))
     failed = {name for name, check in checks.items() if check.status != "ok"}
     status = "failed" if failed - _FORGONE else "degraded" if failed else "ok"
@@ -111,6 +113,20 @@ def _ask(database: Database) -> None:
 
 def _use(service: AppState) -> None:
     service.store.check()  # opening it may fail as well
+
+
+def _have_workers(service: AppState) -> None:
+    """Refuse where no worker runs, and say since when."""
+    with service.database.read() as session:
+        if workers.running(session, now=database_now(session), within_s=service.settings.lease_s):
+            return
+        seen_at = waiting.last_seen(session)
+    since = "none has been seen" if seen_at is None else f"the last was seen at {_utc(seen_at)}"
+    raise TransientError(f"no worker is running, and jobs wait: {since}")
+
+
+def _utc(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _use_gpus(service: AppState) -> None:

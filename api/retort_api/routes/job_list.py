@@ -92,7 +92,8 @@ def list_jobs(
     terms = _digest(wanted, order)
     with service.read(caller) as session:
         found = job_list.page(session, wanted, order=order, after=_read(cursor, terms, order), limit=limit + 1)
-        shown = tuple(JobSummary.of(job) for job in found[:limit])
+        rows = found[:limit]
+    shown = tuple(JobSummary.of(job, service.queue.place(job)) for job in rows)
     following = _written(job_list.place(found[limit - 1], order), terms) if len(found) > limit else None
     if following is not None:
         query = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]

@@ -107,7 +107,7 @@ def submitted_response(service: AppState, caller: Principal, submitted: jobs.Sub
     if submitted.job is not None and submitted.transition is not None:
         service.notifier.notify(submitted.job_id)
         job = Job.whole(submitted.job, [], [submitted.transition])
-        _set_headers(submitted.job.version, submitted.job.state, response)
+        _set_headers(http.strong(submitted.job.version), submitted.job.state, response)
     else:
         response.headers["Idempotency-Replayed"] = "true"
         job = read_job(service, caller, submitted.job_id, response)
@@ -116,8 +116,8 @@ def submitted_response(service: AppState, caller: Principal, submitted: jobs.Sub
     return job
 
 
-def _set_headers(version: int, state: JobState, response: Response) -> None:
-    response.headers["ETag"] = http.strong(version)
+def _set_headers(etag: str, state: JobState, response: Response) -> None:
+    response.headers["ETag"] = etag
     if state in RETRY_AFTER_S:
         response.headers["Retry-After"] = str(RETRY_AFTER_S[state])
 
@@ -150,12 +150,16 @@ async def get_job(
     """
     # The job is read whole only when its version is a new one.
     standing = await _standing(service, caller, job_id, if_none_match, wait)
-    _set_headers(standing.version, standing.state, response)
-    if http.unchanged(if_none_match, response.headers["ETag"]):
+    if standing.state is JobState.QUEUED:
+        etag = await run_in_threadpool(service.queue.etag, job_id, standing.version, standing.state)
+    else:
+        etag = http.strong(standing.version)
+    _set_headers(etag, standing.state, response)
+    if http.unchanged(if_none_match, etag):
         return Response(None, NOT_MODIFIED, response.headers)
-    shown = service.responses.get(job_id, standing.version)
+    shown = service.responses.get(job_id, etag)
     if shown is None:
-        shown = await run_in_threadpool(_render, service, caller, job_id, standing.version, response)
+        shown = await run_in_threadpool(_render, service, caller, job_id, etag, response)
     return Response(shown, OK, response.headers, JSON)
 
 
@@ -172,19 +176,18 @@ async def _standing(
         standing = await service.versions(job_id)
         if caller.reach not in {None, standing.project}:
             raise jobs.JobNotFound(f"there is no job {job_id}")
-        etag = http.strong(standing.version)
-        news = standing.state in TERMINAL if known is None else not http.unchanged(known, etag)
+        news = standing.state in TERMINAL if known is None else not http.knows(known, standing.version)
         now = loop.time()
         if news or standing.state in TERMINAL or now >= deadline or service.stopping.is_set():
             return standing
         await asyncio.sleep(min(_LOOK_S - now % _LOOK_S, deadline - now))
 
 
-def _render(service: AppState, caller: Principal, job_id: str, version: int, response: Response) -> bytes:
-    """Read the job, which may be newer than *version* by now, and keep what is shown."""
+def _render(service: AppState, caller: Principal, job_id: str, etag: str, response: Response) -> bytes:
+    """Read the job, which may be newer than *etag* by now, and keep what is shown."""
     shown = read_job(service, caller, job_id, response).model_dump_json(by_alias=True).encode()
-    if response.headers["ETag"] == http.strong(version):
-        service.responses.put(job_id, version, shown)
+    if response.headers["ETag"] == etag:
+        service.responses.put(job_id, etag, shown)
     return shown
 
 
@@ -192,6 +195,7 @@ def read_job(service: AppState, caller: Principal, job_id: str, response: Respon
     """Read a job."""
     with service.read(caller) as session:
         job = jobs.get(session, job_id)
-        shown = Job.whole(job, jobs.attempts_of_job(session, job_id), jobs.transitions_of_job(session, job_id))
-    _set_headers(job.version, job.state, response)
+        attempts, transitions = jobs.attempts_of_job(session, job_id), jobs.transitions_of_job(session, job_id)
+    shown = Job.whole(job, attempts, transitions, service.queue.place(job))
+    _set_headers(service.queue.etag(job_id, job.version, job.state), job.state, response)
     return shown

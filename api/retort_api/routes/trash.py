@@ -40,7 +40,8 @@ Digest = Annotated[str, Path(description="In hex, or its first 8 digits or more 
 def delete_job(service: Serving, caller: Caller, job_id: JobId) -> Response:
     """Move a job that has ended to the trash, with all that it published. Again is harmless.
 
-    It can be restored until `RETORT_KEEP_TRASH_S` is over. Models that were registered from it stay.
+    It can be restored until `RETORT_KEEP_TRASH_S` is over. The models that it has trained go and come back with it, but
+    for those that a spec outside of the trash names.
     """
     with service.begin(caller) as session:
         trash.delete_job(session, job_id, now=database_now(session))

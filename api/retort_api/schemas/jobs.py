@@ -131,6 +131,26 @@ class JobLinks(ResponseModel):
         return cls.model_validate({"self": home, **{part: f"{home}/{part}" for part in parts}})
 
 
+class QueuePlace(ResponseModel):
+    """For what a job waits that no worker holds."""
+
+    reason: Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu", "paused", "review"]
+    """`turn`: for a free worker; `retry`: for the end of a pause after a failure; `no_worker`: none runs;
+    `too_many_gpus`: none has as many GPUs as the job needs; `no_gpu`: none has any that can be used, and no CPU may
+    stand in; `paused`: until it is resumed; `review`: for people who look at its pseudo-labels."""
+    message: str
+    """The same in words."""
+    position: int | None
+    """Place in the queue from 1, in the order in which jobs are claimed: by priority, then owners take turns; null
+    outside of the queue, and far behind in a long one."""
+    ahead: int | None
+    """Jobs that are claimed before it."""
+    until: datetime | None
+    """End of the pause after a failure."""
+    estimated_start_s: float | None
+    """Seconds, in whole minutes, by what runs and how long the latest jobs took; null where that says nothing."""
+
+
 class JobSummary(ResponseModel):
     """Where a job stands."""
 
@@ -152,6 +172,8 @@ class JobSummary(ResponseModel):
     """By which it is found again."""
     priority: int
     """Higher ones are claimed first."""
+    queue: QueuePlace | None
+    """For what it waits, as it stood a moment ago; null where a worker holds it, it has ended, or it is just queued."""
     finish_early: bool
     """Whether it was asked to end its training and keep the best."""
     parent_id: str | None
@@ -170,9 +192,9 @@ class JobSummary(ResponseModel):
     links: JobLinks
 
     @classmethod
-    def of(cls, job: JobRow) -> Self:
+    def of(cls, job: JobRow, queue: QueuePlace | None = None) -> Self:
         """Return the row as it is shown in lists."""
-        return cls.model_validate(row_fields(job, cls, links=JobLinks.of(job.id)))
+        return cls.model_validate(row_fields(job, cls, links=JobLinks.of(job.id), queue=queue))
 
 
 class Job(JobSummary):
@@ -196,11 +218,17 @@ class Job(JobSummary):
     """The spec with its presets written out; submitting it again makes an equal job."""
 
     @classmethod
-    def whole(cls, job: JobRow, attempts: Sequence[AttemptRow], transitions: Sequence[TransitionRow]) -> Job:
+    def whole(
+        cls,
+        job: JobRow,
+        attempts: Sequence[AttemptRow],
+        transitions: Sequence[TransitionRow],
+        queue: QueuePlace | None = None,
+    ) -> Job:
         """Return the row with its attempts and transitions."""
         given = {
-            "links": JobLinks.of(job.id), "saved": job.recovery, "result": job.found if job.result else None,
-            "attempts": attempts, "transitions": transitions,
+            "queue": queue, "links": JobLinks.of(job.id), "saved": job.recovery,
+            "result": job.found if job.result else None, "attempts": attempts, "transitions": transitions,
         }  # fmt: skip
         return cls.model_validate(row_fields(job, cls, **given))
 
@@ -215,7 +243,7 @@ class Waiting(ResponseModel):
     message: str | None
     """The same in words."""
     position: int | None
-    """Place in the queue, from 1; owners share the workers, so that another's job may come first."""
+    """Place in the queue, from 1, in the order in which jobs are claimed."""
     until: datetime | None
     """End of the pause after a failure."""
     num_workers: int

@@ -39,7 +39,7 @@ class Readiness(ResponseModel):
     """Whether the service can take jobs."""
 
     status: Literal["ok", "degraded", "failed"]
-    """`degraded` where only broker or GPUs fail: jobs are taken, and start by polling, or when a GPU can be used."""
+    """`degraded` where only broker, workers or GPUs fail: jobs are taken, and start by polling, or when one can."""
     checks: dict[str, Check]
     oldest_queued_age_s: float | None
     """For information: a queue that only grows has no worker. Null when nothing waits."""
@@ -74,6 +74,8 @@ class Worker(ResponseModel):
     host: str
     slots: int
     """Runs that it supervises at a time."""
+    busy: int
+    """Jobs that it holds."""
     gpus: int
     """Most GPUs that it can give to one run; 0 where it trains on the CPU, or takes no job."""
     devices: Annotated[tuple[WorkerDevice, ...], BeforeValidator(lambda told: told or ())]

@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 from retort import __version__
-from retort.cli import advise, boundary, data, evaluate, init, jobs, models, options, review, run, spec, sweeps, up
+from retort.cli import (
+    advise,
+    boundary,
+    data,
+    evaluate,
+    init,
+    jobs,
+    keeping,
+    models,
+    options,
+    review,
+    run,
+    spec,
+    sweeps,
+    up,
+)
 from retort.errors import RetortError, UserError
 
 ERROR_EXIT = 4
@@ -40,6 +55,11 @@ for _command in (jobs.cancel, jobs.stop, jobs.pause, jobs.resume, jobs.retry, jo
 app.command(rich_help_panel=SERVICE)(jobs.priority)
 app.command(rich_help_panel=SERVICE)(jobs.label)
 app.command(rich_help_panel=SERVICE)(jobs.download)
+app.command(rich_help_panel=SERVICE)(keeping.delete)
+app.command(rich_help_panel=SERVICE)(keeping.restore)
+app.command(rich_help_panel=SERVICE)(keeping.keep)
+app.command(rich_help_panel=SERVICE)(keeping.prune)
+app.command(rich_help_panel=SERVICE)(keeping.usage)
 app.add_typer(review.app, name="review", rich_help_panel=SERVICE)
 app.add_typer(models.app, name="models", rich_help_panel=SERVICE)
 app.command("sweep", rich_help_panel=SWEEPS)(sweeps.submit)

@@ -59,16 +59,11 @@ def list_jobs(  # noqa: PLR0917 - typer gives each by name
 def get(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     """Show one job: where it stands, what it has reached, why it failed."""
     with connect(url) as client:
-        job = _with_waiting(client, client.get(find(client, job_id)))
+        job = client.get(find(client, job_id))
     if as_json:
         emit(job)
     else:
         render.console().print(render.job_page(job))
-
-
-def _with_waiting(client: Client, job: dict[str, Any]) -> dict[str, Any]:
-    """Add for what a queued job waits."""
-    return job if job["state"] != JobState.QUEUED else {**job, "waiting": client.waiting(job["id"])}
 
 
 def workers(url: Url = None, as_json: AsJson = False) -> None:
@@ -92,7 +87,7 @@ def logs(
     """Print what has happened to a job, oldest first, and for what it waits."""
     with connect(url) as client:
         found = find(client, job_id)
-        job = _with_waiting(client, client.get(found))
+        job = client.get(found)
         for event in client.stream(found) if follow else client.events(found):
             if as_json:
                 emit_line(event)
@@ -151,7 +146,7 @@ def show(client: Client, job_id: str, *, as_json: bool) -> int:
         epochs = render.epochs_of(client.get(job_id))
         with render.screen(as_json=as_json, epochs=epochs) as screen:
             while True:
-                job = _with_waiting(client, client.get(job_id))
+                job = client.get(job_id)
                 events = list(client.events(job_id, after=seen))
                 seen = events[-1]["seq"] if events else seen
                 screen.show(job, events)

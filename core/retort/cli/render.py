@@ -130,10 +130,18 @@ def jobs_table(jobs: Iterable[Json]) -> Table:
     for job in jobs:
         best = job.get("best") or {}
         table.add_row(
-            job["id"], job["name"], _state(job["state"]), job.get("stage") or "", share(job.get("progress")),
+            job["id"], job["name"], _state(job["state"]), job.get("stage") or _place(job), share(job.get("progress")),
             score(best.get(MAP50)), clock(job["created_at"], "%Y-%m-%d %H:%M:%S"),
         )  # fmt: skip
     return table
+
+
+def _place(job: Json) -> str:
+    """Return in few words for what a job waits."""
+    queue = job.get("queue") or {}
+    if queue.get("reason") == "turn":
+        return "" if queue["ahead"] is None else f"{queue['ahead']} ahead"
+    return str(queue.get("reason") or "").replace("_", " ")
 
 
 def workers_page(workers: Sequence[Json]) -> RenderableType:
@@ -214,12 +222,14 @@ def waiting_text(job: Json) -> str:
         for attempt in attempts[-1:]
         if (failure := attempt.get("failure"))
     ]
-    waiting = job.get("waiting") or {}
+    waiting = job.get("queue") or {}
     if until := waiting.get("until"):
         parts.append(f"tried again at {clock(until)}")
-    if waiting.get("reason") == "turn":
-        before = waiting["position"] - 1
+    if waiting.get("reason") == "turn" and waiting["ahead"] is not None:
+        before = waiting["ahead"]
         parts.append(f"{before} job{'' if before == 1 else 's'} before it" if before else "next in the queue")
+        if start_s := waiting.get("estimated_start_s"):
+            parts.append(f"starts in about {duration(start_s)}")
     elif waiting.get("message"):
         parts.append(waiting["message"])
     return "; ".join(parts)

@@ -383,6 +383,50 @@ class Client:
         """
         return self._download(f"/v1/jobs/{job_id}/artifacts/{name}", path, progress)
 
+    def delete(self, job_id: str) -> None:
+        """Move a job that has ended to the trash, with all that it published."""
+        self._send("DELETE", f"/v1/jobs/{job_id}")
+
+    def restore(self, job_id: str) -> Json:
+        """Take a job out of the trash, and return it."""
+        return self._json("POST", f"/v1/jobs/{job_id}/restore")
+
+    def keep(self, job_id: str, *, keep: bool = True) -> Json:
+        """Pin a job, so that retention passes it by, or unpin it; return it."""
+        return self._json("PATCH", f"/v1/jobs/{job_id}", json={"keep": keep})
+
+    def delete_sweep(self, sweep_id: str) -> None:
+        """Move an ended sweep to the trash, with its jobs."""
+        self._send("DELETE", f"/v1/sweeps/{sweep_id}")
+
+    def restore_sweep(self, sweep_id: str) -> Json:
+        """Take a sweep out of the trash with its jobs, and return it."""
+        return self._json("POST", f"/v1/sweeps/{sweep_id}/restore")
+
+    def delete_artifact(self, job_id: str, name: str) -> None:
+        """Move one artifact of an ended job to the trash."""
+        self._send("DELETE", f"/v1/jobs/{job_id}/artifacts/{name}")
+
+    def restore_artifact(self, job_id: str, name: str) -> Json:
+        """Take one artifact out of the trash, and return it."""
+        return self._json("POST", f"/v1/jobs/{job_id}/artifacts/{name}/restore")
+
+    def delete_model(self, name: str, sha256: str) -> None:
+        """Move a registered model to the trash."""
+        self._send("DELETE", f"/v1/models/{name}/{sha256}")
+
+    def restore_model(self, name: str, sha256: str) -> Json:
+        """Take a model out of the trash, and return it."""
+        return self._json("POST", f"/v1/models/{name}/{sha256}/restore")
+
+    def usage(self) -> Json:
+        """Return bytes by owner and kind, jobs by state, and GPU seconds by month."""
+        return self._json("GET", "/v1/usage")
+
+    def prune(self, *, dry_run: bool = False) -> Json:
+        """Apply retention now for some seconds, or say what would go."""
+        return self._json("POST", "/v1/prune", params={"dry_run": dry_run})
+
     def advise(
         self,
         spec: Mapping[str, Any],

@@ -56,8 +56,8 @@ def trash_old_jobs(session: Session, policy: RetentionPolicy, *, now: float, lim
     """Move at most *limit* old jobs to the trash; return their number."""
     found = select(JobRow.id).where(old_jobs(policy, now=now)).order_by(JobRow.finished_at).limit(limit)
     ids = list(session.scalars(found.with_for_update(skip_locked=True)))
-    changed = update(JobRow).where(JobRow.id.in_(ids)).values(deleted_at=now, version=JobRow.version + 1)
-    session.execute(changed, execution_options=NO_SYNC)
+    if ids:
+        trash.move_jobs(session, ids, now=now)
     return len(ids)
 
 

@@ -6,6 +6,7 @@ is up; then its rows go, and the keys of its bytes are marked for the collector.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,10 +21,11 @@ from retort.db.models import ArtifactRow, Base, IdempotencyKeyRow, JobRow, Model
 from retort.db.session import NO_SYNC, table
 from retort.db.sweeps import SweepNotFound
 from retort.errors import UserError
-from retort.model_ref import ModelRef
+from retort.model_ref import PATTERN, ModelRef
 from retort.states import LIVE_SWEEPS, TERMINAL
 
 _TOLD = 3
+_REFERENCES = re.compile(PATTERN)
 
 
 class InUse(UserError):
@@ -66,7 +68,7 @@ def delete_job(session: Session, job_id: str, *, now: float) -> None:
     _refuse_unfit(job)
     if job.sweep_id is not None and _exists(session, SweepRow.id == job.sweep_id, SweepRow.deleted_at.is_(None)):
         raise InUse(f"job {job_id}", [f"sweep {job.sweep_id}"], hint="delete the sweep: its jobs go with it")
-    _set_deleted(session, [job_id], now)
+    move_jobs(session, [job_id], now=now)
 
 
 def restore_job(session: Session, job_id: str) -> None:
@@ -81,7 +83,7 @@ def restore_job(session: Session, job_id: str) -> None:
     if job.sweep_id is not None and _exists(session, SweepRow.id == job.sweep_id, SweepRow.deleted_at.is_not(None)):
         raise WrongState(f"job {job_id} is a trial of {job.sweep_id}, which is deleted", hint="restore the sweep")
     if job.deleted_at is not None:
-        _set_deleted(session, [job_id], None)
+        _take_back(session, [job_id], job.deleted_at)
 
 
 def _refuse_unfit(job: JobRow) -> None:
@@ -109,11 +111,47 @@ def _refuse_parents(session: Session, job_ids: list[str]) -> None:
         raise InUse(f"job {found[0].parent_id}", [f"job {row.id}" for row in found], hint=hint)
 
 
-def _set_deleted(session: Session, job_ids: list[str], at: float | None) -> None:
-    if at is not None:
-        _refuse_parents(session, job_ids)
-    changed = update(JobRow).where(JobRow.id.in_(job_ids)).values(deleted_at=at, version=JobRow.version + 1)
+def move_jobs(session: Session, job_ids: list[str], *, now: float) -> None:
+    """Move jobs to the trash, and the models that they have trained.
+
+    Models stay that a spec outside of the trash names, or that a job there has published alike.
+
+    Raises:
+        InUse: another job goes on from one of them.
+
+    """
+    _refuse_parents(session, job_ids)
+    changed = update(JobRow).where(JobRow.id.in_(job_ids)).values(deleted_at=now, version=JobRow.version + 1)
     session.execute(changed, execution_options=NO_SYNC)
+    trained = select(ModelRow.id, ModelRow.name, ModelRow.sha256, ModelRow.key)
+    models = session.execute(trained.where(ModelRow.job_id.in_(job_ids), ModelRow.deleted_at.is_(None))).all()
+    if not models:
+        return
+    named = _named_references(session)
+    published = select(ArtifactRow.key).join(JobRow, JobRow.id == ArtifactRow.job_id)
+    outside = published.where(JobRow.deleted_at.is_(None), ArtifactRow.key.in_([model.key for model in models]))
+    needed = set(session.scalars(outside))
+    gone = [one.id for one in models if str(ModelRef(one.name, one.sha256)) not in named and one.key not in needed]
+    values = update(ModelRow).where(ModelRow.id.in_(gone)).values(deleted_at=now)
+    session.execute(values, execution_options=NO_SYNC)
+
+
+def _take_back(session: Session, job_ids: list[str], at: float) -> None:
+    """Take jobs out of the trash, and the models that went with them."""
+    changed = update(JobRow).where(JobRow.id.in_(job_ids)).values(deleted_at=None, version=JobRow.version + 1)
+    session.execute(changed, execution_options=NO_SYNC)
+    theirs = update(ModelRow).where(ModelRow.job_id.in_(job_ids), ModelRow.deleted_at == at)
+    session.execute(theirs.values(deleted_at=None), execution_options=NO_SYNC)
+
+
+def _named_references(session: Session) -> set[str]:
+    """Return all references to models in the specs of jobs and sweeps outside of the trash."""
+    found: set[str] = set()
+    for row in (JobRow, SweepRow):
+        spec = cast(row.spec, Text)
+        specs = session.scalars(select(spec).where(row.deleted_at.is_(None), spec.contains("@sha256:")))
+        found |= {name for one in specs for name in _REFERENCES.findall(one)}
+    return found
 
 
 def delete_sweep(session: Session, sweep_id: str, *, now: float) -> None:
@@ -138,7 +176,7 @@ def delete_sweep(session: Session, sweep_id: str, *, now: float) -> None:
     for job in jobs:
         session.expunge(job)
         _refuse_unfit(job)
-    _set_deleted(session, [job.id for job in jobs], now)
+    move_jobs(session, [job.id for job in jobs], now=now)
     changed = update(SweepRow).where(SweepRow.id == sweep_id).values(deleted_at=now, version=SweepRow.version + 1)
     session.execute(changed, execution_options=NO_SYNC)
 
@@ -154,7 +192,7 @@ def restore_sweep(session: Session, sweep_id: str) -> None:
     if sweep.deleted_at is None:
         return
     went = select(JobRow.id).where(JobRow.sweep_id == sweep_id, JobRow.deleted_at == sweep.deleted_at)
-    _set_deleted(session, list(session.scalars(went)), None)
+    _take_back(session, list(session.scalars(went)), sweep.deleted_at)
     changed = update(SweepRow).where(SweepRow.id == sweep_id).values(deleted_at=None, version=SweepRow.version + 1)
     session.execute(changed, execution_options=NO_SYNC)
 
@@ -335,6 +373,7 @@ def purge_small(session: Session, *, before: float, now: float, limit: int = 100
     sweeps = list(session.scalars(select(SweepRow.id).where(SweepRow.deleted_at < before, jobless).limit(limit)))
     session.execute(delete(SweepTrialRow).where(SweepTrialRow.sweep_id.in_(sweeps)), execution_options=NO_SYNC)
     _forget_keys(session, sweeps)
+    session.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.made_id.in_(sweeps)), execution_options=NO_SYNC)
     session.execute(delete(SweepRow).where(SweepRow.id.in_(sweeps)), execution_options=NO_SYNC)
     return number + len(sweeps)
 

@@ -1,41 +1,19 @@
-"""Record the running workers, and say for what a queued job waits."""
+"""Record the running workers, and what they have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from retort.db.models import JobRow, WorkerRow
-from retort.db.session import add_or_replace, table
-from retort.states import JobState
+from retort.db.session import NO_SYNC, add_or_replace
+from retort.states import ACTIVE
 
-_JOBS = table(JobRow).c
-Reason = Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu"]
 FORGET_S = 86_400.0
 """A worker that has not been seen for so long is no longer kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueWait:
-    """For what a queued job waits."""
-
-    reason: Reason
-    """``turn``: for a free worker; ``retry``: for the end of a pause after a failure; ``no_worker``: none runs;
-    ``too_many_gpus``: none has as many GPUs as the job needs; ``no_gpu``: none has any, and no CPU may stand in."""
-    position: int
-    """Place in the queue, from 1: so many jobs of its priority or above are older, and itself."""
-    until: float | None
-    """End of the pause after a failure, in Unix seconds."""
-    num_workers: int
-    """Workers that run."""
-    most_gpus: int
-    """Most GPUs that one of them has for one run."""
-    refused: tuple[str, ...] = ()
-    """GPUs of theirs that no run can have, with the reasons."""
 
 
 def announce(session: Session, worker: WorkerRow) -> None:
@@ -49,39 +27,31 @@ def announce(session: Session, worker: WorkerRow) -> None:
 
 
 def leave(session: Session, name: str) -> None:
-    """Record that the worker has ended."""
-    session.execute(delete(WorkerRow).where(WorkerRow.name == name))
+    """Record that the worker has ended; its row says since when."""
+    gone = update(WorkerRow).where(WorkerRow.name == name).values(left_at=WorkerRow.seen_at)
+    session.execute(gone, execution_options=NO_SYNC)
 
 
 def running(session: Session, *, now: float, within_s: float) -> Sequence[WorkerRow]:
     """Return the workers seen within *within_s* seconds before *now*, by name."""
-    seen = select(WorkerRow).where(WorkerRow.seen_at >= now - within_s).order_by(WorkerRow.name)
+    seen = select(WorkerRow).where(_runs(now, within_s)).order_by(WorkerRow.name)
     return session.scalars(seen).all()
+
+
+def _runs(now: float, within_s: float) -> Any:
+    return and_(WorkerRow.seen_at >= now - within_s, WorkerRow.left_at.is_(None))
+
+
+def busy(session: Session) -> dict[str, int]:
+    """Return the number of jobs that each worker holds, by its name."""
+    held = select(JobRow.worker, func.count()).where(JobRow.state.in_(ACTIVE)).group_by(JobRow.worker)
+    return {worker: number for worker, number in session.execute(held) if worker is not None}
 
 
 def gpus_elsewhere(session: Session, *, now: float, within_s: float) -> int:
     """Return the most GPUs that one running worker has."""
-    most = select(func.max(WorkerRow.gpus)).where(WorkerRow.seen_at >= now - within_s)
+    most = select(func.max(WorkerRow.gpus)).where(_runs(now, within_s))
     return session.scalar(most) or 0
-
-
-def waiting(session: Session, job: JobRow, *, now: float, within_s: float) -> QueueWait | None:
-    """Return for what *job* waits; None where it is not queued."""
-    if job.state != JobState.QUEUED:
-        return None
-    workers = running(session, now=now, within_s=within_s)
-    most_gpus = max((worker.gpus for worker in workers), default=0)
-    until = job.claimable_at if job.claimable_at > now else None
-    reason: Reason = "turn"
-    if until is not None:
-        reason = "retry"
-    elif not workers:
-        reason = "no_worker"
-    elif 0 < most_gpus < job.gpus:
-        reason = "too_many_gpus"
-    elif not most_gpus and not any(_takes_on_cpu(worker, job) for worker in workers):
-        reason = "no_gpu"
-    return QueueWait(reason, _position(session, job), until, len(workers), most_gpus, tuple(refused_gpus(workers)))
 
 
 def refused_gpus(workers: Iterable[WorkerRow]) -> Iterator[str]:
@@ -100,18 +70,10 @@ def takes_no_job(worker: WorkerRow) -> bool:
     return bool(devices) and not worker.gpus and not on_cpu
 
 
-def _takes_on_cpu(worker: WorkerRow, job: JobRow) -> bool:
+def takes_on_cpu(worker: WorkerRow, job: Any) -> bool:
     """Return True where a worker without a usable GPU would train *job*."""
     if worker.gpus or job.require_gpu:
         return False
     devices = worker.devices or [{"kind": "cpu", "refused": None}]  # of a worker from before it told them
     refusals = [device["refused"] for device in devices if device["kind"] == "cpu"]
     return any(refusal is None or job.require_gpu is False for refusal in refusals)
-
-
-def _position(session: Session, job: JobRow) -> int:
-    """Count the queued jobs that are claimed before *job*, as far as owners do not share the workers, and itself."""
-    before = or_(_JOBS.priority > job.priority, and_(_JOBS.priority == job.priority, _JOBS.id <= job.id))
-    # By the table, not the mapped class: the jobs of other projects stand before it as well.
-    counted = select(func.count()).where(_JOBS.state == JobState.QUEUED, before)
-    return session.scalar(counted) or 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from retort.db import jobs, queue, transitions, workers
+from retort.db import queue, transitions, workers
 from retort.db.models import WorkerRow
-from retort.db.workers import QueueWait
+from retort.db.waiting import QueueWait, snapshot
 from retort.protocol.events import RunFailure
 from support.db_harness import T0, Shop
 
@@ -29,7 +29,7 @@ def seen(shop: Shop, *, at: float = T0) -> list[str]:
 
 def waiting(shop: Shop, job_id: str, *, at: float = T0) -> QueueWait | None:
     with shop.database.read() as session:
-        return workers.waiting(session, jobs.get(session, job_id), now=at, within_s=LEASE_S)
+        return snapshot(session, now=at, within_s=LEASE_S).of(job_id)
 
 
 def test_a_worker_is_running_while_it_announces_itself(shop: Shop):
