@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import signal
 import sys
@@ -94,12 +95,12 @@ class Seen:
 def folder_bytes(folder: Path) -> tuple[int, int]:
     """Return the bytes and the number of the files in *folder*, of which some may be going."""
     sizes = []
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file():
-                sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue
+    for top, _, names in os.walk(folder):  # which passes over folders that go meanwhile
+        for name in names:
+            try:
+                sizes.append((Path(top) / name).stat().st_size)
+            except FileNotFoundError:
+                continue
     return sum(sizes), len(sizes)
 
 

@@ -21,7 +21,7 @@ _SHARE = 20
 
 
 class QueueView:
-    """Snapshot of the queue that is renewed when somebody asks and it has grown old."""
+    """Snapshot of the queue, renewed when it is old and somebody asks."""
 
     def __init__(self, database: Database, *, within_s: float) -> None:
         self._database = database
@@ -31,7 +31,7 @@ class QueueView:
         self._good_until = 0.0
 
     def of(self, job_id: str) -> QueueWait | None:
-        """Return for what the job waits; None where it is not known to be queued."""
+        """Return for what the job waits, or None."""
         found = self._current().of(job_id)
         return found if found is not None else self._current(renew=True).of(job_id)
 
@@ -48,7 +48,10 @@ class QueueView:
             return kept
 
     def place(self, job: JobRow) -> QueuePlace | None:
-        """Return the job's place as it is shown; None where it waits for nothing, or is not known yet."""
+        """Return the job's place as it is shown, or None.
+
+        It is None where the job waits for nothing, or is not known yet.
+        """
         if job.state in _RESTING:
             reason, message = _RESTING[job.state]
             return QueuePlace.model_validate(
@@ -64,7 +67,7 @@ class QueueView:
         })  # fmt: skip
 
     def etag(self, job_id: str, version: int, state: JobState) -> str:
-        """Return the entity tag of a job, which changes with its place in the queue, too."""
+        """Return the entity tag of a job, which names its place too."""
         found = self.of(job_id) if state is JobState.QUEUED else None
         return http.strong(version if found is None else f"{version}.{hash_of(found)}")
 

@@ -1,4 +1,4 @@
-"""What projects use, and what retention takes."""
+"""Usage of projects, and the outcome of retention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Count what projects use: bytes by owner and kind, jobs, and GPU seconds by month."""
+"""Count bytes by owner and kind, jobs, and GPU seconds by month."""
 
 from __future__ import annotations
 

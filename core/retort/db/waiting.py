@@ -1,4 +1,4 @@
-"""Say for what jobs wait: their exact place in the queue, and what no worker has."""
+"""Say for what jobs wait, and their places in the queue."""
 
 from __future__ import annotations
 
@@ -160,5 +160,5 @@ def _ahead(
 
 
 def last_seen(session: Session) -> float | None:
-    """Return when a worker was last seen; None where none ever was, or all are forgotten."""
+    """Return when a worker was last seen; None where none is known."""
     return session.scalar(select(func.max(WorkerRow.seen_at)))
