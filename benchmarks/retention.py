@@ -24,6 +24,7 @@ from typing import Any
 
 from provenance import provenance, write_json
 from retort.db import jobs
+from retort.db.idempotency import IdempotencyKey
 from retort.db.models import ArtifactRow, JobRow, ModelRow
 from retort.db.session import database_now
 from retort.keeping import Keeper
@@ -124,7 +125,10 @@ def submit(stand: Stand, first: int, number: int) -> None:
     spec = parse_spec(stand.document())
     with stand.database.begin() as session:
         now = database_now(session)
-        wanted = [jobs.Submission(spec=spec, retries=3, key=f"key-{index}") for index in range(first, first + number)]
+        wanted = [
+            jobs.Submission(spec=spec, retries=3, key=IdempotencyKey(f"key-{index}", "default"))
+            for index in range(first, first + number)
+        ]
         made = [one.job_id for one in jobs.submit_all(session, wanted, now=now) if isinstance(one, jobs.SubmittedJob)]
         pinned = [job_id for index, job_id in enumerate(made, first) if index % PINNED_EVERY == 0]
         session.execute(update(JobRow).where(JobRow.id.in_(pinned)).values(keep=True))

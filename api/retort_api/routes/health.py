@@ -49,8 +49,8 @@ def get_readiness(service: Serving, caller: Anybody, response: Response) -> Any:
     """Check everything that taking and serving jobs needs.
 
     Without its broker, without a running worker, or where one cannot use its GPUs, the service is `degraded`, not
-    failed: jobs are taken, and start when a worker next polls, runs, or has a GPU. Details are for keys with the scope `service:read`:
-    all others are told which checks fail, not why.
+    failed: jobs are taken, and start when a worker next polls, runs, or has a GPU. Details are for keys with the scope
+    `service:read`: all others are told which checks fail, not why.
     """
     checks = {
         "database": _check(lambda: _ask(service.database)),

@@ -63,7 +63,7 @@ def stored(session: Session) -> list[StoredUsage]:
     whose = (ModelRow.project, ModelRow.owner)
     models = select(*whose, literal(MODELS), *_sizes(ModelRow.size_bytes, ModelRow.deleted_at.is_not(None)))
     rows = [*session.execute(of_jobs.group_by(*kind)), *session.execute(models.group_by(*whose))]
-    found = [StoredUsage(*row[:4], int(row[4]), int(row[5])) for row in rows]
+    found = [StoredUsage(row[0], row[1], row[2], row[3], int(row[4]), int(row[5])) for row in rows]
     return sorted([*found, *_saved(session)], key=lambda one: (one.project, one.owner, one.kind))
 
 
@@ -92,7 +92,7 @@ def worked(session: Session, *, now: float) -> list[WorkedUsage]:
     columns = (func.count(AttemptRow.job_id.distinct()), func.count(), func.sum(ran), gpu_s)
     query = select(*_OWNER, month, *columns).join(JobRow, JobRow.id == AttemptRow.job_id)
     found = session.execute(query.group_by(*_OWNER, "month").order_by("month", *_OWNER)).all()
-    return [WorkedUsage(*row[:5], float(row[5]), float(row[6])) for row in found]
+    return [WorkedUsage(row[0], row[1], row[2], row[3], row[4], float(row[5]), float(row[6])) for row in found]
 
 
 def _month(session: Session, at: Any) -> Any:
