@@ -49,12 +49,15 @@ def parse_document(text: str | bytes, limits: DocumentLimits = AS_USUAL) -> Any:
     except yaml.MarkedYAMLError as error:
         raise SpecError([_unreadable(error)]) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise SpecError([FieldProblem("$", f"not readable as YAML or JSON: {error}")]) from error
+        reason = str(error)[:_LONGEST_REASON]
+        raise SpecError([FieldProblem("$", f"not readable as YAML or JSON: {reason}", _HINT)]) from error
     except RecursionError as error:
-        raise SpecError([FieldProblem("$", _TOO_DEEP)]) from error
+        raise SpecError([FieldProblem("$", _TOO_DEEP, _HINT)]) from error
 
 
 _TOO_DEEP = "nested too deeply"
+_HINT = "write mappings, lists, texts and numbers, in UTF-8, and each key once"
+_LONGEST_REASON = 300
 
 
 def _json(text: str, limits: DocumentLimits) -> Any:
@@ -95,7 +98,7 @@ def _too_many(limits: DocumentLimits) -> str:
 def _unreadable(error: yaml.MarkedYAMLError) -> FieldProblem:
     mark = error.problem_mark or error.context_mark
     place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return FieldProblem("$", f"not valid YAML or JSON{place}: {error.problem or error.context}")
+    return FieldProblem("$", f"not valid YAML or JSON{place}: {error.problem or error.context}", _HINT)
 
 
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -400,7 +400,10 @@ def _opened(data: bytes, kind: str, most_pixels: int) -> _Head:
         raise _Unreadable("is cut off (truncated)" if cut else "is damaged: it cannot be opened") from error
 
 
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, struct.error, RuntimeError)
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, AssertionError, AttributeError,
+    NameError, RuntimeError, struct.error,
+)  # fmt: skip
 """What Pillow's readers raise on files that are damaged."""
 _PILLOW = {
     "jpeg": "JPEG", "png": "PNG", "bmp": "BMP", "webp": "WEBP", "tiff": "TIFF", "jp2": "JPEG2000", "avif": "AVIF",
@@ -419,7 +422,10 @@ def _open(data: bytes, kind: str, most_pixels: int = MOST_PIXELS) -> Image.Image
     Image.init()
     if _PILLOW[kind] not in Image.OPEN:
         raise _Unreadable(f"is {_PILLOW[kind]}, which Pillow cannot read here; save it as .jpg or .png")
-    image = Image.OPEN[_PILLOW[kind]][0](io.BytesIO(data), "")
+    try:
+        image = Image.OPEN[_PILLOW[kind]][0](io.BytesIO(data), "")
+    except Image.DecompressionBombError as error:  # some readers look at the size themselves
+        raise _Unreadable(_pixels(most_pixels)) from error
     if image.width * image.height > most_pixels:
         raise _Unreadable(_pixels(most_pixels))
     return image

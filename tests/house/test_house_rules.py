@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "core/retort/confinement/__main__.py",
     "core/retort/cli/run.py",
     "core/retort/cli/up.py",
+    "core/retort/images.py",  # it sets OpenCV's own limits
     "core/retort/tracking/dispatcher.py",
     "worker/retort_worker/gpu_check.py",
     "worker/retort_worker/process.py",
