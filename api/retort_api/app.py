@@ -30,7 +30,9 @@ from retort_api.notifier import QueueNotifier
 from retort_api.origin import OriginMiddleware
 from retort_api.routes import ROUTERS
 from retort_api.routes.events import NothingFollows
+from retort_api.schemas.datasets import NewDataset
 from retort_api.schemas.reviews import Complete, Decide
+from retort_api.schemas.uploads import UploadAnnouncement
 
 DESCRIPTION = """\
 A job trains a student detector from a teacher, and beside it an undistilled control, so that what the distillation
@@ -55,6 +57,8 @@ TAGS = {
     "following": "What happens to a job: events, the live stream of them, attempts and curves.",
     "artifacts": "What a job has published: weights, exports, the report.",
     "review": "People look at the teacher's pseudo-labels before a student learns from them.",
+    "uploads": "Send large files in parts, resumably.",
+    "datasets": "Bring datasets, which specs name by digest.",
     "models": "Registered weights, which specs name by digest.",
     "trash": "Delete jobs, sweeps, artifacts and models; restore them while the trash has them.",
     "keeping": "What is used, by whom, and what retention takes.",
@@ -98,7 +102,7 @@ def _schemas(document: dict[str, Any]) -> dict[str, Any]:
     schemas |= _with_parts("JobSpec", schema()) | _with_parts("AdviceSpec", schema("advise"))
     schemas |= _with_parts("EvaluateSpec", schema("evaluate"))
     schemas |= _with_parts("SweepSpec", sweep_schema())
-    for model in (Problem, Decide, Complete):
+    for model in (Problem, Decide, Complete, UploadAnnouncement, NewDataset):
         schemas |= _with_parts(model.__name__, model.model_json_schema())
     return schemas
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path as Folder
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -16,7 +17,7 @@ from fastapi.params import Query
 from fastapi.routing import APIRoute
 from retort import access
 from retort.access import Admission, Principal, Scope
-from retort.db import Database, Session, jobs, model_registry, sweeps
+from retort.db import Database, Session, datasets, jobs, model_registry, sweeps
 from retort.db.session import database_now
 from retort.keeping import Keeper, open_store
 from retort.model_ref import ModelRef
@@ -96,8 +97,13 @@ class AppState:
 
         return Batcher(write)
 
+    @property
+    def spool(self) -> Folder:
+        """Folder of the bodies that are being received."""
+        return self.settings.home / "spool"
+
     def registry(self, project: str) -> Registry:
-        """Return what specs of a project are checked against: the models registered in it."""
+        """Return what specs of a project are checked against: what is registered in it."""
 
         def digests(name: str) -> list[str]:
             with self.database.read(project=project) as session:
@@ -108,7 +114,11 @@ class AppState:
                 found = model_registry.find(session, reference)
                 return None if found is None else found.classes
 
-        return Registry(digests, classes)
+        def brought(name: str) -> list[str]:
+            with self.database.read(project=project) as session:
+                return datasets.digests(session, project, name)
+
+        return Registry(digests, classes, brought)
 
     @cached_property
     def store(self) -> Store:

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from retort.constants import MAP, MAP50, Role
+from retort.data.dataset_summary import DatasetSplit
 from retort.review.models import Scored
 from retort.spec import AnySpec, digest, parse_spec
-from retort.states import AttemptState, JobState
+from retort.states import AttemptState, DatasetState, JobState, UploadState
 
 from retort_api.errors import ACCEPTED, CREATED, KINDS, OK, Mistake, Problem
+from retort_api.schemas.datasets import DatasetLinks, RegisteredDataset
 from retort_api.schemas.jobs import (
     Artifact,
     ArtifactLinks,
@@ -37,6 +39,7 @@ from retort_api.schemas.reviews import (
     ReviewImagePage,
     ReviewLinks,
 )
+from retort_api.schemas.uploads import Part, Upload, UploadLinks
 
 JOB_ID = "job_01985a3e7b0c7d4e8f1a2b3c4d5e6f70"
 SPEC: dict[str, Any] = {
@@ -62,6 +65,7 @@ _ADVICE = {
 }
 _HOME = f"/v1/jobs/{JOB_ID}"
 _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_UPLOAD_ID = "upl_01985a420a1b7c2d8e3f4a5b6c7d8e9f"
 _MODEL_SHA256 = "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"
 
 
@@ -93,6 +97,10 @@ def by_operation() -> dict[str, Examples]:
         "decide_review_image": Examples({"decision": "accept", "reviewer": "ann"}, {OK: _DECIDED}),
         "complete_review": Examples({"rest": "reject", "reviewer": "ann"}, {OK: queued}),
         "register_model": Examples(None, {CREATED: _MODEL}),
+        "begin_upload": Examples({"size_bytes": 20_971_520, "sha256": _SHA256, "name": "bccd.zip"}, {CREATED: _UPLOAD}),
+        "get_upload": Examples(None, {OK: _UPLOAD}),
+        "create_dataset": Examples({"name": "bccd", "upload": _UPLOAD_ID}),
+        "get_dataset_version": Examples(None, {OK: _DATASET}),
         "submit_sweep": Examples(SWEEP),
     }
 
@@ -255,6 +263,43 @@ _MODEL = Model(
         self="/v1/models/street-teacher", file=f"/v1/models/street-teacher/{_MODEL_SHA256}", job=None
     ),
 )  # fmt: skip
+
+_UPLOAD = Upload(
+    id=_UPLOAD_ID,
+    state=UploadState.OPEN,
+    name="bccd.zip",
+    size_bytes=20_971_520,
+    received_bytes=8_388_608,
+    sha256=_SHA256,
+    part_bytes=8_388_608,
+    num_parts=3,
+    created_at=_at(0),
+    expires_at=_at(59),
+    links=UploadLinks(self=f"/v1/uploads/{_UPLOAD_ID}", complete=f"/v1/uploads/{_UPLOAD_ID}/complete"),
+    parts=(Part(number=1, sha256=_MODEL_SHA256, size_bytes=8_388_608),),
+    missing=(2, 3),
+)
+_DATASET = RegisteredDataset(
+    id="dst_01985a410a1b7c2d8e3f4a5b6c7d8e9f",
+    name="bccd",
+    owner="ann",
+    state=DatasetState.READY,
+    reference=f"dataset:bccd@sha256:{_MODEL_SHA256}",
+    sha256=_MODEL_SHA256,
+    size_bytes=21_504_000,
+    source_sha256=_SHA256,
+    upload_id=_UPLOAD_ID,
+    classes=("WBC", "RBC", "Platelets"),
+    splits={"train": DatasetSplit(num_images=290, num_backgrounds=0, boxes=(298, 3328, 286))},
+    findings=(),
+    notes=("annotations in VOC form were converted",),
+    digest=_SHA256,
+    created_at=_at(0),
+    ended_at=_at(1),
+    links=DatasetLinks(
+        self=f"/v1/datasets/bccd/{_MODEL_SHA256}", content=f"/v1/datasets/bccd/{_MODEL_SHA256}/content", previews=()
+    ),
+)
 
 
 def _problem(code: str, detail: str, instance: str, *mistakes: Mistake, hint: str | None = None) -> Problem:

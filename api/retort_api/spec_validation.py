@@ -10,17 +10,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from retort import model_ref
+from retort import dataset_ref, model_ref
 from retort.access import Principal, Scope
 from retort.data import catalog, ceilings, teacher_names
-from retort.errors import DataError, FieldProblem, SpecError
+from retort.errors import FieldProblem, SpecError, UserError
 from retort.model_ref import Known, ModelRef
 from retort.settings import Settings
 from retort.spec import AnySpec, JobSpec, exports_of, parse_spec, weight_names
 from retort.spec.references import complete
 
 
-def read(document: Any, known: Known) -> AnySpec:
+def read(document: Any, known: Known, datasets: Known | None = None) -> AnySpec:
     """Parse a spec; write short digests out, suggest missing ones.
 
     Raises:
@@ -28,7 +28,7 @@ def read(document: Any, known: Known) -> AnySpec:
 
     """
     try:
-        return parse_spec(complete(document, known))
+        return parse_spec(complete(document, known, datasets))
     except SpecError as error:
         raise SpecError([_with_newest(problem, document, known) for problem in error.problems]) from error
 
@@ -40,6 +40,8 @@ class Registry:
     digests: Known
     classes: Callable[[ModelRef], Sequence[str] | None]
     """Class names of a registered model; None where they are not known."""
+    datasets: Known
+    """Digests of the datasets that are ready by a name, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def admit(spec: AnySpec, rights: Rights, registry: Registry) -> tuple[str, ...]:
     problems = ceilings.exceeded(spec.model_dump(mode="json"), rights.settings)
     problems += [problem for place, path in _folders(spec) if (problem := _misplaced(place, path, data_dirs))]
     problems += () if rights.operator else _trackers(spec, rights.settings)
-    if spec.data.dataset is not None and (problem := _unknown(spec.data.dataset)):
+    if spec.data.dataset is not None and (problem := _unknown(spec.data.dataset, registry)):
         problems.append(problem)
     problems += _unregistered(spec, registry.digests)
     if problems:
@@ -138,11 +140,16 @@ def _at(document: Any, path: str) -> Any:
     return here
 
 
-def _unknown(name: str) -> FieldProblem | None:
+def _unknown(name: str, registry: Registry) -> FieldProblem | None:
     try:
-        catalog.find(name)
-    except DataError as error:
-        return FieldProblem("data.dataset", error.message, error.hint)
+        if (reference := dataset_ref.parse(name)) is not None:
+            dataset_ref.complete(name, registry.datasets)
+        else:
+            catalog.find(name)
+    except UserError as error:
+        brought = reference is None and registry.datasets(name)
+        hint = f"one is registered by that name: dataset:{name}" if brought else error.hint
+        return FieldProblem("data.dataset", error.message, hint)
     return None
 
 

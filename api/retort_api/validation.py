@@ -25,7 +25,7 @@ def admitted(body: Body, service: AppState, caller: Principal, project: str) -> 
 
     """
     registry = service.registry(project)
-    spec = read(body.document(), registry.digests)
+    spec = read(body.document(), registry.digests, registry.datasets)
     return spec, admit(spec, Rights.of(caller, service.settings), registry)
 
 

@@ -11,7 +11,7 @@ from itertools import count
 
 import structlog
 
-from retort.db import Database, artifacts, garbage, retention, trash, upkeep
+from retort.db import Database, artifacts, datasets, garbage, retention, trash, upkeep
 from retort.db.models import GarbageRow
 from retort.db.retention import RetentionPolicy, RetentionShare
 from retort.db.session import database_now
@@ -108,6 +108,8 @@ class Keeper:
             self._repeat(taken, "jobs without curves", partial(retention.drop_metrics, before=now - policy.metrics_s))
         if policy.keys_s is not None:
             self._repeat(taken, "idempotency keys", partial(retention.drop_keys, before=now - policy.keys_s))
+        drop_uploads = partial(datasets.drop_uploads, before=now - self._settings.keep_uploads_s, now=now)
+        self._repeat(taken, "uploads", drop_uploads)
         if policy.checkpoints_s is not None:
             spare = partial(retention.drop_checkpoints, before=now - policy.checkpoints_s, now=now)
             self._repeat(taken, "checkpoints", spare)
@@ -130,6 +132,7 @@ class Keeper:
             with self._database.read() as session:
                 following = trash.expired_jobs(session, before=before)
             over = [job_id for job_id in following if job_id not in over]
+        self._repeat(taken, "datasets for good", partial(datasets.purge, before=before, now=now))
         self._repeat(taken, "others for good", partial(trash.purge_small, before=before, now=now))
 
     def _owns_store(self) -> bool:

@@ -182,6 +182,20 @@ class Settings(BaseSettings):
     """How long a worker keeps fetched models and compiled code that no run has used; empty is for ever."""
     tidy_s: float = Field(default=900.0, gt=0)
     """How often folders, store and tables are tidied."""
+    max_upload_bytes: int = Field(default=100 << 30, ge=1)
+    """Largest file that may be uploaded."""
+    max_uploads: int = Field(default=16, ge=1)
+    """Uploads of a project that may be open at a time."""
+    keep_uploads_s: float = Field(default=172_800.0, ge=0)
+    """An upload to which nothing was added for so long is dropped; until then its parts need not be sent again."""
+    max_dataset_bytes: int = Field(default=200 << 30, ge=1)
+    """Largest content of a dataset's archive, unpacked."""
+    max_dataset_files: int = Field(default=1_000_000, ge=1)
+    """Most files and folders in a dataset's archive."""
+    max_intake_s: float = Field(default=7200.0, gt=0)
+    """A dataset that a worker has looked through for longer is refused."""
+    max_dataset_cache_bytes: int = Field(default=200 << 30, ge=0)
+    """What a worker keeps of registered datasets; the least recently used go first, never those of a running job."""
     max_retries: int = Field(default=3, ge=0)
     """How often a job is tried again after a lost worker or a failure that a retry may help."""
     gpu_hour_price: float | None = Field(default=None, ge=0)

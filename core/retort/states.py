@@ -46,6 +46,28 @@ class SweepState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class UploadState(StrEnum):
+    """Where an upload stands."""
+
+    OPEN = "open"
+    """Some of its bytes are still to come."""
+    COMPLETE = "complete"
+    """All are there, and have the digest that was announced."""
+
+
+class DatasetState(StrEnum):
+    """Where a dataset that was brought stands."""
+
+    UPLOADING = "uploading"
+    """Its upload is still open."""
+    CHECKING = "checking"
+    """A worker looks through it, or will."""
+    READY = "ready"
+    """Specs may name it."""
+    REFUSED = "refused"
+    """It cannot be used; its findings say why."""
+
+
 class TrialState(StrEnum):
     """Where a trial stands; its job's own state is finer."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -23,6 +23,8 @@ __all__ = ["BytesMissing", "Store", "StoreUnavailable", "Stored", "StoredObject"
 
 CHUNK_BYTES = 4 << 20
 _PART_BYTES = 16 << 20
+_SMALL_PART_BYTES = 5 << 20
+"""The least that S3 takes; many such files are stored at a time."""
 _SCHEMES = ("file", "s3", "gs", "az")
 _KEY = re.compile(r"(sha256/[0-9a-f]{2}|saved/job_[0-9a-f]{32}/[0-9]+)/[0-9a-f]{64}")
 _MARK = "database"
@@ -101,6 +103,31 @@ class Store:
             with _as_store_unavailable(self.url):
                 obstore.put(self._store, key, path, chunk_size=_PART_BYTES, max_concurrency=4)
         return Stored(key, sha256, size_bytes)
+
+    def put_opened(self, file: IO[bytes], sha256: str, size_bytes: int) -> Stored:
+        """Store an open file whose digest and size are known.
+
+        Raises:
+            StoreUnavailable: nothing is visible under the key.
+
+        """
+        key = f"sha256/{sha256[:2]}/{sha256}"
+        if self._before_put is not None:
+            self._before_put(key)
+        if self.size(key) != size_bytes:
+            file.seek(0)
+            with _as_store_unavailable(self.url):
+                obstore.put(self._store, key, file, chunk_size=_SMALL_PART_BYTES, max_concurrency=1)
+        return Stored(key, sha256, size_bytes)
+
+    def room_bytes(self) -> int | None:
+        """Return the free bytes of a local store's disk; None for other stores."""
+        if self._folder is None:
+            return None
+        try:
+            return shutil.disk_usage(self._folder).free
+        except OSError as error:
+            raise StoreUnavailable(f"the artifact store's disk cannot be looked at: {error}") from error
 
     def size(self, key: str) -> int | None:
         """Return the size in bytes under *key*; None when nothing is there."""

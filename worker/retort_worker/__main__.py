@@ -21,6 +21,7 @@ from retort.settings import Settings
 from retort_worker import celery_app, confinement_check, gpu_check
 from retort_worker.celery_app import consume
 from retort_worker.context import RUN, WorkerContext
+from retort_worker.dataset_intake import DatasetIntake
 from retort_worker.loops import Announcer, Housekeeper, Poller, Reaper, Sweeper
 from retort_worker.worker import JobWorker
 
@@ -68,6 +69,7 @@ def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper, ann
     reaper.start()
     housekeeper.start()
     Sweeper(context.database, slots, look_s=settings.poll_s).start()
+    DatasetIntake(context, look_s=settings.poll_s).start()
     threading.Thread(target=_leave, args=(poller, slots), name="leave", daemon=True).start()
     consume(app, slots)
     poller.join()

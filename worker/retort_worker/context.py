@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from retort.db import Database, queue, workers
@@ -15,6 +16,7 @@ from retort.storage import Store
 from retort.tracking import dispatcher
 
 from retort_worker.confinement_check import HostConfinement
+from retort_worker.dataset_cache import DatasetCache
 from retort_worker.gpus import Device
 
 RUN = (sys.executable, "-m", "retort.run")
@@ -79,6 +81,12 @@ class WorkerContext:
                 lease_s=self.settings.lease_s,
             )
         return [ClaimedJob(claim, wanted[claim.lease.job_id], started) for claim in claims]
+
+    @cached_property
+    def datasets(self) -> DatasetCache:
+        """Registered datasets that are on this machine."""
+        assert self.settings.dataset_dir is not None
+        return DatasetCache(self.settings.dataset_dir, most_bytes=self.settings.max_dataset_cache_bytes)
 
     @property
     def folder(self) -> Path:

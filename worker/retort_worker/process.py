@@ -66,6 +66,11 @@ def kill_all() -> None:
         process.send(signal.SIGKILL)
 
 
+def worker_environment(folder: Path) -> tuple[dict[str, str], Path | None]:
+    """Return the environment of a process beside the runs, as ``run_environment`` does."""
+    return run_environment(os.environ, folder)
+
+
 class RunProcess:
     """A run with all processes that the run starts.
 

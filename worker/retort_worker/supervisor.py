@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent import futures
 from dataclasses import replace
+from typing import IO
 
 import structlog
 from retort.confinement import Facts, Policy
@@ -62,6 +63,8 @@ class RunSupervisor:
         self.unusable: Mapping[str, str] = {}
         """GPUs of the run that cannot be used, with the reasons; known once it has ended."""
         self._doubts_gpu = False
+        self._dataset: IO[bytes] | None = None
+        """Holds the job's registered dataset in the cache."""
         self._process: RunProcess | None = None
         self._policy: Policy | None = None
         self._confinement_told = False
@@ -103,6 +106,8 @@ class RunSupervisor:
             self._end_process()
             self._uploader.close()
             self._trackers.close()
+            if self._dataset is not None:
+                self._dataset.close()
         self._log.info("run ended", state=state and str(state))
         if state in TERMINAL:
             shutil.rmtree(self._workdir, ignore_errors=True)
@@ -157,6 +162,9 @@ class RunSupervisor:
         ranks = claim.spec["resources"].get("gpus", 1)
         ceilings.check(spec, self._settings)  # trials of sweeps, and what was accepted under other settings
         ceilings.check_ranks(ranks, self._device.index, self._settings)
+        if spec.data.dataset is not None:
+            context = self._context
+            self._dataset = context.datasets.hold(spec.data.dataset, context.database, context.store)
         workdir.bring(weight_names(spec).values(), self._context.database, self._context.store, model_dir)
         inputs = prepare(
             spec,

@@ -61,7 +61,8 @@ async def advise(
 def _admitted(body: Body, service: AppState, terms: SubmissionTerms) -> AnySpec:
     registry = service.registry(terms.project)
     document = body.document()
-    spec = read({"task": "advise", **document} if isinstance(document, dict) else document, registry.digests)
+    document = {"task": "advise", **document} if isinstance(document, dict) else document
+    spec = read(document, registry.digests, registry.datasets)
     if not isinstance(spec, AdviceSpec):
         raise SpecError(
             [FieldProblem("task", f"must be advise here, not {spec.task}", "POST /v1/jobs takes other tasks")]

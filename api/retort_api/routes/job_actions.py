@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Response
 from retort.access import Principal, Scope
-from retort.db import Session, jobs, model_registry, reruns
+from retort.db import Session, datasets, jobs, model_registry, reruns
 from retort.db.idempotency import IdempotencyKey as ClientKey
 from retort.db.session import database_now
 from retort.errors import FieldProblem, SpecError
@@ -143,7 +143,8 @@ def clone_job(
         raise SpecError([FieldProblem("$", "must be a mapping", 'such as {"training": {"epochs": 50}}')])
     with service.read(caller) as session:
         project = jobs.get(session, job_id).project
-    patch = complete(patch, service.registry(project).digests)
+    registry = service.registry(project)
+    patch = complete(patch, registry.digests, registry.datasets)
     with service.begin(caller) as session:
         submitted = reruns.clone(
             session, job_id, patch, **submit_options(service, caller, session, job_id, idempotency_key)
@@ -217,10 +218,13 @@ def submit_options(
         found = model_registry.find(session, reference, project=project)
         return None if found is None else found.classes
 
+    def brought(name: str) -> list[str]:
+        return datasets.digests(session, project, name)
+
     return {
         "now": database_now(session),
         "retries": settings.max_retries,
-        "admit": lambda spec: admit(spec, Rights.of(caller, settings), Registry(digests, classes)),
+        "admit": lambda spec: admit(spec, Rights.of(caller, settings), Registry(digests, classes, brought)),
         "key": None if key is None else ClientKey(key, caller.owner, keep_s=settings.keep_keys_s),
         "behalf": on_behalf(caller, settings),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path as File
-from tempfile import NamedTemporaryFile
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
@@ -24,6 +23,8 @@ from retort_api.deps import AppState, Caller, Router, Serving
 from retort_api.errors import CREATED, OK, documented
 from retort_api.file_response import StoredFile
 from retort_api.http import Cursor, Deleted, Limit, next_cursor, parse_cursor, trash_query
+from retort_api.receiving import receive
+from retort_api.routes.uploads import UPLOAD_ID, whole
 from retort_api.schemas.models import Model, ModelPage, Models
 
 router = Router("models")
@@ -39,13 +40,13 @@ _NAME = rf"^{model_ref.NAME}$"
     "/v1/models", scope=Scope.MODELS_WRITE,
     status_code=CREATED,
     response_model=Model,
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra={"requestBody": {**_BODY, "required": False}},
     responses={
         CREATED: {"description": "The model is registered.", "headers": _LOCATION},
         OK: {"model": Model, "description": "It was registered by this name already.", "headers": _LOCATION},
         **documented(
-            "body_too_large", "unsupported_media_type", "bad_model", "bad_parameter", "store_unavailable",
-            "database_unavailable",
+            "body_too_large", "unsupported_media_type", "bad_model", "bad_parameter", "upload_not_found",
+            "upload_conflict", "storage_full", "store_unavailable", "database_unavailable",
         ),
     },
 )  # fmt: skip
@@ -56,18 +57,22 @@ async def register_model(
     request: Request,
     response: Response,
     name: Annotated[str, Query(pattern=_NAME, description="Later models may have the same name.")],
+    upload: Annotated[
+        str | None, Query(pattern=UPLOAD_ID, description="A complete upload, which stands for the body.")
+    ] = None,
 ) -> Any:
-    """Register weights from outside: the body is a .pt file of at most 1 GiB.
+    """Register weights from outside: the body is a .pt file of at most 1 GiB, or is named as an upload.
 
     Its pickle is read by opcodes against a list of names, and never run: a file that holds anything else than a
     detector is refused. Sending the same file again is harmless.
     """
-    _expect_bytes(request)
-    with NamedTemporaryFile(suffix=".pt") as file:
-        async for chunk in _bounded(request):
-            await run_in_threadpool(file.write, chunk)
-        await run_in_threadpool(file.flush)
-        model, created = await run_in_threadpool(_register, service, caller, name, File(file.name))
+    if upload is None:
+        _expect_bytes(request)
+        received = await receive(request, service.spool, weights.LARGEST_BYTES)
+    else:
+        received = await run_in_threadpool(whole, service, caller, upload, weights.LARGEST_BYTES)
+    with received:
+        model, created = await run_in_threadpool(_register, service, caller, name, received.path)
     response.status_code = CREATED if created else OK
     response.headers["Location"] = model.links.self
     return model
@@ -149,27 +154,11 @@ def _named(found: list[ModelRow], name: str, digits: str) -> ModelRow:
 
 
 def _expect_bytes(request: Request) -> None:
-    """Refuse what is announced as something else, or as too large, before any of it is read."""
+    """Refuse what is announced as something else before any of it is read."""
     named = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if named != _BINARY:
         told = f"{named!r} is not understood" if named else "the request has no Content-Type"
         raise UserError(told, code="unsupported_media_type", hint=f"send Content-Type: {_BINARY}")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > weights.LARGEST_BYTES:
-        raise _too_large()
-
-
-async def _bounded(request: Request) -> Any:
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > weights.LARGEST_BYTES:
-            raise _too_large()
-        yield chunk
-
-
-def _too_large() -> UserError:
-    return UserError(f"the file is larger than {weights.LARGEST_BYTES} bytes", code="body_too_large")
 
 
 def _register(service: AppState, caller: Principal, name: str, file: File) -> tuple[Model, bool]:

@@ -66,7 +66,7 @@ def submit_sweep(
     a time as `concurrency` says.
     """
     registry = service.registry(terms.project)
-    sweep = parse_sweep(complete(body.document(), registry.digests))
+    sweep = parse_sweep(complete(body.document(), registry.digests, registry.datasets))
     _admit(sweep, Rights.of(terms.caller, service.settings), registry)
     with service.begin(terms.caller) as session:
         submitted = sweeps.submit(

@@ -14,6 +14,7 @@ from retort.cli import (
     advise,
     boundary,
     data,
+    datasets,
     evaluate,
     init,
     jobs,
@@ -61,6 +62,7 @@ app.command(rich_help_panel=SERVICE)(keeping.keep)
 app.command(rich_help_panel=SERVICE)(keeping.prune)
 app.command(rich_help_panel=SERVICE)(keeping.usage)
 app.add_typer(review.app, name="review", rich_help_panel=SERVICE)
+app.add_typer(datasets.app, name="datasets", rich_help_panel=SERVICE)
 app.add_typer(models.app, name="models", rich_help_panel=SERVICE)
 app.command("sweep", rich_help_panel=SWEEPS)(sweeps.submit)
 app.command("sweeps", rich_help_panel=SWEEPS)(sweeps.list_sweeps)

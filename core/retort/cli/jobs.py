@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from retort.cli import options, render
+from retort.cli.datasets import with_pushed_data
 from retort.cli.options import AsJson, JobId, Sets, Url, connect, emit, emit_line, find, note, say
 from retort.cli.spec import assign, load
 from retort.cli.spec_options import (
@@ -189,6 +190,7 @@ def submit(  # noqa: PLR0917 - typer gives each by name
     key: Annotated[
         str | None, typer.Option("--idempotency-key", help="Submitting twice with one key makes one job.")
     ] = None,
+    push: Annotated[bool, typer.Option("--push", help="Send the folder of data.path along, as a dataset.")] = False,
     owner: Annotated[str | None, typer.Option(help="Owners share the workers fairly.")] = None,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher ones are claimed first.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="By which it is found again: KEY=VALUE.")] = None,
@@ -199,6 +201,7 @@ def submit(  # noqa: PLR0917 - typer gives each by name
     more = Options(data=data, teacher=teacher, student=student, epochs=epochs, imgsz=imgsz)
     document = load(spec, sets, more)
     with connect(url) as client:
+        document = with_pushed_data(document, client, push=push)
         document = register_weights(document, register_with(client))
         labels = {name: value or "" for name, value in options.labels_of(label).items()}
         job = client.submit(document, idempotency_key=key, owner=owner, priority=priority, labels=labels)

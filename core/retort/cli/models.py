@@ -47,6 +47,10 @@ def show(
     _show(found, as_json=as_json)
 
 
+_SHOWN = 20
+"""Characters of a file's name beside a progress bar: terminals have 80."""
+
+
 @app.command()
 def push(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt file as Ultralytics saves it.")],
@@ -60,8 +64,10 @@ def push(
     if not file.is_file():
         raise UserError(f"cannot read {file}", hint="name a .pt file")
     weights.check_checkpoint(file, str(file))  # before it travels
-    with connect(url) as client:
-        model = client.register_model(file, name)
+    from retort.cli.render import transfer_bar
+
+    with connect(url) as client, transfer_bar() as bar:
+        model = client.register_model(file, name, progress=bar.of(f"send {file.name[:_SHOWN]}"))
     if as_json:
         emit(model)
     else:

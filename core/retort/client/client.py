@@ -15,8 +15,10 @@ import httpx2 as httpx
 from retort import __version__
 from retort.client import credentials
 from retort.client.credentials import is_loopback
+from retort.client.datasets import DatasetClient
 from retort.client.download import Partial
 from retort.client.transport import ClientError, raise_problem, unreachable, worth_repeating
+from retort.client.uploads import Content, UploadClient
 from retort.files import sha256_of
 from retort.spec.result import Result, parse_result
 from retort.states import TERMINAL
@@ -24,6 +26,8 @@ from retort.states import TERMINAL
 Json = dict[str, Any]
 
 _CHUNK_BYTES = 1 << 20
+_IN_PARTS_BYTES = 64 << 20
+"""Weights from this size on are sent in parts."""
 _PATIENCE_S = 600.0
 """For one answer: the service stores a large file before it answers."""
 
@@ -137,6 +141,8 @@ class Client:
         self, url: str, *, timeout_s: float = 30.0, patience_s: float = 15.0, key: str | None = None
     ) -> None:  # fmt: skip
         self.url = url.rstrip("/")
+        self.is_local = is_loopback(httpx.URL(self.url).host)
+        """Whether the service is on this machine."""
         self.patience_s = min(patience_s, _FIRST_PATIENCE_S)
         self._patience_when_known_s = patience_s
         self._timeout_s = timeout_s
@@ -145,7 +151,7 @@ class Client:
             timeout=timeout_s,
             headers={"User-Agent": f"retort/{__version__}", **credentials.headers(self.url, key)},
             follow_redirects=True,
-            trust_env=not is_loopback(httpx.URL(self.url).host),  # a proxy has no way to this machine
+            trust_env=not self.is_local,  # a proxy has no way to this machine
         )
 
     def __enter__(self) -> Self:
@@ -449,11 +455,16 @@ class Client:
         """Return all registered versions of a model, newest first."""
         return tuple(self._json("GET", f"/v1/models/{name}")["data"])
 
-    def register_model(self, path: Path, name: str) -> Json:
+    def register_model(self, path: Path, name: str, *, progress: Callable[[int, int], None] | None = None) -> Json:
         """Register the weights file *path* as a named model.
 
-        Return the model. Sending the same file again is harmless.
+        Return the model. Sending the same file again is harmless; a large one goes in parts, and a later call goes on
+        where an earlier one was interrupted.
         """
+        if path.stat().st_size >= _IN_PARTS_BYTES:
+            upload = self.uploads.send(Content.of(path), progress)
+            params = {"name": name, "upload": upload["id"]}
+            return self._json("POST", "/v1/models", params=params, timeout=_PATIENCE_S)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
         body = _FileBody(path)
         return self._json(
@@ -466,6 +477,16 @@ class Client:
         An interrupted download is resumed, as for artifacts.
         """
         return self._download(f"/v1/models/{name}/{sha256}", path)
+
+    @property
+    def uploads(self) -> UploadClient:
+        """The uploads of the service."""
+        return UploadClient(self._send, _PATIENCE_S)
+
+    @property
+    def datasets(self) -> DatasetClient:
+        """The datasets of the service."""
+        return DatasetClient(self._send, self.uploads, self._download)
 
     def submit_sweep(
         self,

@@ -7,7 +7,17 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from retort.data import datasets, intake, known_datasets, teacher_names, unlabelled, verification, weights
+from retort import dataset_ref
+from retort.data import (
+    datasets,
+    intake,
+    known_datasets,
+    registered_datasets,
+    teacher_names,
+    unlabelled,
+    verification,
+    weights,
+)
 from retort.data.checkpoint_names import stored_names
 from retort.data.conversion.convert import locate_converted
 from retort.data.datasets import Dataset
@@ -163,6 +173,9 @@ def _dataset(spec: AnySpec, settings: Settings, folder: Path) -> tuple[Dataset, 
         return _located(spec.data.path, settings.local_dirs, settings, spec.data.max_missing_labels), None
     assert spec.data.dataset is not None
     assert settings.dataset_dir is not None
+    if (reference := dataset_ref.parse(spec.data.dataset)) is not None:
+        origin = registered_datasets.resolve(reference, settings.dataset_dir)
+        return _located(str(origin.folder), [settings.dataset_dir], settings, spec.data.max_missing_labels), origin
     origin = known_datasets.resolve(spec.data.dataset, settings.dataset_dir, fetch_missing=settings.fetch_datasets)
     return _located(str(origin.folder), [settings.dataset_dir], settings), origin
 

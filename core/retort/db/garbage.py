@@ -17,12 +17,24 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from retort.db.models import ArtifactRow, GarbageRow, InstallationRow, JobRow, ModelRow, new_id
+from retort.db.models import (
+    ArtifactRow,
+    DatasetPreviewRow,
+    DatasetRow,
+    GarbageRow,
+    InstallationRow,
+    JobRow,
+    ModelRow,
+    UploadPartRow,
+    new_id,
+)
 from retort.db.session import IDLE_TIMEOUT_S, NO_SYNC, add_or_ignore, table
 from retort.errors import TransientError
 from retort.states import ACTIVE
 
-POINTERS: tuple[ColumnElement[str], ...] = (table(ArtifactRow).c.key, table(ModelRow).c.key)
+POINTERS: tuple[ColumnElement[str], ...] = tuple(
+    table(row).c.key for row in (ArtifactRow, ModelRow, UploadPartRow, DatasetRow, DatasetPreviewRow)
+)
 """Every column that points to bytes in the store; a new table with one adds it here."""
 MARKED, SWEEPING = "marked", "sweeping"
 _DELETE_WITHIN_S = IDLE_TIMEOUT_S / 2

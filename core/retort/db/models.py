@@ -26,13 +26,15 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from retort.spec.result import Result, readable_result
-from retort.states import AttemptState, JobState, SweepState, TrialState
+from retort.states import AttemptState, DatasetState, JobState, SweepState, TrialState, UploadState
 
 JOB_PREFIX = "job_"
 ARTIFACT_PREFIX = "art_"
 SWEEP_PREFIX = "swp_"
 MODEL_PREFIX = "mdl_"
 KEY_PREFIX = "key_"
+UPLOAD_PREFIX = "upl_"
+DATASET_PREFIX = "dst_"
 
 Id = String(36)
 Count = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only for INTEGER
@@ -485,3 +487,86 @@ class KeyRow(Owned, Base):
     revoked_at: Mapped[float | None]
     last_used_at: Mapped[float | None]
     """Written at most every few minutes."""
+
+
+class UploadRow(Owned, Base):
+    """One file on its way in, in parts."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index(None, "project", "id"), Index(None, "state", "touched_at"))
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    state: Mapped[UploadState] = mapped_column(state_of(UploadState))
+    name: Mapped[str | None] = mapped_column(String(255))
+    """Of the file at its sender's, for people."""
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    """Of the whole."""
+    received_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    """Of the whole: as announced, and once complete as found."""
+    part_bytes: Mapped[int]
+    """Of every part but the last; 0 where parts have the sizes that were announced, or come one after the other."""
+    num_parts: Mapped[int]
+    """How many there are to be; 0 where they come one after the other."""
+    created_at: Mapped[float]
+    touched_at: Mapped[float]
+    """When the latest part came."""
+
+
+class UploadPartRow(Base):
+    """One part of an upload."""
+
+    __tablename__ = "upload_parts"
+    __table_args__ = (Index(None, "sha256"), Index(None, "key"))
+
+    upload_id: Mapped[str] = mapped_column(Id, ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str | None] = mapped_column(String(255))
+    """Where the store keeps the bytes; null while they are awaited."""
+
+
+class DatasetRow(Owned, Base):
+    """One version of a dataset that was brought."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (
+        Index(None, "project", "name", "id"), Index(None, "state", "id"), Index(None, "key"), Index(None, "upload_id"),
+    )  # fmt: skip
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(80))
+    state: Mapped[DatasetState] = mapped_column(state_of(DatasetState))
+    upload_id: Mapped[str | None] = mapped_column(Id)
+    """What it is made from; null once that is no longer needed."""
+    source_sha256: Mapped[str | None] = mapped_column(String(64))
+    """Of the file that was sent."""
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    """Of the file that is kept; null until it is ready, as the next two are."""
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    key: Mapped[str | None] = mapped_column(String(255))
+    summary: Mapped[dict[str, Any] | None]
+    """What the worker found: classes, counts, findings."""
+    attempts: Mapped[int]
+    """How often a worker has begun to look through it."""
+    worker: Mapped[str | None] = mapped_column(String(255))
+    lease_until: Mapped[float | None]
+    created_at: Mapped[float]
+    ended_at: Mapped[float | None]
+    """When it became ready, or was refused."""
+    deleted_at: Mapped[float | None]
+    """When it went to the trash; null where it did not."""
+
+
+class DatasetPreviewRow(Base):
+    """A small picture of a dataset, made from one of its images."""
+
+    __tablename__ = "dataset_previews"
+    __table_args__ = (Index(None, "key"),)
+
+    dataset_id: Mapped[str] = mapped_column(Id, ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str] = mapped_column(String(255))

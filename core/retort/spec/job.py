@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from retort import dataset_ref
 from retort.constants import MODEL_NAMES, NMS_FREE
 from retort.exports import EXPORT_FORMATS, AnyExport
 from retort.schema import InputModel, LocalPath, field_error
@@ -33,21 +35,41 @@ class UnlabelledSpec(InputModel):
     """Unlabelled images for each labelled image of a step, rounded, at least one a step."""
 
 
+def _dataset(value: str) -> str:
+    """Accept a known data set's name, or a registered dataset by its digest."""
+    if dataset_ref.parse(value) is not None or re.fullmatch(dataset_ref.NAME, value):
+        return value
+    if "@" in value or value.startswith(dataset_ref.PREFIX):
+        raise field_error("is not written out", hint="only a service can complete it: dataset:NAME@sha256:DIGEST")
+    raise field_error("names no dataset", hint="a known one, such as coco128, or dataset:NAME@sha256:DIGEST")
+
+
+DatasetName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=160,
+        json_schema_extra={"pattern": rf"^({dataset_ref.NAME}|{dataset_ref.WRITTEN})$"},
+    ),
+    AfterValidator(_dataset),
+]
+
+
 class DataSource(InputModel):
-    """Where the images and labels are: exactly one of a path, or the name of a known data set."""
+    """Where the images and labels are: exactly one of a path, or the name of a dataset."""
 
     model_config = ConfigDict(json_schema_extra=partial(_one_of, "path", "dataset"))
 
     path: LocalPath | None = None
     """A folder in YOLO layout, its ``data.yaml``, or COCO or VOC annotations, inside a folder the operator allows."""
-    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] | None = None
-    """A known data set, such as coco128: the worker fetches it where it is not there yet."""
+    dataset: DatasetName | None = None
+    """A registered dataset, ``dataset:NAME@sha256:DIGEST``, or a known one, such as coco128: the worker fetches it."""
     max_missing_labels: float = Field(default=0.5, ge=0, le=1)
     """Share of a split's images that may lack a label file and count as background; 1 takes all such images for it."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        hint = "path: a folder with a data.yaml; dataset: a known data set, such as coco128"
+        hint = "path: a folder with a data.yaml; dataset: a registered one, or a known one, such as coco128"
         if self.path is None and self.dataset is None:
             raise field_error("is missing, and so is dataset", at="path", hint=hint)
         if self.path is not None and self.dataset is not None:

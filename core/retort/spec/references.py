@@ -1,19 +1,21 @@
-"""Write out the registered models that a document names by a short digest."""
+"""Write out the registered models and datasets that a document names short."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from retort import model_ref
+from retort import dataset_ref, model_ref
 from retort.errors import FieldProblem, SpecError, UserError
 from retort.model_ref import Known
 
 _HOLDERS = frozenset({"weights", "candidates", "networks"})
 """Fields under which weights are named, in a spec and at the end of a sweep's dotted paths."""
+_DATASET = "dataset"
+"""The field under which a dataset is named."""
 
 
-def complete(document: Any, known: Known) -> Any:
-    """Return *document* with every reference to a registered model written out whole.
+def complete(document: Any, known: Known, datasets: Known | None = None) -> Any:
+    """Return *document* with every reference to a registered model or dataset written out whole.
 
     Whether a whole one is registered is not asked here. A stored spec thereby holds the whole digest, whatever is
     registered later.
@@ -24,6 +26,8 @@ def complete(document: Any, known: Known) -> Any:
     """
     problems: list[FieldProblem] = []
     completed = _completed(document, known, (), problems, inside=False)
+    if datasets is not None:
+        completed = _with_datasets(completed, datasets, (), problems, inside=False)
     if problems:
         raise SpecError(problems)
     return completed
@@ -44,6 +48,30 @@ def _completed(value: Any, known: Known, path: tuple[str, ...], problems: list[F
     except UserError as error:
         problems.append(FieldProblem(".".join(path), error.message, error.hint))
         return value
+
+
+def _with_datasets(
+    value: Any, known: Known, path: tuple[str, ...], problems: list[FieldProblem], *, inside: bool
+) -> Any:
+    """Write out the datasets; the newest of a name is so fixed for good."""
+    if isinstance(value, dict):
+        return {
+            key: _with_datasets(one, known, (*path, str(key)), problems, inside=inside or _names_dataset(key))
+            for key, one in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_datasets(one, known, (*path, str(n)), problems, inside=inside) for n, one in enumerate(value)]
+    if not inside or not isinstance(value, str):
+        return value
+    try:
+        return str(dataset_ref.complete(value, known) or value)
+    except UserError as error:
+        problems.append(FieldProblem(".".join(path), error.message, error.hint))
+        return value
+
+
+def _names_dataset(key: object) -> bool:
+    return isinstance(key, str) and key.rpartition(".")[2] == _DATASET
 
 
 def _holds(key: object) -> bool:

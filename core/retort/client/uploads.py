@@ -1,0 +1,245 @@
+"""Send files and folders in parts: resumable, with digests, nothing twice."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retort.data.archives import KINDS
+from retort.errors import UserError
+
+Json = dict[str, Any]
+Progress = Callable[[int, int], None]
+"""Is called with the bytes done and the bytes there are."""
+
+_PART_BYTES = 8 << 20
+_LEAST_GROUP_BYTES = 1 << 20
+_MOST_PARTS = 20_000
+_READ_BYTES = 1 << 20
+_AT_A_TIME = 3
+_CUT = 16
+"""One of so many names ends a part, so that files which are added shift few of the cuts."""
+_BLOCK_BYTES = 512
+_END = bytes(2 * _BLOCK_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Bytes as they are, or a range of a file's."""
+
+    data: bytes = b""
+    path: Path | None = None
+    start: int = 0
+    length: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data) or self.length
+
+    def read(self) -> Iterator[bytes]:
+        if self.path is None:
+            yield self.data
+            return
+        left = self.length
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            while left and (chunk := file.read(min(left, _READ_BYTES))):
+                left -= len(chunk)
+                yield chunk
+        if left:
+            raise UserError(f"{self.path} became shorter while it was sent", hint="send it again")
+
+
+_Part = tuple[_Piece, ...]
+
+
+def _file_parts(path: Path) -> list[_Part]:
+    size = path.stat().st_size
+    part = max(_PART_BYTES, -(-size // _MOST_PARTS))
+    return [(_Piece(path=path, start=at, length=min(part, size - at)),) for at in range(0, size, part)]
+
+
+def _folder_parts(folder: Path) -> list[_Part]:
+    """Cut a folder, as a tar file of what datasets are read from, into parts that hold whole files where they can."""
+    found = sorted(_files(folder), key=lambda item: item[0])
+    if not found:
+        raise UserError(f"{folder} holds no image, label or description", hint="name the folder of a dataset")
+    parts: list[_Part] = []
+    group: list[_Piece] = []
+    for name, path in found:
+        pieces = _packed(name, path)
+        size = sum(piece.size_bytes for piece in pieces)
+        if group and _size(group) + size > _PART_BYTES:
+            parts.append(tuple(group))
+            group = []
+        if size > _PART_BYTES:
+            parts += _split(pieces)
+            continue
+        group += pieces
+        if _size(group) >= _LEAST_GROUP_BYTES and zlib.crc32(name.encode(errors="surrogateescape")) % _CUT == 0:
+            parts.append(tuple(group))
+            group = []
+    return [*parts, (*group, _Piece(_END))]
+
+
+def _size(pieces: Sequence[_Piece]) -> int:
+    return sum(piece.size_bytes for piece in pieces)
+
+
+def _packed(name: str, path: Path) -> list[_Piece]:
+    """Return a file as a tar file has it; nothing but name and content is told."""
+    about = tarfile.TarInfo(name)
+    about.size, about.mode = path.stat().st_size, 0o644
+    head = about.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    padding = bytes(-about.size % _BLOCK_BYTES)
+    content = [_Piece(path=path, length=about.size)] if about.size else []
+    return [_Piece(head), *content, *([_Piece(padding)] if padding else [])]
+
+
+def _split(pieces: Sequence[_Piece]) -> Iterator[_Part]:
+    """Cut a large file; its head goes before and its padding behind."""
+    head, content, *padding = pieces
+    assert content.path is not None
+    part = max(_PART_BYTES, -(-content.length // (_MOST_PARTS // 4)))
+    starts = range(0, content.length, part)
+    for at in starts:
+        one = _Piece(path=content.path, start=at, length=min(part, content.length - at))
+        yield (*([head] if at == 0 else []), one, *(padding if at == starts[-1] else []))
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the files that datasets are read from, by their names in *folder*; links are followed, circles left."""
+    seen = set()
+    for here, inside, names in os.walk(folder, followlinks=True):
+        real = Path(here).resolve()
+        if real in seen:
+            inside.clear()
+            continue
+        seen.add(real)
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        for name in names:
+            path = Path(here) / name
+            if path.suffix.lower() in KINDS and not name.startswith(".") and path.is_file():
+                yield path.relative_to(folder).as_posix(), path
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Parts of a file or folder, with the digests of parts and whole."""
+
+    name: str
+    parts: tuple[_Part, ...]
+    digests: tuple[str, ...]
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path, progress: Progress | None = None) -> Content:
+        """Read the file or folder *path* once, for its digests.
+
+        Raises:
+            UserError: it is not there, or empty.
+
+        """
+        if not path.exists():
+            raise UserError(f"cannot read {path}: it is not there", hint="name a file or a folder")
+        parts = _folder_parts(path) if path.is_dir() else _file_parts(path)
+        if not parts:
+            raise UserError(f"{path} is empty", hint="name a file that holds something")
+        total = sum(map(_size, parts))
+        whole, digests, done = hashlib.sha256(), [], 0
+        for part in parts:
+            digest = hashlib.sha256()
+            for piece in part:
+                for chunk in piece.read():
+                    digest.update(chunk)
+                    whole.update(chunk)
+            digests.append(digest.hexdigest())
+            done += _size(part)
+            if progress:
+                progress(done, total)
+        name = path.resolve().name or "folder"
+        return cls(f"{name}.tar" if path.is_dir() else name, tuple(parts), tuple(digests), whole.hexdigest())
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the whole."""
+        return sum(map(_size, self.parts))
+
+    def announcement(self) -> Json:
+        """Return the body of the request that begins the upload."""
+        parts = [
+            {"sha256": digest, "size_bytes": _size(part)} for digest, part in zip(self.digests, self.parts, strict=True)
+        ]
+        shown = self.name.encode(errors="replace").decode()[:200]
+        plain = "".join(character if character.isprintable() else "_" for character in shown).replace("\\", "_")
+        return {"size_bytes": self.size_bytes, "sha256": self.sha256, "name": plain or "file", "parts": parts}
+
+    def read(self, number: int) -> bytes:
+        """Return the bytes of a part, from 1."""
+        return b"".join(chunk for piece in self.parts[number - 1] for chunk in piece.read())
+
+
+class UploadClient:
+    """Uploads to a service.
+
+    The client's *send* makes the requests, and repeats those that the network has broken.
+    """
+
+    def __init__(self, send: Callable[..., Any], patience_s: float) -> None:
+        self._send = send
+        self._patience_s = patience_s
+
+    def send(self, content: Content, progress: Progress | None = None) -> Json:
+        """Send what the service lacks of *content*; return the complete upload.
+
+        A later call goes on where an earlier one was interrupted.
+        """
+        upload: Json = self._send("POST", "/v1/uploads", json=content.announcement()).json()
+        if upload["state"] == "complete":
+            if progress:
+                progress(content.size_bytes, content.size_bytes)
+            return upload
+        done = content.size_bytes - sum(_size(content.parts[number - 1]) for number in upload["missing"])
+        if progress:
+            progress(done, content.size_bytes)
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            sending = {
+                pool.submit(self._put, upload["id"], number, content): number for number in upload["missing"]
+            }  # fmt: skip
+            try:
+                for ended in as_completed(sending):
+                    ended.result()
+                    done += _size(content.parts[sending[ended] - 1])
+                    if progress:
+                        progress(done, content.size_bytes)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return self.complete(upload["id"])
+
+    def _put(self, upload_id: str, number: int, content: Content) -> None:
+        digest = base64.b64encode(bytes.fromhex(content.digests[number - 1])).decode()
+        headers = {"Content-Type": "application/octet-stream", "Repr-Digest": f"sha-256=:{digest}:"}
+        self._send("PUT", f"/v1/uploads/{upload_id}/parts/{number}", content=content.read(number), headers=headers)
+
+    def complete(self, upload_id: str) -> Json:
+        """Have the whole checked; return the upload."""
+        upload: Json = self._send("POST", f"/v1/uploads/{upload_id}/complete", timeout=self._patience_s).json()
+        return upload
+
+    def get(self, upload_id: str) -> Json:
+        """Return an upload, with the parts that are there and those that are missing."""
+        upload: Json = self._send("GET", f"/v1/uploads/{upload_id}").json()
+        return upload
+
+    def delete(self, upload_id: str) -> None:
+        """Drop an upload."""
+        self._send("DELETE", f"/v1/uploads/{upload_id}")

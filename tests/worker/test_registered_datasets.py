@@ -1,0 +1,108 @@
+"""A dataset from another host is checked by a worker, named by digest in a spec, and fetched for the job."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from PIL import Image
+from retort import dataset_ref
+from retort.client import Client
+from retort.client.transport import ClientError
+from retort.data.registered_datasets import folder_of
+from retort.states import JobState
+from retort_worker.dataset_intake import DatasetIntake
+from support.api_harness import listening
+from support.identity import HEADERS, OPERATOR
+from support.worker_harness import House, document
+
+
+@pytest.fixture
+def service(sqlite_template: Path, tmp_path: Path) -> Iterator[str]:
+    (home := tmp_path / "service").mkdir()
+    with listening(sqlite_template, home) as url:
+        yield url
+
+
+@pytest.fixture
+def client(service: str) -> Iterator[Client]:
+    with Client(service, key=OPERATOR) as client:
+        yield client
+
+
+@pytest.fixture
+def house(service: str, tmp_path: Path) -> Iterator[House]:
+    assert service, "it has copied the database"
+    home = tmp_path / "service"
+    with closing(House(home, f"sqlite:///{home / 'retort.db'}", f"sqla+sqlite:///{home / 'broker.db'}")) as made:
+        yield made
+
+
+def zipped(folder: Path, target: Path, around: str = "") -> Path:
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, around + path.relative_to(folder).as_posix())
+    return target
+
+
+def brought(client: Client, house: House, path: Path, name: str = "tiny") -> dict[str, Any]:
+    """Push, and let a worker look through it."""
+    dataset = client.datasets.push(path, name)
+    assert dataset["state"] == "checking"
+    assert DatasetIntake(house.workshop(), look_s=1).take()
+    return client.datasets.version(name, dataset["id"])
+
+
+def test_a_zip_from_another_host_becomes_a_dataset_that_a_job_trains_on(
+    service: str, client: Client, house: House, tmp_path: Path
+):
+    dataset = brought(client, house, zipped(house.home / "data", tmp_path / "tiny.zip", around="tiny/"))
+
+    assert (dataset["state"], dataset["classes"], dataset["findings"] and None) == ("ready", ["thing"], None)
+    assert {split: counts["num_images"] for split, counts in dataset["splits"].items()} == {"train": 1, "val": 1}
+    (address,) = dataset["links"]["previews"]
+    answer = httpx2.get(service + address, headers=HEADERS)
+    assert answer.headers["content-security-policy"].startswith("sandbox")
+    assert Image.open(io.BytesIO(answer.content)).format == "JPEG", "the image was a PNG"
+    job = client.submit({**document(house.home, "show-inputs", epochs=1), "data": {"dataset": "dataset:tiny"}})
+    reference = dataset_ref.parse(job["spec"]["data"]["dataset"])
+    assert str(reference) == dataset["reference"], "the newest is fixed in the stored spec"
+    assert house.run(job["id"]) is JobState.SUCCEEDED
+    assert reference is not None
+    assert house.settings.dataset_dir is not None
+    assert sorted(path.name for path in folder_of(reference.sha256, house.settings.dataset_dir).iterdir()) == [
+        "data.yaml", "images", "labels",
+    ]  # fmt: skip
+
+
+def test_a_folder_is_the_same_dataset_however_it_comes(client: Client, house: House, tmp_path: Path):
+    folder = house.home / "data"
+    (folder / "train.cache").write_bytes(b"not sent")
+    first = brought(client, house, folder)
+    with tarfile.open(tmp_path / "t.tar.gz", "w:gz") as archive:
+        archive.add(folder, "somewhere/else")
+    second = brought(client, house, tmp_path / "t.tar.gz")
+
+    assert first["state"] == second["state"] == "ready"
+    assert first["sha256"] == second["sha256"]
+    assert [one["id"] for one in client.datasets.versions("tiny")] == [second["id"]], "one version stands for both"
+
+
+def test_what_cannot_be_used_is_refused_with_file_and_line_and_no_path_of_the_worker(client: Client, house: House):
+    (house.home / "data" / "labels" / "train" / "one.txt").write_text("7 0.5 0.5 0.2 0.2\n")
+    dataset = brought(client, house, house.home / "data", "broken")
+
+    assert (dataset["state"], dataset["reference"]) == ("refused", None)
+    told = str(dataset["findings"])
+    assert "labels/train/one.txt:1" in told
+    assert str(house.home) not in told
+    with pytest.raises(ClientError, match=r"one\.txt"):
+        client.datasets.wait(dataset)
