@@ -28,6 +28,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as ScopeMap
 
 from retort_api.batching import Batcher, ResponseCache
+from retort_api.disk_budget import DiskBudget
 from retort_api.errors import BadParameter
 from retort_api.keyring import KeyRing
 from retort_api.metrics import ServiceMetrics
@@ -67,6 +68,11 @@ class AppState:
     def keys(self) -> KeyRing:
         """Who may come in."""
         return KeyRing(self.database, self.settings.home)
+
+    @cached_property
+    def disk(self) -> DiskBudget:
+        """Room for what is submitted and sent."""
+        return DiskBudget(self.settings, self.database, lambda: self.store)
 
     def read(self, caller: Principal) -> AbstractContextManager[Session]:
         """Open a read-only transaction that sees what *caller* may see."""

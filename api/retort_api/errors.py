@@ -10,7 +10,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
-from retort.errors import RetortError, SpecError, TransientError, UserError
+from retort.errors import DISK_FULL, RetortError, SpecError, TransientError, UserError
 from retort.logs import LineLimit
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -185,11 +185,14 @@ def answer(
     return Response(body, kind.status, {**again, **(headers or {})}, MEDIA_TYPE)
 
 
-def internal(request: Request) -> Response:
+def internal(request: Request, error: BaseException | None = None) -> Response:
     """Return the answer to an unexpected error; the log has the details.
 
-    The log names them under the request's id.
+    The log names them under the request's id. A full disk is none of ours.
     """
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        hint = "the operator has to make room: retort prune, or a larger disk"
+        return answer(request, "storage_full", "the service's disk is full", hint=hint)
     return answer(request, "internal", "the service made a mistake", hint="quote the request_id when reporting this")
 
 

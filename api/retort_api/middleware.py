@@ -56,11 +56,11 @@ class RequestMiddleware:
                 await self._app(scope, receive, exchange.send)
             except ClientDisconnect:
                 pass
-            except Exception:
+            except Exception as error:
                 _log.exception("unforeseen_error", method=scope["method"], path=scope["path"])
                 if exchange.status is not None:
                     raise  # the server cuts the connection, which tells the client that something is missing
-                await errors.internal(Request(scope))(scope, receive, exchange.send)
+                await errors.internal(Request(scope), error)(scope, receive, exchange.send)
             finally:
                 self._record(exchange)
 

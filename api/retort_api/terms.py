@@ -78,6 +78,7 @@ def _terms(
     ] = 0,
     idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
 ) -> SubmissionTerms:
+    service.disk.check()
     given: dict[str, Any] = {"owner": (owner, caller.owner), "project": (project, caller.project)}
     for what, (named, own) in given.items():
         if named not in {None, own} and not caller.is_operator:

@@ -97,6 +97,10 @@ class Settings(BaseSettings):
     """API key of the command line and the client; empty is the key file in ``home``, for a service on this machine."""
     max_priority: int = Field(default=0, ge=-100, le=100)
     """Highest priority that others than operators may give."""
+    max_store_bytes: Annotated[int | None, Field(gt=0), BeforeValidator(_empty_as_none)] = None
+    """Most bytes in the store, above which nothing more is taken; empty is no limit."""
+    min_free_bytes: int = Field(default=1 << 30, ge=0)
+    """Bytes that stay free on the disks of home, store and working folders: below, nothing more is taken."""
     max_epochs: int = Field(default=10_000, ge=1)
     """Most epochs of a training; this and the next ones are ceilings for the fields of specs."""
     max_imgsz: int = Field(default=2048, ge=64)

@@ -247,6 +247,11 @@ class Store:
                     number += 1
         return number
 
+    @property
+    def folder(self) -> Path | None:
+        """Folder of a store that is one; None of a remote store."""
+        return self._folder
+
     def free_bytes(self) -> int | None:
         """Return the free bytes under a store that is a folder, or None."""
         return None if self._folder is None else shutil.disk_usage(self._folder).free

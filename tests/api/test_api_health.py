@@ -36,7 +36,7 @@ def test_a_service_with_everything_it_needs_is_ready(client: TestClient, databas
     ready = answer.json()
     assert (answer.status_code, ready["status"]) == (200, "ok")
     assert {name: check["status"] for name, check in ready["checks"].items()} == dict.fromkeys(
-        ("database", "migrations", "broker", "store", "workers", "gpus"), "ok"
+        ("database", "migrations", "broker", "store", "disk", "workers", "gpus"), "ok"
     )
     assert 0 <= ready["oldest_queued_age_s"] < 60
     assert client.get("/livez").json()["status"] == "ok"

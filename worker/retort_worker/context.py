@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -87,6 +88,11 @@ class WorkerContext:
         """Registered datasets that are on this machine."""
         assert self.settings.dataset_dir is not None
         return DatasetCache(self.settings.dataset_dir, most_bytes=self.settings.max_dataset_cache_bytes)
+
+    def has_room(self) -> bool:
+        """Return True while the disk of the working folders has the room that is kept free."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self.folder).free >= self.settings.min_free_bytes
 
     @property
     def folder(self) -> Path:

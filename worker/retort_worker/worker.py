@@ -37,6 +37,7 @@ class JobWorker:
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
         self._claiming = threading.Lock()
+        self._full = False
 
     @property
     def num_slots(self) -> int:
@@ -78,7 +79,7 @@ class JobWorker:
     def _claim(self) -> list[ClaimedJob]:
         for _ in range(_TRIES):
             room = self._pool.num_free
-            if self.draining or not room:
+            if self.draining or not room or not self._has_room():
                 break
             pool = self._pool
             wanted = self._with_room(self._context.waiting(pool.most_gpus, room, cpu_allowed=pool.cpu_allowed))
@@ -88,6 +89,14 @@ class JobWorker:
             if claimed_job:
                 return claimed_job
         return []
+
+    def _has_room(self) -> bool:
+        """Return True while the disk has room for a run; say once that it has none."""
+        found = self._context.has_room()
+        if not found and not self._full:
+            _log.error("no more jobs are claimed: the disk is too full", folder=str(self._context.folder))
+        self._full = not found
+        return found
 
     def _with_room(self, waiting: Sequence[ClaimableJob]) -> dict[str, Device]:
         """Take devices for the jobs that are next, until one has to wait for its GPUs: nobody overtakes it here."""

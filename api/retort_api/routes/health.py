@@ -23,8 +23,9 @@ from retort_api.metrics import oldest_queued_age_s
 from retort_api.schemas.service import Check, Liveness, Readiness
 
 router = Router("health")
-_FORGONE = frozenset({"broker", "workers", "gpus"})
-"""Checks whose failure costs no job: workers find jobs by polling, and jobs wait for a worker or a GPU."""
+_FORGONE = frozenset({"broker", "workers", "gpus", "disk"})
+"""Checks whose failure costs no job: workers find jobs by polling, jobs wait for a worker or a GPU, and room on a full
+disk is made through this service."""
 
 
 @router.readable("/livez", scope=PUBLIC, response_model=Liveness, responses=documented("bad_parameter"))
@@ -40,7 +41,7 @@ def get_liveness(caller: Anybody) -> Liveness:
     responses={
         SERVICE_UNAVAILABLE: {
             "model": Readiness,
-            "description": "A check other than the broker's, the workers' and the GPUs' failed.",
+            "description": "A check other than those of broker, workers, GPUs and disk failed.",
         },
         **documented("bad_parameter"),
     },
@@ -49,7 +50,8 @@ def get_readiness(service: Serving, caller: Anybody, response: Response) -> Any:
     """Check everything that taking and serving jobs needs.
 
     Without its broker, without a running worker, or where one cannot use its GPUs, the service is `degraded`, not
-    failed: jobs are taken, and start when a worker next polls, runs, or has a GPU. Details are for keys with the scope
+    failed: jobs are taken, and start when a worker next polls, runs, or has a GPU. So it is without room on the disk,
+    where nothing more is taken. Details are for keys with the scope
     `service:read`: all others are told which checks fail, not why.
     """
     checks = {
@@ -57,6 +59,7 @@ def get_readiness(service: Serving, caller: Anybody, response: Response) -> Any:
         "migrations": _check(lambda: _at_head(service.database)),
         "broker": _check(service.notifier.check),
         "store": _check(lambda: _use(service)),
+        "disk": _check(service.disk.check),
     }
     if checks["migrations"].status == "ok":
         checks["workers"] = _check(lambda: _have_workers(service))

@@ -209,6 +209,7 @@ def submit_options(
     service: AppState, caller: Principal, session: Session, job_id: str, key: str | None
 ) -> dict[str, Any]:
     """Return on which terms a new job is made from an old one, in its project."""
+    service.disk.check()
     settings, project = service.settings, jobs.get(session, job_id).project
 
     def digests(name: str) -> list[str]:

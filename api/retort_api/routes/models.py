@@ -68,6 +68,8 @@ async def register_model(
     """
     if upload is None:
         _expect_bytes(request)
+        declared = request.headers.get("content-length", "")
+        await run_in_threadpool(service.disk.check, int(declared) if declared.isdecimal() else 0)
         received = await receive(request, service.spool, weights.LARGEST_BYTES)
     else:
         received = await run_in_threadpool(whole, service, caller, upload, weights.LARGEST_BYTES)

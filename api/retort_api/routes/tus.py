@@ -212,6 +212,7 @@ def _compare(piece: Received, algorithm: str, digest: bytes) -> None:
 
 
 def _append(service: AppState, caller: Principal, row: UploadRow, piece: Received) -> UploadRow:
+    service.disk.check()
     stored = service.store.put_opened(piece.file, piece.sha256, piece.size_bytes)
     with service.begin(caller) as session:
         part = NewPart(stored.sha256, stored.size_bytes, stored.key)

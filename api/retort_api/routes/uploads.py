@@ -107,6 +107,7 @@ def check_size(service: AppState, size_bytes: int) -> None:
     """
     if size_bytes > service.settings.max_upload_bytes:
         raise too_large(service.settings.max_upload_bytes)
+    service.disk.check(size_bytes)
     room = service.store.room_bytes()
     if room is not None and size_bytes > room - _RESERVE_BYTES:
         raise StorageFull(f"there is no room for {size_bytes} bytes", hint="the operator has to make room")
@@ -231,6 +232,7 @@ def _damaged(what: str, found: str) -> UserError:
 
 def _expected(service: AppState, caller: Principal, upload_id: str, number: int) -> tuple[int, Part | None]:
     """Return the size that a part must have, and the part where it is there."""
+    service.disk.check()
     with service.read(caller) as session:
         row = uploads.get(session, upload_id, caller.reach)
         part = uploads.part(session, upload_id, number)

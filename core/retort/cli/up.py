@@ -149,6 +149,7 @@ _REMEDIES = {
     "migrations": "run python -m retort.db upgrade with the same settings",
     "store": "see that the store {store} is there and may be written: RETORT_STORE_URL",
     "broker": "see that the broker runs: RETORT_BROKER_URL",
+    "disk": "make room: retort prune, or a larger disk; RETORT_MIN_FREE_BYTES says how much is kept free",
 }
 """What to do about a check that fails, by its name."""
 

@@ -249,7 +249,9 @@ def as_database_unavailable() -> Iterator[None]:
         cause = error.orig if isinstance(error, exc.DBAPIError) else error
         # The statement and its values stay out of the message: they may hold what a user sent.
         first_line = str(cause).strip().partition("\n")[0]
-        raise DatabaseUnavailable(f"the database is not available: {first_line}") from error
+        full = getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL or getattr(cause, "sqlstate", "") == "53100"
+        code = {"code": "storage_full"} if full else {}
+        raise DatabaseUnavailable(f"the database is not available: {first_line}", **code) from error
 
 
 _NOW = {
