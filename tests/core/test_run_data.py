@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from retort.protocol import journal
 from retort.protocol.events import ArtifactEvent, FailedEvent, StageEvent
 from retort.settings import Settings
 from retort.spec import parse_spec
+from support.checkpoints import checkpoint
 
 
 def spoil(image: Path) -> None:
@@ -41,16 +41,17 @@ def test_data_that_changed_before_the_first_stage_ends_the_run_as_data_changed(t
 def test_weights_that_change_between_intake_and_the_first_stage_end_the_run_too(tmp_path: Path):
     for name in ("teacher.pt", "start.pt"):
         (tmp_path / "models").mkdir(exist_ok=True)
-        with zipfile.ZipFile(tmp_path / "models" / name, "w") as file:
-            file.writestr("x", name)
+        (tmp_path / "models" / name).write_bytes(checkpoint((), note=name))
     document_of_two = document(
         tmp_path, teacher={"weights": "teacher.pt"}, student={"model": "yolov8n", "weights": "start.pt"}
     )
     work = tmp_path / "work"
-    prepare(parse_spec(document_of_two), Settings(home=tmp_path, fetch_weights=False), work, attempt=1, device="cpu")
-    with zipfile.ZipFile(tmp_path / "models/start.pt", "w") as file:
-        file.writestr("x", "other")
-    with pytest.raises(DataChanged, match=r"start\.pt has changed"):
+    settings = Settings(home=tmp_path, fetch_weights=False)
+    inputs = prepare(parse_spec(document_of_two), settings, work, attempt=1, device="cpu")
+    (tmp_path / "models/start.pt").unlink()
+    verify(work)
+    inputs.weights["start.pt"].write_bytes(b"other")
+    with pytest.raises(DataChanged, match=r"start\.pt\.safetensors has changed"):
         verify(work)
 
 

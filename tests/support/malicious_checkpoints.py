@@ -7,6 +7,7 @@ import json
 import struct
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from support.checkpoints import archive
@@ -112,6 +113,7 @@ _CALLS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
 """Callables that known bypasses of pickle scanners use, and constructors that the safe loader would call."""
 
 
+@cache
 def corpus() -> dict[str, bytes]:
     """Return the files by what they try."""
     found = {f"calls {module}.{name}": _held(Called(Global(module, name), given)) for module, name, given in _CALLS}

@@ -74,10 +74,11 @@ def test_a_later_job_starts_from_a_registered_model(house: House):
     reference = str(ModelRef("teach-teacher", TEACHER))
     job_id = submit(house, "show-inputs", teacher={"weights": reference})
     assert house.run(job_id) is JobState.SUCCEEDED
-    path = Path(started_from(house, job_id)[reference])
-    assert path == house.home / "models" / "registered" / f"teach-teacher@sha256-{TEACHER}.pt"
+    path = house.home / "models" / "registered" / f"teach-teacher@sha256-{TEACHER}.pt"
     assert path.read_bytes() == archive(b"teacher")
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+    converted = Path(started_from(house, job_id)[reference])
+    assert converted == house.home / "models" / "converted" / TEACHER / f"{path.name}.safetensors"
 
 
 def test_a_request_for_advice_brings_all_its_candidates(small_house: House):

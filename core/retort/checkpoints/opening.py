@@ -28,16 +28,26 @@ def open_checkpoint(path: Path, name: str) -> tuple[TorchArchive, Description, T
         ModelError: it is none, or holds what no checkpoint of a detector has.
 
     """
-    try:
-        archive = open_archive(path)
-    except (Flaw, OSError) as error:
-        raise ModelError(f"{name} is not a PyTorch checkpoint: {error}", hint=HINT) from error
+    archive = open_layout(path, name)
     try:
         described, tensors = describe(reader.read(archive))
         tensors.insist_on(archive.size_bytes)
     except (Flaw, OSError, RecursionError, MemoryError) as error:
         raise refused(name, error) from error
     return archive, described, tensors
+
+
+def open_layout(path: Path, name: str) -> TorchArchive:
+    """Check the archive that people call *name*, and read its pickle.
+
+    Raises:
+        ModelError: it is none, or not as torch writes them.
+
+    """
+    try:
+        return open_archive(path)
+    except (Flaw, OSError) as error:
+        raise ModelError(f"{name} is not a PyTorch checkpoint: {error}", hint=HINT) from error
 
 
 def refused(name: str, error: Exception) -> ModelError:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError
 
 from retort.errors import TransientError
+from retort.files import sha256_of
 from retort.schema import FrozenModel
 from retort.spec.hardware import DeviceFigures
 from retort.spec.image_use import ImageUse
@@ -108,7 +109,9 @@ class Inputs(FrozenModel):
     data_yaml: Path
     """Absolute; the description of the overlay."""
     weights: dict[str, Path]
-    """Absolute, by the names that the spec uses."""
+    """Absolute, by the names that the spec uses; converted, so that nothing in them can be run."""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the files that the weights were converted from, by the same names."""
     definitions: dict[str, Path] = Field(default_factory=dict)
     """Absolute: files that describe networks of one's own, by the names that the spec uses."""
     dataset: DatasetInfo
@@ -119,6 +122,10 @@ class Inputs(FrozenModel):
     decisions: str | None = None
     """SHA-256 of what people have decided about pseudo-labels; null where they have decided nothing."""
     adjustments: Adjustments = AS_GIVEN
+
+    def weights_sha256(self, name: str) -> str:
+        """Return the SHA-256 of the weights *name* as they were given."""
+        return self.sources.get(name) or sha256_of(self.weights[name])
 
     @property
     def data_name(self) -> str:

@@ -20,6 +20,7 @@ from retort.data import (
 )
 from retort.data.checkpoint_names import stored_names
 from retort.data.conversion.convert import locate_converted
+from retort.data.converted_weights import ConvertedWeights, convert
 from retort.data.datasets import Dataset
 from retort.data.inputs import AS_GIVEN, CALIBRATION, FILE, Adjustments, DatasetInfo, Inputs, NamedBy, UnlabelledInfo
 from retort.data.known_datasets import DatasetSource
@@ -68,7 +69,8 @@ def prepare(
         _refuse_to_calibrate(spec, dataset, scenes)
         more = _more_images(spec, settings, dataset)
         to_be_labelled = _to_label(spec, settings, dataset)
-    found, definitions = _networks(spec, settings)
+    given, definitions = _networks(spec, settings)
+    found = {name: one.path for name, one in given.items()}
     unknown = _classes_unknown(spec, dataset, found)
     folder = workdir / "data"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
@@ -79,6 +81,7 @@ def prepare(
         cpu_allowed=cpu_allowed,
         data_yaml=datasets.overlay(dataset, folder),
         weights=found,
+        sources={name: one.source_sha256 for name, one in given.items()},
         definitions=definitions,
         dataset=_facts(dataset, origin, unknown),
         unlabelled=None if more is None else _laid_out(more, folder),
@@ -108,11 +111,16 @@ def _keep_facts(dataset: Dataset, settings: Settings, workdir: Path) -> None:
         shutil.copyfile(kept, workdir / intake.KEPT)
 
 
-def _networks(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return the weights and the definitions of networks that *spec* names, by their names."""
+def _networks(spec: AnySpec, settings: Settings) -> tuple[dict[str, ConvertedWeights], dict[str, Path]]:
+    """Return the converted weights and the definitions of networks that *spec* names, by their names."""
     assert settings.model_dir is not None
     found = {
-        name: weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
+        name: convert(
+            weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights),
+            settings.model_dir,
+            mode=settings.confinement,
+            without=settings.confinement_without,
+        )
         for name in dict.fromkeys(weight_names(spec).values())
     }
     definitions = {

@@ -126,7 +126,7 @@ def key_of(spec: AnySpec, inputs: Inputs) -> str:
 
     It holds what must be the same: spec, data, and the bytes of the weights.
     """
-    weights = [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.weights.items())]
+    weights = [f"{name}:{inputs.weights_sha256(name)}" for name in sorted(inputs.weights)]
     weights += [f"{name}:{sha256_of(path)}" for name, path in sorted(inputs.definitions.items())]
     more = [
         found.digest

@@ -352,9 +352,15 @@ LICENSE = "AGPL-3.0"
 """Of the student: Ultralytics' licence, which reaches the networks trained with it."""
 
 
+def _teacher_sha256(context: Context) -> str:
+    """Return the SHA-256 of the teacher's file as it was given, or trained here."""
+    given = context.spec.teacher.weights
+    return sha256_of(train.weights(context)) if given is None else context.inputs.weights_sha256(given)
+
+
 def manifest(context: Context, result: JobResult) -> Manifest:
     """Return the manifest of this run's student."""
-    spec, weights = context.spec, context.inputs.weights
+    spec, inputs = context.spec, context.inputs
     trained = context.needed("distill", TrainedNetwork)
     student = context.workdir / trained.weights
     return Manifest(
@@ -362,10 +368,10 @@ def manifest(context: Context, result: JobResult) -> Manifest:
         spec_digest=result.spec_digest,
         student=StudentOrigin(model=trained.model, file=student.name, sha256=sha256_of(student)),
         training=training_figures(context),
-        starting_weights={name: sha256_of(path) for name, path in sorted(weights.items())},
-        teacher=TeacherOrigin(model=title(progress.teacher(spec)), sha256=sha256_of(train.weights(context))),
+        starting_weights={name: inputs.weights_sha256(name) for name in sorted(inputs.weights)},
+        teacher=TeacherOrigin(model=title(progress.teacher(spec)), sha256=_teacher_sha256(context)),
         ensemble=tuple(
-            FurtherTeacherOrigin(**dict(found), sha256=sha256_of(weights[one.weights]))
+            FurtherTeacherOrigin(**dict(found), sha256=inputs.weights_sha256(one.weights))
             for one, found in zip(spec.teacher.ensemble, result.ensemble, strict=True)
         ),
         unlabelled=result.unlabelled,

@@ -69,6 +69,11 @@ def is_prepared() -> bool:
     return all(os.environ.get(name) == value for name, value in VARIABLES.items())
 
 
+def upstream_folder() -> Path:
+    """Return the folder in which Ultralytics may write: this run's own."""
+    return Path(os.environ["YOLO_CONFIG_DIR"]) / "ultralytics"
+
+
 def num_cores() -> int:
     """Return the number of cores that this process may use.
 

@@ -44,6 +44,8 @@ VALIDATORS = validator, val
 
 # Upstream calls whatever trackers are installed by itself; ours are on the other side of the journal.
 SETTINGS.update(dict.fromkeys(TRACKERS, False))
+# Upstream would write into the folder of its installation, which the next job reads.
+SETTINGS.update({f"{kind}_dir": str(environment.upstream_folder() / kind) for kind in ("weights", "datasets", "runs")})
 # Ultralytics leaves one core idle whenever it selects the CPU: half of a machine with two.
 torch_utils.NUM_THREADS = environment.num_cores()
 torch.set_num_threads(environment.num_cores())

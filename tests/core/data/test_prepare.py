@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +17,10 @@ from retort.data import audit, intake
 from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
 from retort.errors import DataError, ModelError, SpecError, TransientError
+from retort.files import sha256_of
 from retort.settings import Settings
 from retort.spec import JobSpec, parse_spec
+from support.checkpoints import checkpoint
 
 
 def spec_of(data: Path, *, teacher: str = "teacher.pt") -> JobSpec:
@@ -37,8 +38,7 @@ def spec_of(data: Path, *, teacher: str = "teacher.pt") -> JobSpec:
 def settings(tmp_path: Path) -> Settings:
     (tmp_path / "models").mkdir()
     for name in ("teacher.pt", "start.pt"):
-        with zipfile.ZipFile(tmp_path / "models" / name, "w") as file:
-            file.writestr("x", name)
+        (tmp_path / "models" / name).write_bytes(checkpoint((), note=name))
     return Settings(home=tmp_path, fetch_weights=False)
 
 
@@ -49,7 +49,11 @@ def test_the_run_reads_back_what_was_prepared(tmp_path: Path, settings: Settings
     assert Inputs.load(tmp_path / "work") == inputs
     assert JobSpec.model_validate_json((tmp_path / "work/spec.json").read_text()) == spec
     assert (inputs.attempt, inputs.device) == (2, "0")
-    assert inputs.weights == {name: tmp_path / "models" / name for name in ("teacher.pt", "start.pt")}
+    files = {name: tmp_path / "models" / name for name in ("teacher.pt", "start.pt")}
+    assert inputs.sources == {name: sha256_of(path) for name, path in files.items()}
+    assert inputs.weights == {
+        name: tmp_path / "models/converted" / inputs.sources[name] / f"{name}.safetensors" for name in files
+    }
     assert (inputs.dataset.num_train, inputs.dataset.num_val) == (3, 2)
     assert inputs.data_yaml == tmp_path / "work/data/data.yaml"
     assert inputs.data_yaml.is_file()

@@ -116,5 +116,5 @@ def test_what_a_stage_has_done_holds_for_the_same_unlabelled_images_and_teachers
     assert inputs.unlabelled is not None
     key = results.key_of(spec, inputs)
     other = inputs.model_copy(update={"unlabelled": inputs.unlabelled.model_copy(update={"digest": "0" * 64})})
-    swapped = inputs.model_copy(update={"weights": {**inputs.weights, "second.pt": inputs.weights["stranger.pt"]}})
+    swapped = inputs.model_copy(update={"sources": {**inputs.sources, "second.pt": inputs.sources["stranger.pt"]}})
     assert len({key, results.key_of(spec, other), results.key_of(spec, swapped)}) == 3

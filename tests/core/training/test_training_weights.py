@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from support.malicious_checkpoints import CANARY, corpus
 from torch import nn
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint
-from ultralytics.utils import IterableSimpleNamespace
+from ultralytics.utils import SETTINGS, IterableSimpleNamespace
 
 FAMILIES = (
     "yolov3-tiny", "yolov5n", "yolov6n", "yolov8n", "yolov8n-ghost", "yolov9t", "yolov10n", "yolo11n", "yolo12n",
@@ -143,6 +144,13 @@ def test_every_class_of_the_frozen_list_is_one_of_the_pinned_versions() -> None:
     for one in allowed.LAYERS:
         found = getattr(sys.modules.get(one.module) or __import__(one.module, fromlist=["x"]), one.name)
         assert issubclass(found, nn.Module), one
+
+
+def test_what_upstream_would_fetch_or_write_lies_in_the_runs_own_folder() -> None:
+    """A file made a run write into the installation's folder of weights, from which the next job read it."""
+    own = Path(os.environ["YOLO_CONFIG_DIR"]).resolve()
+    for kind in ("weights_dir", "datasets_dir", "runs_dir"):
+        assert Path(SETTINGS[kind]).resolve().is_relative_to(own), kind
 
 
 def _watch(event: str, given: tuple[Any, ...]) -> None:

@@ -1,0 +1,27 @@
+"""Convert one file: ``python -m retort.checkpoints FILE NAME > CONVERTED``; what is wrong goes to stderr as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from retort.checkpoints import REFUSED, converted, opening
+from retort.errors import ModelError
+
+
+def main(path: str, name: str) -> int:
+    """Read the file *path*, and write the network in it to stdout."""
+    try:
+        archive, described, tensors = opening.open_checkpoint(Path(path), name)
+        with os.fdopen(os.dup(1), "wb") as to:
+            converted.write(archive, described, tensors, to)
+    except ModelError as error:
+        sys.stderr.write(json.dumps([error.message, error.hint]))
+        return REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

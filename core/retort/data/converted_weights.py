@@ -1,0 +1,133 @@
+"""Convert weights once, in a confined process, and keep what came of it by digest."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from retort.checkpoints import REFUSED, converted, opening
+from retort.checkpoints.converted import SUFFIX
+from retort.checkpoints.records import Flaw
+from retort.confinement import UNCONFINED, Mode, Part, Policy, confined
+from retort.errors import ModelError, TransientError
+from retort.files import atomic_write, sha256_of
+
+FOLDER = "converted"
+"""Inside the model folder: one folder for each digest of a file that was converted."""
+_CPU_S = 120
+_TIMEOUT_S = 300
+_MEMORY_BYTES = 768 << 20
+"""Address space of a conversion, beside the file's own size."""
+_HEADER_BYTES = 32 << 20
+_KEPT_S = 30 * 86_400
+"""For so long after its last use a converted file is kept; to convert it again costs a second."""
+_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+"""All that a conversion is told: no key, no address, no home."""
+
+
+class ConvertedWeights(NamedTuple):
+    """A network as it is trained from, and the file that it comes from."""
+
+    path: Path
+    source_sha256: str
+
+
+def convert(source: Path, model_dir: Path, *, mode: Mode = "best", without: tuple[Part, ...] = ()) -> ConvertedWeights:
+    """Return the converted form of the weights *source*; it is made where it is not there, or not intact.
+
+    A file that has been converted already is returned as it is, once its description is checked.
+
+    Raises:
+        ModelError: nothing can be made of it, within bounds.
+        TransientError: the process could not be confined as the operator demands.
+
+    """
+    digest = sha256_of(source)
+    if opening.is_converted(source):
+        opening.check(source, source.name)
+        return ConvertedWeights(source, digest)
+    target = model_dir / FOLDER / digest / f"{source.name}{SUFFIX}"
+    if not _is_intact(target):
+        _forget_unused(model_dir / FOLDER)
+        _make(source, target, mode, without)
+    os.utime(target.parent)
+    return ConvertedWeights(target, digest)
+
+
+def _is_intact(target: Path) -> bool:
+    note = target.with_suffix(".sha256")
+    return target.is_file() and note.is_file() and note.read_text("ascii", "replace") == sha256_of(target)
+
+
+def _make(source: Path, target: Path, mode: Mode, without: tuple[Part, ...]) -> None:
+    """Convert *source* in a process of its own, check what it wrote, and move that into place."""
+    if (damage := _damage(source)) is not None:
+        raise ModelError(f"weights file {source.name} is damaged: {damage}", hint="copy or fetch it again")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=target.parent) as folder:
+        part = Path(folder) / target.name
+        _run(source, part, mode, without)
+        try:
+            converted.read(part)
+        except Flaw as error:
+            raise ModelError(f"weights file {source.name} was converted wrongly: {error}", hint=opening.HINT) from error
+        digest = sha256_of(part)
+        part.replace(target)
+        atomic_write(target.with_suffix(".sha256"), digest.encode())
+
+
+def _damage(source: Path) -> str | None:
+    """Return what has changed in the archive *source*; its layout is checked first."""
+    opening.open_layout(source, source.name)
+    return opening.damage_in(source)
+
+
+def _run(source: Path, to: Path, mode: Mode, without: tuple[Part, ...]) -> None:
+    size = source.stat().st_size
+    policy = Policy(
+        read=(str(source.resolve()),),
+        memory_bytes=_MEMORY_BYTES + size,
+        cpu_s=_CPU_S,
+        file_bytes=size + _HEADER_BYTES,
+        mode=mode,
+        without=without,
+    )
+    command = confined([sys.executable, "-I", "-m", "retort.checkpoints", str(source.resolve()), source.name], policy)
+    with to.open("wb") as out:
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, env=_ENVIRONMENT, cwd="/",
+                timeout=_TIMEOUT_S, start_new_session=True, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise _unfinished(source, f"it took more than {_TIMEOUT_S} s") from error
+        out.flush()
+        os.fsync(out.fileno())
+    if done.returncode == 0:
+        return
+    told = done.stderr.decode(errors="replace")
+    if done.returncode == UNCONFINED:
+        raise TransientError(f"weights cannot be converted: {told.strip()}", code="unconfined")
+    if done.returncode == REFUSED:
+        message, hint = json.loads(told)
+        raise ModelError(message, hint=hint)
+    raise _unfinished(source, f"its process ended with {done.returncode}")
+
+
+def _unfinished(source: Path, why: str) -> ModelError:
+    return ModelError(f"weights file {source.name} cannot be converted within bounds: {why}", hint=opening.HINT)
+
+
+def _forget_unused(folder: Path) -> None:
+    """Remove what no run has asked for in a month."""
+    oldest = time.time() - _KEPT_S
+    for one in folder.glob("*"):
+        if one.is_dir() and one.stat().st_mtime < oldest:
+            shutil.rmtree(one, ignore_errors=True)
