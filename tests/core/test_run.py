@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from core.conftest import Life
 from core.runs import PATIENCE_S, Ended, document, start
+from retort.errors import ModelError
 from retort.pipeline import history
 from retort.protocol.events import (
-    AnyEvent,
     ArtifactEvent,
     CheckpointEvent,
     FailedEvent,
@@ -230,18 +230,13 @@ def test_a_run_waits_for_a_dying_one_and_obeys_while_it_waits(tmp_path: Path):
     assert [event.type for event in run.said()] == ["stopped"]
 
 
-@pytest.mark.train
-def test_a_run_whose_teacher_is_no_checkpoint_says_so_and_runs_nothing_of_it(tmp_path: Path):
+def test_a_job_whose_teacher_is_no_checkpoint_says_so_before_its_run_and_runs_nothing_of_it(tmp_path: Path):
     (tmp_path / "models").mkdir()
     with zipfile.ZipFile(tmp_path / "models/broken.pt", "w") as file:
         file.writestr("archive/data.pkl", b"cposix\nsystem\n(S'touch owned'\ntR.")
-    run = start(tmp_path, document(tmp_path, teacher={"weights": "broken.pt"}))
-    assert run.wait() == 1
-    last: AnyEvent = run.said()[-1]
-    assert isinstance(last, FailedEvent)
-    assert (last.failure.code, last.failure.retryable) == ("bad_model", False)
-    assert "broken.pt" in last.failure.message
-    assert not (run.workdir / "owned").exists()
+    with pytest.raises(ModelError, match=r"teacher: weights file broken\.pt cannot be loaded"):
+        start(tmp_path, document(tmp_path, teacher={"weights": "broken.pt"}))
+    assert not list(tmp_path.rglob("owned"))
 
 
 def test_a_folder_without_inputs_is_refused_in_words(tmp_path: Path):

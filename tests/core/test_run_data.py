@@ -51,7 +51,7 @@ def test_weights_that_change_between_intake_and_the_first_stage_end_the_run_too(
     (tmp_path / "models/start.pt").unlink()
     verify(work)
     inputs.weights["start.pt"].write_bytes(b"other")
-    with pytest.raises(DataChanged, match=r"start\.pt\.safetensors has changed"):
+    with pytest.raises(DataChanged, match=r"start\.pt has changed"):
         verify(work)
 
 

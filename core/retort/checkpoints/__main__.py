@@ -1,4 +1,7 @@
-"""Convert one file: ``python -m retort.checkpoints FILE NAME > CONVERTED``; what is wrong goes to stderr as JSON."""
+"""Convert one file: ``python -m retort.checkpoints FILE NAME``.
+
+The converted network goes to stdout, and what is wrong to stderr as JSON.
+"""
 
 from __future__ import annotations
 

@@ -15,9 +15,10 @@ LARGEST_PICKLE = 8 << 20
 """Bytes of the objects without their tensors; YOLO's largest have a tenth of that."""
 _MOST_FILES = 20_000
 _START = b"PK\x03\x04"
+_ONNX = b"\x08"
+"""The first field of an ONNX file, its version."""
 _END = struct.Struct("<4s4H2LH")
 """The record with which an archive ends."""
-_ZIP64 = b"PK\x06\x06"
 _LOCAL = struct.Struct("<4s5H3L2H")
 _SMALL = {"version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"}
 """Files beside the pickle and the storages, of a few bytes each."""
@@ -81,6 +82,8 @@ def _check_ends(path: Path, size: int) -> None:
         last = file.read(_END.size)
     if first[:2] in {b"\x80\x02", b"\x80\x04", b"\x80\x05"}:
         raise Flaw("it is a pickle without an archive, as torch wrote them before 1.6")
+    if first[:1] == _ONNX:
+        raise Flaw("it does not begin as an archive; if it is ONNX, send the .pt file that it was exported from")
     if first != _START:
         raise Flaw("it does not begin as an archive")
     if len(last) < _END.size or _END.unpack(last)[0] != b"PK\x05\x06":

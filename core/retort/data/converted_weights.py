@@ -1,4 +1,4 @@
-"""Convert weights once, in a confined process, and keep what came of it by digest."""
+"""Convert weights once in a confined process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from retort.checkpoints import REFUSED, converted, opening
-from retort.checkpoints.converted import SUFFIX
 from retort.checkpoints.records import Flaw
 from retort.confinement import UNCONFINED, Mode, Part, Policy, confined
 from retort.errors import ModelError, TransientError
 from retort.files import atomic_write, sha256_of
 
 FOLDER = "converted"
-"""Inside the model folder: one folder for each digest of a file that was converted."""
+"""Inside the model folder: one folder for each digest of a file that was converted.
+
+What lies in it has the source's name, by which people know it, and is told from a .pt file by its first bytes.
+"""
 _CPU_S = 120
 _TIMEOUT_S = 300
 _MEMORY_BYTES = 768 << 20
@@ -40,7 +42,7 @@ class ConvertedWeights(NamedTuple):
 
 
 def convert(source: Path, model_dir: Path, *, mode: Mode = "best", without: tuple[Part, ...] = ()) -> ConvertedWeights:
-    """Return the converted form of the weights *source*; it is made where it is not there, or not intact.
+    """Convert the weights *source*, or return what was converted before.
 
     A file that has been converted already is returned as it is, once its description is checked.
 
@@ -53,7 +55,7 @@ def convert(source: Path, model_dir: Path, *, mode: Mode = "best", without: tupl
     if opening.is_converted(source):
         opening.check(source, source.name)
         return ConvertedWeights(source, digest)
-    target = model_dir / FOLDER / digest / f"{source.name}{SUFFIX}"
+    target = model_dir / FOLDER / digest / source.name
     if not _is_intact(target):
         _forget_unused(model_dir / FOLDER)
         _make(source, target, mode, without)
@@ -62,8 +64,13 @@ def convert(source: Path, model_dir: Path, *, mode: Mode = "best", without: tupl
 
 
 def _is_intact(target: Path) -> bool:
-    note = target.with_suffix(".sha256")
+    note = _note(target)
     return target.is_file() and note.is_file() and note.read_text("ascii", "replace") == sha256_of(target)
+
+
+def _note(target: Path) -> Path:
+    """Return where the digest of *target* is noted."""
+    return target.with_name(f"{target.name}.sha256")
 
 
 def _make(source: Path, target: Path, mode: Mode, without: tuple[Part, ...]) -> None:
@@ -80,7 +87,7 @@ def _make(source: Path, target: Path, mode: Mode, without: tuple[Part, ...]) -> 
             raise ModelError(f"weights file {source.name} was converted wrongly: {error}", hint=opening.HINT) from error
         digest = sha256_of(part)
         part.replace(target)
-        atomic_write(target.with_suffix(".sha256"), digest.encode())
+        atomic_write(_note(target), digest.encode())
 
 
 def _damage(source: Path) -> str | None:

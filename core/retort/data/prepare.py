@@ -20,14 +20,14 @@ from retort.data import (
 )
 from retort.data.checkpoint_names import stored_names
 from retort.data.conversion.convert import locate_converted
-from retort.data.converted_weights import ConvertedWeights, convert
+from retort.data.converted_weights import convert
 from retort.data.datasets import Dataset
 from retort.data.inputs import AS_GIVEN, CALIBRATION, FILE, Adjustments, DatasetInfo, Inputs, NamedBy, UnlabelledInfo
 from retort.data.known_datasets import DatasetSource
 from retort.data.text_files import readable
 from retort.data.unlabelled import PseudoLabelImages, UnlabelledSet
 from retort.data.verification import ImageRecord
-from retort.errors import DataError, TeacherMismatch
+from retort.errors import DataError, ModelError, TeacherMismatch
 from retort.exports.base import ENOUGH_IMAGES, FEWEST_IMAGES
 from retort.files import sha256_of
 from retort.images import shown
@@ -69,8 +69,7 @@ def prepare(
         _refuse_to_calibrate(spec, dataset, scenes)
         more = _more_images(spec, settings, dataset)
         to_be_labelled = _to_label(spec, settings, dataset)
-    given, definitions = _networks(spec, settings)
-    found = {name: one.path for name, one in given.items()}
+    found, sources = _weights(spec, settings)
     unknown = _classes_unknown(spec, dataset, found)
     folder = workdir / "data"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
@@ -81,8 +80,8 @@ def prepare(
         cpu_allowed=cpu_allowed,
         data_yaml=datasets.overlay(dataset, folder),
         weights=found,
-        sources={name: one.source_sha256 for name, one in given.items()},
-        definitions=definitions,
+        sources=sources,
+        definitions=_definitions(spec, settings),
         dataset=_facts(dataset, origin, unknown),
         unlabelled=None if more is None else _laid_out(more, folder),
         to_label=None if to_be_labelled is None else unlabelled.overlay_pseudo_label_images(to_be_labelled, folder),
@@ -111,23 +110,28 @@ def _keep_facts(dataset: Dataset, settings: Settings, workdir: Path) -> None:
         shutil.copyfile(kept, workdir / intake.KEPT)
 
 
-def _networks(spec: AnySpec, settings: Settings) -> tuple[dict[str, ConvertedWeights], dict[str, Path]]:
-    """Return the converted weights and the definitions of networks that *spec* names, by their names."""
+def _weights(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return the converted weights that *spec* names, and the digests of their sources, by their names."""
     assert settings.model_dir is not None
-    found = {
-        name: convert(
-            weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights),
-            settings.model_dir,
-            mode=settings.confinement,
-            without=settings.confinement_without,
-        )
-        for name in dict.fromkeys(weight_names(spec).values())
-    }
-    definitions = {
-        name: weights.resolve_definition(name, settings.model_dir)
-        for name in dict.fromkeys(definition_names(spec).values())
-    }
-    return found, definitions
+    found, sources = {}, {}
+    for where, name in weight_names(spec).items():
+        if name in found:
+            continue
+        given = weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
+        try:
+            found[name], sources[name] = convert(
+                given, settings.model_dir, mode=settings.confinement, without=settings.confinement_without
+            )
+        except ModelError as error:
+            raise ModelError(f"{where.removesuffix('.weights')}: {error.message}", hint=error.hint) from error
+    return found, sources
+
+
+def _definitions(spec: AnySpec, settings: Settings) -> dict[str, Path]:
+    """Return the descriptions of networks that *spec* names, by their names."""
+    assert settings.model_dir is not None
+    names = dict.fromkeys(definition_names(spec).values())
+    return {name: weights.resolve_definition(name, settings.model_dir) for name in names}
 
 
 def _scenes(spec: AnySpec, settings: Settings, dataset: Dataset) -> dict[str, UnlabelledSet]:

@@ -51,9 +51,7 @@ def test_the_run_reads_back_what_was_prepared(tmp_path: Path, settings: Settings
     assert (inputs.attempt, inputs.device) == (2, "0")
     files = {name: tmp_path / "models" / name for name in ("teacher.pt", "start.pt")}
     assert inputs.sources == {name: sha256_of(path) for name, path in files.items()}
-    assert inputs.weights == {
-        name: tmp_path / "models/converted" / inputs.sources[name] / f"{name}.safetensors" for name in files
-    }
+    assert inputs.weights == {name: tmp_path / "models/converted" / inputs.sources[name] / name for name in files}
     assert (inputs.dataset.num_train, inputs.dataset.num_val) == (3, 2)
     assert inputs.data_yaml == tmp_path / "work/data/data.yaml"
     assert inputs.data_yaml.is_file()
