@@ -230,6 +230,7 @@ def test_a_run_waits_for_a_dying_one_and_obeys_while_it_waits(tmp_path: Path):
     assert [event.type for event in run.said()] == ["stopped"]
 
 
+@pytest.mark.train
 def test_a_job_whose_teacher_is_no_checkpoint_says_so_before_its_run_and_runs_nothing_of_it(tmp_path: Path):
     (tmp_path / "models").mkdir()
     with zipfile.ZipFile(tmp_path / "models/broken.pt", "w") as file:
