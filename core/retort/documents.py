@@ -1,4 +1,4 @@
-"""Read YAML, JSON and lines of text from strangers, bounded.
+"""Read documents and lines of text from strangers, bounded.
 
 This is the one reader of YAML for all that comes from outside: specs, descriptions of data and networks, labels. It
 takes YAML's events one by one and makes plain values of them, so that size, depth and number are known before there are
@@ -245,6 +245,30 @@ def _plain(text: str) -> Any:
 
 _LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """Where Python ends a line."""
+
+
+MOST_XML_DEPTH = 64
+"""Elements within each other."""
+_LONGEST_TAG = 1 << 20
+
+
+def check_tags(data: bytes) -> None:
+    """Insist that no tag of an XML document is too long.
+
+    A parser makes a mapping of all attributes of an element before anybody sees them.
+
+    Raises:
+        DataError: one is.
+
+    """
+    begin = 0
+    while (end := data.find(b">", begin)) >= 0 or begin < len(data):
+        end = end if end >= 0 else len(data)
+        if end - begin > _LONGEST_TAG:
+            line = data.count(b"\n", 0, begin) + 1
+            message = f"line {line}: a tag or text is longer than {_LONGEST_TAG >> 20} MiB"
+            raise DataError(message, hint="an annotation has shorter ones")
+        begin = end + 1
 
 
 @dataclass(frozen=True, slots=True)

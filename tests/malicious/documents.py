@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import yaml
-from malicious.cases import add, add_all
+from malicious.cases import Make, add, add_all
 from malicious.sets import write_set
 
 SPEC = {
@@ -125,6 +125,8 @@ XML = {
     "another document": '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>',
     "elements without an end": "<annotations>" + "<a>" * 100_000,
     "no end": "<annotations><image",
+    "an element of any number of attributes": "<annotations " + "".join(f'a{n}="" ' for n in range(200_000)) + "/>",
+    "a text without an end": "<annotations>" + "\n" * (2 << 20) + "</annotations>",
     "another encoding": '<?xml version="1.0" encoding="evil"?><annotations/>',
     "many boxes": "<annotations>" + "<box/>" * 500_001 + "</annotations>",
 }
@@ -134,6 +136,7 @@ COCO = {
     "many values": '{"images":[' + "1," * 2_000_001 + "1]}",
     "numbers that are none": '{"images":[{"id":1,"file_name":"a","width":NaN,"height":1}]}',
     "a size without an end": '{"images":[{"id":1,"file_name":"a","width":1e999,"height":1}]}',
+    "one value of many others": '{"info": [' + "[]," * 2_000_001 + "1]}",
     "an id of many digits": '{"images":[{"id":' + "9" * 10_000 + ',"file_name":"a","width":1,"height":1}]}',
     "a list in the place of a document": "[]",
     "an image twice": '{"images":[{"id":1,"file_name":"a.jpg","width":9,"height":9},'
@@ -172,7 +175,7 @@ DESCRIPTIONS: dict[str, dict[str, object] | str] = {
 }
 
 
-def _described(changes: dict[str, object] | str) -> object:
+def _described(changes: dict[str, object] | str) -> Make:
     def make(folder: Path) -> Path:
         root = write_set(folder / "set")
         known = {"train": "images/train", "val": "images/val", "names": ["a"]}
@@ -190,7 +193,7 @@ add("data set", "a program to download it (Ultralytics runs `download`)", _descr
 )  # fmt: skip
 
 
-def _annotated(name: str, content: str) -> object:
+def _annotated(name: str, content: str) -> Make:
     def make(folder: Path) -> Path:
         source = folder / "source"
         (source / Path(name).parent).mkdir(parents=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from malicious.cases import door
+from malicious.cases import DOORS, door
 from retort.addresses import resolve_public
 from retort.archives.members import ArchiveLimits
 from retort.data import audit, datasets
@@ -66,3 +66,6 @@ def address(url: str, _: Path) -> None:
 @door("host behind a name")
 def host(found: list[str], _: Path) -> None:
     resolve_public("https://data.example.org/a.zip", lookup=lambda *_: found)
+
+
+__all__ = ["DOORS"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +12,15 @@ from typing import Any
 from retort.data.text_files import read_text
 from retort.documents import parse_document
 from retort.errors import DataError, SpecError
+from retort.redaction import redact
 
 _IGNORED = {
     "download": "it is never run",
     "roboflow": "it is not needed",
 }
 _OTHER_TASKS = frozenset({"kpt_shape", "flip_idx", "masks_dir", "depth_scale"})
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_NO_URL = "fetch it yourself and name its folder, or upload it"
 _MOST_CLASSES = 10_000
 _LONGEST_NAME = 200
 _JOINERS = frozenset("\u00ad\u200c\u200d\u200e\u200f\u2060\ufeff")
@@ -48,6 +52,8 @@ def find(path: str, data_dirs: Sequence[Path]) -> Path:
         DataError: it does not, or is not there.
 
     """
+    if _URL.match(path):
+        raise DataError(f"no dataset at {redact(path)[:200]}: nothing is fetched from an address", hint=_NO_URL)
     given = Path(path).expanduser()
     candidates = [given] if given.is_absolute() else [folder / given for folder in data_dirs]
     for candidate in candidates:

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple, NoReturn, TextIO
 from retort.data.text_files import encoding_of
 from retort.errors import DataError
 
-LARGEST_VALUE = 32 << 20
+LARGEST_VALUE = 16 << 20
 """Characters of one element of an array, or of one field that is no array."""
+_MOST_VALUES = 2_000_000
+"""Within one of these, counted before they are made."""
 _CHUNK = 1 << 20
 _BEGINNING = 1 << 10
 _UNDECODABLE = re.compile(r"[\udc80-\udcff]")
@@ -134,6 +136,8 @@ class _JsonWindow:
         while True:
             if len(self._buffer) - self._at > LARGEST_VALUE:
                 self.fail(f"one value is longer than {LARGEST_VALUE >> 20} MiB, or malformed")
+            if sum(self._buffer.count(one, self._at) for one in ",[{") > _MOST_VALUES:
+                self.fail(f"one value may hold more than {_MOST_VALUES:,} others")
             try:
                 found, end = self._decoder.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
@@ -154,6 +158,6 @@ class _JsonWindow:
         self._at = to
 
     def _more(self) -> bool:
-        chunk = self._text.read(_CHUNK)
+        chunk = self._text.read(max(_CHUNK, len(self._buffer) - self._at))  # what is begun again is twice as long
         self._buffer, self._at = self._buffer[self._at :] + chunk, 0
         return bool(chunk)

@@ -12,12 +12,16 @@ from xml.parsers import expat
 
 from retort.data.conversion.objects import AnnotatedSplit, ImageAnnotations, PixelBox, around, upright
 from retort.data.description import is_name
+from retort.data.text_files import read_bytes
+from retort.documents import MOST_XML_DEPTH, check_tags
 from retort.errors import DataError
 from retort.review.models import Corners
 
 LARGEST_BYTES = 16 << 20
 """Of one annotation file."""
 FirstPixel = Literal[0, 1]
+_ABOUT = frozenset({"filename", "folder", "source/database", "size/width", "size/height"})
+"""Elements of an image that are read."""
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _HINT = "an annotation with filename, size and objects, each with name and bndbox, is expected"
 
@@ -93,6 +97,7 @@ class _VocReader:
         self._object: _VocObject | None = None
         self._objects: list[PixelBox] = []
         self._parser = expat.ParserCreate()
+        self._parser.buffer_text = True
         self._parser.StartDoctypeDeclHandler = self._doctype
         self._parser.StartElementHandler = self._begin
         self._parser.EndElementHandler = self._end
@@ -100,10 +105,10 @@ class _VocReader:
 
     def read(self, stem: str) -> _VocPage:
         """Read the file of the image that goes by *stem*."""
-        if self._file.stat().st_size > LARGEST_BYTES:
-            raise DataError(f"{self._file} is larger than {LARGEST_BYTES >> 20} MiB", hint="one file an image")
         try:
-            self._parser.Parse(self._file.read_bytes(), True)  # noqa: FBT003 - that is its form
+            data = read_bytes(self._file, str(self._file), most_bytes=LARGEST_BYTES)
+            check_tags(data)
+            self._parser.Parse(data, True)  # noqa: FBT003 - that is its form
         except (expat.ExpatError, LookupError, ValueError) as error:
             raise DataError(f"{self._file}:{self._parser.CurrentLineNumber}: no XML: {error}", hint=_HINT) from error
         sides = [_number(self._about.get(f"size/{side}")) for side in ("width", "height")]
@@ -129,6 +134,8 @@ class _VocReader:
         name = tag.rpartition(":")[2]  # without the prefix of a namespace
         if not self._path and name != "annotation":
             self._refuse(f"the document is {name[:60]!r}, not 'annotation'")
+        if len(self._path) >= MOST_XML_DEPTH:
+            self._refuse("elements are nested too deeply")
         self._path.append(name)
         self._text.clear()
         if self._path == ["annotation", "object"]:
@@ -142,7 +149,8 @@ class _VocReader:
         place = "/".join(self._path[1:])
         name = self._path.pop()
         if self._object is None:
-            self._about.setdefault(place, text)
+            if place in _ABOUT:
+                self._about.setdefault(place, text)
         elif place == "object":
             self._add(self._object)
             self._object = None

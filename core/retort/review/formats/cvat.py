@@ -6,6 +6,8 @@ from collections import Counter
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
+from retort.documents import MOST_XML_DEPTH, check_tags
+from retort.errors import DataError
 from retort.review.formats import base
 from retort.review.formats.base import Classes, ImageSet, ReadFile, add, box, file_name, read_file, sized
 from retort.review.formats.names import image_of
@@ -63,7 +65,7 @@ class _CvatReader:
         self._classes = classes
         self._image: dict[str, str] | None = None
         self._boxes: list[Box] = []
-        self._root, self._root_line = "", 1
+        self._root, self._root_line, self._depth = "", 1, 0
         self._parser = expat.ParserCreate()
         self._parser.StartDoctypeDeclHandler = self._refuse
         self._parser.StartElementHandler = self._begin
@@ -71,7 +73,10 @@ class _CvatReader:
 
     def parse(self, data: bytes) -> None:
         try:
+            check_tags(data)
             self._parser.Parse(data, True)  # noqa: FBT003 - that is its form
+        except DataError as error:
+            raise ReviewError(error.message, hint=error.hint) from error
         except (expat.ExpatError, LookupError, ValueError) as error:
             raise ReviewError(f"no XML that can be read: {error}", hint=_HINT) from error
         if self._root != "annotations":
@@ -87,6 +92,9 @@ class _CvatReader:
         if not self._root:
             self._root, self._root_line = name, self._parser.CurrentLineNumber
         place = f"line {self._parser.CurrentLineNumber}"
+        self._depth += 1
+        if self._depth > MOST_XML_DEPTH:
+            raise ReviewError(f"{place}: elements are nested too deeply", hint=_HINT)
         if name == "image":
             self._image, self._boxes = attributes, []
             image = image_of(attributes.get("name", ""))
@@ -100,6 +108,7 @@ class _CvatReader:
             self._boxes.append(self._box(self._image, attributes, place))
 
     def _end(self, name: str) -> None:
+        self._depth -= 1
         if name == "image":
             self._image = None
 
