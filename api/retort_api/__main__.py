@@ -1,4 +1,7 @@
-"""Serve the API: ``python -m retort_api``; ``openapi`` prints the OpenAPI document."""
+"""Serve the API: ``python -m retort_api``; ``openapi`` prints the OpenAPI document.
+
+``rotate-links`` makes all signed download addresses invalid.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from retort.settings import Settings
 from retort_api.app import create_app
 from retort_api.connections import allow_open_files, server_config
 from retort_api.deps import AppState
+from retort_api.links import LinkSigner
 
 GRACE_S = 3
 """How long answers under way may take once the server stops."""
@@ -40,9 +44,11 @@ class Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Serve the API, or print the OpenAPI document."""
+    """Serve the API, or do what the argument names."""
     if sys.argv[1:] == ["openapi"]:
         sys.stdout.write(json.dumps(create_app(Settings()).openapi(), indent=2) + "\n")
+    elif sys.argv[1:] == ["rotate-links"]:
+        LinkSigner(Settings().home).rotate()
     elif sys.argv[1:]:
         sys.exit(__doc__)
     else:

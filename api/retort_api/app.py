@@ -63,6 +63,7 @@ TAGS = {
     "trash": "Delete jobs, sweeps, artifacts and models; restore them while the trash has them.",
     "keeping": "What is used, by whom, and what retention takes.",
     "sweeps": "Many jobs that differ in some fields of the spec, and the search for the best.",
+    "webhooks": "Addresses that are told what happens to jobs.",
     "reference": "What a spec may say: JSON Schema and recipes.",
     "health": "For those who run the service: liveness, readiness and Prometheus metrics.",
 }

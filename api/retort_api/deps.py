@@ -17,7 +17,7 @@ from fastapi.params import Query
 from fastapi.routing import APIRoute
 from retort import access
 from retort.access import Admission, Principal, Scope
-from retort.db import Database, Session, datasets, jobs, model_registry, sweeps
+from retort.db import Database, Session, datasets, jobs, model_registry, predictions, sweeps
 from retort.db.session import database_now
 from retort.keeping import Keeper, open_store
 from retort.model_ref import ModelRef
@@ -31,6 +31,7 @@ from retort_api.batching import Batcher, ResponseCache
 from retort_api.disk_budget import DiskBudget
 from retort_api.errors import BadParameter
 from retort_api.keyring import KeyRing
+from retort_api.links import LinkSigner
 from retort_api.metrics import ServiceMetrics
 from retort_api.notifier import QueueNotifier
 from retort_api.queue_view import QueueView
@@ -125,6 +126,22 @@ class AppState:
                 return datasets.digests(session, project, name)
 
         return Registry(digests, classes, brought)
+
+    @cached_property
+    def predictions(self) -> Batcher[str, dict[str, Any] | None]:
+        """Batcher that reads the answers of predictions; None where there is none yet."""
+
+        def look(ids: Sequence[str]) -> Sequence[dict[str, Any] | Exception | None]:
+            with self.database.autocommit_read() as session:
+                found = predictions.answers(session, ids)
+            return [found.get(prediction_id) for prediction_id in ids]
+
+        return Batcher(look)
+
+    @cached_property
+    def links(self) -> LinkSigner:
+        """Signer of download addresses."""
+        return LinkSigner(self.settings.home, self.settings.link_secret.get_secret_value())
 
     @cached_property
     def store(self) -> Store:

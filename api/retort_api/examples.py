@@ -89,6 +89,8 @@ def by_operation() -> dict[str, Examples]:
         "change_job": Examples({"priority": 5, "labels": {"site": "north"}}),
         "act_on_jobs": Examples({"action": "cancel", "filter": {"labels": {"site": "north"}, "state": ["queued"]}}),
         "validate_spec": Examples(SPEC),
+        "create_webhook": Examples({"url": "https://example.com/retort", "events": ["job.succeeded", "job.failed"]}),
+        "sign_download": Examples({"expires_in_s": 3600}),
         "clone_job": Examples({"training": {"epochs": 50}}),
         "list_events": Examples(None, {OK: _EVENTS, **missing}),
         "list_artifacts": Examples(None, {OK: _ARTIFACTS, **missing}),

@@ -98,6 +98,16 @@ async def read_upload(request: Request) -> bytes:
     return await _read(request, UPLOAD_LIMIT)
 
 
+async def read_limited(request: Request, limit: int) -> bytes:
+    """Read the request's bytes, whatever they are.
+
+    Raises:
+        UserError: there are more than *limit*.
+
+    """
+    return await _read(request, limit)
+
+
 async def _read(request: Request, limit: int = BODY_LIMIT) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:

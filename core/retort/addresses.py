@@ -130,6 +130,22 @@ def resolve_public(
     return PublicAddress(url, parts.scheme, host, port, str(addresses[0]), target)
 
 
+def resolve_target(url: str, trusted: Sequence[Network], *, lookup: Lookup = look_up) -> PublicAddress:
+    """Return *url* for a message of the service, with its host resolved and checked.
+
+    Plain HTTP reaches addresses in the *trusted* networks alone.
+
+    Raises:
+        AddressError: as for ``resolve_public``, or it is plain HTTP to another address.
+        FetchError: its host cannot be resolved.
+
+    """
+    found = resolve_public(url, schemes=("https", "http"), trusted=trusted, lookup=lookup)
+    if found.scheme == "http" and not any(ipaddress.ip_address(found.address) in network for network in trusted):
+        _refuse("plain HTTP is sent to the operator's own networks alone", "write https://")
+    return found
+
+
 def _refuse(message: str, hint: str) -> NoReturn:
     raise AddressError(f"the URL cannot be used: {message}", hint=hint)
 

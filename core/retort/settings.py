@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import os
 import re
@@ -202,6 +203,16 @@ class Settings(BaseSettings):
     """What a worker keeps of registered datasets; the least recently used go first, never those of a running job."""
     max_retries: int = Field(default=3, ge=0)
     """How often a job is tried again after a lost worker or a failure that a retry may help."""
+    max_predictions: int = Field(default=8, ge=0, le=1000)
+    """Images of a project that may wait for their boxes at a time; 0 refuses predictions."""
+    max_image_bytes: int = Field(default=16_777_216, ge=1)
+    """Largest image that boxes are predicted on."""
+    link_secret: SecretStr = SecretStr("")
+    """Signs download addresses, the same for several servers; empty makes one in ``home``."""
+    webhook_networks: Annotated[tuple[str, ...], NoDecode] = ()
+    """Private networks that webhooks may reach, over plain HTTP too: 10.1.0.0/16, with commas between them."""
+    keep_deliveries_s: float = Field(default=2_592_000.0, ge=0)
+    """For so long what was sent to webhooks can be looked up."""
     gpu_hour_price: float | None = Field(default=None, ge=0)
     """Price of one GPU for an hour, from which a spec's cost is estimated; empty tells no cost."""
     currency: str = Field(default="EUR", pattern="^[A-Za-z]{3}$")
@@ -290,6 +301,13 @@ class Settings(BaseSettings):
             msg = f"{unknown[0]} is no part of the confinement: name some of {', '.join(get_args(Part))}"
             raise ValueError(msg)
         return parts
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        """Read a list of networks with commas between them."""
+        given = [one.strip() for one in value.split(",") if one.strip()] if isinstance(value, str) else value
+        return tuple(str(ipaddress.ip_network(one)) for one in given) if isinstance(given, list | tuple) else given
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -158,6 +159,18 @@ class Store:
         with _as_store_unavailable(self.url):
             whole = obstore.get(self._store, _checked(key), options={"range": (start, end)})
             return self._pieces(whole.stream(min_chunk_size=CHUNK_BYTES))
+
+    def presigned(self, key: str, expires_in_s: float) -> str | None:
+        """Return a signed address of *key*; None where the store is a folder.
+
+        Raises:
+            StoreUnavailable: the store's credentials cannot sign.
+
+        """
+        if self._folder is not None:
+            return None
+        with _as_store_unavailable(self.url):
+            return str(obstore.sign(self._store, "GET", _checked(key), timedelta(seconds=expires_in_s)))
 
     def fetch(self, key: str, path: Path) -> None:
         """Download the bytes under *key* to the file *path*, atomically.

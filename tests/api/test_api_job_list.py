@@ -179,6 +179,18 @@ def test_a_filter_chooses_what_is_acted_on_and_a_repeated_retry_makes_no_second_
     assert first == second
 
 
+def test_ended_jobs_are_deleted_and_running_ones_refuse(client: TestClient, three: tuple[str, str, str]):
+    client.post(f"/v1/jobs/{three[0]}/cancel")
+    answer = client.post("/v1/bulk", json={"action": "delete", "ids": list(three)}).json()["data"]
+    assert [(one["done"], one["code"]) for one in answer] == [
+        (True, None),
+        (False, "wrong_state"),
+        (False, "wrong_state"),
+    ]
+    assert names(client) == ["gamma_x", "beta"]
+    assert client.post("/v1/bulk", json={"action": "delete", "filter": {}}).json()["data"] == []
+
+
 def test_an_action_takes_no_more_than_a_hundred_jobs(client: TestClient):
     body = {"action": "cancel", "ids": ["job_" + f"{number:032x}" for number in range(101)]}
     assert client.post("/v1/bulk", json=body).json()["code"] == "bad_parameter"

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from ipaddress import ip_network
 from uuid import uuid4
 
 import structlog
@@ -23,6 +24,8 @@ from retort_worker.celery_app import consume
 from retort_worker.context import RUN, WorkerContext
 from retort_worker.dataset_intake import DatasetIntake
 from retort_worker.loops import Announcer, Housekeeper, Poller, Reaper, Sweeper
+from retort_worker.predictions import PredictionLoop
+from retort_worker.webhooks import Deliverer
 from retort_worker.worker import JobWorker
 
 _EXIT_S = 10.0
@@ -61,12 +64,19 @@ def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper, ann
     settings = context.settings
     poller = Poller(slots, poll_s=settings.poll_s)
     reaper = Reaper(context.database, slots, reap_s=settings.reap_s)
+    deliverer = Deliverer(
+        context.database, trusted=[ip_network(one) for one in settings.webhook_networks], look_s=settings.poll_s,
+        keep_s=settings.keep_deliveries_s,
+    )  # fmt: skip
+    predicting = PredictionLoop(context)
     app = celery_app.build(settings, slots.num_slots)
     celery_app.register(app, slots)
     # The poll and the reaper stand on their own feet: they work while the broker cannot be reached.
     announcer.start()
     poller.start()
     reaper.start()
+    deliverer.start()
+    predicting.start()
     housekeeper.start()
     Sweeper(context.database, slots, look_s=settings.poll_s).start()
     DatasetIntake(context, look_s=settings.poll_s).start()
@@ -75,6 +85,8 @@ def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper, ann
     poller.join()
     slots.join(threading.TIMEOUT_MAX)
     reaper.stop()
+    deliverer.stop()
+    predicting.stop()
     announcer.stop()
     structlog.get_logger().info("worker stopped")
     return 0

@@ -12,8 +12,10 @@ from retort_api.routes import (
     job_actions,
     job_list,
     jobs,
+    links,
     models,
     pages,
+    predictions,
     reviews,
     schemas,
     sweeps,
@@ -23,6 +25,7 @@ from retort_api.routes import (
     uploads,
     usage,
     validation,
+    webhooks,
     workers,
 )
 
@@ -36,15 +39,18 @@ ROUTERS = (
     workers.router,
     usage.router,
     events.router,
+    predictions.router,
     tensorboard.router,  # before the artifacts, whose names may be anything
     trash.router,  # before them too: what restores one ends its address
     artifacts.router,
+    links.router,
     reviews.router,
     uploads.router,
     tus.router,
     datasets.router,
     models.router,
     sweeps.router,
+    webhooks.router,
     schemas.router,
     health.router,
     pages.router,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Header
 from retort.access import Principal, Scope
-from retort.db import job_list, jobs, reruns
+from retort.db import Session, job_list, jobs, reruns, trash
 from retort.db.job_list import JobFilter, Place
 from retort.db.session import database_now
 from retort.errors import RetortError, TransientError
@@ -23,7 +23,11 @@ from retort_api.schemas.bulk import MOST, Bulk, BulkAnswer, BulkOutcome, WantedJ
 router = Router("control")
 
 _OPEN = frozenset(JobState) - TERMINAL - {JobState.CANCELLING}
-_ACTED_ON: dict[str, frozenset[JobState]] = {"cancel": _OPEN, "retry": TERMINAL - {JobState.SUCCEEDED}}
+_ACTED_ON: dict[str, frozenset[JobState]] = {
+    "cancel": _OPEN,
+    "retry": TERMINAL - {JobState.SUCCEEDED},
+    "delete": TERMINAL,
+}
 """Where the action changes something."""
 
 
@@ -39,7 +43,7 @@ def act_on_jobs(
     bulk: Bulk,
     idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
 ) -> BulkAnswer:
-    """Cancel or retry many jobs: each is answered for itself, and one that refuses hinders no other.
+    """Cancel, retry or delete many jobs: each is answered for itself, and one that refuses hinders no other.
 
     A filter takes the oldest hundred jobs that can be acted on; `next_after` goes on behind them. With an
     `Idempotency-Key` a repeated request makes no second retry of any job.
@@ -86,16 +90,22 @@ def _act(service: AppState, caller: Principal, action: str, job_id: str, key: st
         if not is_job_id(job_id):
             raise jobs.JobNotFound(f"there is no job {job_id}")
         with service.begin(caller) as session:
+            now = database_now(session)
             if action == "cancel":
-                about["state"] = jobs.cancel(session, job_id, now=database_now(session), actor="client")
+                about["state"] = jobs.cancel(session, job_id, now=now, actor="client")
+            elif action == "delete":
+                trash.delete_job(session, job_id, now=now)
+                about["state"] = jobs.get(session, job_id).state
             else:
-                own = key and hashlib.sha256(f"{key} {job_id}".encode()).hexdigest()
-                about["new_id"] = reruns.retry(
-                    session, job_id, **submit_options(service, caller, session, job_id, own)
-                ).job_id
-                about["state"] = JobState.QUEUED
+                about |= {"new_id": _retry(service, caller, session, job_id, key), "state": JobState.QUEUED}
     except TransientError:
         raise
     except RetortError as error:
         return BulkOutcome.model_validate({**about, "done": False, "code": error.code, "detail": error.message})
     return BulkOutcome.model_validate({**about, "done": True})
+
+
+def _retry(service: AppState, caller: Principal, session: Session, job_id: str, key: str | None) -> str:
+    """Queue a job that goes on where another has ended, once for each job and key; return its id."""
+    own = key and hashlib.sha256(f"{key} {job_id}".encode()).hexdigest()
+    return reruns.retry(session, job_id, **submit_options(service, caller, session, job_id, own)).job_id

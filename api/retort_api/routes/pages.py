@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Annotated
 
 from fastapi import Path, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from retort.access import ANY_KEY, PUBLIC
 from retort.errors import UserError
 
@@ -41,6 +41,33 @@ _START = """SwaggerUIBundle({
   url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, defaultModelsExpandDepth: 0,
 });
 """
+_OVERVIEW = """# Retort
+
+> A service that distils YOLO detectors: a small student learns from a large teacher, beside an equal training without
+> teacher, so that what the distillation bought is measured. INT8 files for edge devices come with it.
+
+Requests carry `Authorization: Bearer rtt_...`. Refusals are problem documents (RFC 9457): decide by `code`, act by
+`hint`; `errors` names each mistake of a spec. Send an `Idempotency-Key` with what makes something, and repeat freely.
+
+## The way from images to an INT8 student
+
+- `POST /v1/validate`: check a spec; estimates of time, memory and cost where recorded jobs tell
+- `POST /v1/jobs`: queue it; the answer has the id
+- `GET /v1/jobs/{job_id}?wait=50`: answers when the job has ended; `failure.hint` says what to change
+- `GET /v1/jobs/{job_id}/artifacts`: its files; `result.exports` of the job says which is the INT8 one, and what it lost
+- `POST /v1/jobs/{job_id}/predict`: an image in, boxes out, also while the job runs
+
+## Reference
+
+- [The contract](/openapi.json): OpenAPI 3.1, with examples
+- [The spec](/v1/schema): JSON Schema of a job
+- [Recipes](/v1/recipes): presets of the distillation section
+- [The contract as a page](/docs)
+
+## Optional
+
+- `retort skill` prints a guide for agents with a shell; `retort mcp` is an MCP server with the same steps as tools
+"""
 
 
 @router.readable("/docs", scope=ANY_KEY, include_in_schema=False)
@@ -53,6 +80,12 @@ def show_contract() -> HTMLResponse:
 def get_contract(request: Request) -> JSONResponse:
     """Send the OpenAPI document."""
     return JSONResponse(request.app.openapi())
+
+
+@router.readable("/llms.txt", scope=PUBLIC, include_in_schema=False)
+def get_overview() -> PlainTextResponse:
+    """Send an overview of the service for language models."""
+    return PlainTextResponse(_OVERVIEW, media_type="text/markdown")
 
 
 @router.readable("/docs/{name}", scope=PUBLIC, include_in_schema=False)

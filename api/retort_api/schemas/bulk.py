@@ -42,7 +42,7 @@ class Bulk(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    action: Literal["cancel", "retry"]
+    action: Literal["cancel", "retry", "delete"]
     ids: tuple[Annotated[str, Field(max_length=64)], ...] | None = Field(default=None, min_length=1, max_length=MOST)
     filter: WantedJobs | None = None
     after: Annotated[str, Field(max_length=64)] | None = None

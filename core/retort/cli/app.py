@@ -12,6 +12,7 @@ import typer
 from retort import __version__
 from retort.cli import (
     advise,
+    agents,
     boundary,
     data,
     datasets,
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-SERVICE, SWEEPS, LOCAL = "The service", "Sweeps", "Without a service"
+SERVICE, SWEEPS, LOCAL, AGENTS = "The service", "Sweeps", "Without a service", "For agents"
 app.command(rich_help_panel=SERVICE)(up.up)
 app.command(rich_help_panel=SERVICE)(jobs.submit)
 app.command("ls", rich_help_panel=SERVICE)(jobs.list_jobs)
@@ -55,6 +56,7 @@ for _command in (jobs.cancel, jobs.stop, jobs.pause, jobs.resume, jobs.retry, jo
     app.command(rich_help_panel=SERVICE)(_command)
 app.command(rich_help_panel=SERVICE)(jobs.priority)
 app.command(rich_help_panel=SERVICE)(jobs.label)
+app.command(rich_help_panel=SERVICE)(jobs.predict)
 app.command(rich_help_panel=SERVICE)(jobs.download)
 app.command(rich_help_panel=SERVICE)(keeping.delete)
 app.command(rich_help_panel=SERVICE)(keeping.restore)
@@ -80,6 +82,9 @@ app.command(rich_help_panel=LOCAL)(evaluate.export)
 app.command(rich_help_panel=LOCAL)(spec.validate)
 app.command("recipes", rich_help_panel=LOCAL)(spec.list_recipes)
 app.add_typer(data.app, name="data", rich_help_panel=LOCAL)
+
+app.command(rich_help_panel=AGENTS)(agents.mcp)
+app.command(rich_help_panel=AGENTS)(agents.skill)
 
 
 @app.callback(invoke_without_command=True)

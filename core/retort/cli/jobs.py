@@ -277,6 +277,26 @@ def label(
         say(f"{job['id']} has the labels " + (", ".join(f"{k}={v}" for k, v in job["labels"].items()) or "none"))
 
 
+def predict(
+    job_id: JobId,
+    image: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An image file.")],
+    confidence: Annotated[float, typer.Option(min=0.05, max=1, help="Lowest score of a box.")] = 0.25,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the boxes that a job's last network finds on an image, also while the job runs."""
+    with connect(url) as client:
+        found = client.predict(find(client, job_id), image, confidence=confidence)
+    if as_json:
+        emit(found)
+        return
+    for box in found["boxes"]:
+        sides = " ".join(f"{box[side]:.3f}" for side in ("x1", "y1", "x2", "y2"))
+        say(f"{box['score']:.2f} {box['name']} {sides}")
+    which = "student.pt" if found["final"] else f"the best network so far, of epoch {found['epoch']}"
+    note(f"{len(found['boxes'])} boxes by {which}; sides are shares of {found['width']} x {found['height']} pixels")
+
+
 def retry(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     """Make a new job that goes on where one that failed, was cancelled or expired has ended; print its id."""
     with connect(url) as client:

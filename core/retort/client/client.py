@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,17 +12,18 @@ from typing import Any, Literal, Self
 import httpx2 as httpx
 
 from retort import __version__
-from retort.client import credentials
+from retort.client import calls, credentials
+from retort.client.calls import Call, Json
 from retort.client.credentials import is_loopback
 from retort.client.datasets import DatasetClient
 from retort.client.download import Partial
+from retort.client.repeats import Repeats, is_repeatable
 from retort.client.transport import ClientError, raise_problem, unreachable, worth_repeating
 from retort.client.uploads import Content, UploadClient
+from retort.client.webhooks import WebhooksClient
 from retort.files import sha256_of
 from retort.spec.result import Result, parse_result
 from retort.states import TERMINAL
-
-Json = dict[str, Any]
 
 _CHUNK_BYTES = 1 << 20
 _IN_PARTS_BYTES = 64 << 20
@@ -66,7 +66,7 @@ class ReviewClient:
         """
         cursor: str | None = None
         while True:
-            page = self._json("GET", "/images", params=_given(decided=decided, cursor=cursor, limit=200))
+            page = self._json("GET", "/images", params=calls.given(decided=decided, cursor=cursor, limit=200))
             yield from page["data"]
             cursor = page["next_cursor"]
             if not page["has_more"]:
@@ -86,7 +86,7 @@ class ReviewClient:
 
     def complete(self, **how: Any) -> Json:
         """Complete the review and return the job; *rest* decides the open images."""
-        return self._json("POST", "/complete", json=_given(**how))
+        return self._json("POST", "/complete", json=calls.given(**how))
 
     def export(self, form: str) -> bytes:
         """Return the review as a file in another tool's format."""
@@ -101,7 +101,7 @@ class ReviewClient:
         The boxes in the file replace those of their images. *looked_at* ``all`` says that images with unchanged boxes
         were looked at too.
         """
-        params = _given(format=form, reviewer=reviewer, looked_at=looked_at)
+        params = calls.given(format=form, reviewer=reviewer, looked_at=looked_at)
         headers = {"Content-Type": "application/octet-stream"}
         return self._json("POST", "/import", params=params, content=data, headers=headers)
 
@@ -110,12 +110,9 @@ class ReviewClient:
         return answer
 
 
-def _given(**params: Any) -> Json:
-    return {name: value for name, value in params.items() if value is not None}
-
-
-_NOTHING_FOLLOWS = 204
 _PAUSE_S = 0.25
+_NOTHING_FOLLOWS = 204
+"""Of a stream whose job has ended."""
 _LONGEST_PAUSE_S = 5.0
 _LONGEST_WAIT_S = 25.0
 """For one answer about a job that goes on; proxies cut what is silent for a minute."""
@@ -131,8 +128,8 @@ class Client:
     Args:
         url: address of the service, such as ``http://127.0.0.1:8000``.
         timeout_s: how long one answer may take.
-        patience_s: for how long an unreachable or overloaded service is tried again. Every call may be repeated
-            safely: submissions carry an idempotency key.
+        patience_s: for how long an unreachable or overloaded service is tried again. What may have been done is
+            only repeated where that is harmless; submissions carry an idempotency key.
         key: the API key; left out, it is ``RETORT_KEY``, or for a service on this machine the one in its home folder.
 
     """
@@ -179,12 +176,12 @@ class Client:
 
         The same key and spec give the same job.
         """
-        told = [f"{key}={value}" for key, value in (labels or {}).items()]
-        return self._submit("/v1/jobs", spec, idempotency_key, owner, priority, label=told or None)
+        terms: Json = {"idempotency_key": idempotency_key, "owner": owner, "priority": priority, "labels": labels}
+        return self._call(calls.submit("/v1/jobs", spec, **terms))
 
     def get(self, job_id: str) -> Json:
         """Return the job."""
-        return self._json("GET", f"/v1/jobs/{job_id}")
+        return self._call(calls.job(job_id))
 
     def result(self, job_id: str) -> Result | None:
         """Return the result of a job; None before the job has succeeded."""
@@ -198,49 +195,46 @@ class Client:
         *created_before*, *student*, *teacher*, *dataset*, *recipe*, *sweep* and *q*, words in name and labels; *order*
         gives another order, such as ``-best``. Of *labels*, None stands for any value.
         """
-        wanted = [key if value is None else f"{key}={value}" for key, value in (labels or {}).items()]
-        return self._pages("/v1/jobs", **filters, label=wanted or None)
+        return self._pages("/v1/jobs", **calls.job_filters(labels, filters))
 
     def cancel(self, job_id: str) -> Json:
         """Request the cancellation of a job; return the job.
 
         Asking twice is harmless.
         """
-        return self._json("POST", f"/v1/jobs/{job_id}/cancel")
+        return self._call(calls.act(job_id, "cancel"))
 
     def pause(self, job_id: str) -> Json:
         """Pause a job, and return it.
 
         The job can resume from its last whole epoch.
         """
-        return self._json("POST", f"/v1/jobs/{job_id}/pause")
+        return self._call(calls.act(job_id, "pause"))
 
     def resume(self, job_id: str) -> Json:
         """Resume a paused job and return it."""
-        return self._json("POST", f"/v1/jobs/{job_id}/resume")
+        return self._call(calls.act(job_id, "resume"))
 
     def stop(self, job_id: str) -> Json:
         """Ask a job to finish its training early; return the job.
 
         The best network so far is published.
         """
-        return self._json("POST", f"/v1/jobs/{job_id}/stop")
+        return self._call(calls.act(job_id, "stop"))
 
     def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Json:
         """Queue a job that continues a job which has ended; return it.
 
         The earlier job failed, was cancelled or expired.
         """
-        return self._json("POST", f"/v1/jobs/{job_id}/retry", headers=_name_submission(idempotency_key))
+        return self._call(calls.retry(job_id, idempotency_key))
 
     def clone(self, job_id: str, patch: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None) -> Json:
         """Queue a new job from a job's spec and *patch*; return it.
 
         *patch* changes the spec (RFC 7396); the new job starts from the beginning.
         """
-        return self._json(
-            "POST", f"/v1/jobs/{job_id}/clone", json=dict(patch or {}), headers=_name_submission(idempotency_key)
-        )
+        return self._call(calls.clone(job_id, patch, idempotency_key))
 
     def prioritize(self, job_id: str, priority: int) -> Json:
         """Change the priority of a job; return the job."""
@@ -260,14 +254,11 @@ class Client:
         A label with None is removed, and labels that are not named stay. With *version*, an ETag of the job, nothing
         changes if the job has changed since.
         """
-        body = _given(name=name, labels=None if labels is None else dict(labels), priority=priority)
-        headers = {} if version is None else {"If-Match": version}
-        return self._json("PATCH", f"/v1/jobs/{job_id}", json=body, headers=headers)
+        return self._call(calls.change(job_id, name=name, labels=labels, priority=priority, version=version))
 
-    def act(self, action: Literal["cancel", "retry"], job_ids: Sequence[str]) -> tuple[Json, ...]:
-        """Cancel or retry up to a hundred jobs; return what became of each."""
-        body = {"action": action, "ids": list(job_ids)}
-        return tuple(self._json("POST", "/v1/bulk", json=body, headers=_name_submission(None))["data"])
+    def act(self, action: Literal["cancel", "retry", "delete"], job_ids: Sequence[str]) -> tuple[Json, ...]:
+        """Cancel, retry or delete up to a hundred jobs; return what became of each."""
+        return tuple(self._call(calls.act_on_many(action, job_ids))["data"])
 
     def validate(self, spec: Mapping[str, Any]) -> Json:
         """Check a spec without queueing it; return what warnings and estimates there are.
@@ -276,12 +267,12 @@ class Client:
             ClientError: the service would not take it.
 
         """
-        return self._json("POST", "/v1/validate", json=dict(spec))
+        return self._call(calls.validate(spec))
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
         """Yield the job's recorded events with ``seq`` above *after*, oldest first."""
         while True:
-            page = self._json("GET", f"/v1/jobs/{job_id}/events", params={"after": after})
+            page = self._call(calls.part(job_id, "events", after=after))
             yield from page["data"]
             after = page["next_after"]
             if not page["has_more"]:
@@ -321,12 +312,11 @@ class Client:
 
         Each has the role, the name, and points of step, value and time.
         """
-        params = _given(role=role, name=name)
-        return tuple(self._json("GET", f"/v1/jobs/{job_id}/metrics", params=params)["data"])
+        return tuple(self._call(calls.part(job_id, "metrics", role=role, name=name))["data"])
 
     def waiting(self, job_id: str) -> Json:
         """Return for what a queued job waits: reason, message, position, until, workers that run."""
-        return self._json("GET", f"/v1/jobs/{job_id}/waiting")
+        return self._call(calls.part(job_id, "waiting"))
 
     def workers(self) -> tuple[Json, ...]:
         """Return the workers that run."""
@@ -334,7 +324,7 @@ class Client:
 
     def artifacts(self, job_id: str) -> tuple[Json, ...]:
         """Return the artifacts that the job has published so far."""
-        return tuple(self._json("GET", f"/v1/jobs/{job_id}/artifacts")["data"])
+        return tuple(self._call(calls.part(job_id, "artifacts"))["data"])
 
     def tensorboard(self, job_id: str, path: Path) -> Path:
         """Download the job's TensorBoard event files into the ZIP file *path*.
@@ -346,6 +336,20 @@ class Client:
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(answer.content)
         return part.replace(path)
+
+    def download_url(self, artifact_id: str, *, expires_in_s: int = 3600) -> Json:
+        """Return an address that opens an artifact without a key."""
+        return self._call(calls.download_url(artifact_id, expires_in_s))
+
+    def predict(self, job_id: str, image: Path | bytes, *, confidence: float = 0.25) -> Json:
+        """Return the boxes that the job's last network finds on an image."""
+        content = image if isinstance(image, bytes) else image.read_bytes()
+        return self._call(calls.predict(job_id, content, confidence))
+
+    @property
+    def webhooks(self) -> WebhooksClient:
+        """The client of the project's webhooks."""
+        return WebhooksClient(self._send)
 
     def review(self, job_id: str) -> ReviewClient:
         """Return the client of the review of a job's pseudo-labels."""
@@ -364,7 +368,7 @@ class Client:
         while True:
             rest = every_s if deadline is None else min(every_s, deadline - time.monotonic())
             wait_s = round(min(_LONGEST_WAIT_S, max(0.0, rest)), 3)
-            job = self._json("GET", f"/v1/jobs/{job_id}", params={"wait": wait_s}, timeout=wait_s + self._timeout_s)
+            job = self._call(calls.job(job_id, wait_s=wait_s, timeout_s=self._timeout_s))
             if job["state"] in TERMINAL:
                 return job
             if deadline is not None and time.monotonic() >= deadline:
@@ -445,7 +449,8 @@ class Client:
 
         Its result says which of some teachers should teach.
         """
-        return self._submit("/v1/advise", spec, idempotency_key, owner, priority)
+        terms: Json = {"idempotency_key": idempotency_key, "owner": owner, "priority": priority}
+        return self._call(calls.submit("/v1/advise", spec, **terms))
 
     def models(self) -> Iterator[Json]:
         """Yield the registered models, newest first, page after page."""
@@ -500,7 +505,8 @@ class Client:
 
         The same key and document give the same sweep.
         """
-        return self._submit("/v1/sweeps", sweep, idempotency_key, owner, priority)
+        terms: Json = {"idempotency_key": idempotency_key, "owner": owner, "priority": priority}
+        return self._call(calls.submit("/v1/sweeps", sweep, **terms))
 
     def get_sweep(self, sweep_id: str) -> Json:
         """Return a sweep with its trials."""
@@ -550,26 +556,17 @@ class Client:
             raise ClientError(f"{path.name} arrived damaged", code="digest_mismatch", hint="download it again")
         return path
 
-    def _submit(
-        self,
-        path: str,
-        spec: Mapping[str, Any],
-        key: str | None,
-        owner: str | None,
-        priority: int | None,
-        **more: Any,
-    ) -> Json:
-        params = _given(owner=owner, priority=priority, **more)
-        return self._json("POST", path, json=dict(spec), params=params, headers=_name_submission(key))
-
     def _pages(self, path: str, **params: Any) -> Iterator[Json]:
         cursor: str | None = None
         while True:
-            page = self._json("GET", path, params=_given(**params, cursor=cursor, limit=100))
+            page = self._call(calls.page(path, params, cursor))
             yield from page["data"]
             cursor = page["next_cursor"]
             if not page["has_more"]:
                 return
+
+    def _call(self, call: Call) -> Json:
+        return self._json(call.method, call.path, **call.options)
 
     def _text(self, method: str, path: str) -> str:
         return str(self._send(method, path).text)
@@ -579,23 +576,14 @@ class Client:
         return answer
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
-        """Send a request that may be repeated, until it is answered or patience ends."""
-        deadline = time.monotonic() + self.patience_s
-        pause_s = _PAUSE_S
+        """Send a request, again where that is safe, until it is answered or patience ends."""
+        retry = Repeats(self.url, self.patience_s, is_repeatable(method, path, request.get("headers", {})))
         while True:
             try:
                 answer = self._http.request(method, path, **request)
                 self.patience_s = self._patience_when_known_s
                 raise_problem(answer)
             except (httpx.TransportError, ClientError) as error:
-                if time.monotonic() > deadline or not worth_repeating(error):
-                    raise unreachable(self.url, error) from error
+                time.sleep(retry.pause_after(error))
             else:
                 return answer
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-
-
-def _name_submission(given: str | None) -> dict[str, str]:
-    """Name a submission, so that sending it again after a broken connection makes one job."""
-    return {"Idempotency-Key": given or uuid.uuid4().hex}

@@ -26,6 +26,8 @@ class ClientError(RetortError):
         """The service's problem document; empty when there is none."""
         self.status: int | None = self.problem.get("status")
         self.request_id: str | None = self.problem.get("request_id")
+        self.retry_after_s: float | None = None
+        """When the service says that it may be asked again."""
         self.retryable = bool(self.problem.get("retryable", self.status is None))
 
 
@@ -50,9 +52,20 @@ def raise_problem(answer: httpx.Response) -> None:
         ClientError: it refused.
 
     """
+    if answer.status_code >= 400:
+        answer.read()
+    raise_problem_of(answer)
+
+
+def raise_problem_of(answer: httpx.Response) -> None:
+    """Raise the problem that an answer describes, whose body is read.
+
+    Raises:
+        ClientError: the service refused.
+
+    """
     if answer.status_code < 400:
         return
-    answer.read()
     try:
         problem = answer.json()
     except ValueError:
@@ -61,4 +74,7 @@ def raise_problem(answer: httpx.Response) -> None:
         problem = {"title": f"{answer.status_code} {answer.reason_phrase}", "code": f"http_{answer.status_code}"}
     problem = {"status": answer.status_code, "request_id": answer.headers.get("X-Request-ID"), **problem}
     message = problem.get("detail") or problem.get("title") or f"status {answer.status_code}"
-    raise ClientError(message, code=problem["code"], hint=problem.get("hint"), problem=problem)
+    error = ClientError(message, code=problem["code"], hint=problem.get("hint"), problem=problem)
+    asked = answer.headers.get("Retry-After", "")
+    error.retry_after_s = float(asked) if asked.isdecimal() else None
+    raise error

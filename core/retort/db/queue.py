@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import BindParameter, Select, bindparam, false, func, or_, select, text, true, update
 from sqlalchemy.orm import Session
 
-from retort.db import transitions
+from retort.db import transitions, webhooks
 from retort.db.models import AttemptRow, EventRow, JobRow, TransitionRow
 from retort.db.session import add, table
 from retort.db.transitions import Lease
@@ -212,6 +212,7 @@ def claim_all(
     add(session, AttemptRow, begun)
     add(session, TransitionRow, entered)
     add(session, EventRow, told)
+    webhooks.announce(session, entered)
     return claims
 
 

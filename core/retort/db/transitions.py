@@ -13,6 +13,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from retort import errors
 from retort.constants import MAP
+from retort.db import webhooks
 from retort.db.models import AttemptRow, EventRow, JobRow, MetricRow, TransitionRow
 from retort.db.session import add, table
 from retort.protocol.events import RunFailure
@@ -83,6 +84,7 @@ def enter(
     entered = TransitionRow.row(job_id, state, attempt=attempt, now=now, actor=actor, reason=reason)
     add(session, TransitionRow, [entered])
     add(session, EventRow, [EventRow.of_transition(entered, seq=seq)])
+    webhooks.announce(session, [entered])
 
 
 _ATTEMPTS = table(AttemptRow)

@@ -67,6 +67,47 @@ CREATE TABLE attempts (
 	CONSTRAINT fk_attempts_job_id FOREIGN KEY(job_id) REFERENCES jobs (id)
 );
 
+CREATE TABLE dataset_previews (
+	dataset_id VARCHAR(36) NOT NULL, 
+	number INTEGER NOT NULL, 
+	sha256 VARCHAR(64) NOT NULL, 
+	size_bytes BIGINT NOT NULL, 
+	"key" VARCHAR(255) NOT NULL, 
+	CONSTRAINT pk_dataset_previews PRIMARY KEY (dataset_id, number), 
+	CONSTRAINT fk_dataset_previews_dataset_id FOREIGN KEY(dataset_id) REFERENCES datasets (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_dataset_previews_key ON dataset_previews ("key");
+
+CREATE TABLE datasets (
+	id VARCHAR(36) NOT NULL, 
+	project VARCHAR(63) NOT NULL, 
+	owner VARCHAR(63) NOT NULL, 
+	name VARCHAR(80) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	upload_id VARCHAR(36), 
+	source_sha256 VARCHAR(64), 
+	sha256 VARCHAR(64), 
+	size_bytes BIGINT, 
+	"key" VARCHAR(255), 
+	summary JSON, 
+	attempts INTEGER NOT NULL, 
+	worker VARCHAR(255), 
+	lease_until DOUBLE, 
+	created_at DOUBLE NOT NULL, 
+	ended_at DOUBLE, 
+	deleted_at DOUBLE, 
+	CONSTRAINT pk_datasets PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_datasets_key ON datasets ("key");
+
+CREATE INDEX ix_datasets_project_name_id ON datasets (project, name, id);
+
+CREATE INDEX ix_datasets_state_id ON datasets (state, id);
+
+CREATE INDEX ix_datasets_upload_id ON datasets (upload_id);
+
 CREATE TABLE events (
 	job_id VARCHAR(36) NOT NULL, 
 	seq BIGINT NOT NULL, 
@@ -193,6 +234,25 @@ CREATE INDEX ix_models_key ON models ("key");
 
 CREATE INDEX ix_models_project_id ON models (project, id);
 
+CREATE TABLE predictions (
+	id VARCHAR(36) NOT NULL, 
+	job_id VARCHAR(36) NOT NULL, 
+	image BLOB NOT NULL, 
+	confidence DOUBLE NOT NULL, 
+	imgsz INTEGER NOT NULL, 
+	weights VARCHAR(255) NOT NULL, 
+	claimed_at DOUBLE, 
+	answer JSON, 
+	created_at DOUBLE NOT NULL, 
+	project VARCHAR(63) NOT NULL, 
+	owner VARCHAR(63) NOT NULL, 
+	CONSTRAINT pk_predictions PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_predictions_claimed_at_created_at ON predictions (claimed_at, created_at);
+
+CREATE INDEX ix_predictions_project_id ON predictions (project, id);
+
 CREATE TABLE projects (
 	name VARCHAR(63) NOT NULL, 
 	created_at DOUBLE NOT NULL, 
@@ -267,6 +327,84 @@ CREATE TABLE trials (
 	CONSTRAINT fk_trials_sweep_id FOREIGN KEY(sweep_id) REFERENCES sweeps (id), 
 	CONSTRAINT uq_trials_job_id UNIQUE (job_id)
 );
+
+CREATE TABLE upload_parts (
+	upload_id VARCHAR(36) NOT NULL, 
+	number INTEGER NOT NULL, 
+	sha256 VARCHAR(64) NOT NULL, 
+	size_bytes BIGINT NOT NULL, 
+	"key" VARCHAR(255), 
+	CONSTRAINT pk_upload_parts PRIMARY KEY (upload_id, number), 
+	CONSTRAINT fk_upload_parts_upload_id FOREIGN KEY(upload_id) REFERENCES uploads (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_upload_parts_key ON upload_parts ("key");
+
+CREATE INDEX ix_upload_parts_sha256 ON upload_parts (sha256);
+
+CREATE TABLE uploads (
+	id VARCHAR(36) NOT NULL, 
+	project VARCHAR(63) NOT NULL, 
+	owner VARCHAR(63) NOT NULL, 
+	state VARCHAR(16) NOT NULL, 
+	name VARCHAR(255), 
+	size_bytes BIGINT NOT NULL, 
+	received_bytes BIGINT NOT NULL, 
+	sha256 VARCHAR(64), 
+	part_bytes INTEGER NOT NULL, 
+	num_parts INTEGER NOT NULL, 
+	created_at DOUBLE NOT NULL, 
+	touched_at DOUBLE NOT NULL, 
+	CONSTRAINT pk_uploads PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_uploads_project_id ON uploads (project, id);
+
+CREATE INDEX ix_uploads_state_touched_at ON uploads (state, touched_at);
+
+CREATE TABLE webhook_deliveries (
+	id VARCHAR(36) NOT NULL, 
+	webhook_id VARCHAR(36) NOT NULL, 
+	event VARCHAR(32) NOT NULL, 
+	job_id VARCHAR(36), 
+	payload TEXT NOT NULL, 
+	state VARCHAR(9) NOT NULL, 
+	attempts INTEGER NOT NULL, 
+	next_at DOUBLE, 
+	status INTEGER, 
+	error TEXT, 
+	duration_ms DOUBLE, 
+	created_at DOUBLE NOT NULL, 
+	ended_at DOUBLE, 
+	project VARCHAR(63) NOT NULL, 
+	owner VARCHAR(63) NOT NULL, 
+	CONSTRAINT pk_webhook_deliveries PRIMARY KEY (id), 
+	CONSTRAINT fk_webhook_deliveries_webhook_id FOREIGN KEY(webhook_id) REFERENCES webhooks (id)
+);
+
+CREATE INDEX ix_webhook_deliveries_created_at ON webhook_deliveries (created_at);
+
+CREATE INDEX ix_webhook_deliveries_due ON webhook_deliveries (next_at) WHERE next_at IS NOT NULL;
+
+CREATE INDEX ix_webhook_deliveries_webhook_id_id ON webhook_deliveries (webhook_id, id);
+
+CREATE TABLE webhooks (
+	id VARCHAR(36) NOT NULL, 
+	url VARCHAR(2048) NOT NULL, 
+	description VARCHAR(255) NOT NULL, 
+	events JSON NOT NULL, 
+	secret VARCHAR(128) NOT NULL, 
+	old_secret VARCHAR(128), 
+	old_secret_until DOUBLE, 
+	enabled BOOLEAN NOT NULL, 
+	disabled_reason TEXT, 
+	created_at DOUBLE NOT NULL, 
+	project VARCHAR(63) NOT NULL, 
+	owner VARCHAR(63) NOT NULL, 
+	CONSTRAINT pk_webhooks PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_webhooks_project_id ON webhooks (project, id);
 
 CREATE TABLE workers (
 	name VARCHAR(255) NOT NULL, 
