@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
+from retort import chart_program
 from retort.errors import UserError
 from retort.storage import Store
 
@@ -62,15 +63,16 @@ def requested(header: str | None, size: int) -> Span | None:
     return Span(start, end)
 
 
-# A report's own inline scripts draw its charts. Sandboxed, they run as a page of nowhere: they can reach neither this
-# service nor the network.
+# A report's own inline scripts draw its charts, by a program that the service keeps for all, pinned by its digest.
+# Sandboxed, they run as a page of nowhere: they can reach neither this service, but for its scripts, nor the network.
 REPORT_POLICY = (
-    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "sandbox allow-scripts allow-downloads; default-src 'none'; "
+    "script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 FILE_POLICY = "sandbox; default-src 'none'"
 # Plotly makes the program of its parallel coordinates as it runs. In the same sandbox it can reach no more for that.
-SWEEP_POLICY = REPORT_POLICY.replace("script-src 'unsafe-inline'", "script-src 'unsafe-inline' 'unsafe-eval'")
+SWEEP_POLICY = REPORT_POLICY.replace("'unsafe-inline'; style", "'unsafe-inline' 'unsafe-eval'; style")
 # Swagger UI draws its icons from data: addresses; what is tried out goes to this service alone.
 DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -136,6 +138,17 @@ def send(
     media_type = headers.pop("Content-Type")
     content = iter(()) if head else _opened(store, file, start, end)
     return StreamingResponse(content, PARTIAL_CONTENT if span else OK, headers, media_type)
+
+
+def send_self_contained(store: Store, file: StoredFile, *, if_none_match: str | None) -> Response:
+    """Respond with a page that has the charts' program inside."""
+    etag = http.strong(f"sha256-{file.sha256}.{chart_program.file_name()}")
+    headers = {**_headers(file, etag), "Accept-Ranges": "none"}
+    del headers["Repr-Digest"]  # it is that of the stored page
+    if http.unchanged(if_none_match, etag):
+        return Response(None, NOT_MODIFIED, headers)
+    page = chart_program.self_contained(b"".join(store.read(file.key)))
+    return Response(page, OK, headers, headers.pop("Content-Type"))
 
 
 def _opened(store: Store, file: StoredFile, start: int, end: int) -> Iterator[bytes]:

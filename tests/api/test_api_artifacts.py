@@ -192,7 +192,7 @@ def test_the_report_is_shown_in_a_sandbox_and_other_pages_are_not_shown(
     assert report.headers["Content-Type"].startswith("text/html")
     assert report.headers["Content-Disposition"] == 'inline; filename="report.html"'
     policy = report.headers["Content-Security-Policy"]
-    assert {"sandbox allow-scripts allow-downloads", "default-src 'none'", "script-src 'unsafe-inline'"} <= set(
+    assert {"sandbox allow-scripts allow-downloads", "default-src 'none'", "script-src 'self' 'unsafe-inline'"} <= set(
         policy.split("; ")
     )
     assert "allow-same-origin" not in policy

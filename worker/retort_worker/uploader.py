@@ -11,6 +11,7 @@ from typing import Any
 
 import stamina
 import structlog
+from retort import chart_program
 from retort.constants import Role
 from retort.db.artifacts import NewArtifact
 from retort.errors import RetortError, TransientError
@@ -167,7 +168,7 @@ class ArtifactUploader:
 
     def _put(self, wanted: _UploadRequest) -> None:
         try:
-            kept = self._bring(wanted.path)
+            kept = self._bring(self._lean(wanted))
         except Exception as error:  # noqa: BLE001 - it becomes the job's failure
             _log.exception("could not store", artifact=wanted.name)
             with self._lock:
@@ -184,6 +185,17 @@ class ArtifactUploader:
             self._lost.pop(wanted.name, None)
             if wanted.at_once:
                 self._pending[wanted.name] = artifact
+
+    def _lean(self, wanted: _UploadRequest) -> str:
+        """Return the path of the file to store; a page leaves the charts' program to the service."""
+        if wanted.name != _PAGE:
+            return wanted.path
+        path = (self._workdir / wanted.path).resolve()
+        if not path.is_relative_to(self._workdir) or not path.is_file():
+            return wanted.path  # which is refused
+        served = self._workdir / f"{_PAGE}.served"
+        served.write_bytes(chart_program.shared(path.read_bytes(), _PAGE_DEPTH))
+        return served.name
 
     def _save(self) -> None:
         """Bring the latest state into the store; one that is not whole any more has been overtaken by the run."""
@@ -226,6 +238,9 @@ class ArtifactUploader:
         return kept
 
 
+_PAGE = "report.html"
+_PAGE_DEPTH = 4
+"""Folders above an artifact's address."""
 _EXTRAS = frozenset({"report.html", "report.json", "manifest.json", "health.npz"})
 
 

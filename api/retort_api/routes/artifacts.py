@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Header, Path, Request, Response
+from fastapi import Header, Path, Query, Request, Response
 from retort.access import Scope
 from retort.db import artifacts, jobs
 from retort.db.artifacts import ArtifactNotFound
@@ -58,6 +58,9 @@ def download_artifact(
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes.")] = None,
     if_range: Annotated[str | None, Header()] = None,
     if_none_match: Annotated[str | None, Header()] = None,
+    self_contained: Annotated[
+        bool, Query(description="Of `report.html`: with the charts' program inside, for a disk or a mail.")
+    ] = False,
 ) -> Response:
     """Download a file, or the rest of it: send `Range` and, with the ETag, `If-Range`."""
     with service.read(caller) as session:
@@ -69,6 +72,8 @@ def download_artifact(
             what = "the job" if row.deleted_at is None else "it"
             raise ArtifactNotFound(f"artifact {name!r} of {job_id} is deleted", hint=f"restore {what} first")
     file = StoredFile(row.name, row.sha256, row.size_bytes, row.media_type, row.key)
+    if self_contained and name == file_response.REPORT:
+        return file_response.send_self_contained(service.store, file, if_none_match=if_none_match)
     return file_response.send(
         request, service.store, file, range_=range_, if_range=if_range, if_none_match=if_none_match
     )

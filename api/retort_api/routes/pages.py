@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Path, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from retort import chart_program
 from retort.access import ANY_KEY, PUBLIC
 from retort.errors import UserError
 
@@ -86,6 +87,22 @@ def get_contract(request: Request) -> JSONResponse:
 def get_overview() -> PlainTextResponse:
     """Send an overview of the service for language models."""
     return PlainTextResponse(_OVERVIEW, media_type="text/markdown")
+
+
+_FOR_EVER = {
+    "Cache-Control": "public, max-age=31536000, immutable",
+    # Reports are sandboxed: pages of nowhere, to which everything is of another origin.
+    "Access-Control-Allow-Origin": "*",
+}
+
+
+@router.readable("/static/{name}", scope=PUBLIC, include_in_schema=False)
+def get_chart_program(name: Annotated[str, Path()]) -> Response:
+    """Send the charts' program, the one copy for all reports; without a version, the one that is installed."""
+    if name not in {chart_program.file_name(), "plotly.min.js"}:
+        raise UserError(f"there is nothing at /static/{name}", code="not_found")
+    headers = {**_FOR_EVER, **({} if name == chart_program.file_name() else {"Cache-Control": "no-cache"})}
+    return Response(chart_program.program(), OK, headers, "text/javascript; charset=utf-8")
 
 
 @router.readable("/docs/{name}", scope=PUBLIC, include_in_schema=False)

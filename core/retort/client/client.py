@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 import httpx2 as httpx
 
-from retort import __version__
+from retort import __version__, chart_program
 from retort.client import calls, credentials
 from retort.client.calls import Call, Json
 from retort.client.credentials import is_loopback
@@ -436,6 +436,32 @@ class Client:
     def prune(self, *, dry_run: bool = False) -> Json:
         """Apply retention now for some seconds, or say what would go."""
         return self._json("POST", "/v1/prune", params={"dry_run": dry_run})
+
+    def complete_page(self, path: Path) -> None:
+        """Put the charts' program into a downloaded page that leaves it to the service.
+
+        Raises:
+            ClientError: the service has another program than the page names.
+
+        """
+        page = path.read_bytes()
+        reference = chart_program.reference_in(page)
+        if reference is None:
+            return
+        content: bytes = self._send("GET", f"/static/{reference.file_name}").content
+        if not reference.fits(content):
+            message = f"{reference.file_name} is not the program that {path.name} names"
+            raise ClientError(message, code="digest_mismatch")
+        part = path.with_name(f".{path.name}.part")
+        part.write_bytes(chart_program.with_program(page, content))
+        part.replace(path)
+
+    def page(self, job_id: str, name: str = "report.html") -> bytes:
+        """Return a job's page with the charts' program inside."""
+        content: bytes = self._send(
+            "GET", f"/v1/jobs/{job_id}/artifacts/{name}", params={"self_contained": True}
+        ).content
+        return content
 
     def advise(
         self,

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from plotly.offline import get_plotlyjs
 
+from retort import chart_program
 from retort.page_text import for_charts, spelled
 from retort.report.forms import described
 from retort.report.health import HealthReport
@@ -66,7 +66,7 @@ def render(
             usage=usage,
             manifest=manifest,
             spec_yaml=yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True),
-            plotly=get_plotlyjs(),
+            plotly=chart_program.embedded(),
         )
     )
 

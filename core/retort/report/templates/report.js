@@ -40,7 +40,21 @@
   };
   addEventListener("scroll", follow, { passive: true });
 
-  draw();
+  // The service keeps one copy of the charts' program; after an upgrade its version may be another.
+  const start = () => {
+    draw();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  };
+  const missing = () => document.querySelectorAll('[id^="chart-"]').forEach((place) => {
+    place.textContent = "This page was saved without its charts. Fetch it with: retort download JOB report.html";
+  });
+  if (window.Plotly) {
+    start();
+  } else {
+    const other = document.createElement("script");
+    Object.assign(other, { crossOrigin: "anonymous", onload: start, onerror: missing });
+    other.src = "../../../../static/plotly.min.js";
+    document.head.append(other);
+  }
   follow();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 })();

@@ -1,0 +1,87 @@
+"""Keep the charts' program, plotly, out of pages, or put it into them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+
+_TAG = re.compile(
+    rb'<script src="(?:\.\./)*static/(plotly-[0-9A-Za-z.]+\.min\.js)" integrity="(sha384-[0-9A-Za-z+/=]+)"'
+    rb' crossorigin="anonymous"></script>'
+)
+_LARGEST_DEPTH = 8
+
+
+@cache
+def program() -> bytes:
+    """Return the installed program."""
+    return (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+
+
+@cache
+def file_name() -> str:
+    """Return the program's file name, which has its version."""
+    return f"plotly-{version('plotly')}.min.js"
+
+
+@cache
+def integrity() -> str:
+    """Return the program's digest as pages name it."""
+    return _digest(program())
+
+
+def reference(depth: int) -> str:
+    """Return the element that loads the program from the service.
+
+    The page lies *depth* folders below the service's address.
+    """
+    assert 0 <= depth <= _LARGEST_DEPTH, "pages of the service lie no deeper"
+    address = f"{'../' * depth}static/{file_name()}"
+    return f'<script src="{address}" integrity="{integrity()}" crossorigin="anonymous"></script>'
+
+
+def embedded() -> str:
+    """Return the element that holds the program itself."""
+    return f"<script>{program().decode()}</script>"
+
+
+def shared(page: bytes, depth: int) -> bytes:
+    """Return *page* with a reference in place of the embedded program; others stay as they are."""
+    return page.replace(embedded().encode(), reference(depth).encode(), 1)
+
+
+def self_contained(page: bytes) -> bytes:
+    """Return *page* with the installed program in place of a reference to any version of it."""
+    return _TAG.sub(lambda _: embedded().encode(), page, count=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramReference:
+    """Reference of a page to its program."""
+
+    file_name: str
+    integrity: str
+
+    def fits(self, content: bytes) -> bool:
+        """Return True if *content* is the program that the page means."""
+        return self.integrity == _digest(content)
+
+
+def reference_in(page: bytes) -> ProgramReference | None:
+    """Return the reference in *page*, or None."""
+    found = _TAG.search(page)
+    return None if found is None else ProgramReference(found[1].decode(), found[2].decode())
+
+
+def with_program(page: bytes, content: bytes) -> bytes:
+    """Return *page* with the program *content* in place of its reference."""
+    return _TAG.sub(lambda _: b"<script>" + content + b"</script>", page, count=1)
+
+
+def _digest(content: bytes) -> str:
+    return f"sha384-{base64.b64encode(hashlib.sha384(content).digest()).decode()}"
