@@ -51,12 +51,12 @@ def embedded() -> str:
 
 
 def shared(page: bytes, depth: int) -> bytes:
-    """Return *page* with a reference in place of the embedded program; others stay as they are."""
+    """Return *page* with a reference in place of the embedded program."""
     return page.replace(embedded().encode(), reference(depth).encode(), 1)
 
 
 def self_contained(page: bytes) -> bytes:
-    """Return *page* with the installed program in place of a reference to any version of it."""
+    """Return *page* with the installed program in place of any reference."""
     return _TAG.sub(lambda _: embedded().encode(), page, count=1)
 
 
