@@ -185,10 +185,10 @@ def measure(kind: str, size: int, folder: Path, seed: int) -> dict[str, Any]:
             client = start()
         elif cut == service.kill:
             service.start()
-    while client.poll() is None:
+    while client.poll() != 0:
         service.look()
         time.sleep(0.1)
-        if kind == "command line" and client.poll() not in {None, 0}:
+        if client.poll() not in {None, 0}:
             client = start()  # it gave up while the service was away: the same command goes on
     took = time.monotonic() - began
     headers = {"Authorization": f"Bearer {service.key}"}
@@ -197,7 +197,7 @@ def measure(kind: str, size: int, folder: Path, seed: int) -> dict[str, Any]:
     return {
         "client": kind, "bytes": size, "seconds": round(took, 1), "sent": line.sent,
         "sent_twice_mib": round((line.sent - size) / (1 << 20), 1), "service_most_mib": round(service.most_kib / 1024),
-        "state": found["state"], "digest_equal": found["sha256"] == sha256,
+        "state": found["state"], "digest_equal": found["state"] == "complete" and found["sha256"] == sha256,
     }  # fmt: skip
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ __all__ = ["BytesMissing", "Store", "StoreUnavailable", "Stored", "StoredObject"
 
 CHUNK_BYTES = 4 << 20
 _PART_BYTES = 16 << 20
+_COPIED_BYTES = 1 << 20
 _SMALL_PART_BYTES = 5 << 20
 """The least that S3 takes; many such files are stored at a time."""
 _SCHEMES = ("file", "s3", "gs", "az")
@@ -118,17 +121,11 @@ class Store:
         if self.size(key) != size_bytes:
             file.seek(0)
             with _as_store_unavailable(self.url):
-                obstore.put(self._store, key, file, chunk_size=_SMALL_PART_BYTES, max_concurrency=1)
+                if self._folder is None:
+                    obstore.put(self._store, key, file, chunk_size=_SMALL_PART_BYTES, max_concurrency=1)
+                else:
+                    _copy(file, self._folder / key)
         return Stored(key, sha256, size_bytes)
-
-    def room_bytes(self) -> int | None:
-        """Return the free bytes of a local store's disk; None for other stores."""
-        if self._folder is None:
-            return None
-        try:
-            return shutil.disk_usage(self._folder).free
-        except OSError as error:
-            raise StoreUnavailable(f"the artifact store's disk cannot be looked at: {error}") from error
 
     def size(self, key: str) -> int | None:
         """Return the size in bytes under *key*; None when nothing is there."""
@@ -299,6 +296,18 @@ class Store:
         with _as_store_unavailable(self.url):
             for piece in stream:
                 yield bytes(piece)
+
+
+def _copy(file: IO[bytes], target: Path) -> None:
+    """Copy *file* to *target*, which appears whole; a broken copy is one of those that ``delete_parts`` finds."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}#{os.getpid()}-{threading.get_ident()}")
+    try:
+        with part.open("wb") as copy:
+            shutil.copyfileobj(file, copy, _COPIED_BYTES)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _local_folder(url: str) -> Path | None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +144,33 @@ def test_uploads_are_bounded_in_size_number_and_parts(sqlite_url: str, tmp_path:
         assert begin(client, size_bytes=1 << 36).json()["code"] == "bad_parameter", "more parts than there may be"
 
 
-def test_a_full_disk_is_told_as_such_and_loses_nothing_that_was_sent(
-    small_client: TestClient, monkeypatch: pytest.MonkeyPatch
-):
-    upload = begin(small_client, sha256=SHA256).json()
-    assert put(small_client, upload, 1).status_code == 201
-    monkeypatch.setattr(Store, "room_bytes", lambda _: 1 << 30)
-    answer = begin(small_client)
-    assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
-    assert small_client.get(upload["links"]["self"]).json()["missing"] == [2, 3]
+@contextmanager
+def full_at(size_bytes: int) -> Iterator[None]:
+    """Let no file grow beyond a size: the system then says the same as for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_told_as_such_and_loses_nothing_that_was_sent(small_client: TestClient):
+    parts = [os.urandom(6 << 20), b"x"]
+    upload = begin(small_client, size_bytes=(6 << 20) + 1, part_bytes=6 << 20).json()
+    assert put(small_client, upload, 2, parts[1]).status_code == 201
+    with full_at(4 << 20):
+        answer = put(small_client, upload, 1, parts[0])
+        assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
+        head = {"Content-Type": "application/octet-stream"}
+        model = small_client.post("/v1/models", params={"name": "m"}, content=parts[0], headers=head)
+        assert (model.status_code, model.json()["code"]) == (507, "storage_full")
+    assert small_client.get(upload["links"]["self"]).json()["missing"] == [1]
+    assert put(small_client, upload, 1, parts[0]).status_code == 201
+
+
+def test_what_the_disk_has_no_room_for_is_not_begun(sqlite_url: str, tmp_path: Path):
+    settings = Settings(home=tmp_path, database_url=sqlite_url, max_upload_bytes=1 << 50)
+    with serving(settings) as client:
+        answer = begin(client, size_bytes=shutil.disk_usage(tmp_path).free + 1, part_bytes=64 << 20)
+        assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")

@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from retort_api.deps import AppState, Caller, Router, Serving
 from retort_api.errors import CREATED, NO_CONTENT, OK, BadParameter, documented
 from retort_api.http import JSON, Cursor, Limit, next_cursor, parse_cursor
-from retort_api.receiving import BINARY, Received, Spool, StorageFull, read_model, receive, sha256_in, too_large
+from retort_api.receiving import BINARY, Received, Spool, read_model, receive, sha256_in, too_large
 from retort_api.schemas.uploads import (
     LARGEST_PART,
     MOST_PARTS,
@@ -38,8 +38,6 @@ router = Router("uploads")
 _ANNOUNCEMENT_LIMIT = 4 << 20
 """Largest announcement in bytes: twenty thousand parts take half of it."""
 _USUAL_PART = 8 << 20
-_RESERVE_BYTES = 1 << 30
-"""Of the store's disk, which uploads leave free."""
 UPLOAD_ID = rf"^{UPLOAD_PREFIX}[0-9a-f]{{32}}$"
 _ID = re.compile(UPLOAD_ID)
 _BODY = {"required": True, "content": {JSON: {"schema": {"$ref": "#/components/schemas/UploadAnnouncement"}}}}
@@ -102,15 +100,12 @@ def check_size(service: AppState, size_bytes: int) -> None:
 
     Raises:
         UserError: it is larger than the operator allows.
-        StorageFull: there is no room.
+        TransientError: there is no room.
 
     """
     if size_bytes > service.settings.max_upload_bytes:
         raise too_large(service.settings.max_upload_bytes)
     service.disk.check(size_bytes)
-    room = service.store.room_bytes()
-    if room is not None and size_bytes > room - _RESERVE_BYTES:
-        raise StorageFull(f"there is no room for {size_bytes} bytes", hint="the operator has to make room")
 
 
 def _begin(service: AppState, caller: Principal, wanted: UploadAnnouncement) -> tuple[Upload, bool]:

@@ -25,7 +25,8 @@ _LEAST_GROUP_BYTES = 1 << 20
 _MOST_PARTS = 20_000
 _READ_BYTES = 1 << 20
 _AT_A_TIME = 3
-_CUT = 16
+_MOST_GROUPS = 8_000
+_CUT = 4
 """One of so many names ends a part, so that files which are added shift few of the cuts."""
 _BLOCK_BYTES = 512
 _END = bytes(2 * _BLOCK_BYTES)
@@ -74,17 +75,19 @@ def _folder_parts(folder: Path) -> list[_Part]:
         raise UserError(f"{folder} holds no image, label or description", hint="name the folder of a dataset")
     parts: list[_Part] = []
     group: list[_Piece] = []
+    least = max(_LEAST_GROUP_BYTES, sum(path.stat().st_size for _, path in found) // _MOST_GROUPS)
+    most = max(_PART_BYTES, 2 * least)
     for name, path in found:
         pieces = _packed(name, path)
-        size = sum(piece.size_bytes for piece in pieces)
-        if group and _size(group) + size > _PART_BYTES:
+        size = _size(pieces)
+        if group and _size(group) + size > most:
             parts.append(tuple(group))
             group = []
-        if size > _PART_BYTES:
+        if size > most:
             parts += _split(pieces)
             continue
         group += pieces
-        if _size(group) >= _LEAST_GROUP_BYTES and zlib.crc32(name.encode(errors="surrogateescape")) % _CUT == 0:
+        if _size(group) >= least and zlib.crc32(name.encode(errors="surrogateescape")) % _CUT == 0:
             parts.append(tuple(group))
             group = []
     return [*parts, (*group, _Piece(_END))]
