@@ -15,6 +15,7 @@ import structlog
 from retort import logs
 from retort.confinement import hide_environment
 from retort.db import Database
+from retort.db.clock import ClockWatch
 from retort.files import make_private
 from retort.keeping import open_store
 from retort.settings import Settings
@@ -63,7 +64,7 @@ def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper, ann
     """Run all loops and consume notifications until a signal drains the worker."""
     settings = context.settings
     poller = Poller(slots, poll_s=settings.poll_s)
-    reaper = Reaper(context.database, slots, reap_s=settings.reap_s)
+    reaper = Reaper(context.database, slots, reap_s=settings.reap_s, clock=ClockWatch(settings.lease_s))
     deliverer = Deliverer(
         context.database, trusted=[ip_network(one) for one in settings.webhook_networks], look_s=settings.poll_s,
         keep_s=settings.keep_deliveries_s,

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from retort.data.weights import registered_files
 from retort.db import Database, DatabaseUnavailable, jobs, model_registry, queue, sweeps, workers
+from retort.db.clock import ClockWatch
 from retort.db.models import WorkerRow
 from retort.db.session import IDLE_TIMEOUT_S, database_now
 from retort.keeping import Keeper
@@ -122,10 +123,11 @@ class Reaper:
     Any number of workers may run such a thread at the same time.
     """
 
-    def __init__(self, database: Database, slots: JobWorker, *, reap_s: float) -> None:
+    def __init__(self, database: Database, slots: JobWorker, *, reap_s: float, clock: ClockWatch) -> None:
         self._database = database
         self._slots = slots
         self._reap_s = reap_s
+        self._clock = clock
         self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
         self._stopped = threading.Event()
 
@@ -154,8 +156,11 @@ class Reaper:
         with self._database.begin() as session:
             asleep = queue.wake(session, idle_s=IDLE_TIMEOUT_S)
             now = database_now(session)
-            lost = queue.reap(session, now=now, limit=_PAGE)
-            expired = queue.expire(session, now=now, limit=_PAGE)
+            changed = self._clock.look(session, now=now)
+            lost = [] if changed else queue.reap(session, now=now, limit=_PAGE)
+            expired = [] if changed else queue.expire(session, now=now, limit=_PAGE)
+        if changed:
+            _log.warning("clock set, or machine suspended", step_s=changed.step_s, suspended_s=changed.suspended_s)
         if asleep:
             _log.warning("transactions of sleeping clients ended", number=asleep)
         for job in lost:

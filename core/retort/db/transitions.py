@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -88,11 +88,15 @@ def enter(
 
 
 _ATTEMPTS = table(AttemptRow)
+_ENDED_NOW: Any = bindparam("ended_now", type_=_ATTEMPTS.c.started_at.type)
 _END = update(_ATTEMPTS).where(
     _ATTEMPTS.c.job_id == bindparam("of_job"),
     _ATTEMPTS.c.number == bindparam("of_number"),
     _ATTEMPTS.c.state == AttemptState.RUNNING,
-)
+).values(
+    state=bindparam("ended_as"), exit_code=bindparam("ended_code"), failure=bindparam("ended_by"),
+    ended_at=case((_ATTEMPTS.c.started_at > _ENDED_NOW, _ATTEMPTS.c.started_at), else_=_ENDED_NOW),
+)  # fmt: skip
 
 
 def count_failures(session: Session, job_id: str, code: str, *, since: int = 0) -> int:
@@ -150,7 +154,7 @@ def end_attempt(
     It is open because its job's state has just left the active ones.
     """
     open_one = {"of_job": job_id, "of_number": number}
-    changed = {"state": state, "ended_at": now, "exit_code": exit_code, "failure": failure}
+    changed = {"ended_as": state, "ended_code": exit_code, "ended_by": failure, "ended_now": now}
     session.connection().execute(_END, {**open_one, **changed})
 
 
@@ -247,11 +251,16 @@ def _statement(
     """Build it once: that takes several times as long as running it."""
     columns = _JOBS.c
     where = (columns.id == bindparam("of_job"), columns.state.in_(SOURCES[target] & among))
-    values = {name: bindparam(f"new_{name}", type_=columns[name].type) for name in names}
+    values: dict[str, Any] = {name: bindparam(f"new_{name}", type_=columns[name].type) for name in names}
+    if "finished_at" in values:
+        given, begun = values["finished_at"], func.coalesce(columns.started_at, columns.created_at)
+        values["finished_at"] = case((given < begun, begun), else_=given)
     counted = {"version": columns.version + 1, "last_seq": columns.last_seq + 1}
     statement = update(_JOBS).where(*where, *((HELD,) if leased else ())).values(state=target, **counted, **values)
     if ran:
-        statement = statement.values(run_s=columns.run_s + bindparam("ran_until") - columns.claimed_at)
+        lasted: Any = bindparam("ran_until", type_=columns.run_s.type) - columns.claimed_at
+        # A clock that was set back says that it ended before it began.
+        statement = statement.values(run_s=columns.run_s + case((lasted > 0, lasted), else_=0.0))
     return statement.returning(columns.last_seq, columns.attempt, columns.fence)
 
 

@@ -1,0 +1,134 @@
+"""Absorb steps of the database's clock, and suspends of this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from retort.db.models import AttemptRow, InstallationRow, JobRow, WorkerRow
+from retort.db.session import NO_SYNC, add_or_ignore
+from retort.states import ACTIVE, TERMINAL, AttemptState, JobState
+
+_STEPS = "clock_steps"
+"""Fact of the installation: how many steps have been absorbed."""
+_TOLERANCE = 0.25
+"""Part of a lease by which clocks may differ from one look to the next."""
+_LONGEST_PAUSE_S = 600.0
+"""Longest pause before a retry."""
+
+
+def boottime() -> float:
+    """Return the seconds since the machine started, suspended ones included where the system counts them."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+@dataclass(frozen=True, slots=True)
+class ClockChange:
+    """Difference of the clocks since the last look."""
+
+    step_s: float
+    """The database's clock was set forward by so much; negative is back."""
+    suspended_s: float
+    """This machine slept for so long."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    wall: float
+    monotonic: float
+    boottime: float
+    steps: int
+
+
+class ClockWatch:
+    """Watch of the database's clock beside this machine's own."""
+
+    def __init__(
+        self,
+        lease_s: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        boottime: Callable[[], float] = boottime,
+    ) -> None:
+        self._lease_s = lease_s
+        self._monotonic = monotonic
+        self._boottime = boottime
+        self._last: _Reading | None = None
+
+    def look(self, session: Session, *, now: float) -> ClockChange | None:
+        """Compare the clocks; absorb what differs, once for all watches of this database.
+
+        A change comes back where this watch saw one: leases that look as if they had run out are then renewed once, so
+        that live workers can renew them, and nobody reaps in this look.
+        """
+        seen = _Reading(now, self._monotonic(), self._boottime(), _steps(session))
+        last, self._last = self._last, seen
+        if last is None:
+            end_strayed(session, now=now, lease_s=self._lease_s)
+            return None
+        slept = (seen.boottime - last.boottime) - (seen.monotonic - last.monotonic)
+        change = ClockChange((seen.wall - last.wall) - (seen.boottime - last.boottime), slept)
+        tolerance = self._lease_s * _TOLERANCE
+        stepped, suspended = abs(change.step_s) > tolerance, slept > tolerance
+        if not (stepped or suspended):
+            return None
+        # On SQLite the database sleeps with this machine, and with it every worker.
+        asleep_s = slept if suspended and session.get_bind().dialect.name == "sqlite" else 0.0
+        shift = (change.step_s if stepped else 0.0) + asleep_s
+        if shift and _claim_step(session, last.steps):
+            shift_times(session, shift)
+            seen.steps += 1
+        end_strayed(session, now=now, lease_s=self._lease_s)
+        renew_expired(session, now=now, lease_s=self._lease_s)
+        return change
+
+
+def _steps(session: Session) -> int:
+    value = session.scalar(select(InstallationRow.value).where(InstallationRow.name == _STEPS))
+    return int(value or 0)
+
+
+def _claim_step(session: Session, known: int) -> bool:
+    """Return True for the first watch that absorbs a step."""
+    add_or_ignore(session, InstallationRow, {"name": _STEPS, "value": "0"})
+    mine = update(InstallationRow).where(InstallationRow.name == _STEPS, InstallationRow.value == str(known))
+    claimed = mine.values(value=str(known + 1)).returning(InstallationRow.name)
+    return session.execute(claimed, execution_options=NO_SYNC).one_or_none() is not None
+
+
+def shift_times(session: Session, by_s: float) -> None:
+    """Move the times of all that is unfinished by *by_s*, so that pauses, limits and durations stay as long."""
+    open_jobs = update(JobRow).where(JobRow.state.not_in(TERMINAL))
+    moved = {
+        "created_at": JobRow.created_at + by_s, "started_at": JobRow.started_at + by_s,
+        "claimed_at": JobRow.claimed_at + by_s, "claimable_at": JobRow.claimable_at + by_s,
+        "expires_at": JobRow.expires_at + by_s, "lease_until": JobRow.lease_until + by_s,
+    }  # fmt: skip
+    session.execute(open_jobs.values(moved), execution_options=NO_SYNC)
+    running = update(AttemptRow).where(AttemptRow.state == AttemptState.RUNNING)
+    session.execute(running.values(started_at=AttemptRow.started_at + by_s), execution_options=NO_SYNC)
+    workers = update(WorkerRow).values(seen_at=WorkerRow.seen_at + by_s, started_at=WorkerRow.started_at + by_s)
+    session.execute(workers, execution_options=NO_SYNC)
+
+
+def end_strayed(session: Session, *, now: float, lease_s: float) -> None:
+    """Shorten leases and pauses that end far in the future, which nobody would wait for."""
+    far = (JobRow.state.in_(ACTIVE), JobRow.lease_until > now + 2 * lease_s)
+    session.execute(update(JobRow).where(*far).values(lease_until=now + lease_s), execution_options=NO_SYNC)
+    pausing = (JobRow.state == JobState.QUEUED, JobRow.claimable_at > now + _LONGEST_PAUSE_S)
+    session.execute(update(JobRow).where(*pausing).values(claimable_at=now), execution_options=NO_SYNC)
+
+
+def renew_expired(session: Session, *, now: float, lease_s: float) -> None:
+    """Renew leases that have run out.
+
+    Whoever lives renews within that time, and whoever does not is reaped after it: a longer lease than a worker knows
+    of does no harm.
+    """
+    expired = (JobRow.state.in_(ACTIVE), JobRow.lease_until < now)
+    session.execute(update(JobRow).where(*expired).values(lease_until=now + lease_s), execution_options=NO_SYNC)
