@@ -20,8 +20,8 @@ _READ_BYTES = 1 << 16
 _MOST_MEMORY = 128 << 20
 """Of a dictionary that a stream of xz asks for; one of zstd may have a window as large."""
 _WINDOW_LOG = 27
-DAMAGE = (zlib.error, lzma.LZMAError, zstd.ZstdError, EOFError, OSError, ValueError)
-"""What decompressing raises on damaged bytes; an OSError comes from bz2 as well as from the disk."""
+DAMAGE = (zlib.error, lzma.LZMAError, zstd.ZstdError, EOFError, ValueError)
+"""What decompressing raises on damaged bytes; an OSError is the disk's."""
 
 
 class _Decoder(Protocol):
@@ -107,7 +107,11 @@ class UnpackedStream:
         if self._decoder is None:
             return self._file.read(most)
         while not (self._decoder.eof and not self._begin_next()):
-            found = self._decoder.decompress(self._input(), most)
+            data = self._input()
+            try:
+                found = self._decoder.decompress(data, most)
+            except OSError as error:  # so bz2 says that bytes are damaged
+                raise ValueError(str(error)) from error
             if found:
                 self._count(len(found))
                 return found

@@ -68,21 +68,11 @@ def unpack(archive: Path, folder: Path, limits: ArchiveLimits = AS_USUAL, *, kin
         written.remove()
         if isinstance(error, DataError):
             raise DataError(f"{archive.name}: {error.message}", hint=error.hint) from error
-        if isinstance(error, _DAMAGE) and not isinstance(error, _WriteFailed):
+        if isinstance(error, _DAMAGE):
             reason = str(error) or type(error).__name__
             raise DataError(f"{archive.name} cannot be unpacked: {reason}", hint="pack or send it again") from error
-        if isinstance(error, _WriteFailed):
-            raise error.error from error
         raise
     return Unpacked(tuple(written.files), dict(written.left_out))
-
-
-class _WriteFailed(OSError):
-    """What was unpacked could not be written: the disk is at fault, not the archive."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(*error.args)
-        self.error = error
 
 
 def _members(file: IO[bytes], limits: ArchiveLimits) -> Iterator[Member]:
@@ -147,20 +137,14 @@ class _Extraction:
 
     def _write(self, member: Member, path: PurePosixPath) -> None:
         target, digest, size = self.folder.joinpath(*path.parts), hashlib.sha256(), 0
-        try:
-            self._make(target.parent)
-            handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise _WriteFailed(error) from error
+        self._make(target.parent)
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         self.made.append(target)
         with open(handle, "wb") as file:  # noqa: PTH123 - of a handle
             for chunk in member.chunks:
                 digest.update(chunk)
                 size += len(chunk)
-                try:
-                    file.write(chunk)
-                except OSError as error:
-                    raise _WriteFailed(error) from error
+                file.write(chunk)
         self.files.append(UnpackedFile(path.as_posix(), size, digest.hexdigest()))
 
     def _make(self, folder: Path) -> None:

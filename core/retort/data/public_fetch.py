@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx2 as httpx
@@ -16,6 +20,7 @@ from retort.errors import DataError, FetchError
 
 MOST_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
+_Trace = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,13 @@ def fetch_public(
     """
     deadline = clock() + limits.most_s
     try:
-        with httpx.Client(trust_env=False, verify=verify, timeout=limits.idle_s, follow_redirects=False) as client:
+        with (
+            _cut_off(limits.most_s) as trace,
+            httpx.Client(trust_env=False, verify=verify, timeout=limits.idle_s, follow_redirects=False) as client,
+        ):
             for _ in range(MOST_REDIRECTS + 1):
                 place = resolve_public(url, trusted=limits.trusted, lookup=lookup)
-                moved = _received(client, place, path, limits, lambda: clock() > deadline)
+                moved = _received(client, place, path, limits, late=lambda: clock() > deadline, trace=trace)
                 if moved is None:
                     return
                 url = urljoin(url, moved)
@@ -69,12 +77,47 @@ def fetch_public(
     raise AddressError(f"the URL cannot be used: more than {MOST_REDIRECTS} redirects", hint="name where it ends")
 
 
+@contextmanager
+def _cut_off(seconds: float) -> Iterator[_Trace]:
+    """Cut all connections that httpx tells of after *seconds*.
+
+    Its own limits are those of one wait: a server that sends a byte of its head now and then would hold on for days.
+    """
+    held: list[socket.socket] = []
+
+    def trace(event: str, told: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            held.append(told["return_value"].get_extra_info("socket").dup())
+
+    def cut() -> None:
+        for one in held:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield trace
+    finally:
+        timer.cancel()
+        timer.join()
+        for one in held:
+            one.close()
+
+
 def _received(
-    client: httpx.Client, place: PublicAddress, path: Path, limits: FetchLimits, late: Callable[[], bool]
+    client: httpx.Client,
+    place: PublicAddress,
+    path: Path,
+    limits: FetchLimits,
+    *,
+    late: Callable[[], bool],
+    trace: _Trace,
 ) -> str | None:
     """Write the answer to *path*, or return where it has moved."""
-    headers = {**place.headers, "Accept-Encoding": "identity"}
-    with client.stream("GET", place.pinned_url, headers=headers, extensions=place.extensions) as answer:
+    headers, extensions = {**place.headers, "Accept-Encoding": "identity"}, {**place.extensions, "trace": trace}
+    with client.stream("GET", place.pinned_url, headers=headers, extensions=extensions) as answer:
         if answer.has_redirect_location:
             return answer.headers["Location"]
         if answer.status_code != httpx.codes.OK:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -24,6 +25,11 @@ def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(302)
         request.send_header("Location", told)
         request.end_headers()
+        return
+    if place == "slow":
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        request.wfile.flush()
+        request.rfile.read(1)  # until the client has gone
         return
     body = {"file": b"content", "large": b"x" * 1001}.get(place)
     request.send_response(404 if body is None else 200)
@@ -113,3 +119,11 @@ def test_this_machine_is_not_fetched_from_unless_the_operator_trusts_it(server: 
     with pytest.raises(AddressError, match="not a public address"):
         fetch(server, "file", tmp_path / "got", FetchLimits(most_bytes=1000))
     assert len(server.asked) == number
+
+
+def test_a_server_that_never_ends_its_head_is_cut_off(server: HttpsServer, tmp_path: Path):
+    began = time.monotonic()
+    with pytest.raises(FetchError):
+        fetch(server, "slow", tmp_path / "got", FetchLimits(most_bytes=1000, most_s=0.5, trusted=LOOPBACK))
+    assert time.monotonic() - began < 15
+    assert list(tmp_path.iterdir()) == []
