@@ -15,6 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from retort import __version__
 from retort.access import PUBLIC
 from retort.db import Database
+from retort.db.quotas import default_limits
 from retort.logs import LineLimit
 from retort.settings import Settings
 from retort.spec import schema, sweep_schema
@@ -28,6 +29,7 @@ from retort_api.metrics import ServiceMetrics
 from retort_api.middleware import RequestMiddleware
 from retort_api.notifier import QueueNotifier
 from retort_api.origin import OriginMiddleware
+from retort_api.proxies import ProxyMiddleware
 from retort_api.routes import ROUTERS
 from retort_api.routes.events import NothingFollows
 from retort_api.schemas.datasets import NewDataset
@@ -64,6 +66,7 @@ TAGS = {
     "keeping": "What is used, by whom, and what retention takes.",
     "sweeps": "Many jobs that differ in some fields of the spec, and the search for the best.",
     "webhooks": "Addresses that are told what happens to jobs.",
+    "oversight": "For operators: who changed what, and how much each project may have.",
     "reference": "What a spec may say: JSON Schema and recipes.",
     "health": "For those who run the service: liveness, readiness and Prometheus metrics.",
 }
@@ -171,7 +174,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     The database must have been migrated.
     """
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, limits=default_limits(settings))
     service = AppState(
         settings=settings,
         database=database,
@@ -202,6 +205,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(NothingFollows, lambda *_: Response(status_code=NO_CONTENT))
     app.add_middleware(OriginMiddleware, settings=settings)
     app.add_middleware(RequestMiddleware, telemetry=service.metrics)
+    app.add_middleware(ProxyMiddleware, trusted=settings.trusted_proxies)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     return app
 

@@ -16,17 +16,19 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from fastapi.routing import APIRoute
 from retort import access
-from retort.access import Admission, Principal, Scope
-from retort.db import Database, Session, datasets, jobs, model_registry, predictions, sweeps
+from retort.access import ANY_KEY, Admission, Forbidden, Principal, Scope, Unauthorized
+from retort.db import Database, Session, audit, datasets, jobs, model_registry, predictions, sweeps
 from retort.db.session import database_now
 from retort.keeping import Keeper, open_store
 from retort.model_ref import ModelRef
 from retort.settings import Settings
 from retort.storage import Store
+from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Send
 from starlette.types import Scope as ScopeMap
 
+from retort_api.audit import act_of, address_of, keep_outcome, write_refusal
 from retort_api.batching import Batcher, ResponseCache
 from retort_api.disk_budget import DiskBudget
 from retort_api.errors import BadParameter
@@ -34,7 +36,10 @@ from retort_api.keyring import KeyRing
 from retort_api.links import LinkSigner
 from retort_api.metrics import ServiceMetrics
 from retort_api.notifier import QueueNotifier
+from retort_api.origin import SAFE_METHODS
+from retort_api.proxies import vouched
 from retort_api.queue_view import QueueView
+from retort_api.rates import RateLimits
 from retort_api.review_access import ReviewCache
 from retort_api.spec_validation import Registry
 from retort_api.streams import StreamHub
@@ -64,6 +69,11 @@ class AppState:
         """Hub of the streams of events."""
         most, each = self.settings.max_streams, self.settings.max_streams_each
         return StreamHub(self.database, self.stopping, most=most, most_each=each)
+
+    @cached_property
+    def rates(self) -> RateLimits:
+        """How often each may ask."""
+        return RateLimits(self.settings)
 
     @cached_property
     def keys(self) -> KeyRing:
@@ -99,7 +109,7 @@ class AppState:
         """Batcher that writes job submissions."""
 
         def write(submissions: Sequence[jobs.Submission]) -> Sequence[jobs.SubmittedJob | Exception]:
-            with self.database.begin() as session:
+            with audit.acting(None), self.database.begin() as session:  # each says itself who submits it
                 return jobs.submit_all(session, submissions, now=database_now(session))
 
         return Batcher(write)
@@ -217,9 +227,33 @@ class GuardedRoute(APIRoute):
         """Find out who asks, and answer or refuse."""
         assert self.demanded is not None, "the application would not have started"
         service: AppState = scope["app"].state.service
-        principal = await service.keys.admit(scope, self.demanded)
+        principal = await self._admitted(service, scope, ANY_KEY if isinstance(self.demanded, Scope) else self.demanded)
         scope.setdefault("state", {})["principal"] = principal
-        await super().handle(scope, receive, send)
+        service.rates.count(principal, scope)
+        if principal is None or scope["method"] in SAFE_METHODS:
+            if principal is not None:
+                principal.demand(self.demanded)
+            await super().handle(scope, receive, send)
+            return
+        act = act_of(principal, self.name, scope)
+        try:
+            principal.demand(self.demanded)
+        except Forbidden as error:
+            await run_in_threadpool(write_refusal, service.database, act, error.code)
+            raise
+        with audit.acting(act):
+            await super().handle(scope, receive, keep_outcome(send, service.database, act))
+
+    async def _admitted(self, service: AppState, scope: ScopeMap, demanded: Scope | Admission) -> Principal | None:
+        """Return who asks, by a trusted proxy, a key or a session."""
+        try:
+            named = vouched(scope, service.settings)
+            if named is None:
+                return await service.keys.admit(scope, demanded)
+        except Unauthorized as error:
+            service.rates.count_failure(error, address_of(scope))
+            raise
+        return named
 
 
 async def _caller(request: Request) -> Principal:

@@ -83,6 +83,7 @@ KINDS: dict[str, ProblemType] = {
     "bad_data": ProblemType(422, "The dataset cannot be used"),
     "bad_model": ProblemType(422, "The weights cannot be used"),
     "idempotency_key_reused": ProblemType(422, "The idempotency key came with another body before"),
+    "rate_limited": ProblemType(429, "Too much is asked for at a time"),
     "too_many_streams": ProblemType(429, "Too many jobs are followed at a time"),
     "quota_exceeded": ProblemType(429, "The project has as much of this as it may"),
     "bad_checksum": ProblemType(460, "The bytes do not have the announced checksum"),

@@ -124,5 +124,7 @@ class _RequestLog:
         headers["X-Request-ID"] = self.request_id
         for name, value in _ALWAYS.items():
             headers[name] = value
+        for name, value in self.scope["state"].get("rate_headers", {}).items():
+            headers[name] = value
         headers.setdefault("Content-Security-Policy", NOTHING_POLICY)
         headers.setdefault("Cache-Control", "no-cache")

@@ -11,7 +11,7 @@ from itertools import count
 
 import structlog
 
-from retort.db import Database, artifacts, datasets, garbage, retention, trash, upkeep
+from retort.db import Database, artifacts, audit, datasets, garbage, retention, trash, upkeep
 from retort.db.models import GarbageRow
 from retort.db.retention import RetentionPolicy, RetentionShare
 from retort.db.session import database_now
@@ -110,6 +110,8 @@ class Keeper:
             self._repeat(taken, "idempotency keys", partial(retention.drop_keys, before=now - policy.keys_s))
         drop_uploads = partial(datasets.drop_uploads, before=now - self._settings.keep_uploads_s, now=now)
         self._repeat(taken, "uploads", drop_uploads)
+        if self._settings.keep_audit_s is not None:
+            self._repeat(taken, "audit entries", partial(audit.prune, before=now - self._settings.keep_audit_s))
         if policy.checkpoints_s is not None:
             spare = partial(retention.drop_checkpoints, before=now - policy.checkpoints_s, now=now)
             self._repeat(taken, "checkpoints", spare)

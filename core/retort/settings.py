@@ -90,6 +90,26 @@ class Settings(BaseSettings):
     """Event streams that the API sends at a time."""
     max_streams_each: int = Field(default=200, ge=1)
     """The same to one caller."""
+    max_queued_jobs: Annotated[int | None, Field(ge=0), BeforeValidator(_empty_as_none)] = None
+    """Jobs of one project that wait at a time, unless a quota is set for it; empty is no limit."""
+    max_running_jobs: Annotated[int | None, Field(ge=0), BeforeValidator(_empty_as_none)] = None
+    """Jobs of one project that run at a time; more wait."""
+    max_gpu_hours: _Forever = None
+    """GPU hours of one project in a calendar month."""
+    max_stored_bytes: Annotated[int | None, Field(ge=0), BeforeValidator(_empty_as_none)] = None
+    """Bytes of one project in the store."""
+    rate_limit: str = "6000/minute"
+    """Requests of one key, such as 100/second; operators are not counted. Empty is no limit."""
+    failed_key_limit: str = "60/minute"
+    """Invalid keys from one address, after which it is told to wait; valid keys are never refused for it."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses and networks of proxies that are believed about the client's address, with commas between them."""
+    trusted_header: str = ""
+    """Header in which a trusted proxy names who asks, such as X-Forwarded-User; empty believes none."""
+    login_project: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")
+    """Project of people who come by a trusted header or by single sign-on, unless a claim names another."""
+    login_role: Literal["reader", "submitter", "operator"] = "reader"
+    """Their role, unless a claim gives another."""
     head_timeout_s: float = Field(default=10.0, gt=0)
     """A connection whose next request's head has not arrived by then is closed."""
     transfer_timeout_s: float = Field(default=30.0, gt=0)
@@ -177,6 +197,8 @@ class Settings(BaseSettings):
     """How long the events of ended jobs are kept; empty is for as long as the job."""
     keep_metrics_s: _Forever = None
     """The same of their curves."""
+    keep_audit_s: _Forever = 31_536_000.0
+    """Who changed what is known for so long; empty is for ever."""
     keep_keys_s: _Forever = 604_800.0
     """How long idempotency keys are kept; empty is for ever."""
     keep_checkpoints_s: _Forever = 604_800.0
@@ -237,7 +259,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return tuple(folders)
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         """Read a list with commas between its parts, or a JSON list."""

@@ -16,6 +16,7 @@ from retort import logs
 from retort.confinement import hide_environment
 from retort.db import Database
 from retort.db.clock import ClockWatch
+from retort.db.quotas import default_limits
 from retort.files import make_private
 from retort.keeping import open_store
 from retort.settings import Settings
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hide_environment()
     logs.configure(as_json=settings.log_json)
     make_private(settings.home)
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, limits=default_limits(settings))
     host = socket.gethostname()
     context = WorkerContext(
         database=database,

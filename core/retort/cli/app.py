@@ -22,6 +22,7 @@ from retort.cli import (
     keeping,
     models,
     options,
+    oversight,
     review,
     run,
     spec,
@@ -63,6 +64,8 @@ app.command(rich_help_panel=SERVICE)(keeping.restore)
 app.command(rich_help_panel=SERVICE)(keeping.keep)
 app.command(rich_help_panel=SERVICE)(keeping.prune)
 app.command(rich_help_panel=SERVICE)(keeping.usage)
+app.command(rich_help_panel=SERVICE)(oversight.audit)
+app.command(rich_help_panel=SERVICE)(oversight.quota)
 app.add_typer(review.app, name="review", rich_help_panel=SERVICE)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=SERVICE)
 app.add_typer(models.app, name="models", rich_help_panel=SERVICE)

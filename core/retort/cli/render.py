@@ -144,6 +144,15 @@ def _place(job: Json) -> str:
     return str(queue.get("reason") or "").replace("_", " ")
 
 
+def audit_table(entries: Iterable[Json]) -> Table:
+    """One line per change."""
+    table = _table("at", "project", "owner", "action", "target", "outcome", "from")
+    for one in entries:
+        told = (one[name] for name in ("project", "owner", "action", "target", "outcome", "address"))
+        table.add_row(clock(one["at"], "%Y-%m-%d %H:%M:%S"), *told)
+    return table
+
+
 def workers_page(workers: Sequence[Json]) -> RenderableType:
     """One line per worker, and one for each GPU that no run can have."""
     refused = [

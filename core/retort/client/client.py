@@ -318,6 +318,21 @@ class Client:
         """Return for what a queued job waits: reason, message, position, until, workers that run."""
         return self._call(calls.part(job_id, "waiting"))
 
+    def audit(self, **filters: Any) -> tuple[Json, ...]:
+        """Return who changed what, the latest first; for operators.
+
+        *filters* are ``project``, ``owner``, ``action``, ``before`` and ``limit``.
+        """
+        return tuple(self._json("GET", "/v1/audit", params=calls.given(**filters))["data"])
+
+    def quota(self, project: str) -> Json:
+        """Return how much a project may have, and what it has used of it."""
+        return self._json("GET", f"/v1/projects/{project}/quota")
+
+    def set_quota(self, project: str, **limits: float) -> Json:
+        """Set the quota of a project; limits left out are as in the settings."""
+        return self._json("PUT", f"/v1/projects/{project}/quota", json=limits)
+
     def workers(self) -> tuple[Json, ...]:
         """Return the workers that run."""
         return tuple(self._json("GET", "/v1/workers")["data"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from retort.access import DEFAULT_OWNER
@@ -69,3 +69,13 @@ def claim(
             hint="send the first request again unchanged, or choose a new key",
         )
     return known.made_id
+
+
+def release(session: Session, key: IdempotencyKey, made_id: str, *, project: str) -> None:
+    """Take back the claim of a key for what was not made after all."""
+    session.execute(
+        delete(IdempotencyKeyRow).where(
+            IdempotencyKeyRow.project == project, IdempotencyKeyRow.owner == key.owner,
+            IdempotencyKeyRow.key == key.text, IdempotencyKeyRow.made_id == made_id,
+        )
+    )  # fmt: skip

@@ -10,11 +10,13 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from retort.access import DEFAULT_OWNER, DEFAULT_PROJECT
-from retort.db import idempotency, transitions
+from retort.db import audit, idempotency, quotas, transitions
+from retort.db.audit import Act
 from retort.db.events import sanitize
 from retort.db.idempotency import IdempotencyKey, KeyReused
 from retort.db.job_list import searchable
 from retort.db.models import JOB_PREFIX, AttemptRow, EventRow, JobRow, TransitionRow, new_id
+from retort.db.quotas import QuotaExceeded
 from retort.db.session import NO_SYNC, add, table
 from retort.db.transitions import HELD, Lease, Renewal, held_by
 from retort.errors import UserError
@@ -129,6 +131,11 @@ class Submission:
     """What was noticed when it was submitted; its first events."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """By which it is found again."""
+    act: Act | None = field(default_factory=audit.present)
+    """Who submits it, for the audit log; it may be written together with those of others."""
+
+
+Refusal = KeyReused | QuotaExceeded
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,34 +160,42 @@ def submit(session: Session, spec: AnySpec, *, now: float, retries: int, **about
 
     """
     (outcome,) = submit_all(session, [Submission(spec=spec, retries=retries, **about)], now=now)
-    if isinstance(outcome, KeyReused):
+    if isinstance(outcome, KeyReused | QuotaExceeded):
         raise outcome
     return outcome
 
 
-def submit_all(session: Session, submissions: Sequence[Submission], *, now: float) -> list[SubmittedJob | KeyReused]:
+def submit_all(session: Session, submissions: Sequence[Submission], *, now: float) -> list[SubmittedJob | Refusal]:
     """Submit jobs to the queue; return each outcome in order.
 
     The order is the one given. A key that came with another body before is told as the error that ``submit`` would
     raise, and hinders no other.
     """
-    outcomes: list[SubmittedJob | KeyReused] = []
+    outcomes: list[SubmittedJob | Refusal] = []
     accepted: list[dict[str, Any]] = []
     for submission in submissions:
         job_id = new_id(JOB_PREFIX)
         try:
             known = _known(session, submission, job_id, now=now)
-        except KeyReused as error:
+            if known != job_id:
+                outcomes.append(SubmittedJob(known, created=False))
+                continue
+            if submission.sweep_id is None:  # trials are as many at a time as the sweep says
+                more = sum(one["job"]["project"] == submission.project for one in accepted)
+                quotas.check_submission(session, submission.project, now=now, more=more)
+        except (KeyReused, QuotaExceeded) as error:
+            if submission.key is not None and isinstance(error, QuotaExceeded):
+                idempotency.release(session, submission.key, job_id, project=submission.project)
             outcomes.append(error)
-            continue
-        if known != job_id:
-            outcomes.append(SubmittedJob(known, created=False))
             continue
         row = _row(submission, job_id, now=now)
         actor = "client" if submission.sweep_id is None else f"sweep:{submission.sweep_id}"
         first = TransitionRow.row(job_id, JobState.QUEUED, attempt=0, now=now, actor=actor, reason=None)
-        accepted.append({"job": row, "transition": first, "warnings": submission.warnings})
+        accepted.append({"job": row, "transition": first, "warnings": submission.warnings, "act": submission.act})
         outcomes.append(SubmittedJob(job_id, created=True, job=JobRow(**row), transition=TransitionRow(**first)))
+    for one in accepted:
+        if one["act"] is not None and not one["act"].written:
+            audit.write(session, one["act"], now=now, target=one["job"]["id"])
     add(session, JobRow, [one["job"] for one in accepted])
     add(session, TransitionRow, [one["transition"] for one in accepted])
     add(session, EventRow, [event for one in accepted for event in _first_events(one["transition"], one["warnings"])])

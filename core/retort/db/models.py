@@ -648,3 +648,35 @@ class PredictionRow(Owned, Base):
     answer: Mapped[dict[str, Any] | None]
     """What the network has found, or why it could not look; null until then."""
     created_at: Mapped[float]
+
+
+class AuditRow(Owned, Base):
+    """One change that somebody made, or was refused."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (Index(None, "project", "id"), Index(None, "at"))
+    id: Mapped[int] = mapped_column(Count, primary_key=True)
+    at: Mapped[float]
+    key_id: Mapped[str] = mapped_column(String(255))
+    """With which key, session or proxy."""
+    action: Mapped[str] = mapped_column(String(255))
+    target: Mapped[str] = mapped_column(String(255))
+    address: Mapped[str] = mapped_column(String(255))
+    """From where."""
+    request_id: Mapped[str] = mapped_column(String(255))
+    outcome: Mapped[str] = mapped_column(String(63))
+    """``done``, or the code of what refused it."""
+
+
+class QuotaRow(Base):
+    """How much a project may have, where that is not what the settings say."""
+
+    __tablename__ = "quotas"
+    project: Mapped[str] = mapped_column(String(63), primary_key=True)
+    queued_jobs: Mapped[int | None]
+    running_jobs: Mapped[int | None]
+    gpu_hours: Mapped[float | None]
+    """In a calendar month, by UTC."""
+    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    uploads: Mapped[int | None]
+    """At a time."""

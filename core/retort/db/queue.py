@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import BindParameter, Select, bindparam, false, func, or_, select, text, true, update
 from sqlalchemy.orm import Session
 
-from retort.db import transitions, webhooks
+from retort.db import quotas, transitions, webhooks
 from retort.db.models import AttemptRow, EventRow, JobRow, TransitionRow
 from retort.db.session import add, table
 from retort.db.transitions import Lease
@@ -63,12 +63,15 @@ def claimable(
             more owners.
 
     """
-    about, terms = {"now": now, "gpus": gpus}, (gpus is not None, on_cpu)
+    left = quotas.running_left(session, now=now)
+    full = [project for project, number in left.items() if not number]
+    about: dict[str, Any] = {"now": now, "gpus": gpus, "full": full}
+    terms = (gpus is not None, on_cpu)
     priority = session.scalar(_HIGHEST)
     while priority is not None:
         heads = session.execute(_heads(terms), {**about, "priority": priority}).all()
         if heads:
-            return _dealt(session, heads, {**about, "priority": priority, "number": number}, terms)
+            return _dealt(session, heads, {**about, "priority": priority, "number": number}, terms, left)
         priority = session.scalar(_NEXT_HIGHEST, {"priority": priority})
     return []
 
@@ -81,7 +84,9 @@ def may_be_claimed(now: Any) -> tuple[Any, ...]:
     return (_JOBS.claimable_at <= now, or_(_JOBS.expires_at.is_(None), _JOBS.expires_at > now))
 
 
-def _dealt(session: Session, heads: Sequence[Any], about: Mapping[str, Any], terms: _Terms) -> list[ClaimableJob]:
+def _dealt(
+    session: Session, heads: Sequence[Any], about: Mapping[str, Any], terms: _Terms, left: dict[str, int]
+) -> list[ClaimableJob]:
     """Deal the owners' jobs: the next one is always of the owner who would have the fewest on workers."""
     active = {row.owner: row.number for row in session.execute(_ACTIVE)} if len(heads) > 1 else {}
     turns = [(active.get(head.owner, 0), head.id, head, _behind(session, head, about, terms)) for head in heads]
@@ -89,10 +94,14 @@ def _dealt(session: Session, heads: Sequence[Any], about: Mapping[str, Any], ter
     dealt: list[ClaimableJob] = []
     while turns:
         share, _, row, line = heapq.heappop(turns)
-        dealt.append(ClaimableJob(row.id, row.gpus))
+        room = left.get(row.project, 1)
+        if room:
+            dealt.append(ClaimableJob(row.id, row.gpus))
+        if row.project in left:
+            left[row.project] = max(0, room - 1)
         following = next(line, None) if len(dealt) < about["number"] else None
         if following is not None:
-            heapq.heappush(turns, (share + 1, following.id, following, line))
+            heapq.heappush(turns, (share + bool(room), following.id, following, line))
     return dealt
 
 
@@ -104,7 +113,7 @@ def _behind(session: Session, head: Any, about: Mapping[str, Any], terms: _Terms
 @cache
 def _oldest(terms: _Terms) -> Select[Any]:
     """Select the oldest claimable jobs of one owner and priority that meet the worker's *terms*."""
-    query = select(_JOBS.id, _JOBS.owner, _JOBS.gpus).where(*_line(bindparam("owner"), terms))
+    query = select(_JOBS.id, _JOBS.owner, _JOBS.project, _JOBS.gpus).where(*_line(bindparam("owner"), terms))
     return query.order_by(_JOBS.id).limit(bindparam("number"))
 
 
@@ -114,7 +123,7 @@ def _heads(terms: _Terms) -> Select[Any]:
     owners, head = _owners(), table(JobRow).alias("head").c
     oldest = select(func.min(_JOBS.id)).where(*_line(owners.c.owner, terms)).scalar_subquery()
     ids = select(oldest.label("id")).where(owners.c.owner.is_not(None)).subquery()
-    return select(head.id, head.owner, head.gpus).join(ids, head.id == ids.c.id)
+    return select(head.id, head.owner, head.project, head.gpus).join(ids, head.id == ids.c.id)
 
 
 def _line(owner: Any, terms: _Terms) -> tuple[Any, ...]:
@@ -122,7 +131,8 @@ def _line(owner: Any, terms: _Terms) -> tuple[Any, ...]:
     limited, on_cpu = terms
     fits = (_JOBS.gpus <= bindparam("gpus"),) if limited else ()
     may = () if on_cpu is None else (_ON_CPU[on_cpu],)
-    return (*_OF_PRIORITY, _JOBS.owner == owner, *may_be_claimed(bindparam("now")), *fits, *may)
+    open_to = _JOBS.project.not_in(bindparam("full", expanding=True))
+    return (*_OF_PRIORITY, _JOBS.owner == owner, open_to, *may_be_claimed(bindparam("now")), *fits, *may)
 
 
 def _owners() -> Any:
@@ -138,7 +148,7 @@ _AT: BindParameter[float] = bindparam("at")
 _NAMED = _JOB.c.id.in_(bindparam("ids", expanding=True))
 # Two statements: in one, PostgreSQL may lock the rows anew for each that it changes.
 _FREE = (
-    select(_JOB.c.id)
+    select(_JOB.c.id, _JOB.c.project)
     .where(_NAMED, _JOB.c.state == JobState.QUEUED, *may_be_claimed(_AT))
     .with_for_update(skip_locked=True)
 )
@@ -195,7 +205,8 @@ def claim_all(
     moment is passed over, so that workers which look at the same jobs wait neither for each other nor in a circle.
     """
     connection = session.connection()
-    ids = connection.execute(_FREE, {"ids": list(wanted), "at": now}).scalars().all()
+    free = {row.id: row.project for row in connection.execute(_FREE, {"ids": list(wanted), "at": now})}
+    ids = quotas.within_limits(session, free, now=now) if free else []
     if not ids:
         return []
     rows = connection.execute(_TAKE, {"ids": ids, "by": worker, "at": now, "until": now + lease_s}).all()

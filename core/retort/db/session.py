@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
+from retort.db import audit
 from retort.db.models import Base, Owned
 from retort.errors import TransientError, UserError
 from retort.files import create_private
@@ -41,7 +42,8 @@ class Database:
     another writer was faster; a read transaction never waits for a writer nor holds one up.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 20) -> None:
+    def __init__(self, url: str, *, pool_size: int = 20, limits: object = None) -> None:
+        self._about = {} if limits is None else {"limits": limits}
         self.url = _with_driver(_parsed(url))
         self.engine = create_engine(
             self.url,
@@ -80,10 +82,15 @@ class Database:
         with (
             as_database_unavailable(),
             self._turn,
-            _session(self._writing, project) as session,
+            _session(self._writing, project, self._about) as session,
             session.begin(),
         ):
             yield session
+            act = audit.present()
+            if act is not None and not act.written:  # the first change of a request stands for the request
+                audit.write(session, act, now=database_now(session))
+        if act is not None:
+            act.written = True
 
     @contextmanager
     def read(self, *, project: str | None = None) -> Iterator[Session]:
@@ -95,7 +102,7 @@ class Database:
             DatabaseUnavailable: try again later.
 
         """
-        with as_database_unavailable(), _session(self._reading, project) as session, session.begin():
+        with as_database_unavailable(), _session(self._reading, project, self._about) as session, session.begin():
             yield session
 
     @contextmanager
@@ -118,10 +125,10 @@ class _ProjectSession(Session):
     """A session that sees the rows of one project."""
 
 
-def _session(engine: Engine, project: str | None) -> Session:
+def _session(engine: Engine, project: str | None, about: Mapping[str, Any]) -> Session:
     if project is None:
-        return Session(engine, expire_on_commit=False)
-    return _ProjectSession(engine, expire_on_commit=False, info={"project": project})
+        return Session(engine, expire_on_commit=False, info=dict(about))
+    return _ProjectSession(engine, expire_on_commit=False, info={**about, "project": project})
 
 
 @event.listens_for(_ProjectSession, "do_orm_execute")

@@ -1,0 +1,196 @@
+"""Bound what a project may have: queued and running jobs, GPU hours, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import case, func, select, text
+from sqlalchemy.orm import Session
+
+from retort.db.models import ArtifactRow, AttemptRow, JobRow, ModelRow, QuotaRow
+from retort.db.session import add_or_replace, table
+from retort.errors import RetortError
+from retort.settings import Settings
+from retort.states import ACTIVE, JobState
+
+_JOBS, _ATTEMPTS = table(JobRow).c, table(AttemptRow).c
+_HOUR_S = 3600.0
+_SOON_S = 60.0
+"""When another try is worth it where nobody can know when there is room."""
+
+
+class QuotaExceeded(RetortError):
+    """The project has as much as it may have."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, what: str, used: str, most: str, *, frees: str, wait_s: float) -> None:
+        super().__init__(f"the project has used its quota of {what}: {used} of {most}", hint=frees)
+        self.headers = {"Retry-After": str(max(1, round(wait_s)))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Most that a project may have of each; None is no limit."""
+
+    queued_jobs: int | None = None
+    running_jobs: int | None = None
+    gpu_hours: float | None = None
+    stored_bytes: int | None = None
+    uploads: int | None = None
+
+
+NO_LIMITS = Limits()
+KINDS = tuple(one.name for one in fields(Limits))
+
+
+def default_limits(settings: Settings) -> Limits:
+    """Return the limits of projects for which none are set."""
+    return Limits(
+        queued_jobs=settings.max_queued_jobs, running_jobs=settings.max_running_jobs,
+        gpu_hours=settings.max_gpu_hours, stored_bytes=settings.max_stored_bytes,
+    )  # fmt: skip
+
+
+def limits_of(session: Session, project: str) -> Limits:
+    """Return a project's limits: those set for it, else those of the settings."""
+    row = session.get(QuotaRow, project)
+    return _combined(row, session.info.get("limits", NO_LIMITS))
+
+
+def _combined(row: QuotaRow | None, otherwise: Limits) -> Limits:
+    if row is None:
+        return otherwise
+    own = {name: getattr(row, name) for name in KINDS}
+    return Limits(**{name: getattr(otherwise, name) if own[name] is None else own[name] for name in KINDS})
+
+
+def put(session: Session, project: str, limits: Limits) -> None:
+    """Set a project's limits; what is None there is as in the settings."""
+    row = {"project": project, **{name: getattr(limits, name) for name in KINDS}}
+    add_or_replace(session, QuotaRow, [row], key=("project",), keep=())
+
+
+def month_of(now: float) -> tuple[float, float]:
+    """Return when the calendar month of *now* began and when it ends, by UTC."""
+    at = datetime.fromtimestamp(now, UTC)
+    begun = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    following = begun.replace(year=begun.year + begun.month // 12, month=begun.month % 12 + 1)
+    return begun.timestamp(), following.timestamp()
+
+
+def gpu_hours(session: Session, project: str, *, now: float) -> float:
+    """Return the GPU hours of the project's attempts in this month, running ones included."""
+    begun, _ = month_of(now)
+    ended = func.coalesce(_ATTEMPTS.ended_at, now)
+    started = case((_ATTEMPTS.started_at < begun, begun), else_=_ATTEMPTS.started_at)
+    query = select(func.sum((ended - started) * _JOBS.gpus)).join_from(
+        table(AttemptRow), table(JobRow), _JOBS.id == _ATTEMPTS.job_id
+    )
+    on_gpu = (_ATTEMPTS.device.is_not(None), _ATTEMPTS.device != "cpu")
+    counted = query.where(_JOBS.project == project, ended > begun, *on_gpu)
+    seconds = session.connection().execute(counted).scalar_one()
+    return max(0.0, seconds or 0.0) / _HOUR_S
+
+
+def stored_bytes(session: Session, project: str) -> int:
+    """Return the bytes of the project's artifacts and models."""
+    artifacts = select(func.sum(ArtifactRow.size_bytes)).join(JobRow, JobRow.id == ArtifactRow.job_id)
+    models = select(func.sum(ModelRow.size_bytes)).where(ModelRow.project == project)
+    return (session.scalar(artifacts.where(JobRow.project == project)) or 0) + (session.scalar(models) or 0)
+
+
+def _number(session: Session, project: str, states: Collection[JobState]) -> int:
+    query = select(func.count()).where(_JOBS.project == project, _JOBS.state.in_(states))
+    return session.connection().execute(query).scalar_one()
+
+
+def check_submission(session: Session, project: str, *, now: float, more: int = 0) -> None:
+    """Refuse one more job, beside *more* that are about to be written.
+
+    Raises:
+        QuotaExceeded: which quota is used up, and when there is room again.
+
+    """
+    limits = limits_of(session, project)
+    if limits.queued_jobs is not None:
+        queued = _number(session, project, {JobState.QUEUED}) + more
+        if queued >= limits.queued_jobs:
+            frees = "it frees when a worker takes a job, or one is cancelled"
+            raise QuotaExceeded("queued jobs", str(queued), str(limits.queued_jobs), frees=frees, wait_s=_SOON_S)
+    if limits.gpu_hours is not None:
+        used = gpu_hours(session, project, now=now)
+        if used >= limits.gpu_hours:
+            _, ends = month_of(now)
+            frees = f"it frees at {datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M} UTC, with the month"
+            told = (f"{used:.1f}", f"{limits.gpu_hours:g}")
+            raise QuotaExceeded("GPU hours of this month", *told, frees=frees, wait_s=ends - now)
+    check_bytes(session, project, limits=limits)
+
+
+def check_bytes(session: Session, project: str, *, more: int = 0, limits: Limits | None = None) -> None:
+    """Refuse *more* bytes, or anything where the project stores too many already.
+
+    Raises:
+        QuotaExceeded: as ``check_submission``.
+
+    """
+    most = (limits or limits_of(session, project)).stored_bytes
+    if most is None:
+        return
+    used = stored_bytes(session, project)
+    if used + more > most or used >= most:
+        frees = "it frees when jobs, artifacts or models are deleted and the trash is emptied"
+        told = f"{used + more:,}" if more else f"{used:,}"
+        raise QuotaExceeded("stored bytes", told, f"{most:,}", frees=frees, wait_s=_SOON_S)
+
+
+def running_left(session: Session, *, now: float) -> dict[str, int]:
+    """Return how many more jobs of each limited project may run now."""
+    waiting = select(_JOBS.project).where(_JOBS.state == JobState.QUEUED).distinct()
+    projects = session.connection().execute(waiting).scalars().all() if _any_limits(session) else ()
+    left: dict[str, int] = {}
+    for project in projects:
+        limits = limits_of(session, project)
+        if limits.running_jobs is not None:
+            left[project] = max(0, limits.running_jobs - _number(session, project, ACTIVE))
+        if limits.gpu_hours is not None and gpu_hours(session, project, now=now) >= limits.gpu_hours:
+            left[project] = 0
+    return left
+
+
+def _any_limits(session: Session) -> bool:
+    default = session.info.get("limits", NO_LIMITS)
+    if default.running_jobs is not None or default.gpu_hours is not None:
+        return True
+    return session.connection().execute(_FIRST_QUOTA).first() is not None
+
+
+_FIRST_QUOTA = select(table(QuotaRow).c.project).limit(1)
+
+
+def within_limits(session: Session, projects: Mapping[str, str], *, now: float) -> list[str]:
+    """Return which of the jobs may begin, by the limits of their *projects*.
+
+    Claims of the same projects wait for each other until the transaction ends.
+    """
+    if not _any_limits(session):
+        return list(projects)
+    if session.get_bind().dialect.name == "postgresql":
+        for project in sorted(set(projects.values())):
+            session.connection().execute(_LOCK, {"project": project})
+    left = running_left(session, now=now)
+    allowed = []
+    for job_id, project in projects.items():
+        if project not in left:
+            allowed.append(job_id)
+        elif left[project] > 0:
+            allowed.append(job_id)
+            left[project] -= 1
+    return allowed
+
+
+_LOCK: Any = text("SELECT pg_advisory_xact_lock(hashtext('retort quota ' || :project))")
