@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """Experiments on ``mlflow_uri`` in which clients may write, with ``*`` for any, and commas between them."""
     fetch_weights: bool = True
     """Whether a worker may download published weights into the model folder."""
+    pinned_weights_only: bool = False
+    """Refuse files of published names whose digests are not known, here or in ``pins.json`` of the model folder."""
     dataset_dir: Path | None = None
     """Folder of the known data sets; empty is ``datasets`` in ``home``."""
     fetch_datasets: bool = True

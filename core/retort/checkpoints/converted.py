@@ -118,19 +118,23 @@ def read(path: Path) -> tuple[Description, dict[str, StoredTensor]]:
         content = _exactly(file, length)
     try:
         header = json.loads(content)
-        told = header.pop("__metadata__")
-        if told.get("format") != FORMAT:
-            raise Flaw("it holds tensors without the description of a network; convert the .pt file that they are from")
-        described = json.loads(told["network"])
+        described = _told(header.pop("__metadata__"))
         entries = {key: _entry(one, _LENGTH.size + length) for key, one in header.items()}
         found = _described(described)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, Flaw):
-            raise
+        _check_places(entries.values(), _LENGTH.size + length, size)
+        coding.check(found, entries.keys())
+    except Flaw:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise Flaw(f"its description cannot be read: {' '.join(str(error).split())[:200]}") from error
-    _check_places(entries.values(), _LENGTH.size + length, size)
-    coding.check(found, entries.keys())
     return found, entries
+
+
+def _told(metadata: Mapping[str, Any]) -> Any:
+    """Return the description among a file's metadata."""
+    if metadata.get("format") != FORMAT:
+        raise Flaw("it holds tensors without the description of a network; send the .pt file that they are from")
+    return json.loads(metadata["network"])
 
 
 def _entry(given: Mapping[str, Any], start: int) -> StoredTensor:

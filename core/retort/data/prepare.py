@@ -24,6 +24,7 @@ from retort.data.converted_weights import convert
 from retort.data.datasets import Dataset
 from retort.data.inputs import AS_GIVEN, CALIBRATION, FILE, Adjustments, DatasetInfo, Inputs, NamedBy, UnlabelledInfo
 from retort.data.known_datasets import DatasetSource
+from retort.data.published_weights import check_published
 from retort.data.text_files import readable
 from retort.data.unlabelled import PseudoLabelImages, UnlabelledSet
 from retort.data.verification import ImageRecord
@@ -69,8 +70,8 @@ def prepare(
         _refuse_to_calibrate(spec, dataset, scenes)
         more = _more_images(spec, settings, dataset)
         to_be_labelled = _to_label(spec, settings, dataset)
-    found, sources = _weights(spec, settings)
-    unknown = _classes_unknown(spec, dataset, found)
+    found, sources, unpinned = _weights(spec, settings)
+    unknown = _classes_unknown(spec, dataset, found) + unpinned
     folder = workdir / "data"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
     inputs = Inputs(
@@ -110,21 +111,23 @@ def _keep_facts(dataset: Dataset, settings: Settings, workdir: Path) -> None:
         shutil.copyfile(kept, workdir / intake.KEPT)
 
 
-def _weights(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the converted weights that *spec* names, and the digests of their sources, by their names."""
+def _weights(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[str, str], list[str]]:
+    """Return the converted weights that *spec* names, the digests of their sources, and warnings."""
     assert settings.model_dir is not None
-    found, sources = {}, {}
+    found, sources, told = {}, {}, []
     for where, name in weight_names(spec).items():
         if name in found:
             continue
         given = weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
+        warning = check_published(name, given, settings.model_dir, pinned_only=settings.pinned_weights_only)
+        told += [] if warning is None else [warning]
         try:
             found[name], sources[name] = convert(
                 given, settings.model_dir, mode=settings.confinement, without=settings.confinement_without
             )
         except ModelError as error:
             raise ModelError(f"{where.removesuffix('.weights')}: {error.message}", hint=error.hint) from error
-    return found, sources
+    return found, sources, told
 
 
 def _definitions(spec: AnySpec, settings: Settings) -> dict[str, Path]:

@@ -6,6 +6,7 @@ import fcntl
 import shutil
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,7 @@ from retort.checkpoints import opening
 from retort.checkpoints.coding import Description
 from retort.constants import OFFICIAL_WEIGHTS
 from retort.data.download import download
+from retort.data.published_weights import pinned
 from retort.errors import FetchError, ModelError
 from retort.files import sha256_of
 from retort.model_ref import ModelRef
@@ -114,8 +116,8 @@ def resolve_weights(name: str, model_dir: Path, *, fetch: bool, source: str = AS
                 f"no weights {name} in {model_dir}, and fetching is switched off",
                 hint=f"put {source}/{name} there by hand; {_available(model_dir)}",
             )
-        _fetch(f"{source}/{name}", path)
-    if not zipfile.is_zipfile(path):
+        _fetch(f"{source}/{name}", path, pinned(name, model_dir))
+    if not zipfile.is_zipfile(path) and not opening.is_converted(path):
         raise ModelError(f"{name} is not a PyTorch checkpoint, or it is cut off", hint=f"replace {path}")
     return path.resolve()
 
@@ -140,7 +142,7 @@ def _available(model_dir: Path) -> str:
     return f"in the folder: {', '.join(found)}" if found else "the folder holds no .pt file"
 
 
-def _fetch(url: str, path: Path) -> None:
+def _fetch(url: str, path: Path, sha256: str | None) -> None:
     """Download *url* to ``path.part``, verify, and move it into place; several processes may try at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
@@ -149,15 +151,17 @@ def _fetch(url: str, path: Path) -> None:
         if path.exists():  # another process was faster
             return
         try:
-            download(url, path, limit_bytes=LARGEST_BYTES, verify=_verify)
+            download(url, path, limit_bytes=LARGEST_BYTES, verify=partial(_verify, sha256=sha256))
         except (httpx.HTTPError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise FetchError(f"could not fetch {url}: {reason}", hint=f"put the file at {path} by hand") from error
 
 
-def _verify(part: Path) -> None:
+def _verify(part: Path, *, sha256: str | None) -> None:
     if not zipfile.is_zipfile(part):
         raise OSError("what came is not a PyTorch checkpoint")
+    if sha256 is not None and (found := sha256_of(part)) != sha256:
+        raise OSError(f"what came is not the published file: sha256:{found}, not sha256:{sha256}")
 
 
 LARGEST_BYTES = 1 << 30

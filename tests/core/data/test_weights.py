@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from core.data import archives
 from retort.data import weights
+from retort.data.published_weights import PINS, check_published, pinned
 from retort.errors import FetchError, ModelError
 from support.checkpoints import checkpoint as small_checkpoint
 
@@ -26,7 +29,7 @@ class Assets(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files = {"/yolov8n.pt": checkpoint(), "/yolov8s.pt": b"<html>rate limit</html>"}
+        self.files = {"/yolov8m.pt": checkpoint(), "/yolov8s.pt": b"<html>rate limit</html>"}
         self.asked: list[str] = []
         self.cut = False
 
@@ -40,9 +43,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
-        if self.path == "/moved/yolov8n.pt":
+        if self.path == "/moved/yolov8m.pt":
             self.send_response(302)
-            self.send_header("Location", f"{self.server.url}/yolov8n.pt")
+            self.send_header("Location", f"{self.server.url}/yolov8m.pt")
             self.end_headers()
             return
         body = self.server.files.get(self.path)
@@ -73,33 +76,33 @@ def test_a_file_in_the_folder_is_taken_without_any_network(tmp_path: Path):
 def test_a_published_file_is_fetched_once(tmp_path: Path, assets: Assets):
     folder = tmp_path / "models"
     for _ in range(2):
-        path = weights.resolve_weights("yolov8n.pt", folder, fetch=True, source=assets.url)
+        path = weights.resolve_weights("yolov8m.pt", folder, fetch=True, source=assets.url)
     assert path.read_bytes() == checkpoint()
-    assert assets.asked == ["/yolov8n.pt"]
-    assert [found.name for found in folder.iterdir()] == ["yolov8n.pt"]
+    assert assets.asked == ["/yolov8m.pt"]
+    assert [found.name for found in folder.iterdir()] == ["yolov8m.pt"]
 
 
 def test_a_redirection_is_followed_as_the_release_page_needs(tmp_path: Path, assets: Assets):
-    assert weights.resolve_weights("yolov8n.pt", tmp_path, fetch=True, source=f"{assets.url}/moved").is_file()
+    assert weights.resolve_weights("yolov8m.pt", tmp_path, fetch=True, source=f"{assets.url}/moved").is_file()
 
 
 def test_workers_that_need_the_same_file_fetch_it_once(tmp_path: Path, assets: Assets):
     with ThreadPoolExecutor(8) as pool:
         found = list(
-            pool.map(lambda _: weights.resolve_weights("yolov8n.pt", tmp_path, fetch=True, source=assets.url), range(8))
+            pool.map(lambda _: weights.resolve_weights("yolov8m.pt", tmp_path, fetch=True, source=assets.url), range(8))
         )
-    assert set(found) == {tmp_path / "yolov8n.pt"}
-    assert assets.asked == ["/yolov8n.pt"]
+    assert set(found) == {tmp_path / "yolov8m.pt"}
+    assert assets.asked == ["/yolov8m.pt"]
 
 
 def test_a_download_that_is_cut_off_leaves_nothing_that_looks_whole(tmp_path: Path, assets: Assets):
     assets.cut = True
     with pytest.raises(FetchError) as caught:
-        weights.resolve_weights("yolov8n.pt", tmp_path, fetch=True, source=assets.url)
-    assert not (tmp_path / "yolov8n.pt").exists()
+        weights.resolve_weights("yolov8m.pt", tmp_path, fetch=True, source=assets.url)
+    assert not (tmp_path / "yolov8m.pt").exists()
     assert caught.value.retryable
     assets.cut = False
-    assert weights.resolve_weights("yolov8n.pt", tmp_path, fetch=True, source=assets.url).read_bytes() == checkpoint()
+    assert weights.resolve_weights("yolov8m.pt", tmp_path, fetch=True, source=assets.url).read_bytes() == checkpoint()
 
 
 @pytest.mark.parametrize("name", ["yolov8s.pt", "yolo11x.pt"])
@@ -111,14 +114,14 @@ def test_an_answer_that_is_no_checkpoint_is_not_kept(tmp_path: Path, assets: Ass
 
 def test_weights_that_broke_off_are_gone_on_with(tmp_path: Path):
     with archives.publishing() as publisher:
-        publisher.files = {"yolov8n.pt": checkpoint()}
+        publisher.files = {"yolov8m.pt": checkpoint()}
         publisher.break_after, publisher.breaks = len(checkpoint()) // 2, 1
-        path = weights.resolve_weights("yolov8n.pt", tmp_path, fetch=True, source=publisher.url)
+        path = weights.resolve_weights("yolov8m.pt", tmp_path, fetch=True, source=publisher.url)
         ranges = [asked for _, asked in publisher.asked]
 
     assert path.read_bytes() == checkpoint()
     assert ranges == [None, f"bytes={publisher.break_after}-"]
-    assert [file.name for file in tmp_path.iterdir()] == ["yolov8n.pt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["yolov8m.pt"]
 
 
 def test_without_network_the_error_says_where_to_put_the_file_by_hand(tmp_path: Path):
@@ -160,3 +163,35 @@ def test_a_file_with_a_hole_is_refused_before_it_is_sent(tmp_path: Path):
 
     with pytest.raises(ModelError, match=r"it is damaged: .*data\.pkl"):
         weights.check_checkpoint(tmp_path / "mine.pt", "mine.pt")
+
+
+def test_a_published_file_that_has_other_bytes_than_it_must_have_is_not_taken(tmp_path: Path, assets: Assets):
+    (tmp_path / PINS).write_text(json.dumps({"yolov8m.pt": "0" * 64}))
+
+    with pytest.raises(FetchError, match="not the published file"):
+        weights.resolve_weights("yolov8m.pt", tmp_path, fetch=True, source=assets.url)
+
+    assert not (tmp_path / "yolov8m.pt").exists()
+
+
+@pytest.mark.parametrize("name", ["yolo11n.pt", "yolo26n.pt"])
+def test_a_file_of_a_published_name_is_told_or_refused_where_its_digest_is_not_known(tmp_path: Path, name: str):
+    path = tmp_path / name
+    path.write_bytes(checkpoint())
+
+    told = check_published(name, path, tmp_path, pinned_only=False)
+
+    assert (told is not None) is (name == "yolo11n.pt"), "other bytes are told; an unknown digest alone is not"
+    with pytest.raises(ModelError, match=name) as refused:
+        check_published(name, path, tmp_path, pinned_only=True)
+    assert PINS in str(refused.value.hint)
+
+    (tmp_path / PINS).write_text(json.dumps({name: hashlib.sha256(checkpoint()).hexdigest()}))
+    assert check_published(name, path, tmp_path, pinned_only=True) is None
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a.pt": 1}', '{"a.pt": "short"}'])
+def test_digests_that_cannot_be_read_are_told(tmp_path: Path, content: str):
+    (tmp_path / PINS).write_text(content)
+    with pytest.raises(ModelError, match=PINS):
+        pinned("a.pt", tmp_path)
