@@ -41,7 +41,7 @@ class DiskBudget:
         self._stored: tuple[float, int] | None = None
 
     def check(self, more_bytes: int = 0) -> None:
-        """Refuse to take *more_bytes* where there is no room for them.
+        """Refuse *more_bytes* without space for them.
 
         Raises:
             TransientError: there is none (``storage_full``).
@@ -52,7 +52,7 @@ class DiskBudget:
             raise TransientError(message, hint=_HINT.format(setting=setting), code="storage_full")
 
     def full(self, more_bytes: int = 0) -> tuple[str, str] | None:
-        """Return why there is no room for *more_bytes*, and the setting that says so; None where there is."""
+        """Return why there is no space, and the setting that says so; None otherwise."""
         floor, most = self._settings.min_free_bytes, self._settings.max_store_bytes
         free = self.free_bytes()
         if free is not None and free - more_bytes < floor:
@@ -66,7 +66,7 @@ class DiskBudget:
         return f"the store holds {stored // _MIB} of {most // _MIB} MiB", "RETORT_MAX_STORE_BYTES"
 
     def free_bytes(self) -> int | None:
-        """Return the fewest free bytes among the disks of home and store; None where none can be asked."""
+        """Return the free bytes of the fuller disk, home's or the store's, if known."""
         found = []
         for folder in (self._settings.home, self._store().folder):
             try:

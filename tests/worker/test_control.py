@@ -191,7 +191,7 @@ def test_what_was_compiled_is_kept_as_long_as_runs_use_it(small_house: House):
     assert {path.name for path in kept.iterdir()} == {"new", "used"}
 
 
-def test_runs_of_one_worker_share_what_they_compile(small_house: House, monkeypatch: pytest.MonkeyPatch):
+def test_runs_of_one_project_on_a_worker_share_what_they_compile(small_house: House, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)  # torch sets it in a process that has compiled
     folders = set()
     for _ in range(2):
@@ -199,4 +199,4 @@ def test_runs_of_one_worker_share_what_they_compile(small_house: House, monkeypa
         assert small_house.run(job_id) is JobState.SUCCEEDED
         [told] = [row.data for row in small_house.events(job_id) if row.message == "inputs"]
         folders.add(told["compiled"])
-    assert folders == {str(small_house.workdir(COMPILED) / "inductor")}
+    assert folders == {str(small_house.workdir(COMPILED) / "default" / "inductor")}

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from retort.confinement import Policy
 from retort_worker.process import RunProcess
 from retort_worker.watchdog import Fence
 from support.worker_harness import eventually
@@ -139,3 +140,36 @@ def test_a_fence_counts_from_before_the_renewal_began():
 def test_the_worker_imports_neither_torch_nor_ultralytics():
     look = "import sys, retort_worker.__main__; sys.exit(bool({'torch', 'ultralytics'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
+
+
+def test_a_run_reads_its_inputs_and_writes_no_more_than_its_folder_and_its_projects_cache(tmp_path: Path):
+    """What one project's run compiles is code, which another's run would load."""
+    (tmp_path / "inputs").mkdir()
+    (tmp_path / "inputs" / "image.png").write_bytes(b"pixels")
+    (tmp_path / "secret").write_text("of another")
+    (tmp_path / "run").mkdir()
+    tries = (
+        "import os, sys\n"
+        "outer = os.path.dirname(os.getcwd())\n"
+        "def tried(name, mode):\n"
+        "    try:\n"
+        "        open(os.path.join(outer, name), mode).close()\n"
+        "        print(name, 'done')\n"
+        "    except OSError as error:\n"
+        "        print(name, 'refused')\n"
+        "tried('inputs/image.png', 'r'); tried('inputs/image.png', 'a'); tried('secret', 'r')\n"
+        "tried('compiled/mine/inductor/kernel', 'w'); tried('compiled/theirs', 'w'); tried('run/own', 'w')\n"
+    )
+    policy = Policy(read=(str(tmp_path / "inputs"),))
+    compiled = tmp_path / "compiled" / "mine"
+    process = RunProcess.start((sys.executable, "-c", tries), tmp_path / "run", {}, compiled=compiled, policy=policy)
+    eventually(process.ended)
+    facts = process.facts()
+    assert process.close() == 0
+    assert facts is not None
+    said = (tmp_path / "run" / "run.log").read_text().splitlines()
+    if "files" in facts.in_force:
+        assert said == [
+            "inputs/image.png done", "inputs/image.png refused", "secret refused",
+            "compiled/mine/inductor/kernel done", "compiled/theirs refused", "run/own done",
+        ]  # fmt: skip

@@ -90,7 +90,7 @@ class WorkerContext:
         return DatasetCache(self.settings.dataset_dir, most_bytes=self.settings.max_dataset_cache_bytes)
 
     def has_room(self) -> bool:
-        """Return True while the disk of the working folders has the room that is kept free."""
+        """Return True while the disk of the working folders has space."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.folder).free >= self.settings.min_free_bytes
 

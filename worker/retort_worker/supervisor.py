@@ -204,7 +204,7 @@ class RunSupervisor:
             self._context.command,
             self._workdir,
             self._device.environment,
-            compiled=self._context.folder / COMPILED,
+            compiled=self._context.folder / COMPILED / self._claim.project,  # code, which no other project may write
             policy=self._policy,
         )
         if self._settings.confinement == "off":

@@ -22,7 +22,7 @@ _LONGEST_PAUSE_S = 600.0
 
 
 def boottime() -> float:
-    """Return the seconds since the machine started, suspended ones included where the system counts them."""
+    """Return the seconds since the machine started, suspended ones included."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
@@ -102,7 +102,7 @@ def _claim_step(session: Session, known: int) -> bool:
 
 
 def shift_times(session: Session, by_s: float) -> None:
-    """Move the times of all that is unfinished by *by_s*, so that pauses, limits and durations stay as long."""
+    """Move the times of all that is unfinished by *by_s* seconds."""
     open_jobs = update(JobRow).where(JobRow.state.not_in(TERMINAL))
     moved = {
         "created_at": JobRow.created_at + by_s, "started_at": JobRow.started_at + by_s,
@@ -117,7 +117,7 @@ def shift_times(session: Session, by_s: float) -> None:
 
 
 def end_strayed(session: Session, *, now: float, lease_s: float) -> None:
-    """Shorten leases and pauses that end far in the future, which nobody would wait for."""
+    """Shorten leases and pauses that end far in the future."""
     far = (JobRow.state.in_(ACTIVE), JobRow.lease_until > now + 2 * lease_s)
     session.execute(update(JobRow).where(*far).values(lease_until=now + lease_s), execution_options=NO_SYNC)
     pausing = (JobRow.state == JobState.QUEUED, JobRow.claimable_at > now + _LONGEST_PAUSE_S)

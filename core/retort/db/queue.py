@@ -163,7 +163,7 @@ _TAKE = (
     )
     .returning(
         _JOB.c.id, _JOB.c.attempt, _JOB.c.fence, _JOB.c.last_seq, _JOB.c.spec, _JOB.c.run_s, _JOB.c.adjustments,
-        _JOB.c.recovery, _JOB.c.parent_id,
+        _JOB.c.recovery, _JOB.c.parent_id, _JOB.c.project,
     )
 )  # fmt: skip
 
@@ -183,6 +183,7 @@ class Claim:
     recovery: Mapping[str, Any] | None
     parent_id: str | None
     """The job that this one repeats."""
+    project: str
 
 
 def claim(
@@ -213,7 +214,7 @@ def claim_all(
     claims, begun, entered, told = [], [], [], []
     for row in rows:
         lease = Lease(row.id, row.attempt, row.fence, worker)
-        claims.append(Claim(lease, row.spec, row.run_s, row.adjustments, row.recovery, row.parent_id))
+        claims.append(Claim(lease, row.spec, row.run_s, row.adjustments, row.recovery, row.parent_id, row.project))
         begun.append(transitions.attempt_row(lease, host=host, device=wanted[row.id], now=now))
         running = TransitionRow.row(
             row.id, JobState.RUNNING, attempt=row.attempt, now=now, actor=f"worker:{worker}", reason=None

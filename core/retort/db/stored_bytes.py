@@ -9,7 +9,7 @@ from retort.db.models import Base
 
 
 def stored_bytes(session: Session) -> int:
-    """Return the bytes of all objects that rows of any table name, each object once."""
+    """Return the bytes of all named objects, each object once."""
     rows = [
         select(table.c["key"].label("key"), table.c["size_bytes"].label("size_bytes")).where(
             table.c["key"].is_not(None)
