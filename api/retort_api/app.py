@@ -68,6 +68,7 @@ TAGS = {
     "webhooks": "Addresses that are told what happens to jobs.",
     "oversight": "For operators: who changed what, and how much each project may have.",
     "reference": "What a spec may say: JSON Schema and recipes.",
+    "keys": "Who may do what: API keys, projects, and browsers that log in.",
     "health": "For those who run the service: liveness, readiness and Prometheus metrics.",
 }
 SECURITY: dict[str, Any] = {

@@ -218,7 +218,7 @@ SweepId = Annotated[str, Depends(_sweep_id)]
 
 
 class GuardedRoute(APIRoute):
-    """A route that lets in only whom its scope allows, before it reads anything of the request."""
+    """Route that authorises a request by its scope before reading the body."""
 
     demanded: Scope | Admission | None = None
     """None where it was forgotten: the application does not start."""
@@ -348,7 +348,7 @@ def _leaves(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
 
 
 def guarded(routes: Iterable[BaseRoute]) -> Iterator[GuardedRoute]:
-    """Yield the routes that say whom they let in."""
+    """Yield the routes that declare a scope."""
     yield from (one for one in _leaves(routes) if isinstance(one, GuardedRoute) and one.demanded is not None)
 
 

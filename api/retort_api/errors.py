@@ -62,6 +62,8 @@ KINDS: dict[str, ProblemType] = {
     "job_already_finished": ProblemType(409, "The job has already ended"),
     "sweep_already_finished": ProblemType(409, "The sweep has already ended"),
     "no_trial_succeeded": ProblemType(409, "The sweep has no best trial yet"),
+    "key_ended": ProblemType(409, "The key has ended"),
+    "link_used": ProblemType(403, "The link opens nothing any more"),
     "in_use": ProblemType(409, "Something still needs it"),
     "wrong_state": ProblemType(409, "The job is not in a state for this"),
     "upload_conflict": ProblemType(409, "The upload stands otherwise"),

@@ -53,7 +53,9 @@ class ReviewCache:
         self._lock = threading.Lock()
 
     def of_job(self, database: Database, project: str | None, store: Store, job_id: str) -> ReviewSet:
-        """Return the review set of a job of *project*; no connection is held during the read.
+        """Return the review set of a job of *project*.
+
+        No connection is held during the read.
 
         Raises:
             JobNotFound: there is no such job.

@@ -1,4 +1,4 @@
-"""Settle to whom a submission belongs, and how urgent it may be."""
+"""Decide owner, project and priority of a submission."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPERATORS = "leave it out, or use a key of an operator"
 
 @dataclass(frozen=True, slots=True)
 class SubmissionTerms:
-    """To whom what is submitted belongs, and the client's name for the request."""
+    """Owner, project, priority and idempotency key of a submission."""
 
     project: str
     owner: str
@@ -31,7 +31,10 @@ class SubmissionTerms:
     address: str
 
     def key(self, digest: str) -> IdempotencyKey | None:
-        """Return the idempotency key of a request whose body has this *digest*; the query counts as well."""
+        """Return the idempotency key of a request with this body *digest*.
+
+        The query counts as well.
+        """
         if self.key_text is None:
             return None
         told = "\n".join((self.address, self.owner, str(self.priority), digest))
@@ -55,7 +58,10 @@ def refuse_priority(caller: Principal, settings: Settings, priority: int) -> Non
 
 
 def on_behalf(caller: Principal, settings: Settings) -> OnBehalf | None:
-    """Return to whom a job that *caller* makes from another belongs; None leaves it with the other's owner."""
+    """Return owner and highest priority of a rerun by *caller*.
+
+    None leaves it with the owner of the job that is repeated.
+    """
     return None if caller.is_operator else OnBehalf(caller.owner, settings.max_priority)
 
 

@@ -18,7 +18,7 @@ _HOUR_S = 3600.0
 
 
 def admitted(body: Body, service: AppState, caller: Principal, project: str) -> tuple[AnySpec, tuple[str, ...]]:
-    """Return the spec in *body*, for a job of *project*, and what to warn of.
+    """Return the spec in *body* for *project*, and its warnings.
 
     Raises:
         UserError: the service would not take it.

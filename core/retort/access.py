@@ -24,7 +24,7 @@ KEY_FILE = "operator.key"
 
 
 class Scope(StrEnum):
-    """What a key lets its holder do."""
+    """Permission of a key."""
 
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
@@ -37,7 +37,7 @@ class Scope(StrEnum):
 
 
 class Admission(StrEnum):
-    """Whom a route without a scope of its own lets in."""
+    """Admission to a route without a scope."""
 
     PUBLIC = "public"
     ANY_KEY = "any_key"
@@ -50,7 +50,7 @@ ANY_KEY = Admission.ANY_KEY
 
 
 class ClientRole(StrEnum):
-    """What somebody is to the service."""
+    """Role of a client, with default scopes."""
 
     READER = "reader"
     SUBMITTER = "submitter"
@@ -94,10 +94,12 @@ class Principal:
     role: ClientRole
     scopes: frozenset[Scope]
     key_id: str
+    expires_with_browser: bool = False
+    """Whether it is the session of a browser."""
 
     @classmethod
     def of_this_machine(cls) -> Principal:
-        """Return the operator whom the key file of the home folder makes."""
+        """Return the operator of the key file in the home folder."""
         role = ClientRole.OPERATOR
         return cls(DEFAULT_OWNER, DEFAULT_PROJECT, role, SCOPES[role], KEY_FILE)
 
@@ -145,7 +147,7 @@ def spell_secret(number: bytes, prefix: str = KEY_PREFIX) -> str:
 
 
 def is_secret(text: str, prefix: str = KEY_PREFIX) -> bool:
-    """Return True if *text* has the prefix, the length and the checksum of a secret.
+    """Return True if *text* has prefix, length and checksum of a secret.
 
     What was mistyped or made up is so refused before anything is looked up.
     """
@@ -154,7 +156,7 @@ def is_secret(text: str, prefix: str = KEY_PREFIX) -> bool:
 
 
 def read_key_file(path: Path) -> str | None:
-    """Return the key in a file; None where there is no file, or no key in it."""
+    """Return the key in a file, or None."""
     try:
         text = path.read_text(encoding="ascii").strip()
     except (FileNotFoundError, NotADirectoryError, PermissionError, UnicodeDecodeError):
@@ -171,7 +173,7 @@ def digest_of(secret: str) -> str:
 
 
 def shown_prefix(secret: str) -> str:
-    """Return the beginning of a secret, by which people tell keys apart."""
+    """Return the beginning of a secret, by which people recognise keys."""
     return secret[:12]
 
 

@@ -49,7 +49,7 @@ def atomic_write(path: Path, *parts: bytes | memoryview) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Make *folder*, or take it away from other users; what this process makes from now on is private, too.
+    """Make *folder* private, and all that this process creates.
 
     Raises:
         OSError: it cannot be made.
@@ -62,7 +62,7 @@ def make_private(folder: Path) -> None:
 
 
 def create_private(path: Path) -> None:
-    """Make an empty file that only its owner may read, and keep one that is there so.
+    """Make a file readable by its owner only; create it empty.
 
     SQLite gives its journals the mode of their database. What goes wrong is told by whoever opens the file.
     """

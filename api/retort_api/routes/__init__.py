@@ -13,6 +13,8 @@ from retort_api.routes import (
     job_list,
     jobs,
     links,
+    keys,
+    login,
     models,
     oversight,
     pages,
@@ -55,5 +57,7 @@ ROUTERS = (
     oversight.router,
     schemas.router,
     health.router,
+    keys.router,
+    login.router,
     pages.router,
 )

@@ -12,7 +12,7 @@ from retort.settings import Settings
 
 
 def headers(url: str, key: str | None = None) -> dict[str, str]:
-    """Return the headers by which a service at *url* knows us; none where there is no key.
+    """Return the authorization headers for *url*; none without a key.
 
     Raises:
         UserError: what was given as a key is none.
@@ -28,9 +28,9 @@ def headers(url: str, key: str | None = None) -> dict[str, str]:
 
 
 def find_key(url: str) -> str | None:
-    """Return the configured key, or for a service on this machine the one in its home folder.
+    """Return the configured key, or the one in the home folder.
 
-    That one never leaves the machine.
+    The latter is for a service on this machine, and never leaves it.
     """
     settings = Settings()
     if configured := settings.key.get_secret_value():
@@ -40,7 +40,7 @@ def find_key(url: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return True if *host* is this machine, by a name or address that leads nowhere else."""
+    """Return True if *host* always means this machine."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -16,7 +16,7 @@ _NAME = "this machine"
 
 
 def ensure(database: Database, home: Path) -> Path:
-    """Make sure that the home's key file holds a valid operator key; return the file.
+    """Create the key file of the home unless valid; return it.
 
     A key that the database does not know, because it is a new one, is made known: whoever has read the file keeps
     working. One that was revoked or has expired is replaced.

@@ -68,7 +68,7 @@ def get(session: Session, job_id: str) -> JobRow:
 
 
 def versions(session: Session, job_ids: Sequence[str]) -> dict[str, JobVersion]:
-    """Return version, state and project of each of the jobs that exist, in whatever project."""
+    """Return version, state and project of each existing job, in any project."""
     rows = session.connection().execute(_STANDINGS, {"ids": job_ids})
     return {row.id: JobVersion(row.version, row.state, row.project) for row in rows}
 

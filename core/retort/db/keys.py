@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from retort import access
@@ -37,9 +37,21 @@ class ProjectNotFound(UserError):
     code = "project_not_found"
 
 
+class KeyEnded(UserError):
+    """The key is revoked or has expired."""
+
+    code = "key_ended"
+
+
+class LinkUsed(UserError):
+    """The one-time link opens nothing (any more)."""
+
+    code = "link_used"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewKey:
-    """What a key is to be."""
+    """Fields of a key to create."""
 
     name: str
     role: ClientRole
@@ -65,7 +77,7 @@ class KnownKey:
     """Whether its last use is to be written."""
 
     def outlives_s(self, wanted_s: float) -> float:
-        """Return for how long after a look it may still be taken for valid, at most *wanted_s*."""
+        """Return for how long it stays valid without the database."""
         return wanted_s if self.left_s is None else 0.0
 
 
@@ -127,7 +139,7 @@ def find(session: Session, digests: Sequence[str], *, now: float) -> dict[str, K
         if ended or match is None:
             continue
         scopes = frozenset(Scope(scope) for scope in row.scopes if scope in set(Scope))
-        principal = Principal(row.owner, row.project, ClientRole(row.role), scopes, row.id)
+        principal = Principal(row.owner, row.project, ClientRole(row.role), scopes, row.id, row.kind == "session")
         stale = row.last_used_at is None or row.last_used_at < now - TOUCH_S
         found[match] = KnownKey(principal, row.kind, None if row.expires_at is None else row.expires_at - now, stale)
     return found
@@ -145,8 +157,19 @@ def touch(session: Session, key_ids: Sequence[str], *, now: float) -> None:
     session.execute(used, execution_options=NO_SYNC)
 
 
-def revoke(session: Session, key_id: str, *, now: float) -> KeyRow:
-    """End a key, and all that was made with it; asking again changes nothing.
+def page(session: Session, *, after: str | None = None, limit: int = 50) -> list[KeyRow]:
+    """Return at most *limit* API keys, newest first, behind the key *after*."""
+    query = select(KeyRow).where(KeyRow.kind == "key").order_by(KeyRow.id.desc()).limit(limit)
+    return list(session.scalars(query if after is None else query.where(KeyRow.id < after)))
+
+
+def projects(session: Session) -> list[ProjectRow]:
+    """Return all projects by name."""
+    return list(session.scalars(select(ProjectRow).order_by(ProjectRow.name)))
+
+
+def get(session: Session, key_id: str) -> KeyRow:
+    """Return the key.
 
     Raises:
         KeyNotFound: there is no such key.
@@ -155,6 +178,86 @@ def revoke(session: Session, key_id: str, *, now: float) -> KeyRow:
     row = session.scalar(select(KeyRow).where(KeyRow.id == key_id))
     if row is None:
         raise KeyNotFound(f"there is no key {key_id}", hint="retort keys list shows them")
+    return row
+
+
+def is_valid(row: KeyRow, *, now: float) -> bool:
+    """Return True if the key still opens something."""
+    return row.revoked_at is None and (row.expires_at is None or row.expires_at > now)
+
+
+def rotate(
+    session: Session, key_id: str, *, now: float, grace_s: float, secret: str | None = None
+) -> tuple[KeyRow, str]:
+    """Create a successor of a key; the old one ends after *grace_s*.
+
+    Raises:
+        KeyNotFound: there is no such key.
+        KeyEnded: it is revoked or has expired.
+
+    """
+    old = session.scalar(select(KeyRow).where(KeyRow.id == key_id, KeyRow.kind == "key").with_for_update())
+    if old is None:
+        raise KeyNotFound(f"there is no key {key_id}", hint="retort keys list shows them")
+    if not is_valid(old, now=now):
+        raise KeyEnded(f"key {key_id} has ended already", hint="create a new one: retort keys create")
+    wanted = NewKey(
+        name=old.name, role=ClientRole(old.role), project=old.project, owner=old.owner,
+        scopes=frozenset(Scope(scope) for scope in old.scopes), expires_at=old.expires_at, created_by=old.owner,
+    )  # fmt: skip
+    made = create(session, wanted, now=now, secret=secret)
+    ends = now + grace_s if old.expires_at is None else min(old.expires_at, now + grace_s)
+    longer = or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > ends)
+    same = or_(KeyRow.id == key_id, KeyRow.parent_id == key_id)
+    session.execute(update(KeyRow).where(same, longer).values(expires_at=ends), execution_options=NO_SYNC)
+    return made
+
+
+def open_session(session: Session, link: str, *, now: float, session_s: float) -> tuple[KeyRow, str]:
+    """Exchange a one-time link for a browser's session.
+
+    Raises:
+        LinkUsed: the link is unknown, used, or too old.
+
+    """
+    digest = access.digest_of(link)
+    unused = update(KeyRow).where(
+        KeyRow.secret_sha256 == digest, KeyRow.kind == "link", KeyRow.revoked_at.is_(None), KeyRow.expires_at > now
+    )  # fmt: skip
+    taken = unused.values(revoked_at=now, last_used_at=now).returning(KeyRow.id)
+    link_id = session.execute(taken, execution_options=NO_SYNC).scalar_one_or_none()
+    if link_id is None:
+        raise LinkUsed("this link has been used, or is too old", hint="make another: retort login --browser")
+    row = session.get_one(KeyRow, link_id)
+    parent = None if row.parent_id is None else session.get(KeyRow, row.parent_id)
+    ends = now + session_s
+    if parent is not None and parent.expires_at is not None:
+        ends = min(ends, parent.expires_at)
+    wanted = NewKey(
+        name=row.name, role=ClientRole(row.role), project=row.project, owner=row.owner, kind="session",
+        scopes=frozenset(Scope(scope) for scope in row.scopes), expires_at=ends, parent_id=row.parent_id,
+        created_by=row.owner,
+    )  # fmt: skip
+    return create(session, wanted, now=now)
+
+
+def forget(session: Session, *, before: float, limit: int = 1000) -> int:
+    """Delete sessions and links that ended *before*; return their number."""
+    ended = or_(KeyRow.expires_at < before, KeyRow.revoked_at < before)
+    old = select(KeyRow.id).where(KeyRow.kind != "key", ended).limit(limit)
+    ids = list(session.scalars(old))
+    session.execute(delete(KeyRow).where(KeyRow.id.in_(ids)), execution_options=NO_SYNC)
+    return len(ids)
+
+
+def revoke(session: Session, key_id: str, *, now: float) -> KeyRow:
+    """End a key, and all that was made with it; asking again changes nothing.
+
+    Raises:
+        KeyNotFound: there is no such key.
+
+    """
+    row = get(session, key_id)
     same = or_(KeyRow.id == key_id, KeyRow.parent_id == key_id)
     session.execute(
         update(KeyRow).where(same, KeyRow.revoked_at.is_(None)).values(revoked_at=now), execution_options=NO_SYNC

@@ -468,7 +468,7 @@ class ProjectRow(Base):
 
 
 class KeyRow(Owned, Base):
-    """One secret by which somebody is known: an API key, a browser's session, or a one-time link."""
+    """Secret of a client: API key, browser session or one-time link."""
 
     __tablename__ = "api_keys"
     __table_args__ = (UniqueConstraint("secret_sha256"), Index(None, "project", "id"), Index(None, "expires_at"))

@@ -21,7 +21,7 @@ _HIGHEST = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class OnBehalf:
-    """To whom a job that is made from another belongs; else to the other's owner."""
+    """Owner and highest priority of a rerun."""
 
     owner: str
     max_priority: int = _HIGHEST

@@ -1,0 +1,112 @@
+"""Routes that log a browser in by a one-time link, and out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path, Request, Response
+from fastapi.responses import HTMLResponse
+from retort.access import ANY_KEY, LINK_PREFIX, PUBLIC, is_secret
+from retort.db import keys
+from retort.db.keys import LinkUsed, NewKey
+from retort.db.session import database_now
+from retort.errors import UserError
+
+from retort_api.deps import Caller, Router, Serving
+from retort_api.errors import CREATED, OK, documented
+from retort_api.file_response import DOCS_POLICY
+from retort_api.keyring import SESSION_COOKIE
+from retort_api.schemas.keys import LoggedIn, Login, LoginLink
+
+router = Router("keys")
+
+LINK_S = 600.0
+"""A link that nobody has opened by then is void."""
+_NEXT = "/docs"
+# The secret stands behind the #: a browser sends that to nobody, and what only looks at the page does not use it up.
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Retort: log in</title>
+<p id="state">Logging in needs the link that <code>retort login --browser</code> prints, and JavaScript.</p>
+<script src="/login/start.js"></script>
+</html>
+"""
+_START = """const state = document.getElementById("state");
+const token = location.hash.slice(1);
+history.replaceState(null, "", location.pathname);
+if (token) {
+  state.textContent = "Logging in\u2026";
+  const body = JSON.stringify({token});
+  fetch("/login", {method: "POST", headers: {"Content-Type": "application/json"}, body}).then(async (answer) => {
+    const found = await answer.json();
+    if (answer.ok) { location.replace(found.next); }
+    else { state.textContent = found.detail + (found.hint ? " (" + found.hint + ")" : ""); }
+  });
+}
+"""
+
+
+@router.readable("/login", scope=PUBLIC, include_in_schema=False)
+def show_login() -> HTMLResponse:
+    """Show the page that a one-time link opens."""
+    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": DOCS_POLICY, "Referrer-Policy": "no-referrer"})
+
+
+@router.readable("/login/{name}", scope=PUBLIC, include_in_schema=False)
+def get_login_script(name: Annotated[str, Path()]) -> Response:
+    """Send the page's script."""
+    if name != "start.js":
+        raise UserError(f"there is nothing at /login/{name}", code="not_found")
+    return Response(_START, OK, media_type="text/javascript")
+
+
+@router.post(
+    "/v1/login-links", scope=ANY_KEY, status_code=CREATED, response_model=LoginLink,
+    responses=documented("bad_parameter", "database_unavailable"),
+)  # fmt: skip
+def create_login_link(service: Serving, caller: Caller, response: Response) -> LoginLink:
+    """Make a link that logs a browser in as the caller: once, and within ten minutes."""
+    with service.begin(caller) as session:
+        now = database_now(session)
+        ends = now + LINK_S
+        wanted = NewKey(
+            name="browser", role=caller.role, project=caller.project, owner=caller.owner, scopes=caller.scopes,
+            expires_at=ends, kind="link", parent_id=caller.key_id, created_by=caller.owner,
+        )  # fmt: skip
+        _, secret = keys.create(session, wanted, now=now)
+    response.headers["Cache-Control"] = "no-store"
+    return LoginLink.model_validate({"path": f"/login#{secret}", "expires_at": ends})
+
+
+@router.post(
+    "/login", scope=PUBLIC, response_model=LoggedIn,
+    responses=documented("link_used", "unreadable_body", "bad_parameter", "database_unavailable"),
+)  # fmt: skip
+def log_in(service: Serving, request: Request, response: Response, login: Login) -> LoggedIn:
+    """Exchange the secret of a one-time link for the cookie of a browser's session."""
+    if not is_secret(login.token, LINK_PREFIX):
+        raise LinkUsed("this is no link of the service", hint="make one: retort login --browser")
+    with service.database.begin() as session:
+        now = database_now(session)
+        row, secret = keys.open_session(session, login.token, now=now, session_s=service.settings.session_s)
+    secure = request.url.scheme == "https" or service.settings.url.startswith("https:")
+    response.set_cookie(
+        SESSION_COOKIE, secret, max_age=int((row.expires_at or now) - now), path="/", secure=secure, httponly=True,
+        samesite="strict",
+    )  # fmt: skip
+    response.headers["Cache-Control"] = "no-store"
+    return LoggedIn.model_validate({"next": _NEXT, "expires_at": row.expires_at})
+
+
+@router.post("/v1/logout", scope=ANY_KEY, status_code=204, responses=documented("bad_parameter"))
+def log_out(service: Serving, caller: Caller) -> Response:
+    """End a browser's session. API keys are revoked elsewhere."""
+    answer = Response(None, 204)
+    if caller.expires_with_browser:
+        with service.begin(caller) as session:
+            keys.revoke(session, caller.key_id, now=database_now(session))
+        service.keys.forget()
+        answer.delete_cookie(SESSION_COOKIE, path="/")
+    return answer
