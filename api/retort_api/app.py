@@ -125,7 +125,7 @@ def _demand(document: dict[str, Any], app: FastAPI) -> None:
     """Say of each operation whom it lets in."""
     for route in guarded(app.routes):
         for method in route.methods or ():
-            operation = document["paths"].get(route.path, {}).get(method.lower())
+            operation = document["paths"].get(route.path_format, {}).get(method.lower())
             if operation is None:
                 continue
             if route.demanded is PUBLIC:

@@ -48,6 +48,11 @@ def atomic_write(path: Path, *parts: bytes | memoryview) -> None:
     sync_folder(path.parent)
 
 
+def keep_private() -> None:
+    """Set the umask so that only the owner may read new files."""
+    os.umask(PRIVATE_UMASK)
+
+
 def make_private(folder: Path) -> None:
     """Make *folder* private, and all that this process creates.
 
@@ -55,7 +60,7 @@ def make_private(folder: Path) -> None:
         OSError: it cannot be made.
 
     """
-    os.umask(PRIVATE_UMASK)
+    keep_private()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with suppress(PermissionError):  # of a folder that belongs to somebody else: its files are private all the same
         folder.chmod(stat.S_IMODE(folder.stat().st_mode) & ~PRIVATE_UMASK)

@@ -19,6 +19,8 @@ KEYS: dict[str, str] = {}
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What a service says of itself whose runs play the script that the job's name says."""
     home = tmp_path_factory.mktemp("up") / "home"
+    home.mkdir()
+    home.chmod(0o755)  # as somebody has made it before
     scripted = [f"--run-command={sys.executable}", f"--run-command={RUN_PROGRAM}"]
     with running(home, "--port", str(free_port()), *scripted, poll_s=0.2, heartbeat_s=0.2) as (_, ready):
         KEYS[ready["url"]] = key_of(ready)

@@ -20,6 +20,7 @@ from retort.cli import (
     init,
     jobs,
     keeping,
+    keys,
     models,
     options,
     oversight,
@@ -68,6 +69,10 @@ app.command(rich_help_panel=SERVICE)(oversight.audit)
 app.command(rich_help_panel=SERVICE)(oversight.quota)
 app.add_typer(review.app, name="review", rich_help_panel=SERVICE)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=SERVICE)
+app.add_typer(keys.app, name="keys", rich_help_panel=SERVICE)
+app.add_typer(keys.projects, name="projects", rich_help_panel=SERVICE)
+app.command(rich_help_panel=SERVICE)(keys.whoami)
+app.command(rich_help_panel=SERVICE)(keys.login)
 app.add_typer(models.app, name="models", rich_help_panel=SERVICE)
 app.command("sweep", rich_help_panel=SWEEPS)(sweeps.submit)
 app.command("sweeps", rich_help_panel=SWEEPS)(sweeps.list_sweeps)

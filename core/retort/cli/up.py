@@ -63,9 +63,12 @@ def up(
             "pid": os.getpid(),
             "status": status,
             "key_file": str(key_file),
+            "browser": _browser_link(url, key_file),
         }
         text = f"Retort is ready at {url} (home {settings.home}). Ctrl-C drains and stops."
         typer.echo(json.dumps(ready) if as_json else text)
+        if not as_json and ready["browser"]:
+            typer.echo(f"In a browser, once, within ten minutes: {ready['browser']}")
 
     with _alone(settings.home):
         _check_port(settings.host, settings.port)
@@ -110,6 +113,18 @@ def _migrate(env: dict[str, str]) -> None:
     done = subprocess.run([sys.executable, "-m", "retort.db", "upgrade"], env=env, check=False, stdout=sys.stderr)
     if done.returncode:
         raise TransientError("the database could not be migrated", hint="its message above says why", code="migration")
+
+
+def _browser_link(url: str, key_file: Path) -> str | None:
+    """Return a link that logs a browser in; None where the service gives none."""
+    from retort.client.client import Client
+    from retort.client.transport import ClientError
+
+    try:
+        with Client(url, key=read_key_file(key_file), patience_s=0) as client:
+            return client.login_link()
+    except ClientError:
+        return None
 
 
 def _ensure_key(settings: Settings) -> Path:

@@ -17,6 +17,7 @@ from retort.client.calls import Call, Json
 from retort.client.credentials import is_loopback
 from retort.client.datasets import DatasetClient
 from retort.client.download import Partial
+from retort.client.key_calls import KeyCalls
 from retort.client.repeats import Repeats, is_repeatable
 from retort.client.transport import ClientError, raise_problem, unreachable, worth_repeating
 from retort.client.uploads import Content, UploadClient
@@ -120,7 +121,7 @@ _FIRST_PATIENCE_S = 2.0
 """A service that has never answered is more likely misspelt than restarting."""
 
 
-class Client:
+class Client(KeyCalls):
     """A connection to one service.
 
     Use it as a context manager, or call ``close``.
