@@ -21,7 +21,7 @@ from retort_api.deps import GuardedRoute, guarded
 from support.api_harness import LOCAL, SPEC, SWEEP
 from support.identity import HEADERS, add_key, secret_of
 
-OPEN = {"/livez", "/readyz", "/docs/{name}", "/login", "/login/{name}", "/v1/downloads/{token}"}
+OPEN = {"/livez", "/readyz", "/docs/{name}", "/login", "/login/{name}", "/v1/downloads/{token}", "/llms.txt"}
 """All that strangers may see."""
 SILENT = {401, 403, 404, 405}
 FILLED = {"job_id": "job_" + "0" * 32, "sweep_id": "swp_" + "0" * 32, "name": "x", "sha256": "0" * 64}
