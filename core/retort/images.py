@@ -8,6 +8,7 @@ import io
 import itertools
 import os
 import shutil
+import stat
 import struct
 import sys
 import threading
@@ -44,6 +45,8 @@ MOST_PIXELS = 178_956_970
 _MOST_BYTES = 1 << 30
 _MOST_SCANS = 100
 """Passes of a JPEG, each of which decodes all of it again; programs write a dozen."""
+_MOST_PAGES = 5000
+"""Of a TIFF: Pillow takes ever longer over each further one."""
 _HEAD_BYTES = 64
 _OPENCV_LIMITS = {
     "OPENCV_IO_MAX_IMAGE_PIXELS": MOST_PIXELS, "OPENCV_IO_MAX_IMAGE_WIDTH": 1 << 20,
@@ -244,6 +247,8 @@ def examine(
     """
     try:
         before = path.stat()
+        if not stat.S_ISREG(before.st_mode):
+            return ImageFacts(problem="is no regular file")
         if before.st_size > _MOST_BYTES:
             return ImageFacts(size_bytes=before.st_size, problem=f"is larger than {_MOST_BYTES >> 30} GiB")
         data = path.read_bytes()
@@ -382,6 +387,8 @@ def _opened(data: bytes, kind: str, most_pixels: int) -> _Head:
     """Open an image whole in Pillow, which notices what is cut off."""
     if kind == "jpeg" and _num_scans(data) > _MOST_SCANS:
         raise _Unreadable(f"has more than {_MOST_SCANS} passes; save it again")
+    if kind == "tiff" and _num_pages(data) > _MOST_PAGES:
+        raise _Unreadable(f"has more than {_MOST_PAGES} pages; save each as an image")
     turned = _tiff_turned(data) if kind == "tiff" else False
     try:
         with _open(data, kind, most_pixels) as image:
@@ -443,6 +450,23 @@ _NO_HEIF = (
     "and pi-heif is not installed: run pip install pi-heif where runs and workers are installed, or convert: "
     "magick mogrify -format jpg *.heic"
 )
+
+
+def _num_pages(data: bytes) -> int:
+    """Return the number of a TIFF's directories, as far as they lead to each other."""
+    order = "<" if data.startswith(b"II") else ">"
+    large = b"+" in data[2:4]  # BigTIFF
+    count, link, entry = ("Q", "Q", 20) if large else ("H", "L", 12)
+    seen: set[int] = set()
+    try:
+        (place,) = struct.unpack_from(f"{order}{link}", data, 8 if large else 4)
+        while place and place not in seen and len(seen) <= _MOST_PAGES:
+            seen.add(place)
+            (number,) = struct.unpack_from(f"{order}{count}", data, place)
+            (place,) = struct.unpack_from(f"{order}{link}", data, place + (8 if large else 2) + entry * number)
+    except struct.error:
+        pass
+    return len(seen)
 
 
 def _tiff_turned(data: bytes) -> bool:

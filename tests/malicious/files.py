@@ -87,6 +87,17 @@ def many_scans() -> bytes:
     return data[:last] + data[last:-2] * 3000 + b"\xff\xd9"
 
 
+def thousands_of_pages() -> bytes:
+    """A TIFF with the directory of its page again and again."""
+    data = saved("TIFF")
+    place = struct.unpack_from("<L", data, 4)[0]
+    page = data[place : place + 2 + 12 * struct.unpack_from("<H", data, place)[0]]
+    length = len(page) + 4
+    begin = place + length
+    places = [struct.pack("<L", begin + number * length) for number in range(50_000)] + [b"\0" * 4]
+    return data[:place] + b"".join(page + one for one in places)
+
+
 def many_pages() -> bytes:
     """A TIFF whose directory leads to itself."""
     data = bytearray(saved("TIFF"))
@@ -127,6 +138,7 @@ BOMBS: dict[str, Callable[[], tuple[str, bytes]]] = {
     "a TIFF of 50,000 pixels a side": lambda: ("tif", large_tiff()),
     "a WebP of 16,383 pixels a side": lambda: ("webp", large_webp()),
     "an AVIF of 50,000 pixels a side": lambda: ("avif", large_avif()),
+    "a TIFF of 50,000 pages": lambda: ("tif", thousands_of_pages()),
     "a JPEG of 3,000 passes": lambda: ("jpg", many_scans()),
 }
 
