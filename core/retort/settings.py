@@ -22,6 +22,7 @@ from retort.redaction import HIDDEN, redact
 
 _Ended = Literal["succeeded", "failed", "cancelled", "expired"]
 _ENDED: tuple[str, ...] = get_args(_Ended)
+_Seconds = Annotated[float, Field(ge=0)]
 
 
 def _empty_as_none(value: object) -> object:
@@ -192,7 +193,7 @@ class Settings(BaseSettings):
     """The same while it writes its state."""
     keep_saved_s: float = Field(default=604_800.0, ge=0)
     """For so long after its end a job that failed or was cancelled can be retried from what it has saved."""
-    keep_jobs_s: Annotated[dict[_Ended, float], NoDecode] = Field(default_factory=dict)
+    keep_jobs_s: Annotated[dict[_Ended, _Seconds], NoDecode] = Field(default_factory=dict)
     """How long ended jobs and sweeps are kept before they go to the trash: seconds, or by state,
     failed=604800,cancelled=86400; a state that is not named is kept for ever."""
     keep_trash_s: float = Field(default=604_800.0, ge=0)
@@ -282,11 +283,12 @@ class Settings(BaseSettings):
         if value.lstrip().startswith("{"):
             return json.loads(value)
         named = [part.partition("=") for part in value.replace(" ", "").split(",") if part]
-        if any(state not in _ENDED for state, equals, _ in named if equals) or any(not part[1] for part in named[1:]):
+        plain = [state for state, equals, _ in named if not equals]
+        if any(state not in _ENDED for state, equals, _ in named if equals) or (plain and len(named) > 1):
             msg = f"write seconds, or failed=604800,cancelled=86400; the states are {', '.join(_ENDED)}"
             raise ValueError(msg)
-        if named and not named[0][1]:
-            return dict.fromkeys(_ENDED, named[0][0])
+        if plain:
+            return dict.fromkeys(_ENDED, plain[0])
         return {state: seconds for state, _, seconds in named}
 
     @field_validator("database_url", "broker_url", "store_url", "mlflow_uri", "url")
