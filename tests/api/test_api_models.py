@@ -16,6 +16,7 @@ from retort.settings import Settings
 from retort.storage import Store
 from support.api_harness import SPEC
 from support.checkpoints import checkpoint
+from support.malicious_checkpoints import CANARY, corpus
 
 BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -125,6 +126,19 @@ def test_what_is_no_checkpoint_by_its_shape_is_refused_and_not_kept(
     assert said in refused.json()["detail"]
     assert refused.json()["hint"]
     assert small_client.get("/v1/models").json()["data"] == []
+    assert not list((small_settings.home / "artifacts").rglob("*/*/*"))
+
+
+def test_no_malicious_file_is_registered_and_each_is_told_what_was_found(
+    small_client: TestClient, small_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for trick, body in list(corpus().items())[::6]:
+        refused = small_client.post("/v1/models", params={"name": "x"}, content=body, headers=BINARY)
+        assert (refused.status_code, refused.json()["code"]) == (422, "bad_model"), trick
+        assert refused.json()["detail"], trick
+        assert refused.json()["hint"], trick
+    assert not (tmp_path / CANARY).exists()
     assert not list((small_settings.home / "artifacts").rglob("*/*/*"))
 
 
