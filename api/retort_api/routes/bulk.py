@@ -16,7 +16,7 @@ from retort.errors import RetortError, TransientError
 from retort.states import TERMINAL, JobState
 
 from retort_api.deps import IDEMPOTENCY_KEY, AppState, Caller, Router, Serving, is_job_id
-from retort_api.errors import BadParameter, documented
+from retort_api.errors import documented
 from retort_api.routes.job_actions import submit_options
 from retort_api.schemas.bulk import MOST, Bulk, BulkAnswer, BulkOutcome, WantedJobs
 
@@ -58,8 +58,6 @@ def act_on_jobs(
 def _chosen(service: AppState, caller: Principal, bulk: Bulk) -> tuple[Sequence[str], str | None]:
     if bulk.filter is None:
         return tuple(dict.fromkeys(bulk.ids or ())), None
-    if bulk.after is not None and not is_job_id(bulk.after):
-        raise BadParameter("body.after", "is no job id", hint="send next_after of the answer before")
     after = None if bulk.after is None else Place(bulk.after, bulk.after)
     wanted = _filter(bulk.filter, _ACTED_ON[bulk.action])
     if not wanted.states:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from retort.states import JobState
@@ -37,15 +37,23 @@ class WantedJobs(BaseModel):
     q: Text | None = None
 
 
+_EITHER: list[Any] = [
+    {"required": [given], "properties": {given: {"not": {"type": "null"}}, other: {"type": "null"}}}
+    for given, other in (("ids", "filter"), ("filter", "ids"))
+]
+
+
 class Bulk(BaseModel):
     """One action on several jobs: those named, or the oldest that a filter finds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, json_schema_extra={"oneOf": _EITHER}
+    )
 
     action: Literal["cancel", "retry", "delete"]
     ids: tuple[Annotated[str, Field(max_length=64)], ...] | None = Field(default=None, min_length=1, max_length=MOST)
     filter: WantedJobs | None = None
-    after: Annotated[str, Field(max_length=64)] | None = None
+    after: Annotated[str, Field(pattern=r"^job_[0-9a-f]{32}$")] | None = None
     """With a filter: `next_after` of the answer before."""
 
     @model_validator(mode="after")
