@@ -122,7 +122,7 @@ _FIRST_PATIENCE_S = 2.0
 """A service that has never answered is more likely misspelt than restarting."""
 
 
-class Client(KeepingCalls):
+class Client(KeyCalls, KeepingCalls):
     """A connection to one service.
 
     Use it as a context manager, or call ``close``.
