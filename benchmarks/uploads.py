@@ -34,6 +34,7 @@ from retort.db.session import database_now
 
 _CHUNK_BYTES = 1 << 20
 _CUTS = (0.25, 0.5, 0.75)
+_CLIENTS = ("command line", "tus")
 _TUS = """
 import sys, time
 from tusclient.client import TusClient
@@ -212,11 +213,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--folder", type=Path, default=None, help="where files and stores lie for the while")
+    parser.add_argument("--clients", nargs="+", choices=_CLIENTS, default=_CLIENTS)
     parser.add_argument("--json", type=Path, default=None)
     given = parser.parse_args()
     size = int(given.gigabytes * (1 << 30))
     told = []
-    for number, kind in enumerate(("command line", "tus")):
+    for number, kind in enumerate(given.clients):
         folder = Path(tempfile.mkdtemp(prefix="uploads-", dir=given.folder))
         try:
             told.append(measure(kind, size, folder, seed=number))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -33,6 +34,8 @@ _SCHEMES = ("file", "s3", "gs", "az")
 _KEY = re.compile(r"(sha256/[0-9a-f]{2}|saved/job_[0-9a-f]{32}/[0-9]+)/[0-9a-f]{64}")
 _MARK = "database"
 """Object that says which database the store belongs to."""
+_INCOMING = "incoming"
+"""Folder of the parts that clients send to the store themselves."""
 _SAVED = "saved"
 """Folder of what belongs to one attempt of one job, and goes with it."""
 
@@ -125,6 +128,46 @@ class Store:
                     obstore.put(self._store, key, file, chunk_size=_SMALL_PART_BYTES, max_concurrency=1)
                 else:
                     _copy(file, self._folder / key)
+        return Stored(key, sha256, size_bytes)
+
+    def link(self, upload_id: str, number: int, *, valid_s: float) -> str | None:
+        """Return an address to which a client can PUT a part; None for a local store.
+
+        What is sent there is nothing until ``adopt`` has looked at it.
+        """
+        if self._folder is not None:
+            return None
+        with _as_store_unavailable(self.url):
+            where = f"{_INCOMING}/{upload_id}/{number}"
+            return str(obstore.sign(self._store, "PUT", where, timedelta(seconds=valid_s)))
+
+    def adopt(self, upload_id: str, number: int, *, size_bytes: int) -> Stored | None:
+        """Store a part that was sent to its ``link``; None where none of this size was.
+
+        It is moved to where its sender has no link to before it is read, so that nobody changes what was looked at.
+
+        Raises:
+            StoreUnavailable: try again later; what was sent may have to be sent again.
+
+        """
+        sent = f"{_INCOMING}/{upload_id}/{number}"
+        moved = f"{sent}.{secrets.token_hex(16)}"
+        try:
+            with _as_store_unavailable(self.url):
+                if int(obstore.head(self._store, sent)["size"]) != size_bytes:
+                    return None
+                obstore.rename(self._store, sent, moved)
+                digest = hashlib.sha256()
+                for piece in obstore.get(self._store, moved).stream(min_chunk_size=CHUNK_BYTES):
+                    digest.update(bytes(piece))
+        except FileNotFoundError:
+            return None
+        sha256 = digest.hexdigest()
+        key = f"sha256/{sha256[:2]}/{sha256}"
+        if self._before_put is not None:
+            self._before_put(key)
+        with _as_store_unavailable(self.url):
+            obstore.rename(self._store, moved, key)
         return Stored(key, sha256, size_bytes)
 
     def size(self, key: str) -> int | None:

@@ -174,3 +174,34 @@ def test_what_the_disk_has_no_room_for_is_not_begun(sqlite_url: str, tmp_path: P
     with serving(settings) as client:
         answer = begin(client, size_bytes=shutil.disk_usage(tmp_path).free + 1, part_bytes=64 << 20)
         assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
+
+
+def test_parts_that_were_sent_to_the_store_itself_are_looked_at_before_they_count(
+    small_client: TestClient, small_settings: Settings
+):
+    upload = begin(small_client, sha256=SHA256).json()
+    put(small_client, upload, 1)
+    refused = small_client.post(upload["links"]["self"] + "/links")
+    assert (refused.status_code, refused.json()["code"]) == (409, "upload_conflict"), "a folder signs nothing"
+    sent = small_settings.home / "artifacts" / "incoming" / upload["id"]
+    sent.mkdir(parents=True)
+    (sent / "2").write_bytes(PARTS[1])
+    (sent / "3").write_bytes(PARTS[2] + b"more than was announced")
+    assert small_client.post(upload["links"]["complete"]).status_code == 409
+    assert small_client.get(upload["links"]["self"]).json()["missing"] == [3]
+    (sent / "3").write_bytes(PARTS[2])
+    done = small_client.post(upload["links"]["complete"]).json()
+    assert (done["state"], done["sha256"]) == ("complete", SHA256)
+    assert list(sent.iterdir()) == []
+
+
+def test_an_object_store_signs_addresses_for_parts(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    settings = Settings(home=tmp_path, database_url=sqlite_url, store_url="s3://bucket/retort")
+    with serving(settings) as client:
+        upload = begin(client).json()
+        links = client.post(upload["links"]["self"] + "/links", params={"first": 2}).json()["data"]
+    assert [link["number"] for link in links] == [2, 3]
+    assert f"/retort/incoming/{upload['id']}/2?" in links[0]["url"]
+    assert "X-Amz-Signature=" in links[0]["url"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from retort.access import Principal, Scope
 from retort.db import datasets, uploads
 from retort.db.models import UPLOAD_PREFIX, UploadPartRow, UploadRow
@@ -29,6 +29,8 @@ from retort_api.schemas.uploads import (
     Upload,
     UploadAnnouncement,
     UploadPage,
+    UploadPartLink,
+    UploadPartLinks,
     UploadSummary,
     upload_path,
 )
@@ -38,6 +40,8 @@ router = Router("uploads")
 _ANNOUNCEMENT_LIMIT = 4 << 20
 """Largest announcement in bytes: twenty thousand parts take half of it."""
 _USUAL_PART = 8 << 20
+_LINKED = 1000
+_LINK_S = 3600.0
 UPLOAD_ID = rf"^{UPLOAD_PREFIX}[0-9a-f]{{32}}$"
 _ID = re.compile(UPLOAD_ID)
 _BODY = {"required": True, "content": {JSON: {"schema": {"$ref": "#/components/schemas/UploadAnnouncement"}}}}
@@ -251,6 +255,35 @@ def _keep(service: AppState, caller: Principal, upload_id: str, number: int, rec
 
 
 @router.post(
+    "/v1/uploads/{upload_id}/links",
+    scope=Scope.DATA_WRITE,
+    response_model=UploadPartLinks,
+    responses=documented(*_READING, "upload_conflict", "store_unavailable"),
+)
+def link_parts(
+    service: Serving,
+    caller: Caller,
+    upload_id: UploadId,
+    first: Annotated[int, Query(ge=1, le=MOST_PARTS, description="Number of the first part to link.")] = 1,
+) -> UploadPartLinks:
+    """Return signed addresses of the next missing parts in an object store, to which a client may PUT them itself.
+
+    `complete` looks for what was sent there. A store that is a folder has no such addresses.
+    """
+    with service.read(caller) as session:
+        row = uploads.get(session, upload_id, caller.reach)
+        missing = _shown(service, row, uploads.parts(session, row.id)).missing
+    links = []
+    for number in [number for number in missing if number >= first][:_LINKED]:
+        url = service.store.link(row.id, number, valid_s=_LINK_S)
+        if url is None:
+            hint = "PUT /v1/uploads/ID/parts/N takes the parts"
+            raise UploadConflict("the store is a folder of the service's, and signs no addresses", hint=hint)
+        links.append(UploadPartLink(number=number, url=url))
+    return UploadPartLinks(data=tuple(links), valid_s=_LINK_S)
+
+
+@router.post(
     "/v1/uploads/{upload_id}/complete",
     scope=Scope.DATA_WRITE,
     response_model=Upload,
@@ -279,6 +312,10 @@ def finish(service: AppState, caller: Principal, row: UploadRow) -> Upload:
     if row.state is UploadState.COMPLETE:
         return _shown(service, row, parts)
     upload = _shown(service, row, parts)
+    if _adopted(service, caller, row, parts, upload.missing):
+        with service.read(caller) as session:
+            parts = uploads.parts(session, row.id)
+        upload = _shown(service, row, parts)
     if upload.missing or sum(part.size_bytes for part in upload.parts) != row.size_bytes:
         named = ", ".join(map(str, upload.missing[:_NAMED]))
         raise UploadConflict(f"parts are missing: {named or 'the last'}", hint="GET says which; send them")
@@ -290,6 +327,27 @@ def finish(service: AppState, caller: Principal, row: UploadRow) -> Upload:
         datasets.begin_checking(session, row, sha256)
     with service.read(caller) as session:
         return _shown(service, uploads.get(session, row.id, caller.reach), parts)
+
+
+def _adopted(
+    service: AppState, caller: Principal, row: UploadRow, parts: Sequence[UploadPartRow], missing: Sequence[int]
+) -> int:
+    """Take over the missing parts that were sent to the store directly; return how many."""
+    announced = {part.number: part for part in parts}
+    taken = 0
+    for number in missing:
+        part = announced.get(number)
+        size_bytes = min(row.part_bytes, row.size_bytes - (number - 1) * row.part_bytes)
+        stored = service.store.adopt(row.id, number, size_bytes=size_bytes if part is None else part.size_bytes)
+        if stored is None:
+            continue
+        if part is not None and part.sha256 != stored.sha256:
+            raise _damaged(f"part {number}", stored.sha256)
+        with service.begin(caller) as session:
+            new = NewPart(stored.sha256, stored.size_bytes, stored.key)
+            uploads.add_part(session, row.id, number, new, now=database_now(session))
+        taken += 1
+    return taken
 
 
 _NAMED = 10

@@ -118,6 +118,22 @@ def _fields(row: UploadRow, keep_s: float) -> dict[str, object]:
     return row_fields(row, UploadSummary, expires_at=row.touched_at + keep_s, links=links)
 
 
+class UploadPartLink(ResponseModel):
+    """Address in the object store of one part."""
+
+    number: int
+    url: str
+    """PUT the bytes of the part there, without a key; whoever has the address can."""
+
+
+class UploadPartLinks(ResponseModel):
+    """Addresses of missing parts, at most a thousand."""
+
+    data: tuple[UploadPartLink, ...]
+    valid_s: float
+    """For so long they are valid."""
+
+
 class UploadPage(ResponseModel):
     """Uploads, newest first."""
 
