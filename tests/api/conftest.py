@@ -26,13 +26,13 @@ def _plain_log() -> None:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path, database_url=database_url)
+    return Settings(home=tmp_path, database_url=database_url, data_dirs="/")
 
 
 @pytest.fixture
 def small_settings(sqlite_url: str, tmp_path: Path) -> Settings:
     """For what the database has no part in."""
-    return Settings(home=tmp_path, database_url=sqlite_url)
+    return Settings(home=tmp_path, database_url=sqlite_url, data_dirs="/")
 
 
 @pytest.fixture

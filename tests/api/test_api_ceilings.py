@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from retort.access import ClientRole
+from retort.db import Database
 from retort.errors import SpecError
 from retort.settings import Settings
 from retort.spec import parse_spec
 from retort_api.spec_validation import Registry, Rights, admit
 from support.api_harness import SPEC, serving
+from support.identity import add_key
 
-NOTHING = Registry(lambda _: [], lambda _: None)
+NOTHING = Registry(lambda _: [], lambda _: None, lambda _: [])
 
 
 def refused(settings: Settings, *, operator: bool, **changes: Any) -> dict[str, str]:
@@ -59,6 +62,14 @@ def test_folders_of_the_machine_are_closed_to_clients_unless_the_operator_opens_
     assert "RETORT_DATA_DIRS" in refused(closed, operator=False, **asked)["data.path"]
     for operator in (True, False):
         assert refused(opened, operator=operator, **asked).keys() == everywhere - {"data.path"}
+
+
+def test_a_submitter_names_no_folder_of_the_machine_and_an_operator_any(small_settings: Settings, sqlite_url: str):
+    ann = add_key(Database(sqlite_url), "ann", ClientRole.SUBMITTER, project="birds", owner="ann")
+    with serving(small_settings.model_copy(update={"data_dirs": ()})) as client:
+        answers = [client.post("/v1/jobs", json=SPEC), client.post("/v1/jobs", json=SPEC, headers=ann)]
+    assert [answer.status_code for answer in answers] == [202, 422]
+    assert answers[1].json()["errors"][0]["path"] == "data.path"
 
 
 @pytest.mark.parametrize("operator", [True, False])

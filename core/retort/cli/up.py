@@ -21,6 +21,7 @@ import typer
 
 from retort.access import KEY_FILE, read_key_file
 from retort.cli.options import AsJson, note
+from retort.confinement import hide_environment
 from retort.errors import TransientError, UserError
 from retort.files import make_private
 from retort.redaction import redact
@@ -42,6 +43,7 @@ def up(
     """Run the service (API, worker and reaper) until Ctrl-C, which drains; a second Ctrl-C kills."""
     from retort.settings import Settings
 
+    hide_environment()
     given = {"host": host, "port": port, "home": home}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     chosen = {"RETORT_HOME": settings.home, "RETORT_HOST": settings.host, "RETORT_PORT": settings.port}

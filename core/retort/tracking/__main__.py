@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any, BinaryIO, NoReturn, Protocol
 
+from retort.confinement import hide_environment
 from retort.protocol.events import EVENT, AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent, StoppedEvent
 from retort.tracking.session import TrackerConfig
 
@@ -49,6 +50,7 @@ def dispatch(tracker: Tracker, event: AnyEvent) -> None:
 
 def main() -> int:
     """Serve tracker events until standard input ends; return the exit code."""
+    hide_environment()  # it holds the trackers' keys
     # Libraries print as they please: the channel to the supervising side is kept from them.
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
