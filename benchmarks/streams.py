@@ -43,11 +43,11 @@ def main() -> None:
 async def _measure(stand: Stand, streams: int, half_open: int) -> dict[str, Any]:
     """Follow ten jobs by many streams, ask for one meanwhile, and leave requests half open."""
     process = stand.processes[0].pid
-    async with httpx.AsyncClient(base_url=stand.url, timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=stand.url, headers=stand.headers, timeout=60, trust_env=False) as client:
         jobs = [await _submitted(client, stand, n) for n in range(10)]
         alone = await _latencies(client, jobs[0])
         before = _memory_mib(process)
-        followers = [await _follow(stand.port, jobs[n % len(jobs)]) for n in range(streams)]
+        followers = [await _follow(stand, jobs[n % len(jobs)]) for n in range(streams)]
         beside = await _latencies(client, jobs[0])
         cpu = _cpu_s(process)
         await asyncio.sleep(REST_S)
@@ -83,10 +83,11 @@ async def _latencies(client: httpx.AsyncClient, job_id: str) -> list[float]:
     return found
 
 
-async def _follow(port: int, job_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _follow(stand: Stand, job_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Open a stream and read it up to the first event."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET /v1/jobs/{job_id}/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    reader, writer = await asyncio.open_connection("127.0.0.1", stand.port)
+    key = f"Authorization: {stand.headers['Authorization']}"
+    writer.write(f"GET /v1/jobs/{job_id}/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n{key}\r\n\r\n".encode())
     await asyncio.wait_for(reader.readuntil(b"event: state"), 60)
     return reader, writer
 
