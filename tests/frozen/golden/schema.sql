@@ -67,6 +67,24 @@ CREATE TABLE attempts (
 	CONSTRAINT fk_attempts_job_id FOREIGN KEY(job_id) REFERENCES jobs (id)
 );
 
+CREATE TABLE audit_log (
+	id INTEGER NOT NULL, 
+	at DOUBLE NOT NULL, 
+	key_id VARCHAR(255) NOT NULL, 
+	action VARCHAR(255) NOT NULL, 
+	target VARCHAR(255) NOT NULL, 
+	address VARCHAR(255) NOT NULL, 
+	request_id VARCHAR(255) NOT NULL, 
+	outcome VARCHAR(63) NOT NULL, 
+	project VARCHAR(63) NOT NULL, 
+	owner VARCHAR(63) NOT NULL, 
+	CONSTRAINT pk_audit_log PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_audit_log_at ON audit_log (at);
+
+CREATE INDEX ix_audit_log_project_id ON audit_log (project, id);
+
 CREATE TABLE dataset_previews (
 	dataset_id VARCHAR(36) NOT NULL, 
 	number INTEGER NOT NULL, 
@@ -257,6 +275,16 @@ CREATE TABLE projects (
 	name VARCHAR(63) NOT NULL, 
 	created_at DOUBLE NOT NULL, 
 	CONSTRAINT pk_projects PRIMARY KEY (name)
+);
+
+CREATE TABLE quotas (
+	project VARCHAR(63) NOT NULL, 
+	queued_jobs INTEGER, 
+	running_jobs INTEGER, 
+	gpu_hours DOUBLE, 
+	stored_bytes BIGINT, 
+	uploads INTEGER, 
+	CONSTRAINT pk_quotas PRIMARY KEY (project)
 );
 
 CREATE TABLE reviews (
