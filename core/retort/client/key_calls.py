@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 
 class KeyCalls:
-    """Calls about who may do what, of a client that sends JSON and reads pages."""
+    """Client calls about keys, projects and logins."""
 
     url: str
     _json: Callable[..., Json]
@@ -32,7 +32,7 @@ class KeyCalls:
         return self._json("POST", "/v1/keys", json={"name": name, "role": role, **given})
 
     def rotate_key(self, key_id: str | None = None, *, grace_s: float = 86_400.0) -> Json:
-        """Replace a key, or the one in use; return the new one with its *secret*."""
+        """Rotate a key or the one in use; return the new key with *secret*."""
         path = "/v1/me/rotate" if key_id is None else f"/v1/keys/{key_id}/rotate"
         return self._json("POST", path, json={"grace_s": grace_s})
 
