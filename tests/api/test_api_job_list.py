@@ -191,6 +191,13 @@ def test_ended_jobs_are_deleted_and_running_ones_refuse(client: TestClient, thre
     assert client.post("/v1/bulk", json={"action": "delete", "filter": {}}).json()["data"] == []
 
 
+def test_a_time_that_is_a_number_is_refused(small_client: TestClient):
+    body = {"action": "cancel", "filter": {"created_before": 0}}
+    assert small_client.post("/v1/bulk", json=body).json()["code"] == "bad_parameter"
+    body = {"action": "cancel", "filter": {"created_before": "2001-01-01T00:00:00Z"}}
+    assert small_client.post("/v1/bulk", json=body).json()["data"] == []
+
+
 def test_an_action_takes_no_more_than_a_hundred_jobs(client: TestClient):
     body = {"action": "cancel", "ids": ["job_" + f"{number:032x}" for number in range(101)]}
     assert client.post("/v1/bulk", json=body).json()["code"] == "bad_parameter"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from retort.states import JobState
 
 from retort_api.labels import LABEL_KEY, LabelValue
@@ -12,6 +13,17 @@ from retort_api.schemas.jobs import ResponseModel
 
 MOST = 100
 """Jobs of one request."""
+
+
+def _written(value: object) -> object:
+    """Take a time as text alone: as a number it could be seconds or milliseconds."""
+    if not isinstance(value, str | datetime):
+        msg = "write a time with its zone, such as 2026-11-28T18:00:00Z"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic answers this one
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written)]
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")]
 
 
@@ -27,8 +39,8 @@ class WantedJobs(BaseModel):
         default_factory=dict, max_length=32
     )
     """Each with its value; null for any."""
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Time | None = None
+    created_before: Time | None = None
     student: Text | None = None
     teacher: Text | None = None
     dataset: Text | None = None
