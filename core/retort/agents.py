@@ -64,7 +64,7 @@ class Tools:
         folder: Annotated[str, Field(description="Folder on this machine: data.yaml, images/ and labels/.")],
         name: Annotated[str, Field(description="Of the dataset; a later folder of the name is a new version.")],
     ) -> Json:
-        """Send a folder of images with boxes to the service, and wait until it is ready.
+        """Send a folder of images with boxes, and wait until it is ready.
 
         The spec names it by the `reference` of the answer: {"data": {"dataset": reference}}.
         """

@@ -131,7 +131,7 @@ class Store:
         return Stored(key, sha256, size_bytes)
 
     def link(self, upload_id: str, number: int, *, valid_s: float) -> str | None:
-        """Return an address to which a client can PUT a part; None for a local store.
+        """Return an address for a client's PUT; None for a local store.
 
         What is sent there is nothing until ``adopt`` has looked at it.
         """
@@ -142,7 +142,7 @@ class Store:
             return str(obstore.sign(self._store, "PUT", where, timedelta(seconds=valid_s)))
 
     def adopt(self, upload_id: str, number: int, *, size_bytes: int) -> Stored | None:
-        """Store a part that was sent to its ``link``; None where none of this size was.
+        """Store a part sent to its ``link``; None where none was.
 
         It is moved to where its sender has no link to before it is read, so that nobody changes what was looked at.
 

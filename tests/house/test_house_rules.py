@@ -94,6 +94,7 @@ def _state_writes(module: Path) -> Iterator[int]:
 WRITERS = {
     "core/retort/db/queue.py",
     "core/retort/db/transitions.py",
+    "core/retort/db/webhooks.py",  # the states of deliveries
     "core/retort/db/sweeps.py",  # the states of sweeps, which have a table of their own
 }
 

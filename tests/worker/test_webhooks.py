@@ -13,8 +13,8 @@ import pytest
 from results import RESULT
 from retort.access import DEFAULT_OWNER, DEFAULT_PROJECT
 from retort.db import Database, Lease, jobs, transitions, webhooks
-from retort.db.models import DeliveryRow
 from retort.db.session import database_now
+from retort.db.webhook_models import DeliveryRow
 from retort.db.webhooks import BACKOFF_S, WebhookEvent
 from retort.spec import parse_spec
 from retort_worker import webhooks as delivering

@@ -19,9 +19,9 @@ from retort.db import predictions
 from retort.db.models import PredictionRow
 from retort.db.session import database_now
 from retort.errors import RetortError, TransientError
-from retort.protocol.environment import allowed
 
 from retort_worker.context import WorkerContext
+from retort_worker.process import own_environment
 
 PROGRAM = (sys.executable, "-m", "retort.predictor")
 _LOOK_S = 0.25
@@ -83,7 +83,7 @@ class Runner:
             self._process = subprocess.Popen(
                 confined([*self._command, str(tmp / "ultralytics")], policy),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp,
-                start_new_session=True, env={**allowed(os.environ), **_own(tmp)},
+                start_new_session=True, env={**own_environment(), **_own(tmp)},
             )  # fmt: skip
         return self._process
 

@@ -20,7 +20,7 @@ from typing import Self
 from retort.confinement import UNCONFINED, Facts, Policy, confined
 from retort.errors import printable
 from retort.foreign import translate
-from retort.protocol.environment import caches_of, run_environment
+from retort.protocol.environment import allowed, caches_of, run_environment
 from retort.protocol.events import AnyEvent, AwaitingReviewEvent, FailedEvent, FinishedEvent, RunFailure, StoppedEvent
 from retort.spec.result import Result
 
@@ -64,6 +64,11 @@ def kill_all() -> None:
     """SIGKILL the group of every run of this worker."""
     for process in tuple(_alive.values()):
         process.send(signal.SIGKILL)
+
+
+def own_environment() -> dict[str, str]:
+    """Return the variables of the worker's environment that its children may see."""
+    return allowed(os.environ)
 
 
 def worker_environment(folder: Path) -> tuple[dict[str, str], Path | None]:

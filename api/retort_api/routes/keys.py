@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Path, Response
 from retort.access import ANY_KEY, Forbidden, Principal, Scope, scopes_of
 from retort.db import keys
-from retort.db.models import KEY_PREFIX
+from retort.db.identity_models import KEY_PREFIX
 from retort.db.session import database_now
 from retort.errors import UserError
 
@@ -15,7 +15,16 @@ from retort_api.deps import AppState, Caller, Router, Serving
 from retort_api.errors import CREATED, documented
 from retort_api.http import Cursor, Limit, next_cursor, parse_cursor
 from retort_api.schemas.keys import Caller as CallerView
-from retort_api.schemas.keys import Key, KeyPage, KeyRequest, NewKey, Project, ProjectRequest, Projects, RotateRequest
+from retort_api.schemas.keys import (
+    Key,
+    KeyPage,
+    KeyRequest,
+    KeyWithSecret,
+    Project,
+    ProjectRequest,
+    Projects,
+    RotateRequest,
+)
 
 router = Router("keys")
 
@@ -30,10 +39,10 @@ async def get_caller(caller: Caller) -> CallerView:
 
 
 @router.post(
-    "/v1/me/rotate", scope=ANY_KEY, status_code=CREATED, response_model=NewKey,
+    "/v1/me/rotate", scope=ANY_KEY, status_code=CREATED, response_model=KeyWithSecret,
     responses=documented("key_not_found", "key_ended", *_BODIES),
 )  # fmt: skip
-def rotate_own_key(service: Serving, caller: Caller, response: Response, wanted: RotateRequest) -> NewKey:
+def rotate_own_key(service: Serving, caller: Caller, response: Response, wanted: RotateRequest) -> KeyWithSecret:
     """Replace the key of this request by a new one; the old one works for a while yet."""
     if caller.expires_with_browser:
         raise UserError("a browser's session is not replaced: log in again", code="key_not_found")
@@ -41,10 +50,10 @@ def rotate_own_key(service: Serving, caller: Caller, response: Response, wanted:
 
 
 @router.post(
-    "/v1/keys", scope=Scope.SERVICE_OPERATE, status_code=CREATED, response_model=NewKey,
+    "/v1/keys", scope=Scope.SERVICE_OPERATE, status_code=CREATED, response_model=KeyWithSecret,
     responses=documented("forbidden", "project_not_found", *_BODIES),
 )  # fmt: skip
-def create_key(service: Serving, caller: Caller, response: Response, wanted: KeyRequest) -> NewKey:
+def create_key(service: Serving, caller: Caller, response: Response, wanted: KeyRequest) -> KeyWithSecret:
     """Make a key for somebody. Its secret is in this answer, and nowhere else."""
     scopes = scopes_of(wanted.role, wanted.scopes)
     if beyond := sorted(scopes - caller.scopes):
@@ -76,10 +85,12 @@ def list_keys(
 
 
 @router.post(
-    "/v1/keys/{key_id}/rotate", scope=Scope.SERVICE_OPERATE, status_code=CREATED, response_model=NewKey,
+    "/v1/keys/{key_id}/rotate", scope=Scope.SERVICE_OPERATE, status_code=CREATED, response_model=KeyWithSecret,
     responses=documented("forbidden", "key_not_found", "key_ended", *_BODIES),
 )  # fmt: skip
-def rotate_key(service: Serving, caller: Caller, key_id: KeyId, response: Response, wanted: RotateRequest) -> NewKey:
+def rotate_key(
+    service: Serving, caller: Caller, key_id: KeyId, response: Response, wanted: RotateRequest
+) -> KeyWithSecret:
     """Replace a key by a new one with the same rights; the old one works for a while yet."""
     return _rotate(service, caller, key_id, wanted.grace_s, response)
 
@@ -121,7 +132,7 @@ def create_project(service: Serving, caller: Caller, wanted: ProjectRequest) -> 
         return Project.model_validate(keys.get_project(session, wanted.name))
 
 
-def _rotate(service: AppState, caller: Principal, key_id: str, grace_s: float, response: Response) -> NewKey:
+def _rotate(service: AppState, caller: Principal, key_id: str, grace_s: float, response: Response) -> KeyWithSecret:
     with service.begin(caller) as session:
         old = keys.get(session, key_id)
         if beyond := sorted(set(old.scopes) - caller.scopes):
@@ -131,6 +142,6 @@ def _rotate(service: AppState, caller: Principal, key_id: str, grace_s: float, r
     return _shown(row, secret, response)
 
 
-def _shown(row: Any, secret: str, response: Response) -> NewKey:
+def _shown(row: Any, secret: str, response: Response) -> KeyWithSecret:
     response.headers["Cache-Control"] = "no-store"
-    return NewKey.model_validate({**Key.of(row).model_dump(), "secret": secret})
+    return KeyWithSecret.model_validate({**Key.of(row).model_dump(), "secret": secret})

@@ -13,7 +13,7 @@ from retort.db.session import database_now
 from retort.errors import UserError
 
 from retort_api.deps import Caller, Router, Serving
-from retort_api.errors import CREATED, OK, documented
+from retort_api.errors import CREATED, NO_CONTENT, OK, documented
 from retort_api.file_response import DOCS_POLICY
 from retort_api.keyring import SESSION_COOKIE
 from retort_api.schemas.keys import LoggedIn, Login, LoginLink
@@ -100,10 +100,10 @@ def log_in(service: Serving, request: Request, response: Response, login: Login)
     return LoggedIn.model_validate({"next": _NEXT, "expires_at": row.expires_at})
 
 
-@router.post("/v1/logout", scope=ANY_KEY, status_code=204, responses=documented("bad_parameter"))
+@router.post("/v1/logout", scope=ANY_KEY, status_code=NO_CONTENT, responses=documented("bad_parameter"))
 def log_out(service: Serving, caller: Caller) -> Response:
     """End a browser's session. API keys are revoked elsewhere."""
-    answer = Response(None, 204)
+    answer = Response(None, NO_CONTENT)
     if caller.expires_with_browser:
         with service.begin(caller) as session:
             keys.revoke(session, caller.key_id, now=database_now(session))

@@ -10,7 +10,7 @@ from fastapi import Body, Path, Query
 from pydantic import ConfigDict, Field
 from retort.access import ANY_KEY, NAME, Forbidden, Scope
 from retort.db import audit, quotas
-from retort.db.models import AuditRow
+from retort.db.identity_models import AuditRow
 from retort.db.quotas import Limits
 from retort.db.session import database_now
 

@@ -11,8 +11,8 @@ from fastapi import Depends, Path, Response
 from retort.access import Scope
 from retort.addresses import resolve_target
 from retort.db import webhooks
-from retort.db.models import DELIVERY_PREFIX, DeliveryRow
 from retort.db.session import database_now
+from retort.db.webhook_models import DELIVERY_PREFIX, DeliveryRow
 from retort.db.webhooks import WebhookNotFound
 from retort.errors import FetchError
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from retort.access import NAME, ClientRole, Principal, Scope
-from retort.db.models import KeyRow
+from retort.db.identity_models import KeyRow
 
 from retort_api.schemas.jobs import ResponseModel, row_fields
 
@@ -83,7 +83,7 @@ class Key(ResponseModel):
         return cls.model_validate(row_fields(row, cls))
 
 
-class NewKey(Key):
+class KeyWithSecret(Key):
     """A new API key with its secret, which is shown this once."""
 
     secret: str

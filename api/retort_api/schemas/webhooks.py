@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from retort.db.models import WebhookRow
+from retort.db.webhook_models import WebhookRow
 from retort.db.webhooks import WebhookEvent
 
 from retort_api.schemas.jobs import ResponseModel, row_fields

@@ -12,7 +12,7 @@ from retort.client.transport import ClientError
 
 
 class KeepingCalls:
-    """Part of the client that speaks of the trash, of usage, and of whole pages."""
+    """Calls about the trash, about usage, and about whole pages."""
 
     _send: Callable[..., Any]
     _json: Callable[..., Json]

@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import Session
 
+from retort.db import identity_models, webhook_models  # noqa: F401 - the tables put themselves into the metadata
 from retort.db.session import Database, DatabaseUnavailable
 from retort.db.transitions import Lease, Renewal
 

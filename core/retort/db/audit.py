@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Table, delete, insert, select
 from sqlalchemy.orm import Session
 
-from retort.db.models import AuditRow, Base
+from retort.db.identity_models import AuditRow
+from retort.db.models import Base
 from retort.errors import printable
 
 DONE = "done"
@@ -23,7 +24,7 @@ _COLUMNS = ("project", "owner", "key_id", "action", "target", "address", "reques
 
 @dataclass(slots=True, kw_only=True)
 class Act:
-    """What somebody is about to change."""
+    """A change that somebody is about to make."""
 
     project: str
     owner: str

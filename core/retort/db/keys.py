@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from retort import access
 from retort.access import NAME, ClientRole, Principal, Scope
-from retort.db.models import KEY_PREFIX, KeyRow, ProjectRow, new_id
+from retort.db.identity_models import KEY_PREFIX, KeyRow, ProjectRow
+from retort.db.models import new_id
 from retort.db.session import NO_SYNC, add, add_or_ignore
 from retort.errors import UserError
 

@@ -33,11 +33,8 @@ JOB_PREFIX = "job_"
 ARTIFACT_PREFIX = "art_"
 SWEEP_PREFIX = "swp_"
 MODEL_PREFIX = "mdl_"
-KEY_PREFIX = "key_"
 UPLOAD_PREFIX = "upl_"
 DATASET_PREFIX = "dst_"
-WEBHOOK_PREFIX = "whk_"
-DELIVERY_PREFIX = "msg_"
 PREDICTION_PREFIX = "prd_"
 
 Id = String(36)
@@ -458,41 +455,6 @@ class InstallationRow(Base):
     value: Mapped[str] = mapped_column(String(255))
 
 
-class ProjectRow(Base):
-    """One project: people who share jobs, data and models."""
-
-    __tablename__ = "projects"
-
-    name: Mapped[str] = mapped_column(String(63), primary_key=True)
-    created_at: Mapped[float]
-
-
-class KeyRow(Owned, Base):
-    """Secret of a client: API key, browser session or one-time link."""
-
-    __tablename__ = "api_keys"
-    __table_args__ = (UniqueConstraint("secret_sha256"), Index(None, "project", "id"), Index(None, "expires_at"))
-
-    id: Mapped[str] = mapped_column(Id, primary_key=True)
-    kind: Mapped[str] = mapped_column(String(8))
-    """``key``, ``session`` or ``link``."""
-    name: Mapped[str] = mapped_column(String(63))
-    """For people, to tell keys apart."""
-    prefix: Mapped[str] = mapped_column(String(16))
-    """Beginning of the secret, which alone is known of it."""
-    secret_sha256: Mapped[str] = mapped_column(String(64))
-    role: Mapped[str] = mapped_column(String(16))
-    scopes: Mapped[list[str]] = mapped_column(JSON())
-    parent_id: Mapped[str | None] = mapped_column(Id, index=True)
-    """The key that it was made with or from: it ends with that."""
-    created_at: Mapped[float]
-    created_by: Mapped[str] = mapped_column(String(63))
-    expires_at: Mapped[float | None]
-    revoked_at: Mapped[float | None]
-    last_used_at: Mapped[float | None]
-    """Written at most every few minutes."""
-
-
 class UploadRow(Owned, Base):
     """One file on its way in, in parts."""
 
@@ -576,61 +538,6 @@ class DatasetPreviewRow(Base):
     key: Mapped[str] = mapped_column(String(255))
 
 
-_DUE = text("next_at IS NOT NULL")
-
-
-class WebhookRow(Owned, Base):
-    """An address that receives the events of a project's jobs."""
-
-    __tablename__ = "webhooks"
-    __table_args__ = (Index(None, "project", "id"),)
-
-    id: Mapped[str] = mapped_column(Id, primary_key=True)
-    url: Mapped[str] = mapped_column(String(2048))
-    description: Mapped[str] = mapped_column(String(255))
-    events: Mapped[list[str]] = mapped_column(JSON())
-    """Kinds of events that it is sent."""
-    secret: Mapped[str] = mapped_column(String(128))
-    """With which deliveries are signed."""
-    old_secret: Mapped[str | None] = mapped_column(String(128))
-    """The one before, which signs them too until ``old_secret_until``."""
-    old_secret_until: Mapped[float | None]
-    enabled: Mapped[bool] = mapped_column(Boolean())
-    disabled_reason: Mapped[str | None] = mapped_column(Text)
-    """Why the service has disabled it; null where it has not."""
-    created_at: Mapped[float]
-
-
-class DeliveryRow(Owned, Base):
-    """One event for one webhook, written with the change that it announces."""
-
-    __tablename__ = "webhook_deliveries"
-    __table_args__ = (
-        Index(None, "webhook_id", "id"),
-        Index("ix_webhook_deliveries_due", "next_at", postgresql_where=_DUE, sqlite_where=_DUE),
-        Index(None, "created_at"),
-    )
-
-    id: Mapped[str] = mapped_column(Id, primary_key=True)
-    webhook_id: Mapped[str] = mapped_column(Id, ForeignKey("webhooks.id"))
-    event: Mapped[str] = mapped_column(String(32))
-    job_id: Mapped[str | None] = mapped_column(Id)
-    payload: Mapped[str] = mapped_column(Text)
-    """The body, as it is signed and sent."""
-    state: Mapped[str] = mapped_column(String(9))
-    """``pending``, ``delivered`` or ``failed``."""
-    attempts: Mapped[int]
-    next_at: Mapped[float | None]
-    """When it is sent (again); null once it is delivered or given up."""
-    status: Mapped[int | None]
-    """Status of the latest answer; null where none came."""
-    error: Mapped[str | None] = mapped_column(Text)
-    """Why the latest attempt was no delivery."""
-    duration_ms: Mapped[float | None]
-    created_at: Mapped[float]
-    ended_at: Mapped[float | None]
-
-
 class PredictionRow(Owned, Base):
     """An image whose boxes somebody waits for, for a minute at most."""
 
@@ -648,35 +555,3 @@ class PredictionRow(Owned, Base):
     answer: Mapped[dict[str, Any] | None]
     """What the network has found, or why it could not look; null until then."""
     created_at: Mapped[float]
-
-
-class AuditRow(Owned, Base):
-    """One change that somebody made, or was refused."""
-
-    __tablename__ = "audit_log"
-    __table_args__ = (Index(None, "project", "id"), Index(None, "at"))
-    id: Mapped[int] = mapped_column(Count, primary_key=True)
-    at: Mapped[float]
-    key_id: Mapped[str] = mapped_column(String(255))
-    """With which key, session or proxy."""
-    action: Mapped[str] = mapped_column(String(255))
-    target: Mapped[str] = mapped_column(String(255))
-    address: Mapped[str] = mapped_column(String(255))
-    """From where."""
-    request_id: Mapped[str] = mapped_column(String(255))
-    outcome: Mapped[str] = mapped_column(String(63))
-    """``done``, or the code of what refused it."""
-
-
-class QuotaRow(Base):
-    """How much a project may have, where that is not what the settings say."""
-
-    __tablename__ = "quotas"
-    project: Mapped[str] = mapped_column(String(63), primary_key=True)
-    queued_jobs: Mapped[int | None]
-    running_jobs: Mapped[int | None]
-    gpu_hours: Mapped[float | None]
-    """In a calendar month, by UTC."""
-    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    uploads: Mapped[int | None]
-    """At a time."""

@@ -12,7 +12,8 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from retort.constants import Role
-from retort.db.models import PREDICTION_PREFIX, ArtifactRow, JobRow, PredictionRow, ProjectRow, new_id
+from retort.db.identity_models import ProjectRow
+from retort.db.models import PREDICTION_PREFIX, ArtifactRow, JobRow, PredictionRow, new_id
 from retort.db.session import NO_SYNC, add
 from retort.errors import UserError
 

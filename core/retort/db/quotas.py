@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import case, func, select, text
 from sqlalchemy.orm import Session
 
-from retort.db.models import ArtifactRow, AttemptRow, JobRow, ModelRow, QuotaRow
+from retort.db.identity_models import QuotaRow
+from retort.db.models import ArtifactRow, AttemptRow, JobRow, ModelRow
 from retort.db.session import add_or_replace, table
 from retort.errors import RetortError
 from retort.settings import Settings

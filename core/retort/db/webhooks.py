@@ -15,8 +15,10 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, select, true, update
 from sqlalchemy.orm import Session
 
-from retort.db.models import DELIVERY_PREFIX, WEBHOOK_PREFIX, DeliveryRow, JobRow, ProjectRow, WebhookRow, new_id
+from retort.db.identity_models import ProjectRow
+from retort.db.models import JobRow, new_id
 from retort.db.session import NO_SYNC, add, table
+from retort.db.webhook_models import DELIVERY_PREFIX, WEBHOOK_PREFIX, DeliveryRow, WebhookRow
 from retort.errors import UserError
 from retort.states import JobState
 
