@@ -21,7 +21,9 @@ def test_a_request_for_advice_is_queued_as_a_job(client: TestClient):
     assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert (job["state"], job["name"]) == ("queued", "advice")
     assert (job["spec"]["task"], job["spec"]["student"]["model"]) == ("advise", "yolov8n")
-    assert client.get(f"/v1/jobs/{job['id']}").json() == job
+    shown = client.get(f"/v1/jobs/{job['id']}").json()
+    assert shown["queue"]["reason"] == "no_worker"
+    assert {**shown, "queue": None} == job
 
 
 def test_the_same_key_and_request_answer_with_the_same_job(client: TestClient):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from results import result
+from retort import chart_program
 from retort.cli import render
 from retort.report import charts
 from retort.report import html as report_html
@@ -48,7 +49,7 @@ def manifest(found: JobResult) -> Manifest:
 @pytest.fixture(autouse=True)
 def _without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
     # Four megabytes that are the same in each of some hundred pages.
-    monkeypatch.setattr(report_html, "get_plotlyjs", str)
+    monkeypatch.setattr(chart_program, "embedded", str)
 
 
 def rendered(found: JobResult, *, with_manifest: bool = True) -> str:

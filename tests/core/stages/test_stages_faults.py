@@ -26,6 +26,7 @@ from core.stages.faults import (
     student_is_kept,
     tried_with_faults,
 )
+from retort import chart_program
 from retort.data import audit
 from retort.data.copies import find_copies, view_images
 from retort.errors import Stopped, TransientError
@@ -36,7 +37,6 @@ from retort.pipeline.extras import Extras, bounded
 from retort.protocol.events import StageEvent
 from retort.protocol.journal import read
 from retort.report import health, samples
-from retort.report import html as report_html
 from retort.report.html import render
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.result import JobResult
@@ -56,7 +56,7 @@ OWN = ("pipeline/", "protocol/", "files.py", "schema.py", "spec/")
 
 @pytest.fixture(autouse=True)
 def _lightly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_html, "get_plotlyjs", str)  # four megabytes that are the same in each page
+    monkeypatch.setattr(chart_program, "embedded", str)  # four megabytes that are the same in each page
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(benchmark, "MOST", {1: 3, 8: 2})  # rounds, of which no figure is looked at here
 
