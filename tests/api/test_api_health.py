@@ -73,7 +73,7 @@ def test_each_check_that_fails_is_named_with_its_remedy_where_the_service_is_sta
 
     assert "the check 'database' fails: " in why
     assert "the check 'store' fails: " in why
-    assert "see that the database postgresql+psycopg://127.0.0.1:1/none?connect_timeout=1 runs" in hint
+    assert "see that the database postgresql+psycopg://nobody:***@127.0.0.1:1/none?connect_timeout=1 runs" in hint
     assert f"see that the store {away.store_url} is there and may be written: RETORT_STORE_URL" in hint
     assert "secret" not in why + hint
 
