@@ -366,10 +366,12 @@ class Histories(RuleBasedStateMachine):
 
     def everything(self, job_id: str) -> list[Any]:
         with self.database.read() as session:
-            return [
-                list(session.execute(select(table).where(table.c.get("job_id", table.c.get("id")) == job_id)))
-                for table in Base.metadata.tables.values()
+            of_jobs = [
+                (table, table.c.id if name == "jobs" else table.c.job_id)
+                for name, table in Base.metadata.tables.items()
+                if name == "jobs" or "job_id" in table.c
             ]
+            return [list(session.execute(select(table).where(column == job_id))) for table, column in of_jobs]
 
 
 def test_whatever_happens_every_job_stays_in_order(database: Database, spec: JobSpec):
