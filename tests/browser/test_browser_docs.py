@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from browser.test_browser_report import CHROMIUM, _served
+from browser.test_browser_report import CHROMIUM, _served, log_in
 from playwright.sync_api import sync_playwright
 from retort.settings import Settings
 
@@ -14,9 +14,10 @@ from retort.settings import Settings
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
 def test_the_page_of_the_contract_shows_operations_and_needs_no_other_host(sqlite_url: str, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, database_url=sqlite_url)
-    with _served(settings) as (url, _), sync_playwright() as playwright:
+    with _served(settings) as (url, client), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        log_in(page, url, client)
         asked: list[str] = []
         complaints: list[str] = []
         page.on("request", lambda request: asked.append(request.url))

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
-from playwright.sync_api import sync_playwright
-from plotly.offline import get_plotlyjs
+from playwright.sync_api import Page, sync_playwright
+from retort import chart_program
 from retort.db import Database
 from retort.settings import Settings
 from retort.storage import Store
@@ -25,7 +25,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 PAGE = f"""<!doctype html><title>report</title><style>h1 {{ color: rgb(1, 2, 3) }}</style>
 <h1>report</h1><img src="{PIXEL}"><div id="chart"></div>
-<script>{get_plotlyjs()}</script>
+{chart_program.embedded()}
 <script>
 Plotly.newPlot("chart", [{{x: [1, 2, 3], y: [1, 4, 9]}}]);
 window.tried = (async () => ({{
@@ -52,19 +52,30 @@ def _served(settings: Settings) -> Iterator[tuple[str, TestClient]]:
             thread.join()
 
 
+def log_in(page: Page, url: str, client: TestClient) -> None:
+    """Log the browser of *page* in as people do: with a one-time link."""
+    page.goto(url + client.post("/v1/login-links").json()["path"])
+    page.wait_for_url(f"{url}/docs")
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
-def test_the_report_draws_its_charts_and_its_scripts_reach_nothing(sqlite_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", [PAGE, chart_program.shared(PAGE.encode(), 4).decode()], ids=["whole", "shared"])
+@pytest.mark.parametrize("asked", ["", "?self_contained=true"], ids=["as-stored", "self-contained"])
+def test_the_report_draws_its_charts_and_its_scripts_reach_nothing(
+    stored: str, asked: str, sqlite_url: str, tmp_path: Path
+) -> None:
     settings = Settings(home=tmp_path, database_url=sqlite_url)
     with _served(settings) as (url, client), closing(Database(sqlite_url)) as database, sync_playwright() as playwright:
         worker = Worker(database, Store(settings.store_url), tmp_path)
         job_id = client.post("/v1/jobs", json=SPEC).json()["id"]
-        worker.publish(worker.claim(job_id), "report.html", PAGE.encode(), media_type="text/html")
+        worker.publish(worker.claim(job_id), "report.html", stored.encode(), media_type="text/html")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
+        log_in(page, url, client)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
 
-        page.goto(f"{url}/v1/jobs/{job_id}/artifacts/report.html")
+        page.goto(f"{url}/v1/jobs/{job_id}/artifacts/report.html{asked}")
         page.wait_for_selector("#chart svg .trace path.js-line", state="attached")
 
         assert page.evaluate("window.tried") == {"fetched": False, "cookie": "SecurityError", "origin": "null"}

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from browser.test_browser_report import CHROMIUM, _served
+from browser.test_browser_report import CHROMIUM, _served, log_in
 from playwright.sync_api import Browser, sync_playwright
 from retort.db import Database
 from retort.settings import Settings
@@ -34,6 +34,7 @@ def test_the_page_of_a_sweep_draws_its_plots_on_any_screen(
         worker = Worker(database, Store(settings.store_url), tmp_path)
         worker.try_all(sweep_id, lambda parameters: 1 / parameters["distillation.losses.0.temperature"])
         page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        log_in(page, url, client)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
 
