@@ -63,7 +63,7 @@ def test_a_body_without_a_length_is_measured_while_it_comes(small_client: TestCl
         ({"data": {"dataset": "coco129"}}, "data.dataset", "did you mean 'coco128'?"),
         ({"data": {"dataset": "../etc"}}, "data.dataset", "coco128"),
         ({"data": {"dataset": "coco128", "path": "/data"}}, "data.dataset", "path: a folder"),
-        ({"data": {"dataset": None}}, "data.path", "dataset: a known data set"),
+        ({"data": {"dataset": None}}, "data.path", "dataset: a registered one"),
         ({"tracking": {"wandb": {"project": "a/b"}}}, "tracking.wandb.project", ""),
         ({"tracking": {"mlflow": {}}}, "tracking.mlflow.experiment", ""),
         ({"\ud800": 1}, "", ""),

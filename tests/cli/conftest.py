@@ -49,7 +49,9 @@ def retort(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         capsys.readouterr()
         if url:
             monkeypatch.setenv("RETORT_URL", url)
-            monkeypatch.setenv("RETORT_KEY", KEYS.get(url, ""))
+        named = url or next((argument for argument in arguments if argument in KEYS), None)
+        if named:
+            monkeypatch.setenv("RETORT_KEY", KEYS.get(str(named), ""))
         code = start([str(argument) for argument in arguments])
         return Ended(code, *capsys.readouterr())
 

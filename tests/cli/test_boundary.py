@@ -65,7 +65,8 @@ def needed(words: tuple[str, ...]) -> list[str]:
     given: list[str] = []
     for parameter in command.params:
         if parameter.required:
-            given += ["1"] if parameter.param_type_name == "argument" else [parameter.opts[0], "1"]
+            value = __file__ if getattr(parameter.type, "exists", False) else "1"
+            given += [value] if parameter.param_type_name == "argument" else [parameter.opts[0], value]
     return given
 
 

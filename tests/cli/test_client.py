@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli.commands import ROOT, SPEC, environment
@@ -103,13 +104,13 @@ def test_waiting_gives_up_at_its_deadline(client: Client):
 
 
 @pytest.mark.parametrize("command", [[sys.executable, "examples/first_job.py"], ["bash", "examples/first_job.sh"]])
-def test_the_readmes_first_job_works_as_it_is_printed(command: list[str], service: str, tmp_path: Path):
+def test_the_readmes_first_job_works_as_it_is_printed(command: list[str], ready: dict[str, Any], tmp_path: Path):
     program, script = command
     data = ROOT / "examples" / "data" / "digits"
 
     done = subprocess.run(
-        [program, str(ROOT / script), service, str(data)],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=60,
+        [program, str(ROOT / script), ready["url"], str(data)],
+        cwd=tmp_path, env=environment(home=ready["home"]), capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr

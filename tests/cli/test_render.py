@@ -134,19 +134,19 @@ def test_a_narrow_terminal_shows_fewer_columns_and_every_one_whole(width: int):
 @pytest.mark.parametrize(
     ("job", "told"),
     [
-        ({"state": "running", "waiting": None}, ""),
-        ({"state": "queued", "waiting": {"reason": "turn", "position": 1}}, "next in the queue"),
-        ({"state": "queued", "waiting": {"reason": "turn", "position": 4}}, "3 jobs before it"),
+        ({"state": "running", "queue": None}, ""),
+        ({"state": "queued", "queue": {"reason": "turn", "ahead": 0}}, "next in the queue"),
+        ({"state": "queued", "queue": {"reason": "turn", "ahead": 3}}, "3 jobs before it"),
         (
             {
                 "state": "queued",
-                "waiting": {"reason": "retry", "until": "2026-11-28T10:00:05Z", "message": None},
+                "queue": {"reason": "retry", "until": "2026-11-28T10:00:05Z", "message": None},
                 "attempts": [{"number": 2, "failure": {"message": "no memory", "code": "out_of_memory"}}],
             },
             "attempt 2 failed: no memory [out_of_memory]; tried again at ",
         ),
         (
-            {"state": "queued", "waiting": {"reason": "no_worker", "message": "no worker is running"}},
+            {"state": "queued", "queue": {"reason": "no_worker", "message": "no worker is running"}},
             "no worker is running",
         ),
     ],

@@ -14,7 +14,8 @@ from typing import Any
 import httpx2 as httpx
 import psutil
 import pytest
-from cli.commands import RUN_PROGRAM, SPEC, Retort, environment, free_port, running
+from cli.commands import RUN_PROGRAM, SPEC, Retort, environment, free_port, key_of, running
+from cli.conftest import KEYS
 from retort.cli.up import ManagedProcess, ProcessSupervisor, why_not_ready
 from retort.errors import TransientError
 from retort.settings import Settings
@@ -61,7 +62,9 @@ def test_a_part_that_dies_is_started_again_and_sigterm_leaves_no_process(tmp_pat
         assert not any(alive(child) for child in children)
 
 
-def test_a_broker_that_is_not_there_and_goes_twice_more_costs_no_job(tmp_path: Path, retort: Retort):
+def test_a_broker_that_is_not_there_and_goes_twice_more_costs_no_job(
+    tmp_path: Path, retort: Retort, monkeypatch: pytest.MonkeyPatch
+):
     broker, log = Valkey(), tmp_path / "home.log"
     broker.port = free_port()
     scripted = [f"--run-command={sys.executable}", f"--run-command={RUN_PROGRAM}"]
@@ -77,6 +80,7 @@ def test_a_broker_that_is_not_there_and_goes_twice_more_costs_no_job(tmp_path: P
 
     with running(tmp_path / "home", "--port", str(free_port()), *scripted, **settings) as (_, ready):
         url = ready["url"]
+        monkeypatch.setitem(KEYS, url, key_of(ready))
         assert ready["status"] == "degraded"
         assert "no job is lost: each starts by polling, within 0.5 s" in log.read_text()
         job(url)

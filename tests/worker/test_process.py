@@ -142,8 +142,12 @@ def test_the_worker_imports_neither_torch_nor_ultralytics():
     assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
 
 
-def test_a_run_reads_its_inputs_and_writes_no_more_than_its_folder_and_its_projects_cache(tmp_path: Path):
+def test_a_run_reads_its_inputs_and_writes_no_more_than_its_folder_and_its_projects_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """What one project's run compiles is code, which another's run would load."""
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):  # torch may have set them in this process
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "inputs").mkdir()
     (tmp_path / "inputs" / "image.png").write_bytes(b"pixels")
     (tmp_path / "secret").write_text("of another")

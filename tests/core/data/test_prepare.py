@@ -165,7 +165,7 @@ def _huge(data: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "told"),
-    [(_long_name, "File name too long"), (_circle, "Symlink loop|symbolic links"), (_huge, "larger than 16 MiB")],
+    [(_long_name, "File name too long"), (_circle, "Symlink loop|symbolic links"), (_huge, "larger than 8 MiB")],
 )
 def test_what_only_the_user_can_mend_is_no_failure_of_the_machine_and_is_not_tried_again(
     tmp_path: Path, settings: Settings, spoil: Callable[[Path], None], told: str
