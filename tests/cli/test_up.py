@@ -14,8 +14,7 @@ from typing import Any
 import httpx2 as httpx
 import psutil
 import pytest
-from cli.commands import RUN_PROGRAM, SPEC, Retort, environment, free_port, key_of, running
-from cli.conftest import KEYS
+from cli.commands import RUN_PROGRAM, SPEC, Retort, environment, free_port, running
 from retort.cli.up import ManagedProcess, ProcessSupervisor, why_not_ready
 from retort.errors import TransientError
 from retort.settings import Settings
@@ -80,7 +79,7 @@ def test_a_broker_that_is_not_there_and_goes_twice_more_costs_no_job(
 
     with running(tmp_path / "home", "--port", str(free_port()), *scripted, **settings) as (_, ready):
         url = ready["url"]
-        monkeypatch.setitem(KEYS, url, key_of(ready))
+        monkeypatch.setenv("RETORT_HOME", ready["home"])
         assert ready["status"] == "degraded"
         assert "no job is lost: each starts by polling, within 0.5 s" in log.read_text()
         job(url)
