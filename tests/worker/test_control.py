@@ -153,11 +153,11 @@ def test_a_run_that_does_not_get_on_is_ended_with_its_stacks_and_tried_again(sma
 
 
 def test_a_job_that_has_run_for_as_long_as_it_may_fails_and_keeps_what_it_published(small_house: House):
-    job_id = small_house.submit("checkpoint", max_runtime_s=1.5)
+    job_id = small_house.submit("checkpoint", max_runtime_s=5)
     assert small_house.run(job_id) is JobState.FAILED
     job = small_house.job(job_id)
     assert job.failure["code"] == "timeout"
-    assert job.run_s >= 1.5
+    assert job.run_s >= 5
     assert "checkpoints/student-epoch-0001.pt" in small_house.artifacts(job_id)
 
 
