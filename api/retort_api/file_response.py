@@ -151,6 +151,14 @@ def send_self_contained(store: Store, file: StoredFile, *, if_none_match: str | 
     return Response(page, OK, headers, headers.pop("Content-Type"))
 
 
+def draws_no_more(request: Request, store: Store, file: StoredFile) -> bool:
+    """Return True if a browser is about to show a page whose charts' program the service has no more."""
+    if file.name != REPORT or request.headers.get("sec-fetch-dest") != "document":
+        return False
+    reference = chart_program.reference_in(b"".join(store.read(file.key)))
+    return reference is not None and reference.file_name != chart_program.file_name()
+
+
 def _opened(store: Store, file: StoredFile, start: int, end: int) -> Iterator[bytes]:
     """Read the first chunk before anything is promised, so that a missing file is a problem and not a broken line."""
     if start == end:

@@ -34,6 +34,8 @@ window.tried = (async () => ({{
   origin: window.origin,
 }}))();
 </script>"""
+SHARED = chart_program.shared(PAGE.encode(), 4).decode()
+EARLIER = SHARED.replace(chart_program.file_name(), "plotly-1.2.3.min.js")
 
 
 @contextmanager
@@ -59,7 +61,7 @@ def log_in(page: Page, url: str, client: TestClient) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
-@pytest.mark.parametrize("stored", [PAGE, chart_program.shared(PAGE.encode(), 4).decode()], ids=["whole", "shared"])
+@pytest.mark.parametrize("stored", [PAGE, SHARED, EARLIER], ids=["whole", "shared", "of-an-earlier-version"])
 @pytest.mark.parametrize("asked", ["", "?self_contained=true"], ids=["as-stored", "self-contained"])
 def test_the_report_draws_its_charts_and_its_scripts_reach_nothing(
     stored: str, asked: str, sqlite_url: str, tmp_path: Path
