@@ -24,7 +24,7 @@ from support.identity import HEADERS
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 PAGE = f"""<!doctype html><title>report</title><style>h1 {{ color: rgb(1, 2, 3) }}</style>
-<h1>report</h1><img src="{PIXEL}"><div id="chart"></div>
+<h1>report</h1><a href="student.pt">student.pt</a><img src="{PIXEL}"><div id="chart"></div>
 {chart_program.embedded()}
 <script>
 Plotly.newPlot("chart", [{{x: [1, 2, 3], y: [1, 4, 9]}}]);
@@ -70,7 +70,9 @@ def test_the_report_draws_its_charts_and_its_scripts_reach_nothing(
     with _served(settings) as (url, client), closing(Database(sqlite_url)) as database, sync_playwright() as playwright:
         worker = Worker(database, Store(settings.store_url), tmp_path)
         job_id = client.post("/v1/jobs", json=SPEC).json()["id"]
-        worker.publish(worker.claim(job_id), "report.html", stored.encode(), media_type="text/html")
+        lease = worker.claim(job_id)
+        worker.publish(lease, "student.pt", b"weights")
+        worker.publish(lease, "report.html", stored.encode(), media_type="text/html")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         log_in(page, url, client)
@@ -83,5 +85,8 @@ def test_the_report_draws_its_charts_and_its_scripts_reach_nothing(
         assert page.evaluate("window.tried") == {"fetched": False, "cookie": "SecurityError", "origin": "null"}
         assert page.evaluate("document.querySelector('img').naturalWidth") == 1
         assert page.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(1, 2, 3)"
+        with page.expect_download(timeout=10_000) as found:
+            page.click("a")
+        assert found.value.path().read_bytes() == b"weights"
         assert errors == []
         browser.close()

@@ -92,9 +92,10 @@ def log_in(service: Serving, request: Request, response: Response, login: Login)
         now = database_now(session)
         row, secret = keys.open_session(session, login.token, now=now, session_s=service.settings.session_s)
     secure = request.url.scheme == "https" or service.settings.url.startswith("https:")
+    # Lax, for the links in a report: a sandboxed page is of another site. Changes are refused by their origin.
     response.set_cookie(
         SESSION_COOKIE, secret, max_age=int((row.expires_at or now) - now), path="/", secure=secure, httponly=True,
-        samesite="strict",
+        samesite="lax",
     )  # fmt: skip
     response.headers["Cache-Control"] = "no-store"
     return LoggedIn.model_validate({"next": _NEXT, "expires_at": row.expires_at})
