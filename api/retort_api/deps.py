@@ -31,7 +31,7 @@ from starlette.types import Scope as ScopeMap
 from retort_api.audit import act_of, address_of, keep_outcome, write_refusal
 from retort_api.batching import Batcher, ResponseCache
 from retort_api.disk_budget import DiskBudget
-from retort_api.errors import BadParameter
+from retort_api.errors import BadParameter, leaves
 from retort_api.keyring import KeyRing
 from retort_api.links import LinkSigner
 from retort_api.metrics import ServiceMetrics
@@ -337,23 +337,13 @@ class Router(APIRouter):
         return register
 
 
-def _leaves(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """Yield the routes of an application, also those of the routers that it includes."""
-    for route in routes:
-        included: APIRouter | None = getattr(route, "original_router", None)
-        if included is None:
-            yield route
-        else:
-            yield from _leaves(included.routes)
-
-
 def guarded(routes: Iterable[BaseRoute]) -> Iterator[GuardedRoute]:
     """Yield the routes that declare a scope."""
-    yield from (one for one in _leaves(routes) if isinstance(one, GuardedRoute) and one.demanded is not None)
+    yield from (one for one in leaves(routes) if isinstance(one, GuardedRoute) and one.demanded is not None)
 
 
 def unguarded(routes: Iterable[BaseRoute]) -> Iterator[str]:
     """Yield the addresses of all other routes."""
-    for route in _leaves(routes):
+    for route in leaves(routes):
         if not isinstance(route, GuardedRoute) or route.demanded is None:
             yield f"{type(route).__name__} {getattr(route, 'path', route)}"

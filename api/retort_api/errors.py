@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from retort.errors import DISK_FULL, RetortError, SpecError, TransientError, UserError
 from retort.logs import LineLimit
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 OK = 200
 CREATED = 201
@@ -28,6 +30,7 @@ RETRY_AFTER_S = 2
 """When a client may repeat what failed because of the world."""
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_PLACE = re.compile(r"{[^}]*}")
 _log = structlog.get_logger("retort.api")
 
 
@@ -255,10 +258,20 @@ async def _refuse_address(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> str:
-    """Return every method that the address knows; the router names those of one route only."""
-    routes = request.app.router.routes
-    return ", ".join(
-        method
-        for method in _METHODS
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
-    )
+    """Return every method that the address knows; of several paths that it fits, those of the most literal."""
+    known: dict[str, set[str]] = {}
+    for route in leaves(request.app.router.routes):
+        if isinstance(route, APIRoute) and route.matches(request.scope)[0] is not Match.NONE:
+            known.setdefault(route.path_format, set()).update(route.methods or ())
+    nearest = max(known, key=lambda path: len(_PLACE.sub("", path)), default="")
+    return ", ".join(method for method in _METHODS if method in known.get(nearest, ()))
+
+
+def leaves(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Yield the routes of an application, also those of the routers that it includes."""
+    for route in routes:
+        included: APIRouter | None = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from leaves(included.routes)

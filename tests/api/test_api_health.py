@@ -252,6 +252,8 @@ def test_an_unforeseen_error_is_a_problem_that_leads_to_the_log_and_tells_no_sec
         ("PUT", "/v1/jobs/job_1", "GET, HEAD, PATCH, DELETE"),
         ("GET", "/v1/jobs/job_1/cancel", "POST"),
         ("POST", "/v1/jobs/job_1/artifacts/a/b", "GET, HEAD, DELETE"),
+        ("PUT", "/v1/jobs/job_1/artifacts/tensorboard", "GET, HEAD"),
+        ("PUT", "/v1/jobs/job_1/artifacts/a/b/restore", "POST"),
         ("OPTIONS", "/livez", "GET, HEAD"),
     ],
 )

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request, Response
-from pydantic import AwareDatetime
 from retort.access import Scope
 from retort.db import job_list
 from retort.db.job_list import JobFilter, Order, Place
@@ -22,6 +21,7 @@ from retort_api.deps import OWNER, Caller, Router, Serving, is_job_id
 from retort_api.errors import BadParameter, documented
 from retort_api.http import Deleted, Limit
 from retort_api.labels import WantedLabels, parse_wanted
+from retort_api.schemas.bulk import Time
 from retort_api.schemas.jobs import JobPage, JobSummary
 
 router = Router("jobs")
@@ -41,8 +41,8 @@ async def job_filter(
     name: Annotated[str | None, Query(pattern=_TEXT, description="Exactly this name.")] = None,
     owner: Annotated[str | None, Query(pattern=OWNER)] = None,
     label: WantedLabels = [],  # noqa: B006 - copied
-    created_after: Annotated[AwareDatetime | None, Query(description="At this time or later.")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="Before this time.")] = None,
+    created_after: Annotated[Time | None, Query(description="At this time or later.")] = None,
+    created_before: Annotated[Time | None, Query(description="Before this time.")] = None,
     student: Annotated[str | None, Query(pattern=_TEXT, description="Architecture or weights file.")] = None,
     teacher: Annotated[str | None, Query(pattern=_TEXT, description="Weights file of any teacher.")] = None,
     dataset: Annotated[str | None, Query(pattern=_TEXT, description="Name, reference or folder.")] = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -15,12 +14,12 @@ from retort.db.quotas import Limits
 from retort.db.session import database_now
 
 from retort_api.deps import Caller, Router, Serving
-from retort_api.errors import BadParameter, documented
+from retort_api.errors import documented
 from retort_api.schemas.jobs import ResponseModel
 
 router = Router("oversight")
 Named = Annotated[str | None, Query(pattern=rf"^{NAME}$")]
-Project = Annotated[str, Path(description="Name of a project.", max_length=63)]
+Project = Annotated[str, Path(description="Name of a project.", pattern=rf"^{NAME}$", max_length=63)]
 
 
 class AuditEntry(ResponseModel):
@@ -71,7 +70,7 @@ class Quota(ResponseModel):
 class QuotaChange(Quota):
     """Limits of one project; those left out are as in the settings."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class QuotaUse(ResponseModel):
@@ -127,8 +126,6 @@ def get_quota(service: Serving, caller: Caller, project: Project) -> QuotaUse:
 )
 def put_quota(service: Serving, project: Project, change: Annotated[QuotaChange, Body()]) -> QuotaUse:
     """Set the quota of a project; limits left out are as in the settings."""
-    if not re.fullmatch(NAME, project):
-        raise BadParameter("path.project", "no name of a project")
     with service.database.begin() as session:
         quotas.put(session, project, Limits(**change.model_dump()))
     return _use(service, project)

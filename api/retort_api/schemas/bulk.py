@@ -16,10 +16,10 @@ MOST = 100
 
 
 def _written(value: object) -> object:
-    """Take a time as text alone: as a number it could be seconds or milliseconds."""
-    if not isinstance(value, str | datetime):
+    """Take a time as it is written, not as a number: that could be seconds or milliseconds."""
+    if not isinstance(value, str | datetime) or (isinstance(value, str) and ":" not in value):
         msg = "write a time with its zone, such as 2026-11-28T18:00:00Z"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic answers this one
+        raise ValueError(msg)
     return value
 
 

@@ -30,14 +30,14 @@ class KeyRequest(BaseModel):
     """To whom what is submitted with it belongs; left out: the caller."""
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] | None = None
     """Fewer than the role's; left out: all of them."""
-    expires_in_s: Annotated[float, Field(gt=0, le=_YEARS_S)] | None = None
+    expires_in_s: Annotated[float, Field(gt=0, le=_YEARS_S, strict=True)] | None = None
     """Left out: it does not expire."""
 
 
 class RotateRequest(BaseModel):
     """How a key is replaced."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     grace_s: Annotated[float, Field(ge=0, le=30 * 86_400)] = 86_400.0
     """For so long the old key still works."""

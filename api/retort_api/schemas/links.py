@@ -12,7 +12,7 @@ from retort_api.schemas.jobs import ResponseModel
 class NewDownload(BaseModel):
     """For how long a file may be read without a key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     expires_in_s: int = Field(default=3600, ge=1, le=604_800)
     """Seconds, a week at most."""

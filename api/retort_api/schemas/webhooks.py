@@ -38,7 +38,7 @@ class WebhookChange(BaseModel):
     url: Url | None = None
     events: Events | None = None
     description: Description | None = None
-    enabled: bool | None = None
+    enabled: Annotated[bool, Field(strict=True)] | None = None
     """Nothing is written down for one that is not enabled; what waits for it is sent when it is enabled again."""
 
     @model_validator(mode="after")
