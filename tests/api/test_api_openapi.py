@@ -72,7 +72,7 @@ contract = schemathesis.openapi.from_path(
 probes = settings(
     max_examples=5, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
-# Without the phase of coverage: hundreds of cases of the spec, which POST /v1/jobs has; contract.py sends them here too.
+# Without coverage: hundreds of cases of the spec, which POST /v1/jobs has; contract.py sends them here too.
 repeated = ["POST /v1/validate", "POST /v1/sweeps"]
 
 
