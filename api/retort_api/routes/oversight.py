@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
 from fastapi import Body, Path, Query
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 from retort.access import ANY_KEY, NAME, Forbidden, Scope
 from retort.db import audit, quotas
 from retort.db.identity_models import AuditRow
@@ -15,7 +15,7 @@ from retort.db.session import database_now
 
 from retort_api.deps import Caller, Router, Serving
 from retort_api.errors import documented
-from retort_api.schemas.jobs import ResponseModel
+from retort_api.schemas.jobs import ResponseModel, whole
 
 router = Router("oversight")
 Named = Annotated[str | None, Query(pattern=rf"^{NAME}$")]
@@ -58,12 +58,12 @@ class AuditPage(ResponseModel):
 class Quota(ResponseModel):
     """Most that a project may have; null is no limit."""
 
-    queued_jobs: int | None = Field(default=None, ge=0)
-    running_jobs: int | None = Field(default=None, ge=0)
+    queued_jobs: int | None = Field(default=None, ge=0, le=2**53 - 1)
+    running_jobs: int | None = Field(default=None, ge=0, le=2**53 - 1)
     gpu_hours: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """In a calendar month, by UTC."""
-    stored_bytes: int | None = Field(default=None, ge=0)
-    uploads: int | None = Field(default=None, ge=0)
+    stored_bytes: int | None = Field(default=None, ge=0, le=2**53 - 1)
+    uploads: int | None = Field(default=None, ge=0, le=2**53 - 1)
     """At a time."""
 
 
@@ -71,6 +71,8 @@ class QuotaChange(Quota):
     """Limits of one project; those left out are as in the settings."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    _whole = field_validator("queued_jobs", "running_jobs", "stored_bytes", "uploads", mode="before")(whole)
 
 
 class QuotaUse(ResponseModel):

@@ -252,7 +252,7 @@ class Waiting(ResponseModel):
     """Most GPUs that one of them has for one run."""
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """Take 5.0 for the integer that JSON Schema says it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -268,7 +268,7 @@ class Change(BaseModel):
     """Of the job; its spec keeps the one that it was submitted with."""
     labels: dict[LabelKey, LabelValue | None] = Field(default_factory=dict, max_length=64)
     """To set; null removes a label, and the others stay."""
-    priority: Annotated[int, Field(ge=-100, le=100), BeforeValidator(_whole)] | None = None
+    priority: Annotated[int, Field(ge=-100, le=100), BeforeValidator(whole)] | None = None
     """Of a job that has not ended."""
     keep: bool | None = None
     """Whether it is pinned: retention passes a pinned job by."""

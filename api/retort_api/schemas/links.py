@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from retort_api.schemas.jobs import ResponseModel
+from retort_api.schemas.jobs import ResponseModel, whole
 
 
 class NewDownload(BaseModel):
@@ -14,7 +15,7 @@ class NewDownload(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    expires_in_s: int = Field(default=3600, ge=1, le=604_800)
+    expires_in_s: Annotated[int, BeforeValidator(whole)] = Field(default=3600, ge=1, le=604_800)
     """Seconds, a week at most."""
 
 
