@@ -50,7 +50,7 @@ from retort.training.export.parity import compare
 from retort.training.inference import load_folded
 from torch import OutOfMemoryError
 
-OWN = ("pipeline/", "protocol/", "files.py", "schema.py", "spec/")
+OWN = ("pipeline/", "protocol/", "errors.py", "files.py", "schema.py", "spec/")
 """What keeps the job's records: without it nothing can be told, and another attempt goes on from the student."""
 
 
