@@ -151,7 +151,8 @@ def beyond_the_schema(case: Any) -> list[Any]:
         "PATCH /v1/tus/{upload_id}",
         "PUT /v1/uploads/{upload_id}/parts/{number}",
     )
-    more = ("HEAD /v1/tus/{upload_id}", "DELETE /v1/tus/{upload_id}")
+    # The keys of labels have a pattern, for which pydantic writes no propertyNames; a role has only some scopes.
+    more = ("HEAD /v1/tus/{upload_id}", "DELETE /v1/tus/{upload_id}", "POST /v1/bulk", "POST /v1/keys")
     beyond = [positive_data_acceptance] if case.operation.label in (*made, *seen, *sent, *more) else []
     return [ignored_auth, *beyond]
 
