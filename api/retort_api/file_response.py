@@ -152,7 +152,7 @@ def send_self_contained(store: Store, file: StoredFile, *, if_none_match: str | 
 
 
 def draws_no_more(request: Request, store: Store, file: StoredFile) -> bool:
-    """Return True if a browser is about to show a page whose charts' program the service has no more."""
+    """Return True if a browser would show a page without its charts' program."""
     if file.name != REPORT or request.headers.get("sec-fetch-dest") != "document":
         return False
     reference = chart_program.reference_in(b"".join(store.read(file.key)))
