@@ -41,16 +41,19 @@ def key(ready: dict[str, Any]) -> str:
 
 @pytest.fixture
 def retort(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Retort:
-    """Run a command in this process, with no configuration but the defaults."""
+    """Run a command in this process, with no configuration but the defaults.
+
+    It carries the key of the service that it names, unless it says ``keyed=False``.
+    """
     for name in [name for name in os.environ if name.startswith("RETORT_")]:
         monkeypatch.delenv(name)
 
-    def call(*arguments: object, url: str | None = None) -> Ended:
+    def call(*arguments: object, url: str | None = None, keyed: bool = True) -> Ended:
         capsys.readouterr()
         if url:
             monkeypatch.setenv("RETORT_URL", url)
         named = url or next((argument for argument in arguments if argument in KEYS), None)
-        if named:
+        if named and keyed:
             monkeypatch.setenv("RETORT_KEY", KEYS.get(str(named), ""))
         code = start([str(argument) for argument in arguments])
         return Ended(code, *capsys.readouterr())

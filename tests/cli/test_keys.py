@@ -27,7 +27,7 @@ def test_the_command_line_finds_the_key_of_its_machine_and_sends_it_nowhere_else
     ready: dict[str, Any], retort: Retort, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("RETORT_HOME", ready["home"])
-    assert retort("whoami", "--url", ready["url"]).out.startswith("default in the project default, operator")
+    assert retort("whoami", "--url", ready["url"], keyed=False).out.startswith("default in the project default, operator")
     for elsewhere in (
         "http://10.0.0.1:8000",
         "https://retort.example",
@@ -52,7 +52,7 @@ def test_without_a_key_the_answer_says_how_to_get_one(
     service: str, retort: Retort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("RETORT_HOME", str(tmp_path))
-    ended = retort("ls", "--url", service, "--json")
+    ended = retort("ls", "--url", service, "--json", keyed=False)
     assert (ended.code, ended.error["code"]) == (4, "unauthorized")
     assert "RETORT_KEY" in ended.error["hint"]
 
