@@ -163,6 +163,20 @@ def test_a_browser_logs_in_once_by_a_link_and_its_cookie_opens_pages_and_streams
     assert browser.get("/docs").status_code == 401, "it has ended with the key"
 
 
+def test_the_sessions_that_a_session_has_opened_end_with_the_key_of_the_first(client: TestClient):
+    made = create(client)
+    opener, headers, browsers = client, bearer(made["secret"]), []
+    for _ in range(3):
+        token = opener.post("/v1/login-links", headers=headers).json()["path"].partition("#")[2]
+        browsers.append(browser := TestClient(client.app, base_url=LOCAL))
+        browser.post("/login", json={"token": token})
+        assert browser.get("/v1/me").status_code == 200
+        opener, headers = browser, {}
+
+    client.post(f"/v1/keys/{made['id']}/revoke")
+    assert [browser.get("/v1/me").status_code for browser in browsers] == [401, 401, 401]
+
+
 def test_a_secret_opens_only_what_it_is_for(client: TestClient):
     made = create(client)
     token = client.post("/v1/login-links", headers=bearer(made["secret"])).json()["path"].partition("#")[2]

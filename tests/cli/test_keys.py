@@ -27,7 +27,9 @@ def test_the_command_line_finds_the_key_of_its_machine_and_sends_it_nowhere_else
     ready: dict[str, Any], retort: Retort, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("RETORT_HOME", ready["home"])
-    assert retort("whoami", "--url", ready["url"], keyed=False).out.startswith("default in the project default, operator")
+    assert retort("whoami", "--url", ready["url"], keyed=False).out.startswith(
+        "default in the project default, operator"
+    )
     for elsewhere in (
         "http://10.0.0.1:8000",
         "https://retort.example",

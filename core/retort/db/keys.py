@@ -97,12 +97,18 @@ def create(session: Session, wanted: NewKey, *, now: float, secret: str | None =
     row = {
         "id": new_id(KEY_PREFIX), "kind": wanted.kind, "name": wanted.name, "prefix": access.shown_prefix(secret),
         "secret_sha256": access.digest_of(secret), "role": wanted.role.value, "scopes": sorted(scopes),
-        "parent_id": wanted.parent_id, "created_at": now, "created_by": wanted.created_by,
+        "parent_id": _root(session, wanted.parent_id), "created_at": now, "created_by": wanted.created_by,
         "expires_at": wanted.expires_at, "revoked_at": None, "last_used_at": None, "project": wanted.project,
         "owner": wanted.owner,
     }  # fmt: skip
     add(session, KeyRow, [row])
     return KeyRow(**row), secret
+
+
+def _root(session: Session, key_id: str | None) -> str | None:
+    """Return the key with which what is made by *key_id* ends: a session's own parent, else itself."""
+    above = None if key_id is None else session.scalar(select(KeyRow.parent_id).where(KeyRow.id == key_id))
+    return above or key_id
 
 
 def create_project(session: Session, name: str, *, now: float) -> bool:
