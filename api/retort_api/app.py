@@ -216,6 +216,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: AppState = app.state.service
     yield
     service.stopping.set()
+    await service.refusals.close()
     await service.keys.close()
     await run_sync(service.notifier.close)
     service.database.close()

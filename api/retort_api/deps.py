@@ -23,12 +23,11 @@ from retort.keeping import Keeper, open_store
 from retort.model_ref import ModelRef
 from retort.settings import Settings
 from retort.storage import Store
-from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Send
 from starlette.types import Scope as ScopeMap
 
-from retort_api.audit import act_of, address_of, keep_outcome, write_refusal
+from retort_api.audit import RefusalLog, act_of, address_of, keep_outcome
 from retort_api.batching import Batcher, ResponseCache
 from retort_api.disk_budget import DiskBudget
 from retort_api.errors import BadParameter, leaves
@@ -79,6 +78,11 @@ class AppState:
     def keys(self) -> KeyRing:
         """Who may come in."""
         return KeyRing(self.database, self.settings.home)
+
+    @cached_property
+    def refusals(self) -> RefusalLog:
+        """Refused requests on their way to the audit log."""
+        return RefusalLog(self.database)
 
     @cached_property
     def disk(self) -> DiskBudget:
@@ -239,10 +243,10 @@ class GuardedRoute(APIRoute):
         try:
             principal.demand(self.demanded)
         except Forbidden as error:
-            await run_in_threadpool(write_refusal, service.database, act, error.code)
+            await service.refusals.add(act, error.code)
             raise
         with audit.acting(act):
-            await super().handle(scope, receive, keep_outcome(send, service.database, act))
+            await super().handle(scope, receive, keep_outcome(send, service.refusals, act))
 
     async def _admitted(self, service: AppState, scope: ScopeMap, demanded: Scope | Admission) -> Principal | None:
         """Return who asks, by a trusted proxy, a key or a session."""

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from retort.access import ClientRole
-from retort.db import Database, audit
+from retort.db import Database, audit, keys
 from retort.db.audit import Act
 from retort.db.session import database_now
-from support.api_harness import SPEC, SWEEP
+from retort.settings import Settings
+from retort_api.audit import RefusalLog
+from sqlalchemy import event
+from support.api_harness import SPEC, SWEEP, serving
 from support.identity import OPERATOR, add_key
+
+
+def service_of(client: TestClient) -> Any:
+    app: Any = client.app
+    return app.state.service
 
 
 def entries(client: TestClient, **filters: Any) -> list[dict[str, Any]]:
@@ -56,11 +68,63 @@ def test_a_change_that_is_not_made_is_not_on_record_as_made(database: Database) 
         raise ZeroDivisionError
     with audit.acting(act), database.begin():
         pass
-    with audit.acting(act), database.begin():
-        pass
+    with audit.acting(act), database.begin() as session:
+        keys.create_project(session, "default", now=0.0)
 
     with database.read() as session:
-        assert [row.action for row in audit.entries(session)] == ["x"], "one request, one entry"
+        assert [row.action for row in audit.entries(session)] == ["x"], "what changes nothing later is no entry"
+
+
+def test_each_transaction_of_a_request_that_changes_something_is_on_record(database: Database) -> None:
+    """The first stood for all: what a request went on to change after it was nowhere."""
+    act = Act(project="default", owner="ann", key_id="key_1", action="x")
+    with audit.acting(act):
+        for name in ("one", "two", "two", "three"):
+            act.target = name
+            with database.begin() as session:
+                keys.create_project(session, name, now=0.0)
+        with pytest.raises(ZeroDivisionError), database.begin() as session:
+            act.target = keys.create_project(session, "four", now=0.0) / 0
+
+    with database.read() as session:
+        assert [row.target for row in reversed(audit.entries(session))] == ["one", "two", "three"]
+
+
+def test_many_refusals_are_written_together_and_none_is_lost(client: TestClient) -> None:
+    """Each was a transaction of its own, for which whoever was refused waited."""
+    began: list[object] = []
+    event.listen(service_of(client).database.engine, "commit", began.append)
+    for number in range(500):
+        client.post(f"/v1/jobs/job_{number:032x}/cancel")
+
+    assert len(began) < 100
+    told = entries(client, action="cancel_job", limit=1000)
+    assert [one["target"] for one in told] == [f"job_{number:032x}" for number in reversed(range(500))]
+    assert sorted((one["at"] for one in told), reverse=True) == [one["at"] for one in told]
+
+
+def test_refusals_are_written_at_shutdown(settings: Settings, database: Database) -> None:
+    with serving(settings) as client:
+        client.post(f"/v1/jobs/job_{0:032x}/cancel")
+
+    with database.read() as session:
+        assert [row.target for row in audit.entries(session)] == [f"job_{0:032x}"]
+
+
+def test_refusals_outlast_a_database_that_is_away(sqlite_url: str, tmp_path: Path) -> None:
+    folder = tmp_path / "unmounted"
+    with closing(Database(f"sqlite:///{folder}/retort.db")) as database:
+        refusals = RefusalLog(database)
+        for name in ("one", "two"):
+            act = Act(project="default", owner="ann", key_id="key_1", action="x", target=name)
+            asyncio.run(refusals.add(act, "forbidden"))
+        refusals.flush()
+        folder.mkdir()
+        shutil.copy(sqlite_url.removeprefix("sqlite:///"), folder / "retort.db")
+        refusals.flush()
+
+        with database.read() as session:
+            assert [row.target for row in audit.entries(session)] == ["two", "one"]
 
 
 def test_no_secret_gets_into_the_log(client: TestClient) -> None:

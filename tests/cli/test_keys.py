@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cli.commands import Retort
 from retort.access import is_secret, new_secret
 from retort.cli.app import start
 from retort.client import credentials
+from retort.db import Database, audit
 from retort.settings import Settings
 
 
@@ -89,6 +91,10 @@ def test_the_first_key_is_made_in_the_database_without_the_api(
     assert is_secret(new)
     assert new != made["secret"]
     assert retort("keys", "revoke", made["id"], "--local", "--json").json["revoked_at"]
+    with closing(Database(sqlite_url)) as database, database.read() as session:
+        told = [(row.action, row.target, row.address) for row in reversed(audit.entries(session))]
+    changed = [(f"retort keys {command} --local", made["id"], "local") for command in ("create", "rotate", "revoke")]
+    assert told == changed, "changes past the API are in the audit log, too"
 
 
 def test_a_link_logs_a_browser_in(served: Retort, ready: dict[str, Any]):

@@ -101,6 +101,7 @@ def list_audit(
 ) -> AuditPage:
     """List who changed what, when, from where, and with which outcome; the latest first."""
     about: dict[str, Any] = {"project": project, "owner": owner, "action": action, "before": before}
+    service.refusals.flush()
     with service.database.read() as session:
         found = audit.entries(session, **about, limit=limit + 1)
     shown = tuple(AuditEntry.of(row) for row in found[:limit])

@@ -15,7 +15,8 @@ from retort.cli.options import AsJson, Url, connect, emit, note, say
 from retort.errors import UserError
 
 if TYPE_CHECKING:
-    from retort.db import Database
+    from retort.db import Database, Session
+    from retort.db.audit import Act
 
 app = typer.Typer(help="Make, list, replace and revoke API keys.", no_args_is_help=True)
 projects = typer.Typer(help="List and make projects.", no_args_is_help=True)
@@ -100,7 +101,8 @@ def revoke(key: KeyArgument, local: Local = False, url: Url = None, as_json: AsJ
         from retort.db import keys
         from retort.db.session import database_now
 
-        with _database() as database, database.begin() as session:
+        with _changing("keys revoke") as (session, act):
+            act.target = key
             ended = _plain(keys.revoke(session, key, now=database_now(session)))
     else:
         with connect(url) as client:
@@ -175,12 +177,29 @@ def _database() -> Iterator[Database]:
         database.close()
 
 
+@contextmanager
+def _changing(command: str) -> Iterator[tuple[Session, Act]]:
+    """Open a write transaction that the audit log gets an entry of, under the name of this machine's user."""
+    import os
+    import pwd
+
+    from retort.db import audit
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    act = audit.Act(project=DEFAULT_PROJECT, owner=user, key_id="", action=f"retort {command} --local", address="local")
+    with _database() as database, audit.acting(act), database.begin() as session:
+        yield session, act
+
+
 def _create_locally(wanted: Mapping[str, Any]) -> dict[str, Any]:
     from retort.db import keys
     from retort.db.session import database_now
 
     project = wanted["project"] or DEFAULT_PROJECT
-    with _database() as database, database.begin() as session:
+    with _changing("keys create") as (session, act):
         now = database_now(session)
         keys.create_project(session, project, now=now)
         scopes = None if wanted["scopes"] is None else frozenset(Scope(one) for one in wanted["scopes"])
@@ -190,6 +209,7 @@ def _create_locally(wanted: Mapping[str, Any]) -> dict[str, Any]:
             owner=wanted["owner"] or DEFAULT_OWNER, scopes=scopes, expires_at=ends,
         )  # fmt: skip
         row, secret = keys.create(session, made, now=now)
+        act.target = row.id
         return {**_plain(row), "secret": secret}
 
 
@@ -197,7 +217,8 @@ def _rotate_locally(key_id: str, grace_s: float) -> dict[str, Any]:
     from retort.db import keys
     from retort.db.session import database_now
 
-    with _database() as database, database.begin() as session:
+    with _changing("keys rotate") as (session, act):
+        act.target = key_id
         row, secret = keys.rotate(session, key_id, now=database_now(session), grace_s=grace_s)
         return {**_plain(row), "secret": secret}
 

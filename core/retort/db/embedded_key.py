@@ -8,7 +8,8 @@ from pathlib import Path
 
 from retort import access
 from retort.access import KEY_FILE, ClientRole
-from retort.db import keys
+from retort.db import audit, keys
+from retort.db.audit import Act
 from retort.db.session import Database, database_now
 from retort.files import sync_folder
 
@@ -32,7 +33,11 @@ def ensure(database: Database, home: Path) -> Path:
                 return path
             if keys.was_known(session, secret):
                 secret = None
-        _, secret = keys.create(session, keys.NewKey(name=_NAME, role=ClientRole.OPERATOR), now=now, secret=secret)
+        made, secret = keys.create(session, keys.NewKey(name=_NAME, role=ClientRole.OPERATOR), now=now, secret=secret)
+        act = Act(
+            project=made.project, owner=made.owner, key_id="", action="retort up", target=made.id, address="local"
+        )  # fmt: skip
+        audit.write(session, act, now=now)
         _write(path, secret)
     return path
 

@@ -73,7 +73,8 @@ class Database:
         """Open one write transaction.
 
         It is committed on leaving, rolled back when an exception leaves with it. With a *project*, statements on mapped
-        classes find no rows of another.
+        classes find no rows of another. The audit log gets an entry for the first one of a request, and for each later
+        one that changes something.
 
         Raises:
             DatabaseUnavailable: nothing was written, or, if the connection broke during the commit, it may have been.
@@ -85,9 +86,10 @@ class Database:
             _session(self._writing, project, self._about) as session,
             session.begin(),
         ):
-            yield session
             act = audit.present()
-            if act is not None and not act.written:  # the first change of a request stands for the request
+            before = _row_changes(session) if act is not None and act.written else 0
+            yield session
+            if act is not None and (not act.written or _row_changes(session) != before):
                 audit.write(session, act, now=database_now(session))
         if act is not None:
             act.written = True
@@ -119,6 +121,15 @@ class Database:
     def close(self) -> None:
         """Close the idle connections."""
         self.engine.dispose()
+
+
+def _row_changes(session: Session) -> int:
+    """Return a number that grows when this transaction changes a row."""
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        return int(driver.total_changes)
+    return int(connection.execute(text("SELECT (pg_current_xact_id_if_assigned() IS NOT NULL)::int")).scalar_one())
 
 
 class _ProjectSession(Session):
