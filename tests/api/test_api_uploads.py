@@ -139,9 +139,25 @@ def test_uploads_are_bounded_in_size_number_and_parts(sqlite_url: str, tmp_path:
         first = [begin(client).json()["id"] for _ in range(2)]
         third = begin(client)
         assert (third.status_code, third.json()["code"]) == (429, "quota_exceeded")
+        assert int(third.headers["Retry-After"]) > 0
+        tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "5"}
+        assert client.post("/v1/tus", headers=tus).json()["code"] == "quota_exceeded"
         assert client.delete(f"/v1/uploads/{first[0]}").status_code == 204
         assert begin(client).status_code == 201
         assert begin(client, size_bytes=1 << 36).json()["code"] == "bad_parameter", "more parts than there may be"
+
+
+def test_what_exceeds_the_projects_bytes_is_refused_before_any_comes(sqlite_url: str, tmp_path: Path):
+    settings = Settings(home=tmp_path, database_url=sqlite_url, max_stored_bytes=2 * len(CONTENT) - 1)
+    with serving(settings) as client:
+        assert begin(client).status_code == 201
+        tus = {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(CONTENT))}
+        head = {"Content-Type": "application/octet-stream"}
+        model = {"params": {"name": "m"}, "content": CONTENT, "headers": head}
+        for answer in (begin(client), client.post("/v1/tus", headers=tus), client.post("/v1/models", **model)):
+            assert (answer.status_code, answer.json()["code"]) == (429, "quota_exceeded")
+            assert "stored bytes" in answer.text
+        assert len(client.get("/v1/uploads").json()["data"]) == 1
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def registered(house: House, name: str) -> str:
     with house.database.begin() as session:
         now = database_now(session)
         new = uploads.NewUpload(project=DEFAULT_PROJECT, owner=DEFAULT_OWNER, size_bytes=1, sha256="0" * 64)
-        row = uploads.create(session, new, now=now, most_open=100)
+        row = uploads.create(session, new, now=now)
         uploads.complete(session, row.id, "0" * 64, now=now)
         upload = uploads.get(session, row.id, None)
         session.refresh(upload)

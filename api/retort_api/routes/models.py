@@ -11,7 +11,7 @@ from retort import model_ref
 from retort.access import Principal, Scope
 from retort.data import weights
 from retort.data.checkpoint_names import described_names
-from retort.db import model_registry
+from retort.db import model_registry, quotas
 from retort.db.model_registry import ModelNotFound, NewModel
 from retort.db.models import MODEL_PREFIX, ModelRow
 from retort.db.session import database_now
@@ -46,7 +46,7 @@ _NAME = rf"^{model_ref.NAME}$"
         OK: {"model": Model, "description": "It was registered by this name already.", "headers": _LOCATION},
         **documented(
             "body_too_large", "unsupported_media_type", "bad_model", "bad_parameter", "upload_not_found",
-            "upload_conflict", "storage_full", "store_unavailable", "database_unavailable",
+            "upload_conflict", "quota_exceeded", "storage_full", "store_unavailable", "database_unavailable",
         ),
     },
 )  # fmt: skip
@@ -69,7 +69,7 @@ async def register_model(
     if upload is None:
         _expect_bytes(request)
         declared = request.headers.get("content-length", "")
-        await run_in_threadpool(service.disk.check, int(declared) if declared.isdecimal() else 0)
+        await run_in_threadpool(_check_room, service, caller, int(declared) if declared.isdecimal() else 0)
         received = await receive(request, service.spool, weights.LARGEST_BYTES)
     else:
         received = await run_in_threadpool(whole, service, caller, upload, weights.LARGEST_BYTES)
@@ -78,6 +78,12 @@ async def register_model(
     response.status_code = CREATED if created else OK
     response.headers["Location"] = model.links.self
     return model
+
+
+def _check_room(service: AppState, caller: Principal, size_bytes: int) -> None:
+    service.disk.check(size_bytes)
+    with service.read(caller) as session:
+        quotas.check_bytes(session, caller.project, more=size_bytes)
 
 
 @router.readable(

@@ -97,7 +97,7 @@ def create_tus_upload(
         sha256=told.get("sha256"),
     )  # fmt: skip
     with service.begin(caller) as session:
-        row = uploads.create(session, new, now=database_now(session), most_open=service.settings.max_uploads)
+        row = uploads.create(session, new, now=database_now(session))
     return Response(None, CREATED, {**_headers(service, row), "Location": f"{_HOME}/{row.id}"})
 
 

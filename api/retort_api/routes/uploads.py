@@ -133,7 +133,7 @@ def _begin(service: AppState, caller: Principal, wanted: UploadAnnouncement) -> 
         if row is None:
             known = uploads.known_parts(session, caller.project, [part.sha256 for part in announced])
             parts = [_with_known(part, known.get(part.sha256)) for part in announced]
-            row = uploads.create(session, new, parts, now=now, most_open=service.settings.max_uploads)
+            row = uploads.create(session, new, parts, now=now)
         else:
             uploads.touch(session, [row.id], now=now)
         return _shown(service, row, uploads.parts(session, row.id)), created

@@ -6,12 +6,12 @@ from retort_api.schemas.jobs import ResponseModel
 
 
 class StoredBytes(ResponseModel):
-    """Bytes that an owner's jobs and models keep of one kind."""
+    """Bytes that an owner keeps of one kind."""
 
     project: str
     owner: str
     kind: str
-    """Role of the artifacts, `models`, or `saved`: files from which jobs can go on."""
+    """Role of the artifacts, `models`, `datasets`, `uploads`, or `saved`: files from which jobs can go on."""
     number: int
     size_bytes: int
     """What two keep alike counts for both, though the store has it once."""

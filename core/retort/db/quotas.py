@@ -1,4 +1,4 @@
-"""Bound what a project may have: queued and running jobs, GPU hours, bytes."""
+"""Bound what a project may have: jobs, GPU hours, bytes, uploads at a time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import case, func, select, text
+from sqlalchemy import case, func, select, text, union_all
 from sqlalchemy.orm import Session
 
 from retort.db.identity_models import QuotaRow
-from retort.db.models import ArtifactRow, AttemptRow, JobRow, ModelRow
+from retort.db.models import (
+    ArtifactRow,
+    AttemptRow,
+    DatasetPreviewRow,
+    DatasetRow,
+    JobRow,
+    ModelRow,
+    UploadPartRow,
+    UploadRow,
+)
 from retort.db.session import add_or_replace, table
 from retort.errors import RetortError
 from retort.settings import Settings
-from retort.states import ACTIVE, JobState
+from retort.states import ACTIVE, JobState, UploadState
 
 _JOBS, _ATTEMPTS = table(JobRow).c, table(AttemptRow).c
 _HOUR_S = 3600.0
@@ -52,7 +61,7 @@ def default_limits(settings: Settings) -> Limits:
     """Return the limits of projects for which none are set."""
     return Limits(
         queued_jobs=settings.max_queued_jobs, running_jobs=settings.max_running_jobs,
-        gpu_hours=settings.max_gpu_hours, stored_bytes=settings.max_stored_bytes,
+        gpu_hours=settings.max_gpu_hours, stored_bytes=settings.max_stored_bytes, uploads=settings.max_uploads,
     )  # fmt: skip
 
 
@@ -98,10 +107,27 @@ def gpu_hours(session: Session, project: str, *, now: float) -> float:
 
 
 def stored_bytes(session: Session, project: str) -> int:
-    """Return the bytes of the project's artifacts and models."""
-    artifacts = select(func.sum(ArtifactRow.size_bytes)).join(JobRow, JobRow.id == ArtifactRow.job_id)
-    models = select(func.sum(ModelRow.size_bytes)).where(ModelRow.project == project)
-    return (session.scalar(artifacts.where(JobRow.project == project)) or 0) + (session.scalar(models) or 0)
+    """Return the bytes that the project keeps, and those announced.
+
+    Each object counts once; of open uploads what is still to come counts too.
+    """
+    owned = (
+        select(ArtifactRow.key, ArtifactRow.size_bytes).join(JobRow, JobRow.id == ArtifactRow.job_id)
+        .where(JobRow.project == project),
+        select(ModelRow.key, ModelRow.size_bytes).where(ModelRow.project == project),
+        select(DatasetRow.key, DatasetRow.size_bytes).where(DatasetRow.project == project, DatasetRow.key.is_not(None)),
+        select(DatasetPreviewRow.key, DatasetPreviewRow.size_bytes)
+        .join(DatasetRow, DatasetRow.id == DatasetPreviewRow.dataset_id).where(DatasetRow.project == project),
+        select(UploadPartRow.key, UploadPartRow.size_bytes).join(UploadRow, UploadRow.id == UploadPartRow.upload_id)
+        .where(UploadRow.project == project, UploadPartRow.key.is_not(None)),
+    )  # fmt: skip
+    named = union_all(*owned).subquery()
+    each = select(func.max(named.c.size_bytes).label("size_bytes")).group_by(named.c.key).subquery()
+    awaited = select(func.sum(UploadRow.size_bytes - UploadRow.received_bytes)).where(
+        UploadRow.project == project, UploadRow.state == UploadState.OPEN
+    )
+    kept = session.scalar(select(func.sum(each.c.size_bytes))) or 0
+    return int(kept) + int(session.scalar(awaited) or 0)
 
 
 def _number(session: Session, project: str, states: Collection[JobState]) -> int:
@@ -132,6 +158,27 @@ def check_submission(session: Session, project: str, *, now: float, more: int = 
     check_bytes(session, project, limits=limits)
 
 
+def check_upload(session: Session, project: str, *, more: int) -> None:
+    """Refuse one more upload that is going to bring *more* bytes.
+
+    Others of the project that begin wait until the transaction ends, so that all are counted.
+
+    Raises:
+        QuotaExceeded: as ``check_submission``.
+
+    """
+    limits = limits_of(session, project)
+    if session.get_bind().dialect.name == "postgresql":
+        session.connection().execute(_LOCK, {"project": project})
+    if limits.uploads is not None:
+        is_open = select(func.count()).where(UploadRow.project == project, UploadRow.state == UploadState.OPEN)
+        number = session.scalar(is_open) or 0
+        if number >= limits.uploads:
+            frees = "it frees when one is completed or deleted: GET /v1/uploads lists them"
+            raise QuotaExceeded("open uploads", str(number), str(limits.uploads), frees=frees, wait_s=_SOON_S)
+    check_bytes(session, project, more=more, limits=limits)
+
+
 def check_bytes(session: Session, project: str, *, more: int = 0, limits: Limits | None = None) -> None:
     """Refuse *more* bytes, or anything where the project stores too many already.
 
@@ -144,7 +191,7 @@ def check_bytes(session: Session, project: str, *, more: int = 0, limits: Limits
         return
     used = stored_bytes(session, project)
     if used + more > most or used >= most:
-        frees = "it frees when jobs, artifacts or models are deleted and the trash is emptied"
+        frees = "it frees when jobs, artifacts, models, datasets or uploads are deleted and the trash is emptied"
         told = f"{used + more:,}" if more else f"{used:,}"
         raise QuotaExceeded("stored bytes", told, f"{most:,}", frees=frees, wait_s=_SOON_S)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from retort.db import garbage
+from retort.db import garbage, quotas
 from retort.db.models import UPLOAD_PREFIX, DatasetRow, UploadPartRow, UploadRow, new_id
 from retort.db.session import NO_SYNC, add, add_or_ignore
 from retort.errors import UserError
@@ -30,12 +30,6 @@ class UploadConflict(UserError):
     """The upload stands otherwise than the request takes it to."""
 
     code = "upload_conflict"
-
-
-class TooManyUploads(UserError):
-    """The project has as many open uploads as it may."""
-
-    code = "quota_exceeded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +54,16 @@ class NewUpload:
     num_parts: int = 0
 
 
-def create(
-    session: Session, upload: NewUpload, parts: Sequence[NewPart] = (), *, now: float, most_open: int
-) -> UploadRow:
+def create(session: Session, upload: NewUpload, parts: Sequence[NewPart] = (), *, now: float) -> UploadRow:
     """Begin an upload of which *parts* are announced.
 
     Raises:
-        TooManyUploads: *most_open* uploads of the project are open.
+        QuotaExceeded: the project may not begin another one, or not bring so many bytes.
 
     """
-    if num_open(session, upload.project) >= most_open:
-        hint = "finish or delete an open one: GET /v1/uploads lists them"
-        raise TooManyUploads(f"{most_open} uploads of the project are open, which is as many as may be", hint=hint)
+    quotas.check_upload(
+        session, upload.project, more=upload.size_bytes - sum(part.size_bytes for part in parts if part.key)
+    )
     row = UploadRow(
         id=new_id(UPLOAD_PREFIX), state=UploadState.OPEN, project=upload.project, owner=upload.owner,
         name=upload.name, size_bytes=upload.size_bytes, sha256=upload.sha256, part_bytes=upload.part_bytes,
@@ -89,12 +81,6 @@ def _part(upload_id: str, number: int, part: NewPart) -> dict[str, object]:
     return {
         "upload_id": upload_id, "number": number, "sha256": part.sha256, "size_bytes": part.size_bytes, "key": part.key,
     }  # fmt: skip
-
-
-def num_open(session: Session, project: str) -> int:
-    """Return how many uploads of *project* are open."""
-    query = select(func.count()).where(UploadRow.project == project, UploadRow.state == UploadState.OPEN)
-    return session.execute(query).scalar_one()
 
 
 def get(session: Session, upload_id: str, project: str | None) -> UploadRow:

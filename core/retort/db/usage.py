@@ -6,22 +6,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, cast, func, literal, select, union_all
+from sqlalchemy import Text, cast, false, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
-from retort.db.models import ArtifactRow, AttemptRow, JobRow, ModelRow
+from retort.db.models import (
+    ArtifactRow,
+    AttemptRow,
+    DatasetPreviewRow,
+    DatasetRow,
+    JobRow,
+    ModelRow,
+    UploadPartRow,
+    UploadRow,
+)
 
-MODELS, SAVED = "models", "saved"
+MODELS, DATASETS, UPLOADS, SAVED = "models", "datasets", "uploads", "saved"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredUsage:
-    """Bytes that one owner's jobs and models keep of one kind."""
+    """Bytes that one owner keeps of one kind."""
 
     project: str
     owner: str
     kind: str
-    """Role of the artifacts, ``models`` or ``saved``."""
+    """Role of the artifacts, ``models``, ``datasets``, ``uploads`` or ``saved``."""
     number: int
     size_bytes: int
     deleted_bytes: int
@@ -62,9 +71,30 @@ def stored(session: Session) -> list[StoredUsage]:
     of_jobs = select(*kind, *_sizes(ArtifactRow.size_bytes, gone)).join(JobRow, JobRow.id == ArtifactRow.job_id)
     whose = (ModelRow.project, ModelRow.owner)
     models = select(*whose, literal(MODELS), *_sizes(ModelRow.size_bytes, ModelRow.deleted_at.is_not(None)))
-    rows = [*session.execute(of_jobs.group_by(*kind)), *session.execute(models.group_by(*whose))]
+    rows = [
+        *session.execute(of_jobs.group_by(*kind)),
+        *session.execute(models.group_by(*whose)),
+        *session.execute(_datasets()),
+        *session.execute(_uploads()),
+    ]
     found = [StoredUsage(row[0], row[1], row[2], row[3], int(row[4]), int(row[5])) for row in rows]
     return sorted([*found, *_saved(session)], key=lambda one: (one.project, one.owner, one.kind))
+
+
+def _datasets() -> Any:
+    """Count what is kept of datasets: their content, and the previews beside it."""
+    whose = (DatasetRow.project, DatasetRow.owner)
+    of_one = select(func.sum(DatasetPreviewRow.size_bytes)).where(DatasetPreviewRow.dataset_id == DatasetRow.id)
+    size = DatasetRow.size_bytes + func.coalesce(of_one.scalar_subquery(), 0)
+    counted = select(*whose, literal(DATASETS), *_sizes(size, DatasetRow.deleted_at.is_not(None)))
+    return counted.where(DatasetRow.key.is_not(None)).group_by(*whose)
+
+
+def _uploads() -> Any:
+    """Count the bytes that have come of uploads, open and complete."""
+    whose = (UploadRow.project, UploadRow.owner)
+    counted = select(*whose, literal(UPLOADS), *_sizes(UploadRow.received_bytes, false()))
+    return counted.where(UploadRow.received_bytes > 0).group_by(*whose)
 
 
 def _sizes(size: Any, gone: Any) -> tuple[Any, ...]:
@@ -115,6 +145,13 @@ def bytes_by_kind(session: Session) -> dict[str, int]:
     keys = union_all(
         select(ArtifactRow.role.label("kind"), ArtifactRow.key, ArtifactRow.size_bytes),
         select(literal(MODELS).label("kind"), ModelRow.key, ModelRow.size_bytes),
+        select(literal(DATASETS).label("kind"), DatasetRow.key, DatasetRow.size_bytes).where(
+            DatasetRow.key.is_not(None)
+        ),
+        select(literal(DATASETS).label("kind"), DatasetPreviewRow.key, DatasetPreviewRow.size_bytes),
+        select(literal(UPLOADS).label("kind"), UploadPartRow.key, UploadPartRow.size_bytes).where(
+            UploadPartRow.key.is_not(None)
+        ),
     ).subquery()
     once = select(keys.c.kind, func.max(keys.c.size_bytes).label("size")).group_by(keys.c.kind, keys.c.key).subquery()
     rows = session.execute(select(once.c.kind, func.sum(once.c.size)).group_by(once.c.kind)).all()
@@ -123,7 +160,9 @@ def bytes_by_kind(session: Session) -> dict[str, int]:
 
 def trash_counts(session: Session) -> dict[str, int]:
     """Return the number of things in the trash by kind."""
-    kinds: dict[str, Any] = {"jobs": JobRow, "artifacts": ArtifactRow, "models": ModelRow}
+    kinds: dict[str, Any] = {
+        "jobs": JobRow, "artifacts": ArtifactRow, "models": ModelRow, "datasets": DatasetRow,
+    }  # fmt: skip
     return {
         kind: session.scalar(select(func.count()).select_from(row).where(row.deleted_at.is_not(None))) or 0
         for kind, row in kinds.items()

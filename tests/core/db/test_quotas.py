@@ -7,10 +7,12 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from retort.db import Database, Lease, jobs, queue, quotas, transitions
+from retort.db import Database, Lease, datasets, jobs, queue, quotas, transitions, uploads, usage
+from retort.db.datasets import DatasetFile
 from retort.db.idempotency import IdempotencyKey
 from retort.db.quotas import Limits, QuotaExceeded
 from retort.db.session import database_now
+from retort.db.uploads import NewPart, NewUpload
 from retort.spec import parse_spec
 from sqlalchemy import update
 
@@ -152,3 +154,50 @@ def test_stored_bytes_are_counted_and_bounded(database: Database) -> None:
         with pytest.raises(QuotaExceeded, match="stored bytes: 1,501 of 1,500"):
             quotas.check_bytes(session, "busy", more=501)
         quotas.check_bytes(session, "other", more=10**12)
+
+
+def test_bytes_of_uploads_and_datasets_count_once_and_those_that_are_announced_count_before_they_come(
+    database: Database,
+) -> None:
+    with database.begin() as session:
+        now = database_now(session)
+        part = NewPart("a" * 64, 600, "sha256/aa/" + "a" * 64)
+        new = NewUpload(project="busy", owner="ann", size_bytes=1000, num_parts=2)
+        first = uploads.create(session, new, [part, NewPart("b" * 64, 400)], now=now)
+        assert quotas.stored_bytes(session, "busy") == 1000, "one part is there, the other is awaited"
+        again = NewUpload(project="busy", owner="ann", size_bytes=600, num_parts=1)
+        uploads.create(session, again, [part], now=now)
+        assert quotas.stored_bytes(session, "busy") == 1000, "what is there already is kept once"
+        uploads.add_part(session, first.id, 2, NewPart("b" * 64, 400, "sha256/bb/" + "b" * 64), now=now)
+        uploads.complete(session, first.id, "c" * 64, now=now)
+        session.refresh(first)
+        datasets.create(session, project="busy", owner="ann", name="d", upload=first, now=now)
+        claimed = datasets.claim(session, worker="w", now=now, lease_s=60)
+        assert claimed is not None
+        kept = [DatasetFile(f"sha256/{digit * 2}/{digit * 64}", digit * 64, 50) for digit in "de"]
+        assert datasets.finish(session, claimed, {}, kept[0], kept[1:], now=now)
+        assert quotas.stored_bytes(session, "busy") == 1100
+        assert quotas.stored_bytes(session, "other") == 0
+        shown = {one.kind: (one.number, one.size_bytes) for one in usage.stored(session)}
+        assert shown == {"datasets": (1, 100), "uploads": (2, 1600)}
+        assert usage.bytes_by_kind(session) == {"datasets": 100, "uploads": 1000, "saved": 0}
+
+
+def test_uploads_at_a_time_and_their_announced_bytes_are_those_of_the_projects_own_quota(limited: Database) -> None:
+    allow(limited, "busy", uploads=1, stored_bytes=1000)
+
+    def begin(size_bytes: int) -> str:
+        with limited.begin() as session:
+            new = NewUpload(project="busy", owner="ann", size_bytes=size_bytes)
+            return uploads.create(session, new, now=database_now(session)).id
+
+    with pytest.raises(QuotaExceeded, match="stored bytes: 1,001 of 1,000"):
+        begin(1001)
+    first = begin(900)
+    with pytest.raises(QuotaExceeded, match="open uploads: 1 of 1") as refused:
+        begin(1)
+    assert "deleted" in str(refused.value.hint)
+    assert int(refused.value.headers["Retry-After"]) > 0
+    with limited.begin() as session:
+        uploads.remove(session, first, now=database_now(session))
+    begin(901)
