@@ -11,7 +11,20 @@ from itertools import count
 
 import structlog
 
-from retort.db import Database, artifacts, audit, datasets, garbage, retention, trash, upkeep
+from retort.db import (
+    Database,
+    artifacts,
+    audit,
+    datasets,
+    garbage,
+    keys,
+    predictions,
+    retention,
+    trash,
+    upkeep,
+    webhooks,
+    workers,
+)
 from retort.db.models import GarbageRow
 from retort.db.retention import RetentionPolicy, RetentionShare
 from retort.db.session import database_now
@@ -110,11 +123,21 @@ class Keeper:
             self._repeat(taken, "idempotency keys", partial(retention.drop_keys, before=now - policy.keys_s))
         drop_uploads = partial(datasets.drop_uploads, before=now - self._settings.keep_uploads_s, now=now)
         self._repeat(taken, "uploads", drop_uploads)
-        if self._settings.keep_audit_s is not None:
-            self._repeat(taken, "audit entries", partial(audit.prune, before=now - self._settings.keep_audit_s))
+        self._forget(taken, now)
         if policy.checkpoints_s is not None:
             spare = partial(retention.drop_checkpoints, before=now - policy.checkpoints_s, now=now)
             self._repeat(taken, "checkpoints", spare)
+
+    def _forget(self, taken: Taken, now: float) -> None:
+        """Delete what people need no longer look up: entries of the log, ended keys, deliveries, what has gone."""
+        settings = self._settings
+        if settings.keep_audit_s is not None:
+            self._repeat(taken, "audit entries", partial(audit.prune, before=now - settings.keep_audit_s))
+        if settings.keep_ended_keys_s is not None:
+            self._repeat(taken, "ended keys", partial(keys.forget, before=now - settings.keep_ended_keys_s))
+        self._repeat(taken, "deliveries", partial(webhooks.forget, before=now - settings.keep_deliveries_s))
+        self._once(taken, "predictions", partial(predictions.forget, now=now))
+        self._once(taken, "workers", partial(workers.forget, now=now))
 
     def empty_trash(self, taken: Taken) -> None:
         """Delete for good what has been in the trash for long enough."""

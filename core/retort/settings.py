@@ -204,6 +204,8 @@ class Settings(BaseSettings):
     """The same of their curves."""
     keep_audit_s: _Forever = 31_536_000.0
     """Who changed what is known for so long; empty is for ever."""
+    keep_ended_keys_s: _Forever = 7_776_000.0
+    """For so long API keys, sessions and links are known that have expired or were revoked; empty is for ever."""
     keep_keys_s: _Forever = 604_800.0
     """How long idempotency keys are kept; empty is for ever."""
     keep_checkpoints_s: _Forever = 604_800.0

@@ -75,7 +75,7 @@ def shop(database: Database) -> Shop:
 
 
 def deliverer(database: Database, *networks: Any) -> Deliverer:
-    return Deliverer(database, trusted=networks, look_s=60, keep_s=60)
+    return Deliverer(database, trusted=networks, look_s=60)
 
 
 def hook(shop: Shop, url: str, *events: str, project: str = DEFAULT_PROJECT) -> Any:

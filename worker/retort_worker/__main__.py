@@ -68,7 +68,6 @@ def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper, ann
     reaper = Reaper(context.database, slots, reap_s=settings.reap_s, clock=ClockWatch(settings.lease_s))
     deliverer = Deliverer(
         context.database, trusted=[ip_network(one) for one in settings.webhook_networks], look_s=settings.poll_s,
-        keep_s=settings.keep_deliveries_s,
     )  # fmt: skip
     predicting = PredictionLoop(context)
     app = celery_app.build(settings, slots.num_slots)

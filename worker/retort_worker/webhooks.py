@@ -22,7 +22,6 @@ _AT_A_TIME = 16
 _PATIENCE_S = 15.0
 """For one answer, from resolving the name to the last header."""
 _HOLD_S = 4 * _PATIENCE_S
-_FORGET_EVERY_S = 3600.0
 _LONGEST_ERROR = 300
 _log = structlog.get_logger()
 
@@ -36,18 +35,15 @@ class Deliverer:
         database: with webhooks and deliveries.
         trusted: private networks that the operator lets webhooks reach, over plain HTTP as well.
         look_s: pause between looks.
-        keep_s: for so long deliveries are kept.
 
     """
 
-    def __init__(self, database: Database, *, trusted: Sequence[Network], look_s: float, keep_s: float) -> None:
+    def __init__(self, database: Database, *, trusted: Sequence[Network], look_s: float) -> None:
         self._database = database
         self._trusted = tuple(trusted)
         self._look_s = look_s
-        self._keep_s = keep_s
         self._thread = threading.Thread(target=self._run, name="deliverer", daemon=True)
         self._stopped = threading.Event()
-        self._forgotten_at = 0.0
 
     def start(self) -> None:
         """Start the thread, which ends with the process or ``stop``."""
@@ -62,7 +58,6 @@ class Deliverer:
             try:
                 while self.deliver() == _AT_A_TIME and not self._stopped.is_set():
                     pass
-                self._forget()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look must come
                 _log.warning("delivering failed", error=str(error))
             self._stopped.wait(self._look_s)
@@ -80,13 +75,6 @@ class Deliverer:
             for delivery, answer in zip(due, answers, strict=True):
                 webhooks.record(session, delivery, answer, now=now)
         return len(due)
-
-    def _forget(self) -> None:
-        if time.monotonic() - self._forgotten_at < _FORGET_EVERY_S:
-            return
-        self._forgotten_at = time.monotonic()
-        with self._database.begin() as session:
-            webhooks.forget(session, before=database_now(session) - self._keep_s)
 
     async def _send_all(self, due: Sequence[DueDelivery]) -> list[Answer]:
         async with httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=_PATIENCE_S) as client:

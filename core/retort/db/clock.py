@@ -6,12 +6,30 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
-from retort.db.models import AttemptRow, InstallationRow, JobRow, WorkerRow
+from retort.db.identity_models import KeyRow
+from retort.db.models import (
+    ArtifactRow,
+    AttemptRow,
+    Base,
+    DatasetRow,
+    GarbageRow,
+    IdempotencyKeyRow,
+    InstallationRow,
+    JobRow,
+    ModelRow,
+    PredictionRow,
+    SweepRow,
+    SweepTrialRow,
+    UploadRow,
+    WorkerRow,
+)
 from retort.db.session import NO_SYNC, add_or_ignore
-from retort.states import ACTIVE, TERMINAL, AttemptState, JobState
+from retort.db.webhook_models import DeliveryRow, WebhookRow
+from retort.db.webhooks import BACKOFF_S
+from retort.states import ACTIVE, LIVE_SWEEPS, TERMINAL, AttemptState, DatasetState, JobState
 
 _STEPS = "clock_steps"
 """Fact of the installation: how many steps have been absorbed."""
@@ -101,19 +119,61 @@ def _claim_step(session: Session, known: int) -> bool:
     return session.execute(claimed, execution_options=NO_SYNC).one_or_none() is not None
 
 
+_DAY_S = 86_400.0
+"""From such steps on the ages of what has ended move, too: retention is in days, and would take what is not old."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """Times of a table that follow a step, so that what is left of them stays as it was."""
+
+    row: type[Base]
+    columns: tuple[str, ...]
+    which: ColumnElement[bool] | None = None
+    """Of these rows; None is of all."""
+
+
+def _moved() -> tuple[_Moved, ...]:
+    unfinished = ("created_at", "started_at", "claimed_at", "claimable_at", "expires_at", "lease_until")
+    checking = DatasetRow.state.in_((DatasetState.UPLOADING, DatasetState.CHECKING))
+    return (
+        _Moved(JobRow, unfinished, JobRow.state.not_in(TERMINAL)),
+        _Moved(JobRow, ("deleted_at",), JobRow.deleted_at.is_not(None)),
+        _Moved(AttemptRow, ("started_at",), AttemptRow.state == AttemptState.RUNNING),
+        _Moved(SweepRow, ("created_at",), SweepRow.state.in_(LIVE_SWEEPS)),
+        _Moved(SweepRow, ("deleted_at",), SweepRow.deleted_at.is_not(None)),
+        _Moved(SweepTrialRow, ("begun_at",), SweepTrialRow.ended_at.is_(None)),
+        _Moved(ArtifactRow, ("deleted_at",), ArtifactRow.deleted_at.is_not(None)),
+        _Moved(ModelRow, ("deleted_at",), ModelRow.deleted_at.is_not(None)),
+        _Moved(IdempotencyKeyRow, ("created_at",)),
+        _Moved(WorkerRow, ("started_at", "seen_at", "left_at")),
+        _Moved(GarbageRow, ("at",)),
+        _Moved(UploadRow, ("created_at", "touched_at")),
+        _Moved(DatasetRow, ("created_at", "lease_until"), checking),
+        _Moved(DatasetRow, ("deleted_at",), DatasetRow.deleted_at.is_not(None)),
+        _Moved(PredictionRow, ("created_at", "claimed_at")),
+        _Moved(WebhookRow, ("old_secret_until",), WebhookRow.old_secret_until.is_not(None)),
+        _Moved(DeliveryRow, ("next_at", "created_at"), DeliveryRow.next_at.is_not(None)),
+        _Moved(KeyRow, ("expires_at",), KeyRow.kind != "key"),  # that of a key is a date that somebody was told
+    )
+
+
+def _moved_by_days() -> tuple[_Moved, ...]:
+    return (
+        _Moved(JobRow, ("created_at", "started_at", "claimed_at", "finished_at"), JobRow.state.in_(TERMINAL)),
+        _Moved(AttemptRow, ("started_at", "ended_at"), AttemptRow.state != AttemptState.RUNNING),
+        _Moved(SweepRow, ("created_at", "finished_at"), SweepRow.state.not_in(LIVE_SWEEPS)),
+        _Moved(SweepTrialRow, ("begun_at", "ended_at"), SweepTrialRow.ended_at.is_not(None)),
+        _Moved(DeliveryRow, ("created_at", "ended_at"), DeliveryRow.next_at.is_(None)),
+    )
+
+
 def shift_times(session: Session, by_s: float) -> None:
-    """Move the times of all that is unfinished by *by_s* seconds."""
-    open_jobs = update(JobRow).where(JobRow.state.not_in(TERMINAL))
-    moved = {
-        "created_at": JobRow.created_at + by_s, "started_at": JobRow.started_at + by_s,
-        "claimed_at": JobRow.claimed_at + by_s, "claimable_at": JobRow.claimable_at + by_s,
-        "expires_at": JobRow.expires_at + by_s, "lease_until": JobRow.lease_until + by_s,
-    }  # fmt: skip
-    session.execute(open_jobs.values(moved), execution_options=NO_SYNC)
-    running = update(AttemptRow).where(AttemptRow.state == AttemptState.RUNNING)
-    session.execute(running.values(started_at=AttemptRow.started_at + by_s), execution_options=NO_SYNC)
-    workers = update(WorkerRow).values(seen_at=WorkerRow.seen_at + by_s, started_at=WorkerRow.started_at + by_s)
-    session.execute(workers, execution_options=NO_SYNC)
+    """Move the times of all that waits, runs or runs out by *by_s* seconds."""
+    for moved in (*_moved(), *(_moved_by_days() if abs(by_s) >= _DAY_S else ())):
+        columns = {name: getattr(moved.row, name) + by_s for name in moved.columns}
+        change = update(moved.row).values(columns)
+        session.execute(change if moved.which is None else change.where(moved.which), execution_options=NO_SYNC)
 
 
 def end_strayed(session: Session, *, now: float, lease_s: float) -> None:
@@ -122,6 +182,10 @@ def end_strayed(session: Session, *, now: float, lease_s: float) -> None:
     session.execute(update(JobRow).where(*far).values(lease_until=now + lease_s), execution_options=NO_SYNC)
     pausing = (JobRow.state == JobState.QUEUED, JobRow.claimable_at > now + _LONGEST_PAUSE_S)
     session.execute(update(JobRow).where(*pausing).values(claimable_at=now), execution_options=NO_SYNC)
+    held = DatasetRow.lease_until > now + 2 * lease_s
+    session.execute(update(DatasetRow).where(held).values(lease_until=now + lease_s), execution_options=NO_SYNC)
+    waiting = DeliveryRow.next_at > now + 2 * max(BACKOFF_S)
+    session.execute(update(DeliveryRow).where(waiting).values(next_at=now), execution_options=NO_SYNC)
 
 
 def renew_expired(session: Session, *, now: float, lease_s: float) -> None:
@@ -132,3 +196,5 @@ def renew_expired(session: Session, *, now: float, lease_s: float) -> None:
     """
     expired = (JobRow.state.in_(ACTIVE), JobRow.lease_until < now)
     session.execute(update(JobRow).where(*expired).values(lease_until=now + lease_s), execution_options=NO_SYNC)
+    checked = (DatasetRow.state == DatasetState.CHECKING, DatasetRow.lease_until < now)
+    session.execute(update(DatasetRow).where(*checked).values(lease_until=now + lease_s), execution_options=NO_SYNC)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, Text, cast, delete, or_, select, update
+from sqlalchemy import Select, Text, cast, delete, select, update
 from sqlalchemy.orm import Session
 
 from retort.dataset_ref import DatasetRef
@@ -239,11 +239,13 @@ def remove(session: Session, row: DatasetRow, *, now: float) -> None:
 
 
 def claim(session: Session, *, worker: str, now: float, lease_s: float) -> DatasetClaim | None:
-    """Claim the dataset that has waited longest to be looked through, or None."""
+    """Claim the dataset that has waited longest to be looked through, or None.
+
+    One whose lease has run out waits only once ``reap`` has seen it: that pass knows steps of the clock.
+    """
     query = (
         select(DatasetRow)
-        .where(DatasetRow.state == DatasetState.CHECKING)
-        .where(or_(DatasetRow.lease_until.is_(None), DatasetRow.lease_until < now))
+        .where(DatasetRow.state == DatasetState.CHECKING, DatasetRow.lease_until.is_(None))
         .order_by(DatasetRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -263,6 +265,13 @@ def claim(session: Session, *, worker: str, now: float, lease_s: float) -> Datas
     return DatasetClaim(
         row.id, row.project, row.name, upload.id, upload.sha256, upload.size_bytes, row.attempts
     )  # fmt: skip
+
+
+def reap(session: Session, *, now: float) -> int:
+    """Let others look through datasets whose workers are lost; return how many."""
+    lost = update(DatasetRow).where(DatasetRow.state == DatasetState.CHECKING, DatasetRow.lease_until < now)
+    result = session.execute(lost.values(lease_until=None, worker=None).execution_options(**NO_SYNC))
+    return int(result.rowcount)  # type: ignore[attr-defined]
 
 
 def _refuse_lost(row: DatasetRow, now: float) -> None:

@@ -249,9 +249,9 @@ def open_session(session: Session, link: str, *, now: float, session_s: float) -
 
 
 def forget(session: Session, *, before: float, limit: int = 1000) -> int:
-    """Delete sessions and links that ended *before*; return their number."""
+    """Delete keys, sessions and links that ended *before*; return their number."""
     ended = or_(KeyRow.expires_at < before, KeyRow.revoked_at < before)
-    old = select(KeyRow.id).where(KeyRow.kind != "key", ended).limit(limit)
+    old = select(KeyRow.id).where(ended).limit(limit)
     ids = list(session.scalars(old))
     session.execute(delete(KeyRow).where(KeyRow.id.in_(ids)), execution_options=NO_SYNC)
     return len(ids)

@@ -82,8 +82,7 @@ def submit(
         TooManyPredictions: *most* images of the project wait already.
 
     """
-    old = delete(PredictionRow).where(PredictionRow.created_at < now - KEEP_S)
-    session.execute(old, execution_options=NO_SYNC)
+    forget(session, now=now)
     # Those who come at a time count one after the other.
     session.execute(select(ProjectRow.name).where(ProjectRow.name == job.project).with_for_update())
     waiting = select(func.count()).select_from(PredictionRow).where(PredictionRow.project == job.project)
@@ -96,6 +95,12 @@ def submit(
     }  # fmt: skip
     add(session, PredictionRow, [row])
     return str(row["id"])
+
+
+def forget(session: Session, *, now: float) -> int:
+    """Delete predictions that nobody waits for any more; return their number."""
+    old = delete(PredictionRow).where(PredictionRow.created_at < now - KEEP_S)
+    return int(session.execute(old, execution_options=NO_SYNC).rowcount)  # type: ignore[attr-defined]
 
 
 def answers(session: Session, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, select, true, update
+from sqlalchemy import bindparam, delete, false, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from retort.db.identity_models import ProjectRow
@@ -293,8 +293,13 @@ def _disable(session: Session, delivery: DueDelivery, *, now: float) -> None:
 
 
 def forget(session: Session, *, before: float, limit: int = 1000) -> int:
-    """Forget deliveries that ended before *before*; return their number, at most *limit*."""
-    old = select(DeliveryRow.id).where(DeliveryRow.created_at < before, DeliveryRow.next_at.is_(None)).limit(limit)
+    """Forget deliveries from before *before*; return their number, at most *limit*.
+
+    What is still to be sent goes only where its webhook is disabled.
+    """
+    asleep = DeliveryRow.webhook_id.in_(select(WebhookRow.id).where(WebhookRow.enabled == false()))
+    over = or_(DeliveryRow.next_at.is_(None), asleep)
+    old = select(DeliveryRow.id).where(DeliveryRow.created_at < before, over).limit(limit)
     ids = list(session.scalars(old))
     session.execute(delete(DeliveryRow).where(DeliveryRow.id.in_(ids)), execution_options=NO_SYNC)
     return len(ids)

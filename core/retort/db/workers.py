@@ -23,7 +23,13 @@ def announce(session: Session, worker: WorkerRow) -> None:
     """
     columns = {column.key: getattr(worker, column.key) for column in WorkerRow.__table__.columns}
     add_or_replace(session, WorkerRow, [columns], key=["name"], keep=["started_at"])
-    session.execute(delete(WorkerRow).where(WorkerRow.seen_at < worker.seen_at - FORGET_S))
+    forget(session, now=worker.seen_at)
+
+
+def forget(session: Session, *, now: float) -> int:
+    """Delete the workers that have not been seen for a day; return their number."""
+    gone = delete(WorkerRow).where(WorkerRow.seen_at < now - FORGET_S)
+    return int(session.execute(gone, execution_options=NO_SYNC).rowcount)  # type: ignore[attr-defined]
 
 
 def leave(session: Session, name: str) -> None:
