@@ -163,14 +163,14 @@ def listening(template: Path, home: Path, **chosen: Any) -> Iterator[str]:
 class Process:
     """python -m retort_api on a port of its own."""
 
-    def __init__(self, home: Path, database_url: str) -> None:
+    def __init__(self, home: Path, database_url: str, **chosen: str) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self.settings = Settings(home=home, database_url=database_url)
         self.log = home / "api.log"
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RETORT_")},
             "RETORT_HOME": str(home), "RETORT_DATABASE_URL": database_url, "RETORT_PORT": str(port),
-            "RETORT_LOG_JSON": "true",
+            "RETORT_LOG_JSON": "true", **{f"RETORT_{name.upper()}": value for name, value in chosen.items()},
         }  # fmt: skip
         with self.log.open("wb") as log:
             command = [sys.executable, "-m", "retort_api"]
@@ -195,10 +195,10 @@ class Process:
 
 
 @contextmanager
-def started(template: Path, home: Path) -> Iterator[Process]:
-    """Serve from a process of its own, on a copy of the database *template*."""
+def started(template: Path, home: Path, **chosen: str) -> Iterator[Process]:
+    """Serve from a process of its own, on a copy of the database *template*, with *chosen* settings."""
     database = home / "retort.db"
     database.write_bytes(template.read_bytes())
-    with closing(Process(home, f"sqlite:///{database}")) as process:
+    with closing(Process(home, f"sqlite:///{database}", **chosen)) as process:
         process.wait_until_up()
         yield process
