@@ -67,6 +67,7 @@ def main() -> int:
                 say(f"downloaded {path} ({render.size(path.stat().st_size)}), SHA-256 verified")
             result, stored = client.result(job["id"]), client.get(job["id"])["result"]
         assert isinstance(result, JobResult), "the spec asks for a distillation"
+        assert stored is not None, "the job succeeded"
         verify(stored)
     except (RetortError, subprocess.CalledProcessError) as error:
         hint = getattr(error, "hint", None)

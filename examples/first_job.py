@@ -28,7 +28,7 @@ with Client(url) as client:
     for event in client.stream(job["id"]):
         print(event["seq"], event["type"], event["message"] or event["data"])
     job = client.get(job["id"])
-    if job["state"] != "succeeded":
+    if job["result"] is None:
         sys.exit(f"{job['state']}: {job['failure']}")
     path = client.download(job["id"], "student.pt", Path("student.pt"))
     print(f"wrote {path}. {job['result']['verdict']['sentence']}")

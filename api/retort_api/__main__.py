@@ -1,6 +1,7 @@
 """Serve the API: ``python -m retort_api``; ``openapi`` prints the OpenAPI document.
 
-``rotate-links`` makes all signed download addresses invalid.
+``client-types FOLDER`` writes the types of the client's answers; ``rotate-links`` makes all signed download addresses
+invalid.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -18,6 +20,7 @@ from retort.files import make_private
 from retort.logs import configure
 from retort.settings import Settings
 
+from retort_api import client_types
 from retort_api.app import create_app
 from retort_api.connections import allow_open_files, server_config
 from retort_api.deps import AppState
@@ -47,6 +50,8 @@ def main() -> None:
     """Serve the API, or do what the argument names."""
     if sys.argv[1:] == ["openapi"]:
         sys.stdout.write(json.dumps(create_app(Settings()).openapi(), indent=2) + "\n")
+    elif sys.argv[1:2] == ["client-types"] and len(sys.argv) == 3:
+        client_types.write(create_app(Settings()).openapi(), Path(sys.argv[2]))
     elif sys.argv[1:] == ["rotate-links"]:
         LinkSigner(Settings().home).rotate()
     elif sys.argv[1:]:

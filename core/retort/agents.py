@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 import retort
+from retort.client.answers import Job, JobSummary
 from retort.client.client import Client
 from retort.errors import RetortError, UserError
 from retort.states import TERMINAL, JobState
@@ -161,7 +162,7 @@ class Tools:
         It works while the job runs, too.
         """
         with self._connect() as client:
-            return client.predict(job_id, Path(image).expanduser(), confidence=confidence)
+            return {**client.predict(job_id, Path(image).expanduser(), confidence=confidence)}
 
 
 def server(connect: Callable[[], Client]) -> MCPServer:
@@ -213,24 +214,24 @@ def _as_tool_error() -> Iterator[None]:
         raise ToolError(f"{error.filename}: {error.strerror}") from error
 
 
-def _number(jobs: Iterator[Json]) -> int | str:
+def _number(jobs: Iterator[JobSummary]) -> int | str:
     """Count jobs, up to a page: an agent needs no more."""
     found = sum(1 for _ in zip(jobs, range(MOST_JOBS + 1), strict=False))
     return found if found <= MOST_JOBS else f"more than {MOST_JOBS}"
 
 
-def _summary(job: Json) -> Json:
+def _summary(job: Mapping[str, Any]) -> Json:
     names = ("id", "name", "state", "stage", "progress", "eta_s", "labels", "failure")
     return {name: job[name] for name in names}
 
 
-def _standing(client: Client, job: Json) -> Json:
+def _standing(client: Client, job: Job) -> Json:
     """Return where a job stands; once it has ended, its files and the figures that count."""
     told = {**_summary(job), "best": job["best"], "ended": job["state"] in TERMINAL}
-    if job["state"] == JobState.QUEUED:
+    if job["state"] == "queued":
         told["waits_for"] = client.waiting(job["id"])["message"]
     if told["ended"]:
         told["files"] = [one["name"] for one in client.artifacts(job["id"])]
-    if job["result"] is not None:
-        told["result"] = {name: job["result"].get(name) for name in ("verdict", "gain", "gap_closed", "exports")}
+    if (result := job["result"]) is not None:
+        told["result"] = {name: result.get(name) for name in ("verdict", "gain", "gap_closed", "exports")}
     return told

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cli.commands import ROOT, SPEC, environment
 from retort.cli.spec import load
+from retort.client.calls import Call
 from retort.client.client import Client
 from retort.client.download import Partial
 from retort.client.transport import ClientError
@@ -33,7 +34,7 @@ def finished(client: Client) -> str:
 
 
 def partial(client: Client, job_id: str, path: Path) -> Partial:
-    return Partial.promised(path, client._send("HEAD", f"/v1/jobs/{job_id}/artifacts/student.pt").headers)
+    return Partial.promised(path, client._send(Call("HEAD", f"/v1/jobs/{job_id}/artifacts/student.pt")).headers)
 
 
 def test_a_download_is_whole_and_verified(client: Client, finished: str, tmp_path: Path):

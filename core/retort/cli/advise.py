@@ -29,7 +29,6 @@ from retort.spec.advised import AdviceResult
 from retort.spec.references import complete
 from retort.spec.result import readable_result
 from retort.spec.training import USUAL_BATCH
-from retort.states import JobState
 
 NONE_TO_RECOMMEND = 1
 
@@ -143,7 +142,7 @@ def _asked(url: str, wanted: dict[str, Any], *, as_json: bool) -> int:
         else:
             code = jobs.show(client, job["id"], as_json=False)
             job = client.get(job["id"])
-    return code if job["state"] != JobState.SUCCEEDED else _judge(job["result"])
+    return code if job["result"] is None else _judge(job["result"])
 
 
 def _judge(advice: Any) -> int:

@@ -15,6 +15,7 @@ from retort.errors import UserError
 
 if TYPE_CHECKING:
     from retort.client import Client
+    from retort.client.answers import RegisteredDataset
     from retort.dataset_ref import DatasetRef
 
 app = typer.Typer(help="Bring, list, show, fetch and delete datasets of a service.", no_args_is_help=True)
@@ -46,7 +47,7 @@ def push(
         note(f"name it in a spec: data: {{dataset: dataset:{name}}}")
 
 
-def pushed(client: Client, path: Path, name: str, *, wait: bool = True) -> dict[str, Any]:
+def pushed(client: Client, path: Path, name: str, *, wait: bool = True) -> RegisteredDataset:
     """Send the dataset at *path* with a progress bar; return it, ready unless told not to wait.
 
     Raises:
@@ -165,7 +166,7 @@ def remove(
         say(f"{dataset['reference'] or dataset['id']} is deleted")
 
 
-def _named(client: Client, text: str) -> dict[str, Any]:
+def _named(client: Client, text: str) -> RegisteredDataset:
     """Return the version that *text* means; one that is not ready is named by its id."""
     name, _, version = text.removeprefix(dataset_ref.PREFIX).partition("@")
     if version.startswith("dst_") or (not version and not text.startswith(dataset_ref.PREFIX)):
@@ -183,7 +184,7 @@ def _reference(client: Client, text: str) -> DatasetRef:
 
 
 def _digests(client: Client, name: str) -> list[str]:
-    return [one["sha256"] for one in client.datasets.list(name=name) if one["state"] == "ready"]
+    return [one["sha256"] for one in client.datasets.list(name=name) if one["state"] == "ready" and one["sha256"]]
 
 
 def _note_doubts(dataset: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from retort.cli.spec_options import (
     TeacherOption,
 )
 from retort.cli.weights import anchor_weights, register_weights, register_with
+from retort.client.answers import Job
 from retort.client.client import Client
 from retort.client.transport import ClientError
 from retort.errors import UserError
@@ -118,7 +119,7 @@ def wait(
         return ended(job, as_json=as_json)
 
 
-def ended(job: dict[str, Any], *, as_json: bool) -> int:
+def ended(job: Job, *, as_json: bool) -> int:
     """Print how a job has ended; return the exit code that says so."""
     if as_json:
         emit(job)
@@ -166,12 +167,12 @@ def show(client: Client, job_id: str, *, as_json: bool) -> int:
     return code
 
 
-def _say_next(client: Client, job: dict[str, Any]) -> None:
+def _say_next(client: Client, job: Job) -> None:
     """Say where the report of an ended job is, and which command comes next."""
     short = job["id"][:SHORT_ID]
-    if job["state"] == JobState.AWAITING_REVIEW:
+    if job["state"] == "awaiting_review":
         note(f"look at its pseudo-labels: retort review sheet {short}; then: retort review complete {short}")
-    elif job["state"] == JobState.SUCCEEDED:
+    elif job["state"] == "succeeded":
         if any(item["name"] == REPORT for item in client.artifacts(job["id"])):
             note(f"report: {client.url}/v1/jobs/{job['id']}/artifacts/{REPORT}")
         note(f"fetch the student: retort download {short} --out {job['name']}")
@@ -319,7 +320,7 @@ def clone(job_id: JobId, sets: Sets = None, url: Url = None, as_json: AsJson = F
         return _tell(job, as_json=as_json)
 
 
-def _ask(job_id: str, url: str | None, what: Callable[[Client, str], dict[str, Any]], *, as_json: bool) -> None:
+def _ask(job_id: str, url: str | None, what: Callable[[Client, str], Job], *, as_json: bool) -> None:
     with connect(url) as client:
         job = what(client, find(client, job_id))
     if as_json:
@@ -328,7 +329,7 @@ def _ask(job_id: str, url: str | None, what: Callable[[Client, str], dict[str, A
         say(f"{job['id']} is {job['state']}")
 
 
-def _tell(job: dict[str, Any], *, as_json: bool) -> None:
+def _tell(job: Job, *, as_json: bool) -> None:
     if as_json:
         emit(job)
     else:

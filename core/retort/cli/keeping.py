@@ -78,12 +78,12 @@ def usage(url: Url = None, as_json: AsJson = False) -> None:
     for one in found["stored"]:
         gone = f" ({render.size(one['deleted_bytes'])} in the trash)" if one["deleted_bytes"] else ""
         say(f"{one['owner']}  {one['kind']}  {one['number']} files  {render.size(one['size_bytes'])}{gone}")
-    for one in found["jobs"]:
-        states = ", ".join(f"{number} {state}" for state, number in sorted(one["states"].items()))
-        say(f"{one['owner']}  jobs: {states}")
-    for one in found["worked"]:
-        hours = f"{one['run_s'] / 3600:.1f} h, {one['gpu_s'] / 3600:.1f} GPU hours"
-        say(f"{one['owner']}  {one['month']}: {one['jobs']} jobs, {one['attempts']} attempts, {hours}")
+    for jobs in found["jobs"]:
+        states = ", ".join(f"{number} {state}" for state, number in sorted(jobs["states"].items()))
+        say(f"{jobs['owner']}  jobs: {states}")
+    for worked in found["worked"]:
+        hours = f"{worked['run_s'] / 3600:.1f} h, {worked['gpu_s'] / 3600:.1f} GPU hours"
+        say(f"{worked['owner']}  {worked['month']}: {worked['jobs']} jobs, {worked['attempts']} attempts, {hours}")
 
 
 def _each(what: list[str], url: str | None, verb: str, *, as_json: bool) -> None:

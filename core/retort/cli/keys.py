@@ -52,7 +52,7 @@ def create(  # noqa: PLR0917 - typer gives each by name
         made = _create_locally(wanted)
     else:
         with connect(url) as client:
-            made = client.create_key(**wanted)
+            made = {**client.create_key(**wanted)}
     _show_secret(made, as_json=as_json)
 
 
@@ -71,7 +71,7 @@ def list_keys(
             found = [_plain(row) for row in keys.page(session, limit=limit)]
     else:
         with connect(url) as client:
-            found = list(islice(client.keys(), limit))
+            found = [{**one} for one in islice(client.keys(), limit)]
     _show(found, as_json=as_json)
 
 
@@ -90,7 +90,7 @@ def rotate(
         made = _rotate_locally(key, _seconds(grace))
     else:
         with connect(url) as client:
-            made = client.rotate_key(key, grace_s=_seconds(grace))
+            made = {**client.rotate_key(key, grace_s=_seconds(grace))}
     _show_secret(made, as_json=as_json)
 
 
@@ -106,7 +106,7 @@ def revoke(key: KeyArgument, local: Local = False, url: Url = None, as_json: AsJ
             ended = _plain(keys.revoke(session, key, now=database_now(session)))
     else:
         with connect(url) as client:
-            ended = client.revoke_key(key)
+            ended = {**client.revoke_key(key)}
     emit(ended) if as_json else say(f"{ended['id']} is revoked; every part of the service knows within five seconds")
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from retort.cli.options import AsJson, Url, connect, emit, note, say
 from retort.cli.weights import digests_with
+from retort.client.answers import Model
 from retort.errors import UserError
 
 app = typer.Typer(help="List, show and bring models that specs may name.", invoke_without_command=True)
@@ -102,7 +103,7 @@ def pull(
         say(str(path))
 
 
-def _show(found: Iterable[dict[str, Any]], *, as_json: bool) -> None:
+def _show(found: Iterable[Model], *, as_json: bool) -> None:
     if as_json:
         emit(list(found))
         return

@@ -14,7 +14,8 @@ import typer
 from pydantic import ValidationError
 
 from retort.cli.options import AsJson, Url, connect, emit, find, note, say
-from retort.client.client import Client, ReviewClient
+from retort.client.client import Client
+from retort.client.reviews import ReviewClient
 from retort.errors import UserError
 from retort.files import atomic_write
 from retort.protocol.workdir import DECISIONS
@@ -74,7 +75,7 @@ class HttpReview:
 
     def summary(self) -> dict[str, Any]:
         """Ask the service."""
-        return self._review.get()
+        return {**self._review.get()}
 
     def undecided(self) -> Iterator[str]:
         """Ask the service, page after page."""
@@ -101,7 +102,7 @@ class HttpReview:
 
     def take(self, form: str, data: bytes, reviewer: str, looked_at: LookedAt) -> dict[str, Any]:
         """Send the file."""
-        return self._review.take(form, data, reviewer=reviewer, looked_at=looked_at)
+        return {**self._review.take(form, data, reviewer=reviewer, looked_at=looked_at)}
 
     def complete(self, rest: Verdict | None, reviewer: str) -> str:
         """Let the service queue the job."""

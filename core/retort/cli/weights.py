@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 from retort import model_ref
 from retort.cli.options import note
+from retort.client.answers import Model
 from retort.client.client import Client
 from retort.errors import RetortError, SpecError, UserError
 from retort.files import sha256_of
@@ -157,7 +158,7 @@ def digests_with(client: Client) -> Known:
     return lambda name: [model["sha256"] for model in registered_models(client, name)]
 
 
-def registered_models(client: Client, name: str) -> tuple[dict[str, Any], ...]:
+def registered_models(client: Client, name: str) -> tuple[Model, ...]:
     """Return what the service has registered by *name*, newest first; nothing where it knows no such name."""
     try:
         return client.model(name)

@@ -1,36 +1,42 @@
-"""The HTTP client for programs with an event loop; the same requests as ``Client``."""
+"""The HTTP client for programs with an event loop; the same calls as ``Client``."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self, TypeVar
 
 import httpx2 as httpx
 
 from retort import __version__
-from retort.client import calls, credentials
-from retort.client.calls import Call, Json
+from retort.client import credentials
+from retort.client.answers import Event
+from retort.client.calls import Call, Fetch, Found, Json, Listing, Local, Pause, Step, Steps, Together
 from retort.client.credentials import is_loopback
-from retort.client.download import Partial
-from retort.client.repeats import Repeats, is_repeatable
-from retort.client.transport import ClientError, raise_problem_of
+from retort.client.datasets import AsyncDatasetClient
+from retort.client.download import Partial, damaged
+from retort.client.job_calls import JobCalls, job_path
+from retort.client.keeping import KeepingCalls
+from retort.client.key_calls import KeyCalls
+from retort.client.model_calls import ModelCalls
+from retort.client.operations import Awaiting
+from retort.client.repeats import Repeats, repeats_of
+from retort.client.reviews import AsyncReviewClient
+from retort.client.service_calls import ServiceCalls
+from retort.client.sweep_calls import SweepCalls
+from retort.client.transport import NOTHING_FOLLOWS, ClientError, raise_problem_of
+from retort.client.uploads import AsyncUploadClient
+from retort.client.webhooks import AsyncWebhooksClient
 from retort.files import sha256_of
-from retort.spec.result import Result, parse_result
-from retort.states import TERMINAL
 
-_LONGEST_WAIT_S = 25.0
-_NOTHING_FOLLOWS = 204
-"""Of a stream whose job has ended."""
 _PARTIAL = 206
 """Status of an answer whose bytes follow those that are there."""
+Answer = TypeVar("Answer")
 
 
-class AsyncClient:
+class AsyncClient(Awaiting, JobCalls, SweepCalls, ModelCalls, KeepingCalls, KeyCalls, ServiceCalls):
     """A connection to one service, for an event loop.
 
     Use it as an asynchronous context manager, or call ``close``.
@@ -69,208 +75,146 @@ class AsyncClient:
         """Close the connections of the client."""
         await self._http.aclose()
 
-    async def submit(self, spec: Mapping[str, Any], **terms: Any) -> Json:
-        """Submit a job spec; return the queued job.
+    @property
+    def webhooks(self) -> AsyncWebhooksClient:
+        """The client of the project's webhooks."""
+        return AsyncWebhooksClient(self)
 
-        *terms* are *idempotency_key*, *owner*, *priority* and *labels*.
-        """
-        return await self._json(calls.submit("/v1/jobs", spec, **terms))
+    @property
+    def uploads(self) -> AsyncUploadClient:
+        """The uploads of the service."""
+        return AsyncUploadClient(self)
 
-    async def advise(self, spec: Mapping[str, Any], **terms: Any) -> Json:
-        """Submit a spec for teacher advice; return the queued job."""
-        return await self._json(calls.submit("/v1/advise", spec, **terms))
+    @property
+    def datasets(self) -> AsyncDatasetClient:
+        """The datasets of the service."""
+        return AsyncDatasetClient(self)
 
-    async def submit_sweep(self, sweep: Mapping[str, Any], **terms: Any) -> Json:
-        """Submit a sweep; return the sweep."""
-        return await self._json(calls.submit("/v1/sweeps", sweep, **terms))
+    def review(self, job_id: str) -> AsyncReviewClient:
+        """Return the client of the review of a job's pseudo-labels."""
+        return AsyncReviewClient(self, job_id)
 
-    async def validate(self, spec: Mapping[str, Any]) -> Json:
-        """Check a spec without queueing it; return what warnings and estimates there are."""
-        return await self._json(calls.validate(spec))
-
-    async def get(self, job_id: str) -> Json:
-        """Return the job."""
-        return await self._json(calls.job(job_id))
-
-    async def result(self, job_id: str) -> Result | None:
-        """Return the result of a job; None before the job has succeeded."""
-        stored = (await self.get(job_id))["result"]
-        return None if stored is None else parse_result(stored)
-
-    async def wait(self, job_id: str, *, timeout_s: float | None = None) -> Json:
-        """Return the job once it has ended.
-
-        Raises:
-            TimeoutError: it has not within *timeout_s*.
-
-        """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            rest = _LONGEST_WAIT_S if deadline is None else min(_LONGEST_WAIT_S, deadline - time.monotonic())
-            found = await self._json(calls.job(job_id, wait_s=round(max(0.0, rest), 3), timeout_s=self._timeout_s))
-            if found["state"] in TERMINAL:
-                return found
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"{job_id} is still {found['state']}")
-
-    def list(self, *, labels: Mapping[str, str | None] | None = None, **filters: Any) -> AsyncIterator[Json]:
-        """Yield the jobs that meet all *filters*, as ``Client.list`` does."""
-        return self._pages("/v1/jobs", calls.job_filters(labels, filters))
-
-    async def cancel(self, job_id: str) -> Json:
-        """Request the cancellation of a job; return the job."""
-        return await self._json(calls.act(job_id, "cancel"))
-
-    async def pause(self, job_id: str) -> Json:
-        """Pause a job, and return it."""
-        return await self._json(calls.act(job_id, "pause"))
-
-    async def resume(self, job_id: str) -> Json:
-        """Resume a paused job and return it."""
-        return await self._json(calls.act(job_id, "resume"))
-
-    async def stop(self, job_id: str) -> Json:
-        """Ask a job to finish its training early; return the job."""
-        return await self._json(calls.act(job_id, "stop"))
-
-    async def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Json:
-        """Queue a job that continues a job which has ended; return it."""
-        return await self._json(calls.retry(job_id, idempotency_key))
-
-    async def clone(
-        self, job_id: str, patch: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
-    ) -> Json:
-        """Queue a new job from a job's spec and *patch*; return it."""
-        return await self._json(calls.clone(job_id, patch, idempotency_key))
-
-    async def change(self, job_id: str, **changes: Any) -> Json:
-        """Change a job, and return it; *changes* are as for ``Client.change``."""
-        return await self._json(calls.change(job_id, **changes))
-
-    async def act(self, action: Literal["cancel", "retry", "delete"], job_ids: Sequence[str]) -> tuple[Json, ...]:
-        """Cancel, retry or delete up to a hundred jobs; return what became of each."""
-        return tuple((await self._json(calls.act_on_many(action, job_ids)))["data"])
-
-    async def waiting(self, job_id: str) -> Json:
-        """Return for what a queued job waits."""
-        return await self._json(calls.part(job_id, "waiting"))
-
-    async def metrics(self, job_id: str, *, role: str | None = None, name: str | None = None) -> tuple[Json, ...]:
-        """Return the metric series of a job."""
-        return tuple((await self._json(calls.part(job_id, "metrics", role=role, name=name)))["data"])
-
-    async def artifacts(self, job_id: str) -> tuple[Json, ...]:
-        """Return the artifacts that the job has published so far."""
-        return tuple((await self._json(calls.part(job_id, "artifacts")))["data"])
-
-    async def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Json]:
-        """Yield the job's recorded events with ``seq`` above *after*, oldest first."""
-        while True:
-            page = await self._json(calls.part(job_id, "events", after=after))
-            for event in page["data"]:
-                yield event
-            after = page["next_after"]
-            if not page["has_more"]:
-                return
-
-    async def stream(self, job_id: str, *, after: int = 0) -> AsyncIterator[Json]:
+    async def stream(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """Yield the job's events as they happen, until the job ends.
 
         A broken connection resumes where it was.
         """
-        retry = self._retry("GET", "", {})
+        retry = self._repeats()
         while True:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
             try:
-                async with self._http.stream("GET", f"/v1/jobs/{job_id}/stream", headers=headers) as answer:
-                    if answer.status_code >= 400:
-                        await answer.aread()
-                    raise_problem_of(answer)
-                    if answer.status_code == _NOTHING_FOLLOWS:
+                async with self._http.stream("GET", job_path(job_id, "stream"), headers=headers) as answer:
+                    await _raise_problem(answer)
+                    if answer.status_code == NOTHING_FOLLOWS:
                         return
-                    retry = self._retry("GET", "", {})
+                    retry = self._repeats()
                     async for message in httpx.EventSource(answer):
                         if message.event == "end":
                             return
                         if message.data:
-                            event: Json = json.loads(message.data)
+                            event: Event = json.loads(message.data)
                             after = max(after, event["seq"])
                             yield event
             except (httpx.TransportError, ClientError) as error:
                 await asyncio.sleep(retry.pause_after(error))
 
-    async def workers(self) -> tuple[Json, ...]:
-        """Return the workers that run."""
-        return tuple((await self._json(Call("GET", "/v1/workers")))["data"])
+    async def carry_out(self, steps: Steps[Answer]) -> Answer:
+        """Do what the *steps* ask for, one after the other; return their answer."""
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    found = await self._do(step)
+                except Exception as error:  # noqa: BLE001 - the steps may know what to do about it
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(found)
+        except StopIteration as ended:
+            answer: Answer = ended.value
+            return answer
 
-    def models(self) -> AsyncIterator[Json]:
-        """Yield the registered models, newest first, page after page."""
-        return self._pages("/v1/models", {})
+    async def each(self, listing: Listing[Answer]) -> AsyncIterator[Answer]:
+        """Yield the values of a *listing*."""
+        page = None
+        while True:
+            try:
+                step = listing.send(page)
+            except StopIteration:
+                return
+            page = None
+            if isinstance(step, Found):
+                yield step.value
+            else:
+                page = await self._do(step)
 
-    async def predict(self, job_id: str, image: Path | bytes, *, confidence: float = 0.25) -> Json:
-        """Return the boxes that the job's last network finds on an image."""
-        content = image if isinstance(image, bytes) else await asyncio.to_thread(image.read_bytes)
-        return await self._json(calls.predict(job_id, content, confidence))
+    async def _do(self, step: Step) -> Any:
+        match step:
+            case Call():
+                return step.read(await self._send(step))
+            case Pause():
+                await asyncio.sleep(step.seconds)
+            case Together():
+                await self._together(step)
+            case Fetch():
+                await self._fetch(step)
+            case Local():
+                return await asyncio.to_thread(step.do)
+        return None
 
-    async def download_url(self, artifact_id: str, *, expires_in_s: int = 3600) -> Json:
-        """Return an address that opens an artifact without a key."""
-        return await self._json(calls.download_url(artifact_id, expires_in_s))
+    async def _together(self, step: Together) -> None:
+        places = iter(enumerate(step.calls))
 
-    async def download(self, job_id: str, name: str, path: Path) -> Path:
-        """Download an artifact into the file *path*, and verify the SHA-256.
+        async def some() -> None:
+            for place, call in places:
+                await self._send(call)
+                step.ended(place)
 
-        A later call resumes what an earlier call left.
+        sending = [asyncio.ensure_future(some()) for _ in range(step.at_a_time)]
+        try:
+            await asyncio.gather(*sending)
+        finally:
+            for each in sending:
+                each.cancel()
 
-        Raises:
-            ClientError: the service refused, or what came is not what the service promised.
-
-        """
-        url = f"/v1/jobs/{job_id}/artifacts/{name}"
-        part = Partial.promised(path, (await self._send(Call("HEAD", url))).headers)
+    async def _fetch(self, wanted: Fetch) -> None:
+        path = wanted.path
+        part = Partial.promised(path, (await self._send(Call("HEAD", wanted.url))).headers)
         if await asyncio.to_thread(lambda: path.is_file() and part.sha256 == sha256_of(path)):
-            return path
-        retry = self._retry("GET", url, {})
+            return
+        retry = self._repeats()
         while part.missing:
             try:
-                async with self._http.stream("GET", url, headers=part.request_headers()) as answer:
-                    if answer.status_code >= 400:
-                        await answer.aread()
-                    raise_problem_of(answer)
+                async with self._http.stream("GET", wanted.url, headers=part.request_headers()) as answer:
+                    await _raise_problem(answer)
                     status = answer.status_code
                     async for piece in answer.aiter_bytes():
-                        for _ in part.receive(status, (piece,)):
-                            status, retry = _PARTIAL, self._retry("GET", url, {})
+                        for size in part.receive(status, (piece,)):
+                            status, retry = _PARTIAL, self._repeats()
+                            if wanted.progress:
+                                wanted.progress(size, part.size_bytes)
             except (httpx.TransportError, ClientError) as error:
                 await asyncio.sleep(retry.pause_after(error))
         if not await asyncio.to_thread(part.finish):
-            raise ClientError(f"{path.name} arrived damaged", code="digest_mismatch", hint="download it again")
-        return path
+            raise damaged(path)
 
-    async def _pages(self, path: str, params: Mapping[str, Any]) -> AsyncIterator[Json]:
-        cursor: str | None = None
-        while True:
-            page = await self._json(calls.page(path, params, cursor))
-            for one in page["data"]:
-                yield one
-            cursor = page["next_cursor"]
-            if not page["has_more"]:
-                return
+    def _repeats(self) -> Repeats:
+        return Repeats(self.url, self.patience_s, repeatable=True)
 
-    def _retry(self, method: str, path: str, headers: Mapping[str, str]) -> Repeats:
-        return Repeats(self.url, self.patience_s, is_repeatable(method, path, headers))
-
-    async def _json(self, call: Call) -> Json:
-        answer: Json = (await self._send(call)).json()
-        return answer
-
-    async def _send(self, call: Call) -> httpx.Response:
+    async def _send(self, call: Call[Any]) -> httpx.Response:
         """Send a request, again where that is safe, until it is answered or patience ends."""
-        retry = self._retry(call.method, call.path, call.options.get("headers", {}))
+        retry = repeats_of(call, self.url, self.patience_s)
         while True:
             try:
-                answer = await self._http.request(call.method, call.path, **call.options)
+                content: Json = {} if call.body is None else {"content": await asyncio.to_thread(call.body)}
+                answer = await self._http.request(call.method, call.path, **call.options, **content)
                 raise_problem_of(answer)
             except (httpx.TransportError, ClientError) as error:
                 await asyncio.sleep(retry.pause_after(error))
             else:
                 return answer
+
+
+async def _raise_problem(answer: httpx.Response) -> None:
+    if answer.status_code >= 400:
+        await answer.aread()
+    raise_problem_of(answer)

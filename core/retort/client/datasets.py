@@ -1,42 +1,52 @@
-"""Datasets of a service: push, list, show, download, delete."""
+"""Describe the calls about datasets: push, list, show, download, delete."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+from retort.client.answers import RegisteredDataset
+from retort.client.calls import Call, Fetch, Listing, Local, Pause, Progress, Steps, pages
+from retort.client.operations import AwaitingPart, BlockingPart, call, listing, steps
 from retort.client.transport import ClientError
-from retort.client.uploads import Content, Json, Progress, UploadClient
+from retort.client.uploads import Content, sent
 
 ENDED = frozenset({"ready", "refused"})
 _LOOK_S = 0.5
 
 
-class DatasetClient:
-    """Datasets of a service, by the requests and downloads of its client."""
+def _path(name: str, version: str, part: str = "") -> str:
+    return f"/v1/datasets/{name}/{version}{part and '/'}{part}"
 
-    def __init__(self, send: Callable[..., Any], uploads: UploadClient, download: Callable[[str, Path], Path]) -> None:
-        self._send = send
-        self._uploads = uploads
-        self._download = download
 
-    def push(self, path: Path, name: str, *, progress: Progress | None = None, reading: Progress | None = None) -> Json:
+def _created(name: str, upload_id: str) -> Call[RegisteredDataset]:
+    return Call("POST", "/v1/datasets", {"json": {"name": name, "upload": upload_id}})
+
+
+class DatasetCalls:
+    """Calls about datasets."""
+
+    @steps
+    def push(
+        self, path: Path, name: str, *, progress: Progress | None = None, reading: Progress | None = None
+    ) -> Steps[RegisteredDataset]:
         """Send an archive or a folder, and create a dataset from it.
 
         Return the dataset as it then stands. Only what the service lacks is sent; *reading* is told of the digests
         that are computed before.
         """
-        upload = self._uploads.send(Content.of(path, reading), progress)
-        return self.create(name, upload["id"])
-
-    def create(self, name: str, upload_id: str) -> Json:
-        """Create a dataset from an upload."""
-        dataset: Json = self._send("POST", "/v1/datasets", json={"name": name, "upload": upload_id}).json()
+        content: Content = yield Local(lambda: Content.of(path, reading))
+        upload = yield from sent(content, progress)
+        dataset: RegisteredDataset = yield _created(name, upload["id"])
         return dataset
 
-    def wait(self, dataset: Json, *, timeout_s: float | None = None) -> Json:
+    @call
+    def create(self, name: str, upload_id: str) -> Call[RegisteredDataset]:
+        """Create a dataset from an upload."""
+        return _created(name, upload_id)
+
+    @steps
+    def wait(self, dataset: RegisteredDataset, *, timeout_s: float | None = None) -> Steps[RegisteredDataset]:
         """Return the dataset once it is ready.
 
         Raises:
@@ -48,38 +58,59 @@ class DatasetClient:
         while dataset["state"] not in ENDED:
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"dataset {dataset['name']} is still {dataset['state']}")
-            time.sleep(_LOOK_S)
-            dataset = self.version(dataset["name"], dataset["id"])
+            yield Pause(_LOOK_S)
+            dataset = yield Call("GET", _path(dataset["name"], dataset["id"]))
         if dataset["state"] == "refused":
-            errors = [one for one in dataset["findings"] if one["severity"] == "error"]
-            told = "; ".join(": ".join((one["message"], *one["places"][:1])) for one in errors) or "it was refused"
-            hint = next((one["hint"] for one in errors if one["hint"]), None)
-            raise ClientError(f"dataset {dataset['name']}: {told}", code="dataset_refused", hint=hint)
+            raise _refused(dataset)
         return dataset
 
-    def list(self, *, name: str | None = None) -> Iterator[Json]:
+    @listing
+    def list(self, *, name: str | None = None) -> Listing[RegisteredDataset]:
         """Yield the datasets, newest first, page after page."""
-        params: dict[str, Any] = {"limit": 100} if name is None else {"limit": 100, "name": name}
-        while True:
-            page = self._send("GET", "/v1/datasets", params=params).json()
-            yield from page["data"]
-            if not page["has_more"]:
-                return
-            params = {**params, "cursor": page["next_cursor"]}
+        return pages("/v1/datasets", {"name": name})
 
-    def versions(self, name: str) -> tuple[Json, ...]:
+    @call
+    def versions(self, name: str) -> Call[tuple[RegisteredDataset, ...]]:
         """Return the versions of a dataset, newest first."""
-        return tuple(self._send("GET", f"/v1/datasets/{name}").json()["data"])
+        return Call("GET", f"/v1/datasets/{name}", reading="data")
 
-    def version(self, name: str, version: str) -> Json:
+    @call
+    def version(self, name: str, version: str) -> Call[RegisteredDataset]:
         """Return one version, named by its id or the digits of its digest."""
-        dataset: Json = self._send("GET", f"/v1/datasets/{name}/{version}").json()
-        return dataset
+        return Call("GET", _path(name, version))
 
-    def delete(self, name: str, version: str) -> None:
+    @call
+    def delete(self, name: str, version: str) -> Call[None]:
         """Delete one version; specs cannot name it any more."""
-        self._send("DELETE", f"/v1/datasets/{name}/{version}")
+        return Call("DELETE", _path(name, version), reading="nothing")
 
-    def download(self, name: str, version: str, path: Path) -> Path:
+    @call
+    def restore(self, name: str, version: str) -> Call[RegisteredDataset]:
+        """Take one version out of the trash, and return it."""
+        return Call("POST", _path(name, version, "restore"))
+
+    @call
+    def preview(self, name: str, version: str, number: int) -> Call[bytes]:
+        """Return one of the dataset's preview images, a JPEG."""
+        return Call("GET", _path(name, version, f"previews/{number}.jpg"), reading="content")
+
+    @steps
+    def download(self, name: str, version: str, path: Path) -> Steps[Path]:
         """Download the normalised dataset into the tar file *path*, and verify it."""
-        return self._download(f"/v1/datasets/{name}/{version}/content", path)
+        yield Fetch(_path(name, version, "content"), path)
+        return path
+
+
+def _refused(dataset: RegisteredDataset) -> ClientError:
+    errors = [one for one in dataset["findings"] if one["severity"] == "error"]
+    told = "; ".join(": ".join((one["message"], *one.get("places", [])[:1])) for one in errors) or "it was refused"
+    hint = next((found for one in errors if (found := one.get("hint"))), None)
+    return ClientError(f"dataset {dataset['name']}: {told}", code="dataset_refused", hint=hint)
+
+
+class DatasetClient(BlockingPart, DatasetCalls):
+    """The datasets of a service."""
+
+
+class AsyncDatasetClient(AwaitingPart, DatasetCalls):
+    """The datasets of a service, for an event loop."""

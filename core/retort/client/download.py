@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from retort.client.transport import ClientError
 from retort.errors import TransientError
 from retort.files import sha256_of
 
@@ -27,6 +28,11 @@ def promised_sha256(headers: Mapping[str, str]) -> str:
     if found := re.search(r"[0-9a-f]{64}", headers.get("ETag", "")):
         return found[0]
     raise TransientError("the service does not say what the file's SHA-256 is", code="no_digest")
+
+
+def damaged(path: Path) -> ClientError:
+    """Return the error for a file whose digest is not the promised one."""
+    return ClientError(f"{path.name} arrived damaged", code="digest_mismatch", hint="download it again")
 
 
 @dataclass(frozen=True, slots=True)

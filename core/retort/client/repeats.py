@@ -7,9 +7,11 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx2 as httpx
 
+from retort.client.calls import Call
 from retort.client.transport import ClientError, unreachable, worth_repeating
 
 FIRST_PAUSE_S = 0.25
@@ -71,3 +73,8 @@ class Repeats:
             return False
         unread = isinstance(error, _NOT_SENT) or getattr(error, "status", None) == _REFUSED_UNREAD
         return self.repeatable or unread
+
+
+def repeats_of(call: Call[Any], url: str, patience_s: float) -> Repeats:
+    """Return the attempts at a call to the service at *url*."""
+    return Repeats(url, patience_s, is_repeatable(call.method, call.path, call.options.get("headers", {})))

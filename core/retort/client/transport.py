@@ -10,6 +10,8 @@ from retort.errors import RetortError
 
 _BUSY = frozenset({429, 502, 503, 504})
 """Answers that a later try may better."""
+NOTHING_FOLLOWS = 204
+"""Status of a stream whose job has ended."""
 
 
 class ClientError(RetortError):

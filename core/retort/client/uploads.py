@@ -7,19 +7,19 @@ import hashlib
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from retort.client.answers import Part, Upload, UploadPartLink, UploadSummary
+from retort.client.calls import OCTETS, Call, Json, Listing, Progress, Steps, Together, pages
+from retort.client.operations import AwaitingPart, BlockingPart, call, listing, steps
 from retort.data.archives import KINDS
 from retort.errors import UserError
 
-Json = dict[str, Any]
-Progress = Callable[[int, int], None]
-"""Is called with the bytes done and the bytes there are."""
-
+PATIENCE_S = 600.0
+"""For one answer: the service stores a large file before it answers."""
 _PART_BYTES = 8 << 20
 _LEAST_GROUP_BYTES = 1 << 20
 _MOST_PARTS = 20_000
@@ -190,59 +190,78 @@ class Content:
         return b"".join(chunk for piece in self.parts[number - 1] for chunk in piece.read())
 
 
-class UploadClient:
-    """Uploads to a service.
+def sent(content: Content, progress: Progress | None = None) -> Steps[Upload]:
+    """Send what the service lacks of *content*; return the complete upload."""
+    upload: Upload = yield Call("POST", "/v1/uploads", {"json": content.announcement()})
+    missing = [] if upload["state"] == "complete" else upload["missing"]
+    done = content.size_bytes - sum(_size(content.parts[number - 1]) for number in missing)
 
-    The client's *send* makes the requests, and repeats those that the network has broken.
-    """
+    def ended(place: int) -> None:
+        nonlocal done
+        done += _size(content.parts[missing[place] - 1])
+        if progress:
+            progress(done, content.size_bytes)
 
-    def __init__(self, send: Callable[..., Any], patience_s: float) -> None:
-        self._send = send
-        self._patience_s = patience_s
+    if progress:
+        progress(done, content.size_bytes)
+    if upload["state"] == "complete":
+        return upload
+    yield Together([_put(upload["id"], number, content) for number in missing], _AT_A_TIME, ended)
+    complete: Upload = yield _completed(upload["id"])
+    return complete
 
-    def send(self, content: Content, progress: Progress | None = None) -> Json:
+
+def _put(upload_id: str, number: int, content: Content) -> Call[Part]:
+    digest = base64.b64encode(bytes.fromhex(content.digests[number - 1])).decode()
+    headers = {**OCTETS, "Repr-Digest": f"sha-256=:{digest}:"}
+    path = f"/v1/uploads/{upload_id}/parts/{number}"
+    return Call("PUT", path, {"headers": headers}, body=partial(content.read, number))
+
+
+def _completed(upload_id: str) -> Call[Upload]:
+    return Call("POST", f"/v1/uploads/{upload_id}/complete", {"timeout": PATIENCE_S})
+
+
+class UploadCalls:
+    """Calls about uploads."""
+
+    @steps
+    def send(self, content: Content, progress: Progress | None = None) -> Steps[Upload]:
         """Send what the service lacks of *content*; return the complete upload.
 
         A later call goes on where an earlier one was interrupted.
         """
-        upload: Json = self._send("POST", "/v1/uploads", json=content.announcement()).json()
-        if upload["state"] == "complete":
-            if progress:
-                progress(content.size_bytes, content.size_bytes)
-            return upload
-        done = content.size_bytes - sum(_size(content.parts[number - 1]) for number in upload["missing"])
-        if progress:
-            progress(done, content.size_bytes)
-        with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            sending = {
-                pool.submit(self._put, upload["id"], number, content): number for number in upload["missing"]
-            }  # fmt: skip
-            try:
-                for ended in as_completed(sending):
-                    ended.result()
-                    done += _size(content.parts[sending[ended] - 1])
-                    if progress:
-                        progress(done, content.size_bytes)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        return self.complete(upload["id"])
+        return sent(content, progress)
 
-    def _put(self, upload_id: str, number: int, content: Content) -> None:
-        digest = base64.b64encode(bytes.fromhex(content.digests[number - 1])).decode()
-        headers = {"Content-Type": "application/octet-stream", "Repr-Digest": f"sha-256=:{digest}:"}
-        self._send("PUT", f"/v1/uploads/{upload_id}/parts/{number}", content=content.read(number), headers=headers)
-
-    def complete(self, upload_id: str) -> Json:
+    @call
+    def complete(self, upload_id: str) -> Call[Upload]:
         """Have the whole checked; return the upload."""
-        upload: Json = self._send("POST", f"/v1/uploads/{upload_id}/complete", timeout=self._patience_s).json()
-        return upload
+        return _completed(upload_id)
 
-    def get(self, upload_id: str) -> Json:
+    @call
+    def get(self, upload_id: str) -> Call[Upload]:
         """Return an upload, with the parts that are there and those that are missing."""
-        upload: Json = self._send("GET", f"/v1/uploads/{upload_id}").json()
-        return upload
+        return Call("GET", f"/v1/uploads/{upload_id}")
 
-    def delete(self, upload_id: str) -> None:
+    @listing
+    def list(self) -> Listing[UploadSummary]:
+        """Yield the uploads, newest first, page after page."""
+        return pages("/v1/uploads")
+
+    @call
+    def links(self, upload_id: str) -> Call[tuple[UploadPartLink, ...]]:
+        """Return where the missing parts can be put into the object store."""
+        return Call("POST", f"/v1/uploads/{upload_id}/links", reading="data")
+
+    @call
+    def delete(self, upload_id: str) -> Call[None]:
         """Drop an upload."""
-        self._send("DELETE", f"/v1/uploads/{upload_id}")
+        return Call("DELETE", f"/v1/uploads/{upload_id}", reading="nothing")
+
+
+class UploadClient(BlockingPart, UploadCalls):
+    """Uploads to a service."""
+
+
+class AsyncUploadClient(AwaitingPart, UploadCalls):
+    """Uploads to a service, from an event loop."""

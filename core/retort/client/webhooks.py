@@ -1,57 +1,66 @@
-"""The client of a project's webhooks."""
+"""Describe the calls about a project's webhooks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-Json = dict[str, Any]
+from retort.client.answers import Delivery, Webhook
+from retort.client.calls import Call, Listing, pages
+from retort.client.operations import AwaitingPart, BlockingPart, call, listing
 
 
-class WebhooksClient:
-    """The webhooks of a project on a service.
+def _path(webhook_id: str, part: str = "") -> str:
+    return f"/v1/webhooks/{webhook_id}{part and '/'}{part}"
 
-    The client's *send* makes the requests, and raises when the service refuses.
-    """
 
-    def __init__(self, send: Callable[..., Any]) -> None:
-        self._send = send
+class WebhookCalls:
+    """Calls about the webhooks of a project."""
 
-    def list(self) -> tuple[Json, ...]:
+    @call
+    def list(self) -> Call[tuple[Webhook, ...]]:
         """Return the webhooks, oldest first."""
-        return tuple(self._json("GET", "")["data"])
+        return Call("GET", "/v1/webhooks", reading="data")
 
-    def create(self, url: str, events: Sequence[str], *, description: str = "") -> Json:
+    @call
+    def create(self, url: str, events: Sequence[str], *, description: str = "") -> Call[Webhook]:
         """Register an address; the answer alone holds the signing secret."""
-        return self._json("POST", "", json={"url": url, "events": list(events), "description": description})
+        return Call("POST", "/v1/webhooks", {"json": {"url": url, "events": [*events], "description": description}})
 
-    def change(self, webhook_id: str, **changes: Any) -> Json:
+    @call
+    def get(self, webhook_id: str) -> Call[Webhook]:
+        """Return a webhook."""
+        return Call("GET", _path(webhook_id))
+
+    @call
+    def change(self, /, webhook_id: str, **changes: Any) -> Call[Webhook]:
         """Change *url*, *events*, *description* or *enabled*; return the webhook."""
-        return self._json("PATCH", f"/{webhook_id}", json=changes)
+        return Call("PATCH", _path(webhook_id), {"json": changes})
 
-    def delete(self, webhook_id: str) -> None:
+    @call
+    def delete(self, webhook_id: str) -> Call[None]:
         """Delete a webhook with its deliveries."""
-        self._send("DELETE", f"/v1/webhooks/{webhook_id}")
+        return Call("DELETE", _path(webhook_id), reading="nothing")
 
-    def rotate(self, webhook_id: str) -> Json:
+    @call
+    def rotate(self, webhook_id: str) -> Call[Webhook]:
         """Give a webhook a new secret; return the webhook with it."""
-        return self._json("POST", f"/{webhook_id}/rotate")
+        return Call("POST", _path(webhook_id, "rotate"))
 
-    def test(self, webhook_id: str) -> Json:
+    @call
+    def test(self, webhook_id: str) -> Call[Delivery]:
         """Have a test event sent; return its delivery as it stands."""
-        return self._json("POST", f"/{webhook_id}/test")
+        return Call("POST", _path(webhook_id, "test"))
 
-    def deliveries(self, webhook_id: str) -> Iterator[Json]:
+    @listing
+    def deliveries(self, webhook_id: str) -> Listing[Delivery]:
         """Yield the deliveries, newest first, page after page."""
-        cursor: str | None = None
-        while True:
-            params: Json = {"limit": 100} if cursor is None else {"limit": 100, "cursor": cursor}
-            page = self._json("GET", f"/{webhook_id}/deliveries", params=params)
-            yield from page["data"]
-            cursor = page["next_cursor"]
-            if not page["has_more"]:
-                return
+        return pages(_path(webhook_id, "deliveries"))
 
-    def _json(self, method: str, path: str, **request: Any) -> Json:
-        answer: Json = self._send(method, f"/v1/webhooks{path}", **request).json()
-        return answer
+
+class WebhooksClient(BlockingPart, WebhookCalls):
+    """The webhooks of a project."""
+
+
+class AsyncWebhooksClient(AwaitingPart, WebhookCalls):
+    """The webhooks of a project, for an event loop."""
