@@ -175,7 +175,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     The database must have been migrated.
     """
-    database = Database(settings.database_url, limits=default_limits(settings))
+    database = Database(
+        settings.database_url, limits=default_limits(settings), max_queue_s=settings.max_queue_s
+    )  # fmt: skip
     service = AppState(
         settings=settings,
         database=database,

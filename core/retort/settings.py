@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     max_imgsz: int = Field(default=2048, ge=64)
     """Largest side of images that networks are trained, measured or exported with."""
     max_batch: int = Field(default=1024, ge=2)
-    """Most images of a batch, or of one step of the optimizer."""
+    """Most images of a batch, also of one that ``auto`` finds, or of one step of the optimizer."""
     max_seeds: int = Field(default=16, ge=1)
     """Most repetitions of a training."""
     max_arms: int = Field(default=4, ge=0)
@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     max_runtime_s: _Unbounded = 2_592_000.0
     """Longest that one job may run, also where its spec sets no limit; empty is for ever."""
     max_queue_s: _Unbounded = 31_536_000.0
-    """Longest ``max_queue_s`` of a spec; empty is for ever."""
+    """Longest ``max_queue_s`` of a spec, and that of one that names none; empty is for ever."""
     max_trials: int = Field(default=1000, ge=1)
     """Most trials of a sweep."""
     max_concurrency: int = Field(default=64, ge=1)

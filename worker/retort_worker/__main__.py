@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hide_environment()
     logs.configure(as_json=settings.log_json)
     make_private(settings.home)
-    database = Database(settings.database_url, limits=default_limits(settings))
+    database = Database(
+        settings.database_url, limits=default_limits(settings), max_queue_s=settings.max_queue_s
+    )  # fmt: skip
     host = socket.gethostname()
     context = WorkerContext(
         database=database,

@@ -42,6 +42,20 @@ CEILINGS = {
 }
 """Settings by the fields that they bound; ``[]`` is any entry of a list, ``[]#`` the number of its entries."""
 
+WITHOUT = {
+    "teacher.imgsz": "as training.imgsz",
+    "teacher.ensemble[].imgsz": "as training.imgsz",
+    "imgsz": "as the file says, which the run holds to the ceiling",
+    "exports[].imgsz": "as the network's, which has it",
+    "training.batch": "auto, which finds no more than the ceiling",
+    "exports[].batch": "one image, or any number where that is open",
+    "exports[].workspace_gib": "the ceiling, where the GPU has more",
+    "resources.max_runtime_s": "the ceiling",
+    "resources.max_queue_s": "the ceiling",
+    "search.trials": "all of a grid, which are counted",
+}
+"""What holds where a spec gives no number for a field that has a ceiling."""
+
 _WEIGHT = "a weight in a sum, or a learning rate: it costs nothing"
 _SHARE = "a probability, or a part of a whole"
 _SCORE = "a threshold of scores"

@@ -92,6 +92,17 @@ class Adjustments(FrozenModel):
 AS_GIVEN = Adjustments()
 
 
+class Bounds(FrozenModel):
+    """The operator's ceilings of what a spec leaves to the run, and of what files say."""
+
+    imgsz: int = 2048
+    """Largest side at which a network is measured."""
+    batch: int = 1024
+    """Largest that ``training.batch: auto`` may find."""
+    workspace_gib: float | None = None
+    """Most memory that an engine may be built in; null is all of the GPU's."""
+
+
 class Inputs(FrozenModel):
     """Inputs of a run beside its spec."""
 
@@ -122,6 +133,7 @@ class Inputs(FrozenModel):
     decisions: str | None = None
     """SHA-256 of what people have decided about pseudo-labels; null where they have decided nothing."""
     adjustments: Adjustments = AS_GIVEN
+    bounds: Bounds = Bounds()
 
     def weights_sha256(self, name: str) -> str:
         """Return the SHA-256 of the weights *name* as they were given."""

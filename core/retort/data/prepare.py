@@ -22,7 +22,17 @@ from retort.data.checkpoint_names import stored_names
 from retort.data.conversion.convert import locate_converted
 from retort.data.converted_weights import convert
 from retort.data.datasets import Dataset
-from retort.data.inputs import AS_GIVEN, CALIBRATION, FILE, Adjustments, DatasetInfo, Inputs, NamedBy, UnlabelledInfo
+from retort.data.inputs import (
+    AS_GIVEN,
+    CALIBRATION,
+    FILE,
+    Adjustments,
+    Bounds,
+    DatasetInfo,
+    Inputs,
+    NamedBy,
+    UnlabelledInfo,
+)
 from retort.data.known_datasets import DatasetSource
 from retort.data.published_weights import check_published
 from retort.data.text_files import readable
@@ -89,6 +99,7 @@ def prepare(
         calibration={path: _laid_out(one, folder, f"calibration-{n}") for n, (path, one) in enumerate(scenes.items())},
         decisions=sha256_of(workdir / DECISIONS) if (workdir / DECISIONS).is_file() else None,
         adjustments=adjustments,
+        bounds=Bounds(imgsz=settings.max_imgsz, batch=settings.max_batch, workspace_gib=settings.max_workspace_gib),
     )
     more_records = [found.records for found in (more, to_be_labelled, *scenes.values()) if found is not None]
     verification.record(itertools.chain(dataset.records, *more_records, map(ImageRecord.of, found.values())), workdir)

@@ -188,7 +188,7 @@ def submit_all(session: Session, submissions: Sequence[Submission], *, now: floa
                 idempotency.release(session, submission.key, job_id, project=submission.project)
             outcomes.append(error)
             continue
-        row = _row(submission, job_id, now=now)
+        row = _row(session, submission, job_id, now=now)
         actor = "client" if submission.sweep_id is None else f"sweep:{submission.sweep_id}"
         first = TransitionRow.row(job_id, JobState.QUEUED, attempt=0, now=now, actor=actor, reason=None)
         accepted.append({"job": row, "transition": first, "warnings": submission.warnings, "act": submission.act})
@@ -219,9 +219,15 @@ def _known(session: Session, submission: Submission, job_id: str, *, now: float)
     )
 
 
-def _row(submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
+def _patience_s(session: Session, wanted_s: float | None) -> float | None:
+    """Return how long a job may wait: as its spec says, within what the operator allows, also where it says nothing."""
+    bounds = [bound for bound in (wanted_s, session.info.get("max_queue_s")) if bound is not None]
+    return min(bounds, default=None)
+
+
+def _row(session: Session, submission: Submission, job_id: str, *, now: float) -> dict[str, Any]:
     spec, parent = submission.spec, submission.parent
-    patience_s = spec.resources.max_queue_s
+    patience_s = _patience_s(session, spec.resources.max_queue_s)
     inherited = parent if submission.go_on else None
     return {
         "id": job_id, "name": spec.name, "state": JobState.QUEUED, "progress": 0.0,
@@ -467,7 +473,7 @@ def _refuse_reviewed(job: JobRow) -> None:
 
 def _queue(session: Session, job: JobRow, *, now: float, actor: str) -> JobState:
     """Let a paused job wait anew; its patience counts from now where it has never started."""
-    patience_s = job.spec["resources"].get("max_queue_s") if job.attempt == 0 else None
+    patience_s = None if job.attempt else _patience_s(session, job.spec["resources"].get("max_queue_s"))
     expires_at = None if patience_s is None else now + patience_s
     return _move(session, job, JobState.QUEUED, now=now, actor=actor, expires_at=expires_at, claimable_at=now)
 

@@ -294,7 +294,7 @@ def expire(session: Session, *, now: float, limit: int = 100) -> list[ReapedJob]
     ids = session.scalars(late.limit(limit).with_for_update(skip_locked=True)).all()
     failure = RunFailure(
         code="expired",
-        message="no worker took the job within resources.max_queue_s",
+        message="no worker took the job within resources.max_queue_s, or within what the operator allows",
         hint="start more workers, or allow more time; POST …/retry queues it again",
     )
     for job_id in ids:

@@ -42,8 +42,10 @@ class Database:
     another writer was faster; a read transaction never waits for a writer nor holds one up.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 20, limits: object = None) -> None:
-        self._about = {} if limits is None else {"limits": limits}
+    def __init__(
+        self, url: str, *, pool_size: int = 20, limits: object = None, max_queue_s: float | None = None
+    ) -> None:  # fmt: skip
+        self._about = {"max_queue_s": max_queue_s} | ({} if limits is None else {"limits": limits})
         self.url = _with_driver(_parsed(url))
         self.engine = create_engine(
             self.url,

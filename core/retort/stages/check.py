@@ -83,17 +83,18 @@ def _batch(context: Context, names: dict[int, str], networks: Sequence[tuple[Any
     """Find the batch of all trainings, where the spec leaves it to the run."""
     from retort.training import batch_size
 
-    spec, device = context.spec, context.inputs.device
+    spec, device, largest = context.spec, context.inputs.device, context.inputs.bounds.batch
     if spec.training.batch != "auto":
         return None
     if device == "cpu":
-        found = batch_size.on_cpu(spec.resources.gpus)
+        found = batch_size.on_cpu(spec.resources.gpus, most=largest)
     else:
         images = max(1, int(context.inputs.dataset.num_train * spec.training.fraction))
         free, peak = batch_size.free_memory(device), batch_size.peak_memory(device)
         each = []
         for arm in _arms(context, names, networks):
-            each.append(batch_size.find(arm.meter(peak), free, images=images, gpus=spec.resources.gpus))
+            meter, gpus = arm.meter(peak), spec.resources.gpus
+            each.append(batch_size.find(meter, free, images=images, gpus=gpus, largest=largest))
             context.heartbeat.beat("setup")
         found = min(each, key=lambda one: one.batch)
     context.journal.log(found.reason, batch=found.batch)

@@ -47,6 +47,7 @@ class ExportWorkspace:
         self.context = context
         self.weights = weights
         self.imgsz = imgsz
+        self.most_workspace_gib = context.inputs.bounds.workspace_gib
         self.seed = seed
         self._folder = context.folder("exporting")
         self._calibrations: dict[_Scenes, Calibration] = {}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from retort import class_names, model_ref
+from retort.errors import FieldProblem, SpecError
 from retort.pipeline import latency, progress, train
 from retort.pipeline.context import Context
 from retort.report.verdict import FEWEST_IMAGES
@@ -80,8 +81,18 @@ def _published(context: Context, spec: EvaluateSpec) -> dict[str, Published]:
     from retort.training.evaluate import Published
     from retort.training.models import input_size, load
 
-    paths = {name: context.inputs.weights[name] for name in spec.networks}
-    return {name: Published(path, spec.imgsz or input_size(load(path))) for name, path in paths.items()}
+    published = {}
+    for number, name in enumerate(spec.networks):
+        path = context.inputs.weights[name]
+        side = spec.imgsz or input_size(load(path))
+        if side > (most := context.inputs.bounds.imgsz):  # a file may say anything
+            raise SpecError([FieldProblem(
+                f"networks.{number}",
+                f"says that it runs at {side} pixels, and this service allows {most} at most (RETORT_MAX_IMGSZ)",
+                f"name a size of {most} or less as imgsz",
+            )])  # fmt: skip
+        published[name] = Published(path, side)
+    return published
 
 
 def _insist_on_forms(spec: EvaluateSpec, networks: Mapping[str, Published]) -> None:

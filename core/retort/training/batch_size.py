@@ -38,30 +38,34 @@ Meter = Callable[[int], int]
 """Returns the bytes that a step with so many images takes at its peak; raises OutOfMemory where they are not there."""
 
 
-def on_cpu(gpus: int) -> FoundBatch:
-    """Return the usual batch in parts for *gpus* processes.
+def on_cpu(gpus: int, *, most: int = LARGEST_BATCH) -> FoundBatch:
+    """Return the usual batch in parts for *gpus* processes, *most* images at most.
 
     A CPU has no memory of its own that a batch could fill.
     """
-    batch = max(USUAL_BATCH // gpus, 1) * gpus
+    batch = max(min(USUAL_BATCH, most) // gpus, 1) * gpus
     return FoundBatch(batch=batch, reason=f"training.batch is auto, which is {batch} on a CPU")
 
 
-def find(meter: Meter, free_bytes: int, *, images: int, gpus: int = 1) -> FoundBatch:
+def find(
+    meter: Meter, free_bytes: int, *, images: int, gpus: int = 1, largest: int = LARGEST_BATCH
+) -> FoundBatch:  # fmt: skip
     """Return the largest batch whose step takes ``SHARE`` of *free_bytes*.
 
     That much is free on each of *gpus*. The memory of a step is taken for a straight line in its images, through two
-    that are measured. There are *images* to train on, and no use for more in a batch.
+    that are measured. There are *images* to train on, and no use for more in a batch; nor is it larger than *largest*,
+    which the operator allows.
 
     Raises:
         OutOfMemory: not even the smallest step fits.
 
     """
     peaks = {SMALLEST_BATCH: meter(SMALLEST_BATCH), **_larger(meter)}
-    most = max(min(LARGEST_BATCH, images) // gpus, SMALLEST_BATCH)
+    most = max(min(largest, images) // gpus, SMALLEST_BATCH)
     each = _each(peaks, free_bytes * SHARE, most)
     told = " and ".join(f"{peak / _GIB:.2f} GiB with {size}" for size, peak in peaks.items())
-    limit = f", limited by {images} images" if each == most and images < LARGEST_BATCH else ""
+    bound = f"{images} images" if images < largest else "RETORT_MAX_BATCH" if largest < LARGEST_BATCH else None
+    limit = f", limited by {bound}" if each == most and bound else ""
     return FoundBatch(
         batch=each * gpus, peak_bytes={str(size): peak for size, peak in peaks.items()}, free_bytes=free_bytes,
         reason=f"training.batch is auto, which is {each * gpus} here{limit}: a step of the largest arm takes {told} "

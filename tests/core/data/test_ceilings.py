@@ -10,6 +10,8 @@ from retort.data import ceilings
 from retort.errors import SpecError
 from retort.settings import Settings
 from retort.spec import parse_spec
+from retort.training import batch_size
+from retort.training.export import tensorrt
 
 
 def spec_with(**changes: Any) -> Any:
@@ -67,3 +69,11 @@ def test_a_job_without_a_limit_of_its_own_has_the_operators(tmp_path: Path):
     assert [ceilings.runtime_s(wanted, settings) for wanted in (None, 60.0, 1e6)] == [3600.0, 60.0, 3600.0]
     unbounded = Settings(home=tmp_path, max_runtime_s=None)
     assert [ceilings.runtime_s(wanted, unbounded) for wanted in (None, 60.0)] == [None, 60.0]
+
+
+def test_what_a_spec_leaves_to_the_run_is_bounded_as_well():
+    found = batch_size.find(lambda images: images << 20, 8 << 30, images=10_000, largest=48)
+    assert (found.batch, "RETORT_MAX_BATCH" in found.reason) == (48, True)
+    assert batch_size.on_cpu(2, most=5).batch == 4
+    assert [tensorrt.bounded(wanted, 8.0, has_gib=lambda: 24.0) for wanted in (None, 2.0)] == [8.0, 2.0]
+    assert tensorrt.bounded(None, 64.0, has_gib=lambda: 24.0) is None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 from results import RESULT
 from retort.constants import MAP, Role
-from retort.db import Lease, events, jobs, queue, transitions
+from retort.db import Database, Lease, events, jobs, queue, transitions
 from retort.protocol.events import MetricEvent, RunFailure
 from retort.states import AttemptState, JobState
 from support.db_harness import T0, Shop
@@ -146,6 +147,19 @@ def test_patience_in_the_queue_begins_anew_when_a_job_that_never_started_is_resu
         assert queue.expire(session, now=T0 + 1e6) == []
     wish(shop, jobs.resume, job_id, T0 + 1e6)
     assert shop.job(job_id).expires_at == T0 + 1e6 + 60
+
+
+def test_a_job_without_a_patience_of_its_own_has_that_of_the_operator(shop: Shop):
+    """``max_queue_s: null`` waited for ever, beyond any ceiling."""
+    url = shop.database.url.render_as_string(hide_password=False)
+    with closing(Database(url, max_queue_s=60.0)) as bounded:
+        shop = Shop(bounded, shop.spec)
+        waiting, sooner = shop.queued(), shop.queued(resources={"max_queue_s": 5})
+        wish(shop, jobs.pause, waiting)
+        wish(shop, jobs.resume, waiting, T0 + 100)
+        assert [shop.job(job_id).expires_at for job_id in (waiting, sooner)] == [T0 + 160, T0 + 5]
+        with bounded.begin() as session:
+            assert [one.job_id for one in queue.expire(session, now=T0 + 161)] == [sooner, waiting]
 
 
 def test_the_wish_to_finish_early_reaches_the_worker_and_outlives_it(shop: Shop):

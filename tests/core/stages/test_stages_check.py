@@ -12,7 +12,7 @@ from core.runs import document
 from core.training.pictures import NAMES
 from retort.data.inputs import Inputs
 from retort.data.prepare import prepare
-from retort.errors import ModelError, RetortError
+from retort.errors import ModelError, RetortError, SpecError
 from retort.pipeline.answers import CheckedNetworks
 from retort.pipeline.context import Context
 from retort.protocol.events import LogEvent
@@ -20,7 +20,7 @@ from retort.protocol.journal import Journal, read
 from retort.protocol.workdir import Heartbeat
 from retort.settings import Settings
 from retort.spec import parse_spec
-from retort.stages import check
+from retort.stages import check, measure
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +119,22 @@ def test_a_gpu_whose_memory_cannot_be_asked_fails_no_job(home: Path, tmp_path: P
     assert checked(home, tmp_path, "0").memory is None
     said = [event.message for event in read(tmp_path / "journal.jsonl")[0] if isinstance(event, LogEvent)]
     assert any(one.startswith("the memory of a step could not be foreseen") for one in said)
+
+
+def test_a_network_whose_file_asks_for_images_of_any_size_is_refused(home: Path, tmp_path: Path):
+    """No field of the spec is above its ceiling: the file is."""
+    from retort.training import models
+
+    huge = models.build("yolov8n", names=NAMES, weights=None, seed=0)
+    models.publish(huge, home / "models" / "huge.pt", names=NAMES, imgsz=4096)
+    data = document(home)["data"]
+    spec = parse_spec({"task": "evaluate", "name": "x", "data": data, "networks": ["huge.pt"]})
+    prepare(spec, Settings(home=home, fetch_weights=False, max_imgsz=1024), tmp_path, attempt=1, device="cpu")
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        context = Context(
+            spec, Inputs.load(tmp_path), tmp_path, journal, threading.Event(), {}, lambda _: None, Heartbeat(tmp_path),
+            "measure", "",
+        )  # fmt: skip
+        with pytest.raises(SpecError) as caught:
+            measure.run(context)
+    assert "at 4096 pixels, and this service allows 1024 at most (RETORT_MAX_IMGSZ)" in caught.value.message

@@ -21,6 +21,8 @@ class Sources(Protocol):
     weights: Path
     """The student, published."""
     imgsz: int
+    most_workspace_gib: float | None
+    """Most memory that an engine may be built in; null is all of the GPU's."""
 
     def graph(self, export: Export, *, opset: int | None = None, simplify: bool = True) -> Path:
         """Return the student's ONNX graph in float32, with raw output, for *export*."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +48,8 @@ def make(sources: Sources, export: Engine, path: Path, kept: Collection[str]) ->
             lacking, given, hint=f"build it where it will run: {_command(export, form, graph, path)}"
         )
     about = sources.metadata(export)
-    build_engine(
-        graph, path, form, precision=export.precision, workspace_gib=export.workspace_gib, metadata=about
-    )  # fmt: skip
+    workspace_gib = bounded(export.workspace_gib, sources.most_workspace_gib, has_gib=_gpu_gib)
+    build_engine(graph, path, form, precision=export.precision, workspace_gib=workspace_gib, metadata=about)
     if export.precision != "int8":
         graph.unlink()
 
@@ -85,6 +84,17 @@ def missing() -> str | None:
     if importlib.util.find_spec("tensorrt") is None:
         return f"the package tensorrt is not installed; an engine needs {NEEDS}"
     return None
+
+
+def bounded(wanted_gib: float | None, most_gib: float | None, *, has_gib: Callable[[], float]) -> float | None:
+    """Return the memory that an engine is built in: what is wanted, or as much as the operator allows of the GPU's."""
+    if wanted_gib is not None or most_gib is None or most_gib >= has_gib():
+        return wanted_gib
+    return most_gib
+
+
+def _gpu_gib() -> float:
+    return float(torch.cuda.get_device_properties(0).total_memory / 2**30)
 
 
 def build_engine(
