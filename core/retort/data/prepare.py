@@ -99,7 +99,7 @@ def prepare(
         calibration={path: _laid_out(one, folder, f"calibration-{n}") for n, (path, one) in enumerate(scenes.items())},
         decisions=sha256_of(workdir / DECISIONS) if (workdir / DECISIONS).is_file() else None,
         adjustments=adjustments,
-        bounds=Bounds(imgsz=settings.max_imgsz, batch=settings.max_batch, workspace_gib=settings.max_workspace_gib),
+        bounds=Bounds.of(settings),
     )
     more_records = [found.records for found in (more, to_be_labelled, *scenes.values()) if found is not None]
     verification.record(itertools.chain(dataset.records, *more_records, map(ImageRecord.of, found.values())), workdir)
