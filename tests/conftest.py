@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +16,9 @@ from retort.db.models import Base
 from servers import Postgres, Valkey, running
 from sharing import Once, keep_to_own_cores, num_processes
 from support import identity
+
+if TYPE_CHECKING:
+    from support.s3_server import Bucket, S3Server
 
 keep_to_own_cores()  # before anything imports torch, which counts them once
 
@@ -70,6 +74,25 @@ def valkey() -> Iterator[Valkey]:
     """A Redis-protocol server."""
     with running(Valkey()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3 server that checks signatures."""
+    from support.s3_server import S3Server
+
+    with closing(S3Server()) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A bucket of the test's own, where this process's stores look for theirs."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    found = s3.bucket()
+    monkeypatch.setenv("RETORT_STORE_URL", found.url)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -277,7 +277,7 @@ _UPLOAD = Upload(
     num_parts=3,
     created_at=_at(0),
     expires_at=_at(59),
-    links=UploadLinks(self=f"/v1/uploads/{_UPLOAD_ID}", complete=f"/v1/uploads/{_UPLOAD_ID}/complete"),
+    links=UploadLinks(self=f"/v1/uploads/{_UPLOAD_ID}", complete=f"/v1/uploads/{_UPLOAD_ID}/complete", signed=None),
     parts=(Part(number=1, sha256=_MODEL_SHA256, size_bytes=8_388_608),),
     missing=(2, 3),
 )

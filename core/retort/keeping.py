@@ -22,6 +22,7 @@ from retort.db import (
     retention,
     trash,
     upkeep,
+    uploads,
     webhooks,
     workers,
 )
@@ -104,6 +105,7 @@ class Keeper:
             self.collect(taken)
             self.find_strays(taken)
             self.tidy_saved(taken)
+            self.tidy_incoming(taken)
         if self._in_time():
             taken.numbers["broker messages"] += upkeep.tidy_broker(self._settings.broker_url)
             upkeep.shrink(self._database)
@@ -221,6 +223,17 @@ class Keeper:
         for job_id in over:
             store.delete_saved(job_id, but=needed)
             taken.numbers["saved states"] += 1
+
+    def tidy_incoming(self, taken: Taken) -> None:
+        """Delete parts that clients sent to the store for uploads that have ended."""
+        store = self._store()
+        for page in store.incoming():
+            with self._database.read() as session:
+                before = database_now(session) - self._settings.keep_unreferenced_s
+                awaited = uploads.open_ones(session, {one.upload_id for one in page})
+            over = [one for one in page if one.upload_id not in awaited and one.modified_at < before]
+            store.drop_incoming(over)
+            taken.numbers["parts of ended uploads"] += len(over)
 
     def _delete_saved(self, job_id: str) -> None:
         """Delete what a job on its way out has saved, but for what another goes on from."""

@@ -23,7 +23,7 @@ from obstore.store import LocalStore, from_url
 
 from retort.errors import RetortError, TransientError
 
-__all__ = ["BytesMissing", "Store", "StoreUnavailable", "Stored", "StoredObject"]
+__all__ = ["BytesMissing", "Incoming", "Store", "StoreUnavailable", "Stored", "StoredObject", "signs"]
 
 CHUNK_BYTES = 4 << 20
 _PART_BYTES = 16 << 20
@@ -68,6 +68,19 @@ class StoredObject:
     key: str
     size_bytes: int
     modified_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A part that a client has sent to the store itself."""
+
+    path: str
+    modified_at: float
+
+    @property
+    def upload_id(self) -> str:
+        """The upload that it was sent for."""
+        return self.path.split("/")[1]
 
 
 class Store:
@@ -155,6 +168,7 @@ class Store:
         try:
             with _as_store_unavailable(self.url):
                 if int(obstore.head(self._store, sent)["size"]) != size_bytes:
+                    obstore.delete(self._store, sent)
                     return None
                 obstore.rename(self._store, sent, moved)
                 digest = hashlib.sha256()
@@ -169,6 +183,18 @@ class Store:
         with _as_store_unavailable(self.url):
             obstore.rename(self._store, moved, key)
         return Stored(key, sha256, size_bytes)
+
+    def incoming(self) -> Iterator[list[Incoming]]:
+        """Yield what clients have sent to the store themselves, in pages."""
+        with _as_store_unavailable(self.url):
+            for page in obstore.list(self._store, _INCOMING):
+                yield [Incoming(str(one["path"]), one["last_modified"].timestamp()) for one in page]
+
+    def drop_incoming(self, found: Sequence[Incoming]) -> None:
+        """Delete what clients have sent themselves."""
+        with _as_store_unavailable(self.url):
+            if found:
+                obstore.delete(self._store, [one.path for one in found])
 
     def size(self, key: str) -> int | None:
         """Return the size in bytes under *key*; None when nothing is there."""
@@ -351,6 +377,11 @@ def _copy(file: IO[bytes], target: Path) -> None:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def signs(url: str) -> bool:
+    """Return True for a store that signs addresses, to which clients can send."""
+    return _local_folder(url) is None
 
 
 def _local_folder(url: str) -> Path | None:

@@ -15,6 +15,7 @@ from retort.db.session import database_now
 from retort.db.uploads import NewPart, UploadConflict, UploadNotFound
 from retort.errors import UserError
 from retort.states import UploadState
+from retort.storage import signs
 from starlette.concurrency import run_in_threadpool
 
 from retort_api.deps import AppState, Caller, Router, Serving
@@ -151,7 +152,7 @@ def _with_known(part: NewPart, known: UploadPartRow | None) -> NewPart:
 
 
 def _shown(service: AppState, row: UploadRow, parts: Sequence[UploadPartRow]) -> Upload:
-    return Upload.seen(row, parts, service.settings.keep_uploads_s)
+    return Upload.seen(row, parts, service.settings.keep_uploads_s, signs=signs(service.settings.store_url))
 
 
 @router.readable(
@@ -166,7 +167,10 @@ def list_uploads(
     """List uploads, newest first."""
     with service.read(caller) as session:
         found = uploads.page(session, caller.reach, after=parse_cursor(cursor, UPLOAD_PREFIX), limit=limit + 1)
-    shown = tuple(UploadSummary.of(row, service.settings.keep_uploads_s) for row in found[:limit])
+    shown = tuple(
+        UploadSummary.of(row, service.settings.keep_uploads_s, signs=signs(service.settings.store_url))
+        for row in found[:limit]
+    )
     cursor = next_cursor(response, found, limit, prefix=UPLOAD_PREFIX, path="/v1/uploads")
     return UploadPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
 
@@ -270,9 +274,10 @@ def link_parts(
 
     `complete` looks for what was sent there. A store that is a folder has no such addresses.
     """
-    with service.read(caller) as session:
+    with service.begin(caller) as session:
         row = uploads.get(session, upload_id, caller.reach)
         missing = _shown(service, row, uploads.parts(session, row.id)).missing
+        uploads.touch(session, [row.id], now=database_now(session))
     links = []
     for number in [number for number in missing if number >= first][:_LINKED]:
         url = service.store.link(row.id, number, valid_s=_LINK_S)

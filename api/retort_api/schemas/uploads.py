@@ -55,6 +55,8 @@ class UploadLinks(ResponseModel):
 
     self: str
     complete: str
+    signed: str | None
+    """POST there gives addresses in the object store, to which parts can be PUT; null where the store is a folder."""
 
 
 class Part(ResponseModel):
@@ -86,9 +88,9 @@ class UploadSummary(ResponseModel):
     links: UploadLinks
 
     @classmethod
-    def of(cls, row: UploadRow, keep_s: float) -> UploadSummary:
+    def of(cls, row: UploadRow, keep_s: float, *, signs: bool) -> UploadSummary:
         """Return the row as it is listed."""
-        return cls.model_validate(_fields(row, keep_s))
+        return cls.model_validate(_fields(row, keep_s, signs=signs))
 
 
 class Upload(UploadSummary):
@@ -100,7 +102,7 @@ class Upload(UploadSummary):
     """Numbers of the parts that are still to be sent."""
 
     @classmethod
-    def seen(cls, row: UploadRow, parts: Sequence[UploadPartRow], keep_s: float) -> Upload:
+    def seen(cls, row: UploadRow, parts: Sequence[UploadPartRow], keep_s: float, *, signs: bool) -> Upload:
         """Return the row as it is shown."""
         there = tuple(
             Part(number=part.number, sha256=part.sha256, size_bytes=part.size_bytes) for part in parts if part.key
@@ -109,12 +111,13 @@ class Upload(UploadSummary):
         missing = tuple(number for number in range(1, row.num_parts + 1) if number not in numbers)
         if row.state is UploadState.COMPLETE:
             missing = ()
-        return cls.model_validate({**_fields(row, keep_s), "parts": there, "missing": missing})
+        return cls.model_validate({**_fields(row, keep_s, signs=signs), "parts": there, "missing": missing})
 
 
-def _fields(row: UploadRow, keep_s: float) -> dict[str, object]:
+def _fields(row: UploadRow, keep_s: float, *, signs: bool) -> dict[str, object]:
     home = upload_path(row.id)
-    links = {"self": home, "complete": f"{home}/complete"}
+    signs = signs and row.state is UploadState.OPEN and row.num_parts > 0
+    links = {"self": home, "complete": f"{home}/complete", "signed": f"{home}/links" if signs else None}
     return row_fields(row, UploadSummary, expires_at=row.touched_at + keep_s, links=links)
 
 

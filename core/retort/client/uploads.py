@@ -7,14 +7,16 @@ import hashlib
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from retort.client.answers import Part, Upload, UploadPartLink, UploadSummary
-from retort.client.calls import OCTETS, Call, Json, Listing, Progress, Steps, Together, pages
+from retort.client.calls import OCTETS, Call, Json, Listing, Local, Progress, Steps, Together, pages
 from retort.client.operations import AwaitingPart, BlockingPart, call, listing, steps
+from retort.client.signed_parts import put_parts
+from retort.client.transport import ClientError
 from retort.data.archives import KINDS
 from retort.errors import UserError
 
@@ -25,6 +27,10 @@ _LEAST_GROUP_BYTES = 1 << 20
 _MOST_PARTS = 20_000
 _READ_BYTES = 1 << 20
 _AT_A_TIME = 3
+_LINKS_AT_A_TIME = 64
+"""They are used within minutes, and end after an hour."""
+_TRIES = 2
+"""So often nothing may get through to the object store."""
 _MOST_GROUPS = 8_000
 _CUT = 4
 """One of so many names ends a part, so that files which are added shift few of the cuts."""
@@ -193,12 +199,15 @@ class Content:
 def sent(content: Content, progress: Progress | None = None) -> Steps[Upload]:
     """Send what the service lacks of *content*; return the complete upload."""
     upload: Upload = yield Call("POST", "/v1/uploads", {"json": content.announcement()})
-    missing = [] if upload["state"] == "complete" else upload["missing"]
+    signed = upload["links"].get("signed")
+    if signed:
+        upload = yield from _taken_over(upload)
+    missing = [] if upload["state"] == "complete" else list(upload["missing"])
     done = content.size_bytes - sum(_size(content.parts[number - 1]) for number in missing)
 
-    def ended(place: int) -> None:
+    def ended(number: int) -> None:
         nonlocal done
-        done += _size(content.parts[missing[place] - 1])
+        done += _size(content.parts[number - 1])
         if progress:
             progress(done, content.size_bytes)
 
@@ -206,9 +215,36 @@ def sent(content: Content, progress: Progress | None = None) -> Steps[Upload]:
         progress(done, content.size_bytes)
     if upload["state"] == "complete":
         return upload
-    yield Together([_put(upload["id"], number, content) for number in missing], _AT_A_TIME, ended)
+    if signed:
+        missing = yield from _to_bucket(signed, missing, content, ended)
+    puts = [_put(upload["id"], number, content) for number in missing]
+    yield Together(puts, _AT_A_TIME, lambda place: ended(missing[place]))
     complete: Upload = yield _completed(upload["id"])
     return complete
+
+
+def _taken_over(upload: Upload) -> Steps[Upload]:
+    """Have the service look at what an earlier call sent to the object store; return the upload."""
+    try:
+        found: Upload = yield _completed(upload["id"])
+    except ClientError:
+        found = yield Call("GET", f"/v1/uploads/{upload['id']}")
+    return found
+
+
+def _to_bucket(
+    address: str, missing: Sequence[int], content: Content, ended: Callable[[int], None]
+) -> Steps[list[int]]:
+    """Send parts to the object store; return those that have to go through the service."""
+    left, idle = list(missing), 0
+    while left and idle < _TRIES:
+        links: tuple[UploadPartLink, ...] = yield Call("POST", address, {"params": {"first": left[0]}}, reading="data")
+        wanted = frozenset(left[:_LINKS_AT_A_TIME])
+        urls = {one["number"]: one["url"] for one in links if one["number"] in wanted}
+        there = yield Local(partial(put_parts, urls, content.read, ended, at_a_time=_AT_A_TIME))
+        left = [number for number in left if number not in there]
+        idle = 0 if there else idle + 1
+    return left
 
 
 def _put(upload_id: str, number: int, content: Content) -> Call[Part]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, delete, func, select, update
@@ -246,6 +246,19 @@ def keys(session: Session, upload_id: str) -> list[str]:
     """Return where the store keeps the parts of an upload."""
     query = select(UploadPartRow.key).where(UploadPartRow.upload_id == upload_id, UploadPartRow.key.is_not(None))
     return [key for key in session.scalars(query) if key is not None]
+
+
+def open_ones(session: Session, upload_ids: Collection[str]) -> set[str]:
+    """Return those of *upload_ids* whose uploads are open."""
+    return {
+        found
+        for start in range(0, len(upload_ids), _BATCH)
+        for found in session.scalars(
+            select(UploadRow.id).where(
+                UploadRow.state == UploadState.OPEN, UploadRow.id.in_(sorted(upload_ids)[start : start + _BATCH])
+            )
+        )
+    }
 
 
 def expired(session: Session, *, before: float, limit: int = 100) -> list[str]:
