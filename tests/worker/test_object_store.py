@@ -76,7 +76,9 @@ def sent(client: Client, bucket: Bucket, path: Path) -> dict[str, Any]:
     """Send a file, and make sure that the service had no part of it."""
     number = len(bucket.server.asked)
     upload = client.uploads.send(Content.of(path))
-    incoming = [size for method, key, size in bucket.server.asked[number:] if method == "PUT" and "/incoming/" in key and size]
+    incoming = [
+        size for method, key, size in bucket.server.asked[number:] if method == "PUT" and "/incoming/" in key and size
+    ]
     assert sum(incoming) >= path.stat().st_size
     return upload
 
