@@ -52,6 +52,8 @@ def _published(model: str) -> str | None:
 
 PUBLISHED_WEIGHTS = {model: found for model in MODEL_NAMES if (found := _published(model)) is not None}
 """Weight files that may be fetched by name, by the architecture that they hold."""
+WEIGHTS_SUFFIXES = (".pt", ".safetensors", ".onnx")
+"""How files of weights end."""
 OFFICIAL_WEIGHTS = frozenset(PUBLISHED_WEIGHTS.values())
 """The files alone."""
 

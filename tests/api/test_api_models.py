@@ -16,7 +16,7 @@ from retort.settings import Settings
 from retort.storage import Store
 from support.api_harness import SPEC
 from support.checkpoints import checkpoint
-from support.malicious_checkpoints import CANARY, corpus
+from support.malicious_checkpoints import CANARY, corpus, rows
 
 BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -324,3 +324,18 @@ def test_temporary_files_of_uploads_do_not_stay(
     small_client.post("/v1/models", params={"name": "x"}, content=b"no", headers=BINARY)
 
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_safetensors_are_registered_with_the_network_that_the_request_names(client: TestClient):
+    content = rows({"0.conv.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(4))
+    alone = client.post("/v1/models", params={"name": "mine"}, content=content, headers=BINARY)
+    assert (alone.status_code, alone.json()["code"]) == (422, "bad_model")
+    assert "which network" in alone.json()["message"]
+
+    told = {"name": "mine", "architecture": "yolo11n", "class_name": ["car", "person"]}
+    answer, again = (client.post("/v1/models", params=told, content=content, headers=BINARY) for _ in range(2))
+
+    assert (answer.status_code, again.status_code) == (201, 200)
+    assert answer.json()["classes"] == ["car", "person"]
+    wrong = client.post("/v1/models", params={**told, "architecture": "os.system"}, content=content, headers=BINARY)
+    assert wrong.json()["code"] == "bad_model"

@@ -117,7 +117,9 @@ _CALLS: tuple[tuple[str, str, tuple[Any, ...]], ...] = (
 def corpus() -> dict[str, bytes]:
     """Return the files by what they try."""
     found = {f"calls {module}.{name}": _held(Called(Global(module, name), given)) for module, name, given in _CALLS}
-    for group in (_chains, _objects, _states, _tensors, _opcodes, _bombs, _descriptions, _archives, _rows):
+    for group in (
+        _chains, _objects, _states, _tensors, _opcodes, _bombs, _descriptions, _archives, _rows, _foreign_rows, _graphs,
+    ):  # fmt: skip
         for title, content in group():
             assert title not in found
             found[title] = content
@@ -430,3 +432,69 @@ def _rows() -> Iterator[tuple[str, bytes]]:
     yield "rows: attribute of a class", rows(described(attributes={"__class__": 1}))
     yield "rows: type by another name", rows(described(attributes={"a": {"dtype": "hub"}}))
     yield "rows: value of no kind", rows(described(attributes={"a": {"call": "os.system"}}))
+
+
+TOLD = {"retort.architecture": "yolov8n", "names": '["thing"]'}
+"""What makes of tensors a network: the metadata of a file that says what it is."""
+
+
+def _foreign_rows() -> Iterator[tuple[str, bytes]]:
+    """Yield safetensors of strangers, which name a network."""
+    one = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+    def of(told: Any, **tensors: Any) -> bytes:
+        return rows({"__metadata__": told, **(tensors or {"a": one})}, bytes(4))
+
+    def described_as(text: str) -> bytes:
+        return of({**TOLD, "retort.architecture": text})
+
+    sound = json.dumps({"__metadata__": TOLD, "a": one})
+    yield "state: a name twice", rows(sound.replace("{", '{"a":1,', 1).encode(), bytes(4))
+    yield "state: metadata twice", rows(sound.replace("{", '{"__metadata__":{},', 1).encode(), bytes(4))
+    yield "state: metadata that are numbers", of({**TOLD, "names": 7})
+    yield "state: metadata that are a list", of([TOLD])
+    yield "state: no tensors", rows({"__metadata__": TOLD})
+    yield "state: no names", of({"retort.architecture": "yolov8n"})
+    yield "state: no architecture", of({"names": '["a"]'})
+    yield "state: names that are a number", of({**TOLD, "names": "7"})
+    yield "state: names with a hole", of({**TOLD, "names": "{0: a, 2: b}"})
+    yield "state: names of control characters", of({**TOLD, "names": '["\\u001b[2J"]'})
+    yield "state: a million names", of({**TOLD, "names": "[" + "a," * 1_000_000 + "]"})
+    yield "state: names that are merged", of({**TOLD, "names": "{<<: {0: a}}"})
+    yield "state: names that are made", of({**TOLD, "names": "!!python/object/apply:os.system [touch was-run]"})
+    yield "state: names a hundred thousand deep", of({**TOLD, "names": "[" * 100_000})
+    yield "state: an architecture by path", described_as("../../etc/passwd")
+    yield "state: an architecture by address", described_as(_URL)
+    yield "state: RT-DETR", described_as("rtdetr-l")
+    yield "state: an architecture that is made", described_as(f"!!python/object/apply:os.system\n- {_TOUCH}")
+    yield "state: an architecture of aliases", described_as("a: &a [1]\nbackbone: [*a, *a]\nhead: []")
+    detect = "head: [[[0], 1, Detect, [nc]]]"
+    for title, text in {
+        "a function as a layer": f"backbone: [[-1, 1, os.system, [{_TOUCH!r}]]]\n{detect}",
+        "code among the arguments": f"backbone: [[-1, 1, Conv, [{json.dumps(_OPEN)}]]]\n{detect}",
+        "code as the activation": f"activation: {json.dumps(_OPEN)}\nbackbone: [[-1, 1, Conv, [8]]]\n{detect}",
+        "a layer a billion times": f"backbone: [[-1, 1000000000, Conv, [8]]]\n{detect}",
+        "a hundred layers four hundred times": "backbone: [" + "[-1, 100, Conv, [8]]," * 400 + f"]\n{detect}",
+        "layers that a scale repeats": f"scales: {{n: [16, 1, 64]}}\nbackbone: [[-1, 100, C2f, [8]]]\n{detect}",
+        "a layer of a billion channels": f"backbone: [[-1, 1, Conv, [1000000000]]]\n{detect}",
+        "a scale that is not there": f"scale: x\nscales: {{n: [1, 1, 64]}}\nbackbone: [[-1, 1, Conv, [8]]]\n{detect}",
+        "scales that are endless": f"scales: {{n: [1, .inf, 64]}}\nbackbone: [[-1, 1, Conv, [8]]]\n{detect}",
+        "no layers": "backbone: 1\nhead: 2",
+    }.items():
+        yield f"state: {title}", described_as(text)
+    yield "state: a type of the future", of(TOLD, a={**one, "dtype": "F8_E4M3"})
+    yield "state: a shape of floats", of(TOLD, a={**one, "shape": [1.0]})
+    yield "state: a negative shape", of(TOLD, a={**one, "shape": [-1]})
+    yield "state: nine sides", of(TOLD, a={**one, "shape": [1] * 9})
+    yield "state: a tensor beyond the file", of(TOLD, a={**one, "shape": [1 << 30], "data_offsets": [0, 4 << 30]})
+    yield "state: tensors on each other", of(TOLD, a=one, b=one)
+    yield "state: offsets backwards", of(TOLD, a={**one, "data_offsets": [4, 0]})
+    yield "state: a tensor with a name of control characters", of(TOLD, **{"\x1b[2J": one})
+    yield "state: a tensor with a name of a megabyte", of(TOLD, **{"a" * (1 << 20): one})
+
+
+def _graphs() -> Iterator[tuple[str, bytes]]:
+    """Yield ONNX files of strangers."""
+    from support import graphs
+
+    yield from graphs.malicious(TOLD)

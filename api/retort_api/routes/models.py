@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path as File
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
+from pydantic import StringConstraints
 from retort import model_ref
 from retort.access import Principal, Scope
+from retort.checkpoints import states
 from retort.data import weights
-from retort.data.checkpoint_names import described_names
 from retort.db import model_registry, quotas
 from retort.db.model_registry import ModelNotFound, NewModel
 from retort.db.models import MODEL_PREFIX, ModelRow
@@ -33,6 +35,8 @@ _BINARY = "application/octet-stream"
 _BODY = {"required": True, "content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}}}
 _LOCATION = {"Location": {"description": "Address of the model's name.", "schema": {"type": "string"}}}
 _DOWNLOAD = file_response.responses("model_not_found")
+_LONGEST_ARCHITECTURE, _MOST_CLASSES = 16_384, 1000
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 _NAME = rf"^{model_ref.NAME}$"
 
 
@@ -60,11 +64,23 @@ async def register_model(
     upload: Annotated[
         str | None, Query(pattern=UPLOAD_ID, description="A complete upload, which stands for the body.")
     ] = None,
+    architecture: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=_LONGEST_ARCHITECTURE,
+            description="What a .safetensors or .onnx file is of: such as `yolo11n`, or the YAML of it.",
+        ),
+    ] = None,
+    class_name: Annotated[
+        list[ClassName] | None, Query(max_length=_MOST_CLASSES, description="Its classes in order, one each.")
+    ] = None,
 ) -> Any:
-    """Register weights from outside: the body is a .pt file of at most 1 GiB, or is named as an upload.
+    """Register weights from outside: the body is a file of at most 1 GiB, or is named as an upload.
 
-    Its pickle is read by opcodes against a list of names, and never run: a file that holds anything else than a
-    detector is refused. Sending the same file again is harmless.
+    A .pt file's pickle is read by opcodes against a list of names, and never run: a file that holds anything else than
+    a detector is refused. A .safetensors or .onnx file says in its metadata, or is told here, which network it is; what
+    is told here becomes part of it, and of its digest. Sending the same file again is harmless.
     """
     if upload is None:
         _expect_bytes(request)
@@ -74,7 +90,8 @@ async def register_model(
     else:
         received = await run_in_threadpool(whole, service, caller, upload, weights.LARGEST_BYTES)
     with received:
-        model, created = await run_in_threadpool(_register, service, caller, name, received.path)
+        told = architecture, class_name or []
+        model, created = await run_in_threadpool(_register, service, caller, name, received.path, told)
     response.status_code = CREATED if created else OK
     response.headers["Location"] = model.links.self
     return model
@@ -169,8 +186,20 @@ def _expect_bytes(request: Request) -> None:
         raise UserError(told, code="unsupported_media_type", hint=f"send Content-Type: {_BINARY}")
 
 
-def _register(service: AppState, caller: Principal, name: str, file: File) -> tuple[Model, bool]:
-    classes = described_names(weights.check_checkpoint(file, "the body"))
+def _register(
+    service: AppState, caller: Principal, name: str, file: File, told: tuple[str | None, list[str]]
+) -> tuple[Model, bool]:
+    architecture, names = told
+    if architecture is None and not names:
+        return _keep(service, caller, name, file)
+    with TemporaryDirectory(prefix="model-", dir=file.parent) as folder:
+        whole = File(folder) / "whole"
+        states.completed(file, whole, "the body", architecture_text=architecture, names=names)
+        return _keep(service, caller, name, whole)
+
+
+def _keep(service: AppState, caller: Principal, name: str, file: File) -> tuple[Model, bool]:
+    classes = weights.check_checkpoint(file, "the body")
     stored = service.store.put(file)
     model = NewModel(
         name=name, sha256=stored.sha256, size_bytes=stored.size_bytes, key=stored.key, project=caller.project,

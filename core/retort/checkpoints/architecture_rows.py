@@ -11,6 +11,8 @@ from retort.checkpoints.records import Flaw
 
 _MOST_ROWS = 400
 _MOST_REPEATS = 100
+_MOST_BUILT = 1000
+"""Of all layers together, as often as they are repeated; the deepest networks have a tenth."""
 _LARGEST = 65_536
 """Of channels, classes and sizes."""
 _LARGEST_MULTIPLE = 16
@@ -47,7 +49,13 @@ def check(described: Any) -> None:
             raise Flaw("its description has a key that is no text")
         if isinstance(value, int | float | list | tuple) and key not in _CHECKED:
             _check_size(key, value)
-    _check_scales(described)
+    _check_number(described, _check_scales(described))
+
+
+def _check_number(described: dict[str, Any], deepest: float) -> None:
+    rows = [*described["backbone"], *described["head"]]
+    if (number := sum(max(1, row[1] * deepest) if row[1] > 1 else 1 for row in rows)) > _MOST_BUILT:
+        raise Flaw(f"its description is of {number:.0f} layers; at most {_MOST_BUILT} are built")
 
 
 def _check_activation(activation: Any) -> None:
@@ -90,15 +98,16 @@ def _numbers(value: Any, depth: int = 0) -> Iterator[float]:
             yield from _numbers(one, depth + 1)
 
 
-def _check_scales(described: dict[str, Any]) -> None:
-    """Insist on multiples that leave a network's depth and width within reach."""
+def _check_scales(described: dict[str, Any]) -> float:
+    """Insist on multiples that leave a network's depth and width within reach; return the largest of depth."""
     scales = described.get("scales") or {}
-    rows = list(scales.values()) if isinstance(scales, dict) else [scales]
-    for row in [*rows, _multiples(described)]:
+    rows = [*(scales.values() if isinstance(scales, dict) else [scales]), _multiples(described)]
+    for row in rows:
         if not isinstance(row, list | tuple) or len(row) != 3 or not all(isinstance(one, int | float) for one in row):
             raise Flaw("its description has scales that are not three numbers each")
         if not (0 <= row[0] <= _LARGEST_MULTIPLE and 0 <= row[1] <= _LARGEST_MULTIPLE and 0 < row[2] <= _LARGEST):
             raise Flaw(f"its description has the scale {list(row)!r:.60}, which is too large")
+    return float(max(row[0] for row in rows))
 
 
 def _multiples(described: dict[str, Any]) -> list[Any]:

@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from retort.checkpoints import allowed, coding
+from retort.checkpoints import coding, tensor_rows
 from retort.checkpoints.allowed import Global
 from retort.checkpoints.archive import TorchArchive
 from retort.checkpoints.coding import Description, Layer
 from retort.checkpoints.description import Tensors
 from retort.checkpoints.records import Flaw, Tensor
+from retort.checkpoints.tensor_rows import LENGTH, StoredTensor
 
-SUFFIX = ".safetensors"
 FORMAT = "retort-network-1"
 """Of the description inside; another layout gets another number."""
-_LARGEST_HEADER = 16 << 20
-_LENGTH = struct.Struct("<Q")
-BEGIN = _LENGTH.size + 1
-"""Bytes that tell such a file from an archive: a length, and the brace of its header."""
 _CHUNK = 1 << 20
-_BYTES = dict(allowed.BITS.values())
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where the numbers of one tensor lie in a converted file."""
-
-    kind: str
-    shape: tuple[int, ...]
-    begin: int
-    """From the file's first byte."""
-    end: int
 
 
 def write(archive: TorchArchive, described: Description, tensors: Tensors, to: IO[bytes]) -> None:
@@ -48,7 +31,7 @@ def write(archive: TorchArchive, described: Description, tensors: Tensors, to: I
         place += size
     content = json.dumps(header, separators=(",", ":")).encode()
     content += b" " * (-len(content) % 8)
-    to.write(_LENGTH.pack(len(content)) + content)
+    to.write(LENGTH.pack(len(content)) + content)
     with archive.path.open("rb") as file:
         for one in tensors.found.values():
             for chunk in _bytes_of(one, archive.place_of(one.storage), file):
@@ -110,18 +93,9 @@ def read(path: Path) -> tuple[Description, dict[str, StoredTensor]]:
         OSError: it cannot be read.
 
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        (length,) = _LENGTH.unpack(_exactly(file, _LENGTH.size))
-        if not 2 <= length <= min(_LARGEST_HEADER, size - _LENGTH.size):
-            raise Flaw(f"it begins with a header of {length} bytes")
-        content = _exactly(file, length)
+    metadata, entries = tensor_rows.read(path)
     try:
-        header = json.loads(content)
-        described = _told(header.pop("__metadata__"))
-        entries = {key: _entry(one, _LENGTH.size + length) for key, one in header.items()}
-        found = _described(described)
-        _check_places(entries.values(), _LENGTH.size + length, size)
+        found = _described(_told(metadata))
         coding.check(found, entries.keys())
     except Flaw:
         raise
@@ -135,29 +109,6 @@ def _told(metadata: Mapping[str, Any]) -> Any:
     if metadata.get("format") != FORMAT:
         raise Flaw("it holds tensors without the description of a network; send the .pt file that they are from")
     return json.loads(metadata["network"])
-
-
-def _entry(given: Mapping[str, Any], start: int) -> StoredTensor:
-    shape = tuple(given["shape"])
-    begin, end = given["data_offsets"]
-    if len(shape) > 8 or not all(type(one) is int and 0 <= one < 1 << 40 for one in (*shape, begin, end)):
-        raise Flaw("a tensor in it has a place or a shape that is none")
-    count = 1
-    for length in shape:
-        count *= length
-    if end - begin != count * _BYTES[given["dtype"]]:
-        raise Flaw(f"a tensor of the shape {shape} has {end - begin} bytes")
-    return StoredTensor(given["dtype"], shape, start + begin, start + end)
-
-
-def _check_places(entries: Any, begin: int, end: int) -> None:
-    """Insist that the tensors fill the file one after the other."""
-    for one in sorted(entries, key=lambda one: (one.begin, one.end)):
-        if one.begin != begin:
-            raise Flaw("its tensors do not lie one after the other")
-        begin = one.end
-    if begin != end:
-        raise Flaw("its tensors do not fill the file: it is cut off, or something follows")
 
 
 def _described(given: Mapping[str, Any]) -> Description:

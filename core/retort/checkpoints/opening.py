@@ -5,15 +5,15 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from retort.checkpoints import converted, reader
+from retort.checkpoints import converted, reader, states, tensor_rows
 from retort.checkpoints.archive import TorchArchive, open_archive
 from retort.checkpoints.coding import Description, ValueDecoder
 from retort.checkpoints.description import NotADetector, Tensors, describe
 from retort.checkpoints.records import Flaw
 from retort.errors import ModelError
 
-SUFFIXES = (".pt", converted.SUFFIX)
-"""Of files that weights may come in."""
+FOLDED = "folded"
+"""Argument of a network whose normalisation is folded into its weights, so that it can only teach."""
 HINT = (
     "an Ultralytics detection checkpoint with its network, as training saves it: not damaged, not TorchScript; "
     "a state dict alone does not say which network it belongs to"
@@ -61,7 +61,7 @@ def is_converted(path: Path) -> bool:
     """Return True if *path* begins as safetensors do."""
     try:
         with path.open("rb") as file:
-            return file.read(converted.BEGIN)[-1:] == b"{"
+            return file.read(tensor_rows.BEGIN)[-1:] == b"{"
     except OSError:
         return False
 
@@ -69,9 +69,9 @@ def is_converted(path: Path) -> bool:
 def damage_in(weights: Path) -> str | None:
     """Return what has changed in a checked archive since it was written, or None.
 
-    Tensors are read without a look at their checksums. A converted file has none.
+    Tensors are read without a look at their checksums. Other files have none.
     """
-    if is_converted(weights):
+    if is_converted(weights) or states.is_state(weights):
         return None
     try:
         with zipfile.ZipFile(weights) as file:
@@ -94,6 +94,30 @@ def check(path: Path, name: str) -> Description:
         return converted.read(path)[0]
     except (Flaw, OSError, MemoryError) as error:
         raise refused(name, error) from error
+
+
+def open_state(path: Path, name: str) -> states.State:
+    """Read tensors from outside, in the file that people call *name*, with what they are of.
+
+    Raises:
+        ModelError: they are none, or it is not said what they are of.
+
+    """
+    try:
+        return states.read(path)
+    except Exception as error:  # whatever a stranger's file provokes
+        raise refused_state(name, error) from error
+
+
+def refused_state(name: str, error: Exception) -> ModelError:
+    """Return what to say of the tensors from outside in the file *name*."""
+    return ModelError(f"weights file {name} cannot be loaded: {error}", hint=states.HINT)
+
+
+def is_folded(described: Description) -> bool:
+    """Return True if the network's normalisation was folded into its weights, as exports do."""
+    arguments = ValueDecoder().decoded(described.arguments)
+    return isinstance(arguments, dict) and arguments.get(FOLDED) is True
 
 
 def names_of(described: Description) -> object:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -53,9 +55,16 @@ _SHOWN = 20
 
 
 @app.command()
-def push(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt file as Ultralytics saves it.")],
+def push(  # noqa: PLR0917 - options, by name
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt, .safetensors or .onnx file.")],
     name: Annotated[str, typer.Option(help="What it is called; later ones may have the same name.")],
+    architecture: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="What .safetensors or .onnx are of: yolo11n, or the model's YAML file."),
+    ] = None,
+    names: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Their classes in order, where the file does not say them.")
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -63,17 +72,36 @@ def push(
     from retort.data import weights
 
     if not file.is_file():
-        raise UserError(f"cannot read {file}", hint="name a .pt file")
-    weights.check_checkpoint(file, str(file))  # before it travels
+        raise UserError(f"cannot read {file}", hint="name a file of weights")
     from retort.cli.render import transfer_bar
 
-    with connect(url) as client, transfer_bar() as bar:
-        model = client.register_model(file, name, progress=bar.of(f"send {file.name[:_SHOWN]}"))
+    with _complete(file, architecture, names) as whole:
+        weights.check_checkpoint(whole, str(file))  # before it travels
+        with connect(url) as client, transfer_bar() as bar:
+            model = client.register_model(whole, name, progress=bar.of(f"send {file.name[:_SHOWN]}"))
     if as_json:
         emit(model)
     else:
         say(model["reference"])
         note("name it in a spec in place of a weights file")
+
+
+@contextmanager
+def _complete(file: Path, architecture: str | None, names: str | None) -> Iterator[Path]:
+    """Yield *file*, or a copy that says which network it is."""
+    if architecture is None and names is None:
+        yield file
+        return
+    from retort.checkpoints import states
+
+    text = architecture
+    if architecture is not None and architecture.endswith((".yaml", ".yml")) and Path(architecture).is_file():
+        text = Path(architecture).read_text(encoding="utf-8")
+    with TemporaryDirectory(prefix="retort-") as folder:
+        whole = Path(folder) / file.name
+        told = [one.strip() for one in (names or "").split(",") if one.strip()]
+        states.completed(file, whole, str(file), architecture_text=text, names=told)
+        yield whole
 
 
 @app.command()

@@ -11,6 +11,7 @@ from retort import model_ref
 from retort.cli.options import note
 from retort.client.answers import Model
 from retort.client.client import Client
+from retort.constants import WEIGHTS_SUFFIXES
 from retort.errors import RetortError, SpecError, UserError
 from retort.files import sha256_of
 from retort.model_ref import Known, ModelRef
@@ -28,7 +29,7 @@ def is_path(value: object) -> bool:
 
 
 def _is_weights(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and value.lower().endswith(".pt")
+    return isinstance(value, str) and value.lower().endswith(WEIGHTS_SUFFIXES)
 
 
 def anchor_weights(document: Any, folders: Iterable[Path]) -> Any:
@@ -62,7 +63,7 @@ def register_weights(document: Any, register: Registrar) -> Any:
     def registered(text: str) -> str:
         path = Path(text).expanduser()
         if not path.is_file():
-            raise UserError(f"cannot read the weights {text}", hint="name a .pt file that is there")
+            raise UserError(f"cannot read the weights {text}", hint="name a file of weights that is there")
         check_checkpoint(path, text)  # before it is copied, or travels
         return register(path, name_for(path))
 

@@ -43,6 +43,8 @@ class Policy:
     """Whether it may open the devices of GPUs and of networks between them."""
     memory_bytes: int | None = None
     """Most address space of each process; never with GPUs, whose driver reserves far more than it uses."""
+    data_bytes: int | None = None
+    """Most memory of its own that each process may ask for; what GPUs' drivers reserve does not count."""
     cpu_s: int | None = None
     """Most seconds on a core of each process."""
     file_bytes: int | None = None

@@ -102,6 +102,7 @@ class Starter:
         wanted = {
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_AS: policy.memory_bytes,
+            resource.RLIMIT_DATA: policy.data_bytes,
             resource.RLIMIT_CPU: policy.cpu_s,
             resource.RLIMIT_FSIZE: policy.file_bytes,
             resource.RLIMIT_NPROC: policy.num_processes if "users" in self._namespaces else None,

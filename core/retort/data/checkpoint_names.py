@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retort import class_names
-from retort.checkpoints import opening
+from retort.checkpoints import opening, states
 from retort.checkpoints.coding import Description
 from retort.errors import ModelError
 
@@ -16,9 +16,21 @@ def stored_names(file: Path) -> tuple[str, ...] | None:
     They are in order; None where it tells none. Nothing in it is run: objects are read as values.
     """
     try:
-        return described_names(opening.check(file, file.name))
+        return names_in(file, file.name)
     except ModelError:  # what loads it says how
         return None
+
+
+def names_in(file: Path, name: str) -> tuple[str, ...] | None:
+    """Return the ordered class names of the network in *file*, which people call *name*; None where it tells none.
+
+    Raises:
+        ModelError: it holds no network that can be used.
+
+    """
+    if states.is_state(file):
+        return opening.open_state(file, name).names
+    return described_names(opening.check(file, name))
 
 
 def described_names(described: Description) -> tuple[str, ...] | None:

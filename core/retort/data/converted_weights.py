@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from retort.checkpoints import REFUSED, converted, opening
+from retort.checkpoints import REFUSED, converted, opening, states
 from retort.checkpoints.records import Flaw
 from retort.confinement import UNCONFINED, Mode, Part, Policy, confined
 from retort.errors import ModelError, TransientError
@@ -28,6 +28,10 @@ _TIMEOUT_S = 300
 _MEMORY_BYTES = 768 << 20
 """Address space of a conversion, beside the file's own size."""
 _HEADER_BYTES = 32 << 20
+_TORCH_BYTES = 3 << 30
+"""What PyTorch takes by itself, with room for one answer."""
+_COPIES, _WIDER = 24, 8
+"""Tensors in memory, and in the checkpoint, by bytes of a file whose numbers may be of one byte each."""
 _KEPT_S = 30 * 86_400
 """For so long after its last use a converted file is kept; to convert it again costs a second."""
 _ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
@@ -52,7 +56,7 @@ def convert(source: Path, model_dir: Path, *, mode: Mode = "best", without: tupl
 
     """
     digest = sha256_of(source)
-    if opening.is_converted(source):
+    if opening.is_converted(source) and not states.is_state(source):
         opening.check(source, source.name)
         return ConvertedWeights(source, digest)
     target = model_dir / FOLDER / digest / source.name
@@ -75,12 +79,16 @@ def _note(target: Path) -> Path:
 
 def _make(source: Path, target: Path, mode: Mode, without: tuple[Part, ...]) -> None:
     """Convert *source* in a process of its own, check what it wrote, and move that into place."""
-    if (damage := _damage(source)) is not None:
-        raise ModelError(f"weights file {source.name} is damaged: {damage}", hint="copy or fetch it again")
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".", dir=target.parent) as folder:
         part = Path(folder) / target.name
-        _run(source, part, mode, without)
+        checkpoint = source
+        if states.is_state(source):
+            opening.open_state(source, source.name)
+            _run(_rebuilding(source, Path(folder), mode, without), source, checkpoint := Path(folder) / "checkpoint.pt")
+        if (damage := _damage(checkpoint, source.name)) is not None:
+            raise ModelError(f"weights file {source.name} is damaged: {damage}", hint="copy or fetch it again")
+        _run(_reading(checkpoint, source.name, mode, without), source, part)
         try:
             converted.read(part)
         except Flaw as error:
@@ -90,13 +98,14 @@ def _make(source: Path, target: Path, mode: Mode, without: tuple[Part, ...]) -> 
         atomic_write(_note(target), digest.encode())
 
 
-def _damage(source: Path) -> str | None:
+def _damage(source: Path, name: str) -> str | None:
     """Return what has changed in the archive *source*; its layout is checked first."""
-    opening.open_layout(source, source.name)
+    opening.open_layout(source, name)
     return opening.damage_in(source)
 
 
-def _run(source: Path, to: Path, mode: Mode, without: tuple[Part, ...]) -> None:
+def _reading(source: Path, name: str, mode: Mode, without: tuple[Part, ...]) -> list[str]:
+    """Return the command that reads a checkpoint by opcode."""
     size = source.stat().st_size
     policy = Policy(
         read=(str(source.resolve()),),
@@ -106,7 +115,29 @@ def _run(source: Path, to: Path, mode: Mode, without: tuple[Part, ...]) -> None:
         mode=mode,
         without=without,
     )
-    command = confined([sys.executable, "-I", "-m", "retort.checkpoints", str(source.resolve()), source.name], policy)
+    return confined([sys.executable, "-I", "-m", "retort.checkpoints", str(source.resolve()), name], policy)
+
+
+def _rebuilding(source: Path, folder: Path, mode: Mode, without: tuple[Part, ...]) -> list[str]:
+    """Return the command that puts tensors from outside into the network that they name."""
+    size = source.stat().st_size
+    own = folder / "own"
+    own.mkdir()
+    policy = Policy(
+        read=(str(source.resolve()),),
+        write=(str(own),),
+        tmp=str(own),
+        data_bytes=_TORCH_BYTES + _COPIES * size,
+        cpu_s=_CPU_S,
+        file_bytes=_WIDER * size + _HEADER_BYTES,
+        mode=mode,
+        without=without,
+    )
+    program = [sys.executable, "-I", "-m", "retort.training.foreign_weights"]
+    return confined([*program, str(source.resolve()), source.name, str(own)], policy)
+
+
+def _run(command: list[str], source: Path, to: Path) -> None:
     with to.open("wb") as out:
         try:
             done = subprocess.run(
@@ -123,7 +154,7 @@ def _run(source: Path, to: Path, mode: Mode, without: tuple[Part, ...]) -> None:
     if done.returncode == UNCONFINED:
         raise TransientError(f"weights cannot be converted: {told.strip()}", code="unconfined")
     if done.returncode == REFUSED:
-        message, hint = json.loads(told)
+        message, hint = json.loads(told.splitlines()[-1])
         raise ModelError(message, hint=hint)
     raise _unfinished(source, f"its process ended with {done.returncode}")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from retort import dataset_ref
+from retort.checkpoints import opening
 from retort.data import (
     datasets,
     intake,
@@ -125,9 +126,12 @@ def _keep_facts(dataset: Dataset, settings: Settings, workdir: Path) -> None:
 def _weights(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[str, str], list[str]]:
     """Return the converted weights that *spec* names, the digests of their sources, and warnings."""
     assert settings.model_dir is not None
-    found, sources, told = {}, {}, []
+    found: dict[str, Path] = {}
+    sources: dict[str, str] = {}
+    told: list[str] = []
     for where, name in weight_names(spec).items():
         if name in found:
+            _refuse_to_train_on(where, name, found[name])
             continue
         given = weights.resolve_weights(name, settings.model_dir, fetch=settings.fetch_weights)
         warning = check_published(name, given, settings.model_dir, pinned_only=settings.pinned_weights_only)
@@ -141,7 +145,23 @@ def _weights(spec: AnySpec, settings: Settings) -> tuple[dict[str, Path], dict[s
                 found[name], sources[name] = given, sha256_of(given)
                 continue
             raise ModelError(f"{where.removesuffix('.weights')}: {error.message}", hint=error.hint) from error
+        _refuse_to_train_on(where, name, found[name])
     return found, sources, told
+
+
+def _refuse_to_train_on(where: str, name: str, file: Path) -> None:
+    """Refuse that a training begins from a network that can only answer.
+
+    Raises:
+        ModelError: *where* in the spec, it would.
+
+    """
+    if where.startswith(("student", "teacher.train")) and opening.is_folded(opening.check(file, name)):
+        raise ModelError(
+            f"{where}: {name} comes from an export, whose normalisation is folded into its weights: it can teach, "
+            "and no training can begin from it",
+            hint="the .pt file that it was exported from; or name it as a teacher",
+        )
 
 
 def _definitions(spec: AnySpec, settings: Settings) -> dict[str, Path]:

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 import httpx2 as httpx
 
 from retort import model_ref
-from retort.checkpoints import opening
-from retort.checkpoints.coding import Description
-from retort.constants import OFFICIAL_WEIGHTS
+from retort.checkpoints import opening, states
+from retort.constants import OFFICIAL_WEIGHTS, WEIGHTS_SUFFIXES
+from retort.data.checkpoint_names import names_in
 from retort.data.download import download
 from retort.data.published_weights import pinned
 from retort.errors import FetchError, ModelError
@@ -105,8 +105,8 @@ def resolve_weights(name: str, model_dir: Path, *, fetch: bool, source: str = AS
     """
     if (reference := model_ref.parse(name)) is not None:
         return resolve_registered(reference, model_dir)
-    if Path(name).name != name or not name.endswith(".pt"):
-        raise ModelError(f"{name!r} is not the bare name of a .pt file")
+    if Path(name).name != name or not name.endswith(WEIGHTS_SUFFIXES):
+        raise ModelError(f"{name!r} is not the bare name of a file of weights: {', '.join(WEIGHTS_SUFFIXES)}")
     path = model_dir / name
     if not path.is_file():
         if name not in OFFICIAL_WEIGHTS:
@@ -117,7 +117,7 @@ def resolve_weights(name: str, model_dir: Path, *, fetch: bool, source: str = AS
                 hint=f"put {source}/{name} there by hand; {_available(model_dir)}",
             )
         _fetch(f"{source}/{name}", path, pinned(name, model_dir))
-    if not zipfile.is_zipfile(path) and not opening.is_converted(path):
+    if not zipfile.is_zipfile(path) and not opening.is_converted(path) and not states.is_state(path):
         raise ModelError(f"{name} is not a PyTorch checkpoint, or it is cut off", hint=f"replace {path}")
     return path.resolve()
 
@@ -168,16 +168,17 @@ LARGEST_BYTES = 1 << 30
 """Of a weights file; the largest published ones have an eighth of that."""
 
 
-def check_checkpoint(path: Path, name: str) -> Description:
-    """Insist that *path* holds a loadable detector and return its description.
+def check_checkpoint(path: Path, name: str) -> tuple[str, ...] | None:
+    """Insist that *path* holds a loadable detector and return its class names, as far as it tells them.
 
     People call it *name*. Its pickle is read by opcodes against a list of names; nothing in it is made or called.
+    Tensors from outside are compared with the architecture that they name when they are converted.
 
     Raises:
         ModelError: it does not.
 
     """
-    described = opening.check(path, name)
+    names = names_in(path, name)
     if (damage := opening.damage_in(path)) is not None:
         raise ModelError(f"{name} is damaged: {damage}", hint="copy or fetch it again")
-    return described
+    return names

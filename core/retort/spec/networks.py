@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from retort import model_ref
-from retort.constants import MODEL_NAMES, MODEL_PATTERN, PUBLISHED_WEIGHTS
+from retort.constants import MODEL_NAMES, MODEL_PATTERN, PUBLISHED_WEIGHTS, WEIGHTS_SUFFIXES
 from retort.schema import InputModel, field_error, without_default
 
 DEFAULT_MODEL = "yolov8n"
@@ -20,16 +20,16 @@ _HELD = {weights: model for model, weights in PUBLISHED_WEIGHTS.items()}
 
 
 def weights_file(value: str) -> str:
-    """Accept a registered model by its digest, or a bare ``.pt`` file name, whose place is the operator's business."""
+    """Accept a registered model by its digest, or a bare file name, whose place is the operator's business."""
     if value.startswith(model_ref.PREFIX) or model_ref.is_written(value):
         return _registered(value)
     if any(part in value for part in "/\\") or value.startswith("."):
         hint = "a file name in the model folder, such as yolo11l.pt; retort models push brings a file of yours there"
         raise field_error("must be a bare file name, not a path", hint=hint)
-    if not value.endswith(".pt") or not value.isprintable():
+    if not value.endswith(WEIGHTS_SUFFIXES) or not value.isprintable():
         named = f"{value}.pt" if value.isalnum() else "yolo11l.pt"
         hint = f"such as {named}; or a registered model: {model_ref.FORM}"
-        raise field_error("must be a file name that ends in .pt", hint=hint)
+        raise field_error(f"must be a file name that ends in {', '.join(WEIGHTS_SUFFIXES)}", hint=hint)
     return value
 
 
@@ -51,7 +51,7 @@ WeightsFile = Annotated[
     Field(
         min_length=4,
         max_length=160,
-        json_schema_extra={"pattern": rf"^([^./\\][^/\\]*\.pt|{model_ref.WRITTEN})$"},
+        json_schema_extra={"pattern": rf"^([^./\\][^/\\]*\.(pt|safetensors|onnx)|{model_ref.WRITTEN})$"},
     ),
     AfterValidator(weights_file),
 ]

@@ -125,7 +125,7 @@ def build(
         assert source is not None, "a network that is built as its weights describe it has weights"
         described = deepcopy(source.yaml)
     with seeded(seed):
-        network = _construct(described, len(names), model)
+        network = construct(described, len(names), model)
     network.names = dict(names)
     if source is not None:
         assert weights is not None
@@ -210,7 +210,7 @@ def read_definition(path: Path) -> dict[str, Any]:
     return {"nc": 80, **found, "scale": guess_model_scale(path), "yaml_file": path.name}
 
 
-def _construct(described: str | dict[str, Any], num_classes: int, name: str) -> Any:
+def construct(described: str | dict[str, Any], num_classes: int, name: str) -> Any:
     """Build the described network, and leave Ultralytics' default activation as it was whatever comes of it."""
     default = Conv.default_act
     try:

@@ -18,6 +18,7 @@ from retort.checkpoints.archive import TorchArchive
 from retort.checkpoints.coding import Description, Layer, ValueDecoder
 from retort.checkpoints.description import Tensors
 from retort.checkpoints.records import Flaw
+from retort.checkpoints.tensor_rows import StoredTensor
 from retort.training.ultralytics_api import DEFAULT_CFG_DICT
 
 _TYPES = {
@@ -46,12 +47,13 @@ def rebuild(weights: Path) -> Any:
     return _network(described, _from_archive(archive, tensors))
 
 
-def _from_rows(path: Path, entries: dict[str, converted.StoredTensor]) -> Callable[[str], Tensor]:
-    def tensor(key: str) -> Tensor:
-        one = entries[key]
-        return _read(path, one.begin, one.end - one.begin, _TYPES[one.kind]).reshape(one.shape)
+def _from_rows(path: Path, entries: dict[str, StoredTensor]) -> Callable[[str], Tensor]:
+    return lambda key: stored_tensor(path, entries[key])
 
-    return tensor
+
+def stored_tensor(path: Path, one: StoredTensor) -> Tensor:
+    """Read one tensor of the file *path*."""
+    return _read(path, one.begin, one.end - one.begin, _TYPES[one.kind]).reshape(one.shape)
 
 
 def _from_archive(archive: TorchArchive, tensors: Tensors) -> Callable[[str], Tensor]:

@@ -144,7 +144,7 @@ def test_an_unknown_name_is_not_asked_for_and_the_known_ones_are_listed(tmp_path
     assert assets.asked == []
 
 
-@pytest.mark.parametrize("name", ["../secret.pt", "/etc/x.pt", "a/b.pt", "x.onnx"])
+@pytest.mark.parametrize("name", ["../secret.pt", "/etc/x.pt", "a/b.pt", "x.pth"])
 def test_only_bare_names_are_names(tmp_path: Path, name: str):
     with pytest.raises(ModelError, match="bare name"):
         weights.resolve_weights(name, tmp_path, fetch=True)
