@@ -1,4 +1,4 @@
-"""Read the weights and the facts of an ONNX file; its graph is looked through, and never run."""
+"""Read the weights and metadata of ONNX files, within bounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from retort.checkpoints import allowed, protobuf
-from retort.checkpoints.protobuf import FieldReader, Span
+from retort.checkpoints.protobuf import FieldReader, FieldSpan
 from retort.checkpoints.records import Flaw
 from retort.checkpoints.tensor_rows import StoredTensor
 
@@ -40,7 +40,7 @@ _METADATA, _GRAPH = 14, 7
 
 @dataclass
 class OnnxFile:
-    """What a file tells: its tensors, the sides of input and output, and what its metadata say."""
+    """Tensors, shapes and metadata of a file."""
 
     tensors: dict[str, StoredTensor] = field(default_factory=dict)
     inputs: list[tuple[int | None, ...]] = field(default_factory=list)
@@ -50,7 +50,7 @@ class OnnxFile:
 
 
 def read(path: Path) -> OnnxFile:
-    """Read *path* by the bounds of what detectors have.
+    """Read the ONNX file of a detector; its graph is never run.
 
     Raises:
         Flaw: it is no ONNX file of one, or names anything outside of itself.
@@ -58,15 +58,15 @@ def read(path: Path) -> OnnxFile:
 
     """
     with path.open("rb") as file:
-        return _Reader(file).model(Span(0, path.stat().st_size))
+        return _GraphReader(file).model(FieldSpan(0, path.stat().st_size))
 
 
 def begins_like_one(begin: bytes) -> bool:
-    """Return True if a file that begins so may be ONNX: its first field is the version of its format."""
+    """Return True if a file that begins so may be ONNX."""
     return len(begin) > 2 and begin[0] == 8 and begin[1] in _IR_VERSIONS
 
 
-class _Reader:
+class _GraphReader:
     def __init__(self, file: IO[bytes]) -> None:
         self._read = FieldReader(file)
         self._found = OnnxFile()
@@ -76,7 +76,7 @@ class _Reader:
         self._same: dict[str, str] = {}
         """Names by which tensors go too."""
 
-    def model(self, span: Span) -> OnnxFile:
+    def model(self, span: FieldSpan) -> OnnxFile:
         version, graphs, opsets = 0, 0, []
         for number, value in self._read.fields(span):
             if number in _MODEL_FORBIDDEN:
@@ -100,7 +100,7 @@ class _Reader:
         self._share()
         return self._found
 
-    def _opset(self, span: Span) -> int:
+    def _opset(self, span: FieldSpan) -> int:
         domain, version = "", 0
         for number, value in self._read.fields(span):
             if number == 1:
@@ -110,7 +110,7 @@ class _Reader:
         _insist_on_standard(domain)
         return version
 
-    def _add_metadata(self, span: Span) -> None:
+    def _add_metadata(self, span: FieldSpan) -> None:
         key = text = ""
         for number, value in self._read.fields(span):
             if number == 1:
@@ -121,7 +121,7 @@ class _Reader:
             raise Flaw(f"its metadata say {key[:40]!r} twice")
         self._found.metadata[key] = text
 
-    def _graph(self, span: Span) -> None:
+    def _graph(self, span: FieldSpan) -> None:
         for number, value in self._read.fields(span):
             if number == 1:
                 self._node(_span(value))
@@ -134,7 +134,7 @@ class _Reader:
             elif number == 15:
                 raise Flaw("it has sparse tensors")
 
-    def _node(self, span: Span) -> None:
+    def _node(self, span: FieldSpan) -> None:
         self._nodes += 1
         if self._nodes > _MOST_NODES:
             raise Flaw(f"it has more than {_MOST_NODES} operators")
@@ -156,22 +156,25 @@ class _Reader:
         elif kind == "Identity" and len(inputs) == 1:
             self._same[output] = inputs[0]
 
-    def _check_attribute(self, span: Span) -> None:
+    def _check_attribute(self, span: FieldSpan) -> None:
         for number, value in self._read.fields(span):
             if number in _ATTRIBUTE_GRAPHS:
                 raise Flaw("it has a graph inside of an operator")
             if number in {5, 10}:
                 self._tensor(_span(value))
 
-    def _initializer(self, span: Span) -> None:
+    def _initializer(self, span: FieldSpan) -> None:
         name, tensor = self._tensor(span)
         if name in self._found.tensors:
             raise Flaw(f"it has the tensor {name[:40]!r} twice")
         if tensor is not None:
             self._found.tensors[name] = tensor
 
-    def _tensor(self, span: Span) -> tuple[str, StoredTensor | None]:
-        """Return the name and the place of a tensor; None where its numbers do not lie in a row."""
+    def _tensor(self, span: FieldSpan) -> tuple[str, StoredTensor | None]:
+        """Return the name and the place of a tensor.
+
+        It has no place where its numbers do not lie in a row.
+        """
         name, kind, raw = "", 0, None
         shape: list[int] = []
         for number, value in self._read.fields(span):
@@ -187,8 +190,8 @@ class _Reader:
                 raw = _span(value)
         return name, _stored(name, kind, shape, raw)
 
-    def _shape(self, span: Span) -> tuple[int | None, ...]:
-        """Return the shape of an input or output; it is a tensor of floats."""
+    def _shape(self, span: FieldSpan) -> tuple[int | None, ...]:
+        """Return the shape of an input or output."""
         for number, value in self._read.fields(span):
             if number == 2:
                 for kind, one in self._read.fields(_span(value)):
@@ -197,7 +200,7 @@ class _Reader:
                     return self._sides(_span(one))
         raise Flaw("its input or output has no shape")
 
-    def _sides(self, span: Span) -> tuple[int | None, ...]:
+    def _sides(self, span: FieldSpan) -> tuple[int | None, ...]:
         found: list[int | None] = []
         for number, value in self._read.fields(span):
             if number == 1 and value not in _FLOATS:
@@ -246,8 +249,8 @@ def with_metadata(more: Mapping[str, str]) -> bytes:
     )
 
 
-def _span(value: int | Span) -> Span:
-    if not isinstance(value, Span):
+def _span(value: int | FieldSpan) -> FieldSpan:
+    if not isinstance(value, FieldSpan):
         raise Flaw("a field in it is of another kind than ONNX has there")
     return value
 
@@ -257,8 +260,8 @@ def _insist_on_standard(domain: str) -> None:
         raise Flaw(f"it needs operators of {domain[:60]!r}; only ONNX's own are known")
 
 
-def _stored(name: str, kind: int, shape: list[int], raw: Span | None) -> StoredTensor | None:
-    """Return the place of a tensor whose numbers lie in a row, once it is as large as it says."""
+def _stored(name: str, kind: int, shape: list[int], raw: FieldSpan | None) -> StoredTensor | None:
+    """Return the place of a tensor that is as large as it says."""
     if len(shape) > _MOST_SIDES or not all(side < 1 << 40 for side in shape):
         raise Flaw("a tensor in it has a shape that is none")
     if kind not in _KINDS:

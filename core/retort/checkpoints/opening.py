@@ -97,7 +97,7 @@ def check(path: Path, name: str) -> Description:
 
 
 def open_state(path: Path, name: str) -> states.State:
-    """Read tensors from outside, in the file that people call *name*, with what they are of.
+    """Read tensors from outside, in the file that people call *name*.
 
     Raises:
         ModelError: they are none, or it is not said what they are of.

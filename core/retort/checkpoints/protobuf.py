@@ -15,7 +15,7 @@ _FIXED = {1: 8, 5: 4}
 """Bytes of the fixed sizes, by wire type."""
 
 
-class Span(NamedTuple):
+class FieldSpan(NamedTuple):
     """Bytes of a file, from *begin* up to *end*."""
 
     begin: int
@@ -23,14 +23,16 @@ class Span(NamedTuple):
 
 
 class FieldReader:
-    """Reader of fields; it counts them, and never reads more than it is asked for."""
+    """Reader of fields, which counts them."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._left = MOST_FIELDS
 
-    def fields(self, span: Span) -> Iterator[tuple[int, int | Span]]:
-        """Yield the number and the value of each field of the message in *span*; what has a fixed size is skipped.
+    def fields(self, span: FieldSpan) -> Iterator[tuple[int, int | FieldSpan]]:
+        """Yield the number and the value of each field in *span*.
+
+        What has a fixed size is skipped.
 
         Raises:
             Flaw: it is no message, or there are too many fields.
@@ -57,19 +59,19 @@ class FieldReader:
                 yield key >> 3, value
                 continue
             _insist_within(at + value, span)
-            yield key >> 3, Span(at, at + value)
+            yield key >> 3, FieldSpan(at, at + value)
             at += value
 
-    def text(self, span: int | Span, most: int) -> str:
+    def text(self, span: int | FieldSpan, most: int) -> str:
         """Return the text in *span* of at most *most* bytes."""
-        if not isinstance(span, Span) or span.end - span.begin > most:
+        if not isinstance(span, FieldSpan) or span.end - span.begin > most:
             raise Flaw(f"a text in it has more than {most} bytes, or is none")
         self._file.seek(span.begin)
         return self._file.read(span.end - span.begin).decode(errors="replace")
 
-    def numbers(self, value: int | Span) -> list[int]:
+    def numbers(self, value: int | FieldSpan) -> list[int]:
         """Return one number, or the few that are packed in a row."""
-        if not isinstance(value, Span):
+        if not isinstance(value, FieldSpan):
             return [value]
         if value.end - value.begin > _LONGEST_VARINT * _LONGEST_VARINT:
             raise Flaw("a shape in it has too many sides")
@@ -82,7 +84,7 @@ class FieldReader:
         return found
 
 
-def _insist_within(at: int, span: Span) -> None:
+def _insist_within(at: int, span: FieldSpan) -> None:
     if at > span.end:
         raise Flaw("a field of it reaches beyond its message: it is damaged or cut off")
 

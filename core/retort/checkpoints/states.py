@@ -1,4 +1,4 @@
-"""Read tensors by name, with the architecture that they belong to: safetensors and ONNX from outside."""
+"""Read tensors from outside, with the architecture that they name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class State:
 
 
 def is_state(path: Path) -> bool:
-    """Return True if *path* begins as ONNX, or is safetensors without a description of ours."""
+    """Return True if *path* is ONNX, or safetensors not converted here."""
     try:
         with path.open("rb") as file:
             begin = file.read(tensor_rows.BEGIN)
@@ -59,7 +59,7 @@ def is_state(path: Path) -> bool:
 
 
 def read(path: Path) -> State:
-    """Read and check the tensors, the architecture and the class names of *path*; nothing of it is run.
+    """Read and check the tensors, architecture and class names of *path*.
 
     Raises:
         Flaw: they are not there, or out of bounds.
@@ -144,7 +144,9 @@ def _document(text: str, what: str) -> dict[str, Any]:
 
 
 def completed(path: Path, to: Path, name: str, *, architecture_text: str | None, names: Sequence[str]) -> None:
-    """Write a copy of *path*, which people call *name*, to *to*, with architecture and class names in its metadata.
+    """Write a copy of *path* to *to* that says which network it is.
+
+    People call it *name*. The architecture and the class names go into its metadata.
 
     Raises:
         ModelError: it is no file that they can be put into, or one of them is none.

@@ -36,7 +36,9 @@ class StoredTensor:
 
 
 def read(path: Path) -> tuple[Mapping[str, str], dict[str, StoredTensor]]:
-    """Return the metadata and the tensors that the header of *path* lists, which fill the file without a gap.
+    """Return the metadata and the tensors that the header of *path* lists.
+
+    The tensors fill the file without a gap.
 
     Raises:
         Flaw: it is no such file.

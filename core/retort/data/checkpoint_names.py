@@ -22,7 +22,9 @@ def stored_names(file: Path) -> tuple[str, ...] | None:
 
 
 def names_in(file: Path, name: str) -> tuple[str, ...] | None:
-    """Return the ordered class names of the network in *file*, which people call *name*; None where it tells none.
+    """Return the ordered class names of the network in *file*, or None.
+
+    People call the file *name*.
 
     Raises:
         ModelError: it holds no network that can be used.

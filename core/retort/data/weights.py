@@ -169,7 +169,7 @@ LARGEST_BYTES = 1 << 30
 
 
 def check_checkpoint(path: Path, name: str) -> tuple[str, ...] | None:
-    """Insist that *path* holds a loadable detector and return its class names, as far as it tells them.
+    """Insist that *path* holds a loadable detector and return its class names, if any.
 
     People call it *name*. Its pickle is read by opcodes against a list of names; nothing in it is made or called.
     Tensors from outside are compared with the architecture that they name when they are converted.

@@ -31,7 +31,7 @@ _COUNTER = "num_batches_tracked"
 
 
 def main(path: str, name: str, folder: str) -> int:
-    """Read the file *path*, which people call *name*, and write the network in it to stdout."""
+    """Write the network in the file *path* to stdout; people call it *name*."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no checkpoint
     try:
@@ -55,7 +55,7 @@ def _checkpoint(state: State) -> bytes:
 
 
 def network_of(state: State) -> tuple[Any, bool]:
-    """Return the network of *state* with its tensors in it, and whether its normalisation was folded into them.
+    """Return the network of *state*, and whether its normalisation was folded.
 
     Raises:
         Flaw: the tensors are not those of the architecture, or an ONNX graph is not.
