@@ -211,7 +211,7 @@ def read_definition(path: Path) -> dict[str, Any]:
 
 
 def construct(described: str | dict[str, Any], num_classes: int, name: str) -> Any:
-    """Build the described network, and leave Ultralytics' default activation as it was whatever comes of it."""
+    """Build the described network; Ultralytics' default activation stays as it was."""
     default = Conv.default_act
     try:
         network = DetectionModel(described, ch=3, nc=num_classes, verbose=False)
