@@ -17,6 +17,7 @@ from fastapi.params import Query
 from fastapi.routing import APIRoute
 from retort import access
 from retort.access import ANY_KEY, Admission, Forbidden, Principal, Scope, Unauthorized
+from retort.dataset_ref import DatasetRef
 from retort.db import Database, Session, audit, datasets, jobs, model_registry, predictions, sweeps
 from retort.db.session import database_now
 from retort.keeping import Keeper, open_store
@@ -139,7 +140,11 @@ class AppState:
             with self.database.read(project=project) as session:
                 return datasets.digests(session, project, name)
 
-        return Registry(digests, classes, brought)
+        def classes_of_data(reference: DatasetRef) -> tuple[str, ...] | None:
+            with self.database.read(project=project) as session:
+                return datasets.classes(session, reference, project)
+
+        return Registry(digests, classes, brought, classes_of_data)
 
     @cached_property
     def predictions(self) -> Batcher[str, dict[str, Any] | None]:

@@ -114,6 +114,5 @@ def in_words(found: QueueWait, job: JobRow) -> str:
         return _with_reasons(wants, found.refused)
     if found.reason == "no_gpu":
         return _with_reasons(_no_gpu(job), found.refused)
-    if found.position is None:
-        return "far behind in the queue"
-    return f"place {found.position} in the queue, {found.num_workers} workers"
+    behind = f"place {found.position} in the queue, {found.num_workers} workers"
+    return found.quota or ("far behind in the queue" if found.position is None else behind)

@@ -13,6 +13,7 @@ from typing import Any, Self
 from retort import dataset_ref, model_ref
 from retort.access import Principal, Scope
 from retort.data import catalog, ceilings, teacher_names
+from retort.dataset_ref import DatasetRef
 from retort.errors import FieldProblem, SpecError, UserError
 from retort.model_ref import Known, ModelRef
 from retort.settings import Settings
@@ -42,6 +43,8 @@ class Registry:
     """Class names of a registered model; None where they are not known."""
     datasets: Known
     """Digests of the datasets that are ready by a name, newest first."""
+    classes_of_data: Callable[[DatasetRef], Sequence[str] | None]
+    """Class names of a registered dataset; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ def _classes_unknown(spec: AnySpec, data_dirs: Sequence[Path], registry: Registr
 
     if not any(names_of(weights) for weights in weight_names(spec).values()):
         return ()  # the common case costs no look at the data
-    names = teacher_names.names_of_data(spec, data_dirs)
+    names = teacher_names.names_of_data(spec, data_dirs, registry.classes_of_data)
     if names is None:
         return ()
     if problems := teacher_names.mismatches(spec, names, names_of):

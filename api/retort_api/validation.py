@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from fastapi import Response
 from retort.access import Principal
-from retort.db import estimates
+from retort.db import estimates, quotas
 from retort.db.estimates import JobEstimate
+from retort.db.session import database_now
 from retort.spec import AnySpec, digest
 from retort.spec.job import JobSpec
 
 from retort_api.deps import AppState
 from retort_api.http import JSON, Body
-from retort_api.schemas.validation import Estimate, MemoryEstimate, TimeEstimate, Validation
+from retort_api.schemas.validation import Estimate, MemoryEstimate, TimeEstimate, UsedUp, Validation
 from retort_api.spec_validation import Rights, admit, read
 
 _HOUR_S = 3600.0
@@ -34,8 +35,16 @@ def validate(body: Body, service: AppState, caller: Principal, project: str) -> 
     spec, warnings = admitted(body, service, caller, project)
     with service.read(caller) as session:
         found = estimates.estimate(session, spec)
+        refused = list(quotas.refusals(session, project, now=database_now(session)))
+    used_up = tuple(
+        UsedUp(quota=one.what, detail=one.message, hint=one.hint, retry_after_s=one.retry_after_s) for one in refused
+    )
     shown = Validation(
-        warnings=warnings, spec_digest=digest(spec), estimate=_shown(found, spec, service), spec=spec.model_dump()
+        used_up=used_up,
+        warnings=warnings,
+        spec_digest=digest(spec),
+        estimate=_shown(found, spec, service),
+        spec=spec.model_dump(),
     )
     return Response(shown.model_dump_json(), media_type=JSON)
 

@@ -15,7 +15,7 @@ from retort_api.spec_validation import Registry, Rights, admit
 from support.api_harness import SPEC, serving
 from support.identity import add_key
 
-NOTHING = Registry(lambda _: [], lambda _: None, lambda _: [])
+NOTHING = Registry(lambda _: [], lambda _: None, lambda _: [], lambda _: None)
 
 
 def refused(settings: Settings, *, operator: bool, **changes: Any) -> dict[str, str]:

@@ -281,3 +281,18 @@ def test_those_who_wait_share_their_looks_at_the_database(client: TestClient, jo
     anyio.run(wait_together)
     assert sum(looks) >= 400  # each has looked more than once
     assert len(looks) <= 12
+
+
+def test_a_validation_says_which_quotas_would_refuse_the_job_now_and_when_there_is_room(client: TestClient):
+    assert client.post("/v1/validate", json=SPEC).json()["used_up"] == []
+    limits = {"queued_jobs": 0, "gpu_hours": 0, "stored_bytes": 0}
+    client.put("/v1/projects/default/quota", json=limits)
+    for address in ("/v1/validate", "/v1/jobs?dry_run=true"):
+        told = client.post(address, json=SPEC).json()
+        assert told["valid"]
+        quotas = {one["quota"]: one for one in told["used_up"]}
+        assert quotas.keys() == {"queued jobs", "GPU hours of this month", "stored bytes"}
+        assert all(one["retry_after_s"] > 0 and one["hint"] for one in quotas.values())
+        assert "0 of 0" in quotas["queued jobs"]["detail"]
+    refused = client.post("/v1/jobs", json=SPEC)
+    assert (refused.status_code, refused.json()["detail"]) == (429, quotas["queued jobs"]["detail"])

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
 from retort.db import Lease
 from retort.storage import Store
 from retort_api.links import SECRET_FILE, Link, LinkExpired, LinkInvalid, LinkSigner
+from retort_api.routes import links as routes_links
 from support.api_harness import Worker
 
 LINK = Link("art_" + "0" * 32, "a" * 64, 2_000_000_000)
@@ -104,3 +107,17 @@ def test_an_object_store_signs_its_own_addresses(tmp_path: Path, monkeypatch: py
     assert f"prefix/{key}" in signed
     assert "X-Amz-Expires=60" in signed
     assert Store(tmp_path.as_uri()).presigned(key, 60) is None
+
+
+@pytest.mark.parametrize(("late_s", "code"), [(-1, None), (0, "link_expired"), (1, "link_expired")])
+def test_an_address_is_closed_from_the_moment_that_it_names(
+    client: TestClient, artifact_id: str, late_s: int, code: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    made = client.post(f"/v1/artifacts/{artifact_id}/download-url", json={"expires_in_s": 60}).json()
+    link = made["url"][made["url"].index("/v1/") :]
+    expires_at = datetime.fromisoformat(made["expires_at"]).timestamp()
+    monkeypatch.setattr(routes_links, "time", SimpleNamespace(time=lambda: expires_at + late_s))
+    for method in ("GET", "HEAD"):
+        answer = client.request(method, link, headers={"Authorization": "", "Range": "bytes=0-1"})
+        assert answer.status_code == (410 if code else 206 if method == "GET" else 200)
+    assert code is None or client.get(link).json()["code"] == code

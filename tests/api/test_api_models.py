@@ -11,6 +11,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from retort.data import weights as data_weights
+from retort.data.dataset_summary import DatasetSummary
+from retort.db import datasets, uploads
+from retort.db.datasets import DatasetFile
+from retort.db.session import database_now
+from retort.db.uploads import NewPart, NewUpload
 from retort.model_ref import title
 from retort.settings import Settings
 from retort.storage import Store
@@ -339,3 +344,34 @@ def test_safetensors_are_registered_with_the_network_that_the_request_names(clie
     assert answer.json()["classes"] == ["car", "person"]
     wrong = client.post("/v1/models", params={**told, "architecture": "os.system"}, content=content, headers=BINARY)
     assert wrong.json()["code"] == "bad_model"
+
+
+def registered(client: TestClient, names: list[str]) -> str:
+    """Register a dataset with these classes, as a worker does; return its reference."""
+    with client.app.state.service.database.begin() as session:  # type: ignore[attr-defined]
+        now = database_now(session)
+        new = NewUpload(project="default", owner="operator", size_bytes=1, num_parts=1)
+        upload = uploads.create(session, new, [NewPart("a" * 64, 1, "sha256/aa/" + "a" * 64)], now=now)
+        uploads.complete(session, upload.id, "c" * 64, now=now)
+        session.refresh(upload)
+        datasets.create(session, project="default", owner="operator", name="street", upload=upload, now=now)
+        claimed = datasets.claim(session, worker="w", now=now, lease_s=60)
+        assert claimed is not None
+        kept = DatasetFile("sha256/dd/" + "d" * 64, "d" * 64, 50)
+        assert datasets.finish(session, claimed, DatasetSummary(names=names).model_dump(), kept, [], now=now)
+    return f"dataset:street@sha256:{'d' * 64}"
+
+
+def test_the_classes_of_a_registered_teacher_are_compared_with_those_of_a_registered_dataset(small_client: TestClient):
+    model, reference = pushed(small_client, ["car", "bus"]), registered(small_client, ["red", "blue"])
+    spec = {**SPEC, "data": {"dataset": reference}, "teacher": {"weights": model["reference"]}}
+    for address in ("/v1/validate", "/v1/jobs?dry_run=true", "/v1/jobs"):
+        refused = small_client.post(address, json=spec)
+        assert refused.status_code == 422, address
+        (mistake,) = refused.json()["errors"]
+        assert mistake["path"] == "teacher.weights"
+        assert mistake["hint"] == "it knows 'car', 'bus', the data has 'red', 'blue'"
+    assert small_client.get("/v1/jobs").json()["data"] == []
+    other = pushed(small_client, ["red", "bus"])
+    warned = small_client.post("/v1/validate", json={**spec, "teacher": {"weights": other["reference"]}}).json()
+    assert any("does not know 1 of the data's 2 classes: 'blue'" in one for one in warned["warnings"])

@@ -115,3 +115,22 @@ def test_without_a_worker_the_service_is_degraded_and_says_since_when(client: Te
 def test_a_worker_tells_how_many_jobs_it_holds(client: TestClient, worker: Worker):
     worker.claim(submitted(client))
     assert client.get("/v1/workers").json()["data"][0]["busy"] == 1
+
+
+@pytest.mark.usefixtures("announced")
+def test_a_job_says_which_quota_it_waits_for_and_stands_in_nobodys_way(client: TestClient, worker: Worker):
+    client.put("/v1/projects/default/quota", json={"running_jobs": 1})
+    client.post("/v1/projects", json={"name": "other"})
+    worker.claim(submitted(client))
+    held_up, other = submitted(client, priority=5), submitted(client, project="other")
+    place = queue_of(client, held_up)
+    assert place["reason"] == "quota"
+    assert "quota of running jobs, 1, is used up" in place["message"]
+    waiting = client.get(f"/v1/jobs/{held_up}/waiting").json()
+    assert (waiting["reason"], waiting["message"]) == (place["reason"], place["message"])
+    assert (queue_of(client, other)["reason"], queue_of(client, other)["ahead"]) == ("turn", 0)
+
+    client.put("/v1/projects/default/quota", json={"running_jobs": 2})
+    assert queue_of(client, held_up)["reason"] == "turn"
+    client.put("/v1/projects/default/quota", json={"gpu_hours": 0})
+    assert "GPU hours of this month are used up" in queue_of(client, held_up)["message"]

@@ -72,3 +72,13 @@ def test_a_test_call_stands_in_the_log_of_deliveries(client: TestClient):
     rest = client.get(f"{home}/deliveries", params={"cursor": page["next_cursor"]}).json()
     assert [one["id"] for one in (*page["data"], *rest["data"])] == tried[::-1]
     assert (page["data"][0]["state"], page["data"][0]["payload"]["type"]) == ("pending", "webhook.test")
+
+
+@pytest.mark.parametrize("wrong", ["false", "no", 0, 1, "", []])
+def test_whether_a_webhook_is_enabled_is_a_boolean_and_nothing_that_looks_like_one(
+    small_client: TestClient, wrong: object
+):
+    home = f"/v1/webhooks/{made(small_client)['id']}"
+    refused = small_client.patch(home, json={"enabled": wrong})
+    assert (refused.status_code, refused.json()["code"]) == (422, "bad_parameter")
+    assert small_client.get(home).json()["enabled"] is True

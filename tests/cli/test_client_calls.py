@@ -35,7 +35,7 @@ FOREIGN = {
 CONTENT = b"content"
 DIGEST = base64.b64encode(hashlib.sha256(CONTENT).digest()).decode()
 HEADERS = {"Repr-Digest": f"sha-256=:{DIGEST}:", "ETag": '"x"'}
-UPLOAD = {"id": "upl_1", "state": "open", "missing": [1]}
+UPLOAD = {"id": "upl_1", "state": "open", "missing": [1], "links": {}}
 ANY = {
     "id": "x_1", "state": "succeeded", "data": [], "has_more": False, "next_cursor": None, "next_after": 0,
     "result": None, "findings": [], "path": "/login", "newer": {"field": 1},

@@ -6,8 +6,9 @@ from typing import Any
 
 from results import RESULT
 from retort.constants import MAP, Role
-from retort.db import events, jobs, queue, sweeps, transitions
+from retort.db import events, jobs, queue, quotas, sweeps, transitions
 from retort.db.models import SweepRow
+from retort.db.quotas import Limits
 from retort.db.session import database_now
 from retort.protocol.events import MetricEvent
 from retort.spec import parse_sweep
@@ -225,3 +226,16 @@ def test_real_workers_drive_a_sweep_to_its_end_while_one_of_them_is_killed(small
     ended = sweep_of(small_house, sweep_id)
     assert states(small_house, sweep_id) == [TrialState.SUCCEEDED] * 3, small_house.log(1)
     assert (ended.state, ended.best) == (SweepState.SUCCEEDED, 2)
+
+
+def test_a_sweep_that_waits_for_a_quota_is_looked_at_until_there_is_room(house: House):
+    sweep_id = search(house, GRID)
+    with house.database.begin() as session:
+        quotas.put(session, "default", Limits(queued_jobs=0))
+    driver = sweeper(house)
+    assert [driver.sweep() for _ in range(2)] == [0, 0]
+    assert states(house, sweep_id) == []
+    with house.database.begin() as session:
+        quotas.put(session, "default", Limits(queued_jobs=5))
+    assert driver.sweep() == 1
+    assert states(house, sweep_id) != []

@@ -216,13 +216,16 @@ class Sweeper:
             except Exception as error:  # noqa: BLE001 - whatever it is, the other sweeps must go on
                 _log.warning("sweep not moved on", sweep=sweep_id, error=str(error))
                 continue
-            moved += done
-            if not done:
+            moved += bool(done)
+            if done is False:
                 self._seen[sweep_id] = pulses[sweep_id]
         return moved
 
-    def move_on(self, sweep_id: str) -> bool:
-        """Advance one sweep by one decision; False when nothing is to do."""
+    def move_on(self, sweep_id: str) -> bool | None:
+        """Advance one sweep by one decision; False when nothing is to do.
+
+        None when it could not be done now.
+        """
         with self._database.read() as session:
             standing = sweeps.load(session, sweep_id)
         decision = decide(standing.spec, standing.state, standing.trials, standing.failure)
@@ -237,7 +240,7 @@ class Sweeper:
                 "sweep moved on", sweep=sweep_id, begun=sorted(decision.begun), ended=sorted(decision.ended),
                 pruned=sorted(decision.pruned), state=decision.state and str(decision.state),
             )  # fmt: skip
-        return True
+        return done or None
 
 
 _LOOK_S = 60.0

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Response
 from retort.access import Principal, Scope
+from retort.dataset_ref import DatasetRef
 from retort.db import Session, datasets, jobs, model_registry, reruns
 from retort.db.idempotency import IdempotencyKey as ClientKey
 from retort.db.session import database_now
@@ -222,10 +223,14 @@ def submit_options(
     def brought(name: str) -> list[str]:
         return datasets.digests(session, project, name)
 
+    def classes_of_data(reference: DatasetRef) -> tuple[str, ...] | None:
+        return datasets.classes(session, reference, project)
+
+    registry = Registry(digests, classes, brought, classes_of_data)
     return {
         "now": database_now(session),
         "retries": settings.max_retries,
-        "admit": lambda spec: admit(spec, Rights.of(caller, settings), Registry(digests, classes, brought)),
+        "admit": lambda spec: admit(spec, Rights.of(caller, settings), registry),
         "key": None if key is None else ClientKey(key, caller.owner, keep_s=settings.keep_keys_s),
         "behalf": on_behalf(caller, settings),
     }

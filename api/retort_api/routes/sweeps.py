@@ -22,7 +22,7 @@ from retort_api.deps import AppState, Caller, Router, Serving, SweepId
 from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.file_response import SWEEP_POLICY
 from retort_api.http import JSON, YAML, Body, Cursor, Deleted, Limit, next_cursor, parse_cursor, read_body, trash_query
-from retort_api.schemas.sweeps import Sweep, SweepPage, SweepSummary, sweep_path
+from retort_api.schemas.sweeps import Sweep, SweepChange, SweepPage, SweepSummary, sweep_path
 from retort_api.spec_validation import Registry, Rights, admit, looked_at
 from retort_api.terms import Terms
 
@@ -131,6 +131,21 @@ def list_sweeps(
 @router.readable("/v1/sweeps/{sweep_id}", scope=Scope.JOBS_READ, response_model=Sweep, responses=documented(*_REFUSALS))
 def get_sweep(service: Serving, caller: Caller, sweep_id: SweepId) -> Sweep:
     """Show where a sweep stands: its trials with their parameters and values, and the best so far."""
+    return _look(service, caller, sweep_id)
+
+
+@router.patch(
+    "/v1/sweeps/{sweep_id}",
+    scope=Scope.JOBS_WRITE,
+    response_model=Sweep,
+    responses=documented(
+        "forbidden", "unreadable_body", "body_too_large", "unsupported_media_type", "wrong_state", *_REFUSALS
+    ),
+)
+def change_sweep(service: Serving, caller: Caller, sweep_id: SweepId, change: SweepChange) -> Sweep:
+    """Pin a sweep, so that retention passes it and its jobs by, or unpin it."""
+    with service.begin(caller) as session:
+        sweeps.keep(session, sweep_id, keep=change.keep)
     return _look(service, caller, sweep_id)
 
 

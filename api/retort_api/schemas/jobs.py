@@ -134,10 +134,11 @@ class JobLinks(ResponseModel):
 class QueuePlace(ResponseModel):
     """For what a job waits that no worker holds."""
 
-    reason: Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu", "paused", "review"]
+    reason: Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu", "quota", "paused", "review"]
     """`turn`: for a free worker; `retry`: for the end of a pause after a failure; `no_worker`: none runs;
     `too_many_gpus`: none has as many GPUs as the job needs; `no_gpu`: none has any that can be used, and no CPU may
-    stand in; `paused`: until it is resumed; `review`: for people who look at its pseudo-labels."""
+    stand in; `quota`: its project has as many on workers as it may; `paused`: until it is resumed; `review`: for people
+    who look at its pseudo-labels."""
     message: str
     """The same in words."""
     position: int | None
@@ -236,10 +237,10 @@ class Job(JobSummary):
 class Waiting(ResponseModel):
     """For what a queued job waits."""
 
-    reason: Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu"] | None
+    reason: Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu", "quota"] | None
     """`turn`: for a free worker; `retry`: for the end of a pause after a failure; `no_worker`: none runs;
     `too_many_gpus`: none has as many GPUs as the job needs; `no_gpu`: none has any that can be used, and no CPU may
-    stand in; null: it does not wait in the queue."""
+    stand in; `quota`: its project has as many on workers as it may; null: it does not wait in the queue."""
     message: str | None
     """The same in words."""
     position: int | None

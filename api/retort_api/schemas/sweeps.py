@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
 
+from pydantic import BaseModel, ConfigDict
 from retort.db.models import SweepRow, SweepTrialRow
 from retort.db.sweeps import TrialView
 from retort.states import SweepState, TrialState
@@ -93,6 +94,8 @@ class SweepSummary(ResponseModel):
     spec_digest: str
     created_at: datetime
     finished_at: datetime | None
+    keep: bool
+    """Whether it is pinned: retention passes it and its jobs by."""
     deleted_at: datetime | None
     """When it was moved to the trash, and its jobs with it; null outside of it."""
     links: SweepLinks
@@ -118,6 +121,15 @@ class Sweep(SweepSummary):
         for one in listed:
             counts[one.state] += 1
         return cls.of(row, counts, best, trials=tuple(Trial.of(one) for one in listed))
+
+
+class SweepChange(BaseModel):
+    """What may change about a sweep."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    keep: bool
+    """Whether it is pinned: retention passes it and its jobs by."""
 
 
 class SweepPage(ResponseModel):

@@ -47,10 +47,26 @@ class Estimate(ResponseModel):
     """In words: from which jobs, or that there are none."""
 
 
+class UsedUp(ResponseModel):
+    """A quota that would refuse the job at this moment."""
+
+    quota: str
+    """Of what, such as `queued jobs`."""
+    detail: str
+    """How much is used of how much."""
+    hint: str | None
+    """When there is room again."""
+    retry_after_s: int
+    """Seconds until another try is worth it."""
+
+
 class Validation(ResponseModel):
     """A spec that the service would accept."""
 
     valid: Literal[True] = True
+    """Of the spec itself, whether or not a quota has room for it now."""
+    used_up: tuple[UsedUp, ...]
+    """Quotas for which a submission would be refused with 429 `quota_exceeded` now; empty where there is room."""
     warnings: tuple[str, ...]
     spec_digest: str
     """SHA-256 of the spec's canonical JSON, in hex."""

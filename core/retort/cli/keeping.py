@@ -8,6 +8,7 @@ import typer
 
 from retort.cli import render
 from retort.cli.options import AsJson, Url, connect, emit, find, find_sweep, say
+from retort.client.answers import Job, Sweep
 from retort.client.client import Client
 from retort.errors import UserError
 from retort.model_ref import WRITTEN, is_written
@@ -32,18 +33,22 @@ def restore(what: What, url: Url = None, as_json: AsJson = False) -> None:
 
 
 def keep(
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its id.")],
+    what: Annotated[str, typer.Argument(metavar="JOB|SWEEP", help="A job's name, or the id of a job or a sweep.")],
     off: Annotated[bool, typer.Option("--off", help="Unpin it.")] = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Pin a job, so that retention passes it by."""
+    """Pin a job, or a sweep with its jobs, so that retention passes it by."""
+    found: Job | Sweep
     with connect(url) as client:
-        job = client.keep(find(client, job_id), keep=not off)
+        if what.startswith("swp_"):
+            found = client.keep_sweep(find_sweep(client, what), keep=not off)
+        else:
+            found = client.keep(find(client, what), keep=not off)
     if as_json:
-        emit(job)
+        emit(found)
     else:
-        say(f"{job['id']} is {'pinned' if job['keep'] else 'not pinned'}")
+        say(f"{found['id']} is {'pinned' if found['keep'] else 'not pinned'}")
 
 
 def prune(dry_run: DryRun = False, url: Url = None, as_json: AsJson = False) -> None:

@@ -131,7 +131,7 @@ def check_classes(spec: AnySpec, files: Mapping[str, Path]) -> None:
         kept = model_dir / weights if reference is None else registered_path(reference, model_dir)
         return stored_names(files.get(weights, kept))
 
-    names = teacher_names.names_of_data(spec, [Path("/")])
+    names = teacher_names.names_of_data(spec, [Path("/")], lambda _: None)
     if names is None:
         return
     if problems := teacher_names.mismatches(spec, names, names_of):

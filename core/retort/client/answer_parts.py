@@ -146,7 +146,7 @@ class PruneShare(TypedDict):
 class QueuePlace(TypedDict):
     """For what a job waits that no worker holds."""
 
-    reason: Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu", "paused", "review"]
+    reason: Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu", "quota", "paused", "review"]
     message: str
     position: int | None
     ahead: int | None
@@ -228,6 +228,15 @@ class Trial(TypedDict):
     reason: str | None
     begun_at: str
     ended_at: str | None
+
+
+class UsedUp(TypedDict):
+    """A quota that would refuse the job at this moment."""
+
+    quota: str
+    detail: str
+    hint: str | None
+    retry_after_s: int
 
 
 class Worked(TypedDict):

@@ -35,6 +35,7 @@ from retort.client.answer_parts import (
     Transition,
     Trial,
     UploadState,
+    UsedUp,
     WebhookEvent,
     Worked,
     WorkerDevice,
@@ -384,6 +385,7 @@ class SweepSummary(TypedDict):
     spec_digest: str
     created_at: str
     finished_at: str | None
+    keep: bool
     deleted_at: str | None
     links: dict[str, Any]
 
@@ -415,6 +417,7 @@ class Validation(TypedDict):
     """A spec that the service would accept."""
 
     valid: NotRequired[Literal[True]]
+    used_up: list[UsedUp]
     warnings: list[str]
     spec_digest: str
     estimate: Estimate
@@ -424,7 +427,7 @@ class Validation(TypedDict):
 class Waiting(TypedDict):
     """For what a queued job waits."""
 
-    reason: Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu"] | None
+    reason: Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu", "quota"] | None
     message: str | None
     position: int | None
     until: str | None

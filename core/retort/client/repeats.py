@@ -19,7 +19,7 @@ LONGEST_PAUSE_S = 5.0
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _HARMLESS = re.compile(
     r"/v1/(jobs/[^/]+(/(cancel|pause|resume|stop|predict|review/(complete|import)))?"
-    r"|sweeps/[^/]+/cancel|validate|models|artifacts/[^/]+/download-url|.+/restore|datasets"
+    r"|sweeps/[^/]+(/cancel)?|validate|models|artifacts/[^/]+/download-url|.+/restore|datasets"
     r"|uploads(/[^/]+/(complete|links))?)"
 )
 """Addresses at which POST and PATCH do nothing more when they are repeated."""

@@ -60,6 +60,11 @@ class SweepCalls:
         return Call("GET", f"/v1/sweeps/{sweep_id}/report", reading="text")
 
     @call
+    def keep_sweep(self, sweep_id: str, *, keep: bool = True) -> Call[Sweep]:
+        """Pin a sweep with its jobs, or unpin it; return it."""
+        return Call("PATCH", f"/v1/sweeps/{sweep_id}", {"json": {"keep": keep}})
+
+    @call
     def delete_sweep(self, sweep_id: str) -> Call[None]:
         """Move an ended sweep to the trash, with its jobs."""
         return Call("DELETE", f"/v1/sweeps/{sweep_id}", reading="nothing")

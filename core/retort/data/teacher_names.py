@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from retort import class_names
+from retort import class_names, dataset_ref
 from retort.data import catalog, description
 from retort.data.text_files import readable
+from retort.dataset_ref import DatasetRef
 from retort.errors import DataError, FieldProblem
 from retort.spec import AnySpec, JobSpec
 
@@ -15,11 +16,15 @@ NamesOf = Callable[[str], Sequence[str] | None]
 """Class names of the network that a spec names; None where they are not known here."""
 
 
-def names_of_data(spec: AnySpec, data_dirs: Sequence[Path]) -> tuple[str, ...] | None:
+def names_of_data(
+    spec: AnySpec, data_dirs: Sequence[Path], registered: Callable[[DatasetRef], Sequence[str] | None]
+) -> Sequence[str] | None:
     """Return the class names of the data; None where they cannot be read here.
 
-    What is wrong with the data is told elsewhere.
+    What is wrong with the data is told elsewhere. *registered* knows the classes of registered datasets.
     """
+    if (reference := dataset_ref.parse(spec.data.dataset or "")) is not None:
+        return registered(reference)
     try:
         if spec.data.dataset is not None:
             return catalog.find(spec.data.dataset).names

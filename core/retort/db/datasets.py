@@ -163,6 +163,12 @@ def find(session: Session, reference: DatasetRef, project: str | None) -> Datase
     return session.scalars(query.limit(1)).one_or_none()
 
 
+def classes(session: Session, reference: DatasetRef, project: str | None) -> tuple[str, ...] | None:
+    """Return the class names of the dataset that *reference* names in *project*, or None."""
+    row = find(session, reference, project)
+    return None if row is None else tuple((row.summary or {}).get("names", ()))
+
+
 def previews(session: Session, dataset_id: str) -> list[DatasetPreviewRow]:
     """Return the previews of a dataset, in order."""
     query = select(DatasetPreviewRow).where(DatasetPreviewRow.dataset_id == dataset_id)

@@ -180,9 +180,8 @@ def submit_all(session: Session, submissions: Sequence[Submission], *, now: floa
             if known != job_id:
                 outcomes.append(SubmittedJob(known, created=False))
                 continue
-            if submission.sweep_id is None:  # trials are as many at a time as the sweep says
-                more = sum(one["job"]["project"] == submission.project for one in accepted)
-                quotas.check_submission(session, submission.project, now=now, more=more)
+            more = sum(one["job"]["project"] == submission.project for one in accepted)
+            quotas.check_submission(session, submission.project, now=now, more=more)
         except (KeyReused, QuotaExceeded) as error:
             if submission.key is not None and isinstance(error, QuotaExceeded):
                 idempotency.release(session, submission.key, job_id, project=submission.project)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -39,7 +39,9 @@ class QuotaExceeded(RetortError):
 
     def __init__(self, what: str, used: str, most: str, *, frees: str, wait_s: float) -> None:
         super().__init__(f"the project has used its quota of {what}: {used} of {most}", hint=frees)
-        self.headers = {"Retry-After": str(max(1, round(wait_s)))}
+        self.what = what
+        self.retry_after_s = max(1, round(wait_s))
+        self.headers = {"Retry-After": str(self.retry_after_s)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,20 +144,32 @@ def check_submission(session: Session, project: str, *, now: float, more: int = 
         QuotaExceeded: which quota is used up, and when there is room again.
 
     """
+    for refusal in refusals(session, project, now=now, more=more):
+        raise refusal
+
+
+def refusals(session: Session, project: str, *, now: float, more: int = 0) -> Iterator[QuotaExceeded]:
+    """Yield each quota that refuses one more job now, beside *more*."""
     limits = limits_of(session, project)
     if limits.queued_jobs is not None:
         queued = _number(session, project, {JobState.QUEUED}) + more
         if queued >= limits.queued_jobs:
             frees = "it frees when a worker takes a job, or one is cancelled"
-            raise QuotaExceeded("queued jobs", str(queued), str(limits.queued_jobs), frees=frees, wait_s=_SOON_S)
+            yield QuotaExceeded("queued jobs", str(queued), str(limits.queued_jobs), frees=frees, wait_s=_SOON_S)
     if limits.gpu_hours is not None:
         used = gpu_hours(session, project, now=now)
         if used >= limits.gpu_hours:
             _, ends = month_of(now)
-            frees = f"it frees at {datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M} UTC, with the month"
             told = (f"{used:.1f}", f"{limits.gpu_hours:g}")
-            raise QuotaExceeded("GPU hours of this month", *told, frees=frees, wait_s=ends - now)
-    check_bytes(session, project, limits=limits)
+            yield QuotaExceeded("GPU hours of this month", *told, frees=_month_ends(ends), wait_s=ends - now)
+    try:
+        check_bytes(session, project, limits=limits)
+    except QuotaExceeded as refusal:
+        yield refusal
+
+
+def _month_ends(ends: float) -> str:
+    return f"it frees at {datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M} UTC, with the month"
 
 
 def check_upload(session: Session, project: str, *, more: int) -> None:
@@ -198,16 +212,33 @@ def check_bytes(session: Session, project: str, *, more: int = 0, limits: Limits
 
 def running_left(session: Session, *, now: float) -> dict[str, int]:
     """Return how many more jobs of each limited project may run now."""
-    waiting = select(_JOBS.project).where(_JOBS.state == JobState.QUEUED).distinct()
-    projects = session.connection().execute(waiting).scalars().all() if _any_limits(session) else ()
     left: dict[str, int] = {}
-    for project in projects:
-        limits = limits_of(session, project)
+    for project, limits in _waiting(session):
         if limits.running_jobs is not None:
             left[project] = max(0, limits.running_jobs - _number(session, project, ACTIVE))
         if limits.gpu_hours is not None and gpu_hours(session, project, now=now) >= limits.gpu_hours:
             left[project] = 0
     return left
+
+
+def held_up(session: Session, *, now: float) -> dict[str, str]:
+    """Return the projects whose waiting jobs may not begin now, with reasons."""
+    found: dict[str, str] = {}
+    for project, limits in _waiting(session):
+        if limits.running_jobs is not None and _number(session, project, ACTIVE) >= limits.running_jobs:
+            most = f"its quota of running jobs, {limits.running_jobs}, is used up"
+            found[project] = f"{most}: it may begin when one of the project's jobs ends"
+        if limits.gpu_hours is not None and gpu_hours(session, project, now=now) >= limits.gpu_hours:
+            most = f"the project's {limits.gpu_hours:g} GPU hours of this month are used up"
+            found[project] = f"{most}: {_month_ends(month_of(now)[1])}"
+    return found
+
+
+def _waiting(session: Session) -> list[tuple[str, Limits]]:
+    """Return the projects with queued jobs, and their limits; none where there are no limits at all."""
+    waiting = select(_JOBS.project).where(_JOBS.state == JobState.QUEUED).distinct()
+    projects = session.connection().execute(waiting).scalars().all() if _any_limits(session) else ()
+    return [(project, limits_of(session, project)) for project in projects]
 
 
 def _any_limits(session: Session) -> bool:

@@ -85,7 +85,8 @@ def trash_old_sweeps(session: Session, policy: RetentionPolicy, *, now: float, l
 
 
 def _ended_before(at: float) -> Any:
-    return and_(JobRow.finished_at < at, JobRow.keep.is_(False))
+    pinned = exists().where(SweepRow.id == JobRow.sweep_id, SweepRow.keep.is_(True))
+    return and_(JobRow.finished_at < at, JobRow.keep.is_(False), ~pinned)
 
 
 def drop_events(session: Session, *, before: float, limit: int = 20) -> int:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from retort.access import DEFAULT_OWNER, DEFAULT_PROJECT
-from retort.db import idempotency, jobs, metrics
+from retort.db import idempotency, jobs, metrics, quotas
 from retort.db.events import sanitize
 from retort.db.idempotency import IdempotencyKey
 from retort.db.models import SWEEP_PREFIX, JobRow, MetricRow, SweepRow, SweepTrialRow, new_id
@@ -89,6 +89,7 @@ def submit(
 
     Raises:
         KeyReused: the key came with another sweep before.
+        QuotaExceeded: the project has no room for a job, so there is none for a trial.
 
     """
     sweep_id, spec_digest = new_id(SWEEP_PREFIX), digest(sweep)
@@ -96,6 +97,7 @@ def submit(
         known = idempotency.claim(session, key, sweep_id, project=project, now=now, otherwise=spec_digest)
         if known != sweep_id:
             return SubmittedSweep(known, created=False)
+    quotas.check_submission(session, project, now=now)
     row = {
         "id": sweep_id, "name": sweep.name, "state": SweepState.RUNNING, "spec": sweep.model_dump(mode="json"),
         "spec_digest": spec_digest, "project": project, "owner": owner, "priority": priority, "retries": retries,
@@ -208,6 +210,22 @@ def cancel(session: Session, sweep_id: str, *, now: float, actor: str) -> SweepS
     return target
 
 
+def keep(session: Session, sweep_id: str, *, keep: bool) -> None:
+    """Pin the sweep, so that retention passes it by, or unpin it.
+
+    Raises:
+        SweepNotFound: there is no such sweep.
+        WrongState: it is in the trash.
+
+    """
+    sweep = get(session, sweep_id)
+    if sweep.deleted_at is not None:
+        raise jobs.WrongState(f"sweep {sweep_id} is in the trash", hint="restore it first")
+    if sweep.keep is not keep:
+        changed = update(SweepRow).where(SweepRow.id == sweep_id).values(keep=keep, version=SweepRow.version + 1)
+        session.execute(changed, execution_options=NO_SYNC)
+
+
 def move(session: Session, sweep_id: str, target: SweepState, *, version: int, now: float, **values: Any) -> bool:
     """Move the sweep to *target*, if it is still at *version*.
 
@@ -311,8 +329,12 @@ def load(session: Session, sweep_id: str) -> SweepSnapshot:
 def apply(session: Session, standing: SweepSnapshot, decision: SweepUpdate, *, now: float) -> bool:
     """Apply *decision* to the sweep, unless it has changed since.
 
-    *standing* is what was decided on; False when the sweep has moved on since then.
+    *standing* is what was decided on; False when the sweep has moved on since then, or there is nothing to change as
+    long as a quota lets no trial begin. Trials for which there is no room begin later.
     """
+    only_begins = decision.begun and not (decision.ended or decision.pruned or decision.state)
+    if only_begins and not _room(session, standing.sweep_id, decision, now=now):
+        return False
     changes: dict[str, Any] = {"best": decision.best}
     if decision.failure is not None:
         changes["failure"] = decision.failure.model_dump(mode="json")
@@ -329,6 +351,13 @@ def apply(session: Session, standing: SweepSnapshot, decision: SweepUpdate, *, n
         actor = f"sweep:{standing.sweep_id}"
         cancel_trials(session, standing.sweep_id, now=now, actor=actor, reason=decision.failure.code)
     return True
+
+
+def _room(session: Session, sweep_id: str, decision: SweepUpdate, *, now: float) -> bool:
+    """Return True if a trial can begin, or cannot and needs no job."""
+    if any(begun.spec is None for begun in decision.begun.values()):
+        return True
+    return next(quotas.refusals(session, get(session, sweep_id).project, now=now), None) is None
 
 
 def _change(session: Session, sweep_id: str, number: int, values: dict[str, Any]) -> None:
@@ -363,12 +392,13 @@ def _begin(session: Session, sweep_id: str, decision: SweepUpdate, *, now: float
         for number, one in zip(wanted, outcomes, strict=True)
         if isinstance(one, jobs.SubmittedJob)
     }  # fmt: skip
+    possible = {number: begun for number, begun in decision.begun.items() if begun.spec is None or number in job_ids}
     rows = [
         {
             "sweep_id": sweep_id, "number": number, "job_id": job_ids.get(number), "parameters": dict(begun.parameters),
             "pruned": False, "outcome": None if begun.spec else TrialState.FAILED, "value": None,
             "reason": begun.reason, "begun_at": now, "ended_at": None if begun.spec else now,
         }
-        for number, begun in decision.begun.items()
+        for number, begun in possible.items()
     ]  # fmt: skip
     add(session, SweepTrialRow, rows)

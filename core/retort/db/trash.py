@@ -170,7 +170,8 @@ def delete_sweep(session: Session, sweep_id: str, *, now: float) -> None:
         hint = "cancel it, and delete it when it has stopped"
         raise WrongState(f"sweep {sweep_id} is {sweep.state}: only one that has ended can be deleted", hint=hint)
     if sweep.keep:
-        raise WrongState(f"sweep {sweep_id} is pinned", hint="unpin it first")
+        hint = 'unpin it first: PATCH /v1/sweeps/{id} with {"keep": false}'
+        raise WrongState(f"sweep {sweep_id} is pinned", hint=hint)
     found = select(JobRow).where(JobRow.sweep_id == sweep_id, JobRow.deleted_at.is_(None)).order_by(JobRow.id)
     jobs = session.scalars(found.with_for_update()).all()
     for job in jobs:

@@ -11,11 +11,12 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from retort.db import quotas
 from retort.db.models import JobRow, WorkerRow
 from retort.db.workers import refused_gpus, running, takes_on_cpu
 from retort.states import ACTIVE, JobState
 
-WaitReason = Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu"]
+WaitReason = Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu", "quota"]
 MOST = 20_000
 """Jobs of the queue that are looked at; those behind them have no known place."""
 _SAMPLE = 20
@@ -30,7 +31,8 @@ class QueueWait:
 
     reason: WaitReason
     """``turn``: for a free worker; ``retry``: for the end of a pause after a failure; ``no_worker``: none runs;
-    ``too_many_gpus``: none has as many GPUs as the job needs; ``no_gpu``: none has any, and no CPU may stand in."""
+    ``too_many_gpus``: none has as many GPUs as the job needs; ``no_gpu``: none has any, and no CPU may stand in;
+    ``quota``: its project has as many on workers as it may."""
     position: int | None
     """Place in the queue, from 1, by the order in which jobs are claimed; None far behind."""
     until: float | None
@@ -43,6 +45,8 @@ class QueueWait:
     """GPUs of theirs that no run can have, with the reasons."""
     estimated_start_s: float | None = None
     """Seconds, in whole minutes, from what runs and how long the latest jobs took; None where that says nothing."""
+    quota: str | None = None
+    """Which quota holds it up, in words."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class QueueSnapshot:
     now: float
     workers: tuple[WorkerRow, ...]
     rows: Mapping[str, Any]
-    """Queued jobs by id: priority, owner, gpus, require_gpu and claimable_at."""
+    """Queued jobs by id: priority, owner, project, gpus, require_gpu and claimable_at."""
     ahead: Mapping[str, int]
     """How many jobs are claimed before each."""
     rests_s: tuple[float, ...] = ()
@@ -60,6 +64,8 @@ class QueueSnapshot:
     run_s: float | None = None
     """How long the latest jobs ran; None where too few have."""
     refused: tuple[str, ...] = field(default=())
+    held_up: Mapping[str, str] = field(default_factory=dict)
+    """Projects none of whose jobs may begin, with the quotas that say so."""
 
     def of(self, job_id: str) -> QueueWait | None:
         """Return for what the job waits; None where it was not in the queue."""
@@ -72,10 +78,13 @@ class QueueSnapshot:
         estimate = self._start(ahead) if reason == "turn" and ahead is not None else None
         most_gpus = max((worker.gpus for worker in self.workers), default=0)
         position = None if ahead is None else ahead + 1
-        return QueueWait(reason, position, until, len(self.workers), most_gpus, self.refused, estimate)
+        quota = self.held_up.get(row.project) if reason == "quota" else None
+        return QueueWait(reason, position, until, len(self.workers), most_gpus, self.refused, estimate, quota)
 
     def _reason(self, row: Any, until: float | None) -> WaitReason:
-        return "retry" if until is not None else unfit(row, self.workers) or "turn"
+        if until is not None:
+            return "retry"
+        return unfit(row, self.workers) or ("quota" if row.project in self.held_up else "turn")
 
     def _start(self, ahead: int) -> float | None:
         """Deal the jobs ahead to the slots as these become free."""
@@ -107,16 +116,18 @@ def snapshot(session: Session, *, now: float, within_s: float) -> QueueSnapshot:
     workers = tuple(running(session, now=now, within_s=within_s))
     for worker in workers:
         session.expunge(worker)
-    columns = (JobRow.id, JobRow.priority, JobRow.owner, JobRow.gpus, JobRow.require_gpu, JobRow.claimable_at)
+    columns = (
+        JobRow.id, JobRow.priority, JobRow.owner, JobRow.project, JobRow.gpus, JobRow.require_gpu, JobRow.claimable_at,
+    )  # fmt: skip
     waiting = select(*columns).where(JobRow.state == JobState.QUEUED).order_by(JobRow.priority.desc(), JobRow.id)
     rows = session.execute(waiting.limit(MOST + 1)).all()
     known = rows[:MOST]
     active = select(JobRow.owner, JobRow.eta_s, JobRow.claimed_at).where(JobRow.state.in_(ACTIVE))
     runs = session.execute(active).all()
-    run_s = _usual(session)
+    run_s, held_up = _usual(session), quotas.held_up(session, now=now)
     return QueueSnapshot(
         now=now, workers=workers, rows={row.id: row for row in rows},
-        ahead=_ahead(known, [run.owner for run in runs], workers, now=now),
+        ahead=_ahead(known, [run.owner for run in runs], workers, now=now, held_up=held_up), held_up=held_up,
         rests_s=tuple(_rest(run, run_s, now) for run in runs), run_s=run_s,
         refused=tuple(refused_gpus(workers)),
     )  # fmt: skip
@@ -135,7 +146,12 @@ def _rest(run: Any, run_s: float | None, now: float) -> float:
 
 
 def _ahead(
-    rows: Iterable[Any], running_owners: Iterable[str], workers: Sequence[WorkerRow], *, now: float
+    rows: Iterable[Any],
+    running_owners: Iterable[str],
+    workers: Sequence[WorkerRow],
+    *,
+    now: float,
+    held_up: Mapping[str, str],
 ) -> dict[str, int]:
     """Count the jobs that are claimed before each: by priority, then owners take turns, then age.
 
@@ -149,7 +165,7 @@ def _ahead(
     keyed = []
     for row in rows:
         place = (row.priority, row.owner)
-        may = row.claimable_at <= now and unfit(row, workers) in {None, "no_worker"}
+        may = row.claimable_at <= now and unfit(row, workers) in {None, "no_worker"} and row.project not in held_up
         keyed.append(((-row.priority, active[row.owner] + line[place], row.id), may))
         line[place] += may
     ahead, passed = {}, 0

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from results import RESULT
 from retort.constants import MAP, Role
-from retort.db import events, jobs, sweeps, transitions
+from retort.db import events, jobs, quotas, retention, sweeps, transitions
 from retort.db.idempotency import IdempotencyKey
 from retort.db.models import SweepTrialRow
+from retort.db.quotas import Limits
+from retort.db.retention import RetentionPolicy
 from retort.protocol.events import MetricEvent
 from retort.spec import JobSpec, parse_sweep
 from retort.states import JobState, SweepState, TrialState
@@ -211,3 +213,67 @@ def test_pages_hold_every_sweep_once_newest_first(shop: Shop):
         first = sweeps.page(session, limit=3)
         rest = sweeps.page(session, after=first[-1].id, limit=3)
     assert [one.id for one in (*first, *rest)] == ids[::-1]
+
+
+def test_trials_count_as_queued_jobs_and_begin_as_a_quota_has_room(shop: Shop):
+    with shop.database.begin() as session:
+        quotas.put(session, "default", Limits(queued_jobs=2))
+    waiting = shop.queued()
+    sweep_id = submit(shop, concurrency=3).sweep_id
+    assert move_on(shop, sweep_id)
+    assert len(listed(shop, sweep_id)) == 1, "one place was left"
+    assert not move_on(shop, sweep_id)
+    with pytest.raises(quotas.QuotaExceeded, match="queued jobs: 2 of 2"):
+        shop.queued()
+
+    finish(shop, job_of(shop, sweep_id), 0.5)
+    assert move_on(shop, sweep_id, T0 + 5)
+    assert [one.state for one in listed(shop, sweep_id)] == [TrialState.SUCCEEDED, TrialState.QUEUED]
+    shop.claimed(waiting)
+    assert move_on(shop, sweep_id, T0 + 6)
+    assert len(listed(shop, sweep_id)) == 3
+
+
+def test_a_sweep_ends_with_all_its_trials_where_the_quota_has_room_for_one(shop: Shop):
+    sweep_id = submit(shop, concurrency=3).sweep_id
+    with shop.database.begin() as session:
+        quotas.put(session, "default", Limits(queued_jobs=1))
+    while look(shop, sweep_id)[0].state is SweepState.RUNNING:
+        move_on(shop, sweep_id)
+        for one in listed(shop, sweep_id):
+            if one.state is TrialState.QUEUED:
+                assert one.trial.job_id is not None
+                finish(shop, one.trial.job_id, 0.5)
+    found = look(shop, sweep_id)[0]
+    assert (found.state, len(found.trials)) == (SweepState.SUCCEEDED, found.spec.num_trials)
+
+
+def test_a_sweep_is_refused_where_the_project_has_no_room_for_a_trial_and_its_key_may_come_again(shop: Shop):
+    with shop.database.begin() as session:
+        quotas.put(session, "default", Limits(queued_jobs=1))
+    waiting = shop.queued()
+    with pytest.raises(quotas.QuotaExceeded):
+        submit(shop, "k")
+    shop.claimed(waiting)
+    assert submit(shop, "k").created
+
+
+def test_a_pinned_sweep_and_its_jobs_are_passed_by_by_retention(shop: Shop):
+    sweep_id = submit(shop, parameters={"training.seed": {"values": [1]}}).sweep_id
+    move_on(shop, sweep_id)
+    finish(shop, job_of(shop, sweep_id), 0.5)
+    while move_on(shop, sweep_id, T0 + 2):
+        pass
+    policy = RetentionPolicy(
+        jobs_s={"succeeded": 10.0}, events_s=1.0, metrics_s=1.0, keys_s=None, checkpoints_s=None, trash_s=1.0
+    )
+    with shop.database.begin() as session:
+        sweeps.keep(session, sweep_id, keep=True)
+        assert retention.trash_old_sweeps(session, policy, now=T0 + 100) == 0
+        assert retention.drop_events(session, before=T0 + 100) == 0
+        assert retention.drop_metrics(session, before=T0 + 100) == 0
+        sweeps.keep(session, sweep_id, keep=False)
+        assert retention.drop_metrics(session, before=T0 + 100) == 1
+        assert retention.trash_old_sweeps(session, policy, now=T0 + 100) == 1
+        with pytest.raises(jobs.WrongState, match="in the trash"):
+            sweeps.keep(session, sweep_id, keep=True)
