@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from retort.db import Database, migrate
 from retort.db.models import Base
-from servers import Postgres, Valkey, running
+from servers import Postgres, Valkey, free_port, running
 from sharing import Once, keep_to_own_cores, num_processes
 from support import identity
 
 if TYPE_CHECKING:
+    from support.openid_provider import ProviderProcess
     from support.s3_server import Bucket, S3Server
 
 keep_to_own_cores()  # before anything imports torch, which counts them once
@@ -93,6 +94,16 @@ def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     found = s3.bucket()
     monkeypatch.setenv("RETORT_STORE_URL", found.url)
     return found
+
+
+@pytest.fixture(scope="session")
+def openid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProviderProcess]:
+    """An OpenID provider."""
+    from support.openid_provider import ProviderProcess
+
+    with closing(ProviderProcess(tmp_path_factory.mktemp("openid"), free_port())) as provider:
+        provider.wait_until_up()
+        yield provider
 
 
 @pytest.fixture(scope="session")

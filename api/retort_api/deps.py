@@ -20,6 +20,7 @@ from retort.access import ANY_KEY, Admission, Forbidden, Principal, Scope, Unaut
 from retort.dataset_ref import DatasetRef
 from retort.db import Database, Session, audit, datasets, jobs, model_registry, predictions, sweeps
 from retort.db.session import database_now
+from retort.errors import UserError
 from retort.keeping import Keeper, open_store
 from retort.model_ref import ModelRef
 from retort.settings import Settings
@@ -37,6 +38,7 @@ from retort_api.links import LinkSigner
 from retort_api.metrics import ServiceMetrics
 from retort_api.notifier import QueueNotifier
 from retort_api.origin import SAFE_METHODS
+from retort_api.provider import Provider
 from retort_api.proxies import vouched
 from retort_api.queue_view import QueueView
 from retort_api.rates import RateLimits
@@ -84,6 +86,14 @@ class AppState:
     def refusals(self) -> RefusalLog:
         """Refused requests on their way to the audit log."""
         return RefusalLog(self.database)
+
+    @cached_property
+    def provider(self) -> Provider:
+        """Where people log in."""
+        if not self.settings.oidc_issuer:
+            hint = "the operator names one in RETORT_OIDC_ISSUER"
+            raise UserError("this service has no provider to log in at", hint=hint, code="not_found")
+        return Provider(self.settings)
 
     @cached_property
     def disk(self) -> DiskBudget:
@@ -283,10 +293,17 @@ Anybody = Annotated[Principal | None, Depends(_anybody)]
 
 
 class Router(APIRouter):
-    """Routes under one tag that name their scopes and refuse unknown query parameters."""
+    """Routes under one tag that name their scopes and refuse unknown query parameters.
 
-    def __init__(self, tag: str) -> None:
-        super().__init__(tags=[tag], dependencies=[Depends(_known_query)], route_class=GuardedRoute)
+    Args:
+        tag: what they are about.
+        any_query: let unknown ones pass, where others than clients write the address.
+
+    """
+
+    def __init__(self, tag: str, *, any_query: bool = False) -> None:
+        known = [] if any_query else [Depends(_known_query)]
+        super().__init__(tags=[tag], dependencies=known, route_class=GuardedRoute)
 
     def add_api_route(
         self, path: str, endpoint: Callable[..., Any], *, scope: Scope | Admission | None = None, **options: Any

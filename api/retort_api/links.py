@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from itsdangerous import BadData, URLSafeSerializer
+from itsdangerous import BadData, URLSafeSerializer, URLSafeTimedSerializer
 from retort.errors import UserError
 
 SECRET_FILE = "link-secret"  # noqa: S105 - its name
@@ -72,6 +72,10 @@ class LinkSigner:
         if expires_at <= now:
             raise LinkExpired("this download address has expired", hint="ask for a new one")
         return Link(artifact_id, sha256, expires_at)
+
+    def stamper(self, purpose: str) -> URLSafeTimedSerializer:
+        """Return a signer, with the same secret, of what is valid for some time and for nothing else."""
+        return URLSafeTimedSerializer(self._secret(), salt=purpose, signer_kwargs={"digest_method": hashlib.sha256})
 
     def rotate(self) -> None:
         """Make a new secret: no address that was signed before is valid any more."""

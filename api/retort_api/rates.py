@@ -34,6 +34,7 @@ class RateLimits:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._requests = _read(settings.rate_limit)
         self._failures = _read(settings.failed_key_limit)
+        self._logins = _read(settings.login_limit)
 
     def count(self, caller: Principal | None, scope: Scope) -> None:
         """Count a request of *caller*.
@@ -64,6 +65,18 @@ class RateLimits:
         reset, _ = self._limiter.get_window_stats(self._failures, "failure", address)
         hint = "use a valid key, which is never refused for this"
         raise RateLimited("too many invalid keys came from your address", wait_s=reset - time.time(), hint=hint)
+
+    def count_login(self, address: str) -> None:
+        """Count a step of a login, for which no key is needed.
+
+        Raises:
+            RateLimited: too many came from the address.
+
+        """
+        if self._logins is None or self._limiter.hit(self._logins, "login", address):
+            return
+        reset, _ = self._limiter.get_window_stats(self._logins, "login", address)
+        raise RateLimited("too many logins are tried from your address", wait_s=reset - time.time())
 
 
 def _read(rate: str) -> RateLimitItem | None:

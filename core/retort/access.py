@@ -96,6 +96,8 @@ class Principal:
     key_id: str
     expires_with_browser: bool = False
     """Whether it is the session of a browser."""
+    from_login: bool = False
+    """Whether logging in made it, so that logging out ends it."""
 
     @classmethod
     def of_this_machine(cls) -> Principal:

@@ -113,6 +113,30 @@ class Settings(BaseSettings):
     """Project of people who come by a trusted header or by single sign-on, unless a claim names another."""
     login_role: Literal["reader", "submitter", "operator"] = "reader"
     """Their role, unless a claim gives another."""
+    oidc_issuer: str = ""
+    """OpenID Connect provider at which people log in, such as https://id.example.org; empty is none."""
+    oidc_client_id: str = ""
+    """Client under which the provider knows this service."""
+    oidc_client_secret: SecretStr = SecretStr("")
+    """Its secret; empty where it is a public client."""
+    oidc_device_client_id: str = ""
+    """Client of logins on the command line, where the provider wants another for device codes; empty is the same."""
+    oidc_device_client_secret: SecretStr = SecretStr("")
+    """The secret of that other client."""
+    oidc_scopes: str = "openid email profile"
+    """What is asked of the provider, with spaces between."""
+    oidc_name_claim: str = "email"
+    """Claim that names the owner of what a person submits; an e-mail address must be verified."""
+    oidc_role_claim: str = "groups"
+    """Claim with the values that ``oidc_roles`` maps; dots lead into objects, as in realm_access.roles."""
+    oidc_roles: Annotated[dict[str, Literal["reader", "submitter", "operator"]], NoDecode] = Field(default_factory=dict)
+    """Roles by the values of that claim, ml-admins=operator,ml-team=submitter; whoever has none of them is refused."""
+    oidc_project_claim: str = ""
+    """Claim that names the project; empty is ``login_project`` for everybody."""
+    oidc_domains: Annotated[tuple[str, ...], NoDecode] = ()
+    """Domains of the verified e-mail addresses that may come in, with commas between them; ``*`` is everybody."""
+    login_limit: str = "120/minute"
+    """Steps of logins from one address, after which it is told to wait; empty is no limit."""
     head_timeout_s: float = Field(default=10.0, gt=0)
     """A connection whose next request's head has not arrived by then is closed."""
     transfer_timeout_s: float = Field(default=30.0, gt=0)
@@ -266,7 +290,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return tuple(folders)
 
-    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
+    @field_validator("allowed_hosts", "trusted_proxies", "oidc_domains", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         """Read a list with commas between its parts, or a JSON list."""
@@ -293,7 +317,21 @@ class Settings(BaseSettings):
             return dict.fromkeys(_ENDED, plain[0])
         return {state: seconds for state, _, seconds in named}
 
-    @field_validator("database_url", "broker_url", "store_url", "mlflow_uri", "url")
+    @field_validator("oidc_roles", mode="before")
+    @classmethod
+    def _roles(cls, value: object) -> object:
+        """Read ``value=role`` with commas between, or a JSON object."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("{"):
+            return json.loads(value)
+        named = [part.strip().rpartition("=") for part in value.split(",") if part.strip()]
+        if any(not group.strip() for group, _, _ in named):
+            msg = "write ml-admins=operator,ml-team=submitter, or a JSON object"
+            raise ValueError(msg)
+        return {group.strip(): role.strip() for group, _, role in named}
+
+    @field_validator("database_url", "broker_url", "store_url", "mlflow_uri", "url", "oidc_issuer")
     @classmethod
     def _readable(cls, value: str) -> str:
         """Refuse addresses that every library would read differently, and quote in parts."""
@@ -362,6 +400,28 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _provider(self) -> Self:
+        """Refuse a provider by which nobody, or everybody, could come in."""
+        if not self.oidc_issuer:
+            return self
+        parts = urlsplit(self.oidc_issuer)
+        msg = ""
+        if not is_confidential(self.oidc_issuer) or parts.query or parts.fragment or "@" in parts.netloc:
+            msg = "RETORT_OIDC_ISSUER is no https:// address; plain http is for a provider on this machine alone"
+        elif not self.oidc_client_id:
+            msg = "RETORT_OIDC_CLIENT_ID is missing: register this service as a client at the provider"
+        elif not (self.oidc_roles or self.oidc_domains):
+            msg = (
+                "say who may come in by RETORT_OIDC_ISSUER: RETORT_OIDC_ROLES maps groups to roles, "
+                "RETORT_OIDC_DOMAINS names the domains of e-mail addresses, * for everybody whom the provider knows"
+            )
+        elif "openid" not in self.oidc_scopes.split():
+            msg = "RETORT_OIDC_SCOPES lacks openid, without which the provider says nothing of who somebody is"
+        if msg:
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _embedded(self) -> Self:
         home = self.home.expanduser().absolute()
         defaults: dict[str, object] = {
@@ -380,6 +440,22 @@ class Settings(BaseSettings):
         for name, value in defaults.items():
             object.__setattr__(self, name, value)
         return self
+
+
+def is_confidential(url: str) -> bool:
+    """Return True if nobody between can read what is sent to *url*: https, or a service on this machine."""
+    parts = urlsplit(url)
+    if parts.scheme == "http" and parts.hostname:
+        return _is_loopback(parts.hostname)
+    return parts.scheme == "https" and bool(parts.hostname)
+
+
+def _is_loopback(host: str) -> bool:
+    """Return True if *host* always means this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def visible_gpus() -> str | None:

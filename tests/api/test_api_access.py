@@ -27,6 +27,11 @@ OPEN = {
     "/docs/{name}",
     "/login",
     "/login/{name}",
+    "/login/oidc",
+    "/login/oidc/callback",
+    "/v1/login",
+    "/v1/login/device",
+    "/v1/login/device/key",
     "/v1/downloads/{token}",
     "/static/{name}",
     "/llms.txt",
@@ -256,5 +261,6 @@ def test_only_a_few_modules_open_sessions_that_see_every_project():
     found = {path.name for path in root.rglob("*.py") if unrestricted.search(path.read_text())}
     assert found <= {
         "deps.py", "keyring.py", "queue_view.py", "workers.py", "usage.py", "metrics.py", "streams.py", "health.py",
-        "login.py", "terms.py", "links.py", "disk_budget.py", "audit.py", "oversight.py", "predictions.py",
+        "login.py", "sign_in.py", "terms.py", "links.py", "disk_budget.py", "audit.py", "oversight.py",
+        "predictions.py",
     }, "each of these looks at one's own row, at none, or at what the operator alone is shown"  # fmt: skip

@@ -27,7 +27,6 @@ FOREIGN = {
     "append_to_tus_upload": "for clients of tus",
     "terminate_tus_upload": "for clients of tus",
     "log_in": "for browsers, which get a cookie",
-    "log_out": "for browsers",
     "open_download": "for whoever has the link and no key",
     "describe_download": "for whoever has the link and no key",
 }

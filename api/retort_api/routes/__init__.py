@@ -21,6 +21,7 @@ from retort_api.routes import (
     predictions,
     reviews,
     schemas,
+    sign_in,
     sweeps,
     tensorboard,
     trash,
@@ -58,6 +59,8 @@ ROUTERS = (
     schemas.router,
     health.router,
     keys.router,
+    sign_in.router,  # before the files of the login page, whose names may be anything
+    sign_in.returning,
     login.router,
     pages.router,
 )

@@ -44,8 +44,8 @@ async def get_caller(caller: Caller) -> CallerView:
 )  # fmt: skip
 def rotate_own_key(service: Serving, caller: Caller, response: Response, wanted: RotateRequest) -> KeyWithSecret:
     """Replace the key of this request by a new one; the old one works for a while yet."""
-    if caller.expires_with_browser:
-        raise UserError("a browser's session is not replaced: log in again", code="key_not_found")
+    if caller.from_login:
+        raise UserError("what a login gave is not replaced: log in again", code="key_not_found")
     return _rotate(service, caller, caller.key_id, wanted.grace_s, response)
 
 

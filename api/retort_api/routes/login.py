@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Path, Request, Response
 from fastapi.responses import HTMLResponse
@@ -12,7 +14,7 @@ from retort.db.keys import LinkUsed, NewKey
 from retort.db.session import database_now
 from retort.errors import UserError
 
-from retort_api.deps import Caller, Router, Serving
+from retort_api.deps import AppState, Caller, Router, Serving
 from retort_api.errors import CREATED, NO_CONTENT, OK, documented
 from retort_api.file_response import DOCS_POLICY
 from retort_api.keyring import SESSION_COOKIE
@@ -29,10 +31,11 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>Retort: log in</title>
-<p id="state">Logging in needs the link that <code>retort login --browser</code> prints, and JavaScript.</p>
+{provider}<p id="state">A link that <code>retort login --browser</code> prints logs in as well. It needs JavaScript.</p>
 <script src="/login/start.js"></script>
 </html>
 """
+_PROVIDER = '<p><a href="/login/oidc">Log in with {name}</a></p>\n'
 _START = """const state = document.getElementById("state");
 const token = location.hash.slice(1);
 history.replaceState(null, "", location.pathname);
@@ -49,9 +52,12 @@ if (token) {
 
 
 @router.readable("/login", scope=PUBLIC, include_in_schema=False)
-def show_login() -> HTMLResponse:
-    """Show the page that a one-time link opens."""
-    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": DOCS_POLICY, "Referrer-Policy": "no-referrer"})
+def show_login(service: Serving) -> HTMLResponse:
+    """Show the page that a one-time link opens, and the way to the provider."""
+    issuer = service.settings.oidc_issuer
+    provider = _PROVIDER.format(name=escape(urlsplit(issuer).netloc)) if issuer else ""
+    page = _PAGE.replace("{provider}", provider)
+    return HTMLResponse(page, headers={"Content-Security-Policy": DOCS_POLICY, "Referrer-Policy": "no-referrer"})
 
 
 @router.readable("/login/{name}", scope=PUBLIC, include_in_schema=False)
@@ -91,21 +97,29 @@ def log_in(service: Serving, request: Request, response: Response, login: Login)
     with service.database.begin() as session:
         now = database_now(session)
         row, secret = keys.open_session(session, login.token, now=now, session_s=service.settings.session_s)
-    secure = request.url.scheme == "https" or service.settings.url.startswith("https:")
-    # Lax, for the links in a report: a sandboxed page is of another site. Changes are refused by their origin.
-    response.set_cookie(
-        SESSION_COOKIE, secret, max_age=int((row.expires_at or now) - now), path="/", secure=secure, httponly=True,
-        samesite="lax",
-    )  # fmt: skip
+    set_session(response, secret, (row.expires_at or now) - now, secure=is_secure(service, request))
     response.headers["Cache-Control"] = "no-store"
     return LoggedIn.model_validate({"next": _NEXT, "expires_at": row.expires_at})
 
 
+def is_secure(service: AppState, request: Request) -> bool:
+    """Return True if browsers reach the service by https."""
+    return request.url.scheme == "https" or service.settings.url.startswith("https:")
+
+
+def set_session(response: Response, secret: str, seconds: float, *, secure: bool) -> None:
+    """Give a browser the cookie of its session."""
+    # Lax, for the links in a report: a sandboxed page is of another site. Changes are refused by their origin.
+    response.set_cookie(
+        SESSION_COOKIE, secret, max_age=int(seconds), path="/", secure=secure, httponly=True, samesite="lax"
+    )  # fmt: skip
+
+
 @router.post("/v1/logout", scope=ANY_KEY, status_code=NO_CONTENT, responses=documented("bad_parameter"))
 def log_out(service: Serving, caller: Caller) -> Response:
-    """End a browser's session. API keys are revoked elsewhere."""
+    """End a browser's session, or the key that a login on the command line gave. Other keys are revoked elsewhere."""
     answer = Response(None, NO_CONTENT)
-    if caller.expires_with_browser:
+    if caller.from_login:
         with service.begin(caller) as session:
             keys.revoke(session, caller.key_id, now=database_now(session))
         service.keys.forget()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from retort.access import NAME, ClientRole, Principal, Scope
@@ -142,3 +142,57 @@ class LoggedIn(ResponseModel):
     next: str
     """Where to go."""
     expires_at: datetime
+
+
+class LoginWays(ResponseModel):
+    """How people can log in here."""
+
+    issuer: str | None
+    """OpenID provider; null where there is none, and keys and one-time links are the only way."""
+    browser: str | None
+    """Where a browser begins."""
+    device: str | None
+    """Where a program without a browser begins."""
+
+
+class DeviceLogin(ResponseModel):
+    """A login that a person approves in any browser (RFC 8628)."""
+
+    device_code: str
+    """For the program that waits; nobody else is to see it."""
+    user_code: str
+    """For the person, who compares or enters it."""
+    verification_uri: str
+    verification_uri_complete: str | None
+    """The same with the code in it."""
+    expires_in_s: float
+    interval_s: float
+    """Between two questions whether it is approved."""
+
+
+class DeviceCode(BaseModel):
+    """The login that is asked about."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    device_code: Annotated[str, Field(min_length=1, max_length=2048, pattern=r"^[!-~]+$")]
+    name: Label = "login"
+    """Of the key that is made, for people."""
+
+
+class DeviceWaiting(ResponseModel):
+    """Nobody has decided yet."""
+
+    state: Literal["pending", "slow_down"]
+    """After ``slow_down`` five seconds more are to lie between two questions."""
+
+
+class ProviderAnswer(BaseModel):
+    """What a provider sends a browser back with (OpenID Connect Core 3.1.2.5, RFC 9207)."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    code: str = ""
+    state: str = ""
+    error: str = ""
+    iss: str = ""

@@ -1,7 +1,8 @@
-"""``retort keys``, ``projects``, ``whoami`` and ``login``: who may do what."""
+"""``retort keys``, ``projects``, ``whoami``, ``login`` and ``logout``: who may do what."""
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ import typer
 
 from retort.access import DEFAULT_OWNER, DEFAULT_PROJECT, ClientRole, Scope
 from retort.cli.options import AsJson, Url, connect, emit, note, say
+from retort.client import credentials
 from retort.errors import UserError
+from retort.settings import Settings
 
 if TYPE_CHECKING:
+    from retort.client.client import Client
     from retort.db import Database, Session
     from retort.db.audit import Act
 
@@ -25,6 +29,8 @@ Local = Annotated[
     bool, typer.Option("--local", help="Write to the database of the settings, without the API: for the first key.")
 ]
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="A key's id, as retort keys list shows it.")]
+_NOT_VALID = 401
+"""Status for a key that has ended already."""
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -139,12 +145,17 @@ def whoami(url: Url = None, as_json: AsJson = False) -> None:
 
 
 def login(
-    browser: Annotated[bool, typer.Option("--browser", help="Open the link in this machine's browser.")] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser", help="Log this machine's browser in as you, by a link.")
+    ] = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a link that logs a browser in as you: once, and within ten minutes."""
+    """Log in at the service's provider, by a code; without one, print a link that logs a browser in as you."""
     with connect(url) as client:
+        if not browser and _has_device_codes(client):
+            _log_in(client, as_json=as_json)
+            return
         link = client.login_link()
     emit({"url": link}) if as_json else say(link)
     if browser:
@@ -152,6 +163,62 @@ def login(
 
         if not webbrowser.open(link):
             note("no browser could be started here: open the link yourself")
+
+
+def logout(url: Url = None, as_json: AsJson = False) -> None:
+    """End the key that retort login got here, and forget it."""
+    from retort.client.client import Client
+    from retort.client.transport import ClientError
+
+    address = (url or Settings().url).rstrip("/")
+    found = credentials.read_login(address)
+    if found is None:
+        raise UserError(f"you are not logged in at {address}", hint="retort login does it", code="not_logged_in")
+    credentials.forget_login(address)
+    try:
+        with Client(address, key=found["secret"]) as client:
+            client.log_out()
+    except ClientError as error:
+        if error.status != _NOT_VALID:
+            hint = f"an operator can revoke it: retort keys revoke {found.get('id')}; it ends {found.get('expires_at')}"
+            told = f"the key is forgotten here, and the service could not be told: {error.message}"
+            raise UserError(told, hint=hint, code="not_revoked") from error
+    emit({"url": address, "key": found.get("id")}) if as_json else say(f"logged out of {address}")
+
+
+def _has_device_codes(client: Client) -> bool:
+    from retort.client.transport import ClientError
+
+    try:
+        return client.login_ways()["device"] is not None
+    except ClientError as error:
+        if error.status is None:
+            raise
+        return False  # a service of before there were any
+
+
+def _log_in(client: Client, *, as_json: bool) -> None:
+    from retort.client import device_login
+
+    def show(login: Mapping[str, Any]) -> None:
+        note(f"open {login['verification_uri']} in any browser, and enter the code {login['user_code']}")
+        if login["verification_uri_complete"]:
+            note(f"or open {login['verification_uri_complete']}, and compare the code")
+
+    made = device_login.log_in(client, show, name=_name_of_machine())
+    credentials.keep_login(client.url, made)
+    told = {name: made[name] for name in ("id", "owner", "project", "role", "expires_at")}
+    ends = f"until {made['expires_at']}"
+    emit({"url": client.url, **told}) if as_json else say(
+        f"logged in at {client.url} as {made['owner']}, {made['role']} in the project {made['project']}, {ends}"
+    )
+    if Settings().key.get_secret_value():
+        note("RETORT_KEY is set, and is used before this")
+
+
+def _name_of_machine() -> str:
+    """Return what the key of a login is called: where it is kept."""
+    return re.sub(r"[^A-Za-z0-9 ._@-]", "-", f"login on {platform.node()}")[:63]
 
 
 def _seconds(text: str) -> float:
@@ -167,7 +234,6 @@ def _database() -> Iterator[Database]:
     """Open the database of the settings, as an operator on its machine may."""
     from retort.db import Database
     from retort.files import keep_private
-    from retort.settings import Settings
 
     keep_private()
     database = Database(Settings().database_url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from retort.client.answers import Caller, Key, KeyWithSecret, LoginLink, Project
+from retort.client.answers import Caller, DeviceLogin, DeviceWaiting, Key, KeyWithSecret, LoginLink, LoginWays, Project
 from retort.client.calls import Call, Listing, Steps, given, pages
 from retort.client.operations import call, listing, steps
 
@@ -58,3 +58,23 @@ class KeyCalls:
         """Return a link that logs a browser in once, within ten minutes."""
         link: LoginLink = yield Call("POST", "/v1/login-links")
         return self.url + link["path"]
+
+    @call
+    def login_ways(self) -> Call[LoginWays]:
+        """Return how people can log in here; *device* is null where only links do."""
+        return Call("GET", "/v1/login")
+
+    @call
+    def begin_login(self) -> Call[DeviceLogin]:
+        """Begin a login that a person approves in any browser."""
+        return Call("POST", "/v1/login/device")
+
+    @call
+    def finish_login(self, device_code: str, name: str = "login") -> Call[KeyWithSecret | DeviceWaiting]:
+        """Return the key of whoever has approved a login, or its *state*."""
+        return Call("POST", "/v1/login/device/key", {"json": {"device_code": device_code, "name": name}})
+
+    @call
+    def log_out(self) -> Call[None]:
+        """End the key in use, where a login gave it."""
+        return Call("POST", "/v1/logout", reading="nothing")

@@ -27,7 +27,7 @@ class KeyRow(Owned, Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     kind: Mapped[str] = mapped_column(String(8))
-    """``key``, ``session`` or ``link``."""
+    """``key``, ``login`` (a key with a login's expiry), ``session`` or ``link``."""
     name: Mapped[str] = mapped_column(String(63))
     """For people, to tell keys apart."""
     prefix: Mapped[str] = mapped_column(String(16))

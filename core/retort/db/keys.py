@@ -18,10 +18,13 @@ from retort.db.models import new_id
 from retort.db.session import NO_SYNC, add, add_or_ignore
 from retort.errors import UserError
 
-Kind = Literal["key", "session", "link"]
+Kind = Literal["key", "login", "session", "link"]
+"""``login`` is a key that a person got by logging in; only ``key`` may last for ever."""
 _PREFIXES: dict[Kind, str] = {
-    "key": access.KEY_PREFIX, "session": access.SESSION_PREFIX, "link": access.LINK_PREFIX
+    "key": access.KEY_PREFIX, "login": access.KEY_PREFIX, "session": access.SESSION_PREFIX, "link": access.LINK_PREFIX
 }  # fmt: skip
+_KEYS: tuple[Kind, ...] = ("key", "login")
+"""What is sent as a bearer, and shown to operators."""
 TOUCH_S = 600.0
 """A key's last use is written at most this often."""
 
@@ -72,6 +75,7 @@ class KnownKey:
 
     principal: Principal
     kind: str
+    """How it is sent: ``key``, ``session`` or ``link``."""
     left_s: float | None
     """Until it expires; None where it does not."""
     stale: bool
@@ -146,9 +150,13 @@ def find(session: Session, digests: Sequence[str], *, now: float) -> dict[str, K
         if ended or match is None:
             continue
         scopes = frozenset(Scope(scope) for scope in row.scopes if scope in set(Scope))
-        principal = Principal(row.owner, row.project, ClientRole(row.role), scopes, row.id, row.kind == "session")
+        kind = "key" if row.kind in _KEYS else row.kind
+        principal = Principal(
+            row.owner, row.project, ClientRole(row.role), scopes, row.id, expires_with_browser=kind == "session",
+            from_login=row.kind in {"session", "login"},
+        )  # fmt: skip
         stale = row.last_used_at is None or row.last_used_at < now - TOUCH_S
-        found[match] = KnownKey(principal, row.kind, None if row.expires_at is None else row.expires_at - now, stale)
+        found[match] = KnownKey(principal, kind, None if row.expires_at is None else row.expires_at - now, stale)
     return found
 
 
@@ -166,7 +174,7 @@ def touch(session: Session, key_ids: Sequence[str], *, now: float) -> None:
 
 def page(session: Session, *, after: str | None = None, limit: int = 50) -> list[KeyRow]:
     """Return at most *limit* API keys, newest first, behind the key *after*."""
-    query = select(KeyRow).where(KeyRow.kind == "key").order_by(KeyRow.id.desc()).limit(limit)
+    query = select(KeyRow).where(KeyRow.kind.in_(_KEYS)).order_by(KeyRow.id.desc()).limit(limit)
     return list(session.scalars(query if after is None else query.where(KeyRow.id < after)))
 
 
@@ -203,9 +211,11 @@ def rotate(
         KeyEnded: it is revoked or has expired.
 
     """
-    old = session.scalar(select(KeyRow).where(KeyRow.id == key_id, KeyRow.kind == "key").with_for_update())
+    old = session.scalar(select(KeyRow).where(KeyRow.id == key_id, KeyRow.kind.in_(_KEYS)).with_for_update())
     if old is None:
         raise KeyNotFound(f"there is no key {key_id}", hint="retort keys list shows them")
+    if old.kind == "login":
+        raise KeyEnded(f"key {key_id} ends with its login, and is not replaced", hint="log in again: retort login")
     if not is_valid(old, now=now):
         raise KeyEnded(f"key {key_id} has ended already", hint="create a new one: retort keys create")
     wanted = NewKey(
