@@ -30,7 +30,7 @@ class LoginRefused(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What an ID token must say."""
+    """Values that an ID token must have."""
 
     issuer: str
     client_id: str
@@ -42,7 +42,7 @@ class Expected:
 
 
 def key_id(text: str) -> str | None:
-    """Return the name of the key that an ID token says it is signed with.
+    """Return the id of the key that an ID token names.
 
     Raises:
         LoginRefused: it is no signed token.
@@ -53,7 +53,10 @@ def key_id(text: str) -> str | None:
 
 
 def import_keys(document: Mapping[str, Any]) -> tuple[Key, ...]:
-    """Return the public keys for signatures of a JWK set; what cannot be one is left out."""
+    """Return the public keys of a JWK set that check signatures.
+
+    What cannot be one is left out.
+    """
     found = []
     listed = document.get("keys")
     for one in listed if isinstance(listed, list) else ():

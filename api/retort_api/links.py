@@ -74,7 +74,7 @@ class LinkSigner:
         return Link(artifact_id, sha256, expires_at)
 
     def stamper(self, purpose: str) -> URLSafeTimedSerializer:
-        """Return a signer, with the same secret, of what is valid for some time and for nothing else."""
+        """Return a signer of values that expire, valid for one *purpose*."""
         return URLSafeTimedSerializer(self._secret(), salt=purpose, signer_kwargs={"digest_method": hashlib.sha256})
 
     def rotate(self) -> None:

@@ -1,4 +1,4 @@
-"""Decide by a person's claims whether they may come in, as whom, with which role, in which project."""
+"""Map a person's claims to owner, role and project, or refuse them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ASK = "ask the operator of this service"
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody whom the provider has identified, as they may act here."""
+    """Owner, project and role of somebody who has logged in."""
 
     owner: str
     project: str
@@ -25,7 +25,7 @@ class Person:
 
 
 def admit(claims: Mapping[str, Any], settings: Settings) -> Person:
-    """Return as whom the person of an ID token may come in.
+    """Return owner, project and role by the claims of an ID token.
 
     Raises:
         LoginRefused: nothing that the operator has set lets them in.
@@ -40,7 +40,7 @@ def admit(claims: Mapping[str, Any], settings: Settings) -> Person:
 
 
 def name_of(claims: Mapping[str, Any], settings: Settings) -> str:
-    """Return the owner that a person is here.
+    """Return the owner's name by the claims.
 
     Raises:
         LoginRefused: the claim is missing, or cannot be an owner's name.

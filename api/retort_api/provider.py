@@ -60,7 +60,7 @@ class LoginExpired(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class BrowserLogin:
     """A login that a browser has begun."""
 
     state: str
@@ -79,7 +79,7 @@ class Registration:
     secret: str
 
     def sign(self, url: str, form: str, methods: tuple[str, ...]) -> tuple[dict[str, str], str]:
-        """Return headers and body of a request that says who asks."""
+        """Return headers and body of an authenticated request."""
         basic = "client_secret_basic" in methods or "client_secret_post" not in methods
         method = "none" if not self.secret else "client_secret_basic" if basic else "client_secret_post"
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -89,7 +89,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a provider says of itself."""
+    """Endpoints and abilities of a provider."""
 
     authorization_endpoint: str
     token_endpoint: str
@@ -100,8 +100,8 @@ class Metadata:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A device's login that nobody has decided yet."""
+class StillPending:
+    """A device login that nobody has approved or denied yet."""
 
     slow_down: bool
 
@@ -129,7 +129,7 @@ class Provider:
         self._keys: tuple[float, tuple[Key, ...]] = (float("-inf"), ())
 
     async def metadata(self) -> Metadata:
-        """Return what the provider says of itself, as it said within the last hour.
+        """Return the provider's metadata, not older than an hour.
 
         Raises:
             ProviderAway: it does not say it, or says it of another issuer.
@@ -156,8 +156,8 @@ class Provider:
             raise _away(f"the provider is not {issuer}: {told}")
         return self._read(said)
 
-    async def authorization_url(self, attempt: Attempt) -> str:
-        """Return where a browser is to go to log in."""
+    async def authorization_url(self, attempt: BrowserLogin) -> str:
+        """Return the address that begins a login."""
         metadata = await self.metadata()
         return str(
             prepare_grant_uri(
@@ -167,8 +167,8 @@ class Provider:
             )
         )  # fmt: skip
 
-    async def redeem(self, code: str, attempt: Attempt) -> dict[str, Any]:
-        """Return the claims of whom a code was given to.
+    async def redeem(self, code: str, attempt: BrowserLogin) -> dict[str, Any]:
+        """Exchange a code for the claims of its ID token.
 
         Raises:
             LoginRefused: the code, or the ID token for it, is not valid.
@@ -184,7 +184,7 @@ class Provider:
         return await self._claims(said, self._browsers, attempt.nonce)
 
     async def begin_device(self) -> dict[str, Any]:
-        """Ask for a device code and the user code that belongs to it.
+        """Request a device code with its user code.
 
         Raises:
             ProviderAway: the provider has none to give.
@@ -200,8 +200,8 @@ class Provider:
             raise _unwilling(said, status)
         return said
 
-    async def finish_device(self, device_code: str) -> dict[str, Any] | Waiting:
-        """Return the claims of whoever has approved a device's login.
+    async def finish_device(self, device_code: str) -> dict[str, Any] | StillPending:
+        """Exchange an approved device code for the claims of its ID token.
 
         Raises:
             LoginRefused: they have denied it, or the ID token is not valid.
@@ -215,7 +215,7 @@ class Provider:
             return await self._claims(said, self._devices, None)
         error = said.get("error")
         if error in _WAITING:
-            return Waiting(error == "slow_down")
+            return StillPending(error == "slow_down")
         if error in {"expired_token", "invalid_grant"}:
             raise LoginExpired("this login is too old, has been used, or was never begun", hint="begin again")
         raise _unwilling(said, status)
@@ -233,7 +233,7 @@ class Provider:
         return id_tokens.check(token, keys, expected, now=time.time())
 
     async def signing_keys(self, address: str, wanted: str | None) -> tuple[Key, ...]:
-        """Return the provider's keys, looked up again where the one that is wanted is new."""
+        """Return the provider's keys, fetched again for an unknown one."""
         async with self._looking:
             at, keys = self._keys
             age_s = time.monotonic() - at

@@ -443,7 +443,7 @@ class Settings(BaseSettings):
 
 
 def is_confidential(url: str) -> bool:
-    """Return True if nobody between can read what is sent to *url*: https, or a service on this machine."""
+    """Return True if *url* is https, or leads to this machine."""
     parts = urlsplit(url)
     if parts.scheme == "http" and parts.hostname:
         return _is_loopback(parts.hostname)

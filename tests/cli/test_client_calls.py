@@ -181,6 +181,7 @@ def test_each_single_call_is_typed_as_the_contract_says(tmp_path: Path):
                 list(answer)
             hints = get_type_hints(inspect.unwrap(method))["return"]
             types = {kind.__name__ for kind in leaves(hints) if getattr(kind, "__module__", "") == answers.__name__}
+            types -= {"DeviceWaiting"}  # of an answer with another status
             if len(service.seen) == 1 and types and types - {"Event"} != {described(*service.seen)} - {"Event", None}:
                 wrong.append((method.__name__, types, described(*service.seen)))
     assert wrong == []

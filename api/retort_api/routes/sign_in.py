@@ -1,4 +1,4 @@
-"""Routes by which people log in at an OpenID provider, in a browser or with a device code."""
+"""Routes that log people in at an OpenID provider."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from retort_api.errors import ACCEPTED, CREATED, KINDS, documented
 from retort_api.file_response import DOCS_POLICY
 from retort_api.id_tokens import LoginRefused
 from retort_api.people import Person, admit
-from retort_api.provider import Attempt, ProviderAway, Waiting
+from retort_api.provider import BrowserLogin, ProviderAway, StillPending
 from retort_api.rates import RateLimited
 from retort_api.routes.login import is_secure, set_session
 from retort_api.schemas.keys import (
@@ -89,7 +89,7 @@ async def begin_login(
     """Send a browser to the provider, bound to this login by a cookie."""
     provider = service.provider
     state, nonce, verifier = (generate_token(_SECRET_LENGTH) for _ in range(3))
-    attempt = Attempt(state, nonce, verifier, after)
+    attempt = BrowserLogin(state, nonce, verifier, after)
     try:
         service.rates.count_login(address_of(request.scope))
         answer = RedirectResponse(await provider.authorization_url(attempt), _SEE_OTHER, _HEADERS)
@@ -170,7 +170,7 @@ async def finish_device_login(service: Serving, request: Request, response: Resp
     try:
         service.rates.count_login(address_of(request.scope))
         found = await provider.finish_device(asked.device_code)
-        if isinstance(found, Waiting):
+        if isinstance(found, StillPending):
             state = "slow_down" if found.slow_down else "pending"
             return JSONResponse({"state": state}, ACCEPTED, {"Cache-Control": "no-store"})
         act.owner = _told_name(found)
@@ -189,11 +189,11 @@ def _told_name(claims: Mapping[str, Any]) -> str:
     return (email if isinstance(email, str) and email else str(claims["sub"]))[:63]
 
 
-def _attempt(service: AppState, request: Request, state: str) -> Attempt:
+def _attempt(service: AppState, request: Request, state: str) -> BrowserLogin:
     """Return the login that this browser has begun, and the provider sends back."""
     given = request.cookies.get(_cookie(is_secure(service, request)), "")
     try:
-        attempt = Attempt(*service.links.stamper(_PURPOSE).loads(given, max_age=ATTEMPT_S))
+        attempt = BrowserLogin(*service.links.stamper(_PURPOSE).loads(given, max_age=ATTEMPT_S))
     except (BadData, TypeError) as error:
         hint = f"begin at {service.settings.url}/login, under this very name, and allow cookies"
         raise LoginRefused("this browser has begun no login, or too long ago", hint=hint) from error

@@ -125,6 +125,23 @@ class Delivery(TypedDict):
     payload: dict[str, Any]
 
 
+class DeviceLogin(TypedDict):
+    """A login that a person approves in any browser (RFC 8628)."""
+
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str | None
+    expires_in_s: float
+    interval_s: float
+
+
+class DeviceWaiting(TypedDict):
+    """Nobody has decided yet."""
+
+    state: Literal["pending", "slow_down"]
+
+
 class DownloadUrl(TypedDict):
     """An address at which whoever has it can read one file, until it expires."""
 
@@ -211,6 +228,14 @@ class LoginLink(TypedDict):
 
     path: str
     expires_at: str
+
+
+class LoginWays(TypedDict):
+    """How people can log in here."""
+
+    issuer: str | None
+    browser: str | None
+    device: str | None
 
 
 class Model(TypedDict):

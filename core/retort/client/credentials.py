@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +38,7 @@ def headers(url: str, key: str | None = None) -> dict[str, str]:
 
 
 def find_key(url: str) -> str | None:
-    """Return the configured key, the one of a login at *url*, or the one in the home folder.
+    """Return the configured key, that of a login, or the home folder's.
 
     The last is for a service on this machine, and never leaves it; that of a login goes to no other address.
     """
@@ -59,8 +60,8 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def keep_login(url: str, key: dict[str, Any]) -> None:
-    """Keep the key that a login at *url* gave, for nobody but its owner to read."""
+def keep_login(url: str, key: Mapping[str, Any]) -> None:
+    """Store the key of a login at *url*, readable by its owner only."""
     path = _login_path(url)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     part = path.with_name(f".{secrets.token_hex(8)}")

@@ -1,10 +1,10 @@
-"""Log a person in without a browser of its own: show a code, and wait until it is approved (RFC 8628)."""
+"""Log in by a device code (RFC 8628), which a person approves elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from retort.client.answers import DeviceLogin, KeyWithSecret
 from retort.client.client import Client
@@ -16,9 +16,13 @@ _AWAY = frozenset({429, 502, 503, 504})
 
 
 def log_in(
-    client: Client, show: Callable[[DeviceLogin], Any], *, name: str = "login", wait: Callable[[float], Any] = time.sleep
+    client: Client,
+    show: Callable[[DeviceLogin], Any],
+    *,
+    name: str = "login",
+    wait: Callable[[float], Any] = time.sleep,
 ) -> KeyWithSecret:
-    """Return the key of whoever approves the login that is shown; its *secret* is in it.
+    """Return the key, with its *secret*, of whoever approves the login.
 
     Args:
         client: for the service; no key is needed.
@@ -44,6 +48,6 @@ def log_in(
             pause_s = max(pause_s + _SLOWER_S, error.retry_after_s or 0.0)
             continue
         if "secret" in answer:
-            return answer
+            return cast("KeyWithSecret", answer)
         pause_s += _SLOWER_S if answer["state"] == "slow_down" else 0.0
     raise ClientError("nobody has approved the login in time", code="login_expired", hint="begin again: retort login")
