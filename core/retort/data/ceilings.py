@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from retort.data.inputs import Inputs
+from retort.data.inputs import Bounds, Inputs
 from retort.errors import DataError, FieldProblem, SpecError
 from retort.settings import Settings
 from retort.spec import AnySpec
@@ -187,6 +187,11 @@ def check_ranks(ranks: int, device: str, settings: Settings) -> None:
             "(RETORT_MAX_CPU_RANKS)",
             f"{most} or less, or a worker with {ranks} GPUs",
         )])  # fmt: skip
+
+
+def bounds(settings: Settings) -> Bounds:
+    """Return the ceilings that a run looks at itself."""
+    return Bounds(imgsz=settings.max_imgsz, batch=settings.max_batch, workspace_gib=settings.max_workspace_gib)
 
 
 def runtime_s(wanted_s: float | None, settings: Settings) -> float | None:

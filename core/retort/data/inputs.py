@@ -10,7 +10,6 @@ from pydantic import Field, ValidationError
 from retort.errors import TransientError
 from retort.files import sha256_of
 from retort.schema import FrozenModel
-from retort.settings import Settings
 from retort.spec.hardware import DeviceFigures
 from retort.spec.image_use import ImageUse
 
@@ -102,11 +101,6 @@ class Bounds(FrozenModel):
     """Largest that ``training.batch: auto`` may find."""
     workspace_gib: float | None = None
     """Most memory that an engine may be built in; null is all of the GPU's."""
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Return what the operator has set."""
-        return cls(imgsz=settings.max_imgsz, batch=settings.max_batch, workspace_gib=settings.max_workspace_gib)
 
 
 class Inputs(FrozenModel):

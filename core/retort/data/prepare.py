@@ -10,6 +10,7 @@ from pathlib import Path
 from retort import dataset_ref
 from retort.checkpoints import opening
 from retort.data import (
+    ceilings,
     datasets,
     intake,
     known_datasets,
@@ -28,7 +29,6 @@ from retort.data.inputs import (
     CALIBRATION,
     FILE,
     Adjustments,
-    Bounds,
     DatasetInfo,
     Inputs,
     NamedBy,
@@ -73,8 +73,7 @@ def prepare(
     """
     workdir = workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
-    # The dataset first: its mistakes cost nothing to find, published weights a download.
-    with readable():
+    with readable():  # the dataset first: its mistakes cost nothing to find, published weights a download
         dataset, origin = _dataset(spec, settings, workdir / "converted")
         dataset = dataset.as_one_class() if _merges(spec) else dataset
         scenes = _scenes(spec, settings, dataset)
@@ -100,14 +99,14 @@ def prepare(
         calibration={path: _laid_out(one, folder, f"calibration-{n}") for n, (path, one) in enumerate(scenes.items())},
         decisions=sha256_of(workdir / DECISIONS) if (workdir / DECISIONS).is_file() else None,
         adjustments=adjustments,
-        bounds=Bounds.of(settings),
+        bounds=ceilings.bounds(settings),
     )
     more_records = [found.records for found in (more, to_be_labelled, *scenes.values()) if found is not None]
     verification.record(itertools.chain(dataset.records, *more_records, map(ImageRecord.of, found.values())), workdir)
     verification.record(dataset.label_records(), workdir, verification.COPIED)
     _keep_facts(dataset, settings, workdir)
-    _write(workdir / "spec.json", spec.model_dump_json(indent=2))
-    _write(workdir / FILE, inputs.model_dump_json(indent=2))
+    for path, document in ((workdir / "spec.json", spec), (workdir / FILE, inputs)):
+        _write(path, document.model_dump_json(indent=2))
     return inputs
 
 
