@@ -93,7 +93,7 @@ AS_GIVEN = Adjustments()
 
 
 class Bounds(FrozenModel):
-    """The operator's ceilings of what a spec leaves to the run, and of what files say."""
+    """Ceilings of what a spec or a file leaves to the run."""
 
     imgsz: int = 2048
     """Largest side at which a network is measured."""

@@ -87,7 +87,10 @@ def missing() -> str | None:
 
 
 def bounded(wanted_gib: float | None, most_gib: float | None, *, has_gib: Callable[[], float]) -> float | None:
-    """Return the memory that an engine is built in: what is wanted, or as much as the operator allows of the GPU's."""
+    """Return the memory to build an engine in.
+
+    It is what is wanted, or as much of the GPU's as the operator allows; None is all.
+    """
     if wanted_gib is not None or most_gib is None or most_gib >= has_gib():
         return wanted_gib
     return most_gib
