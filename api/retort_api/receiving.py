@@ -71,7 +71,8 @@ class Received:
 
 
 @contextmanager
-def _as_storage_full() -> Any:
+def as_storage_full() -> Any:
+    """Raise ``StorageFull`` where a file does not fit on the disk."""
     try:
         yield
     except OSError as error:
@@ -85,7 +86,7 @@ class Spool:
     """A nameless file that takes what is sent, and reckons its digest."""
 
     def __init__(self, folder: Path) -> None:
-        with _as_storage_full():
+        with as_storage_full():
             folder.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = TemporaryFile(dir=folder)  # noqa: SIM115 - closed by who receives it
         self._digest = hashlib.sha256()
@@ -119,7 +120,7 @@ class Spool:
         self._file.close()
 
     def _write(self) -> None:
-        with _as_storage_full():
+        with as_storage_full():
             self._digest.update(self._waiting)
             self._file.write(self._waiting)
             self._waiting.clear()

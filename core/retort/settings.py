@@ -195,6 +195,8 @@ class Settings(BaseSettings):
     """How far a run is confined: as far as the host allows, all or nothing (``strict``), or not at all (``off``)."""
     confinement_without: Annotated[tuple[Part, ...], NoDecode] = ()
     """Parts of the confinement to leave out, with commas between them."""
+    run_memory_bytes: int | None = Field(default=None, ge=2 << 30)
+    """Most memory of its own that each process of a run on the CPU may ask for; None is as much as there is."""
     slots: int = Field(default=0, ge=0, le=64)
     """Runs that one worker supervises at a time; 0 is one for each GPU, or one on the CPU."""
     cpu_fallback: bool = False

@@ -296,3 +296,10 @@ def test_a_validation_says_which_quotas_would_refuse_the_job_now_and_when_there_
         assert "0 of 0" in quotas["queued jobs"]["detail"]
     refused = client.post("/v1/jobs", json=SPEC)
     assert (refused.status_code, refused.json()["detail"]) == (429, quotas["queued jobs"]["detail"])
+
+
+@pytest.mark.parametrize("query", ["sort=key_hash", "sort=owner.password", "key_hash=a", "owner__hash=a", "filter=1=1"])
+def test_no_filter_and_no_order_reaches_what_is_not_listed(small_client: TestClient, query: str):
+    answer = small_client.get(f"/v1/jobs?{query}")
+    assert answer.status_code in {400, 422}
+    assert answer.json()["code"] == "bad_parameter"

@@ -335,7 +335,7 @@ def test_safetensors_are_registered_with_the_network_that_the_request_names(clie
     content = rows({"0.conv.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(4))
     alone = client.post("/v1/models", params={"name": "mine"}, content=content, headers=BINARY)
     assert (alone.status_code, alone.json()["code"]) == (422, "bad_model")
-    assert "which network" in alone.json()["message"]
+    assert "which network" in alone.json()["detail"]
 
     told = {"name": "mine", "architecture": "yolo11n", "class_name": ["car", "person"]}
     answer, again = (client.post("/v1/models", params=told, content=content, headers=BINARY) for _ in range(2))

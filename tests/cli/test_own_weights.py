@@ -231,4 +231,4 @@ def test_weights_are_registered_by_a_name_that_tells_them_apart(path: str, name:
 def test_an_error_about_weights_is_one_json_document(retort: Retort):
     told = retort("validate", SPEC, "--json", "--set", "student.weights=./none.pt")
 
-    assert json.loads(told.err)["error"]["hint"] == "name a .pt file that is there"
+    assert json.loads(told.err)["error"]["hint"] == "name a file of weights that is there"

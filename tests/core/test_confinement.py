@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,20 @@ def test_landlock_is_there_wherever_it_is_told_to_be(tried: tuple[dict[str, str]
         assert "files" in tried[1].missing
     else:
         assert "files" in tried[1].in_force
+
+
+def test_the_memory_of_a_run_is_limited_or_it_is_told_that_it_is_not(tmp_path: Path):
+    take = [sys.executable, "-c", "taken = bytearray(3 << 30); print(len(taken))"]
+    policy = Policy(write=(str(tmp_path),), data_bytes=2 << 30)
+    done, facts = result_of(take, policy)
+    assert facts is not None
+    needs("limits", facts)
+    assert "MemoryError" in done.stderr
+    assert "memory" not in facts.missing
+
+    done, facts = result_of(["/bin/echo", "ran"], replace(policy, gpus=True))
+    assert done.stdout == "ran\n"
+    assert facts is not None
+    assert "memory: not limited with a GPU" in facts.sentence
+    done, facts = result_of(["/bin/echo", "ran"], replace(policy, gpus=True, mode="strict"))
+    assert (done.returncode, done.stdout) == (UNCONFINED, "")

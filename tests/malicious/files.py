@@ -108,8 +108,10 @@ def many_pages() -> bytes:
 
 
 IMAGES: dict[str, Callable[[], tuple[str, bytes]]] = {
-    "a page of the web": lambda: ("png", b"<html><script>alert(1)</script></html>"),
-    "SVG": lambda: ("png", b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'),
+    "a page of the web (CVE-2023-47115, CVE-2026-65986)": lambda: ("png", b"<html><script>alert(1)</script></html>"),
+    "SVG with a script (CVE-2026-23516)": lambda: (
+        "png", b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'
+    ),
     "PostScript, for which Pillow starts a program": lambda: (
         "jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n(%pipe%touch escape) (w) file\n"
     ),

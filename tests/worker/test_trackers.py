@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from retort.states import JobState
+from retort.tracking.dispatcher import COMMAND
 from support.worker_harness import House, eventually
 from worker.trackers import (
     DYING,
@@ -218,3 +222,28 @@ def test_the_trackers_of_a_lost_lease_are_killed(small_house: House, tmp_path: P
 
     assert supervision._trackers._dispatcher is not None
     eventually(lambda: not supervision._trackers._dispatcher.busy())
+
+
+_PEEKS = """
+import sys
+from retort.confinement import kernel
+kernel.keep_capabilities(frozenset())
+print(open(f"/proc/{sys.argv[1]}/environ").read())
+"""
+
+
+def test_no_program_of_the_same_user_reads_the_keys_of_a_tracker(tmp_path: Path):
+    """Its process has the environment of the worker; a run that could not be confined would find them there."""
+
+    def peek(pid: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", _PEEKS, str(pid)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    with subprocess.Popen(
+        COMMAND, env={**os.environ, "WANDB_API_KEY": "secret" * 7}, cwd=tmp_path, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as tracker:  # fmt: skip
+        eventually(lambda: "PermissionError" in peek(tracker.pid).stderr)
+        assert "secret" not in peek(tracker.pid).stdout
+        assert tracker.poll() is None
+        tracker.kill()

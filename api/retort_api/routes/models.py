@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path as File
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
@@ -25,7 +25,7 @@ from retort_api.deps import AppState, Caller, Router, Serving
 from retort_api.errors import CREATED, OK, documented
 from retort_api.file_response import StoredFile
 from retort_api.http import Cursor, Deleted, Limit, next_cursor, parse_cursor, trash_query
-from retort_api.receiving import receive
+from retort_api.receiving import as_storage_full, receive
 from retort_api.routes.uploads import UPLOAD_ID, whole
 from retort_api.schemas.models import Model, ModelPage, Models
 
@@ -192,8 +192,8 @@ def _register(
     architecture, names = told
     if architecture is None and not names:
         return _keep(service, caller, name, file)
-    with TemporaryDirectory(prefix="model-", dir=file.parent) as folder:
-        whole = File(folder) / "whole"
+    with as_storage_full(), TemporaryFile(dir=service.spool) as copy:
+        whole = File(f"/dev/fd/{copy.fileno()}")  # it goes with the process, however that ends
         states.completed(file, whole, "the body", architecture_text=architecture, names=names)
         return _keep(service, caller, name, whole)
 

@@ -44,7 +44,7 @@ class Policy:
     memory_bytes: int | None = None
     """Most address space of each process; never with GPUs, whose driver reserves far more than it uses."""
     data_bytes: int | None = None
-    """Most memory of its own that each process may ask for; what GPUs' drivers reserve does not count."""
+    """Most memory of its own that each process may ask for; not limited with GPUs, which is told."""
     cpu_s: int | None = None
     """Most seconds on a core of each process."""
     file_bytes: int | None = None

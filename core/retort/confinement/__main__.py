@@ -82,6 +82,8 @@ class Starter:
         self._try(["files"], self._restrict_files)
         self._try(["calls"], lambda: seccomp.install(internet=self._policy.network != "none"))
         self._judge_network()
+        if self._policy.gpus and self._policy.data_bytes is not None:
+            self._missing["memory"] = "not limited with a GPU, whose driver maps what it likes"
         in_force = tuple(part for part in (*PARTS, "users") if part in self._in_force and part not in self._missing)
         facts = Facts(self._policy.mode, in_force, self._missing)
         if self._policy.facts is not None:
@@ -102,7 +104,7 @@ class Starter:
         wanted = {
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_AS: policy.memory_bytes,
-            resource.RLIMIT_DATA: policy.data_bytes,
+            resource.RLIMIT_DATA: None if policy.gpus else policy.data_bytes,
             resource.RLIMIT_CPU: policy.cpu_s,
             resource.RLIMIT_FSIZE: policy.file_bytes,
             resource.RLIMIT_NPROC: policy.num_processes if "users" in self._namespaces else None,

@@ -32,6 +32,7 @@ def run_policy(workdir: Path, settings: Settings, *, gpus: int, ranks: int, with
         read=tuple(sorted({*roots, *_elsewhere(workdir, roots)})),
         network="loopback" if ranks > 1 else "none",
         gpus=gpus > 0,
+        data_bytes=settings.run_memory_bytes,
         file_bytes=_LARGEST_FILE,
         num_processes=max(_FEWEST_PROCESSES, _PROCESSES_PER_CORE * (os.cpu_count() or 1)),
         mode=settings.confinement,
