@@ -72,7 +72,8 @@ while True:
 """
 SHORT: dict[str, Any] = {
     "keep_jobs_s": 30, "keep_trash_s": 10, "keep_events_s": 10, "keep_metrics_s": 10, "keep_checkpoints_s": 5,
-    "keep_keys_s": 10, "keep_unreferenced_s": 5, "keep_saved_s": 10, "tidy_s": 5, "poll_s": 1, "log_json": True,
+    "keep_keys_s": 10, "keep_unreferenced_s": 5, "keep_saved_s": 10, "keep_last_state_s": 10, "tidy_s": 5,
+    "poll_s": 1, "log_json": True,
 }  # fmt: skip
 EVERY_S = 5.0
 PINNED_EVERY = 50

@@ -55,7 +55,7 @@ SERVERS: list[dict[str, str | Any]] = [
 TAGS = {
     "jobs": "Submit a spec, and see where its job stands.",
     "advice": "Have candidate teachers measured beside the student before anything is trained.",
-    "control": "What is wished of a job: cancel, stop, pause, resume, retry, clone, another priority.",
+    "control": "What is wished of a job: cancel, stop, pause, resume, retry, extend, clone, another priority.",
     "following": "What happens to a job: events, the live stream of them, attempts and curves.",
     "artifacts": "What a job has published: weights, exports, the report.",
     "review": "People look at the teacher's pseudo-labels before a student learns from them.",

@@ -71,6 +71,7 @@ KINDS: dict[str, ProblemType] = {
     "login_unavailable": ProblemType(503, "The provider at which people log in is not available"),
     "link_used": ProblemType(403, "The link opens nothing any more"),
     "in_use": ProblemType(409, "Something still needs it"),
+    "cannot_extend": ProblemType(409, "Epochs cannot be added to the job"),
     "wrong_state": ProblemType(409, "The job is not in a state for this"),
     "upload_conflict": ProblemType(409, "The upload stands otherwise"),
     "too_many_webhooks": ProblemType(409, "The project has as many webhooks as it may have"),

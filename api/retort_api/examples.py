@@ -92,6 +92,7 @@ def by_operation() -> dict[str, Examples]:
         "create_webhook": Examples({"url": "https://example.com/retort", "events": ["job.succeeded", "job.failed"]}),
         "sign_download": Examples({"expires_in_s": 3600}),
         "clone_job": Examples({"training": {"epochs": 50}}),
+        "extend_job": Examples({"epochs": 20}),
         "list_events": Examples(None, {OK: _EVENTS, **missing}),
         "list_artifacts": Examples(None, {OK: _ARTIFACTS, **missing}),
         "get_review": Examples(None, {OK: _REVIEW}),

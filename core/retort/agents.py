@@ -136,6 +136,19 @@ class Tools:
             }  # fmt: skip
             return _summary(actions[action](job_id))
 
+    def extend_job(
+        self,
+        job_id: JobId,
+        epochs: Annotated[int, Field(ge=1, description="Epochs to add, for student and control alike.")],
+    ) -> Json:
+        """Queue a job that adds epochs to one that has succeeded.
+
+        Student and control continue from their last states. It is not the same as a job with more epochs from the
+        start, and its result says so.
+        """
+        with self._connect() as client:
+            return _summary(client.extend(job_id, epochs))
+
     def fetch_file(
         self,
         job_id: JobId,
@@ -180,7 +193,7 @@ def server(connect: Callable[[], Client]) -> MCPServer:
     tools = Tools(connect)
     offered: tuple[Callable[..., Any], ...] = (
         tools.service_status, tools.send_images, tools.plan_job, tools.start_job, tools.wait_for_job, tools.find_jobs,
-        tools.act_on_job, tools.fetch_file, tools.predict,
+        tools.act_on_job, tools.extend_job, tools.fetch_file, tools.predict,
     )  # fmt: skip
     for tool in offered:
         made.tool()(_explained(tool))

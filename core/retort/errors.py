@@ -142,6 +142,12 @@ class OutOfMemory(UserError):
     code = "out_of_memory"
 
 
+class CannotExtend(UserError):
+    """More epochs cannot be added to a training as it ended."""
+
+    code = "cannot_extend"
+
+
 class Stopped(RetortError):
     """The work stopped on request; nothing is wrong."""
 
@@ -205,6 +211,7 @@ CLASSES: dict[str, FailureClass] = {
     "teacher_mismatch": FailureClass("Teacher and student do not fit each other under the losses of the spec."),
     "not_distilling": FailureClass("The teacher does not teach, or is being changed."),
     "diverged": FailureClass("The loss, the weights or the final figures are not finite numbers."),
+    "cannot_extend": FailureClass("The training that is to be extended is not there as it ended."),
     "out_of_memory": FailureClass("The batch does not fit on the GPU, or the job not into the machine's memory."),
     "no_gpu": FailureClass("There is no GPU that can be used, and nothing allows the CPU in its place."),
     "not_installed": FailureClass("A package that the work needs is not installed."),

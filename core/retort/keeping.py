@@ -210,10 +210,13 @@ class Keeper:
 
     def tidy_saved(self, taken: Taken) -> None:
         """Delete the saved states of jobs that cannot be resumed."""
-        store, kept_s = self._store(), self._settings.keep_saved_s
+        store, settings = self._store(), self._settings
         for _ in count():
             with self._database.begin() as session:
-                forgotten = artifacts.forget_old_recovery(session, before=database_now(session) - kept_s)
+                now = database_now(session)
+                forgotten = artifacts.forget_old_recovery(
+                    session, before=now - settings.keep_saved_s, succeeded_before=now - settings.keep_last_state_s
+                )
             if not forgotten or not self._in_time():
                 break
         saved = store.saved_jobs()

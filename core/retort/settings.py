@@ -219,6 +219,8 @@ class Settings(BaseSettings):
     """The same while it writes its state."""
     keep_saved_s: float = Field(default=604_800.0, ge=0)
     """For so long after its end a job that failed or was cancelled can be retried from what it has saved."""
+    keep_last_state_s: float = Field(default=604_800.0, ge=0)
+    """For so long after its success a job can be extended from its last state, if it is not pinned; 0 keeps none."""
     keep_jobs_s: Annotated[dict[_Ended, _Seconds], NoDecode] = Field(default_factory=dict)
     """How long ended jobs and sweeps are kept before they go to the trash: seconds, or by state,
     failed=604800,cancelled=86400; a state that is not named is kept for ever."""

@@ -140,7 +140,7 @@ def beyond_the_schema(case: Any) -> list[Any]:
         return [ignored_auth, response_schema_conformance]
     if case.operation.label == "POST /login":  # GET is the page of a form for browsers, no operation of the document
         return [ignored_auth, allow_header_conformance, unsupported_method]
-    again = ("POST /v1/jobs/{job_id}/clone", "POST /v1/jobs/{job_id}/retry")
+    again = ("POST /v1/jobs/{job_id}/clone", "POST /v1/jobs/{job_id}/retry", "POST /v1/jobs/{job_id}/extend")
     made = ("POST /v1/jobs", "POST /v1/validate", "POST /v1/advise", "POST /v1/models", "POST /v1/sweeps", *again)
     seen = ("GET /v1/jobs", "PATCH /v1/jobs/{job_id}", "POST /v1/webhooks", "PATCH /v1/webhooks/{webhook_id}")
     sent = (

@@ -37,7 +37,7 @@ def live(home: Path) -> list[Any]:
     killed = start(home, spec, attempt=2)
     killed.until(lambda event: isinstance(event, MetricEvent) and event.role == "student" and event.step == 1)
     killed.kill()
-    finished = start(home, spec, attempt=3)
+    finished = start(home, spec, attempt=3, keep_last=True)
     assert isinstance(finished.until(lambda event: isinstance(event, StageEvent)), StageEvent)
     return [running.ended().told() for running in (stopped, killed, finished)]
 

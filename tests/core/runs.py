@@ -132,11 +132,15 @@ def start(
     workdir: Path | None = None,
     adjustments: Adjustments = AS_GIVEN,
     device: str = "cpu",
+    keep_last: bool = False,
 ) -> Running:
     """Prepare an attempt in ``home/work``, and start it as a worker does: own session, stdin a pipe."""
     workdir = workdir or home / "work"
     settings = Settings(home=home, fetch_weights=False)
-    prepare(parse_spec(spec), settings, workdir, attempt=attempt, device=device, adjustments=adjustments)
+    prepare(
+        parse_spec(spec), settings, workdir, attempt=attempt, device=device, adjustments=adjustments,
+        keep_last=keep_last,
+    )  # fmt: skip
     command = [sys.executable, "-m", "retort.run", str(workdir / "spec.json"), str(workdir)]
     with (workdir / "run.log").open("ab") as log:
         process = subprocess.Popen(

@@ -149,6 +149,10 @@ def train(journal: Journal, workdir: Path, epochs: int, _: int) -> None:
             sys.exit(75)
     (workdir / "student.pt").write_bytes(f"student of {done} epochs".encode())
     journal.artifact("student.pt", Role.STUDENT, "student.pt")
+    if json.loads((workdir / "inputs.json").read_text())["keep_last"]:
+        state = f"work/student/states/{done:05d}.state"
+        (workdir / "before.json").write_text("{}")
+        journal.saved("ended", done, ["before.json", state], last=[state])
     journal.finished(trained_for(done))
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from PIL import Image
-from retort.db import Database, artifacts, events, jobs, metrics, queue
+from retort.db import Database, artifacts, events, jobs, metrics, queue, reruns
 from retort.db.models import ArtifactRow, AttemptRow, EventRow, JobRow
 from retort.db.session import database_now
 from retort.settings import Settings
@@ -127,6 +127,13 @@ class House:
             spec = parse_spec(parent.spec)
             return jobs.submit(
                 session, spec, now=database_now(session), retries=3, parent=parent, go_on=True
+            ).job_id  # fmt: skip
+
+    def extend(self, job_id: str, epochs: int) -> str:
+        """Add epochs to a job that has succeeded."""
+        with self.database.begin() as session:
+            return reruns.extend(
+                session, job_id, reruns.MoreEpochs(epochs), now=database_now(session), retries=3, admit=lambda _: ()
             ).job_id  # fmt: skip
 
     def workshop(self, **changes: Any) -> WorkerContext:

@@ -67,7 +67,7 @@ def test_a_job_that_finishes_early_keeps_and_publishes_what_it_has(house: House)
     assert house.content(house.artifacts(job_id)["student.pt"]) == f"student of {done} epochs".encode()
 
 
-def test_another_machine_goes_on_from_what_was_saved_and_no_bytes_are_left_at_the_end(house: House):
+def test_another_machine_goes_on_from_what_was_saved_and_the_last_state_is_left_at_the_end(house: House):
     job_id = house.submit("train", epochs=300)
     first = house.workshop()
     running = in_thread(house.supervision(job_id, first)[0])
@@ -82,8 +82,30 @@ def test_another_machine_goes_on_from_what_was_saved_and_no_bytes_are_left_at_th
     assert house.run(job_id) is JobState.SUCCEEDED
     assert beginnings(house, job_id) == [0, saved]
     assert house.steps(job_id) == list(range(1, 301))
-    Housekeeper(house.workshop(), DevicePool(1)).tidy_store()
+    (last,) = house.job(job_id).recovery["files"]
+    assert store.saved_keys(job_id) == [last["key"]], "neither what came before it, nor what only another attempt needs"
+    Housekeeper(house.workshop(keep_last_state_s=0), DevicePool(1)).tidy_store()
     assert store.saved_jobs() == []
+
+
+def test_an_extended_job_goes_on_from_the_last_state_of_the_other(house: House):
+    parent = house.submit("train", epochs=5)
+    assert house.run(parent) is JobState.SUCCEEDED
+    child = house.extend(parent, 3)
+    Housekeeper(house.workshop(keep_last_state_s=0), DevicePool(1)).tidy_store()  # it leaves what the child needs
+    assert house.run(child) is JobState.SUCCEEDED
+    assert (beginnings(house, child), house.steps(child)) == ([5], [6, 7, 8])
+    store = Store(house.settings.store_url)
+    assert sorted(store.saved_jobs()) == sorted([parent, child])
+    Housekeeper(house.workshop(keep_last_state_s=0), DevicePool(1)).tidy_store()
+    assert store.saved_jobs() == []
+
+
+def test_an_operator_who_keeps_no_last_states_has_none_in_the_store(house: House):
+    job_id = house.submit("train", epochs=5)
+    assert house.run(job_id, keep_last_state_s=0) is JobState.SUCCEEDED
+    assert house.job(job_id).recovery is None
+    assert Store(house.settings.store_url).saved_jobs() == []
 
 
 def test_on_the_same_machine_the_newer_state_in_its_folder_wins(house: House):
@@ -126,7 +148,7 @@ def test_a_retry_goes_on_from_what_the_job_has_saved(house: House):
     assert house.run(child) is JobState.SUCCEEDED
     assert beginnings(house, child) == [parent.recovery["epoch"]]
     assert house.steps(child) == list(range(parent.recovery["epoch"] + 1, 301))
-    Housekeeper(house.workshop(keep_saved_s=0), DevicePool(1)).tidy_store()
+    Housekeeper(house.workshop(keep_saved_s=0, keep_last_state_s=0), DevicePool(1)).tidy_store()
     assert house.job(job_id).recovery is None
     assert Store(house.settings.store_url).saved_jobs() == []
 

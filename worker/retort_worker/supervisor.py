@@ -100,6 +100,8 @@ class RunSupervisor:
         try:
             with self._fence:
                 state = self._finish(self._attempt())
+            if state is JobState.SUCCEEDED:
+                self._uploader.keep_last()
         except LeaseLost:
             self._log.warning("lease lost; the run was killed and nothing more is written")
         finally:
@@ -175,6 +177,7 @@ class RunSupervisor:
             device_by="worker",
             cpu_allowed=self._device.cpu_allowed,
             adjustments=Adjustments.model_validate(claim.adjustments or {}),
+            keep_last=self._settings.keep_last_state_s > 0,
         )
         ceilings.check_inputs(inputs, self._settings)
         self._policy = run_policy(

@@ -67,6 +67,7 @@ class ArtifactUploader:
         self._recorded: dict[str, NewArtifact] = {}
         self._to_save: SavedEvent | None = None
         self._saved: dict[str, Any] | None = None
+        self._newest: dict[str, Any] | None = None
         self._failures: dict[str, RunFailure] = {}
         self._lost: dict[str, RunFailure] = {}
         threading.Thread(target=self._work, name="uploader", daemon=True).start()
@@ -132,6 +133,16 @@ class ArtifactUploader:
         if uploaded.saved is not None:
             keys = {file["key"] for file in uploaded.saved["files"]}
             self._enqueue(lambda: self._tidy(keys))
+
+    def keep_last(self) -> None:
+        """Remove all that a job which has succeeded has saved but its last state."""
+        with self._lock:
+            newest = self._newest
+        last = {file["key"] for file in newest["files"] if file.get("last")} if newest is not None else set()
+        try:
+            self._store.delete_saved(self._job_id, but=last)
+        except TransientError as error:
+            _log.warning("earlier states were not removed", job=self._job_id, error=error.message)
 
     def uploaded(self) -> list[NewArtifact]:
         """Return the stored files not announced yet, the latest of each name."""
@@ -208,13 +219,13 @@ class ArtifactUploader:
             for path in event.files:
                 kept = self._bring(path, saved_by=(self._job_id, self._attempt))
                 about = {"path": path, "key": kept.key, "sha256": kept.sha256, "size_bytes": kept.size_bytes}
-                files.append(about)
+                files.append({**about, "last": True} if path in event.last else about)
         except Exception as error:  # noqa: BLE001 - the job goes on from an earlier one
             _log.warning("a state was not stored", job=self._job_id, epoch=event.epoch, error=str(error))
             return
         about_all = {"job_id": self._job_id, "attempt": self._attempt, "stage": event.stage, "epoch": event.epoch}
         with self._lock:
-            self._saved = {**about_all, "files": files}
+            self._saved = self._newest = {**about_all, "files": files}
 
     def _tidy(self, keys: set[str]) -> None:
         """Remove what the state on record has replaced; a later one may be in the store already.

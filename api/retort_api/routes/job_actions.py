@@ -1,4 +1,4 @@
-"""Routes of job actions: cancel, stop, pause, resume, retry, clone, change."""
+"""Routes of job actions: cancel, stop, pause, resume, retry, clone, extend, change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from retort_api.deps import IDEMPOTENCY_KEY, AppState, Caller, JobId, Router, Se
 from retort_api.errors import ACCEPTED, OK, documented
 from retort_api.http import JSON, read_patch
 from retort_api.routes.jobs import HEADERS, SUBMITTED_HEADERS, read_job, submitted_response
-from retort_api.schemas.jobs import Change, Job
+from retort_api.schemas.jobs import Change, Extend, Job
 from retort_api.spec_validation import Registry, Rights, admit
 from retort_api.terms import on_behalf, refuse_priority
 
@@ -149,6 +149,42 @@ def clone_job(
     with service.begin(caller) as session:
         submitted = reruns.clone(
             session, job_id, patch, **submit_options(service, caller, session, job_id, idempotency_key)
+        )
+    return submitted_response(service, caller, submitted, response)
+
+
+@router.post(
+    "/v1/jobs/{job_id}/extend", scope=Scope.JOBS_WRITE,
+    status_code=ACCEPTED,
+    response_model=Job,
+    responses={
+        ACCEPTED: {"description": "A new job is queued.", "headers": SUBMITTED_HEADERS},
+        **documented(
+            "forbidden", "unreadable_body", "body_too_large", "unsupported_media_type", "wrong_state", "cannot_extend",
+            "bad_spec", "idempotency_key_reused", *_REFUSALS,
+        ),
+    },
+)  # fmt: skip
+def extend_job(
+    *,
+    service: Serving,
+    caller: Caller,
+    job_id: JobId,
+    more: Extend,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> Job:
+    """Queue a new job that adds epochs to one that has succeeded, from its last state.
+
+    Student and control go on alike: the learning rate rises to what it was as many epochs before its end, and falls as
+    it did. The result is not that of as many epochs in one training, and says so.
+    """
+    if more.priority is not None:
+        refuse_priority(caller, service.settings, more.priority)
+    wanted = reruns.MoreEpochs(more.epochs, more.name, more.labels, more.priority)
+    with service.begin(caller) as session:
+        submitted = reruns.extend(
+            session, job_id, wanted, **submit_options(service, caller, session, job_id, idempotency_key)
         )
     return submitted_response(service, caller, submitted, response)
 

@@ -178,7 +178,7 @@ class JobSummary(ResponseModel):
     finish_early: bool
     """Whether it was asked to end its training and keep the best."""
     parent_id: str | None
-    """The job that this one retries, or is a clone of."""
+    """The job that this one retries, extends, or is a clone of."""
     sweep_id: str | None
     """The sweep of which it is a trial."""
     spec_digest: str
@@ -208,9 +208,11 @@ class Job(JobSummary):
     run_s: float
     """Seconds for which the attempts that have ended ran."""
     adjustments: dict[str, Any] | None
-    """What attempts have taught about the machine, such as a smaller batch."""
+    """What attempts have taught about the machine, such as a smaller batch; and as `extension` the job to which this
+    one adds epochs, with the epochs after which it and those before it ended."""
     saved: Saved | None
-    """From where another worker would go on, or a retry."""
+    """From where another worker would go on, or a retry; once succeeded, the last state (stage `ended`), from which the
+    job can be extended."""
     result: AnyResult | None
     """Once succeeded: figures of teacher, student and control, and what distillation gained; or the advice."""
     attempts: tuple[Attempt, ...]
@@ -280,6 +282,21 @@ class Change(BaseModel):
             msg = "names nothing to change"
             raise ValueError(msg)
         return self
+
+
+class Extend(BaseModel):
+    """What to add to a job that has succeeded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    epochs: Annotated[int, Field(ge=1, le=10_000), BeforeValidator(whole)]
+    """Epochs to add to those of the job, for student and control alike."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] | None = None
+    """Of the new job; left out, it is the old one's."""
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=64)
+    """To set beside those of the old job."""
+    priority: Annotated[int, Field(ge=-100, le=100), BeforeValidator(whole)] | None = None
+    """Of the new job; left out, it is the old one's."""
 
 
 class Attempts(ResponseModel):

@@ -54,7 +54,7 @@ app.command(rich_help_panel=SERVICE)(jobs.watch)
 app.command(rich_help_panel=SERVICE)(jobs.logs)
 app.command(rich_help_panel=SERVICE)(jobs.workers)
 app.command(rich_help_panel=SERVICE)(jobs.wait)
-for _command in (jobs.cancel, jobs.stop, jobs.pause, jobs.resume, jobs.retry, jobs.clone):
+for _command in (jobs.cancel, jobs.stop, jobs.pause, jobs.resume, jobs.retry, jobs.extend, jobs.clone):
     app.command(rich_help_panel=SERVICE)(_command)
 app.command(rich_help_panel=SERVICE)(jobs.priority)
 app.command(rich_help_panel=SERVICE)(jobs.label)

@@ -320,6 +320,18 @@ def clone(job_id: JobId, sets: Sets = None, url: Url = None, as_json: AsJson = F
         return _tell(job, as_json=as_json)
 
 
+def extend(
+    job_id: JobId,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs to add.")],
+    name: Annotated[str | None, typer.Option("--name", help="Of the new job.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new job that adds epochs to one that has succeeded, from its last state; print its id."""
+    with connect(url) as client:
+        _tell(client.extend(find(client, job_id), epochs, name=name), as_json=as_json)
+
+
 def _ask(job_id: str, url: str | None, what: Callable[[Client, str], Job], *, as_json: bool) -> None:
     with connect(url) as client:
         job = what(client, find(client, job_id))

@@ -175,6 +175,25 @@ class JobCalls:
         return Call("POST", job_path(job_id, "clone"), options)
 
     @call
+    def extend(
+        self,
+        job_id: str,
+        epochs: int,
+        *,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Call[Job]:
+        """Queue a job that adds *epochs* to one that has succeeded; return it.
+
+        Student and control go on from their last states, through the end of the schedule again.
+        """
+        body = {"epochs": epochs, **given(name=name, labels=labels and dict(labels), priority=priority)}
+        options = {"json": body, "headers": submission_key(idempotency_key)}
+        return Call("POST", job_path(job_id, "extend"), options)
+
+    @call
     def prioritize(self, job_id: str, priority: int) -> Call[Job]:
         """Change the priority of a job; return the job."""
         return changed(job_id, priority=priority)

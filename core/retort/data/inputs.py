@@ -78,8 +78,22 @@ class PseudoLabelInfo(FrozenModel):
     notes: tuple[str, ...] = ()
 
 
+class Extension(FrozenModel):
+    """The line of jobs to which a job adds epochs."""
+
+    job: str
+    """The job that is extended."""
+    name: str
+    """In the spec of the first job of the line, whose stages before the student count."""
+    epochs: tuple[int, ...] = Field(min_length=1)
+    """Epochs after which the trainings before have ended, the first one's first."""
+
+
 class Adjustments(FrozenModel):
-    """Overrides learned from earlier attempts; null leaves the spec's or machine's value."""
+    """Differences between a run and its spec.
+
+    Null leaves the spec's or machine's value.
+    """
 
     batch: int | None = None
     """Instead of ``training.batch``: it did not fit into the GPU's memory."""
@@ -87,6 +101,8 @@ class Adjustments(FrozenModel):
     """Half of the batch that ``training.batch: auto`` has found: the whole did not fit."""
     loader_workers: int | None = None
     """Processes that load images: shared memory was too small for more."""
+    extension: Extension | None = None
+    """Student and control go on from the last state of another job's."""
 
 
 AS_GIVEN = Adjustments()
@@ -134,6 +150,8 @@ class Inputs(FrozenModel):
     """SHA-256 of what people have decided about pseudo-labels; null where they have decided nothing."""
     adjustments: Adjustments = AS_GIVEN
     bounds: Bounds = Bounds()
+    keep_last: bool = False
+    """Whether the last state of student and control is kept, so that the job can be extended."""
 
     def weights_sha256(self, name: str) -> str:
         """Return the SHA-256 of the weights *name* as they were given."""

@@ -58,6 +58,7 @@ def prepare(
     device_by: NamedBy = "user",
     cpu_allowed: bool = True,
     adjustments: Adjustments = AS_GIVEN,
+    keep_last: bool = False,
 ) -> Inputs:
     """Check all inputs of *spec*; write ``spec.json``, dataset overlay and ``inputs.json``.
 
@@ -85,10 +86,8 @@ def prepare(
     folder = workdir / "data"
     shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
     inputs = Inputs(
-        attempt=attempt,
-        device=device,
-        device_by=device_by,
-        cpu_allowed=cpu_allowed,
+        attempt=attempt, device=device, device_by=device_by, cpu_allowed=cpu_allowed, adjustments=adjustments,
+        keep_last=keep_last,
         data_yaml=datasets.overlay(dataset, folder),
         weights=found,
         sources=sources,
@@ -98,9 +97,8 @@ def prepare(
         to_label=None if to_be_labelled is None else unlabelled.overlay_pseudo_label_images(to_be_labelled, folder),
         calibration={path: _laid_out(one, folder, f"calibration-{n}") for n, (path, one) in enumerate(scenes.items())},
         decisions=sha256_of(workdir / DECISIONS) if (workdir / DECISIONS).is_file() else None,
-        adjustments=adjustments,
         bounds=ceilings.bounds(settings),
-    )
+    )  # fmt: skip
     more_records = [found.records for found in (more, to_be_labelled, *scenes.values()) if found is not None]
     verification.record(itertools.chain(dataset.records, *more_records, map(ImageRecord.of, found.values())), workdir)
     verification.record(dataset.label_records(), workdir, verification.COPIED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, exists, select, update
+from sqlalchemy import and_, bindparam, exists, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from retort.db import events, garbage
@@ -13,7 +13,7 @@ from retort.db.models import ARTIFACT_PREFIX, ArtifactRow, JobRow, new_id
 from retort.db.session import NO_SYNC, add_or_replace, table
 from retort.db.transitions import HELD, Lease, held_by, lock
 from retort.errors import UserError
-from retort.states import TERMINAL
+from retort.states import TERMINAL, JobState
 
 _ARTIFACTS = table(ArtifactRow)
 _KNOWN = select(
@@ -108,7 +108,7 @@ def record_recovery(session: Session, lease: Lease, saved: dict[str, Any], *, no
     """Record saved files to resume from; False when the lease is lost.
 
     *saved* has ``job_id``, ``attempt``, ``stage``, ``epoch`` and ``files``, each with ``path`` (in the working folder),
-    ``key`` (in the store), ``sha256`` and ``size_bytes``.
+    ``key`` (in the store), ``sha256`` and ``size_bytes``; ``last`` is true of one that outlives the job's success.
     """
     seq = events.next_seq(session, lease)
     if seq is None:
@@ -122,15 +122,22 @@ def record_recovery(session: Session, lease: Lease, saved: dict[str, Any], *, no
     return True
 
 
-def forget_old_recovery(session: Session, *, before: float, limit: int = 100) -> list[str]:
+def forget_old_recovery(
+    session: Session, *, before: float, succeeded_before: float, limit: int = 100
+) -> list[str]:  # fmt: skip
     """Give up the recovery files of old jobs; return job ids.
 
-    At most *limit* jobs that ended before *before* lose what they have saved. A job that goes on from another's files
-    keeps them.
+    At most *limit* jobs lose what they have saved: those that ended before *before*, or succeeded before
+    *succeeded_before* and are not pinned. A job that goes on from another's files keeps them.
     """
     child = aliased(JobRow)
     needed = exists().where(child.parent_id == JobRow.id, child.state.not_in(TERMINAL))
-    old = select(JobRow.id).where(JobRow.recovery.is_not(None), JobRow.finished_at < before, ~needed)
+    succeeded = JobRow.state == JobState.SUCCEEDED
+    over = or_(
+        and_(~succeeded, JobRow.finished_at < before),
+        and_(succeeded, JobRow.finished_at < succeeded_before, JobRow.keep.is_(False)),
+    )
+    old = select(JobRow.id).where(JobRow.recovery.is_not(None), over, ~needed)
     # A retry locks its parent first, so that it either finds the files and is seen here, or finds none.
     ids = list(session.scalars(old.limit(limit).with_for_update(skip_locked=True)))
     forgotten = update(JobRow).where(JobRow.id.in_(ids)).values(recovery=None, version=JobRow.version + 1)

@@ -125,6 +125,8 @@ class Submission:
     """The job that this one repeats."""
     go_on: bool = False
     """From the files that *parent* has saved."""
+    extension: Mapping[str, Any] | None = None
+    """What *parent* has trained to which epochs are added, as ``retort.data.inputs`` takes it."""
     sweep_id: str | None = None
     """The sweep of which it is a trial."""
     warnings: tuple[str, ...] = ()
@@ -239,8 +241,14 @@ def _row(session: Session, submission: Submission, job_id: str, *, now: float) -
         "require_gpu": getattr(spec.resources, "require_gpu", None),
         "run_s": 0.0, "expires_at": None if patience_s is None else now + patience_s, "finish_early": False,
         "parent_id": parent and parent.id, "recovery": inherited and inherited.recovery,
-        "adjustments": inherited and inherited.adjustments, "sweep_id": submission.sweep_id, "keep": False,
+        "adjustments": _adjustments(submission, inherited), "sweep_id": submission.sweep_id, "keep": False,
     }  # fmt: skip
+
+
+def _adjustments(submission: Submission, inherited: JobRow | None) -> dict[str, Any] | None:
+    """Return what a job goes on with, and what it extends."""
+    known = None if inherited is None else inherited.adjustments
+    return known if submission.extension is None else {**(known or {}), "extension": dict(submission.extension)}
 
 
 class JobFinished(UserError):

@@ -1,10 +1,11 @@
-"""Create jobs from old ones: a retry resumes, a clone starts over."""
+"""Create jobs from old ones: retries resume, extensions add epochs, clones start over."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -13,6 +14,8 @@ from retort.db import jobs, reviews, trash
 from retort.db.idempotency import IdempotencyKey
 from retort.db.jobs import WrongState
 from retort.db.models import JobRow
+from retort.errors import CannotExtend
+from retort.protocol.workdir import ENDED
 from retort.spec import AnySpec, digest, merge, parse_spec
 from retort.states import TERMINAL, JobState
 
@@ -26,6 +29,25 @@ class OnBehalf:
     owner: str
     max_priority: int = _HIGHEST
     """The other's priority counts up to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoreEpochs:
+    """Request to add epochs to a job."""
+
+    epochs: int
+    """To add."""
+    name: str | None = None
+    """None is the name of the job that is extended."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Beside those of the job that is extended."""
+    priority: int | None = None
+    """None is the priority of the job that is extended."""
+
+    @property
+    def told(self) -> str:
+        """The request as text, to distinguish requests."""
+        return json.dumps([self.epochs, self.name, dict(self.labels), self.priority], sort_keys=True)
 
 
 _ANEW = "clone makes a job that begins anew"
@@ -59,8 +81,7 @@ def retry(
     if parent.state is JobState.SUCCEEDED:
         raise WrongState(f"job {job_id} has succeeded: there is nothing to go on with", hint=_ANEW)
     submitted = _again(
-        session, parent, {}, now=now, retries=retries, admit=admit, key=key, go_on=True,
-        behalf=behalf,
+        session, parent, {}, told="retry", now=now, retries=retries, admit=admit, key=key, behalf=behalf, go_on=True
     )  # fmt: skip
     if submitted.created:
         reviews.inherit(session, parent.id, submitted.job_id)
@@ -89,8 +110,91 @@ def clone(
     parent = trash.lock_job(session, job_id)
     jobs.refuse_deleted(parent)
     return _again(
-        session, parent, patch, now=now, retries=retries, admit=admit, key=key, go_on=False, behalf=behalf
+        session, parent, patch, told="clone", now=now, retries=retries, admit=admit, key=key, behalf=behalf
     )  # fmt: skip
+
+
+def extend(
+    session: Session,
+    job_id: str,
+    wanted: MoreEpochs,
+    *,
+    now: float,
+    retries: int,
+    admit: Callable[[AnySpec], tuple[str, ...]],
+    key: IdempotencyKey | None = None,
+    behalf: OnBehalf | None = None,
+) -> jobs.SubmittedJob:
+    """Queue a job that adds epochs to one that has succeeded.
+
+    It continues from the last state.
+
+    Raises:
+        JobNotFound: there is no such job.
+        WrongState: it has not succeeded.
+        CannotExtend: epochs cannot be added to what it has trained.
+        SpecError: the spec with more epochs is not allowed.
+        KeyReused: the key came with another request before.
+
+    """
+    parent = trash.lock_job(session, job_id)
+    jobs.refuse_deleted(parent)
+    _refuse_unextendable(parent)
+    before = (parent.adjustments or {}).get("extension")
+    ended = parent.spec["training"]["epochs"]
+    extension = {
+        "job": parent.id,
+        "name": parent.spec["name"] if before is None else before["name"],
+        "epochs": [*(() if before is None else before["epochs"]), ended],
+    }
+    patch: dict[str, Any] = {"training": {"epochs": ended + wanted.epochs}}
+    if wanted.name is not None:
+        patch["name"] = wanted.name
+    submitted = _again(
+        session, parent, patch, told=f"extend {wanted.told}", now=now, retries=retries, admit=admit, key=key,
+        behalf=behalf, go_on=True, extension=extension, labels={**parent.labels, **wanted.labels},
+        priority=wanted.priority, warnings=(_NOT_THE_SAME.format(job=parent.id, ended=ended, more=wanted.epochs),),
+    )  # fmt: skip
+    if submitted.created:
+        reviews.inherit(session, parent.id, submitted.job_id)
+    return submitted
+
+
+_NOT_THE_SAME = (
+    "this job adds {more} epochs to job {job}, which has ended after {ended}: the learning rate rises once more, so "
+    "the result is not that of as many epochs in one training"
+)
+_MORE = "clone it with more epochs, which trains from the beginning"
+
+
+def _refuse_unextendable(parent: JobRow) -> None:
+    """Refuse a job whose trainings cannot honestly be given more epochs."""
+    if parent.state is not JobState.SUCCEEDED:
+        hint = "retry goes on with it" if parent.state in TERMINAL else "wait until it has succeeded"
+        raise WrongState(f"job {parent.id} is {parent.state}: only a job that has succeeded is extended", hint=hint)
+    why = _unextendable(parent.spec, parent.result or {})
+    if why is not None:
+        raise CannotExtend(f"job {parent.id} cannot be extended: {why}", hint=_MORE)
+    saved = parent.recovery
+    if saved is None or saved["stage"] != ENDED or saved["job_id"] != parent.id:
+        message = f"the last state of job {parent.id} is not kept (any more)"
+        raise CannotExtend(message, hint=f"{_MORE}; RETORT_KEEP_LAST_STATE_S and pinning say for how long it is kept")
+
+
+def _unextendable(spec: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
+    """Return why more epochs would not be comparable, if so."""
+    if spec.get("task", "distill") != "distill":
+        return "it is not a distillation"
+    training, ran = spec["training"], result.get("training") or {}
+    if training["seeds"] > 1 or spec["arms"]:
+        return "it has further seeds or arms, whose last states are not kept"
+    if training["time"] is not None:
+        return "training.time bounds it, which would end what is added at once"
+    if ran.get("epochs") != ran.get("planned_epochs"):
+        return f"its training ended after epoch {ran['epochs']} of {ran['planned_epochs']}"
+    if spec["control"] and (result.get("control_dropped") or not (result.get("roles") or {}).get("control")):
+        return "no control was trained that could be extended with the student"
+    return None
 
 
 def _again(
@@ -98,20 +202,22 @@ def _again(
     parent: JobRow,
     patch: Mapping[str, Any],
     *,
-    now: float,
-    retries: int,
+    told: str,
     admit: Callable[[AnySpec], tuple[str, ...]],
     key: IdempotencyKey | None,
-    go_on: bool,
     behalf: OnBehalf | None,
+    priority: int | None = None,
+    warnings: tuple[str, ...] = (),
+    **about: Any,
 ) -> jobs.SubmittedJob:
+    """Submit *parent*'s spec, changed by *patch*; *about* are more fields of ``jobs.Submission``."""
     spec = parse_spec(merge(parent.spec, patch))
-    warnings = admit(spec)
-    told = f"{'retry' if go_on else 'clone'} {parent.id} {digest(spec)}"
-    key = key and replace(key, request_sha256=hashlib.sha256(told.encode()).hexdigest())
+    warnings = (*warnings, *admit(spec))
+    request = f"{told} {parent.id} {digest(spec)}"
+    key = key and replace(key, request_sha256=hashlib.sha256(request.encode()).hexdigest())
     behalf = behalf or OnBehalf(parent.owner)
+    wanted = parent.priority if priority is None else priority
     return jobs.submit(
-        session, spec, now=now, retries=retries, project=parent.project, owner=behalf.owner,
-        priority=min(parent.priority, behalf.max_priority), key=key, parent=parent, go_on=go_on, warnings=warnings,
-        labels=parent.labels,
+        session, spec, project=parent.project, owner=behalf.owner, priority=min(wanted, behalf.max_priority), key=key,
+        parent=parent, warnings=warnings, **{"labels": parent.labels, **about},
     )  # fmt: skip

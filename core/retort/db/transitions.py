@@ -17,6 +17,7 @@ from retort.db import webhooks
 from retort.db.models import AttemptRow, EventRow, JobRow, MetricRow, TransitionRow
 from retort.db.session import add, table
 from retort.protocol.events import RunFailure
+from retort.protocol.workdir import ENDED
 from retort.spec.result import Result
 from retort.states import ACTIVE, SOURCES, AttemptState, JobState
 
@@ -201,6 +202,8 @@ def _half(spec: dict[str, Any], adjustments: dict[str, Any]) -> dict[str, Any] |
 
     The GPUs have to share it. A batch that the run finds is halved by the run, which alone knows it.
     """
+    if adjustments.get("extension") is not None:
+        return None  # it goes on in the batches in which the training began
     resources, batch = spec["resources"], spec["training"]["batch"]
     if not resources.get("halve_batch") or adjustments.get("batch") is not None or adjustments.get("halved"):
         return None
@@ -375,11 +378,22 @@ def _next_state(
 
 
 def succeed(session: Session, lease: Lease, *, now: float, result: Result, exit_code: int = 0) -> bool:
-    """End the job with *result*; False when the lease is lost."""
+    """End the job with *result*; False when the lease is lost.
+
+    Of what it has saved it keeps the last state, from which it can be extended.
+    """
+    saved = session.scalar(select(JobRow.recovery).where(JobRow.id == lease.job_id))
     return finish(
-        session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, progress=1.0, recovery=None,
+        session, lease, JobState.SUCCEEDED, now=now, exit_code=exit_code, progress=1.0, recovery=_last(lease, saved),
         result=result.model_dump(mode="json"),
     )  # fmt: skip
+
+
+def _last(lease: Lease, saved: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the part of *saved* from which a job that has succeeded can be extended, if it has one."""
+    if saved is None or saved["job_id"] != lease.job_id or saved["stage"] != ENDED:
+        return None
+    return {**saved, "files": [file for file in saved["files"] if file.get("last")]}
 
 
 def fail(session: Session, lease: Lease, *, now: float, failure: RunFailure, exit_code: int | None) -> JobState | None:

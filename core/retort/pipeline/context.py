@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 from retort.constants import VALIDATION_BATCH, Role
 from retort.data.inputs import Inputs
 from retort.errors import Stopped
-from retort.pipeline import history
+from retort.pipeline import extension, history
 from retort.pipeline.answers import CheckedNetworks, MissingAnswer
 from retort.protocol.journal import Journal
 from retort.protocol.workdir import FINISH, Heartbeat
@@ -128,7 +128,16 @@ class Context:
 
     def saved(self, epoch: int, files: Sequence[str] = ()) -> None:
         """Announce *files* and those of finished stages to resume from elsewhere."""
-        self.journal.saved(self.stage, epoch, [*self.finished, *history.keep(self.workdir), *files])
+        self.journal.saved(self.stage, epoch, [*self.finished, *self.beside(), *files])
+
+    def beside(self) -> list[str]:
+        """Return the curves and last states to save beside the files of stages."""
+        return [*history.keep(self.workdir), *extension.kept(self.workdir)]
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether the last state of student and control is kept."""
+        return self.inputs.keep_last and extension.extendable(self.spec)
 
     def folder(self, name: str) -> Path:
         """Return an empty working folder *name* for this stage.

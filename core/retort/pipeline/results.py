@@ -12,12 +12,13 @@ from pydantic_core import to_jsonable_python
 
 from retort.constants import Role
 from retort.data.inputs import Inputs
+from retort.errors import CannotExtend
 from retort.files import atomic_write, sha256_of
 from retort.pipeline.context import Context, PublishedFile
 from retort.schema import FrozenModel
-from retort.spec import AnySpec, digest
+from retort.spec import AnySpec, JobSpec, digest
 
-_BEFORE_STUDENT = frozenset({"check", "train_teacher", "pseudo_label", "review"})
+BEFORE_STUDENT = frozenset({"check", "train_teacher", "pseudo_label", "review"})
 
 
 class KeptFile(FrozenModel):
@@ -144,10 +145,40 @@ def key_of_stage(key: str, stage: str, inputs: Inputs, *, halved: bool = True) -
     *halved* it is the key from before the batch was made smaller.
     """
     adjusted = inputs.adjustments
+    if adjusted.extension is not None and stage not in BEFORE_STUDENT:
+        key = f"{key} extends {adjusted.extension.job} {adjusted.extension.epochs}"
     batch = "halved" if adjusted.halved else adjusted.batch
     if stage == "review":
         key = f"{key} decisions {inputs.decisions}"
-    return key if batch is None or not halved or stage in _BEFORE_STUDENT else f"{key} batch {batch}"
+    return key if batch is None or not halved or stage in BEFORE_STUDENT else f"{key} batch {batch}"
+
+
+def earlier_key(spec: AnySpec, inputs: Inputs) -> str | None:
+    """Return the key of the stages before the student in an extended job.
+
+    None where none is extended.
+    """
+    extension = inputs.adjustments.extension
+    if extension is None or not isinstance(spec, JobSpec):
+        return None
+    training = spec.training.model_copy(update={"epochs": extension.epochs[0]})
+    return key_of(spec.model_copy(update={"training": training, "name": extension.name}), inputs)
+
+
+def refuse_missing(stage: str, inputs: Inputs) -> None:
+    """Refuse to repeat a stage before the student in an extension.
+
+    Its outcome has to be that of the job that is extended.
+
+    Raises:
+        CannotExtend: it is one.
+
+    """
+    extension = inputs.adjustments.extension
+    if extension is not None and stage in BEFORE_STUDENT:
+        message = f"job {extension.job} cannot be extended: what its stage {stage} has left is not there, or was made "
+        hint = "extend it where data, weights and models are as they were; or clone it with more epochs"
+        raise CannotExtend(f"{message}from other data, weights or options", hint=hint)
 
 
 def _path(workdir: Path, stage: str) -> Path:

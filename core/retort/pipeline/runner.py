@@ -16,15 +16,25 @@ from retort.data.inputs import CALIBRATION, Inputs, UnlabelledInfo
 from retort.data.mirroring import handed
 from retort.data.verification import verify
 from retort.errors import DataChanged, Stopped
-from retort.pipeline import history
+from retort.pipeline import extension, history
 from retort.pipeline.answers import MissingAnswer
 from retort.pipeline.context import Context, Stage, find
 from retort.pipeline.extras import Extras
 from retort.pipeline.failures import explain
 from retort.pipeline.progress import Progress
-from retort.pipeline.results import StageRecord, files, forget, key_of, key_of_stage, load
+from retort.pipeline.results import (
+    BEFORE_STUDENT,
+    StageRecord,
+    earlier_key,
+    files,
+    forget,
+    key_of,
+    key_of_stage,
+    load,
+    refuse_missing,
+)
 from retort.protocol.journal import Journal
-from retort.protocol.workdir import Heartbeat
+from retort.protocol.workdir import ENDED, Heartbeat
 from retort.spec import AnySpec, JobSpec, exports_of
 from retort.spec.advised import AdviceResult
 from retort.spec.evaluated import EvaluationResult
@@ -46,7 +56,9 @@ def run_stages(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, s
     stages = [stage for stage in find(spec.task) if stage.module.applies(spec)]
     progress = Progress(journal, {stage.name: stage.module.cost(spec) for stage in stages})
     key, pulse = key_of(spec, inputs), Heartbeat(workdir)
+    before_student = earlier_key(spec, inputs) or key
     finished: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
     _remark(inputs, journal)
     _doubt_mirroring(spec, inputs, journal)
     _remark_more(inputs, journal)
@@ -57,14 +69,16 @@ def run_stages(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, s
         if stop.is_set():
             raise Stopped("asked to stop")
         pulse.beat("setup")
-        stage_key = key_of_stage(key, stage.name, inputs)
+        own = before_student if stage.name in BEFORE_STUDENT else key
+        stage_key = key_of_stage(own, stage.name, inputs)
         # What was trained before memory ran out in a later stage stays, in the batches of its time.
-        before = key_of_stage(key, stage.name, inputs, halved=False)
+        before = key_of_stage(own, stage.name, inputs, halved=False)
         kept = None if fresh else _kept(workdir, stage, stage_key) or _kept(workdir, stage, before)
         verify(workdir, lambda: pulse.beat("setup"))
         if kept is not None:
             _skip(stage, kept, journal)
         else:
+            refuse_missing(stage.name, inputs)
             fresh = True
             forget(workdir, stage.name)
             context = Context(
@@ -75,12 +89,17 @@ def run_stages(spec: AnySpec, inputs: Inputs, workdir: Path, journal: Journal, s
                 kept = _run(stage, context)
         finished += files(stage.name, kept)
         if fresh:
-            journal.saved(stage.name, 0, [*finished, *history.keep(workdir)])
+            journal.saved(stage.name, 0, [*finished, *history.keep(workdir), *extension.kept(workdir)])
+        if stage.name in BEFORE_STUDENT:
+            earlier = finished
         progress.done(stage.name)
         results[stage.name] = stage.read(kept.result)
     verify(workdir, lambda: pulse.beat("setup"))
     answer = results[stages[-1].name]
     assert isinstance(answer, JobResult | AdviceResult | EvaluationResult), "the last stage sums up"
+    if inputs.keep_last and isinstance(spec, JobSpec) and extension.all_kept(spec, workdir):
+        beside = [*history.keep(workdir), *extension.kept(workdir)]
+        journal.saved(ENDED, spec.training.epochs, [*finished, *beside], last=[*earlier, *beside])
     return answer
 
 

@@ -13,6 +13,7 @@ from retort.constants import Role
 from retort.data import verification
 from retort.errors import TransientError
 from retort.files import atomic_write
+from retort.pipeline import extension
 from retort.pipeline.answers import CheckedNetworks, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.extras import for_leaves
@@ -136,6 +137,7 @@ def fit(
 
     callback = callback or JournalCallback(context, plan)
     gpus = context.spec.resources.gpus
+    extension.lay_out(context.workdir, plan)
     try:
         if gpus > 1:
             fitted = launcher.fit(plan, callback, ranks=gpus, teacher=teacher, distillation=distillation)
@@ -158,6 +160,8 @@ def fit(
         _keep(portraits, context.artifact(portraits.name))
         context.publish(portraits.name, plan.role)
     tried = for_leaves(context)
+    if context.keeps_last and name == f"{plan.role}.pt" and plan.role is not Role.TEACHER:
+        tried(f"last state of {name}", partial(extension.keep, context.workdir, plan), None, listed=False)
     last = tried(f"evaluation of the last epoch of {name}", partial(_last, context, plan, fitted), None, listed=False)
     return TrainedNetwork(
         model=plan.model,

@@ -91,6 +91,8 @@ class SavedEvent(BaseEvent):
     """Whole epochs of the stage that are done; 0 where the stage is finished, or does not train."""
     files: tuple[str, ...]
     """Relative to the workdir."""
+    last: tuple[str, ...] = ()
+    """Those that are kept once the job has succeeded, so that it can be extended."""
 
 
 class LogEvent(BaseEvent):

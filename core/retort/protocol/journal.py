@@ -92,9 +92,12 @@ class Journal:
             ArtifactEvent, name=name, role=role, path=str(path), media_type=media_type, metadata=dict(metadata or {})
         )
 
-    def saved(self, stage: str, epoch: int, files: Sequence[str]) -> None:
-        """Record saved *files*, relative to the workdir, to resume from."""
-        self._append(SavedEvent, stage=stage, epoch=epoch, files=tuple(files))
+    def saved(self, stage: str, epoch: int, files: Sequence[str], *, last: Sequence[str] = ()) -> None:
+        """Record saved *files*, relative to the workdir, to resume from.
+
+        Those of *last* are kept once the job has succeeded.
+        """
+        self._append(SavedEvent, stage=stage, epoch=epoch, files=tuple(files), last=tuple(last))
 
     def log(self, message: str, level: Level = "info", **data: Any) -> None:
         """Record a message that a person may want to know."""

@@ -58,6 +58,7 @@ from retort.spec.result import (
     DataFigures,
     DataFinding,
     DataQuality,
+    ExtendedTraining,
     JobResult,
     PseudoLabelUse,
     SplitFigures,
@@ -419,4 +420,21 @@ def training_figures(context: Context) -> TrainingFigures:
         epochs=trained.epochs, planned_epochs=trained.planned_epochs, batch=trained.batch,
         stopped_by=trained.stopped_by, batch_found=None if checked is None else checked.batch,
         memory=None if checked is None else checked.memory, optimisations=trained.optimisations,
+        extended=_extended(context, trained),
+    )  # fmt: skip
+
+
+def _extended(context: Context, trained: TrainedNetwork) -> ExtendedTraining | None:
+    """Return to what job's training epochs were added, and by which schedule."""
+    from retort.training import optim
+    from retort.training.config import Cycle
+
+    extension = context.inputs.adjustments.extension
+    if extension is None:
+        return None
+    cycle = Cycle(extension.epochs[-1], trained.planned_epochs, extension.epochs[0])
+    rate = optim.extended_rate(cycle, context.spec.training.lrf, cosine=context.spec.training.cos_lr)
+    return ExtendedTraining(
+        job=extension.job, epochs=cycle.begins, added=trained.epochs - cycle.begins, lr=round(rate(cycle.begins), 6),
+        schedule_epochs=cycle.length,
     )  # fmt: skip

@@ -287,7 +287,7 @@ def _on_teacher(result: JobResult) -> list[str]:
 
 
 def _on_training(result: JobResult) -> list[str]:
-    found = _on_epochs(result.training)
+    found = [*_on_epochs(result.training), *_on_extension(result.training)]
     if result.roles.student.map < NOTHING:
         found.append("The student has hardly learned anything yet: train longer before comparing.")
     return found
@@ -306,6 +306,15 @@ def _on_epochs(training: TrainingFigures | None) -> list[str]:
     if training.stopped_by is None:
         return [f"Training was finished early, {ended}"]
     return [f"Student and control each end by training.{training.stopped_by}, the student {ended}"]
+
+
+def _on_extension(training: TrainingFigures | None) -> list[str]:
+    """Say what an extended training is not."""
+    if training is None or (before := training.extended) is None:
+        return []
+    told = f"Student and control were extended alike, by {before.added} epochs after the {before.epochs} of job "
+    told += f"{before.job}: the learning rate rose again, to {before.lr:.3g} of the initial one, and fell as before. "
+    return [f"{told}This is not the same as {training.epochs} epochs from the start."]
 
 
 def _on_data(result: JobResult, noise: Noise) -> list[str]:

@@ -22,6 +22,21 @@ from retort.spec.outcome import ExtraOutcome
 from retort.spec.verdict import Verdict
 
 
+class ExtendedTraining(StoredModel):
+    """To what epochs were added: another job, which had ended."""
+
+    job: str
+    """The job that was extended."""
+    epochs: int
+    """Epochs that it had trained, student and control alike."""
+    added: int
+    """Epochs that were added, to student and control alike."""
+    lr: float
+    """Learning rate from which the added epochs began, as a part of the initial one."""
+    schedule_epochs: int
+    """Length of the schedule whose last epochs the added ones went through."""
+
+
 class TrainingFigures(StoredModel):
     """For how long, and in which batches, the student was trained."""
 
@@ -40,6 +55,8 @@ class TrainingFigures(StoredModel):
     Absent where nothing was to, as on a CPU."""
     stopped_by: Literal["patience", "time"] | None = Field(default=None, exclude_if=absent)
     """The limit of the spec that ended the training before its last epoch; student and control each end by it."""
+    extended: ExtendedTraining | None = Field(default=None, exclude_if=absent)
+    """Where epochs were added to a job that had ended: this is not what as many epochs in one training would give."""
 
 
 class DataFigures(StoredModel):

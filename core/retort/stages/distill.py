@@ -68,6 +68,7 @@ def train_config(context: Context, role: Role) -> TrainConfig:
     from retort.training.config import TrainConfig
 
     training, trained = context.training, context.found("distill", TrainedNetwork)
+    extension = context.inputs.adjustments.extension
     if trained is not None:  # its control, and what repeats it, learn in the same batches
         training = training.model_copy(update={"batch": trained.batch})
     return TrainConfig(
@@ -76,6 +77,7 @@ def train_config(context: Context, role: Role) -> TrainConfig:
         data_yaml=data_yaml(context),
         epochs=context.training.epochs,
         training=training,
+        extended=() if extension is None else extension.epochs,
         folder=context.lasting_folder(role),
         device=context.inputs.device,
         loader_workers=context.inputs.adjustments.loader_workers,

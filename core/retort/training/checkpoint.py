@@ -8,19 +8,19 @@ import json
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from retort import files
-from retort.errors import DISK_FULL, Diverged, TransientError
+from retort.errors import DISK_FULL, CannotExtend, Diverged, TransientError
 from retort.files import sha256_of
 from retort.spec import DistillationSpec
 from retort.training import comm, models
 from retort.training.background import BackgroundWork
-from retort.training.config import TeacherConfig, TrainConfig, Trainer
+from retort.training.config import Cycle, TeacherConfig, TrainConfig, Trainer
 from retort.training.criterion import criterion_of
 from retort.training.optim import GradientAccumulation
 from retort.training.stopping import StopRule
@@ -30,6 +30,8 @@ STATES, BESTS, KEPT_NETWORKS = "states", "weights", "checkpoints"
 """Folders of a training."""
 KEPT = 2
 """The newest, and the one before it."""
+CLONE = "clone it with more epochs: retort clone JOB --set training.epochs=..."
+State = dict[str, Any]
 _MAGIC = b"retort-state-1 "
 _HEADER = len(_MAGIC) + 64 + 1
 """Magic, SHA-256 of the rest in hex, newline."""
@@ -118,6 +120,15 @@ def latest_files(folder: Path) -> tuple[int, list[Path]] | None:
     return None
 
 
+def last_state(folder: Path, epochs: int) -> list[Path]:
+    """Return the state after all *epochs* in *folder*, with the best networks.
+
+    There is none of a training that ended before. One of the networks is the one that the state names.
+    """
+    path = CheckpointStore(folder / STATES).path(epochs)
+    return [path, *sorted((folder / BESTS).glob("best-*.pt"))] if path.exists() else []
+
+
 def kept_path(plan: TrainConfig, epoch: int) -> Path:
     """Return where the network after *epoch* epochs is kept."""
     return plan.folder / KEPT_NETWORKS / f"{plan.role}-epoch-{epoch:04d}.pt"
@@ -135,6 +146,8 @@ def identity_of(
     chosen["definition"] = None if plan.definition is None else sha256_of(plan.definition)
     if plan.class_balance or not plan.terms:
         chosen["arm"] = [plan.class_balance, plan.terms]
+    if plan.extended:
+        chosen["extended"] = list(plan.extended)
     chosen["teaching"] = _teaching(plan.teaching)
     chosen["training"] = plan.training.model_dump(mode="json")
     chosen["distillation"] = None if distillation is None else distillation.model_dump(mode="json")
@@ -145,6 +158,41 @@ def identity_of(
         "data": data_identity(data),
         "software": f"ultralytics {version}, torch {torch.__version__}",
     }
+
+
+@dataclass(frozen=True)
+class Extends:
+    """A training to which another one adds epochs."""
+
+    identity: Mapping[str, str]
+    epochs: int
+
+    def take(self, state: State, wanted: Mapping[str, str]) -> State:
+        """Return its last *state* as that of the training *wanted*, before anything is added.
+
+        Patience counts from here.
+
+        Raises:
+            CannotExtend: it is of another training, or not the last one.
+
+        """
+        if others := differences(state["identity"], self.identity):
+            message = f"the training cannot be extended: what it goes on from has another {', '.join(others)}"
+            hint = "extend it where data, weights and versions are as they were; or clone it with more epochs"
+            raise CannotExtend(message, hint=hint)
+        if state["done"] != self.epochs:
+            raise CannotExtend(f"the training cannot be extended: it ended after epoch {state['done']}", hint=CLONE)
+        stopping = {**state["stopping"], "best": [self.epochs, state["stopping"]["best"][1]], "reason": None}
+        return {**state, "identity": dict(wanted), "stopping": stopping}
+
+
+def extends(
+    plan: TrainConfig, distillation: DistillationSpec | None, teachers: Iterable[Path], data: Mapping[str, Any]
+) -> Extends | None:
+    """Return the training that *plan* extends; None where it extends none."""
+    if not plan.extended:
+        return None
+    return Extends(identity_of(plan.before(), distillation, teachers, data), plan.extended[-1])
 
 
 def differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
@@ -190,9 +238,6 @@ def _files(place: Path) -> Iterator[Path]:
         yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".cache")
 
 
-State = dict[str, Any]
-
-
 class Checkpointer:
     """Exact save and restore of a trainer's state, in two generations.
 
@@ -201,7 +246,10 @@ class Checkpointer:
     to another training nothing is used.
     """
 
-    def __init__(self, folder: Path, wanted: Mapping[str, str], log: Callable[..., None]) -> None:
+    def __init__(
+        self, folder: Path, wanted: Mapping[str, str], log: Callable[..., None], *, extends: Extends | None = None
+    ) -> None:
+        self._extends = extends
         self._store = CheckpointStore(folder / STATES)
         self._bests = folder / BESTS
         self._wanted = dict(wanted)
@@ -222,8 +270,15 @@ class Checkpointer:
 
         Raises:
             TransientError: as ``save``.
+            CannotExtend: what an extension goes on from is not there, or of another training.
 
         """
+        state = self._newest()
+        if state is None and self._extends is not None:
+            raise CannotExtend("the training cannot be extended: its last state is gone or damaged", hint=CLONE)
+        return state
+
+    def _newest(self) -> State | None:
         self.wait()
         for folder in (self._store.folder, self._bests):
             files.sweep(folder)
@@ -233,7 +288,10 @@ class Checkpointer:
             if state is None or not self._has_best(state):
                 damaged.append(number)
                 continue
-            if others := differences(state["identity"], self._wanted):
+            others = differences(state["identity"], self._wanted)
+            if others and self._extends is not None:
+                state, others = self._extends.take(state, self._wanted), []
+            if others:
                 self._log(f"the state in the folder is of another {', '.join(others)}: starting anew", "warning")
                 self._store.clear()
                 return None
@@ -398,7 +456,7 @@ def restore(trainer: Resumable, state: State) -> None:
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.scaler.load_state_dict(state["scaler"])
     trainer.accumulation.restore(state["last_step"], state["gradients"])
-    _restore_criterion(trainer.student, state["criterion"])
+    _restore_criterion(trainer.student, state["criterion"], trainer.plan.cycle)
     for objective, told in zip(objectives(model), state["objectives"], strict=True):
         objective.restore(told)
     _restore_results(trainer, state)
@@ -410,7 +468,12 @@ def resume(trainer: Resumable, state: State) -> None:
     """Resume *trainer*, set up but not started, from *state*."""
     restore(trainer, state)
     trainer.start_epoch = trainer.whole_epochs = state["done"]
-    message = f"going on after epoch {state['done']} of {trainer.epochs}, which an earlier attempt has done"
+    cycle = trainer.plan.cycle
+    if cycle is not None and state["done"] == cycle.begins:
+        message = f"extending: {cycle.ends - cycle.begins} epochs follow the {cycle.begins} of the job before; the "
+        message += f"learning rate is that of the last epochs of {cycle.length}"
+    else:
+        message = f"going on after epoch {state['done']} of {trainer.epochs}, which an earlier attempt has done"
     trainer.callback.log(message, epoch=state["done"])
 
 
@@ -460,12 +523,13 @@ def objectives(model: Any) -> list[Any]:
     return [one.objective for one in getattr(model, "slots", ())]
 
 
-def _restore_criterion(student: Any, updates: int | None) -> None:
+def _restore_criterion(student: Any, updates: int | None, cycle: Cycle | None) -> None:
     """Move upstream's end-to-end criterion, whose one-to-many share falls with each epoch, to its place."""
     criterion: Any = getattr(student, "criterion", None)
     if updates is not None and criterion is None:
         student.criterion = criterion = criterion_of(student)
     if hasattr(criterion, "updates"):
+        criterion.cycle = cycle
         criterion.updates = (updates or 0) - 1
         criterion.update()
 

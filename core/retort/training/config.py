@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -67,6 +67,31 @@ class TeacherConfig:
     unlabelled: UnlabelledConfig | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """The last part of a schedule, repeated by an extended training.
+
+    The schedule is as long as the *first* training was, or as the extension where that is longer; so that what is added
+    has the values that the last epochs of such a schedule have.
+    """
+
+    begins: int
+    """Whole epochs before it."""
+    ends: int
+    """Epochs in all."""
+    first: int
+    """Epochs of the first training."""
+
+    @property
+    def length(self) -> int:
+        """Epochs of the schedule."""
+        return max(self.first, self.ends - self.begins)
+
+    def place(self, epoch: float) -> float:
+        """Return where in the schedule *epoch* lies; both count from 0."""
+        return self.length - (self.ends - epoch)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Configuration of one training, distilled or plain."""
@@ -99,6 +124,19 @@ class TrainConfig:
     """Compute the terms of the distillation; without them a teacher assigns labels, and does nothing else."""
     class_balance: float = 0.0
     """How far rare classes are raised in the task's class loss, as ``class_balance`` of a loss raises them in it."""
+    extended: tuple[int, ...] = ()
+    """Epochs after which the trainings ended that this one goes on from, the first one's first; none begins anew."""
+
+    @property
+    def cycle(self) -> Cycle | None:
+        """The schedule of what an extension adds; None where nothing is extended."""
+        return Cycle(self.extended[-1], self.epochs, self.extended[0]) if self.extended else None
+
+    def before(self) -> TrainConfig:
+        """Return the plan of the training that this one extends."""
+        ends = self.extended[-1]
+        training = self.training.model_copy(update={"epochs": ends})
+        return replace(self, epochs=ends, training=training, extended=self.extended[:-1])
 
 
 class TrainCallback:

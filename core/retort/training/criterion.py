@@ -17,6 +17,8 @@ from retort.training.ultralytics_api import E2ELoss, ops, v8DetectionLoss
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from retort.training.config import Cycle
+
 MOST_BOXES = "most_boxes"
 """In a batch: the number of boxes of the image that has most, counted while they were in the host's memory."""
 BOX_SIZES = "box_sizes"
@@ -121,10 +123,24 @@ def _waits(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
+class TwoBranchLoss(E2ELoss):  # type: ignore[misc]
+    """Upstream's criterion of two branches, whose shares an extended training moves again."""
+
+    cycle: Cycle | None = None
+
+    def decay(self, x: float) -> float:
+        """Return the share of the one-to-many branch after *x* epochs."""
+        if self.cycle is None:
+            share: float = super().decay(x)
+            return share
+        way = min(max(self.cycle.place(x) / max(self.cycle.length - 1, 1), 0.0), 1.0)
+        return float((1 - way) * (self.o2m_copy - self.final_o2m) + self.final_o2m)
+
+
 def criterion_of(network: Any) -> Any:
     """Build the criterion of a detection *network*, for one branch or two."""
     if getattr(network.model[-1], "one2one_cv2", None) is not None:
-        return E2ELoss(network, DetectionLoss)
+        return TwoBranchLoss(network, DetectionLoss)
     return DetectionLoss(network)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from retort.training.config import Cycle
 
 
 def multiply_head(optimizer: Any, head: nn.Module, multiplier: float) -> Any:
@@ -26,6 +29,21 @@ def multiply_head(optimizer: Any, head: nn.Module, multiplier: float) -> Any:
             optimizer.add_param_group({**options, "params": chosen, "lr": base * multiplier})
     optimizer.param_groups = [group for group in optimizer.param_groups if group["params"]]
     return optimizer
+
+
+def extended_rate(cycle: Cycle, lrf: float, *, cosine: bool) -> Callable[[float], float]:
+    """Return the learning rate by epoch of an extended training.
+
+    It is a part of the initial one, and a warm restart: the rate rises at once to what upstream's schedule had as many
+    epochs before its end, and falls to the same end again.
+    """
+
+    def rate(epoch: float) -> float:
+        way = min(max(cycle.place(epoch) / cycle.length, 0.0), 1.0)
+        left = (1 + math.cos(math.pi * way)) / 2 if cosine else 1 - way
+        return lrf + (1 - lrf) * left
+
+    return rate
 
 
 def clip_gradients(network: nn.Module, student: nn.Module, norm: float) -> None:

@@ -63,6 +63,7 @@ def attach_teachers(trainer: TrainingLoop, teacher: Path) -> None:
         seed=plan.training.seed,
         half=plan.training.amp,
         further=further,
+        cycle=plan.cycle,
     )
     announce(trainer.model.objective, trainer.callback)
     for warning in filter(None, (slot.objective.warning for slot in trainer.model.slots)):
@@ -267,8 +268,9 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         further = [one.weights for one in plan.teaching.further]
         teachers = [] if teacher is None else [teacher, *further]
         self.recovery = Checkpointer(
-            plan.folder, checkpoint.identity_of(plan, distillation, teachers, self.data), callback.log
-        )
+            plan.folder, checkpoint.identity_of(plan, distillation, teachers, self.data), callback.log,
+            extends=checkpoint.extends(plan, distillation, teachers, self.data),
+        )  # fmt: skip
         hooks: dict[str, Callable[[Any], None]] = {
             "on_train_epoch_start": self._start_epoch,
             "on_train_batch_start": self._start_batch,
@@ -345,6 +347,18 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         begin(self, state)
         self.callback.alive("setup")  # until the first batch is done, whatever has been measured so far
 
+    def _setup_scheduler(self) -> None:
+        """Build upstream's schedule; an extended training goes through the last part of it again."""
+        if self.plan.cycle is None:
+            super()._setup_scheduler()
+            return
+        self.lf = optim.extended_rate(self.plan.cycle, self.args.lrf, cosine=self.args.cos_lr)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lr_lambda=self.lf)
+
+    def _get_warmup_iterations(self, num_batches: int) -> int:
+        """Return upstream's warm-up; an extended training has had it."""
+        return 0 if self.plan.extended else int(super()._get_warmup_iterations(num_batches))
+
     def set_class_weights(self) -> None:
         """Weigh classes in the task loss by ``cls_pw``, and by a recipe's balance."""
         super().set_class_weights()
@@ -379,6 +393,8 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         self.loading = measured_loading(self)
         self.args.workers = self.loading.workers
         super()._build_train_pipeline()
+        if self.plan.extended:
+            self.accumulate = min(self.accumulate, len(self.train_loader) * self.plan.extended[0])
         self.unlabelled = unlabelled_loader(self, self.plan.teaching.unlabelled)
         if self.plan.training.fraction < 1:
             number = len(self.train_loader.dataset)
@@ -399,6 +415,8 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """Build Ultralytics' optimizer with a separate learning rate for the head."""
+        if self.plan.extended:  # auto chooses by the number of steps, which was the first training's
+            kwargs["iterations"] = kwargs["iterations"] // self.epochs * self.plan.extended[0]
         built = super().build_optimizer(model, *args, **kwargs)
         head = self.student.model[-1]
         return optim.multiply_head(built, head, self.plan.training.head_lr_multiplier or 1.0)
@@ -497,7 +515,9 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         if not self._told_layers:
             self._told_layers = True
             tell_optimisations(self)
-        fraction = (self.epoch + self._batch / len(self.train_loader)) / self.epochs
+        done = self.epoch + self._batch / len(self.train_loader)
+        before = self.plan.extended[-1] if self.plan.extended else 0
+        fraction = (done - before) / (self.epochs - before)
         if fraction - self._told >= PROGRESS or fraction == 1:
             self._told = fraction
             self.callback.progress(fraction)

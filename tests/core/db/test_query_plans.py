@@ -35,7 +35,7 @@ HOT: dict[str, Callable[[Session, Lease], Any]] = {
     "pause": lambda s, o: jobs.pause(s, o.job_id, now=0, actor="client"),
     "expire": lambda s, _: queue.expire(s, now=100),
     "oldest queued": lambda s, _: jobs.oldest_queued(s),
-    "forget what was saved": lambda s, _: artifacts.forget_old_recovery(s, before=100),
+    "forget what was saved": lambda s, _: artifacts.forget_old_recovery(s, before=100, succeeded_before=100),
     "what nobody can go on with": lambda s, o: artifacts.without_recovery(s, [o.job_id]),
     "states": lambda s, o: jobs.states(s, [o.job_id]),
     "cancel": lambda s, o: jobs.cancel(s, o.job_id, now=0, actor="client"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -38,15 +39,22 @@ def main() -> None:
 def live(trainer: Any, told: dict[str, Any], attempt: dict[str, Any]) -> None:
     """One attempt: ``die`` names the batch to die after, counted in this process, or the state to die in writing.
 
-    With the batch it may name a state that is to be saved by then.
+    With the batch it may name a state that is to be saved by then. ``extends`` names the folder of a training that this
+    one adds epochs to, and after which epochs it and those before it have ended.
     """
     from retort.constants import Role
     from retort.spec import DistillationSpec, TrainingSpec
 
     folder, die = Path(attempt["folder"]), attempt.get("die")
+    parent, ends = attempt.get("extends", (None, []))
+    if parent is not None and not folder.exists():
+        for kind in ("states", "weights"):
+            shutil.copytree(Path(parent) / kind, folder / kind)
+    epochs = attempt.get("epochs", told["epochs"])
     plan = trainer.TrainConfig(
-        role=Role.STUDENT, model=told["model"], weights=None, data_yaml=Path(told["data_yaml"]), epochs=told["epochs"],
-        training=TrainingSpec.model_validate(told["training"]), folder=folder, device="cpu",
+        role=Role.STUDENT, model=told["model"], weights=None, data_yaml=Path(told["data_yaml"]), epochs=epochs,
+        training=TrainingSpec.model_validate({**told["training"], "epochs": epochs}), folder=folder, device="cpu",
+        extended=tuple(ends),
     )  # fmt: skip
     if die and "writing" in die:
         threading.Thread(target=die_writing, args=(folder / "states", die["writing"]), daemon=True).start()

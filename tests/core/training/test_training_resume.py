@@ -59,10 +59,18 @@ class Lives:
     whole: Path
     killed: Path
     ends: list[int]
+    longer: Path
+    """The whole one, extended by two epochs."""
+    longer_killed: Path
+    """The same, killed in the first of them."""
+    longest: Path
+    """The longer one, extended by an epoch."""
 
 
 def live(home: Path, teacher: Path) -> Lives:
     whole, killed = home / "whole", home / "killed"
+    longer, longer_killed, longest = home / "longer", home / "longer-killed", home / "longest"
+    added = {"extends": (str(whole), [EPOCHS]), "epochs": EPOCHS + 2}
     told = {
         "config_dir": str(home / "ultralytics"), "data_yaml": str(draw(home / "data", num_train=16, num_val=6)),
         "model": "yolo26n", "epochs": EPOCHS, "training": TRAINING, "teacher": str(teacher),
@@ -70,6 +78,10 @@ def live(home: Path, teacher: Path) -> Lives:
         "attempts": [
             {"folder": str(whole)}, {"folder": str(whole)},
             *({"folder": str(killed), "die": die} for die in KILLS), {"folder": str(killed)}, {"folder": str(killed)},
+            {"folder": str(longer), **added},
+            {"folder": str(longer_killed), **added, "die": {"batches": 2}},
+            {"folder": str(longer_killed), **added, "die": {"batches": 2}}, {"folder": str(longer_killed), **added},
+            {"folder": str(longest), "extends": (str(longer), [EPOCHS, EPOCHS + 2]), "epochs": EPOCHS + 3},
         ],
     }  # fmt: skip
     (home / "told.json").write_text(json.dumps(told))
@@ -77,7 +89,7 @@ def live(home: Path, teacher: Path) -> Lives:
         [sys.executable, str(attempts.HERE), str(home / "told.json")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return Lives(whole, killed, json.loads(done.stdout.splitlines()[-1]))
+    return Lives(whole, killed, json.loads(done.stdout.splitlines()[-1]), longer, longer_killed, longest)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +123,7 @@ def assert_same(ours: Any, theirs: Any, where: str) -> None:
 
 @pytest.mark.train
 def test_three_kills_change_no_bit_of_weights_average_optimizer_and_balance(lives: Lives) -> None:
-    assert lives.ends == [0, 0, -signal.SIGKILL, -signal.SIGKILL, -signal.SIGKILL, 0, 0]
+    assert lives.ends[:7] == [0, 0, -signal.SIGKILL, -signal.SIGKILL, -signal.SIGKILL, 0, 0]
     ours, theirs = state(lives.killed), state(lives.whole)
     assert ours["done"] == EPOCHS
     assert ours["criterion"] == EPOCHS
@@ -120,6 +132,44 @@ def test_three_kills_change_no_bit_of_weights_average_optimizer_and_balance(live
     assert all(best)
     assert all(found["stopping"].pop("spent_s") > 0 for found in (ours, theirs))  # by the clock
     assert_same(ours, theirs, "state")
+
+
+def same_but_for_clocks(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    best = ours["best"].pop("sha256"), theirs["best"].pop("sha256")
+    assert all(best)
+    assert all(found["stopping"].pop("spent_s") > 0 for found in (ours, theirs))
+    assert_same(ours, theirs, "state")
+
+
+@pytest.mark.train
+def test_an_extension_that_is_killed_twice_ends_in_the_same_bits(lives: Lives) -> None:
+    assert lives.ends[7:11] == [0, -signal.SIGKILL, -signal.SIGKILL, 0]
+    ours, theirs = state(lives.longer_killed), state(lives.longer)
+    assert ours["done"] == ours["criterion"] == EPOCHS + 2
+    same_but_for_clocks(ours, theirs)
+
+
+@pytest.mark.train
+def test_an_extension_goes_on_from_the_last_state_and_through_the_end_of_the_schedule_again(lives: Lives) -> None:
+    before, after = dict(notes(lives.whole, "metrics")), dict(notes(lives.longer, "metrics"))
+    assert sorted(after) == [EPOCHS + 1, EPOCHS + 2], "the start is not measured again"
+    rates = [name for name in before[EPOCHS] if name.startswith("lr/")]
+    assert rates
+    for number in (1, 2):  # the warm-up of three epochs is over in the last epoch alone
+        told = after[EPOCHS + number]
+        assert all(told[name] > 0 for name in rates)
+    assert [after[EPOCHS + 2][name] for name in rates] == pytest.approx([before[EPOCHS][name] for name in rates])
+    assert all(after[EPOCHS + 1][name] > before[EPOCHS][name] for name in rates), "it rises once"
+    assert state(lives.longer)["updates"] > state(lives.whole)["updates"], "the average goes on"
+
+
+@pytest.mark.train
+def test_an_extension_of_an_extension_keeps_the_length_of_the_first_schedule(lives: Lives) -> None:
+    assert lives.ends[11] == 0
+    told, first = dict(notes(lives.longest, "metrics")), dict(notes(lives.whole, "metrics"))
+    assert list(told) == [EPOCHS + 3]
+    rates = [name for name in first[EPOCHS] if name.startswith("lr/")]
+    assert [told[EPOCHS + 3][name] for name in rates] == pytest.approx([first[EPOCHS][name] for name in rates])
 
 
 @pytest.mark.train

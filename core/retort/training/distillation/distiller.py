@@ -14,7 +14,7 @@ from torch import nn
 
 from retort.spec import DistillationSpec
 from retort.training import models
-from retort.training.config import ExtraTeacher, TrainConfig
+from retort.training.config import Cycle, ExtraTeacher, TrainConfig
 from retort.training.data.ignore_regions import KEY, ignoring
 from retort.training.distillation import feature_taps
 from retort.training.distillation.objective import DistillationObjective, assign_by_teacher, criteria, projectors
@@ -296,6 +296,7 @@ def make_distiller(
     seed: int,
     half: bool = False,
     further: Sequence[TeacherCandidate] = (),
+    cycle: Cycle | None = None,
 ) -> Distiller:
     """Join *student* and the loaded network *teacher*, and *further* teachers, for training.
 
@@ -311,8 +312,9 @@ def make_distiller(
 
     def objective(network: Any) -> DistillationObjective:
         return DistillationObjective(
-            spec, student=student, teacher=network, device=device, epochs=epochs, close_mosaic=close_mosaic, seed=seed
-        )
+            spec, student=student, teacher=network, device=device, epochs=epochs, close_mosaic=close_mosaic, seed=seed,
+            cycle=cycle,
+        )  # fmt: skip
 
     slots, adapters = [], nn.ModuleDict()
     for number, candidate in enumerate(candidates, start=1):

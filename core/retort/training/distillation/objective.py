@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -26,6 +27,7 @@ from retort.training.models import ClassMap
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from retort.training.config import Cycle
     from retort.training.distillation.teacher import TeacherOutput
 
 
@@ -41,6 +43,15 @@ def factor(schedule: Schedule, epoch: float, *, epochs: int, close_mosaic: int) 
     if epoch < schedule.warmup_epochs:
         return epoch / schedule.warmup_epochs
     return _decayed(schedule, (epoch - schedule.warmup_epochs) / (end - schedule.warmup_epochs))
+
+
+def extended_factor(schedule: Schedule, epoch: float, cycle: Cycle, *, close_mosaic: int) -> float:
+    """Return the schedule's factor at *epoch* of a training that is extended.
+
+    It is that of the last epochs of a schedule. There is no second ramp: what it was for has been learned.
+    """
+    place = max(cycle.place(epoch), schedule.warmup_epochs)
+    return factor(schedule, place, epochs=cycle.length, close_mosaic=close_mosaic)
 
 
 def last_epoch(schedule: Schedule, *, epochs: int, close_mosaic: int) -> int:
@@ -95,6 +106,7 @@ class DistillationObjective:
         epochs: int,
         close_mosaic: int,
         seed: int = 0,
+        cycle: Cycle | None = None,
     ) -> None:
         self.head_levels = common_levels(student, teacher)
         """Levels that both heads read: predictions are compared at these."""
@@ -109,8 +121,10 @@ class DistillationObjective:
         """Whether the teacher chooses the anchors of the task loss."""
         self.epoch = 0.0
         """Fractional epoch, counted from 0; the trainer moves it."""
-        self._factor: Callable[[float], float] = lambda epoch: factor(
-            spec.schedule, epoch, epochs=epochs, close_mosaic=close_mosaic
+        self._factor: Callable[[float], float] = (
+            partial(factor, spec.schedule, epochs=epochs, close_mosaic=close_mosaic)
+            if cycle is None
+            else partial(extended_factor, spec.schedule, cycle=cycle, close_mosaic=close_mosaic)
         )
         self._weights = torch.tensor([loss.weight for loss in self.losses], device=device)
         self.decoders = decoder_of(student, self.head_levels), decoder_of(teacher, self.head_levels)
