@@ -93,7 +93,7 @@ def check(text: str, keys: Sequence[Key], expected: Expected, *, now: float) -> 
         claims.validate(int(now), LEEWAY_S)
     except JoseError as error:
         raise _refused(str(error) or type(error).__name__) from error
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise _refused("a claim has a type that it cannot have") from error
     if not isinstance(claims["sub"], str) or not claims["sub"]:
         raise _refused("it names nobody")
@@ -105,7 +105,7 @@ def _header(text: str) -> dict[str, Any]:
         raise _refused("it is no signed token")
     try:
         return dict(jws.extract_compact(text.encode()).headers())
-    except (JoseError, ValueError, TypeError) as error:
+    except (JoseError, ValueError, TypeError, RecursionError) as error:
         raise _refused("it is no signed token") from error
 
 

@@ -80,11 +80,13 @@ def _project(claims: Mapping[str, Any], settings: Settings) -> str:
 
 def _email(claims: Mapping[str, Any]) -> str:
     """Return the person's e-mail address, of which the provider must say that it is theirs."""
-    address = _text(claims, "email").lower()
-    if claims.get("email_verified") not in {True, "true"}:
+    address = _text(claims, "email")
+    if not address.isascii() or address.count("@") != 1:  # some letters become ASCII when they are made small
+        raise LoginRefused("your e-mail address at the provider cannot be a name here", hint=_ASK)
+    if claims.get("email_verified") not in (True, "true"):
         told = "the provider does not say that your e-mail address is verified"
         raise LoginRefused(told, hint="verify it there, or have the operator name another claim")
-    return address
+    return address.lower()
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

@@ -116,6 +116,7 @@ def test_a_token_that_the_provider_has_not_signed_is_refused(
         sign(said, openid.key, kid=kid, alg="PS256"), sign(said, openid.key, kid=kid, alg=["RS256"]),
         f"{head}.{altered}.{signature}", f"{head}.{body}.", f"{head}.{body}", f"{none}.{body}.",
         f"{none}.{body}.{signature}", f"{right}.x", right[:-8], "", "a.b.c", "\u00e9.\u00e9.\u00e9", "." * 50_000,
+        f"{encoded(b'[' * 20_000)}.{body}.{signature}",
         *(sign(said, secret, alg=algorithm, kid=kid) for secret in shared for algorithm in ("HS256", "HS384", "HS512")),
     ]  # fmt: skip
     for token in tokens:

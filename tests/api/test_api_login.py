@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+import shutil
+import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +25,9 @@ from retort.db.session import database_now
 from retort.errors import UserError
 from retort.settings import Settings
 from retort_api.app import create_app
+from retort_api.id_tokens import LoginRefused
+from retort_api.people import admit
+from retort_api.provider import Provider, ProviderAway
 from servers import free_port
 from sqlalchemy import select, update
 from support.api_harness import LOCAL
@@ -38,20 +47,40 @@ Serve = Callable[..., TestClient]
 ROLES = "ml-admins=operator,ml-team=submitter"
 
 
-@pytest.fixture
-def serve(sqlite_url: str, tmp_path: Path, openid: ProviderProcess) -> Iterator[Serve]:
-    """Start the service with the provider and what else is set; a browser that has not logged in comes back."""
+@pytest.fixture(scope="module")
+def running(
+    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory, openid: ProviderProcess
+) -> Iterator[Serve]:
+    """Start the service with the provider and what else is set, once for all tests of the same settings."""
+    home = tmp_path_factory.mktemp("login")
+    database = f"sqlite:///{shutil.copy(sqlite_template, home / 'retort.db')}"
+    known: dict[str, TestClient] = {}
     with ExitStack() as stack:
 
         def start(**chosen: Any) -> TestClient:
-            given = {
-                "oidc_issuer": openid.issuer, "oidc_client_id": BROWSER, "oidc_device_client_id": DEVICE,
-                "oidc_roles": ROLES, **chosen,
-            }  # fmt: skip
-            settings = Settings(home=tmp_path, database_url=sqlite_url, **given)
-            return stack.enter_context(TestClient(create_app(settings), base_url=LOCAL, follow_redirects=False))
+            if (name := repr(sorted(chosen.items()))) not in known:
+                given = {
+                    "oidc_issuer": openid.issuer, "oidc_client_id": BROWSER, "oidc_device_client_id": DEVICE,
+                    "oidc_roles": ROLES, "login_limit": "", **chosen,
+                }  # fmt: skip
+                app = create_app(Settings(home=home, database_url=database, **given))
+                client = TestClient(app, base_url=LOCAL, follow_redirects=False)
+                known[name] = stack.enter_context(client)
+            return known[name]
 
         yield start
+
+
+@pytest.fixture
+def serve(running: Serve) -> Serve:
+    """Start the service; a browser that has not logged in comes back."""
+
+    def start(**chosen: Any) -> TestClient:
+        client = running(**chosen)
+        client.cookies.clear()
+        return client
+
+    return start
 
 
 def begin(browser: TestClient, query: str = "") -> str:
@@ -79,10 +108,17 @@ def refused(answer: Any, *words: str) -> None:
 
 
 def entries(browser: TestClient) -> list[AuditRow]:
+    """Return who has done what, the latest first."""
     service = browser.app.state.service  # type: ignore[attr-defined]
     service.refusals.flush()
     with service.database.read() as session:
         return audit.entries(session)
+
+
+def ids(browser: TestClient) -> set[str]:
+    """Return the ids of all keys and sessions."""
+    with browser.app.state.service.database.read() as session:  # type: ignore[attr-defined]
+        return set(session.scalars(select(KeyRow.id)))
 
 
 def test_a_person_logs_in_at_the_provider_and_the_cookie_opens_their_projects_pages_until_they_log_out(serve: Serve):
@@ -100,9 +136,9 @@ def test_a_person_logs_in_at_the_provider_and_the_cookie_opens_their_projects_pa
     assert browser.get("/v1/jobs").status_code == 200
     me = browser.get("/v1/me").json()
     assert (me["owner"], me["project"], me["role"]) == ("ann@example.org", "default", "submitter")
-    assert [(one.owner, one.action, one.outcome, one.key_id) for one in entries(browser)] == [
-        ("ann@example.org", "finish_login", "done", me["key_id"])
-    ]
+    entry = entries(browser)[0]
+    assert (entry.owner, entry.action, entry.outcome) == ("ann@example.org", "finish_login", "done")
+    assert entry.key_id == me["key_id"]
     kept = browser.cookies["retort_session"]
     assert browser.post("/v1/logout").status_code == 204
     browser.cookies.set("retort_session", kept)
@@ -136,17 +172,51 @@ def test_whom_nothing_lets_in_gets_a_page_that_says_so_and_nothing_else(
     serve: Serve, name: str, chosen: dict[str, Any], word: str
 ):
     browser = serve(**chosen)
+    before = ids(browser)
 
     refused(log_in(browser, name), word)
     assert browser.get("/v1/me").status_code == 401
-    (entry,) = entries(browser)
+    entry = entries(browser)[0]
     assert (entry.action, entry.outcome, entry.owner.partition("@")[0].lower()) == (
         "finish_login",
         "login_refused",
         name,
     )
-    with browser.app.state.service.database.read() as session:  # type: ignore[attr-defined]
-        assert session.scalars(select(KeyRow).where(KeyRow.kind != "key")).all() == []
+    assert ids(browser) == before
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"email": None}, {"email": ["ann@example.org"]}, {"email": "ann@x@example.org"}, {"email": "ann example.org"},
+        {"email": "an\u212a@example.org"}, {"email": "\u0430nn@example.org"}, {"email": "ann@example.org\n"},
+        {"email": "a" * 60 + "@example.org"}, {"email": "<b>@example.org"}, {"email": "ann@example.org.x.example"},
+        {"email": "ann@notexample.org"}, {"email_verified": None}, {"email_verified": "false"}, {"email_verified": [1]},
+        {"groups": None}, {"groups": []}, {"groups": "ml-team,ml-admins"}, {"groups": [["ml-team"]]},
+        {"groups": {"ml-team": 1}}, {"groups": ["ML-TEAM", "ml-team "]}, {"groups": 5},
+    ],
+)  # fmt: skip
+def test_no_shape_of_claims_lets_in_whom_nothing_names(changed: dict[str, Any]):
+    settings = Settings(
+        oidc_issuer="https://id.example.org", oidc_client_id=BROWSER, oidc_roles=ROLES, oidc_domains="example.org"
+    )  # fmt: skip
+    right = {"sub": "1", "email": "Ann@Example.org", "email_verified": True, "groups": ["ml-team"]}
+
+    assert admit(right, settings).owner == "ann@example.org"
+    assert admit({**right, "groups": "ml-admins"}, settings).role == "operator"
+    with pytest.raises(LoginRefused):
+        admit({name: value for name, value in {**right, **changed}.items() if value is not None}, settings)
+
+
+def test_the_name_of_the_services_own_owner_is_nobodys():
+    settings = Settings(
+        oidc_issuer="https://id.example.org", oidc_client_id=BROWSER, oidc_roles=ROLES, oidc_name_claim="nick",
+        oidc_role_claim="realm_access.roles",
+    )  # fmt: skip
+    claims = {"sub": "1", "nick": "ann", "realm_access": {"roles": ["ml-team"]}}
+    assert admit(claims, settings).owner == "ann"
+    with pytest.raises(LoginRefused, match="cannot be a name"):
+        admit({**claims, "nick": "default"}, settings)
 
 
 def test_without_roles_people_of_the_domains_are_readers(serve: Serve):
@@ -276,6 +346,85 @@ def test_while_the_provider_is_away_a_page_says_so_and_keys_work_on(serve: Serve
     assert browser.get("/login").status_code == browser.get("/v1/me", headers=HEADERS).status_code == 200
 
 
+class Misbehaving:
+    """A server at the address of a provider that sends one answer to everything, or none."""
+
+    def __init__(self, answer: Callable[[str], bytes | None]) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.issuer = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._answer = answer(self.issuer)
+        self.asked = 0
+        self._held: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                self.asked += 1
+                self._held.append(connection)
+                if self._answer is not None:
+                    connection.recv(65_536)
+                    with suppress(OSError):
+                        connection.sendall(self._answer)
+                    connection.close()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        for connection in (self._socket, *self._held):
+            connection.close()
+
+
+def said(document: Any, status: str = "200 OK", more: str = "") -> bytes:
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode() + body
+
+
+def metadata(issuer: str, /, **changed: Any) -> dict[str, Any]:
+    names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+    return {"issuer": issuer, **{name: f"{issuer}/{name}" for name in names}, **changed}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda _: b"",
+        lambda _: b"SSH-2.0\r\n",
+        lambda issuer: said(metadata(issuer), "500 Broken"),
+        lambda issuer: said(metadata(issuer), "302 Found", "Location: https://elsewhere.example\r\n"),
+        lambda _: said([1]),
+        lambda _: said(b"[" * 100_000),
+        lambda _: said(b"\xff"),
+        lambda issuer: said({**metadata(issuer), "x": "x" * (1 << 20)}),
+        lambda issuer: said(metadata(issuer, token_endpoint="http://elsewhere.example")),  # noqa: S106
+        lambda issuer: said(metadata(issuer, jwks_uri="file:///etc/passwd")),
+        lambda issuer: said(metadata(issuer, authorization_endpoint="javascript:alert(1)")),
+        lambda issuer: said(metadata(issuer, token_endpoint=["x"])),
+        lambda issuer: said(metadata(issuer, issuer="https://elsewhere.example")),
+    ],
+)
+def test_a_provider_that_does_not_answer_as_one_does_is_not_used(answer: Any, tmp_path: Path, sqlite_url: str):
+    with closing(Misbehaving(answer)) as server:
+        given = {"oidc_issuer": server.issuer, "oidc_client_id": BROWSER, "oidc_domains": "*"}
+        provider = Provider(Settings(home=tmp_path, database_url=sqlite_url, **given))
+        with pytest.raises(ProviderAway):
+            asyncio.run(provider.metadata())
+
+
+def test_a_provider_that_never_answers_holds_up_nobody_else(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("retort_api.provider._PATIENCE_S", 1.0)
+    with closing(Misbehaving(lambda _: None)) as server:
+        browser = serve(oidc_issuer=server.issuer)
+        with ThreadPoolExecutor(60) as pool:
+            logins = [pool.submit(browser.get, "/login/oidc") for _ in range(60)]  # more than there are threads
+            assert browser.get("/v1/jobs", headers=HEADERS).status_code == 200
+            assert not any(login.done() for login in logins)
+            assert {login.result().status_code for login in logins} == {503}
+        assert server.asked == 1, "who waits for the same answer is told with the first"
+
+
 def test_a_provider_that_is_another_than_it_should_be_is_not_used(serve: Serve, openid: ProviderProcess):
     browser = serve(oidc_issuer=f"{openid.issuer}/")
     answer = browser.get("/login/oidc")
@@ -326,17 +475,13 @@ def test_logging_out_with_a_key_of_another_kind_ends_nothing(serve: Serve):
     assert client.get("/v1/me", headers=HEADERS).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("name", "action", "code"), [("ann", "deny", "login_refused"), ("eve", "accept", "login_refused")]
-)
-def test_a_device_that_is_denied_or_whose_person_may_not_come_in_gets_nothing(
-    serve: Serve, name: str, action: str, code: str
-):
+def test_a_device_that_is_denied_or_whose_person_may_not_come_in_gets_nothing(serve: Serve):
     client = serve()
-    login = client.post("/v1/login/device").json()
-    Visitor(name).decide(login["verification_uri_complete"], action)
-    answer = client.post("/v1/login/device/key", json={"device_code": login["device_code"]})
-    assert (answer.status_code, answer.json()["code"]) == (403, code)
+    for name, action in (("ann", "deny"), ("eve", "accept")):
+        login = client.post("/v1/login/device").json()
+        Visitor(name).decide(login["verification_uri_complete"], action)
+        answer = client.post("/v1/login/device/key", json={"device_code": login["device_code"]})
+        assert (answer.status_code, answer.json()["code"]) == (403, "login_refused")
 
 
 def test_a_device_code_that_nobody_has_approved_in_time_is_void(serve: Serve, openid: ProviderProcess):

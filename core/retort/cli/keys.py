@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -199,6 +199,8 @@ def _has_device_codes(client: Client) -> bool:
 
 def _log_in(client: Client, *, as_json: bool) -> None:
     from retort.client import device_login
+    from retort.client.client import Client
+    from retort.client.transport import ClientError
 
     def show(login: Mapping[str, Any]) -> None:
         note(f"open {login['verification_uri']} in any browser, and enter the code {login['user_code']}")
@@ -206,7 +208,11 @@ def _log_in(client: Client, *, as_json: bool) -> None:
             note(f"or open {login['verification_uri_complete']}, and compare the code")
 
     made = device_login.log_in(client, show, name=_name_of_machine())
+    before = credentials.read_login(client.url)
     credentials.keep_login(client.url, made)
+    if before is not None:
+        with suppress(ClientError), Client(client.url, key=before["secret"]) as former:
+            former.log_out()  # it would end by itself
     told = {name: made[name] for name in ("id", "owner", "project", "role", "expires_at")}
     ends = f"until {made['expires_at']}"
     emit({"url": client.url, **told}) if as_json else say(
