@@ -66,6 +66,9 @@ def _broken(given: list[str], *chosen: str, ends_key: bool = False) -> int:
                 "--no-color", *given, *chosen,
             ]  # fmt: skip
             code = subprocess.run(command, check=False, cwd=folder).returncode
+            sys.stdout.writelines(
+                f"{line}\n" for line in service.log.read_text().splitlines() if '"level": "error"' in line
+            )
             if not ends_key and httpx2.get(f"{service.url}/v1/me", headers={"Authorization": key}).is_error:
                 sys.stdout.write("the key has ended while it was asked with: nothing behind it was tested\n")
                 return 1

@@ -26,7 +26,6 @@ FOREIGN = {
     "look_at_tus_upload": "for clients of tus",
     "append_to_tus_upload": "for clients of tus",
     "terminate_tus_upload": "for clients of tus",
-    "log_in": "for browsers, which get a cookie",
     "open_download": "for whoever has the link and no key",
     "describe_download": "for whoever has the link and no key",
 }

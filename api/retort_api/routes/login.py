@@ -87,7 +87,7 @@ def create_login_link(service: Serving, caller: Caller, response: Response) -> L
 
 
 @router.post(
-    "/login", scope=PUBLIC, response_model=LoggedIn,
+    "/login", scope=PUBLIC, response_model=LoggedIn, include_in_schema=False,
     responses=documented("link_used", "unreadable_body", "bad_parameter", "database_unavailable"),
 )  # fmt: skip
 def log_in(service: Serving, request: Request, response: Response, login: Login) -> LoggedIn:

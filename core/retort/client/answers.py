@@ -216,13 +216,6 @@ class Liveness(TypedDict):
     version: str | None
 
 
-class LoggedIn(TypedDict):
-    """A browser that has logged in."""
-
-    next: str
-    expires_at: str
-
-
 class LoginLink(TypedDict):
     """A link that logs a browser in, once."""
 
