@@ -26,6 +26,7 @@ from retort.settings import Settings
 from retort.spec import parse_document, parse_spec
 from retort.storage import Store
 from retort_worker.context import WorkerContext
+from retort_worker.dataset_intake import DatasetIntake
 from retort_worker.predictions import PredictionLoop
 from stored_results import EXPORTS
 from support.api_harness import Worker, listening
@@ -41,14 +42,15 @@ NAMES = {
 
 @contextmanager
 def working(home: Path) -> Iterator[None]:
-    """Do what a worker does: take the jobs that are queued, publish their files, and answer images."""
+    """Do what a worker does: check datasets, take the jobs that are queued, publish their files, and answer images."""
     settings = Settings(home=home, database_url=f"sqlite:///{home / 'retort.db'}")
     stopped = threading.Event()
     with closing(Database(settings.database_url)) as database:
         store = Store(settings.store_url)
-        predicting = PredictionLoop(WorkerContext(database, store, settings, "w:1:a", "here"), PREDICTOR)
+        context = WorkerContext(database, store, settings, "w:1:a", "here")
+        predicting, intake = PredictionLoop(context, PREDICTOR), DatasetIntake(context, look_s=0.1)
         worker = Worker(database, store, home)
-        thread = threading.Thread(target=_train_all, args=(worker, stopped))
+        thread = threading.Thread(target=_train_all, args=(worker, intake, stopped))
         thread.start()
         predicting.start()
         yield
@@ -57,8 +59,9 @@ def working(home: Path) -> Iterator[None]:
         predicting.stop()
 
 
-def _train_all(worker: Worker, stopped: threading.Event) -> None:
+def _train_all(worker: Worker, intake: DatasetIntake, stopped: threading.Event) -> None:
     while not stopped.wait(0.1):
+        intake.take()
         with worker.database.read() as session:
             found = queue.claimable(session, now=database_now(session))
         for job in found:
@@ -100,8 +103,11 @@ async def distil(agent: Agent, images: Path, out: Path) -> Path:
     """Go the way that the guide describes, with one mistake on it."""
     status = await agent("service_status")
     assert status["jobs"] == {"queued": 0, "running": 0}
+    sent = await agent("send_images", folder=str(images), name="cells")
+    assert (sent["state"], sent["name"]) == ("ready", "cells")
+    elsewhere = images.rename(images.with_name("elsewhere"))  # noqa: ASYNC240 - the service has what was sent alone
     spec = example()
-    spec |= {"data": {"path": str(images)}, "teacher": {"train": {"model": "yolov8s", "weights": None}}}
+    spec |= {"data": {"dataset": sent["reference"]}, "teacher": {"train": {"model": "yolov8s", "weights": None}}}
     refused = await agent("plan_job", spec={**spec, "training": {"epohs": 2}})
     assert "did you mean 'epochs'" in refused
     planned = await agent("plan_job", spec=spec)
@@ -113,7 +119,7 @@ async def distil(agent: Agent, images: Path, out: Path) -> Path:
     (export,) = (one for one in standing["result"]["exports"] if one["precision"] == "int8")
     assert export["status"] == "passed"
     assert export["path"] in standing["files"]
-    seen = await agent("predict", job_id=job["id"], image=str(images / "images" / "val" / "a.png"))
+    seen = await agent("predict", job_id=job["id"], image=str(elsewhere / "images" / "val" / "a.png"))
     assert seen["boxes"]
     fetched = await agent("fetch_file", job_id=job["id"], name=export["path"], folder=str(out))
     return Path(fetched["path"])
@@ -155,6 +161,7 @@ def test_an_agent_makes_an_int8_student_of_a_folder_of_images_in_few_calls(
         path, calls = anyio.run(trial, url)
     assert path.read_bytes() == b"student-int8.onnx"
     assert len(calls) <= MOST_CALLS, calls
+    assert calls.count("send_images") == 1
 
 
 def test_a_tool_writes_no_file_outside_the_folder_that_it_is_given(tmp_path: Path):

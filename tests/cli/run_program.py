@@ -12,7 +12,7 @@ from results import result
 from retort.constants import Role
 from retort.protocol.journal import Journal
 from retort.spec.result import parse_result
-from stored_results import advice, candidate
+from stored_results import EXPORTS, advice, candidate
 from support import scripted_run
 
 
@@ -20,6 +20,14 @@ def first_job(journal: Journal, workdir: Path, *_: int) -> None:
     (workdir / "student.pt").write_bytes(b"s" * 3_000_000)
     journal.artifact("student.pt", Role.STUDENT, "student.pt")
     journal.finished(result(teacher=0.35, student=0.25, control=0.20))
+
+
+def edge_student(journal: Journal, workdir: Path, *_: int) -> None:
+    """Publish what a job publishes whose spec is the one of SKILL.md."""
+    for name in ("student.pt", "student-int8.onnx", "report.html"):
+        (workdir / name).write_bytes(name.encode())
+        journal.artifact(name, Role.STUDENT, name)
+    journal.finished(result(exports=[{**EXPORTS["passed"], "path": "student-int8.onnx", "precision": "int8"}]))
 
 
 def advise(journal: Journal, workdir: Path, *_: int) -> None:
@@ -30,6 +38,7 @@ def advise(journal: Journal, workdir: Path, *_: int) -> None:
 
 
 scripted_run.SCRIPTS["first-job"] = first_job
+scripted_run.SCRIPTS["edge-student"] = edge_student
 scripted_run.SCRIPTS["advice"] = advise
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""The one real training of the quick lane: a job from POST to its published student, on nothing but the defaults."""
+"""The one real training of the quick lane: from a folder that is pushed to a published student, by the defaults."""
 
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import pytest
-from cli.commands import bearer, free_port, running
+from cli.commands import bearer, environment, free_port, key_of, running
 from core.training.pictures import draw
 
 pytestmark = [pytest.mark.train, pytest.mark.smallest]
@@ -36,16 +40,32 @@ def settled(client: httpx.Client, job_id: str) -> dict[str, object]:
         time.sleep(0.2)
 
 
+def pushed(data: Path, ready: dict[str, Any]) -> Any:
+    """Push a folder by the command line; return the dataset, once a worker has checked it."""
+    command = [sys.executable, "-m", "retort.cli", "datasets", "push", str(data), "--name", "smallest", "--json"]
+    variables = environment(url=ready["url"], key=key_of(ready))
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def test_a_posted_job_is_trained_by_the_embedded_worker_and_its_student_published(tmp_path: Path):
-    data = draw(tmp_path / "data", num_train=4, num_val=2).parent
+    about = draw(tmp_path / "data", num_train=4, num_val=2)
+    lines = about.read_text().splitlines(keepends=True)
+    about.write_text("".join(line for line in lines if not line.startswith("path:")))  # it goes elsewhere
+    data = about.parent
     with (
         running(tmp_path / "home", "--port", str(free_port())) as (_, ready),
         httpx.Client(base_url=ready["url"], headers=bearer(ready), timeout=30) as client,
     ):
-        accepted = client.post("/v1/jobs", json={**SPEC, "data": {"path": str(data)}})
+        dataset = pushed(data, ready)
+        assert dataset["reference"] == f"dataset:smallest@sha256:{dataset['sha256']}"
+        data.rename(tmp_path / "elsewhere")  # the run has nothing but what was sent
+        accepted = client.post("/v1/jobs", json={**SPEC, "data": {"dataset": "dataset:smallest"}})
         assert accepted.status_code == 202, accepted.text
         job = settled(client, accepted.json()["id"])
         assert job["state"] == "succeeded", (tmp_path / "home.log").read_text()[-3000:]
+        assert job["spec"]["data"]["dataset"] == dataset["reference"]  # type: ignore[index]
         assert {"teacher", "start", "student"} == set(job["result"]["roles"])  # type: ignore[index]
         student = client.get(f"/v1/jobs/{job['id']}/artifacts/student.pt", follow_redirects=True).raise_for_status()
         metrics = client.get(f"/v1/jobs/{job['id']}/metrics").raise_for_status().json()
