@@ -143,8 +143,9 @@ class Provider:
                 raise ProviderAway("nobody can log in at the moment: the provider did not answer", hint=_LATER)
             try:
                 found = await self._discover()
-            finally:
+            except ProviderAway:
                 self._away_until = time.monotonic() + _PAUSE_S
+                raise
             self._metadata = time.monotonic(), found
             return found
 

@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     key: SecretStr = SecretStr("")
     """API key of the command line and the client; empty is the key file in ``home``, for a service on this machine."""
     session_s: float = Field(default=43_200.0, gt=0)
-    """For so long a browser stays logged in."""
+    """For so long a login lasts, of a browser or at a provider on the command line."""
     max_priority: int = Field(default=0, ge=-100, le=100)
     """Highest priority that others than operators may give."""
     max_store_bytes: Annotated[int | None, Field(gt=0), BeforeValidator(_empty_as_none)] = None

@@ -257,6 +257,21 @@ def test_a_cookie_of_a_login_cannot_be_made_up_or_kept(serve: Serve, monkeypatch
     refused(come_back(browser, back), "too long ago")
 
 
+def test_by_https_no_neighbouring_host_can_set_the_cookie_of_a_login(serve: Serve):
+    browser = serve(url="https://retort.example/")
+    answer = browser.get("/login/oidc")
+    cookie = answer.headers["Set-Cookie"]
+    assert cookie.startswith("__Host-retort_login=")
+    assert {"Secure", "HttpOnly", "Path=/", "SameSite=lax"} <= set(cookie.split("; "))
+    asked = query_of(answer.headers["Location"])
+    assert asked["redirect_uri"] == "https://retort.example/login/oidc/callback"
+    value = cookie.partition("=")[2].partition(";")[0]
+    tossed = browser.get(
+        f"/login/oidc/callback?code=x&state={asked['state']}", headers={"Cookie": f"retort_login={value}"}
+    )
+    refused(tossed, "begun no login")
+
+
 def test_a_code_works_once(serve: Serve):
     browser = serve()
     back = Visitor("ann").authorize(begin(browser))

@@ -51,9 +51,8 @@ class Clock:
             act()
 
 
-def test_the_command_waits_until_the_code_is_approved_and_keeps_the_key_for_that_service_alone(
-    address: str, retort: Retort, configuration: Path
-):
+def approved(address: str, configuration: Path) -> tuple[str, str]:
+    """Run the command, approve what it shows, and return all that it has printed, and what of it is for programs."""
     command = [sys.executable, "-m", "retort.cli", "login", "--url", address, "--json"]
     given = environment(home=configuration.parent.parent / "home")
     with subprocess.Popen(
@@ -64,8 +63,25 @@ def test_the_command_waits_until_the_code_is_approved_and_keeps_the_key_for_that
         Visitor("ann").decide(re.findall(r"http\S+\?user_code=\w+", shown)[0])
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
+    return shown + out + err, out
+
+
+def refused(address: str, headers: dict[str, str]) -> bool:
+    """Return True if a key opens nothing any more."""
+    with Client(address, key=headers["Authorization"][7:]) as client:
+        try:
+            client.whoami()
+        except ClientError as error:
+            return error.status == 401
+    return False
+
+
+def test_the_command_waits_until_the_code_is_approved_and_keeps_the_key_for_that_service_alone(
+    address: str, retort: Retort, configuration: Path
+):
+    told, out = approved(address, configuration)
     assert json.loads(out)["owner"] == "ann@example.org"
-    assert "rtt_" not in shown + out + err
+    assert "rtt_" not in told
 
     (kept,) = configuration.rglob("*.json")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
@@ -74,11 +90,14 @@ def test_the_command_waits_until_the_code_is_approved_and_keeps_the_key_for_that
     for elsewhere in (address.replace("http:", "https:"), f"{address}1", address.replace("127.0.0.1", "localhost")):
         assert credentials.headers(elsewhere) == {}
 
-    secret = credentials.headers(address)
+    first = credentials.headers(address)
+    approved(address, configuration)
+    second = credentials.headers(address)
+    assert refused(address, first), "the next login has ended it"
+    assert not refused(address, second)
     assert retort("logout", "--url", address).code == 0
     assert not kept.exists()
-    with pytest.raises(ClientError, match="not valid"), Client(address, key=secret["Authorization"][7:]) as client:
-        client.whoami()
+    assert refused(address, second)
     again = retort("logout", "--url", address, "--json")
     assert (again.code, again.error["code"]) == (4, "not_logged_in")
 

@@ -15,7 +15,7 @@ from retort.access import DEFAULT_OWNER, DEFAULT_PROJECT, ClientRole, Scope
 from retort.cli.options import AsJson, Url, connect, emit, note, say
 from retort.client import credentials
 from retort.errors import UserError
-from retort.settings import Settings
+from retort.settings import Settings, is_confidential
 
 if TYPE_CHECKING:
     from retort.client.client import Client
@@ -220,6 +220,8 @@ def _log_in(client: Client, *, as_json: bool) -> None:
     )
     if Settings().key.get_secret_value():
         note("RETORT_KEY is set, and is used before this")
+    if not is_confidential(client.url):
+        note("the connection is not encrypted: whoever is between can take the key; use https")
 
 
 def _name_of_machine() -> str:
