@@ -12,6 +12,7 @@ import anyio
 import httpx2 as httpx
 import pytest
 from retort.client import AsyncClient, Client, ClientError
+from retort.client.calls import Call
 from retort.client.repeats import Repeats, is_repeatable
 from support.api_harness import SPEC, listening
 from support.identity import OPERATOR
@@ -84,13 +85,13 @@ def test_a_change_of_one_version_is_not_repeated_when_its_answer_is_lost(call: A
     assert (told.value.code, len(answers.seen)) == ("unreachable", 1)
 
 
-def test_a_new_webhook_is_not_made_twice():
+def test_a_new_webhook_is_not_made_twice(call: Any):
     answers = Answers(LOST, 201)
     with pytest.raises(ClientError):
-        sync_call(answers, lambda client: client.webhooks.create("https://example.com/", ["job.failed"]))
+        call(answers, lambda client: client.webhooks.create("https://example.com/", ["job.failed"]))
     assert len(answers.seen) == 1
     unsent = Answers(httpx.ConnectError("no"), 201)
-    sync_call(unsent, lambda client: client.webhooks.create("https://example.com/", ["job.failed"]))
+    call(unsent, lambda client: client.webhooks.create("https://example.com/", ["job.failed"]))
     assert len(unsent.seen) == 2
 
 
@@ -107,6 +108,22 @@ def test_nobody_waits_for_longer_than_patience(call: Any):
         call(answers, lambda client: client.get("job_1"))
     assert told.value.status == 503
     assert len(answers.seen) == 1
+
+
+@pytest.mark.parametrize("part", ["put", "push"])
+def test_a_part_whose_answer_was_lost_is_sent_again_whole(call: Any, part: str, tmp_path: Path):
+    (tmp_path / "weights.pt").write_bytes(b"weights")
+    answers = Answers(LOST, 503, 201)
+    if part == "put":
+        sending: Call[None] = Call("PUT", "/v1/uploads/upl_1/parts/1", body=(tmp_path / "weights.pt").read_bytes)
+
+        def one() -> Any:
+            yield sending
+
+        call(answers, lambda client: client.carry_out(one()))
+    else:
+        call(answers, lambda client: client.register_model(tmp_path / "weights.pt", "mine"))
+    assert [request.content for request in answers.seen] == [b"weights"] * 3
 
 
 def test_a_refusal_is_not_repeated(call: Any):
