@@ -114,7 +114,7 @@ class Stand:
     def start_program(self, name: str, *arguments: str) -> None:
         """Start Python with *arguments*, in the service's environment; its log has the *name*."""
         urls = {"home": self.folder, "database_url": self.database_url, "broker_url": self.broker_url}
-        given = {**urls, "port": self.port, **self.settings}
+        given = {**urls, "port": self.port, "predictor_idle_s": 0, **self.settings}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
         variables = {f"RETORT_{name.upper()}": str(value) for name, value in given.items()}
         with (self.folder / f"{name}-{len(self.processes)}.log").open("wb") as log:

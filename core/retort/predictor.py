@@ -1,8 +1,8 @@
 """Detect boxes on single images: ``python -m retort.predictor``.
 
 It answers lines of JSON until its input ends. A question is ``{"weights", "image", "imgsz", "confidence"}``; an answer
-has ``boxes`` and the image's size, or ``error``. Networks stay in memory, so that only the first question about one
-waits for it to load.
+has ``boxes`` and the image's size, or ``error``. ``{}`` asks it to load what every network needs. Networks stay in
+memory, so that only the first question about one waits for it to load.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class Predictor:
             RetortError: the image or the network cannot be used.
 
         """
+        if not question:
+            return _ready()
         image, began = Path(question["image"]), time.perf_counter()
         width, height = images.size_of(image)
         if width * height > MOST_PIXELS:
@@ -73,6 +75,14 @@ class Predictor:
         while len(self._loaded) > _MOST_NETWORKS:
             self._loaded.popitem(last=False)[1][0].close()
         return self._loaded[key]
+
+
+def _ready() -> dict[str, Any]:
+    """Load PyTorch, which takes longer than all else."""
+    import retort.training.detection
+    import retort.training.inference  # noqa: F401 - the first question finds it there
+
+    return {"ready": True}
 
 
 def main() -> None:

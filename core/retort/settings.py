@@ -260,6 +260,8 @@ class Settings(BaseSettings):
     """What a worker keeps of registered datasets; the least recently used go first, never those of a running job."""
     max_retries: int = Field(default=3, ge=0)
     """How often a job is tried again after a lost worker or a failure that a retry may help."""
+    predictor_idle_s: float = Field(default=86_400.0, ge=0)
+    """So long after the last image a worker keeps the program that predicts, with PyTorch loaded; 0: it starts cold."""
     max_predictions: int = Field(default=8, ge=0, le=1000)
     """Images of a project that may wait for their boxes at a time; 0 refuses predictions."""
     max_image_bytes: int = Field(default=16_777_216, ge=1)

@@ -139,7 +139,7 @@ class Stage:
         """Start the machine's worker (anew)."""
         if machine.process is not None:
             machine.process.wait()
-        environment = self.environment(work_dir=machine.folder / "work", **machine.settings)
+        environment = self.environment(work_dir=machine.folder / "work", predictor_idle_s=0, **machine.settings)
         given = ["--run-command", *machine.command] if machine.command else []
         command = [*machine.prefix, sys.executable, "-m", "retort_worker", *given]
         with (machine.folder / "worker.log").open("ab") as log:

@@ -26,8 +26,9 @@ def free_port() -> int:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """Ours without any RETORT_ variable but those given."""
+    """Ours without any RETORT_ variable but those given; no program that predicts waits for images."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RETORT_")}
+    settings = {"predictor_idle_s": 0, **settings}
     return inherited | {f"RETORT_{name.upper()}": str(value) for name, value in settings.items()}
 
 

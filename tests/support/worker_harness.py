@@ -235,7 +235,10 @@ class House:
         command = [sys.executable, *program, "--run-command", *SCRIPTED]
         with (self.home / f"worker-{len(self.workers)}.log").open("wb") as log:
             process = subprocess.Popen(
-                command, env={**os.environ, **variables, "RETORT_SECRET": "x"}, stdout=log, stderr=log
+                command,
+                env={**os.environ, **variables, "RETORT_SECRET": "x", "RETORT_PREDICTOR_IDLE_S": "0"},
+                stdout=log,
+                stderr=log,
             )
         self.workers.append(process)
         return process

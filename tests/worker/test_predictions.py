@@ -71,3 +71,22 @@ def test_a_process_that_has_died_is_told_and_replaced(folder: Path, runner: Runn
     missing = Runner(folder, ("/bin/false",))
     with pytest.raises(TransientError):
         missing.ask(question(folder))
+
+
+def test_a_process_that_is_kept_ready_has_loaded_all_before_the_first_image(folder: Path):
+    with closing(Runner(folder)) as warm:
+        warm.warm()
+        process = warm._process
+        assert process is not None
+        loaded = [Path(f"/proc/{pid}/maps").read_text() for pid in (process.pid, *_below(process.pid))]
+        assert any("libtorch" in one for one in loaded)
+        warm.warm()
+        assert warm._process is process
+        assert warm.ask(question(folder))["boxes"]
+        assert warm._process is process
+
+
+def _below(pid: int) -> list[int]:
+    """Return the processes that *pid* has started: where it has a namespace of its own, the program is one of them."""
+    found = [int(one) for file in Path(f"/proc/{pid}/task").glob("*/children") for one in file.read_text().split()]
+    return [*found, *(further for one in found for further in _below(one))]

@@ -27,8 +27,8 @@ PROGRAM = (sys.executable, "-m", "retort.predictor")
 _LOOK_S = 0.25
 _PATIENCE_S = 40.0
 """For one answer; the first one loads PyTorch and the network."""
-_IDLE_S = 300.0
-"""A process that nobody has asked for so long ends, and gives its memory back."""
+_MOST_MEMORY = 6 << 30
+"""That the process may ask for: PyTorch, two networks, and an image of 64 million pixels."""
 _MOST_NETWORKS = 4
 _LONGEST_ANSWER = 1 << 20
 _log = structlog.get_logger()
@@ -67,6 +67,16 @@ class Runner:
             self.close()
             raise TransientError(f"the program that predicts gave no answer: {error}", code="unavailable") from error
 
+    def warm(self) -> None:
+        """Start the process, unless there is one, and let it load PyTorch.
+
+        Raises:
+            TransientError: it has died, or does not answer.
+
+        """
+        if self._process is None or self._process.poll() is not None:
+            self.ask({})
+
     def close(self) -> None:
         """End the process, if there is one."""
         process, self._process = self._process, None
@@ -79,7 +89,9 @@ class Runner:
             self.close()
             tmp = self._folder / "tmp"
             tmp.mkdir(parents=True, exist_ok=True)
-            policy = Policy(read=(str(self._folder),), write=(str(tmp),), tmp=str(tmp), mode=self._mode)
+            policy = Policy(
+                read=(str(self._folder),), write=(str(tmp),), tmp=str(tmp), data_bytes=_MOST_MEMORY, mode=self._mode
+            )
             self._process = subprocess.Popen(
                 confined([*self._command, str(tmp / "ultralytics")], policy),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp,
@@ -132,17 +144,28 @@ class PredictionLoop:
         self._thread.join()
 
     def _run(self) -> None:
+        self._warm()
         while not self._stopped.is_set():
             try:
                 while not self._stopped.is_set() and self.answer_one():
                     self._asked_at = time.monotonic()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look must come
                 _log.warning("predicting failed", error=str(error))
-            if time.monotonic() - self._asked_at > _IDLE_S:
+            if time.monotonic() - self._asked_at > self._context.settings.predictor_idle_s:
                 self.runner.close()
             self._stopped.wait(_LOOK_S)
         self.runner.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _warm(self) -> None:
+        """Have the process ready before the first image comes, where it may be kept."""
+        if self._context.settings.predictor_idle_s == 0:
+            return
+        try:
+            self.runner.warm()
+        except (RetortError, OSError) as error:
+            _log.warning("the program that predicts is not ready", error=str(error))
+        self._asked_at = time.monotonic()
 
     def answer_one(self) -> bool:
         """Answer the oldest image that waits; False where none does."""
