@@ -11,6 +11,7 @@ import yaml
 from cli.commands import SPEC, Retort
 from retort.data.weights import registered_path, resolve_registered
 from retort.model_ref import parse
+from support.malicious_checkpoints import rows
 from support.scripted_run import archive
 from support.worker_harness import write_dataset
 
@@ -155,6 +156,17 @@ def test_a_pulled_model_lies_where_local_runs_look_for_it(
     assert pulled.out.strip() == str(registered_path(reference, tmp_path / "home" / "models"))
     assert (told.code, told.error["code"]) == (4, "model_not_found")
     assert served("models", "pull", "mine").code == 4
+
+
+def test_safetensors_are_pushed_with_the_network_and_the_classes_that_are_told(served: Retort, tmp_path: Path):
+    tensors = tmp_path / "mine.safetensors"
+    tensors.write_bytes(rows({"0.conv.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)))
+    refused = served("models", "push", tensors, "--name", "rows", "--json")
+    assert (refused.code, refused.error["code"]) == (4, "bad_model")
+    (tmp_path / "own.yaml").write_text("backbone: [[-1, 1, Conv, [16]]]\nhead: [[[0], 1, Detect, [nc]]]\n")
+    for network in ("yolo11n", str(tmp_path / "own.yaml")):
+        told = ("--architecture", network, "--names", "car, person", "--json")
+        assert served("models", "push", tensors, "--name", "rows", *told).json["classes"] == ["car", "person"]
 
 
 def test_what_is_no_checkpoint_does_not_travel(served: Retort, tmp_path: Path):

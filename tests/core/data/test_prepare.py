@@ -20,7 +20,8 @@ from retort.errors import DataError, ModelError, SpecError, TransientError
 from retort.files import sha256_of
 from retort.settings import Settings
 from retort.spec import JobSpec, parse_spec
-from support.checkpoints import checkpoint
+from support.checkpoints import archive, checkpoint
+from support.pickles import network, pickled
 
 
 def spec_of(data: Path, *, teacher: str = "teacher.pt") -> JobSpec:
@@ -268,3 +269,17 @@ def test_what_intake_knows_of_images_lies_in_the_jobs_folder_and_is_not_found_ou
     assert len(beats) > 3, "a search for copies may take minutes"
     assert "copies_not_looked_for" not in str(found.findings)
     assert [one.hint for one in briefly.findings if one.code == "copies_not_looked_for"] == ["run retort data check"]
+
+
+def test_no_training_begins_from_a_network_that_an_export_has_folded(tmp_path: Path, settings: Settings):
+    data = draw(tmp_path / "data", num_train=3, num_val=2)
+    held = {"model": network(names={}), "train_args": {"task": "detect", "folded": True}}
+    for name in ("teacher.pt", "start.pt"):
+        (tmp_path / "models" / name).write_bytes(archive(pickled({**held, "note": name})))
+
+    with pytest.raises(ModelError, match=r"student\.weights: start\.pt comes from an export") as told:
+        prepare(spec_of(data), settings, tmp_path / "work", attempt=1, device="0")
+    assert told.value.hint
+
+    (tmp_path / "models" / "start.pt").write_bytes(checkpoint((), note="start"))
+    assert prepare(spec_of(data), settings, tmp_path / "work", attempt=1, device="0").weights
