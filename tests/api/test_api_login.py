@@ -18,7 +18,7 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import URL
-from retort.access import is_secret
+from retort.access import LINK_PREFIX, is_secret, new_secret
 from retort.db import Database, audit, keys
 from retort.db.identity_models import AuditRow, KeyRow
 from retort.db.session import database_now
@@ -453,6 +453,8 @@ def test_logins_are_counted_by_address(serve: Serve):
     limited = browser.post("/v1/login/device")
     assert (limited.status_code, limited.json()["code"]) == (429, "rate_limited")
     assert int(limited.headers["Retry-After"]) > 0
+    link = browser.post("/login", json={"token": new_secret(LINK_PREFIX)})
+    assert link.status_code == 429, "links that are tried count, too"
 
 
 def test_a_device_is_approved_in_any_browser_and_gets_a_key_that_ends(serve: Serve):

@@ -14,6 +14,7 @@ from retort.db.keys import LinkUsed, NewKey
 from retort.db.session import database_now
 from retort.errors import UserError
 
+from retort_api.audit import address_of
 from retort_api.deps import AppState, Caller, Router, Serving
 from retort_api.errors import CREATED, NO_CONTENT, OK, documented
 from retort_api.file_response import DOCS_POLICY
@@ -88,12 +89,13 @@ def create_login_link(service: Serving, caller: Caller, response: Response) -> L
 
 @router.post(
     "/login", scope=PUBLIC, response_model=LoggedIn, include_in_schema=False,
-    responses=documented("link_used", "unreadable_body", "bad_parameter", "database_unavailable"),
+    responses=documented("link_used", "unreadable_body", "bad_parameter", "rate_limited", "database_unavailable"),
 )  # fmt: skip
 def log_in(service: Serving, request: Request, response: Response, login: Login) -> LoggedIn:
     """Exchange the secret of a one-time link for the cookie of a browser's session."""
     if not is_secret(login.token, LINK_PREFIX):
         raise LinkUsed("this is no link of the service", hint="make one: retort login --browser")
+    service.rates.count_login(address_of(request.scope))
     with service.database.begin() as session:
         now = database_now(session)
         row, secret = keys.open_session(session, login.token, now=now, session_s=service.settings.session_s)
