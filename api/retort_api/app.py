@@ -34,7 +34,7 @@ from retort_api.routes import ROUTERS
 from retort_api.routes.events import NothingFollows
 from retort_api.schemas.datasets import NewDataset
 from retort_api.schemas.reviews import Complete, Decide
-from retort_api.schemas.uploads import UploadAnnouncement
+from retort_api.schemas.uploads import UploadAnnouncement, UploadFetch
 
 DESCRIPTION = """\
 A job trains a student detector from a teacher, and beside it an undistilled control, so that what the distillation
@@ -107,7 +107,7 @@ def _schemas(document: dict[str, Any]) -> dict[str, Any]:
     schemas |= _with_parts("JobSpec", schema()) | _with_parts("AdviceSpec", schema("advise"))
     schemas |= _with_parts("EvaluateSpec", schema("evaluate"))
     schemas |= _with_parts("SweepSpec", sweep_schema())
-    for model in (Problem, Decide, Complete, UploadAnnouncement, NewDataset):
+    for model in (Problem, Decide, Complete, UploadAnnouncement, UploadFetch, NewDataset):
         schemas |= _with_parts(model.__name__, model.model_json_schema())
     return schemas
 

@@ -48,6 +48,7 @@ KINDS: dict[str, ProblemType] = {
     "host_not_allowed": ProblemType(421, "The service does not answer under this name"),
     "unauthorized": ProblemType(401, "The request needs a valid key"),
     "forbidden": ProblemType(403, "The key does not allow this"),
+    "fetching_off": ProblemType(403, "Nothing is fetched by URL here"),
     "not_found": ProblemType(404, "There is nothing at this address"),
     "job_not_found": ProblemType(404, "There is no such job"),
     "sweep_not_found": ProblemType(404, "There is no such sweep"),

@@ -146,6 +146,31 @@ def resolve_target(url: str, trusted: Sequence[Network], *, lookup: Lookup = loo
     return found
 
 
+def check_url(url: str, hosts: Collection[str]) -> None:
+    """Refuse a URL that is malformed, no https, or whose host is none of *hosts*; nothing is looked up.
+
+    Raises:
+        AddressError: what is wrong with it.
+
+    """
+    parts, _ = _parts(url, ("https",))
+    _literal(parts.hostname or "")
+    if not is_named(parts.hostname or "", hosts):
+        _refuse(f"{parts.hostname} is none of the hosts that the service fetches from", "RETORT_FETCH_FROM lists them")
+
+
+def is_named(host: str, hosts: Collection[str]) -> bool:
+    """Return True if *host* is one of *hosts*: names, ``*.`` before a name for all below it, ``*`` for all."""
+    host = host.lower().rstrip(".")
+    named = (one.lower() for one in hosts)
+    return any(one in {"*", host} or (one.startswith("*.") and host.endswith(one[1:])) for one in named)
+
+
+def shown(url: str) -> str:
+    """Return *url* without its query, which may hold a signature."""
+    return urlsplit(url)._replace(query="").geturl()
+
+
 def _refuse(message: str, hint: str) -> NoReturn:
     raise AddressError(f"the URL cannot be used: {message}", hint=hint)
 

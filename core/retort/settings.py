@@ -248,6 +248,8 @@ class Settings(BaseSettings):
     """Largest file that may be uploaded."""
     max_uploads: int = Field(default=16, ge=1)
     """Uploads of a project that may be open at a time."""
+    fetch_from: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts from which files are fetched by URL: data.example.org,*.example.com; * is every public host, empty none."""
     keep_uploads_s: float = Field(default=172_800.0, ge=0)
     """An upload to which nothing was added for so long is dropped; until then its parts need not be sent again."""
     max_dataset_bytes: int = Field(default=200 << 30, ge=1)
@@ -255,7 +257,7 @@ class Settings(BaseSettings):
     max_dataset_files: int = Field(default=1_000_000, ge=1)
     """Most files and folders in a dataset's archive."""
     max_intake_s: float = Field(default=7200.0, gt=0)
-    """A dataset that a worker has looked through for longer is refused."""
+    """A dataset that a worker has looked through for longer is refused; a file that is fetched for longer, too."""
     max_dataset_cache_bytes: int = Field(default=200 << 30, ge=0)
     """What a worker keeps of registered datasets; the least recently used go first, never those of a running job."""
     max_retries: int = Field(default=3, ge=0)
@@ -296,7 +298,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return tuple(folders)
 
-    @field_validator("allowed_hosts", "trusted_proxies", "oidc_domains", mode="before")
+    @field_validator("allowed_hosts", "trusted_proxies", "oidc_domains", "fetch_from", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         """Read a list with commas between its parts, or a JSON list."""

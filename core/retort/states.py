@@ -53,6 +53,8 @@ class UploadState(StrEnum):
     """Some of its bytes are still to come."""
     COMPLETE = "complete"
     """All are there, and have the digest that was announced."""
+    FAILED = "failed"
+    """It could not be fetched from where it was to come from."""
 
 
 class DatasetState(StrEnum):

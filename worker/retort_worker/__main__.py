@@ -27,6 +27,7 @@ from retort_worker.context import RUN, WorkerContext
 from retort_worker.dataset_intake import DatasetIntake
 from retort_worker.loops import Announcer, Housekeeper, Poller, Reaper, Sweeper
 from retort_worker.predictions import PredictionLoop
+from retort_worker.url_fetches import UrlFetcher
 from retort_worker.webhooks import Deliverer
 from retort_worker.worker import JobWorker
 
@@ -83,6 +84,7 @@ def work(context: WorkerContext, slots: JobWorker, housekeeper: Housekeeper, ann
     housekeeper.start()
     Sweeper(context.database, slots, look_s=settings.poll_s).start()
     DatasetIntake(context, look_s=settings.poll_s).start()
+    UrlFetcher(context, look_s=settings.poll_s).start()
     threading.Thread(target=_leave, args=(poller, slots), name="leave", daemon=True).start()
     consume(app, slots)
     poller.join()

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -19,11 +19,12 @@ from pydantic import ValidationError
 from retort.confinement import Policy, confined
 from retort.data.dataset_intake import CONTENT, OUTCOME, PREVIEWS
 from retort.data.dataset_summary import DatasetSummary
-from retort.db import DatabaseUnavailable, datasets, uploads
+from retort.db import datasets, uploads
 from retort.db.datasets import DatasetClaim, DatasetFile
 from retort.db.session import database_now
 from retort.storage import BytesMissing
 
+from retort_worker import leases
 from retort_worker.context import WorkerContext
 from retort_worker.process import worker_environment
 
@@ -77,7 +78,7 @@ class DatasetIntake:
         folder = self._context.folder / _FOLDER / claimed.id
         shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's
         try:
-            with self._lease(claimed) as lost:
+            with leases.held(claimed.id, self._settings, partial(self._renew, claimed)) as lost:
                 self._look_through(claimed, folder, lost)
         except ClaimLost:
             log.warning("dataset's claim lost, or given back")
@@ -189,32 +190,9 @@ class DatasetIntake:
             raise ClaimLost
         _log.info("dataset ready", dataset=claimed.id, sha256=content.sha256)
 
-    @contextmanager
-    def _lease(self, claimed: DatasetClaim) -> Iterator[threading.Event]:
-        """Renew the claim until the block is left; the event says that it is lost."""
-        lost, over = threading.Event(), threading.Event()
-
-        def beat() -> None:
-            held_until = time.monotonic() + self._settings.lease_s
-            while not over.wait(self._settings.heartbeat_s) and not lost.is_set():
-                try:
-                    asked = time.monotonic()
-                    with self._context.database.begin() as session:
-                        now = database_now(session)
-                        if not datasets.renew(session, claimed, now=now, lease_s=self._settings.lease_s):
-                            lost.set()
-                    held_until = asked + self._settings.lease_s
-                except DatabaseUnavailable:
-                    if time.monotonic() > held_until:
-                        lost.set()
-
-        thread = threading.Thread(target=beat, name=f"lease-{claimed.id}", daemon=True)
-        thread.start()
-        try:
-            yield lost
-        finally:
-            over.set()
-            thread.join()
+    def _renew(self, claimed: DatasetClaim) -> bool:
+        with self._context.database.begin() as session:
+            return datasets.renew(session, claimed, now=database_now(session), lease_s=self._settings.lease_s)
 
 
 def _tail(path: Path) -> str:

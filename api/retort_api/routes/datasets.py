@@ -21,7 +21,16 @@ from retort_api.errors import ACCEPTED, NO_CONTENT, OK, documented
 from retort_api.file_response import StoredFile
 from retort_api.http import BODY_LIMIT, JSON, Cursor, Deleted, Limit, next_cursor, parse_cursor, trash_query
 from retort_api.receiving import read_model
-from retort_api.schemas.datasets import DatasetPage, Datasets, NewDataset, RegisteredDataset
+from retort_api.routes.url_uploads import fetching
+from retort_api.schemas.datasets import (
+    DatasetOfUpload,
+    DatasetOfUrl,
+    DatasetPage,
+    Datasets,
+    NewDataset,
+    RegisteredDataset,
+)
+from retort_api.schemas.uploads import UploadFetch
 
 router = Router("datasets")
 
@@ -50,26 +59,35 @@ Range = Annotated[str | None, Header(alias="Range", description="One range of by
             "unsupported_media_type",
             "bad_parameter",
             "upload_not_found",
+            "bad_address",
+            "fetching_off",
+            "quota_exceeded",
             "database_unavailable",
         ),
     },
 )
 async def create_dataset(*, service: Serving, caller: Caller, request: Request, response: Response) -> Any:
-    """Make a dataset of an uploaded archive: zip, tar, tar.gz, tar.zst.
+    """Make a dataset of an uploaded archive, or of one at a URL: zip, tar, tar.gz, tar.zst.
 
     It holds images and labels in YOLO layout, or COCO or VOC annotations. A worker unpacks, checks and normalises it;
     follow `links.self` until its state is `ready` or `refused`. Asking twice for the same file and name makes one.
     """
     wanted = await read_model(request, NewDataset, BODY_LIMIT)
-    dataset, created = await run_in_threadpool(_create, service, caller, wanted)
+    dataset, created = await run_in_threadpool(_create, service, caller, wanted.root)
     response.status_code = ACCEPTED if created else OK
     response.headers["Location"] = dataset.links.self
     return dataset
 
 
-def _create(service: AppState, caller: Principal, wanted: NewDataset) -> tuple[RegisteredDataset, bool]:
+def _create(
+    service: AppState, caller: Principal, wanted: DatasetOfUpload | DatasetOfUrl
+) -> tuple[RegisteredDataset, bool]:
+    if isinstance(wanted, DatasetOfUrl):
+        upload_id = fetching(service, caller, UploadFetch(url=wanted.url, sha256=wanted.sha256))[0].id
+    else:
+        upload_id = wanted.upload
     with service.begin(caller) as session:
-        upload = uploads.get(session, wanted.upload, caller.reach)
+        upload = uploads.get(session, upload_id, caller.reach)
         row = datasets.of_upload(session, upload, wanted.name)
         if row is None and upload.sha256 is not None:
             row = datasets.made_of(session, upload.project, wanted.name, upload.sha256)

@@ -127,7 +127,7 @@ def _row(service: AppState, caller: Principal, upload_id: str) -> UploadRow:
     """Return an upload that takes its bytes one after the other."""
     with service.read(caller) as session:
         row = uploads.get(session, upload_id, caller.reach)
-    if row.num_parts:
+    if row.num_parts or row.source_url is not None:
         raise UploadConflict("this upload was begun in parts", hint="PUT /v1/uploads/ID/parts/N sends them")
     return row
 

@@ -316,6 +316,9 @@ def finish(service: AppState, caller: Principal, row: UploadRow) -> Upload:
         parts = uploads.parts(session, row.id)
     if row.state is UploadState.COMPLETE:
         return _shown(service, row, parts)
+    if row.source_url is not None:
+        told = "could not be fetched" if row.state is UploadState.FAILED else "is being fetched"
+        raise UploadConflict(f"the upload {told} from its URL", hint="GET says how far it is, or why")
     upload = _shown(service, row, parts)
     if _adopted(service, caller, row, parts, upload.missing):
         with service.read(caller) as session:

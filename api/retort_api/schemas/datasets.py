@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 from retort import dataset_ref
 from retort.data.dataset_summary import DatasetFinding, DatasetSplit, DatasetSummary
 from retort.dataset_ref import DatasetRef
@@ -14,6 +14,7 @@ from retort.db.models import DatasetPreviewRow, DatasetRow
 from retort.states import DatasetState
 
 from retort_api.schemas.jobs import ResponseModel, row_fields
+from retort_api.schemas.uploads import Sha256
 
 
 def dataset_path(name: str, version: str) -> str:
@@ -21,7 +22,7 @@ def dataset_path(name: str, version: str) -> str:
     return f"/v1/datasets/{name}/{version}"
 
 
-class NewDataset(BaseModel):
+class DatasetOfUpload(BaseModel):
     """A dataset to make of an upload."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
@@ -30,6 +31,25 @@ class NewDataset(BaseModel):
     """Later ones may have the same name; each has its digest."""
     upload: Annotated[str, Field(pattern="^upl_[0-9a-f]{32}$")]
     """Id of the upload of an archive; it may still be open."""
+
+
+class DatasetOfUrl(BaseModel):
+    """A dataset to make of what is at a URL."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    name: Annotated[str, Field(pattern=rf"^{dataset_ref.NAME}$")]
+    """Later ones may have the same name; each has its digest."""
+    url: Annotated[str, Field(pattern="^https://", max_length=2048)]
+    """Where a worker fetches the archive from: on one of the hosts in ``RETORT_FETCH_FROM``."""
+    sha256: Sha256 | None = None
+    """Of what is there, in hex: another file is refused."""
+
+
+class NewDataset(RootModel[DatasetOfUpload | DatasetOfUrl]):
+    """A dataset to make of an upload, or of what is at a URL."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class DatasetLinks(ResponseModel):

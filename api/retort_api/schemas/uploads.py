@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+from retort.addresses import shown
 from retort.db.models import UploadPartRow, UploadRow
 from retort.states import UploadState
 
@@ -50,6 +51,27 @@ class UploadAnnouncement(BaseModel):
     """All parts in order, instead of ``part_bytes``: those that the project has sent before are not sent again."""
 
 
+class UploadFetch(BaseModel):
+    """A file that a worker is to fetch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    url: Annotated[str, Field(pattern="^https://", max_length=2048)]
+    """On one of the hosts in ``RETORT_FETCH_FROM``."""
+    sha256: Sha256 | None = None
+    """Of the file, in hex: another one is refused, and one that the project has is not fetched."""
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f/\\]{1,255}$")] | None = None
+    """What the file is called, for people; null is the end of the URL."""
+
+
+class UploadFailure(ResponseModel):
+    """Why a file could not be fetched."""
+
+    code: str
+    message: str
+    hint: str | None
+
+
 class UploadLinks(ResponseModel):
     """Addresses on this service."""
 
@@ -75,7 +97,12 @@ class UploadSummary(ResponseModel):
     state: UploadState
     name: str | None
     size_bytes: int
+    """0 while the server that it is fetched from has not said so."""
     received_bytes: int
+    source_url: str | None
+    """Where a worker fetches it from, without its query."""
+    failure: UploadFailure | None
+    """Why it could not be fetched."""
     sha256: str | None
     """Of the whole: as announced, and once complete as found."""
     part_bytes: int
@@ -118,7 +145,8 @@ def _fields(row: UploadRow, keep_s: float, *, signs: bool) -> dict[str, object]:
     home = upload_path(row.id)
     signs = signs and row.state is UploadState.OPEN and row.num_parts > 0
     links = {"self": home, "complete": f"{home}/complete", "signed": f"{home}/links" if signs else None}
-    return row_fields(row, UploadSummary, expires_at=row.touched_at + keep_s, links=links)
+    source = None if row.source_url is None else shown(row.source_url)
+    return row_fields(row, UploadSummary, source_url=source, expires_at=row.touched_at + keep_s, links=links)
 
 
 class UploadPartLink(ResponseModel):

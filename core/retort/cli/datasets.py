@@ -30,16 +30,24 @@ def datasets() -> None:
 
 
 @app.command()
-def push(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder, or a zip, tar, tar.gz or tar.zst of one.")],
+def push(  # noqa: PLR0917 - typer gives each by name
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A folder, a zip, tar, tar.gz or tar.zst of one, or an https:// URL.")
+    ],
     name: Annotated[str, typer.Option(help="What it is called; later ones may have the same name.")],
+    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="Of what is at a URL; another is refused.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until a worker has looked through it.")] = True,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Send a dataset, resumably; print the reference that specs may name."""
     with connect(url) as client:
-        dataset = pushed(client, path, name, wait=wait)
+        if path.startswith("https://"):
+            dataset = fetched(client, path, name, sha256=sha256, wait=wait)
+        else:
+            if sha256 is not None:
+                raise UserError("--sha256 is of what is at a URL", hint="leave it out: digests of files are computed")
+            dataset = pushed(client, Path(path), name, wait=wait)
     if as_json:
         emit(dataset)
     else:
@@ -63,6 +71,29 @@ def pushed(client: Client, path: Path, name: str, *, wait: bool = True) -> Regis
         return dataset
     if dataset["state"] not in {"ready", "refused"}:
         note("sent; a worker looks through it")
+    dataset = client.datasets.wait(dataset)
+    _note_doubts(dataset)
+    return dataset
+
+
+def fetched(
+    client: Client, address: str, name: str, *, sha256: str | None = None, wait: bool = True
+) -> RegisteredDataset:
+    """Have the service fetch the dataset at *address*; return it, ready unless told not to wait.
+
+    Raises:
+        ClientError: it cannot be fetched, or was refused.
+
+    """
+    from retort.cli.render import transfer_bar
+
+    dataset = client.datasets.fetch(address, name, sha256=sha256)
+    if not wait:
+        return dataset
+    if dataset["state"] == "uploading" and dataset["upload_id"]:
+        with transfer_bar() as bar:
+            client.uploads.wait(dataset["upload_id"], progress=bar.of("fetch"))
+        note("fetched; a worker looks through it")
     dataset = client.datasets.wait(dataset)
     _note_doubts(dataset)
     return dataset

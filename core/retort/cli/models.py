@@ -54,9 +54,24 @@ _SHOWN = 20
 """Characters of a file's name beside a progress bar: terminals have 80."""
 
 
+def _sent(file: Path, name: str, about: tuple[str | None, str | None], url: str | None) -> Model:
+    """Check and send a file of weights; *about* is what completes it."""
+    from retort.cli.render import transfer_bar
+    from retort.data import weights
+
+    if not file.is_file():
+        raise UserError(f"cannot read {file}", hint="name a file of weights")
+    with _complete(file, *about) as whole:
+        weights.check_checkpoint(whole, str(file))  # before it travels
+        with connect(url) as client, transfer_bar() as bar:
+            return client.register_model(whole, name, progress=bar.of(f"send {file.name[:_SHOWN]}"))
+
+
 @app.command()
 def push(  # noqa: PLR0917 - options, by name
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pt, .safetensors or .onnx file.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A .pt, .safetensors or .onnx file, or an https:// URL of a .pt file.")
+    ],
     name: Annotated[str, typer.Option(help="What it is called; later ones may have the same name.")],
     architecture: Annotated[
         str | None,
@@ -65,20 +80,22 @@ def push(  # noqa: PLR0917 - options, by name
     names: Annotated[
         str | None, typer.Option(metavar="A,B,…", help="Their classes in order, where the file does not say them.")
     ] = None,
+    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="Of what is at a URL; another is refused.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Register weights from outside; print the reference that specs may name."""
-    from retort.data import weights
-
-    if not file.is_file():
-        raise UserError(f"cannot read {file}", hint="name a file of weights")
     from retort.cli.render import transfer_bar
 
-    with _complete(file, architecture, names) as whole:
-        weights.check_checkpoint(whole, str(file))  # before it travels
+    if file.startswith("https://"):
+        if architecture or names:
+            raise UserError("--architecture and --names are of files here", hint="fetch a .pt file, or send the file")
         with connect(url) as client, transfer_bar() as bar:
-            model = client.register_model(whole, name, progress=bar.of(f"send {file.name[:_SHOWN]}"))
+            model = client.fetch_model(file, name, sha256=sha256, progress=bar.of("fetch"))
+    else:
+        if sha256 is not None:
+            raise UserError("--sha256 is of what is at a URL", hint="leave it out: digests of files are computed")
+        model = _sent(Path(file), name, (architecture, names), url)
     if as_json:
         emit(model)
     else:

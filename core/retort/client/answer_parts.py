@@ -21,7 +21,7 @@ Scope = Literal[
 ]  # fmt: skip
 SweepState = Literal["running", "cancelling", "succeeded", "failed", "cancelled"]
 TrialState = Literal["queued", "running", "succeeded", "failed", "pruned", "cancelled"]
-UploadState = Literal["open", "complete"]
+UploadState = Literal["open", "complete", "failed"]
 WebhookEvent = Literal[
     "job.started", "job.awaiting_review", "job.succeeded", "job.failed", "job.cancelled", "job.expired"
 ]  # fmt: skip
@@ -228,6 +228,14 @@ class Trial(TypedDict):
     reason: str | None
     begun_at: str
     ended_at: str | None
+
+
+class UploadFailure(TypedDict):
+    """Why a file could not be fetched."""
+
+    code: str
+    message: str
+    hint: str | None
 
 
 class UsedUp(TypedDict):

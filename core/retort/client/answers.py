@@ -34,6 +34,7 @@ from retort.client.answer_parts import (
     SweepState,
     Transition,
     Trial,
+    UploadFailure,
     UploadState,
     UsedUp,
     WebhookEvent,
@@ -423,6 +424,8 @@ class UploadSummary(TypedDict):
     name: str | None
     size_bytes: int
     received_bytes: int
+    source_url: str | None
+    failure: UploadFailure | None
     sha256: str | None
     part_bytes: int
     num_parts: int

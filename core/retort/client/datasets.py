@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from retort.client.answers import RegisteredDataset
-from retort.client.calls import Call, Fetch, Listing, Local, Pause, Progress, Steps, pages
+from retort.client.calls import Call, Fetch, Listing, Local, Pause, Progress, Steps, given, pages
 from retort.client.operations import AwaitingPart, BlockingPart, call, listing, steps
 from retort.client.transport import ClientError
 from retort.client.uploads import Content, sent
@@ -39,6 +39,11 @@ class DatasetCalls:
         upload = yield from sent(content, progress)
         dataset: RegisteredDataset = yield _created(name, upload["id"])
         return dataset
+
+    @call
+    def fetch(self, url: str, name: str, *, sha256: str | None = None) -> Call[RegisteredDataset]:
+        """Have the service fetch an archive by https, and create a dataset from it."""
+        return Call("POST", "/v1/datasets", {"json": given(name=name, url=url, sha256=sha256)})
 
     @call
     def create(self, name: str, upload_id: str) -> Call[RegisteredDataset]:

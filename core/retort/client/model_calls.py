@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from retort.client.answers import Model
-from retort.client.calls import OCTETS, Call, Fetch, Listing, Local, Progress, Steps, pages
+from retort.client.calls import OCTETS, Call, Fetch, Listing, Local, Progress, Steps, given, pages
 from retort.client.operations import call, listing, steps
-from retort.client.uploads import PATIENCE_S, Content, sent
+from retort.client.uploads import PATIENCE_S, Content, fetched, sent
 
 _IN_PARTS_BYTES = 64 << 20
 """Weights from this size on are sent in parts."""
@@ -41,6 +41,17 @@ class ModelCalls:
             model: Model = yield Call("POST", "/v1/models", options)
         else:
             model = yield Call("POST", "/v1/models", options, body=path.read_bytes)
+        return model
+
+    @steps
+    def fetch_model(
+        self, url: str, name: str, *, sha256: str | None = None, progress: Progress | None = None
+    ) -> Steps[Model]:
+        """Have the service fetch a weights file by https, and register it."""
+        upload = yield Call("POST", "/v1/uploads/fetch", {"json": given(url=url, sha256=sha256)})
+        upload = yield from fetched(upload, progress)
+        options = {"params": {"name": name, "upload": upload["id"]}, "timeout": PATIENCE_S}
+        model: Model = yield Call("POST", "/v1/models", options)
         return model
 
     @steps

@@ -20,7 +20,7 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _HARMLESS = re.compile(
     r"/v1/(jobs/[^/]+(/(cancel|pause|resume|stop|predict|review/(complete|import)))?"
     r"|sweeps/[^/]+(/cancel)?|validate|models|artifacts/[^/]+/download-url|.+/restore|datasets"
-    r"|uploads(/[^/]+/(complete|links))?)"
+    r"|uploads(/(fetch|[^/]+/(complete|links)))?)"
 )
 """Addresses at which POST and PATCH do nothing more when they are repeated."""
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from retort.client.answers import Part, Upload, UploadPartLink, UploadSummary
-from retort.client.calls import OCTETS, Call, Json, Listing, Local, Progress, Steps, Together, pages
+from retort.client.calls import OCTETS, Call, Json, Listing, Local, Pause, Progress, Steps, Together, given, pages
 from retort.client.operations import AwaitingPart, BlockingPart, call, listing, steps
 from retort.client.signed_parts import put_parts
 from retort.client.transport import ClientError
@@ -27,6 +27,7 @@ _LEAST_GROUP_BYTES = 1 << 20
 _MOST_PARTS = 20_000
 _READ_BYTES = 1 << 20
 _AT_A_TIME = 3
+_LOOK_S = 0.5
 _LINKS_AT_A_TIME = 64
 """They are used within minutes, and end after an hour."""
 _TRIES = 2
@@ -199,7 +200,7 @@ class Content:
 def sent(content: Content, progress: Progress | None = None) -> Steps[Upload]:
     """Send what the service lacks of *content*; return the complete upload."""
     upload: Upload = yield Call("POST", "/v1/uploads", {"json": content.announcement()})
-    signed = upload["links"].get("signed")
+    signed = upload.get("links", {}).get("signed")
     if signed:
         upload = yield from _taken_over(upload)
     missing = [] if upload["state"] == "complete" else list(upload["missing"])
@@ -221,6 +222,19 @@ def sent(content: Content, progress: Progress | None = None) -> Steps[Upload]:
     yield Together(puts, _AT_A_TIME, lambda place: ended(missing[place]))
     complete: Upload = yield _completed(upload["id"])
     return complete
+
+
+def fetched(upload: Upload, progress: Progress | None = None) -> Steps[Upload]:
+    """Look after an upload that is fetched by URL until it is there, or cannot be had."""
+    while upload["state"] == "open":
+        yield Pause(_LOOK_S)
+        upload = yield Call("GET", f"/v1/uploads/{upload['id']}")
+        if progress and upload["size_bytes"]:
+            progress(upload["received_bytes"], upload["size_bytes"])
+    failure = upload.get("failure")
+    if failure is not None:
+        raise ClientError(failure["message"], code=failure["code"], hint=failure["hint"])
+    return upload
 
 
 def _taken_over(upload: Upload) -> Steps[Upload]:
@@ -283,6 +297,23 @@ class UploadCalls:
     def list(self) -> Listing[UploadSummary]:
         """Yield the uploads, newest first, page after page."""
         return pages("/v1/uploads")
+
+    @call
+    def fetch(self, url: str, *, sha256: str | None = None) -> Call[Upload]:
+        """Have the service fetch a file by https; return the upload as it then stands."""
+        return Call("POST", "/v1/uploads/fetch", {"json": given(url=url, sha256=sha256)})
+
+    @steps
+    def wait(self, upload_id: str, progress: Progress | None = None) -> Steps[Upload]:
+        """Return an upload that is fetched by URL once it is there.
+
+        Raises:
+            ClientError: it could not be fetched.
+
+        """
+        upload: Upload = yield Call("GET", f"/v1/uploads/{upload_id}")
+        upload = yield from fetched(upload, progress)
+        return upload
 
     @call
     def links(self, upload_id: str) -> Call[tuple[UploadPartLink, ...]]:

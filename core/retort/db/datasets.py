@@ -97,10 +97,15 @@ def needs(session: Session, upload_id: str) -> bool:
 
 def forget_upload(session: Session, upload_id: str, *, now: float) -> None:
     """Refuse the datasets whose upload never ended."""
-    summary = {"findings": [{"severity": "error", "code": "upload_expired", "message": "its upload was never completed",
-                             "hint": "push it again", "number": 1, "places": []}]}  # fmt: skip
+    finding = {"severity": "error", "code": "upload_expired", "message": "its upload was never completed",
+               "hint": "push it again", "number": 1, "places": []}  # fmt: skip
+    refuse_waiting(session, upload_id, finding, now=now)
+
+
+def refuse_waiting(session: Session, upload_id: str, finding: dict[str, Any], *, now: float) -> None:
+    """Refuse the datasets that wait for an upload."""
     waiting = update(DatasetRow).where(DatasetRow.upload_id == upload_id, DatasetRow.state == DatasetState.UPLOADING)
-    values = {"state": DatasetState.REFUSED, "summary": summary, "ended_at": now}
+    values = {"state": DatasetState.REFUSED, "summary": {"findings": [finding]}, "ended_at": now}
     session.execute(waiting.values(values).execution_options(**NO_SYNC))
 
 

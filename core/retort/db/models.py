@@ -477,6 +477,14 @@ class UploadRow(Owned, Base):
     created_at: Mapped[float]
     touched_at: Mapped[float]
     """When the latest part came."""
+    source_url: Mapped[str | None] = mapped_column(String(2048))
+    """Where a worker fetches it from; null once it is there, and where its sender sends it."""
+    failure: Mapped[dict[str, Any] | None]
+    """Why it could not be fetched: code, message, hint."""
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How often a worker has begun to fetch it."""
+    worker: Mapped[str | None] = mapped_column(String(255))
+    lease_until: Mapped[float | None]
 
 
 class UploadPartRow(Base):

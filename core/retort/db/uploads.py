@@ -140,18 +140,20 @@ def earlier(session: Session, new: NewUpload, announced: Sequence[NewPart]) -> U
     """
     if new.sha256 is None:
         return None
-    row = _finished(session, new)
+    row = finished(session, new)
     if row is None and (row := _begun(session, new)) is not None and announced:
         same = [one.sha256 for one in parts(session, row.id)] == [one.sha256 for one in announced]
         return row if same else None
     return row
 
 
-def _finished(session: Session, new: NewUpload) -> UploadRow | None:
+def finished(session: Session, new: NewUpload) -> UploadRow | None:
+    """Return a complete upload of the same digest and, where that is known, size."""
     query = select(UploadRow).where(
         UploadRow.project == new.project, UploadRow.state == UploadState.COMPLETE, UploadRow.sha256 == new.sha256,
-        UploadRow.size_bytes == new.size_bytes,
     )  # fmt: skip
+    if new.size_bytes:
+        query = query.where(UploadRow.size_bytes == new.size_bytes)
     return session.scalars(query.order_by(UploadRow.id.desc()).limit(1)).one_or_none()
 
 
@@ -197,7 +199,7 @@ def append(session: Session, upload: UploadRow, new: NewPart, *, now: float, mos
     """
     moved = update(UploadRow).where(
         UploadRow.id == upload.id, UploadRow.state == UploadState.OPEN, UploadRow.num_parts == 0,
-        UploadRow.received_bytes == upload.received_bytes,
+        UploadRow.received_bytes == upload.received_bytes, UploadRow.source_url.is_(None),
     )  # fmt: skip
     values: Mapping[str, object] = {"received_bytes": upload.received_bytes + new.size_bytes, "touched_at": now}
     if not session.execute(moved.values(values).execution_options(**NO_SYNC)).rowcount:  # type: ignore[attr-defined]
@@ -226,6 +228,12 @@ def complete(session: Session, upload_id: str, sha256: str, *, now: float) -> No
     done = update(UploadRow).where(UploadRow.id == upload_id)
     values: Mapping[str, object] = {"state": UploadState.COMPLETE, "sha256": sha256, "touched_at": now}
     session.execute(done.values(values).execution_options(**NO_SYNC))
+
+
+def secure(session: Session, new: NewPart) -> None:
+    """Take a part's bytes from the collector."""
+    if new.key is not None:
+        garbage.secure(session, [new.key])
 
 
 def touch(session: Session, upload_ids: Iterable[str], *, now: float) -> None:

@@ -382,7 +382,7 @@ CREATE TABLE uploads (
 	part_bytes INTEGER NOT NULL, 
 	num_parts INTEGER NOT NULL, 
 	created_at DOUBLE NOT NULL, 
-	touched_at DOUBLE NOT NULL, 
+	touched_at DOUBLE NOT NULL, source_url VARCHAR(2048), failure JSON, attempts INTEGER DEFAULT '0' NOT NULL, worker VARCHAR(255), lease_until DOUBLE, 
 	CONSTRAINT pk_uploads PRIMARY KEY (id)
 );
 
