@@ -148,13 +148,15 @@ def _root(file: Path, path: object, data_dirs: Sequence[Path]) -> Path:
     if not isinstance(path, str):
         raise DataError(f"{file}: path must be a text", hint="leave it out: the file's own folder is meant")
     root = (file.parent / path).resolve()
+    # Outside of the folders nobody learns what there is.
+    if not any(root.is_relative_to(folder.resolve()) for folder in data_dirs):
+        shown = ", ".join(str(folder) for folder in data_dirs)
+        hint = f"leave it out: the file's own folder is meant; or name one inside of: {shown}"
+        raise DataError(f"{file}: path leads to {root}", hint=hint)
     if not root.is_dir():
         raise DataError(
             f"{file}: path is {path!r}, and there is no folder {root}", hint="paths are relative to this file"
         )
-    if not any(root.is_relative_to(folder.resolve()) for folder in data_dirs):
-        shown = ", ".join(str(folder) for folder in data_dirs)
-        raise DataError(f"{file}: path leads to {root}", hint=f"it must lie inside one of: {shown}")
     return root
 
 

@@ -328,6 +328,14 @@ def test_path_must_not_lead_out_of_the_operators_folders(root: Path):
         datasets.locate(str(root), (root,))
 
 
+@pytest.mark.parametrize("outside", ["/etc", "/nowhere-at-all", "/proc/1", "../nowhere"])
+def test_path_tells_nothing_about_which_folders_there_are_outside(root: Path, outside: str):
+    describe(root, path=outside)
+    with pytest.raises(DataError, match="path leads to /") as caught:
+        datasets.locate(str(root), (root,))
+    assert str(caught.value.hint).startswith("leave it out")
+
+
 @pytest.mark.parametrize("source", ["..", "../other", "/etc"])
 def test_a_split_must_not_lead_out_of_the_data_set(root: Path, source: str):
     (root.parent / "other").mkdir()
