@@ -35,8 +35,8 @@ from support.identity import OPERATOR
 PREDICTOR = (sys.executable, str(Path(__file__).parents[1] / "support" / "scripted_predictor.py"))
 MOST_CALLS = 12
 NAMES = {
-    "service_status", "send_images", "plan_job", "start_job", "wait_for_job", "find_jobs", "act_on_job", "fetch_file",
-    "predict",
+    "service_status", "send_images", "plan_job", "start_job", "wait_for_job", "find_jobs", "act_on_job", "extend_job",
+    "fetch_file", "predict",
 }  # fmt: skip
 
 
