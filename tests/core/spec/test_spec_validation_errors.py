@@ -204,7 +204,7 @@ def test_a_teacher_is_given_in_exactly_one_way(teacher: dict[str, Any], document
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.pt", "/etc/a.pt", "a\\b.pt", ".pt", ".hidden.pt", "a.onnx", "a\n.pt", "a\0.pt"], ids=repr
+    "name", ["../a.pt", "/etc/a.pt", "a\\b.pt", ".pt", ".hidden.pt", "a.pth", "a\n.pt", "a\0.pt"], ids=repr
 )
 def test_weights_are_a_bare_file_name(name: str, document: Document, problems: Problems):
     [problem] = problems(document(teacher={"weights": name}))
