@@ -63,16 +63,14 @@ def requested(header: str | None, size: int) -> Span | None:
     return Span(start, end)
 
 
-# A report's own inline scripts draw its charts, by a program that the service keeps for all, pinned by its digest.
-# Sandboxed, they run as a page of nowhere: they can reach neither this service, but for its scripts, nor the network.
-REPORT_POLICY = (
-    "sandbox allow-scripts allow-downloads; default-src 'none'; "
-    "script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; "
+# The script of a page that draws its charts, and their program, run by their digests, and no other script does: what
+# somebody smuggles into a page is text. Sandboxed, it is a page of nowhere, which reaches neither service nor network.
+# Charts set styles of elements, and the sizes of rows stand at them: styles cannot be counted by digest.
+_PAGE_POLICY = (
+    "sandbox allow-scripts allow-downloads; default-src 'none'; {scripts}; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 FILE_POLICY = "sandbox; default-src 'none'"
-# Plotly makes the program of its parallel coordinates as it runs. In the same sandbox it can reach no more for that.
-SWEEP_POLICY = REPORT_POLICY.replace("'unsafe-inline'; style", "'unsafe-inline' 'unsafe-eval'; style")
 # Swagger UI draws its icons from data: addresses; what is tried out goes to this service alone.
 DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -91,6 +89,11 @@ _HEADERS: dict[str, Any] = {
     "Accept-Ranges": {"description": "`bytes`", **_TEXT},
     "Content-Disposition": _TEXT,
 }
+
+
+def page_policy(page: chart_program.Page) -> str:
+    """Return the policy of a report's or a sweep's page."""
+    return _PAGE_POLICY.format(scripts=chart_program.policy(page))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,23 +143,34 @@ def send(
     return StreamingResponse(content, PARTIAL_CONTENT if span else OK, headers, media_type)
 
 
-def send_self_contained(store: Store, file: StoredFile, *, if_none_match: str | None) -> Response:
-    """Respond with a page that has the charts' program inside."""
+def send_self_contained(
+    store: Store, file: StoredFile, *, if_none_match: str | None, by_browser: bool = False
+) -> Response:  # fmt: skip
+    """Respond with a page that has the charts' program inside; a browser's draws them as this version does."""
     etag = http.strong(f"sha256-{file.sha256}.{chart_program.file_name()}")
     headers = {**_headers(file, etag), "Accept-Ranges": "none"}
     del headers["Repr-Digest"]  # it is that of the stored page
     if http.unchanged(if_none_match, etag):
         return Response(None, NOT_MODIFIED, headers)
     page = chart_program.self_contained(b"".join(store.read(file.key)))
+    page = chart_program.redrawn(page) if by_browser else page
     return Response(page, OK, headers, headers.pop("Content-Type"))
 
 
 def draws_no_more(request: Request, store: Store, file: StoredFile) -> bool:
-    """Return True if a browser would show a page without its charts' program."""
-    if file.name != REPORT or request.headers.get("sec-fetch-dest") != "document":
+    """Return True if a browser would show a page without its charts, since it is of another version."""
+    if file.name != REPORT or not for_browser(request):
         return False
-    reference = chart_program.reference_in(b"".join(store.read(file.key)))
-    return reference is not None and reference.file_name != chart_program.file_name()
+    page = b"".join(store.read(file.key))
+    reference = chart_program.reference_in(page)
+    return not chart_program.draws(page) or (
+        reference is not None and reference.file_name != chart_program.file_name()
+    )  # fmt: skip
+
+
+def for_browser(request: Request) -> bool:
+    """Return True if a browser asks for a page to show."""
+    return request.headers.get("sec-fetch-dest") == "document"
 
 
 def _opened(store: Store, file: StoredFile, start: int, end: int) -> Iterator[bytes]:
@@ -173,7 +187,7 @@ def _headers(file: StoredFile, etag: str) -> dict[str, str]:
     return {
         "Accept-Ranges": "bytes",
         "Content-Disposition": _disposition(file.name, inline=report),
-        "Content-Security-Policy": REPORT_POLICY if report else FILE_POLICY,
+        "Content-Security-Policy": page_policy("report") if report else FILE_POLICY,
         "Content-Type": file.media_type if _MEDIA_TYPE.fullmatch(file.media_type) else _BINARY,
         "ETag": etag,
         "Repr-Digest": f"sha-256=:{digest}:",

@@ -9,12 +9,19 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
+from typing import Literal
 
 _TAG = re.compile(
     rb'<script src="(?:\.\./)*static/(plotly-[0-9A-Za-z.]+\.min\.js)" integrity="(sha384-[0-9A-Za-z+/=]+)"'
     rb' crossorigin="anonymous"></script>'
 )
 _LARGEST_DEPTH = 8
+_HERE = Path(__file__).parent
+_DATA = b'<script type="application/json" id="charts">'
+_DRAWING = re.compile(rb"(%b[^<]*</script>\s*)<script>.*?</script>" % _DATA, re.DOTALL)
+
+Page = Literal["report", "sweep"]
 
 
 @cache
@@ -50,6 +57,33 @@ def embedded() -> str:
     return f"<script>{program().decode()}</script>"
 
 
+@cache
+def drawing(page: Page) -> str:
+    """Return the element with the script that draws the charts of a page."""
+    folder = {"report": "report", "sweep": "sweeps"}[page]
+    return f"<script>{(_HERE / folder / 'templates' / f'{page}.js').read_text()}</script>"
+
+
+@cache
+def policy(page: Page) -> str:
+    """Return what a page's policy says of scripts: those of this version, and no others.
+
+    They are the page's own and the charts' program inside of it, by their digests, and files of the service.
+    """
+    digests = (_sha256(_content(element)) for element in (drawing(page), embedded()))
+    return " ".join(("script-src 'self'", *(f"'sha256-{digest}'" for digest in digests)))
+
+
+def draws(report: bytes) -> bool:
+    """Return True unless the charts of a report wait for the script of another version."""
+    return _DATA not in report or drawing("report").encode() in report
+
+
+def redrawn(report: bytes) -> bytes:
+    """Return a report of another version with the script of this one."""
+    return _DRAWING.sub(lambda found: found[1] + drawing("report").encode(), report, count=1)
+
+
 def shared(page: bytes, depth: int) -> bytes:
     """Return *page* with a reference in place of the embedded program."""
     return page.replace(embedded().encode(), reference(depth).encode(), 1)
@@ -81,6 +115,14 @@ def reference_in(page: bytes) -> ProgramReference | None:
 def with_program(page: bytes, content: bytes) -> bytes:
     """Return *page* with the program *content* in place of its reference."""
     return _TAG.sub(lambda _: b"<script>" + content + b"</script>", page, count=1)
+
+
+def _content(element: str) -> str:
+    return element.removeprefix("<script>").removesuffix("</script>")
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _digest(content: bytes) -> str:

@@ -60,11 +60,24 @@ def test_a_report_can_be_had_with_the_program_inside(client: TestClient, worker:
     lean = client.get(address)
     whole = client.get(address, params={"self_contained": True})
     assert (len(lean.content) < 500, whole.content) == (True, PAGE)
-    assert "script-src 'self' 'unsafe-inline'" in lean.headers["Content-Security-Policy"]
+    assert chart_program.policy("report") in lean.headers["Content-Security-Policy"]
     assert whole.headers["Content-Security-Policy"].startswith("sandbox allow-scripts")
     assert whole.headers["ETag"] != lean.headers["ETag"]
     again = client.get(address, params={"self_contained": True}, headers={"If-None-Match": whole.headers["ETag"]})
     assert again.status_code == 304
+
+
+def test_the_scripts_of_a_page_run_by_their_digests_and_those_of_other_versions_are_replaced():
+    policy = chart_program.policy("report")
+    assert "unsafe" not in policy
+    for element in (chart_program.drawing("report"), chart_program.embedded()):
+        text = element.removeprefix("<script>").removesuffix("</script>").encode()
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'" in policy
+    data = '<script type="application/json" id="charts">[]</script>'
+    present = f"<p>x</p>{data}\n{chart_program.drawing('report')}".encode()
+    earlier = f"<p>x</p>{data}\n<script>draw()</script>".encode()
+    assert (chart_program.draws(present), chart_program.draws(earlier)) == (True, False)
+    assert chart_program.redrawn(earlier) == chart_program.redrawn(present) == present
 
 
 def test_a_report_of_an_earlier_version_gets_the_program_of_today():

@@ -37,12 +37,14 @@ def test_the_page_of_a_sweep_draws_its_plots_on_any_screen(
         log_in(page, url, client)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
 
         page.goto(f"{url}/v1/sweeps/{sweep_id}/report")
 
         page.wait_for_selector("#chart-history svg .trace path.js-line", state="attached")
-        page.wait_for_selector("#chart-parallel .axis-title", state="attached")
-        axes = page.locator("#chart-parallel .axis-title").all_text_contents()
+        page.wait_for_selector("#chart-parallel svg .trace path.js-line", state="attached")
+        assert page.locator("#chart-parallel svg .trace path.js-line").count() == 6
+        axes = page.locator("#chart-parallel .xtick text").all_text_contents()
         assert axes == ["temperature", "weight", "val/mAP50-95"]
         assert page.evaluate("document.documentElement.scrollWidth") == width, "only tables and charts scroll sideways"
         assert page.locator("tr.best th").text_content() == "1"

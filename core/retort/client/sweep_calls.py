@@ -57,7 +57,8 @@ class SweepCalls:
     @call
     def sweep_report(self, sweep_id: str) -> Call[str]:
         """Return the sweep's report as one self-contained HTML page."""
-        return Call("GET", f"/v1/sweeps/{sweep_id}/report", reading="text")
+        whole = {"params": {"self_contained": True}}
+        return Call("GET", f"/v1/sweeps/{sweep_id}/report", whole, reading="text")
 
     @call
     def keep_sweep(self, sweep_id: str, *, keep: bool = True) -> Call[Sweep]:

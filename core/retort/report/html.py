@@ -67,6 +67,7 @@ def render(
             manifest=manifest,
             spec_yaml=yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True),
             plotly=chart_program.embedded(),
+            drawing=chart_program.drawing("report"),
         )
     )
 

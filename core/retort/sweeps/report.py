@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from retort import chart_program
 from retort.page_text import for_charts, spelled
 from retort.sweeps.planner import sentence
 
@@ -51,12 +52,11 @@ def parallel(sweep: Json) -> dict[str, Any] | None:
     low, high = _span(values)
     dimensions.append({"label": objective["metric"], "values": values, "range": [low, high]})
     trace = {
-        "type": "parcoords",
         "dimensions": dimensions,
         "line": {"color": values, "cmin": low, "cmax": high, "showscale": False},
         "meta": {"reversed": objective["goal"] == "minimize"},
     }
-    note = "A line is a trial that succeeded, the more orange the better. Draw along an axis to choose some."
+    note = "A line is a trial that succeeded, the more orange the better. Point at one to read its values."
     columns = len(dimensions)
     return {"name": "parallel", "title": "Parameters", "note": note, "data": [trace], "layout": {}, "columns": columns}
 
@@ -148,8 +148,6 @@ def render(sweep: Mapping[str, Any], best_spec: Mapping[str, Any] | None) -> str
     paths = list(sweep["spec"]["parameters"])
     goal = sweep["spec"]["objective"]["goal"]
     trials = sorted(sweep["trials"], key=lambda trial: _rank(trial, goal))
-    from plotly.offline import get_plotlyjs
-
     return environment.get_template("sweep.html").render(
         sweep=sweep,
         sentence=sentence(sweep),
@@ -158,7 +156,8 @@ def render(sweep: Mapping[str, Any], best_spec: Mapping[str, Any] | None) -> str
         trials=trials,
         charts=for_charts(chart for chart in (parallel(sweep), history(sweep)) if chart is not None),
         best_yaml=best_spec and yaml.safe_dump(dict(best_spec), sort_keys=False, allow_unicode=True),
-        plotly=get_plotlyjs(),
+        plotly=chart_program.embedded(),
+        drawing=chart_program.drawing("sweep"),
     )
 
 
