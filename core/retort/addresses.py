@@ -147,7 +147,9 @@ def resolve_target(url: str, trusted: Sequence[Network], *, lookup: Lookup = loo
 
 
 def check_url(url: str, hosts: Collection[str]) -> None:
-    """Refuse a URL that is malformed, no https, or whose host is none of *hosts*; nothing is looked up.
+    """Refuse a URL that is not https, or not on one of *hosts*.
+
+    Nothing is looked up.
 
     Raises:
         AddressError: what is wrong with it.
@@ -160,7 +162,10 @@ def check_url(url: str, hosts: Collection[str]) -> None:
 
 
 def is_named(host: str, hosts: Collection[str]) -> bool:
-    """Return True if *host* is one of *hosts*: names, ``*.`` before a name for all below it, ``*`` for all."""
+    """Return True if *host* is one of *hosts*.
+
+    These are names; ``*.`` before one stands for all below it, and ``*`` for all.
+    """
     host = host.lower().rstrip(".")
     named = (one.lower() for one in hosts)
     return any(one in {"*", host} or (one.startswith("*.") and host.endswith(one[1:])) for one in named)

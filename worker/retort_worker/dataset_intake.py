@@ -26,6 +26,7 @@ from retort.storage import BytesMissing
 
 from retort_worker import leases
 from retort_worker.context import WorkerContext
+from retort_worker.leases import ClaimLost
 from retort_worker.process import worker_environment
 
 _log = structlog.get_logger()
@@ -34,10 +35,6 @@ _COMMAND = (sys.executable, "-m", "retort.data.dataset_intake")
 _LOG = "log"
 _TICK_S = 0.2
 _LOG_BYTES = 2000
-
-
-class ClaimLost(Exception):
-    """Another worker may be at the dataset: nothing more is written."""
 
 
 class DatasetIntake:

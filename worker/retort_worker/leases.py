@@ -11,9 +11,16 @@ from retort.db import DatabaseUnavailable
 from retort.settings import Settings
 
 
+class ClaimLost(Exception):
+    """Another worker may be at it: nothing more is written."""
+
+
 @contextmanager
 def held(name: str, settings: Settings, renew: Callable[[], bool]) -> Iterator[threading.Event]:
-    """Renew a claim until the block is left; the event says that it is lost."""
+    """Renew a claim until the block is left.
+
+    The event says that it is lost.
+    """
     lost, over = threading.Event(), threading.Event()
 
     def beat() -> None:

@@ -21,6 +21,7 @@ from retort.errors import RetortError, TransientError
 
 from retort_worker import leases
 from retort_worker.context import WorkerContext
+from retort_worker.leases import ClaimLost
 
 _log = structlog.get_logger()
 _FOLDER = "fetches"
@@ -29,10 +30,6 @@ _TOLD_S = 1.0
 _LEAST_BYTES_S = 1024.0
 Fetch = Callable[..., None]
 """As ``fetch_public``."""
-
-
-class ClaimLost(Exception):
-    """Another worker may be at it: nothing more is written."""
 
 
 class UrlFetcher:

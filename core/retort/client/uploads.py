@@ -225,7 +225,7 @@ def sent(content: Content, progress: Progress | None = None) -> Steps[Upload]:
 
 
 def fetched(upload: Upload, progress: Progress | None = None) -> Steps[Upload]:
-    """Look after an upload that is fetched by URL until it is there, or cannot be had."""
+    """Wait until an upload is fetched by URL, or cannot be."""
     while upload["state"] == "open":
         yield Pause(_LOOK_S)
         upload = yield Call("GET", f"/v1/uploads/{upload['id']}")
@@ -300,7 +300,7 @@ class UploadCalls:
 
     @call
     def fetch(self, url: str, *, sha256: str | None = None) -> Call[Upload]:
-        """Have the service fetch a file by https; return the upload as it then stands."""
+        """Have the service fetch a file by https; return the upload."""
         return Call("POST", "/v1/uploads/fetch", {"json": given(url=url, sha256=sha256)})
 
     @steps

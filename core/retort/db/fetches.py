@@ -41,7 +41,7 @@ class FetchFailure:
 
 
 def begin(session: Session, new: NewUpload, url: str, *, now: float) -> tuple[UploadRow, bool]:
-    """Return an upload that is fetched from *url*, and whether it is a new one.
+    """Return an upload that is fetched from *url*; True if it is new.
 
     What the project has by this digest, or fetches already, is taken.
 
@@ -94,7 +94,7 @@ def renew(session: Session, claimed: FetchClaim, *, now: float, lease_s: float) 
 
 
 def announce(session: Session, claimed: FetchClaim, size_bytes: int) -> bool:
-    """Record how large the file is, by what its server says; False where the claim is lost.
+    """Record the size of the file; False where the claim is lost.
 
     Raises:
         QuotaExceeded: the project may not bring so many bytes.
@@ -111,7 +111,10 @@ def progress(session: Session, claimed: FetchClaim, received_bytes: int) -> bool
 
 
 def finish(session: Session, claimed: FetchClaim, part: NewPart, *, now: float) -> bool:
-    """Record that the file is there; False where the claim is lost. Datasets that waited for it go on."""
+    """Record that the file is there; False where the claim is lost.
+
+    Datasets that waited for it are checked.
+    """
     values = {
         "size_bytes": part.size_bytes, "received_bytes": 0, "num_parts": 1, "source_url": None, "worker": None,
         "lease_until": None,
