@@ -50,6 +50,7 @@ BODIES: Mapping[str, tuple[Any, dict[str, str], dict[str, str]]] = {
         b"more", {"Content-Type": "application/offset+octet-stream", "Upload-Offset": "0", "Tus-Resumable": "1.0.0"}, {}
     ),
     "export_review": (None, {}, {"format": "coco"}),
+    "change_sweep": ({"keep": True}, {}, {}),
     "change_webhook": ({"enabled": False}, {}, {}),
     "put_quota": ({"queued_jobs": 5}, {}, {}),
     "rotate_key": ({}, {}, {}),

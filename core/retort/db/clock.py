@@ -148,7 +148,7 @@ def _moved() -> tuple[_Moved, ...]:
         _Moved(IdempotencyKeyRow, ("created_at",)),
         _Moved(WorkerRow, ("started_at", "seen_at", "left_at")),
         _Moved(GarbageRow, ("at",)),
-        _Moved(UploadRow, ("created_at", "touched_at")),
+        _Moved(UploadRow, ("created_at", "touched_at", "lease_until")),
         _Moved(DatasetRow, ("created_at", "lease_until"), checking),
         _Moved(DatasetRow, ("deleted_at",), DatasetRow.deleted_at.is_not(None)),
         _Moved(PredictionRow, ("created_at", "claimed_at")),
@@ -182,8 +182,9 @@ def end_strayed(session: Session, *, now: float, lease_s: float) -> None:
     session.execute(update(JobRow).where(*far).values(lease_until=now + lease_s), execution_options=NO_SYNC)
     pausing = (JobRow.state == JobState.QUEUED, JobRow.claimable_at > now + _LONGEST_PAUSE_S)
     session.execute(update(JobRow).where(*pausing).values(claimable_at=now), execution_options=NO_SYNC)
-    held = DatasetRow.lease_until > now + 2 * lease_s
-    session.execute(update(DatasetRow).where(held).values(lease_until=now + lease_s), execution_options=NO_SYNC)
+    for row in (DatasetRow, UploadRow):
+        held = row.lease_until > now + 2 * lease_s
+        session.execute(update(row).where(held).values(lease_until=now + lease_s), execution_options=NO_SYNC)
     waiting = DeliveryRow.next_at > now + 2 * max(BACKOFF_S)
     session.execute(update(DeliveryRow).where(waiting).values(next_at=now), execution_options=NO_SYNC)
 
@@ -196,5 +197,7 @@ def renew_expired(session: Session, *, now: float, lease_s: float) -> None:
     """
     expired = (JobRow.state.in_(ACTIVE), JobRow.lease_until < now)
     session.execute(update(JobRow).where(*expired).values(lease_until=now + lease_s), execution_options=NO_SYNC)
-    checked = (DatasetRow.state == DatasetState.CHECKING, DatasetRow.lease_until < now)
-    session.execute(update(DatasetRow).where(*checked).values(lease_until=now + lease_s), execution_options=NO_SYNC)
+    for row in (DatasetRow, UploadRow):
+        session.execute(
+            update(row).where(row.lease_until < now).values(lease_until=now + lease_s), execution_options=NO_SYNC
+        )
