@@ -42,6 +42,20 @@ def test_a_failed_job_is_retried_and_any_job_cloned_as_new_ones(served: Retort, 
     assert served("wait", changed["id"], "--timeout", 60).code == 0
 
 
+def test_a_job_that_has_succeeded_is_extended_by_epochs_and_one_that_has_not_is_refused(
+    served: Retort, submitted: Submitted
+):
+    job_id = submitted("train", 3)
+    assert served("wait", job_id, "--timeout", 60).code == 0
+    longer = served("extend", job_id, "--epochs", 2, "--name", "train", "--json").json
+    assert (longer["parent_id"], longer["spec"]["training"]["epochs"]) == (job_id, 5)
+    assert served("wait", longer["id"], "--timeout", 60).code == 0
+    failed = submitted("diverged", 1)
+    assert served("wait", failed, "--timeout", 60).code == 1
+    refused = served("extend", failed, "--epochs", 2, "--json")
+    assert (refused.code, refused.error["code"]) == (4, "wrong_state")
+
+
 def test_owner_and_priority_are_given_and_the_priority_changes(served: Retort, submitted: Submitted):
     job_id = submitted("wait", 1)
     raised = served("priority", job_id, "7")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
@@ -91,7 +92,7 @@ class SavedEvent(BaseEvent):
     """Whole epochs of the stage that are done; 0 where the stage is finished, or does not train."""
     files: tuple[str, ...]
     """Relative to the workdir."""
-    last: tuple[str, ...] = ()
+    last: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
     """Those that are kept once the job has succeeded, so that it can be extended."""
 
 
