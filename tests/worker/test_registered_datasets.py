@@ -17,6 +17,9 @@ from retort import dataset_ref
 from retort.client import Client
 from retort.client.transport import ClientError
 from retort.data.registered_datasets import folder_of
+from retort.db import datasets
+from retort.db.session import database_now
+from retort.keeping import Keeper
 from retort.states import JobState
 from retort_worker.dataset_intake import DatasetIntake
 from support.api_harness import listening
@@ -105,4 +108,69 @@ def test_what_cannot_be_used_is_refused_with_file_and_line_and_no_path_of_the_wo
     assert "labels/train/one.txt:1" in told
     assert str(house.home) not in told
     with pytest.raises(ClientError, match=r"one\.txt"):
+        client.datasets.wait(dataset)
+
+
+def test_a_dataset_in_the_trash_is_restored_and_one_that_stays_there_goes_with_its_bytes(client: Client, house: House):
+    dataset = brought(client, house, house.home / "data")
+    client.datasets.delete("tiny", dataset["id"])
+    with pytest.raises(ClientError, match="no dataset"):
+        client.datasets.versions("tiny")
+    again = client.datasets.restore("tiny", dataset["id"])
+    assert (again["state"], again["reference"]) == ("ready", dataset["reference"])
+    assert [one["id"] for one in client.datasets.versions("tiny")] == [dataset["id"]]
+
+    client.datasets.delete("tiny", dataset["id"])
+    store = house.workshop().store
+    key = f"sha256/{dataset['sha256'][:2]}/{dataset['sha256']}"
+    soon: dict[str, Any] = {"keep_trash_s": 0.0, "keep_unreferenced_s": 0.0}
+    Keeper(house.database, lambda: store, house.with_settings(keep_unreferenced_s=3600.0)).round()
+    assert store.size(key) is not None, "it can be restored for a week"
+    for _ in range(2):
+        Keeper(house.database, lambda: store, house.with_settings(**soon)).round()
+    assert store.size(key) is None
+    with pytest.raises(ClientError, match="no such version"):
+        client.datasets.restore("tiny", dataset["id"])
+
+
+def test_an_upload_that_nobody_goes_on_with_expires_and_its_dataset_says_so(client: Client, house: House):
+    body = {"size_bytes": 100_000, "part_bytes": 1 << 16}
+    upload = httpx2.post(f"{client.url}/v1/uploads", headers=HEADERS, json=body).json()
+    waiting = client.datasets.create("later", upload["id"])
+    Keeper(house.database, lambda: house.workshop().store, house.with_settings()).round()
+    assert client.uploads.get(upload["id"])["state"] == "open"
+    Keeper(house.database, lambda: house.workshop().store, house.with_settings(keep_uploads_s=0.0)).round()
+    with pytest.raises(ClientError, match="no upload"):
+        client.uploads.get(upload["id"])
+    with pytest.raises(ClientError, match="never completed"):
+        client.datasets.wait(waiting)
+
+
+def test_what_a_killed_worker_was_looking_through_is_taken_over_and_its_late_result_counts_for_nothing(
+    client: Client, house: House
+):
+    dataset = client.datasets.push(house.home / "data", "tiny")
+    lease_s = house.settings.lease_s
+    with house.database.begin() as session:
+        long_ago = database_now(session) - 2 * lease_s
+        lost = datasets.claim(session, worker="killed", now=long_ago, lease_s=lease_s)
+        datasets.reap(session, now=long_ago + 2 * lease_s)
+    assert lost is not None
+    assert DatasetIntake(house.workshop(), look_s=1).take()
+    assert client.datasets.wait(dataset)["state"] == "ready"
+    with house.database.begin() as session:
+        assert not datasets.refuse(session, lost, {}, now=database_now(session))
+        assert not datasets.renew(session, lost, now=database_now(session), lease_s=lease_s)
+    assert client.datasets.version("tiny", dataset["id"])["state"] == "ready"
+
+
+def test_a_dataset_over_which_three_workers_were_lost_is_refused(client: Client, house: House):
+    dataset = client.datasets.push(house.home / "data", "tiny")
+    for number in range(4):
+        with house.database.begin() as session:
+            now = database_now(session) + number * 100.0
+            datasets.reap(session, now=now)
+            claimed = datasets.claim(session, worker=f"killed-{number}", now=now, lease_s=60.0)
+        assert (claimed is None) == (number == 3)
+    with pytest.raises(ClientError, match="3 workers were lost"):
         client.datasets.wait(dataset)

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 from retort.data.weights import registered_files
-from retort.db import Database, DatabaseUnavailable, datasets, jobs, model_registry, queue, sweeps, workers
+from retort.db import Database, DatabaseUnavailable, datasets, fetches, jobs, model_registry, queue, sweeps, workers
 from retort.db.clock import ClockWatch
 from retort.db.models import WorkerRow
 from retort.db.session import IDLE_TIMEOUT_S, database_now
@@ -159,7 +159,7 @@ class Reaper:
             changed = self._clock.look(session, now=now)
             lost = [] if changed else queue.reap(session, now=now, limit=_PAGE)
             expired = [] if changed else queue.expire(session, now=now, limit=_PAGE)
-            unchecked = 0 if changed else datasets.reap(session, now=now)
+            unchecked = 0 if changed else datasets.reap(session, now=now) + fetches.reap(session, now=now)
         if changed:
             _log.warning("clock set, or machine suspended", step_s=changed.step_s, suspended_s=changed.suspended_s)
         if asleep:
@@ -169,7 +169,7 @@ class Reaper:
         for job in expired:
             _log.warning("waited too long", job=job.job_id)
         if unchecked:
-            _log.warning("workers lost that looked through datasets", datasets=unchecked)
+            _log.warning("workers lost that fetched or looked through datasets", datasets=unchecked)
         if lost:
             self._slots.wake()
         return max(len(lost), len(expired))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from retort.addresses import shown
@@ -65,11 +65,13 @@ def begin(session: Session, new: NewUpload, url: str, *, now: float) -> tuple[Up
 
 
 def claim(session: Session, *, worker: str, now: float, lease_s: float) -> FetchClaim | None:
-    """Claim the file that has waited longest to be fetched, or None."""
+    """Claim the file that has waited longest to be fetched, or None.
+
+    One whose lease has run out waits only once ``reap`` has seen it: that pass knows steps of the clock.
+    """
     query = (
         select(UploadRow)
-        .where(UploadRow.state == UploadState.OPEN, UploadRow.source_url.is_not(None))
-        .where(or_(UploadRow.lease_until.is_(None), UploadRow.lease_until < now))
+        .where(UploadRow.state == UploadState.OPEN, UploadRow.source_url.is_not(None), UploadRow.lease_until.is_(None))
         .order_by(UploadRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -86,6 +88,13 @@ def claim(session: Session, *, worker: str, now: float, lease_s: float) -> Fetch
         fail(session, claimed, FetchFailure("worker_lost", f"{MOST_ATTEMPTS} workers were lost over it"), now=now)
         return None
     return claimed
+
+
+def reap(session: Session, *, now: float) -> int:
+    """Let others fetch what lost workers were at; return how many."""
+    lost = update(UploadRow).where(UploadRow.state == UploadState.OPEN, UploadRow.lease_until < now)
+    result = session.execute(lost.values(lease_until=None, worker=None).execution_options(**NO_SYNC))
+    return int(result.rowcount)  # type: ignore[attr-defined]
 
 
 def renew(session: Session, claimed: FetchClaim, *, now: float, lease_s: float) -> bool:
