@@ -8,7 +8,7 @@ import os
 import resource
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from retort.db import Database
 from retort.settings import Settings
 from retort.storage import Store
 from support.api_harness import serving
+from support.checkpoints import checkpoint
 from support.identity import add_key
 
 PART = 64 << 10
@@ -221,3 +222,22 @@ def test_an_object_store_signs_addresses_for_parts(sqlite_url: str, tmp_path: Pa
     assert [link["number"] for link in links] == [2, 3]
     assert f"/retort/incoming/{upload['id']}/2?" in links[0]["url"]
     assert "X-Amz-Signature=" in links[0]["url"]
+
+
+def test_weights_are_registered_from_a_complete_upload_of_ones_own_project_alone(
+    small_client: TestClient, small_settings: Settings
+):
+    data = checkpoint((), note="weights")
+    upload = begin(small_client, size_bytes=len(data)).json()
+    asked = {"params": {"name": "teacher", "upload": upload["id"]}}
+    early = small_client.post("/v1/models", **asked)
+    assert (early.status_code, early.json()["code"]) == (409, "upload_conflict")
+    assert put(small_client, upload, 1, data).status_code == 201
+    assert small_client.post(upload["links"]["complete"]).status_code == 200
+    with closing(Database(small_settings.database_url)) as database:
+        eve = add_key(database, "eve", ClientRole.SUBMITTER, project="eve", owner="eve")
+    assert small_client.post("/v1/models", headers=eve, **asked).status_code == 404
+    model = small_client.post("/v1/models", **asked)
+    assert (model.status_code, model.json()["sha256"]) == (201, hashlib.sha256(data).hexdigest())
+    assert small_client.delete(upload["links"]["self"]).status_code == 204
+    assert small_client.get(f"/v1/models/teacher/{model.json()['sha256']}").content == data
