@@ -132,6 +132,20 @@ def test_a_new_database_shrinks_with_what_it_holds(tmp_path: Path):
         assert upkeep.size_bytes(database) <= small + 100_000 < large
 
 
+def test_files_that_others_hold_are_left_to_a_later_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(upkeep, "_WAIT_S", 0.05)
+    url, path = f"sqla+sqlite:///{tmp_path / 'broker.db'}", tmp_path / "broker.db"
+    with Connection(url) as connection, connection.SimpleQueue("retort") as line:
+        line.put({})
+        line.get(timeout=5).ack()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, closing(Database(f"sqlite:///{path}")) as same:
+        other.execute("BEGIN EXCLUSIVE")
+        assert upkeep.tidy_broker(url) == 0
+        assert upkeep.shrink(same) == 0
+        other.execute("COMMIT")
+        assert upkeep.tidy_broker(url) == 1
+
+
 def test_leftovers_of_broken_uploads_go_and_no_whole_file(tmp_path: Path):
     store = Store((tmp_path / "store").as_uri())
     (tmp_path / "file").write_bytes(b"x")
