@@ -146,7 +146,10 @@ def send(
 def send_self_contained(
     store: Store, file: StoredFile, *, if_none_match: str | None, by_browser: bool = False
 ) -> Response:  # fmt: skip
-    """Respond with a page that has the charts' program inside; a browser's draws them as this version does."""
+    """Respond with a page that has the charts' program inside.
+
+    A browser's draws them as this version does.
+    """
     etag = http.strong(f"sha256-{file.sha256}.{chart_program.file_name()}")
     headers = {**_headers(file, etag), "Accept-Ranges": "none"}
     del headers["Repr-Digest"]  # it is that of the stored page
@@ -158,7 +161,7 @@ def send_self_contained(
 
 
 def draws_no_more(request: Request, store: Store, file: StoredFile) -> bool:
-    """Return True if a browser would show a page without its charts, since it is of another version."""
+    """Return True if a page of another version would show no charts."""
     if file.name != REPORT or not for_browser(request):
         return False
     page = b"".join(store.read(file.key))

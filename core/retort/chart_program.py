@@ -66,7 +66,7 @@ def drawing(page: Page) -> str:
 
 @cache
 def policy(page: Page) -> str:
-    """Return what a page's policy says of scripts: those of this version, and no others.
+    """Return the part of a page's policy about scripts: those of this version alone.
 
     They are the page's own and the charts' program inside of it, by their digests, and files of the service.
     """
@@ -75,7 +75,7 @@ def policy(page: Page) -> str:
 
 
 def draws(report: bytes) -> bool:
-    """Return True unless the charts of a report wait for the script of another version."""
+    """Return True unless a report's charts wait for another version's script."""
     return _DATA not in report or drawing("report").encode() in report
 
 

@@ -109,10 +109,11 @@ def test_names_of_the_data_are_read_where_they_are_and_its_faults_are_told_elsew
     (tmp_path / "data.yaml").write_text("names: [red, blue]\n")
 
     def of(data: dict[str, str]) -> Any:
-        return teacher_names.names_of_data(spec(data=data), [tmp_path])
+        return teacher_names.names_of_data(spec(data=data), [tmp_path], lambda reference: [reference.name])
 
     assert of({"path": str(tmp_path)}) == ("red", "blue")
     assert of({"dataset": "coco8"})[:2] == ("person", "bicycle")
+    assert of({"dataset": f"dataset:mine@sha256:{'0' * 64}"}) == ["mine"]
     assert of({"path": "/nowhere"}) is None
     (tmp_path / "data.yaml").write_text("names: 7\n")
     assert of({"path": str(tmp_path)}) is None
