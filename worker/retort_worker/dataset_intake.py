@@ -28,6 +28,7 @@ from retort_worker import leases
 from retort_worker.context import WorkerContext
 from retort_worker.leases import ClaimLost
 from retort_worker.process import worker_environment
+from retort_worker.rounds import Rounds
 
 _log = structlog.get_logger()
 _FOLDER = "datasets"
@@ -37,31 +38,13 @@ _TICK_S = 0.2
 _LOG_BYTES = 2000
 
 
-class DatasetIntake:
-    """Thread that looks through the datasets which wait for it.
-
-    Any number of workers may run such a thread at the same time.
-    """
+class DatasetIntake(Rounds):
+    """Thread that looks through the datasets which wait for it."""
 
     def __init__(self, context: WorkerContext, *, look_s: float) -> None:
+        super().__init__("dataset intake", self.take, rest_s=look_s, over=lambda: context.draining)
         self._context = context
         self._settings = context.settings
-        self._look_s = look_s
-        self._thread = threading.Thread(target=self._run, name="dataset-intake", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread, which ends by itself when the worker drains."""
-        self._thread.start()
-
-    def _run(self) -> None:
-        rest = threading.Event()
-        while not self._context.draining:
-            try:
-                while self.take() and not self._context.draining:
-                    pass
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next look must come
-                _log.warning("dataset intake failed", error=str(error))
-            rest.wait(self._look_s)
 
     def take(self) -> bool:
         """Look through the dataset that has waited longest; False where none waits."""

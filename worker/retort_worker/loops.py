@@ -26,6 +26,7 @@ from retort.sweeps.planner import decide
 from retort_worker import gpu_check, gpus, workdir
 from retort_worker.context import WorkerContext
 from retort_worker.gpus import DevicePool
+from retort_worker.rounds import Rounds
 from retort_worker.worker import JobWorker
 
 _log = structlog.get_logger()
@@ -117,36 +118,14 @@ class Announcer:
 _PAGE = 100
 
 
-class Reaper:
-    """Thread that returns jobs of expired leases every *reap_s* seconds.
-
-    Any number of workers may run such a thread at the same time.
-    """
+class Reaper(Rounds):
+    """Thread that returns jobs of expired leases every *reap_s* seconds."""
 
     def __init__(self, database: Database, slots: JobWorker, *, reap_s: float, clock: ClockWatch) -> None:
+        super().__init__("reaping", lambda: self.reap() == _PAGE, rest_s=reap_s)
         self._database = database
         self._slots = slots
-        self._reap_s = reap_s
         self._clock = clock
-        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
-        self._stopped = threading.Event()
-
-    def start(self) -> None:
-        """Start the loop, which ends with the process or ``stop``."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread after the present pass."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                while self.reap() == _PAGE:
-                    pass
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next look must come
-                _log.warning("reaping failed", error=str(error))
-            self._stopped.wait(self._reap_s)
 
     def reap(self) -> int:
         """Move one page of lost and one page of expired jobs.

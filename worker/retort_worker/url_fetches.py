@@ -22,6 +22,7 @@ from retort.errors import RetortError, TransientError
 from retort_worker import leases
 from retort_worker.context import WorkerContext
 from retort_worker.leases import ClaimLost
+from retort_worker.rounds import Rounds
 
 _log = structlog.get_logger()
 _FOLDER = "fetches"
@@ -32,38 +33,20 @@ Fetch = Callable[..., None]
 """As ``fetch_public``."""
 
 
-class UrlFetcher:
-    """Thread that fetches the files which wait for it, one after the other.
-
-    Any number of workers may run such a thread at the same time.
-    """
+class UrlFetcher(Rounds):
+    """Thread that fetches the files which wait for it, one after the other."""
 
     def __init__(
         self, context: WorkerContext, *, look_s: float, fetch: Fetch = fetch_public, trusted: Sequence[Network] = ()
     ) -> None:
+        super().__init__("fetching by URL", self.take, rest_s=look_s, over=lambda: context.draining)
         self._context = context
         self._settings = context.settings
-        self._look_s = look_s
         self._fetch = fetch
         self._limits = FetchLimits(
             most_bytes=self._settings.max_upload_bytes, most_s=self._settings.max_intake_s,
             least_bytes_s=_LEAST_BYTES_S, trusted=trusted, hosts=self._settings.fetch_from,
         )  # fmt: skip
-        self._thread = threading.Thread(target=self._run, name="url-fetcher", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread, which ends by itself when the worker drains."""
-        self._thread.start()
-
-    def _run(self) -> None:
-        rest = threading.Event()
-        while not self._context.draining:
-            try:
-                while self.take() and not self._context.draining:
-                    pass
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next look must come
-                _log.warning("fetching by URL failed", error=str(error))
-            rest.wait(self._look_s)
 
     def take(self) -> bool:
         """Fetch the file that has waited longest; False where none waits."""

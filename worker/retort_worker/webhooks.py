@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,6 +17,8 @@ from retort.db.webhooks import Answer, DueDelivery
 from retort.errors import RetortError
 from standardwebhooks import Webhook
 
+from retort_worker.rounds import Rounds
+
 _AT_A_TIME = 16
 _PATIENCE_S = 15.0
 """For one answer, from resolving the name to the last header."""
@@ -26,10 +27,8 @@ _LONGEST_ERROR = 300
 _log = structlog.get_logger()
 
 
-class Deliverer:
+class Deliverer(Rounds):
     """Thread that sends what is due every *look_s* seconds.
-
-    Any number of workers may run such a thread at the same time.
 
     Args:
         database: with webhooks and deliveries.
@@ -39,28 +38,9 @@ class Deliverer:
     """
 
     def __init__(self, database: Database, *, trusted: Sequence[Network], look_s: float) -> None:
+        super().__init__("delivering", lambda: self.deliver() == _AT_A_TIME, rest_s=look_s)
         self._database = database
         self._trusted = tuple(trusted)
-        self._look_s = look_s
-        self._thread = threading.Thread(target=self._run, name="deliverer", daemon=True)
-        self._stopped = threading.Event()
-
-    def start(self) -> None:
-        """Start the thread, which ends with the process or ``stop``."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread after the present round."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                while self.deliver() == _AT_A_TIME and not self._stopped.is_set():
-                    pass
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next look must come
-                _log.warning("delivering failed", error=str(error))
-            self._stopped.wait(self._look_s)
 
     def deliver(self) -> int:
         """Send what is due, up to a limit; return the number of deliveries tried."""
