@@ -211,7 +211,7 @@ def test_parts_that_were_sent_to_the_store_itself_are_looked_at_before_they_coun
     (sent / "3").write_bytes(PARTS[2])
     done = small_client.post(upload["links"]["complete"]).json()
     assert (done["state"], done["sha256"]) == ("complete", SHA256)
-    assert not sent.exists()
+    assert list(sent.iterdir()) == []
 
 
 def test_an_object_store_signs_addresses_for_parts(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
