@@ -215,6 +215,7 @@ ZIPS: dict[str, bytes] = {
     "a socket": zip_of([PLAIN], mode=stat.S_IFSOCK | 0o666),
     "a folder by its mode": zip_of([PLAIN], mode=stat.S_IFDIR | 0o755),
     "a folder with content": zip_of(["labels/"], LABEL),
+    "no name": patched(zip_of(["wwxx"]), b"PK\1\2", 28, b"\0\0\4\0").replace(b"wwxx", b"ww\0\0"),
     "a NUL in a name": zip_of(["labels/a.txtXevil"]).replace(b"a.txtXevil", b"a.txt\0evil"),
     "entries that overlap (CVE-2024-0450)": overlapping(),
     "an entry within another one": nested_bytes(),

@@ -106,6 +106,8 @@ def _check_places(listed: Iterable[zipfile.ZipInfo], content: Content, start: in
 
 def _check(info: zipfile.ZipInfo) -> None:
     name = info.orig_filename
+    if not name:
+        refuse(name, "has no name")
     if "\0" in name:
         refuse(name, "has a NUL character in its name")
     kind = stat.S_IFMT(info.external_attr >> 16)
