@@ -104,7 +104,9 @@ def test_the_command_waits_until_the_code_is_approved_and_keeps_the_key_for_that
 
 def test_a_login_that_is_interrupted_keeps_nothing(address: str, configuration: Path):
     # A shell's background has its children ignore the signal, which tests may be.
-    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from retort.cli import main; main()"
+    heard = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from retort.cli import main; main()"
+    )
     command = [sys.executable, "-c", heard, "login", "--url", address]
     given = environment(home=configuration.parent.parent / "home")
     with subprocess.Popen(command, env=given, stderr=subprocess.PIPE, text=True) as process:
