@@ -274,18 +274,11 @@ class Provider:
         try:
             async with asyncio.timeout(_PATIENCE_S), self._room:
                 target = await asyncio.to_thread(resolve_public, url, schemes=("https", "http"), trusted=_EVERYWHERE)
-                given = request.pop("headers", {})
-                headers = {
-                    "Accept": "application/json",
-                    "Accept-Encoding": "identity",
-                    "User-Agent": f"retort/{__version__}",
-                    **given,
-                }
+                headers = {**_HEADERS, **request.pop("headers", {}), **target.headers}
                 async with (
                     httpx.AsyncClient(verify=self._trust, trust_env=False, timeout=_PATIENCE_S) as client,
                     client.stream(
-                        method, target.pinned_url, headers={**headers, **target.headers},
-                        extensions=target.extensions, **request,
+                        method, target.pinned_url, headers=headers, extensions=target.extensions, **request
                     ) as answer,
                 ):  # fmt: skip
                     return answer.status_code, _object(await _body(answer))
