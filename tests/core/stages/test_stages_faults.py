@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType
+from types import CodeType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,6 +59,7 @@ def _lightly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chart_program, "embedded", str)  # four megabytes that are the same in each page
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(benchmark, "MOST", {1: 3, 8: 2})  # rounds, of which no figure is looked at here
+    monkeypatch.setattr(benchmark, "gc", SimpleNamespace(collect=int))  # nor memory; a process of tests has much to see
 
 
 def keeps_records(code: CodeType) -> bool:
