@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli.commands import ROOT, SPEC, environment
+from retort import chart_program
 from retort.cli.spec import load
 from retort.client.calls import Call
 from retort.client.client import Client
@@ -117,3 +118,14 @@ def test_the_readmes_first_job_works_as_it_is_printed(command: list[str], ready:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "student.pt").stat().st_size == 3_000_000
     assert Path(script).name in (ROOT / "README.md").read_text()
+
+
+def test_a_downloaded_report_opens_without_the_service(
+    client: Client, submitted: Callable[[str, int], str], tmp_path: Path
+):
+    job_id = submitted("edge-student", 1)
+    client.wait(job_id)
+    for _ in range(2):
+        page = client.download(job_id, "report.html", tmp_path / "report.html").read_bytes()
+        assert chart_program.reference_in(page) is None
+        assert chart_program.embedded().encode() in page

@@ -85,8 +85,6 @@ def arguments(method: Any, folder: Path) -> dict[str, Any]:
         from retort.client.uploads import Content
 
         known["content"] = Content.of(file)
-    if method.__name__ == "complete_page":
-        return {"path": file}
     named = inspect.signature(method).parameters.values()
     return {
         one.name: known.get(one.name, "x")

@@ -26,7 +26,6 @@ from retort.cli.spec_options import (
 from retort.cli.weights import anchor_weights, register_weights, register_with
 from retort.client.answers import Job
 from retort.client.client import Client
-from retort.client.transport import ClientError
 from retort.errors import UserError
 from retort.states import TERMINAL, JobState
 
@@ -349,14 +348,6 @@ def _tell(job: Job, *, as_json: bool) -> None:
         note(f"follow it: retort watch {job['id']}")
 
 
-def _complete(client: Client, job_id: str, path: Path) -> None:
-    """Put the charts' program into the page, so that it opens without the service."""
-    try:
-        client.complete_page(path)
-    except ClientError:  # the service has been upgraded since: its page with the program of today
-        path.write_bytes(client.page(job_id))
-
-
 TENSORBOARD = "tensorboard"
 """Made when it is asked for, and so not listed."""
 
@@ -386,8 +377,6 @@ def download(
         with render.transfer_bar() as bar:
             for name in wanted:
                 path = client.download(found, name, inside(out, name), progress=bar.of(name))
-                if name == REPORT:
-                    _complete(client, found, path)
                 done.append({**published[name], "path": str(path)})
                 if not as_json:
                     bar.say(f"{path}  {render.size(published[name]['size_bytes'])}")

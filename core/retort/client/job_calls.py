@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from retort.client import whole_pages
 from retort.client.answers import (
     Artifact,
     Attempt,
@@ -304,7 +305,8 @@ class JobCalls:
     def download(self, job_id: str, name: str, path: Path, *, progress: Progress | None = None) -> Steps[Path]:
         """Download an artifact into the file *path*, and verify the SHA-256.
 
-        A later call resumes what an earlier call left.
+        A later call resumes what an earlier call left. A report gets the charts' program inside, so that it opens
+        without the service.
 
         Args:
             job_id: whose artifact.
@@ -316,7 +318,10 @@ class JobCalls:
             ClientError: the service refused, or what came is not what the service promised.
 
         """
-        yield Fetch(job_path(job_id, f"artifacts/{name}"), path, progress)
+        address = job_path(job_id, f"artifacts/{name}")
+        yield Fetch(address, path, progress)
+        if name == whole_pages.REPORT:
+            yield from whole_pages.completed(address, path)
         return path
 
 

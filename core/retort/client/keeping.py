@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from retort import chart_program
-from retort.chart_program import ProgramReference
 from retort.client.answers import Artifact, Job, ProjectUsage, Pruned
-from retort.client.calls import Call, Local, Steps
+from retort.client.calls import Call
 from retort.client.job_calls import changed, job_path
-from retort.client.operations import call, steps
-from retort.client.transport import ClientError
+from retort.client.operations import call
 
 
 class KeepingCalls:
-    """Calls about the trash, about usage, and about whole pages."""
+    """Calls about the trash, and about usage."""
 
     @call
     def delete(self, job_id: str) -> Call[None]:
@@ -50,31 +45,3 @@ class KeepingCalls:
     def prune(self, *, dry_run: bool = False) -> Call[Pruned]:
         """Apply retention now for some seconds, or say what would go."""
         return Call("POST", "/v1/prune", {"params": {"dry_run": dry_run}})
-
-    @steps
-    def complete_page(self, path: Path) -> Steps[None]:
-        """Put the charts' program into a downloaded page that leaves it to the service.
-
-        Raises:
-            ClientError: the service has another program than the page names.
-
-        """
-        reference: ProgramReference | None = yield Local(lambda: chart_program.reference_in(path.read_bytes()))
-        if reference is None:
-            return
-        content: bytes = yield Call("GET", f"/static/{reference.file_name}", reading="content")
-        if not reference.fits(content):
-            message = f"{reference.file_name} is not the program that {path.name} names"
-            raise ClientError(message, code="digest_mismatch")
-        yield Local(lambda: _complete(path, content))
-
-    @call
-    def page(self, job_id: str, name: str = "report.html") -> Call[bytes]:
-        """Return a job's page with the charts' program inside."""
-        return Call("GET", job_path(job_id, f"artifacts/{name}"), {"params": {"self_contained": True}}, "content")
-
-
-def _complete(path: Path, program: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(chart_program.with_program(path.read_bytes(), program))
-    part.replace(path)
