@@ -26,6 +26,7 @@ from retort_api.routes import (
     tensorboard,
     trash,
     tus,
+    upload_page,
     uploads,
     url_uploads,
     usage,
@@ -65,4 +66,5 @@ ROUTERS = (
     sign_in.returning,
     login.router,
     pages.router,
+    upload_page.router,
 )
