@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from functools import partial
 from pathlib import Path
@@ -21,15 +22,15 @@ NO_OP = """#!/bin/sh
 while read -r line; do
   case $line in '"attempt":'*) n=${line#*: }; n=${n%,}; break ;; esac
 done < "$2/inputs.json"
-echo '{"type": "finished", "n": 1, "at": 0, "result": '"$(cat "$0.json")"'}' > "$2/journal-$n.jsonl"
+echo '{"type": "finished", "n": 1, "at": 0, "result": '@RESULT@'}' > "$2/journal-$n.jsonl"
 """
 
 
 def start_workers(stand: Stand, *, workers: int) -> None:
     """Start workers whose runs do nothing, and wait until they listen."""
     program = stand.folder / "no-op.sh"
-    program.write_text(NO_OP)
-    program.with_name("no-op.sh.json").write_text(json.dumps(stored()))
+    # Inside of it: a run that is confined sees no other file beside its program.
+    program.write_text(NO_OP.replace("@RESULT@", shlex.quote(json.dumps(stored()))))
     for _ in range(workers):
         stand.start("retort_worker", "--run-command", "/bin/sh", str(program))
     logs = list(stand.folder.glob("retort_worker-*.log"))
