@@ -18,6 +18,7 @@ from retort.db import datasets, uploads
 from retort.db.datasets import DatasetFile
 from retort.db.session import database_now
 from retort.errors import DataError
+from retort.files import PRIVATE_UMASK
 from retort.storage import Store
 from retort_worker.dataset_cache import DatasetCache
 from support.worker_harness import House
@@ -80,6 +81,21 @@ def test_the_least_recently_used_goes_and_none_that_is_held(small_house: House, 
     assert lock is not None
     lock.close()
     assert [is_fetched(digest(one), folder) for one in (first, second, third)] == [False, True, True]
+
+
+def test_what_is_fetched_is_as_private_as_all_that_the_worker_writes(
+    small_house: House, cache: DatasetCache, tmp_path: Path
+):
+    before = os.umask(PRIVATE_UMASK)
+    try:
+        lock = cache.hold(registered(small_house, "a"), small_house.database, Store(small_house.settings.store_url))
+    finally:
+        os.umask(before)
+    assert lock is not None
+    lock.close()
+    found = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert len(found) >= 2
+    assert [path.name for path in found if path.stat().st_mode & PRIVATE_UMASK] == []
 
 
 def test_what_a_killed_worker_held_may_go(small_house: House, cache: DatasetCache, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Put the charts' program into a downloaded page, so that it opens without the service."""
+"""Put the charts' program into pages that were downloaded."""
 
 from __future__ import annotations
 
