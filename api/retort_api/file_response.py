@@ -92,7 +92,7 @@ _HEADERS: dict[str, Any] = {
 
 
 def page_policy(page: chart_program.Page) -> str:
-    """Return the policy of a report's or a sweep's page."""
+    """Return the policy of a page with charts."""
     return _PAGE_POLICY.format(scripts=chart_program.policy(page))
 
 

@@ -21,7 +21,7 @@ _HERE = Path(__file__).parent
 _DATA = b'<script type="application/json" id="charts">'
 _DRAWING = re.compile(rb"(%b[^<]*</script>\s*)<script>.*?</script>" % _DATA, re.DOTALL)
 
-Page = Literal["report", "sweep"]
+Page = Literal["report"]
 
 
 @cache
@@ -60,8 +60,7 @@ def embedded() -> str:
 @cache
 def drawing(page: Page) -> str:
     """Return the element with the script that draws the charts of a page."""
-    folder = {"report": "report", "sweep": "sweeps"}[page]
-    return f"<script>{(_HERE / folder / 'templates' / f'{page}.js').read_text()}</script>"
+    return f"<script>{(_HERE / page / 'templates' / f'{page}.js').read_text()}</script>"
 
 
 @cache

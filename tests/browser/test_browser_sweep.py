@@ -41,11 +41,12 @@ def test_the_page_of_a_sweep_draws_its_plots_on_any_screen(
 
         page.goto(f"{url}/v1/sweeps/{sweep_id}/report")
 
-        page.wait_for_selector("#chart-history svg .trace path.js-line", state="attached")
-        page.wait_for_selector("#chart-parallel svg .trace path.js-line", state="attached")
-        assert page.locator("#chart-parallel svg .trace path.js-line").count() == 6
-        axes = page.locator("#chart-parallel .xtick text").all_text_contents()
+        assert page.locator("#chart-parallel .trial").count() == 6
+        axes = page.locator("#chart-parallel .name").evaluate_all("all => all.map((one) => one.firstChild.data.trim())")
         assert axes == ["temperature", "weight", "val/mAP50-95"]
+        best = page.locator("#chart-parallel .shade-7 polyline").first
+        assert best.evaluate("one => getComputedStyle(one).stroke") in {"rgb(213, 94, 0)", "rgb(240, 146, 59)"}
+        assert page.locator("#chart-history circle.succeeded").count() == 7, "six trials, and the legend"
         assert page.evaluate("document.documentElement.scrollWidth") == width, "only tables and charts scroll sideways"
         assert page.locator("tr.best th").text_content() == "1"
         assert errors == []

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from retort import chart_program
 from retort.access import Principal, Scope
 from retort.data import ceilings
 from retort.db import sweeps
@@ -21,7 +20,6 @@ from retort.sweeps.search_space import check
 
 from retort_api.deps import AppState, Caller, Router, Serving, SweepId
 from retort_api.errors import ACCEPTED, OK, documented
-from retort_api.file_response import page_policy
 from retort_api.http import JSON, YAML, Body, Cursor, Deleted, Limit, next_cursor, parse_cursor, read_body, trash_query
 from retort_api.schemas.sweeps import Sweep, SweepChange, SweepPage, SweepSummary, sweep_path
 from retort_api.spec_validation import Registry, Rights, admit, looked_at
@@ -38,9 +36,6 @@ _HEADERS = {
     },
 }  # fmt: skip
 _REFUSALS = ("sweep_not_found", "bad_parameter", "database_unavailable")
-
-_PAGE_DEPTH = 3
-"""Folders of the address of a sweep's page."""
 
 
 @router.post(
@@ -199,12 +194,12 @@ def get_sweep_report(
     service: Serving,
     caller: Caller,
     sweep_id: SweepId,
-    self_contained: Annotated[
-        bool, Query(description="With the charts' program inside, for a disk or a mail.")
+    self_contained: Annotated[  # noqa: ARG001 - earlier clients send it
+        bool, Query(description="The page needs nothing else in either case.")
     ] = False,
 ) -> HTMLResponse:
-    """Show the sweep as a page: a table, a plot of the parameters, and the best spec."""
-    from retort.sweeps.report import render  # with it come the templates and the charts' program
+    """Show the sweep as one page without scripts: a table, a plot of the parameters, and the best spec."""
+    from retort.sweeps.report import policy, render  # with it come the templates
 
     with service.read(caller) as session:
         row = sweeps.get(session, sweep_id)
@@ -212,8 +207,7 @@ def get_sweep_report(
         best = sweeps.bests(session, [sweep_id]).get(sweep_id)
         spec = sweeps.best_spec(session, sweep_id) if best else None
     page = render(Sweep.whole(row, best, listed).model_dump(mode="json"), spec)
-    content = page if self_contained else chart_program.shared(page.encode(), _PAGE_DEPTH)
-    return HTMLResponse(content, headers={"Content-Security-Policy": page_policy("sweep")})
+    return HTMLResponse(page, headers={"Content-Security-Policy": policy()})
 
 
 def _look(service: AppState, caller: Principal, sweep_id: str) -> Sweep:

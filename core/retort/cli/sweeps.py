@@ -22,7 +22,7 @@ from retort.cli.weights import register_weights, register_with
 from retort.client.client import Client
 from retort.states import LIVE_SWEEPS, SweepState, TrialState
 from retort.sweeps.planner import sentence
-from retort.sweeps.report import shorten
+from retort.sweeps.trial_plots import shorten
 
 Json = Mapping[str, Any]
 

@@ -2,133 +2,43 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from math import log10
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from retort import chart_program
-from retort.page_text import for_charts, spelled
+from retort.page_text import spelled
 from retort.sweeps.planner import sentence
-
-Json = Mapping[str, Any]
-
-
-def shorten(paths: Sequence[str]) -> list[str]:
-    """Return the shortest unique suffixes of the paths."""
-    parts = [path.split(".") for path in paths]
-    lengths = [1] * len(paths)
-    while True:
-        ends = [".".join(part[-length:]) for part, length in zip(parts, lengths, strict=True)]
-        # A number alone says nothing.
-        longer = [
-            length < len(part) and (ends.count(end) > 1 or end.split(".")[0].isdecimal())
-            for part, length, end in zip(parts, lengths, ends, strict=True)
-        ]
-        if not any(longer):
-            return ends
-        lengths = [length + more for length, more in zip(lengths, longer, strict=True)]
-
-
-def parallel(sweep: Json) -> dict[str, Any] | None:
-    """Return the parallel coordinates chart of the succeeded trials.
-
-    Each trial is a line, coloured by its objective.
-    """
-    trials = [trial for trial in sweep["trials"] if trial["state"] == "succeeded" and trial["value"] is not None]
-    if not trials:
-        return None
-    parameters, objective = sweep["spec"]["parameters"], sweep["spec"]["objective"]
-    names = shorten(list(parameters))
-    dimensions = [
-        _dimension(name, [trial["parameters"][path] for trial in trials], domain)
-        for name, (path, domain) in zip(names, parameters.items(), strict=True)
-    ]
-    values = [trial["value"] for trial in trials]
-    low, high = _span(values)
-    dimensions.append({"label": objective["metric"], "values": values, "range": [low, high]})
-    trace = {
-        "dimensions": dimensions,
-        "line": {"color": values, "cmin": low, "cmax": high, "showscale": False},
-        "meta": {"reversed": objective["goal"] == "minimize"},
-    }
-    note = "A line is a trial that succeeded, the more orange the better. Point at one to read its values."
-    columns = len(dimensions)
-    return {"name": "parallel", "title": "Parameters", "note": note, "data": [trace], "layout": {}, "columns": columns}
-
-
-def history(sweep: Json) -> dict[str, Any] | None:
-    """Return the chart of objective values and the best so far."""
-    told = [trial for trial in sweep["trials"] if trial["value"] is not None]
-    if not told:
-        return None
-    objective = sweep["spec"]["objective"]
-    choose = max if objective["goal"] == "maximize" else min
-    traces = [
-        {
-            "type": "scatter", "mode": "markers", "name": state,
-            "x": [trial["number"] for trial in told if trial["state"] == state],
-            "y": [trial["value"] for trial in told if trial["state"] == state],
-            "marker": {"size": 8, "symbol": symbol}, "meta": {"color": state},
-            "hovertemplate": f"trial %{{x}}: %{{y:.4f}}<extra>{state}</extra>",
-        }
-        for state, symbol in (("succeeded", "circle"), ("pruned", "x"), ("running", "circle-open"))
-    ]  # fmt: skip
-    ended = [trial for trial in told if trial["state"] == "succeeded"]
-    line = {
-        "type": "scatter", "mode": "lines", "name": "best so far",
-        "x": [trial["number"] for trial in ended],
-        "y": [choose(one["value"] for one in ended[: place + 1]) for place in range(len(ended))],
-        "line": {"shape": "hv", "width": 2}, "meta": {"color": "best"}, "hoverinfo": "skip",
-    }  # fmt: skip
-    data = [trace for trace in (line, *traces) if trace["x"]]
-    layout = {"xaxis": {"title": "trial"}, "yaxis": {"title": objective["metric"]}}
-    note = "Pruned trials ended early, so their values are those of fewer epochs."
-    return {"name": "history", "title": "Trials", "note": note, "data": data, "layout": layout, "columns": 0}
-
-
-def _dimension(name: str, values: Sequence[Any], domain: Json) -> dict[str, Any]:
-    numbers = domain["values"] or values
-    if domain["log"] or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
-        return _categories(name, values, domain["values"]) if domain["values"] else _orders(name, values, domain)
-    if domain["values"]:
-        ticks = sorted(domain["values"])
-        return {"label": name, "values": list(values), "range": _span(ticks), "tickvals": ticks}
-    return {"label": name, "values": list(values), "range": [domain["min"], domain["max"]]}
-
-
-def _categories(name: str, values: Sequence[Any], known: Sequence[Any]) -> dict[str, Any]:
-    """Return an axis with a place for each value."""
-    texts = [value if isinstance(value, str) else json.dumps(value) for value in known]
-    short = [text if len(text) <= 18 else f"{text[:17]}\N{HORIZONTAL ELLIPSIS}" for text in texts]
-    places = [known.index(value) for value in values]
-    axis = {"tickvals": list(range(len(known))), "ticktext": short, "range": [-0.2, len(known) - 0.8]}
-    return {"label": name, "values": places, **axis}
-
-
-def _orders(name: str, values: Sequence[float], domain: Json) -> dict[str, Any]:
-    """Return an axis of orders of magnitude."""
-    low, high = log10(domain["min"]), log10(domain["max"])
-    ticks = [low + (high - low) * part / 4 for part in range(5)]
-    texts = [f"{10**tick:.2g}" for tick in ticks]
-    return {
-        "label": name, "values": [log10(value) for value in values], "range": [low, high],
-        "tickvals": ticks, "ticktext": texts,
-    }  # fmt: skip
-
-
-def _span(values: Sequence[float]) -> list[float]:
-    low, high = min(values), max(values)
-    around = 0.0 if low < high else max(abs(low) * 0.1, 0.01)
-    return [low - around, high + around]
-
+from retort.sweeps.trial_plots import plots, shorten
 
 _NONE = "\N{EN DASH}"
 _TEMPLATES = Path(__file__).parent / "templates"
+
+
+@cache
+def style() -> str:
+    """Return the style of the page."""
+    return (_TEMPLATES / "sweep.css").read_text(encoding="utf-8")
+
+
+@cache
+def policy() -> str:
+    """Return the page's policy: no script, and its one style by digest.
+
+    Sandboxed, it is a page of nowhere, which reaches neither service nor network.
+    """
+    digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
+    return (
+        f"sandbox allow-downloads; default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'self'"
+    )
 
 
 def render(sweep: Mapping[str, Any], best_spec: Mapping[str, Any] | None) -> str:
@@ -154,10 +64,9 @@ def render(sweep: Mapping[str, Any], best_spec: Mapping[str, Any] | None) -> str
         objective=sweep["spec"]["objective"],
         names=dict(zip(paths, shorten(paths), strict=True)),
         trials=trials,
-        charts=for_charts(chart for chart in (parallel(sweep), history(sweep)) if chart is not None),
+        plots=plots(sweep),
         best_yaml=best_spec and yaml.safe_dump(dict(best_spec), sort_keys=False, allow_unicode=True),
-        plotly=chart_program.embedded(),
-        drawing=chart_program.drawing("sweep"),
+        style=Markup(style()),  # noqa: S704 - a file of ours
     )
 
 

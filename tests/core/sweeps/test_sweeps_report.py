@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 import pytest
 from retort.spec import parse_sweep
 from retort.sweeps.planner import sentence
-from retort.sweeps.report import history, parallel, render, shorten
+from retort.sweeps.report import render
 from retort.sweeps.search_space import child
+from retort.sweeps.trial_plots import history, parallel, round_ticks, shorten
 
 BASE = {"name": "a", "data": {"path": "/data"}, "teacher": {"weights": "yolo11l.pt"}}
 PARAMETERS = {
@@ -56,24 +56,28 @@ def test_the_plot_has_an_axis_for_each_parameter_and_a_line_for_each_success():
     trials = [trial(1, value=0.3), trial(2, "failed", None), trial(3, value=0.6), trial(4, "running", 0.1)]
     chart = parallel(shown(trials))
     assert chart is not None
-    [trace] = chart["data"]
-    axes = {axis["label"]: axis for axis in trace["dimensions"]}
+    axes = {axis.label: axis for axis in chart.axes}
     assert list(axes) == ["lr", "batch", "model", "control", "val/mAP50-95"]
-    assert axes["lr"]["values"] == [-2, -2]
-    assert (axes["lr"]["ticktext"][0], axes["lr"]["ticktext"][-1]) == ("0.001", "0.1")
-    assert (axes["model"]["values"], axes["model"]["ticktext"]) == ([0, 0], ["yolov8n", "yolo11n"])
-    assert axes["control"]["ticktext"] == ["true", "false"]
-    assert axes["batch"]["range"] == [8, 32]
-    assert trace["line"]["color"] == axes["val/mAP50-95"]["values"] == [0.3, 0.6]
+    assert axes["lr"].values == (-2, -2)
+    assert [text for _, text in axes["lr"].ticks][::4] == ["0.001", "0.1"]
+    assert (axes["model"].values, axes["model"].texts) == ((0, 0), ("yolov8n", "yolov8n"))
+    assert [text for _, text in axes["control"].ticks] == ["true", "false"]
+    assert (axes["batch"].low, axes["batch"].high) == (8, 32)
+    assert (chart.numbers, [chart.goodness(at) for at in (0, 1)]) == ((1, 3), [0, 1])
 
 
 def test_the_best_so_far_never_falls_back():
     trials = [trial(1, value=0.3), trial(2, value=0.2), trial(3, "pruned", 0.1), trial(4, value=0.6)]
-    chart = history(shown(trials))
-    assert chart is not None
-    traces = {trace["name"]: trace for trace in chart["data"]}
-    assert traces["best so far"]["y"] == [0.3, 0.3, 0.6]
-    assert (traces["pruned"]["x"], traces["succeeded"]["x"]) == ([3], [1, 2, 4])
+    points = history(shown(trials))
+    assert [point.best for point in points] == [0.3, 0.3, 0.3, 0.6]
+    assert [point.state for point in points] == ["succeeded", "succeeded", "pruned", "succeeded"]
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.0], [0.31, 0.33], [-2.0, 1e-9], [1e9, 3e9], [0.1, 0.1 + 1e-12]])
+def test_ticks_are_round_distinct_and_hold_all_values_between_them(values: list[float]):
+    low, high, ticks = round_ticks(values)
+    assert low <= min(values) < max(values) + 1e-9 <= high + 1e-6
+    assert 2 <= len({text for _, text in ticks}) <= 12
 
 
 @pytest.mark.parametrize("trials", [[], [trial(1, "failed", None)], [trial(1, "queued", None)]])
@@ -91,10 +95,16 @@ def test_the_page_shows_every_trial_with_the_best_first_and_loads_nothing():
     assert "&lt;b&gt;diverged&lt;/b&gt;" in page
     assert "name: s-1-0003" in page
     assert re.search(r"Trial 3|trial 3: student val/mAP50-95 0.6000", page)
-    outside = page.replace(page[page.index("<script>") : page.index("</script>")], "")
-    assert re.findall(r'(?:src|href)="[^"]+"', outside) == []
-    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.DOTALL).group(1))  # type: ignore[union-attr]
-    assert [chart["name"] for chart in charts] == ["parallel", "history"]
+    assert re.findall(r'(?:src|href)="[^"]+"|<script|\sstyle=', page) == []
+    assert re.findall(r'id="chart-(\w+)"', page) == ["parallel", "history"]
+
+
+def test_names_of_strangers_are_text_in_the_drawings():
+    point = {"training.lr": 0.01, "training.batch": 8, "student.model": "<script>x</script>.yaml", "control": True}
+    sweep = shown([trial(1, value=0.3, parameters=point)])
+    sweep["spec"]["parameters"]["student.model"]["values"].append(point["student.model"])
+    page = render(sweep, None)
+    assert ("<script" in page, "&lt;script&gt;" in page) == (False, True)
 
 
 def test_a_sweep_says_in_words_where_it_stands():
