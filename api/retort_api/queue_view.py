@@ -104,6 +104,8 @@ def in_words(found: QueueWait, job: JobRow) -> str:
     """Say for what the job waits."""
     if found.reason == "retry":
         return "a pause after a failure"
+    if found.reason == "no_worker" and found.num_drained:
+        return "every running worker is drained: let one take jobs again, on /workers, or start another"
     if found.reason == "no_worker":
         return "no worker is running: start one, retort up or the worker's container"
     if found.reason == "too_many_gpus":

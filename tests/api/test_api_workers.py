@@ -102,3 +102,17 @@ def test_a_job_that_runs_waits_for_nothing(client: TestClient, lease: Lease):
 
 def test_an_unknown_job_waits_for_nothing_at_all(client: TestClient):
     assert client.get("/v1/jobs/job_00000000000000000000000000000000/waiting").json()["code"] == "job_not_found"
+
+
+@pytest.mark.usefixtures("announced")
+def test_a_worker_is_drained_and_takes_jobs_again(client: TestClient, job_id: str):
+    for _ in range(2):
+        answer = client.post("/v1/workers/a/drain")
+        assert (answer.status_code, answer.json()["drained_at"] is not None) == (200, True)
+    assert "is drained" in waiting(client, job_id)["message"]
+    assert "is drained" in client.get("/readyz").json()["checks"]["workers"]["detail"]
+
+    assert client.post("/v1/workers/a/resume").json()["drained_at"] is None
+    assert waiting(client, job_id)["reason"] == "turn"
+    missing = client.post("/v1/workers/none/drain")
+    assert (missing.status_code, missing.json()["code"]) == (404, "worker_not_found")

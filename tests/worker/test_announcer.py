@@ -44,3 +44,19 @@ def test_a_gpu_worker_that_is_gone_holds_up_nothing(house: House):
         workers.announce(session, WorkerRow(name="gpus", host="other", slots=1, gpus=1, started_at=gone, seen_at=gone))
 
     assert [job.job_id for job in house.workshop().waiting(None, 1)] == [job_id]
+
+
+def test_a_drained_worker_takes_no_job_until_it_may_again(house: House):
+    job_id, workshop = house.submit("finish"), house.workshop()
+    announcer = Announcer(workshop, DevicePool(1, []))
+    announcer.announce()
+    settings = workshop.settings
+
+    def drained(at: float | None) -> list[str]:
+        with house.database.begin() as session:
+            workers.drain(session, workshop.worker, at=at, now=database_now(session), within_s=settings.lease_s)
+        announcer.announce()
+        return [job.job_id for job in workshop.waiting(None, 1)]
+
+    assert drained(1.0) == []
+    assert drained(None) == [job_id]

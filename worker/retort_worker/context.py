@@ -57,9 +57,12 @@ class WorkerContext:
         """Return at most *number* claimable jobs, next first, within *gpus* GPUs.
 
         None is for a worker without any: it leaves the jobs to a running worker that has some, and those that require a
-        GPU in any case; unless *cpu_allowed*, all but those whose specs let the CPU stand in.
+        GPU in any case; unless *cpu_allowed*, all but those whose specs let the CPU stand in. A drained worker finds
+        none.
         """
         with self.database.autocommit_read() as session:
+            if workers.is_drained(session, self.worker):
+                return []
             now = database_now(session)
             if gpus is None and workers.gpus_elsewhere(session, now=now, within_s=self.settings.lease_s):
                 return []

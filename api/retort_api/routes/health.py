@@ -121,8 +121,11 @@ def _use(service: AppState) -> None:
 def _have_workers(service: AppState) -> None:
     """Refuse where no worker runs, and say since when."""
     with service.database.read() as session:
-        if workers.running(session, now=database_now(session), within_s=service.settings.lease_s):
+        found = workers.running(session, now=database_now(session), within_s=service.settings.lease_s)
+        if workers.takers(found):
             return
+        if found:
+            raise TransientError("every running worker is drained, and jobs wait: let one take jobs again, on /workers")
         seen_at = waiting.last_seen(session)
     since = "none has been seen" if seen_at is None else f"the last was seen at {_utc(seen_at)}"
     raise TransientError(f"no worker is running, and jobs wait: {since}")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from retort.access import Scope
+from fastapi import Path
+from retort.access import Principal, Scope
 from retort.db import jobs, waiting, workers
+from retort.db.models import WorkerRow
 from retort.db.session import database_now
 
-from retort_api.deps import Caller, JobId, Router, Serving
+from retort_api.deps import AppState, Caller, JobId, Router, Serving
 from retort_api.errors import documented
 from retort_api.queue_view import in_words
 from retort_api.schemas.jobs import Waiting, row_fields
 from retort_api.schemas.service import Worker, Workers
 
 router = Router("jobs")
+
+WorkerName = Annotated[str, Path(description="As the list of workers names it.", max_length=255)]
+_CHANGING = ("worker_not_found", "bad_parameter", "database_unavailable")
 
 
 @router.readable(
@@ -28,8 +33,46 @@ def list_workers(service: Serving, caller: Caller) -> Workers:
     with service.read(caller) as session:
         found = workers.running(session, now=database_now(session), within_s=service.settings.lease_s)
         held = workers.busy(session)
-        shown = tuple(Worker.model_validate(row_fields(one, Worker, busy=held.get(one.name, 0))) for one in found)
-        return Workers(data=shown)
+        return Workers(data=tuple(_shown(one, held) for one in found))
+
+
+def _shown(row: WorkerRow, held: dict[str, int]) -> Worker:
+    return Worker.model_validate(row_fields(row, Worker, busy=held.get(row.name, 0)))
+
+
+@router.post(
+    "/v1/workers/{worker}/drain",
+    scope=Scope.SERVICE_OPERATE,
+    response_model=Worker,
+    responses=documented(*_CHANGING),
+)
+def drain_worker(service: Serving, caller: Caller, worker: WorkerName) -> Worker:
+    """Let a worker take no more jobs; what it trains goes on to its end. Again is harmless.
+
+    It holds for this process of the worker: one that is started anew takes jobs.
+    """
+    return set_drained(service, caller, worker, drained=True)
+
+
+@router.post(
+    "/v1/workers/{worker}/resume",
+    scope=Scope.SERVICE_OPERATE,
+    response_model=Worker,
+    responses=documented(*_CHANGING),
+)
+def resume_worker(service: Serving, caller: Caller, worker: WorkerName) -> Worker:
+    """Let a drained worker take jobs again. Again is harmless."""
+    return set_drained(service, caller, worker, drained=False)
+
+
+def set_drained(service: AppState, caller: Principal, name: str, *, drained: bool) -> Worker:
+    """Let a running worker take no more jobs, or take them again."""
+    with service.begin(caller) as session:
+        now = database_now(session)
+        row = workers.drain(
+            session, name, at=now if drained else None, now=now, within_s=service.settings.lease_s
+        )  # fmt: skip
+        return _shown(row, workers.busy(session))
 
 
 @router.readable(
@@ -45,7 +88,7 @@ def get_waiting(service: Serving, caller: Caller, job_id: JobId) -> Any:
     with service.database.read() as session:  # of every project: their jobs stand in the same queue
         found = waiting.snapshot(session, now=now, within_s=service.settings.lease_s).of(job_id)
         if found is None:
-            running = workers.running(session, now=now, within_s=service.settings.lease_s)
+            running = workers.takers(workers.running(session, now=now, within_s=service.settings.lease_s))
             most = max((worker.gpus for worker in running), default=0)
             return Waiting(
                 reason=None, message=None, position=None, until=None, num_workers=len(running), most_gpus=most

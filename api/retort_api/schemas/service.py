@@ -84,6 +84,8 @@ class Worker(ResponseModel):
     """How far it can confine runs; null of a worker from before it told that."""
     started_at: datetime
     seen_at: datetime
+    drained_at: datetime | None = None
+    """Since when it takes no more jobs because somebody wished so; null where it takes them."""
 
 
 class Workers(ResponseModel):

@@ -483,6 +483,7 @@ class Worker(TypedDict):
     confinement: NotRequired[Confinement | None]
     started_at: str
     seen_at: str
+    drained_at: NotRequired[str | None]
 
 
 class Job(JobSummary):

@@ -18,6 +18,16 @@ class ServiceCalls:
         return Call("GET", "/v1/workers", reading="data")
 
     @call
+    def drain_worker(self, name: str) -> Call[Worker]:
+        """Let a worker take no more jobs, and end what it trains."""
+        return Call("POST", f"/v1/workers/{name}/drain")
+
+    @call
+    def resume_worker(self, name: str) -> Call[Worker]:
+        """Let a drained worker take jobs again."""
+        return Call("POST", f"/v1/workers/{name}/resume")
+
+    @call
     def audit(self, /, **filters: Any) -> Call[tuple[AuditEntry, ...]]:
         """Return who changed what, the latest first; for operators.
 

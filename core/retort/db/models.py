@@ -427,6 +427,8 @@ class WorkerRow(Base):
     """One that has not been seen for a lease's time is gone."""
     left_at: Mapped[float | None]
     """When it ended by itself; null while it runs, and where it was ended."""
+    drained_at: Mapped[float | None]
+    """Since when it takes no more jobs because somebody wished so; null where it takes them."""
 
 
 class GarbageRow(Base):

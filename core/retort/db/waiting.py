@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from retort.db import quotas
 from retort.db.models import JobRow, WorkerRow
-from retort.db.workers import refused_gpus, running, takes_on_cpu
+from retort.db.workers import refused_gpus, running, takers, takes_on_cpu
 from retort.states import ACTIVE, JobState
 
 WaitReason = Literal["turn", "retry", "no_worker", "too_many_gpus", "no_gpu", "quota"]
@@ -38,7 +38,7 @@ class QueueWait:
     until: float | None
     """End of the pause after a failure, in Unix seconds."""
     num_workers: int
-    """Workers that run."""
+    """Workers that run and take jobs."""
     most_gpus: int
     """Most GPUs that one of them has for one run."""
     refused: tuple[str, ...] = ()
@@ -47,6 +47,8 @@ class QueueWait:
     """Seconds, in whole minutes, from what runs and how long the latest jobs took; None where that says nothing."""
     quota: str | None = None
     """Which quota holds it up, in words."""
+    num_drained: int = 0
+    """Workers that run, and take no more jobs because somebody wished so."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class QueueSnapshot:
 
     now: float
     workers: tuple[WorkerRow, ...]
+    """Those that take jobs."""
     rows: Mapping[str, Any]
     """Queued jobs by id: priority, owner, project, gpus, require_gpu and claimable_at."""
     ahead: Mapping[str, int]
@@ -66,6 +69,7 @@ class QueueSnapshot:
     refused: tuple[str, ...] = field(default=())
     held_up: Mapping[str, str] = field(default_factory=dict)
     """Projects none of whose jobs may begin, with the quotas that say so."""
+    num_drained: int = 0
 
     def of(self, job_id: str) -> QueueWait | None:
         """Return for what the job waits; None where it was not in the queue."""
@@ -79,7 +83,9 @@ class QueueSnapshot:
         most_gpus = max((worker.gpus for worker in self.workers), default=0)
         position = None if ahead is None else ahead + 1
         quota = self.held_up.get(row.project) if reason == "quota" else None
-        return QueueWait(reason, position, until, len(self.workers), most_gpus, self.refused, estimate, quota)
+        return QueueWait(
+            reason, position, until, len(self.workers), most_gpus, self.refused, estimate, quota, self.num_drained
+        )  # fmt: skip
 
     def _reason(self, row: Any, until: float | None) -> WaitReason:
         if until is not None:
@@ -113,9 +119,10 @@ def unfit(job: Any, workers: Sequence[WorkerRow]) -> WaitReason | None:
 
 def snapshot(session: Session, *, now: float, within_s: float) -> QueueSnapshot:
     """Return the queue as it stands; workers run that were seen within *within_s*."""
-    workers = tuple(running(session, now=now, within_s=within_s))
-    for worker in workers:
+    seen = running(session, now=now, within_s=within_s)
+    for worker in seen:
         session.expunge(worker)
+    workers = takers(seen)
     columns = (
         JobRow.id, JobRow.priority, JobRow.owner, JobRow.project, JobRow.gpus, JobRow.require_gpu, JobRow.claimable_at,
     )  # fmt: skip
@@ -129,7 +136,7 @@ def snapshot(session: Session, *, now: float, within_s: float) -> QueueSnapshot:
         now=now, workers=workers, rows={row.id: row for row in rows},
         ahead=_ahead(known, [run.owner for run in runs], workers, now=now, held_up=held_up), held_up=held_up,
         rests_s=tuple(_rest(run, run_s, now) for run in runs), run_s=run_s,
-        refused=tuple(refused_gpus(workers)),
+        refused=tuple(refused_gpus(workers)), num_drained=len(seen) - len(workers),
     )  # fmt: skip
 
 

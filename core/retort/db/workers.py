@@ -10,10 +10,17 @@ from sqlalchemy.orm import Session
 
 from retort.db.models import JobRow, WorkerRow
 from retort.db.session import NO_SYNC, add_or_replace
+from retort.errors import UserError
 from retort.states import ACTIVE
 
 FORGET_S = 86_400.0
 """A worker that has not been seen for so long is no longer kept."""
+
+
+class WorkerNotFound(UserError):
+    """There is no such worker."""
+
+    code = "worker_not_found"
 
 
 def announce(session: Session, worker: WorkerRow) -> None:
@@ -22,7 +29,7 @@ def announce(session: Session, worker: WorkerRow) -> None:
     Those that are long gone are forgotten.
     """
     columns = {column.key: getattr(worker, column.key) for column in WorkerRow.__table__.columns}
-    add_or_replace(session, WorkerRow, [columns], key=["name"], keep=["started_at"])
+    add_or_replace(session, WorkerRow, [columns], key=["name"], keep=["started_at", "drained_at"])
     forget(session, now=worker.seen_at)
 
 
@@ -48,6 +55,34 @@ def _runs(now: float, within_s: float) -> Any:
     return and_(WorkerRow.seen_at >= now - within_s, WorkerRow.left_at.is_(None))
 
 
+def drain(session: Session, name: str, *, at: float | None, now: float, within_s: float) -> WorkerRow:
+    """Drain a running worker from *at* on; with None it takes jobs again.
+
+    A drained worker takes no more jobs; what it trains goes on to its end.
+
+    Raises:
+        WorkerNotFound: no worker of that name runs.
+
+    """
+    row = session.scalar(select(WorkerRow).where(WorkerRow.name == name, _runs(now, within_s)).with_for_update())
+    if row is None:
+        raise WorkerNotFound(f"no worker {name!r} runs", hint="GET /v1/workers, or retort workers, names those that do")
+    if at is None or row.drained_at is None:
+        row.drained_at = at
+    session.flush()
+    return row
+
+
+def is_drained(session: Session, name: str) -> bool:
+    """Return True where the worker is to take no more jobs."""
+    return session.scalar(select(WorkerRow.drained_at).where(WorkerRow.name == name)) is not None
+
+
+def takers(workers: Iterable[WorkerRow]) -> tuple[WorkerRow, ...]:
+    """Return those of *workers* that take jobs."""
+    return tuple(worker for worker in workers if worker.drained_at is None)
+
+
 def busy(session: Session) -> dict[str, int]:
     """Return the number of jobs that each worker holds, by its name."""
     held = select(JobRow.worker, func.count()).where(JobRow.state.in_(ACTIVE)).group_by(JobRow.worker)
@@ -55,8 +90,8 @@ def busy(session: Session) -> dict[str, int]:
 
 
 def gpus_elsewhere(session: Session, *, now: float, within_s: float) -> int:
-    """Return the most GPUs that one running worker has."""
-    most = select(func.max(WorkerRow.gpus)).where(_runs(now, within_s))
+    """Return the most GPUs that one worker has that takes jobs."""
+    most = select(func.max(WorkerRow.gpus)).where(_runs(now, within_s), WorkerRow.drained_at.is_(None))
     return session.scalar(most) or 0
 
 

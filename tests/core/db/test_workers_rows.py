@@ -152,3 +152,38 @@ def test_a_job_that_is_not_queued_waits_for_nothing(shop: Shop):
     job_id = shop.queued()
     shop.claimed(job_id)
     assert waiting(shop, job_id) is None
+
+
+def set_drained(shop: Shop, name: str, *, at: float | None) -> None:
+    with shop.database.begin() as session:
+        workers.drain(session, name, at=at, now=T0, within_s=LEASE_S)
+
+
+def test_a_drained_worker_stays_so_when_it_announces_itself_and_counts_for_no_job(shop: Shop):
+    announced(shop, "a", gpus=2)
+    job_id = shop.queued(resources={"gpus": 2})
+    set_drained(shop, "a", at=T0)
+    announced(shop, "a", gpus=2)
+
+    found = waiting(shop, job_id)
+    assert found is not None
+    assert (found.reason, found.num_workers, found.num_drained) == ("no_worker", 0, 1)
+    with shop.database.read() as session:
+        assert workers.gpus_elsewhere(session, now=T0, within_s=LEASE_S) == 0
+    announced(shop, "b", gpus=1)
+    assert (found := waiting(shop, job_id)) is not None
+    assert found.reason == "too_many_gpus"
+    set_drained(shop, "a", at=None)
+    assert (found := waiting(shop, job_id)) is not None
+    assert (found.reason, found.num_workers) == ("turn", 2)
+
+
+def test_only_a_worker_that_runs_is_drained_and_again_keeps_since_when(shop: Shop):
+    announced(shop, "a")
+    announced(shop, "gone", at=T0 - 2 * LEASE_S)
+    with pytest.raises(workers.WorkerNotFound, match="gone"):
+        set_drained(shop, "gone", at=T0)
+    set_drained(shop, "a", at=T0)
+    set_drained(shop, "a", at=T0 + 1)
+    with shop.database.read() as session:
+        assert session.get_one(WorkerRow, "a").drained_at == T0

@@ -440,6 +440,6 @@ CREATE TABLE workers (
 	slots INTEGER NOT NULL, 
 	gpus INTEGER NOT NULL, 
 	started_at DOUBLE NOT NULL, 
-	seen_at DOUBLE NOT NULL, devices JSON DEFAULT '[]' NOT NULL, left_at DOUBLE, confinement JSON, 
+	seen_at DOUBLE NOT NULL, devices JSON DEFAULT '[]' NOT NULL, left_at DOUBLE, confinement JSON, drained_at DOUBLE, 
 	CONSTRAINT pk_workers PRIMARY KEY (name)
 );
