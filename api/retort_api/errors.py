@@ -80,7 +80,7 @@ KINDS: dict[str, ProblemType] = {
     "no_checkpoint": ProblemType(409, "The job has no network to predict with yet"),
     "review_open": ProblemType(409, "Images of the review are open"),
     "link_expired": ProblemType(410, "The download address has expired"),
-    "version_conflict": ProblemType(412, "The job has changed since"),
+    "version_conflict": ProblemType(412, "It has changed since"),
     "tus_version": ProblemType(412, "The version of tus is not understood"),
     "body_too_large": ProblemType(413, "The body is too large"),
     "unsupported_media_type": ProblemType(415, "The body's type is not understood"),

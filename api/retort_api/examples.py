@@ -97,6 +97,8 @@ def by_operation() -> dict[str, Examples]:
         "list_artifacts": Examples(None, {OK: _ARTIFACTS, **missing}),
         "get_review": Examples(None, {OK: _REVIEW}),
         "list_review_images": Examples(None, {OK: ReviewImagePage(data=(_IMAGE,), next_cursor=None, has_more=False)}),
+        "get_review_image": Examples(None, {OK: _IMAGE}),
+        "withdraw_review_decision": Examples(None, {OK: _IMAGE}),
         "decide_review_image": Examples({"decision": "accept", "reviewer": "ann"}, {OK: _DECIDED}),
         "complete_review": Examples({"rest": "reject", "reviewer": "ann"}, {OK: queued}),
         "register_model": Examples(None, {CREATED: _MODEL}),
@@ -236,6 +238,7 @@ _IMAGE = ReviewImage(
     boxes=(Scored(name="car", x1=0.1, y1=0.2, x2=0.3, y2=0.4, score=0.91),),
     doubtful=(),
     decision=None,
+    version="open",
     links=ReviewImageLinks(
         self=f"{_HOME}/review/images/train-0001", picture=f"{_HOME}/artifacts/review/train-0001.jpg"
     ),
@@ -244,7 +247,8 @@ _DECIDED = _IMAGE.model_copy(
     update={
         "decision": ReviewDecision(
             decision="accept", boxes=None, reviewer="ann", at=_at(30), seen=True
-        )
+        ),
+        "version": "9f0c2b7d41a8e653",
     }
 )  # fmt: skip
 _MODEL = Model(

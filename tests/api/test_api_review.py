@@ -108,6 +108,53 @@ def test_the_last_decision_about_an_image_counts(client: TestClient, waiting: st
     assert [review[f"num_{what}"] for what in ("accepted", "rejected", "edited", "open")] == [0, 0, 1, 2]
 
 
+def seen(version: str) -> dict[str, str]:
+    return {"If-Match": f'"{version}"'}
+
+
+def test_a_decision_about_what_has_changed_since_is_refused_and_the_other_stands(
+    client: TestClient, waiting: str
+) -> None:
+    address = f"/v1/jobs/{waiting}/review/images/a"
+    before = client.get(address)
+    assert (before.json()["version"], before.headers["ETag"]) == ("open", '"open"')
+    anns = client.put(address, json={"decision": "reject", "reviewer": "ann"}, headers=seen("open"))
+    assert (anns.status_code, anns.headers["ETag"]) == (200, f'"{anns.json()["version"]}"')
+    late = [
+        client.put(address, json={"decision": "accept", "reviewer": "bob"}, headers=seen("open")),
+        client.delete(address, headers=seen("open")),
+    ]
+    assert [(one.status_code, one.json()["code"]) for one in late] == [(412, "version_conflict")] * 2
+    assert "ann has decided: reject" in late[0].json()["detail"]
+    assert client.get(address).json() == anns.json() == images(client, waiting)["a"]
+    bobs = client.put(address, json={"decision": "accept", "reviewer": "bob"}, headers=seen(anns.json()["version"]))
+    assert (bobs.status_code, bobs.json()["decision"]["reviewer"]) == (200, "bob")
+    assert bobs.json()["version"] not in {"open", anns.json()["version"]}
+
+
+def test_a_decision_that_is_withdrawn_leaves_the_image_open(client: TestClient, waiting: str) -> None:
+    decide(client, waiting, "b", decision="reject")
+    address = f"/v1/jobs/{waiting}/review/images/b"
+    opened = client.delete(address, headers=seen(client.get(address).json()["version"]))
+    assert (opened.status_code, opened.json()["version"], opened.json()["decision"]) == (200, "open", None)
+    assert client.delete(address).status_code == 200, "again is harmless"
+    assert client.get(f"/v1/jobs/{waiting}/review").json()["num_open"] == 3
+    client.post(f"/v1/jobs/{waiting}/review/complete", json={"rest": "accept"})
+    assert client.delete(address).json()["code"] == "wrong_state"
+
+
+def test_what_others_have_decided_since_is_told(client: TestClient, waiting: str) -> None:
+    decide(client, waiting, "a", decision="accept")
+    first = images(client, waiting)["a"]["decision"]["at"]
+    decide(client, waiting, "c.1", decision="reject")
+    last = images(client, waiting)["c.1"]["decision"]["at"]
+    assert list(images(client, waiting, decided_since=first)) == ["a", "c.1"]
+    assert list(images(client, waiting, decided_since=last)) == ["c.1"]
+    assert list(images(client, waiting, decided_since=last, decided=False)) == []
+    page = client.get(f"/v1/jobs/{waiting}/review/images", params={"decided_since": first, "limit": 1})
+    assert [one["image"] for one in client.get(page.links["next"]["url"]).json()["data"]] == ["c.1"]
+
+
 @pytest.mark.parametrize(
     ("decision", "told"),
     [

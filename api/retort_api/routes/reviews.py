@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
-from fastapi import Depends, Path, Query, Response
-from retort.access import Principal, Scope
-from retort.db import jobs, reviews
+from fastapi import Depends, Header, Path, Query, Response
+from retort.access import Scope
+from retort.db import reviews
 from retort.db.session import database_now
 from retort.review import formats
-from retort.review.models import IMAGE, REVIEWER, SOMEBODY, ImageDecision, ReviewSet
+from retort.review.models import IMAGE, REVIEWER, SOMEBODY
 
-from retort_api.deps import AppState, Caller, JobId, Router, Serving
+from retort_api import http, reviewing
+from retort_api.deps import Caller, JobId, Router, Serving
 from retort_api.errors import OK, documented
 from retort_api.file_response import FILE_POLICY
 from retort_api.http import JSON, read_decision, read_patch, read_upload
-from retort_api.review_access import find_picture, resolve_boxes, validate_decision
 from retort_api.routes.jobs import HEADERS, read_job
+from retort_api.schemas.bulk import Time
 from retort_api.schemas.jobs import Job
-from retort_api.schemas.reviews import Complete, Decide, Review, ReviewImage, ReviewImagePage
+from retort_api.schemas.reviews import Review, ReviewImage, ReviewImagePage
 
 router = Router("review")
 
@@ -37,6 +37,8 @@ FormName = Annotated[
     Literal["coco", "yolo", "cvat", "label_studio"], Query(alias="format", description="Whose form the file has.")
 ]
 Image = Annotated[str, Path(description="Such as `train-0001`.")]
+Seen = Annotated[str | None, Header(description="The `version` of the image as you have seen it, in quotes.")]
+_TAG = {"ETag": {"description": "The image's version.", "schema": {"type": "string"}}}
 Reviewer = Annotated[str, Query(pattern=REVIEWER, description="Who has looked.")]
 
 
@@ -50,7 +52,7 @@ def _body(model: str, *, required: bool) -> dict[str, Any]:
 )
 def get_review(service: Serving, caller: Caller, job_id: JobId) -> Review:
     """Say how far the review of a job's pseudo-labels is."""
-    return _summary(service, caller, job_id)
+    return reviewing.summary(service, caller, job_id)
 
 
 @router.readable(
@@ -68,24 +70,35 @@ def list_review_images(
     decided: Annotated[
         bool | None, Query(description="Only images that somebody, or nobody, has decided about.")
     ] = None,
+    decided_since: Annotated[
+        Time | None, Query(description="Only images that were decided about then or later: what others do meanwhile.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.", pattern=IMAGE)] = None,
 ) -> ReviewImagePage:
     """List the images to look at, with the teacher's boxes and what was decided, by name."""
-    pictures = [one for one in _proposals(service, caller, job_id).pictures if cursor is None or one.image > cursor]
-    if decided is None:
-        pictures = pictures[: limit + 1]
-    with service.read(caller) as session:
-        found = reviews.of_job(session, job_id, [one.image for one in pictures] if decided is None else None)
-    decisions = {decision.image: decision for decision in found}
-    pictures = [one for one in pictures if decided in {None, one.image in decisions}]
-    shown = tuple(ReviewImage.of(job_id, one, decisions.get(one.image)) for one in pictures[:limit])
-    following = shown[-1].image if len(pictures) > limit else None
-    if following:
+    since = None if decided_since is None else decided_since.timestamp()
+    page = reviewing.images(
+        service, caller, job_id, decided=decided, since=since, limit=limit, cursor=cursor
+    )  # fmt: skip
+    if page.has_more:
         narrowed = {} if decided is None else {"decided": str(decided).lower()}
-        query = urlencode({**narrowed, "limit": limit, "cursor": following})
-        response.headers["Link"] = f'</v1/jobs/{job_id}/review/images?{query}>; rel="next"'
-    return ReviewImagePage(data=shown, next_cursor=following, has_more=following is not None)
+        narrowed |= {} if decided_since is None else {"decided_since": decided_since.isoformat()}
+        response.headers["Link"] = reviewing.link_to_next(job_id, page, narrowed, limit)
+    return page
+
+
+@router.readable(
+    "/v1/jobs/{job_id}/review/images/{image}",
+    scope=Scope.JOBS_READ,
+    response_model=ReviewImage,
+    responses={OK: {"headers": _TAG}, **documented("image_not_found", *_READING)},
+)
+def get_review_image(
+    service: Serving, caller: Caller, job_id: JobId, image: Image, response: Response
+) -> ReviewImage:  # fmt: skip
+    """Show one image with the teacher's boxes and what was decided."""
+    return _tagged(reviewing.image_of(service, caller, job_id, image), response)
 
 
 @router.put(
@@ -93,25 +106,42 @@ def list_review_images(
     scope=Scope.JOBS_WRITE,
     response_model=ReviewImage,
     openapi_extra=_body("Decide", required=True),
-    responses=documented(*_BODIES, "image_not_found", *_WRITING),
+    responses={OK: {"headers": _TAG}, **documented(*_BODIES, "image_not_found", "version_conflict", *_WRITING)},
 )
 def decide_review_image(
-    service: Serving, caller: Caller, job_id: JobId, image: Image, document: Annotated[Any, Depends(read_decision)]
+    *,
+    service: Serving,
+    caller: Caller,
+    job_id: JobId,
+    image: Image,
+    document: Annotated[Any, Depends(read_decision)],
+    response: Response,
+    if_match: Seen = None,
 ) -> ReviewImage:
     """Decide about one image, in place of what was decided before.
 
     `accept` takes the teacher's boxes, `reject` leaves the image out, `edit` puts the `boxes` on it that are sent: all
     that there is to see, for what is not in them counts as background.
+
+    With `If-Match` nothing changes if somebody else has decided about the image since.
     """
-    proposals = _proposals(service, caller, job_id)
-    picture = find_picture(proposals, image)
-    wanted = validate_decision(Decide, document)
-    boxes = resolve_boxes(wanted.boxes, proposals)
-    with service.begin(caller) as session:
-        about = {"image": image, "reviewer": wanted.reviewer, "at": database_now(session)}
-        decision = validate_decision(ImageDecision, {**about, "decision": wanted.decision, "boxes": boxes})
-        reviews.decide(session, job_id, [decision])
-    return ReviewImage.of(job_id, picture, decision)
+    return _tagged(reviewing.decide(service, caller, job_id, image, document, if_match=if_match), response)
+
+
+@router.delete(
+    "/v1/jobs/{job_id}/review/images/{image}",
+    scope=Scope.JOBS_WRITE,
+    response_model=ReviewImage,
+    responses={OK: {"headers": _TAG}, **documented("image_not_found", "version_conflict", *_WRITING)},
+)
+def withdraw_review_decision(
+    *, service: Serving, caller: Caller, job_id: JobId, image: Image, response: Response, if_match: Seen = None
+) -> ReviewImage:
+    """Withdraw what was decided about one image: it is open again.
+
+    With `If-Match` nothing changes if somebody else has decided about the image since.
+    """
+    return _tagged(reviewing.withdraw(service, caller, job_id, image, if_match=if_match), response)
 
 
 @router.post(
@@ -131,14 +161,7 @@ def complete_review(
 
     It is refused while images are open, unless `{"rest": "accept"}` or `{"rest": "reject"}` says what becomes of them.
     """
-    proposals = _proposals(service, caller, job_id)
-    wanted = validate_decision(Complete, document)
-    with service.begin(caller) as session:
-        reviews.complete(
-            session, job_id, proposals, rest=wanted.rest, reviewer=wanted.reviewer, now=database_now(session),
-            actor="client",
-        )  # fmt: skip
-    service.notifier.notify(job_id)
+    reviewing.complete(service, caller, job_id, document)
     return read_job(service, caller, job_id, response)
 
 
@@ -156,7 +179,9 @@ def complete_review(
 )
 def export_review(service: Serving, caller: Caller, job_id: JobId, form_name: FormName) -> Response:
     """Export the review for another tool: COCO, YOLO, CVAT or Label Studio."""
-    proposals, decisions = _both(service, caller, job_id)
+    proposals = reviewing.proposals_of(service, caller, job_id)
+    with service.read(caller) as session:
+        decisions = {found.image: found for found in reviews.of_job(session, job_id)}
     form = formats.annotation_format(form_name)
     data = form.write(formats.annotated_images(proposals, decisions))
     headers = {
@@ -196,7 +221,7 @@ def import_review(
     Images that are not in the file, or that nobody has looked at, stay as they are. A file with a mistake changes
     nothing.
     """
-    proposals = _proposals(service, caller, job_id)
+    proposals = reviewing.proposals_of(service, caller, job_id)
     with service.read(caller) as session:
         now = database_now(session)
     imported = formats.import_decisions(
@@ -204,21 +229,9 @@ def import_review(
     )  # fmt: skip
     with service.begin(caller) as session:
         reviews.decide(session, job_id, imported.decisions)
-    return _summary(service, caller, job_id, imported.notes)
+    return reviewing.summary(service, caller, job_id, imported.notes)
 
 
-def _proposals(service: AppState, caller: Principal, job_id: str) -> ReviewSet:
-    return service.reviews.of_job(service.database, caller.reach, service.store, job_id)
-
-
-def _both(service: AppState, caller: Principal, job_id: str) -> tuple[ReviewSet, dict[str, ImageDecision]]:
-    proposals = _proposals(service, caller, job_id)
-    with service.read(caller) as session:
-        return proposals, {found.image: found for found in reviews.of_job(session, job_id)}
-
-
-def _summary(service: AppState, caller: Principal, job_id: str, notes: tuple[str, ...] = ()) -> Review:
-    proposals, decisions = _both(service, caller, job_id)
-    with service.read(caller) as session:
-        state = jobs.get(session, job_id).state
-    return Review.of(job_id, state, formats.summary(proposals, decisions), notes)
+def _tagged(shown: ReviewImage, response: Response) -> ReviewImage:
+    response.headers["ETag"] = http.strong(shown.version)
+    return shown

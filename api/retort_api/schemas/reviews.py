@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
-from retort.review.models import MOST_BOXES, REVIEWER, SOMEBODY, Box, ImageDecision, Picture, Scored
+from retort.review.models import MOST_BOXES, REVIEWER, SOMEBODY, UNDECIDED, Box, ImageDecision, Picture, Scored
 from retort.states import JobState
 
 from retort_api.schemas.jobs import ResponseModel, job_path
@@ -86,6 +86,8 @@ class ReviewImage(ResponseModel):
     doubtful: tuple[Scored, ...]
     """What the teacher was not certain enough of: neither label nor background."""
     decision: ReviewDecision | None
+    version: str
+    """Of the decision, or ``open``; also the ``ETag`` of the image."""
     links: ReviewImageLinks
 
     @classmethod
@@ -97,7 +99,9 @@ class ReviewImage(ResponseModel):
             "picture": f"{home}/artifacts/review/{quote(picture.image)}.jpg",
         }
         about = {name: getattr(picture, name) for name in ("image", "file", "width", "height", "doubtful")}
-        return cls.model_validate({**about, "boxes": picture.kept, "decision": decision, "links": links})
+        version = UNDECIDED if decision is None else decision.version
+        known = {"boxes": picture.kept, "decision": decision, "version": version, "links": links}
+        return cls.model_validate({**about, **known})
 
 
 class ReviewImagePage(ResponseModel):

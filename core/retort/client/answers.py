@@ -377,6 +377,7 @@ class ReviewImage(TypedDict):
     boxes: list[Scored]
     doubtful: list[Scored]
     decision: ReviewDecision | None
+    version: str
     links: dict[str, Any]
 
 

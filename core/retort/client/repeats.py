@@ -30,9 +30,9 @@ _REFUSED_UNREAD = 429
 def is_repeatable(method: str, path: str, headers: Mapping[str, str]) -> bool:
     """Return True if a request is harmless to carry out twice."""
     names = {name.lower() for name in headers}
-    if method in _IDEMPOTENT or "idempotency-key" in names:
-        return True
-    return _HARMLESS.fullmatch(path) is not None and "if-match" not in names
+    if "if-match" in names:  # the second would meet what the first has made
+        return False
+    return method in _IDEMPOTENT or "idempotency-key" in names or _HARMLESS.fullmatch(path) is not None
 
 
 @dataclass(slots=True)

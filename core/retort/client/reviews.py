@@ -10,6 +10,10 @@ from retort.client.job_calls import job_path
 from retort.client.operations import Awaiting, AwaitingPart, Blocking, BlockingPart, call, listing
 
 
+def _if_match(version: str | None) -> dict[str, str]:
+    return {} if version is None else {"If-Match": f'"{version}"'}
+
+
 class ReviewCalls:
     """Calls about the review of one job."""
 
@@ -24,20 +28,32 @@ class ReviewCalls:
         return Call("GET", self._path())
 
     @listing
-    def images(self, *, decided: bool | None = None) -> Listing[ReviewImage]:
+    def images(self, *, decided: bool | None = None, decided_since: str | None = None) -> Listing[ReviewImage]:
         """Yield the review's images with their boxes and decisions, in pages.
 
         The boxes are the teacher's; each next page is requested when it is needed.
         """
-        return pages(self._path("images"), {"decided": decided}, limit=200)
+        return pages(self._path("images"), {"decided": decided, "decided_since": decided_since}, limit=200)
 
     @call
-    def decide(self, /, image: str, decision: str, **about: Any) -> Call[ReviewImage]:
+    def image(self, image: str) -> Call[ReviewImage]:
+        """Return one image with its boxes, and what was decided about it."""
+        return Call("GET", self._path(f"images/{image}"))
+
+    @call
+    def decide(self, /, image: str, decision: str, *, version: str | None = None, **about: Any) -> Call[ReviewImage]:
         """Accept, reject or edit an image of the review.
 
-        To edit it, pass the new *boxes*; *about* may also name the *reviewer*.
+        To edit it, pass the new *boxes*; *about* may also name the *reviewer*. With the *version* of the image as you
+        have seen it, nothing changes if somebody else has decided since.
         """
-        return Call("PUT", self._path(f"images/{image}"), {"json": {"decision": decision, **about}})
+        body = {"json": {"decision": decision, **about}, "headers": _if_match(version)}
+        return Call("PUT", self._path(f"images/{image}"), body)
+
+    @call
+    def withdraw(self, image: str, *, version: str | None = None) -> Call[ReviewImage]:
+        """Open an image again, whatever was decided about it; *version* as for ``decide``."""
+        return Call("DELETE", self._path(f"images/{image}"), {"headers": _if_match(version)})
 
     @call
     def picture(self, image: str) -> Call[bytes]:

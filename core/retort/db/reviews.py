@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from sqlalchemy import insert, literal, select
+from sqlalchemy import delete, insert, literal, select
 from sqlalchemy.orm import Session
 
 from retort.db import jobs
 from retort.db.models import ReviewRow
 from retort.db.session import add_or_replace, table
 from retort.errors import UserError
-from retort.review.models import ImageDecision, ReviewError, ReviewSet, Verdict, undecided
+from retort.review.models import UNDECIDED, ImageDecision, ReviewError, ReviewSet, Verdict, undecided
 from retort.states import JobState
 
 _REVIEWS = table(ReviewRow)
@@ -23,31 +23,63 @@ class ReviewOpen(UserError):
     code = "review_open"
 
 
-def of_job(session: Session, job_id: str, images: Sequence[str] | None = None) -> list[ImageDecision]:
+class DecisionConflict(UserError):
+    """Somebody else has decided about the image since the client has seen it."""
+
+    code = "version_conflict"
+
+
+Matches = Callable[[str], bool]
+"""Whether the version of a decision is the one that the client has seen."""
+
+
+def of_job(
+    session: Session, job_id: str, images: Sequence[str] | None = None, *, since: float | None = None
+) -> list[ImageDecision]:
     """Return the review decisions about the job's images.
 
-    With *images*, they are about these only, by name.
+    With *images*, they are about these only, by name; with *since*, they are no older.
     """
     query = select(ReviewRow).where(ReviewRow.job_id == job_id).order_by(ReviewRow.image)
     if images is not None:
         query = query.where(ReviewRow.image.in_(images))
+    if since is not None:
+        query = query.where(ReviewRow.at >= since)
     columns = ("image", "decision", "boxes", "reviewer", "at", "seen")
     return [
         ImageDecision.model_validate({name: getattr(row, name) for name in columns}) for row in session.scalars(query)
     ]
 
 
-def decide(session: Session, job_id: str, decisions: Sequence[ImageDecision]) -> None:
+def decide(
+    session: Session, job_id: str, decisions: Sequence[ImageDecision], *, matches: Matches | None = None
+) -> None:
     """Record *decisions*, in place of earlier decisions about the same images.
+
+    With *matches*, the earlier ones have to be those that the client has seen.
 
     Raises:
         JobNotFound: there is no such job.
         JobFinished: it has ended.
         WrongState: it does not wait for a review, or not any more.
+        DecisionConflict: an earlier decision is another one.
 
     """
     jobs.under_review(session, job_id)
+    _insist(session, job_id, [decision.image for decision in decisions], matches)
     _write(session, job_id, decisions)
+
+
+def withdraw(session: Session, job_id: str, image: str, *, matches: Matches | None = None) -> None:
+    """Open *image* again, whatever was decided about it.
+
+    Raises:
+        JobNotFound, JobFinished, WrongState, DecisionConflict: as ``decide``.
+
+    """
+    jobs.under_review(session, job_id)
+    _insist(session, job_id, [image], matches)
+    session.execute(delete(_REVIEWS).where(_REVIEWS.c.job_id == job_id, _REVIEWS.c.image == image))
 
 
 def complete(
@@ -96,6 +128,19 @@ def inherit(session: Session, parent_id: str, job_id: str) -> None:
     columns = [column for column in _REVIEWS.c if column.name != "job_id"]
     found = select(literal(job_id), *columns).where(_REVIEWS.c.job_id == parent_id)
     session.connection().execute(insert(_REVIEWS).from_select(["job_id", *(column.name for column in columns)], found))
+
+
+def _insist(session: Session, job_id: str, images: Sequence[str], matches: Matches | None) -> None:
+    """Refuse to replace decisions that the client has not seen; the job is locked."""
+    if matches is None:
+        return
+    known = {decision.image: decision for decision in of_job(session, job_id, images)}
+    for image in images:
+        now = known.get(image)
+        if not matches(UNDECIDED if now is None else now.version):
+            told = "the decision was withdrawn" if now is None else f"{now.reviewer} has decided: {now.decision}"
+            hint = "read the image again, and decide from what it is now"
+            raise DecisionConflict(f"{image} has changed since: {told}", hint=hint)
 
 
 def _remaining(session: Session, job_id: str, review_set: ReviewSet) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -208,6 +209,10 @@ class ImageVerdict(FrozenModel):
         return self
 
 
+UNDECIDED = "open"
+"""The version of an image that nobody has decided about."""
+
+
 class ImageDecision(ImageVerdict):
     """Verdict on one image, with reviewer and time."""
 
@@ -217,6 +222,11 @@ class ImageDecision(ImageVerdict):
     """Unix time in seconds."""
     seen: bool = True
     """Whether the picture was looked at; not, where it was only said what becomes of the rest."""
+
+    @property
+    def version(self) -> str:
+        """Tell this decision from any other about the image."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
 class Decisions(FrozenModel):
