@@ -40,13 +40,16 @@ def key(ready: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def retort(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Retort:
+def retort(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Retort:
     """Run a command in this process, with no configuration but the defaults.
 
     It carries the key of the service that it names, unless it says ``keyed=False``.
     """
     for name in [name for name in os.environ if name.startswith("RETORT_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
 
     def call(*arguments: object, url: str | None = None, keyed: bool = True) -> Ended:
         capsys.readouterr()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retort.cli import jobs, run
+from retort.cli import jobs, last_jobs, run
 from retort.cli.jobs import EXIT_CODES
 from retort.cli.options import AsJson, Sets, connect, emit, note
 from retort.cli.spec import anchor, assign, load
@@ -134,6 +134,7 @@ def _asked(url: str, wanted: dict[str, Any], *, as_json: bool) -> int:
     """Have a worker of the service measure; Ctrl-C leaves the job running."""
     with connect(url) as client:
         job = client.advise(wanted)
+        last_jobs.remember(client.url, job["id"])
         note(f"{job['id']} at {client.url}")
         if as_json:
             job = client.wait(job["id"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from retort.cli import completion
 from retort.cli.options import AsJson, emit, note, say
 from retort.errors import UserError
 
@@ -101,9 +102,7 @@ def convert_(  # noqa: PLR0917 - typer gives each by name
 @app.command("list")
 def list_known(as_json: AsJson = False) -> None:
     """List the data sets that a spec may name as data.dataset, and which of them are here."""
-    from rich.table import Table
-
-    from retort.cli.render import console
+    from retort.cli.render import Column, FittedTable, console
     from retort.data import known_datasets
     from retort.data.catalog import CATALOGUE
 
@@ -124,7 +123,7 @@ def list_known(as_json: AsJson = False) -> None:
             ]
         )
         return
-    table = Table("name", "here", "download", "what it is", box=None, padding=(0, 3, 0, 0), header_style="bold")
+    table = FittedTable("name", "here", Column("download", rank=1), "what it is")
     for found in CATALOGUE.values():
         table.add_row(found.name, "yes" if known_datasets.is_cached(found, folder) else "no", found.size, found.about)
     console().print(table)
@@ -132,7 +131,12 @@ def list_known(as_json: AsJson = False) -> None:
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A known data set: retort data list.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A known data set: retort data list.", autocompletion=completion.known_datasets
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Fetch a known data set, check it, and lay it out; nothing happens where it is there already."""
@@ -165,22 +169,14 @@ def _plain(found: AuditReport) -> dict[str, Any]:
 
 def _show(found: AuditReport) -> None:
     from rich.markup import escape
-    from rich.table import Column, Table
 
-    from retort.cli.render import console
+    from retort.cli.render import FittedTable, console, figure
 
     board = console()
     if found.splits:
-        table = Table(
-            "class",
-            *(Column(split, justify="right") for split in found.splits),
-            box=None,
-            pad_edge=False,
-            padding=(0, 3, 0, 0),
-            header_style="bold",
-        )
+        table = FittedTable("class", *map(figure, found.splits))
         for number, name in enumerate(found.names):
-            table.add_row(escape(name), *(f"{split.boxes[number]:,}" for split in found.splits.values()))
+            table.add_row(name, *(f"{split.boxes[number]:,}" for split in found.splits.values()))
         table.add_row("images", *(f"{split.num_images:,}" for split in found.splits.values()), style="dim")
         table.add_row("without a box", *(f"{split.num_backgrounds:,}" for split in found.splits.values()), style="dim")
         board.print(table)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retort import dataset_ref
+from retort.cli import completion
 from retort.cli.options import AsJson, Url, connect, emit, note, say
 from retort.errors import UserError
 
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Bring, list, show, fetch and delete datasets of a service.", no_args_is_help=True)
 Reference = Annotated[
-    str, typer.Argument(metavar="REFERENCE", help="dataset:NAME for the newest, NAME@DIGITS, or written out.")
+    str,
+    typer.Argument(
+        metavar="REFERENCE",
+        help="dataset:NAME for the newest, NAME@DIGITS, or written out.",
+        autocompletion=completion.datasets,
+    ),
 ]
 
 
@@ -183,7 +189,12 @@ def pull(reference: Reference, url: Url = None, as_json: AsJson = False) -> None
 
 @app.command("rm")
 def remove(
-    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="NAME@DIGITS, written out, or NAME@dst_ID.")],
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REFERENCE", help="NAME@DIGITS, written out, or NAME@dst_ID.", autocompletion=completion.datasets
+        ),
+    ],
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -227,13 +238,12 @@ def _note_doubts(dataset: Mapping[str, Any]) -> None:
 
 
 def _table(found: Iterable[Mapping[str, Any]]) -> None:
-    from rich.table import Table
-
     from retort.cli import render
 
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for column in ("dataset", "state", "classes", "images", "size", "created"):
-        table.add_column(column, overflow="fold")
+    column, figure = render.Column, render.figure
+    table = render.FittedTable(
+        "dataset", "state", figure("classes", 2), figure("images", 1), figure("size", 3), column("created", rank=4)
+    )
     for one in found:
         version = one["sha256"][:12] if one["sha256"] else one["id"]
         images = "/".join(str(split["num_images"]) for split in one["splits"].values())

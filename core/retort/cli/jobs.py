@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retort.cli import options, render
+from retort.cli import last_jobs, options, render
 from retort.cli.datasets import with_pushed_data
 from retort.cli.options import AsJson, JobId, Sets, Url, connect, emit, emit_line, find, note, say
 from retort.cli.spec import assign, load
@@ -130,8 +130,6 @@ def ended(job: Job, *, as_json: bool) -> int:
 EVERY_S = 0.5
 _WATCHED_TO = TERMINAL | {JobState.AWAITING_REVIEW}
 """States in which nothing more happens by itself."""
-SHORT_ID = len("job_") + 20
-"""Letters of an id that tell jobs apart: it begins with the time."""
 REPORT = "report.html"
 
 
@@ -168,7 +166,7 @@ def show(client: Client, job_id: str, *, as_json: bool) -> int:
 
 def _say_next(client: Client, job: Job) -> None:
     """Say where the report of an ended job is, and which command comes next."""
-    short = job["id"][:SHORT_ID]
+    short = render.short(job["id"])
     if job["state"] == "awaiting_review":
         note(f"look at its pseudo-labels: retort review sheet {short}; then: retort review complete {short}")
     elif job["state"] == "succeeded":
@@ -206,6 +204,7 @@ def submit(  # noqa: PLR0917 - typer gives each by name
         document = register_weights(document, register_with(client))
         labels = {name: value or "" for name, value in options.labels_of(label).items()}
         job = client.submit(document, idempotency_key=key, owner=owner, priority=priority, labels=labels)
+        last_jobs.remember(client.url, job["id"])
         if follow:
             note(f"{job['id']} at {client.url}")
             return show(client, job["id"], as_json=as_json)
@@ -214,7 +213,7 @@ def submit(  # noqa: PLR0917 - typer gives each by name
         else:
             say(job["id"])
             _note_warnings(client, job["id"])
-            note(f"follow it: retort watch {job['id']}")
+            note(f"follow it: retort watch {last_jobs.MARK}")
     return 0
 
 
@@ -301,7 +300,7 @@ def predict(
 def retry(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
     """Make a new job that goes on where one that failed, was cancelled or expired has ended; print its id."""
     with connect(url) as client:
-        _tell(client.retry(find(client, job_id)), as_json=as_json)
+        _tell(client, client.retry(find(client, job_id)), as_json=as_json)
 
 
 def clone(job_id: JobId, sets: Sets = None, url: Url = None, as_json: AsJson = False) -> None:
@@ -309,14 +308,14 @@ def clone(job_id: JobId, sets: Sets = None, url: Url = None, as_json: AsJson = F
     with connect(url) as client:
         found = find(client, job_id)
         if not sets:
-            return _tell(client.clone(found), as_json=as_json)
+            return _tell(client, client.clone(found), as_json=as_json)
         # Not as a merge patch: that cannot set a field to null, which says something in a spec.
         old = client.get(found)
         for assignment in sets:
             assign(old["spec"], assignment)
         spec = register_weights(anchor_weights(old["spec"], [Path.cwd()]), register_with(client))
         job = client.submit(spec, owner=old["owner"], priority=old["priority"])
-        return _tell(job, as_json=as_json)
+        return _tell(client, job, as_json=as_json)
 
 
 def extend(
@@ -328,7 +327,7 @@ def extend(
 ) -> None:
     """Make a new job that adds epochs to one that has succeeded, from its last state; print its id."""
     with connect(url) as client:
-        _tell(client.extend(find(client, job_id), epochs, name=name), as_json=as_json)
+        _tell(client, client.extend(find(client, job_id), epochs, name=name), as_json=as_json)
 
 
 def _ask(job_id: str, url: str | None, what: Callable[[Client, str], Job], *, as_json: bool) -> None:
@@ -340,12 +339,13 @@ def _ask(job_id: str, url: str | None, what: Callable[[Client, str], Job], *, as
         say(f"{job['id']} is {job['state']}")
 
 
-def _tell(job: Job, *, as_json: bool) -> None:
+def _tell(client: Client, job: Job, *, as_json: bool) -> None:
+    last_jobs.remember(client.url, job["id"])
     if as_json:
         emit(job)
     else:
         say(job["id"])
-        note(f"follow it: retort watch {job['id']}")
+        note(f"follow it: retort watch {last_jobs.MARK}")
 
 
 TENSORBOARD = "tensorboard"

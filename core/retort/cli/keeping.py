@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from retort.cli import render
+from retort.cli import completion, render
+from retort.cli.last_jobs import MARK
 from retort.cli.options import AsJson, Url, connect, emit, find, find_sweep, say
 from retort.client.answers import Job, Sweep
 from retort.client.client import Client
@@ -16,7 +17,9 @@ from retort.model_ref import WRITTEN, is_written
 What = Annotated[
     list[str],
     typer.Argument(
-        metavar="WHAT...", help="Jobs (name or id), sweeps (swp_…), models (NAME@DIGEST), artifacts (JOB/NAME)."
+        metavar="WHAT...",
+        help="Jobs (name or id), sweeps (swp_…), models (NAME@DIGEST), artifacts (JOB/NAME).",
+        autocompletion=completion.jobs,
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and take nothing.")]
@@ -33,7 +36,12 @@ def restore(what: What, url: Url = None, as_json: AsJson = False) -> None:
 
 
 def keep(
-    what: Annotated[str, typer.Argument(metavar="JOB|SWEEP", help="A job's name, or the id of a job or a sweep.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="JOB|SWEEP", help="A job's name, or the id of a job or a sweep.", autocompletion=completion.jobs
+        ),
+    ],
     off: Annotated[bool, typer.Option("--off", help="Unpin it.")] = False,
     url: Url = None,
     as_json: AsJson = False,
@@ -116,7 +124,7 @@ def _one(client: Client, text: str, *, deleting: bool) -> str:
         act = client.delete_model if deleting else client.restore_model
         act(name, digits.removeprefix("sha256:"))
         return text
-    if "@" in text:
+    if "@" in text and not text.startswith(MARK):
         raise UserError(f"{text!r} names no model", hint=f"write NAME@DIGEST, as retort models shows it: {WRITTEN}")
     if text.startswith("swp_"):
         sweep_id = find_sweep(client, text)

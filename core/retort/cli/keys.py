@@ -326,13 +326,13 @@ def _show(found: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         emit([dict(one) for one in found])
         return
-    from rich.table import Table
-
     from retort.cli import render
 
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for column in ("id", "name", "begins", "role", "owner", "project", "last used", "ends"):
-        table.add_column(column, overflow="fold")
+    column = render.Column
+    table = render.FittedTable(
+        "id", "name", column("begins", rank=4), "role", column("owner", rank=1), column("project", rank=2),
+        column("last used", rank=3), column("ends", rank=1),
+    )  # fmt: skip
     for one in found:
         ends = "revoked" if one["revoked_at"] else one["expires_at"] and render.clock(one["expires_at"], "%Y-%m-%d")
         used = one["last_used_at"] and render.clock(one["last_used_at"], "%Y-%m-%d %H:%M")

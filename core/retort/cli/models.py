@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from retort.cli import completion
 from retort.cli.options import AsJson, Url, connect, emit, note, say
 from retort.cli.weights import digests_with
 from retort.client.answers import Model
@@ -36,7 +37,12 @@ def models(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as street-teacher; one of it: NAME@DIGITS.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Such as street-teacher; one of it: NAME@DIGITS.", autocompletion=completion.models
+        ),
+    ],
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -123,7 +129,12 @@ def _complete(file: Path, architecture: str | None, names: str | None) -> Iterat
 
 @app.command()
 def pull(
-    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="model:NAME@sha256:DIGEST, or NAME@DIGITS.")],
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REFERENCE", help="model:NAME@sha256:DIGEST, or NAME@DIGITS.", autocompletion=completion.models
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="File to write.", show_default="where local runs look for the reference")
     ] = None,
@@ -152,14 +163,14 @@ def _show(found: Iterable[Model], *, as_json: bool) -> None:
     if as_json:
         emit(list(found))
         return
-    from rich.table import Table
-
     from retort.cli import render
     from retort.constants import MAP
 
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for column in ("reference", "architecture", "classes", "mAP50-95", "size", "registered"):
-        table.add_column(column, overflow="fold")
+    column, figure = render.Column, render.figure
+    table = render.FittedTable(
+        "reference", column("architecture", rank=2), figure("classes", 3), figure("mAP50-95", 1), figure("size", 4),
+        column("registered", rank=5),
+    )  # fmt: skip
     for model in found:
         table.add_row(
             model["reference"], model["architecture"] or "", str(len(model["classes"])) if model["classes"] else "",

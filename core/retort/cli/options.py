@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from retort.cli import completion, last_jobs
 from retort.client.client import Client
 from retort.errors import UNPRINTABLE, RetortError, SpecError, UserError, printable
 from retort.settings import Settings
@@ -19,16 +20,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 Url = Annotated[
     str | None, typer.Option("--url", help="Address of the service.", show_default="RETORT_URL, or 127.0.0.1:8000")
 ]
-JobId = Annotated[
-    str, typer.Argument(metavar="JOB", help="A job's name, or its id, or a unique beginning or end of that.")
-]
+_JOB = (
+    "A job's name, or its id, or a unique beginning or end of that; @last is the one that was made last from here, "
+    "@last~1 the one before."
+)
+JobId = Annotated[str, typer.Argument(metavar="JOB", help=_JOB, autocompletion=completion.jobs)]
 SpecFile = Annotated[str, typer.Argument(metavar="SPEC", help="A YAML or JSON file; - reads standard input.")]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Replace a field: training.epochs=3. May be repeated."),
 ]
 SweepId = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="A sweep's name, or its id, or a unique beginning or end of that.")
+    str,
+    typer.Argument(
+        metavar="SWEEP",
+        help="A sweep's name, or its id, or a unique beginning or end of that.",
+        autocompletion=completion.sweeps,
+    ),
 ]
 SweepFile = Annotated[str, typer.Argument(metavar="FILE", help="A YAML or JSON file; - reads standard input.")]
 
@@ -117,12 +125,16 @@ def labels_of(given: Sequence[str] | None) -> dict[str, str | None]:
 def find(client: Client, text: str) -> str:
     """Return the id of the one job that *text* names: its name, or a beginning (``job_`` or not) or end of its id.
 
+    ``@last`` is the job that a command on this machine has made last at this service, ``@last~1`` the one before.
+
     Raises:
         UserError: no job fits, or several do.
 
     """
     if re.fullmatch(r"job_[0-9a-f]{32}", text):
         return text
+    if text.startswith(last_jobs.MARK):
+        return last_jobs.recall(client.url, text)
     jobs = list(islice(client.list(), _SEARCHED))
     named = [job["id"] for job in jobs if job["name"] == text]
     return named[0] if len(named) == 1 else _only(text, named, [job["id"] for job in jobs], kind="job")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +25,19 @@ def audit(  # noqa: PLR0917 - typer gives each by name
     if as_json:
         emit(list(found))
     else:
-        render.console().print(render.audit_table(found))
+        render.console().print(_audit_table(found))
+
+
+def _audit_table(entries: Iterable[Mapping[str, Any]]) -> render.FittedTable:
+    """Return a table with one line per change."""
+    column = render.Column
+    table = render.FittedTable(
+        "at", column("project", rank=2), "owner", "action", "target", "outcome", column("from", rank=1)
+    )
+    for one in entries:
+        found = (str(one[name]) for name in ("project", "owner", "action", "target", "outcome", "address"))
+        table.add_row(render.clock(one["at"], "%Y-%m-%d %H:%M:%S"), *found)
+    return table
 
 
 def quota(  # noqa: PLR0917 - typer gives each by name

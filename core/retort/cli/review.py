@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Protocol
 import typer
 from pydantic import ValidationError
 
+from retort.cli import completion
 from retort.cli.options import AsJson, Url, connect, emit, find, note, say
 from retort.client.client import Client
 from retort.client.reviews import ReviewClient
@@ -193,7 +194,11 @@ app = typer.Typer(help="Review the labels that a teacher has given to images.", 
 
 Job = Annotated[
     str | None,
-    typer.Argument(metavar="[JOB]", help="A job's id, or a unique part of it; none means the one that waits."),
+    typer.Argument(
+        metavar="[JOB]",
+        help="A job's name, or its id, or a unique part of that, or @last; none means the one that waits.",
+        autocompletion=completion.jobs,
+    ),
 ]
 Workdir = Annotated[
     Path | None, typer.Option(help="Folder of a run that retort run has started, instead of a job of a service.")

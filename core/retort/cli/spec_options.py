@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from retort.cli import completion
 from retort.errors import UserError
 
 OptionalSpecFile = Annotated[
@@ -23,7 +24,12 @@ TeacherOption = Annotated[
 ]
 StudentOption = Annotated[
     str | None,
-    typer.Option("--student", metavar="MODEL", help="A model such as yolov8n, or weights by name or path."),
+    typer.Option(
+        "--student",
+        metavar="MODEL",
+        help="A model such as yolov8n, or weights by name or path.",
+        autocompletion=completion.students,
+    ),
 ]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the training images.")]
 ImgszOption = Annotated[int | None, typer.Option("--imgsz", help="Side of the square input in pixels.")]

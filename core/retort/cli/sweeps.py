@@ -37,9 +37,12 @@ COLOURS: dict[str, str] = {
 }
 
 
-def sweeps_table(sweeps: Iterable[Json]) -> Table:
+def sweeps_table(sweeps: Iterable[Json]) -> render.FittedTable:
     """One line per sweep."""
-    table = _table("sweep", "name", "state", "search", "trials", "best", "created", right={"trials", "best"})
+    table = render.FittedTable(
+        "sweep", "name", "state", render.Column("search", rank=1), render.figure("trials"), render.figure("best"),
+        render.Column("created", rank=2),
+    )  # fmt: skip
     for sweep in sweeps:
         best = sweep["best"]
         begun = sum(sweep["counts"].values())
@@ -63,11 +66,14 @@ def sweep_page(sweep: Json) -> RenderableType:
     return Group(*parts)
 
 
-def trials_table(sweep: Json) -> Table:
+def trials_table(sweep: Json) -> render.FittedTable:
     """One line per trial, with its parameters."""
     paths = list(sweep["spec"]["parameters"])
     names, metric = shorten(paths), sweep["spec"]["objective"]["metric"]
-    table = _table("trial", "state", *names, metric, "job", "reason", right={"trial", metric, *names})
+    table = render.FittedTable(
+        render.figure("trial"), "state", *map(render.figure, names), render.figure(metric),
+        render.Column("job", rank=2), render.Column("reason", rank=1),
+    )  # fmt: skip
     for trial in sweep["trials"]:
         best = sweep["best"] is not None and trial["number"] == sweep["best"]["number"]
         table.add_row(
@@ -96,13 +102,6 @@ def _value(value: Any) -> str:
 
 def _state(state: str) -> Text:
     return Text(state, style=COLOURS.get(state, ""))
-
-
-def _table(*columns: str, right: set[str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=column != "reason")
-    return table
 
 
 EXIT_CODES: dict[str, int] = {SweepState.SUCCEEDED: 0, SweepState.FAILED: 1, SweepState.CANCELLED: 2}
