@@ -20,7 +20,7 @@ from retort.logs import LineLimit
 from retort.settings import Settings
 from retort.spec import schema, sweep_schema
 
-from retort_api import errors
+from retort_api import errors, pages
 from retort_api.deps import AppState, guarded, unguarded
 from retort_api.errors import MEDIA_TYPE, NO_CONTENT, Problem
 from retort_api.examples import Examples, by_operation
@@ -29,6 +29,7 @@ from retort_api.metrics import ServiceMetrics
 from retort_api.middleware import RequestMiddleware
 from retort_api.notifier import QueueNotifier
 from retort_api.origin import OriginMiddleware
+from retort_api.pages import page_router, rendering
 from retort_api.proxies import ProxyMiddleware
 from retort_api.routes import ROUTERS
 from retort_api.routes.events import NothingFollows
@@ -199,14 +200,16 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.service = service
     app.state.troubles = LineLimit(1)
-    for router in ROUTERS:
+    for router in (*ROUTERS, *pages.routers()):
         app.include_router(router)
     if forgotten := list(unguarded(app.routes)):
         message = f"these routes do not say whom they let in (scope=): {', '.join(forgotten)}"
         raise RuntimeError(message)
+    app.state.navigation = rendering.navigation(app)
+    app.state.page_of_problem = rendering.page_of_problem
     errors.install(app)
     app.add_exception_handler(NothingFollows, lambda *_: Response(status_code=NO_CONTENT))
-    app.add_middleware(OriginMiddleware, settings=settings)
+    app.add_middleware(OriginMiddleware, settings=settings, takes_form=page_router.form_paths(app.routes))
     app.add_middleware(RequestMiddleware, telemetry=service.metrics)
     app.add_middleware(ProxyMiddleware, trusted=settings.trusted_proxies)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]

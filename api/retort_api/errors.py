@@ -200,10 +200,17 @@ def answer(
         retryable=retryable,
         request_id=request.state.request_id,
     )
+    shown: Response | None = request.app.state.page_of_problem(request, problem)
+    if shown is not None:
+        shown.headers.update({**_again(retryable), **(headers or {})})
+        return shown
     # What a user sent may hold halves of surrogate pairs, which have no UTF-8.
     body = json.dumps(problem.model_dump(mode="python"), ensure_ascii=False).encode(errors="replace")
-    again = {"Retry-After": str(RETRY_AFTER_S)} if retryable else {}
-    return Response(body, kind.status, {**again, **(headers or {})}, MEDIA_TYPE)
+    return Response(body, kind.status, {**_again(retryable), **(headers or {})}, MEDIA_TYPE)
+
+
+def _again(retryable: bool) -> dict[str, str]:
+    return {"Retry-After": str(RETRY_AFTER_S)} if retryable else {}
 
 
 def internal(request: Request, error: BaseException | None = None) -> Response:

@@ -26,7 +26,6 @@ NOTHING_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame
 """For all that is no page: where a browser shows it all the same, it can do nothing."""
 _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Permitted-Cross-Domain-Policies": "none",
@@ -126,5 +125,6 @@ class _RequestLog:
             headers[name] = value
         for name, value in self.scope["state"].get("rate_headers", {}).items():
             headers[name] = value
+        headers.setdefault("Referrer-Policy", "no-referrer")
         headers.setdefault("Content-Security-Policy", NOTHING_POLICY)
         headers.setdefault("Cache-Control", "no-cache")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,11 @@ from retort_api import errors
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _PORTS = {"http": 80, "https": 443}
-_FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
+_OUR_FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+_FORM_TYPES = _OUR_FORM_TYPES | {"text/plain"}
 """What any page may send to any address without being asked (Fetch standard, CORS-safelisted)."""
+OWN_PATH = r"^/([!-.0-\[\]-~][!-\[\]-~]*)?$"
+"""A path of this service: neither //host nor a backslash, which browsers take for the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +92,19 @@ class OriginMiddleware:
 
     A name that an attacker points at this machine is no address of ours, so DNS rebinding ends here; a page of another
     site can read what it likes of its own, but change nothing here, with a body or without.
+
+    Args:
+        app: what is wrapped.
+        settings: name the hosts.
+        takes_form: says of a path whether a form on a page of ours is sent there. Only there may bodies be of the types
+            that forms send, and only where the browser says that one of our own pages sends them.
+
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, takes_form: Callable[[str], bool]) -> None:
         self._app = app
         self._hosts = AllowedHosts(settings)
+        self._takes_form = takes_form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -103,7 +115,7 @@ class OriginMiddleware:
         headers = Headers(scope=scope)
         refusal = self._refuse_host(scope, headers)
         if refusal is None and scope["method"] not in SAFE_METHODS:
-            refusal = self._refuse_page(headers) or _refuse_form(scope["method"], headers)
+            refusal = self._refuse_page(headers) or self._refuse_body(scope, headers)
         if refusal is None:
             await self._app(scope, receive, send)
             return
@@ -130,6 +142,23 @@ class OriginMiddleware:
         if all(self._hosts.is_own(origin.lower(), host) for origin in origins):
             return None
         return "cross_site", f"a page of another site asks for this change (Origin: {', '.join(origins)})", hint
+
+    def _refuse_body(self, scope: Scope, headers: Headers) -> tuple[str, str, str] | None:
+        if scope["method"] == "POST" and self._takes_form(scope["path"]):
+            return _refuse_other_than_form(headers)
+        return _refuse_form(scope["method"], headers)
+
+
+def _refuse_other_than_form(headers: Headers) -> tuple[str, str, str] | None:
+    """Refuse what is no form of one of our own pages, whose address the page's check has looked at."""
+    named = [value.partition(";")[0].strip().lower() for value in headers.getlist("content-type")]
+    if len(named) > 1 or (named and named[0] not in _OUR_FORM_TYPES):
+        hint = "send it as a form does, or use the JSON interface: /docs"
+        return "unsupported_media_type", f"{', '.join(named)} is not what a form sends", hint
+    if headers.get("sec-fetch-site") != "same-origin" and "origin" not in headers:
+        told = "nothing says that the form stands on a page of this service"
+        return "cross_site", told, "send it from the page in a browser, or use the JSON interface: /docs"
+    return None
 
 
 def _refuse_form(method: str, headers: Headers) -> tuple[str, str, str] | None:

@@ -123,7 +123,7 @@ def ids(browser: TestClient) -> set[str]:
 
 def test_a_person_logs_in_at_the_provider_and_the_cookie_opens_their_projects_pages_until_they_log_out(serve: Serve):
     browser = serve()
-    assert '<a href="/login/oidc">' in browser.get("/login").text
+    assert 'href="/login/oidc?next=%2F"' in browser.get("/login").text
     assert browser.get("/v1/jobs").status_code == 401
 
     answer = log_in(browser, "ann", "?next=/v1/jobs")

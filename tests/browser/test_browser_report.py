@@ -56,7 +56,7 @@ def _served(settings: Settings) -> Iterator[tuple[str, TestClient]]:
 def log_in(page: Page, url: str, client: TestClient) -> None:
     """Log the browser of *page* in as people do: with a one-time link."""
     page.goto(url + client.post("/v1/login-links").json()["path"])
-    page.wait_for_url(f"{url}/docs")
+    page.wait_for_url(f"{url}/")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")

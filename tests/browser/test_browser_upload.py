@@ -116,7 +116,7 @@ def test_a_folder_sent_from_a_browser_goes_on_after_a_break_and_is_never_sent_tw
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER)
         page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
         page.goto(url + httpx2.post(f"{url}/v1/login-links", headers=HEADERS).json()["path"])
-        page.wait_for_url(f"{url}/docs")
+        page.wait_for_url(f"{url}/")
         page.goto(f"{url}/upload")
         seen = Watch(page)
 
@@ -161,7 +161,7 @@ def test_a_folder_sent_from_a_browser_goes_on_after_a_break_and_is_never_sent_tw
 
         plain = url.replace("127.0.0.1", PLAIN)
         page.goto(plain + httpx2.post(f"{url}/v1/login-links", headers=HEADERS).json()["path"])
-        page.wait_for_url(f"{plain}/docs")
+        page.wait_for_url(f"{plain}/")
         page.goto(f"{plain}/upload")
         assert "open this page by https" in page.inner_text("#state")
         assert page.is_disabled("#send")

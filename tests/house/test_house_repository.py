@@ -17,7 +17,8 @@ FOREIGN = {
     "a machine's path": re.compile(r"(?<![\w.~-])/(root|home/[a-z]\w*|work|Users/\w+)/[\w.]"),
     "a secret": re.compile(r"-----BEGIN [A-Z ]*PRIVATE[ ]KEY|\bAKIA[0-9A-Z]{16}\b|\bghp_[0-9A-Za-z]{36}\b"),
 }
-TEXTS = [path for path in tracked() if path.suffix not in {".png", ".jpg", ".pt", ".onnx", ".ico", ".woff2"}]
+BINARY = {".png", ".jpg", ".pt", ".onnx", ".ico", ".woff2"}
+TEXTS = [path for path in tracked() if path.suffix not in BINARY and path.parent.name != "vendor"]
 
 
 def test_no_file_names_what_is_only_here():

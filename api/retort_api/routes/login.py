@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from html import escape
-from typing import Annotated
-from urllib.parse import urlsplit
-
-from fastapi import Path, Request, Response
-from fastapi.responses import HTMLResponse
-from retort.access import ANY_KEY, LINK_PREFIX, PUBLIC, is_secret
+from fastapi import Request, Response
+from retort.access import ANY_KEY, LINK_PREFIX, PUBLIC, Principal, is_secret
 from retort.db import keys
 from retort.db.keys import LinkUsed, NewKey
 from retort.db.session import database_now
-from retort.errors import UserError
 
 from retort_api.audit import address_of
 from retort_api.deps import AppState, Caller, Router, Serving
-from retort_api.errors import CREATED, NO_CONTENT, OK, documented
-from retort_api.file_response import DOCS_POLICY
+from retort_api.errors import CREATED, NO_CONTENT, documented
 from retort_api.keyring import SESSION_COOKIE
 from retort_api.schemas.keys import LoggedIn, Login, LoginLink
 
@@ -25,48 +18,7 @@ router = Router("keys")
 
 LINK_S = 600.0
 """A link that nobody has opened by then is void."""
-_NEXT = "/docs"
-# The secret stands behind the #: a browser sends that to nobody, and what only looks at the page does not use it up.
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Retort: log in</title>
-{provider}<p id="state">A link that <code>retort login --browser</code> prints logs in as well. It needs JavaScript.</p>
-<script src="/login/start.js"></script>
-</html>
-"""
-_PROVIDER = '<p><a href="/login/oidc">Log in with {name}</a></p>\n'
-_START = """const state = document.getElementById("state");
-const token = location.hash.slice(1);
-history.replaceState(null, "", location.pathname);
-if (token) {
-  state.textContent = "Logging in\u2026";
-  const body = JSON.stringify({token});
-  fetch("/login", {method: "POST", headers: {"Content-Type": "application/json"}, body}).then(async (answer) => {
-    const found = await answer.json();
-    if (answer.ok) { location.replace(found.next); }
-    else { state.textContent = found.detail + (found.hint ? " (" + found.hint + ")" : ""); }
-  });
-}
-"""
-
-
-@router.readable("/login", scope=PUBLIC, include_in_schema=False)
-def show_login(service: Serving) -> HTMLResponse:
-    """Show the page that a one-time link opens, and the way to the provider."""
-    issuer = service.settings.oidc_issuer
-    provider = _PROVIDER.format(name=escape(urlsplit(issuer).netloc)) if issuer else ""
-    page = _PAGE.replace("{provider}", provider)
-    return HTMLResponse(page, headers={"Content-Security-Policy": DOCS_POLICY, "Referrer-Policy": "no-referrer"})
-
-
-@router.readable("/login/{name}", scope=PUBLIC, include_in_schema=False)
-def get_login_script(name: Annotated[str, Path()]) -> Response:
-    """Send the page's script."""
-    if name != "start.js":
-        raise UserError(f"there is nothing at /login/{name}", code="not_found")
-    return Response(_START, OK, media_type="text/javascript")
+_NEXT = "/"
 
 
 @router.post(
@@ -121,9 +73,15 @@ def set_session(response: Response, secret: str, seconds: float, *, secure: bool
 def log_out(service: Serving, caller: Caller) -> Response:
     """End a browser's session, or the key that a login on the command line gave. Other keys are revoked elsewhere."""
     answer = Response(None, NO_CONTENT)
+    if end_login(service, caller):
+        answer.delete_cookie(SESSION_COOKIE, path="/")
+    return answer
+
+
+def end_login(service: AppState, caller: Principal) -> bool:
+    """End what a login has given *caller*; return False where they came by something else."""
     if caller.from_login:
         with service.begin(caller) as session:
             keys.revoke(session, caller.key_id, now=database_now(session))
         service.keys.forget()
-        answer.delete_cookie(SESSION_COOKIE, path="/")
-    return answer
+    return caller.from_login

@@ -11,6 +11,7 @@ from retort import chart_program
 from retort.access import ANY_KEY, PUBLIC
 from retort.errors import UserError
 
+from retort_api import static_files
 from retort_api.deps import Router
 from retort_api.errors import OK
 from retort_api.file_response import DOCS_POLICY
@@ -103,6 +104,20 @@ def get_chart_program(name: Annotated[str, Path()]) -> Response:
         raise UserError(f"there is nothing at /static/{name}", code="not_found")
     headers = {**_FOR_EVER, **({} if name == chart_program.file_name() else {"Cache-Control": "no-cache"})}
     return Response(chart_program.program(), OK, headers, "text/javascript; charset=utf-8")
+
+
+@router.readable("/static/{version}/{name:path}", scope=PUBLIC, include_in_schema=False)
+def get_static_file(request: Request, version: Annotated[str, Path()], name: Annotated[str, Path()]) -> Response:
+    """Send a file of the pages, which its address names with the version of all."""
+    file = static_files.files().get(name)
+    if file is None:
+        raise UserError(f"there is nothing at /static/{version}/{name}", code="not_found")
+    headers = {**_FOR_EVER, "Vary": "Accept-Encoding"}
+    if version != static_files.version():  # somebody's page is older or newer than the service
+        headers["Cache-Control"] = "no-cache"
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(file.compressed, OK, {**headers, "Content-Encoding": "gzip"}, file.media_type)
+    return Response(file.content, OK, headers, file.media_type)
 
 
 @router.readable("/docs/{name}", scope=PUBLIC, include_in_schema=False)

@@ -28,6 +28,7 @@ from retort_api.deps import AppState, Router, Serving
 from retort_api.errors import ACCEPTED, CREATED, KINDS, documented
 from retort_api.file_response import DOCS_POLICY
 from retort_api.id_tokens import LoginRefused
+from retort_api.origin import OWN_PATH
 from retort_api.people import Person, admit
 from retort_api.provider import BrowserLogin, ProviderAway, StillPending
 from retort_api.rates import RateLimited
@@ -50,8 +51,6 @@ ATTEMPT_S = 600
 """A login that is not finished by then has to begin again."""
 _BEGIN, _DEVICE = "/login/oidc", "/v1/login/device"
 _PURPOSE = "retort.login"
-_OWN_PATH = r"^/([!-.0-\[\]-~][!-\[\]-~]*)?$"
-"""A path of this service: neither //host nor a backslash, which browsers take for the same."""
 _SECRET_LENGTH = 48
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -84,7 +83,7 @@ async def get_login_ways(service: Serving) -> LoginWays:
 @router.get(_BEGIN, scope=PUBLIC, include_in_schema=False)
 async def begin_login(
     service: Serving, request: Request,
-    after: Annotated[str, Query(alias="next", pattern=_OWN_PATH, max_length=1024)] = "/docs",
+    after: Annotated[str, Query(alias="next", pattern=OWN_PATH, max_length=2048)] = "/",
 ) -> Response:  # fmt: skip
     """Send a browser to the provider, bound to this login by a cookie."""
     provider = service.provider

@@ -247,13 +247,32 @@ def open_session(session: Session, link: str, *, now: float, session_s: float) -
         raise LinkUsed("this link has been used, or is too old", hint="make another: retort login --browser")
     row = session.get_one(KeyRow, link_id)
     parent = None if row.parent_id is None else session.get(KeyRow, row.parent_id)
+    return _open_session(session, row, parent, now=now, session_s=session_s)
+
+
+def open_session_by_key(session: Session, secret: str, *, now: float, session_s: float) -> tuple[KeyRow, str] | None:
+    """Make a browser's session by a key, with which it ends.
+
+    None where the key is not valid.
+    """
+    digest = access.digest_of(secret)
+    row = session.scalar(select(KeyRow).where(KeyRow.secret_sha256 == digest, KeyRow.kind.in_(_KEYS)))
+    if row is None or not is_valid(row, now=now):
+        return None
+    return _open_session(session, row, row, now=now, session_s=session_s)
+
+
+def _open_session(
+    session: Session, row: KeyRow, parent: KeyRow | None, *, now: float, session_s: float
+) -> tuple[KeyRow, str]:
+    """Make a session with what *row* allows, which ends no later than *parent*."""
     ends = now + session_s
     if parent is not None and parent.expires_at is not None:
         ends = min(ends, parent.expires_at)
     wanted = NewKey(
-        name=row.name, role=ClientRole(row.role), project=row.project, owner=row.owner, kind="session",
-        scopes=frozenset(Scope(scope) for scope in row.scopes), expires_at=ends, parent_id=row.parent_id,
-        created_by=row.owner,
+        name="browser", role=ClientRole(row.role), project=row.project, owner=row.owner, kind="session",
+        scopes=frozenset(Scope(scope) for scope in row.scopes if scope in set(Scope)), expires_at=ends,
+        parent_id=None if parent is None else parent.id, created_by=row.owner,
     )  # fmt: skip
     return create(session, wanted, now=now)
 

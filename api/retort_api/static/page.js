@@ -1,0 +1,25 @@
+// What every page does with JavaScript; all of it works without, too.
+
+/** Copy the text of the element that a button names in data-copy, or of the attribute itself. */
+async function copy(button) {
+  const source = document.getElementById(button.dataset.copy);
+  const text = source ? source.value ?? source.textContent : button.dataset.text;
+  await navigator.clipboard.writeText(text.trim());
+  const before = button.textContent;
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = before; }, 1500);
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-copy], button[data-text]");
+  if (button) copy(button);
+});
+
+// Ask before what cannot be undone: <form data-confirm="Delete 3 jobs?"> or a button of it.
+document.addEventListener("submit", (event) => {
+  const question = event.submitter?.dataset.confirm ?? event.target.dataset.confirm;
+  if (question && !confirm(question)) event.preventDefault();
+});
+
+// Scripts show what only they can do.
+document.documentElement.classList.add("js");
