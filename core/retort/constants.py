@@ -92,5 +92,8 @@ VALIDATION_BATCH = 16
 USUAL_DETECTIONS = 300
 """Detections of an image at most, for plain Ultralytics as for us; images with more objects raise it."""
 
+HEATMAPS = "heatmaps/"
+"""How the names of artifacts begin that show where student and teacher differ, one sheet of maps for an epoch."""
+
 MAP50 = "val/mAP50"
 MAP = "val/mAP50-95"

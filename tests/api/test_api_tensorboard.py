@@ -9,7 +9,7 @@ from pathlib import Path
 from core.tracking import records
 from fastapi.testclient import TestClient
 from results import result
-from retort.constants import Role
+from retort.constants import HEATMAPS, Role
 from retort.db import Lease
 from retort.protocol.events import MetricEvent, RunFailure
 from support.api_harness import SPEC, Worker
@@ -98,3 +98,36 @@ def test_a_job_that_is_not_there_has_none(small_client: TestClient) -> None:
     answer = small_client.get(f"/v1/jobs/job_{'0' * 32}/artifacts/tensorboard")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")
+
+
+def test_a_running_jobs_maps_are_in_the_archive_by_epoch(
+    client: TestClient, worker: Worker, lease: Lease, tmp_path: Path
+) -> None:
+    about = {"width": 640, "height": 178}
+    drawn = {epoch: f"the sheet of epoch {epoch}".encode() for epoch in (1, 2)}
+    for epoch, content in drawn.items():
+        worker.publish(lease, f"{HEATMAPS}epoch-{epoch:04d}.jpg", content, metadata={**about, "epoch": epoch})
+    worker.publish(lease, f"{HEATMAPS}of-another-kind.jpg", b"no sheet", metadata={"epoch": "first"})
+    worker.publish(lease, "student.pt", b"weights", metadata={**about, "epoch": 3})
+    worker.record(lease, measured(1, Role.STUDENT, 1, loss=1.0))
+
+    answer = client.get(f"/v1/jobs/{lease.job_id}/artifacts/tensorboard")
+
+    folder = unpacked(answer.content, tmp_path / "logs")
+    shown = {epoch: ((640, 178), content) for epoch, content in drawn.items()}
+    assert records.pictures(folder) == {"student/health/heatmaps": shown}
+    assert records.scalars(folder) == {"student/loss": {1: 1.0}}
+
+
+def test_the_curves_are_there_when_the_bytes_of_a_map_are_lost(
+    client: TestClient, worker: Worker, lease: Lease, tmp_path: Path
+) -> None:
+    about = {"epoch": 1, "width": 640, "height": 178}
+    key = worker.publish(lease, f"{HEATMAPS}epoch-0001.jpg", b"a sheet", metadata=about)
+    worker.store.delete([key])
+    worker.record(lease, measured(1, Role.STUDENT, 1, loss=1.0))
+
+    answer = client.get(f"/v1/jobs/{lease.job_id}/artifacts/tensorboard")
+
+    assert answer.status_code == 200
+    assert records.scalars(unpacked(answer.content, tmp_path / "logs")) == {"student/loss": {1: 1.0}}

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import httpx2
@@ -87,13 +88,14 @@ class Worker:
         data: bytes,
         *,
         media_type: str = "application/octet-stream",
+        metadata: Mapping[str, Any] = MappingProxyType({"epoch": 1}),
     ) -> str:
         path = self.folder / "artifact"
         path.write_bytes(data)
         stored = self.store.put(path)
         artifact = NewArtifact(
             name=name, role="student", sha256=stored.sha256, size_bytes=stored.size_bytes, media_type=media_type,
-            key=stored.key, metadata={"epoch": 1},
+            key=stored.key, metadata=dict(metadata),
         )  # fmt: skip
         with self.database.begin() as session:
             assert artifacts.record(session, lease, artifact, now=database_now(session))

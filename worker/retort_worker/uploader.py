@@ -12,7 +12,7 @@ from typing import Any
 import stamina
 import structlog
 from retort import chart_program
-from retort.constants import Role
+from retort.constants import HEATMAPS, Role
 from retort.db.artifacts import NewArtifact
 from retort.errors import RetortError, TransientError
 from retort.protocol.events import AnyEvent, ArtifactEvent, CheckpointEvent, RunFailure, SavedEvent
@@ -80,7 +80,7 @@ class ArtifactUploader:
             self._add(_UploadRequest(name, event.path, event.role, _BINARY, metadata, at_once=True, needed=False))
         elif isinstance(event, ArtifactEvent):
             # There may be thousands of pictures: too many for the transaction in which the job moves on.
-            at_once = event.name.startswith(PICTURES)
+            at_once = event.name.startswith((PICTURES, HEATMAPS))
             needed = not _is_extra(event)
             self._add(
                 _UploadRequest(event.name, event.path, event.role, event.media_type, event.metadata, at_once, needed)
@@ -257,7 +257,8 @@ _EXTRAS = frozenset({"report.html", "report.json", "manifest.json", "health.npz"
 
 def _is_extra(event: ArtifactEvent) -> bool:
     """Return True for a file that the student does not depend on: reports, exports, the control, other seeds."""
-    return event.name in _EXTRAS or event.role == Role.CONTROL or "format" in event.metadata or "seed" in event.metadata
+    drawn = event.name in _EXTRAS or event.name.startswith(HEATMAPS)
+    return drawn or event.role == Role.CONTROL or "format" in event.metadata or "seed" in event.metadata
 
 
 def _explain(wanted: _UploadRequest, error: Exception) -> RunFailure:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -11,12 +13,21 @@ from typing import Annotated, Any
 
 from fastapi import Header, Response
 from retort.access import Scope
-from retort.constants import Role
-from retort.db import jobs, metrics
+from retort.constants import HEATMAPS, Role
+from retort.db import artifacts, jobs, metrics
 from retort.db.artifacts import ArtifactNotFound
 from retort.db.metrics import MetricSeries
-from retort.db.models import JobRow
-from retort.protocol.events import AnyEvent, FailedEvent, FinishedEvent, MetricEvent, RunFailure, StoppedEvent
+from retort.db.models import ArtifactRow, JobRow
+from retort.protocol.events import (
+    AnyEvent,
+    ArtifactEvent,
+    FailedEvent,
+    FinishedEvent,
+    MetricEvent,
+    RunFailure,
+    StoppedEvent,
+)
+from retort.storage import BytesMissing, Store
 from retort.tracking import tensorboard
 from retort.tracking.session import TrackerConfig
 
@@ -37,7 +48,14 @@ _BYTES: dict[str, Any] = {tensorboard.MEDIA_TYPE: {"schema": {"type": "string", 
     responses={
         OK: {"description": "A ZIP file.", "headers": _HEADERS, "content": _BYTES},
         NOT_MODIFIED: {"description": "The archive is what the ETag names.", "headers": _HEADERS},
-        **documented("job_not_found", "artifact_not_found", "bad_parameter", "unavailable", "database_unavailable"),
+        **documented(
+            "job_not_found",
+            "artifact_not_found",
+            "bad_parameter",
+            "unavailable",
+            "store_unavailable",
+            "database_unavailable",
+        ),
     },
     response_class=Response,
 )
@@ -58,8 +76,11 @@ def download_tensorboard(
             tags={"job_id": job_id, "state": job.state.value},
             folder=Path(),
         )
-        events = [*_measured(metrics.series(session, job_id)), _standing(job)]
-    data = tensorboard.archive(opening, events)
+        measured, standing = list(_measured(metrics.series(session, job_id))), _standing(job)
+        sheets = [row for row in artifacts.of_job(session, job_id) if _is_sheet(row)][-_MOST_SHEETS:]
+    with tempfile.TemporaryDirectory(prefix="retort-") as folder:
+        drawn = _drawn(sheets, service.store, Path(folder))
+        data = tensorboard.archive(opening, [*measured, *drawn, standing])
     digest = hashlib.sha256(data)
     headers = {
         "Content-Disposition": f'attachment; filename="{job.name}-tensorboard.zip"',
@@ -79,6 +100,29 @@ def _measured(curves: Iterable[MetricSeries]) -> Iterator[MetricEvent]:
     points.sort(key=lambda point: point[:4])
     for n, ((role, step, at), group) in enumerate(groupby(points, key=lambda point: point[:3]), start=1):
         yield MetricEvent(n=n, at=at, role=Role(role), step=step, values={point[3]: point[4] for point in group})
+
+
+_MOST_SHEETS = 100
+_LARGEST_SHEET = 1 << 20
+_ABOUT = ("epoch", "width", "height")
+
+
+def _is_sheet(row: ArtifactRow) -> bool:
+    """Return True for heatmaps as a training announces them."""
+    told = [row.metadata_.get(name) for name in _ABOUT]
+    known = all(isinstance(value, int) and 0 <= value <= _LARGEST_SHEET for value in told)
+    return row.name.startswith(HEATMAPS) and known and row.deleted_at is None and row.size_bytes <= _LARGEST_SHEET
+
+
+def _drawn(rows: Iterable[ArtifactRow], store: Store, folder: Path) -> Iterator[ArtifactEvent]:
+    """Fetch the heatmaps of *rows* into *folder*; the curves need none whose bytes are lost."""
+    for n, row in enumerate(rows, start=1):
+        path = folder / str(n)
+        with contextlib.suppress(BytesMissing):
+            store.fetch(row.key, path)
+            yield ArtifactEvent(
+                n=n, at=row.created_at, name=row.name, role=Role(row.role), path=str(path), metadata=row.metadata_
+            )
 
 
 def _standing(job: JobRow) -> AnyEvent:

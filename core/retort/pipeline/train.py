@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from retort.constants import Role
+from retort.constants import HEATMAPS, Role
 from retort.data import verification
 from retort.errors import TransientError
 from retort.files import atomic_write
@@ -98,6 +98,16 @@ class JournalCallback(TrainCallback):
     def health(self, finding: RuleFinding) -> None:
         """Write down a verdict that has changed."""
         self._context.journal.health(**asdict(finding))
+
+    def heatmaps(self, epoch: int, path: Path, size: tuple[int, int]) -> None:
+        """Keep and announce the picture of an epoch; no result depends on it."""
+        if not self.tells_health:
+            return
+        name = f"{HEATMAPS}epoch-{epoch:04d}.jpg"
+        kept = _keep(path, self._context.artifact(name))
+        relative, (width, height) = kept.relative_to(self._context.workdir), size
+        about = {"epoch": epoch, "width": width, "height": height}
+        self._context.journal.artifact(name, self._role, relative.as_posix(), "image/jpeg", about)
 
     def optimised(self, found: tuple[Optimisation, ...]) -> None:
         """Keep what speeds the training up for its outcome."""

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
-from retort.constants import LEVEL_STRIDES, Level, Role
+from retort import heatmaps
+from retort.constants import LEVEL_STRIDES, Role
 from retort.pipeline import history
 from retort.pipeline.history import Curves
 from retort.protocol import journal
 from retort.protocol.events import HealthEvent, MetricEvent
 from retort.report.charts import Chart, chart, line, log_axis
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 FILE = "health.npz"
 """Artifact that a distilled training leaves."""
 _SIDE = 300
-_STOPS = np.array([[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]], dtype=np.float32)
-"""Dark to bright through purple and orange, evenly in lightness, so that colour-blind people read it too."""
-_KL_TOP = 2.0
-"""Nats from which a KL map is at its brightest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,61 +48,15 @@ def load(workdir: Path) -> dict[str, Any]:
 
 
 def rows(arrays: Mapping[str, Any]) -> tuple[Row, ...]:
-    """Draw each image as a row of heatmaps.
-
-    They show the teacher's confidence, the KL divergence of the classes, and the feature cosine of each level.
-    """
-    return tuple(_row(arrays, index) for index in range(len(arrays.get("images", ()))))
-
-
-def _row(arrays: Mapping[str, Any], index: int) -> Row:
-    image = arrays["images"][index]
-    seen = _joined(arrays, "confidence", index)
-    found = [
-        Heatmap("image", _uri(Image.fromarray(image).resize((_SIDE, _SIDE))), "as the networks see it"),
-        Heatmap("teacher", overlay(image, seen), f"confidence up to {seen.max():.2f}"),
-    ]
-    if _levels(arrays, "kl"):
-        kl = _joined(arrays, "kl", index)
-        found.append(Heatmap("KL of classes", overlay(image, kl / _KL_TOP), f"up to {kl.max():.2f} nats"))
-    for level in _levels(arrays, "cosine"):
-        cosine = arrays[f"cosine_{level}"][index].astype(np.float32)
-        found.append(Heatmap(f"cosine {level}", overlay(image, cosine), f"{cosine.mean():.2f} on average"))
-    return tuple(found)
+    """Draw each image as a row of heatmaps."""
+    return tuple(
+        tuple(Heatmap(tile.title, _uri(tile.picture), tile.caption) for tile in heatmaps.tiles(arrays, index, _SIDE))
+        for index in range(len(arrays.get("images", ())))
+    )
 
 
-def _levels(arrays: Mapping[str, Any], name: str) -> list[Level]:
-    """List the levels of which *arrays* hold maps, from fine to coarse behind the backbone."""
-    return [level for level in Level if f"{name}_{level}" in arrays]
-
-
-def _joined(arrays: Mapping[str, Any], name: str, index: int) -> np.ndarray:
-    """Return the highest value of all levels at each cell of the finest: (h, w)."""
-    maps = [arrays[f"{name}_{level}"][index].astype(np.float32) for level in _levels(arrays, name)]
-    height, width = maps[0].shape
-    scaled = [np.kron(m, np.ones((height // m.shape[0], width // m.shape[1]), np.float32)) for m in maps]
-    joined: np.ndarray = np.maximum.reduce(scaled)
-    return joined
-
-
-def overlay(image: np.ndarray, values: np.ndarray) -> str:
-    """Draw *values* over a grey *image*; return a data URI.
-
-    *values* is (h, w), from 0 dark to 1 bright; *image* is (S, S, 3).
-    """
-    clipped = np.clip(values, 0, 1)
-    map_ = Image.fromarray((clipped * 255).astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
-    position = np.asarray(map_, np.float32) / 255 * (len(_STOPS) - 1)
-    color = np.stack([np.interp(position, np.arange(len(_STOPS)), _STOPS[:, process]) for process in range(3)], -1)
-    grey = np.asarray(Image.fromarray(image).convert("L").resize((_SIDE, _SIDE)), np.float32)[..., None]
-    mixed = 0.65 * color + 0.35 * grey
-    return _uri(Image.fromarray(mixed.astype(np.uint8)))
-
-
-def _uri(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=82, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _uri(picture: Image) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(heatmaps.jpeg(picture)).decode()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from retort.constants import HEATMAPS
 from retort.protocol.events import (
     AnyEvent,
     ArtifactEvent,
@@ -214,10 +215,16 @@ class TrackerDispatcher:
             values = {name: value for name, value in event.values.items() if self._is_news(event, name)}
             if values:
                 self._tell(event.model_copy(update={"values": values}), self._processes)
-        elif isinstance(event, ArtifactEvent) and event.name in HANDED_OVER:
+        elif isinstance(event, ArtifactEvent) and (kinds := self._takers(event.name)) is not None:
             path = (self._workdir / event.path).resolve()
             if path.is_relative_to(self._workdir) and path.is_file():
-                self._tell(event.model_copy(update={"path": str(path)}), self._with_files)
+                self._tell(event.model_copy(update={"path": str(path)}), kinds)
+
+    def _takers(self, name: str) -> set[Kind] | None:
+        """Return the trackers that are given the artifact *name*; None where it is for none."""
+        if name.startswith(HEATMAPS):
+            return {kind for kind in self._processes if kind == "tensorboard"}
+        return self._with_files if name in HANDED_OVER else None
 
     def _switch_off(self, error: Exception) -> None:
         for process in self._processes.values():

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from retort.constants import Role
+from retort.constants import HEATMAPS, Role
 from retort.errors import TransientError
 from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
 from retort.tracking.dispatcher import COMMAND
@@ -22,6 +22,11 @@ from retort.tracking.session import TrackerConfig, figures, flat
 
 ALIASES = {"train/kd/softmax_kl": "train/KL_loss"}
 """Metrics that are drawn under a second tag too: the name that the article's readers look for."""
+
+
+_MAPS = "health/heatmaps"
+"""Tag of the sheets of maps."""
+_RGB = 3
 
 
 class TensorBoard:
@@ -47,7 +52,13 @@ class TensorBoard:
         self._write(event.role, event.step, {"value": [{"tag": tag, "simple_value": value} for tag, value in values]})
 
     def artifact(self, event: ArtifactEvent) -> None:
-        """Ignore the file: artifacts already lie beside the event files."""
+        """Draw the maps of an epoch; other artifacts lie beside the event files."""
+        if event.name.startswith(HEATMAPS):
+            self._at = event.at
+            about = event.metadata
+            image = {"width": about["width"], "height": about["height"], "colorspace": _RGB}
+            image["encoded_image_string"] = Path(event.path).read_bytes()
+            self._write(event.role, about["epoch"], {"value": [{"tag": _MAPS, "image": image}]})
 
     def end(self, event: AnyEvent) -> None:
         """Write the spec, and the final figures as hyperparameter results."""

@@ -163,6 +163,12 @@ class TrainCallback:
     def health(self, finding: RuleFinding) -> None:
         """Take a verdict on the distillation that has changed."""
 
+    def heatmaps(self, epoch: int, path: Path, size: tuple[int, int]) -> None:
+        """Take the picture of where student and teacher differ.
+
+        It shows them after *epoch*, has a *size* (width, height), and is replaced by a later one.
+        """
+
     def optimised(self, found: tuple[Optimisation, ...]) -> None:
         """Take what speeds the training up, known after its first batch."""
 

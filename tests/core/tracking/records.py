@@ -50,6 +50,19 @@ def texts(folder: Path) -> dict[str, str]:
     }
 
 
+def pictures(folder: Path) -> dict[str, dict[int, tuple[tuple[int, int], bytes]]]:
+    """Return the pictures below *folder*, as ``role/tag`` by step: their size as it is told, and their bytes."""
+    found: dict[str, dict[int, tuple[tuple[int, int], bytes]]] = {}
+    for path in sorted(folder.rglob("events.out.tfevents.*")):
+        for event in events(path):
+            for value in event.summary.value:
+                if value.WhichOneof("value") == "image":
+                    image = value.image
+                    shown = (image.width, image.height), image.encoded_image_string
+                    found.setdefault(f"{path.parent.name}/{value.tag}", {})[event.step] = shown
+    return found
+
+
 def tags(folder: Path) -> set[str]:
     """Return every tag below *folder*."""
     return {

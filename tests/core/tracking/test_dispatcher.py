@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from core.tracking import records
 from results import result
+from retort import heatmaps
 from retort.cli.run import tracked
-from retort.constants import Role
+from retort.constants import HEATMAPS, Role
 from retort.protocol.events import ArtifactEvent, FailedEvent, LogEvent, MetricEvent, RunFailure
 from retort.settings import Settings
 from retort.spec import RECIPES, parse_spec
@@ -22,6 +25,11 @@ from retort.tracking.session import TrackerConfig, figures, flat, tracker_config
 from stored_results import advice, candidate, stored
 
 PATIENCE_S = 60.0
+ATTENTIVE = """import sys
+for line in sys.stdin:
+    print("{}", file=open("heard", "a"))
+    print('{"error": null}', flush=True)
+"""
 SLOW = (sys.executable, "-c", "import sys; [print('{\"error\": null}', flush=True) for _ in sys.stdin]")
 
 
@@ -90,6 +98,63 @@ def test_the_articles_kl_loss_is_drawn_under_the_articles_name_too(tmp_path: Pat
         "student/train/KL_loss": {1: 0.75},
         "student/train/kd/channel_l2": {1: 0.5},
     }
+
+
+def sheet(folder: Path, epoch: int) -> ArtifactEvent:
+    """Draw an epoch's sheet of maps as a training does, and announce it."""
+    path = folder / f"{epoch}.jpg"
+    drawn = heatmaps.sheet(maps(shift=epoch / 10))
+    path.write_bytes(heatmaps.jpeg(drawn))
+    about = {"epoch": epoch, "width": drawn.width, "height": drawn.height}
+    return ArtifactEvent(
+        n=epoch, at=float(epoch), name=f"{HEATMAPS}epoch-{epoch:04d}.jpg", role=Role.STUDENT, path=path.name,
+        metadata=about,
+    )  # fmt: skip
+
+
+def maps(*, shift: float) -> dict[str, Any]:
+    """Arrays as a training leaves them, of two images, with a number that is none among them."""
+    rng = np.random.default_rng(0)
+    kl = rng.random((2, 8, 8)).astype(np.float16) + np.float16(shift)
+    kl[0, 0, 0] = np.nan
+    return {
+        "images": rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8), "kl_P3": kl,
+        **{f"confidence_{level}": rng.random((2, side, side)) for level, side in (("P3", 8), ("P4", 4))},
+        "cosine_backbone": rng.random((2, 4, 4)),
+    }  # fmt: skip
+
+
+def test_tensorboard_draws_the_maps_of_each_epoch_while_the_run_speaks(tmp_path: Path):
+    from PIL import Image
+
+    feed = feed_of(tmp_path)
+    for epoch in (1, 2):
+        feed.on_event(sheet(tmp_path, epoch))
+        feed.on_event(measured(epoch, loss=1.0))
+
+    assert ended(feed) == []
+
+    [(tag, drawn)] = records.pictures(tmp_path / "logs").items()
+    assert (tag, list(drawn)) == ("student/health/heatmaps", [1, 2])
+    for epoch, (size, content) in drawn.items():
+        assert content == (tmp_path / f"{epoch}.jpg").read_bytes()
+        with Image.open(io.BytesIO(content)) as picture:
+            assert picture.size == size == (4 * 160, 18 + 2 * 160)
+    assert drawn[1] != drawn[2]
+
+
+def test_other_trackers_are_not_given_the_maps(tmp_path: Path):
+    feed = feed_of(
+        tmp_path,
+        command=(sys.executable, "-c", ATTENTIVE),
+        tensorboard=False,
+        wandb={"project": "p", "artifacts": True},
+    )
+    feed.on_event(sheet(tmp_path, 1))
+    feed.on_event(measured(1, loss=1.0))
+
+    assert ended(feed) == []
+    assert len((tmp_path / "heard").read_text().splitlines()) == 3, "how it begins, the metric, and how it ended"
 
 
 def test_how_it_failed_is_written_down(tmp_path: Path):

@@ -58,6 +58,10 @@ class RankCallback(TrainCallback):
         """Pass on a verdict that has changed."""
         self._first("health", finding=asdict(finding))
 
+    def heatmaps(self, epoch: int, path: Path, size: tuple[int, int]) -> None:
+        """Pass on the picture of an epoch."""
+        self._first("heatmaps", epoch=epoch, path=str(path), size=size)
+
     def optimised(self, found: tuple[Optimisation, ...]) -> None:
         """Pass on what speeds the first rank up."""
         self._first("optimised", found=[one.model_dump() for one in found])
@@ -150,6 +154,8 @@ class Receiver:
             self.failures.append(rebuilt(rank, said))
         elif kind == "checkpoint":
             self.callback.checkpoint(said["epoch"], Path(said["path"]), said["metrics"])
+        elif kind == "heatmaps":
+            self.callback.heatmaps(said["epoch"], Path(said["path"]), tuple(said["size"]))
         elif kind == "health":
             self.callback.health(RuleFinding(**said["finding"]))
         elif kind == "optimised":

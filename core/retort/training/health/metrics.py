@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -193,16 +193,20 @@ OVERLAP = 0.5
 """IoU from which a box of the teacher belongs to a label."""
 
 
-def measure(model: Distiller, probe: Probe) -> dict[str, float | None]:
+def measure(
+    model: Distiller, probe: Probe, look: Callable[[ForwardPass], None] | None = None
+) -> dict[str, float | None]:
     """Return the metrics ``health/*`` on *probe*.
 
     They are measured in float32, and in eval mode, but for gradients, which are those of training only where its
-    statistics normalise. Nothing of the training changes.
+    statistics normalise. Nothing of the training changes. *look* is shown the outputs in eval mode.
     """
     with preserve_state(model), torch.autocast(probe.images.device.type, enabled=False):
         model.eval()
         forward = forward_pass(model, probe.batch)
         found = {**predictions(model, forward), **cosines(model, forward)}
+        if look is not None:
+            look(forward)
         if first_teacher(model)[1].weight:
             model.train()
             found |= gradients(model, forward_pass(model, probe.batch))

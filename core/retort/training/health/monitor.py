@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from retort.training.config import TrainCallback, Trainer
     from retort.training.distillation.distiller import Distiller
+    from retort.training.health.metrics import ForwardPass
 
 Values = dict[str, float | None]
 
@@ -80,7 +82,8 @@ class Monitor:
         found: Values = {}
         if comm.rank() == 0:
             with comm.alone():
-                found = {**metrics.measure(model, self.probe), **self._drift.measure(model, distilled=distilled)}
+                found = metrics.measure(model, self.probe, partial(self._draw, trainer))
+                found |= self._drift.measure(model, distilled=distilled)
                 found |= self._names
             self._tell(trainer.epoch + 1, {**measured, **found})
         self.checks.epoch(model, items)
@@ -101,6 +104,14 @@ class Monitor:
                 visuals.save(trainer.plan.folder / visuals.FILE, average, self.probe)
         finally:
             average.slots = ()
+
+    def _draw(self, trainer: Trainer, forward: ForwardPass) -> None:
+        """Draw where student and teacher differ, if this epoch's turn has come."""
+        epoch = trainer.epoch + 1
+        if visuals.due(epoch, trainer.plan.epochs):
+            path = trainer.plan.folder / visuals.SHEET
+            size = visuals.draw(path, network(trainer.model), self.probe, forward)
+            self._callback.heatmaps(epoch, path, size)
 
     def _tell(self, epoch: int, values: Mapping[str, float | None]) -> None:
         for finding in self.rules.update(epoch, values):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from retort import files
+from retort import files, heatmaps
 from retort.training.health.metrics import (
     ForwardPass,
     Probe,
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
 FILE = "health.npz"
 """Name of the file in a training's folder."""
+SHEET = "heatmaps.jpg"
+"""Name of the newest sheet of maps, beside it."""
+NUM_SHEETS = 50
+"""Sheets of one training, about: a short training draws each epoch, a long one every so many."""
 NUM_IMAGES = 4
 TEMPERATURES = (1.0, 2.0, 4.0, 7.0)
 """The founding article's, and none."""
@@ -44,29 +50,55 @@ def save(path: Path, model: Distiller, probe: Probe) -> None:
     files.atomic_write(path, buffer.getvalue())
 
 
-def arrays(model: Distiller, probe: Probe) -> dict[str, Any]:
-    """Return the arrays that the report draws.
+def due(epoch: int, epochs: int) -> bool:
+    """Return True for the first epoch, the last, and some between."""
+    return epoch in {1, epochs} or epoch % math.ceil(epochs / NUM_SHEETS) == 0
 
-    They come from *model*, its teacher and the first images of *probe*. ``images`` (N, S, S, 3) in 0..255; by level
-    ``cosine_<level>`` and ``kl_<level>``, (N, h, w); ``confidence_<level>`` of the teacher; and over ``temperatures``
-    (T,): ``teacher_foreground`` and ``teacher_background``, its mean highest probability; ``share_untaught`` and
+
+def draw(path: Path, model: Distiller, probe: Probe, forward: ForwardPass) -> tuple[int, int]:
+    """Draw the maps of an epoch at *path*; return width and height.
+
+    Nothing of *model* changes.
+    """
+    with torch.no_grad():
+        sheet = heatmaps.sheet(_read(maps(model, probe, forward)))
+    files.atomic_write(path, heatmaps.jpeg(sheet))
+    return sheet.size
+
+
+def arrays(model: Distiller, probe: Probe) -> dict[str, Any]:
+    """Return the arrays that the report draws, as docs/health-file.md describes them.
+
+    They come from *model*, its teacher and the first images of *probe*: :func:`maps`, and over ``temperatures`` (T,)
+    ``teacher_foreground`` and ``teacher_background``, its mean highest probability; ``share_untaught`` and
     ``share_taught``, the foreground's part of a binary KL's gradient.
     """
     with preserve_state(model), torch.no_grad(), torch.autocast(probe.images.device.type, enabled=False):
         model.eval()
         forward = forward_pass(model, probe.batch)
-        images = (probe.images[:NUM_IMAGES] * 255).round().byte().permute(0, 2, 3, 1)
-        found: dict[str, Tensor] = {"images": images}
-        for level, student, teacher in projected(model, forward):
-            found[f"cosine_{level}"] = cosine_map(student, teacher)[:NUM_IMAGES].half()
-        for level in first_teacher(model)[1].head_levels:
-            found[f"confidence_{level}"] = forward.teacher_output.confidence[level][:NUM_IMAGES, 0].half()
-        found |= _predicted(model, forward)
+        return _read(maps(model, probe, forward) | _compared(model, forward))
+
+
+def _read(found: Mapping[str, Tensor]) -> dict[str, Any]:
     return {name: value.cpu().numpy() for name, value in found.items()}
 
 
-def _predicted(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
-    """Draw KL maps, and compare temperatures; nothing without classes in common."""
+def maps(model: Distiller, probe: Probe, forward: ForwardPass) -> dict[str, Tensor]:
+    """Return where both networks differ in *forward*, on the first images of *probe*.
+
+    ``images`` (N, S, S, 3) in 0..255; by level ``cosine_<level>`` and ``kl_<level>``, (N, h, w); ``confidence_<level>``
+    of the teacher.
+    """
+    found: dict[str, Tensor] = {"images": (probe.images[:NUM_IMAGES] * 255).round().byte().permute(0, 2, 3, 1)}
+    for level, student, teacher in projected(model, forward):
+        found[f"cosine_{level}"] = cosine_map(student, teacher)[:NUM_IMAGES].half()
+    for level in first_teacher(model)[1].head_levels:
+        found[f"confidence_{level}"] = forward.teacher_output.confidence[level][:NUM_IMAGES, 0].half()
+    return found | _kl_maps(model, forward)
+
+
+def _kl_maps(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
+    """Return the KL of the classes by level; nothing without classes in common."""
     pair = common_predictions(model, forward)
     if pair is None:
         return {}
@@ -75,11 +107,19 @@ def _predicted(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
     levels = first_teacher(model)[1].head_levels
     shapes = [forward.features[level].shape[-2:] for level in levels]
     parts = kl.split_with_sizes([height * width for height, width in shapes], dim=-1)
-    maps = {
+    return {
         f"kl_{level}": part.reshape(len(part), *shape).half()
         for level, part, shape in zip(levels, parts, shapes, strict=True)
     }
-    return {**maps, **temperatures(student, teacher, foreground(pair[1]))}
+
+
+def _compared(model: Distiller, forward: ForwardPass) -> dict[str, Tensor]:
+    """Compare temperatures; nothing without classes in common."""
+    pair = common_predictions(model, forward)
+    if pair is None:
+        return {}
+    student, teacher = (prediction.scores.float() for prediction in pair)
+    return temperatures(student, teacher, foreground(pair[1]))
 
 
 def temperatures(student: Tensor, teacher: Tensor, seen: Tensor) -> dict[str, Tensor]:
