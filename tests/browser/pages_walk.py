@@ -1,0 +1,145 @@
+"""The table of all pages, which the checks of every page go through: add yours here.
+
+A page has a name, says who looks at it, and fills the service with what it shows; ``fill`` returns its address.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from playwright.sync_api import Browser, BrowserContext, Page, Response
+from results import RESULT
+from retort.access import ClientRole
+from retort.constants import MAP, MAP50, Role
+from retort.db import Database
+from retort.protocol.events import MetricEvent, ProgressEvent, RunFailure, StageEvent
+from retort.settings import Settings
+from retort.storage import Store
+from support.api_harness import SPEC, Worker, listening
+from support.identity import HEADERS, add_key
+
+MOST_BYTES = 60_000
+"""Of scripts and styles of one page, compressed."""
+
+
+@dataclass
+class Filled:
+    """A service for pages to be looked at, and ways to fill it."""
+
+    url: str
+    client: httpx2.Client
+    """An operator's."""
+    database: Database
+    worker: Worker
+    folder: Path
+    keys: dict[ClientRole, dict[str, str]] = field(default_factory=dict)
+
+    def submit(self, name: str, **changes: Any) -> str:
+        """Queue a job; return its id."""
+        answer = self.client.post("/v1/jobs", json={**SPEC, "name": name, **changes})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def headers(self, role: ClientRole) -> dict[str, str]:
+        """Return the headers of somebody with *role*."""
+        if role not in self.keys:
+            self.keys[role] = add_key(self.database, f"walker-{role}", role, owner="ann")
+        return self.keys[role]
+
+
+@dataclass(frozen=True)
+class WalkedPage:
+    """One page, and what stands on it."""
+
+    name: str
+    """Of its pictures."""
+    fill: Callable[[Filled], str]
+    """Writes what it shows, and returns its address."""
+    who: ClientRole | None = ClientRole.OPERATOR
+    """None for a stranger."""
+
+
+@contextmanager
+def filled_service(template: Path, home: Path) -> Iterator[Filled]:
+    """Serve an empty service that pages can be filled into."""
+    with (
+        listening(template, home, rate_limit="", login_limit="") as url,
+        closing(Database(f"sqlite:///{home / 'retort.db'}")) as database,
+        httpx2.Client(base_url=url, headers=HEADERS) as client,
+    ):
+        store = Store(Settings(home=home).store_url)
+        yield Filled(url, client, database, Worker(database, store, home), home)
+
+
+@contextmanager
+def logged_in(browser: Browser, service: Filled, role: ClientRole | None, **look: Any) -> Iterator[BrowserContext]:
+    """Open a browser's context in which somebody with *role* has logged in."""
+    context = browser.new_context(reduced_motion="reduce", **look)
+    if role is not None:
+        link = httpx2.post(f"{service.url}/v1/login-links", headers=service.headers(role)).json()["path"]
+        page = context.new_page()
+        page.goto(service.url + link)
+        page.wait_for_url(f"{service.url}/")
+        page.close()
+    yield context
+    context.close()
+
+
+class PageWatch:
+    """What a page loads, and what its console complains of."""
+
+    def __init__(self, page: Page) -> None:
+        self.complaints: list[str] = []
+        self.policies: list[str] = []
+        self._weighed: dict[str, Response] = {}
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        page.on("response", self._note)
+
+    def _note(self, answer: Response) -> None:
+        kind = answer.request.resource_type
+        if kind in {"script", "stylesheet"}:
+            self._weighed[answer.url] = answer
+        if kind == "document":
+            self.policies.append(answer.headers.get("content-security-policy", ""))
+
+    def weight(self) -> int:
+        """Return how many bytes of scripts and styles it loads, compressed."""
+        return sum(len(gzip.compress(answer.body(), 9, mtime=0)) for answer in self._weighed.values())
+
+
+def _empty(_service: Filled) -> str:
+    return "/?q=nothing-has-this-name"
+
+
+def _jobs(service: Filled) -> str:
+    """Jobs in every state that people meet, with names as long as may be."""
+    waiting = service.submit("waits-for-a-worker")
+    service.client.patch(f"/v1/jobs/{waiting}", json={"labels": {"line": "7", "camera": "north"}})
+    lease = service.worker.claim(service.submit("street-cells-yolo11n"))
+    scored = MetricEvent(n=2, at=1, role=Role.STUDENT, step=3, values={MAP50: 0.61, MAP: 0.42})
+    progress = ProgressEvent(n=3, at=2, progress=0.43, eta_s=4980)
+    service.worker.record(lease, StageEvent(n=1, at=0, stage="distill"), scored, progress)
+    service.worker.succeed(service.worker.claim(service.submit("bottles-" + "x" * 55)), RESULT)
+    failed = service.worker.claim(service.submit("night-shift"))
+    memory = RunFailure(
+        code="out_of_memory", message="the GPU has no memory left at batch 64", hint="try training.batch: 32",
+        retryable=False,
+    )  # fmt: skip
+    service.worker.fail(failed, memory)
+    service.client.post(f"/v1/jobs/{service.submit('not-wanted')}/cancel")
+    return "/"
+
+
+PAGES: Sequence[WalkedPage] = (
+    WalkedPage("login", lambda _: "/login?next=/models", who=None),
+    WalkedPage("problem", lambda _: "/jobs-that-are-not"),
+    WalkedPage("jobs-empty", _empty),
+    WalkedPage("jobs", _jobs),
+)

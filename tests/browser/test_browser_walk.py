@@ -1,0 +1,99 @@
+"""Every page, looked at by a machine: accessible, by keyboard alone, light, narrow, and within its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser.pages_walk import MOST_BYTES, PAGES, Filled, PageWatch, WalkedPage, filled_service, logged_in
+from browser.test_browser_report import CHROMIUM
+from playwright.sync_api import Browser, Page, sync_playwright
+from retort_api.pages.rendering import PAGE_POLICY
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
+
+NARROWEST = 360
+REACHED = """() => [...document.querySelectorAll(
+  'a[href], button:not(:disabled), input:not([type=hidden], :disabled), select, textarea, summary, [tabindex="0"]'
+)].filter((one) => one.checkVisibility({visibilityProperty: true}) && !one.closest('[inert]')
+  && !(one.type === 'radio' && !one.checked && one.form?.querySelector(`[name="${one.name}"]:checked`)))
+"""
+MARK = f"() => ({REACHED})().forEach((one, index) => {{ one.dataset.walked = index; }})"
+UNMARKED = f"""() =>
+  ({REACHED})().filter((one) => one.dataset.walked !== 'seen').map((one) => one.outerHTML.slice(0, 120))"""
+STEP = """() => {
+  const one = document.activeElement;
+  if (one === document.body) return null;
+  const shown = getComputedStyle(one);
+  const visible = (shown.outlineStyle !== 'none' && parseFloat(shown.outlineWidth) > 0) || shown.boxShadow !== 'none';
+  const again = one.dataset.walked === 'seen';
+  one.dataset.walked = 'seen';
+  return {again, visible, what: one.outerHTML.slice(0, 120)};
+}"""
+VIOLATIONS = """window.violations = [];
+document.addEventListener('securitypolicyviolation', (event) => {
+  window.violations.push(`${event.violatedDirective} ${event.blockedURI}`);
+});"""
+
+
+@pytest.fixture(scope="module")
+def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    with filled_service(sqlite_template, tmp_path_factory.mktemp("walk")) as filled:
+        yield filled
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+def complaints_of(page: Page) -> list[str]:
+    """Return what axe finds, each with the elements that it means."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [f"{one['id']}: {one['help']}: {[node['html'][:160] for node in one['nodes'][:3]]}" for one in found]
+
+
+def walk(page: Page) -> list[str]:
+    """Go through the page by the tabulator key; return what is wrong with it."""
+    page.evaluate(MARK)
+    page.evaluate("() => document.activeElement.blur()")
+    unseen: list[str] = []
+    for _ in range(400):
+        page.keyboard.press("Tab")
+        step: dict[str, Any] | None = page.evaluate(STEP)
+        if step is None or step["again"]:
+            break
+        if not step["visible"]:
+            unseen.append(f"focus is not visible on {step['what']}")
+    return [*unseen, *(f"not reached: {one}" for one in page.evaluate(UNMARKED))]
+
+
+@pytest.mark.parametrize("walked", PAGES, ids=lambda walked: walked.name)
+def test_a_page_is_accessible_light_and_within_its_policy_and_all_of_it_is_reached_by_keyboard(
+    service: Filled, browser: Browser, walked: WalkedPage
+):
+    path = walked.fill(service)
+    with logged_in(browser, service, walked.who, viewport={"width": 1440, "height": 900}) as context:
+        page = context.new_page()
+        watch = PageWatch(page)
+        page.add_init_script(VIOLATIONS)
+        page.goto(service.url + path, wait_until="load")
+        page.wait_for_function("document.documentElement.classList.contains('js')")
+
+        assert watch.policies[-1] == PAGE_POLICY
+        assert page.evaluate("window.violations") == []
+        refused = [one for one in watch.complaints if "the server responded with a status of 404" not in one]
+        assert refused == []
+        assert watch.weight() <= MOST_BYTES
+        assert page.locator("h1").count() == 1
+        assert complaints_of(page) == []
+        page.emulate_media(color_scheme="dark")
+        assert complaints_of(page) == [], "when it is dark"
+        page.set_viewport_size({"width": NARROWEST, "height": 740})
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= NARROWEST, "it scrolls sideways"
+        assert walk(page) == []
