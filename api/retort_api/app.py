@@ -6,7 +6,6 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -196,12 +195,11 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=None,  # routes/pages.py has one that asks for a key
         docs_url=None,  # FastAPI's pages fetch their scripts from elsewhere; routes/pages.py has one that does not
         redoc_url=None,
-        generate_unique_id_function=attrgetter("name"),
     )
     app.state.service = service
     app.state.troubles = LineLimit(1)
     for router in (*ROUTERS, *pages.routers()):
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # included routers would each be searched twice, on every request
     if forgotten := list(unguarded(app.routes)):
         message = f"these routes do not say whom they let in (scope=): {', '.join(forgotten)}"
         raise RuntimeError(message)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path as Folder
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from fastapi.routing import APIRoute
@@ -192,7 +193,8 @@ class AppState:
 
 
 # These are coroutines so that FastAPI calls them where it is instead of sending each to a thread.
-async def _state(request: Request) -> AppState:
+async def serving(request: Request) -> AppState:
+    """Return the state of the application that *request* is for."""
     service: AppState = request.app.state.service
     return service
 
@@ -219,19 +221,7 @@ async def _sweep_id(
     return sweep_id
 
 
-async def _known_query(request: Request) -> None:
-    """Refuse misspelt query parameters, which would otherwise do nothing without a word."""
-    if not request.query_params:
-        return
-    parameters = get_flat_params(request.scope["route"].dependant)
-    known = sorted(field.alias for field in parameters if isinstance(field.field_info, Query))
-    for name in request.query_params:
-        if name not in known:
-            hint = f"known: {', '.join(known)}" if known else "this address takes none"
-            raise BadParameter(f"query.{name}", "unknown parameter", hint=hint)
-
-
-Serving = Annotated[AppState, Depends(_state)]
+Serving = Annotated[AppState, Depends(serving)]
 JobId = Annotated[str, Depends(_job_id)]
 SweepId = Annotated[str, Depends(_sweep_id)]
 
@@ -241,6 +231,31 @@ class GuardedRoute(APIRoute):
 
     demanded: Scope | Admission | None = None
     """None where it was forgotten: the application does not start."""
+    any_query = False
+    """Whether unknown query parameters pass."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request that is let in."""
+        answer = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            if request.scope["query_string"] and not self.any_query:
+                self._refuse_unknown(request.query_params)
+            return await answer(request)
+
+        return handler
+
+    def _refuse_unknown(self, given: Iterable[str]) -> None:
+        """Refuse misspelt query parameters, which would otherwise do nothing without a word."""
+        for name in given:
+            if name not in self._known_query:
+                known = ", ".join(self._known_query)
+                hint = f"known: {known}" if known else "this address takes none"
+                raise BadParameter(f"query.{name}", "unknown parameter", hint=hint)
+
+    @cached_property
+    def _known_query(self) -> list[str]:
+        return sorted(one.alias for one in get_flat_params(self.dependant) if isinstance(one.field_info, Query))
 
     async def handle(self, scope: ScopeMap, receive: Receive, send: Send) -> None:
         """Find out who asks, and answer or refuse."""
@@ -275,7 +290,8 @@ class GuardedRoute(APIRoute):
         return named
 
 
-async def _caller(request: Request) -> Principal:
+async def calling(request: Request) -> Principal:
+    """Return who asks."""
     principal: Principal | None = request.state.principal
     assert principal is not None, "public routes have no caller"
     return principal
@@ -286,7 +302,7 @@ async def _anybody(request: Request) -> Principal | None:
     return principal
 
 
-Caller = Annotated[Principal, Depends(_caller)]
+Caller = Annotated[Principal, Depends(calling)]
 """Who asks, on every route that is not public."""
 Anybody = Annotated[Principal | None, Depends(_anybody)]
 """Who asks on a public route; None for strangers."""
@@ -302,8 +318,8 @@ class Router(APIRouter):
     """
 
     def __init__(self, tag: str, *, any_query: bool = False) -> None:
-        known = [] if any_query else [Depends(_known_query)]
-        super().__init__(tags=[tag], dependencies=known, route_class=GuardedRoute)
+        super().__init__(tags=[tag], route_class=GuardedRoute, generate_unique_id_function=attrgetter("name"))
+        self._any_query = any_query
 
     def add_api_route(
         self, path: str, endpoint: Callable[..., Any], *, scope: Scope | Admission | None = None, **options: Any
@@ -313,6 +329,7 @@ class Router(APIRouter):
         route = self.routes[-1]
         assert isinstance(route, GuardedRoute)
         route.demanded = scope
+        route.any_query = self._any_query
 
     def _register(self, methods: list[str], path: str, options: dict[str, Any]) -> Callable[[Endpoint], Endpoint]:
         def register(endpoint: Endpoint) -> Endpoint:

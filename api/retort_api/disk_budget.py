@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 import time
@@ -13,9 +14,12 @@ from retort.db.stored_bytes import stored_bytes
 from retort.errors import TransientError
 from retort.settings import Settings
 from retort.storage import Store
+from starlette.concurrency import run_in_threadpool
 
 _LOOK_S = 5.0
 """Sums of what is stored are as old as this at most."""
+_MOMENT_S = 0.25
+"""So long space that was there is taken to be there still, for what needs little of it."""
 _MIB = 1 << 20
 _HINT = "the operator has to make room: retort prune, a larger disk, or {setting}"
 
@@ -39,6 +43,7 @@ class DiskBudget:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._stored: tuple[float, int] | None = None
+        self._roomy_until = -math.inf
 
     def check(self, more_bytes: int = 0) -> None:
         """Refuse *more_bytes* without space for them.
@@ -50,6 +55,17 @@ class DiskBudget:
         if (why := self.full(more_bytes)) is not None:
             message, setting = why
             raise TransientError(message, hint=_HINT.format(setting=setting), code="storage_full")
+
+    async def check_lately(self) -> None:
+        """Refuse what is small where there was no space a moment ago.
+
+        Raises:
+            TransientError: as ``check``.
+
+        """
+        if self._monotonic() >= self._roomy_until:
+            await run_in_threadpool(self.check)
+            self._roomy_until = self._monotonic() + _MOMENT_S
 
     def full(self, more_bytes: int = 0) -> tuple[str, str] | None:
         """Return why there is no space, and the setting that says so; None otherwise."""

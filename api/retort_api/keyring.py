@@ -93,12 +93,12 @@ class KeyRing:
         return None if known is None else known.principal
 
     async def _known_key(self, secret: str, kind: str) -> KnownKey | None:
-        prefix = access.SESSION_PREFIX if kind == "session" else access.KEY_PREFIX
-        if not access.is_secret(secret, prefix):
-            return None
         digest = access.digest_of(secret)
         found, known = self._remembered(digest)
         if not found:
+            prefix = access.SESSION_PREFIX if kind == "session" else access.KEY_PREFIX
+            if not access.is_secret(secret, prefix):
+                return None
             try:
                 known = await self._look(digest)
             except DatabaseUnavailable:

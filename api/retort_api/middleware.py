@@ -9,7 +9,7 @@ import uuid
 import structlog
 from fastapi import Request
 from retort.logs import LineLimit
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,12 +24,18 @@ _UNMATCHED = "unmatched"
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 NOTHING_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 """For all that is no page: where a browser shows it all the same, it can do nothing."""
-_ALWAYS = {
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "X-Permitted-Cross-Domain-Policies": "none",
-}
+_ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"x-permitted-cross-domain-policies", b"none"),
+)
+_OTHERWISE = (
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", NOTHING_POLICY.encode()),
+    (b"cache-control", b"no-cache"),
+)
+"""Headers of answers that say nothing else."""
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFUSED_LOOKS = 10
 """Lines in a minute about looks that are refused, for each status."""
@@ -118,13 +124,13 @@ class _RequestLog:
 
     def _begin(self, message: Message) -> None:
         self.status = message["status"]
-        headers = MutableHeaders(scope=message)
-        self.media_type = headers.get("content-type", "").partition(";")[0]
-        headers["X-Request-ID"] = self.request_id
-        for name, value in _ALWAYS.items():
-            headers[name] = value
-        for name, value in self.scope["state"].get("rate_headers", {}).items():
-            headers[name] = value
-        headers.setdefault("Referrer-Policy", "no-referrer")
-        headers.setdefault("Content-Security-Policy", NOTHING_POLICY)
-        headers.setdefault("Cache-Control", "no-cache")
+        said = dict(message["headers"])
+        self.media_type = said.get(b"content-type", b"").partition(b";")[0].decode("latin-1")
+        rates = self.scope["state"].get("rate_headers", {}).items()
+        ours = dict((*_ALWAYS, *((name.lower().encode(), value.encode()) for name, value in rates)))
+        ours[b"x-request-id"] = self.request_id.encode()
+        message["headers"] = [
+            *(pair for pair in message["headers"] if pair[0] not in ours),
+            *ours.items(),
+            *(pair for pair in _OTHERWISE if pair[0] not in said),
+        ]

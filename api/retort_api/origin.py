@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -33,6 +33,7 @@ class Address:
     port: int | None
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parse(cls, value: str) -> Address | None:
         """Return the address in a Host header, or None where it is malformed."""
         with suppress(ValueError):

@@ -66,10 +66,22 @@ class QueueView:
             "until": found.until, "estimated_start_s": found.estimated_start_s,
         })  # fmt: skip
 
+    def fresh_etag(self, job_id: str, version: int, state: JobState) -> str | None:
+        """Return the entity tag of a job if it is known without a look at the database."""
+        if state is not JobState.QUEUED:
+            return http.strong(version)
+        kept = self._snapshot
+        found = kept.of(job_id) if kept is not None and time.monotonic() < self._good_until else None
+        return None if found is None else _tag(version, found)
+
     def etag(self, job_id: str, version: int, state: JobState) -> str:
         """Return the entity tag of a job, which names its place too."""
         found = self.of(job_id) if state is JobState.QUEUED else None
-        return http.strong(version if found is None else f"{version}.{hash_of(found)}")
+        return http.strong(version) if found is None else _tag(version, found)
+
+
+def _tag(version: int, found: QueueWait) -> str:
+    return http.strong(f"{version}.{hash_of(found)}")
 
 
 def hash_of(found: QueueWait) -> str:

@@ -12,8 +12,10 @@ from retort.db import keys
 from retort.db.idempotency import IdempotencyKey
 from retort.db.reruns import OnBehalf
 from retort.settings import Settings
+from retort.spec import AnySpec, SweepSpec, digest
+from starlette.concurrency import run_in_threadpool
 
-from retort_api.deps import IDEMPOTENCY_KEY, OWNER, Caller, Serving
+from retort_api.deps import IDEMPOTENCY_KEY, OWNER, AppState, calling, serving
 
 _OPERATORS = "leave it out, or use a key of an operator"
 
@@ -30,14 +32,14 @@ class SubmissionTerms:
     keep_s: float | None
     address: str
 
-    def key(self, digest: str) -> IdempotencyKey | None:
-        """Return the idempotency key of a request with this body *digest*.
+    def key(self, spec: AnySpec | SweepSpec) -> IdempotencyKey | None:
+        """Return the idempotency key of a request with *spec*.
 
         The query counts as well.
         """
         if self.key_text is None:
             return None
-        told = "\n".join((self.address, self.owner, str(self.priority), digest))
+        told = "\n".join((self.address, self.owner, str(self.priority), digest(spec)))
         return IdempotencyKey(
             self.key_text, self.caller.owner, hashlib.sha256(told.encode()).hexdigest(), self.keep_s
         )  # fmt: skip
@@ -65,10 +67,8 @@ def on_behalf(caller: Principal, settings: Settings) -> OnBehalf | None:
     return None if caller.is_operator else OnBehalf(caller.owner, settings.max_priority)
 
 
-def _terms(
+async def _terms(
     *,
-    service: Serving,
-    caller: Caller,
     request: Request,
     owner: Annotated[
         str | None,
@@ -84,19 +84,25 @@ def _terms(
     ] = 0,
     idempotency_key: Annotated[str | None, Header(pattern=IDEMPOTENCY_KEY)] = None,
 ) -> SubmissionTerms:
-    service.disk.check()
+    # Called here, because a dependency that several share is still solved once for each of them.
+    service, caller = await serving(request), await calling(request)
+    await service.disk.check_lately()
     given: dict[str, Any] = {"owner": (owner, caller.owner), "project": (project, caller.project)}
     for what, (named, own) in given.items():
         if named not in {None, own} and not caller.is_operator:
             raise Forbidden(f"this key submits for the {what} {own}, not for {named}", hint=_OPERATORS)
     refuse_priority(caller, service.settings, priority)
     if project not in {None, caller.project}:
-        with service.database.read() as session:
-            keys.get_project(session, str(project))
+        await run_in_threadpool(_find_project, service, str(project))
     return SubmissionTerms(
         project=project or caller.project, owner=owner or caller.owner, priority=priority, caller=caller,
         key_text=idempotency_key, keep_s=service.settings.keep_keys_s, address=request.url.path,
     )  # fmt: skip
+
+
+def _find_project(service: AppState, name: str) -> None:
+    with service.database.read() as session:
+        keys.get_project(session, name)
 
 
 Terms = Annotated[SubmissionTerms, Depends(_terms)]

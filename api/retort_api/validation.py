@@ -35,7 +35,7 @@ def validate(body: Body, service: AppState, caller: Principal, project: str) -> 
     spec, warnings = admitted(body, service, caller, project)
     with service.read(caller) as session:
         found = estimates.estimate(session, spec)
-        refused = list(quotas.refusals(session, project, now=database_now(session)))
+        refused = list(quotas.Room(session, now=database_now(session)).refusals(project))
     used_up = tuple(
         UsedUp(quota=one.what, detail=one.message, hint=one.hint, retry_after_s=one.retry_after_s) for one in refused
     )

@@ -52,6 +52,8 @@ UNPRINTABLE = re.compile(
 
 def printable(text: str, *, keep: str = "") -> str:
     """Spell out characters that a terminal would obey, but for those in *keep*."""
+    if text.isprintable():
+        return text
 
     def spelled(found: re.Match[str]) -> str:
         return found[0] if found[0] in keep else found[0].encode("unicode_escape").decode()

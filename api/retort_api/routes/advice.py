@@ -8,7 +8,7 @@ from fastapi import Depends, Response
 from retort.access import Scope
 from retort.db import jobs
 from retort.errors import FieldProblem, SpecError
-from retort.spec import AdviceSpec, AnySpec, digest
+from retort.spec import AdviceSpec, AnySpec
 from starlette.concurrency import run_in_threadpool
 
 from retort_api.deps import AppState, Router, Serving
@@ -53,7 +53,7 @@ async def advise(
     spec = await run_in_threadpool(_admitted, body, service, terms)
     submission = jobs.Submission(
         spec=spec, retries=service.settings.max_retries, project=terms.project, owner=terms.owner,
-        priority=terms.priority, key=terms.key(digest(spec)),
+        priority=terms.priority, key=terms.key(spec),
     )  # fmt: skip
     return await submit(service, terms.caller, submission, response)
 

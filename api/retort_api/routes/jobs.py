@@ -8,7 +8,6 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Query, Response
 from retort.access import Principal, Scope
 from retort.db import jobs
-from retort.spec import digest
 from retort.states import TERMINAL, JobState
 from starlette.concurrency import run_in_threadpool
 
@@ -87,7 +86,7 @@ async def submit_job(
     spec, warnings = await run_in_threadpool(admitted, body, service, terms.caller, terms.project)
     submission = jobs.Submission(
         spec=spec, retries=service.settings.max_retries, project=terms.project, owner=terms.owner,
-        priority=terms.priority, key=terms.key(digest(spec)), warnings=warnings, labels=labels,
+        priority=terms.priority, key=terms.key(spec), warnings=warnings, labels=labels,
     )  # fmt: skip
     return await submit(service, terms.caller, submission, response)
 
@@ -150,10 +149,8 @@ async def get_job(
     """
     # The job is read whole only when its version is a new one.
     standing = await _standing(service, caller, job_id, if_none_match, wait)
-    if standing.state is JobState.QUEUED:
-        etag = await run_in_threadpool(service.queue.etag, job_id, standing.version, standing.state)
-    else:
-        etag = http.strong(standing.version)
+    told = job_id, standing.version, standing.state
+    etag = service.queue.fresh_etag(*told) or await run_in_threadpool(service.queue.etag, *told)
     _set_headers(etag, standing.state, response)
     if http.unchanged(if_none_match, etag):
         return Response(None, NOT_MODIFIED, response.headers)

@@ -13,7 +13,7 @@ from retort.db.models import SWEEP_PREFIX
 from retort.db.session import database_now
 from retort.errors import FieldProblem, SpecError
 from retort.settings import Settings
-from retort.spec import SweepSpec, digest, parse_sweep
+from retort.spec import SweepSpec, parse_sweep
 from retort.spec.references import complete
 from retort.states import SweepState
 from retort.sweeps.search_space import check
@@ -70,7 +70,7 @@ def submit_sweep(
     with service.begin(terms.caller) as session:
         submitted = sweeps.submit(
             session, sweep, now=database_now(session), retries=service.settings.max_retries,
-            project=terms.project, owner=terms.owner, priority=terms.priority, key=terms.key(digest(sweep)),
+            project=terms.project, owner=terms.owner, priority=terms.priority, key=terms.key(sweep),
         )  # fmt: skip
     response.headers["Location"] = sweep_path(submitted.sweep_id)
     if not submitted.created:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from retort.data.inputs import Bounds, Inputs
 from retort.errors import DataError, FieldProblem, SpecError
@@ -122,11 +123,10 @@ def check(spec: AnySpec, settings: Settings) -> None:
 def exceeded(document: Any, settings: Settings) -> list[FieldProblem]:
     """Return the fields of a spec or a sweep that exceed their ceilings."""
     problems = []
-    for pattern, setting in CEILINGS.items():
+    for path, value, setting in _found(document, _TREE, ""):
         most = getattr(settings, setting)
-        for path, value in _found(document, pattern.split("."), ""):
-            if isinstance(value, int | float) and not isinstance(value, bool) and most is not None and value > most:
-                problems.append(_problem(path, value, most, setting))
+        if isinstance(value, int | float) and not isinstance(value, bool) and most is not None and value > most:
+            problems.append(_problem(path, value, most, setting))
     return problems
 
 
@@ -136,22 +136,37 @@ def _problem(path: str, value: float, most: float, setting: str) -> FieldProblem
     return FieldProblem(path.removesuffix("#"), allowed, f"{most:g} or less; only the operator can raise the setting")
 
 
-def _found(here: Any, words: list[str], path: str) -> Iterator[tuple[str, Any]]:
-    """Yield what stands at a pattern, with its place."""
-    if not words:
-        yield path, here
-        return
-    name, _, rest = words[0].partition("[]")
-    if not isinstance(here, dict) or here.get(name) is None:
-        return
-    value, place = here[name], f"{path}.{name}".lstrip(".")
-    if rest == "#":
-        yield f"{place}#", len(value)
-    elif "[]" in words[0]:
-        for number, entry in enumerate(value if isinstance(value, list) else ()):
-            yield from _found(entry, words[1:], f"{place}.{number}")
-    else:
-        yield from _found(value, words[1:], place)
+def _tree() -> _Tree:
+    """Return the settings of all patterns as a tree of their steps, so that a document is walked once."""
+    root: _Tree = {}
+    for pattern, setting in CEILINGS.items():
+        here = root
+        for step in _STEPS.findall(pattern):
+            here = here.setdefault(step, {})
+        here[_SETTING] = setting
+    return root
+
+
+_Tree: TypeAlias = dict[str, Any]
+_STEPS = re.compile(r"\[\]#?|[^.\[\]]+")
+_SETTING = ""
+_TREE = _tree()
+
+
+def _found(here: Any, tree: _Tree, path: str) -> Iterator[tuple[str, Any, str]]:
+    """Yield what stands at the patterns, with its place and its setting."""
+    for step, below in tree.items():
+        if step == _SETTING:
+            yield path, here, below
+        elif not step.startswith("["):
+            if isinstance(here, dict) and here.get(step) is not None:
+                yield from _found(here[step], below, f"{path}.{step}".lstrip("."))
+        elif isinstance(here, list):
+            if step == "[]#":
+                yield f"{path}#", len(here), below[_SETTING]
+            else:
+                for number, entry in enumerate(here):
+                    yield from _found(entry, below, f"{path}.{number}")
 
 
 def check_inputs(inputs: Inputs, settings: Settings) -> None:

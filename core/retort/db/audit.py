@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -59,9 +59,18 @@ def present() -> Act | None:
 
 def write(session: Session, act: Act, *, now: float, outcome: str = DONE, target: str | None = None) -> None:
     """Write one entry, in the transaction of the change."""
+    session.connection().execute(insert(_TABLE), _row(act, now, outcome, target))
+
+
+def write_all(session: Session, acts: Sequence[tuple[Act, str]], *, now: float) -> None:
+    """Write entries of changes that one transaction makes, each with its target."""
+    if rows := [_row(act, now, DONE, target) for act, target in acts]:
+        session.connection().execute(insert(_TABLE), rows)
+
+
+def _row(act: Act, now: float, outcome: str, target: str | None) -> dict[str, Any]:
     told = {name: printable(getattr(act, name))[:_LONGEST] for name in _COLUMNS}
-    row = {**told, "at": now, "outcome": outcome[:63], **({"target": target} if target else {})}
-    session.connection().execute(insert(_TABLE), row)
+    return {**told, "at": now, "outcome": outcome[:63], **({"target": target} if target else {})}
 
 
 def entries(

@@ -20,7 +20,7 @@ from retort.db.quotas import QuotaExceeded
 from retort.db.session import NO_SYNC, add, table
 from retort.db.transitions import HELD, Lease, Renewal, held_by
 from retort.errors import UserError
-from retort.spec import AnySpec, digest
+from retort.spec import AnySpec, digest, digest_of
 from retort.states import TERMINAL, JobState
 
 _JOBS = table(JobRow)
@@ -174,6 +174,7 @@ def submit_all(session: Session, submissions: Sequence[Submission], *, now: floa
     raise, and hinders no other.
     """
     outcomes: list[SubmittedJob | Refusal] = []
+    room = quotas.Room(session, now=now)
     accepted: list[dict[str, Any]] = []
     for submission in submissions:
         job_id = new_id(JOB_PREFIX)
@@ -182,8 +183,7 @@ def submit_all(session: Session, submissions: Sequence[Submission], *, now: floa
             if known != job_id:
                 outcomes.append(SubmittedJob(known, created=False))
                 continue
-            more = sum(one["job"]["project"] == submission.project for one in accepted)
-            quotas.check_submission(session, submission.project, now=now, more=more)
+            room.take(submission.project)
         except (KeyReused, QuotaExceeded) as error:
             if submission.key is not None and isinstance(error, QuotaExceeded):
                 idempotency.release(session, submission.key, job_id, project=submission.project)
@@ -194,9 +194,8 @@ def submit_all(session: Session, submissions: Sequence[Submission], *, now: floa
         first = TransitionRow.row(job_id, JobState.QUEUED, attempt=0, now=now, actor=actor, reason=None)
         accepted.append({"job": row, "transition": first, "warnings": submission.warnings, "act": submission.act})
         outcomes.append(SubmittedJob(job_id, created=True, job=JobRow(**row), transition=TransitionRow(**first)))
-    for one in accepted:
-        if one["act"] is not None and not one["act"].written:
-            audit.write(session, one["act"], now=now, target=one["job"]["id"])
+    acts = [(one["act"], one["job"]["id"]) for one in accepted if one["act"] is not None and not one["act"].written]
+    audit.write_all(session, acts, now=now)
     add(session, JobRow, [one["job"] for one in accepted])
     add(session, TransitionRow, [one["transition"] for one in accepted])
     add(session, EventRow, [event for one in accepted for event in _first_events(one["transition"], one["warnings"])])
@@ -230,10 +229,11 @@ def _row(session: Session, submission: Submission, job_id: str, *, now: float) -
     spec, parent = submission.spec, submission.parent
     patience_s = _patience_s(session, spec.resources.max_queue_s)
     inherited = parent if submission.go_on else None
+    document = spec.model_dump(mode="json")
     return {
         "id": job_id, "name": spec.name, "state": JobState.QUEUED, "progress": 0.0,
         "labels": dict(submission.labels), "search": searchable(spec.name, submission.labels),
-        "spec": spec.model_dump(mode="json"), "spec_digest": digest(spec),
+        "spec": document, "spec_digest": digest_of(document),
         "attempt": 0, "fence": 0, "retries": submission.retries, "retries_left": submission.retries,
         "last_seq": 1 + len(submission.warnings), "version": 1, "created_at": now,
         "project": submission.project, "owner": submission.owner, "priority": submission.priority,

@@ -137,25 +137,53 @@ def _number(session: Session, project: str, states: Collection[JobState]) -> int
     return session.connection().execute(query).scalar_one()
 
 
-def check_submission(session: Session, project: str, *, now: float, more: int = 0) -> None:
-    """Refuse one more job, beside *more* that are about to be written.
+class Room:
+    """Room that projects have for jobs, looked up once for all jobs that a transaction adds."""
 
-    Raises:
-        QuotaExceeded: which quota is used up, and when there is room again.
+    def __init__(self, session: Session, *, now: float) -> None:
+        self._session = session
+        self._now = now
+        self._standings: dict[str, _Standing] = {}
 
-    """
-    for refusal in refusals(session, project, now=now, more=more):
-        raise refusal
+    def take(self, project: str) -> None:
+        """Count one more job of *project*.
 
+        Raises:
+            QuotaExceeded: which quota is used up, and when there is room again.
 
-def refusals(session: Session, project: str, *, now: float, more: int = 0) -> Iterator[QuotaExceeded]:
-    """Yield each quota that refuses one more job now, beside *more*."""
-    limits = limits_of(session, project)
-    if limits.queued_jobs is not None:
-        queued = _number(session, project, {JobState.QUEUED}) + more
-        if queued >= limits.queued_jobs:
+        """
+        for refusal in self.refusals(project):
+            raise refusal
+        self._standings[project].queued += 1
+
+    def refusals(self, project: str) -> Iterator[QuotaExceeded]:
+        """Yield each quota that refuses one more job now."""
+        if project not in self._standings:
+            self._standings[project] = _standing(self._session, project, now=self._now)
+        standing = self._standings[project]
+        most, queued = standing.limits.queued_jobs, standing.queued
+        if most is not None and queued >= most:
             frees = "it frees when a worker takes a job, or one is cancelled"
-            yield QuotaExceeded("queued jobs", str(queued), str(limits.queued_jobs), frees=frees, wait_s=_SOON_S)
+            yield QuotaExceeded("queued jobs", str(queued), str(most), frees=frees, wait_s=_SOON_S)
+        yield from standing.others
+
+
+@dataclass(slots=True)
+class _Standing:
+    """What a project may have and has, with the refusals that more queued jobs do not change."""
+
+    limits: Limits
+    queued: int
+    others: tuple[QuotaExceeded, ...]
+
+
+def _standing(session: Session, project: str, *, now: float) -> _Standing:
+    limits = limits_of(session, project)
+    queued = 0 if limits.queued_jobs is None else _number(session, project, {JobState.QUEUED})
+    return _Standing(limits, queued, tuple(_other_refusals(session, project, limits, now=now)))
+
+
+def _other_refusals(session: Session, project: str, limits: Limits, *, now: float) -> Iterator[QuotaExceeded]:
     if limits.gpu_hours is not None:
         used = gpu_hours(session, project, now=now)
         if used >= limits.gpu_hours:
@@ -178,7 +206,7 @@ def check_upload(session: Session, project: str, *, more: int) -> None:
     Others of the project that begin wait until the transaction ends, so that all are counted.
 
     Raises:
-        QuotaExceeded: as ``check_submission``.
+        QuotaExceeded: as ``Room.take``.
 
     """
     limits = limits_of(session, project)
@@ -197,7 +225,7 @@ def check_bytes(session: Session, project: str, *, more: int = 0, limits: Limits
     """Refuse *more* bytes, or anything where the project stores too many already.
 
     Raises:
-        QuotaExceeded: as ``check_submission``.
+        QuotaExceeded: as ``Room.take``.
 
     """
     most = (limits or limits_of(session, project)).stored_bytes

@@ -97,7 +97,7 @@ def submit(
         known = idempotency.claim(session, key, sweep_id, project=project, now=now, otherwise=spec_digest)
         if known != sweep_id:
             return SubmittedSweep(known, created=False)
-    quotas.check_submission(session, project, now=now)
+    quotas.Room(session, now=now).take(project)
     row = {
         "id": sweep_id, "name": sweep.name, "state": SweepState.RUNNING, "spec": sweep.model_dump(mode="json"),
         "spec_digest": spec_digest, "project": project, "owner": owner, "priority": priority, "retries": retries,
@@ -357,7 +357,7 @@ def _room(session: Session, sweep_id: str, decision: SweepUpdate, *, now: float)
     """Return True if a trial can begin, or cannot and needs no job."""
     if any(begun.spec is None for begun in decision.begun.values()):
         return True
-    return next(quotas.refusals(session, get(session, sweep_id).project, now=now), None) is None
+    return next(quotas.Room(session, now=now).refusals(get(session, sweep_id).project), None) is None
 
 
 def _change(session: Session, sweep_id: str, number: int, values: dict[str, Any]) -> None:

@@ -62,6 +62,7 @@ __all__ = [
     "UnlabelledSpec",
     "WandbSpec",
     "digest",
+    "digest_of",
     "exports_of",
     "merge",
     "parse_document",
@@ -127,7 +128,12 @@ def exports_of(spec: AnySpec) -> tuple[Any, ...]:
 
 def digest(spec: AnySpec | SweepSpec) -> str:
     """SHA-256 of the spec's canonical JSON, in hex."""
-    canonical = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return digest_of(spec.model_dump(mode="json"))
+
+
+def digest_of(document: Any) -> str:
+    """SHA-256 of a dumped spec's canonical JSON, in hex."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -129,7 +129,7 @@ def test_gpu_hours_of_the_month_are_counted_from_its_beginning_and_told(database
         later = ends + 3600  # an hour into the next month
         assert quotas.gpu_hours(session, "busy", now=later) == pytest.approx(1.0, abs=0.01)
         with pytest.raises(QuotaExceeded, match=r"GPU hours of this month: \d+\.\d of 2") as refused:
-            quotas.check_submission(session, "busy", now=later + 3 * 3600)
+            quotas.Room(session, now=later + 3 * 3600).take("busy")
         assert "UTC, with the month" in str(refused.value.hint)
     assert lease.attempt == 1
 
