@@ -32,6 +32,7 @@ def test_nothing_more_is_taken_where_the_disk_or_the_budget_is_full_and_reading_
             if setting == "max_store_bytes":
                 assert client.post("/v1/jobs", json=SPEC).status_code == 202
                 budget._stored = (float("inf"), (1 << 20))  # what the database would tell once it is so
+                budget._roomy_until = 0.0  # and a moment later
             asked = [
                 client.post("/v1/jobs", json=SPEC), client.post("/v1/sweeps", json=SWEEP),
                 client.post(f"/v1/jobs/{job}/clone", json={}), client.post(f"/v1/jobs/{job}/retry"),

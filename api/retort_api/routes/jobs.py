@@ -150,7 +150,9 @@ async def get_job(
     # The job is read whole only when its version is a new one.
     standing = await _standing(service, caller, job_id, if_none_match, wait)
     told = job_id, standing.version, standing.state
-    etag = service.queue.fresh_etag(*told) or await run_in_threadpool(service.queue.etag, *told)
+    etag = service.queue.fresh_etag(*told)
+    if etag is None:
+        etag = await run_in_threadpool(service.queue.etag, *told)
     _set_headers(etag, standing.state, response)
     if http.unchanged(if_none_match, etag):
         return Response(None, NOT_MODIFIED, response.headers)
