@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request, Response
-from retort.access import Principal, Scope
-from retort.db import job_list
+from retort.access import Scope
+from retort.db import Session, job_list
 from retort.db.job_list import JobFilter, Order, Place
 from retort.db.models import JOB_PREFIX, JobRow
 from retort.states import JobState
 
-from retort_api.deps import OWNER, AppState, Caller, Router, Serving, is_job_id
+from retort_api.deps import OWNER, Caller, Router, Serving, is_job_id
 from retort_api.errors import BadParameter, documented
 from retort_api.http import Deleted, Limit
 from retort_api.labels import WantedLabels, parse_wanted
@@ -89,7 +89,8 @@ def list_jobs(
     A cursor goes on behind the last job of its page. In the order of `created` every job is seen once; where jobs
     change between two pages, those of another order may be seen twice or not at all.
     """
-    rows, following = one_page(service, caller, wanted, order=order, limit=limit, cursor=cursor)
+    with service.read(caller) as session:
+        rows, following = one_page(session, wanted, order=order, limit=limit, cursor=cursor)
     shown = tuple(JobSummary.of(job, service.queue.place(job)) for job in rows)
     if following is not None:
         query = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
@@ -98,12 +99,11 @@ def list_jobs(
 
 
 def one_page(
-    service: AppState, caller: Principal, wanted: JobFilter, *, order: Order, limit: int, cursor: str | None
+    session: Session, wanted: JobFilter, *, order: Order, limit: int, cursor: str | None
 ) -> tuple[list[JobRow], str | None]:
     """Return a page of the jobs, and the cursor of the next; it is None on the last."""
     terms = _digest(wanted, order)
-    with service.read(caller) as session:
-        found = job_list.page(session, wanted, order=order, after=_read(cursor, terms, order), limit=limit + 1)
+    found = job_list.page(session, wanted, order=order, after=_read(cursor, terms, order), limit=limit + 1)
     return found[:limit], _written(job_list.place(found[limit - 1], order), terms) if len(found) > limit else None
 
 

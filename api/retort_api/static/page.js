@@ -21,5 +21,17 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
+// What renews itself (hx-trigger="every …", data-live) rests while nobody looks, keeps what it shows where the service
+// refuses or is away, and leads to the login where the session has ended.
+document.addEventListener("htmx:before:request", (event) => {
+  if (event.target.matches?.("[data-live]") && document.hidden) event.preventDefault();
+});
+document.addEventListener("htmx:before:response", (event) => {
+  const answer = event.detail.ctx.response.raw;
+  if (answer.redirected && new URL(answer.url).pathname === "/login") location.reload();
+  else if (answer.ok || !event.target.matches?.("[data-live]")) return;
+  event.preventDefault();
+});
+
 // Scripts show what only they can do.
 document.documentElement.classList.add("js");

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, union_all
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, union_all
 from sqlalchemy.orm import Session
 
 from retort.constants import MAP
-from retort.db.models import JobRow
+from retort.db.models import AttemptRow, JobRow
 from retort.states import JobState
 
 Order = Literal["created", "finished", "name", "best", "-created", "-finished", "-name", "-best"]
@@ -138,6 +138,19 @@ def page(
         per_state = [select(ids.where(JobRow.state == state).subquery().c.id) for state in sorted(wanted.states)]
         query = query.where(JobRow.id.in_(union_all(*per_state)))
     return list(session.scalars(query))
+
+
+def counts(session: Session, wanted: JobFilter) -> dict[JobState, int]:
+    """Return the number of jobs in each state that are *wanted*, whatever states it names."""
+    query = select(JobRow.state, func.count().label("number")).where(*conditions(wanted)).group_by(JobRow.state)
+    return {row.state: row.number for row in session.execute(query)}
+
+
+def latest_attempts(session: Session, jobs: Sequence[JobRow]) -> dict[str, AttemptRow]:
+    """Return the latest attempt of each of the jobs that has begun one."""
+    begun = [(job.id, job.attempt) for job in jobs if job.attempt]
+    query = select(AttemptRow).where(tuple_(AttemptRow.job_id, AttemptRow.number).in_(begun))
+    return {row.job_id: row for row in session.scalars(query)} if begun else {}
 
 
 def place(job: JobRow, order: Order) -> Place:
