@@ -65,7 +65,7 @@ class JobLine:
 
     @property
     def verdict(self) -> Verdict | None:
-        """What may be said of its distillation."""
+        """Verdict on its distillation; None without one."""
         try:
             return Verdict.model_validate((self.job.result or {})["verdict"])
         except (KeyError, ValidationError):

@@ -141,7 +141,7 @@ def page(
 
 
 def counts(session: Session, wanted: JobFilter) -> dict[JobState, int]:
-    """Return the number of jobs in each state that are *wanted*, whatever states it names."""
+    """Return the number of *wanted* jobs in each state, of all states."""
     query = select(JobRow.state, func.count().label("number")).where(*conditions(wanted)).group_by(JobRow.state)
     return {row.state: row.number for row in session.execute(query)}
 
