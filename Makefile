@@ -15,7 +15,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_
 DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-containers test-gpu gpu-check lock clean coverage newcomer docs
+.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-browser test-containers test-gpu gpu-check lock clean coverage newcomer docs
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -61,6 +61,9 @@ chaos-quick: $(READY)  ## the same in two minutes
 fmt: $(READY)  ## format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+test-browser: $(READY)  ## run the part of make test that looks at the pages in a real browser
+	@$(PYTEST) tests/browser $(ARGS)
 
 test-containers: $(READY)  ## build the images and run one job through them (needs root, buildah and podman)
 	./deploy/test-containers.sh

@@ -21,7 +21,16 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 class PageRoute(GuardedRoute):
-    """Route of a page, whose errors are pages too."""
+    """Route of a page, whose errors are pages too.
+
+    A field that was left empty in a form is as if it was not there: browsers send all fields of a search.
+    """
+
+    async def handle(self, scope: ScopeMap, receive: Receive, send: Send) -> None:
+        """Leave out what is empty in the query, and answer."""
+        pairs = scope["query_string"].split(b"&")
+        scope["query_string"] = b"&".join(pair for pair in pairs if not pair.endswith(b"="))
+        await super().handle(scope, receive, send)
 
 
 class FormRoute(PageRoute):

@@ -20,6 +20,22 @@ STATES: dict[JobState, tuple[str, str]] = {
     JobState.EXPIRED: ("⌛", "expired"),
 }
 """Symbol and words of each state: nothing is told by colour alone."""
+STAGES = {
+    "check": "checking the data",
+    "train_teacher": "training the teacher",
+    "pseudo_label": "labelling with the teacher",
+    "review": "review of the labels",
+    "distill": "distilling the student",
+    "control": "training the control",
+    "repeat": "training with further seeds",
+    "arms": "training the other arms",
+    "evaluate": "evaluating",
+    "export": "exporting",
+    "report": "writing the report",
+    "advise": "measuring teachers",
+    "measure": "measuring the network",
+}
+"""Each stage in words."""
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _NONE = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
@@ -36,8 +52,8 @@ def symbol(value: str) -> str:
 
 
 def stage(value: str | None) -> str:
-    """Return the name of a stage in words."""
-    return (value or "").replace("_", " ")
+    """Return a stage in words."""
+    return STAGES.get(value or "", (value or "").replace("_", " "))
 
 
 def duration(seconds: float | None) -> str:
