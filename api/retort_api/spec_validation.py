@@ -18,6 +18,7 @@ from retort.errors import FieldProblem, SpecError, UserError
 from retort.model_ref import Known, ModelRef
 from retort.settings import Settings
 from retort.spec import AnySpec, JobSpec, exports_of, parse_spec, weight_names
+from retort.spec.assignment import value_at
 from retort.spec.references import complete
 
 
@@ -125,22 +126,11 @@ def _unregistered(spec: AnySpec, known: Known) -> Iterator[FieldProblem]:
 
 
 def _with_newest(problem: FieldProblem, document: Any, known: Known) -> FieldProblem:
-    name = re.fullmatch(rf"{model_ref.PREFIX}({model_ref.NAME})", str(_at(document, problem.path)))
+    name = re.fullmatch(rf"{model_ref.PREFIX}({model_ref.NAME})", str(value_at(document, problem.path)))
     digests = known(name[1]) if name is not None else ()
     if name is None or not digests:
         return problem
     return FieldProblem(problem.path, problem.message, f"the newest is {model_ref.ModelRef(name[1], digests[0])}")
-
-
-def _at(document: Any, path: str) -> Any:
-    """Return what stands in *document* at a dotted path; None where there is nothing."""
-    here = document
-    for part in path.split("."):
-        if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
-            here = here[int(part)]
-        else:
-            here = here.get(part) if isinstance(here, dict) else None
-    return here
 
 
 def _unknown(name: str, registry: Registry) -> FieldProblem | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import Response
 from retort.access import Principal
 from retort.db import estimates, quotas
@@ -25,28 +27,46 @@ def admitted(body: Body, service: AppState, caller: Principal, project: str) -> 
         UserError: the service would not take it.
 
     """
+    return admitted_document(body.document(), service, caller, project)
+
+
+def admitted_document(
+    document: Any, service: AppState, caller: Principal, project: str
+) -> tuple[AnySpec, tuple[str, ...]]:  # fmt: skip
+    """Return the spec that a *document* is for *project*, and its warnings.
+
+    Raises:
+        UserError: the service would not take it.
+
+    """
     registry = service.registry(project)
-    spec = read(body.document(), registry.digests, registry.datasets)
+    spec = read(document, registry.digests, registry.datasets)
     return spec, admit(spec, Rights.of(caller, service.settings), registry)
 
 
 def validate(body: Body, service: AppState, caller: Principal, project: str) -> Response:
     """Check a spec as a submission is checked; return the response."""
     spec, warnings = admitted(body, service, caller, project)
+    return Response(validated(spec, warnings, service, caller, project).model_dump_json(), media_type=JSON)
+
+
+def validated(
+    spec: AnySpec, warnings: tuple[str, ...], service: AppState, caller: Principal, project: str
+) -> Validation:  # fmt: skip
+    """Return estimates of a valid spec, and quotas that are used up."""
     with service.read(caller) as session:
         found = estimates.estimate(session, spec)
         refused = list(quotas.Room(session, now=database_now(session)).refusals(project))
     used_up = tuple(
         UsedUp(quota=one.what, detail=one.message, hint=one.hint, retry_after_s=one.retry_after_s) for one in refused
     )
-    shown = Validation(
+    return Validation(
         used_up=used_up,
         warnings=warnings,
         spec_digest=digest(spec),
         estimate=_shown(found, spec, service),
         spec=spec.model_dump(),
     )
-    return Response(shown.model_dump_json(), media_type=JSON)
 
 
 def _shown(found: JobEstimate, spec: AnySpec, service: AppState) -> Estimate:

@@ -23,6 +23,7 @@ from retort.settings import Settings
 from retort.storage import Store
 from support.api_harness import SPEC, Worker, listening
 from support.identity import HEADERS, add_key
+from support.registered import put_dataset, put_model
 
 MOST_BYTES = 60_000
 """Of scripts and styles of one page, compressed."""
@@ -137,9 +138,19 @@ def _jobs(service: Filled) -> str:
     return "/"
 
 
+def _new_job(service: Filled) -> str:
+    """Datasets and models to choose from, one with doubts."""
+    doubt = {"severity": "warning", "code": "few_boxes", "message": "the class blue has few boxes", "hint": "more"}
+    put_dataset(service.database, service.worker.store, service.folder, "bottles-" + "x" * 50)
+    put_dataset(service.database, service.worker.store, service.folder, "street", findings=[doubt])
+    put_model(service.database, service.worker.store, service.folder, "street-teacher")
+    return "/new?change=training.batch=0"
+
+
 PAGES: Sequence[WalkedPage] = (
     WalkedPage("login", lambda _: "/login?next=/models", who=None),
     WalkedPage("problem", lambda _: "/jobs-that-are-not"),
     WalkedPage("jobs-empty", _empty),
     WalkedPage("jobs", _jobs),
+    WalkedPage("new-job", _new_job),
 )

@@ -12,7 +12,7 @@ import typer
 from retort.cli import jobs, last_jobs, run
 from retort.cli.jobs import EXIT_CODES
 from retort.cli.options import AsJson, Sets, connect, emit, note
-from retort.cli.spec import anchor, assign, load
+from retort.cli.spec import anchor, load
 from retort.cli.spec_options import as_weights, data_source, student_of
 from retort.cli.weights import (
     Registrar,
@@ -26,6 +26,7 @@ from retort.cli.weights import (
 from retort.errors import UserError
 from retort.spec import AdviceSpec, JobSpec, parse_spec
 from retort.spec.advised import AdviceResult
+from retort.spec.assignment import assign
 from retort.spec.references import complete
 from retort.spec.result import readable_result
 from retort.spec.training import USUAL_BATCH

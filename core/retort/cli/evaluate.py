@@ -11,11 +11,11 @@ import typer
 
 from retort.cli import run
 from retort.cli.options import AsJson, Sets
-from retort.cli.spec import assign
 from retort.cli.spec_options import as_weights, data_source, name_of
 from retort.cli.weights import complete_here, register_here, register_weights
 from retort.errors import UserError
 from retort.spec import parse_spec
+from retort.spec.assignment import assign
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.result import readable_result
 

@@ -13,7 +13,7 @@ import typer
 from retort.cli import last_jobs, options, render
 from retort.cli.datasets import with_pushed_data
 from retort.cli.options import AsJson, JobId, Sets, Url, connect, emit, emit_line, find, note, say
-from retort.cli.spec import assign, load
+from retort.cli.spec import load
 from retort.cli.spec_options import (
     DataOption,
     EpochsOption,
@@ -27,6 +27,7 @@ from retort.cli.weights import anchor_weights, register_weights, register_with
 from retort.client.answers import Job
 from retort.client.client import Client
 from retort.errors import UserError
+from retort.spec.assignment import assign
 from retort.states import TERMINAL, JobState
 
 EXIT_CODES: dict[str, int] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from retort.cli.spec_options import Options
 from retort.cli.weights import anchor_weights, check_classes, complete_here, reference_only, register_weights
 from retort.errors import FieldProblem, SpecError, UserError
 from retort.spec import parse_document, parse_spec
+from retort.spec.assignment import assign, is_sweep
 
 if TYPE_CHECKING:
     from retort.spec import AnySpec, SweepSpec
@@ -55,57 +55,8 @@ def _anchored_document(document: dict[str, Any], *folders: Path) -> dict[str, An
     return anchored
 
 
-def is_sweep(document: dict[str, Any]) -> bool:
-    """Return True if the document is a sweep, with a spec inside it."""
-    return isinstance(document.get("base"), dict)
-
-
 def _spec(document: dict[str, Any]) -> dict[str, Any]:
     return document["base"] if is_sweep(document) else document
-
-
-def assign(document: dict[str, Any], assignment: str) -> None:
-    """Replace or add one field: ``a.b.0.c=VALUE``; the value is read as YAML.
-
-    Raises:
-        UserError: the assignment is not of that form, or its path leads through something that holds no fields.
-
-    """
-    path, equals, text = assignment.partition("=")
-    keys = path.split(".")
-    if not equals or not all(keys):
-        raise UserError(f"--set {assignment!r} is not PATH=VALUE", hint="for example --set training.epochs=3")
-    here: Any = document
-    if keys[:1] == ["base"] and is_sweep(document):
-        _write_out_losses(document["base"], keys[1:])
-    else:
-        _write_out_losses(document, keys)
-    try:
-        for key in keys[:-1]:
-            here = _inside(here, key)
-        here[int(keys[-1]) if isinstance(here, list) else keys[-1]] = parse_document(text)
-    except (ValueError, LookupError) as error:
-        raise UserError(f"--set {assignment!r}: the document has no place {path}") from error
-
-
-def _write_out_losses(document: dict[str, Any], keys: list[str]) -> None:
-    """Write the recipe's losses out where an assignment counts into them and the document leaves them to it."""
-    from retort.spec import RECIPES
-
-    if keys[:2] != ["distillation", "losses"] or len(keys) < 3:
-        return
-    given = document.setdefault("distillation", {})
-    if isinstance(given, dict) and "losses" not in given:
-        recipe = str(given.get("recipe", "balanced"))
-        given["losses"] = copy.deepcopy(RECIPES.get(recipe, RECIPES["balanced"])["losses"])
-
-
-def _inside(here: Any, key: str) -> Any:
-    """Return what *key* leads to, made where it is missing; LookupError when that holds no fields."""
-    found = here[int(key)] if isinstance(here, list) else here.setdefault(key, {})
-    if isinstance(found, dict | list):
-        return found
-    raise LookupError(key)
 
 
 def _text(source: str) -> bytes:

@@ -81,7 +81,8 @@ def retry(
     if parent.state is JobState.SUCCEEDED:
         raise WrongState(f"job {job_id} has succeeded: there is nothing to go on with", hint=_ANEW)
     submitted = _again(
-        session, parent, {}, told="retry", now=now, retries=retries, admit=admit, key=key, behalf=behalf, go_on=True
+        session, parent, parse_spec(parent.spec), told="retry", now=now, retries=retries, admit=admit, key=key,
+        behalf=behalf, go_on=True,
     )  # fmt: skip
     if submitted.created:
         reviews.inherit(session, parent.id, submitted.job_id)
@@ -109,8 +110,38 @@ def clone(
     """
     parent = trash.lock_job(session, job_id)
     jobs.refuse_deleted(parent)
+    spec = parse_spec(merge(parent.spec, patch))
     return _again(
-        session, parent, patch, told="clone", now=now, retries=retries, admit=admit, key=key, behalf=behalf
+        session, parent, spec, told="clone", now=now, retries=retries, admit=admit, key=key, behalf=behalf
+    )  # fmt: skip
+
+
+def clone_as(
+    session: Session,
+    job_id: str,
+    spec: AnySpec,
+    *,
+    labels: Mapping[str, str],
+    priority: int,
+    now: float,
+    retries: int,
+    admit: Callable[[AnySpec], tuple[str, ...]],
+    key: IdempotencyKey | None = None,
+    behalf: OnBehalf | None = None,
+) -> jobs.SubmittedJob:
+    """Queue a job with a *spec* that somebody made of another job's.
+
+    Raises:
+        JobNotFound: there is no such job.
+        SpecError: the spec is not allowed.
+        KeyReused: the key came with another request before.
+
+    """
+    parent = trash.lock_job(session, job_id)
+    jobs.refuse_deleted(parent)
+    return _again(
+        session, parent, spec, told="clone", now=now, retries=retries, admit=admit, key=key, behalf=behalf,
+        labels=labels, priority=priority,
     )  # fmt: skip
 
 
@@ -150,8 +181,9 @@ def extend(
     patch: dict[str, Any] = {"training": {"epochs": ended + wanted.epochs}}
     if wanted.name is not None:
         patch["name"] = wanted.name
+    spec = parse_spec(merge(parent.spec, patch))
     submitted = _again(
-        session, parent, patch, told=f"extend {wanted.told}", now=now, retries=retries, admit=admit, key=key,
+        session, parent, spec, told=f"extend {wanted.told}", now=now, retries=retries, admit=admit, key=key,
         behalf=behalf, go_on=True, extension=extension, labels={**parent.labels, **wanted.labels},
         priority=wanted.priority, warnings=(_NOT_THE_SAME.format(job=parent.id, ended=ended, more=wanted.epochs),),
     )  # fmt: skip
@@ -200,7 +232,7 @@ def _unextendable(spec: Mapping[str, Any], result: Mapping[str, Any]) -> str | N
 def _again(
     session: Session,
     parent: JobRow,
-    patch: Mapping[str, Any],
+    spec: AnySpec,
     *,
     told: str,
     admit: Callable[[AnySpec], tuple[str, ...]],
@@ -210,8 +242,7 @@ def _again(
     warnings: tuple[str, ...] = (),
     **about: Any,
 ) -> jobs.SubmittedJob:
-    """Submit *parent*'s spec, changed by *patch*; *about* are more fields of ``jobs.Submission``."""
-    spec = parse_spec(merge(parent.spec, patch))
+    """Submit *spec*, made of *parent*'s; *about* are more fields of ``jobs.Submission``."""
     warnings = (*warnings, *admit(spec))
     request = f"{told} {parent.id} {digest(spec)}"
     key = key and replace(key, request_sha256=hashlib.sha256(request.encode()).hexdigest())

@@ -1,0 +1,68 @@
+// Keep form and YAML in step as somebody types: the service, which reads both, says what each means by the other.
+const form = document.getElementById("job-form");
+const WAIT_MS = 350;
+let timer = 0, running = null, again = false;
+
+const fields = () => [...form.elements].filter((one) => one.name && !["token", "parent", "do", "before"].includes(one.name));
+const held = (field) => (["radio", "checkbox"].includes(field.type) ? field.checked : field.value);
+
+/** Find the same control in the page that came back. */
+const twin = (page, field) => [...page.querySelectorAll(`[name="${CSS.escape(field.name)}"]`)].find(
+  (one) => one.type === field.type && (!["radio", "checkbox", "hidden"].includes(field.type) || one.value === field.value),
+);
+
+function take(page, sent) {
+  for (const field of fields()) {
+    const other = twin(page, field);
+    if (!other) continue;
+    field.toggleAttribute("aria-invalid", false);
+    if (other.hasAttribute("aria-invalid")) field.setAttribute("aria-invalid", "true");
+    if (held(field) !== sent.get(field)) { again = true; continue; } // it was changed while the answer was on its way
+    if (field.tagName === "SELECT" && field.innerHTML !== other.innerHTML) {
+      field.replaceChildren(...[...other.childNodes].map((node) => document.importNode(node, true)));
+    }
+    if (["radio", "checkbox"].includes(field.type)) field.checked = other.checked;
+    else if (field.type !== "hidden" && field.value !== other.value) field.value = other.value;
+  }
+  for (const part of form.querySelectorAll("[data-live]")) {
+    const other = page.getElementById(part.id);
+    if (!other || part.innerHTML === other.innerHTML) continue;
+    part.replaceChildren(...[...other.childNodes].map((node) => document.importNode(node, true)));
+  }
+  document.getElementById("before").value = page.getElementById("before").value;
+}
+
+async function check() {
+  if (running) { again = true; return; }
+  again = false;
+  const sent = new Map(fields().map((field) => [field, held(field)]));
+  const body = new URLSearchParams(new FormData(form));
+  body.set("do", "check");
+  running = fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
+  try {
+    const answer = await running;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (page.getElementById("job-form")) take(page, sent);
+    form.dataset.checked = String(Number(form.dataset.checked ?? 0) + 1);
+  } catch { /* the service cannot be reached: what is typed stays, and Check tries again */ } finally {
+    running = null;
+  }
+  if (again) later();
+}
+
+function later() {
+  clearTimeout(timer);
+  timer = setTimeout(check, WAIT_MS);
+}
+
+form.addEventListener("input", (event) => {
+  if (event.target.id === "f-data-other") form.querySelector('[name="data"][value="other"]').checked = true;
+  later();
+});
+// Twice the same job by a double click the service knows to be one; the second need not be sent at all.
+form.addEventListener("submit", (event) => {
+  clearTimeout(timer);
+  if (form.dataset.sent) event.preventDefault();
+  form.dataset.sent = "yes";
+});
+addEventListener("pageshow", () => { delete form.dataset.sent; });

@@ -1,0 +1,187 @@
+"""The page of a new job without scripts: form and YAML follow each other; a form sent twice makes one job."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from retort.db import Database
+from retort.protocol.events import RunFailure
+from retort.settings import Settings
+from retort.spec.result import parse_result
+from retort.storage import Store
+from stored_results import advice, candidate
+from support.api_harness import SPEC, Worker
+from support.registered import put_dataset, put_model
+
+SAME = {"Sec-Fetch-Site": "same-origin"}
+TAG = re.compile(r"<(input|option|textarea)\b([^>]*)>(?:\n?([^<]*)</textarea>)?")
+
+
+@pytest.fixture
+def home(small_settings: Settings) -> Path:
+    return small_settings.home
+
+
+@pytest.fixture
+def small_worker(small_settings: Settings, home: Path) -> Any:
+    database = Database(small_settings.database_url)
+    yield Worker(database, Store(small_settings.store_url), home)
+    database.close()
+
+
+def fields_of(page: str) -> list[tuple[str, str]]:
+    """Return what a browser would send of the form, without a button."""
+    inside = page[page.index('<form id="job-form"') :]
+    found: list[tuple[str, str]] = []
+    select = ""
+    for tag in re.finditer(r"<(input|select|option|textarea)\b([^>]*)>(?:\n?([^<]*)</textarea>)?", inside):
+        kind, about, text = tag.groups()
+        given = dict(re.findall(r'([\w-]+)="([^"]*)"', about))
+        name, value = html.unescape(given.get("name", "")), html.unescape(given.get("value", ""))
+        if kind == "select":
+            select = name
+        elif kind == "option":
+            if re.search(r"\bselected\b", about):
+                found.append((select, value or html.unescape(inside[tag.end() :].partition("<")[0])))
+        elif kind == "textarea":
+            found.append((name, html.unescape(text or "")))
+        elif given.get("type") not in {"radio", "checkbox"} or re.search(r"\bchecked\b", about):
+            found.append((name, value))
+    return [(name, value) for name, value in found if name]
+
+
+def send(client: TestClient, fields: list[tuple[str, str]], do: str = "check", **changes: str) -> Any:
+    """Send the form with some fields changed, as a browser does: line ends are those of DOS."""
+    sent: dict[str, list[str]] = {}
+    for name, value in fields:
+        sent.setdefault(name, []).append(value)
+    sent |= {name.replace("__", "."): [value] for name, value in changes.items()}
+    data = {name: [one.replace("\n", "\r\n") for one in values] for name, values in sent.items()}
+    return client.post("/new", data={**data, "do": do}, headers=SAME, follow_redirects=False)
+
+
+def yaml_of(page: str) -> str:
+    return dict(fields_of(page))["spec"]
+
+
+def test_a_user_with_a_dataset_submits_by_one_click_what_the_page_proposes(
+    small_client: TestClient, small_worker: Worker, home: Path
+):
+    reference = put_dataset(small_worker.database, small_worker.store, home)
+    page = small_client.get("/new")
+    assert page.status_code == 200
+    assert 'class="notice bad"' not in page.text
+
+    answer = send(small_client, fields_of(page.text), "submit")
+
+    assert answer.status_code == 303
+    job = small_client.get(f"/v1{answer.headers['Location']}").json()
+    assert (job["spec"]["data"]["dataset"], job["name"], job["state"]) == (reference, "street", "queued")
+    again = send(small_client, fields_of(page.text), "submit")
+    assert again.headers["Location"] == answer.headers["Location"], "a double click makes one job"
+    other = send(small_client, fields_of(page.text), "submit", training__epochs="7")
+    assert other.headers["Location"] != answer.headers["Location"], "back, changed and sent is another job"
+
+
+def test_form_and_yaml_follow_each_other_and_changes_of_both_at_once_are_both_kept(small_client: TestClient):
+    page = small_client.get("/new", params={"dataset": "coco128"}).text
+    by_form = send(small_client, fields_of(page), training__epochs="9", control="false", teacher="yolo11l.pt").text
+    assert yaml.safe_load(yaml_of(by_form))["training"]["epochs"] == 9
+    assert yaml.safe_load(yaml_of(by_form))["control"] is False
+    text = "# mine\n" + yaml_of(by_form).replace("epochs: 9", "epochs: 11\n  batch: 8")
+    by_text = send(small_client, fields_of(by_form), spec=text).text
+    assert yaml_of(by_text) == text, "what is written stays as it is written"
+    assert [value for name, value in fields_of(by_text) if name in {"training.epochs", "training.batch"}] == ["11", "8"]
+    both = send(small_client, fields_of(by_text), spec=text.replace("batch: 8", "batch: 4"), training__seeds="2").text
+    training = yaml.safe_load(yaml_of(both))["training"]
+    assert (training["batch"], training["seeds"], training["epochs"]) == (4, 2, 11)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"training__epochs": "abc"}, "training-epochs"),
+        ({"training__imgsz": "100"}, "training-imgsz"),
+        ({"name": "a b"}, "name"),
+        ({"data": "other", "data.other": "nobody-knows"}, "data"),
+        ({"teacher": "model:x@sha256:" + "0" * 64}, "teacher"),
+        ({"labels": "no label"}, ""),
+        ({"priority": "many"}, ""),
+        ({"spec": "name: [a"}, "spec"),
+        ({"spec": "- 1"}, "spec"),
+        ({"spec": "name: a\nepochs: 3\ndata: {dataset: coco128}\nteacher: {weights: yolo11l.pt}"}, "spec"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_stands_at_the_field_that_it_belongs_to_and_nothing_is_queued(
+    small_client: TestClient, changes: dict[str, str], place: str
+):
+    page = small_client.get("/new", params={"dataset": "coco128"}).text
+    answer = send(small_client, fields_of(page), "submit", **changes)
+    assert answer.status_code == 422
+    assert "notice bad" in answer.text
+    if place:
+        box = answer.text.partition(f'id="e-{place}" data-live>')[2].partition("</div>")[0]
+        assert "bad" in box
+    for name, value in changes.items():
+        held = [one for field, one in fields_of(answer.text) if field == name.replace("__", ".")]
+        assert value in held, "what was typed is still there"
+    assert small_client.get("/v1/jobs").json()["data"] == []
+
+
+def test_a_failed_job_comes_back_with_its_remedy_and_the_new_one_is_its_child(
+    small_client: TestClient, small_worker: Worker
+):
+    spec = {**SPEC, "data": {"dataset": "coco128"}, "distillation": {"recipe": "article"}, "training": {"batch": 64}}
+    job_id = small_client.post("/v1/jobs?label=run%3D7", json=spec).json()["id"]
+    failure = RunFailure(code="out_of_memory", message="too large", hint="try training.batch: 32", retryable=False)
+    small_worker.fail(small_worker.claim(job_id), failure)
+    page = small_client.get("/new", params={"from": job_id, "change": ["training.batch=32", "training.seed=3"]})
+    document = yaml.safe_load(yaml_of(page.text))
+    assert document["training"] == {"epochs": 100, "imgsz": 640, "batch": 32, "seed": 3}
+    assert document["distillation"] == {"recipe": "article"}, "the preset is not written out"
+
+    answer = send(small_client, fields_of(page.text), "submit")
+
+    job = small_client.get(f"/v1{answer.headers['Location']}").json()
+    assert (job["parent_id"], job["labels"], job["spec"]["training"]["batch"]) == (job_id, {"run": "7"}, 32)
+    again = send(small_client, fields_of(page.text), "submit")
+    assert again.headers["Location"] == answer.headers["Location"]
+
+
+@pytest.mark.parametrize("query", ["from=job_" + "0" * 32, "change=training.epochs", "change=name.x%3D1", "colour=red"])
+def test_an_address_that_means_nothing_is_told_so(small_client: TestClient, query: str):
+    answer = small_client.get(f"/new?dataset=coco128&{query}", headers={"Accept": "text/html"})
+    assert answer.status_code in {400, 404, 422}
+
+
+def test_teachers_are_shown_with_what_advice_has_measured_on_the_chosen_data(
+    small_client: TestClient, small_worker: Worker, home: Path
+):
+    reference = put_dataset(small_worker.database, small_worker.store, home)
+    model = put_model(small_worker.database, small_worker.store, home, "big-teacher")
+    request = {"task": "advise", "data": {"dataset": reference}, "candidates": [model, "yolo11s.pt"]}
+    job_id = small_client.post("/v1/advise", json=request).json()["id"]
+    result = advice(candidate(model, title="<i>big</i>", map=0.613), candidate("yolo11s.pt", "refused"))
+    small_worker.succeed(small_worker.claim(job_id), parse_result(result))
+
+    page = small_client.get("/new").text
+
+    for part in ("61.3", f'href="/jobs/{job_id}"', "&lt;i&gt;big&lt;/i&gt;"):
+        assert part in page
+    assert "<i>big</i>" not in page
+    assert dict(fields_of(page))["teacher"] == model, "the recommended one is chosen"
+    assert "&lt;b&gt;green&lt;/b&gt;" in page
+    assert "/previews/4.jpg" in page
+
+
+def test_whoever_may_not_submit_gets_no_form_and_other_sites_pages_cannot_send_it(small_client: TestClient):
+    fields = fields_of(small_client.get("/new", params={"dataset": "coco128"}).text)
+    refused = small_client.post("/new", data=dict(fields), headers={"Sec-Fetch-Site": "cross-site"})
+    assert refused.status_code == 403
+    assert small_client.get("/v1/jobs").json()["data"] == []

@@ -1,0 +1,80 @@
+"""The page of a new job in a real browser: form and YAML follow each other as somebody types, and one click submits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser.pages_walk import Filled, PageWatch, filled_service, logged_in
+from browser.test_browser_report import CHROMIUM
+from playwright.sync_api import Browser, expect, sync_playwright
+from retort.access import ClientRole
+from support.registered import put_dataset, put_model
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
+
+
+@pytest.fixture(scope="module")
+def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    with filled_service(sqlite_template, tmp_path_factory.mktemp("new")) as filled:
+        put_dataset(filled.database, filled.worker.store, filled.folder, "older")
+        put_dataset(filled.database, filled.worker.store, filled.folder, "street")
+        put_model(filled.database, filled.worker.store, filled.folder, "big", reached=0.7)
+        yield filled
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+def test_form_and_yaml_follow_each_other_and_errors_come_and_go_at_their_field(service: Filled, browser: Browser):
+    with logged_in(browser, service, ClientRole.SUBMITTER) as context:
+        page = context.new_page()
+        watch = PageWatch(page)
+        page.goto(f"{service.url}/new")
+        page.fill("#f-training-epochs", "7")
+        expect(page.locator("#f-spec")).to_have_value(re.compile("epochs: 7"))
+        page.fill("#f-spec", page.input_value("#f-spec").replace("epochs: 7", "epochs: 8 # mine\n  seeds: 0"))
+        expect(page.locator("#e-training-seeds")).to_contain_text("greater than or equal to 1")
+        assert page.get_attribute("#f-training-seeds", "aria-invalid") == "true"
+        assert page.input_value("#f-training-epochs") == "8"
+        assert "# mine" in page.input_value("#f-spec")
+        page.fill("#f-training-seeds", "3")
+        expect(page.locator("#problems .bad")).to_have_count(0)
+        expect(page.locator("#command-1")).to_contain_text("seeds: 3")
+        page.get_by_label("older", exact=False).first.check()
+        expect(page.locator("#f-spec")).to_have_value(re.compile("dataset:older@sha256"))
+        assert watch.complaints == []
+
+
+def test_a_new_user_submits_by_two_clicks_and_a_double_click_makes_one_job(service: Filled, browser: Browser):
+    with logged_in(browser, service, ClientRole.SUBMITTER) as context:
+        page = context.new_page()
+        page.goto(service.url)
+        before = service.client.get("/v1/jobs").json()["data"]
+        page.get_by_role("link", name="New job").first.click()
+        page.wait_for_selector("#job-form")
+        page.get_by_role("button", name="Submit job").dblclick()
+        page.wait_for_url(f"{service.url}/jobs/job_*")
+        after = service.client.get("/v1/jobs").json()["data"]
+        assert len(after) == len(before) + 1
+        assert after[0]["name"] == "street"
+
+
+def test_without_scripts_the_same_form_checks_and_submits(service: Filled, browser: Browser):
+    with logged_in(browser, service, ClientRole.SUBMITTER, java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{service.url}/new")
+        page.fill("#f-training-epochs", "5")
+        page.get_by_label("ONNX, INT8").first.check()
+        page.get_by_role("button", name="Check").click()
+        assert "epochs: 5" in page.input_value("#f-spec")
+        assert "precision: int8" in page.input_value("#f-spec")
+        page.fill("#f-spec", page.input_value("#f-spec").replace("epochs: 5", "epochs: 6"))
+        page.get_by_role("button", name="Submit job").click()
+        job_id = page.url.rpartition("/")[2]
+        assert service.client.get(f"/v1/jobs/{job_id}").json()["spec"]["training"]["epochs"] == 6
