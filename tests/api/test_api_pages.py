@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -63,7 +64,7 @@ def test_a_stranger_is_led_to_the_login_and_from_there_to_the_page_that_was_want
 @pytest.mark.parametrize("wanted", ["//evil.example", "https://evil.example/", "/\\evil.example", "javascript:1", ""])
 def test_a_login_leads_nowhere_else(browser: TestClient, wanted: str):
     assert log_in(browser, after=wanted).headers["Location"] == "/"
-    assert browser.get("/login", params={"next": wanted}).status_code == 422
+    assert browser.get("/login", params={"next": wanted}).status_code == (422 if wanted else 200)
 
 
 def test_a_session_by_a_key_may_do_what_the_key_may_and_ends_with_it(browser: TestClient, database: Database):
@@ -142,6 +143,15 @@ def test_people_are_told_of_errors_on_a_page_and_programs_in_a_problem_document(
     assert program.headers["Content-Type"] == "application/problem+json"
     assert missing.status_code == 404
     assert "<script>alert" not in missing.text
+
+
+def test_a_browser_that_opens_a_link_to_a_report_is_led_to_the_login_and_a_program_is_not(browser: TestClient):
+    report = f"/v1/jobs/job_{'0' * 32}/artifacts/report.html"
+    opened = browser.get(report, headers={"Sec-Fetch-Dest": "document", "Sec-Fetch-Mode": "navigate"})
+    fetched = browser.get(report, headers={"Sec-Fetch-Dest": "empty", "Sec-Fetch-Mode": "cors"})
+
+    assert (opened.status_code, opened.headers["Location"]) == (303, f"/login?next={quote(report, safe='')}")
+    assert (fetched.status_code, fetched.json()["code"]) == (401, "unauthorized")
 
 
 def test_what_a_page_says_once_it_says_once_and_nobody_else_can_have_it_said(browser: TestClient):

@@ -23,6 +23,7 @@ from retort.db.session import database_now
 from retort.errors import RetortError
 from starlette.concurrency import run_in_threadpool
 
+from retort_api import static_files
 from retort_api.audit import address_of
 from retort_api.deps import AppState, Router, Serving
 from retort_api.errors import ACCEPTED, CREATED, KINDS, documented
@@ -56,11 +57,14 @@ _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>Retort: {title}</title>
+<title>{title} · Retort</title>
+<link rel="stylesheet" href="{style}">
+<main class="narrow">
 <h1>{title}</h1>
-<p>{message}</p>
+<p class="notice bad" role="alert">{message}</p>
 <p>{hint}</p>
-<p><a href="/login">Back to the login</a></p>
+<p><a class="button" href="/login">Back to the login</a></p>
+</main>
 </html>
 """
 _HEADERS = {
@@ -236,7 +240,10 @@ async def _write_down(service: AppState, act: Act, refusal: RetortError) -> None
 
 def _page(error: RetortError) -> HTMLResponse:
     kind = KINDS[error.code if error.code in KINDS else "unavailable"]
-    page = _PAGE.format(title=escape(kind.title), message=escape(error.message), hint=escape(error.hint or ""))
+    page = _PAGE.format(
+        title=escape(kind.title), message=escape(error.message), hint=escape(error.hint or ""),
+        style=static_files.address("retort.css"),
+    )  # fmt: skip
     return HTMLResponse(page, kind.status, {**_HEADERS, **getattr(error, "headers", {})})
 
 
