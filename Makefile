@@ -15,7 +15,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_
 DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-browser test-containers test-gpu gpu-check lock clean coverage newcomer docs
+.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-browser screenshots test-containers test-gpu gpu-check lock clean coverage newcomer docs
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -64,6 +64,9 @@ fmt: $(READY)  ## format the code, and fix what ruff can fix
 
 test-browser: $(READY)  ## run the part of make test that looks at the pages in a real browser
 	@$(PYTEST) tests/browser $(ARGS)
+
+screenshots: $(READY)  ## take the documentation's pictures of every page anew (PAGES="jobs login" names some)
+	@$(DEFAULTS) env PYTHONPATH=tests $(BIN)/python -m browser.pictures $(PAGES)
 
 test-containers: $(READY)  ## build the images and run one job through them (needs root, buildah and podman)
 	./deploy/test-containers.sh

@@ -150,6 +150,7 @@ def _new_job(service: Filled) -> str:
 PAGES: Sequence[WalkedPage] = (
     WalkedPage("login", lambda _: "/login?next=/models", who=None),
     WalkedPage("problem", lambda _: "/jobs-that-are-not"),
+    WalkedPage("jobs-first", lambda _: "/"),
     WalkedPage("jobs-empty", _empty),
     WalkedPage("jobs", _jobs),
     WalkedPage("new-job", _new_job),

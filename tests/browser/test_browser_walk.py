@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from browser import pictures
 from browser.pages_walk import MOST_BYTES, PAGES, Filled, PageWatch, WalkedPage, filled_service, logged_in
 from browser.test_browser_report import CHROMIUM
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 from retort_api.pages.rendering import PAGE_POLICY
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
 
 NARROWEST = 360
+MOST_LEVELS = 8
+"""By which a page may differ from its picture in the documentation, of 255: a few rows more or less."""
 REACHED = """() => [...document.querySelectorAll(
   'a[href], button:not(:disabled), input:not([type=hidden], :disabled), select, textarea, summary, [tabindex="0"]'
 )].filter((one) => one.checkVisibility({visibilityProperty: true}) && !one.closest('[inert]')
@@ -39,9 +44,9 @@ document.addEventListener('securitypolicyviolation', (event) => {
 });"""
 
 
-@pytest.fixture(scope="module")
-def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    with filled_service(sqlite_template, tmp_path_factory.mktemp("walk")) as filled:
+@pytest.fixture
+def service(sqlite_template: Path, tmp_path: Path) -> Iterator[Filled]:
+    with filled_service(sqlite_template, tmp_path) as filled:
         yield filled
 
 
@@ -91,6 +96,11 @@ def test_a_page_is_accessible_light_and_within_its_policy_and_all_of_it_is_reach
         assert watch.weight() <= MOST_BYTES
         assert page.locator("h1").count() == 1
         assert complaints_of(page) == []
+        golden = pictures.FOLDER / pictures.name(walked, 1440, "light")
+        if golden.exists():
+            with Image.open(golden) as kept:
+                now = Image.open(io.BytesIO(page.screenshot(full_page=True, animations="disabled")))
+                assert pictures.difference(kept.convert("RGB"), now.convert("RGB")) <= MOST_LEVELS, "make screenshots"
         page.emulate_media(color_scheme="dark")
         assert complaints_of(page) == [], "when it is dark"
         page.set_viewport_size({"width": NARROWEST, "height": 740})
