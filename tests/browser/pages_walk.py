@@ -24,6 +24,7 @@ from retort.storage import Store
 from support.api_harness import SPEC, Worker, listening
 from support.identity import HEADERS, add_key
 from support.registered import put_dataset, put_model
+from support.review_filling import await_review
 
 MOST_BYTES = 60_000
 """Of scripts and styles of one page, compressed."""
@@ -147,6 +148,12 @@ def _new_job(service: Filled) -> str:
     return "/new?change=training.batch=0"
 
 
+def _review(service: Filled) -> str:
+    job = service.submit("cells-to-review")
+    await_review(service.worker, job)
+    return f"/jobs/{job}/review"
+
+
 PAGES: Sequence[WalkedPage] = (
     WalkedPage("login", lambda _: "/login?next=/models", who=None),
     WalkedPage("problem", lambda _: "/jobs-that-are-not"),
@@ -154,4 +161,5 @@ PAGES: Sequence[WalkedPage] = (
     WalkedPage("jobs-empty", _empty),
     WalkedPage("jobs", _jobs),
     WalkedPage("new-job", _new_job),
+    WalkedPage("review", _review),
 )
