@@ -14,6 +14,7 @@ from retort.cli import (
     advise,
     agents,
     boundary,
+    browser,
     data,
     datasets,
     evaluate,
@@ -28,8 +29,10 @@ from retort.cli import (
     run,
     spec,
     sweeps,
+    top,
     up,
 )
+from retort.cli.doctor.command import doctor
 from retort.errors import RetortError, UserError
 
 ERROR_EXIT = 4
@@ -51,6 +54,9 @@ app.command(rich_help_panel=SERVICE)(jobs.submit)
 app.command("ls", rich_help_panel=SERVICE)(jobs.list_jobs)
 app.command(rich_help_panel=SERVICE)(jobs.get)
 app.command(rich_help_panel=SERVICE)(jobs.watch)
+app.command(rich_help_panel=SERVICE)(top.top)
+app.command(rich_help_panel=SERVICE)(evaluate.compare)
+app.command("open", rich_help_panel=SERVICE)(browser.open_page)
 app.command(rich_help_panel=SERVICE)(jobs.logs)
 app.command(rich_help_panel=SERVICE)(jobs.workers)
 app.command(rich_help_panel=SERVICE)(jobs.wait)
@@ -83,10 +89,10 @@ app.command("sweep-cancel", rich_help_panel=SWEEPS)(sweeps.cancel)
 app.command("sweep-best", rich_help_panel=SWEEPS)(sweeps.best)
 app.command("sweep-report", rich_help_panel=SWEEPS)(sweeps.report)
 app.command(rich_help_panel=LOCAL)(init.init)
+app.command(rich_help_panel=LOCAL)(doctor)
 app.command(rich_help_panel=LOCAL)(run.run)
 app.command(rich_help_panel=LOCAL)(advise.advise)
 app.command("eval", rich_help_panel=LOCAL)(evaluate.evaluate)
-app.command(rich_help_panel=LOCAL)(evaluate.compare)
 app.command(rich_help_panel=LOCAL)(evaluate.export)
 app.command(rich_help_panel=LOCAL)(spec.validate)
 app.command("recipes", rich_help_panel=LOCAL)(spec.list_recipes)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from retort.cli import run
-from retort.cli.options import AsJson, Sets
+from retort.cli import comparison, completion, run
+from retort.cli.options import AsJson, Sets, Url
 from retort.cli.spec_options import as_weights, data_source, name_of
 from retort.cli.weights import complete_here, register_here, register_weights
 from retort.errors import UserError
@@ -38,12 +38,33 @@ def evaluate(  # noqa: PLR0917 - typer gives each by name
 
 
 def compare(  # noqa: PLR0917 - typer gives each by name
-    networks: Networks, data: Data, imgsz: Imgsz = None, out: Out = None, device: Device = None, as_json: AsJson = False
-) -> int:
-    """Compare networks with the first one, on the same images: each difference with its interval."""
-    if len(networks) < 2:
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="WHAT...", help="Two to six jobs of a service; or with --data, networks by path or name.",
+            autocompletion=completion.jobs,
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DIR", help="A data set, on which networks are measured anew.")
+    ] = None,
+    imgsz: Imgsz = None, out: Out = None, device: Device = None, url: Url = None, as_json: AsJson = False,
+) -> int:  # fmt: skip
+    """Compare jobs: figures, fields that differ, classes. With --data, measure networks here, each against the first.
+
+    Of networks each difference comes with its interval, over the same images.
+    """
+    if data is None:
+        if weights := [
+            one for one in what if one.endswith((".pt", ".onnx", ".safetensors")) or one.startswith("model:")
+        ]:
+            hint = "name the images to measure them on: --data DIR; jobs are named by name, id or @last"
+            raise UserError(f"{weights[0]} is a network, not a job", hint=hint, code="usage")
+        comparison.compare_jobs(what, url, as_json=as_json)
+        return 0
+    if len(what) < 2:
         raise UserError("one network cannot be compared", hint="name two or more; retort eval measures one")
-    return _measured(networks, data, imgsz, out, device, as_json=as_json)
+    return _measured(what, data, imgsz, out, device, as_json=as_json)
 
 
 Formats = Annotated[

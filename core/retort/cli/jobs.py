@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -169,13 +170,16 @@ def _say_next(client: Client, job: Job) -> None:
     """Say where the report of an ended job is, and which command comes next."""
     short = render.short(job["id"])
     if job["state"] == "awaiting_review":
-        note(f"look at its pseudo-labels: retort review sheet {short}; then: retort review complete {short}")
+        note(f"look at its pseudo-labels: retort review sheet {short}, or in a browser: retort open {short}")
+        note(f"next: retort review complete {short}")
     elif job["state"] == "succeeded":
         if any(item["name"] == REPORT for item in client.artifacts(job["id"])):
             note(f"report: {client.url}/v1/jobs/{job['id']}/artifacts/{REPORT}")
-        note(f"fetch the student: retort download {short} --out {job['name']}")
+            note(f"in a browser, logged in: retort open {short}")
+        note(f"next: retort download {short} --out {shlex.quote(job['name'])}")
     elif job["state"] in {JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}:
-        note(f"what happened: retort logs {short}; go on where it ended: retort retry {short}")
+        note(f"what happened: retort logs {short}")
+        note(f"next: retort retry {short}, which goes on where it ended")
 
 
 def submit(  # noqa: PLR0917 - typer gives each by name

@@ -20,11 +20,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 Url = Annotated[
     str | None, typer.Option("--url", help="Address of the service.", show_default="RETORT_URL, or 127.0.0.1:8000")
 ]
-_JOB = (
+JOB_HELP = (
     "A job's name, or its id, or a unique beginning or end of that; @last is the one that was made last from here, "
     "@last~1 the one before."
 )
-JobId = Annotated[str, typer.Argument(metavar="JOB", help=_JOB, autocompletion=completion.jobs)]
+"""How an argument names a job."""
+JobId = Annotated[str, typer.Argument(metavar="JOB", help=JOB_HELP, autocompletion=completion.jobs)]
 SpecFile = Annotated[str, typer.Argument(metavar="SPEC", help="A YAML or JSON file; - reads standard input.")]
 Sets = Annotated[
     list[str] | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from retort.client.answers import Caller, DeviceLogin, DeviceWaiting, Key, KeyWithSecret, LoginLink, LoginWays, Project
 from retort.client.calls import Call, Listing, Steps, given, pages
@@ -54,10 +55,14 @@ class KeyCalls:
         return Call("POST", "/v1/projects", {"json": {"name": name}})
 
     @steps
-    def login_link(self) -> Steps[str]:
-        """Return a link that logs a browser in once, within ten minutes."""
+    def login_link(self, page: str | None = None) -> Steps[str]:
+        """Return a link that logs a browser in once, within ten minutes.
+
+        It leads to a *page* of the service, such as ``/jobs/JOB``.
+        """
         link: LoginLink = yield Call("POST", "/v1/login-links")
-        return self.url + link["path"]
+        path, mark, secret = link["path"].partition("#")
+        return self.url + path + (f"?{urlencode({'next': page}, safe='/')}" if page else "") + mark + secret
 
     @call
     def login_ways(self) -> Call[LoginWays]:

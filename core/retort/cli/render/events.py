@@ -37,6 +37,8 @@ def event_line(event: Mapping[str, Any], of: int | None = None, job_id: str | No
     elif kind == "awaiting_review":
         command = f": retort review sheet {short(job_id)}" if job_id else ""
         text = f"{data.get('num_images')} images wait to be looked at{command}"
+    elif kind == "failed" and (failure := data.get("failure")):
+        text = f"{failure.get('message')} [{failure.get('code')}]"
     elif event.get("message"):
         text = event["message"]
     else:

@@ -12,7 +12,7 @@ from rich.text import Text
 from retort.cli.render.figures import clock, duration, score, share, short
 from retort.cli.render.results import result_parts
 from retort.cli.render.tables import Column, FittedTable, figure, state_text
-from retort.cli.render.terminal import paragraph
+from retort.cli.render.terminal import Paragraph, paragraph
 from retort.constants import MAP, MAP50
 from retort.spec.result import readable_result
 from retort.states import JobState
@@ -105,9 +105,9 @@ def _turn(waiting: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def failure_text(failure: Mapping[str, Any]) -> Text:
+def failure_text(failure: Mapping[str, Any]) -> Paragraph:
     """Why work failed, what to do, and the end of the log."""
-    text = paragraph(f"failed: {failure['message']} [{failure['code']}]", "red")
+    text = Text(f"failed: {failure['message']} [{failure['code']}]", style="red")
     if failure.get("hint"):
         text.append(f"\nhint: {failure['hint']}", style="default")
     excerpt = (failure.get("log_excerpt") or "").rstrip()
@@ -115,4 +115,4 @@ def failure_text(failure: Mapping[str, Any]) -> Text:
         text.append("\nthe traceback is in run.log, in the run's folder or among the job's artifacts", style="dim")
     elif excerpt:
         text.append(f"\n{excerpt}", style="dim")
-    return text
+    return paragraph(text)

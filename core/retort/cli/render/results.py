@@ -58,7 +58,7 @@ def measured_notes(result: JobResult) -> list[str]:
 _COMMAND = "the same by plain Ultralytics: "
 
 
-def note_text(note: str) -> Text:
+def note_text(note: str) -> RenderableType:
     """Return a note, broken between words; one with a command stays a line that can be copied."""
     return Text(note) if note.startswith(_COMMAND) else paragraph(note)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -26,7 +26,7 @@ class PrintableConsole(Console):
             yield Segment(text if control else printable(text, keep="\n\t"), style, control)
 
 
-def console() -> Console:
+def console() -> PrintableConsole:
     """Return a console on stdout; where stdout is no terminal it is plain, and wide unless COLUMNS says otherwise."""
     found = PrintableConsole(highlight=False, soft_wrap=True)
     if found.is_terminal:
@@ -41,9 +41,21 @@ def is_live(console: Console) -> bool:
     return console.is_interactive and isatty is not None and bool(isatty())
 
 
-def paragraph(text: str, style: str = "") -> Text:
-    """Return text that is broken between words, also where longer lines are left to the terminal."""
-    return Text(text, style=style, no_wrap=False, overflow="fold")
+class Paragraph:
+    """Text that is broken between words, also where the console leaves longer lines to the terminal."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self._text.no_wrap, self._text.overflow = False, "fold"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield the text by itself: a console that prints several texts makes one of them."""
+        yield self._text
+
+
+def paragraph(text: str | Text, style: str = "") -> Paragraph:
+    """Return a paragraph of plain or styled text."""
+    return Paragraph(text if isinstance(text, Text) else Text(text, style=style))
 
 
 class TransferBar:

@@ -96,7 +96,8 @@ class Board:
         bar.add_row(ProgressBar(total=1.0, completed=progress, width=min(60, self._live.console.width)))
         waits = waiting_text(job)
         parts = [Text(f"waits: {waits}")] if waits else []
-        return Group(head, bar, *parts, self._figures(), *self._curve())
+        figures = [self._figures()] if self._values else []
+        return Group(head, bar, *parts, *figures, *self._curve())
 
     def _curve(self) -> list[Text]:
         """Return the course of the student's mAP50-95 in one line, and its best epoch."""

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from retort.cli.render.figures import clock
 from retort.cli.render.tables import Column, FittedTable, figure
-from retort.cli.render.terminal import paragraph
+from retort.cli.render.terminal import Paragraph, paragraph
 from retort.errors import printable
 
 
@@ -33,7 +32,7 @@ def _lacks_confinement(worker: Mapping[str, Any]) -> bool:
     return told["mode"] == "off" or bool(told["missing"])
 
 
-def _unconfined(worker: Mapping[str, Any]) -> Text:
+def _unconfined(worker: Mapping[str, Any]) -> Paragraph:
     """Return a line on a worker that cannot confine runs, or not wholly."""
     told = worker["confinement"]
     lacking = "; ".join(f"{printable(part)}: {printable(why)}" for part, why in told["missing"].items())

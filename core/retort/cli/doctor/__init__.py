@@ -1,0 +1,1 @@
+"""``retort doctor``: what this machine lacks, and what to do about it."""
