@@ -35,6 +35,10 @@ class QueueView:
         found = self._current().of(job_id)
         return found if found is not None else self._current(renew=True).of(job_id)
 
+    def line(self, project: str | None, most: int) -> list[str]:
+        """Return the ids of the queue's first jobs, in the order of claims."""
+        return self._current().line(project, most)
+
     def _current(self, *, renew: bool = False) -> QueueSnapshot:
         with self._lock:
             began = time.monotonic()

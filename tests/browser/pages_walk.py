@@ -21,6 +21,7 @@ from retort.db import Database
 from retort.protocol.events import MetricEvent, ProgressEvent, RunFailure, StageEvent
 from retort.settings import Settings
 from retort.storage import Store
+from support import places
 from support.api_harness import SPEC, Worker, listening
 from support.identity import HEADERS, add_key
 from support.registered import put_dataset, put_model
@@ -154,6 +155,73 @@ def _review(service: Filled) -> str:
     return f"/jobs/{job}/review"
 
 
+def _data(service: Filled) -> str:
+    """Datasets in every state."""
+    places.ready_dataset(service.database, service.worker.store, service.folder, "street-cells")
+    places.refused_dataset(service.database, "night")
+    places.begun_dataset(service.database, "just-sent")
+    return "/data"
+
+
+def _refused(service: Filled) -> str:
+    places.refused_dataset(service.database, "night")
+    return "/data/night"
+
+
+def _dataset(service: Filled) -> str:
+    """A dataset with doubts, copies, two versions, and a job that uses it."""
+    summary = {**places.SUMMARY, "names": ["cell", "nucleus", "debris with a long name " + "x" * 60]}
+    reference = places.ready_dataset(
+        service.database, service.worker.store, service.folder, "street-cells", summary=summary
+    )  # fmt: skip
+    service.submit("uses-it", data={"dataset": reference})
+    return "/data/street-cells"
+
+
+def _models(service: Filled) -> str:
+    """Models from a job and from outside."""
+    trained = service.submit("street")
+    places.model(service.database, service.worker.store, service.folder, "street-student", job_id=trained)
+    places.model(service.database, service.worker.store, service.folder, "teacher-from-outside")
+    return "/models"
+
+
+def _model(service: Filled) -> str:
+    _models(service)
+    return "/models/street-student"
+
+
+def _workers(service: Filled) -> str:
+    """Workers that train, are drained, and cannot use their GPU; a queue with reasons."""
+    places.worker(service.database, "gpu-box:4711:1f2e3d4c", gpus=2)
+    places.worker(
+        service.database, "old-box:12:aa55aa55", host="old-box", gpus=0, refused="its driver is too old: 470.1"
+    )
+    service.client.post("/v1/workers/old-box:12:aa55aa55/drain")
+    service.worker.claim(service.submit("in-training"))
+    service.submit("too-large", resources={"gpus": 4})
+    service.submit("next")
+    return "/workers"
+
+
+def _webhook(service: Filled) -> str:
+    """A webhook with a delivery on its way."""
+    wanted = {"url": "https://1.1.1.1/hooks/retort", "events": ["job.failed"], "description": "operators' chat"}
+    made = service.client.post("/v1/webhooks", json=wanted).json()["id"]
+    service.client.post(f"/v1/webhooks/{made}/test")
+    return f"/settings/webhooks/{made}"
+
+
+def _trash(service: Filled) -> str:
+    """Something of several kinds in the trash."""
+    digest = places.model(service.database, service.worker.store, service.folder, "not-needed")
+    service.client.delete(f"/v1/models/not-needed/{digest}")
+    job_id = service.submit("thrown-away")
+    service.client.post(f"/v1/jobs/{job_id}/cancel")
+    service.client.delete(f"/v1/jobs/{job_id}")
+    return "/settings/trash"
+
+
 PAGES: Sequence[WalkedPage] = (
     WalkedPage("login", lambda _: "/login?next=/models", who=None),
     WalkedPage("problem", lambda _: "/jobs-that-are-not"),
@@ -162,4 +230,19 @@ PAGES: Sequence[WalkedPage] = (
     WalkedPage("jobs", _jobs),
     WalkedPage("new-job", _new_job),
     WalkedPage("review", _review),
+    WalkedPage("data-empty", lambda _: "/data?deleted=true"),
+    WalkedPage("data", _data),
+    WalkedPage("dataset", _dataset),
+    WalkedPage("dataset-refused", _refused),
+    WalkedPage("models", _models),
+    WalkedPage("model", _model),
+    WalkedPage("workers", _workers),
+    WalkedPage("settings", lambda _: "/settings"),
+    WalkedPage("settings-keys", lambda _: "/settings/keys"),
+    WalkedPage("settings-webhooks", lambda _: "/settings/webhooks"),
+    WalkedPage("settings-webhook", _webhook),
+    WalkedPage("settings-quotas", lambda _: "/settings/quotas"),
+    WalkedPage("settings-retention", lambda _: "/settings/retention"),
+    WalkedPage("settings-trash", _trash),
+    WalkedPage("settings-audit", lambda _: "/settings/audit"),
 )

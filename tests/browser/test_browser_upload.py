@@ -162,21 +162,65 @@ def test_a_folder_sent_from_a_browser_goes_on_after_a_break_and_is_never_sent_tw
         plain = url.replace("127.0.0.1", PLAIN)
         page.goto(plain + httpx2.post(f"{url}/v1/login-links", headers=HEADERS).json()["path"])
         page.wait_for_url(f"{plain}/")
-        page.goto(f"{plain}/upload")
+        page.goto(f"{plain}/data")
         assert "open this page by https" in page.inner_text("#state")
         assert page.is_disabled("#send")
         browser.close()
 
 
-def test_the_page_is_for_who_is_logged_in_and_allows_no_script_but_its_own(
-    sqlite_template: Path, tmp_path: Path
-) -> None:
-    with listening(sqlite_template, tmp_path) as url:
-        page = httpx2.get(f"{url}/upload", headers=HEADERS)
-        named = [part.split('"')[0] for part in page.text.split('="/upload/')[1:]]
+def drop(page: Page, path: Path) -> None:
+    """Drag a file or a folder from the desk and drop it on the page."""
+    page.locator("#drop").scroll_into_view_if_needed()
+    box = page.locator("#drop").bounding_box()
+    assert box is not None
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 8}
+    desk = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        desk.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
 
-        assert "default-src 'none'; script-src 'self'; style-src 'self';" in page.headers["Content-Security-Policy"]
-        assert named == ["page.css", "start.js"]
-        assert [httpx2.get(f"{url}/upload/{name}", headers=HEADERS).status_code for name in named] == [200, 200]
-        refused = httpx2.get(f"{url}/upload")
-        assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
+def test_a_new_user_drops_a_folder_and_is_shown_its_pictures_and_the_way_to_a_job(
+    sqlite_template: Path, tmp_path: Path, folder: Path
+) -> None:
+    (home := tmp_path / "service").mkdir()
+    with listening(sqlite_template, home) as url, checking(home), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(url + httpx2.post(f"{url}/v1/login-links", headers=HEADERS).json()["path"])
+        page.wait_for_url(f"{url}/")
+        clicks = 0
+
+        def click(selector: str) -> None:
+            nonlocal clicks
+            clicks += 1
+            page.click(selector)
+
+        click("nav >> text=Data")
+        page.wait_for_url(f"{url}/data")
+        drop(page, folder)
+        page.wait_for_selector("#chosen:visible")
+        assert "street cells: 7 files" in page.inner_text("#chosen")
+        click("#send")
+        page.wait_for_selector("#use:visible")
+        reference = page.inner_text("#reference")
+        page.goto(f"{url}{page.get_attribute('#look', 'href')}")
+        assert page.locator(".pictures img").count() > 0
+        assert page.evaluate("[...document.querySelectorAll('.pictures img')].every((one) => one.naturalWidth > 0)")
+        assert reference in page.inner_text("#reference")
+        page.go_back()
+
+        page.wait_for_selector("#drop")
+        (archive := tmp_path / "street.zip").write_bytes(b"no archive")
+        drop(page, archive)
+        page.wait_for_selector("#chosen:visible")
+        assert "street.zip" in page.inner_text("#chosen")
+        assert clicks == 2
+        browser.close()
+
+
+def test_the_page_is_for_who_is_logged_in(sqlite_template: Path, tmp_path: Path) -> None:
+    with listening(sqlite_template, tmp_path) as url:
+        refused = httpx2.get(f"{url}/data")
+        assert (refused.status_code, refused.headers["Location"]) == (303, "/login?next=%2Fdata")

@@ -26,7 +26,6 @@ from retort_api.routes import (
     tensorboard,
     trash,
     tus,
-    upload_page,
     uploads,
     url_uploads,
     usage,
@@ -66,5 +65,4 @@ ROUTERS = (
     sign_in.returning,
     login.router,
     pages.router,
-    upload_page.router,
 )

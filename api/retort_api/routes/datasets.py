@@ -73,15 +73,16 @@ async def create_dataset(*, service: Serving, caller: Caller, request: Request, 
     follow `links.self` until its state is `ready` or `refused`. Asking twice for the same file and name makes one.
     """
     wanted = await read_model(request, NewDataset, BODY_LIMIT)
-    dataset, created = await run_in_threadpool(_create, service, caller, wanted.root)
+    dataset, created = await run_in_threadpool(make_dataset, service, caller, wanted.root)
     response.status_code = ACCEPTED if created else OK
     response.headers["Location"] = dataset.links.self
     return dataset
 
 
-def _create(
+def make_dataset(
     service: AppState, caller: Principal, wanted: DatasetOfUpload | DatasetOfUrl
 ) -> tuple[RegisteredDataset, bool]:
+    """Make a dataset; return it, and whether it is a new one."""
     if isinstance(wanted, DatasetOfUrl):
         upload_id = fetching(service, caller, UploadFetch(url=wanted.url, sha256=wanted.sha256))[0].id
     else:
@@ -143,7 +144,8 @@ def get_dataset(service: Serving, caller: Caller, name: Name) -> Datasets:
         return Datasets(data=tuple(RegisteredDataset.of(row, datasets.previews(session, row.id)) for row in found))
 
 
-def _found(service: AppState, caller: Principal, name: str, version: str, *, deleted: bool = False) -> DatasetRow:
+def dataset_row(service: AppState, caller: Principal, name: str, version: str, *, deleted: bool = False) -> DatasetRow:
+    """Return one version of a dataset, by id or digits of the digest."""
     if not re.fullmatch(dataset_ref.NAME, name) or not _VERSION.fullmatch(version):
         raise DatasetNotFound(f"there is no version {version!r} of a dataset {name!r}")
     with service.read(caller) as session:
@@ -158,7 +160,7 @@ def _found(service: AppState, caller: Principal, name: str, version: str, *, del
 )
 def get_dataset_version(service: Serving, caller: Caller, name: Name, version: Version) -> RegisteredDataset:
     """Show one version of a dataset: its state, what it holds, and what was found in it."""
-    row = _found(service, caller, name, version)
+    row = dataset_row(service, caller, name, version)
     with service.read(caller) as session:
         return RegisteredDataset.of(row, datasets.previews(session, row.id))
 
@@ -185,7 +187,7 @@ def download_dataset(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Download a dataset that is ready, or the rest of it: a tar file in YOLO layout."""
-    row = _found(service, caller, name, version)
+    row = dataset_row(service, caller, name, version)
     if row.state is not DatasetState.READY or row.key is None or row.sha256 is None or row.size_bytes is None:
         raise DatasetNotFound(f"dataset {name!r}, {version}: it is {row.state}, not ready")
     file = StoredFile(f"{name}.tar", row.sha256, row.size_bytes, "application/x-tar", row.key)
@@ -213,7 +215,7 @@ def download_preview(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Download a small picture of one of the images, with its boxes; it was encoded by the service."""
-    row = _found(service, caller, name, version)
+    row = dataset_row(service, caller, name, version)
     with service.read(caller) as session:
         there = {one.number: one for one in datasets.previews(session, row.id)}
     if number not in there:
@@ -236,7 +238,7 @@ def delete_dataset(service: Serving, caller: Caller, name: Name, version: Versio
 
     One that a spec names is kept for as long as the job or sweep is.
     """
-    row = _found(service, caller, name, version)
+    row = dataset_row(service, caller, name, version)
     with service.begin(caller) as session:
         datasets.delete_version(session, row, now=database_now(session))
 
@@ -249,7 +251,7 @@ def delete_dataset(service: Serving, caller: Caller, name: Name, version: Versio
 )
 def restore_dataset(service: Serving, caller: Caller, name: Name, version: Version) -> RegisteredDataset:
     """Take one version of a dataset out of the trash."""
-    row = _found(service, caller, name, version, deleted=True)
+    row = dataset_row(service, caller, name, version, deleted=True)
     with service.begin(caller) as session:
         datasets.restore(session, row)
     return get_dataset_version(service, caller, name, row.id)

@@ -85,19 +85,20 @@ async def register_model(
     if upload is None:
         _expect_bytes(request)
         declared = request.headers.get("content-length", "")
-        await run_in_threadpool(_check_room, service, caller, int(declared) if declared.isdecimal() else 0)
+        await run_in_threadpool(check_room, service, caller, int(declared) if declared.isdecimal() else 0)
         received = await receive(request, service.spool, weights.LARGEST_BYTES)
     else:
         received = await run_in_threadpool(whole, service, caller, upload, weights.LARGEST_BYTES)
     with received:
         told = architecture, class_name or []
-        model, created = await run_in_threadpool(_register, service, caller, name, received.path, told)
+        model, created = await run_in_threadpool(register_file, service, caller, name, received.path, told)
     response.status_code = CREATED if created else OK
     response.headers["Location"] = model.links.self
     return model
 
 
-def _check_room(service: AppState, caller: Principal, size_bytes: int) -> None:
+def check_room(service: AppState, caller: Principal, size_bytes: int) -> None:
+    """Refuse a file for which there is no room, or which the quota does not allow."""
     service.disk.check(size_bytes)
     with service.read(caller) as session:
         quotas.check_bytes(session, caller.project, more=size_bytes)
@@ -186,9 +187,10 @@ def _expect_bytes(request: Request) -> None:
         raise UserError(told, code="unsupported_media_type", hint=f"send Content-Type: {_BINARY}")
 
 
-def _register(
+def register_file(
     service: AppState, caller: Principal, name: str, file: File, told: tuple[str | None, list[str]]
 ) -> tuple[Model, bool]:
+    """Register a file of weights by a name, with the architecture and classes that are *told*."""
     architecture, names = told
     if architecture is None and not names:
         return _keep(service, caller, name, file)

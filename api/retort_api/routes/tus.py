@@ -181,7 +181,7 @@ async def append_to_tus_upload(
         with piece:
             if expected is not None:
                 await run_in_threadpool(_compare, piece, *expected)
-            row = await run_in_threadpool(_append, service, caller, row, piece)
+            row = await run_in_threadpool(append_piece, service, caller, row, piece)
     if row.received_bytes == row.size_bytes and row.state is UploadState.OPEN:
         await run_in_threadpool(finish, service, caller, row)
     return Response(None, NO_CONTENT, _headers(service, row))
@@ -211,7 +211,8 @@ def _compare(piece: Received, algorithm: str, digest: bytes) -> None:
         raise UserError("the bytes have another checksum", code="bad_checksum", hint="send them again")
 
 
-def _append(service: AppState, caller: Principal, row: UploadRow, piece: Received) -> UploadRow:
+def append_piece(service: AppState, caller: Principal, row: UploadRow, piece: Received) -> UploadRow:
+    """Keep the next piece of an upload whose bytes come one after the other."""
     service.disk.check()
     stored = service.store.put_opened(piece.file, piece.sha256, piece.size_bytes)
     with service.begin(caller) as session:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, Text, cast, delete, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
 from retort.dataset_ref import DatasetRef
-from retort.db import garbage, uploads
-from retort.db.models import DATASET_PREFIX, DatasetPreviewRow, DatasetRow, JobRow, SweepRow, UploadRow, new_id
+from retort.db import garbage, references, uploads
+from retort.db.models import DATASET_PREFIX, DatasetPreviewRow, DatasetRow, UploadRow, new_id
 from retort.db.session import NO_SYNC, add
 from retort.db.trash import InUse
 from retort.errors import UserError
@@ -187,9 +187,11 @@ def delete_version(session: Session, row: DatasetRow, *, now: float) -> None:
         InUse: a job or a sweep outside of the trash names it.
 
     """
-    if row.sha256 is not None and (users := list(_users(session, row.project, DatasetRef(row.name, row.sha256)))):
-        hint = "delete those first; a dataset is kept for as long as a spec names it"
-        raise InUse(str(DatasetRef(row.name, row.sha256)), users, hint=hint)
+    if row.sha256 is not None:
+        reference = str(DatasetRef(row.name, row.sha256))
+        if named_by := [str(one) for one in references.users(session, reference, project=row.project)]:
+            hint = "delete those first; a dataset is kept for as long as a spec names it"
+            raise InUse(reference, named_by, hint=hint)
     _set_deleted(session, row.id, now)
 
 
@@ -203,13 +205,6 @@ def _set_deleted(session: Session, dataset_id: str, at: float | None) -> None:
     session.execute(changed.execution_options(**NO_SYNC))
 
 
-def _users(session: Session, project: str, reference: DatasetRef) -> Iterator[str]:
-    for kind, row in (("job", JobRow), ("sweep", SweepRow)):
-        names = cast(row.spec, Text).contains(str(reference), autoescape=True)
-        found = select(row.id, row.name).where(row.project == project, row.deleted_at.is_(None), names)
-        yield from (f"{kind} {one.id} ({one.name})" for one in session.execute(found.order_by(row.id)))
-
-
 def purge(session: Session, *, before: float, now: float, limit: int = 100) -> int:
     """Delete for good what went to the trash before *before*; return how many.
 
@@ -219,8 +214,9 @@ def purge(session: Session, *, before: float, now: float, limit: int = 100) -> i
     rows = list(session.scalars(old))
     for row in rows:
         session.expunge(row)
-        named = row.sha256 is not None and any(_users(session, row.project, DatasetRef(row.name, row.sha256)))
-        if named:
+        if row.sha256 is not None and any(
+            references.users(session, str(DatasetRef(row.name, row.sha256)), project=row.project, limit=1)
+        ):
             restore(session, row)
         else:
             remove(session, row, now=now)

@@ -67,6 +67,12 @@ def get(session: Session, job_id: str) -> JobRow:
     return job
 
 
+def of_ids(session: Session, job_ids: Sequence[str]) -> list[JobRow]:
+    """Return those of the jobs that are there, in the order of *job_ids*."""
+    found = {job.id: job for job in session.scalars(select(JobRow).where(JobRow.id.in_(job_ids)))}
+    return [found[job_id] for job_id in job_ids if job_id in found]
+
+
 def versions(session: Session, job_ids: Sequence[str]) -> dict[str, JobVersion]:
     """Return version, state and project of each existing job, in any project."""
     rows = session.connection().execute(_STANDINGS, {"ids": job_ids})

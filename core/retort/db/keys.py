@@ -178,6 +178,13 @@ def page(session: Session, *, after: str | None = None, limit: int = 50) -> list
     return list(session.scalars(query if after is None else query.where(KeyRow.id < after)))
 
 
+def sessions(session: Session, *, now: float, owner: str | None = None, limit: int = 100) -> list[KeyRow]:
+    """Return the open sessions of browsers, newest first; those of one *owner*, if given."""
+    query = select(KeyRow).where(KeyRow.kind == "session", KeyRow.revoked_at.is_(None), KeyRow.expires_at > now)
+    query = query if owner is None else query.where(KeyRow.owner == owner)
+    return list(session.scalars(query.order_by(KeyRow.id.desc()).limit(limit)))
+
+
 def projects(session: Session) -> list[ProjectRow]:
     """Return all projects by name."""
     return list(session.scalars(select(ProjectRow).order_by(ProjectRow.name)))

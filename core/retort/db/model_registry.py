@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import select, update
@@ -13,7 +13,7 @@ from retort.access import DEFAULT_OWNER, DEFAULT_PROJECT
 from retort.constants import MAP, MAP50, Role
 from retort.db import events, garbage
 from retort.db.artifacts import NewArtifact
-from retort.db.models import MODEL_PREFIX, JobRow, ModelRow, new_id
+from retort.db.models import MODEL_PREFIX, ArtifactRow, JobRow, ModelRow, new_id
 from retort.db.session import NO_SYNC, add_or_ignore
 from retort.db.transitions import Lease
 from retort.errors import UserError
@@ -88,6 +88,22 @@ def register_trained(session: Session, lease: Lease, artifact: NewArtifact, *, n
     fresh = register(session, model, now=now)
     events.log(session, lease, f"registered as {ModelRef(model.name, model.sha256)}", "info", now)
     return fresh
+
+
+def register_published(
+    session: Session, name: str, published: ArtifactRow, *, project: str, owner: str, classes: list[str], now: float
+) -> ModelRow:
+    """Register a network that a job has published, by a name, with its lineage.
+
+    Its bytes have been looked at: it is a detector of *classes*.
+    """
+    known = {each.name: getattr(published, each.name) for each in fields(NewArtifact) if each.name != "metadata"}
+    artifact = NewArtifact(**known, metadata=published.metadata_)
+    model = replace(_trained(name, artifact, published.job_id), project=project, owner=owner, classes=classes)
+    register(session, model, now=now)
+    row = find(session, ModelRef(name, published.sha256), project=project)
+    assert row is not None, "it is there now"
+    return row
 
 
 def _trained(name: str, artifact: NewArtifact, job_id: str) -> NewModel:

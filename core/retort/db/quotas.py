@@ -73,6 +73,11 @@ def limits_of(session: Session, project: str) -> Limits:
     return _combined(row, session.info.get("limits", NO_LIMITS))
 
 
+def set_for(session: Session, project: str) -> Limits:
+    """Return the limits that are set for a project; None where the settings hold."""
+    return _combined(session.get(QuotaRow, project), NO_LIMITS)
+
+
 def _combined(row: QuotaRow | None, otherwise: Limits) -> Limits:
     if row is None:
         return otherwise

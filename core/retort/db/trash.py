@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Table, Text, cast, delete, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
-from retort.db import artifacts, garbage, model_registry
+from retort.db import artifacts, garbage, model_registry, references
 from retort.db.artifacts import ArtifactNotFound
 from retort.db.jobs import JobNotFound, WrongState, refuse_deleted
 from retort.db.model_registry import ModelNotFound
@@ -235,6 +235,13 @@ def restore_artifact(session: Session, job_id: str, name: str) -> ArtifactRow:
     return artifacts.named(session, job_id, name)
 
 
+def deleted_artifacts(session: Session, *, limit: int) -> list[ArtifactRow]:
+    """Return artifacts in the trash whose jobs are outside of it, the latest first."""
+    gone = select(ArtifactRow).join(JobRow, JobRow.id == ArtifactRow.job_id)
+    gone = gone.where(ArtifactRow.deleted_at.is_not(None), JobRow.deleted_at.is_(None))
+    return list(session.scalars(gone.order_by(ArtifactRow.deleted_at.desc()).limit(limit)))
+
+
 def _artifact(session: Session, job_id: str, name: str) -> Any:
     wanted = select(ArtifactRow.id, ArtifactRow.deleted_at).where(ArtifactRow.job_id == job_id)
     row = session.execute(wanted.where(ArtifactRow.name == name).with_for_update()).one_or_none()
@@ -259,8 +266,8 @@ def delete_model(session: Session, reference: ModelRef, *, now: float) -> None:
     row = _model(session, reference)
     if row.deleted_at is not None:
         return
-    if users := list(_users(session, reference)):
-        raise InUse(str(reference), users, hint="delete those first; a model is kept for as long as a spec names it")
+    if named_by := [str(one) for one in references.users(session, str(reference))]:
+        raise InUse(str(reference), named_by, hint="delete those first; a model is kept for as long as a spec names it")
     _set_model(session, row.id, now)
 
 
@@ -289,14 +296,6 @@ def _model(session: Session, reference: ModelRef) -> Any:
 def _set_model(session: Session, model_id: str, at: float | None) -> None:
     changed = update(ModelRow).where(ModelRow.id == model_id).values(deleted_at=at)
     session.execute(changed, execution_options=NO_SYNC)
-
-
-def _users(session: Session, reference: ModelRef) -> Iterator[str]:
-    """Yield the jobs and sweeps outside of the trash whose specs name the model."""
-    for kind, row in (("job", JobRow), ("sweep", SweepRow)):
-        names = cast(row.spec, Text).contains(str(reference), autoescape=True)
-        found = select(row.id, row.name).where(row.deleted_at.is_(None), names).order_by(row.id)
-        yield from (f"{kind} {one.id} ({one.name})" for one in session.execute(found))
 
 
 def _exists(session: Session, *conditions: Any) -> bool:
@@ -380,7 +379,7 @@ def purge_small(session: Session, *, before: float, now: float, limit: int = 100
 
 
 def _purge_model(session: Session, model: ModelRow, *, now: float) -> bool:
-    if next(_users(session, ModelRef(model.name, model.sha256)), None) is not None:
+    if any(references.users(session, str(ModelRef(model.name, model.sha256)), limit=1)):
         _set_model(session, model.id, None)
         return False
     garbage.mark(session, [(model.key, model.size_bytes)], now=now)

@@ -6,6 +6,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 from sqlalchemy import func, select
@@ -61,7 +62,7 @@ class QueueSnapshot:
     rows: Mapping[str, Any]
     """Queued jobs by id: priority, owner, project, gpus, require_gpu and claimable_at."""
     ahead: Mapping[str, int]
-    """How many jobs are claimed before each."""
+    """How many jobs are claimed before each, in that order."""
     rests_s: tuple[float, ...] = ()
     """For how long the runs under way are expected to take still."""
     run_s: float | None = None
@@ -86,6 +87,14 @@ class QueueSnapshot:
         return QueueWait(
             reason, position, until, len(self.workers), most_gpus, self.refused, estimate, quota, self.num_drained
         )  # fmt: skip
+
+    def line(self, project: str | None, most: int) -> list[str]:
+        """Return the first *most* jobs in the order of claims.
+
+        In one *project*, if given.
+        """
+        wanted = (job_id for job_id in self.ahead if project is None or self.rows[job_id].project == project)
+        return list(islice(wanted, most))
 
     def _reason(self, row: Any, until: float | None) -> WaitReason:
         if until is not None:

@@ -196,6 +196,22 @@ def test(session: Session, webhook_id: str, *, now: float) -> str:
     return str(delivery["id"])
 
 
+def redeliver(session: Session, webhook_id: str, delivery_id: str, *, now: float) -> None:
+    """Have a delivery that has ended sent once more, with all of its attempts.
+
+    Raises:
+        WebhookNotFound: there is no such webhook, or it has no such delivery.
+
+    """
+    row = get(session, webhook_id)
+    theirs = (DeliveryRow.id == delivery_id, DeliveryRow.webhook_id == row.id)
+    if session.scalar(select(DeliveryRow.id).where(*theirs)) is None:
+        raise WebhookNotFound(f"webhook {webhook_id} has no delivery {delivery_id}", hint="it may be forgotten by now")
+    values = {"state": "pending", "attempts": 0, "next_at": now, "ended_at": None}
+    over = update(DeliveryRow).where(*theirs, DeliveryRow.next_at.is_(None))
+    session.execute(over.values(**values), execution_options=NO_SYNC)
+
+
 def deliveries(session: Session, webhook_id: str, *, after: str | None = None, limit: int = 50) -> list[DeliveryRow]:
     """Return a page of a webhook's deliveries, newest first, older than the delivery *after*."""
     row = get(session, webhook_id)

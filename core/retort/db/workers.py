@@ -89,6 +89,12 @@ def busy(session: Session) -> dict[str, int]:
     return {worker: number for worker, number in session.execute(held) if worker is not None}
 
 
+def runs(session: Session) -> Sequence[JobRow]:
+    """Return the jobs that workers hold, oldest first."""
+    held = select(JobRow).where(JobRow.state.in_(ACTIVE), JobRow.worker.is_not(None)).order_by(JobRow.id)
+    return session.scalars(held).all()
+
+
 def gpus_elsewhere(session: Session, *, now: float, within_s: float) -> int:
     """Return the most GPUs that one worker has that takes jobs."""
     most = select(func.max(WorkerRow.gpus)).where(_runs(now, within_s), WorkerRow.drained_at.is_(None))

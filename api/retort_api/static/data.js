@@ -1,11 +1,12 @@
-"use strict";
+// Send a dataset: packed, digested and resumed as by the command line, so that what either has sent is known to both.
 
 const PART = 8 * 2 ** 20, MOST_PARTS = 20000, LEAST_GROUP = 2 ** 20, MOST_GROUPS = 8000, CUT = 4, BLOCK = 512;
 const AT_A_TIME = 3, TRIES = 6, LONGEST_PAUSE_S = 60, LOOK_S = 1, SHOWN = 20;
 const WORTH_REPEATING = new Set([429, 502, 503, 504]);
 const at = (id) => document.getElementById(id);
-const KINDS = new Set(document.querySelector("main").dataset.kinds.split(" "));
+const KINDS = new Set(at("form").dataset.kinds.split(" "));
 const encoder = new TextEncoder();
+let chosen = null;
 
 class Refusal extends Error {
   constructor(detail, hint) { super(detail + (hint ? " (" + hint + ")" : "")); }
@@ -111,8 +112,7 @@ function ofArchive(file) {
 
 function sortedOut(files) {
   const found = [], left = [];
-  for (const file of files) {
-    const name = file.webkitRelativePath.split("/").slice(1).join("/");
+  for (const [name, file] of files) {
     const ending = (/[^/]\.[^./]*$/.exec(name) || [""])[0].slice(1).toLowerCase();
     const hidden = name.split("/").some((one) => one.startsWith("."));
     if (/[\ud800-\udfff]/u.test(name)) { left.push(name + ": its name is no text"); }
@@ -215,36 +215,89 @@ async function lookedThrough(dataset) {
     one.message + (one.places.length ? ": " + one.places.join(", ") : "") + (one.hint ? " (" + one.hint + ")" : "")
   )));
   list(dataset.notes);
+  at("ways").hidden = false;
+  at("look").href = "/data/" + encodeURIComponent(dataset.name) + "?version=" + dataset.id;
+  at("use").hidden = dataset.state !== "ready";
   if (dataset.state !== "ready") { tell("The dataset is " + dataset.state + "."); return; }
+  at("use").href = "/new?dataset=" + encodeURIComponent(dataset.reference);
   tell("The dataset is ready. A spec names it in data.dataset:");
   at("reference").textContent = dataset.reference;
 }
 
 async function send() {
-  const [archive] = at("archive").files, files = Array.from(at("folder").files), name = at("name").value;
-  if (!archive && !files.length) { throw new Refusal("nothing is chosen", "choose an archive or a folder"); }
-  const parts = archive ? ofArchive(archive) : ofFolder(sortedOut(files));
-  const [upload, mark] = await sent(parts, archive ? archive.name : name + ".tar");
+  const name = at("name").value;
+  if (!chosen) { throw new Refusal("nothing is chosen", "choose an archive or a folder"); }
+  const parts = chosen.archive ? ofArchive(chosen.archive) : ofFolder(sortedOut(chosen.files));
+  const [upload, mark] = await sent(parts, chosen.archive ? chosen.archive.name : name + ".tar");
   const dataset = await ask("POST", "/v1/datasets", {name, upload: upload.id});
   localStorage.removeItem(mark);
   await lookedThrough(dataset);
 }
 
-function chosen(one, other) {
-  at(one).addEventListener("change", () => {
-    const [file] = at(one).files;
-    if (!file) { return; }
-    at(other).value = "";
-    const called = one === "folder" ? file.webkitRelativePath.split("/")[0] : file.name.replace(/\.(zip|tgz|tar(\.\w+)?)$/i, "");
-    at("name").value ||= called.replace(/[^A-Za-z0-9._-]/g, "-").replace(/^[^A-Za-z0-9]+/, "").slice(0, 63);
-  });
+/** Keep what is to be sent: one archive, or the files of a folder as pairs of path and file. */
+function choose(called, found) {
+  chosen = found;
+  const what = found.archive ? found.archive.name : called + ": " + found.files.length + (found.files.length === 1 ? " file" : " files");
+  at("chosen").textContent = "To be sent: " + what;
+  at("chosen").hidden = false;
+  at("name").value ||= called.replace(/[^A-Za-z0-9._-]/g, "-").replace(/^[^A-Za-z0-9]+/, "").slice(0, 63);
 }
 
-chosen("archive", "folder");
-chosen("folder", "archive");
+const bare = (name) => name.replace(/\.(zip|tgz|tar(\.\w+)?)$/i, "");
+
+at("archive").addEventListener("change", () => {
+  const [archive] = at("archive").files;
+  if (!archive) { return; }
+  at("folder").value = "";
+  choose(bare(archive.name), {archive});
+});
+at("folder").addEventListener("change", () => {
+  const files = Array.from(at("folder").files);
+  if (!files.length) { return; }
+  at("archive").value = "";
+  const inside = (file) => file.webkitRelativePath.split("/").slice(1).join("/");
+  choose(files[0].webkitRelativePath.split("/")[0], {files: files.map((file) => [inside(file), file])});
+});
+
+async function* under(entry, path) {
+  if (entry.isFile) {
+    yield [path, await new Promise((resolve, reject) => entry.file(resolve, reject))];
+    return;
+  }
+  const reader = entry.createReader();
+  for (;;) { // a reader gives some entries at a time
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!some.length) { return; }
+    for (const one of some) { yield* under(one, path ? path + "/" + one.name : one.name); }
+  }
+}
+
+async function dropped(transfer) {
+  const entries = Array.from(transfer.items, (item) => item.webkitGetAsEntry()).filter(Boolean);
+  if (entries.length !== 1) { throw new Refusal("one archive or one folder is sent at a time", "drop the folder that holds all"); }
+  const [entry] = entries, found = [];
+  at("archive").value = at("folder").value = "";
+  for await (const one of under(entry, entry.isFile ? entry.name : "")) { found.push(one); }
+  if (entry.isFile) { choose(bare(entry.name), {archive: found[0][1]}); }
+  else if (!found.length) { throw new Refusal("the folder is empty", "choose a dataset's"); }
+  else { choose(entry.name, {files: found}); }
+}
+
+const drop = at("drop"), mark = (over) => drop.classList.toggle("over", over);
+for (const kind of ["dragenter", "dragover"]) {
+  drop.addEventListener(kind, (event) => { event.preventDefault(); mark(!at("fields").disabled); });
+}
+drop.addEventListener("dragleave", () => mark(false));
+drop.addEventListener("drop", (event) => {
+  event.preventDefault();
+  mark(false);
+  if (!at("fields").disabled) { dropped(event.dataTransfer).catch((error) => tell("Not done: " + error.message)); }
+});
+
 at("form").addEventListener("submit", async (event) => {
   event.preventDefault();
   at("fields").disabled = true;
+  at("ways").hidden = true;
   at("reference").textContent = "";
   at("told").replaceChildren();
   try { await send(); }

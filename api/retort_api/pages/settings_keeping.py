@@ -1,0 +1,182 @@
+"""Show quotas, retention and the trash; set quotas, apply retention, restore."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import Form, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from retort.access import ANY_KEY, NAME, Principal, Scope
+from retort.db import datasets, job_list, keys, model_registry, quotas, sweeps, trash
+from retort.db.job_list import JobFilter
+from retort.db.models import ArtifactRow, JobRow, ModelRow, SweepRow
+from retort.db.quotas import Limits
+from retort.settings import Settings
+
+from retort_api.deps import AppState, Caller, JobId, Serving, SweepId
+from retort_api.pages.page_router import PageRouter
+from retort_api.pages.rendering import render, see_other
+from retort_api.pages.settings import OrNothing
+from retort_api.routes import oversight
+from retort_api.routes import trash as trash_routes
+from retort_api.routes.oversight import QuotaChange, QuotaUse
+from retort_api.routes.usage import prune
+
+router = PageRouter()
+
+_SHOWN = 50
+"""Things of each kind in the trash that are shown."""
+_MOST_PROJECTS = 100
+_GB = 1e9
+Whole = Annotated[int | None, OrNothing, Field(ge=0, le=2**53 - 1)]
+Amount = Annotated[float | None, OrNothing, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
+
+class QuotaForm(BaseModel):
+    """The form that sets a project's quota.
+
+    An empty field is as in the settings.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    project: Annotated[str, Field(pattern=rf"^{NAME}$")]
+    queued_jobs: Whole = None
+    running_jobs: Whole = None
+    gpu_hours: Amount = None
+    stored_gb: Amount = None
+    uploads: Whole = None
+
+
+class RestoreArtifactForm(BaseModel):
+    """The form that takes an artifact out of the trash."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: Annotated[str, Field(pattern=r"^job_[0-9a-f]{32}$")]
+    name: Annotated[str, Field(max_length=255)]
+
+
+@router.page("/settings/quotas", scope=ANY_KEY)
+def show_quotas(
+    request: Request, service: Serving, caller: Caller,
+    project: Annotated[str | None, Query(pattern=rf"^{NAME}$", description="Whose quota is to be set.")] = None,
+) -> Response:  # fmt: skip
+    """Show what each project may have, and uses; operators set it."""
+    chosen = project if project is not None and caller.is_operator else caller.project
+    return render(
+        request, "settings_quotas.html", title="Quotas", current="settings", section="quotas", chosen=chosen,
+        quotas=_quotas(service, caller), own=_set_for(service, chosen), gb=_GB,
+    )  # fmt: skip
+
+
+def _set_for(service: AppState, project: str) -> Limits:
+    with service.database.read() as session:
+        return quotas.set_for(session, project)
+
+
+def _quotas(service: AppState, caller: Principal) -> list[QuotaUse]:
+    """Return the quotas of the projects that the caller may see, their own first."""
+    names = [caller.project]
+    if caller.is_operator:
+        with service.database.read() as session:
+            names += [row.name for row in keys.projects(session) if row.name != caller.project][:_MOST_PROJECTS]
+    return [oversight.get_quota(service, caller, name) for name in names]
+
+
+@router.form("/settings/quotas", scope=Scope.SERVICE_OPERATE)
+def set_quota_by_form(request: Request, service: Serving, asked: Annotated[QuotaForm, Form()]) -> Response:
+    """Set the quota of a project."""
+    stored = None if asked.stored_gb is None else round(asked.stored_gb * _GB)
+    change = QuotaChange(
+        queued_jobs=asked.queued_jobs, running_jobs=asked.running_jobs, gpu_hours=asked.gpu_hours,
+        stored_bytes=stored, uploads=asked.uploads,
+    )  # fmt: skip
+    oversight.put_quota(service, asked.project, change)
+    return see_other(request, f"/settings/quotas?project={asked.project}", f"The quota of {asked.project} is set")
+
+
+@router.page("/settings/retention", scope=ANY_KEY)
+def show_retention(request: Request, service: Serving, caller: Caller) -> Response:
+    """Show for how long what is kept, and what would go now."""
+    may = Scope.SERVICE_OPERATE in caller.scopes
+    return render(
+        request, "settings_retention.html", title="Retention", current="settings", section="retention",
+        kept=kept(service.settings), plan=prune(service, dry_run=True) if may else None,
+    )  # fmt: skip
+
+
+def kept(settings: Settings) -> list[tuple[str, str, float | None]]:
+    """Return what is kept, by which setting, and for how many seconds.
+
+    None is for ever.
+    """
+    by_state = sorted(settings.keep_jobs_s.items())
+    ended = [(f"Jobs and sweeps that have {state}", seconds) for state, seconds in by_state]
+    return [
+        *((what, "RETORT_KEEP_JOBS_S", seconds) for what, seconds in ended),
+        ("Other jobs and sweeps" if ended else "Jobs and sweeps", "RETORT_KEEP_JOBS_S", None),
+        ("What is in the trash", "RETORT_KEEP_TRASH_S", settings.keep_trash_s),
+        ("Checkpoints but the best and the last", "RETORT_KEEP_CHECKPOINTS_S", settings.keep_checkpoints_s),
+        ("Saved states of jobs that failed or were cancelled", "RETORT_KEEP_SAVED_S", settings.keep_saved_s),
+        ("Last states of jobs that succeeded", "RETORT_KEEP_LAST_STATE_S", settings.keep_last_state_s),
+        ("Events", "RETORT_KEEP_EVENTS_S", settings.keep_events_s),
+        ("Curves", "RETORT_KEEP_METRICS_S", settings.keep_metrics_s),
+        ("Uploads to which nothing is added", "RETORT_KEEP_UPLOADS_S", settings.keep_uploads_s),
+        ("Deliveries of webhooks", "RETORT_KEEP_DELIVERIES_S", settings.keep_deliveries_s),
+        ("The audit log", "RETORT_KEEP_AUDIT_S", settings.keep_audit_s),
+        ("Ended keys and sessions", "RETORT_KEEP_ENDED_KEYS_S", settings.keep_ended_keys_s),
+        ("Idempotency keys", "RETORT_KEEP_KEYS_S", settings.keep_keys_s),
+        ("Bytes that nothing needs any more", "RETORT_KEEP_UNREFERENCED_S", settings.keep_unreferenced_s),
+    ]
+
+
+@router.form("/settings/retention/apply", scope=Scope.SERVICE_OPERATE)
+def apply_retention_by_form(request: Request, service: Serving) -> Response:
+    """Apply retention now, for some seconds."""
+    taken = prune(service)
+    number = sum(one.number for one in taken.shares)
+    more = "" if taken.done else "; there is more, apply it again"
+    return see_other(request, "/settings/retention", f"{number} taken, {taken.freed_bytes:,} bytes freed{more}")
+
+
+@router.page("/settings/trash", scope=Scope.JOBS_READ)
+def show_trash(request: Request, service: Serving, caller: Caller) -> Response:
+    """Show what was deleted, and until when it can be restored."""
+    with service.read(caller) as session:
+        jobs: list[JobRow] = job_list.page(session, JobFilter(deleted=True), limit=_SHOWN)
+        swept: list[SweepRow] = sweeps.page(session, limit=_SHOWN, deleted=True)
+        files: list[ArtifactRow] = trash.deleted_artifacts(session, limit=_SHOWN)
+        gone: list[ModelRow] = model_registry.page(session, limit=_SHOWN, deleted=True)
+        data = datasets.page(session, caller.reach, deleted=True, limit=_SHOWN)
+    sees_models, sees_data = Scope.MODELS_READ in caller.scopes, Scope.DATA_READ in caller.scopes
+    return render(
+        request, "settings_trash.html", title="Trash", current="settings", section="trash", sweeps=swept,
+        jobs=[job for job in jobs if job.sweep_id not in {sweep.id for sweep in swept}], artifacts=files,
+        models=gone if sees_models else [], datasets=data if sees_data else [], most=_SHOWN,
+        keep_s=service.settings.keep_trash_s, now=time.time(),
+    )  # fmt: skip
+
+
+@router.form("/settings/trash/jobs/{job_id}", scope=Scope.JOBS_WRITE)
+def restore_job_by_form(request: Request, service: Serving, caller: Caller, job_id: JobId) -> Response:
+    """Take a job out of the trash."""
+    trash_routes.restore_job(service, caller, job_id, Response())
+    return see_other(request, "/settings/trash", "The job is restored")
+
+
+@router.form("/settings/trash/sweeps/{sweep_id}", scope=Scope.JOBS_WRITE)
+def restore_sweep_by_form(request: Request, service: Serving, caller: Caller, sweep_id: SweepId) -> Response:
+    """Take a sweep out of the trash."""
+    trash_routes.restore_sweep(service, caller, sweep_id)
+    return see_other(request, "/settings/trash", "The sweep is restored, with its jobs")
+
+
+@router.form("/settings/trash/artifacts", scope=Scope.JOBS_WRITE)
+def restore_artifact_by_form(
+    request: Request, service: Serving, caller: Caller, asked: Annotated[RestoreArtifactForm, Form()]
+) -> Response:
+    """Take an artifact out of the trash."""
+    trash_routes.restore_artifact(service, caller, asked.job, asked.name)
+    return see_other(request, "/settings/trash", f"{asked.name} is restored")

@@ -1,0 +1,38 @@
+"""Find the jobs and sweeps whose specs name a dataset or a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Text, cast, select
+from sqlalchemy.orm import Session
+
+from retort.db.models import JobRow, SweepRow
+
+
+@dataclass(frozen=True, slots=True)
+class SpecUser:
+    """A job or a sweep whose spec names something."""
+
+    kind: str
+    """``job`` or ``sweep``."""
+    id: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} ({self.name})"
+
+
+def users(
+    session: Session, reference: str, *, project: str | None = None, limit: int | None = None
+) -> Iterator[SpecUser]:
+    """Yield the jobs and sweeps whose specs name *reference*, oldest first.
+
+    Those in the trash are left out. At most *limit* of each kind; in one *project*, if given.
+    """
+    for kind, row in (("job", JobRow), ("sweep", SweepRow)):
+        names = cast(row.spec, Text).contains(reference, autoescape=True)
+        found = select(row.id, row.name).where(row.deleted_at.is_(None), names)
+        found = found if project is None else found.where(row.project == project)
+        yield from (SpecUser(kind, one.id, one.name) for one in session.execute(found.order_by(row.id).limit(limit)))

@@ -1,0 +1,186 @@
+"""The pages of workers, queue and settings: what they show, and their forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from retort.access import ClientRole
+from retort.db import Database, Lease, keys, webhooks
+from retort.db.session import database_now
+from retort.db.webhooks import Answer
+from support import places
+from support.api_harness import LOCAL, SPEC, Worker
+from support.identity import add_key
+
+FORM: dict[str, Any] = {"headers": {"Origin": LOCAL}, "follow_redirects": False}
+PLACES = (
+    "/data", "/models", "/workers", "/settings", "/settings/keys", "/settings/webhooks", "/settings/quotas",
+    "/settings/retention", "/settings/trash", "/settings/audit",
+)  # fmt: skip
+
+
+def test_a_worker_shows_its_devices_and_what_it_does_and_is_drained_by_a_form(
+    client: TestClient, worker: Worker, lease: Lease
+):
+    places.worker(worker.database, "w1", refused="the driver is too old")
+    places.worker(worker.database, "w2", gpus=2)
+    page = client.get("/workers").text
+    for told in ("NVIDIA RTX A5000", "25.8 GB", "the driver is too old", f'href="/jobs/{lease.job_id}"'):
+        assert told in page, told
+
+    assert client.post("/workers/drain", data={"worker": "w2", "wanted": "drain"}, **FORM).status_code == 303
+    assert "drained" in client.get("/workers").text
+    assert client.post("/workers/drain", data={"worker": "w2", "wanted": "resume"}, **FORM).status_code == 303
+    assert [one["drained_at"] for one in client.get("/v1/workers").json()["data"]] == [None, None]
+
+
+def test_the_queue_stands_in_the_order_of_claims_with_why_each_job_waits(client: TestClient, database: Database):
+    places.worker(database, "w", gpus=1)
+    names = {"first": {}, "large": {"resources": {"gpus": 4}}}
+    for name, more in names.items():
+        client.post("/v1/jobs", json={**SPEC, "name": name, **more})
+    client.post("/v1/jobs?priority=5", json={**SPEC, "name": "urgent"})
+    page = client.get("/workers").text
+
+    assert re.findall(r'<th scope="row"><a href="/jobs/\w+">(\w+)</a>', page) == ["urgent", "first", "large"]
+    assert "asks for 4 GPUs" in page
+
+
+def test_a_reader_is_offered_nothing_that_a_reader_may_not_do(client: TestClient, database: Database, worker: Worker):
+    reader = add_key(database, "reader", ClientRole.READER, owner="rita")
+    places.ready_dataset(database, worker.store, worker.folder, "street")
+    places.model(database, worker.store, worker.folder, "teacher")
+    places.worker(database, "w")
+    for path in (*PLACES, "/data/street", "/models/teacher"):
+        answer = client.get(path, headers=reader)
+        if path in {"/settings/keys", "/settings/audit"}:
+            assert answer.status_code == 403, path
+            continue
+        assert answer.status_code == 200, (path, answer.text)
+        forms = set(re.findall(r'<form[^>]*action="([^"]*)"', answer.text)) - {"/theme", "/logout"}
+        assert forms == set(), path
+        assert "/new?" not in answer.text, path
+
+
+def test_a_key_is_shown_once_and_replaced_and_revoked(client: TestClient):
+    made = client.post("/settings/keys", data={"name": "ci", "role": "submitter", "days": "", "owner": ""}, **FORM)
+    assert (made.status_code, made.headers["Cache-Control"]) == (201, "no-store")
+    [secret] = set(re.findall(r"rtt_\w{49}", made.text))
+    assert client.get("/v1/me", headers={"Authorization": f"Bearer {secret}"}).json()["role"] == "submitter"
+    assert secret not in client.get("/settings/keys").text
+
+    key_id = client.get("/v1/keys").json()["data"][0]["id"]
+    assert len(re.findall(r"rtt_\w{49}", client.post(f"/settings/keys/{key_id}/rotate", **FORM).text)) > 0
+    assert client.post(f"/settings/keys/{key_id}/revoke", **FORM).status_code == 303
+    assert client.get("/v1/me", headers={"Authorization": f"Bearer {secret}"}).status_code == 401
+    narrow = {"name": "narrow", "role": "submitter", "scopes": ["jobs:read", "data:read"], "days": "2"}
+    assert client.post("/settings/keys", data=narrow, **FORM).status_code == 201
+    assert client.get("/v1/keys").json()["data"][0]["scopes"] == ["data:read", "jobs:read"]
+
+
+@pytest.mark.parametrize("wrong", [{"name": "\x1b"}, {"role": "king"}, {"days": "-1"}, {"days": "x"}, {"more": "1"}])
+def test_a_form_that_is_wrong_is_answered_by_a_page_that_names_the_field(client: TestClient, wrong: dict[str, str]):
+    refused = client.post("/settings/keys", data={"name": "ci", "role": "reader", **wrong}, **FORM)
+    assert refused.status_code == 422
+    assert next(iter(wrong)) in refused.text
+    assert "<h1>" in refused.text
+
+
+def session_of(database: Database, owner: str) -> str:
+    with database.begin() as session:
+        now = database_now(session)
+        wanted = keys.NewKey(name="b", role=ClientRole.SUBMITTER, owner=owner, kind="session", expires_at=now + 900)
+        return keys.create(session, wanted, now=now)[0].id
+
+
+def test_everybody_ends_their_own_sessions_and_nobody_else_s(client: TestClient, database: Database):
+    ann = add_key(database, "ann", ClientRole.SUBMITTER, owner="ann")
+    own, other = session_of(database, "ann"), session_of(database, "bob")
+    page = client.get("/settings", headers=ann).text
+    assert (own in page, other in page) == (True, False)
+    mine = {"headers": {**ann, "Origin": LOCAL}, "follow_redirects": False}
+    assert client.post("/settings/sessions/end", data={"session": other}, **mine).status_code == 404
+    assert client.post("/settings/sessions/end", data={"session": own}, **mine).status_code == 303
+    assert own not in client.get("/settings", headers=ann).text
+    key = client.get("/v1/keys").json()["data"][0]["id"]
+    assert client.post("/settings/sessions/end", data={"session": key}, **FORM).status_code == 404, "no key"
+
+
+def test_a_webhook_is_made_tried_answered_and_sent_again(client: TestClient, database: Database):
+    wanted = {"url": "https://1.1.1.1/hook", "events": ["job.failed", "job.succeeded"], "description": "ops"}
+    made = client.post("/settings/webhooks", data=wanted, **FORM)
+    assert (made.status_code, "whsec_" in made.text) == (201, True), made.text
+    home = "/settings/webhooks/" + client.get("/v1/webhooks").json()["data"][0]["id"]
+    assert "whsec_" not in client.get(home).text
+    assert client.post(f"{home}/test", **FORM).headers["Location"] == home
+    for _ in range(2):
+        with database.begin() as session:
+            [due] = webhooks.take(session, now=database_now(session), hold_s=9.0, limit=9)
+            webhooks.record(session, due, Answer(200, None, 12.0), now=database_now(session))
+        assert "✓ delivered" in client.get(home).text
+        assert client.post(f"{home}/redeliver", data={"delivery": due.id}, **FORM).status_code == 303
+        assert "◌ pending" in client.get(home).text
+    assert client.post(f"{home}/redeliver", data={"delivery": "msg_" + 32 * "0"}, **FORM).status_code == 404
+    assert client.post(home, data={**wanted, "events": "job.failed"}, **FORM).status_code == 303
+    assert client.get("/v1/webhooks").json()["data"][0]["enabled"] is False, "the box was not ticked"
+    assert client.post(f"{home}/delete", **FORM).status_code == 303
+    assert client.get(home).status_code == 404
+
+
+def test_quotas_are_set_by_a_form_and_left_to_the_settings_where_it_is_empty(client: TestClient):
+    form = {
+        "project": "default",
+        "gpu_hours": "12.5",
+        "stored_gb": "2",
+        "queued_jobs": "",
+        "running_jobs": "",
+        "uploads": "",
+    }
+    assert client.post("/settings/quotas", data=form, **FORM).status_code == 303
+    limits = client.get("/v1/projects/default/quota").json()["limits"]
+    assert (limits["gpu_hours"], limits["stored_bytes"], limits["queued_jobs"]) == (12.5, 2_000_000_000, None)
+    assert 'value="12.5"' in client.get("/settings/quotas?project=default").text
+
+
+def test_the_trash_holds_every_kind_and_gives_each_back(client: TestClient, worker: Worker, tmp_path: Path):
+    lease = worker.claim(client.post("/v1/jobs", json=SPEC).json()["id"])
+    worker.publish(lease, "notes.txt", b"x")
+    client.post(f"/v1/jobs/{lease.job_id}/cancel")
+    gone = client.post("/v1/jobs", json={**SPEC, "name": "gone"}).json()["id"]
+    client.post(f"/v1/jobs/{gone}/cancel")
+    client.delete(f"/v1/jobs/{gone}")
+    places.ready_dataset(worker.database, worker.store, tmp_path, "street")
+    client.delete(f"/v1/datasets/street/{client.get('/v1/datasets').json()['data'][0]['id']}")
+    client.delete(f"/v1/models/old/{places.model(worker.database, worker.store, tmp_path, 'old')}")
+
+    forms: Callable[[], list[str]] = lambda: [  # noqa: E731 - looked at twice
+        path for path in re.findall(r'<form method="post" action="([^"]*)"', client.get("/settings/trash").text)
+        if "restore" in path or "trash" in path
+    ]  # fmt: skip
+    assert forms() == [f"/settings/trash/jobs/{gone}", "/models/old/restore", "/data/street/restore"]
+    assert client.post(f"/settings/trash/jobs/{gone}", **FORM).status_code == 303
+    assert forms() == ["/models/old/restore", "/data/street/restore"]
+
+
+def test_retention_says_what_would_go_and_applies_it(client: TestClient):
+    assert "RETORT_KEEP_TRASH_S" in client.get("/settings/retention").text
+    assert client.post("/settings/retention/apply", **FORM).status_code == 303
+
+
+def test_the_audit_log_is_filtered_and_paged(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("retort_api.pages.settings_audit._LIMIT", 2)
+    for name in ("a", "b", "c"):
+        client.post("/v1/projects", json={"name": name})
+    client.post("/v1/jobs", json=SPEC)
+    page = client.get("/settings/audit?action=create_project").text
+    assert page.count(">create_project</code>") == 2
+    assert "create_job" not in re.findall(r">(\w+)</code>", page)
+    [older] = re.findall(r'href="(/settings/audit\?[^"]*before=[^"]*)"', page)
+    rest = client.get(older.replace("&amp;", "&")).text
+    assert rest.count(">create_project</code>") == 1
+    assert client.get("/settings/audit?owner=nobody").text.count("<tr>") == 0
