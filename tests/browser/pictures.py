@@ -71,12 +71,10 @@ def main(wanted: Sequence[str]) -> None:
         for walked in (page for page in PAGES if not wanted or page.name in wanted):
             with tempfile.TemporaryDirectory() as folder, _filled(Path(folder)) as service:
                 path = walked.fill(service)
-                for width, theme in LOOKS:
-                    taken = take(browser, service, walked, path, width, theme)
-                    taken.quantize(COLOURS, dither=Image.Dither.NONE).save(
-                        FOLDER / name(walked, width, theme), optimize=True
-                    )
-                    sys.stderr.write(f"{name(walked, width, theme)}\n")
+                for look in LOOKS:
+                    taken = take(browser, service, walked, path, look).quantize(COLOURS, dither=Image.Dither.NONE)
+                    taken.save(FOLDER / name(walked, *look), optimize=True)
+                    sys.stderr.write(f"{name(walked, *look)}\n")
 
 
 if __name__ == "__main__":
