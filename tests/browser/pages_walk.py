@@ -20,9 +20,11 @@ from retort.constants import MAP, MAP50, Role
 from retort.db import Database
 from retort.protocol.events import MetricEvent, ProgressEvent, RunFailure, StageEvent
 from retort.settings import Settings
+from retort.spec.result import parse_result
 from retort.storage import Store
+from stored_results import stored
 from support import places
-from support.api_harness import SPEC, Worker, listening
+from support.api_harness import SPEC, SWEEP, Worker, listening
 from support.identity import HEADERS, add_key
 from support.registered import put_dataset, put_model
 from support.review_filling import await_review
@@ -222,6 +224,55 @@ def _trash(service: Filled) -> str:
     return "/settings/trash"
 
 
+def _compare(service: Filled) -> str:
+    """Jobs with curves and results, one with an interval without zero, one that still runs."""
+    return "/compare?" + "&".join(f"job={job_id}" for job_id in compared_jobs(service))
+
+
+def compared_jobs(service: Filled) -> list[str]:
+    """Queue, run and end four jobs that differ."""
+    found = []
+    for place, (name, lr, student) in enumerate((
+        ("plain", 0.01, 0.45), ("faster-" + "x" * 40, 0.02, 0.52), ("slow", 0.005, 0.41),
+        ("runs", 0.1, 0.3),
+    )):  # fmt: skip
+        training = {"epochs": 12, "optimizer": "SGD", "lr": lr}
+        job_id = service.submit(name, training=training)
+        found.append(job_id)
+        lease = service.worker.claim(job_id)
+        reached = [(epoch, student * (1 - 0.8**epoch)) for epoch in range(1, 13)]
+        curve = [
+            MetricEvent(
+                n=epoch, at=epoch, role=Role.STUDENT, step=epoch,
+                values={MAP: score, MAP50: 1.3 * score, "train/loss": 5 / epoch},
+            )
+            for epoch, score in reached
+        ]  # fmt: skip
+        service.worker.record(lease, *curve)
+        if name != "runs":
+            service.worker.succeed(lease, parse_result(compared_result(student, place)))
+    return found
+
+
+def compared_result(student: float, place: int) -> dict[str, Any]:
+    """Return a result whose student has its own latency and classes."""
+    result = stored(student=student)
+    own = result["roles"]["student"]
+    own["latency_ms"] = {"p50": 5.0 + 2 * place, "p90": 6.5 + 2 * place}
+    own["last"] = {"map50": student, "map": student - 0.01 * place}
+    own["per_class"] = {
+        "red": {"ap50": student, "ap": student}, "<b>blue</b>": {"ap50": student, "ap": student - 0.1 * place},
+    }  # fmt: skip
+    return result
+
+
+def _compare_sweep(service: Filled) -> str:
+    """Trials of a sweep that has ended."""
+    sweep_id = service.client.post("/v1/sweeps", json=SWEEP).json()["id"]
+    service.worker.try_all(sweep_id, lambda one: 1 / one["distillation.losses.0.temperature"])
+    return f"/compare?sweep={sweep_id}"
+
+
 PAGES: Sequence[WalkedPage] = (
     WalkedPage("login", lambda _: "/login?next=/models", who=None),
     WalkedPage("problem", lambda _: "/jobs-that-are-not"),
@@ -245,4 +296,7 @@ PAGES: Sequence[WalkedPage] = (
     WalkedPage("settings-retention", lambda _: "/settings/retention"),
     WalkedPage("settings-trash", _trash),
     WalkedPage("settings-audit", lambda _: "/settings/audit"),
+    WalkedPage("compare", _compare),
+    WalkedPage("compare-choice", lambda _: "/compare"),
+    WalkedPage("compare-sweep", _compare_sweep),
 )

@@ -37,7 +37,7 @@ STAGES = {
 }
 """Each stage in words."""
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_NONE = "\N{EN DASH}"
+NONE = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -59,7 +59,7 @@ def stage(value: str | None) -> str:
 def duration(seconds: float | None) -> str:
     """Return a duration in its two largest units."""
     if seconds is None or not math.isfinite(seconds):
-        return _NONE
+        return NONE
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -74,7 +74,7 @@ def duration(seconds: float | None) -> str:
 def age(at: float | datetime | None, now: float) -> str:
     """Return how long ago a time was, in its largest unit."""
     if at is None:
-        return _NONE
+        return NONE
     seconds = max(0.0, now - (at.timestamp() if isinstance(at, datetime) else at))
     for length, name in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= length:
@@ -85,7 +85,7 @@ def age(at: float | datetime | None, now: float) -> str:
 def time(at: float | datetime | None) -> str:
     """Return a time in UTC, to the minute."""
     if at is None:
-        return _NONE
+        return NONE
     moment = at if isinstance(at, datetime) else datetime.fromtimestamp(at, UTC)
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
@@ -101,7 +101,7 @@ def iso(at: float | datetime | None) -> str:
 def size(num_bytes: float | None) -> str:
     """Return a number of bytes with its unit."""
     if num_bytes is None:
-        return _NONE
+        return NONE
     value, unit = float(num_bytes), _UNITS[0]
     for unit in _UNITS:
         if value < 1000 or unit == _UNITS[-1]:
@@ -112,18 +112,18 @@ def size(num_bytes: float | None) -> str:
 
 def share(value: float | None, digits: int = 1) -> str:
     """Return a share of one as a percentage."""
-    return _NONE if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+    return NONE if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
 
 
 def points(value: float | None, digits: int = 1) -> str:
     """Return a metric between 0 and 1 as points of 100."""
-    return _NONE if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
+    return NONE if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 1) -> str:
     """Return a difference of metrics in points of 100, with its sign."""
     if value is None or not math.isfinite(value):
-        return _NONE
+        return NONE
     shown = f"{abs(100 * value):.{digits}f}"
     sign = "" if float(shown) == 0 else _MINUS if value < 0 else "+"
     return sign + shown
@@ -131,7 +131,7 @@ def signed(value: float | None, digits: int = 1) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number with *digits* significant digits."""
-    return _NONE if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+    return NONE if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
 
 
 def count(value: int, one: str, many: str | None = None) -> str:

@@ -1,0 +1,271 @@
+"""Lay jobs out beside each other: figures, curves, classes, latency against accuracy."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from retort.constants import MAP, MAP50, Role
+from retort.db import Session, metrics
+from retort.db.models import JobRow
+from retort.report.comparison import JobComparison, compare
+from retort.spec.figures import TrainedFigures
+from retort.spec.result import JobResult
+from retort.sweeps.trial_plots import round_ticks
+
+from retort_api.pages import words
+
+CURVES: Mapping[str, tuple[str, str]] = {
+    "map": (MAP, "mAP50-95 of the student"),
+    "map50": (MAP50, "mAP50 of the student"),
+    "loss": ("train/loss", "Loss of the task"),
+    "kd": ("train/kd_loss", "Loss of the distillation"),
+}
+"""Curves that can be laid over each other: name of the metric, and title."""
+MOST_POINTS = 1000
+DASHES = ("", "9 4", "2 3", "10 3 2 3", "5 3", "14 4")
+"""A line's pattern for each job, so that lines are told apart without colour."""
+WIDTH, HEIGHT = 640.0, 340.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 24.0, 16.0, 44.0
+
+
+@dataclass(frozen=True, slots=True)
+class FigureRow:
+    """One figure of all jobs, as people read it."""
+
+    title: str
+    texts: tuple[str, ...]
+    best: frozenset[int] = frozenset()
+    """Places of the best; empty where none is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverlaidCurve:
+    """One metric of all jobs by epoch."""
+
+    title: str
+    steps: tuple[int, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    """Of each job, in the order of the steps."""
+
+    def data(self) -> str:
+        """Return the numbers as JSON, for the chart."""
+        return json.dumps([self.steps, *self.values], separators=(",", ":"))
+
+    def rows(self, most: int = 40) -> Iterator[tuple[int, tuple[float | None, ...]]]:
+        """Yield the numbers by epoch, spread evenly where there are more than *most*."""
+        step = max(1, -(-len(self.steps) // most))
+        for at in sorted({*range(0, len(self.steps), step), len(self.steps) - 1}):
+            yield self.steps[at], tuple(one[at] for one in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class ScatterPoint:
+    """A student on the plane of latency and accuracy."""
+
+    place: int
+    x: float
+    y: float
+    x_end: float
+    """Where the ninth decile of its latency lies."""
+    low: float | None
+    high: float | None
+    """Ends of the interval of its mAP, where there is one."""
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Latency against accuracy."""
+
+    points: tuple[ScatterPoint, ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    devices: tuple[str, ...]
+    """On which it was timed; figures of several cannot be compared."""
+
+
+class ComparedJobs:
+    """Jobs beside each other, with their figures."""
+
+    def __init__(self, rows: Sequence[JobRow]) -> None:
+        self.rows = tuple(rows)
+        self.results = tuple(found if isinstance(found := row.found, JobResult) else None for row in rows)
+
+    @cached_property
+    def comparison(self) -> JobComparison:
+        """Figures, differing fields and classes."""
+        return compare([
+            {"id": row.id, "name": row.name, "state": row.state.value, "best": row.best, "spec": row.spec,
+             "result": row.result}
+            for row in self.rows
+        ])  # fmt: skip
+
+    def figures(self) -> list[FigureRow]:
+        """Return the figures that at least one job has."""
+        made = [self._figure(*one) for one in _FIGURES]
+        return [one for one in made if any(text != words.NONE for text in one.texts)]
+
+    def _figure(self, title: str, of: Callable[[JobRow, JobResult | None], Any], say: Any, better: int) -> FigureRow:
+        values = [of(row, result) for row, result in zip(self.rows, self.results, strict=True)]
+        known = [value for value in values if value is not None]
+        best: frozenset[int] = frozenset()
+        if better and len(set(known)) > 1:
+            top = max(known) if better > 0 else min(known)
+            best = frozenset(place for place, value in enumerate(values) if value == top)
+        return FigureRow(title, tuple(words.NONE if value is None else say(value) for value in values), best)
+
+
+def _student(result: JobResult | None) -> TrainedFigures | None:
+    return None if result is None else result.roles.student
+
+
+def _reached(row: JobRow, result: JobResult | None) -> float | None:
+    student = _student(result)
+    return student.map if student is not None else (row.best or {}).get(MAP)
+
+
+def _last(_: JobRow, result: JobResult | None) -> float | None:
+    student = _student(result)
+    return None if student is None or student.last is None else student.last.map
+
+
+def _best_epoch(_: JobRow, result: JobResult | None) -> str | None:
+    student = _student(result)
+    return None if student is None or student.best_epoch is None else f"{student.best_epoch} of {student.epochs}"
+
+
+def _gain(_: JobRow, result: JobResult | None) -> tuple[float, str] | None:
+    verdict = None if result is None else result.verdict
+    if verdict is None or verdict.difference is None:
+        return None
+    told = words.signed(verdict.difference)
+    if (interval := verdict.interval) is not None:
+        told += f" ({words.signed(interval.low)} to {words.signed(interval.high)})"
+    return verdict.difference, told
+
+
+def _of_role(role: Role) -> Callable[[JobRow, JobResult | None], float | None]:
+    def found(_: JobRow, result: JobResult | None) -> float | None:
+        figures = None if result is None else getattr(result.roles, role.value)
+        return None if figures is None else figures.map
+
+    return found
+
+
+def _latency(_: JobRow, result: JobResult | None) -> tuple[float, float] | None:
+    student = _student(result)
+    return None if student is None or student.latency_ms is None else (student.latency_ms.p50, student.latency_ms.p90)
+
+
+def _attribute(name: str) -> Callable[[JobRow, JobResult | None], Any]:
+    return lambda _, result: None if result is None else getattr(result.roles.student, name)
+
+
+_FIGURES: tuple[tuple[str, Callable[[JobRow, JobResult | None], Any], Callable[[Any], str], int], ...] = (
+    ("mAP50-95, best epoch", _reached, words.points, 1),
+    ("mAP50-95, last epoch", _last, words.points, 1),
+    ("Best epoch", _best_epoch, str, 0),
+    ("mAP50", lambda row, result: result.roles.student.map50 if result else (row.best or {}).get(MAP50),
+     words.points, 1),
+    ("Gain over the control", _gain, lambda value: str(value[1]), 1),
+    ("Control", _of_role(Role.CONTROL), words.points, 0),
+    ("Teacher", _of_role(Role.TEACHER), words.points, 0),
+    ("Latency p50 (p90), ms", _latency, lambda value: f"{value[0]:.3g} ({value[1]:.3g})", -1),
+    ("Timed on", _attribute("device"), str, 0),
+    ("Parameters", _attribute("num_parameters"), lambda value: f"{value / 1e6:.2f} M", -1),
+    ("File", _attribute("size_bytes"), words.size, -1),
+    ("Trained on", lambda _, result: result and result.device, str, 0),
+    ("Time of the job", lambda _, result: result and result.duration_s, words.duration, 0),
+)  # fmt: skip
+
+
+def curve(session: Session, job_ids: Sequence[str], name: str) -> OverlaidCurve | None:
+    """Return one metric of the students by epoch; None where no job has it."""
+    metric, title = CURVES[name]
+    found = metrics.curves(session, job_ids, role=Role.STUDENT, name=metric)
+    steps = sorted({step for points in found.values() for step in points})
+    if not steps:
+        return None
+    apart = -(-len(steps) // MOST_POINTS)
+    kept = tuple(sorted({*steps[::apart], steps[-1]}))
+    values = tuple(tuple(found.get(job_id, {}).get(step) for step in kept) for job_id in job_ids)
+    return OverlaidCurve(title, kept, values)
+
+
+def scatter(rows: Sequence[JobRow], results: Sequence[JobResult | None]) -> Scatter | None:
+    """Place the students by latency and accuracy; None for less than two."""
+    timed = [
+        (place, result.roles.student.latency_ms, result.roles.student, _bounds(result))
+        for place, result in enumerate(results)
+        if result is not None and result.roles.student.latency_ms is not None
+    ]
+    if len(timed) < 2:
+        return None
+    low, high, across = round_ticks([value for _, latency, *_ in timed for value in (latency.p50, latency.p90)])
+    least, most, up = round_ticks([value for *_, student, bounds in timed for value in (student.map, *(bounds or ()))])
+
+    def at(latency: float) -> float:
+        return round(_LEFT + (latency - low) / (high - low) * (WIDTH - _LEFT - _RIGHT), 1)
+
+    def over(score: float) -> float:
+        return round(HEIGHT - _BOTTOM - (score - least) / (most - least) * (HEIGHT - _TOP - _BOTTOM), 1)
+
+    points = [
+        ScatterPoint(
+            place, at(latency.p50), over(student.map), at(latency.p90), None if bounds is None else over(bounds[0]),
+            None if bounds is None else over(bounds[1]),
+            f"{rows[place].name}: {latency.p50:.3g} ms, mAP50-95 {words.points(student.map)}",
+        )
+        for place, latency, student, bounds in timed
+    ]  # fmt: skip
+    return Scatter(
+        tuple(points), tuple((at(value), text) for value, text in across),
+        tuple((over(value), words.points(value, 0 if most - least > 0.05 else 1)) for value, _ in up),
+        tuple(dict.fromkeys(f"{student.runtime} on {student.device}" for _, _, student, _ in timed)),
+    )  # fmt: skip
+
+
+def _bounds(result: JobResult) -> tuple[float, float] | None:
+    """Return where the student's mAP lies by the interval of its gain."""
+    verdict, control = result.verdict, result.roles.control
+    interval = None if verdict is None else verdict.interval
+    return None if interval is None or control is None else (control.map + interval.low, control.map + interval.high)
+
+
+def table_of(compared: ComparedJobs, curves: Mapping[str, OverlaidCurve]) -> str:
+    """Return all numbers of the comparison as CSV, one a line."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("part", "what", "epoch", "job", "name", "value"))
+    jobs = [(row.id, _plain(row.name)) for row in compared.rows]
+    for part, what, epoch, values in _lines(compared, curves):
+        for (job_id, name), value in zip(jobs, values, strict=True):
+            if value is not None:
+                writer.writerow((part, _plain(what), epoch, job_id, name, _plain(value)))
+    return out.getvalue()
+
+
+def _lines(
+    compared: ComparedJobs, curves: Mapping[str, OverlaidCurve]
+) -> Iterator[tuple[str, str, int | str, Sequence[Any]]]:  # fmt: skip
+    for title, of, *_ in _FIGURES:
+        values = [of(row, result) for row, result in zip(compared.rows, compared.results, strict=True)]
+        yield "figure", title, "", [value[0] if isinstance(value, tuple) else value for value in values]
+    for one in compared.comparison.classes:
+        yield "class", one.name, "", one.values
+    for field in compared.comparison.fields:
+        yield "field", field.path, "", [json.dumps(value, ensure_ascii=False) for value in field.values]
+    for name, found in curves.items():
+        for at, step in enumerate(found.steps):
+            yield "curve", CURVES[name][0], step, [one[at] for one in found.values]
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
