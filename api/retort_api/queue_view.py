@@ -71,7 +71,7 @@ class QueueView:
         })  # fmt: skip
 
     def fresh_etag(self, job_id: str, version: int, state: JobState) -> str | None:
-        """Return the entity tag of a job if it is known without a look at the database."""
+        """Return the entity tag of a job if no query is needed."""
         if state is not JobState.QUEUED:
             return http.strong(version)
         kept = self._snapshot

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import html
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 from fastapi.testclient import TestClient
@@ -16,10 +21,12 @@ from retort.settings import Settings
 from retort.spec.result import parse_result
 from retort.storage import Store
 from stored_results import advice, candidate
-from support.api_harness import SPEC, Worker
+from support.api_harness import SPEC, Worker, listening
+from support.identity import HEADERS, OPERATOR
 from support.registered import put_dataset, put_model
 
 SAME = {"Sec-Fetch-Site": "same-origin"}
+BIN = Path(sys.executable).parent
 TAG = re.compile(r"<(input|option|textarea)\b([^>]*)>(?:\n?([^<]*)</textarea>)?")
 
 
@@ -185,3 +192,24 @@ def test_whoever_may_not_submit_gets_no_form_and_other_sites_pages_cannot_send_i
     refused = small_client.post("/new", data=dict(fields), headers={"Sec-Fetch-Site": "cross-site"})
     assert refused.status_code == 403
     assert small_client.get("/v1/jobs").json()["data"] == []
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on the PATH")
+def test_the_commands_of_the_page_submit_as_they_are_printed(sqlite_template: Path, tmp_path: Path):
+    (home := tmp_path / "a b's home").mkdir()
+    with listening(sqlite_template, home) as url, httpx2.Client(base_url=url, headers=HEADERS) as client:
+        page = client.get("/new", params={"dataset": "coco128"}).text
+        fields = {**dict(fields_of(page)), "labels": 'who=it\'s "me"\nrun=7', "priority": "-3"}
+        page = client.post("/new", data={**fields, "do": "check"}, headers=SAME).text
+        texts = [html.unescape(one) for one in re.findall(r'<pre id="command-\d"[^>]*>(.*?)</pre>', page, re.DOTALL)]
+        curl, command_line, python = texts
+        environment = {**os.environ, "RETORT_KEY": OPERATOR, "PATH": f"{BIN}:{os.environ['PATH']}"}
+        for words in (["bash", "-ec", curl], ["bash", "-ec", command_line], [sys.executable, "-c", python]):
+            done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            job = client.get("/v1/jobs").json()["data"][0]
+            assert job["id"] in done.stdout
+            assert (job["labels"], job["priority"]) == ({"who": 'it\'s "me"', "run": "7"}, -3)
+        found = client.get("/v1/jobs").json()["data"]
+        assert len({job["spec_digest"] for job in found}) == 1
+        assert len(found) == 3

@@ -143,7 +143,7 @@ def _number(session: Session, project: str, states: Collection[JobState]) -> int
 
 
 class Room:
-    """Room that projects have for jobs, looked up once for all jobs that a transaction adds."""
+    """Free quota of projects for jobs, looked up once per transaction."""
 
     def __init__(self, session: Session, *, now: float) -> None:
         self._session = session

@@ -114,7 +114,7 @@ def _classes(results: Sequence[JobResult | None]) -> tuple[ComparedClass, ...]:
 
 
 def differing(specs: Sequence[Mapping[str, Any]]) -> Iterator[DifferingField]:
-    """Yield the fields that are not the same in all *specs*, but for the name, in the order of the first."""
+    """Yield the fields that differ between *specs*, except their names."""
     flat = [dict(_flat(spec)) for spec in specs]
     for path in dict.fromkeys(path for one in flat for path in one):
         values = tuple(one.get(path, MISSING) for one in flat)
