@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from retort.db import Database, Lease, artifacts, predictions
+from retort.db import Database, Lease, artifacts, jobs, model_registry, predictions
 from retort.db.session import database_now
 from retort.settings import Settings
 from retort.storage import Store
@@ -119,3 +119,37 @@ def test_images_that_wait_are_bounded(client: TestClient, app: Any, published: s
 def test_an_image_larger_than_allowed_is_refused(client: TestClient, app: Any, published: str):
     most = app.state.service.settings.max_image_bytes
     assert ask(client, published, b"x" * (most + 1)).json()["code"] == "body_too_large"
+
+
+def test_any_network_of_the_job_that_the_store_has_is_asked_by_its_name(
+    client: TestClient, settings: Settings, database: Database, worker: Worker, lease: Lease
+):
+    names = ("student.pt", "control.pt", "teacher.pt", "checkpoints/student-epoch-0010.pt")
+    for name in names:
+        worker.publish(lease, name, name.encode())
+    worker.publish(lease, "student.onnx", b"no network of ours")
+    with predicting(settings, database):
+        told = {name: ask(client, lease.job_id, network=name).json() for name in names}
+    assert [told[name]["boxes"][0]["name"] for name in names] == list(names)
+    assert [told[name]["final"] for name in names] == [True, True, True, False]
+    for name in ("student.onnx", "teacher", "../student.pt", "report.html"):
+        refused = ask(client, lease.job_id, network=name)
+        assert (refused.status_code, refused.json()["code"]) == (409, "no_checkpoint"), name
+        assert "control.pt" in refused.json()["hint"]
+
+
+def test_a_registered_teacher_is_asked_by_its_role(
+    client: TestClient, settings: Settings, database: Database, worker: Worker, lease: Lease
+):
+    key = worker.publish(lease, "any.pt", b"of the teacher")
+    digest = client.get(f"/v1/jobs/{lease.job_id}/artifacts").json()["data"][0]["sha256"]
+    model = model_registry.NewModel(
+        name="street-teacher", sha256=digest, size_bytes=14, key=key, project="default", owner="default"
+    )
+    with database.begin() as session:
+        model_registry.register(session, model, now=database_now(session))
+        spec = {**jobs.get(session, lease.job_id).spec, "teacher": {"weights": f"model:street-teacher@sha256:{digest}"}}
+        jobs.get(session, lease.job_id).spec = spec
+    with predicting(settings, database):
+        answer = ask(client, lease.job_id, network="teacher")
+    assert answer.json()["boxes"][0]["name"] == "of the teacher", answer.text

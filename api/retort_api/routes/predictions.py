@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
@@ -60,13 +60,22 @@ async def predict(
     job_id: JobId,
     image: Annotated[bytes, Depends(_read_image)],
     confidence: Annotated[float, Query(ge=0.05, le=1, description="Lowest score of a box.")] = 0.25,
+    network: Annotated[
+        str | None,
+        Query(
+            pattern=r"^[ -~]{1,255}$",
+            description="Another one of the job's: `teacher`, `control.pt`, `checkpoints/student-epoch-0010.pt`.",
+        ),
+    ] = None,
 ) -> Any:
     """Find boxes on an image with the job's last network, also while the job runs.
 
     The body is the image, as JPEG, PNG or another format that data sets may have. A worker looks at it on its CPU; the
     first image after a while waits for the network to be loaded.
     """
-    prediction_id, checkpoint = await run_in_threadpool(_submit, service, caller, job_id, image, confidence)
+    prediction_id, checkpoint = await run_in_threadpool(
+        _submit, service, caller, job_id, image, _Wish(confidence, network)
+    )
     try:
         found = await _answer(service, prediction_id)
     finally:
@@ -80,19 +89,28 @@ async def predict(
     return Prediction.model_validate({**found, **told})
 
 
-def _submit(
-    service: AppState, caller: Principal, job_id: str, image: bytes, confidence: float
-) -> tuple[str, Checkpoint]:
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """How an image is looked at."""
+
+    confidence: float
+    network: str | None
+
+
+def _submit(service: AppState, caller: Principal, job_id: str, image: bytes, wish: _Wish) -> tuple[str, Checkpoint]:
     if not image:
         raise BadImage("the body is empty", hint="send the bytes of an image")
     with service.begin(caller) as session:
         job = jobs.get(session, job_id)
         jobs.refuse_deleted(job)
-        checkpoint = predictions.last_checkpoint(session, job)
+        chosen = None if wish.network is None else predictions.network(session, job, wish.network)
+        checkpoint = predictions.last_checkpoint(session, job) if chosen is None else chosen.checkpoint
         most, now = service.settings.max_predictions, database_now(session)
-        return predictions.submit(
-            session, job, checkpoint, image, confidence=confidence, most=most, now=now
-        ), checkpoint
+        imgsz = None if chosen is None else chosen.imgsz
+        submitted = predictions.submit(
+            session, job, checkpoint, image, confidence=wish.confidence, most=most, now=now, imgsz=imgsz
+        )
+        return submitted, checkpoint
 
 
 async def _answer(service: AppState, prediction_id: str) -> dict[str, Any] | None:

@@ -29,4 +29,4 @@ class Prediction(ResponseModel):
     epoch: int | None
     """Of the training after which the network was kept."""
     final: bool
-    """Whether it is the published student; else it is the best one so far of a training that runs."""
+    """Whether it is what its training ended with; else it is of an epoch, or the best one so far."""

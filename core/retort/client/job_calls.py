@@ -274,9 +274,12 @@ class JobCalls:
         return Call("POST", f"/v1/artifacts/{artifact_id}/download-url", {"json": {"expires_in_s": expires_in_s}})
 
     @call
-    def predict(self, job_id: str, image: Path | bytes, *, confidence: float = 0.25) -> Call[Prediction]:
-        """Return the boxes that the job's last network finds on an image."""
-        options = {"params": {"confidence": confidence}, "headers": OCTETS, "timeout": _PREDICTION_S}
+    def predict(
+        self, job_id: str, image: Path | bytes, *, confidence: float = 0.25, network: str | None = None
+    ) -> Call[Prediction]:
+        """Return the boxes that the job's last, or another, *network* finds on an image."""
+        params = {"confidence": confidence} if network is None else {"confidence": confidence, "network": network}
+        options = {"params": params, "headers": OCTETS, "timeout": _PREDICTION_S}
         body = (lambda: image) if isinstance(image, bytes) else image.read_bytes
         return Call("POST", job_path(job_id, "predict"), options, body=body)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -100,6 +101,31 @@ def list_after(session: Session, job_id: str, seq: int, limit: int) -> list[Even
     """
     query = select(EventRow).where(EventRow.job_id == job_id, EventRow.seq > seq)
     return list(session.scalars(query.order_by(EventRow.seq).limit(limit)))
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which of a job's events are wanted."""
+
+    types: Collection[str] = ()
+    """Empty for all."""
+    levels: Collection[str] = ()
+    """Empty for all, also for those without a level."""
+    words: str = ""
+    """Each of them stands in the message, in whatever case."""
+    before: int | None = None
+    """Only events with a smaller number."""
+
+
+def latest(session: Session, job_id: str, wanted: EventFilter, limit: int) -> list[EventRow]:
+    """Return the job's newest events that are *wanted*, at most *limit*, in order."""
+    where = [EventRow.job_id == job_id]
+    where += [EventRow.type.in_(wanted.types)] if wanted.types else []
+    where += [EventRow.level.in_(wanted.levels)] if wanted.levels else []
+    where += [EventRow.message.icontains(word, autoescape=True) for word in wanted.words.split()]
+    where += [EventRow.seq < wanted.before] if wanted.before is not None else []
+    found = list(session.scalars(select(EventRow).where(*where).order_by(EventRow.seq.desc()).limit(limit)))
+    return found[::-1]
 
 
 def log(

@@ -11,7 +11,9 @@ from typing import Any
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from retort import model_ref
 from retort.constants import Role
+from retort.db import model_registry
 from retort.db.identity_models import ProjectRow
 from retort.db.models import PREDICTION_PREFIX, ArtifactRow, JobRow, PredictionRow, new_id
 from retort.db.session import NO_SYNC, add
@@ -22,6 +24,9 @@ KEEP_S = 60.0
 _STUDENT = "student.pt"
 _BEST = re.compile(r"best-(\d+)\.pt")
 _STUDENTS_STAGE = "distill"
+_TRIED = (Role.STUDENT, Role.CONTROL, Role.TEACHER)
+_CHECKPOINTS = "checkpoints/"
+_EPOCH = re.compile(r"-epoch-(\d+)\.pt$")
 
 
 class NoCheckpoint(UserError):
@@ -51,6 +56,17 @@ class Checkpoint:
     """Whether it is the published one."""
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkChoice:
+    """A network that can look at images for a job."""
+
+    name: str
+    """By which it is asked for: an artifact's, or the teacher's role."""
+    role: Role
+    checkpoint: Checkpoint
+    imgsz: int
+
+
 def last_checkpoint(session: Session, job: JobRow) -> Checkpoint:
     """Return the job's published student, or the best network of the training that runs.
 
@@ -73,8 +89,71 @@ def last_checkpoint(session: Session, job: JobRow) -> Checkpoint:
     return max(found, key=lambda one: one.epoch or 0)
 
 
+def networks(session: Session, job: JobRow) -> list[NetworkChoice]:
+    """Return the networks of the job that the store has.
+
+    Student, control and teacher come before the student's checkpoints. The teacher is one that the job has trained, or
+    a registered model; a file that only workers have is not there.
+    """
+    named = ArtifactRow.name.in_([f"{role}.pt" for role in _TRIED]) | ArtifactRow.name.startswith(_CHECKPOINTS)
+    query = select(ArtifactRow).where(ArtifactRow.job_id == job.id, ArtifactRow.deleted_at.is_(None), named)
+    rows = {row.name: row for row in session.scalars(query.order_by(ArtifactRow.name))}
+    found = [_choice(job, role, rows.pop(f"{role}.pt"), final=True) for role in _TRIED if f"{role}.pt" in rows]
+    if all(one.role is not Role.TEACHER for one in found) and (given := _given_teacher(session, job)) is not None:
+        found.append(given)
+    epochs = [_choice(job, Role.STUDENT, row, final=False) for row in rows.values() if row.name.endswith(".pt")]
+    return [*found, *epochs]
+
+
+def network(session: Session, job: JobRow, name: str) -> NetworkChoice:
+    """Return one of the job's networks by its name.
+
+    Raises:
+        NoCheckpoint: there is none of that name.
+
+    """
+    found = networks(session, job)
+    chosen = next((one for one in found if one.name == name), None)
+    if chosen is None:
+        there = ", ".join(one.name for one in found) or "none yet"
+        raise NoCheckpoint(f"job {job.id} has no network {name!r} that can be asked", hint=f"there are: {there}")
+    return chosen
+
+
+def _choice(job: JobRow, role: Role, row: ArtifactRow, *, final: bool) -> NetworkChoice:
+    told = row.metadata_.get("epoch")
+    named = _EPOCH.search(row.name)
+    epoch = told if isinstance(told, int) else None if named is None else int(named[1])
+    return NetworkChoice(row.name, role, Checkpoint(row.key, row.sha256, epoch, final=final), _side(job, role))
+
+
+def _given_teacher(session: Session, job: JobRow) -> NetworkChoice | None:
+    """Return the registered model that teaches, unless it is gone."""
+    weights = (job.spec.get("teacher") or {}).get("weights")
+    reference = model_ref.parse(weights) if isinstance(weights, str) else None
+    model = None if reference is None else model_registry.find(session, reference, project=job.project)
+    if model is None or model.deleted_at is not None:
+        return None
+    checkpoint = Checkpoint(model.key, model.sha256, None, final=True)
+    return NetworkChoice(Role.TEACHER, Role.TEACHER, checkpoint, _side(job, Role.TEACHER))
+
+
+def _side(job: JobRow, role: Role) -> int:
+    """Return the side of the images that a network of the job sees."""
+    own = (job.spec.get("teacher") or {}).get("imgsz") if role is Role.TEACHER else None
+    return int(own or job.spec["training"]["imgsz"])
+
+
 def submit(
-    session: Session, job: JobRow, checkpoint: Checkpoint, image: bytes, *, confidence: float, most: int, now: float
+    session: Session,
+    job: JobRow,
+    checkpoint: Checkpoint,
+    image: bytes,
+    *,
+    confidence: float,
+    most: int,
+    now: float,
+    imgsz: int | None = None,
 ) -> str:
     """Queue an image; return the prediction's id.
 
@@ -90,7 +169,7 @@ def submit(
         raise TooManyPredictions(f"{most} images wait for their boxes already", hint="send one after the other")
     row = {
         "id": new_id(PREDICTION_PREFIX), "job_id": job.id, "image": image, "confidence": confidence,
-        "imgsz": int(job.spec["training"]["imgsz"]), "weights": checkpoint.key, "claimed_at": None, "answer": None,
+        "imgsz": imgsz or _side(job, Role.STUDENT), "weights": checkpoint.key, "claimed_at": None, "answer": None,
         "created_at": now, "project": job.project, "owner": job.owner,
     }  # fmt: skip
     add(session, PredictionRow, [row])

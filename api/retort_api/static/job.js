@@ -1,0 +1,88 @@
+// Follow one job over one stream: progress at once, the parts that change a moment later.
+
+const root = document.getElementById("job");
+const OFTEN = new Set(["state", "stage", "finished", "failed", "stopped", "awaiting_review", "artifact", "health", "end"]);
+const QUIET_MS = 400, BUSY_MS = 2500;
+let pending = null, last = 0;
+
+/** Seconds in words, as the server says them. */
+function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds)), minutes = Math.floor(whole / 60), hours = Math.floor(minutes / 60);
+  if (whole < 60) return `${whole} s`;
+  if (!hours) return minutes < 10 && whole % 60 ? `${minutes} min ${whole % 60} s` : `${minutes} min`;
+  if (hours < 24) return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
+  return hours % 24 ? `${Math.floor(hours / 24)} d ${hours % 24} h` : `${hours / 24} d`;
+}
+
+function progress(data) {
+  const bar = document.getElementById("job-progress");
+  if (!bar) return refresh();
+  bar.value = data.progress;
+  document.getElementById("job-share").textContent = `${Math.round(100 * data.progress)} %`;
+  if (data.eta_s !== null) document.getElementById("job-eta").textContent = `${duration(data.eta_s)} to go`;
+}
+
+/** Whether somebody is about to act in a part: it then stays as it is. */
+function inUse(part) {
+  return part.contains(document.activeElement) || part.querySelector(".ask[open]") !== null;
+}
+
+function replace(part, fresh) {
+  const open = [...part.querySelectorAll("details")].map((one) => one.open);
+  const box = part.querySelector("#lines"), low = box && box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+  const kept = box && box.scrollTop;
+  part.replaceWith(fresh);
+  fresh.querySelectorAll("details").forEach((one, at) => { if (open[at]) one.open = true; });
+  const lines = fresh.querySelector("#lines");
+  if (lines) lines.scrollTop = low ? lines.scrollHeight : kept;
+}
+
+async function load() {
+  pending = null;
+  last = performance.now();
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!answer || !answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const fresh = page.getElementById(part.id);
+    if (part.id === "job-log" && !document.getElementById("follow")?.checked) continue;
+    if (fresh && !inUse(part)) replace(part, document.adoptNode(fresh));
+  }
+}
+
+function refresh(quiet = QUIET_MS) {
+  const wait = Math.max(quiet, last + BUSY_MS - performance.now());
+  pending ??= setTimeout(load, wait);
+}
+
+function told(message) {
+  const data = JSON.parse(message.data);
+  const said = data.data ?? data;
+  if (message.type === "progress") progress(said);
+  else if (message.type === "metric") {
+    document.dispatchEvent(new CustomEvent("job-metric", { detail: { ...said, at: data.at } }));
+    refresh(BUSY_MS);
+  } else if (OFTEN.has(message.type)) refresh();
+  else if (document.getElementById("job-log") || ["warning", "error"].includes(data.level)) refresh();
+}
+
+if (root && !("ended" in root.dataset)) {
+  const stream = new EventSource(`/v1/jobs/${root.dataset.job}/stream?after=${root.dataset.seq}`);
+  for (const type of [...OFTEN, "progress", "metric", "log", "checkpoint"]) stream.addEventListener(type, told);
+  stream.addEventListener("end", () => stream.close());
+  addEventListener("pagehide", () => stream.close());
+}
+
+const lines = document.getElementById("lines");
+if (lines && document.getElementById("follow")?.checked) lines.scrollTop = lines.scrollHeight;
+
+// One question at a time: opening one closes the others, and Escape closes all.
+document.addEventListener("toggle", (event) => {
+  if (!event.target.matches?.(".ask[open]")) return;
+  document.querySelectorAll(".ask[open]").forEach((one) => { if (one !== event.target) one.open = false; });
+}, true);
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const open = document.querySelector(".ask[open]");
+  if (open) { open.open = false; open.querySelector("summary").focus(); }
+});
