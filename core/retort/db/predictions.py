@@ -57,7 +57,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkChoice:
+class TriedNetwork:
     """A network that can look at images for a job."""
 
     name: str
@@ -89,7 +89,7 @@ def last_checkpoint(session: Session, job: JobRow) -> Checkpoint:
     return max(found, key=lambda one: one.epoch or 0)
 
 
-def networks(session: Session, job: JobRow) -> list[NetworkChoice]:
+def networks(session: Session, job: JobRow) -> list[TriedNetwork]:
     """Return the networks of the job that the store has.
 
     Student, control and teacher come before the student's checkpoints. The teacher is one that the job has trained, or
@@ -105,7 +105,7 @@ def networks(session: Session, job: JobRow) -> list[NetworkChoice]:
     return [*found, *epochs]
 
 
-def network(session: Session, job: JobRow, name: str) -> NetworkChoice:
+def network(session: Session, job: JobRow, name: str) -> TriedNetwork:
     """Return one of the job's networks by its name.
 
     Raises:
@@ -120,14 +120,14 @@ def network(session: Session, job: JobRow, name: str) -> NetworkChoice:
     return chosen
 
 
-def _choice(job: JobRow, role: Role, row: ArtifactRow, *, final: bool) -> NetworkChoice:
+def _choice(job: JobRow, role: Role, row: ArtifactRow, *, final: bool) -> TriedNetwork:
     told = row.metadata_.get("epoch")
     named = _EPOCH.search(row.name)
     epoch = told if isinstance(told, int) else None if named is None else int(named[1])
-    return NetworkChoice(row.name, role, Checkpoint(row.key, row.sha256, epoch, final=final), _side(job, role))
+    return TriedNetwork(row.name, role, Checkpoint(row.key, row.sha256, epoch, final=final), _side(job, role))
 
 
-def _given_teacher(session: Session, job: JobRow) -> NetworkChoice | None:
+def _given_teacher(session: Session, job: JobRow) -> TriedNetwork | None:
     """Return the registered model that teaches, unless it is gone."""
     weights = (job.spec.get("teacher") or {}).get("weights")
     reference = model_ref.parse(weights) if isinstance(weights, str) else None
@@ -135,7 +135,7 @@ def _given_teacher(session: Session, job: JobRow) -> NetworkChoice | None:
     if model is None or model.deleted_at is not None:
         return None
     checkpoint = Checkpoint(model.key, model.sha256, None, final=True)
-    return NetworkChoice(Role.TEACHER, Role.TEACHER, checkpoint, _side(job, Role.TEACHER))
+    return TriedNetwork(Role.TEACHER, Role.TEACHER, checkpoint, _side(job, Role.TEACHER))
 
 
 def _side(job: JobRow, role: Role) -> int:
