@@ -2,6 +2,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
+LAB_PORT ?= 8888
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -15,7 +16,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_
 DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-browser screenshots test-containers test-gpu gpu-check lock clean coverage newcomer docs
+.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-browser screenshots test-containers test-gpu gpu-check lock clean coverage newcomer docs lab notebooks
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -28,6 +29,14 @@ demo: $(READY)  ## distil a detector end to end on this machine, and print the v
 
 up: $(READY)  ## run the service on HOST:PORT (127.0.0.1:8000) until Ctrl-C
 	@exec $(BIN)/retort up --host $(HOST) --port $(PORT)
+
+# Reached from this machine alone, by the token in the address that it prints, whatever the user's own configuration says.
+lab: $(READY)  ## open the notebooks in JupyterLab on 127.0.0.1:LAB_PORT (8888) until Ctrl-C
+	@exec $(BIN)/jupyter-lab --config=deploy/lab/jupyter.json --notebook-dir=notebooks --port=$(LAB_PORT) \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+
+notebooks: $(READY)  ## execute the notebooks anew, and write them with what they show
+	@$(DEFAULTS) env PYTHONPATH=tests $(BIN)/python -m lab.notebooks
 
 # Two processes for each core, each bound to its own (tests/sharing.py); ARGS="-k word" narrows any of them.
 PYTEST := $(DEFAULTS) $(BIN)/python -m pytest --numprocesses auto --dist worksteal
@@ -96,6 +105,7 @@ lock: $(READY)  ## resolve the requirement files anew (UPGRADE=1 takes newer ver
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml -o requirements/dev.txt
 	$(AS_DEV) --extra api pyproject.toml -o requirements/api.txt
 	$(AS_DEV) --extra worker --extra train --extra tracking pyproject.toml -o requirements/worker.txt
+	$(AS_DEV) --extra lab --extra demo pyproject.toml -o requirements/lab.txt
 	echo hatchling | $(AS_DEV) - -o requirements/build.txt
 	@{ echo "# The installer itself; copied from dev.txt by make lock."; \
 	  sed -n '/^uv==/,/[^\\]$$/p' requirements/dev.txt; } > requirements/uv.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -21,7 +22,15 @@ def pins(title: str) -> dict[str, str]:
 
 
 def test_compose_has_every_part():
-    assert set(SERVICES) == {"db", "redis", "migrate", "api", "worker", "worker-cpu"}
+    assert set(SERVICES) == {"db", "redis", "migrate", "api", "worker", "worker-cpu", "lab"}
+
+
+def test_the_images_are_given_what_their_wheel_takes_in():
+    """Agents' skills became part of the wheel, and were kept from the images that build it."""
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+
+    assert {path.partition("/")[0] for path in (*wheel["packages"], *wheel["force-include"])} <= sent
 
 
 def test_every_secret_must_be_given():
@@ -127,7 +136,7 @@ def test_an_image_drops_its_rights_takes_its_base_as_an_argument_and_pins_by_has
     assert last.rstrip().splitlines()[-1].startswith('CMD ["python", "-m", "retort_')
 
 
-@pytest.mark.parametrize("title", ["api", "worker", "build", "uv"])
+@pytest.mark.parametrize("title", ["api", "worker", "lab", "build", "uv"])
 def test_images_and_tests_run_on_the_same_versions(title: str):
     tested = pins("dev")
 
@@ -138,3 +147,34 @@ def test_images_and_tests_run_on_the_same_versions(title: str):
 def test_the_apis_image_gets_no_torch():
     assert not {"torch", "torchvision", "ultralytics", "opencv-python", "onnxruntime"} & pins("api").keys()
     assert {"torch", "ultralytics", "celery"} <= pins("worker").keys()
+
+
+def test_the_lab_knows_no_secret_of_the_service_and_reaches_the_api_alone():
+    lab = SERVICES["lab"]
+
+    assert lab["environment"].keys() == {"RETORT_URL", "RETORT_KEY", "LAB_SSH_KEYS"}
+    assert "env_file" not in lab
+    assert {name for name, service in SERVICES.items() if "lab" in service.get("networks", [])} == {"lab", "api"}
+    assert lab["networks"] == ["lab"]
+    assert [volume.split(":")[0] for volume in lab["volumes"]] == ["lab", "${DATA_DIR"]
+
+
+def test_the_lab_runs_without_rights_behind_a_profile_and_on_this_machine():
+    lab, text = SERVICES["lab"], (ROOT / "deploy/lab/Dockerfile").read_text()
+
+    assert (lab["profiles"], lab["cap_drop"], lab["security_opt"]) == (["lab"], ["ALL"], ["no-new-privileges:true"])
+    assert all(port.startswith(("127.0.0.1:", "${LAB_SSH_BIND:-127.0.0.1}:")) for port in lab["ports"])
+    assert re.findall(r"^USER (\S+)$", text, re.MULTILINE) == ["root", "10001:10001"]
+    assert text.count("--require-hashes") == 2
+
+
+def test_ssh_lets_in_by_keys_alone_and_no_image_has_a_password_or_a_key_of_a_host():
+    text = (ROOT / "deploy/lab/sshd_config").read_text()
+    told = dict(line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#"))
+    refused = ("PasswordAuthentication", "KbdInteractiveAuthentication", "PermitEmptyPasswords", "PermitRootLogin")
+
+    assert told["AuthenticationMethods"] == "publickey"
+    assert {told[name] for name in (*refused, "UsePAM", "X11Forwarding", "AllowAgentForwarding")} == {"no"}
+    image = (ROOT / "deploy/lab/Dockerfile").read_text()
+    assert "rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_*" in image
+    assert not re.search(r"chpasswd|passwd |--password", image)
