@@ -83,7 +83,7 @@ class BulkForm(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    action: Literal["cancel", "retry", "delete"]
+    action: Literal["cancel", "retry", "delete", "compare"]
     ids: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=MOST)] = ()
     next: Annotated[str, Field(max_length=4096)] = "/"
 
@@ -140,6 +140,10 @@ def act_on_ticked_jobs(
     request: Request, service: Serving, caller: Caller, asked: Annotated[BulkForm, Form()]
 ) -> Response:
     """Do something to every job that is ticked."""
+    if asked.action == "compare":
+        return see_other(
+            request, f"/compare?{urlencode([('job', one) for one in asked.ids])}" if asked.ids else "/compare"
+        )
     return see_other(request, own_path(asked.next), _act(service, caller, asked))
 
 
