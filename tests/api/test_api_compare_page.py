@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import html
 import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +21,7 @@ from retort.storage import Store
 from stored_results import VERDICT, stored
 from support.api_harness import SPEC, SWEEP, Worker
 
+PICTURE = b"\xff\xd8\xff\xd9"
 NAMELESS = "=cmd()"
 """A class whose name a spreadsheet would take for a formula."""
 
@@ -124,3 +128,37 @@ def test_jobs_measured_on_other_images_are_not_taken_for_comparable(small_client
     result["dataset"]["digest"] = "e" * 64
     small_worker.succeed(small_worker.claim(other), parse_result(result))
     assert "different images" in small_client.get(f"/compare?job={one}&job={other}").text
+
+
+def test_the_same_images_stand_side_by_side_where_the_reports_of_several_jobs_have_them(
+    small_client: TestClient, small_worker: Worker
+):
+    ids = []
+    for name, files in (("one", ("a.jpg", "<b>.jpg")), ("two", ("<b>.jpg", "c.jpg")), ("none", ())):
+        job_id = small_client.post("/v1/jobs", json={**SPEC, "name": name}).json()["id"]
+        lease = small_worker.claim(job_id)
+        if files:
+            small_worker.publish(lease, "report.html", report_with(files), media_type="text/html")
+        small_worker.succeed(lease, parse_result(stored()))
+        ids.append(job_id)
+    page = small_client.get("/compare/images?" + "&".join(f"job={one}" for one in ids)).text
+    assert re.findall(r"<h3 class=\"wrap\">(.*?)</h3>", page) == ["&lt;b&gt;.jpg"]
+    shown = re.findall(r'<img src="(/jobs/[^"]+)"', page)
+    assert [address.split("/")[2] for address in shown] == [ids[0], ids[0], ids[1]], "the truth, and two students"
+    for address in shown:
+        assert small_client.get(address).headers["Content-Type"] == "image/jpeg"
+    assert "No image stands in" in small_client.get(f"/compare/images?job={ids[0]}&job={ids[2]}").text
+
+
+def report_with(files: tuple[str, ...]) -> bytes:
+    """Return a report with the pictures of these images."""
+    uri = f"data:image/jpeg;base64,{base64.b64encode(PICTURE).decode()}"
+    parts = [
+        f'<p class="file">{html.escape(file)}</p>'
+        + "".join(
+            f'<img src="{uri}" alt="{html.escape(file)}: {title}, 2 boxes">'
+            for title in ("ground truth", "teacher", "control", "student")
+        )
+        for file in files
+    ]
+    return f"<h2>Samples</h2><h3>Spread</h3>{''.join(parts)}".encode()

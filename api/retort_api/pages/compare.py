@@ -19,7 +19,18 @@ from retort.sweeps.trial_plots import Plot, plots
 
 from retort_api.deps import AppState, Caller, Serving
 from retort_api.errors import OK, BadParameter
-from retort_api.pages.comparing import CURVES, DASHES, HEIGHT, WIDTH, ComparedJobs, curve, scatter, table_of
+from retort_api.pages.comparing import (
+    CURVES,
+    DASHES,
+    HEIGHT,
+    WIDTH,
+    ComparedJobs,
+    curve,
+    same_images,
+    scatter,
+    table_of,
+)
+from retort_api.pages.job_samples import OUTCOMES, sample_groups
 from retort_api.pages.page_router import PageRouter
 from retort_api.pages.rendering import HEADERS, render
 from retort_api.schemas.sweeps import Sweep
@@ -73,7 +84,20 @@ def show_comparison(
         curves=CURVES, scatter=scatter(chosen.rows, compared.results), dashes=DASHES,
         names_json=json.dumps([row.name for row in chosen.rows]), dashes_json=json.dumps(DASHES),
         width=WIDTH, height=HEIGHT,
-        sweep=chosen.sweep, plots=drawn, samples=(), most=MOST,
+        sweep=chosen.sweep, plots=drawn, most=MOST,
+    )  # fmt: skip
+
+
+@router.page("/compare/images", scope=Scope.JOBS_READ)
+def show_images(
+    request: Request, service: Serving, caller: Caller, job: JobIds = [], sweep: SweepToCompare = None  # noqa: B006
+) -> Response:  # fmt: skip
+    """Show what the students made of the images that stand in the reports of several jobs."""
+    chosen = _chosen(service, caller, job, sweep)
+    found = same_images([(row, sample_groups(service, caller, row.id)) for row in chosen.rows])
+    return render(
+        request, "compare_images.html", title="The same images", current="jobs", chosen=chosen, samples=found,
+        outcomes=OUTCOMES,
     )  # fmt: skip
 
 

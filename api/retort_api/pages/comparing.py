@@ -19,6 +19,7 @@ from retort.spec.result import JobResult
 from retort.sweeps.trial_plots import round_ticks
 
 from retort_api.pages import words
+from retort_api.pages.job_samples import SampleGroup, SampleRow
 
 CURVES: Mapping[str, tuple[str, str]] = {
     "map": (MAP, "mAP50-95 of the student"),
@@ -28,6 +29,9 @@ CURVES: Mapping[str, tuple[str, str]] = {
 }
 """Curves that can be laid over each other: name of the metric, and title."""
 MOST_POINTS = 1000
+MOST_IMAGES = 12
+_TRUTH = "ground truth"
+"""As reports call the picture with the labels."""
 DASHES = ("", "9 4", "2 3", "10 3 2 3", "5 3", "14 4")
 """A line's pattern for each job, so that lines are told apart without colour."""
 WIDTH, HEIGHT = 640.0, 340.0
@@ -236,6 +240,45 @@ def _bounds(result: JobResult) -> tuple[float, float] | None:
     verdict, control = result.verdict, result.roles.control
     interval = None if verdict is None else verdict.interval
     return None if interval is None or control is None else (control.map + interval.low, control.map + interval.high)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedPicture:
+    """One picture of an image: its labels, or what one student made of it."""
+
+    address: str
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedImage:
+    """An image with the answers of several students."""
+
+    file: str
+    pictures: tuple[ComparedPicture, ...]
+
+
+def same_images(found: Sequence[tuple[JobRow, Sequence[SampleGroup]]]) -> tuple[ComparedImage, ...]:
+    """Return the images that stand in the reports of at least two jobs."""
+    of_jobs = [(row, {one.file: one for group in reversed(groups) for one in group.rows}) for row, groups in found]
+    made = []
+    for file in dict.fromkeys(file for _, files in of_jobs for file in files):
+        having = [(row, files[file]) for row, files in of_jobs if file in files]
+        if len(having) > 1:
+            made.append(ComparedImage(file, tuple(_pictures(having))))
+    return tuple(made[:MOST_IMAGES])
+
+
+def _pictures(having: Sequence[tuple[JobRow, SampleRow]]) -> Iterator[ComparedPicture]:
+    first, truth = having[0]
+    for one in truth.pictures:
+        if one.title == _TRUTH:
+            yield ComparedPicture(f"/jobs/{first.id}/samples/{one.number}", one.title, one.caption)
+    for row, sample in having:
+        for one in sample.pictures:
+            if one.title == Role.STUDENT:
+                yield ComparedPicture(f"/jobs/{row.id}/samples/{one.number}", row.name, one.caption)
 
 
 def table_of(compared: ComparedJobs, curves: Mapping[str, OverlaidCurve]) -> str:

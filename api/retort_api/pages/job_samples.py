@@ -129,7 +129,7 @@ class ReportReader(HTMLParser):
 class SampleCache:
     """Keep what the latest reports held: a report of a digest never changes."""
 
-    def __init__(self, most: int = 4) -> None:
+    def __init__(self, most: int = 8) -> None:
         self._most, self._lock = most, Lock()
         self._kept: OrderedDict[str, list[SampleGroup]] = OrderedDict()
 
@@ -155,7 +155,7 @@ _CACHE = SampleCache()
 @router.page("/jobs/{job_id}/samples", scope=Scope.JOBS_READ)
 def show_samples(request: Request, service: Serving, caller: Caller, job_id: JobId) -> HTMLResponse:
     """Show validation images with what each network made of them."""
-    groups = _groups(service, caller, job_id)
+    groups = sample_groups(service, caller, job_id)
     return show(request, service, caller, job_id, "samples", "job_samples.html", groups=groups, outcomes=OUTCOMES)
 
 
@@ -164,7 +164,7 @@ def send_picture(
     service: Serving, caller: Caller, job_id: JobId, number: Annotated[int, Path(ge=0, lt=MOST_PICTURES)]
 ) -> Response:  # fmt: skip
     """Send one picture of the report."""
-    for group in _groups(service, caller, job_id):
+    for group in sample_groups(service, caller, job_id):
         for row in group.rows:
             for picture in row.pictures:
                 if picture.number == number:
@@ -172,7 +172,7 @@ def send_picture(
     raise UserError(f"the report of job {job_id} has no picture {number}", code="not_found")
 
 
-def _groups(service: AppState, caller: Principal, job_id: str) -> list[SampleGroup]:
+def sample_groups(service: AppState, caller: Principal, job_id: str) -> list[SampleGroup]:
     """Return the pictures of the job's report; none before it has one."""
     with service.read(caller) as session:
         jobs.get(session, job_id)
