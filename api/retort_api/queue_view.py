@@ -35,6 +35,11 @@ class QueueView:
         found = self._current().of(job_id)
         return found if found is not None else self._current(renew=True).of(job_id)
 
+    def forget(self) -> None:
+        """Look at the queue anew the next time: its workers have changed."""
+        with self._lock:
+            self._good_until = 0.0
+
     def line(self, project: str | None, most: int) -> list[str]:
         """Return the ids of the queue's first jobs, in the order of claims."""
         return self._current().line(project, most)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import Form, Request, Response
+from fastapi import Form, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from retort.access import Principal, Scope
 from retort.db import garbage, jobs, upkeep, usage, workers
@@ -88,7 +88,10 @@ class StoreUse:
 
 
 @router.page("/workers", scope=Scope.JOBS_READ)
-def show_workers(request: Request, service: Serving, caller: Caller) -> Response:
+def show_workers(
+    *, request: Request, service: Serving, caller: Caller,
+    live: Annotated[bool, Query(description="Leave out what changes slowly: usage, store and disk.")] = False,
+) -> Response:  # fmt: skip
     """Show what each worker does, why each job waits, and who uses what."""
     may_look = Scope.SERVICE_READ in caller.scopes
     with service.read(caller) as session:
@@ -103,8 +106,9 @@ def show_workers(request: Request, service: Serving, caller: Caller) -> Response
         request, "workers.html", title="Workers and queue", current="workers", workers=running, runs=by_worker,
         astray=[job for job in held if job.worker not in known], may_look=may_look, now=time.time(),
         queue=[WaitingJob(job, service.queue.place(job)) for job in line if job.state is JobState.QUEUED],
-        num_queued=counts.get(JobState.QUEUED, 0), owners=owners(get_usage(service, caller), time.time()),
-        store=_store(service, caller) if may_look else None,
+        num_queued=counts.get(JobState.QUEUED, 0),
+        owners=None if live else owners(get_usage(service, caller), time.time()),
+        store=_store(service, caller) if may_look and not live else None,
     )  # fmt: skip
 
 

@@ -72,7 +72,9 @@ def set_drained(service: AppState, caller: Principal, name: str, *, drained: boo
         row = workers.drain(
             session, name, at=now if drained else None, now=now, within_s=service.settings.lease_s
         )  # fmt: skip
-        return _shown(row, workers.busy(session))
+        shown = _shown(row, workers.busy(session))
+    service.queue.forget()
+    return shown
 
 
 @router.readable(
