@@ -15,12 +15,17 @@ import httpx2
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from retort.db import Database
+from retort.errors import SpecError
 from retort.protocol.events import RunFailure
 from retort.settings import Settings
 from retort.spec.result import parse_result
 from retort.storage import Store
-from stored_results import advice, candidate
+from retort_api.pages.spec_commands import spec_text
+from retort_api.pages.spec_form import edit, read_mapping, state_of
+from stored_results import advice, candidate, stored
 from support.api_harness import SPEC, Worker, listening
 from support.identity import HEADERS, OPERATOR
 from support.registered import put_dataset, put_model
@@ -118,8 +123,8 @@ def test_form_and_yaml_follow_each_other_and_changes_of_both_at_once_are_both_ke
         ({"name": "a b"}, "name"),
         ({"data": "other", "data.other": "nobody-knows"}, "data"),
         ({"teacher": "model:x@sha256:" + "0" * 64}, "teacher"),
-        ({"labels": "no label"}, ""),
-        ({"priority": "many"}, ""),
+        ({"labels": "no label"}, "labels"),
+        ({"priority": "many"}, "priority"),
         ({"spec": "name: [a"}, "spec"),
         ({"spec": "- 1"}, "spec"),
         ({"spec": "name: a\nepochs: 3\ndata: {dataset: coco128}\nteacher: {weights: yolo11l.pt}"}, "spec"),
@@ -132,9 +137,7 @@ def test_what_is_wrong_stands_at_the_field_that_it_belongs_to_and_nothing_is_que
     answer = send(small_client, fields_of(page), "submit", **changes)
     assert answer.status_code == 422
     assert "notice bad" in answer.text
-    if place:
-        box = answer.text.partition(f'id="e-{place}" data-live>')[2].partition("</div>")[0]
-        assert "bad" in box
+    assert "bad" in answer.text.partition(f'id="e-{place}" data-live>')[2].partition("</div>")[0]
     for name, value in changes.items():
         held = [one for field, one in fields_of(answer.text) if field == name.replace("__", ".")]
         assert value in held, "what was typed is still there"
@@ -213,3 +216,67 @@ def test_the_commands_of_the_page_submit_as_they_are_printed(sqlite_template: Pa
         found = client.get("/v1/jobs").json()["data"]
         assert len({job["spec_digest"] for job in found}) == 1
         assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"task": "advise", "data": {"dataset": "coco128"}, "candidates": ["yolo11s.pt"], "name": "which"},
+        {"task": "evaluate", "data": {"dataset": "coco128"}, "networks": ["yolo11s.pt"], "name": "judge"},
+    ],
+)  # fmt: skip
+def test_jobs_of_other_tasks_are_cloned_by_their_yaml(small_client: TestClient, spec: dict[str, Any]):
+    answer = small_client.post("/v1/jobs", json=spec)
+    assert answer.status_code == 202, answer.text
+    page = small_client.get("/new", params={"from": answer.json()["id"]}).text
+    assert f"task: {spec['task']}" in page
+    made = send(small_client, fields_of(page), "submit", spec=yaml_of(page).replace(spec["name"], "again"))
+    job = small_client.get(f"/v1{made.headers['Location']}").json()
+    assert (job["name"], job["spec"]["task"]) == ("again", spec["task"])
+
+
+def test_without_any_data_the_page_asks_for_some_and_complains_of_nothing(small_client: TestClient):
+    page = small_client.get("/new").text
+    assert "Upload one" in page
+    assert "notice bad" not in page
+    assert send(small_client, fields_of(page), "submit").status_code == 422
+
+
+def test_what_recorded_jobs_tell_of_time_and_memory_stands_beside_the_form(
+    small_client: TestClient, small_worker: Worker
+):
+    spec = {**SPEC, "data": {"dataset": "coco128"}, "training": {"epochs": 2}}
+    job_id = small_client.post("/v1/jobs", json=spec).json()["id"]
+    memory = {"step_bytes": 5_400_000_000, "free_bytes": 80_000_000_000, "measured": True}
+    result = stored(training={"epochs": 2, "planned_epochs": 2, "batch": 16, "memory": memory}, duration_s=600.0)
+    small_worker.succeed(small_worker.claim(job_id), parse_result(result))
+    page = small_client.get("/new", params={"from": job_id, "change": "training.epochs=4"}).text
+    told = page.partition('id="estimate"')[2].partition("</section>")[0]
+    assert {"Time on cpu", "20 min", "5.4 GB"} <= {part for part in ("Time on cpu", "20 min", "5.4 GB") if part in told}
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 999) | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_sections = st.sampled_from(["name", "data", "teacher", "student", "training", "exports", "control", "x"])
+_documents = st.dictionaries(_sections, _values, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(before=_documents, after=_documents, written=st.text(max_size=40) | st.none(), data=st.data())
+def test_no_document_breaks_the_form_and_what_the_form_changes_is_what_it_shows(
+    before: dict[str, Any], after: dict[str, Any], written: str | None, data: st.DataObject
+):
+    old, new = spec_text(before), spec_text(after) if written is None else written
+    name = data.draw(st.sampled_from(["training.epochs", "teacher.train.epochs", "name", "student", "teacher"]))
+    shown = state_of(before)
+    try:
+        edited = edit(new, old, {**shown, name: ("77",)})
+    except SpecError:
+        return
+    state = state_of(edited.document)
+    assert state_of(read_mapping(edited.text)) == state, "the YAML says the same"
+    if shown[name] != ("77",):
+        assert state[name] == ("77",)

@@ -92,7 +92,7 @@ def show_comparison(
 def show_images(
     request: Request, service: Serving, caller: Caller, job: JobIds = [], sweep: SweepToCompare = None  # noqa: B006
 ) -> Response:  # fmt: skip
-    """Show what the students made of the images that stand in the reports of several jobs."""
+    """Show the answers of the students on images that several reports have."""
     chosen = _chosen(service, caller, job, sweep)
     found = same_images([(row, sample_groups(service, caller, row.id)) for row in chosen.rows])
     return render(

@@ -111,7 +111,10 @@ def show_new_job(
         text=text, before=text, state=state_of(document), parent=from_ or "", token=uuid.uuid4().hex,
         labels="\n".join(f"{name}={value}" for name, value in labels.items()),
     )  # fmt: skip
-    return _page(request, service, caller, offered, check(form, service, caller))
+    checked = check(form, service, caller)
+    if not document.get("data"):  # nobody has chosen yet: that is no mistake
+        checked = replace(checked, problems=tuple(one for one in checked.problems if not one.path.startswith("data")))
+    return _page(request, service, caller, offered, checked)
 
 
 @router.form("/new", scope=Scope.JOBS_WRITE)
@@ -261,7 +264,7 @@ def _text(document: Mapping[str, Any], path: str) -> str:
 
 def _commands(request: Request, service: AppState, checked: Checked) -> Sequence[Any]:
     """Return what submits the same elsewhere; nothing while the form is wrong."""
-    if checked.problems:
+    if checked.spec is None:
         return ()
     url = service.settings.url or f"{request.url.scheme}://{request.url.netloc}"
     return commands(checked.document, url.rstrip("/"), labels=checked.labels or {}, priority=checked.priority)

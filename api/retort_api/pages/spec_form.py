@@ -35,6 +35,8 @@ _LABELS = {
     "training.seeds": "Seeds", "control": "Train a control, too",
     "teacher.train.epochs": "Epochs of a teacher that is trained first",
 }  # fmt: skip
+TERMS = ("labels", "priority")
+"""Fields beside the spec, which belong to the submission."""
 _CHOSEN = ("data", "teacher", "student", "exports")
 _ELSEWHERE = frozenset({"teacher.train.model", "teacher.train.weights"})
 """Fields that controls of their own stand for."""
@@ -352,7 +354,7 @@ def placed(problems: Sequence[FieldProblem]) -> dict[str, list[FieldProblem]]:
 
 
 def _place(path: str) -> str:
-    if path in controls():
+    if path in controls() or path in TERMS:
         return path
     inside = [one for one in controls() if path.startswith(f"{one}.")]
     if inside:
