@@ -23,7 +23,7 @@ from retort.settings import Settings
 from retort.spec.result import parse_result
 from retort.storage import Store
 from stored_results import stored
-from support import places
+from support import job_pages, places
 from support.api_harness import SPEC, SWEEP, Worker, listening
 from support.identity import HEADERS, add_key
 from support.registered import put_dataset, put_model
@@ -266,6 +266,16 @@ def compared_result(student: float, place: int) -> dict[str, Any]:
     return result
 
 
+def _compare_images(service: Filled) -> str:
+    """Two jobs whose reports have the same image."""
+    ids = [service.submit(name) for name in ("first", "second")]
+    for job_id in ids:
+        lease = service.worker.claim(job_id)
+        service.worker.publish(lease, "report.html", job_pages.report("first", job_id), media_type="text/html")
+        service.worker.succeed(lease, RESULT)
+    return f"/compare/images?job={ids[0]}&job={ids[1]}"
+
+
 def _compare_sweep(service: Filled) -> str:
     """Trials of a sweep that has ended."""
     sweep_id = service.client.post("/v1/sweeps", json=SWEEP).json()["id"]
@@ -299,4 +309,5 @@ PAGES: Sequence[WalkedPage] = (
     WalkedPage("compare", _compare),
     WalkedPage("compare-choice", lambda _: "/compare"),
     WalkedPage("compare-sweep", _compare_sweep),
+    WalkedPage("compare-images", _compare_images),
 )
