@@ -26,6 +26,7 @@ from stored_results import stored
 from support import job_pages, places
 from support.api_harness import SPEC, SWEEP, Worker, listening
 from support.identity import HEADERS, add_key
+from support.mistake_filling import publish_mistakes
 from support.registered import put_dataset, put_model
 from support.review_filling import await_review
 
@@ -281,6 +282,10 @@ def _compare_sweep(service: Filled) -> str:
     sweep_id = service.client.post("/v1/sweeps", json=SWEEP).json()["id"]
     service.worker.try_all(sweep_id, lambda one: 1 / one["distillation.losses.0.temperature"])
     return f"/compare?sweep={sweep_id}"
+def _mistakes(service: Filled) -> str:
+    job = service.submit("street-with-mistakes")
+    publish_mistakes(service.worker, service.worker.claim(job), ("car", "person", "bicycle " + "x" * 60))
+    return f"/jobs/{job}/mistakes"
 
 
 PAGES: Sequence[WalkedPage] = (
@@ -291,6 +296,7 @@ PAGES: Sequence[WalkedPage] = (
     WalkedPage("jobs", _jobs),
     WalkedPage("new-job", _new_job),
     WalkedPage("review", _review),
+    WalkedPage("mistakes", _mistakes),
     WalkedPage("data-empty", lambda _: "/data?deleted=true"),
     WalkedPage("data", _data),
     WalkedPage("dataset", _dataset),

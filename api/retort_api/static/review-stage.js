@@ -104,21 +104,21 @@ export class Stage {
     const one = this.drawing.boxes[index];
     const shape = this.#rectangle(one, w, h, kind);
     shape.dataset.index = index;
-    const label = element("text", { x: one.x1 * w + 3, y: Math.max(12, one.y1 * h - 4), class: `label c${this.colour(one.name)}` });
+    const label = element("text", { x: one.x1 * w + 3, y: Math.max(12, one.y1 * h - 4), class: `tag hue${this.colour(one.name)}` });
     label.textContent = readable(one.name);
     return [this.#rectangle(one, w, h, "halo"), shape, label];
   }
 
   #rectangle(one, w, h, kind) {
     const size = { x: one.x1 * w, y: one.y1 * h, width: (one.x2 - one.x1) * w, height: (one.y2 - one.y1) * h };
-    return element("rect", { ...size, class: `${kind} c${this.colour(one.name)}` });
+    return element("rect", { ...size, class: `${kind} hue${this.colour(one.name)}` });
   }
 
   #handles(one, w, h) {
     if (!this.editable) return [];
     return CORNERS.map((corner) => {
       const x = (corner.includes("w") ? one.x1 : one.x2) * w, y = (corner.includes("n") ? one.y1 : one.y2) * h;
-      const made = element("circle", { cx: x, cy: y, r: 7, class: `handle ${corner} c${this.colour(one.name)}` });
+      const made = element("circle", { cx: x, cy: y, r: 7, class: `handle ${corner} hue${this.colour(one.name)}` });
       made.dataset.corner = corner;
       return made;
     });

@@ -339,7 +339,7 @@ function changed() {
     const item = document.createElement("li"), button = document.createElement("button");
     const score = images.get(name).boxes.find((other) => equal([other], [one]))?.score;
     button.type = "button";
-    button.className = `quiet c${colour(one.name)}`;
+    button.className = `quiet hue${colour(one.name)}`;
     button.textContent = readable(one.name) + (score === undefined ? "" : ` ${score.toFixed(2)}`);
     button.setAttribute("aria-pressed", index === drawing.selected);
     button.addEventListener("click", () => { drawing.select(index); changed(); at("stage").focus(); });
@@ -484,7 +484,7 @@ function listClasses() {
   const found = classes.filter((name) => name.toLowerCase().includes(words));
   at("class-list").replaceChildren(...found.map((name) => {
     const item = document.createElement("li"), button = document.createElement("button");
-    button.className = `quiet c${colour(name)}`;
+    button.className = `quiet hue${colour(name)}`;
     button.value = name;
     button.textContent = readable(name);
     item.append(button);

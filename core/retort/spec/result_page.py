@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from retort.spec.advised import AdviceResult
 from retort.spec.evaluated import EvaluationResult
+from retort.spec.mistakes import Mistakes
 from retort.spec.report import Manifest, Report
 from retort.spec.result import JobResult
 
@@ -28,6 +29,7 @@ TOPS: dict[type[BaseModel], tuple[str, str]] = {
     EvaluationResult: ("The result of an evaluation", "It is also published as `evaluation.json`."),
     Report: ("The report for machines", "`report.json` holds the result with what was told beside it."),
     Manifest: ("The manifest", "`manifest.json` goes with a student: where it comes from, byte by byte."),
+    Mistakes: ("The mistakes", "`mistakes.json` tells what networks find wrongly or miss on the validation images."),
 }
 _NAMES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from retort.pipeline.answers import ArmTraining, Evaluated, Repetitions, SeedRun
 from retort.pipeline.context import Context
 from retort.pipeline.extras import Extras, for_leaves
 from retort.pipeline.failures import explain
+from retort.report.mistakes import SCORE_FROM, ImageBoxes, gather
+from retort.report.samples import DrawnBox
 from retort.spec import FurtherTeacher, JobSpec
 from retort.spec.arms import ABOUT, MeasuredArm
 from retort.spec.figures import (
@@ -29,13 +31,16 @@ from retort.spec.figures import (
     TimedFigures,
     TrainedFigures,
 )
+from retort.spec.mistakes import MISTAKES
 from retort.spec.verdict import LEVEL, Resampled
 from retort.stages.distill import train_config
 
 if TYPE_CHECKING:
     from retort.training.benchmark import Speed
     from retort.training.bootstrap import Matches
-    from retort.training.evaluate import Evaluation
+    from retort.training.evaluate import Evaluation, FoundImage
+
+    OnFound = Callable[[Sequence[FoundImage]], None] | None
 
 after = "arms"
 
@@ -68,12 +73,15 @@ def run(context: Context) -> Evaluated:
     )
     measured: dict[str, RoleFigures] = {}
     matches: dict[str, Matches] = {}
+    boxes: dict[str, Sequence[FoundImage]] = {}
     for name, one in networks.items():
-        measure = partial(_figures, context, one, partial(matches.__setitem__, name))
+        keep = partial(boxes.__setitem__, name) if name in _LOOKED_AT else None
+        measure = partial(_figures, context, one, partial(matches.__setitem__, name), keep)
         found = measure() if name == Role.STUDENT else tried(f"evaluation of the {name}", measure, None)
         if found is not None:
             measured[name] = found
         context.progress(len(measured) / (len(networks) + len(context.spec.teacher.ensemble) + 1))
+    tried(MISTAKES, partial(_publish_mistakes, context, boxes), None, listed=False)
     timed = partial(_speeds, context, {name: networks[name] for name in measured}, tried)
     figures = _with_speeds(measured, whole("latencies", timed, {}, listed=False))
     roles = Roles.model_validate({name: one for name, one in figures.items() if name not in ABOUT})
@@ -85,6 +93,28 @@ def run(context: Context) -> Evaluated:
         repeats=whole("further seeds", partial(_repeated, context, tried), (), listed=False),
         resampled=tried("resampling of the images", partial(_resampled, context, matches, Role.CONTROL), None),
         extras=tuple(tried.outcomes),
+    )
+
+
+_LOOKED_AT = (Role.STUDENT, Role.CONTROL, Role.TEACHER)
+"""Networks whose mistakes are kept."""
+
+
+def _publish_mistakes(context: Context, found: Mapping[str, Sequence[FoundImage]]) -> None:
+    """Publish what the networks find wrongly or miss, with the student's worst images."""
+    from retort.training.evaluate import SIZES
+
+    if Role.STUDENT in found:
+        context.heartbeat.beat("setup")
+        boxes = {role: [_boxes(*image) for image in images] for role, images in found.items()}
+        context.publish_document(MISTAKES, gather(boxes, context.inputs.dataset.names, SIZES))
+
+
+def _boxes(file: str, labels: Any, boxes: Any) -> ImageBoxes:
+    return ImageBoxes(
+        Path(file),
+        [DrawnBox((x1, y1, x2, y2), int(label)) for label, x1, y1, x2, y2 in labels.tolist()],
+        [DrawnBox((x1, y1, x2, y2), int(label), score) for score, label, x1, y1, x2, y2 in boxes.tolist()],
     )
 
 
@@ -215,13 +245,15 @@ def _further(context: Context, one: FurtherTeacher, tried: Extras) -> FurtherTea
     )  # fmt: skip
 
 
-def _measure(context: Context, one: _Network, *, on_matches: Callable[[Matches], None] | None = None) -> Evaluation:
+def _measure(
+    context: Context, one: _Network, *, on_matches: Callable[[Matches], None] | None = None, on_found: OnFound = None
+) -> Evaluation:
     """Measure one network; a teacher that knows none of the data's classes, and so teaches features, has no mAP."""
     from retort.training.evaluate import evaluate
 
     context.check()
     usual, name = train.conditions(context, one.imgsz, split=train.split(context)), one.weights.name
-    wanted = dataclasses.replace(usual, on_matches=on_matches)
+    wanted = dataclasses.replace(usual, on_matches=on_matches, on_found=on_found, found_from=SCORE_FROM)
     try:
         found = evaluate(one.weights, wanted)
     except Exception as error:
@@ -272,9 +304,13 @@ def _timed(context: Context, networks: Mapping[str, _Network]) -> dict[str, Time
     return {name: TimedFigures(**dataclasses.asdict(speed)) for name, speed in found.items()}
 
 
-def _figures(context: Context, one: _Network, on_matches: Callable[[Matches], None]) -> RoleFigures:
+def _figures(
+    context: Context, one: _Network, on_matches: Callable[[Matches], None], on_found: OnFound
+) -> RoleFigures:  # fmt: skip
     """Measure a network in its role; its speed is measured beside the others'."""
-    measured = figures(title(one.model), one.weights.name, _measure(context, one, on_matches=on_matches), None)
+    measured = figures(
+        title(one.model), one.weights.name, _measure(context, one, on_matches=on_matches, on_found=on_found), None
+    )
     if one.trained is None:
         told = {} if one.weights.name != f"{START}.pt" else {"command": None}  # which is not published
         return RoleFigures(**{**dict(measured), **told}, imgsz=one.imgsz, epochs=None)

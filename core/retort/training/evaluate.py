@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +41,10 @@ SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**
 """Areas of boxes in pixels of the original image: COCO's three sizes."""
 
 
+FoundImage = tuple[str, np.ndarray, np.ndarray]
+"""File, ground truth (n, 5) as class and corners in pixels, and predictions (m, 6) with the score before them."""
+
+
 @dataclass(frozen=True)
 class Conditions:
     """Data and settings for the evaluation of networks.
@@ -67,6 +71,10 @@ class Conditions:
     """Called before each batch."""
     on_matches: Callable[[Matches], None] | None = None
     """Called with what the figures are made of."""
+    on_found: Callable[[Sequence[FoundImage]], None] | None = None
+    """Called with the boxes of each image."""
+    found_from: float = 0.0
+    """Score from which on predictions are among these boxes."""
 
     def command(self, weights: str, max_det: int) -> str:
         """Return the line of plain Ultralytics that measures the file *weights* alike."""
@@ -121,6 +129,8 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
         """Whether upstream's own validator would count the same: the network's classes are the data's."""
         self.found: list[tuple[np.ndarray, np.ndarray]] = []
         """By image: ground truth (n, 5) as class and corners, and predictions (m, 6) with the score before them."""
+        self.files: list[str] = []
+        """By image: its path."""
         self.matches: Matches | None = None
         """What the figures are made of, once they are made."""
 
@@ -161,6 +171,7 @@ class MapValidator(DetectionValidator):  # type: ignore[misc]
     def _process_batch(self, preds: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """Match one image's boxes, and keep them in pixels of the original for the judgement by size."""
         matched: dict[str, Any] = super()._process_batch(preds, batch)
+        self.files.append(batch["im_file"])
         self.found.append((self._listed(batch, batch, "cls"), self._listed(preds, batch, "conf", "cls")))
         return matched
 
@@ -217,6 +228,10 @@ def accuracy(model: Any, conditions: Conditions, weights: str = "student.pt") ->
         judge = run_validation(model, conditions, Path(folder))
     if conditions.on_matches is not None and judge.matches is not None:
         conditions.on_matches(judge.matches)
+    if conditions.on_found is not None:
+        sure = conditions.found_from
+        listed = zip(judge.files, judge.found, strict=True)
+        conditions.on_found([(file, labels, boxes[boxes[:, 0] >= sure]) for file, (labels, boxes) in listed])
     box, names = judge.metrics.box, judge.metrics.names
     return Accuracy(
         map50=float(box.map50),
