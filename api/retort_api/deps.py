@@ -6,13 +6,15 @@ import re
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path as Folder
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from fastapi.routing import APIRoute
@@ -226,6 +228,15 @@ JobId = Annotated[str, Depends(_job_id)]
 SweepId = Annotated[str, Depends(_sweep_id)]
 
 
+def without_query(dependant: Dependant) -> Dependant:
+    """Return *dependant* without the query parameters that have a default.
+
+    Python fills the same defaults in, where FastAPI works for a tenth of a request on looking for what was not sent.
+    """
+    needed = [one for one in dependant.query_params if one.field_info.is_required() or one.field_info.default_factory]
+    return replace(dependant, query_params=needed, dependencies=[without_query(one) for one in dependant.dependencies])
+
+
 class GuardedRoute(APIRoute):
     """Route that authorises a request by its scope before reading the body."""
 
@@ -237,9 +248,14 @@ class GuardedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request that is let in."""
         answer = super().get_route_handler()
+        bare = copy(self)
+        bare.dependant = without_query(self.dependant)
+        answer_bare = APIRoute.get_route_handler(bare)
 
         async def handler(request: Request) -> Response:
-            if request.scope["query_string"] and not self.any_query:
+            if not request.scope["query_string"]:
+                return await answer_bare(request)
+            if not self.any_query:
                 self._refuse_unknown(request.query_params)
             return await answer(request)
 
