@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any
 
 from retort.data.inputs import Bounds, Inputs
 from retort.errors import DataError, FieldProblem, SpecError
@@ -136,37 +137,54 @@ def _problem(path: str, value: float, most: float, setting: str) -> FieldProblem
     return FieldProblem(path.removesuffix("#"), allowed, f"{most:g} or less; only the operator can raise the setting")
 
 
-def _tree() -> _Tree:
-    """Return the settings of all patterns as a tree of their steps, so that a document is walked once."""
-    root: _Tree = {}
+@dataclass(slots=True)
+class _Step:
+    """What ceilings say of one place of a document, and of those below it."""
+
+    setting: str | None = None
+    of_number: str | None = None
+    fields: dict[str, _Step] = field(default_factory=dict)
+    entries: _Step | None = None
+
+
+_STEPS = re.compile(r"\[\]#?|[^.\[\]]+")
+
+
+def _tree() -> _Step:
+    """Return all patterns as a tree, so that a document is walked once."""
+    root = _Step()
     for pattern, setting in CEILINGS.items():
         here = root
-        for step in _STEPS.findall(pattern):
-            here = here.setdefault(step, {})
-        here[_SETTING] = setting
+        for step in _STEPS.findall(pattern.removesuffix("[]#")):
+            if step == "[]":
+                here.entries = here.entries or _Step()
+                here = here.entries
+            else:
+                here = here.fields.setdefault(step, _Step())
+        if pattern.endswith("#"):
+            here.of_number = setting
+        else:
+            here.setting = setting
     return root
 
 
-_Tree: TypeAlias = dict[str, Any]
-_STEPS = re.compile(r"\[\]#?|[^.\[\]]+")
-_SETTING = ""
 _TREE = _tree()
 
 
-def _found(here: Any, tree: _Tree, path: str) -> Iterator[tuple[str, Any, str]]:
+def _found(here: Any, step: _Step, path: str) -> Iterator[tuple[str, Any, str]]:
     """Yield what stands at the patterns, with its place and its setting."""
-    for step, below in tree.items():
-        if step == _SETTING:
-            yield path, here, below
-        elif not step.startswith("["):
-            if isinstance(here, dict) and here.get(step) is not None:
-                yield from _found(here[step], below, f"{path}.{step}".lstrip("."))
-        elif isinstance(here, list):
-            if step == "[]#":
-                yield f"{path}#", len(here), below[_SETTING]
-            else:
-                for number, entry in enumerate(here):
-                    yield from _found(entry, below, f"{path}.{number}")
+    if step.setting is not None:
+        yield path, here, step.setting
+    if isinstance(here, dict):
+        for name, below in step.fields.items():
+            if here.get(name) is not None:
+                yield from _found(here[name], below, f"{path}.{name}" if path else name)
+    elif isinstance(here, list):
+        if step.of_number is not None:
+            yield f"{path}#", len(here), step.of_number
+        if step.entries is not None:
+            for number, entry in enumerate(here):
+                yield from _found(entry, step.entries, f"{path}.{number}")
 
 
 def check_inputs(inputs: Inputs, settings: Settings) -> None:
