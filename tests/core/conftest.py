@@ -1,8 +1,9 @@
-"""One job's whole life, shared by the tests that look at it: it is real training, made once."""
+"""One job's whole life, shared by the tests that look at it; the environment that Ultralytics reads once."""
 
 from __future__ import annotations
 
 import signal
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 from core.runs import Ended, document, start
 from retort.protocol.events import MetricEvent, StageEvent
+from retort.training import environment
 from sharing import Once
+
+environment.prepare(Path(tempfile.mkdtemp(prefix="retort-ultralytics-")))
 
 
 @dataclass(frozen=True)

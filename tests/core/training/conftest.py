@@ -1,23 +1,18 @@
-"""Networks and pictures for the training tests; the environment is prepared before Ultralytics is imported."""
+"""Networks and pictures for the training tests."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import broken_runs
 import pytest
-from retort.training import environment
-
-environment.prepare(Path(tempfile.mkdtemp(prefix="retort-ultralytics-")))
-
-import broken_runs  # noqa: E402
-from core.training.pictures import NAMES, draw  # noqa: E402
-from random_teacher import make_opinionated  # noqa: E402
-from retort.training import models  # noqa: E402
-from retort.training.models import publish  # noqa: E402
-from sharing import Once  # noqa: E402
+from core.training.pictures import NAMES, draw
+from random_teacher import make_opinionated
+from retort.training import models
+from retort.training.models import publish
+from sharing import Once
 
 
 @pytest.fixture(scope="session")
