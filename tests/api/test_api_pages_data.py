@@ -71,3 +71,11 @@ def test_a_refused_dataset_says_why_and_is_offered_to_no_job(client: TestClient,
 def test_without_data_the_page_shows_the_first_command(client: TestClient):
     assert "retort datasets push" in client.get("/data").text
     assert client.get("/upload", follow_redirects=False).headers["Location"] == "/data"
+
+
+def test_class_names_are_no_formulas_in_the_csv_and_no_markup_on_the_page(client: TestClient, worker: Worker):
+    names = ["=cmd|'/c calc'!A0", "<script>window.hit=1</script>", "cell"]
+    summary = {**places.SUMMARY, "names": names}
+    places.ready_dataset(worker.database, worker.store, worker.folder, "hostile", summary=summary)
+    assert client.get("/data/hostile/classes.csv").text.splitlines()[1].startswith("'=cmd")
+    assert "<script>window" not in client.get("/data/hostile").text

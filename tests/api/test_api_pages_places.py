@@ -184,3 +184,21 @@ def test_the_audit_log_is_filtered_and_paged(client: TestClient, monkeypatch: py
     rest = client.get(older.replace("&amp;", "&")).text
     assert rest.count(">create_project</code>") == 1
     assert client.get("/settings/audit?owner=nobody").text.count("<tr>") == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/workers/drain", {"worker": "\x00", "wanted": "drain"}),
+        ("/models/published", {"name": "a", "job": "job_" + 32 * "0", "artifact": "\x00"}),
+        ("/settings/keys/%00/revoke", {}),
+        ("/settings/keys/key_" + 32 * "0" + "/rotate", {}),
+        ("/settings/trash/artifacts", {"job": "job_" + 32 * "0", "name": "\x00"}),
+        ("/data/%00/delete", {"version": "dst_" + 32 * "0"}),
+        ("/models/%00/delete", {"sha256": 64 * "0"}),
+    ],
+)
+def test_what_is_not_there_or_no_name_at_all_is_refused_by_a_page(client: TestClient, path: str, sent: dict[str, str]):
+    refused = client.post(path, data=sent, **FORM)
+    assert refused.status_code in {404, 422}, refused.text
+    assert "<h1>" in refused.text

@@ -29,6 +29,7 @@ router = PageRouter()
 NAME_PATTERN = dataset_ref.NAME.replace("-]", r"\-]")
 """As browsers read patterns."""
 _MOST_USERS = 50
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _MOVING = {DatasetState.UPLOADING, DatasetState.CHECKING}
 _COPIES = frozenset({
     "copied_image", "copies_not_looked_for", "doubled_image", "listed_twice", "same_original", "shared_image",
@@ -139,9 +140,14 @@ def download_classes(service: Serving, caller: Caller, name: str, version: Chose
     text = io.StringIO()
     lines = csv.writer(text)
     lines.writerow(["class", *shown.splits, "total"])
-    lines.writerows([one.name, *one.boxes, one.total] for one in class_counts(shown))
+    lines.writerows([_inert(one.name), *one.boxes, one.total] for one in class_counts(shown))
     headers = {"Content-Disposition": f'attachment; filename="{shown.name}-classes.csv"'}
     return Response(text.getvalue(), media_type="text/csv", headers=headers)
+
+
+def _inert(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 @router.form("/data/{name}/delete", scope=Scope.DATA_WRITE)

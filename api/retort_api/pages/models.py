@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -32,6 +33,8 @@ router = PageRouter()
 _PATTERN = model_ref.NAME.replace("-]", r"\-]")
 """As browsers read patterns."""
 _MOST_USERS = 50
+_LOOKED_AT = 1000
+"""Jobs, the newest, among which a model's users are looked for."""
 _MOST_CLASSES = 1000
 ModelFormName = Annotated[str, Field(pattern=rf"^{model_ref.NAME}$")]
 
@@ -51,7 +54,7 @@ class PublishedModelForm(BaseModel):
 
     name: ModelFormName
     job: Annotated[str, Field(max_length=200)]
-    artifact: Annotated[str, Field(min_length=1, max_length=255)]
+    artifact: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,255}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +171,16 @@ def _registered(request: Request, made: Model, *, created: bool) -> Response:
 def show_model(request: Request, service: Serving, caller: Caller, name: str) -> Response:
     """Show all that is registered by a name: figures, lineage, exports and users."""
     versions = models.get_model(service, caller, name).data
-    shown = [_lineage(service, caller, one) for one in versions]
+    with service.read(caller) as session:
+        users = references.users_by_digest(session, f"{model_ref.PREFIX}{name}@sha256:", limit=_LOOKED_AT)
+    shown = [_lineage(service, caller, one, users.get(one.sha256, [])[:_MOST_USERS]) for one in versions]
     return render(request, "model.html", title=name, current="models", name=name, versions=shown, most=_MOST_USERS)
 
 
-def _lineage(service: AppState, caller: Principal, model: Model) -> ModelLineage:
+def _lineage(
+    service: AppState, caller: Principal, model: Model, users: Sequence[references.SpecUser]
+) -> ModelLineage:  # fmt: skip
     with service.read(caller) as session:
-        users = tuple(references.users(session, model.reference, limit=_MOST_USERS))
         job, exports = None, []
         if model.job_id is not None and Scope.JOBS_READ in caller.scopes:
             job = jobs.get(session, model.job_id)
@@ -182,7 +188,7 @@ def _lineage(service: AppState, caller: Principal, model: Model) -> ModelLineage
     spec: dict[str, Any] = {} if job is None else job.spec
     data = (spec.get("data") or {}).get("dataset") or (spec.get("data") or {}).get("path")
     teacher = (spec.get("teacher") or {}).get("weights") if model.role == "student" else None
-    return ModelLineage(model, job, data, teacher, tuple(Artifact.of(one) for one in exports), users)
+    return ModelLineage(model, job, data, teacher, tuple(Artifact.of(one) for one in exports), tuple(users))
 
 
 def _is_export(row: ArtifactRow, model: Model) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import Form, Request, Response
+from fastapi import Form, Path, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from retort.access import ANY_KEY, NAME, SCOPES, ClientRole, Forbidden, Scope
 from retort.db import keys
@@ -35,6 +35,9 @@ def _nothing(given: Any) -> Any:
 OrNothing = BeforeValidator(_nothing)
 """For fields of forms that may be left empty."""
 OwnName = Annotated[str | None, OrNothing, Field(pattern=rf"^{NAME}$")]
+
+
+ApiKeyId = Annotated[str, Path(pattern=r"^key_[0-9a-f]{32}$")]
 
 
 class NewKeyForm(BaseModel):
@@ -122,7 +125,7 @@ def create_key_by_form(
 
 @router.form("/settings/keys/{key_id}/rotate", scope=Scope.SERVICE_OPERATE)
 def rotate_key_by_form(
-    request: Request, service: Serving, caller: Caller, key_id: str, asked: Annotated[RotateForm, Form()]
+    request: Request, service: Serving, caller: Caller, key_id: ApiKeyId, asked: Annotated[RotateForm, Form()]
 ) -> Response:
     """Replace a key; the page that answers shows the new secret, once."""
     wanted = RotateRequest(grace_s=asked.grace_days * _DAY_S)
@@ -138,7 +141,7 @@ def _secret(request: Request, made: KeyWithSecret) -> Response:
 
 
 @router.form("/settings/keys/{key_id}/revoke", scope=Scope.SERVICE_OPERATE)
-def revoke_key_by_form(request: Request, service: Serving, caller: Caller, key_id: str) -> Response:
+def revoke_key_by_form(request: Request, service: Serving, caller: Caller, key_id: ApiKeyId) -> Response:
     """End a key, and the sessions that were opened with it."""
     if key_id == caller.key_id:
         raise Forbidden("this is the key with which you are here", hint="revoke it with another one")

@@ -36,7 +36,7 @@ class DrainForm(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    worker: Annotated[str, Field(min_length=1, max_length=255)]
+    worker: Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
     wanted: Literal["drain", "resume"]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
 from retort import dataset_ref
 from retort.access import Principal, Scope
-from retort.db import datasets, uploads
+from retort.db import Session, datasets, uploads
 from retort.db.datasets import DatasetNotFound
 from retort.db.models import DATASET_PREFIX, DatasetRow
 from retort.db.session import database_now
@@ -121,7 +122,7 @@ def list_datasets(
     after = parse_cursor(cursor, DATASET_PREFIX)
     with service.read(caller) as session:
         found = datasets.page(session, caller.reach, name=name, deleted=deleted, after=after, limit=limit + 1)
-        shown = tuple(RegisteredDataset.of(row, datasets.previews(session, row.id)) for row in found[:limit])
+        shown = _all_shown(session, found[:limit])
     query = [*([] if name is None else [("name", name)]), *trash_query(deleted)]
     cursor = next_cursor(response, found, limit, prefix=DATASET_PREFIX, path="/v1/datasets", query=query)
     return DatasetPage(data=shown, next_cursor=cursor, has_more=cursor is not None)
@@ -141,7 +142,12 @@ def get_dataset(service: Serving, caller: Caller, name: Name) -> Datasets:
         found = datasets.page(session, caller.reach, name=name, limit=100)
         if not found:
             raise DatasetNotFound(f"there is no dataset named {name!r}", hint="retort datasets list names them")
-        return Datasets(data=tuple(RegisteredDataset.of(row, datasets.previews(session, row.id)) for row in found))
+        return Datasets(data=_all_shown(session, found))
+
+
+def _all_shown(session: Session, rows: Sequence[DatasetRow]) -> tuple[RegisteredDataset, ...]:
+    previews = datasets.previews_of(session, [row.id for row in rows])
+    return tuple(RegisteredDataset.of(row, previews[row.id]) for row in rows)
 
 
 def dataset_row(service: AppState, caller: Principal, name: str, version: str, *, deleted: bool = False) -> DatasetRow:

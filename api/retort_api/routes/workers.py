@@ -18,7 +18,7 @@ from retort_api.schemas.service import Worker, Workers
 
 router = Router("jobs")
 
-WorkerName = Annotated[str, Path(description="As the list of workers names it.", max_length=255)]
+WorkerName = Annotated[str, Path(description="As the list of workers names it.", pattern=r"^[!-~]{1,255}$")]
 _CHANGING = ("worker_not_found", "bad_parameter", "database_unavailable")
 
 

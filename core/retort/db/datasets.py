@@ -180,6 +180,15 @@ def previews(session: Session, dataset_id: str) -> list[DatasetPreviewRow]:
     return list(session.scalars(query.order_by(DatasetPreviewRow.number)))
 
 
+def previews_of(session: Session, dataset_ids: Sequence[str]) -> dict[str, list[DatasetPreviewRow]]:
+    """Return the previews of several datasets, in order."""
+    found: dict[str, list[DatasetPreviewRow]] = {dataset_id: [] for dataset_id in dataset_ids}
+    query = select(DatasetPreviewRow).where(DatasetPreviewRow.dataset_id.in_(dataset_ids))
+    for one in session.scalars(query.order_by(DatasetPreviewRow.number)):
+        found[one.dataset_id].append(one)
+    return found
+
+
 def delete_version(session: Session, row: DatasetRow, *, now: float) -> None:
     """Move a dataset to the trash.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,3 +37,20 @@ def users(
         found = select(row.id, row.name).where(row.deleted_at.is_(None), names)
         found = found if project is None else found.where(row.project == project)
         yield from (SpecUser(kind, one.id, one.name) for one in session.execute(found.order_by(row.id).limit(limit)))
+
+
+def users_by_digest(session: Session, beginning: str, *, limit: int) -> dict[str, list[SpecUser]]:
+    """Return the jobs and sweeps whose specs name anything that begins so, by its digest.
+
+    At most *limit* of each kind are looked at, the newest.
+    """
+    found: dict[str, list[SpecUser]] = {}
+    digests = re.compile(re.escape(beginning) + "([0-9a-f]{64})")
+    for kind, row in (("job", JobRow), ("sweep", SweepRow)):
+        spec = cast(row.spec, Text)
+        named = select(row.id, row.name, spec.label("spec")).where(row.deleted_at.is_(None))
+        named = named.where(spec.contains(beginning, autoescape=True)).order_by(row.id.desc()).limit(limit)
+        for one in session.execute(named):
+            for digest in set(digests.findall(one.spec)):
+                found.setdefault(digest, []).append(SpecUser(kind, one.id, one.name))
+    return found
