@@ -36,7 +36,7 @@ class QueueView:
         return found if found is not None else self._current(renew=True).of(job_id)
 
     def forget(self) -> None:
-        """Look at the queue anew the next time: its workers have changed."""
+        """Drop the snapshot, because the workers have changed."""
         with self._lock:
             self._good_until = 0.0
 

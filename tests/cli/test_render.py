@@ -196,6 +196,11 @@ def worker(host: str, gpus: int, *devices: tuple[str, str, str | None, str | Non
     return {"name": f"{host}:1", "host": host, "slots": 1, "gpus": gpus, "devices": told, "started_at": since}
 
 
+def test_the_list_of_workers_says_which_of_them_are_drained():
+    text = drawn(render.workers_page([{**worker("a", 1), "drained_at": "2026-01-05T09:00:00Z"}, worker("b", 1)]))
+    assert [line.split()[1] for line in text.splitlines() if "is drained" in line] == ["a:1"]
+
+
 def test_the_list_of_workers_says_what_each_trains_on_and_why_it_leaves_a_gpu_alone():
     old = "the driver is too old"
     text = drawn(render.workers_page([

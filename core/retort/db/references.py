@@ -40,9 +40,9 @@ def users(
 
 
 def users_by_digest(session: Session, beginning: str, *, limit: int) -> dict[str, list[SpecUser]]:
-    """Return the jobs and sweeps whose specs name anything that begins so, by its digest.
+    """Return the jobs and sweeps whose specs name something, by its digest.
 
-    At most *limit* of each kind are looked at, the newest.
+    References begin with *beginning*. At most *limit* of each kind are looked at, the newest.
     """
     found: dict[str, list[SpecUser]] = {}
     digests = re.compile(re.escape(beginning) + "([0-9a-f]{64})")

@@ -24,7 +24,13 @@ def workers_page(workers: Sequence[Mapping[str, Any]]) -> RenderableType:
         for device in worker.get("devices", ())
         if device["kind"] == "gpu" and device["refused"]
     ]
-    return Group(_workers_table(workers), *refused, *map(_unconfined, filter(_lacks_confinement, workers)))
+    drained = [
+        paragraph(f"worker {worker['name']} is drained: it takes no more jobs", "yellow")
+        for worker in workers
+        if worker.get("drained_at")
+    ]
+    unconfined = map(_unconfined, filter(_lacks_confinement, workers))
+    return Group(_workers_table(workers), *refused, *drained, *unconfined)
 
 
 def _lacks_confinement(worker: Mapping[str, Any]) -> bool:
