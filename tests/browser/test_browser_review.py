@@ -181,8 +181,15 @@ def test_decisions_outlive_a_lost_connection_and_a_reload(service: Filled, brows
         reviewing(context, service, job) as page,
     ):
 
+        first = pictures[0]["image"]
+
         def cut(route: Route) -> None:
-            route.abort() if route.request.method == "PUT" else route.continue_()
+            if route.request.method != "PUT":
+                route.continue_()
+                return
+            if route.request.url.endswith(first):
+                route.fetch()  # it arrives, and its answer is lost
+            route.abort()
 
         page.route("**/review/images/*", cut)
         press(page, "a")
@@ -196,7 +203,7 @@ def test_decisions_outlive_a_lost_connection_and_a_reload(service: Filled, brows
         assert page.inner_text("#saved").startswith("2 not saved yet")
         assert page.inner_text("#verdict") == "changed, not yet decided"
         assert page.locator("#boxes button").count() == len(pictures[2]["kept"]) - 1
-        assert list(filter(None, decisions(service, job).values())) == []
+        assert [name for name, one in decisions(service, job).items() if one] == [first]
         page.unroute("**/review/images/*")
         page.evaluate("dispatchEvent(new Event('online'))")
         page.wait_for_function(SAVED)
