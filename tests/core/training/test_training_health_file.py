@@ -20,8 +20,10 @@ from retort import heatmaps
 from retort.constants import HEAD_LEVELS
 from retort.spec import DistillationSpec
 from retort.training import models
+from retort.training.config import TrainCallback
 from retort.training.distillation.distiller import Distiller, TeacherCandidate, make_distiller
 from retort.training.distillation.teacher_resize import ratio_of
+from retort.training.distributed.messages import RankCallback, Receiver
 from retort.training.health import visuals
 from retort.training.health.metrics import ForwardPass, Probe, measure
 from ultralytics.cfg import get_cfg
@@ -132,3 +134,19 @@ def test_a_short_training_draws_each_epoch_and_a_long_one_about_fifty(epochs: in
     drawn = [epoch for epoch in range(1, epochs + 1) if visuals.due(epoch, epochs)]
     assert len(drawn) == number
     assert (drawn[0], drawn[-1]) == (1, epochs)
+
+
+def test_a_rank_passes_its_maps_and_whatever_else_a_training_tells_on(tmp_path: Path):
+    told: list[tuple[int, Path, tuple[int, int]]] = []
+
+    class Listener(TrainCallback):
+        def heatmaps(self, epoch: int, path: Path, size: tuple[int, int]) -> None:
+            told.append((epoch, path, size))
+
+    for rank in (0, 1):
+        RankCallback(tmp_path, rank).heatmaps(3, tmp_path / "sheet.jpg", (960, 338))
+    Receiver(tmp_path, Listener()).read()
+
+    assert told == [(3, tmp_path / "sheet.jpg", (960, 338))], "the first rank's alone"
+    spoken = {name for name in vars(TrainCallback) if not name.startswith("_")}
+    assert spoken <= vars(RankCallback).keys(), "what a rank does not pass on is lost"
