@@ -72,3 +72,14 @@ def commands(command: Any, *path: str) -> list[tuple[tuple[str, ...], Any]]:
     below = getattr(command, "commands", {})
     found = [one for name, child in below.items() for one in commands(child, *path, name)]
     return found or [(path, SimpleNamespace(params=command.params))]
+
+
+def test_every_command_that_prints_something_prints_json_where_it_is_asked_to():
+    silent = {"mcp", "skill"}  # one speaks a protocol, the other prints a document
+    missing = [
+        " ".join(path)
+        for path, command in commands(get_command(app))
+        if not any("--json" in parameter.opts for parameter in command.params)
+    ]
+
+    assert set(missing) == silent

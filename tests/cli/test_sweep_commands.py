@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def test_a_sweep_is_followed_to_its_end_and_gives_its_best_spec_and_page(
     assert served("sweep-report", sweep_id, "--out", tmp_path / "sweep.html").code == 0
     assert "chart-parallel" in (tmp_path / "sweep.html").read_text()
     again = served("sweep-watch", sweep_id, "--json")
-    assert (again.code, again.json["best"]["number"]) == (0, 2)
+    *trials, sweep = [json.loads(line) for line in again.out.splitlines()]
+    assert (again.code, sweep["best"]["number"]) == (0, 2)
+    assert [trial["number"] for trial in trials] == [trial["number"] for trial in sweep["trials"]]
 
 
 def test_fields_of_the_base_are_replaced_and_its_data_path_made_absolute(served: Retort):

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import signal
 import struct
 import subprocess
@@ -13,6 +14,7 @@ import termios
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+_PATIENCE_S = 60.0
 Answers = Callable[[str], "bytes | signal.Signals | None"]
 _TOKEN = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b.|\r|\n|[^\x1b\r\n]+", re.DOTALL)
 
@@ -63,6 +65,8 @@ def in_terminal(
 def _read(ours: int, answers: Answers, process: subprocess.Popen[bytes]) -> str:
     raw = b""
     while True:
+        ready, _, _ = select.select([ours], [], [], _PATIENCE_S)
+        assert ready, f"silent for {_PATIENCE_S} s after {raw.decode(errors='replace')[-500:]}"
         try:
             found = os.read(ours, 65536)
         except OSError:  # the other side has gone

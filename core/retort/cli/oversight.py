@@ -48,6 +48,7 @@ def quota(  # noqa: PLR0917 - typer gives each by name
     stored_bytes: Annotated[int | None, typer.Option(min=0, help="Most bytes in the store.")] = None,
     uploads: Annotated[int | None, typer.Option(min=0, help="Most uploads at a time.")] = None,
     url: Url = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a project's quota and use; with options, set it."""
     wanted = {
@@ -56,4 +57,12 @@ def quota(  # noqa: PLR0917 - typer gives each by name
     }  # fmt: skip
     given = {name: value for name, value in wanted.items() if value is not None}
     with connect(url) as client:
-        emit(client.set_quota(project, **given) if given else client.quota(project))
+        found = client.set_quota(project, **given) if given else client.quota(project)
+    if as_json:
+        emit(found)
+        return
+    table = render.FittedTable("limit", render.figure("most"), render.figure("used"))
+    used = {"gpu_hours": f"{found['gpu_hours']:.1f}", "stored_bytes": f"{found['stored_bytes']:,}"}
+    for name, most in found["limits"].items():
+        table.add_row(name, "none" if most is None else f"{most:,}", used.get(name))
+    render.console().print(table)

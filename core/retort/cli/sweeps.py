@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retort.cli import render
-from retort.cli.options import AsJson, Sets, SweepFile, SweepId, Url, connect, emit, find_sweep, note, say
+from retort.cli.options import AsJson, Sets, SweepFile, SweepId, Url, connect, emit, emit_line, find_sweep, note, say
 from retort.cli.spec import load
 from retort.cli.weights import register_weights, register_with
 from retort.client.client import Client
@@ -185,10 +185,20 @@ def best(sweep_id: SweepId, out: Out = None, url: Url = None, as_json: AsJson = 
         _write(yaml.safe_dump(spec, sort_keys=False, default_flow_style=None, width=110), out)
 
 
-def report(sweep_id: SweepId, out: Annotated[Path, typer.Option(help="File to write to.")], url: Url = None) -> None:
+def report(
+    sweep_id: SweepId,
+    out: Annotated[Path, typer.Option(help="File to write to.")],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
     """Write the sweep as one HTML page: a table, a plot of the parameters, and the best spec."""
     with connect(url) as client:
-        _write(client.sweep_report(find_sweep(client, sweep_id)), out)
+        page = client.sweep_report(find_sweep(client, sweep_id))
+    if as_json:
+        out.write_text(page)
+        emit({"path": str(out)})
+    else:
+        _write(page, out)
 
 
 def _write(text: str, out: Path | None) -> None:
@@ -206,8 +216,8 @@ def _show(client: Client, sweep_id: str, *, as_json: bool) -> int:
         while True:
             sweep = client.get_sweep(sweep_id)
             for trial in sweep["trials"]:
-                if not as_json and (seen.get(trial["number"]) or {}).get("state") != trial["state"]:
-                    say(trial_line(trial, sweep))
+                if (seen.get(trial["number"]) or {}).get("state") != trial["state"]:
+                    emit_line(trial) if as_json else say(trial_line(trial, sweep))
                 seen[trial["number"]] = trial
             if sweep["state"] not in LIVE_SWEEPS:
                 break
@@ -216,7 +226,7 @@ def _show(client: Client, sweep_id: str, *, as_json: bool) -> int:
         note(f"{sweep_id} goes on; cancel it: retort sweep-cancel {sweep_id}")
         raise
     if as_json:
-        emit(sweep)
+        emit_line(sweep)
     else:
         render.console().print(sweep_page(sweep))
     return EXIT_CODES[sweep["state"]]
