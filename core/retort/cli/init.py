@@ -1,4 +1,4 @@
-"""``retort init``: write a first spec for a folder of images, by questions or by options."""
+"""``retort init``: write a first spec for a folder of images."""
 
 from __future__ import annotations
 
