@@ -25,10 +25,12 @@ from retort_api.pages.comparing import (
     HEIGHT,
     WIDTH,
     ComparedJobs,
-    curve,
+    extents_of,
     same_images,
     scatter,
     table_of,
+    thinned_curve,
+    whole_curve,
 )
 from retort_api.pages.job_samples import OUTCOMES, sample_groups
 from retort_api.pages.page_router import PageRouter
@@ -76,12 +78,15 @@ def show_comparison(
         return _offer(request, service, caller, chosen)
     compared = ComparedJobs(chosen.rows)
     with service.read(caller) as session:
-        overlaid = curve(session, [row.id for row in chosen.rows], metric)
+        extents = extents_of(session, chosen.rows)
+        overlaid = thinned_curve(session, chosen.rows, extents, metric)
+    measured = {name for one in extents.values() for name in one}
+    offered = {name: about for name, about in CURVES.items() if about[0] in measured or name == metric}
     drawn: Sequence[Plot] = () if chosen.sweep is None else plots(chosen.sweep.model_dump(mode="json"))
     return render(
         request, "compare.html", title="Compare", current="jobs", compared=compared, chosen=chosen,
         rows=chosen.rows, comparison=compared.comparison, figures=compared.figures(), curve=overlaid, metric=metric,
-        curves=CURVES, scatter=scatter(chosen.rows, compared.results), dashes=DASHES,
+        curves=offered, scatter=scatter(chosen.rows, compared.results), dashes=DASHES,
         names_json=json.dumps([row.name for row in chosen.rows]), dashes_json=json.dumps(DASHES),
         width=WIDTH, height=HEIGHT,
         sweep=chosen.sweep, plots=drawn, most=MOST,
@@ -109,7 +114,7 @@ def send_table(
     chosen = _chosen(service, caller, job, sweep)
     ids = [row.id for row in chosen.rows]
     with service.read(caller) as session:
-        found = {name: one for name in CURVES if (one := curve(session, ids, name)) is not None}
+        found = {name: one for name in CURVES if (one := whole_curve(session, ids, name)) is not None}
     disposition = 'attachment; filename="comparison.csv"'
     headers = {**HEADERS, "Content-Disposition": disposition}
     return Response(table_of(ComparedJobs(chosen.rows), found), OK, headers, "text/csv; charset=utf-8")

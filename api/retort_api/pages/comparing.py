@@ -12,6 +12,7 @@ from typing import Any
 
 from retort.constants import MAP, MAP50, Role
 from retort.db import Session, metrics
+from retort.db.metrics import SeriesExtent
 from retort.db.models import JobRow
 from retort.report.comparison import JobComparison, compare
 from retort.spec.figures import TrainedFigures
@@ -26,6 +27,10 @@ CURVES: Mapping[str, tuple[str, str]] = {
     "map50": (MAP50, "mAP50 of the student"),
     "loss": ("train/loss", "Loss of the task"),
     "kd": ("train/kd_loss", "Loss of the distillation"),
+    "box": ("val/box_loss", "Box loss on the validation images"),
+    "cls": ("val/cls_loss", "Class loss on the validation images"),
+    "precision": ("val/precision", "Precision"),
+    "recall": ("val/recall", "Recall"),
 }
 """Curves that can be laid over each other: name of the metric, and title."""
 MOST_POINTS = 1000
@@ -189,17 +194,41 @@ _FIGURES: tuple[tuple[str, Callable[[JobRow, JobResult | None], Any], Callable[[
 )  # fmt: skip
 
 
-def curve(session: Session, job_ids: Sequence[str], name: str) -> OverlaidCurve | None:
-    """Return one metric of the students by epoch; None where no job has it."""
+def whole_curve(session: Session, job_ids: Sequence[str], name: str) -> OverlaidCurve | None:
+    """Return all points of one metric of the students; None without any."""
     metric, title = CURVES[name]
     found = metrics.curves(session, job_ids, role=Role.STUDENT, name=metric)
-    steps = sorted({step for points in found.values() for step in points})
-    if not steps:
-        return None
-    apart = -(-len(steps) // MOST_POINTS)
-    kept = tuple(sorted({*steps[::apart], steps[-1]}))
-    values = tuple(tuple(found.get(job_id, {}).get(step) for step in kept) for job_id in job_ids)
-    return OverlaidCurve(title, kept, values)
+    return _overlaid(title, [found.get(job_id, {}) for job_id in job_ids])
+
+
+def extents_of(session: Session, rows: Sequence[JobRow]) -> dict[str, dict[str, SeriesExtent]]:
+    """Return how long the curves of each job's student are, by job and metric."""
+    return {
+        row.id: {one.series.name: one for one in metrics.extents(session, row.id) if one.series.role == Role.STUDENT}
+        for row in rows
+    }
+
+
+def thinned_curve(
+    session: Session, rows: Sequence[JobRow], extents: Mapping[str, Mapping[str, SeriesExtent]], name: str
+) -> OverlaidCurve | None:  # fmt: skip
+    """Return one metric of the students by epoch; None where no job has it.
+
+    Long curves keep their lowest and highest values.
+    """
+    metric, title = CURVES[name]
+    found: list[dict[int, float]] = []
+    for row in rows:
+        wanted = [extents[row.id][metric]] if metric in extents[row.id] else []
+        points = metrics.thinned(session, row.id, wanted, most=MOST_POINTS, attempts=row.attempt)
+        found.append({one.step: one.value for line in points.values() for one in line if one.value is not None})
+    return _overlaid(title, found)
+
+
+def _overlaid(title: str, found: Sequence[Mapping[int, float]]) -> OverlaidCurve | None:
+    steps = tuple(sorted({step for points in found for step in points}))
+    values = tuple(tuple(points.get(step) for step in steps) for points in found)
+    return OverlaidCurve(title, steps, values) if steps else None
 
 
 def scatter(rows: Sequence[JobRow], results: Sequence[JobResult | None]) -> Scatter | None:
