@@ -191,6 +191,13 @@ def test_ticked_jobs_are_acted_on_and_the_rest_is_told(browser: TestClient):
     assert "1 job queued again. 2 jobs not:" in browser.get("/").text.replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
+def test_a_search_keeps_the_filters_that_it_has_no_field_for(browser: TestClient):
+    log_in(browser)
+    asked = "/?state=failed&label=a%3D1&label=b&dataset=%22bccd%22&q=night&cursor="
+    hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', browser.get(asked).text)
+    assert hidden[-3:] == [("label", "b"), ("state", "failed"), ("dataset", "&#34;bccd&#34;")]
+
+
 def test_the_list_asks_the_database_as_often_for_a_hundred_jobs_as_for_one(browser: TestClient):
     log_in(browser)
     service: Any = browser.app.state.service  # type: ignore[attr-defined]

@@ -109,6 +109,7 @@ def show_jobs(
     return render(
         request, "jobs.html", title="Jobs", current="jobs", lines=lines, now=now, wanted=wanted, order=order,
         orders=ORDERS, tabs=list(_tabs(request, wanted, numbers)), filtered=_is_filtered(request),
+        kept=_kept(request),
         following=None if following is None else _address(request, cursor=following),
         first=None if cursor is None else _address(request),
         trash=_address(request, deleted=None if wanted.deleted else "true", state=None),
@@ -129,6 +130,13 @@ def _address(request: Request, **changes: str | None) -> str:
     kept = [pair for pair in request.query_params.multi_items() if pair[0] not in {*changes, "cursor"}]
     pairs = [*kept, *((name, value) for name, value in changes.items() if value is not None)]
     return f"/?{urlencode([pair for pair in pairs if pair[1]])}" if pairs else "/"
+
+
+def _kept(request: Request) -> list[tuple[str, str]]:
+    """Return the terms of the address that the search has no fields for, but for the page."""
+    pairs = request.query_params.multi_items()
+    labels = [pair for pair in pairs if pair[0] == "label"]
+    return [*labels[1:], *(pair for pair in pairs if pair[0] not in {"q", "owner", "order", "cursor", "label"})]
 
 
 def _is_filtered(request: Request) -> bool:
