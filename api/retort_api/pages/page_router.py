@@ -17,6 +17,8 @@ from retort_api.errors import leaves
 
 FORM_LIMIT = 1 << 20
 """Largest body of a form in bytes, but for those that send files."""
+_PROGRAMS = "/v1/"
+"""Where the interface for programs begins."""
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
@@ -51,8 +53,10 @@ class FormRoute(PageRoute):
 
 def form_paths(routes: Iterable[BaseRoute]) -> Callable[[str], bool]:
     """Return what says of a path whether forms are sent there."""
-    known = [route.path_regex for route in leaves(routes) if isinstance(route, FormRoute)]
-    return lambda path: any(pattern.match(path) for pattern in known)
+    found = [route for route in leaves(routes) if isinstance(route, FormRoute)]
+    assert not any(route.path.startswith(_PROGRAMS) for route in found), "programs send no forms"
+    known = [route.path_regex for route in found]
+    return lambda path: not path.startswith(_PROGRAMS) and any(pattern.match(path) for pattern in known)
 
 
 class PageRouter(Router):
