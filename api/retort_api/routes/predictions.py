@@ -23,7 +23,8 @@ router = Router("following")
 
 _PATIENCE_S = 30.0
 _LOOK_S = 0.05
-_IMAGE = {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+_BYTES = {"type": "string", "format": "binary", "minLength": 1}
+_IMAGE = {"required": True, "content": {"application/octet-stream": {"schema": _BYTES}}}
 
 
 class NoPredictor(TransientError):
