@@ -26,6 +26,7 @@ from stored_results import stored
 from support import job_pages, places
 from support.api_harness import SPEC, SWEEP, Worker, listening
 from support.identity import HEADERS, add_key
+from support.job_pages import Seeded, seed
 from support.mistake_filling import publish_mistakes
 from support.registered import put_dataset, put_model
 from support.review_filling import await_review
@@ -45,6 +46,8 @@ class Filled:
     worker: Worker
     folder: Path
     keys: dict[ClientRole, dict[str, str]] = field(default_factory=dict)
+    kept: dict[str, Seeded] = field(default_factory=dict)
+    """What pages share."""
 
     def submit(self, name: str, **changes: Any) -> str:
         """Queue a job; return its id."""
@@ -282,10 +285,29 @@ def _compare_sweep(service: Filled) -> str:
     sweep_id = service.client.post("/v1/sweeps", json=SWEEP).json()["id"]
     service.worker.try_all(sweep_id, lambda one: 1 / one["distillation.losses.0.temperature"])
     return f"/compare?sweep={sweep_id}"
+
+
 def _mistakes(service: Filled) -> str:
     job = service.submit("street-with-mistakes")
     publish_mistakes(service.worker, service.worker.claim(job), ("car", "person", "bicycle " + "x" * 60))
     return f"/jobs/{job}/mistakes"
+
+
+def _job(which: str, tab: str = "") -> Callable[[Filled], str]:
+    """Show a tab of a job that runs, has failed or has succeeded."""
+
+    def fill(service: Filled) -> str:
+        return f"/jobs/{getattr(seeded(service), which)}{tab}"
+
+    return fill
+
+
+def seeded(service: Filled) -> Seeded:
+    """Write the jobs at which people look, once."""
+    found = service.kept.get("jobs")
+    if found is None:
+        found = service.kept["jobs"] = seed(service.worker)
+    return found
 
 
 PAGES: Sequence[WalkedPage] = (
@@ -316,4 +338,14 @@ PAGES: Sequence[WalkedPage] = (
     WalkedPage("compare-choice", lambda _: "/compare"),
     WalkedPage("compare-sweep", _compare_sweep),
     WalkedPage("compare-images", _compare_images),
+    WalkedPage("job", _job("running")),
+    WalkedPage("job-failed", _job("failed")),
+    WalkedPage("job-charts", _job("running", "/charts")),
+    WalkedPage("job-health", _job("running", "/health")),
+    WalkedPage("job-evaluation", _job("succeeded", "/evaluation")),
+    WalkedPage("job-samples", _job("succeeded", "/samples")),
+    WalkedPage("job-files", _job("succeeded", "/files")),
+    WalkedPage("job-try", _job("succeeded", "/try")),
+    WalkedPage("job-log", _job("succeeded", "/log")),
+    WalkedPage("job-spec", _job("succeeded", "/spec")),
 )

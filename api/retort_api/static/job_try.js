@@ -57,9 +57,10 @@ function paint(figure, body) {
     pen.fillText(words, left + size * 0.3, y - size * 0.3);
   }
   const which = body.epoch ? `, epoch ${body.epoch}` : "";
-  figure.querySelector("[data-said]").textContent = `${boxes.length} boxes${which}, ${body.took_ms} ms`;
+  const number = `${boxes.length} ${boxes.length === 1 ? "box" : "boxes"}`;
+  figure.querySelector("[data-said]").textContent = `${number}${which}, ${body.took_ms} ms`;
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `${boxes.length} boxes of the ${figure.dataset.role}; the table below has them`);
+  canvas.setAttribute("aria-label", `${number} of the ${figure.dataset.role}; the table below has them`);
   list(figure, boxes, body);
 }
 

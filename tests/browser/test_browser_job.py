@@ -1,0 +1,171 @@
+"""A person follows a job in a browser: charts that grow, actions, what to change after a failure, a picture tried."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from browser.pages_walk import Filled, PageWatch, filled_service, logged_in
+from browser.test_browser_report import CHROMIUM
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from retort.access import ClientRole
+from retort.constants import Role
+from retort.protocol.events import ProgressEvent, StageEvent
+from retort.settings import Settings
+from retort_worker.context import WorkerContext
+from retort_worker.predictions import PredictionLoop
+from support.job_pages import FAILURE, Seeded, epoch, seed, submitted
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
+
+SCRIPT = (sys.executable, str(Path(__file__).parents[1] / "support" / "scripted_predictor.py"))
+POINTS = """() => [...document.querySelectorAll('#chart-map .legend li')].map((one) => one.textContent)"""
+
+ROWS = "document.querySelector('figure[data-role=student] tbody').textContent"
+REACH = "() => { try { return String(window.parent.document.title); } catch { return 'nothing'; } }"
+
+
+@pytest.fixture(scope="module")
+def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    with filled_service(sqlite_template, tmp_path_factory.mktemp("job")) as filled:
+        yield filled
+
+
+@pytest.fixture(scope="module")
+def seeded(service: Filled) -> Seeded:
+    return seed(service.worker)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def operator(browser: Browser, service: Filled) -> Iterator[BrowserContext]:
+    with logged_in(browser, service, ClientRole.OPERATOR, viewport={"width": 1280, "height": 900}) as context:
+        yield context
+
+
+@contextmanager
+def predicting(service: Filled) -> Iterator[None]:
+    settings = Settings(home=service.folder, confinement="off")
+    loop = PredictionLoop(WorkerContext(service.database, service.worker.store, settings, "w:1:a", "here"), SCRIPT)
+    loop.start()
+    yield
+    loop.stop()
+
+
+def test_charts_grow_over_one_stream_while_the_job_runs(service: Filled, operator: BrowserContext):
+    job_id = submitted(service.worker, "grows", training={"epochs": 40})
+    lease = service.worker.claim(job_id)
+    said = [StageEvent(n=1, at=1, stage="distill"), *(epoch(1 + n, n, Role.STUDENT, 40) for n in range(1, 9))]
+    service.worker.record(lease, *said, ProgressEvent(n=10, at=2, progress=0.1, eta_s=300))
+    page = operator.new_page()
+    watch = PageWatch(page)
+    streams: list[str] = []
+    page.on("request", lambda request: streams.append(request.url) if "/stream" in request.url else None)
+    page.goto(f"{service.url}/jobs/{job_id}/charts")
+    page.wait_for_selector("#chart-map canvas")
+    before = page.evaluate(POINTS)
+
+    service.worker.record(lease, epoch(11, 9, Role.STUDENT, 40), ProgressEvent(n=12, at=3, progress=0.2, eta_s=250))
+    page.wait_for_function(
+        "(before) => document.querySelector('#chart-map .legend li').textContent !== before", arg=before[0]
+    )
+    page.wait_for_function("() => document.getElementById('job-share').textContent === '20 %'")
+    assert page.inner_text("#job-eta") == "4 min 10 s to go"
+    page.wait_for_function("() => document.querySelector('.job-now').textContent.includes('epoch 9 of 40')")
+    assert len(streams) == 1, "one stream serves the whole page"
+
+    page.fill("#smoothing", "0.6")
+    page.select_option("#axis", "time")
+    assert page.inner_text("#smoothing-told") == "0.6"
+    page.select_option("#axis", "epoch")
+    service.worker.fail(lease, FAILURE)
+    page.wait_for_selector("#job-top .badge.failed")
+    assert watch.complaints == []
+
+
+def test_a_job_is_acted_on_and_retried_with_a_change_by_hand(service: Filled, seeded: Seeded, operator: BrowserContext):
+    page = operator.new_page()
+    page.goto(f"{service.url}/jobs/{seeded.queued}")
+    page.click("text=Pause")
+    page.wait_for_selector(".badge.paused")
+    page.click("button:has-text('Resume')")
+    page.wait_for_selector(".badge.queued")
+    page.click("summary:has-text('Cancel')")
+    page.keyboard.press("Escape")
+    assert page.locator(".ask[open]").count() == 0
+    page.click("summary:has-text('Cancel')")
+    page.click("button:has-text('Cancel the job')")
+    page.wait_for_selector(".badge.cancelled")
+
+    page.goto(f"{service.url}/jobs/{seeded.failed}")
+    page.get_by_label("training.batch").fill("8")
+    page.click("text=Retry with this change")
+    page.wait_for_selector(".badge.queued")
+    made = service.client.get(f"/v1{page.url.removeprefix(service.url)}").json()
+    assert (made["spec"]["training"]["batch"], made["parent_id"]) == (8, seeded.failed)
+
+
+def test_without_scripts_a_job_is_read_and_paused(service: Filled, seeded: Seeded, browser: Browser):
+    with logged_in(browser, service, ClientRole.OPERATOR) as context:
+        cookies = context.cookies()
+    plain = browser.new_context(java_script_enabled=False)
+    plain.add_cookies(cookies)
+    page = plain.new_page()
+    page.goto(f"{service.url}/jobs/{seeded.running}/charts")
+    page.click("#chart-map summary")
+    assert page.locator("#chart-map tbody tr").count() >= 10
+    assert page.locator("#axis").is_hidden()
+    page.goto(f"{service.url}/jobs/{seeded.running}")
+    page.click("button:has-text('Pause')")
+    assert page.locator(".badge.pausing").is_visible()
+    page.click("button:has-text('Resume')")
+    assert page.locator(".badge.running").is_visible()
+    plain.close()
+
+
+def test_a_picture_is_tried_on_teacher_and_student_side_by_side(
+    service: Filled, seeded: Seeded, operator: BrowserContext
+):
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 48), "navy").save(picture, "PNG")
+    page = operator.new_page()
+    watch = PageWatch(page)
+    page.goto(f"{service.url}/jobs/{seeded.succeeded}/try")
+    with predicting(service):
+        page.set_input_files("#picture", {"name": "a.png", "mimeType": "image/png", "buffer": picture.getvalue()})
+        for role in ("teacher", "control", "student"):
+            page.wait_for_selector(f"figure[data-role={role}] canvas:not([hidden])", timeout=60_000)
+        said = page.locator("figure[data-role=student] [data-said]")
+        assert said.inner_text().startswith("0 boxes"), "none is so certain"
+        page.locator("#confidence").fill("0.05")
+        assert said.inner_text().startswith("1 box,")
+        page.locator("#epoch").fill("0")
+        page.wait_for_function(
+            "() => document.querySelector('figure[data-role=student] tbody').textContent.includes('epoch-0010')"
+        )
+    assert page.locator("figure[data-role=teacher] tbody th").text_content() == "teacher.pt"
+    assert watch.complaints == []
+
+
+def test_the_report_is_shown_in_place_and_reaches_nothing_of_the_page(
+    service: Filled, seeded: Seeded, operator: BrowserContext
+):
+    page = operator.new_page()
+    page.goto(f"{service.url}/jobs/{seeded.succeeded}/report")
+    report = page.frame_locator("iframe.job-report")
+    report.locator("h1").wait_for()
+    frame = next(frame for frame in page.frames if frame.url.endswith("report.html"))
+    assert (
+        frame.evaluate("() => { try { return String(window.parent.document.title); } catch { return 'nothing'; } }")
+        == "nothing"
+    )
