@@ -180,7 +180,6 @@ def test_decisions_outlive_a_lost_connection_and_a_reload(service: Filled, brows
         logged_in(browser, service, ClientRole.OPERATOR, viewport=DESK) as context,
         reviewing(context, service, job) as page,
     ):
-
         first = pictures[0]["image"]
 
         def cut(route: Route) -> None:

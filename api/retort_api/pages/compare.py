@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
 from retort.access import Principal, Scope
-from retort.db import job_list, jobs, sweeps
+from retort.db import Session, job_list, jobs, sweeps
 from retort.db.job_list import JobFilter
+from retort.db.jobs import JobNotFound
 from retort.db.models import JobRow
 from retort.report.comparison import MOST
 from retort.states import JobState, TrialState
@@ -142,7 +144,16 @@ def _chosen(service: AppState, caller: Principal, job: Sequence[str], sweep: str
         best = [one for one in shown.trials if one.state is TrialState.SUCCEEDED and one.value is not None]
         sign = -1 if row.spec["objective"]["goal"] == "maximize" else 1
         best.sort(key=lambda one: (sign * (one.value or 0.0), one.number))
-        return Chosen(tuple(jobs.get(session, one.job_id) for one in best[:MOST] if one.job_id is not None), shown)
+        found = (_kept(session, one.job_id) for one in best if one.job_id is not None)
+        return Chosen(tuple(islice((row for row in found if row is not None), MOST)), shown)
+
+
+def _kept(session: Session, job_id: str) -> JobRow | None:
+    """Return the job of a trial; None where retention has taken it."""
+    try:
+        return jobs.get(session, job_id)
+    except JobNotFound:
+        return None
 
 
 def _offer(request: Request, service: AppState, caller: Principal, chosen: Chosen) -> Response:
