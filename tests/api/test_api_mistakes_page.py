@@ -54,6 +54,7 @@ def test_a_job_that_keeps_no_mistakes_says_so_and_shows_what_there_is(
     told = client.get(page).text
     assert "This job has kept no mistakes" in told
     assert '<td class="n">45.0</td>' in told
+    assert f'href="{page}"' in client.get(f"/jobs/{lease.job_id}").text
     assert client.get(f"/jobs/job_{'0' * 32}/mistakes").status_code == 404
     assert client.get(f"{page}?sort=worst").status_code == 422
     other = client.post("/v1/jobs", json=SPEC).json()["id"]

@@ -77,6 +77,7 @@ def test_a_job_that_waits_says_so_and_shows_what_is_to_be_looked_at(client: Test
         ["a", "b", "c.1"],
     )
     assert (review["state"], review["mode"], review["classes"]) == ("awaiting_review", "sample", CLASSES)
+    assert f'href="/jobs/{waiting}/review"' in client.get(f"/jobs/{waiting}").text
     first = images(client, waiting)["a"]
     assert first["boxes"] == list(PROPOSALS["pictures"][0]["kept"])
     assert first["doubtful"][0]["score"] == 0.4
