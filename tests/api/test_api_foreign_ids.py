@@ -35,7 +35,7 @@ NEVER = {
     "job_id": f"job_{0:032x}", "sweep_id": f"swp_{0:032x}", "upload_id": f"upl_{0:032x}", "tus_id": f"upl_{0:032x}",
     "key_id": f"key_{0:032x}",
     "webhook_id": f"whk_{0:032x}", "artifact_id": f"art_{0:032x}", "sha256": "0" * 64, "version": "0" * 64,
-    "project": "nowhere-visible", "image": "a",
+    "project": "nowhere-visible", "image": "a", "worker": "absent:1:a",
 }  # fmt: skip
 NAMES = {"/v1/models/": (f"{MARK}-model", "absent-model"), "/v1/datasets/": (f"{MARK}-set", "absent-set")}
 """What `name` in an address is, theirs and one that never was, where it is no file of a job."""

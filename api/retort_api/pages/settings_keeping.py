@@ -67,12 +67,12 @@ def show_quotas(
     chosen = project if project is not None and caller.is_operator else caller.project
     return render(
         request, "settings_quotas.html", title="Quotas", current="settings", section="quotas", chosen=chosen,
-        quotas=_quotas(service, caller), own=_set_for(service, chosen), gb=_GB,
+        quotas=_quotas(service, caller), own=_set_for(service, caller, chosen), gb=_GB,
     )  # fmt: skip
 
 
-def _set_for(service: AppState, project: str) -> Limits:
-    with service.database.read() as session:
+def _set_for(service: AppState, caller: Principal, project: str) -> Limits:
+    with service.read(caller) as session:
         return quotas.set_for(session, project)
 
 
@@ -80,7 +80,7 @@ def _quotas(service: AppState, caller: Principal) -> list[QuotaUse]:
     """Return the quotas of the projects that the caller may see, their own first."""
     names = [caller.project]
     if caller.is_operator:
-        with service.database.read() as session:
+        with service.read(caller) as session:
             names += [row.name for row in keys.projects(session) if row.name != caller.project][:_MOST_PROJECTS]
     return [oversight.get_quota(service, caller, name) for name in names]
 

@@ -146,7 +146,7 @@ def _moved() -> tuple[_Moved, ...]:
         _Moved(ArtifactRow, ("deleted_at",), ArtifactRow.deleted_at.is_not(None)),
         _Moved(ModelRow, ("deleted_at",), ModelRow.deleted_at.is_not(None)),
         _Moved(IdempotencyKeyRow, ("created_at",)),
-        _Moved(WorkerRow, ("started_at", "seen_at", "left_at")),
+        _Moved(WorkerRow, ("started_at", "seen_at", "left_at", "drained_at")),
         _Moved(GarbageRow, ("at",)),
         _Moved(UploadRow, ("created_at", "touched_at", "lease_until")),
         _Moved(DatasetRow, ("created_at", "lease_until"), checking),
