@@ -11,11 +11,9 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx2 as httpx
 import psutil
-import pytest
 from house.source import ROOT
 from servers import free_port
 
@@ -44,36 +42,22 @@ def lab(home: Path, port: int) -> Iterator[tuple[psutil.Process, str]]:
         process.communicate(timeout=30)
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[psutil.Process, httpx.Client, str]]:
-    port = free_port()
-    with (
-        lab(tmp_path_factory.mktemp("lab") / "home", port) as (process, token),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
-    ):
-        yield process, client, token
-
-
 def listening(process: psutil.Process) -> set[str]:
     every = [one.net_connections() for one in (process, *process.children(recursive=True))]
     return {found.laddr.ip for part in every for found in part if found.status == psutil.CONN_LISTEN}
 
 
-def test_the_lab_listens_on_this_machine_alone(running: tuple[psutil.Process, httpx.Client, str]):
-    assert listening(running[0]) == {"127.0.0.1"}
+def test_the_lab_is_reached_from_this_machine_alone_and_with_its_token_and_opens_the_notebooks(tmp_path: Path):
+    port = free_port()
+    with lab(tmp_path / "home", port) as (process, token), httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        assert listening(process) == {"127.0.0.1"}
 
+        asked = [client.get("/api/contents", params=params) for params in ({}, {"token": token})]
+        assert [answer.status_code for answer in asked] == [403, 200]
+        foreign = client.get("/api/contents", headers={"Host": "evil.example"}, params={"token": token})
+        assert foreign.status_code == 403
 
-def test_the_lab_shows_nothing_without_its_token(running: tuple[psutil.Process, httpx.Client, str]):
-    _, client, token = running
-    asked: list[Any] = [client.get("/api/contents", params=params).status_code for params in ({}, {"token": token})]
-    assert asked == [403, 200]
-    assert client.get("/api/contents", headers={"Host": "evil.example"}, params={"token": token}).status_code == 403
-
-
-def test_the_lab_opens_the_notebooks_with_this_python(running: tuple[psutil.Process, httpx.Client, str]):
-    _, client, token = running
-    given = {"Authorization": f"token {token}"}
-    [kernel] = client.get("/api/kernelspecs", headers=given).json()["kernelspecs"].values()
-    shown = {one["name"] for one in client.get("/api/contents", headers=given).json()["content"]}
-    assert kernel["spec"]["argv"][:3] == ["python", "-m", "ipykernel_launcher"]
-    assert shown >= {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+        shown = {one["name"] for one in asked[1].json()["content"]}
+        assert shown >= {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+        [kernel] = client.get("/api/kernelspecs", params={"token": token}).json()["kernelspecs"].values()
+        assert kernel["spec"]["argv"][:3] == ["python", "-m", "ipykernel_launcher"]

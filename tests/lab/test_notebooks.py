@@ -8,13 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from house.source import ROOT
 from lab.notebooks import FOLDER, ORDER, cleaned, executed, read
+from sharing import Once
 
 LOSS = re.compile(r"^LOSS = '''(.*?)'''", re.DOTALL | re.MULTILINE)
 MOST_BYTES = 400_000
@@ -40,19 +40,25 @@ def shown(cell: Any) -> list[str]:
     return [kind for number, kind in enumerate(kinds) if kind != "stdout" or kinds[:number].count("stdout") == 0]
 
 
-@pytest.fixture(scope="module")
-def again(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """All notebooks, executed anew in one folder with one epoch in place of many."""
-    folder = tmp_path_factory.mktemp("notebooks")
+def execute(folder: Path) -> dict[str, Any]:
+    """Execute all notebooks anew in one folder, with one epoch in place of many."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("LAB_EPOCHS", "1")
         patched.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
         for name in ("RETORT_URL", "RETORT_KEY", "RETORT_HOME"):
             patched.delenv(name, raising=False)
-        yield {name: executed(name, folder) for name in ORDER}
+        return {name: executed(name, folder) for name in ORDER}
+
+
+@pytest.fixture(scope="session")
+def again(trained: Once) -> dict[str, Any]:
+    """All notebooks as they are when they are executed anew."""
+    found: dict[str, Any] = trained("notebooks", execute)[1]
+    return found
 
 
 @pytest.mark.train
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ORDER)
 def test_a_notebook_runs_holds_its_claims_and_shows_what_it_showed(name: str, again: dict[str, Any]):
     """A claim is an assertion in a cell; executing it has raised none."""
