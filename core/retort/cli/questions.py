@@ -1,4 +1,4 @@
-"""Ask for what ``retort init`` was not told, where somebody is there to answer."""
+"""Ask for what ``retort init`` still needs, where somebody is there to answer."""
 
 from __future__ import annotations
 
