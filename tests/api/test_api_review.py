@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
+import re
 import zipfile
 from typing import Any
 
@@ -83,6 +85,22 @@ def test_a_job_that_waits_says_so_and_shows_what_is_to_be_looked_at(client: Test
     assert first["doubtful"][0]["score"] == 0.4
     assert first["decision"] is None
     assert client.get(first["links"]["picture"]).content == b"\xff\xd8picture"
+
+
+def test_names_on_the_page_are_text_and_reach_its_script_whole(
+    client: TestClient, worker: Worker, lease: Lease, database: Database
+) -> None:
+    hostile = "<img src=x onerror='hit()'>\"&\u202e"
+    shown = {**picture("a", box(hostile, 0.1, 0.2, 0.3, 0.4, score=0.9)), "file": f"{hostile}.png"}
+    listed = {"mode": "all", "classes": [hostile], "pictures": [shown]}
+    worker.publish(lease, "review.json", json.dumps(listed).encode(), media_type="application/json")
+    with database.begin() as session:
+        transitions.await_review(session, lease, now=database_now(session), exit_code=3)
+    page = client.get(f"/jobs/{lease.job_id}/review").text
+    assert "<img src=x" not in page
+    assert "\u202e" not in page
+    (told,) = re.findall(r'data-classes="([^"]*)"', page)
+    assert json.loads(html.unescape(told)) == [hostile]
 
 
 def test_images_come_in_pages_and_may_be_narrowed_to_open_ones(client: TestClient, waiting: str) -> None:
