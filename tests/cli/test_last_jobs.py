@@ -77,12 +77,14 @@ def test_a_damaged_file_and_a_folder_that_takes_nothing_hinder_no_command(state:
 def test_every_command_that_makes_a_job_makes_it_the_last(served: Retort, submitted: Callable[[str, int], str]):
     first = submitted("diverged", 1)
     assert served("wait", "@last", "--timeout", 60).code == 1
-    retried = served("retry", "@last", "--json").json["id"]
+    again = served("retry", "@last", "--json")
+    assert again.code == 0, again.err
+    retried = again.json["id"]
     cloned = served("clone", "@last~1").out.strip()
 
     assert [served("get", text, "--json").json["id"] for text in ("@last", "@last~1", "@last~2")] == [
         cloned, retried, first,
     ]  # fmt: skip
-    assert served("get", "@last~9", "--json").error["code"] == "job_not_found"
+    assert served("get", "@last~9999", "--json").error["code"] == "job_not_found"
     assert served("wait", "@last", "--timeout", 60).code == 1
     assert served("delete", "@last").out == f"{cloned} is deleted\n"

@@ -35,7 +35,7 @@ def event_line(event: Mapping[str, Any], of: int | None = None, job_id: str | No
         advice = "" if data.get("verdict") == "healthy" else f". {data.get('cause')} {data.get('advice')}"
         text = f"{data.get('rule')}, epoch {data.get('epoch')}: {event.get('message')}{advice}"
     elif kind == "awaiting_review":
-        command = f": retort review sheet {short(job_id)}" if job_id else ""
+        command = f": retort review show {short(job_id)}" if job_id else ""
         text = f"{data.get('num_images')} images wait to be looked at{command}"
     elif kind == "failed" and (failure := data.get("failure")):
         text = f"{failure.get('message')} [{failure.get('code')}]"
