@@ -23,12 +23,13 @@ from retort.db.session import database_now
 from retort.settings import Settings
 from retort.storage import Store
 from retort_api.deps import guarded
+from retort_api.pages.page_router import FormRoute
 from sqlalchemy import select
-from support.api_harness import SPEC, SWEEP, Worker, serving
+from support.api_harness import LOCAL, SPEC, SWEEP, Worker, serving
 from support.checkpoints import checkpoint
 from support.identity import add_key
 
-MARK = "hidden"
+MARK = "veiled"
 """In everything that the other project names: nobody else may read it anywhere."""
 BINARY = {"Content-Type": "application/octet-stream"}
 NEVER = {
@@ -56,7 +57,22 @@ BODIES: Mapping[str, tuple[Any, dict[str, str], dict[str, str]]] = {
     "rotate_key": ({}, {}, {}),
 }  # fmt: skip
 """What the OpenAPI document has no example of: body, headers and query, by operation."""
-OPEN_TO_ALL = {"/login/{name}", "/static/{name}", "/docs/{name}", "/v1/downloads/{token}"}
+FORMS: Mapping[str, dict[str, str]] = {
+    "delete_dataset_by_form": {"version": f"dst_{0:032x}"}, "restore_dataset_by_form": {"version": f"dst_{0:032x}"},
+    "delete_model_by_form": {"sha256": "{sha256}"}, "restore_model_by_form": {"sha256": "{sha256}"},
+    "change_webhook_by_form": {"url": "https://1.1.1.1/", "events": "job.failed"},
+    "redeliver_by_form": {"delivery": f"msg_{0:032x}"},
+    "extend": {"epochs": "9"},
+}  # fmt: skip
+"""What the forms of pages send, by operation; what is not named here sends nothing."""
+ALIKE = {
+    "delete_dataset_by_form", "restore_dataset_by_form", "redeliver_by_form", "delete_webhook_by_form",
+    "decide_on_page", "export_more", "send_csv", "send_picture",
+}  # fmt: skip
+"""Pages and forms that name a second thing, which is not there (any more): their owner is answered as everybody is."""
+OPEN_TO_ALL = {
+    "/login/{name}", "/static/{name}", "/static/{version}/{name:path}", "/docs/{name}", "/v1/downloads/{token}",
+}  # fmt: skip
 """No id of a project: files of the service, and addresses that are keys themselves."""
 SPELLINGS = ("{}/", "/{}", "{}.", "{}%2f", "{}..;/", "{};x=1", "{}%00")
 Ids = dict[str, str]
@@ -73,6 +89,11 @@ class Houses:
     theirs: Ids
 
     def ask(self, method: str, path: str, who: dict[str, str], operation: str = "", **more: Any) -> Any:
+        if more.pop("is_form", False):
+            sent_by = {**who, "Origin": LOCAL}
+            ids = more["ids"]
+            data = {name: value.format_map(ids) for name, value in FORMS.get(operation, {}).items()}
+            return self.client.request(method, path, headers=sent_by, data=data, follow_redirects=False)
         body, headers, query = BODIES.get(operation, (more.pop("json", None), {}, {}))
         sent = {"content": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
         heads = {**who, **headers, "Tus-Resumable": "1.0.0"}
@@ -169,10 +190,18 @@ class Case:
     operation: str
     scope: Any
     example: Any
+    is_form: bool
+    """Whether a form of a page is sent there."""
+
+    @property
+    def path_of_page(self) -> str:
+        """Path without what the addresses of pages lack."""
+        return self.template.removeprefix("/v1").replace("/data/", "/datasets/")
 
     def path(self, ids: Ids, *, theirs: bool) -> str:
-        kind = next((names for prefix, names in NAMES.items() if self.template.startswith(prefix)), None)
-        name = "report.html" if kind is None else kind[0 if theirs else 1]
+        kind = next((names for prefix, names in NAMES.items() if f"/v1{self.path_of_page}".startswith(prefix)), None)
+        of_job = "loss" if self.template.endswith(".csv") else "report.html"
+        name = of_job if kind is None else kind[0 if theirs else 1]
         values = {**ids, "name": name, "number": "1"}
         if self.template.startswith("/v1/tus/"):
             values["upload_id"] = ids["tus_id"]
@@ -191,13 +220,14 @@ def cases(houses: Houses) -> list[Case]:
         for method in sorted(route.methods):
             described = document["paths"].get(route.path_format, {}).get(method.lower(), {})
             media = described.get("requestBody", {}).get("content", {}).get("application/json", {})
-            found.append(Case(method, route.path, route.name, route.demanded, media.get("example")))
+            is_form = isinstance(route, FormRoute)
+            found.append(Case(method, route.path, route.name, route.demanded, media.get("example"), is_form))
     return found
 
 
 def plain(answer: Any, ids: Ids, path: str) -> tuple[int, str, dict[str, str]]:
     """Everything of an answer but what was asked for, and when."""
-    body = re.sub(r'"(request_id|instance)": ?"[^"]*"', "", answer.text)
+    body = re.sub(r'"(request_id|instance)": ?"[^"]*"|request <code>\w+</code>', "", answer.text)
     headers = {name: value for name, value in answer.headers.items() if name not in {"date", "x-request-id"}}
     told = sorted({*ids.values(), *(one for names in NAMES.values() for one in names), path}, key=len, reverse=True)
     for value in told:
@@ -216,9 +246,12 @@ def test_every_id_of_another_project_is_answered_as_one_that_never_was(houses: H
         answers = []
         for ids, theirs in ((houses.theirs, True), (NEVER, False)):
             path = case.path(ids, theirs=theirs)
-            answer = houses.ask(case.method, path, houses.stranger, case.operation, json=case.example)
+            answer = houses.ask(
+                case.method, path, houses.stranger, case.operation, json=case.example, is_form=case.is_form, ids=ids
+            )
             answers.append(plain(answer, ids, path))
-        if answers[0] != answers[1] or answers[0][0] not in {403, 404} or MARK in answers[0][1]:
+        refusals = {403, 404, 422} if case.operation in ALIKE else {403, 404}
+        if answers[0] != answers[1] or answers[0][0] not in refusals or MARK in answers[0][1]:
             told_apart.append((case.method, case.template, *answers))
     assert told_apart == []
     assert len(walked) > 70
@@ -233,16 +266,20 @@ def test_the_walk_asks_what_its_owner_is_answered_otherwise(houses: Houses):
     order = {"GET": 0, "HEAD": 1, "OPTIONS": 2, "PUT": 3, "PATCH": 4, "POST": 5, "DELETE": 6}
 
     def turn(case: Case) -> tuple[int, int]:
-        return 7 if case.template.endswith("/restore") else order[case.method], -len(case.template)
+        late = {"/restore": 8, "/delete": 7}
+        last = next((late[end] for end in late if case.template.endswith(end)), order[case.method])
+        return last, -len(case.template)
 
     silent = []
     for case in sorted(cases(houses), key=turn):
-        if case.scope is Scope.SERVICE_OPERATE or case.template.endswith("/stream"):
+        if case.scope is Scope.SERVICE_OPERATE or case.template.endswith("/stream") or case.operation in ALIKE:
             continue
         answers = []
         for ids, theirs in ((NEVER, False), (houses.theirs, True)):
             path = case.path(ids, theirs=theirs)
-            answers.append(houses.ask(case.method, path, houses.owner, case.operation, json=case.example))
+            answers.append(houses.ask(
+                case.method, path, houses.owner, case.operation, json=case.example, is_form=case.is_form, ids=ids
+            ))  # fmt: skip
         never, there = answers
         same = never.status_code == there.status_code and (case.method == "HEAD" or never.text == there.text)
         unread = there.status_code in {400, 404, 412, 415, 422} and code_of(there) == code_of(never)
@@ -280,8 +317,9 @@ def seen(houses: Houses) -> dict[str, str]:
             continue
         answer = houses.ask("GET", route.path, houses.stranger)
         text = re.sub(
-            r'"(request_id|instance|at|now|last_used_at|oldest_queued_age_s)": ?("[^"]*"|[\d.]+)', "", answer.text
-        )
+            r'"(request_id|instance|at|now|last_used_at|oldest_queued_age_s)": ?("[^"]*"|[\d.]+)'
+            r'|request <code>\w+|name="token" value="\w+"', "", answer.text,
+        )  # fmt: skip
         found[route.path] = f"{answer.status_code} {text}"
     return found
 
