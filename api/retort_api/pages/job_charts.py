@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from threading import Lock
 from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from retort.access import Scope
-from retort.db import jobs, metrics
+from retort.db import Session, jobs, metrics
+from retort.db.metrics import SeriesExtent
+from retort.db.models import JobRow
 from retort.errors import UserError
 
 from retort_api.deps import Caller, JobId, Serving
@@ -31,12 +35,38 @@ MOST_POINTS = 10_000
 """Of a curve in a file, as everywhere; the page itself asks for fewer."""
 
 
+class ExtentCache:
+    """Keep how far the curves of the latest jobs reach, until a job has another event."""
+
+    def __init__(self, most: int = 64) -> None:
+        self._most, self._lock = most, Lock()
+        self._kept: OrderedDict[str, tuple[int, list[SeriesExtent]]] = OrderedDict()
+
+    def of(self, session: Session, job: JobRow) -> list[SeriesExtent]:
+        """Return the extents of the job's curves."""
+        with self._lock:
+            kept = self._kept.get(job.id)
+        if kept is not None and kept[0] == job.last_seq:
+            return kept[1]
+        found = metrics.extents(session, job.id)
+        with self._lock:
+            self._kept[job.id] = (job.last_seq, found)
+            self._kept.move_to_end(job.id)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return found
+
+
+_EXTENTS = ExtentCache()
+
+
 @router.page("/jobs/{job_id}/charts", scope=Scope.JOBS_READ)
 def show_charts(request: Request, service: Serving, caller: Caller, job_id: JobId) -> HTMLResponse:
     """Show the curves of student, teacher and control."""
     with service.read(caller) as session:
-        facts = facts_of(jobs.get(session, job_id))
-        found = training_charts(metrics.extents(session, job_id))
+        job = jobs.get(session, job_id)
+        facts = facts_of(job)
+        found = training_charts(_EXTENTS.of(session, job))
         shown = [(chart, table_of(session, job_id, chart, facts), unit_of(chart, facts)) for chart in found]
     return show(request, service, caller, job_id, "charts", "job_charts.html", charts=shown, facts=facts)
 
@@ -45,9 +75,10 @@ def show_charts(request: Request, service: Serving, caller: Caller, job_id: JobI
 def show_health(request: Request, service: Serving, caller: Caller, job_id: JobId) -> HTMLResponse:
     """Say how the distillation does, and show the curves behind it."""
     with service.read(caller) as session:
-        facts = facts_of(jobs.get(session, job_id))
+        job = jobs.get(session, job_id)
+        facts = facts_of(job)
         health = read_health(session, job_id)
-        found = health_charts(metrics.extents(session, job_id))
+        found = health_charts(_EXTENTS.of(session, job))
         shown = [(chart, table_of(session, job_id, chart, facts), unit_of(chart, facts)) for chart in found]
     return show(
         request, service, caller, job_id, "health", "job_health.html", charts=shown, facts=facts, health=health
@@ -69,7 +100,7 @@ def send_csv(
     """
     with service.read(caller) as session:
         job = jobs.get(session, job_id)
-        extents = metrics.extents(session, job_id)
+        extents = _EXTENTS.of(session, job)
         chart = _named((*training_charts(extents), *health_charts(extents)), name)
         if chart is None:
             hint = "a chart has a file once its curves have a point"

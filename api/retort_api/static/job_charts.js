@@ -58,8 +58,9 @@ class Chart {
     const weight = +smoothing.value;
     const raw = this.data.columns.map((column, at) => this.lines[at].flat ? flat(column) : column);
     // In time, student and control stand one after the other: the rows have to be in order.
-    const x = this.across(), order = x.map((_, at) => at).sort((a, b) => x[a] - x[b]);
-    const sorted = (column) => order.map((at) => column[at]);
+    const x = this.across(), timed = axis.value === "time";
+    const order = timed ? x.map((_, at) => at).sort((a, b) => x[a] - x[b]) : [];
+    const sorted = (column) => timed ? order.map((at) => column[at]) : column;
     const inOrder = raw.map(sorted);
     return [sorted(x), ...inOrder, ...inOrder.map((column, at) => weight && !this.lines[at].flat ? smooth(column, weight) : column)];
   }
@@ -115,8 +116,10 @@ class Chart {
     });
   }
 
+  /** Draw again, at once where somebody sees it. */
   redraw() {
-    if (!this.plot || this.waits) return;
+    this.stale = !this.seen;
+    if (!this.plot || this.waits || !this.seen) return;
     this.waits = true;
     requestAnimationFrame(() => { this.waits = false; this.plot.setData(this.values()); this.point(null); });
   }
@@ -149,11 +152,12 @@ function flat(column) {
 
 const seen = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
+    const chart = charts.find((one) => one.place === target);
+    chart.seen = isIntersecting;
     if (!isIntersecting) continue;
-    seen.unobserve(target);
-    charts.find((one) => one.place === target).load();
+    if (!chart.asked) { chart.asked = true; chart.load(); } else if (chart.stale) chart.redraw();
   }
-}, { rootMargin: "300px" });
+}, { rootMargin: "100px" });
 const sized = new ResizeObserver((entries) => {
   for (const { target } of entries) {
     const chart = charts.find((one) => one.place === target);
