@@ -36,7 +36,7 @@ MOST_POINTS = 10_000
 
 
 class ExtentCache:
-    """Keep how far the curves of the latest jobs reach, until a job has another event."""
+    """Keep the extents of the latest jobs' curves until the next event."""
 
     def __init__(self, most: int = 64) -> None:
         self._most, self._lock = most, Lock()
