@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,10 @@ def test_a_new_user_submits_by_two_clicks_and_a_double_click_makes_one_job(servi
 
 
 def test_without_scripts_the_same_form_checks_and_submits(service: Filled, browser: Browser):
-    with logged_in(browser, service, ClientRole.SUBMITTER, java_script_enabled=False) as context:
-        page = context.new_page()
+    with logged_in(browser, service, ClientRole.SUBMITTER) as context:
+        state = context.storage_state()
+    with closing(browser.new_context(java_script_enabled=False, storage_state=state)) as plain:
+        page = plain.new_page()
         page.goto(f"{service.url}/new")
         page.fill("#f-training-epochs", "5")
         page.get_by_label("ONNX, INT8").first.check()
