@@ -207,12 +207,13 @@ def test_the_list_asks_the_database_as_often_for_a_hundred_jobs_as_for_one(brows
     for wanted in (1, 100):
         while len(browser.get("/v1/jobs?limit=100").json()["data"]) < wanted:
             browser.post("/v1/jobs", json=SPEC)
-        browser.get("/?limit=100")  # a snapshot of the queue is at hand
-        asked.clear()
-        assert browser.get("/?limit=100").text.count('name="ids"') == wanted
-        numbers.append(len([one for one in asked if one.startswith("SELECT")]))
-    assert numbers[0] <= 8
-    assert numbers[1] <= numbers[0] + 2, "a snapshot that is renewed meanwhile takes a few"
+        tries = []
+        for _ in range(5):  # the snapshot of the queue is renewed now and then: the fewest are the list's own
+            asked.clear()
+            assert browser.get("/?limit=100").text.count('name="ids"') == wanted
+            tries.append(len([one for one in asked if one.startswith("SELECT")]))
+        numbers.append(min(tries))
+    assert numbers[0] == numbers[1] <= 8
 
 
 def test_the_files_of_the_pages_are_public_small_and_kept_for_ever_under_their_version(browser: TestClient):
