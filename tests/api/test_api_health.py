@@ -264,7 +264,7 @@ def test_a_wrong_method_is_told_the_right_ones(small_client: TestClient, method:
     assert answer.headers["Allow"] == allowed
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/jobs/", "/v2/jobs", "/%00", "/v1/jobs/a/b/c"])
+@pytest.mark.parametrize("path", ["/nothing", "/v1", "/v1/jobs/", "/v2/jobs", "/%00", "/v1/jobs/a/b/c"])
 def test_an_address_that_does_not_exist_is_a_problem(small_client: TestClient, path: str) -> None:
     answer = small_client.get(path)
 
