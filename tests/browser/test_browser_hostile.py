@@ -68,7 +68,7 @@ def _read(page: Page, path: Path, content: str) -> None:
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("dialog", lambda dialog: errors.append(dialog.message))
     page.goto(path.as_uri())
-    page.wait_for_selector("svg .trace, svg .parcoords, svg.main-svg", state="attached")
+    page.wait_for_selector("svg.main-svg .trace, [id^='chart-'] svg", state="attached")
 
     assert page.evaluate("window.hit") is None
     assert errors == []
