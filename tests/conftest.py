@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from support.s3_server import Bucket, S3Server
 
 keep_to_own_cores()  # before anything imports torch, which counts them once
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell that starts this in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # so programs that tests start would not heed Ctrl-C
 
 _QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 settings.register_profile("short", max_examples=40, stateful_step_count=50, **_QUIET)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import core.training.conftest  # noqa: F401  # prepares the environment
+import core.conftest  # noqa: F401  # prepares the environment
 import gpu_loop
 import gpu_parts
 import pytest

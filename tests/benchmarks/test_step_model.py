@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-import core.training.conftest  # noqa: F401  # prepares the environment
+import core.conftest  # noqa: F401  # prepares the environment
 import pytest
 import torch
 from retort.training.criterion import count_boxes

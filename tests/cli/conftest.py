@@ -49,6 +49,7 @@ def retort(
     """
     for name in [name for name in os.environ if name.startswith("RETORT_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "200")  # whatever starts the tests may have a terminal or not
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
 
     def call(*arguments: object, url: str | None = None, keyed: bool = True) -> Ended:

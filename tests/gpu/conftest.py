@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import core.conftest  # noqa: F401  # prepares the environment
 import pytest
 import torch
 from core.training.conftest import data_yaml, published

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import core.training.conftest  # noqa: F401  # prepares the environment
+import core.conftest  # noqa: F401  # prepares the environment
 import pytest
 import torch
 from core.training.pictures import Notebook

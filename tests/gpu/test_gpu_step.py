@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import core.training.conftest  # noqa: F401  # prepares the environment
+import core.conftest  # noqa: F401  # prepares the environment
 import pytest
 import torch
 from core.training.pictures import Notebook

@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,8 +64,9 @@ def in_terminal(
 
 
 def _read(ours: int, answers: Answers, process: subprocess.Popen[bytes]) -> str:
-    raw = b""
+    raw, deadline = b"", time.monotonic() + _PATIENCE_S
     while True:
+        assert time.monotonic() < deadline, f"not at its end within {_PATIENCE_S} s"
         ready, _, _ = select.select([ours], [], [], _PATIENCE_S)
         assert ready, f"silent for {_PATIENCE_S} s after {raw.decode(errors='replace')[-500:]}"
         try:
