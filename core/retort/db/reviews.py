@@ -33,6 +33,10 @@ Matches = Callable[[str], bool]
 """Whether the version of a decision is the one that the client has seen."""
 
 
+_SHOWN_S = 1e-6
+"""To this times are rounded where they are shown: what was decided at a time that was shown is not before it."""
+
+
 def of_job(
     session: Session, job_id: str, images: Sequence[str] | None = None, *, since: float | None = None
 ) -> list[ImageDecision]:
@@ -44,7 +48,7 @@ def of_job(
     if images is not None:
         query = query.where(ReviewRow.image.in_(images))
     if since is not None:
-        query = query.where(ReviewRow.at >= since)
+        query = query.where(ReviewRow.at >= since - _SHOWN_S)
     columns = ("image", "decision", "boxes", "reviewer", "at", "seen")
     return [
         ImageDecision.model_validate({name: getattr(row, name) for name in columns}) for row in session.scalars(query)
