@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from house.source import ROOT, modules, name, tree
+from hypothesis import HealthCheck, settings
 
 STARTERS = {
     "broken_runs.run", "broken_runs.teacher", "broken_runs.Sound.train", "core.runs.start",
@@ -64,6 +65,11 @@ def test_every_test_of_a_gpu_is_chosen_by_its_mark():
 def test_one_test_of_the_quick_lane_trains():
     marked = [name(path) for path in modules("tests") if "pytest.mark." + "smallest" in path.read_text()]
     assert marked == ["tests/cli/test_smallest_job.py"]
+
+
+def test_no_example_fails_because_the_machine_is_busy():
+    assert settings().deadline is None
+    assert set(settings().suppress_health_check) == set(HealthCheck)
 
 
 @pytest.mark.parametrize("document", ["CONTRIBUTING.md", "Makefile"])

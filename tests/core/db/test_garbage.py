@@ -212,7 +212,7 @@ def test_collectors_publishers_and_clients_in_any_order_lose_nothing_and_leave_n
     sqlite_template: Path, spec: JobSpec
 ):
     case = type("Case", (Histories,), {"template": sqlite_template, "spec": spec})
-    run_state_machine_as_test(case, settings=settings(max_examples=12, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(case, settings=settings(max_examples=12, stateful_step_count=40))
 
 
 def test_every_column_with_a_key_of_the_store_is_among_the_pointers():

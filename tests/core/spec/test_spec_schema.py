@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from retort.constants import PUBLISHED_WEIGHTS, Level
 from retort.errors import SpecError
@@ -112,7 +112,6 @@ documents = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(documents)
 def test_parsing_the_dump_of_a_spec_gives_an_equal_spec(document: dict[str, Any]):
     spec = parse_spec(document)

@@ -85,7 +85,7 @@ files = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(file=files)
 def test_ultralytics_reads_every_label_that_is_accepted_as_the_same_boxes(
     laid_out: tuple[Path, Path], file: tuple[list[str], str, str]
