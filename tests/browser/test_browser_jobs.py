@@ -64,29 +64,6 @@ def test_the_list_renews_itself_and_keeps_what_is_ticked_and_where_the_focus_is(
         expect(page.locator("#ticked")).to_have_text("1 ticked")
 
 
-@pytest.mark.parametrize("scripts", [True, False])
-def test_ticked_jobs_are_cancelled_and_found_again_with_and_without_scripts(
-    service: Filled, browser: Browser, scripts: bool
-):
-    names = ["a-first", "a-second", "b-third"]
-    for name in names:
-        service.submit(name)
-    with opened(browser, service, java_script_enabled=scripts) as page:
-        page.on("dialog", lambda dialog: dialog.accept())
-        page.fill("#q", "a-")
-        page.press("#q", "Enter")
-        expect(page.locator("tbody tr")).to_have_count(2)
-        for box in page.locator('input[name="ids"]').all():
-            box.check()
-        page.click('button[value="cancel"]')
-        expect(page.locator(".flash")).to_contain_text("2 jobs cancelled.")
-        assert "q=a-" in page.url, "the search is kept"
-        page.click('nav[aria-label="States"] >> text=Queued')
-        expect(page.locator("main")).to_contain_text("No job is like this.")
-        page.click("text=Show all jobs")
-        expect(page.locator("tbody tr")).to_have_count(3)
-
-
 def test_with_ten_thousand_jobs_the_list_is_painted_within_half_a_second(service: Filled, browser: Browser):
     spec = parse_spec(SPEC)
     with service.database.begin() as session:
