@@ -72,6 +72,8 @@ class WalkedPage:
     """Writes what it shows, and returns its address."""
     who: ClientRole | None = ClientRole.OPERATOR
     """None for a stranger."""
+    shares: bool = False
+    """One service with the others that do, for it looks the same whatever else that holds."""
 
 
 @contextmanager
@@ -88,14 +90,14 @@ def filled_service(template: Path, home: Path) -> Iterator[Filled]:
 
 @contextmanager
 def logged_in(browser: Browser, service: Filled, role: ClientRole | None, **look: Any) -> Iterator[BrowserContext]:
-    """Open a browser's context in which somebody with *role* has logged in."""
+    """Open a browser's context in which somebody with *role* has logged in, as the page of the link does it."""
     context = browser.new_context(reduced_motion="reduce", **look)
     if role is not None:
         link = httpx2.post(f"{service.url}/v1/login-links", headers=service.headers(role)).json()["path"]
-        page = context.new_page()
-        page.goto(service.url + link)
-        page.wait_for_url(f"{service.url}/")
-        page.close()
+        answer = context.request.post(
+            f"{service.url}/login", data={"token": link.partition("#")[2]}, headers={"Origin": service.url}
+        )  # fmt: skip
+        assert answer.ok, answer.text()
     yield context
     context.close()
 
@@ -311,41 +313,41 @@ def seeded(service: Filled) -> Seeded:
 
 
 PAGES: Sequence[WalkedPage] = (
-    WalkedPage("login", lambda _: "/login?next=/models", who=None),
-    WalkedPage("problem", lambda _: "/jobs-that-are-not"),
+    WalkedPage("login", lambda _: "/login?next=/models", who=None, shares=True),
+    WalkedPage("problem", lambda _: "/jobs-that-are-not", shares=True),
     WalkedPage("jobs-first", lambda _: "/"),
-    WalkedPage("jobs-empty", _empty),
+    WalkedPage("jobs-empty", _empty, shares=True),
     WalkedPage("jobs", _jobs),
     WalkedPage("new-job", _new_job),
-    WalkedPage("review", _review),
-    WalkedPage("mistakes", _mistakes),
-    WalkedPage("data-empty", lambda _: "/data?deleted=true"),
+    WalkedPage("review", _review, shares=True),
+    WalkedPage("mistakes", _mistakes, shares=True),
+    WalkedPage("data-empty", lambda _: "/data?deleted=true", shares=True),
     WalkedPage("data", _data),
-    WalkedPage("dataset", _dataset),
-    WalkedPage("dataset-refused", _refused),
+    WalkedPage("dataset", _dataset, shares=True),
+    WalkedPage("dataset-refused", _refused, shares=True),
     WalkedPage("models", _models),
-    WalkedPage("model", _model),
+    WalkedPage("model", _model, shares=True),
     WalkedPage("workers", _workers),
-    WalkedPage("settings", lambda _: "/settings"),
-    WalkedPage("settings-keys", lambda _: "/settings/keys"),
+    WalkedPage("settings", lambda _: "/settings", shares=True),
+    WalkedPage("settings-keys", lambda _: "/settings/keys", shares=True),
     WalkedPage("settings-webhooks", lambda _: "/settings/webhooks"),
-    WalkedPage("settings-webhook", _webhook),
-    WalkedPage("settings-quotas", lambda _: "/settings/quotas"),
-    WalkedPage("settings-retention", lambda _: "/settings/retention"),
+    WalkedPage("settings-webhook", _webhook, shares=True),
+    WalkedPage("settings-quotas", lambda _: "/settings/quotas", shares=True),
+    WalkedPage("settings-retention", lambda _: "/settings/retention", shares=True),
     WalkedPage("settings-trash", _trash),
     WalkedPage("settings-audit", lambda _: "/settings/audit"),
-    WalkedPage("compare", _compare),
+    WalkedPage("compare", _compare, shares=True),
     WalkedPage("compare-choice", lambda _: "/compare"),
-    WalkedPage("compare-sweep", _compare_sweep),
-    WalkedPage("compare-images", _compare_images),
-    WalkedPage("job", _job("running")),
-    WalkedPage("job-failed", _job("failed")),
-    WalkedPage("job-charts", _job("running", "/charts")),
-    WalkedPage("job-health", _job("running", "/health")),
-    WalkedPage("job-evaluation", _job("succeeded", "/evaluation")),
-    WalkedPage("job-samples", _job("succeeded", "/samples")),
-    WalkedPage("job-files", _job("succeeded", "/files")),
-    WalkedPage("job-try", _job("succeeded", "/try")),
-    WalkedPage("job-log", _job("succeeded", "/log")),
-    WalkedPage("job-spec", _job("succeeded", "/spec")),
+    WalkedPage("compare-sweep", _compare_sweep, shares=True),
+    WalkedPage("compare-images", _compare_images, shares=True),
+    WalkedPage("job", _job("running"), shares=True),
+    WalkedPage("job-failed", _job("failed"), shares=True),
+    WalkedPage("job-charts", _job("running", "/charts"), shares=True),
+    WalkedPage("job-health", _job("running", "/health"), shares=True),
+    WalkedPage("job-evaluation", _job("succeeded", "/evaluation"), shares=True),
+    WalkedPage("job-samples", _job("succeeded", "/samples"), shares=True),
+    WalkedPage("job-files", _job("succeeded", "/files"), shares=True),
+    WalkedPage("job-try", _job("succeeded", "/try"), shares=True),
+    WalkedPage("job-log", _job("succeeded", "/log"), shares=True),
+    WalkedPage("job-spec", _job("succeeded", "/spec"), shares=True),
 )

@@ -44,10 +44,27 @@ document.addEventListener('securitypolicyviolation', (event) => {
 });"""
 
 
-@pytest.fixture
-def service(sqlite_template: Path, tmp_path: Path) -> Iterator[Filled]:
-    with filled_service(sqlite_template, tmp_path) as filled:
+@pytest.fixture(params=PAGES, ids=lambda walked: walked.name)
+def walked(request: pytest.FixtureRequest) -> WalkedPage:
+    page: WalkedPage = request.param
+    return page
+
+
+@pytest.fixture(scope="module")
+def shared(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    with filled_service(sqlite_template, tmp_path_factory.mktemp("shared")) as filled:
         yield filled
+
+
+@pytest.fixture
+def service(
+    request: pytest.FixtureRequest, walked: WalkedPage, sqlite_template: Path, tmp_path: Path
+) -> Iterator[Filled]:
+    if walked.shares:
+        yield request.getfixturevalue("shared")
+    else:
+        with filled_service(sqlite_template, tmp_path) as filled:
+            yield filled
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +98,6 @@ def walk(page: Page) -> list[str]:
     return [*unseen, *(f"not reached: {one}" for one in page.evaluate(UNMARKED))]
 
 
-@pytest.mark.parametrize("walked", PAGES, ids=lambda walked: walked.name)
 def test_a_page_is_accessible_light_and_within_its_policy_and_all_of_it_is_reached_by_keyboard(
     service: Filled, browser: Browser, walked: WalkedPage
 ):
