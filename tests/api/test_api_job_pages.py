@@ -174,7 +174,7 @@ def test_what_one_may_not_do_is_neither_offered_nor_done(people: TestClient, han
 
 def test_a_job_of_another_project_is_not_there(people: TestClient, hands: Worker, seeded: Seeded):
     stranger = add_key(hands.database, "stranger", ClientRole.SUBMITTER, project="elsewhere")
-    for tab in (*TABS, "/charts/map.csv", "/samples/0", "/report"):
+    for tab in (*TABS, "/charts/map.csv", "/evaluation/confusion.csv", "/samples/0", "/report"):
         answer = people.get(f"/jobs/{seeded.succeeded}{tab}", headers=stranger)
         assert (answer.status_code, "street-best" in answer.text) == (404, False), tab
     form = {"form": "onnx-fp16"}

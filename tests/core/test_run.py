@@ -31,7 +31,7 @@ from retort.protocol.events import (
 
 PUBLISHED = {
     "teacher.pt", "student.pt", "health.npz", "control.pt", "student-fp32.onnx", "manifest.json", "report.json",
-    "report.html", "mistakes.json",
+    "report.html", "mistakes.json", "curves.json",
 }  # fmt: skip
 
 

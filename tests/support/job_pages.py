@@ -25,6 +25,7 @@ from retort.report.verdict import Noise, verdict
 from retort.spec import parse_spec
 from stored_results import EXPORTS, INTERVAL, VERDICT
 from support.api_harness import SPEC, Worker
+from support.curve_filling import curves, publish_curves
 
 BEGAN = time.time() - 4000
 FAILURE = RunFailure(
@@ -153,6 +154,7 @@ def seed(worker: Worker, *, epochs: int = 40) -> Seeded:
     )
     for name in ("student.pt", "control.pt", "teacher.pt", "student.onnx", "checkpoints/student-epoch-0010.pt"):
         worker.publish(lease, name, name.encode())
+    publish_curves(worker, lease, curves(("red", "blue")))
     worker.publish(lease, "report.html", report("street-best", succeeded), media_type="text/html; charset=utf-8")
     worker.succeed(lease, outcome())
     return Seeded(running, failed, succeeded, submitted(worker, "waits"))

@@ -335,7 +335,7 @@ def csv_of(chart: JobChart, points: Points, facts: CurveFacts) -> str:
     at = {point.step: point.at for found in points.values() for point in found}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["epoch", "time", *(_cell(line.label) for line in chart.lines)])
+    writer.writerow(["epoch", "time", *(cell(line.label) for line in chart.lines)])
     for step in sorted({step for line in values for step in line}):
         moment = datetime.fromtimestamp(at[step], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         writer.writerow([step, moment, *(_number(line.get(step)) for line in values)])
@@ -346,7 +346,7 @@ def _number(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Spell a name so that no spreadsheet takes it for a formula."""
     plain = printable(text)
     return f"'{plain}" if plain.startswith(_DANGEROUS) else plain

@@ -13,12 +13,15 @@ from retort.constants import Role
 from retort.db import jobs
 from retort.report.forms import described
 from retort.spec.arms import ABOUT
+from retort.spec.curves import CURVES, Curves
 from retort.spec.exported import AnyExport, MeasuredExport
 from retort.spec.figures import MeasuredFigures
 from retort.spec.result import JobResult
 
 from retort_api.deps import Caller, JobId, Serving
+from retort_api.pages.job_documents import document
 from retort_api.pages.job_head import show
+from retort_api.pages.job_precision import ClassName, NetworkName, precision_view
 from retort_api.pages.page_router import PageRouter
 
 router = PageRouter()
@@ -82,18 +85,23 @@ class Plane:
 
 
 @router.page("/jobs/{job_id}/evaluation", scope=Scope.JOBS_READ)
-def show_evaluation(request: Request, service: Serving, caller: Caller, job_id: JobId) -> HTMLResponse:
+def show_evaluation(  # noqa: PLR0917 - who asks, for what
+    request: Request, service: Serving, caller: Caller, job_id: JobId, label: ClassName = "", network: NetworkName = ""
+) -> HTMLResponse:
     """Show the figures of the job's result."""
+    precision = precision_view(document(service, caller, job_id, CURVES, Curves), label, network)
     with service.read(caller) as session:
         found = jobs.get(session, job_id).found
     if not isinstance(found, JobResult):
-        return show(request, service, caller, job_id, "evaluation", "job_measured.html", other=found)
+        return show(
+            request, service, caller, job_id, "evaluation", "job_measured.html", other=found, precision=precision
+        )
     roles = found.roles.known()
     return show(
         request, service, caller, job_id, "evaluation", "job_evaluation.html", result=found, roles=roles,
         rows=found.roles.rows(), classes=classes(found), plane=plane(found), sizes=_SIZES, about=ABOUT,
         forms=[(one, one if isinstance(one, MeasuredExport) else None) for one in found.exports], described=described,
-        letterboxes=letterboxes(found),
+        letterboxes=letterboxes(found), precision=precision,
     )  # fmt: skip
 
 

@@ -188,7 +188,7 @@ _TABS = (
     ("health", "Health", "/health", ("distill",)),
     ("evaluation", "Evaluation", "/evaluation", ()),
     ("samples", "Samples", "/samples", ("distill",)),
-    ("mistakes", "Mistakes", "/mistakes", ("distill",)),
+    ("mistakes", "Mistakes", "/mistakes", ("distill", "evaluate")),
     ("review", "Review", "/review", ("review",)),
     ("files", "Files", "/files", ()),
     ("try", "Try it", "/try", ("distill",)),

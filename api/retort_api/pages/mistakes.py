@@ -8,15 +8,15 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
-from retort.access import Principal, Scope
+from retort.access import Scope
 from retort.constants import Role
-from retort.db import artifacts, jobs
-from retort.db.artifacts import ArtifactNotFound
+from retort.db import jobs
 from retort.spec.mistakes import MISTAKES, MarkedBox, MistakenImage, Mistakes, OutcomeCounts
 from retort.spec.result import JobResult
 from retort.states import TERMINAL
 
-from retort_api.deps import AppState, Caller, JobId, Serving
+from retort_api.deps import Caller, JobId, Serving
+from retort_api.pages.job_documents import document
 from retort_api.pages.page_router import PageRouter
 from retort_api.pages.rendering import render
 
@@ -42,7 +42,7 @@ class MistakeMark:
 
 @dataclass(frozen=True, slots=True)
 class MistakeCard:
-    """An image with the student's mistakes on it."""
+    """An image with the mistakes of one network on it."""
 
     shown: MistakenImage
     marks: Sequence[MistakeMark]
@@ -89,7 +89,7 @@ def show_mistakes(
     with service.read(caller) as session:
         job = jobs.get(session, job_id)
         name, state, result = job.name, job.state, job.found
-    found, wanted = _kept(service, caller, job_id), MistakeFilter(kind, label, size)
+    found, wanted = document(service, caller, job_id, MISTAKES, Mistakes), MistakeFilter(kind, label, size)
     about: dict[str, Any] = {
         "title": f"Mistakes of {name}",
         "current": "jobs",
@@ -107,18 +107,8 @@ def show_mistakes(
     return render(
         request, "mistakes.html", **about, mistakes=found, wanted=wanted, page=page, number=len(images),
         cards=[_card(one, wanted) for one in shown], more=page * _PAGE < len(images), roles=_roles(found),
-        classes=_classes(found), student=Role.STUDENT.value,
+        classes=_classes(found), looked_at=_whose(found),
     )  # fmt: skip
-
-
-def _kept(service: AppState, caller: Principal, job_id: str) -> Mistakes | None:
-    """Return what the job keeps of its mistakes; None where it keeps nothing (yet)."""
-    with service.read(caller) as session:
-        try:
-            row = artifacts.named(session, job_id, MISTAKES)
-        except ArtifactNotFound:
-            return None
-    return Mistakes.model_validate_json(b"".join(service.store.read(row.key)))
 
 
 def _worst(found: Mistakes, wanted: MistakeFilter) -> list[MistakenImage]:
@@ -148,12 +138,17 @@ def _card(one: MistakenImage, wanted: MistakeFilter) -> MistakeCard:
 
 
 def _roles(found: Mistakes) -> list[str]:
-    """Return the networks in the order of the report."""
+    """Return the networks in the order of the report; those without a role as they were evaluated."""
     order = [role.value for role in (Role.STUDENT, Role.CONTROL, Role.TEACHER)]
-    return [role for role in order if role in found.networks]
+    return [*(role for role in order if role in found.networks), *(one for one in found.networks if one not in order)]
+
+
+def _whose(found: Mistakes) -> str:
+    """Return in words whose mistakes the images show."""
+    return f"the {found.network}" if found.network == Role.STUDENT else found.network
 
 
 def _classes(found: Mistakes) -> list[tuple[str, OutcomeCounts]]:
-    """Return the student's counts by class, the worst class first."""
-    counted = found.networks[Role.STUDENT].per_class
+    """Return the counts by class of the network that is looked at, the worst class first."""
+    counted = found.networks[found.network].per_class
     return sorted(counted.items(), key=lambda one: (-(one[1].wrong + one[1].missed), one[0]))

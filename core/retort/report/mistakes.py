@@ -12,7 +12,6 @@ from pathlib import Path
 from PIL import Image
 
 from retort import images as reader
-from retort.constants import Role
 from retort.report.samples import DrawnBox, judged
 from retort.review.models import MATCH_IOU, overlap
 from retort.spec.mistakes import (
@@ -65,21 +64,21 @@ class _Judged:
 
 
 def gather(found: Mapping[str, Sequence[ImageBoxes]], names: Sequence[str], sizes: Sizes) -> Mistakes:
-    """Return the mistakes of each network, and the student's worst images.
+    """Return the mistakes of each network, and the first one's worst images.
 
     All networks have seen the same images.
     """
     outcomes = {
         role: [_Judged(one.path, judged(one.boxes, one.labels)) for one in images] for role, images in found.items()
     }
-    student = outcomes[Role.STUDENT]
+    network, first = next(iter(outcomes.items()))
     return Mistakes(
-        names=tuple(names), score_from=SCORE_FROM, iou=MATCH_IOU, num_images=len(student),
-        num_mistaken=sum(bool(one.mistakes) for one in student),
+        names=tuple(names), score_from=SCORE_FROM, iou=MATCH_IOU, num_images=len(first),
+        num_mistaken=sum(bool(one.mistakes) for one in first), network=network,
         networks={role: _network(images, names, sizes) for role, images in outcomes.items()},
         images=tuple(
-            _image(student[index], {role: images[index] for role, images in outcomes.items()}, names, sizes)
-            for index in _worst(student)
+            _image(first[index], {role: images[index] for role, images in outcomes.items()}, names, sizes)
+            for index in _worst(first)
         ),
     )  # fmt: skip
 

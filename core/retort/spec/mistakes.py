@@ -68,7 +68,7 @@ class MarkedBox(StoredModel):
 
 
 class MistakenImage(StoredModel):
-    """An image on which the student is wrong."""
+    """An image on which the network is wrong."""
 
     file: str
     """Its name."""
@@ -79,7 +79,7 @@ class MistakenImage(StoredModel):
     cost: float
     """Labels missed, and scores of the wrong boxes, summed up."""
     boxes: tuple[MarkedBox, ...]
-    """The student's, and the labels that it missed."""
+    """The network's, and the labels that it missed."""
     networks: dict[str, OutcomeCounts]
     """Of each network on this image."""
     jpeg: str
@@ -98,8 +98,10 @@ class Mistakes(StoredModel):
     num_images: int
     """Images that were looked at: the whole set."""
     num_mistaken: int
-    """Images on which the student is wrong or misses something."""
+    """Images on which the network is wrong or misses something."""
+    network: str = "student"
+    """Whose mistakes the images show: the student, or the first one where networks alone were evaluated."""
     networks: dict[str, NetworkMistakes]
-    """By role."""
+    """By role, or by title where networks alone were evaluated."""
     images: tuple[MistakenImage, ...]
     """The worst first: some of all, and the worst of each class."""

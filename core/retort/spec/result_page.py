@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from retort.spec.advised import AdviceResult
+from retort.spec.curves import Curves
 from retort.spec.evaluated import EvaluationResult
 from retort.spec.mistakes import Mistakes
 from retort.spec.report import Manifest, Report
@@ -30,6 +31,7 @@ TOPS: dict[type[BaseModel], tuple[str, str]] = {
     Report: ("The report for machines", "`report.json` holds the result with what was told beside it."),
     Manifest: ("The manifest", "`manifest.json` goes with a student: where it comes from, byte by byte."),
     Mistakes: ("The mistakes", "`mistakes.json` tells what networks find wrongly or miss on the validation images."),
+    Curves: ("The curves", "`curves.json` has the precision-recall curves and the confusion matrix of each network."),
 }
 _NAMES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
 

@@ -17,10 +17,11 @@ from retort.pipeline.answers import ArmTraining, Evaluated, Repetitions, SeedRun
 from retort.pipeline.context import Context
 from retort.pipeline.extras import Extras, for_leaves
 from retort.pipeline.failures import explain
-from retort.report.mistakes import SCORE_FROM, ImageBoxes, gather
-from retort.report.samples import DrawnBox
+from retort.report.judged import publish_curves, publish_mistakes
+from retort.report.mistakes import SCORE_FROM
 from retort.spec import FurtherTeacher, JobSpec
 from retort.spec.arms import ABOUT, MeasuredArm
+from retort.spec.curves import CURVES
 from retort.spec.figures import (
     FurtherTeacherFigures,
     NetworkFigures,
@@ -81,7 +82,9 @@ def run(context: Context) -> Evaluated:
         if found is not None:
             measured[name] = found
         context.progress(len(measured) / (len(networks) + len(context.spec.teacher.ensemble) + 1))
-    tried(MISTAKES, partial(_publish_mistakes, context, boxes), None, listed=False)
+    letterboxes = {name: one.letterbox for name, one in measured.items()}
+    tried(MISTAKES, partial(publish_mistakes, context, boxes), None, listed=False)
+    tried(CURVES, partial(publish_curves, context, matches, boxes, letterboxes), None, listed=False)
     timed = partial(_speeds, context, {name: networks[name] for name in measured}, tried)
     figures = _with_speeds(measured, whole("latencies", timed, {}, listed=False))
     roles = Roles.model_validate({name: one for name, one in figures.items() if name not in ABOUT})
@@ -98,24 +101,6 @@ def run(context: Context) -> Evaluated:
 
 _LOOKED_AT = (Role.STUDENT, Role.CONTROL, Role.TEACHER)
 """Networks whose mistakes are kept."""
-
-
-def _publish_mistakes(context: Context, found: Mapping[str, Sequence[FoundImage]]) -> None:
-    """Publish what the networks find wrongly or miss, with the student's worst images."""
-    from retort.training.evaluate import SIZES
-
-    if Role.STUDENT in found:
-        context.heartbeat.beat("setup")
-        boxes = {role: [_boxes(*image) for image in images] for role, images in found.items()}
-        context.publish_document(MISTAKES, gather(boxes, context.inputs.dataset.names, SIZES))
-
-
-def _boxes(file: str, labels: Any, boxes: Any) -> ImageBoxes:
-    return ImageBoxes(
-        Path(file),
-        [DrawnBox((x1, y1, x2, y2), int(label)) for label, x1, y1, x2, y2 in labels.tolist()],
-        [DrawnBox((x1, y1, x2, y2), int(label), score) for score, label, x1, y1, x2, y2 in boxes.tolist()],
-    )
 
 
 START = "start"

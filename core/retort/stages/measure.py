@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from retort import class_names, model_ref
 from retort.errors import FieldProblem, SpecError
 from retort.pipeline import latency, progress, train
 from retort.pipeline.context import Context
+from retort.pipeline.extras import for_leaves
+from retort.report.judged import publish_curves, publish_mistakes
+from retort.report.mistakes import SCORE_FROM
 from retort.report.verdict import FEWEST_IMAGES
 from retort.spec import EvaluateSpec
+from retort.spec.curves import CURVES
 from retort.spec.evaluated import EvaluatedNetwork, EvaluationResult, NetworkDifference
 from retort.spec.exported import AnyExport
+from retort.spec.mistakes import MISTAKES
 from retort.spec.verdict import LEVEL, Kind
 from retort.stages import check, evaluate, export
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from retort.training.benchmark import Speed
     from retort.training.bootstrap import Matches
-    from retort.training.evaluate import Published
+    from retort.training.evaluate import FoundImage, Published
 
 after = None
 task = "evaluate"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the validations have found, by weights."""
+
+    matches: dict[str, Matches] = field(default_factory=dict)
+    boxes: dict[str, Sequence[FoundImage]] = field(default_factory=dict)
 
 
 def applies(spec: EvaluateSpec) -> bool:  # noqa: ARG001 - every evaluation is measured
@@ -48,14 +63,15 @@ def run(context: Context) -> EvaluationResult:
     spec = cast("EvaluateSpec", context.spec)
     data = context.inputs.dataset
     networks: list[EvaluatedNetwork] = []
-    matches: dict[str, Matches] = {}
+    found = _Found()
     published = _published(context, spec)
     _insist_on_forms(spec, published)
     speeds = _speeds(context, published)
     for name, one in published.items():
         context.check()
-        networks.append(_measure(context, name, one, speeds[name], matches))
+        networks.append(_measure(context, name, one, speeds[name], found))
         context.progress(len(networks) / len(spec.networks))
+    _publish_found(context, networks, found)
     exports: tuple[AnyExport, ...] = ()
     if spec.exports:
         networks[0], exports = _exported(context, spec, networks[0], published)
@@ -65,7 +81,7 @@ def run(context: Context) -> EvaluationResult:
         context.journal.log(told, "warning")
     result = EvaluationResult(
         networks=tuple(networks),
-        differences=tuple(_differences(spec, networks, matches)),
+        differences=tuple(_differences(spec, networks, found.matches)),
         exports=exports,
         names=tuple(data.names),
         num_images=data.num_test or data.num_val,
@@ -95,6 +111,17 @@ def _published(context: Context, spec: EvaluateSpec) -> dict[str, Published]:
     return published
 
 
+def _publish_found(context: Context, networks: Sequence[EvaluatedNetwork], kept: _Found) -> None:
+    """Publish mistakes and curves of the networks that know the data, under titles where these are theirs alone."""
+    tried, titles = for_leaves(context), Counter(one.title for one in networks)
+    named = {one.weights: one.title if titles[one.title] == 1 else one.weights for one in networks}
+    letterboxes = {named[one.weights]: one.letterbox for one in networks}
+    boxes = {named[weights]: images for weights, images in kept.boxes.items()}
+    matches = {named[weights]: one for weights, one in kept.matches.items()}
+    tried(MISTAKES, partial(publish_mistakes, context, boxes), None, listed=False)
+    tried(CURVES, partial(publish_curves, context, matches, boxes, letterboxes), None, listed=False)
+
+
 def _insist_on_forms(spec: EvaluateSpec, networks: Mapping[str, Published]) -> None:
     """Refuse forms that the network cannot have before anything is measured."""
     from retort.training import architecture, models
@@ -115,15 +142,15 @@ def _speeds(context: Context, networks: Mapping[str, Published]) -> dict[str, Sp
     return speeds(networks, context.inputs.device, picture=latency.picture(context), on_round=alive)
 
 
-def _measure(
-    context: Context, name: str, one: Published, speed: Speed, matches: dict[str, Matches]
-) -> EvaluatedNetwork:
+def _measure(context: Context, name: str, one: Published, speed: Speed, kept: _Found) -> EvaluatedNetwork:
     from retort.training.evaluate import evaluate as judge
     from retort.training.models import load
 
     conditions = replace(
         train.conditions(context, one.imgsz, split=train.split(context)),
-        on_matches=lambda found: matches.update({name: found}),
+        on_matches=partial(kept.matches.__setitem__, name),
+        on_found=partial(kept.boxes.__setitem__, name),
+        found_from=SCORE_FROM,
     )
     title = model_ref.title(name)
     found = evaluate.figures(title, one.weights.name, judge(one.weights, conditions), speed)

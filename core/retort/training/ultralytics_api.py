@@ -22,7 +22,7 @@ from ultralytics.nn.tasks import DetectionModel, _SafeLoad, guess_model_scale, p
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, RANK, SETTINGS, loss, nms, ops, torch_utils  # noqa: E402
 from ultralytics.utils.export.engine import best_onnx_opset, onnx2engine, torch2onnx  # noqa: E402
 from ultralytics.utils.loss import BboxLoss, E2ELoss, v8DetectionLoss  # noqa: E402
-from ultralytics.utils.metrics import box_iou  # noqa: E402
+from ultralytics.utils.metrics import ConfusionMatrix, box_iou, compute_ap  # noqa: E402
 from ultralytics.utils.tal import TaskAlignedAssigner, dist2bbox, make_anchors  # noqa: E402
 from ultralytics.utils.torch_utils import (  # noqa: E402
     ModelEMA,
@@ -59,6 +59,7 @@ __all__ = [
     "Albumentations",
     "AutoBackend",
     "BboxLoss",
+    "ConfusionMatrix",
     "ContiguousDistributedSampler",
     "Conv",
     "DWConv",
@@ -75,6 +76,7 @@ __all__ = [
     "best_onnx_opset",
     "box_iou",
     "check_det_dataset",
+    "compute_ap",
     "copy_attr",
     "dist2bbox",
     "fuse_conv_and_bn",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shlex
 import shutil
@@ -165,7 +166,14 @@ def test_networks_are_measured_on_the_same_images_and_compared_with_the_first(
     )
     assert any("write 'BLUE' in data.yaml" in one for one in warned)
     assert any("knows none of the data's classes; it knows" in one for one in warned)
-    assert [event.name for event in running.said() if isinstance(event, ArtifactEvent)] == ["evaluation.json"]
+    published = [event.name for event in running.said() if isinstance(event, ArtifactEvent)]
+    assert published == ["mistakes.json", "curves.json", "evaluation.json"]
+    documents = [json.loads((running.workdir / "artifacts" / name).read_text()) for name in published[:2]]
+    known = ["weak", "knows", "other"]
+    assert [list(one["networks"]) for one in documents] == [known, known], "coco knows none of the data's classes"
+    assert (documents[0]["network"], documents[0]["num_images"]) == ("weak", 8)
+    areas = {name: one["map50"] for name, one in documents[1]["networks"].items()}
+    assert areas["knows"] == pytest.approx(knows["map50"], abs=1e-4)
 
 
 def test_a_forgotten_export_is_made_of_a_trained_network(home: Path, scenes: Path, tmp_path: Path) -> None:

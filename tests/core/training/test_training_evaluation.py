@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from retort.class_names import ITEM
 from retort.data.datasets import locate, overlay
 from retort.labelling import predict
 from retort.training import models
+from retort.training.curves import Judged, gather
 from retort.training.detection import Detector
 from retort.training.evaluate import Accuracy, Conditions, accuracy, by_size
 
@@ -90,8 +93,14 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def kept() -> dict[str, Any]:
+    """What the first of the judged validations tells beside its figures."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def judged(
-    knows: Path, uneven: Path, tmp_path_factory: pytest.TempPathFactory
+    knows: Path, uneven: Path, kept: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[Accuracy, dict[str, Any]]]:
     """Figures of one network, each beside those of a process with plain Ultralytics that cannot import Retort."""
     folder = tmp_path_factory.mktemp("plain")
@@ -99,9 +108,14 @@ def judged(
     usual = Conditions(
         uneven, imgsz=network.args["imgsz"], device="cpu", loader_workers=0, data_name=str(uneven),
     )  # fmt: skip
+    keeps = {"on_matches": partial(kept.__setitem__, "matches"), "on_found": partial(kept.__setitem__, "images")}
     ours = [
         accuracy(models.load(knows), conditions, str(knows))
-        for conditions in (usual, replace(usual, square=True), replace(usual, split="test"))
+        for conditions in (
+            replace(usual, found_from=0.25, **keeps),
+            replace(usual, square=True),
+            replace(usual, split="test"),
+        )
     ]
     merged = overlay(locate(str(uneven.parent), [uneven.parent]).as_one_class(), folder / "merged")
     one_class = of_one_class(network, folder / "item.pt")
@@ -143,6 +157,30 @@ def test_plain_ultralytics_gives_the_figures_that_are_told(which: str, judged: P
     for name, value in theirs["told"].items():
         assert found[name] == pytest.approx(value, abs=5e-7), name
     assert 0.05 < ours.map < 0.95, "figures of a network that finds nothing, or all, would show nothing"
+
+
+def test_recorded_curves_have_the_areas_and_matrices_the_labels_and_boxes_of_plain_ultralytics(
+    uneven: Path, judged: Pairs, kept: dict[str, Any]
+) -> None:
+    names, theirs = list(NAMES.values()), judged[0][1]
+    found = gather({"student": Judged(kept["matches"], kept["images"], "rectangle")}, names, iou=0.5, score_from=0.25)
+    network = found.networks["student"]
+    recalls = np.linspace(0, 1, 101)
+    areas = {one.name: float(np.trapezoid(one.precision, recalls)) for one in network.classes}
+    assert areas == pytest.approx({name: theirs["told"][name][0] for name in names}, abs=2e-5)
+    assert np.trapezoid(network.mean, recalls) == pytest.approx(theirs["told"]["map50"], abs=2e-5)
+    rows = [line for path in (uneven.parent / "labels" / "val").glob("*.txt") for line in path.read_text().splitlines()]
+    numbers = Counter(int(row.split()[0]) for row in rows)
+    sure = Counter(
+        int(label)
+        for _, _, scores, labels in theirs["boxes"]
+        for score, label in zip(scores, labels, strict=True)
+        if score >= 0.25
+    )
+    counts = np.array(network.confusion.counts)
+    assert counts.sum(1)[:3].tolist() == [one.number for one in network.classes] == [numbers[at] for at in range(3)]
+    assert counts.sum(0)[:3].tolist() == [sure[at] for at in range(3)]
+    assert 0 < np.trace(counts) < len(rows)
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
