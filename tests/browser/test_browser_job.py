@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from browser.pages_walk import Filled, PageWatch, filled_service, logged_in
-from browser.test_browser_report import CHROMIUM
+from browser.pages_walk import Filled, PageWatch, logged_in
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext
 from retort.access import ClientRole
 from retort.constants import Role
 from retort.protocol.events import ProgressEvent, StageEvent
@@ -20,8 +19,6 @@ from retort.settings import Settings
 from retort_worker.context import WorkerContext
 from retort_worker.predictions import PredictionLoop
 from support.job_pages import FAILURE, Seeded, epoch, seed, submitted
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
 
 SCRIPT = (sys.executable, str(Path(__file__).parents[1] / "support" / "scripted_predictor.py"))
 POINTS = """() => [...document.querySelectorAll('#chart-map .legend li')].map((one) => one.textContent)"""
@@ -31,20 +28,8 @@ REACH = "() => { try { return String(window.parent.document.title); } catch { re
 
 
 @pytest.fixture(scope="module")
-def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    with filled_service(sqlite_template, tmp_path_factory.mktemp("job")) as filled:
-        yield filled
-
-
-@pytest.fixture(scope="module")
 def seeded(service: Filled) -> Seeded:
     return seed(service.worker)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from browser.pages_walk import Filled, filled_service, logged_in
-from browser.test_browser_report import CHROMIUM
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from retort.access import ClientRole
 from retort.db import jobs
 from retort.db.session import database_now
@@ -18,15 +17,7 @@ from retort.protocol.events import ProgressEvent, StageEvent
 from retort.spec import parse_spec
 from support.api_harness import SPEC
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
-
 MANY = 10_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture

@@ -7,28 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser.pages_walk import Filled, filled_service, logged_in
-from browser.test_browser_report import CHROMIUM
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browser.pages_walk import Filled, logged_in
+from playwright.sync_api import Browser, Page, expect
 from retort.access import ClientRole
 from retort.db import Database, datasets
 from retort.db.session import database_now
 from support import places
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
 HOSTILE = "<img src=x onerror='window.hit=1'>{{7*7}}\u202e"
-
-
-@pytest.fixture(scope="module")
-def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    with filled_service(sqlite_template, tmp_path_factory.mktemp("places")) as filled:
-        yield filled
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture

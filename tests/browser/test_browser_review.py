@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.pages_walk import Filled, PageWatch, filled_service, logged_in
-from browser.test_browser_report import CHROMIUM
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route, sync_playwright
+from browser.pages_walk import Filled, PageWatch, logged_in
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route
 from retort.access import ClientRole
 from support.review_filling import CLASSES, await_review
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
 
 DESK = {"width": 1280, "height": 900}
 SHOWN = "(name) => document.getElementById('stage').dataset.image === name"
@@ -28,23 +24,6 @@ CLOCK = """() => {
     .observe(stage, {attributes: true, attributeFilter: ['data-image']});
   addEventListener('keydown', () => { window.pressed = performance.now(); }, {capture: true});
 }"""
-
-
-@pytest.fixture(scope="module")
-def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    with filled_service(sqlite_template, tmp_path_factory.mktemp("review")) as filled:
-        yield filled
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser(playwright: Playwright) -> Browser:
-    return playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 def waiting(service: Filled, number: int) -> tuple[str, list[dict[str, Any]]]:

@@ -11,12 +11,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import pictures
 from browser.pages_walk import MOST_BYTES, PAGES, Filled, PageWatch, WalkedPage, filled_service, logged_in
-from browser.test_browser_report import CHROMIUM
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from retort_api.pages.rendering import PAGE_POLICY
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
 
 NARROWEST = 360
 MOST_LEVELS = 8
@@ -50,27 +47,15 @@ def walked(request: pytest.FixtureRequest) -> WalkedPage:
     return page
 
 
-@pytest.fixture(scope="module")
-def shared(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    with filled_service(sqlite_template, tmp_path_factory.mktemp("shared")) as filled:
-        yield filled
-
-
 @pytest.fixture
-def service(
+def filled(
     request: pytest.FixtureRequest, walked: WalkedPage, sqlite_template: Path, tmp_path: Path
 ) -> Iterator[Filled]:
     if walked.shares:
-        yield request.getfixturevalue("shared")
+        yield request.getfixturevalue("service")
     else:
-        with filled_service(sqlite_template, tmp_path) as filled:
-            yield filled
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        with filled_service(sqlite_template, tmp_path) as alone:
+            yield alone
 
 
 def complaints_of(page: Page, **chosen: Any) -> list[str]:
@@ -99,14 +84,14 @@ def walk(page: Page) -> list[str]:
 
 
 def test_a_page_is_accessible_light_and_within_its_policy_and_all_of_it_is_reached_by_keyboard(
-    service: Filled, browser: Browser, walked: WalkedPage
+    filled: Filled, browser: Browser, walked: WalkedPage
 ):
-    path = walked.fill(service)
-    with logged_in(browser, service, walked.who, viewport={"width": 1440, "height": 900}) as context:
+    path = walked.fill(filled)
+    with logged_in(browser, filled, walked.who, viewport={"width": 1440, "height": 900}) as context:
         page = context.new_page()
         watch = PageWatch(page)
         page.add_init_script(VIOLATIONS)
-        page.goto(service.url + path, wait_until="load")
+        page.goto(filled.url + path, wait_until="load")
         page.wait_for_function("document.documentElement.classList.contains('js')")
 
         assert watch.policies[-1] == PAGE_POLICY
