@@ -132,9 +132,8 @@ class House:
     def extend(self, job_id: str, epochs: int) -> str:
         """Add epochs to a job that has succeeded."""
         with self.database.begin() as session:
-            return reruns.extend(
-                session, job_id, reruns.MoreEpochs(epochs), now=database_now(session), retries=3, admit=lambda _: ()
-            ).job_id  # fmt: skip
+            terms = reruns.RerunTerms(now=database_now(session), retries=3, admit=lambda _: ())
+            return reruns.extend(session, job_id, reruns.MoreEpochs(epochs), terms).job_id
 
     def workshop(self, **changes: Any) -> WorkerContext:
         settings = self.with_settings(**changes)

@@ -219,11 +219,13 @@ def _clone(checked: Checked, service: AppState, terms: SubmissionTerms) -> jobs.
     spec, caller = checked.spec, terms.caller
     registry = service.registry(caller.project)
     with service.begin(caller) as session:
-        return reruns.clone_as(
-            session, checked.form.parent, spec, labels=checked.labels or {}, priority=checked.priority,
+        anew = reruns.RerunTerms(
             now=database_now(session), retries=service.settings.max_retries, key=terms.key(spec),
             admit=lambda one: admit(one, Rights.of(caller, service.settings), registry),
             behalf=on_behalf(caller, service.settings),
+        )  # fmt: skip
+        return reruns.clone_as(
+            session, checked.form.parent, spec, anew, labels=checked.labels or {}, priority=checked.priority
         )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from retort.states import TERMINAL, JobState
 
 from retort_api.deps import IDEMPOTENCY_KEY, AppState, Caller, Router, Serving, is_job_id
 from retort_api.errors import documented
-from retort_api.routes.job_actions import submit_options
+from retort_api.routes.job_actions import rerun_terms
 from retort_api.schemas.bulk import MOST, Bulk, BulkAnswer, BulkOutcome, WantedJobs
 
 router = Router("control")
@@ -106,4 +106,4 @@ def _act(service: AppState, caller: Principal, action: str, job_id: str, key: st
 def _retry(service: AppState, caller: Principal, session: Session, job_id: str, key: str | None) -> str:
     """Queue a job that goes on where another has ended, once for each job and key; return its id."""
     own = key and hashlib.sha256(f"{key} {job_id}".encode()).hexdigest()
-    return reruns.retry(session, job_id, **submit_options(service, caller, session, job_id, own)).job_id
+    return reruns.retry(session, job_id, rerun_terms(service, caller, session, job_id, own)).job_id

@@ -109,7 +109,7 @@ def retry_job(
 ) -> Job:
     """Queue a new job that goes on where one that failed, was cancelled or expired has ended."""
     with service.begin(caller) as session:
-        submitted = reruns.retry(session, job_id, **submit_options(service, caller, session, job_id, idempotency_key))
+        submitted = reruns.retry(session, job_id, rerun_terms(service, caller, session, job_id, idempotency_key))
     return submitted_response(service, caller, submitted, response)
 
 
@@ -147,9 +147,8 @@ def clone_job(
     registry = service.registry(project)
     patch = complete(patch, registry.digests, registry.datasets)
     with service.begin(caller) as session:
-        submitted = reruns.clone(
-            session, job_id, patch, **submit_options(service, caller, session, job_id, idempotency_key)
-        )
+        terms = rerun_terms(service, caller, session, job_id, idempotency_key)
+        submitted = reruns.clone(session, job_id, patch, terms)
     return submitted_response(service, caller, submitted, response)
 
 
@@ -183,9 +182,8 @@ def extend_job(
         refuse_priority(caller, service.settings, more.priority)
     wanted = reruns.MoreEpochs(more.epochs, more.name, more.labels, more.priority)
     with service.begin(caller) as session:
-        submitted = reruns.extend(
-            session, job_id, wanted, **submit_options(service, caller, session, job_id, idempotency_key)
-        )
+        terms = rerun_terms(service, caller, session, job_id, idempotency_key)
+        submitted = reruns.extend(session, job_id, wanted, terms)
     return submitted_response(service, caller, submitted, response)
 
 
@@ -242,9 +240,9 @@ def _apply(
     return read_job(service, caller, job_id, response)
 
 
-def submit_options(
+def rerun_terms(
     service: AppState, caller: Principal, session: Session, job_id: str, key: str | None
-) -> dict[str, Any]:
+) -> reruns.RerunTerms:
     """Return on which terms a new job is made from an old one, in its project."""
     service.disk.check()
     settings, project = service.settings, jobs.get(session, job_id).project
@@ -263,10 +261,9 @@ def submit_options(
         return datasets.classes(session, reference, project)
 
     registry = Registry(digests, classes, brought, classes_of_data)
-    return {
-        "now": database_now(session),
-        "retries": settings.max_retries,
-        "admit": lambda spec: admit(spec, Rights.of(caller, settings), registry),
-        "key": None if key is None else ClientKey(key, caller.owner, keep_s=settings.keep_keys_s),
-        "behalf": on_behalf(caller, settings),
-    }
+    return reruns.RerunTerms(
+        now=database_now(session), retries=settings.max_retries,
+        admit=lambda spec: admit(spec, Rights.of(caller, settings), registry),
+        key=None if key is None else ClientKey(key, caller.owner, keep_s=settings.keep_keys_s),
+        behalf=on_behalf(caller, settings),
+    )  # fmt: skip

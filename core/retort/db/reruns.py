@@ -31,6 +31,20 @@ class OnBehalf:
     """The other's priority counts up to this."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerunTerms:
+    """Terms on which any job is made from an old one."""
+
+    now: float
+    retries: int
+    """How often failures may be retried."""
+    admit: Callable[[AnySpec], tuple[str, ...]]
+    """Checks that the spec is (still) allowed, and returns what to warn of; once per idempotency key."""
+    key: IdempotencyKey | None = None
+    behalf: OnBehalf | None = None
+    """None leaves the new job with the owner of the old one."""
+
+
 @dataclass(frozen=True, slots=True)
 class MoreEpochs:
     """Request to add epochs to a job."""
@@ -53,19 +67,8 @@ class MoreEpochs:
 _ANEW = "clone makes a job that begins anew"
 
 
-def retry(
-    session: Session,
-    job_id: str,
-    *,
-    now: float,
-    retries: int,
-    admit: Callable[[AnySpec], tuple[str, ...]],
-    key: IdempotencyKey | None = None,
-    behalf: OnBehalf | None = None,
-) -> jobs.SubmittedJob:
+def retry(session: Session, job_id: str, terms: RerunTerms) -> jobs.SubmittedJob:
     """Queue a job that resumes a failed, cancelled or expired job.
-
-    *admit* checks that the spec is still allowed, and returns what to warn of; once per idempotency *key*.
 
     Raises:
         JobNotFound: there is no such job.
@@ -74,32 +77,15 @@ def retry(
         KeyReused: the key came with another request before.
 
     """
-    parent = trash.lock_job(session, job_id)
-    jobs.refuse_deleted(parent)
+    parent = _locked(session, job_id)
     if parent.state not in TERMINAL:
         raise WrongState(f"job {job_id} is {parent.state}: it has not ended", hint=f"wait, or cancel it; {_ANEW}")
     if parent.state is JobState.SUCCEEDED:
         raise WrongState(f"job {job_id} has succeeded: there is nothing to go on with", hint=_ANEW)
-    submitted = _again(
-        session, parent, parse_spec(parent.spec), told="retry", now=now, retries=retries, admit=admit, key=key,
-        behalf=behalf, go_on=True,
-    )  # fmt: skip
-    if submitted.created:
-        reviews.inherit(session, parent.id, submitted.job_id)
-    return submitted
+    return _again(session, parent, parse_spec(parent.spec), terms, told="retry", go_on=True)
 
 
-def clone(
-    session: Session,
-    job_id: str,
-    patch: Mapping[str, Any],
-    *,
-    now: float,
-    retries: int,
-    admit: Callable[[AnySpec], tuple[str, ...]],
-    key: IdempotencyKey | None = None,
-    behalf: OnBehalf | None = None,
-) -> jobs.SubmittedJob:
+def clone(session: Session, job_id: str, patch: Mapping[str, Any], terms: RerunTerms) -> jobs.SubmittedJob:
     """Queue a job with another's spec, changed by *patch* (RFC 7396).
 
     Raises:
@@ -108,27 +94,14 @@ def clone(
         KeyReused: the key came with another request before.
 
     """
-    parent = trash.lock_job(session, job_id)
-    jobs.refuse_deleted(parent)
+    parent = _locked(session, job_id)
     spec = parse_spec(merge(parent.spec, patch))
-    return _again(
-        session, parent, spec, told="clone", now=now, retries=retries, admit=admit, key=key, behalf=behalf
-    )  # fmt: skip
+    return _again(session, parent, spec, terms, told="clone")
 
 
 def clone_as(
-    session: Session,
-    job_id: str,
-    spec: AnySpec,
-    *,
-    labels: Mapping[str, str],
-    priority: int,
-    now: float,
-    retries: int,
-    admit: Callable[[AnySpec], tuple[str, ...]],
-    key: IdempotencyKey | None = None,
-    behalf: OnBehalf | None = None,
-) -> jobs.SubmittedJob:
+    session: Session, job_id: str, spec: AnySpec, terms: RerunTerms, *, labels: Mapping[str, str], priority: int
+) -> jobs.SubmittedJob:  # fmt: skip
     """Queue a job with a *spec* that somebody made of another job's.
 
     Raises:
@@ -137,25 +110,11 @@ def clone_as(
         KeyReused: the key came with another request before.
 
     """
-    parent = trash.lock_job(session, job_id)
-    jobs.refuse_deleted(parent)
-    return _again(
-        session, parent, spec, told="clone", now=now, retries=retries, admit=admit, key=key, behalf=behalf,
-        labels=labels, priority=priority,
-    )  # fmt: skip
+    parent = _locked(session, job_id)
+    return _again(session, parent, spec, terms, told="clone", labels=labels, priority=priority)
 
 
-def extend(
-    session: Session,
-    job_id: str,
-    wanted: MoreEpochs,
-    *,
-    now: float,
-    retries: int,
-    admit: Callable[[AnySpec], tuple[str, ...]],
-    key: IdempotencyKey | None = None,
-    behalf: OnBehalf | None = None,
-) -> jobs.SubmittedJob:
+def extend(session: Session, job_id: str, wanted: MoreEpochs, terms: RerunTerms) -> jobs.SubmittedJob:
     """Queue a job that adds epochs to one that has succeeded.
 
     It continues from the last state.
@@ -168,8 +127,7 @@ def extend(
         KeyReused: the key came with another request before.
 
     """
-    parent = trash.lock_job(session, job_id)
-    jobs.refuse_deleted(parent)
+    parent = _locked(session, job_id)
     _refuse_unextendable(parent)
     before = (parent.adjustments or {}).get("extension")
     ended = parent.spec["training"]["epochs"]
@@ -182,14 +140,11 @@ def extend(
     if wanted.name is not None:
         patch["name"] = wanted.name
     spec = parse_spec(merge(parent.spec, patch))
-    submitted = _again(
-        session, parent, spec, told=f"extend {wanted.told}", now=now, retries=retries, admit=admit, key=key,
-        behalf=behalf, go_on=True, extension=extension, labels={**parent.labels, **wanted.labels},
-        priority=wanted.priority, warnings=(_NOT_THE_SAME.format(job=parent.id, ended=ended, more=wanted.epochs),),
+    return _again(
+        session, parent, spec, terms, told=f"extend {wanted.told}", go_on=True, extension=extension,
+        labels={**parent.labels, **wanted.labels}, priority=wanted.priority,
+        warnings=(_NOT_THE_SAME.format(job=parent.id, ended=ended, more=wanted.epochs),),
     )  # fmt: skip
-    if submitted.created:
-        reviews.inherit(session, parent.id, submitted.job_id)
-    return submitted
 
 
 _NOT_THE_SAME = (
@@ -229,26 +184,35 @@ def _unextendable(spec: Mapping[str, Any], result: Mapping[str, Any]) -> str | N
     return None
 
 
+def _locked(session: Session, job_id: str) -> JobRow:
+    parent = trash.lock_job(session, job_id)
+    jobs.refuse_deleted(parent)
+    return parent
+
+
 def _again(
     session: Session,
     parent: JobRow,
     spec: AnySpec,
+    terms: RerunTerms,
     *,
     told: str,
-    admit: Callable[[AnySpec], tuple[str, ...]],
-    key: IdempotencyKey | None,
-    behalf: OnBehalf | None,
     priority: int | None = None,
     warnings: tuple[str, ...] = (),
+    go_on: bool = False,
     **about: Any,
 ) -> jobs.SubmittedJob:
     """Submit *spec*, made of *parent*'s; *about* are more fields of ``jobs.Submission``."""
-    warnings = (*warnings, *admit(spec))
+    warnings = (*warnings, *terms.admit(spec))
     request = f"{told} {parent.id} {digest(spec)}"
-    key = key and replace(key, request_sha256=hashlib.sha256(request.encode()).hexdigest())
-    behalf = behalf or OnBehalf(parent.owner)
+    key = terms.key and replace(terms.key, request_sha256=hashlib.sha256(request.encode()).hexdigest())
+    behalf = terms.behalf or OnBehalf(parent.owner)
     wanted = parent.priority if priority is None else priority
-    return jobs.submit(
-        session, spec, project=parent.project, owner=behalf.owner, priority=min(wanted, behalf.max_priority), key=key,
-        parent=parent, warnings=warnings, **{"labels": parent.labels, **about},
+    submitted = jobs.submit(
+        session, spec, now=terms.now, retries=terms.retries, project=parent.project, owner=behalf.owner,
+        priority=min(wanted, behalf.max_priority), key=key, parent=parent, go_on=go_on, warnings=warnings,
+        **{"labels": parent.labels, **about},
     )  # fmt: skip
+    if go_on and submitted.created:
+        reviews.inherit(session, parent.id, submitted.job_id)
+    return submitted

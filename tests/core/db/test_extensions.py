@@ -8,7 +8,7 @@ import pytest
 from results import result
 from retort.db import Lease, artifacts, jobs, reruns, transitions, trash, usage
 from retort.db.jobs import SubmittedJob, WrongState
-from retort.db.reruns import MoreEpochs, OnBehalf
+from retort.db.reruns import MoreEpochs, OnBehalf, RerunTerms
 from retort.errors import CannotExtend, SpecError
 from retort.protocol.events import RunFailure
 from retort.protocol.workdir import ENDED
@@ -16,6 +16,7 @@ from retort.spec import JobSpec
 from retort.states import JobState
 from support.db_harness import T0, Shop
 
+LATER = RerunTerms(now=T0 + 40, retries=3, admit=lambda _: ())
 DONE = {"epochs": 100, "planned_epochs": 100, "batch": 16}
 
 
@@ -45,11 +46,9 @@ def specified(shop: Shop, **changes: Any) -> Lease:
 
 
 def extended(shop: Shop, job_id: str, epochs: int = 20, **more: Any) -> SubmittedJob:
-    behalf = more.pop("behalf", None)
+    terms = RerunTerms(now=T0 + 20, retries=3, admit=lambda _: (), behalf=more.pop("behalf", None))
     with shop.database.begin() as session:
-        return reruns.extend(
-            session, job_id, MoreEpochs(epochs, **more), now=T0 + 20, retries=3, admit=lambda _: (), behalf=behalf
-        )  # fmt: skip
+        return reruns.extend(session, job_id, MoreEpochs(epochs, **more), terms)
 
 
 def forget(shop: Shop, *, after_s: float) -> list[str]:
@@ -99,7 +98,7 @@ def test_a_retry_of_an_extension_that_failed_is_the_same_extension(shop: Shop):
     lease = shop.claimed(child, now=T0 + 20)
     with shop.database.begin() as session:
         transitions.fail(session, lease, now=T0 + 30, failure=RunFailure(code="bad_data", message="x"), exit_code=1)
-        again = reruns.retry(session, child, now=T0 + 40, retries=3, admit=lambda _: ()).job_id
+        again = reruns.retry(session, child, LATER).job_id
     assert shop.job(again).adjustments == shop.job(child).adjustments
     assert shop.job(again).recovery == shop.job(parent).recovery
 
@@ -107,7 +106,7 @@ def test_a_retry_of_an_extension_that_failed_is_the_same_extension(shop: Shop):
 def test_a_clone_of_an_extension_trains_all_epochs_from_the_beginning(shop: Shop):
     child = extended(shop, ends(shop, shop.running())).job_id
     with shop.database.begin() as session:
-        anew = reruns.clone(session, child, {}, now=T0 + 40, retries=3, admit=lambda _: ()).job_id
+        anew = reruns.clone(session, child, {}, LATER).job_id
     cloned = shop.job(anew)
     assert (cloned.adjustments, cloned.recovery, cloned.spec["training"]["epochs"]) == (None, None, 120)
 

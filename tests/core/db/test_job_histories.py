@@ -122,10 +122,10 @@ class Histories(RuleBasedStateMachine):
 
     @rule(target=ids, job_id=ids, again=st.sampled_from([True, False]))
     def repeat(self, job_id: str, again: bool) -> str:
-        terms = {"now": self.now, "retries": 1, "admit": lambda _: ()}
+        terms = reruns.RerunTerms(now=self.now, retries=1, admit=lambda _: ())
         try:
             with self.database.begin() as session:
-                made = reruns.retry(session, job_id, **terms) if again else reruns.clone(session, job_id, {}, **terms)
+                made = reruns.retry(session, job_id, terms) if again else reruns.clone(session, job_id, {}, terms)
         except jobs.WrongState:
             assert self.row(job_id)["state"] not in {JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
             return job_id
