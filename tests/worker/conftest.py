@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from retort.client import Client
+from support.api_harness import listening
+from support.identity import OPERATOR
 from support.worker_harness import House
 
 
@@ -30,3 +35,33 @@ def rung_house(tmp_path: Path, sqlite_url: str, broker_url: str) -> Iterator[Hou
     made = House(tmp_path, sqlite_url, broker_url)
     yield made
     made.close()
+
+
+@pytest.fixture
+def service_settings() -> dict[str, Any]:
+    """Settings of that service; a module names its own."""
+    return {}
+
+
+@pytest.fixture
+def service(sqlite_template: Path, tmp_path: Path, service_settings: dict[str, Any]) -> Iterator[str]:
+    """Address of a service."""
+    (home := tmp_path / "service").mkdir()
+    with listening(sqlite_template, home, **service_settings) as url:
+        yield url
+
+
+@pytest.fixture
+def client(service: str) -> Iterator[Client]:
+    """Client of that service, an operator's."""
+    with Client(service, key=OPERATOR) as client:
+        yield client
+
+
+@pytest.fixture
+def served_house(service: str, tmp_path: Path) -> Iterator[House]:
+    """On that service's database and store."""
+    assert service, "it has copied the database"
+    home = tmp_path / "service"
+    with closing(House(home, f"sqlite:///{home / 'retort.db'}", f"sqla+sqlite:///{home / 'broker.db'}")) as made:
+        yield made

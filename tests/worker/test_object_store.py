@@ -9,8 +9,6 @@ import re
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -26,37 +24,21 @@ from retort.keeping import Keeper
 from retort.states import JobState
 from retort.storage import Store
 from retort_worker.dataset_intake import DatasetIntake
-from support.api_harness import listening
-from support.identity import HEADERS, OPERATOR, add_key
+from support.identity import HEADERS, add_key
 from support.worker_harness import House, document
 
 if TYPE_CHECKING:
     from support.s3_server import Bucket
+
+pytestmark = pytest.mark.usefixtures("bucket")  # before a service asks where its store is
 
 PART = 1 << 20
 STRAY = next(text for number in range(1000) if hashlib.sha256(text := str(number).encode()).digest()[0] < 16)
 
 
 @pytest.fixture
-def service(bucket: Bucket, sqlite_template: Path, tmp_path: Path) -> Iterator[str]:
-    assert bucket.keys() == []
-    (home := tmp_path / "service").mkdir()
-    with listening(sqlite_template, home) as url:
-        yield url
-
-
-@pytest.fixture
-def client(service: str) -> Iterator[Client]:
-    with Client(service, key=OPERATOR) as client:
-        yield client
-
-
-@pytest.fixture
-def house(service: str, tmp_path: Path) -> Iterator[House]:
-    assert service, "it has copied the database"
-    home = tmp_path / "service"
-    with closing(House(home, f"sqlite:///{home / 'retort.db'}", f"sqla+sqlite:///{home / 'broker.db'}")) as made:
-        yield made
+def house(served_house: House) -> House:
+    return served_house
 
 
 def begun(client: Client, data: bytes, **about: Any) -> tuple[dict[str, Any], list[str]]:

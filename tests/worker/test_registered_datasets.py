@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +20,13 @@ from retort.db.session import database_now
 from retort.keeping import Keeper
 from retort.states import JobState
 from retort_worker.dataset_intake import DatasetIntake
-from support.api_harness import listening
-from support.identity import HEADERS, OPERATOR
+from support.identity import HEADERS
 from support.worker_harness import House, document
 
 
 @pytest.fixture
-def service(sqlite_template: Path, tmp_path: Path) -> Iterator[str]:
-    (home := tmp_path / "service").mkdir()
-    with listening(sqlite_template, home) as url:
-        yield url
-
-
-@pytest.fixture
-def client(service: str) -> Iterator[Client]:
-    with Client(service, key=OPERATOR) as client:
-        yield client
-
-
-@pytest.fixture
-def house(service: str, tmp_path: Path) -> Iterator[House]:
-    assert service, "it has copied the database"
-    home = tmp_path / "service"
-    with closing(House(home, f"sqlite:///{home / 'retort.db'}", f"sqla+sqlite:///{home / 'broker.db'}")) as made:
-        yield made
+def house(served_house: House) -> House:
+    return served_house
 
 
 def zipped(folder: Path, target: Path, around: str = "") -> Path:

@@ -7,7 +7,6 @@ import ipaddress
 import os
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -94,24 +93,13 @@ def server(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Htt
 
 
 @pytest.fixture
-def service(sqlite_template: Path, tmp_path: Path) -> Iterator[str]:
-    (home := tmp_path / "service").mkdir()
-    with listening(sqlite_template, home, fetch_from=(HOST,), max_upload_bytes=1 << 20) as url:
-        yield url
+def service_settings() -> dict[str, Any]:
+    return {"fetch_from": (HOST,), "max_upload_bytes": 1 << 20}
 
 
 @pytest.fixture
-def client(service: str) -> Iterator[Client]:
-    with Client(service, key=OPERATOR) as client:
-        yield client
-
-
-@pytest.fixture
-def house(service: str, tmp_path: Path) -> Iterator[House]:
-    assert service, "it has copied the database"
-    home = tmp_path / "service"
-    with closing(House(home, f"sqlite:///{home / 'retort.db'}", f"sqla+sqlite:///{home / 'broker.db'}")) as made:
-        yield made
+def house(served_house: House) -> House:
+    return served_house
 
 
 Look = Callable[..., UrlFetcher]
