@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,9 +66,9 @@ def requested(header: str | None, size: int) -> Span | None:
 
 # The script of a page that draws its charts, and their program, run by their digests, and no other script does: what
 # somebody smuggles into a page is text. Sandboxed, it is a page of nowhere, which reaches neither service nor network.
-# Charts set styles of elements, and the sizes of rows stand at them: styles cannot be counted by digest.
+# Styles are the page's own, by their digests: it may have been made by another version.
 _PAGE_POLICY = (
-    "sandbox allow-scripts allow-downloads; default-src 'none'; {scripts}; style-src 'unsafe-inline'; "
+    "sandbox allow-scripts allow-downloads; default-src 'none'; {scripts}; {styles}; "
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
 FILE_POLICY = "sandbox; default-src 'none'"
@@ -91,9 +92,9 @@ _HEADERS: dict[str, Any] = {
 }
 
 
-def page_policy(page: chart_program.Page) -> str:
-    """Return the policy of a page with charts."""
-    return _PAGE_POLICY.format(scripts=chart_program.policy(page))
+def report_policy(page: bytes) -> str:
+    """Return the policy of a report, of which the first bytes suffice."""
+    return _PAGE_POLICY.format(scripts=chart_program.policy("report"), styles=chart_program.style_policy(page))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,13 @@ def send(
     if_none_match: str | None,
 ) -> Response:
     """Respond with *file*, or with the byte range the request names."""
+    if _draws_no_more(request, store, file):
+        return send_self_contained(store, file, if_none_match=if_none_match, by_browser=True)
     etag = http.strong(f"sha256-{file.sha256}")
-    headers = _headers(file, etag)
+    policy = FILE_POLICY
+    if file.name == REPORT:
+        policy = report_policy(b"".join(store.read(file.key, 0, chart_program.HEAD_BYTES)))
+    headers = _headers(file, etag, policy)
     if http.unchanged(if_none_match, etag):
         return Response(None, NOT_MODIFIED, headers)
     head = request.method == "HEAD"  # for which Range means nothing
@@ -150,17 +156,17 @@ def send_self_contained(
 
     A browser's draws them as this version does.
     """
-    etag = http.strong(f"sha256-{file.sha256}.{chart_program.file_name()}")
-    headers = {**_headers(file, etag), "Accept-Ranges": "none"}
+    page = chart_program.self_contained(b"".join(store.read(file.key)))
+    page = chart_program.redrawn(page) if by_browser else page
+    etag = http.strong(f"sha256-{hashlib.sha256(page).hexdigest()}")
+    headers = {**_headers(file, etag, report_policy(page)), "Accept-Ranges": "none"}
     del headers["Repr-Digest"]  # it is that of the stored page
     if http.unchanged(if_none_match, etag):
         return Response(None, NOT_MODIFIED, headers)
-    page = chart_program.self_contained(b"".join(store.read(file.key)))
-    page = chart_program.redrawn(page) if by_browser else page
     return Response(page, OK, headers, headers.pop("Content-Type"))
 
 
-def draws_no_more(request: Request, store: Store, file: StoredFile) -> bool:
+def _draws_no_more(request: Request, store: Store, file: StoredFile) -> bool:
     """Return True if a page of another version would show no charts."""
     if file.name != REPORT or not for_browser(request):
         return False
@@ -173,7 +179,7 @@ def draws_no_more(request: Request, store: Store, file: StoredFile) -> bool:
 
 def for_browser(request: Request) -> bool:
     """Return True if a browser asks for a page to show."""
-    return request.headers.get("sec-fetch-dest") == "document"
+    return request.headers.get("sec-fetch-dest") in {"document", "iframe"}
 
 
 def _opened(store: Store, file: StoredFile, start: int, end: int) -> Iterator[bytes]:
@@ -184,13 +190,12 @@ def _opened(store: Store, file: StoredFile, start: int, end: int) -> Iterator[by
     return chain([next(chunks)], chunks)
 
 
-def _headers(file: StoredFile, etag: str) -> dict[str, str]:
-    report = file.name == REPORT
+def _headers(file: StoredFile, etag: str, policy: str) -> dict[str, str]:
     digest = base64.b64encode(bytes.fromhex(file.sha256)).decode()
     return {
         "Accept-Ranges": "bytes",
-        "Content-Disposition": _disposition(file.name, inline=report),
-        "Content-Security-Policy": page_policy("report") if report else FILE_POLICY,
+        "Content-Disposition": _disposition(file.name, inline=file.name == REPORT),
+        "Content-Security-Policy": policy,
         "Content-Type": file.media_type if _MEDIA_TYPE.fullmatch(file.media_type) else _BINARY,
         "ETag": etag,
         "Repr-Digest": f"sha-256=:{digest}:",

@@ -20,6 +20,12 @@ _LARGEST_DEPTH = 8
 _HERE = Path(__file__).parent
 _DATA = b'<script type="application/json" id="charts">'
 _DRAWING = re.compile(rb"(%b[^<]*</script>\s*)<script>.*?</script>" % _DATA, re.DOTALL)
+_STYLE = re.compile(rb'<style(?: id="[\w.-]+")?>(.*?)</style>', re.DOTALL)
+_MOST_STYLES = 8
+_COLOURED = re.compile(rb'<span class="(dot|swatch)" style="background: ([\w()#-]+)"></span>')
+_LOOKED_FOR = re.compile(rb'getElementById\("([0-9a-f]{64})"\)')
+HEAD_BYTES = 64 * 1024
+"""Of a page, in which all of its styles are."""
 
 Page = Literal["report"]
 
@@ -64,23 +70,51 @@ def drawing(page: Page) -> str:
 
 
 @cache
+def styles() -> str:
+    """Return style elements that the program looks for, and else would add.
+
+    A page's policy forbids to add any; rules may be written into those that are there.
+    """
+    names = ("plotly.js-style-global", *(found.decode() for found in _LOOKED_FOR.findall(program())))
+    return "".join(f'<style id="{name}">/* of the charts */</style>' for name in names)
+
+
+def style_policy(page: bytes) -> str:
+    """Return the policy's part about a page's styles, by digest.
+
+    Any version may have made the page. Its first bytes suffice.
+    """
+    found = dict.fromkeys(_STYLE.findall(page[:HEAD_BYTES]))
+    digests = [f"'sha256-{_sha256(style)}'" for style in list(found)[:_MOST_STYLES]]
+    return " ".join(("style-src", *(digests or ("'none'",))))
+
+
+@cache
 def policy(page: Page) -> str:
     """Return the part of a page's policy about scripts: those of this version alone.
 
     They are the page's own and the charts' program inside of it, by their digests, and files of the service.
     """
-    digests = (_sha256(_content(element)) for element in (drawing(page), embedded()))
+    digests = (_sha256(_content(element).encode()) for element in (drawing(page), embedded()))
     return " ".join(("script-src 'self'", *(f"'sha256-{digest}'" for digest in digests)))
 
 
 def draws(report: bytes) -> bool:
-    """Return True unless a report's charts wait for another version's script."""
-    return _DATA not in report or drawing("report").encode() in report
+    """Return True unless charts wait for another version's script or styles."""
+    return _DATA not in report or all(part.encode() in report for part in (drawing("report"), styles()))
 
 
 def redrawn(report: bytes) -> bytes:
-    """Return a report of another version with the script of this one."""
-    return _DRAWING.sub(lambda found: found[1] + drawing("report").encode(), report, count=1)
+    """Return a report of another version with the script of this one.
+
+    What the policy of this one forbids is written in another way.
+    """
+    page = _DRAWING.sub(lambda found: found[1] + drawing("report").encode(), report, count=1)
+    page = _COLOURED.sub(
+        rb'<svg class="\1" viewBox="0 0 1 1" aria-hidden="true"><rect width="1" height="1" fill="\2"/></svg>', page
+    )
+    there = styles().encode() in page
+    return page if there else page.replace(b"</head>", styles().encode() + b"</head>", 1)
 
 
 def shared(page: bytes, depth: int) -> bytes:
@@ -120,8 +154,8 @@ def _content(element: str) -> str:
     return element.removeprefix("<script>").removesuffix("</script>")
 
 
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def _sha256(content: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(content).digest()).decode()
 
 
 def _digest(content: bytes) -> str:

@@ -14,6 +14,7 @@ from retort.db import Lease
 from retort.protocol.events import ArtifactEvent
 from retort.storage import Store
 from retort_worker.uploader import ArtifactUploader
+from support import job_pages
 from support.api_harness import Worker
 
 PAGE = f"<!doctype html><h1>report</h1>{chart_program.embedded()}<script>Plotly</script>".encode()
@@ -74,10 +75,50 @@ def test_the_scripts_of_a_page_run_by_their_digests_and_those_of_other_versions_
         text = element.removeprefix("<script>").removesuffix("</script>").encode()
         assert f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'" in policy
     data = '<script type="application/json" id="charts">[]</script>'
-    present = f"<p>x</p>{data}\n{chart_program.drawing('report')}".encode()
-    earlier = f"<p>x</p>{data}\n<script>draw()</script>".encode()
-    assert (chart_program.draws(present), chart_program.draws(earlier)) == (True, False)
-    assert chart_program.redrawn(earlier) == chart_program.redrawn(present) == present
+    present = f"<head>{chart_program.styles()}</head>{data}\n{chart_program.drawing('report')}".encode()
+    earlier = f"<head>{chart_program.styles()}</head>{data}\n<script>draw()</script>".encode()
+    unstyled = present.replace(chart_program.styles().encode(), b"")
+    assert [chart_program.draws(page) for page in (present, earlier, unstyled)] == [True, False, False]
+    assert {chart_program.redrawn(page) for page in (present, earlier, unstyled)} == {present}
+
+
+def test_the_styles_of_a_page_apply_by_their_digests_whatever_version_wrote_them(
+    client: TestClient, worker: Worker, lease: Lease
+):
+    def digest(style: bytes) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(style).digest()).decode()}'"
+
+    earlier = (
+        b"<head><style>p { color: red }</style></head><p>x" + b"y" * chart_program.HEAD_BYTES + b"<style>b{}</style>"
+    )
+    worker.publish(lease, "report.html", earlier, media_type="text/html")
+    address = f"/v1/jobs/{lease.job_id}/artifacts/report.html"
+    whole = client.get(address)
+    etag = {"If-None-Match": whole.headers["ETag"]}
+    answers = [
+        whole, client.head(address), client.get(address, headers=etag),
+        client.get(address, headers={"Range": "bytes=9-20"}), client.get(address, params={"self_contained": True}),
+    ]  # fmt: skip
+    assert [answer.status_code for answer in answers] == [200, 200, 304, 206, 200]
+    for answer in answers:
+        directives = answer.headers["Content-Security-Policy"].split("; ")
+        assert f"style-src {digest(b'p { color: red }')}" in directives
+        assert "unsafe" not in answer.headers["Content-Security-Policy"]
+    many = b"".join(b"<style>a%d{}</style>" % number for number in range(500))
+    assert len(chart_program.style_policy(many)) < 500
+    assert chart_program.style_policy(b"<p>plain") == "style-src 'none'"
+    page = (chart_program.styles() + "<style>p{}</style>").encode()
+    assert digest(b"/* of the charts */") in chart_program.style_policy(page)
+
+
+def test_a_report_has_no_style_that_its_policy_would_refuse():
+    """Attributes cannot be named by digests; elements are, where they stand in the first bytes."""
+    page = job_pages.report("street", "job_1")
+    inline = page.partition(b"<main>")[2]
+    assert re.findall(rb"\sstyle\s*=", inline) == []
+    assert inline.count(b"<style") == 0
+    assert page.index(b"<main>") < chart_program.HEAD_BYTES / 2
+    assert page.count(b"<style") == len(re.findall(rb"'sha256-", chart_program.style_policy(page).encode())) + 1
 
 
 def test_a_report_of_an_earlier_version_gets_the_program_of_today():

@@ -72,7 +72,7 @@ def download_artifact(
             what = "the job" if row.deleted_at is None else "it"
             raise ArtifactNotFound(f"artifact {name!r} of {job_id} is deleted", hint=f"restore {what} first")
     file = StoredFile(row.name, row.sha256, row.size_bytes, row.media_type, row.key)
-    if (self_contained and name == file_response.REPORT) or file_response.draws_no_more(request, service.store, file):
+    if self_contained and name == file_response.REPORT:
         shown = file_response.for_browser(request)
         return file_response.send_self_contained(service.store, file, if_none_match=if_none_match, by_browser=shown)
     return file_response.send(

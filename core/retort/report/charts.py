@@ -189,6 +189,7 @@ def chart(name: str, title: str, note: str, data: list[dict[str, Any]], layout: 
 
 
 _MOST_TICKS = 6
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def log_axis(title: str, values: Iterable[float | None]) -> Chart:
@@ -219,7 +220,7 @@ def log_axis(title: str, values: Iterable[float | None]) -> Chart:
 def _decade(power: int) -> str:
     if -3 <= power <= 4:
         return f"{10.0**power:.{max(0, -power)}f}"
-    return f"10<sup>{power}</sup>".replace("-", "\N{MINUS SIGN}")
+    return "10" + str(power).translate(_RAISED)
 
 
 def _ap(per_class: Mapping[str, ClassScores], name: str) -> float:

@@ -67,6 +67,7 @@ def render(
             manifest=manifest,
             spec_yaml=yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True),
             plotly=chart_program.embedded(),
+            plotly_styles=chart_program.styles(),
             drawing=chart_program.drawing("report"),
         )
     )
