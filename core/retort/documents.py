@@ -1,4 +1,4 @@
-"""Read documents and lines of text from strangers, bounded.
+"""Read documents and lines of text from strangers, bounded; write documents.
 
 This is the one reader of YAML for all that comes from outside: specs, descriptions of data and networks, labels. It
 takes YAML's events one by one and makes plain values of them, so that size, depth and number are known before there are
@@ -53,6 +53,100 @@ def parse_document(text: str | bytes, limits: DocumentLimits = AS_USUAL) -> Any:
         raise SpecError([FieldProblem("$", f"not readable as YAML or JSON: {reason}", _HINT)]) from error
     except RecursionError as error:
         raise SpecError([FieldProblem("$", _TOO_DEEP, _HINT)]) from error
+
+
+class _DocumentWriter(yaml.SafeDumper):
+    """Writer whose texts are texts to our reader, too, and that repeats what stands twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        """Write everything out."""
+        return True
+
+
+def _written_text(writer: _DocumentWriter, text: str) -> yaml.ScalarNode:
+    """Quote what YAML 1.2 would take for a number, and what could end a line."""
+    is_text = len(text) <= _LONGEST_NUMBER and isinstance(_plain(text), str)
+    style = None if is_text else "'"
+    return writer.represent_scalar(f"{_CORE}str", text, style=style if text.isprintable() else '"')
+
+
+_DocumentWriter.add_representer(str, _written_text)
+
+
+def document_text(value: Any, *, width: float = 100, flow: bool = False) -> str:
+    """Return a value as YAML; *flow* writes mappings and lists in brackets."""
+    return str(
+        yaml.dump(
+            value, Dumper=_DocumentWriter, sort_keys=False, allow_unicode=True, width=width, default_flow_style=flow
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TextPlace:
+    """Where a value stands in a YAML text."""
+
+    start: int
+    end: int
+    """Behind its last character; a comment behind it does not belong to it."""
+    line: int
+    """Counted from 0, as the column is."""
+    column: int
+    in_brackets: bool = False
+    """Whether it is a mapping or list in flow style."""
+    text: str | None = None
+    """Of a plain value, without quotes."""
+    items: list[TextPlace] = field(default_factory=list)
+    """Of a list; of a mapping, the values."""
+    keys: list[TextPlace] | None = None
+    """Of a mapping, in the order of its values."""
+
+
+def text_places(text: str) -> TextPlace | None:
+    """Return where the values of a document stand; None for an empty one.
+
+    Raises:
+        SpecError: it is not one that ``parse_document`` reads, or JSON that is no YAML.
+
+    """
+    parse_document(text)
+    open_: list[tuple[Any, list[TextPlace]]] = []
+    made = None
+    try:
+        for event in yaml.parse(text, Loader=_PARSER):
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_.append((event, []))
+                continue
+            if isinstance(event, yaml.CollectionEndEvent):
+                made = _closed(*open_.pop(), event)
+            elif isinstance(event, yaml.ScalarEvent):
+                made = _place(event, _end(text, event), text=event.value)
+            else:
+                continue
+            if open_:
+                open_[-1][1].append(made)
+    except yaml.MarkedYAMLError as error:
+        raise SpecError([_unreadable(error)]) from error
+    return made
+
+
+def _place(event: Any, end: int, **given: Any) -> TextPlace:
+    mark = event.start_mark
+    return TextPlace(mark.index, end, mark.line, mark.column, **given)
+
+
+def _closed(start: Any, inner: list[TextPlace], end: yaml.Event) -> TextPlace:
+    """Return a mapping's or list's place; for YAML's reader, one without brackets goes on to what comes next."""
+    mark: Any = end.end_mark
+    last = mark.index if start.flow_style or not inner else inner[-1].end
+    if isinstance(start, yaml.MappingStartEvent):
+        return _place(start, last, in_brackets=bool(start.flow_style), items=inner[1::2], keys=inner[::2])
+    return _place(start, last, in_brackets=bool(start.flow_style), items=inner)
+
+
+def _end(text: str, event: Any) -> int:
+    start, end = int(event.start_mark.index), int(event.end_mark.index)
+    return start + len(text[start:end].rstrip()) if event.style in {"|", ">"} else end
 
 
 _TOO_DEEP = "nested too deeply"

@@ -23,8 +23,8 @@ from retort.protocol.events import RunFailure
 from retort.settings import Settings
 from retort.spec.result import parse_result
 from retort.storage import Store
-from retort_api.pages.spec_commands import spec_text
 from retort_api.pages.spec_form import edit, read_mapping, state_of
+from retort_api.pages.spec_text import spec_text
 from stored_results import advice, candidate, stored
 from support.api_harness import SPEC, Worker, listening
 from support.identity import HEADERS, OPERATOR

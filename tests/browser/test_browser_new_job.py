@@ -52,6 +52,34 @@ def test_form_and_yaml_follow_each_other_and_errors_come_and_go_at_their_field(s
         assert watch.complaints == []
 
 
+def test_losses_are_added_changed_and_removed_by_the_form_as_the_yaml_follows(service: Filled, browser: Browser):
+    with logged_in(browser, service, ClientRole.SUBMITTER) as context:
+        page = context.new_page()
+        watch = PageWatch(page)
+        page.goto(f"{service.url}/new")
+        page.fill("#f-spec", "# mine\n" + page.input_value("#f-spec"))
+        page.get_by_text("losses, balance, schedule").click()
+        page.get_by_role("button", name="Add another loss").click()
+        expect(page.locator("#f-distillation-losses-3-kind")).to_be_focused()
+        page.select_option("#f-distillation-losses-3-kind", "masked_generative")
+        page.fill("#f-distillation-losses-3-mask_ratio", "0.5")
+        expect(page.locator("#f-spec")).to_have_value(re.compile("mask_ratio: 0.5"))
+        page.get_by_role("button", name="Remove loss 1").click()
+        expect(page.locator("#f-spec")).not_to_have_value(re.compile("class_logits"))
+        expect(page.locator("#f-distillation-losses fieldset.group")).to_have_count(3)
+        assert page.input_value("#f-spec").startswith("# mine\n")
+        page.fill("#f-training-epochs", "many")
+        expect(page.locator("#e-training-epochs")).to_contain_text("many")
+        page.fill("#f-name", "a b")
+        expect(page.locator("#e-name")).to_contain_text("a b")
+        page.get_by_role("button", name="Submit job").click()
+        expect(page.locator("#f-name")).to_be_focused()  # the first that is wrong
+        assert (page.input_value("#f-name"), page.input_value("#f-training-epochs")) == ("a b", "many")
+        assert watch.complaints == [
+            "Failed to load resource: the server responded with a status of 422 (Unprocessable Entity)"
+        ]
+
+
 def test_a_new_user_submits_by_two_clicks_and_a_double_click_makes_one_job(service: Filled, browser: Browser):
     with logged_in(browser, service, ClientRole.SUBMITTER) as context:
         page = context.new_page()
@@ -77,6 +105,12 @@ def test_without_scripts_the_same_form_checks_and_submits(service: Filled, brows
         page.get_by_role("button", name="Check").click()
         assert "epochs: 5" in page.input_value("#f-spec")
         assert "precision: int8" in page.input_value("#f-spec")
+        page.get_by_text("losses, balance, schedule").click()
+        page.get_by_role("button", name="Add another loss").click()
+        assert page.locator("#f-distillation-losses-3-kind").is_visible()
+        assert "kind: box_giou" in page.input_value("#f-spec")
+        page.get_by_role("button", name="Take the recipe's").click()
+        assert "box_giou" not in page.input_value("#f-spec")
         page.fill("#f-spec", page.input_value("#f-spec").replace("epochs: 5", "epochs: 6"))
         page.get_by_role("button", name="Submit job").click()
         job_id = page.url.rpartition("/")[2]

@@ -26,8 +26,19 @@ from retort_api.pages import job_choices
 from retort_api.pages.job_choices import JobChoices, Wanted, bounds, choices, first_document, with_current
 from retort_api.pages.page_router import PageRouter
 from retort_api.pages.rendering import render, see_other
-from retort_api.pages.spec_commands import commands, spec_text
-from retort_api.pages.spec_form import EXPORTS, FIRST, OTHER, controls, edit, further, placed, posted_state, state_of
+from retort_api.pages.spec_commands import commands
+from retort_api.pages.spec_fields import FIRST, NULL, State, controls
+from retort_api.pages.spec_form import (
+    EXPORTS,
+    OTHER,
+    edit,
+    placed,
+    posted_state,
+    read_mapping,
+    shown_sections,
+    state_of,
+)
+from retort_api.pages.spec_text import lines_of, spec_text
 from retort_api.schemas.validation import Validation
 from retort_api.spec_validation import Rights, admit
 from retort_api.terms import SubmissionTerms, on_behalf, refuse_priority
@@ -49,7 +60,7 @@ class JobForm:
     """The YAML."""
     before: str
     """The YAML with which form and YAML were last in step."""
-    state: Mapping[str, tuple[str, ...]]
+    state: State
     labels: str = ""
     """One a line."""
     priority: str = "0"
@@ -57,6 +68,8 @@ class JobForm:
     """The job whose spec it was."""
     token: str = ""
     """The same in every copy of this page: sent twice, the form makes one job."""
+    act: str = ""
+    """What the pressed button says."""
 
     @classmethod
     def of(cls, fields: Sequence[tuple[str, str]]) -> JobForm:
@@ -68,6 +81,7 @@ class JobForm:
             text=given.get("spec", ""), before=given.get("before", ""), state=posted_state(plain),
             labels=given.get("labels", ""), priority=given.get("priority", "0"),
             parent=parent if is_job_id(parent) else "", token=token if _TOKEN.fullmatch(token) else uuid.uuid4().hex,
+            act=given.get("do", ""),
         )  # fmt: skip
 
 
@@ -84,6 +98,8 @@ class Checked:
     priority: int = 0
     code: str = ""
     """Of the refusal."""
+    added: str = ""
+    """Path of a group that has just been added."""
 
 
 @router.page("/new", scope=Scope.JOBS_WRITE)
@@ -140,11 +156,11 @@ async def take_new_job(request: Request, service: Serving, caller: Caller) -> Re
 def check(form: JobForm, service: AppState, caller: Principal) -> Checked:
     """Bring form and YAML into step, and check what they mean."""
     try:
-        edited = edit(form.text, form.before, form.state)
+        edited = edit(form.text, form.before, form.state, form.act)
     except SpecError as error:
-        return Checked(form, {}, error.problems, code=error.code)
+        return Checked(form, _last_readable(form), error.problems, code=error.code)
     form = replace(form, text=edited.text, before=edited.text, state=state_of(edited.document))
-    checked = Checked(form, edited.document)
+    checked = Checked(form, edited.document, added=edited.added)
     problems: list[FieldProblem] = []
     try:
         labels, priority = _terms(form, service, caller)
@@ -159,6 +175,14 @@ def check(form: JobForm, service: AppState, caller: Principal) -> Checked:
         told = validated(spec, warnings, service, caller, caller.project)
         checked = replace(checked, told=told, spec=None if problems else spec)
     return replace(checked, problems=tuple(problems), code="bad_spec" if problems else "")
+
+
+def _last_readable(form: JobForm) -> dict[str, Any]:
+    """Return the document with which form and YAML were last in step."""
+    try:
+        return read_mapping(form.before)
+    except SpecError:
+        return {}
 
 
 def _terms(form: JobForm, service: AppState, caller: Principal) -> tuple[dict[str, str], int]:
@@ -247,10 +271,15 @@ def _page(
     with service.read(caller) as session:
         measured = bounds(session, data)
     known = {one.reference for one in offered.data}
+    problems = placed(checked.problems, document)
+    readable = all(one.path != "$" for one in checked.problems)
     return render(
         request, "new_job.html", title="New job", current="new", status=status,
-        form=form, state=state, offered=offered, problems=placed(checked.problems), all_problems=checked.problems,
-        told=checked.told, first=[controls()[path] for path in FIRST], further=further(), exports=EXPORTS,
+        form=form, state=state, offered=offered, problems=problems, all_problems=checked.problems,
+        lines=lines_of(form.text, [one.path for one in checked.problems]) if readable else {},
+        told=checked.told, first=[controls()[path] for path in FIRST], sections=shown_sections(document),
+        exports=EXPORTS, null=NULL, added=checked.added,
+        focus=next(iter(problems), "") if form.act == "submit" else "",
         data=data if data in known else OTHER, other="" if data in known else data,
         teachers=with_current(offered.teachers, state["teacher"][-1]), bounds=measured,
         students=with_current(offered.students, state["student"][-1] or weighed),

@@ -10,7 +10,7 @@ from pprint import pformat
 from typing import Any
 from urllib.parse import urlencode
 
-import yaml
+from retort_api.pages.spec_text import spec_text
 
 _WIDTH = 100
 
@@ -22,11 +22,6 @@ class SubmitCommand:
     name: str
     """For people."""
     text: str
-
-
-def spec_text(document: Mapping[str, Any]) -> str:
-    """Return a spec document as YAML."""
-    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=_WIDTH)
 
 
 def commands(
