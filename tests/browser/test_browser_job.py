@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +77,34 @@ def test_charts_grow_over_one_stream_while_the_job_runs(service: Filled, operato
     service.worker.fail(lease, FAILURE)
     page.wait_for_selector("#job-top .badge.failed")
     assert watch.complaints == []
+
+
+def test_charts_ask_for_what_is_new_and_for_all_where_epochs_are_measured_again(
+    service: Filled, operator: BrowserContext
+):
+    lease = service.worker.claim(submitted(service.worker, "again", training={"epochs": 40}))
+    service.worker.record(lease, StageEvent(n=1, at=1, stage="distill"))
+    service.worker.record(lease, *(epoch(1 + n, n, Role.STUDENT, 40) for n in range(1, 9)))
+    page = operator.new_page()
+    page.set_viewport_size({"width": 1280, "height": 3000})
+    page.goto(f"{service.url}/jobs/{lease.job_id}/charts")
+    for name in ("map", "pace", "rest"):
+        page.wait_for_selector(f"#chart-{name} canvas")
+
+    with page.expect_request(re.compile(r"/pace\.csv\?points=1000&after=8$")):
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[1]))
+        service.worker.record(lease, epoch(10, 9, Role.STUDENT, 40))
+    numbers = page.locator("#numbers-map tbody th").last
+    page.wait_for_function("() => document.querySelector('#numbers-map tbody tr:last-child th').textContent === '9'")
+    assert numbers.text_content() == "9", "the numbers are those of the drawing"
+    assert [one for one in asked if ".csv" in one] == ["pace.csv?points=1000&after=8"], (
+        "others take them from the stream"
+    )
+
+    with page.expect_request(re.compile(r"/map\.csv\?points=1000$")):
+        service.worker.record(lease, epoch(11, 4, Role.STUDENT, 40))
+    page.close()
 
 
 def test_a_question_is_closed_by_escape_and_nothing_is_done(service: Filled, seeded: Seeded, operator: BrowserContext):

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from threading import Lock
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
-from fastapi.responses import HTMLResponse
-from retort.access import Scope
+from fastapi.responses import HTMLResponse, StreamingResponse
+from retort.access import Principal, Scope
 from retort.db import Session, jobs, metrics
-from retort.db.metrics import SeriesExtent
 from retort.db.models import JobRow
 from retort.errors import UserError
 
-from retort_api.deps import Caller, JobId, Serving
+from retort_api.deps import AppState, Caller, JobId, Serving
 from retort_api.errors import OK
 from retort_api.pages.job_curves import (
+    CurveFacts,
     JobChart,
-    csv_of,
     facts_of,
+    header_of,
     health_charts,
+    read_points,
+    rows_of,
     table_of,
     training_charts,
     unit_of,
@@ -32,32 +33,10 @@ from retort_api.pages.page_router import PageRouter
 router = PageRouter()
 
 MOST_POINTS = 10_000
-"""Of a curve in a file, as everywhere; the page itself asks for fewer."""
-
-
-class ExtentCache:
-    """Keep the extents of the latest jobs' curves until the next event."""
-
-    def __init__(self, most: int = 64) -> None:
-        self._most, self._lock = most, Lock()
-        self._kept: OrderedDict[str, tuple[int, list[SeriesExtent]]] = OrderedDict()
-
-    def of(self, session: Session, job: JobRow) -> list[SeriesExtent]:
-        """Return the extents of the job's curves."""
-        with self._lock:
-            kept = self._kept.get(job.id)
-        if kept is not None and kept[0] == job.last_seq:
-            return kept[1]
-        found = metrics.extents(session, job.id)
-        with self._lock:
-            self._kept[job.id] = (job.last_seq, found)
-            self._kept.move_to_end(job.id)
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        return found
-
-
-_EXTENTS = ExtentCache()
+"""Of a curve in a thinned file; the page itself asks for fewer."""
+_PIECE = 4000
+"""Epochs of a whole file that are read at once."""
+_LARGEST = 2**53 - 1
 
 
 @router.page("/jobs/{job_id}/charts", scope=Scope.JOBS_READ)
@@ -66,7 +45,7 @@ def show_charts(request: Request, service: Serving, caller: Caller, job_id: JobI
     with service.read(caller) as session:
         job = jobs.get(session, job_id)
         facts = facts_of(job)
-        found = training_charts(_EXTENTS.of(session, job))
+        found = training_charts(metrics.extents(session, job_id))
         shown = [(chart, table_of(session, job_id, chart, facts), unit_of(chart, facts)) for chart in found]
     return show(request, service, caller, job_id, "charts", "job_charts.html", charts=shown, facts=facts)
 
@@ -78,7 +57,7 @@ def show_health(request: Request, service: Serving, caller: Caller, job_id: JobI
         job = jobs.get(session, job_id)
         facts = facts_of(job)
         health = read_health(session, job_id)
-        found = health_charts(_EXTENTS.of(session, job))
+        found = health_charts(metrics.extents(session, job_id))
         shown = [(chart, table_of(session, job_id, chart, facts), unit_of(chart, facts)) for chart in found]
     return show(
         request, service, caller, job_id, "health", "job_health.html", charts=shown, facts=facts, health=health
@@ -92,25 +71,52 @@ def send_csv(
     caller: Caller,
     job_id: JobId,
     name: Annotated[str, Path(pattern=r"^[a-z0-9-]{1,40}$")],
-    points: Annotated[int, Query(ge=10, le=MOST_POINTS)] = MOST_POINTS,
+    points: Annotated[int | None, Query(ge=10, le=MOST_POINTS)] = None,
+    after: Annotated[int | None, Query(ge=-_LARGEST, le=_LARGEST)] = None,
 ) -> Response:
-    """Send the numbers of one chart.
+    """Send the numbers of one chart, or those *after* an epoch.
 
-    A curve of more than *points* is thinned, and keeps its lowest and highest value.
+    With *points*, longer curves are thinned, and keep their lowest and highest values.
     """
     with service.read(caller) as session:
         job = jobs.get(session, job_id)
-        extents = _EXTENTS.of(session, job)
+        extents = metrics.extents(session, job_id)
         chart = _named((*training_charts(extents), *health_charts(extents)), name)
         if chart is None:
             hint = "a chart has a file once its curves have a point"
             raise UserError(f"job {job_id} has no chart {name}", code="not_found", hint=hint)
-        found = metrics.thinned(session, job_id, chart.extents, most=points, attempts=job.attempt)
         facts = facts_of(job)
+        thin = None if points is None else _rows(session, job, chart, facts, points, after=after)
     headers = {
         "Content-Disposition": f'attachment; filename="{job.name}-{name}.csv"', "Cache-Control": "no-store",
     }  # fmt: skip
-    return Response(csv_of(chart, found, facts), OK, headers, "text/csv; charset=utf-8")
+    if thin is not None:
+        return Response(header_of(chart) + thin, OK, headers, "text/csv; charset=utf-8")
+    return StreamingResponse(_whole(service, caller, job, chart, facts, after), OK, headers, "text/csv; charset=utf-8")
+
+
+def _rows(
+    session: Session, job: JobRow, chart: JobChart, facts: CurveFacts, most: int, *, after: int | None,
+    until: int | None = None,
+) -> str:  # fmt: skip
+    """Read the rows of a chart's file after one epoch and until another."""
+    return rows_of(chart, read_points(session, job, chart, facts, most, after, until), facts, after)
+
+
+def _whole(  # noqa: PLR0917 - one chart, and whose
+    service: AppState, caller: Principal, job: JobRow, chart: JobChart, facts: CurveFacts, after: int | None
+) -> Iterator[str]:
+    """Yield a chart's file piece by piece, each read by itself."""
+    yield header_of(chart)
+    first, last = min(one.first for one in chart.extents), max(one.last for one in chart.extents)
+    place = first - 1 if after is None else max(after, first - 1)
+    while place < last:
+        with service.read(caller) as session:
+            until = min(place + _PIECE, last)
+            yield _rows(session, job, chart, facts, _PIECE * 2, after=place, until=until)
+            place = until
+            begins = [metrics.steps_from(session, job.id, one.series, [place + 1])[0] for one in chart.extents]
+            place = min((step for step in begins if step is not None), default=last + 1) - 1
 
 
 def _named(charts: tuple[JobChart, ...], name: str) -> JobChart | None:

@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -222,10 +222,11 @@ def _chart(group: ChartGroup, extents: Sequence[SeriesExtent]) -> JobChart | Non
         roles = {one.series.role if not one.series.name.startswith(_TEACHER) else Role.TEACHER for one in extents}
         if not {Role.STUDENT, Role.CONTROL} <= roles:
             return None
+        extents = [_level(one) for one in extents]
         reads = tuple(one.series for one in extents)
         lines: tuple[ChartLine, ...] = (ChartLine("share of the gap", "student", "student", reads),)
     elif group.made == "pace":
-        extents = [one for one in extents if one.number > 1]
+        extents = [one for one in extents if one.first < one.last]
         lines = tuple(ChartLine(one.series.role, one.series.role, one.series.role, (one.series,)) for one in extents)
     else:
         parts = list(dict.fromkeys(_part(one.series) for one in extents))
@@ -233,6 +234,11 @@ def _chart(group: ChartGroup, extents: Sequence[SeriesExtent]) -> JobChart | Non
     if not lines:
         return None
     return JobChart(group.name, group.title, group.note, group.unit, group.made, lines, tuple(extents))
+
+
+def _level(one: SeriesExtent) -> SeriesExtent:
+    """Keep of a figure of the teacher, which is drawn level, its latest point."""
+    return replace(one, first=one.last) if one.series.name.startswith(_TEACHER) else one
 
 
 def _place(series: SeriesName) -> int:
@@ -256,6 +262,10 @@ def _line(series: SeriesName, parts: Sequence[str]) -> ChartLine:
     return ChartLine(f"{part}, {role.value}", role.value, f"series-{parts.index(part) % _SERIES + 1}", (series,))
 
 
+_STUDENT, _CONTROL = SeriesName(Role.STUDENT, MAP), SeriesName(Role.CONTROL, MAP)
+_TAUGHT = SeriesName(Role.STUDENT, f"{_TEACHER}mAP50-95")
+_SHARE = SeriesName(Role.JOB, "share of the gap")
+"""Under which the points of that chart come when the database has worked them out."""
 Points = Mapping[SeriesName, Iterable[MetricPoint]]
 
 
@@ -263,19 +273,17 @@ def _values(chart: JobChart, points: Points, facts: CurveFacts) -> list[dict[int
     """Return each line's values by step."""
     by_step = {series: {point.step: point for point in found} for series, found in points.items()}
     if chart.made == "gap":
-        return [_gap(by_step, facts)]
+        return [_gap(by_step, _teacher(by_step, facts))]
     if chart.made == "pace":
         return [_pace(by_step.get(line.sources[0], {}), facts) for line in chart.lines]
     return [{step: point.value for step, point in by_step.get(line.sources[0], {}).items()} for line in chart.lines]
 
 
-def _gap(by_step: Mapping[SeriesName, Mapping[int, MetricPoint]], facts: CurveFacts) -> dict[int, float | None]:
+def _gap(by_step: Mapping[SeriesName, Mapping[int, MetricPoint]], teacher: float | None) -> dict[int, float | None]:
     """Return student less control as a percentage of teacher less control."""
-    student = by_step.get(SeriesName(Role.STUDENT, MAP), {})
-    control = by_step.get(SeriesName(Role.CONTROL, MAP), {})
-    said = by_step.get(SeriesName(Role.STUDENT, f"{_TEACHER}mAP50-95"), {})
-    told = [point.value for point in said.values() if point.value is not None]
-    teacher = facts.teacher.get(MAP, told[-1] if told else None)
+    if _SHARE in by_step:
+        return {step: point.value for step, point in by_step[_SHARE].items()}
+    student, control = by_step.get(_STUDENT, {}), by_step.get(_CONTROL, {})
     found: dict[int, float | None] = {}
     for step, point in student.items():
         other = control.get(step)
@@ -284,6 +292,12 @@ def _gap(by_step: Mapping[SeriesName, Mapping[int, MetricPoint]], facts: CurveFa
         gap = teacher - other.value
         found[step] = 100 * (point.value - other.value) / gap if gap > 0 else None
     return found
+
+
+def _teacher(by_step: Mapping[SeriesName, Mapping[int, MetricPoint]], facts: CurveFacts) -> float | None:
+    """Return the teacher's mAP50-95: as the result has it, else as it was measured last."""
+    measured = [point.value for point in by_step.get(_TAUGHT, {}).values() if point.value is not None]
+    return facts.teacher.get(MAP, measured[-1] if measured else None)
 
 
 def _pace(points: Mapping[int, MetricPoint], facts: CurveFacts) -> dict[int, float | None]:
@@ -309,36 +323,103 @@ def unit_of(chart: JobChart, facts: CurveFacts) -> str:
 
 def table_of(session: Session, job_id: str, chart: JobChart, facts: CurveFacts) -> ChartTable:
     """Read the numbers of a chart at a few epochs at even distances."""
-    steps = _spread(chart.extents)
-    wanted = steps if chart.made != "pace" else {near for step in steps for near in (step - 1, step)}
+    steps = _spread(session, job_id, chart)
+    wanted = {*steps, *(one.last for one in chart.extents if one.first == one.last)}
+    if chart.made == "pace":
+        before = [step - 1 for step in steps]
+        found_before = [metrics.steps_until(session, job_id, one.series, before) for one in chart.extents]
+        wanted |= {step for found in found_before for step in found if step is not None}
     series = [one.series for one in chart.extents]
-    found = metrics.at_steps(session, job_id, series, wanted)
-    values = _values(chart, {one: points.values() for one, points in found.items()}, facts)
+    points = metrics.at_steps(session, job_id, series, wanted)
+    values = _values(chart, {one: of_steps.values() for one, of_steps in points.items()}, facts)
     known = sorted({step for line in values for step in line} & set(steps))
     rows = tuple((step, tuple(line.get(step) for line in values)) for step in known)
     return ChartTable(tuple(line.label for line in chart.lines), rows)
 
 
-def _spread(extents: Collection[SeriesExtent]) -> list[int]:
-    """Choose steps at which the longest curve was measured, if it was at even distances."""
-    longest = max(extents, key=lambda one: one.number)
-    stride = max(1, round((longest.last - longest.first) / max(1, longest.number - 1)))
-    places = (longest.last - longest.first) // stride + 1
-    number = min(places, TABLE_ROWS)
-    chosen = {longest.first + stride * round(at * (places - 1) / max(1, number - 1)) for at in range(number)}
-    return sorted(chosen | {longest.last})
+def _spread(session: Session, job_id: str, chart: JobChart) -> list[int]:
+    """Choose measured steps of the longest curve, about at even distances, and its ends."""
+    longest = max(_common(chart), key=lambda one: one.last - one.first)
+    reach = longest.last - longest.first
+    places = sorted({longest.first + round(at * reach / (TABLE_ROWS - 1)) for at in range(TABLE_ROWS)})
+    found = metrics.steps_from(session, job_id, longest.series, places)
+    return sorted({step for step in found if step is not None})
 
 
-def csv_of(chart: JobChart, points: Points, facts: CurveFacts) -> str:
+def _common(chart: JobChart) -> tuple[SeriesExtent, ...]:
+    """Return the extents of a chart's curves.
+
+    Those of which another is worked out come as far as they go together.
+    """
+    if chart.made != "gap":
+        return chart.extents
+    both = [one for one in chart.extents if not one.series.name.startswith(_TEACHER)]
+    first, last = max(one.first for one in both), min(one.last for one in both)
+    return tuple(replace(one, first=first, last=last) if one in both else one for one in chart.extents)
+
+
+def read_points(  # noqa: PLR0917 - which of whose points
+    session: Session, job: JobRow, chart: JobChart, facts: CurveFacts, most: int, after: int | None = None,
+    until: int | None = None,
+) -> Points:  # fmt: skip
+    """Read the points of a chart after one epoch and until another.
+
+    Each curve has at most *most*.
+    """
+    extents = _within(session, job.id, chart, after, until)
+    if chart.made != "gap":
+        return metrics.thinned(session, job.id, extents, most=most, attempts=job.attempt)
+    student = next((one for one in extents if one.series == _STUDENT), None)
+    last = {one.last for one in chart.extents if one.series == _TAUGHT}
+    teacher = _teacher(metrics.at_steps(session, job.id, [_TAUGHT], last), facts)
+    if student is None or teacher is None:
+        return {}
+    found = metrics.thinned_share(session, job.id, student, teacher, most=most, attempts=job.attempt)
+    return {_SHARE: found}
+
+
+def _within(
+    session: Session, job_id: str, chart: JobChart, after: int | None, until: int | None = None
+) -> tuple[SeriesExtent, ...]:  # fmt: skip
+    """Return of which stretches of curves a chart's rows are made.
+
+    The rows are those after one epoch and until another.
+    """
+    found = []
+    for one in _common(chart):
+        if chart.made == "gap" and one.series.name.startswith(_TEACHER):
+            found.append(one)
+            continue
+        first = one.first if after is None else max(one.first, after + 1)
+        last = one.last if until is None else min(one.last, until)
+        if first > last:
+            continue
+        if chart.made == "pace" and first > one.first:
+            first = metrics.steps_until(session, job_id, one.series, [first - 1])[0] or one.first
+        found.append(replace(one, first=first, last=last))
+    return tuple(found)
+
+
+def header_of(chart: JobChart) -> str:
+    """Spell the first row of a chart's file."""
+    return _spelled([["epoch", "time", *(cell(line.label) for line in chart.lines)]])
+
+
+def rows_of(chart: JobChart, points: Points, facts: CurveFacts, after: int | None = None) -> str:
     """Spell a chart's numbers: one row an epoch, one column a curve."""
     values = _values(chart, points, facts)
     at = {point.step: point.at for found in points.values() for point in found}
+    steps = sorted({step for line in values for step in line if after is None or step > after})
+    return _spelled([step, _moment(at[step]), *(_number(line.get(step)) for line in values)] for step in steps)
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _spelled(rows: Iterable[Sequence[object]]) -> str:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["epoch", "time", *(cell(line.label) for line in chart.lines)])
-    for step in sorted({step for line in values for step in line}):
-        moment = datetime.fromtimestamp(at[step], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        writer.writerow([step, moment, *(_number(line.get(step)) for line in values)])
+    csv.writer(out, lineterminator="\n").writerows(rows)
     return out.getvalue()
 
 

@@ -1,6 +1,6 @@
 // Draw a job's curves from their CSV, and let them grow as the job runs.
 
-const POINTS = 1000, MOST = 4000, AGAIN_MS = 3000;
+const POINTS = 1000, MOST = 4000, TAIL = 200, AGAIN_MS = 3000, MORE_MS = 500, DENSE = 300, CALM = 0.8;
 const DASHES = { teacher: [6, 4], control: [2, 3] };
 const SYNC = "job";
 const charts = [];
@@ -37,15 +37,47 @@ class Chart {
     this.data = null;
     this.plot = null;
     this.waits = false;
+    this.low = null;
+    this.missed = [];
     place.setAttribute("role", "img");
     place.setAttribute("aria-label", `Chart: ${place.closest("figure").querySelector("h3").textContent}. Its numbers stand below.`);
   }
 
-  async load() {
-    const answer = await fetch(`${this.place.dataset.source}?points=${POINTS}`).catch(() => null);
-    if (!answer || !answer.ok) return;
-    this.data = parse(await answer.text(), this.lines.length);
-    this.draw();
+  /** Read all of it, or from an epoch on; one request at a time. */
+  async load(from = null) {
+    if (this.loads) { this.ask(from ?? -Infinity); return; }
+    this.loads = true;
+    this.low = null;
+    const after = from === null ? "" : `&after=${from - 1}`;
+    const answer = await fetch(`${this.place.dataset.source}?points=${POINTS}${after}`).catch(() => null);
+    const found = answer?.ok ? parse(await answer.text(), this.lines.length) : null;
+    this.loads = false;
+    if (!found) this.low = from ?? -Infinity;
+    if (found && from === null) this.data = found;
+    else if (found) this.replaceFrom(from, found);
+    if (found && (!this.plot || from === null)) this.draw();
+    else if (found) this.redraw();
+    this.missed.splice(0).forEach((one) => this.grow(one));
+  }
+
+  replaceFrom(from, { epochs, times, columns }) {
+    const kept = this.data.epochs.findIndex((epoch) => epoch >= from), end = kept < 0 ? this.data.epochs.length : kept;
+    const join = (ours, fresh) => { ours.length = end; for (const one of fresh) ours.push(one); };
+    join(this.data.epochs, epochs);
+    join(this.data.times, times);
+    this.data.columns.forEach((column, at) => join(column, columns[at]));
+  }
+
+  /** Ask the service a moment later for what has changed from *step* on: once for all that changes meanwhile. */
+  ask(step) {
+    this.low = Math.min(this.low ?? Infinity, step);
+    if (!this.seen || this.waitsForMore) return;
+    this.waitsForMore = setTimeout(() => {
+      this.waitsForMore = null;
+      const { epochs } = this.data ?? { epochs: [] };
+      const near = this.made && epochs.length && epochs.length < MOST && this.low > epochs[Math.max(0, epochs.length - TAIL)];
+      this.load(near ? this.low : null);
+    }, this.made ? MORE_MS : AGAIN_MS);
   }
 
   /** Values of the axis; "step" counts batches. */
@@ -68,9 +100,11 @@ class Chart {
   draw() {
     this.plot?.destroy();
     this.place.replaceChildren();
-    const faint = +smoothing.value > 0;
+    const faint = +smoothing.value > 0, dense = this.data.epochs.length > DENSE;
+    // Browsers draw lines of one device pixel many times as fast: others would make thousands of points stutter.
+    const width = (smoothed) => dense && (!smoothed || +smoothing.value < CALM) ? 1 / devicePixelRatio : smoothed || !faint ? 2 : 1;
     const line = (one, smoothed) => ({
-      label: one.label, stroke: style(one.color), width: smoothed || !faint ? 2 : 1, dash: DASHES[one.role], spanGaps: true,
+      label: one.label, stroke: style(one.color), width: width(smoothed), dash: DASHES[one.role], spanGaps: true,
       alpha: faint && !smoothed ? 0.3 : 1, show: smoothed ? faint : true, points: { show: this.data.epochs.length < 40 && !one.flat && !faint },
     });
     const ink = { stroke: style("soft"), grid: { stroke: style("grid"), width: 1 }, ticks: { stroke: style("grid"), width: 1 } };
@@ -124,23 +158,29 @@ class Chart {
     requestAnimationFrame(() => { this.waits = false; this.plot.setData(this.values()); this.point(null); });
   }
 
-  /** Take one epoch's values; what is worked out of several curves is asked for again. */
+  /** Take one epoch's values; what is worked out of several curves, or was measured before, is asked for. */
   grow({ role, step, values, at }) {
-    if (!this.data) return;
+    if (!this.asked) return;
     const ours = this.lines.map((one) => one.source && one.source[0] === role ? values[one.source[1]] : undefined);
     const touches = this.made ? this.lines.some((one) => one.reads.some(([of, name]) => of === role && name in values)) : ours.some((value) => value !== undefined);
     if (!touches) return;
-    if (this.made || this.data.epochs.length > MOST) { this.again ??= setTimeout(() => { this.again = null; this.load(); }, AGAIN_MS); return; }
+    if (this.loads) { this.missed.push({ role, step, values, at }); return; }
+    if (!this.data) { this.ask(step); return; }
+    if (this.made || this.data.epochs.length > MOST || !this.isNew(step, ours)) { this.ask(step); return; }
     let place = this.data.epochs.lastIndexOf(step);
     if (place < 0) {
-      place = this.data.epochs.findIndex((epoch) => epoch > step);
-      if (place < 0) place = this.data.epochs.length;
+      place = this.data.epochs.findLastIndex((epoch) => epoch < step) + 1;
       this.data.epochs.splice(place, 0, step);
       this.data.times.splice(place, 0, Date.parse(at) / 1000);
       this.data.columns.forEach((column) => column.splice(place, 0, null));
     }
     ours.forEach((value, line) => { if (value !== undefined) this.data.columns[line][place] = value; });
     this.redraw();
+  }
+
+  /** Whether an epoch is the last of its curves, or comes behind it; what lies before may be thinned. */
+  isNew(step, ours) {
+    return ours.every((value, line) => value === undefined || step >= (this.data.epochs[this.data.columns[line].findLastIndex((one) => one !== null)] ?? -Infinity));
   }
 }
 
@@ -155,7 +195,9 @@ const seen = new IntersectionObserver((entries) => {
     const chart = charts.find((one) => one.place === target);
     chart.seen = isIntersecting;
     if (!isIntersecting) continue;
-    if (!chart.asked) { chart.asked = true; chart.load(); } else if (chart.stale) chart.redraw();
+    if (!chart.asked) { chart.asked = true; chart.load(); continue; }
+    if (chart.stale) chart.redraw();
+    if (chart.low !== null) chart.ask(chart.low);
   }
 }, { rootMargin: "100px" });
 const sized = new ResizeObserver((entries) => {

@@ -91,3 +91,28 @@ def test_a_value_that_was_not_finite_is_a_point_without_value(shop: Shop):
         events.record(session, lease, said, now=T0, lease_s=30, journal_offset=1)
     with shop.database.read() as session:
         assert metrics.series(session, lease.job_id)[0].points == (metrics.MetricPoint(1, None, T0, 1),)
+
+
+def test_the_extents_of_curves_are_found_curve_by_curve(shop: Shop, job_id: str):
+    lease = shop.claimed(job_id, now=T0 + 300)
+    measure(shop, lease, range(3, 5), 9.0, role=Role.CONTROL)
+    with shop.database.read() as session:
+        found = [(*one.series, one.first, one.last) for one in metrics.extents(session, job_id)]
+        assert metrics.extents(session, "job_0") == []
+        nearest = metrics.steps_from(session, job_id, metrics.SeriesName("control", "a"), [0, 4, 5])
+    assert found == [("control", "a", 3, 4), ("control", "b", 3, 4), ("student", "a", 1, 10), ("student", "b", 1, 10)]
+    assert nearest == [3, 4, None]
+
+
+@pytest.mark.parametrize("most", [10_000, 16])
+def test_the_share_of_the_gap_is_worked_out_of_what_was_measured_last(shop: Shop, job_id: str, most: int):
+    lease = shop.claimed(job_id, now=T0 + 300)
+    measure(shop, lease, range(2, 101), 4.0, role=Role.STUDENT)
+    measure(shop, lease, range(1, 91), 2.0, role=Role.CONTROL)
+    with shop.database.read() as session:
+        student = next(one for one in metrics.extents(session, job_id) if one.series == ("student", "a"))
+        points = metrics.thinned_share(session, job_id, student, 6.0, most=most, attempts=4)
+    assert len(points) == 90 if most > 100 else len(points) <= most
+    assert [point.step for point in points] == sorted({point.step for point in points})
+    shares = [point.value for point in points]
+    assert (min(shares), max(shares)) == (-25.0, 50.0), "1 beside 2 at the first epoch, then 4 beside 2"

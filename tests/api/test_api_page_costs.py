@@ -1,0 +1,181 @@
+"""What a page costs does not grow with what lies behind it: statements, the database's steps, and bytes are counted."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from retort.constants import MAP, Role
+from retort.db import Database, Lease
+from retort.db.models import MetricRow
+from retort.db.session import add
+from retort.settings import Settings
+from retort.storage import Store
+from retort_api.app import create_app
+from support.api_harness import LOCAL, Worker
+from support.identity import HEADERS
+from support.job_pages import submitted
+from support.sqlite_work import SqliteWork, counted
+
+TAUGHT = "teacher/mAP50-95"
+CURVES = [
+    *((Role.STUDENT, name) for name in (MAP, "train/loss", "train/box_loss", "train/kd_loss", "health/kl_all", TAUGHT)),
+    *((Role.CONTROL, name) for name in (MAP, "train/loss")),
+]
+FEW, MANY = 2_000, 11_000
+SLACK = 200
+"""Steps: the counter counts by fifties, and pages with few rows differ by some."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Path:
+    home = tmp_path_factory.mktemp("page-costs")
+    (home / "retort.db").write_bytes(sqlite_template.read_bytes())
+    return home
+
+
+@pytest.fixture(scope="module")
+def own_settings(home: Path) -> Settings:
+    return Settings(home=home, database_url=f"sqlite:///{home / 'retort.db'}", data_dirs="/")
+
+
+@pytest.fixture(scope="module")
+def people(own_settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(own_settings), base_url=LOCAL, headers=HEADERS, follow_redirects=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def hands(own_settings: Settings, home: Path) -> Iterator[Worker]:
+    database = Database(own_settings.database_url)
+    yield Worker(database, Store(own_settings.store_url), home)
+    database.close()
+
+
+def value(role: Role, name: str, step: int) -> float:
+    """A curve with one lowest and one highest value, apart from its ends."""
+    if name == TAUGHT:
+        return 0.9
+    return {777: 5.0 if role is Role.STUDENT else 0.1, 1234: -5.0}.get(step, 0.2 + 1e-6 * step)
+
+
+def measure(worker: Worker, job_id: str, steps: Sequence[int], *, attempt: int = 1, **changed: float) -> None:
+    """Write points as if a run had measured them."""
+    for first in range(0, len(steps), 5_000):
+        rows = [
+            {"job_id": job_id, "role": role.value, "name": name, "step": step, "attempt": attempt,
+             "value": changed.get("value", value(role, name, step)), "at": float(step)}
+            for step in steps[first : first + 5_000]
+            for role, name in CURVES
+        ]  # fmt: skip
+        with worker.database.begin() as session:
+            add(session, MetricRow, rows)
+
+
+@pytest.fixture(scope="module")
+def measured(hands: Worker) -> dict[int, Lease]:
+    """Jobs that run, by the number of points of each of their curves."""
+    made = {}
+    for number in (FEW, MANY):
+        made[number] = hands.claim(submitted(hands, f"of-{number}"))
+        measure(hands, made[number].job_id, range(1, number + 1))
+    return made
+
+
+def ask(client: TestClient, path: str) -> tuple[SqliteWork, str]:
+    """Ask for a page; return what it cost, and the page."""
+    client.get(path)  # what is asked once a process
+    app: Any = client.app
+    with counted(app.state.service.database.engine) as work:
+        answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    return work, answer.text
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.parametrize("tab", ["", "/charts", "/health", "/log"])
+def test_a_jobs_page_asks_as_much_however_many_points_its_curves_have(
+    people: TestClient, measured: dict[int, Lease], tab: str
+):
+    (few, small), (many, large) = (ask(people, f"/jobs/{lease.job_id}{tab}") for lease in measured.values())
+    assert many.statements == few.statements > 0
+    assert 0 < many.steps <= 1.2 * few.steps + SLACK
+    assert len(large) <= 1.1 * len(small)
+
+
+@pytest.mark.parametrize("chart", ["map", "gap", "task", "pace"])
+def test_what_a_chart_asks_for_after_an_event_is_what_is_new(
+    people: TestClient, measured: dict[int, Lease], chart: str
+):
+    costs = []
+    for number, lease in measured.items():
+        work, text = ask(people, f"/jobs/{lease.job_id}/charts/{chart}.csv?points=1000&after={number - 2}")
+        assert [row["epoch"] for row in rows_of(text)] == [str(number - 1), str(number)]
+        costs.append(work)
+    few, many = costs
+    assert many.statements == few.statements > 0
+    assert 0 < many.steps <= 1.2 * few.steps + SLACK
+
+
+def share(row: dict[str, str]) -> float:
+    """The share of the gap, worked out by hand."""
+    return 100 * (float(row["student"]) - float(row["control"])) / (0.9 - float(row["control"]))
+
+
+@pytest.mark.parametrize("chart", ["map", "gap"])
+def test_a_thinned_chart_has_the_extremes_of_the_whole_file_and_its_last_epochs(
+    people: TestClient, measured: dict[int, Lease], chart: str
+):
+    path, column = (
+        f"/jobs/{measured[MANY].job_id}/charts/{chart}.csv",
+        {"map": "student"}.get(chart, "share of the gap"),
+    )
+    whole, thin = (rows_of(people.get(path + query).text) for query in ("", "?points=1000"))
+    assert [int(row["epoch"]) for row in whole] == list(range(1, MANY + 1)), "the file is complete"
+    assert len(thin) <= 1000
+    assert thin[-200:] == whole[-200:]
+    values, kept = ([float(row[column]) for row in rows] for rows in (whole, thin))
+    assert (min(values), max(values)) == (min(kept), max(kept))
+    if chart == "gap":
+        both = rows_of(people.get(f"/jobs/{measured[MANY].job_id}/charts/map.csv").text)
+        assert values == pytest.approx([share(row) for row in both], rel=1e-3, abs=1e-3)
+
+
+def test_epochs_that_a_resumed_run_measures_again_replace_what_stood_there(people: TestClient, hands: Worker):
+    job_id = hands.claim(submitted(hands, "resumed")).job_id
+    measure(hands, job_id, range(1, 3_001))
+    measure(hands, job_id, range(1_101, 1_501), attempt=2, value=0.5)
+    with hands.database.begin() as session:
+        session.connection().exec_driver_sql("UPDATE jobs SET attempt = 2 WHERE id = ?", (job_id,))
+    path = f"/jobs/{job_id}/charts/map.csv"
+    whole = rows_of(people.get(path).text)
+    assert [int(row["epoch"]) for row in whole] == list(range(1, 3_001)), "none twice, none left out"
+    assert {row["student"] for row in whole[1_100:1_500]} == {"0.5"}
+    for text in (people.get(f"{path}?points=1000").text, people.get(f"{path}?points=1000&after=1300").text):
+        assert min(float(row["student"]) for row in rows_of(text)) > 0, "the lowest value was measured again"
+    (few,) = [rows_of(people.get(f"{path}?points=10&after={after}").text) for after in (2_995,)]
+    assert few == whole[2_995:]
+
+
+def test_the_table_of_a_chart_has_values_of_its_file(people: TestClient, measured: dict[int, Lease]):
+    job_id = measured[MANY].job_id
+    page = people.get(f"/jobs/{job_id}/charts").text
+    for name, title in (("map", "mAP50-95"), ("gap", "Share of the gap"), ("pace", "Training speed")):
+        table = page.split(f'id="numbers-{name}"')[1].split("</table>")[0]
+        assert title in table
+        steps = re.findall(r'<th scope="row" class="n">(\d+)</th><td class="n">([^<]+)</td>', table)
+        whole = {
+            row["epoch"]: list(row.values())[2] for row in rows_of(people.get(f"/jobs/{job_id}/charts/{name}.csv").text)
+        }
+        assert len(steps) >= 11
+        for step, shown in steps:
+            assert float(shown.replace("\u2212", "-")) == pytest.approx(float(whole[step]), rel=1e-3), (name, step)
