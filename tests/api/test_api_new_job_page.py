@@ -190,6 +190,48 @@ def test_teachers_are_shown_with_what_advice_has_measured_on_the_chosen_data(
     assert "/previews/4.jpg" in page
 
 
+def test_the_advisor_is_asked_by_a_button_and_its_bound_stands_on_the_page_without_scripts(
+    small_client: TestClient, small_worker: Worker, home: Path
+):
+    put_dataset(small_worker.database, small_worker.store, home)
+    model = put_model(small_worker.database, small_worker.store, home, "big-teacher")
+    page = small_client.get("/new").text
+    fields = [(name, value) for name, value in fields_of(page) if name != "do"]
+
+    asked = send(small_client, fields, "advise", training__epochs="7", name="a b").text
+
+    (job,) = small_client.get("/v1/jobs").json()["data"]
+    spec = small_client.get(f"/v1/jobs/{job['id']}").json()["spec"]
+    assert spec["candidates"] == [model, "yolo11s.pt", "yolo11m.pt", "yolo11l.pt"]
+    assert f'href="/jobs/{job["id"]}"' in asked
+    assert "data-waits" in asked
+    assert "Ask the advisor" not in asked, "it has been asked"
+    assert {("training.epochs", "7"), ("name", "a b")} <= set(fields_of(asked)), "nothing typed is lost"
+    send(small_client, fields_of(asked), "advise")
+    assert len(small_client.get("/v1/jobs").json()["data"]) == 1, "a double click asks once"
+    result = advice(candidate(model, title="big", map=0.613), candidate("yolo11s.pt", "refused"))
+    small_worker.succeed(small_worker.claim(job["id"]), parse_result(result))
+    told = send(small_client, fields_of(asked)).text
+    assert "61.3" in told
+    assert "data-waits" not in told
+    chosen = send(small_client, fields_of(told), f"teacher:{model}").text
+    assert yaml.safe_load(yaml_of(chosen))["teacher"] == {"weights": model}
+    assert dict(fields_of(chosen))["teacher"] == model
+
+
+def test_the_advisor_asks_for_data_and_a_failed_advice_says_why(small_client: TestClient, small_worker: Worker):
+    page = small_client.get("/new").text
+    assert "is needed to measure teachers on" in send(small_client, fields_of(page), "advise").text
+    page = small_client.get("/new", params={"dataset": "coco128"}).text
+    asked = send(small_client, fields_of(page), "advise").text
+    (job,) = small_client.get("/v1/jobs").json()["data"]
+    failure = RunFailure(code="data_not_usable", message="no <b> labels", hint=None, retryable=False)
+    small_worker.fail(small_worker.claim(job["id"]), failure)
+    told = send(small_client, fields_of(asked)).text
+    assert "no &lt;b&gt; labels" in told
+    assert "Ask the advisor" in told
+
+
 def test_whoever_may_not_submit_gets_no_form_and_other_sites_pages_cannot_send_it(small_client: TestClient):
     fields = fields_of(small_client.get("/new", params={"dataset": "coco128"}).text)
     refused = small_client.post("/new", data=dict(fields), headers={"Sec-Fetch-Site": "cross-site"})
@@ -206,6 +248,8 @@ def test_the_commands_of_the_page_submit_as_they_are_printed(sqlite_template: Pa
         page = client.post("/new", data={**fields, "do": "check"}, headers=SAME).text
         texts = [html.unescape(one) for one in re.findall(r'<pre id="command-\d"[^>]*>(.*?)</pre>', page, re.DOTALL)]
         curl, command_line, python = texts
+        sent = client.post("/new", data={**dict(fields_of(page)), "do": "submit"}, headers=SAME)
+        by_form = client.get(f"/v1{sent.headers['Location']}").json()
         environment = {**os.environ, "RETORT_KEY": OPERATOR, "PATH": f"{BIN}:{os.environ['PATH']}"}
         for words in (["bash", "-ec", curl], ["bash", "-ec", command_line], [sys.executable, "-c", python]):
             done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -214,8 +258,8 @@ def test_the_commands_of_the_page_submit_as_they_are_printed(sqlite_template: Pa
             assert job["id"] in done.stdout
             assert (job["labels"], job["priority"]) == ({"who": 'it\'s "me"', "run": "7"}, -3)
         found = client.get("/v1/jobs").json()["data"]
-        assert len({job["spec_digest"] for job in found}) == 1
-        assert len(found) == 3
+        assert {job["spec_digest"] for job in found} == {by_form["spec_digest"]}, "all make the job of the form"
+        assert len(found) == 4
 
 
 @pytest.mark.parametrize(
@@ -242,6 +286,15 @@ def test_without_any_data_the_page_asks_for_some_and_complains_of_nothing(small_
     assert send(small_client, fields_of(page), "submit").status_code == 422
 
 
+def test_without_recorded_jobs_the_page_says_that_nothing_is_known(small_client: TestClient):
+    page = small_client.get("/new", params={"dataset": "coco128"}).text
+    told = page.partition('id="estimate"')[2].partition("</section>")[0]
+    assert "nothing is known of time and memory" in told
+    assert "Time on" not in told
+    wrong = small_client.get("/new", params={"dataset": "coco128", "change": "training.batch=0"}).text
+    assert "Told once the spec is right" in wrong.partition('id="estimate"')[2].partition("</section>")[0]
+
+
 def test_what_recorded_jobs_tell_of_time_and_memory_stands_beside_the_form(
     small_client: TestClient, small_worker: Worker
 ):
@@ -252,6 +305,7 @@ def test_what_recorded_jobs_tell_of_time_and_memory_stands_beside_the_form(
     small_worker.succeed(small_worker.claim(job_id), parse_result(result))
     page = small_client.get("/new", params={"from": job_id, "change": "training.epochs=4"}).text
     told = page.partition('id="estimate"')[2].partition("</section>")[0]
+    assert "Cost" not in told, "no price is known"
     assert {"Time on cpu", "20 min", "5.4 GB"} <= {part for part in ("Time on cpu", "20 min", "5.4 GB") if part in told}
 
 

@@ -32,6 +32,8 @@ TRAINED_FIRST = (
     "yolo11s", "yolo11m", "yolo11l", "yolo11x", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "yolo26s", "yolo26m",
 )  # fmt: skip
 """Architectures that are offered for a teacher which the job trains first."""
+REGISTERED = "Registered models"
+"""Title of their group."""
 USUAL_TEACHER, USUAL_STUDENT = "yolo11s", "yolov8n"
 
 
@@ -146,7 +148,7 @@ def _teachers(models: Sequence[ModelRow]) -> Iterator[ChoiceGroup]:
     yield ChoiceGroup("Trained by the job", trained)
     registered = sorted(models, key=lambda one: one.role != Role.TEACHER)
     if registered:
-        yield ChoiceGroup("Registered models", tuple(map(_registered, registered)))
+        yield ChoiceGroup(REGISTERED, tuple(map(_registered, registered)))
     published = [PUBLISHED_WEIGHTS[name] for name in reversed(USUAL_MODELS) if name in PUBLISHED_WEIGHTS]
     named = tuple(NetworkChoice(name, f"{name} (knows COCO's 80 classes)") for name in sorted(published))
     yield ChoiceGroup("Published weights", named)
@@ -156,7 +158,7 @@ def _students(models: Sequence[ModelRow]) -> Iterator[ChoiceGroup]:
     yield ChoiceGroup("Architectures", tuple(NetworkChoice(name, name) for name in USUAL_MODELS))
     registered = sorted(models, key=lambda one: one.role != Role.STUDENT)
     if registered:
-        yield ChoiceGroup("Registered models", tuple(map(_registered, registered)))
+        yield ChoiceGroup(REGISTERED, tuple(map(_registered, registered)))
 
 
 def _registered(row: ModelRow) -> NetworkChoice:

@@ -11,12 +11,13 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 from retort.access import Principal, Scope
-from retort.db import jobs, reruns
+from retort.db import advice, jobs, reruns
 from retort.db.jobs import MOST_LABELS, JobNotFound, Submission
 from retort.db.session import database_now
 from retort.errors import FieldProblem, SpecError, UserError
 from retort.spec import AnySpec, digest
 from retort.spec.assignment import value_at
+from retort.states import TERMINAL, JobState
 from starlette.concurrency import run_in_threadpool
 
 from retort_api.deps import AppState, Caller, Serving, is_job_id
@@ -24,6 +25,7 @@ from retort_api.errors import KINDS, OK
 from retort_api.labels import LABEL, parse_labels
 from retort_api.pages import job_choices
 from retort_api.pages.job_choices import JobChoices, Wanted, bounds, choices, first_document, with_current
+from retort_api.pages.new_job_advice import advice_request
 from retort_api.pages.page_router import PageRouter
 from retort_api.pages.rendering import render, see_other
 from retort_api.pages.spec_commands import commands
@@ -139,7 +141,10 @@ async def take_new_job(request: Request, service: Serving, caller: Caller) -> Re
     async with request.form(max_fields=1000) as sent:
         fields = [(name, value) for name, value in sent.multi_items() if isinstance(value, str)]
     checked = await run_in_threadpool(check, JobForm.of(fields), service, caller)
+    offered = await run_in_threadpool(choices, service, caller)
     asked = ("do", "submit") in fields
+    if ("do", "advise") in fields:
+        checked = await _ask(checked, offered, service, caller)
     if checked.spec is not None and asked:
         try:
             job_id, created = await _submit(checked, service, caller)
@@ -148,7 +153,6 @@ async def take_new_job(request: Request, service: Serving, caller: Caller) -> Re
         else:
             said = "The job is queued." if created else "This form had been sent before: here is its job."
             return see_other(request, f"/jobs/{job_id}", said)
-    offered = await run_in_threadpool(choices, service, caller)
     status = KINDS[checked.code].status if asked and checked.code else OK
     return await run_in_threadpool(partial(_page, request, service, caller, offered, checked, status=status))
 
@@ -213,24 +217,48 @@ def _terms(form: JobForm, service: AppState, caller: Principal) -> tuple[dict[st
         raise SpecError([FieldProblem(place, error.message, error.hint)]) from error
 
 
+async def _ask(checked: Checked, offered: JobChoices, service: AppState, caller: Principal) -> Checked:
+    """Queue a job that measures teachers, once for each form and request; return the form, with problems if any."""
+    try:
+        request = advice_request(checked.document, offered)
+        spec, warnings = await run_in_threadpool(admitted_document, request, service, caller, caller.project)
+        service.disk.check()
+        terms = _submission_terms(checked, spec, service, caller)
+        submitted = await service.submissions(_submission(spec, terms, service, warnings))
+    except UserError as error:
+        return _refused(checked, error)
+    if submitted.created:
+        service.notifier.notify(submitted.job_id)
+    return checked
+
+
+def _submission_terms(checked: Checked, spec: AnySpec, service: AppState, caller: Principal) -> SubmissionTerms:
+    return SubmissionTerms(
+        project=caller.project, owner=caller.owner, priority=checked.priority, caller=caller,
+        key_text=f"form-{checked.form.token}-{digest(spec)[:24]}", keep_s=service.settings.keep_keys_s,
+        address="/new",
+    )  # fmt: skip
+
+
+def _submission(
+    spec: AnySpec, terms: SubmissionTerms, service: AppState, warnings: tuple[str, ...], labels: Mapping[str, str] = {},
+) -> Submission:  # fmt: skip
+    return Submission(
+        spec=spec, retries=service.settings.max_retries, project=terms.project, owner=terms.owner,
+        priority=terms.priority, key=terms.key(spec), warnings=warnings, labels=labels,
+    )  # fmt: skip
+
+
 async def _submit(checked: Checked, service: AppState, caller: Principal) -> tuple[str, bool]:
     """Queue the job, once for each form and spec; return its id, and whether it is new."""
     assert checked.spec is not None
     assert checked.told is not None
     service.disk.check()
-    terms = SubmissionTerms(
-        project=caller.project, owner=caller.owner, priority=checked.priority, caller=caller,
-        key_text=f"form-{checked.form.token}-{digest(checked.spec)[:24]}", keep_s=service.settings.keep_keys_s,
-        address="/new",
-    )  # fmt: skip
+    terms = _submission_terms(checked, checked.spec, service, caller)
     if checked.form.parent:
         submitted = await run_in_threadpool(_clone, checked, service, terms)
     else:
-        submission = Submission(
-            spec=checked.spec, retries=service.settings.max_retries, project=terms.project, owner=terms.owner,
-            priority=terms.priority, key=terms.key(checked.spec), warnings=checked.told.warnings,
-            labels=checked.labels or {},
-        )  # fmt: skip
+        submission = _submission(checked.spec, terms, service, checked.told.warnings, checked.labels or {})
         submitted = await service.submissions(submission)
     if submitted.created:
         service.notifier.notify(submitted.job_id)
@@ -269,7 +297,7 @@ def _page(
     state = {**state_of(document), **form.state}
     data, weighed = state["data"][-1], _text(document, "student.weights")
     with service.read(caller) as session:
-        measured = bounds(session, data)
+        measured, asked = bounds(session, data), advice.latest(session, data) if data else None
     known = {one.reference for one in offered.data}
     problems = placed(checked.problems, document)
     readable = all(one.path != "$" for one in checked.problems)
@@ -282,6 +310,8 @@ def _page(
         focus=next(iter(problems), "") if form.act == "submit" else "",
         data=data if data in known else OTHER, other="" if data in known else data,
         teachers=with_current(offered.teachers, state["teacher"][-1]), bounds=measured,
+        asked=asked if asked is not None and asked.state is not JobState.SUCCEEDED else None,
+        waits=asked is not None and asked.state not in TERMINAL,
         students=with_current(offered.students, state["student"][-1] or weighed),
         commands=_commands(request, service, checked), task=document.get("task", "distill"),
         recipes=job_choices.recipes(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from retort.db.models import JobRow
@@ -48,15 +48,27 @@ def recommended(session: Session, data: str) -> str | None:
     return None
 
 
+def latest(session: Session, data: str) -> JobRow | None:
+    """Return the newest advice job about the dataset or folder *data*, whatever came of it."""
+    query = select(JobRow).where(JobRow.deleted_at.is_(None), *_about(data))
+    return session.scalars(query.order_by(JobRow.id.desc()).limit(1)).first()
+
+
+def _about(data: str) -> tuple[ColumnElement[bool], ...]:
+    said = JobRow.spec["data"]
+    return (
+        JobRow.spec["task"].as_string() == "advise",
+        (said["dataset"].as_string() == data) | (said["path"].as_string() == data),
+    )
+
+
 def _results(session: Session, data: str) -> Iterator[tuple[str, AdviceResult]]:
     """Yield what succeeded advice jobs have found out, newest first."""
-    said = JobRow.spec["data"]
     query = select(JobRow.id, JobRow.result).where(
         JobRow.state == JobState.SUCCEEDED,
         JobRow.result.is_not(None),
         JobRow.deleted_at.is_(None),
-        JobRow.spec["task"].as_string() == "advise",
-        (said["dataset"].as_string() == data) | (said["path"].as_string() == data),
+        *_about(data),
     )
     for row in session.execute(query.order_by(JobRow.id.desc()).limit(_MOST_JOBS)):
         result = readable_result(row.result)
