@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+from results import result
 from retort.access import ClientRole
 from retort.constants import MAP, Role
 from retort.db import Database, Lease, metrics
@@ -25,6 +26,7 @@ from retort_api.pages.job_changes import changeable, patch_of
 from retort_api.pages.job_samples import ReportReader
 from retort_api.pages.job_stages import STAGES, steps
 from sqlalchemy import event
+from stored_results import VERDICT
 from support.api_harness import LOCAL, SPEC, Worker
 from support.hostile import texts
 from support.identity import HEADERS, add_key
@@ -385,3 +387,43 @@ def register(hands: Worker, lease: Lease, data: bytes) -> None:
         row = artifacts.named(session, lease.job_id, "student.pt")
         made = NewArtifact("student.pt", "student", row.sha256, len(data), "x/y", row.key, {"data": {"names": ["a"]}})
         assert model_registry.register_trained(session, lease, made, now=database_now(session))
+
+
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [("gain", "files"), ("loss", "health"), ("none", "change=training.seeds=3"), ("unknown", "change=control=true")],
+)
+def test_a_verdict_is_followed_by_what_to_do_next(people: TestClient, hands: Worker, kind: str, step: str):
+    said = {**VERDICT, "kind": kind, "sentence": f"This is {kind}."}
+    job_id = submitted(people, name=f"judged-{kind}")
+    hands.succeed(hands.claim(job_id), result(verdict=said))
+
+    page = people.get(f"/jobs/{job_id}").text
+
+    assert page.index(f"This is {kind}.") < page.index("What to do next:") < page.index('id="stages"')
+    first = re.search(r'class="button primary" href="([^"]+)"', page[page.index("What to do next:") :])
+    assert first is not None
+    assert first[1].endswith(step)
+    if first[1].startswith("/new"):
+        form = people.get(first[1].replace("&amp;", "&"))
+        assert form.status_code == 200
+        assert "has to change before" not in form.text
+
+
+def test_a_job_that_runs_shows_its_networks_beside_each_other_at_the_same_epoch(people: TestClient, seeded: Seeded):
+    page = people.get(f"/jobs/{seeded.running}").text
+
+    figure, then = r"mAP50-95</dt><dd>([\d.]+)</dd>", r"at epoch 20; the student had ([\d.]+) then"
+    shown = re.search(rf'control, {figure}<dd class="soft">{then}', page)
+    assert shown is not None
+    assert float(shown[1]) < float(shown[2])
+    assert re.search(r"teacher, mAP50-95</dt><dd>60\.0</dd>", page)
+    assert re.search(r"<title>42 % street-small · Retort</title>", page)
+
+
+def test_where_the_hint_names_the_change_that_change_is_what_is_offered_first(people: TestClient, seeded: Seeded):
+    page = people.get(f"/jobs/{seeded.failed}").text
+
+    assert [re.sub(r"<.*?>", "", one) for one in re.findall(r'<button class="primary">.*?</button>', page)] == [
+        "Retry with this change"
+    ]

@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from retort.access import ClientRole
 from retort.db import Database, keys
 from retort.db.session import database_now
+from retort.report.samples import STYLES
 from retort.settings import Settings
 from retort_api import static_files
 from retort_api.app import create_app
@@ -261,3 +262,28 @@ def test_pages_and_report_have_the_same_colours():
     for of_report, of_pages in ((0, 0), (1, 1), (1, 2)):
         wanted = tokens(report, of_report)
         assert {name: value for name, value in tokens(pages, of_pages).items() if name in wanted} == wanted
+    fonts = [re.search(r"body \{[^}]*font: ([^;]+);", css) for css in (report, pages)]
+    assert fonts[0] is not None
+    assert fonts[1] is not None
+    assert fonts[0][1] == fonts[1][1]
+
+
+def test_the_dark_colours_of_the_switch_are_those_of_the_system_and_none_is_printed():
+    css = (static_files.ROOT / "retort.css").read_text()
+    light, by_system, by_switch = (
+        dict(re.findall(r"(--[\w-]+): ([^;]+);", block)) for block in re.findall(r":root[^{]*\{([^{}]*)\}", css)
+    )
+
+    assert by_system == by_switch
+    assert by_system.keys() < light.keys()
+    assert "@media (prefers-color-scheme" not in css, "paper is light"
+
+
+def test_what_was_found_wrong_and_missed_looks_alike_in_pages_and_in_the_reports_pictures():
+    light = dict(re.findall(r"(--[\w-]+): ([^;]+);", (static_files.ROOT / "retort.css").read_text()))
+
+    for outcome, style in STYLES.items():
+        assert light[f"--{outcome}"] == style.color.lower()
+        assert light.get(f"--dash-{outcome}", "0 0") == f"{style.stroke} {style.gap}"
+    drawn = "".join(path.read_text() for path in static_files.ROOT.glob("*.css") if path.name != "retort.css")
+    assert not [style.color for style in STYLES.values() if style.color.lower() in drawn.lower()], "use the names"

@@ -25,6 +25,12 @@ SCRIPT = (sys.executable, str(Path(__file__).parents[1] / "support" / "scripted_
 POINTS = """() => [...document.querySelectorAll('#chart-map .legend li')].map((one) => one.textContent)"""
 
 ROWS = "document.querySelector('figure[data-role=student] tbody').textContent"
+SHIFTS = """window.shifted = 0;
+new PerformanceObserver((list) => {
+  for (const one of list.getEntries()) if (!one.hadRecentInput) window.shifted += one.value;
+}).observe({type: 'layout-shift', buffered: true});"""
+STEADY = 0.02
+"""Of the page's height and width, all together: what is called good is 0.1."""
 REACH = "() => { try { return String(window.parent.document.title); } catch { return 'nothing'; } }"
 
 
@@ -57,8 +63,11 @@ def test_charts_grow_over_one_stream_while_the_job_runs(service: Filled, operato
     watch = PageWatch(page)
     streams: list[str] = []
     page.on("request", lambda request: streams.append(request.url) if "/stream" in request.url else None)
+    page.add_init_script(SHIFTS)
     page.goto(f"{service.url}/jobs/{job_id}/charts")
     page.wait_for_selector("#chart-map canvas")
+    assert page.title() == "10 % grows: charts · Retort"
+    page.evaluate("window.shifted = 0")
     before = page.evaluate(POINTS)
 
     service.worker.record(lease, epoch(11, 9, Role.STUDENT, 40), ProgressEvent(n=12, at=3, progress=0.2, eta_s=250))
@@ -69,6 +78,8 @@ def test_charts_grow_over_one_stream_while_the_job_runs(service: Filled, operato
     assert page.inner_text("#job-eta") == "4 min 10 s to go"
     page.wait_for_function("() => document.querySelector('.job-now').textContent.includes('epoch 9 of 40')")
     assert len(streams) == 1, "one stream serves the whole page"
+    assert page.title() == "20 % grows: charts · Retort"
+    assert page.evaluate("window.shifted") <= STEADY, "what people read jumps when events come"
 
     page.fill("#smoothing", "0.6")
     page.select_option("#axis", "time")
@@ -76,6 +87,7 @@ def test_charts_grow_over_one_stream_while_the_job_runs(service: Filled, operato
     page.select_option("#axis", "epoch")
     service.worker.fail(lease, FAILURE)
     page.wait_for_selector("#job-top .badge.failed")
+    assert page.title() == "✗ grows: charts · Retort"
     assert watch.complaints == []
 
 

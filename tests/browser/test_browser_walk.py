@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,23 @@ STEP = """() => {
   one.dataset.walked = 'seen';
   return {again, visible, what: one.outerHTML.slice(0, 120)};
 }"""
+SMALL = f"""() => ({REACHED})().filter((one) => {{
+  if (one.matches('.skip, .label, [tabindex="0"]') || one.matches('a:not(.button, nav a), .where a')) return false;
+  if (one.closest('.stage, .thumb')) return false;
+  const target = one.closest('label') ?? one;
+  const named = one.id ? document.querySelector(`label[for="${{one.id}}"]`) : null;
+  return target.getBoundingClientRect().height < 44 && !(named?.getBoundingClientRect().height >= 44);
+}}).map((one) => `${{one.closest('label, li, p')?.tagName}} ${{one.outerHTML.slice(0, 160)}}`)"""
+"""What fingers press, links amid text and boxes in pictures left out."""
+UNLABELLED = """() => [...document.querySelectorAll('table.stack')].flatMap((table) => {
+  const heads = [...table.tHead.rows[0].cells].map((head) => head.textContent.trim());
+  return [...table.tBodies[0].rows].flatMap((row) => [...row.cells].filter((cell) => {
+    if (cell.tagName === 'TH' || cell.colSpan > 1 || !cell.textContent.trim()) return false;
+    return 'label' in cell.dataset ? cell.dataset.label !== heads[cell.cellIndex]
+      : !cell.querySelector('button, input, .badge, a');
+  }).map((cell) => `${heads[cell.cellIndex]}: ${cell.outerHTML.slice(0, 120)}`));
+})"""
+TABLES = "() => document.querySelectorAll('table.stack tbody tr').length"
 VIOLATIONS = """window.violations = [];
 document.addEventListener('securitypolicyviolation', (event) => {
   window.violations.push(`${event.violatedDirective} ${event.blockedURI}`);
@@ -111,4 +129,11 @@ def test_a_page_is_accessible_light_and_within_its_policy_and_all_of_it_is_reach
         page.set_viewport_size({"width": NARROWEST, "height": 740})
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= NARROWEST, "it scrolls sideways"
+        assert page.evaluate(UNLABELLED) == []
+        if rows := page.evaluate(TABLES):
+            tree = context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+            spoken = Counter(node["role"]["value"] for node in tree if not node["ignored"])
+            assert spoken["row"] > rows, "rows that are shown as cards are no rows to screen readers any more"
+            assert spoken["columnheader"] > 0
+        assert page.evaluate(SMALL) == [], "too low for a finger"
         assert walk(page) == []

@@ -14,6 +14,7 @@ from retort.spec.result import JobResult
 from retort_api.deps import IDEMPOTENCY_KEY, Caller, JobId, Serving
 from retort_api.pages.job_changes import changeable, patch_of
 from retort_api.pages.job_head import show
+from retort_api.pages.job_so_far import so_far
 from retort_api.pages.page_router import PageRouter
 from retort_api.pages.rendering import see_other
 from retort_api.routes import job_actions, trash
@@ -29,9 +30,11 @@ Key = Annotated[str | None, Form(pattern=IDEMPOTENCY_KEY)]
 def show_job(request: Request, service: Serving, caller: Caller, job_id: JobId) -> HTMLResponse:
     """Show where a job stands, what it reached, and what can be done."""
     with service.read(caller) as session:
-        found = jobs.get(session, job_id).found
+        job = jobs.get(session, job_id)
+        found = job.found
+        standing = so_far(session, job_id) if found is None and job.best is not None else None
     result = found if isinstance(found, JobResult) else None
-    return show(request, service, caller, job_id, "overview", "job.html", result=result, other=found)
+    return show(request, service, caller, job_id, "overview", "job.html", result=result, other=found, standing=standing)
 
 
 @router.form("/jobs/{job_id}/cancel", scope=Scope.JOBS_WRITE)

@@ -19,6 +19,7 @@ from retort.protocol.workdir import ENDED
 from retort.states import TERMINAL, JobState
 
 from retort_api.deps import AppState, guarded
+from retort_api.pages import words
 from retort_api.pages.job_changes import ChangeableField, changeable
 from retort_api.pages.job_stages import TRAINED_BY, StageStep, steps
 from retort_api.pages.rendering import render
@@ -131,11 +132,16 @@ def show(  # noqa: PLR0917 - what every page has, in the order in which it comes
     head = with_place(service, head, row)
     there = _addresses(request.app)
     head = replace(head, tabs=tuple(one for one in head.tabs if one.path.replace(job_id, "{job_id}") in there))
-    title = next((one.title for one in head.tabs if one.name == tab), "")
+    part = "".join(f": {one.title.lower()}" for one in head.tabs if one.name == tab != "overview")
     return render(
-        request, template, title=f"{head.job.name}: {title.lower()}" if tab != "overview" else head.job.name,
+        request, template, title=f"{_standing(head.job)} {head.job.name}{part}",
         current="jobs", head=head, job=head.job, tab=tab, there=there, **given,
     )  # fmt: skip
+
+
+def _standing(job: Job) -> str:
+    """Return what a browser's tab tells first: the progress of a job that runs, or the symbol of its state."""
+    return words.share(job.progress, 0) if job.state is JobState.RUNNING else words.symbol(job.state)
 
 
 def _addresses(app: FastAPI) -> frozenset[str]:

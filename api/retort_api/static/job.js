@@ -18,7 +18,9 @@ function progress(data) {
   const bar = document.getElementById("job-progress");
   if (!bar) return refresh();
   bar.value = data.progress;
-  document.getElementById("job-share").textContent = `${Math.round(100 * data.progress)} %`;
+  const share = `${Math.round(100 * data.progress)} %`;
+  document.getElementById("job-share").textContent = share;
+  document.title = document.title.replace(/^\d+ %/, share);
   if (data.eta_s !== null) document.getElementById("job-eta").textContent = `${duration(data.eta_s)} to go`;
 }
 
@@ -43,6 +45,7 @@ async function load() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
   if (!answer || !answer.ok) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  document.title = page.title;
   for (const part of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(part.id);
     if (part.id === "job-log" && !document.getElementById("follow")?.checked) continue;

@@ -33,5 +33,11 @@ document.addEventListener("htmx:before:response", (event) => {
   event.preventDefault();
 });
 
+// On a phone a bar of links scrolls sideways: show where people are.
+for (const here of document.querySelectorAll(":is(.tabs, .top nav) [aria-current]")) {
+  const bar = here.closest("ul");
+  bar.scrollLeft = here.offsetLeft - bar.offsetLeft - (bar.clientWidth - here.offsetWidth) / 2;
+}
+
 // Scripts show what only they can do.
 document.documentElement.classList.add("js");
