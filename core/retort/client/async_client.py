@@ -10,11 +10,8 @@ from typing import Any, Self, TypeVar
 
 import httpx2 as httpx
 
-from retort import __version__
-from retort.client import credentials
 from retort.client.answers import Event
 from retort.client.calls import Call, Fetch, Found, Json, Listing, Local, Pause, Step, Steps, Together
-from retort.client.credentials import is_loopback
 from retort.client.datasets import AsyncDatasetClient
 from retort.client.download import Partial, damaged
 from retort.client.job_calls import JobCalls, job_path
@@ -26,7 +23,7 @@ from retort.client.repeats import Repeats, repeats_of
 from retort.client.reviews import AsyncReviewClient
 from retort.client.service_calls import ServiceCalls
 from retort.client.sweep_calls import SweepCalls
-from retort.client.transport import NOTHING_FOLLOWS, ClientError, raise_problem_of
+from retort.client.transport import NOTHING_FOLLOWS, ClientError, connection, raise_problem_of
 from retort.client.uploads import AsyncUploadClient
 from retort.client.webhooks import AsyncWebhooksClient
 from retort.files import sha256_of
@@ -55,13 +52,7 @@ class AsyncClient(Awaiting, JobCalls, SweepCalls, ModelCalls, KeepingCalls, KeyC
         self.url = url.rstrip("/")
         self.patience_s = patience_s
         self._timeout_s = timeout_s
-        self._http = httpx.AsyncClient(
-            base_url=self.url,
-            timeout=timeout_s,
-            headers={"User-Agent": f"retort/{__version__}", **credentials.headers(self.url, key)},
-            follow_redirects=True,
-            trust_env=not is_loopback(httpx.URL(self.url).host),
-        )
+        self._http = httpx.AsyncClient(**connection(self.url, key=key, timeout_s=timeout_s))
 
     async def __aenter__(self) -> Self:
         return self

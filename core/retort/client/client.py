@@ -11,8 +11,6 @@ from typing import Any, Self, TypeVar
 
 import httpx2 as httpx
 
-from retort import __version__
-from retort.client import credentials
 from retort.client.answers import Event
 from retort.client.calls import Call, Fetch, Found, Json, Listing, Local, Pause, Step, Steps, Together
 from retort.client.credentials import is_loopback
@@ -27,7 +25,7 @@ from retort.client.repeats import Repeats, repeats_of
 from retort.client.reviews import ReviewClient
 from retort.client.service_calls import ServiceCalls
 from retort.client.sweep_calls import SweepCalls
-from retort.client.transport import NOTHING_FOLLOWS, ClientError, raise_problem
+from retort.client.transport import NOTHING_FOLLOWS, ClientError, connection, raise_problem
 from retort.client.uploads import UploadClient
 from retort.client.webhooks import WebhooksClient
 from retort.files import sha256_of
@@ -60,13 +58,7 @@ class Client(Blocking, JobCalls, SweepCalls, ModelCalls, KeepingCalls, KeyCalls,
         self.patience_s = min(patience_s, _FIRST_PATIENCE_S)
         self._patience_when_known_s = patience_s
         self._timeout_s = timeout_s
-        self._http = httpx.Client(
-            base_url=self.url,
-            timeout=timeout_s,
-            headers={"User-Agent": f"retort/{__version__}", **credentials.headers(self.url, key)},
-            follow_redirects=True,
-            trust_env=not self.is_local,  # a proxy has no way to this machine
-        )
+        self._http = httpx.Client(**connection(self.url, key=key, timeout_s=timeout_s))
 
     def __enter__(self) -> Self:
         return self

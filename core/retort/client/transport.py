@@ -1,4 +1,4 @@
-"""Turn refused and unanswered requests into client errors."""
+"""Reach a service, and turn refused and unanswered requests into client errors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx2 as httpx
 
+from retort import __version__
+from retort.client import credentials
 from retort.errors import RetortError
 
 _BUSY = frozenset({429, 502, 503, 504})
@@ -31,6 +33,17 @@ class ClientError(RetortError):
         self.retry_after_s: float | None = None
         """When the service says that it may be asked again."""
         self.retryable = bool(self.problem.get("retryable", self.status is None))
+
+
+def connection(url: str, *, key: str | None, timeout_s: float) -> dict[str, Any]:
+    """Return the options of an HTTP client that speaks to the service at *url*."""
+    return {
+        "base_url": url,
+        "timeout": timeout_s,
+        "headers": {"User-Agent": f"retort/{__version__}", **credentials.headers(url, key)},
+        "follow_redirects": True,
+        "trust_env": not credentials.is_loopback(httpx.URL(url).host),  # a proxy has no way to this machine
+    }
 
 
 def worth_repeating(error: Exception) -> bool:
