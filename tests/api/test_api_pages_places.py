@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from results import RESULT
 from retort.access import ClientRole
-from retort.db import Database, Lease, keys, webhooks
+from retort.db import Database, Lease, jobs, keys, trash, webhooks
 from retort.db.session import database_now
 from retort.db.webhooks import Answer
+from retort.spec import parse_spec
+from retort_api.pages import settings_trash
 from support import places
-from support.api_harness import LOCAL, SPEC, Worker
+from support.api_harness import LOCAL, SPEC, SWEEP, Worker
 from support.identity import add_key
 
+TRASH = "/settings/trash"
 FORM: dict[str, Any] = {"headers": {"Origin": LOCAL}, "follow_redirects": False}
 PLACES = (
     "/data", "/models", "/workers", "/settings", "/settings/keys", "/settings/webhooks", "/settings/quotas",
@@ -160,11 +165,73 @@ def test_the_trash_holds_every_kind_and_gives_each_back(client: TestClient, work
 
     forms: Callable[[], list[str]] = lambda: [  # noqa: E731 - looked at twice
         path for path in re.findall(r'<form method="post" action="([^"]*)"', client.get("/settings/trash").text)
-        if "restore" in path or "trash" in path
+        if path != f"{TRASH}/restore" and ("restore" in path or "trash" in path)
     ]  # fmt: skip
     assert forms() == [f"/settings/trash/jobs/{gone}", "/models/old/restore", "/data/street/restore"]
     assert client.post(f"/settings/trash/jobs/{gone}", **FORM).status_code == 303
     assert forms() == ["/models/old/restore", "/data/street/restore"]
+
+
+def test_the_trash_is_turned_over_in_pages_and_many_come_back_at_once(client: TestClient, worker: Worker):
+    spec = parse_spec({**SPEC, "name": "thrown"})
+    with worker.database.begin() as session:
+        wanted = [jobs.Submission(spec=spec, retries=0) for _ in range(settings_trash.PAGE + 2)]
+        made = [one.job_id for one in jobs.submit_all(session, wanted, now=1) if isinstance(one, jobs.SubmittedJob)]
+        for job_id in made:
+            jobs.cancel(session, job_id, now=2, actor="client")
+        trash.move_jobs(session, made, now=3)
+    sweep = client.post("/v1/sweeps", json={**SWEEP, "name": "swept"}).json()["id"]
+    client.post(f"/v1/sweeps/{sweep}/cancel")
+    worker.sweep(sweep)
+    assert client.delete(f"/v1/sweeps/{sweep}").status_code == 204
+
+    first = client.get(TRASH).text
+    ids = re.compile(r'name="ids" value="(job_[0-9a-f]{32})"')
+    assert ids.findall(first) == made[:1:-1], "the newest fifty, without the trials of a sweep, which come with it"
+    [more] = re.findall(r'rel="next" href="([^"]*)"', first)
+    second = client.get(more.replace("&amp;", "&")).text
+    assert ids.findall(second) == made[1::-1]
+    assert "swept" in first
+    assert "swept" not in second
+
+    form = {"kind": "jobs", "wanted": "ticked", "ids": [made[0], made[1], "job_" + 32 * "0"]}
+    answer = client.post(f"{TRASH}/restore", data=form, **FORM)
+    assert answer.status_code == 303
+    assert client.get(f"/v1/jobs/{made[0]}").json()["deleted_at"] is None
+    assert "2 jobs restored. 1 job not: there is no job" in client.get(TRASH).text
+    shown = {"kind": "jobs", "wanted": "shown", "shown": ids.findall(first)}
+    assert client.post(f"{TRASH}/restore", data=shown, **FORM).status_code == 303
+    assert client.post(
+        f"{TRASH}/restore", data={"kind": "sweeps", "wanted": "shown", "shown": sweep}, **FORM
+    ).is_redirect
+    assert "The trash is empty." in client.get(TRASH).text
+
+
+@pytest.mark.parametrize("kind", ["artifacts", "models", "data"])
+def test_each_kind_comes_back_by_what_its_page_sends(client: TestClient, worker: Worker, tmp_path: Path, kind: str):
+    lease = worker.claim(client.post("/v1/jobs", json=SPEC).json()["id"])
+    worker.publish(lease, "notes of <b>.txt", b"x")
+    worker.succeed(lease, RESULT)
+    client.delete(f"/v1/jobs/{lease.job_id}/artifacts/notes of <b>.txt")
+    places.ready_dataset(worker.database, worker.store, tmp_path, "street")
+    client.delete(f"/v1/datasets/street/{client.get('/v1/datasets').json()['data'][0]['id']}")
+    client.delete(f"/v1/models/old/{places.model(worker.database, worker.store, tmp_path, 'old')}")
+    part = client.get(f"{TRASH}?kind={kind}").text
+    marks = [html.unescape(one) for one in re.findall(r'name="ids" value="([^"]*)"', part)]
+    assert len(marks) == 1
+    client.post(f"{TRASH}/restore", data={"kind": kind, "wanted": "ticked", "ids": marks}, **FORM)
+    assert "The trash is empty." in client.get(f"{TRASH}?kind={kind}").text
+
+
+def test_who_may_only_read_takes_nothing_out_of_the_trash(client: TestClient, worker: Worker):
+    reader = add_key(worker.database, "reader", ClientRole.READER)
+    job_id = client.post("/v1/jobs", json=SPEC).json()["id"]
+    client.post(f"/v1/jobs/{job_id}/cancel")
+    client.delete(f"/v1/jobs/{job_id}")
+    assert f"{TRASH}/restore" in client.get(TRASH).text
+    assert f"{TRASH}/restore" not in client.get(TRASH, headers=reader).text
+    form = {"kind": "jobs", "wanted": "shown", "shown": "job_" + 32 * "0"}
+    assert client.post(f"{TRASH}/restore", data=form, headers={**reader, **FORM["headers"]}).status_code == 403
 
 
 def test_retention_says_what_would_go_and_applies_it(client: TestClient):

@@ -383,7 +383,7 @@ def _a_quota_is_set_and_retention_applied(desk: Desk) -> None:
 TRASH = "/settings/trash"
 
 
-@story(f"{TRASH}/jobs/{{job_id}}", f"{TRASH}/sweeps/{{sweep_id}}", f"{TRASH}/artifacts")
+@story(f"{TRASH}/jobs/{{job_id}}", f"{TRASH}/sweeps/{{sweep_id}}", f"{TRASH}/artifacts", f"{TRASH}/restore")
 def _everything_comes_back_from_the_trash(desk: Desk) -> None:
     client = desk.service.client
     job_id, lease = desk.queued(f"thrown-{desk.turn}")
@@ -403,6 +403,12 @@ def _everything_comes_back_from_the_trash(desk: Desk) -> None:
     assert desk.api(f"/sweeps/{sweep_id}")["deleted_at"] is None
     desk.press(f"Restore student.pt of {job_id[:12]}")
     assert [one["name"] for one in desk.api(f"/jobs/{job_id}/artifacts")["data"]] == ["student.pt"]
+    assert client.delete(f"/v1/jobs/{other}").status_code == 204
+    desk.open(TRASH)
+    desk.page.get_by_label(f"Tick away-{desk.turn} {other[:12]}").check()
+    desk.page.locator("#restore-jobs").get_by_role("button", name="Restore ticked").click()
+    expect(desk.page.locator(".flash")).to_contain_text("1 job restored")
+    assert desk.api(f"/jobs/{other}")["deleted_at"] is None
 
 
 @story("/workers/drain")

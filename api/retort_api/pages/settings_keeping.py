@@ -1,32 +1,26 @@
-"""Show quotas, retention and the trash; set quotas, apply retention, restore."""
+"""Show quotas and retention; set quotas, apply retention."""
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 from fastapi import Form, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from retort.access import ANY_KEY, NAME, Principal, Scope
-from retort.db import datasets, job_list, keys, model_registry, quotas, sweeps, trash
-from retort.db.job_list import JobFilter
-from retort.db.models import ArtifactRow, JobRow, ModelRow, SweepRow
+from retort.db import keys, quotas
 from retort.db.quotas import Limits
 from retort.settings import Settings
 
-from retort_api.deps import AppState, Caller, JobId, Serving, SweepId
+from retort_api.deps import AppState, Caller, Serving
 from retort_api.pages.page_router import PageRouter
 from retort_api.pages.rendering import render, see_other
 from retort_api.pages.settings import OrNothing
 from retort_api.routes import oversight
-from retort_api.routes import trash as trash_routes
 from retort_api.routes.oversight import QuotaChange, QuotaUse
 from retort_api.routes.usage import prune
 
 router = PageRouter()
 
-_SHOWN = 50
-"""Things of each kind in the trash that are shown."""
 _MOST_PROJECTS = 100
 _GB = 1e9
 Whole = Annotated[int | None, OrNothing, Field(ge=0, le=2**53 - 1)]
@@ -47,15 +41,6 @@ class QuotaForm(BaseModel):
     gpu_hours: Amount = None
     stored_gb: Amount = None
     uploads: Whole = None
-
-
-class RestoreArtifactForm(BaseModel):
-    """The form that takes an artifact out of the trash."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    job: Annotated[str, Field(pattern=r"^job_[0-9a-f]{32}$")]
-    name: Annotated[str, Field(max_length=255)]
 
 
 @router.page("/settings/quotas", scope=ANY_KEY)
@@ -139,44 +124,3 @@ def apply_retention_by_form(request: Request, service: Serving) -> Response:
     number = sum(one.number for one in taken.shares)
     more = "" if taken.done else "; there is more, apply it again"
     return see_other(request, "/settings/retention", f"{number} taken, {taken.freed_bytes:,} bytes freed{more}")
-
-
-@router.page("/settings/trash", scope=Scope.JOBS_READ)
-def show_trash(request: Request, service: Serving, caller: Caller) -> Response:
-    """Show what was deleted, and until when it can be restored."""
-    with service.read(caller) as session:
-        jobs: list[JobRow] = job_list.page(session, JobFilter(deleted=True), limit=_SHOWN)
-        swept: list[SweepRow] = sweeps.page(session, limit=_SHOWN, deleted=True)
-        files: list[ArtifactRow] = trash.deleted_artifacts(session, limit=_SHOWN)
-        gone: list[ModelRow] = model_registry.page(session, limit=_SHOWN, deleted=True)
-        data = datasets.page(session, caller.reach, deleted=True, limit=_SHOWN)
-    sees_models, sees_data = Scope.MODELS_READ in caller.scopes, Scope.DATA_READ in caller.scopes
-    return render(
-        request, "settings_trash.html", title="Trash", current="settings", section="trash", sweeps=swept,
-        jobs=[job for job in jobs if job.sweep_id not in {sweep.id for sweep in swept}], artifacts=files,
-        models=gone if sees_models else [], datasets=data if sees_data else [], most=_SHOWN,
-        keep_s=service.settings.keep_trash_s, now=time.time(),
-    )  # fmt: skip
-
-
-@router.form("/settings/trash/jobs/{job_id}", scope=Scope.JOBS_WRITE)
-def restore_job_by_form(request: Request, service: Serving, caller: Caller, job_id: JobId) -> Response:
-    """Take a job out of the trash."""
-    trash_routes.restore_job(service, caller, job_id, Response())
-    return see_other(request, "/settings/trash", "The job is restored")
-
-
-@router.form("/settings/trash/sweeps/{sweep_id}", scope=Scope.JOBS_WRITE)
-def restore_sweep_by_form(request: Request, service: Serving, caller: Caller, sweep_id: SweepId) -> Response:
-    """Take a sweep out of the trash."""
-    trash_routes.restore_sweep(service, caller, sweep_id)
-    return see_other(request, "/settings/trash", "The sweep is restored, with its jobs")
-
-
-@router.form("/settings/trash/artifacts", scope=Scope.JOBS_WRITE)
-def restore_artifact_by_form(
-    request: Request, service: Serving, caller: Caller, asked: Annotated[RestoreArtifactForm, Form()]
-) -> Response:
-    """Take an artifact out of the trash."""
-    trash_routes.restore_artifact(service, caller, asked.job, asked.name)
-    return see_other(request, "/settings/trash", f"{asked.name} is restored")

@@ -235,11 +235,26 @@ def restore_artifact(session: Session, job_id: str, name: str) -> ArtifactRow:
     return artifacts.named(session, job_id, name)
 
 
-def deleted_artifacts(session: Session, *, limit: int) -> list[ArtifactRow]:
-    """Return artifacts in the trash whose jobs are outside of it, the latest first."""
+def deleted_jobs(session: Session, *, after: str | None, limit: int) -> list[JobRow]:
+    """Return jobs in the trash, the newest first, from behind the job *after*.
+
+    Trials of a sweep that is there too come back with that, and are left out.
+    """
+    with_sweep = exists().where(SweepRow.id == JobRow.sweep_id, SweepRow.deleted_at.is_not(None))
+    gone = select(JobRow).where(JobRow.deleted_at.is_not(None), JobRow.purged_at.is_(None), ~with_sweep)
+    gone = gone if after is None else gone.where(JobRow.id < after)
+    return list(session.scalars(gone.order_by(JobRow.id.desc()).limit(limit)))
+
+
+def deleted_artifacts(session: Session, *, after: str | None, limit: int) -> list[ArtifactRow]:
+    """Return artifacts in the trash whose jobs are outside of it, the newest first.
+
+    They come from behind the artifact *after*.
+    """
     gone = select(ArtifactRow).join(JobRow, JobRow.id == ArtifactRow.job_id)
     gone = gone.where(ArtifactRow.deleted_at.is_not(None), JobRow.deleted_at.is_(None))
-    return list(session.scalars(gone.order_by(ArtifactRow.deleted_at.desc()).limit(limit)))
+    gone = gone if after is None else gone.where(ArtifactRow.id < after)
+    return list(session.scalars(gone.order_by(ArtifactRow.id.desc()).limit(limit)))
 
 
 def _artifact(session: Session, job_id: str, name: str) -> Any:
