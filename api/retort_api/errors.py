@@ -58,6 +58,7 @@ KINDS: dict[str, ProblemType] = {
     "dataset_not_found": ProblemType(404, "There is no such dataset"),
     "link_invalid": ProblemType(404, "The download address is not valid"),
     "webhook_not_found": ProblemType(404, "There is no such webhook"),
+    "delivery_not_found": ProblemType(404, "The webhook has no such delivery"),
     "worker_not_found": ProblemType(404, "There is no such worker"),
     "review_not_found": ProblemType(404, "The job has no review"),
     "image_not_found": ProblemType(404, "The review has no such image"),

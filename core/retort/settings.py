@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65_535)
     url: str = ""
     """Address of the service for clients; empty is http://host:port."""
+    browser_url: str = ""
+    """Address that commands print for people's browsers; empty is that for clients."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Further host names under which clients reach the service, with commas between them; others are refused."""
     max_connections: int = Field(default=4096, ge=16)
@@ -339,7 +341,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return {group.strip(): role.strip() for group, _, role in named}
 
-    @field_validator("database_url", "broker_url", "store_url", "mlflow_uri", "url", "oidc_issuer")
+    @field_validator("database_url", "broker_url", "store_url", "mlflow_uri", "url", "browser_url", "oidc_issuer")
     @classmethod
     def _readable(cls, value: str) -> str:
         """Refuse addresses that every library would read differently, and quote in parts."""
@@ -464,6 +466,16 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def ssh_connection() -> list[str]:
+    """Return address and port of the client and of the server; empty without SSH."""
+    ends = os.environ.get("SSH_CONNECTION", "").split()
+    return ends if len(ends) == _SSH_WORDS else []
+
+
+_SSH_WORDS = 4
+"""Address and port there, address and port here."""
 
 
 def visible_gpus() -> str | None:

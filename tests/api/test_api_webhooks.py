@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from retort.db import Database, webhooks
+from retort.db.session import database_now
 
 NEW = {"url": "https://93.184.215.14/hook", "events": ["job.failed", "job.succeeded"]}
 
@@ -72,6 +74,39 @@ def test_a_test_call_stands_in_the_log_of_deliveries(client: TestClient):
     rest = client.get(f"{home}/deliveries", params={"cursor": page["next_cursor"]}).json()
     assert [one["id"] for one in (*page["data"], *rest["data"])] == tried[::-1]
     assert (page["data"][0]["state"], page["data"][0]["payload"]["type"]) == ("pending", "webhook.test")
+
+
+@pytest.mark.parametrize(("status", "ended"), [(204, "delivered"), (410, "failed")])
+def test_a_delivery_that_has_ended_is_sent_again_as_it_was_and_the_audit_log_says_who_wished_it(
+    client: TestClient, database: Database, status: int, ended: str
+):
+    home = f"/v1/webhooks/{made(client)['id']}"
+    sent = client.post(f"{home}/test").json()
+    again = f"{home}/deliveries/{sent['id']}/redeliver"
+    assert client.post(again).json() == sent, "it still waits"
+    for _ in range(2):
+        client.patch(home, json={"enabled": True})
+        with database.begin() as session:
+            [due] = webhooks.take(session, now=database_now(session), hold_s=9.0, limit=9)
+            webhooks.record(session, due, webhooks.Answer(status, None, 12.0), now=database_now(session))
+        [before] = client.get(f"{home}/deliveries").json()["data"]
+        assert (before["state"], before["attempts"]) == (ended, 1)
+        answer = client.post(again)
+        assert answer.status_code == 202
+        found = answer.json()
+        assert (found["state"], found["attempts"], found["ended_at"]) == ("pending", 0, None)
+        assert (found["id"], found["payload"]) == (sent["id"], sent["payload"])
+    entry = client.get("/v1/audit", params={"action": "redeliver"}).json()["data"][0]
+    assert (entry["outcome"], entry["target"].count(sent["id"])) == ("done", 1), entry
+
+
+def test_a_delivery_that_is_not_there_is_no_delivery_of_another_webhook(client: TestClient):
+    one, other = (f"/v1/webhooks/{made(client)['id']}" for _ in range(2))
+    theirs = client.post(f"{other}/test").json()["id"]
+    for name in (theirs, f"msg_{0:032x}"):
+        refused = client.post(f"{one}/deliveries/{name}/redeliver")
+        assert (refused.status_code, refused.json()["code"]) == (404, "delivery_not_found")
+    assert client.post(f"{one}/deliveries/x/redeliver").json()["code"] == "bad_parameter"
 
 
 @pytest.mark.parametrize("wrong", ["false", "no", 0, 1, "", []])

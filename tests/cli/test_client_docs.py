@@ -45,6 +45,8 @@ def test_both_clients_try_a_webhook_read_its_log_and_delete_it(service: str, key
     with Client(service, key=key) as client:
         made = client.webhooks.create(URL, ["job.failed"], description="ours")
         tried = client.webhooks.test(made["id"])
+        again = client.webhooks.redeliver(made["id"], tried["id"])
+        assert again["id"] == tried["id"]
         changed = client.webhooks.change(made["id"], enabled=False)
         log = [one["id"] for one in client.webhooks.deliveries(made["id"])]
         fresh = client.webhooks.rotate(made["id"])["secret"]
@@ -56,6 +58,8 @@ def test_both_clients_try_a_webhook_read_its_log_and_delete_it(service: str, key
         async with AsyncClient(service, key=key) as client:
             made = await client.webhooks.create(URL, ["job.failed"], description="ours")
             tried = await client.webhooks.test(made["id"])
+            again = await client.webhooks.redeliver(made["id"], tried["id"])
+            assert again["id"] == tried["id"]
             changed = await client.webhooks.change(made["id"], enabled=False)
             log = [one["id"] async for one in client.webhooks.deliveries(made["id"])]
             fresh = (await client.webhooks.rotate(made["id"]))["secret"]

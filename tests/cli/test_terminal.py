@@ -43,7 +43,8 @@ def test_watch_is_read_whole_and_ends_with_the_verdict_the_report_and_the_next_c
     assert max(map(len, seen.lines)) <= columns
     assert "No difference is shown, says the one judge." in seen.text
     assert re.search(r"student +yolov8n +0\.4500 +0\.4500", seen.text)
-    assert f"/v1/jobs/{job_id}/artifacts/report.html" in seen.text.replace("\n", "")
+    assert f"/jobs/{job_id}/report" in seen.text.replace("\n", "")
+    assert f"/jobs/{job_id}" in seen.lines[0] + seen.lines[1], "the page, before anything is trained"
     assert seen.lines[-2] == f"next: retort download {job_id[-12:]} --out edge-student"
     assert "\N{HORIZONTAL ELLIPSIS}" not in seen.text
     assert "saved" not in seen.text

@@ -8,9 +8,6 @@ from typing import Annotated
 from fastapi import Form, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from retort.access import Scope
-from retort.db import webhooks
-from retort.db.session import database_now
-from retort.db.webhook_models import DELIVERY_PREFIX
 from retort.db.webhooks import WebhookEvent
 
 from retort_api.deps import Caller, Serving
@@ -19,7 +16,7 @@ from retort_api.http import Cursor, Limit
 from retort_api.pages.page_router import PageRouter
 from retort_api.pages.rendering import render, see_other
 from retort_api.routes import webhooks as webhook_routes
-from retort_api.routes.webhooks import WebhookId
+from retort_api.routes.webhooks import DELIVERY, WebhookId
 from retort_api.schemas.webhooks import Description, NewWebhook, Url, Webhook, WebhookChange
 
 router = PageRouter()
@@ -45,7 +42,7 @@ class RedeliverForm(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    delivery: Annotated[str, Field(pattern=rf"^{DELIVERY_PREFIX}[0-9a-f]{{32}}$")]
+    delivery: Annotated[str, Field(pattern=DELIVERY)]
 
 
 @router.page(_HOME, scope=Scope.JOBS_READ)
@@ -116,8 +113,7 @@ def redeliver_by_form(
     asked: Annotated[RedeliverForm, Form()],
 ) -> Response:  # fmt: skip
     """Have a delivery sent once more."""
-    with service.begin(caller) as session:
-        webhooks.redeliver(session, webhook_id, asked.delivery, now=database_now(session))
+    webhook_routes.redeliver(service, caller, webhook_id, asked.delivery)
     return see_other(request, f"{_HOME}/{webhook_id}", "A worker sends it again; its answer appears below")
 
 

@@ -24,6 +24,8 @@ from retort_api.schemas.webhooks import Deliveries, Delivery, NewWebhook, Webhoo
 
 router = Router("webhooks")
 
+DELIVERY = rf"^{DELIVERY_PREFIX}[0-9a-f]{{32}}$"
+DeliveryId = Annotated[str, Path(description="As the list of deliveries names it.", pattern=DELIVERY)]
 _ID = re.compile(r"whk_[0-9a-f]{32}")
 _REFUSALS = ("webhook_not_found", "bad_parameter", "database_unavailable")
 
@@ -160,6 +162,22 @@ def list_deliveries(
     path = f"/v1/webhooks/{webhook_id}/deliveries"
     cursor = next_cursor(response, found, limit, prefix=DELIVERY_PREFIX, path=path)
     return Deliveries(data=shown, next_cursor=cursor, has_more=cursor is not None)
+
+
+@router.post(
+    "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver",
+    scope=Scope.JOBS_WRITE,
+    status_code=ACCEPTED,
+    response_model=Delivery,
+    responses=documented("delivery_not_found", *_REFUSALS),
+)
+def redeliver(service: Serving, caller: Caller, webhook_id: WebhookId, delivery_id: DeliveryId) -> Delivery:
+    """Have a worker send a delivery again that was delivered or given up; again before that is harmless.
+
+    The body and `webhook-id` are those of the first time. One to a webhook that is not enabled waits until it is.
+    """
+    with service.begin(caller) as session:
+        return _shown(webhooks.redeliver(session, webhook_id, delivery_id, now=database_now(session)))
 
 
 def _shown(row: DeliveryRow) -> Delivery:

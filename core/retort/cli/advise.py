@@ -136,7 +136,7 @@ def _asked(url: str, wanted: dict[str, Any], *, as_json: bool) -> int:
     with connect(url) as client:
         job = client.advise(wanted)
         last_jobs.remember(client.url, job["id"])
-        note(f"{job['id']} at {client.url}")
+        note(job["id"])
         if as_json:
             job = client.wait(job["id"])
             emit(job)

@@ -31,6 +31,8 @@ from retort.cli import (
     sweeps,
     top,
     up,
+    webhooks,
+    workers,
 )
 from retort.cli.doctor.command import doctor
 from retort.errors import RetortError, UserError
@@ -58,7 +60,8 @@ app.command(rich_help_panel=SERVICE)(top.top)
 app.command(rich_help_panel=SERVICE)(evaluate.compare)
 app.command("open", rich_help_panel=SERVICE)(browser.open_page)
 app.command(rich_help_panel=SERVICE)(jobs.logs)
-app.command(rich_help_panel=SERVICE)(jobs.workers)
+app.command(rich_help_panel=SERVICE)(workers.workers)
+app.command(rich_help_panel=SERVICE)(workers.drain)
 app.command(rich_help_panel=SERVICE)(jobs.wait)
 for _command in (jobs.cancel, jobs.stop, jobs.pause, jobs.resume, jobs.retry, jobs.extend, jobs.clone):
     app.command(rich_help_panel=SERVICE)(_command)
@@ -77,6 +80,7 @@ app.add_typer(review.app, name="review", rich_help_panel=SERVICE)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=SERVICE)
 app.add_typer(keys.app, name="keys", rich_help_panel=SERVICE)
 app.add_typer(keys.projects, name="projects", rich_help_panel=SERVICE)
+app.add_typer(webhooks.app, name="webhooks", rich_help_panel=SERVICE)
 app.command(rich_help_panel=SERVICE)(keys.whoami)
 app.command(rich_help_panel=SERVICE)(keys.login)
 app.command(rich_help_panel=SERVICE)(keys.logout)

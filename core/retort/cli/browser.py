@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from retort.cli import completion
+from retort.cli import completion, pages
 from retort.cli.options import JOB_HELP, AsJson, Url, connect, emit, find, note, say
 from retort.client.client import Client
 from retort.client.transport import ClientError
@@ -33,7 +33,9 @@ def open_page(
         browser = None if link or as_json or not sys.stdout.isatty() else _browser()
         wanted = link or browser is not None or (sys.stdout.isatty() and not as_json)
         login = _login_link(client, path) if wanted else None
-        address = f"{client.url}{path}"
+        address = pages.address(client, path)
+        if wanted and browser is None:
+            pages.tell_tunnel(client)
     opened = browser is not None and browser.open(login or address)
     if as_json:
         emit({"url": address, "link": login})
@@ -47,7 +49,7 @@ def open_page(
 def _login_link(client: Client, path: str) -> str | None:
     """Return a link that logs in and leads to *path*; None where the service gives none."""
     try:
-        return client.login_link(path)
+        return pages.login_link(client, path)
     except ClientError as error:
         note(f"the page asks for a login: {error.message}")
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from retort.cli import render
+from retort.cli import pages, render
 from retort.cli.options import connect, emit, find
 from retort.errors import UserError
 from retort.report.comparison import MOST, JobComparison, compare
@@ -26,12 +26,13 @@ def compare_jobs(names: list[str], url: str | None, *, as_json: bool) -> None:
         if len(set(ids)) < len(ids):
             raise UserError("a job is named twice", hint="name different jobs: retort ls", code="usage")
         found = compare([client.get(one) for one in ids])
-    if as_json:
-        emit(_plain(found))
-        return
-    console = render.console()
-    for part in render.comparison_parts(found):
-        console.print(part)
+        if as_json:
+            emit(_plain(found))
+            return
+        console = render.console()
+        for part in render.comparison_parts(found):
+            console.print(part)
+        pages.tell(client, pages.comparison(ids))
 
 
 def _plain(found: JobComparison) -> dict[str, Any]:

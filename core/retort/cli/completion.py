@@ -59,6 +59,18 @@ def datasets(context: typer.Context, incomplete: str) -> Words:
     return _beginning(incomplete, ((f"{one['name']}@{one['sha256'][:12]}", one["state"]) for one in ready))
 
 
+def workers(context: typer.Context, incomplete: str) -> Words:
+    """Return the running workers by name."""
+    found = _asked(context, lambda client: client.workers())
+    return _beginning(incomplete, ((one["name"], f"{one['busy']} of {one['slots']} busy") for one in found))
+
+
+def webhooks(context: typer.Context, incomplete: str) -> Words:
+    """Return the webhooks by id."""
+    found = _asked(context, lambda client: client.webhooks.list())
+    return _beginning(incomplete, ((one["id"], one["url"]) for one in found))
+
+
 def known_datasets(incomplete: str) -> Words:
     """Return the data sets that are known by name."""
     from retort.data.catalog import CATALOGUE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retort import dataset_ref
-from retort.cli import completion
+from retort.cli import completion, pages
 from retort.cli.options import AsJson, Url, connect, emit, note, say
 from retort.errors import UserError
 
@@ -54,11 +54,12 @@ def push(  # noqa: PLR0917 - typer gives each by name
             if sha256 is not None:
                 raise UserError("--sha256 is of what is at a URL", hint="leave it out: digests of files are computed")
             dataset = pushed(client, Path(path), name, wait=wait)
-    if as_json:
-        emit(dataset)
-    else:
+        if as_json:
+            emit(dataset)
+            return
         say(dataset["reference"] or f"{dataset['id']} {dataset['state']}")
         note(f"name it in a spec: data: {{dataset: dataset:{name}}}")
+        pages.tell(client, pages.named("data", name))
 
 
 def pushed(client: Client, path: Path, name: str, *, wait: bool = True) -> RegisteredDataset:

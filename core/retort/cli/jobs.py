@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from retort.cli import last_jobs, options, render
+from retort.cli import last_jobs, options, pages, render
 from retort.cli.datasets import with_pushed_data
-from retort.cli.options import AsJson, JobId, Sets, Url, connect, emit, emit_line, find, note, say
+from retort.cli.options import AsJson, JobId, Sets, Url, connect, emit, find, note, say
 from retort.cli.spec import load
 from retort.cli.spec_options import (
     DataOption,
@@ -70,18 +70,6 @@ def get(job_id: JobId, url: Url = None, as_json: AsJson = False) -> None:
         render.console().print(render.job_page(job))
 
 
-def workers(url: Url = None, as_json: AsJson = False) -> None:
-    """List the workers that run, with their GPUs."""
-    with connect(url) as client:
-        found = list(client.workers())
-    if as_json:
-        emit(found)
-    elif found:
-        render.console().print(render.workers_page(found))
-    else:
-        note("no worker is running: jobs wait; start one: retort up, or the worker's container")
-
-
 def logs(
     job_id: JobId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the job has ended.")] = False,
@@ -94,7 +82,7 @@ def logs(
         job = client.get(found)
         for event in client.stream(found) if follow else client.events(found):
             if as_json:
-                emit_line(event)
+                emit(event)
             elif line := render.event_line(event, render.epochs_of(job), found):
                 say(line)
         if not as_json and not follow and (waits := render.waiting_text(job)):
@@ -110,6 +98,8 @@ def wait(
     """Wait for a job to end. Exit code: 0 succeeded, 1 failed or expired, 2 cancelled, 3 timeout."""
     with connect(url) as client:
         found = find(client, job_id)
+        if not as_json:
+            pages.tell(client, pages.job(found))
         try:
             job = client.wait(found, timeout_s=timeout)
         except TimeoutError as late:
@@ -144,6 +134,8 @@ def watch(job_id: JobId, url: Url = None, as_json: AsJson = False) -> int:
 def show(client: Client, job_id: str, *, as_json: bool) -> int:
     """Show a job until it has ended; return the exit code that says how."""
     seen = 0
+    if not as_json:
+        pages.tell(client, pages.job(job_id))
     try:
         epochs = render.epochs_of(client.get(job_id))
         with render.screen(as_json=as_json, epochs=epochs) as screen:
@@ -159,7 +151,7 @@ def show(client: Client, job_id: str, *, as_json: bool) -> int:
         note(f"{job_id} goes on; cancel it: retort cancel {job_id}")
         raise
     if as_json:
-        emit_line(job)
+        emit(job)
         return EXIT_CODES[job["state"]]
     code = ended(job, as_json=False)
     _say_next(client, job)
@@ -170,11 +162,12 @@ def _say_next(client: Client, job: Job) -> None:
     """Say where the report of an ended job is, and which command comes next."""
     short = render.short(job["id"])
     if job["state"] == "awaiting_review":
-        note(f"look at its pseudo-labels: retort review sheet {short}, or in a browser: retort open {short}")
+        pages.tell(client, pages.job(job["id"], "review"), "look at its pseudo-labels")
+        note(f"in a browser, logged in: retort open {short}; all images in one file: retort review sheet {short}")
         note(f"next: retort review complete {short}")
     elif job["state"] == "succeeded":
         if any(item["name"] == REPORT for item in client.artifacts(job["id"])):
-            note(f"report: {client.url}/v1/jobs/{job['id']}/artifacts/{REPORT}")
+            pages.tell(client, pages.job(job["id"], "report"), "report")
             note(f"in a browser, logged in: retort open {short}")
         note(f"next: retort download {short} --out {shlex.quote(job['name'])}")
     elif job["state"] in {JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}:
@@ -211,15 +204,21 @@ def submit(  # noqa: PLR0917 - typer gives each by name
         job = client.submit(document, idempotency_key=key, owner=owner, priority=priority, labels=labels)
         last_jobs.remember(client.url, job["id"])
         if follow:
-            note(f"{job['id']} at {client.url}")
+            note(job["id"])
             return show(client, job["id"], as_json=as_json)
         if as_json:
             emit(job)
         else:
             say(job["id"])
             _note_warnings(client, job["id"])
-            note(f"follow it: retort watch {last_jobs.MARK}")
+            _tell_way(client, job["id"])
     return 0
+
+
+def _tell_way(client: Client, job_id: str) -> None:
+    """Say how a job that was just made is followed."""
+    note(f"follow it: retort watch {last_jobs.MARK}")
+    pages.tell(client, pages.job(job_id))
 
 
 def _note_warnings(client: Client, job_id: str) -> None:
@@ -350,7 +349,7 @@ def _tell(client: Client, job: Job, *, as_json: bool) -> None:
         emit(job)
     else:
         say(job["id"])
-        note(f"follow it: retort watch {last_jobs.MARK}")
+        _tell_way(client, job["id"])
 
 
 TENSORBOARD = "tensorboard"

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from retort.cli import completion
+from retort.cli import completion, pages
 from retort.cli.options import AsJson, Url, connect, emit, note, say
 from retort.cli.weights import digests_with
 from retort.client.answers import Model
@@ -107,6 +107,8 @@ def push(  # noqa: PLR0917 - options, by name
     else:
         say(model["reference"])
         note("name it in a spec in place of a weights file")
+        with connect(url) as client:
+            pages.tell(client, pages.named("models", name))
 
 
 @contextmanager

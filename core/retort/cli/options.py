@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from itertools import islice
@@ -43,19 +44,15 @@ SweepFile = Annotated[str, typer.Argument(metavar="FILE", help="A YAML or JSON f
 
 
 def emit(value: object) -> None:
-    """Print one JSON document for programs."""
-    typer.echo(_document(value, indent=2))
-
-
-def emit_line(value: object) -> None:
-    """Print one JSON document on one line, at once."""
+    """Print one JSON document for programs, on one line."""
     typer.echo(_document(value))
 
 
-def _document(value: object, *, indent: int | None = None) -> str:
-    """Return *value* as JSON that holds no character which a terminal would obey."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
-    return UNPRINTABLE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+def _document(value: object) -> str:
+    """Return *value* as JSON that holds no character which a terminal would obey, or stdout's encoding lacks."""
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    text = json.dumps(value, ensure_ascii=plain)
+    return UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def say(text: str, *, nl: bool = True) -> None:

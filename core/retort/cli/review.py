@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol
 import typer
 from pydantic import ValidationError
 
-from retort.cli import completion
+from retort.cli import completion, pages
 from retort.cli.options import AsJson, Url, connect, emit, find, note, say
 from retort.client.client import Client
 from retort.client.reviews import ReviewClient
@@ -45,6 +45,9 @@ class ReviewBackend(Protocol):
     where: str
     """Arguments by which the commands find it."""
 
+    def tell_page(self) -> None:
+        """Note the address of its page, if it has one."""
+
     def summary(self) -> dict[str, Any]:
         """Return how far it is."""
 
@@ -70,9 +73,14 @@ class ReviewBackend(Protocol):
 class HttpReview:
     """The review of a job of a service."""
 
-    def __init__(self, review: ReviewClient, job_id: str) -> None:
+    def __init__(self, client: Client, review: ReviewClient, job_id: str) -> None:
         self._review = review
+        self._client = client
         self.where = job_id
+
+    def tell_page(self) -> None:
+        """Note the address of the job's page for reviews."""
+        pages.tell(self._client, pages.job(self.where, "review"))
 
     def summary(self) -> dict[str, Any]:
         """Ask the service."""
@@ -123,6 +131,9 @@ class FolderReview:
         except (OSError, ValidationError) as error:
             hint = "name the folder of a run that waits for its review"
             raise UserError(f"{workdir} holds no review", hint=hint, code="review_not_found") from error
+
+    def tell_page(self) -> None:
+        """Say nothing: a folder has no page."""
 
     def summary(self) -> dict[str, Any]:
         """Read the folder."""
@@ -224,14 +235,15 @@ def show(job_id: Job = None, workdir: Workdir = None, url: Url = None, as_json: 
     with _at(job_id, workdir, url) as desk:
         found = desk.summary()
         remaining = list(desk.undecided())
-    if as_json:
-        emit({**found, "open": remaining})
-        return
-    say(_sentence(found))
-    for image in remaining:
-        say(image)
+        if as_json:
+            emit({**found, "open": remaining})
+            return
+        say(_sentence(found))
+        for image in remaining:
+            say(image)
+        desk.tell_page()
     if remaining:
-        note(f"see the boxes on the images: retort review sheet {desk.where}")
+        note(f"all images with their boxes in one file: retort review sheet {desk.where}")
 
 
 @app.command()
@@ -355,7 +367,7 @@ def _at(job_id: str | None, workdir: Path | None, url: str | None) -> Iterator[R
         return
     with connect(url) as client:
         found = find(client, job_id) if job_id is not None else _only_waiting(client)
-        yield HttpReview(client.review(found), found)
+        yield HttpReview(client, client.review(found), found)
 
 
 def _only_waiting(client: Client) -> str:

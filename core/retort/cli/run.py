@@ -21,7 +21,7 @@ import typer
 
 from retort.cli import devices, render
 from retort.cli.jobs import EXIT_CODES
-from retort.cli.options import AsJson, Sets, emit_line, note
+from retort.cli.options import AsJson, Sets, emit, note
 from retort.cli.spec import load
 from retort.cli.spec_options import (
     DataOption,
@@ -293,7 +293,7 @@ def _silent_death(code: int) -> dict[str, Any]:
 def ended(standing: dict[str, Any], workdir: Path, *, as_json: bool) -> int:
     """Print how a run has ended; return the exit code that says so."""
     if as_json:
-        emit_line({"type": "end", "workdir": str(workdir), **standing})
+        emit({"type": "end", "workdir": str(workdir), **standing})
         return EXIT_CODES[standing["state"]]
     console = render.console()
     if found := readable_result(standing.get("result")):

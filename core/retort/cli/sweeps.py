@@ -15,8 +15,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from retort.cli import render
-from retort.cli.options import AsJson, Sets, SweepFile, SweepId, Url, connect, emit, emit_line, find_sweep, note, say
+from retort.cli import pages, render
+from retort.cli.options import AsJson, Sets, SweepFile, SweepId, Url, connect, emit, find_sweep, note, say
 from retort.cli.spec import load
 from retort.cli.weights import register_weights, register_with
 from retort.client.client import Client
@@ -127,13 +127,14 @@ def submit(  # noqa: PLR0917 - typer gives each by name
         document = register_weights(load(file, sets), register_with(client))
         sweep = client.submit_sweep(document, idempotency_key=key, owner=owner, priority=priority)
         if follow:
-            note(f"{sweep['id']} at {client.url}")
+            note(sweep["id"])
             return _show(client, sweep["id"], as_json=as_json)
         if as_json:
             emit(sweep)
         else:
             say(sweep["id"])
             note(f"follow it: retort sweep-watch {sweep['id']}")
+            pages.tell(client, pages.sweep(sweep["id"]))
     return 0
 
 
@@ -211,13 +212,15 @@ def _write(text: str, out: Path | None) -> None:
 
 def _show(client: Client, sweep_id: str, *, as_json: bool) -> int:
     """Show a sweep until it has ended; return the exit code that says how."""
+    if not as_json:
+        pages.tell(client, pages.sweep(sweep_id))
     seen: dict[int, Mapping[str, Any]] = {}
     try:
         while True:
             sweep = client.get_sweep(sweep_id)
             for trial in sweep["trials"]:
                 if (seen.get(trial["number"]) or {}).get("state") != trial["state"]:
-                    emit_line(trial) if as_json else say(trial_line(trial, sweep))
+                    emit(trial) if as_json else say(trial_line(trial, sweep))
                 seen[trial["number"]] = trial
             if sweep["state"] not in LIVE_SWEEPS:
                 break
@@ -226,7 +229,10 @@ def _show(client: Client, sweep_id: str, *, as_json: bool) -> int:
         note(f"{sweep_id} goes on; cancel it: retort sweep-cancel {sweep_id}")
         raise
     if as_json:
-        emit_line(sweep)
+        emit(sweep)
     else:
         render.console().print(sweep_page(sweep))
+        pages.tell(client, pages.sweep(sweep_id))
+        if sweep["best"] is not None:
+            note(f"next: retort sweep-best {sweep_id}")
     return EXIT_CODES[sweep["state"]]

@@ -12,7 +12,7 @@ import typer
 from rich.live import Live
 
 from retort.cli import render
-from retort.cli.options import AsJson, Url, connect, emit, emit_line
+from retort.cli.options import AsJson, Url, connect, emit
 from retort.client.client import Client
 from retort.client.transport import ClientError
 from retort.states import TERMINAL, JobState
@@ -34,7 +34,7 @@ def top(
             if once:
                 return emit(look(client))
             for found in _looks(client, every):
-                emit_line(found)
+                emit(found)
         console = render.console()
         if once or not render.is_live(console):
             console.print(render.overview(look(client), None))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retort.access import KEY_FILE, read_key_file
-from retort.cli.options import AsJson, note
+from retort.cli import pages
+from retort.cli.options import AsJson, emit, note, say
 from retort.confinement import hide_environment
 from retort.errors import TransientError, UserError
 from retort.files import make_private
@@ -52,6 +52,8 @@ def up(
     reachable = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104
     url = f"http://[{reachable}]:{settings.port}" if ":" in reachable else f"http://{reachable}:{settings.port}"
 
+    from retort.client.client import Client
+
     key_file = settings.home / KEY_FILE
 
     def announce() -> None:
@@ -68,9 +70,11 @@ def up(
             "browser": _browser_link(url, key_file),
         }
         text = f"Retort is ready at {url} (home {settings.home}). Ctrl-C drains and stops."
-        typer.echo(json.dumps(ready) if as_json else text)
+        emit(ready) if as_json else say(text)
         if not as_json and ready["browser"]:
-            typer.echo(f"In a browser, once, within ten minutes: {ready['browser']}")
+            say(f"In a browser, once, within ten minutes: {ready['browser']}")
+            with Client(url) as client:
+                pages.tell_tunnel(client)
 
     with _alone(settings.home):
         _check_port(settings.host, settings.port)
@@ -124,7 +128,7 @@ def _browser_link(url: str, key_file: Path) -> str | None:
 
     try:
         with Client(url, key=read_key_file(key_file), patience_s=0) as client:
-            return client.login_link()
+            return pages.login_link(client)
     except ClientError:
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from retort.client.answers import AuditEntry, Liveness, QuotaUse, Readiness, Recipe, Worker
 from retort.client.calls import Call, Json, given
@@ -20,12 +21,12 @@ class ServiceCalls:
     @call
     def drain_worker(self, name: str) -> Call[Worker]:
         """Let a worker take no more jobs, and end what it trains."""
-        return Call("POST", f"/v1/workers/{name}/drain")
+        return Call("POST", f"/v1/workers/{quote(name, safe='')}/drain")
 
     @call
     def resume_worker(self, name: str) -> Call[Worker]:
         """Let a drained worker take jobs again."""
-        return Call("POST", f"/v1/workers/{name}/resume")
+        return Call("POST", f"/v1/workers/{quote(name, safe='')}/resume")
 
     @call
     def audit(self, /, **filters: Any) -> Call[tuple[AuditEntry, ...]]:

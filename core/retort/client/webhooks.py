@@ -57,6 +57,11 @@ class WebhookCalls:
         """Yield the deliveries, newest first, page after page."""
         return pages(_path(webhook_id, "deliveries"))
 
+    @call
+    def redeliver(self, webhook_id: str, delivery_id: str) -> Call[Delivery]:
+        """Have a delivery that has ended sent again; return it as it stands."""
+        return Call("POST", _path(webhook_id, f"deliveries/{delivery_id}/redeliver"))
+
 
 class WebhooksClient(BlockingPart, WebhookCalls):
     """The webhooks of a project."""

@@ -54,6 +54,12 @@ class WebhookNotFound(UserError):
     code = "webhook_not_found"
 
 
+class DeliveryNotFound(UserError):
+    """The webhook has no such delivery, or none any more."""
+
+    code = "delivery_not_found"
+
+
 class TooManyWebhooks(UserError):
     """The project has as many webhooks as it may have."""
 
@@ -196,20 +202,24 @@ def test(session: Session, webhook_id: str, *, now: float) -> str:
     return str(delivery["id"])
 
 
-def redeliver(session: Session, webhook_id: str, delivery_id: str, *, now: float) -> None:
-    """Have a delivery that has ended sent once more, with all of its attempts.
+def redeliver(session: Session, webhook_id: str, delivery_id: str, *, now: float) -> DeliveryRow:
+    """Send an ended delivery again, with all attempts; leave a pending one.
 
     Raises:
-        WebhookNotFound: there is no such webhook, or it has no such delivery.
+        WebhookNotFound: there is no such webhook.
+        DeliveryNotFound: it has no such delivery.
 
     """
     row = get(session, webhook_id)
     theirs = (DeliveryRow.id == delivery_id, DeliveryRow.webhook_id == row.id)
-    if session.scalar(select(DeliveryRow.id).where(*theirs)) is None:
-        raise WebhookNotFound(f"webhook {webhook_id} has no delivery {delivery_id}", hint="it may be forgotten by now")
     values = {"state": "pending", "attempts": 0, "next_at": now, "ended_at": None}
     over = update(DeliveryRow).where(*theirs, DeliveryRow.next_at.is_(None))
     session.execute(over.values(**values), execution_options=NO_SYNC)
+    found = session.scalar(select(DeliveryRow).where(*theirs))
+    if found is None:
+        hint = "it may be forgotten by now; its deliveries are listed below the webhook"
+        raise DeliveryNotFound(f"webhook {webhook_id} has no delivery {delivery_id}", hint=hint)
+    return found
 
 
 def deliveries(session: Session, webhook_id: str, *, after: str | None = None, limit: int = 50) -> list[DeliveryRow]:

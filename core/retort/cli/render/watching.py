@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from retort.cli.options import emit_line, say
+from retort.cli.options import emit, say
 from retort.cli.render.events import SHOWN_METRICS, event_line
 from retort.cli.render.figures import duration, score, share, sparkline
 from retort.cli.render.jobs import waiting_text
@@ -36,7 +36,7 @@ class JsonLines:
     def show(self, job: Json, events: Iterable[Json]) -> None:  # noqa: ARG002 - programs get the job at the end
         """Print the events."""
         for event in events:
-            emit_line(event)
+            emit(event)
 
 
 class Lines:
