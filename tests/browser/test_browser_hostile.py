@@ -22,7 +22,6 @@ from stored_results import EXPORTS
 from support.hostile import texts
 
 ALL = texts()
-SCORES = {"ap50": 0.5, "ap": 0.4}
 STEP = 600
 OWN_ELEMENTS = (
     "document.querySelectorAll('iframe, object, embed, base, form, video, marquee, math, script[src]').length"

@@ -23,15 +23,12 @@ from support.job_pages import FAILURE, Seeded, epoch, seed, submitted
 
 SCRIPT = (sys.executable, str(Path(__file__).parents[1] / "support" / "scripted_predictor.py"))
 POINTS = """() => [...document.querySelectorAll('#chart-map .legend li')].map((one) => one.textContent)"""
-
-ROWS = "document.querySelector('figure[data-role=student] tbody').textContent"
 SHIFTS = """window.shifted = 0;
 new PerformanceObserver((list) => {
   for (const one of list.getEntries()) if (!one.hadRecentInput) window.shifted += one.value;
 }).observe({type: 'layout-shift', buffered: true});"""
 STEADY = 0.02
 """Of the page's height and width, all together: what is called good is 0.1."""
-REACH = "() => { try { return String(window.parent.document.title); } catch { return 'nothing'; } }"
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,6 @@ JobCursor = Annotated[
     str | None,
     Query(description="`next_cursor` of the page before, in the same order.", pattern="^[A-Za-z0-9_-]{1,700}$"),
 ]
-Word = Annotated[str | None, Query(pattern=_TEXT)]
 
 
 async def job_filter(

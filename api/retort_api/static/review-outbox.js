@@ -7,7 +7,7 @@ const LONGEST_PAUSE_MS = 15000;
 const WORTH_REPEATING = new Set([408, 425, 429, 500, 502, 503, 504, 507]);
 
 /** Return whether a decision that the service has is the one that was wanted. */
-export function agrees(wanted, found) {
+function agrees(wanted, found) {
   if (wanted.decision === "open" || !found) return wanted.decision === "open" && !found;
   if (wanted.decision !== found.decision) return false;
   return wanted.decision !== "edit" || equal(wanted.boxes, found.boxes);

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
@@ -111,11 +111,6 @@ def notes_of(listings: Mapping[str, Listing], bits: int | None) -> tuple[str, ..
     if bits is not None:
         told.append(f"images of 16 bits: 0 to {(1 << bits) - 1} are taken as black to white ({bits} bits are filled)")
     return tuple(told)
-
-
-def digests_of(images: Sequence[Path], facts: Facts) -> set[str]:
-    """Return the digests of *images*."""
-    return {facts[image].digest for image in images}
 
 
 def _load(kept: Path | None) -> dict[str, ImageFacts]:

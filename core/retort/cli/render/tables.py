@@ -61,11 +61,6 @@ class FittedTable:
         self._rows: list[tuple[list[Text], str]] = []
 
     @property
-    def row_count(self) -> int:
-        """How many rows there are."""
-        return len(self._rows)
-
-    @property
     def natural_width(self) -> int:
         """How wide it is with every column, and nothing broken."""
         return _total(self._widths())

@@ -258,11 +258,6 @@ class Teacher:
         """The recording of its kernels; None on a device that records none."""
         return self._replay if isinstance(self._replay, CudaGraphReplay) else None
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether its kernels are recorded, for at least one shape of batch."""
-        return self.recording is not None and self.recording.has_recorded
-
     def _brief(self, images: Tensor) -> TeacherOutput:
         return self._ask(images, levels=self._levels, head=self._head, maps=self._maps and self._head)
 
