@@ -6,7 +6,7 @@ A page has a name, says who looks at it, and fills the service with what it show
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +74,15 @@ class WalkedPage:
     """None for a stranger."""
     shares: bool = False
     """One service with the others that do, for it looks the same whatever else that holds."""
+    drawn: str = "html.js"
+    """There is such an element once it has been drawn."""
+    apart: bool = False
+    """It is not of the pages' base: it has a policy of its own, which allows nothing that it does not name.
+
+    Its scripts and styles are not weighed: a file that is read without the service has all that it needs inside, and
+    the contract's page is a program of others.
+    """
+    scripts: bool = True
 
 
 @contextmanager
@@ -115,7 +124,7 @@ class PageWatch:
 
     def _note(self, answer: Response) -> None:
         kind = answer.request.resource_type
-        if kind in {"script", "stylesheet"}:
+        if kind in {"script", "stylesheet"} and answer.frame.parent_frame is None:
             self._weighed[answer.url] = answer
         if kind == "document":
             self.policies.append(answer.headers.get("content-security-policy", ""))
@@ -312,6 +321,16 @@ def seeded(service: Filled) -> Seeded:
     return found
 
 
+def _report(service: Filled) -> str:
+    return f"/v1/jobs/{seeded(service).succeeded}/artifacts/report.html"
+
+
+def _sweep(service: Filled) -> str:
+    sweep_id = service.client.post("/v1/sweeps", json=SWEEP).json()["id"]
+    service.worker.try_all(sweep_id, lambda one: 1 / one["distillation.losses.0.temperature"])
+    return f"/v1/sweeps/{sweep_id}/report"
+
+
 PAGES: Sequence[WalkedPage] = (
     WalkedPage("login", lambda _: "/login?next=/models", who=None, shares=True),
     WalkedPage("problem", lambda _: "/jobs-that-are-not", shares=True),
@@ -350,4 +369,56 @@ PAGES: Sequence[WalkedPage] = (
     WalkedPage("job-try", _job("succeeded", "/try"), shares=True),
     WalkedPage("job-log", _job("succeeded", "/log"), shares=True),
     WalkedPage("job-spec", _job("succeeded", "/spec"), shares=True),
+    WalkedPage("job-report", _job("succeeded", "/report"), shares=True),
+    WalkedPage("report", _report, shares=True, drawn="#chart-tradeoff svg .trace", apart=True),
+    WalkedPage("sweep-report", _sweep, shares=True, drawn="#chart-parallel .trial", apart=True, scripts=False),
+    WalkedPage("docs", lambda _: "/docs", shares=True, drawn="#operations-tag-jobs", apart=True),
+    WalkedPage("login-refused", lambda _: "/login/oidc", who=None, shares=True, drawn="h1"),
 )
+
+ROUTES: Mapping[str, str] = {
+    "/": "jobs-first jobs-empty jobs",
+    "/login": "login",
+    "/login/oidc": "login-refused",
+    "/new": "new-job",
+    "/jobs/{job_id}/review": "review",
+    "/jobs/{job_id}/mistakes": "mistakes",
+    "/data": "data-empty data",
+    "/data/{name}": "dataset dataset-refused",
+    "/models": "models",
+    "/models/{name}": "model",
+    "/workers": "workers",
+    "/settings": "settings",
+    "/settings/keys": "settings-keys",
+    "/settings/webhooks": "settings-webhooks",
+    "/settings/webhooks/{webhook_id}": "settings-webhook",
+    "/settings/quotas": "settings-quotas",
+    "/settings/retention": "settings-retention",
+    "/settings/trash": "settings-trash",
+    "/settings/audit": "settings-audit",
+    "/compare": "compare compare-choice compare-sweep",
+    "/compare/images": "compare-images",
+    "/jobs/{job_id}": "job job-failed",
+    "/jobs/{job_id}/charts": "job-charts",
+    "/jobs/{job_id}/health": "job-health",
+    "/jobs/{job_id}/evaluation": "job-evaluation",
+    "/jobs/{job_id}/samples": "job-samples",
+    "/jobs/{job_id}/files": "job-files",
+    "/jobs/{job_id}/try": "job-try",
+    "/jobs/{job_id}/log": "job-log",
+    "/jobs/{job_id}/spec": "job-spec",
+    "/jobs/{job_id}/report": "job-report",
+    "/v1/jobs/{job_id}/artifacts/{name:path}": "report",
+    "/v1/sweeps/{sweep_id}/report": "sweep-report",
+    "/docs": "docs",
+}
+"""Routes that answer with a page, and the names of those that are walked."""
+OTHER_FILES = (
+    "/v1/jobs/{job_id}/artifacts/tensorboard", "/v1/jobs/{job_id}/review/export",
+    "/v1/datasets/{name}/{version}/content", "/v1/datasets/{name}/{version}/previews/{number}.jpg",
+    "/v1/models/{name}/{sha256}", "/v1/downloads/{token}", "/metrics", "/static/{name}",
+    "/static/{version}/{name:path}", "/docs/{name}", "/compare.csv", "/data/{name}/classes.csv",
+    "/jobs/{job_id}/charts/{name}.csv", "/jobs/{job_id}/evaluation/precision.csv",
+    "/jobs/{job_id}/evaluation/confusion.csv", "/jobs/{job_id}/samples/{number}", "/login/oidc/callback", "/upload",
+)  # fmt: skip
+"""Routes that send a file, or lead to a walked page, or show it under another address."""

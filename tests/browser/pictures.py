@@ -31,7 +31,7 @@ def take(browser: Browser, service: Filled, walked: WalkedPage, path: str, look:
     with logged_in(browser, service, walked.who, viewport=viewport, color_scheme=theme) as context:
         page = context.new_page()
         page.goto(service.url + path, wait_until="load")
-        page.wait_for_function("document.documentElement.classList.contains('js')")
+        page.wait_for_selector(walked.drawn, state="attached")
         page.wait_for_timeout(200)  # what scripts draw after the page has loaded
         taken = Image.open(io.BytesIO(page.screenshot(full_page=True, animations="disabled")))
     return taken.convert("RGB").crop((0, 0, width, min(taken.height, TALLEST)))

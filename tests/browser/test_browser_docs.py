@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from browser.test_browser_report import CHROMIUM, _served, log_in
+from browser.test_browser_walk import complaints_of
 from playwright.sync_api import sync_playwright
 from retort.settings import Settings
 
@@ -25,9 +26,11 @@ def test_the_page_of_the_contract_shows_operations_and_needs_no_other_host(sqlit
         page.on("pageerror", lambda error: complaints.append(str(error)))
 
         page.goto(f"{url}/docs")
+        page.click("#operations-tag-jobs button.expand-operation")
         page.wait_for_selector("#operations-jobs-submit_job")
         page.click("#operations-jobs-submit_job .opblock-summary-control")
         page.wait_for_selector("#operations-jobs-submit_job .example")
+        assert complaints_of(page) == []
         page.click("#operations-jobs-submit_job .try-out__btn")
         page.click("#operations-jobs-submit_job .execute")
         page.wait_for_selector("#operations-jobs-submit_job .live-responses-table")
@@ -47,7 +50,7 @@ def test_the_page_has_the_files_that_it_names_and_no_others(sqlite_url: str, tmp
         named = [part.split('"')[0] for part in page.text.split('="/docs/')[1:]]
 
         assert "script-src 'self';" in page.headers["Content-Security-Policy"]
-        assert named == ["favicon.png", "swagger-ui.css", "swagger-ui-bundle.js", "start.js"]
-        assert [client.get(f"/docs/{name}").status_code for name in named] == [200] * 4
+        assert named == ["favicon.png", "swagger-ui.css", "contrast.css", "swagger-ui-bundle.js", "start.js"]
+        assert [client.get(f"/docs/{name}").status_code for name in named] == [200] * 5
         missing = client.get("/docs/redoc.standalone.js")
         assert (missing.status_code, missing.json()["code"]) == (404, "not_found")

@@ -25,6 +25,7 @@ _MEDIA_TYPES = {
     "swagger-ui.css": "text/css",
     "favicon.png": "image/png",
     "start.js": "text/javascript",
+    "contrast.css": "text/css",
 }
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -33,16 +34,46 @@ _PAGE = """<!doctype html>
 <title>Retort: REST API</title>
 <link rel="icon" href="/docs/favicon.png">
 <link rel="stylesheet" href="/docs/swagger-ui.css">
-<div id="swagger-ui"></div>
+<link rel="stylesheet" href="/docs/contrast.css">
+<main id="swagger-ui"></main>
 <script src="/docs/swagger-ui-bundle.js"></script>
 <script src="/docs/start.js"></script>
 </html>
 """
 # A file of its own, because the page's policy allows no script inside the page.
-_START = """SwaggerUIBundle({
-  url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, defaultModelsExpandDepth: 0,
+_START = """const page = document.getElementById("swagger-ui");
+// What the program draws, for those who read it by ear or go through it by keyboard.
+const mend = () => {
+  for (const one of page.querySelectorAll("h3.opblock-tag:not([aria-level])")) one.setAttribute("aria-level", "2");
+  for (const one of page.querySelectorAll("h4:not([aria-level])")) one.setAttribute("aria-level", "3");
+  for (const one of page.querySelectorAll("h5:not([aria-level])")) one.setAttribute("aria-level", "4");
+  for (const one of page.querySelectorAll("button a[href]")) one.removeAttribute("href");
+  for (const one of page.querySelectorAll("pre.microlight:not([tabindex])")) one.tabIndex = 0;
+  for (const one of page.querySelectorAll("select:not([aria-label])")) {
+    one.setAttribute("aria-label", one.id === "servers" ? "Server" : "Choice");
+  }
+};
+new MutationObserver(mend).observe(page, { childList: true, subtree: true });
+SwaggerUIBundle({
+  url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, defaultModelsExpandDepth: 0, docExpansion: "none",
 });
 """
+_CONTRAST = """:focus-visible { outline: 2px solid #0b5cad; outline-offset: 2px; }
+.swagger-ui .info .title small, .swagger-ui .info .title small.version-stamp { background: #454a52; }
+.swagger-ui .info .title small.version-stamp { background: #33691e; }
+.swagger-ui .info a, .swagger-ui .info .url, .swagger-ui .renderedMarkdown a { color: #0b5cad; }
+.swagger-ui .parameter__in, .swagger-ui .parameter__deprecated { color: #454a52; }
+.swagger-ui .microlight span[style*="211, 99, 99"] { color: #f4a6a6 !important; }
+.swagger-ui .btn.authorize, .swagger-ui .btn.authorize span { border-color: #1d6b46; color: #1d6b46; }
+.swagger-ui .btn.authorize svg { fill: #1d6b46; }
+.swagger-ui .opblock .opblock-summary-method { background: #454a52; }
+.swagger-ui .opblock.opblock-get .opblock-summary-method { background: #0b5cad; }
+.swagger-ui .opblock.opblock-post .opblock-summary-method { background: #1d6b46; }
+.swagger-ui .opblock.opblock-put .opblock-summary-method { background: #8a4b00; }
+.swagger-ui .opblock.opblock-delete .opblock-summary-method { background: #b3261e; }
+.swagger-ui .opblock.opblock-patch .opblock-summary-method { background: #0f6b62; }
+"""
+_OWN = {"start.js": _START, "contrast.css": _CONTRAST}
 _OVERVIEW = """# Retort
 
 > A service that distils YOLO detectors: a small student learns from a large teacher, beside an equal training without
@@ -125,5 +156,5 @@ def get_asset(name: Annotated[str, Path()]) -> Response:
     """Send one of the page's files."""
     if name not in _MEDIA_TYPES:
         raise UserError(f"there is nothing at /docs/{name}", code="not_found")
-    content = _START.encode() if name == "start.js" else (_ASSETS / name).read_bytes()
+    content = _OWN[name].encode() if name in _OWN else (_ASSETS / name).read_bytes()
     return Response(content, OK, media_type=_MEDIA_TYPES[name])
