@@ -13,11 +13,12 @@ import pytest
 from fastapi.testclient import TestClient
 from retort.constants import MAP, Role
 from retort.db import Database, Lease
-from retort.db.models import MetricRow
+from retort.db.models import EventRow, MetricRow
 from retort.db.session import add
 from retort.settings import Settings
 from retort.storage import Store
 from retort_api.app import create_app
+from retort_api.pages import job_log
 from support.api_harness import LOCAL, Worker
 from support.identity import HEADERS
 from support.job_pages import submitted
@@ -179,3 +180,37 @@ def test_the_table_of_a_chart_has_values_of_its_file(people: TestClient, measure
         assert len(steps) >= 11
         for step, shown in steps:
             assert float(shown.replace("\u2212", "-")) == pytest.approx(float(whole[step]), rel=1e-3), (name, step)
+
+
+def say(worker: Worker, name: str, number: int) -> str:
+    """A job that has written so many lines, with one warning at the beginning."""
+    job_id = hands_of(worker, name)
+    about = {"job_id": job_id, "attempt": 1, "n": None, "type": "log", "data": {}, "at": 1.0}
+    rows = [{**about, "seq": 100 + at, "level": "info", "message": f"line {at}"} for at in range(1, number + 1)]
+    rows[0] |= {"level": "warning", "message": "the needle"}
+    with worker.database.begin() as session:
+        add(session, EventRow, rows)
+        session.connection().exec_driver_sql("UPDATE jobs SET last_seq = ? WHERE id = ?", (100 + number, job_id))
+    return job_id
+
+
+def hands_of(worker: Worker, name: str) -> str:
+    return worker.claim(submitted(worker, name)).job_id
+
+
+def test_a_long_log_costs_a_page_and_a_search_looks_back_a_bounded_way(
+    people: TestClient, hands: Worker, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(job_log, "REACH", 1_000)
+    written = [say(hands, f"says-{number}", number) for number in (2_000, 8_000)]
+    for path in ("", "/log", "/log?kind=all", "/log?q=nothing", "/log?level=error", "/charts"):
+        (few, small), (many, large) = (ask(people, f"/jobs/{job_id}{path}") for job_id in written)
+        assert many.statements == few.statements
+        assert many.steps <= 1.1 * few.steps + SLACK, path
+        assert len(large) <= 1.1 * len(small) + 100, path
+    assert "the needle" in people.get(f"/jobs/{written[1]}").text, "the warning stands on the page however old it is"
+    path, turned = f"/jobs/{written[1]}/log?q=needle", 0
+    while 'class="job-line">the needle' not in (page := people.get(path).text):
+        [path] = re.findall(r'<a href="([^"]*)">Look further back', page)
+        path, turned = path.replace("&amp;", "&"), turned + 1
+    assert turned == 7

@@ -24,6 +24,8 @@ from retort_api.pages.page_router import PageRouter
 router = PageRouter()
 
 PAGE = 200
+REACH = 50_000
+"""Events, from the newest back, among which one request looks for what is wanted."""
 _LARGEST = 2**53 - 1
 _LEVELS = ("debug", "info", "warning", "error")
 Kind = Literal["log", "all"]
@@ -60,22 +62,24 @@ def show_log(
     before: Annotated[int | None, Query(ge=1, le=_LARGEST)] = None,
 ) -> HTMLResponse:
     """Show what the run and the service said; *level* is the lowest one."""
-    wanted = EventFilter(
-        types=("log", "health") if kind == "log" else (),
-        levels=() if level == "debug" else _LEVELS[_LEVELS.index(level) :],
-        words=q, before=before,
-    )  # fmt: skip
     with service.read(caller) as session:
-        jobs.get(session, job_id)
+        top = jobs.get(session, job_id).last_seq + 1 if before is None else before
+        bottom = max(1, top - REACH)
+        wanted = EventFilter(
+            types=("log", "health") if kind == "log" else (),
+            levels=() if level == "debug" else _LEVELS[_LEVELS.index(level) :],
+            words=q, before=before, since=bottom,
+        )  # fmt: skip
         rows = events.latest(session, job_id, wanted, PAGE + 1)
         lines = tuple(line(row) for row in rows[-PAGE:])
+    full = len(rows) > PAGE
     older = None
-    if len(rows) > PAGE:
-        asked = {"kind": kind, "level": level, "q": q, "before": lines[0].seq}
+    if full or bottom > 1:
+        asked = {"kind": kind, "level": level, "q": q, "before": lines[0].seq if full else bottom}
         older = f"/jobs/{job_id}/log?{urlencode(asked)}"
     return show(
         request, service, caller, job_id, "log", "job_log.html", lines=lines, older=older, levels=_LEVELS,
-        chosen={"kind": kind, "level": level, "q": q}, at_end=before is None,
+        chosen={"kind": kind, "level": level, "q": q}, at_end=before is None, looked_at=None if full else top - bottom,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from retort.constants import MAP, MAP50, Role
-from retort.db.models import AttemptRow, EventRow, JobRow, MetricRow, TransitionRow
+from retort.db.models import WARNED, AttemptRow, EventRow, JobRow, MetricRow, TransitionRow
 from retort.db.session import add, add_or_replace, table
 from retort.db.transitions import HELD, Lease, Renewal, held_by, lock
 from retort.protocol.events import (
@@ -45,6 +45,8 @@ _POINT = ("job_id", "role", "name", "step", "attempt")
 _COLUMNS = {"n", "at", "type", "level", "message"}
 _LEVELS = {"healthy": "info", "warning": "warning", "critical": "error"}
 """How loud a verdict is."""
+_WARNED = frozenset({"warning", "error"})
+"""Levels that have an index of their own."""
 
 
 def record(
@@ -115,15 +117,19 @@ class EventFilter:
     """Each of them stands in the message, in whatever case."""
     before: int | None = None
     """Only events with a smaller number."""
+    since: int | None = None
+    """Only events with this number or a larger one."""
 
 
 def latest(session: Session, job_id: str, wanted: EventFilter, limit: int) -> list[EventRow]:
     """Return the job's newest events that are *wanted*, at most *limit*, in order."""
-    where = [EventRow.job_id == job_id]
+    where: list[Any] = [EventRow.job_id == job_id]
     where += [EventRow.type.in_(wanted.types)] if wanted.types else []
     where += [EventRow.level.in_(wanted.levels)] if wanted.levels else []
+    where += [WARNED] if wanted.levels and _WARNED.issuperset(wanted.levels) else []
     where += [EventRow.message.icontains(word, autoescape=True) for word in wanted.words.split()]
     where += [EventRow.seq < wanted.before] if wanted.before is not None else []
+    where += [EventRow.seq >= wanted.since] if wanted.since is not None else []
     found = list(session.scalars(select(EventRow).where(*where).order_by(EventRow.seq.desc()).limit(limit)))
     return found[::-1]
 

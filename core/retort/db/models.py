@@ -79,6 +79,8 @@ class Owned:
 
 
 _EXPIRES, _SAVED = text("expires_at IS NOT NULL"), text("recovery IS NOT NULL")
+WARNED = text("level IN ('warning', 'error')")
+"""Of events: the same words in an index and in what is to use it."""
 _ENDED, _DELETED = text("finished_at IS NOT NULL"), text("deleted_at IS NOT NULL")
 
 
@@ -222,7 +224,10 @@ class EventRow(Base):
     """One event of a job; *seq* has no gaps."""
 
     __tablename__ = "events"
-    __table_args__ = (UniqueConstraint("job_id", "attempt", "n"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "attempt", "n"),
+        Index("ix_events_warned", "job_id", "seq", postgresql_where=WARNED, sqlite_where=WARNED),
+    )
 
     job_id: Mapped[str] = mapped_column(Id, ForeignKey("jobs.id"), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

@@ -46,6 +46,9 @@ HOT: dict[str, Callable[[Session, Lease], Any]] = {
     ),
     "get": lambda s, o: jobs.get(s, o.job_id),
     "events": lambda s, o: events.list_after(s, o.job_id, 10, 100),
+    "warnings": lambda s, o: events.latest(
+        s, o.job_id, events.EventFilter(types=("log",), levels=("warning", "error")), 3
+    ),
     "series": lambda s, o: metrics.series(s, o.job_id),
     "one series": lambda s, o: metrics.series(s, o.job_id, role="student", name=MAP, after_step=3),
     "attempts": lambda s, o: jobs.attempts_of_job(s, o.job_id),
@@ -103,3 +106,14 @@ def test_no_table_is_read_from_end_to_end(database: Database, spec: JobSpec, nam
     assert ran, "the statement was seen"
     tables = ("jobs", "events", "metrics", "attempts", "transitions", "artifacts", "sweeps", "trials")
     assert [plan for plan in plans if plan.startswith(tuple(f"SCAN {table}" for table in tables))] == []
+
+
+def test_warnings_are_found_by_their_own_index(database: Database):
+    wanted = events.EventFilter(types=("log",), levels=("warning", "error"))
+    ran: list[tuple[str, Any]] = []
+    with database.begin() as session:
+        event.listen(database.engine, "before_cursor_execute", lambda *about: ran.append((about[2], about[3])))
+        events.latest(session, "job_0", wanted, 3)
+        [(statement, parameters)] = [one for one in ran if one[0].startswith("SELECT")]
+        [*plan] = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    assert "ix_events_warned" in plan[0][-1]
