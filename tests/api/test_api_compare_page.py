@@ -75,6 +75,9 @@ def test_two_jobs_stand_beside_each_other_with_what_differs_and_all_numbers_as_c
         "+12.0 (\N{MINUS SIGN}1.0 to +11.0)",
     ):
         assert part in page, part
+    gains = page.partition('id="gains"')[2].partition("</section>")[0]
+    assert re.findall(r"one: \+5\.0 \(.{4} to \+11\.0\), no difference shown", gains)
+    assert 'class="series-2"><title>' in gains
     assert "training.epochs" not in page, "fields that are the same are not shown"
     assert "<i>b</i>" not in page
     assert page.index("&lt;i&gt;b") > page.index("=cmd()"), "the largest difference comes first"

@@ -45,7 +45,7 @@ def test_ticked_jobs_are_laid_over_each_other_and_every_number_stands_in_a_table
         expect(page.locator("#curves .reading").first).to_have_text(
             f"{0.41 * (1 - 0.8**12):.4g} at 12"
         )  # the newest comes first
-        page.get_by_text("Numbers", exact=True).click()
+        page.locator("#curves").get_by_text("Numbers", exact=True).click()
         expect(page.locator("#curves tbody tr")).to_have_count(12)
         page.get_by_role("link", name="Loss of the task").click()
         expect(page.locator("#curves tbody td").first).to_have_text("5")

@@ -21,20 +21,21 @@ from retort.sweeps.trial_plots import Plot, plots
 
 from retort_api.deps import AppState, Caller, Serving
 from retort_api.errors import OK, BadParameter
+from retort_api.pages.compare_gains import gain_chart
 from retort_api.pages.comparing import (
     CURVES,
     DASHES,
-    HEIGHT,
-    WIDTH,
     ComparedJobs,
     extents_of,
     same_images,
-    scatter,
     table_of,
     thinned_curve,
+    timed,
+    timed_on,
     whole_curve,
 )
 from retort_api.pages.job_samples import OUTCOMES, sample_groups
+from retort_api.pages.latency_plane import latency_plane
 from retort_api.pages.page_router import PageRouter
 from retort_api.pages.rendering import HEADERS, render
 from retort_api.schemas.sweeps import Sweep
@@ -88,9 +89,9 @@ def show_comparison(
     return render(
         request, "compare.html", title="Compare", current="jobs", compared=compared, chosen=chosen,
         rows=chosen.rows, comparison=compared.comparison, figures=compared.figures(), curve=overlaid, metric=metric,
-        curves=offered, scatter=scatter(chosen.rows, compared.results), dashes=DASHES,
+        curves=offered, plane=latency_plane(timed(chosen.rows, compared.results)), devices=timed_on(compared.results),
+        gains=gain_chart(chosen.rows, compared.results), dashes=DASHES,
         names_json=json.dumps([row.name for row in chosen.rows]), dashes_json=json.dumps(DASHES),
-        width=WIDTH, height=HEIGHT,
         sweep=chosen.sweep, plots=drawn, most=MOST,
     )  # fmt: skip
 

@@ -17,10 +17,10 @@ from retort.db.models import JobRow
 from retort.report.comparison import JobComparison, compare
 from retort.spec.figures import TrainedFigures
 from retort.spec.result import JobResult
-from retort.sweeps.trial_plots import round_ticks
 
 from retort_api.pages import words
 from retort_api.pages.job_samples import SampleGroup, SampleRow
+from retort_api.pages.latency_plane import TimedNetwork, student_bounds
 
 CURVES: Mapping[str, tuple[str, str]] = {
     "map": (MAP, "mAP50-95 of the student"),
@@ -39,8 +39,6 @@ _TRUTH = "ground truth"
 """As reports call the picture with the labels."""
 DASHES = ("", "9 4", "2 3", "10 3 2 3", "5 3", "14 4")
 """A line's pattern for each job, so that lines are told apart without colour."""
-WIDTH, HEIGHT = 640.0, 340.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 24.0, 16.0, 44.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,32 +69,6 @@ class OverlaidCurve:
         step = max(1, -(-len(self.steps) // most))
         for at in sorted({*range(0, len(self.steps), step), len(self.steps) - 1}):
             yield self.steps[at], tuple(one[at] for one in self.values)
-
-
-@dataclass(frozen=True, slots=True)
-class ScatterPoint:
-    """A student on the plane of latency and accuracy."""
-
-    place: int
-    x: float
-    y: float
-    x_end: float
-    """Where the ninth decile of its latency lies."""
-    low: float | None
-    high: float | None
-    """Ends of the interval of its mAP, where there is one."""
-    told: str
-
-
-@dataclass(frozen=True, slots=True)
-class Scatter:
-    """Latency against accuracy."""
-
-    points: tuple[ScatterPoint, ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
-    devices: tuple[str, ...]
-    """On which it was timed; figures of several cannot be compared."""
 
 
 class ComparedJobs:
@@ -231,44 +203,23 @@ def _overlaid(title: str, found: Sequence[Mapping[int, float]]) -> OverlaidCurve
     return OverlaidCurve(title, steps, values) if steps else None
 
 
-def scatter(rows: Sequence[JobRow], results: Sequence[JobResult | None]) -> Scatter | None:
-    """Place the students by latency and accuracy; None for less than two."""
-    timed = [
-        (place, result.roles.student.latency_ms, result.roles.student, _bounds(result))
-        for place, result in enumerate(results)
-        if result is not None and result.roles.student.latency_ms is not None
-    ]
-    if len(timed) < 2:
-        return None
-    low, high, across = round_ticks([value for _, latency, *_ in timed for value in (latency.p50, latency.p90)])
-    least, most, up = round_ticks([value for *_, student, bounds in timed for value in (student.map, *(bounds or ()))])
-
-    def at(latency: float) -> float:
-        return round(_LEFT + (latency - low) / (high - low) * (WIDTH - _LEFT - _RIGHT), 1)
-
-    def over(score: float) -> float:
-        return round(HEIGHT - _BOTTOM - (score - least) / (most - least) * (HEIGHT - _TOP - _BOTTOM), 1)
-
-    points = [
-        ScatterPoint(
-            place, at(latency.p50), over(student.map), at(latency.p90), None if bounds is None else over(bounds[0]),
-            None if bounds is None else over(bounds[1]),
-            f"{rows[place].name}: {latency.p50:.3g} ms, mAP50-95 {words.points(student.map)}",
-        )
-        for place, latency, student, bounds in timed
-    ]  # fmt: skip
-    return Scatter(
-        tuple(points), tuple((at(value), text) for value, text in across),
-        tuple((over(value), words.points(value, 0 if most - least > 0.05 else 1)) for value, _ in up),
-        tuple(dict.fromkeys(f"{student.runtime} on {student.device}" for _, _, student, _ in timed)),
-    )  # fmt: skip
+def timed(rows: Sequence[JobRow], results: Sequence[JobResult | None]) -> list[TimedNetwork]:
+    """Return the students that have a latency, each in the colour of its job."""
+    found = []
+    for place, (row, result) in enumerate(zip(rows, results, strict=True)):
+        student = _student(result)
+        if result is not None and student is not None and student.latency_ms is not None:
+            low, high = student_bounds(result) or (None, None)
+            latency = student.latency_ms
+            style = f"series-{place + 1}"
+            found.append(TimedNetwork(row.name, style, student.map, latency.p50, latency.p90, low, high))
+    return found
 
 
-def _bounds(result: JobResult) -> tuple[float, float] | None:
-    """Return where the student's mAP lies by the interval of its gain."""
-    verdict, control = result.verdict, result.roles.control
-    interval = None if verdict is None else verdict.interval
-    return None if interval is None or control is None else (control.map + interval.low, control.map + interval.high)
+def timed_on(results: Sequence[JobResult | None]) -> tuple[str, ...]:
+    """Return where students were timed; figures of several places cannot be compared."""
+    students = [one for result in results if (one := _student(result)) is not None and one.latency_ms is not None]
+    return tuple(dict.fromkeys(f"{one.runtime} on {one.device}" for one in students))
 
 
 @dataclass(frozen=True, slots=True)

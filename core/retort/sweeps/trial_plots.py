@@ -58,7 +58,9 @@ class Coordinates:
 
     def goodness(self, index: int) -> float:
         """Return how good a trial is among all, 0 to 1."""
-        share = self.axes[-1].share(self.axes[-1].values[index])
+        values = self.axes[-1].values
+        low, high = _span(values)
+        share = (values[index] - low) / (high - low)
         return 1.0 - share if self.reverse else share
 
 
@@ -111,7 +113,8 @@ def parallel(sweep: Json) -> Coordinates | None:
         for name, (path, domain) in zip(shorten(list(parameters)), parameters.items(), strict=True)
     ]
     values = [trial["value"] for trial in trials]
-    axes.append(_numbers(objective["metric"], values, *_span(values)))
+    low, high, ticks = round_ticks(values)
+    axes.append(Axis(objective["metric"], low, high, tuple(ticks), *_both(values)))
     return Coordinates(tuple(axes), tuple(trial["number"] for trial in trials), objective["goal"] == "minimize")
 
 
@@ -214,7 +217,12 @@ def draw_parallel(chart: Coordinates) -> Markup:
         for at in sorted(range(len(chart.numbers)), key=chart.goodness)  # the best lies on top
     ]
     axes = [
-        {"x": x, "axis": axis, "ticks": [(up(axis, value), text) for value, text in axis.ticks]}
+        {
+            "x": x,
+            "axis": axis,
+            "ticks": [(up(axis, value), text) for value, text in axis.ticks],
+            "is_last": x == across[-1] and number > 1,
+        }
         for x, axis in zip(across, chart.axes, strict=True)
     ]
     return _drawn("parallel.svg", width=width, height=_HEIGHT, top=_TOP, bottom=_HEIGHT - _BOTTOM, axes=axes,
