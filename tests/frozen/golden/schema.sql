@@ -141,6 +141,8 @@ CREATE TABLE events (
 	CONSTRAINT uq_events_job_id_attempt_n UNIQUE (job_id, attempt, n)
 );
 
+CREATE INDEX ix_events_warned ON events (job_id, seq) WHERE level IN ('warning', 'error');
+
 CREATE TABLE garbage (
 	"key" VARCHAR(255) NOT NULL, 
 	phase VARCHAR(8) NOT NULL, 
