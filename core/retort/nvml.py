@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,18 @@ class GpuDescription:
     driver: str | None = None
     refused: str | None = None
     """Why no run can have it, and what to do; None where nothing is known against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLoad:
+    """Load of a GPU; None stands for an unknown figure."""
+
+    percent: float | None = None
+    """Share of the time in which a kernel ran."""
+    memory_bytes: int | None = None
+    """In use, by whomever."""
+    temperature_c: float | None = None
+    power_w: float | None = None
 
 
 @contextmanager
@@ -73,6 +85,54 @@ def visible(names: str | None) -> list[str]:
     """
     with nvml() as library:
         return [] if library is None else _visible(library, names)
+
+
+def load(names: Sequence[str], since: float) -> list[GpuLoad]:
+    """Return the load of each named GPU, its busy share *since* then.
+
+    *since* is in Unix seconds; drivers remember some seconds. Empty is for no driver.
+    """
+    with nvml() as library:
+        return [] if library is None else [_load(library, name, since) for name in names]
+
+
+def _load(library: Any, name: str, since: float) -> GpuLoad:
+    def told(ask: Callable[..., Any], *about: Any) -> Any:
+        try:
+            return ask(*about)
+        except library.NVMLError:
+            return None
+
+    gpu = told(handle_of, library, name)
+    if gpu is None:
+        return GpuLoad()
+    power = told(library.nvmlDeviceGetPowerUsage, gpu)
+    return GpuLoad(
+        percent=_busy(library, gpu, since, told), memory_bytes=told(used_bytes, library, gpu),
+        temperature_c=told(library.nvmlDeviceGetTemperature, gpu, library.NVML_TEMPERATURE_GPU),
+        power_w=None if power is None else power / 1000,
+    )  # fmt: skip
+
+
+def _busy(library: Any, gpu: Any, since: float, told: Callable[..., Any]) -> float | None:
+    """Return the mean of the driver's latest samples, or else its latest one."""
+    answer = told(library.nvmlDeviceGetSamples, gpu, library.NVML_GPU_UTILIZATION_SAMPLES, int(since * 1e6))
+    values = [float(one.sampleValue.uiVal) for one in answer[1]] if answer else []
+    if values:
+        return sum(values) / len(values)
+    rates = told(library.nvmlDeviceGetUtilizationRates, gpu)
+    return None if rates is None else float(rates.gpu)
+
+
+def used_bytes(library: Any, handle: Any) -> int:
+    """Return the memory in use of a GPU.
+
+    What the driver keeps for itself (615 MiB on an idle H200) counts in version 1 only.
+    """
+    try:
+        return int(library.nvmlDeviceGetMemoryInfo(handle, version=library.nvmlMemory_v2).used)
+    except library.NVMLError:  # a driver from before version 2
+        return int(library.nvmlDeviceGetMemoryInfo(handle).used)
 
 
 def _visible(library: Any, names: str | None) -> list[str]:

@@ -176,7 +176,7 @@ def test_what_one_may_not_do_is_neither_offered_nor_done(people: TestClient, han
 
 def test_a_job_of_another_project_is_not_there(people: TestClient, hands: Worker, seeded: Seeded):
     stranger = add_key(hands.database, "stranger", ClientRole.SUBMITTER, project="elsewhere")
-    for tab in (*TABS, "/charts/map.csv", "/evaluation/confusion.csv", "/samples/0", "/report"):
+    for tab in (*TABS, "/charts/map.csv", "/evaluation/confusion.csv", "/samples/0", "/samples/images/0", "/report"):
         answer = people.get(f"/jobs/{seeded.succeeded}{tab}", headers=stranger)
         assert (answer.status_code, "street-best" in answer.text) == (404, False), tab
     form = {"form": "onnx-fp16"}
@@ -219,7 +219,9 @@ def read_csv(text: str) -> list[dict[str, str]]:
 def test_each_chart_has_its_numbers_as_a_table_and_as_csv(people: TestClient, seeded: Seeded):
     page = people.get(f"/jobs/{seeded.succeeded}/charts").text
     names = re.findall(r'data-chart="([a-z0-9-]+)"', page)
-    assert {"map", "gap", "map50", "task", "validation", "distillation", "rate", "pace", "rest"} <= set(names)
+    assert {"map", "gap", "map50", "task", "validation", "distillation", "rate", "rest"} <= set(names)
+    assert {"speed", "memory", "load", "device"} <= set(names)
+    assert "pace" not in names, "the loop has measured its speed itself"
     assert page.count("<caption>") == len(names)
     for name in names:
         answer = people.get(f"/jobs/{seeded.succeeded}/charts/{name}.csv")
@@ -228,9 +230,26 @@ def test_each_chart_has_its_numbers_as_a_table_and_as_csv(people: TestClient, se
     figures = read_csv(people.get(f"/jobs/{seeded.succeeded}/charts/map.csv").text)[-1]
     share = 100 * (float(figures["student"]) - float(figures["control"])) / (0.6 - float(figures["control"]))
     assert float(rows[-1]["share of the gap"]) == pytest.approx(share, rel=1e-4)
-    pace = read_csv(people.get(f"/jobs/{seeded.succeeded}/charts/pace.csv").text)
-    assert float(pace[5]["student"]) == pytest.approx(400 / 30, rel=1e-4), "images a second"
+    assert [*read_csv(people.get(f"/jobs/{seeded.succeeded}/charts/memory.csv").text)[0]][2:] == [
+        "GPU, student", "processes, student", "GPU, control", "processes, control",
+    ]  # fmt: skip
     assert people.get(f"/jobs/{seeded.succeeded}/charts/none.csv").status_code == 404
+
+
+def test_steps_are_an_axis_while_a_job_runs(people: TestClient, seeded: Seeded):
+    page = people.get(f"/jobs/{seeded.running}/charts").text
+    assert '<option value="step">' in page
+    assert 'data-steps="25"' in page
+
+
+def test_a_job_that_has_not_measured_its_speed_has_the_time_between_epochs(people: TestClient, hands: Worker):
+    job_id = submitted(people)
+    said = [MetricEvent(n=n, at=30 * n, role=Role.STUDENT, step=n, values={"train/loss": 1.0}) for n in (1, 2, 3)]
+    hands.record(hands.claim(job_id), *said)
+    page = people.get(f"/jobs/{job_id}/charts").text
+    assert ('data-chart="pace"' in page, '<option value="step">' in page) == (True, False)
+    pace = read_csv(people.get(f"/jobs/{job_id}/charts/pace.csv").text)
+    assert float(pace[1]["student"]) == pytest.approx(120, rel=1e-4), "epochs an hour"
 
 
 def test_a_figure_that_nobody_foresaw_has_a_chart_and_its_name_is_no_formula(people: TestClient, hands: Worker):
@@ -337,12 +356,26 @@ def test_files_have_digest_download_and_lines_that_use_them(people: TestClient, 
 
 def test_samples_are_the_reports_pictures_and_nothing_else_of_it(people: TestClient, seeded: Seeded):
     page = people.get(f"/jobs/{seeded.succeeded}/samples").text
-    assert page.count("<figure>") == 4
+    assert page.count("<figure>") == 4 + 4, "the report's, and the images of the epochs"
     assert "street &lt;1&gt;.png" in page
     assert "0 of 1 found, 1 wrong" in page
     picture = people.get(f"/jobs/{seeded.succeeded}/samples/2")
     assert (picture.headers["content-type"], picture.content[:3]) == ("image/jpeg", b"\xff\xd8\xff")
     assert people.get(f"/jobs/{seeded.succeeded}/samples/4").status_code == 404
+
+
+def test_the_student_is_seen_on_the_same_images_after_each_epoch_that_was_kept(people: TestClient, seeded: Seeded):
+    address = f"/jobs/{seeded.succeeded}/samples"
+    page = people.get(address).text
+    assert re.findall(r'href="\?epoch=(\d+)"', page) == ["10", "20", "30", "40"]
+    assert "After epoch 40: 8 found, 4 wrong, 0 missed." in page
+    first = people.get(f"{address}?epoch=10").text
+    assert "After epoch 10: 0 found, 4 wrong, 8 missed." in first
+    assert first.count('<rect class="missed" x="32.0" y="48.0" width="96.0" height="120.0"/>'.replace("/>", ">")) == 4
+    assert people.get(f"{address}?epoch=11").status_code == 404
+    assert people.get(f"{address}/images/3").content[:3] == b"\xff\xd8\xff"
+    assert people.get(f"{address}/images/4").status_code == 404
+    assert people.get(f"/jobs/{seeded.running}/samples?epoch=10").status_code == 200, "nothing is kept yet"
 
 
 def test_a_report_that_somebody_has_made_up_gives_pictures_or_nothing():

@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext
 from retort.access import ClientRole
 from retort.constants import Role
-from retort.protocol.events import ProgressEvent, StageEvent
+from retort.protocol.events import MetricEvent, ProgressEvent, StageEvent
 from retort.settings import Settings
 from retort_worker.context import WorkerContext
 from retort_worker.predictions import PredictionLoop
@@ -79,6 +79,7 @@ def test_charts_grow_over_one_stream_while_the_job_runs(service: Filled, operato
     assert page.evaluate("window.shifted") <= STEADY, "what people read jumps when events come"
 
     page.fill("#smoothing", "0.6")
+    page.select_option("#axis", "step")
     page.select_option("#axis", "time")
     assert page.inner_text("#smoothing-told") == "0.6"
     page.select_option("#axis", "epoch")
@@ -88,12 +89,18 @@ def test_charts_grow_over_one_stream_while_the_job_runs(service: Filled, operato
     assert watch.complaints == []
 
 
+def unmeasured(n: int, step: int) -> MetricEvent:
+    """An epoch of a run of an earlier version, whose speed is worked out of the times."""
+    told = epoch(n, step, Role.STUDENT, 40)
+    return told.model_copy(update={"values": {name: one for name, one in told.values.items() if "images" not in name}})
+
+
 def test_charts_ask_for_what_is_new_and_for_all_where_epochs_are_measured_again(
     service: Filled, operator: BrowserContext
 ):
     lease = service.worker.claim(submitted(service.worker, "again", training={"epochs": 40}))
     service.worker.record(lease, StageEvent(n=1, at=1, stage="distill"))
-    service.worker.record(lease, *(epoch(1 + n, n, Role.STUDENT, 40) for n in range(1, 9)))
+    service.worker.record(lease, *(unmeasured(1 + n, n) for n in range(1, 9)))
     page = operator.new_page()
     page.set_viewport_size({"width": 1280, "height": 3000})
     page.goto(f"{service.url}/jobs/{lease.job_id}/charts")
@@ -103,7 +110,7 @@ def test_charts_ask_for_what_is_new_and_for_all_where_epochs_are_measured_again(
     with page.expect_request(re.compile(r"/pace\.csv\?points=1000&after=8$")):
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[1]))
-        service.worker.record(lease, epoch(10, 9, Role.STUDENT, 40))
+        service.worker.record(lease, unmeasured(10, 9))
     numbers = page.locator("#numbers-map tbody th").last
     page.wait_for_function("() => document.querySelector('#numbers-map tbody tr:last-child th').textContent === '9'")
     assert numbers.text_content() == "9", "the numbers are those of the drawing"
@@ -112,8 +119,25 @@ def test_charts_ask_for_what_is_new_and_for_all_where_epochs_are_measured_again(
     )
 
     with page.expect_request(re.compile(r"/map\.csv\?points=1000$")):
-        service.worker.record(lease, epoch(11, 4, Role.STUDENT, 40))
+        service.worker.record(lease, unmeasured(11, 4))
     page.close()
+
+
+def test_a_slider_goes_through_the_epochs_of_the_samples(service: Filled, seeded: Seeded, operator: BrowserContext):
+    page = operator.new_page()
+    watch = PageWatch(page)
+    page.goto(f"{service.url}/jobs/{seeded.succeeded}/samples")
+    assert page.locator("#over-images rect.missed").count() == 0
+    page.focus("#epoch")
+    page.keyboard.press("Home")
+    page.wait_for_function("() => document.getElementById('over-told').textContent.startsWith('After epoch 10:')")
+    assert page.locator("#over-images rect.missed").count() == 8
+    assert page.locator(".job-epochs [aria-current]").inner_text() == "10"
+    assert page.url.endswith("?epoch=10")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.getElementById('over-told').textContent.startsWith('After epoch 20:')")
+    assert page.locator("output[for=epoch]").inner_text() == "20"
+    assert watch.complaints == []
 
 
 def test_a_question_is_closed_by_escape_and_nothing_is_done(service: Filled, seeded: Seeded, operator: BrowserContext):

@@ -28,10 +28,11 @@ from retort.protocol.events import (
     ProgressEvent,
     StageEvent,
 )
+from retort.spec.samples import EpochSamples
 
 PUBLISHED = {
     "teacher.pt", "student.pt", "health.npz", "control.pt", "student-fp32.onnx", "manifest.json", "report.json",
-    "report.html", "mistakes.json", "curves.json",
+    "report.html", "mistakes.json", "curves.json", "samples.json",
 }  # fmt: skip
 
 
@@ -114,6 +115,10 @@ def test_every_epoch_tells_losses_apart_learning_rates_and_accuracy(life: Life):
     found = {**metrics(life.killed), **metrics(life.finished)}  # the first of the student's may be resumed
     for step in (1, 2):
         student, control = found["student", step], found["control", step]
+        assert {name for name in student if name.startswith("system/")} == {
+            "system/images_per_second", "system/steps_per_epoch", "system/cpu_percent", "system/memory_gib",
+        }, "a CPU has no figures of a GPU"  # fmt: skip
+        assert all((student[name] or 0) > 0 for name in student if name.startswith("system/"))
         for name in ("train/box_loss", "train/cls_loss", "train/loss", "val/mAP50", "val/mAP50-95"):
             assert student[name] is not None
             assert control[name] is not None
@@ -131,6 +136,17 @@ def test_student_checkpoints_are_announced_whole_and_set_beside_the_teacher(life
         assert zipfile.is_zipfile(life.workdir / event.path)
         assert event.metrics.keys() >= {"val/mAP50", "teacher/mAP50"}
     assert any(isinstance(event, LogEvent) and "beside teacher at epoch 2" in event.message for event in events)
+
+
+def test_samples_show_the_student_after_each_checkpoint_beside_every_label(life: Life):
+    found = EpochSamples.model_validate_json((life.workdir / "artifacts" / "samples.json").read_bytes())
+    labels = (life.home / "data" / "labels" / "val").glob("*.txt")
+    number = sum(len(path.read_text().splitlines()) for path in labels)
+    assert [one.epoch for one in found.epochs] == [1, 2]
+    assert len(found.images) == 4
+    for one in found.epochs:
+        assert one.total.found + one.total.missed == number > 0
+        assert len(one.boxes) == len(found.images)
 
 
 def test_the_result_says_what_each_role_is_and_what_the_difference_is(life: Life):

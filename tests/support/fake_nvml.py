@@ -23,6 +23,7 @@ class Driver:
     __spec__ = ModuleSpec("pynvml", None)  # importlib asks whether it is there
     NVMLError = LookupError
     nvmlMemory_v2 = 2
+    NVML_GPU_UTILIZATION_SAMPLES, NVML_TEMPERATURE_GPU = 1, 0
     NVML_ERROR_DRIVER_NOT_LOADED, NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_GPU_NOT_FOUND = 9, 12, 28
     NVML_ERROR_LIB_RM_VERSION_MISMATCH = 18
 
@@ -35,6 +36,8 @@ class Driver:
         self.instances: dict[int, int] = {}
         """Of the GPUs that are divided."""
         self.capability = (9, 0)
+        self.samples: dict[int, list[tuple[int, int]]] = {}
+        """How busy a GPU was, in percent, at moments in microseconds."""
 
     def nvmlInit(self) -> None:
         if self.fails is not None:
@@ -88,6 +91,23 @@ class Driver:
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
         return [SimpleNamespace(pid=pid) for pid in self.processes[handle]]
+
+    def nvmlDeviceGetTemperature(self, handle: int, kind: int) -> int:  # noqa: ARG002 - as NVML has it
+        return 61 + handle
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
+        if self.is_old:
+            raise self.NVMLError("not supported")
+        return 350_000 + 1000 * handle
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:  # noqa: ARG002 - as NVML has it
+        return SimpleNamespace(gpu=44)
+
+    def nvmlDeviceGetSamples(self, handle: int, kind: int, since_us: int) -> tuple[int, list[Any]]:  # noqa: ARG002
+        if handle not in self.samples:
+            raise self.NVMLError("not supported")
+        found = [value for at_us, value in self.samples[handle] if at_us > since_us]
+        return 1, [SimpleNamespace(sampleValue=SimpleNamespace(uiVal=value)) for value in found]
 
     def nvmlDeviceGetMemoryInfo(self, handle: int | str, version: int | None = None) -> Any:
         if isinstance(handle, str):

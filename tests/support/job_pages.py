@@ -26,6 +26,7 @@ from retort.spec import parse_spec
 from stored_results import EXPORTS, INTERVAL, VERDICT
 from support.api_harness import SPEC, Worker
 from support.curve_filling import curves, publish_curves
+from support.sample_filling import publish_samples, samples
 
 BEGAN = time.time() - 4000
 FAILURE = RunFailure(
@@ -61,6 +62,11 @@ def epoch(n: int, step: int, role: Role, of: int) -> MetricEvent:
         "train/loss": 6 - 3 * done + 10 * wave, "train/box_loss": 2 - done + 3 * wave, "train/cls_loss": 3 - 2 * done,
         "train/dfl_loss": 1.4 - 0.4 * done, "val/box_loss": 2.1 - done, "val/cls_loss": 3 - 1.8 * done,
         "lr/weight": 0.01 * (1 - 0.99 * done), "lr/bias": 0.01 * (1 - 0.98 * done),
+    }  # fmt: skip
+    values |= {
+        "system/images_per_second": 212 - 20 * (role is Role.STUDENT) + 300 * wave, "system/steps_per_epoch": 25.0,
+        "system/gpu_percent": 91 + 200 * wave, "system/cpu_percent": 340 + 900 * wave, "system/gpu_memory_gib": 9.4,
+        "system/memory_gib": 6.1 + wave, "system/gpu_temperature_c": 64 + 90 * wave, "system/gpu_power_w": 260.0,
     }  # fmt: skip
     if role is Role.STUDENT:
         values |= {
@@ -155,6 +161,7 @@ def seed(worker: Worker, *, epochs: int = 40) -> Seeded:
     for name in ("student.pt", "control.pt", "teacher.pt", "student.onnx", "checkpoints/student-epoch-0010.pt"):
         worker.publish(lease, name, name.encode())
     publish_curves(worker, lease, curves(("red", "blue")))
+    publish_samples(worker, lease, samples(("street <1>.png", "yard.png", "gate.png", "bridge.png"), (10, 20, 30, 40)))
     worker.publish(lease, "report.html", report("street-best", succeeded), media_type="text/html; charset=utf-8")
     worker.succeed(lease, outcome())
     return Seeded(running, failed, succeeded, submitted(worker, "waits"))

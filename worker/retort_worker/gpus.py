@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from retort.nvml import GpuDescription, handle_of, is_part, nvml
+from retort.nvml import GpuDescription, handle_of, is_part, nvml, used_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +238,4 @@ def is_clean(before: GpuUsage, now: GpuUsage) -> bool:
 def _use(library: Any, gpu: str) -> GpuUsage:
     handle = handle_of(library, gpu)
     processes = library.nvmlDeviceGetComputeRunningProcesses(handle)
-    return GpuUsage(frozenset(one.pid for one in processes), _used_bytes(library, handle))
-
-
-def _used_bytes(library: Any, handle: Any) -> int:
-    """Return the memory in use; what the driver keeps for itself (615 MiB on an idle H200) counts in version 1 only."""
-    try:
-        return int(library.nvmlDeviceGetMemoryInfo(handle, version=library.nvmlMemory_v2).used)
-    except library.NVMLError:  # a driver from before version 2
-        return int(library.nvmlDeviceGetMemoryInfo(handle).used)
+    return GpuUsage(frozenset(one.pid for one in processes), used_bytes(library, handle))

@@ -252,7 +252,9 @@ class ArtifactUploader:
 _PAGE = "report.html"
 _PAGE_DEPTH = 4
 """Folders above an artifact's address."""
-_EXTRAS = frozenset({"report.html", "report.json", "manifest.json", "health.npz", "mistakes.json", "curves.json"})
+_EXTRAS = frozenset(
+    {"report.html", "report.json", "manifest.json", "health.npz", "mistakes.json", "curves.json", "samples.json"}
+)
 
 
 def _is_extra(event: ArtifactEvent) -> bool:

@@ -44,8 +44,9 @@ def show_charts(request: Request, service: Serving, caller: Caller, job_id: JobI
     """Show the curves of student, teacher and control."""
     with service.read(caller) as session:
         job = jobs.get(session, job_id)
-        facts = facts_of(job)
-        found = training_charts(metrics.extents(session, job_id))
+        extents = metrics.extents(session, job_id)
+        facts = facts_of(session, job, extents)
+        found = training_charts(extents)
         shown = [(chart, table_of(session, job_id, chart, facts), unit_of(chart, facts)) for chart in found]
     return show(request, service, caller, job_id, "charts", "job_charts.html", charts=shown, facts=facts)
 
@@ -55,9 +56,10 @@ def show_health(request: Request, service: Serving, caller: Caller, job_id: JobI
     """Say how the distillation does, and show the curves behind it."""
     with service.read(caller) as session:
         job = jobs.get(session, job_id)
-        facts = facts_of(job)
+        extents = metrics.extents(session, job_id)
+        facts = facts_of(session, job, extents)
         health = read_health(session, job_id)
-        found = health_charts(metrics.extents(session, job_id))
+        found = health_charts(extents)
         shown = [(chart, table_of(session, job_id, chart, facts), unit_of(chart, facts)) for chart in found]
     return show(
         request, service, caller, job_id, "health", "job_health.html", charts=shown, facts=facts, health=health
@@ -85,7 +87,7 @@ def send_csv(
         if chart is None:
             hint = "a chart has a file once its curves have a point"
             raise UserError(f"job {job_id} has no chart {name}", code="not_found", hint=hint)
-        facts = facts_of(job)
+        facts = facts_of(session, job, extents)
         thin = None if points is None else _rows(session, job, chart, facts, points, after=after)
     headers = {
         "Content-Disposition": f'attachment; filename="{job.name}-{name}.csv"', "Cache-Control": "no-store",

@@ -72,13 +72,28 @@ TRAINING = (
         "rate", "Learning rate", "By group of parameters; the control's is the same.", ("lr/",), (Role.STUDENT,), "rate"
     ),
     ChartGroup(
+        "speed", "Speed", "As the training loop measures it, from the first batch of an epoch to its last.",
+        ("system/images_per_second",), unit="images/s",
+    ),
+    ChartGroup(
         "pace", "Training speed", "From the time between epochs; validation is in it.", ("train/loss",),
         unit="images/s", made="pace",
     ),
     ChartGroup(
         "precision", "Precision and recall", "At the score that serves both best.", ("val/precision", "val/recall")
     ),
-    ChartGroup("device", "Device", "What the run took of its GPU.", ("system/",)),
+    ChartGroup(
+        "memory", "GPU and memory",
+        "Memory in use at the end of each epoch: of the GPU, the fullest where there are several, and of all processes "
+        "of the run.",
+        ("system/gpu_memory_gib", "system/memory_gib"), unit="GiB",
+    ),
+    ChartGroup(
+        "load", "Load of GPU and CPU",
+        "Share of the time in which the GPU computed, in the last seconds of each epoch; 100 % of the CPU is one core.",
+        ("system/gpu_percent", "system/cpu_percent"), unit="%",
+    ),
+    ChartGroup("device", "Temperature and power of the GPU", "At the end of each epoch.", ("system/",)),
 )  # fmt: skip
 HEALTH = (
     ChartGroup(
@@ -103,6 +118,12 @@ HEALTH = (
     ),
     ChartGroup("health-rest", "Further figures", "What else is measured.", ("health/",), (Role.STUDENT,)),
 )  # fmt: skip
+_SPEED, _STEPS = "system/images_per_second", "system/steps_per_epoch"
+_SYSTEM = {
+    _SPEED: "images/s", "system/gpu_memory_gib": "GPU", "system/memory_gib": "processes", "system/gpu_percent": "GPU",
+    "system/cpu_percent": "CPU", "system/gpu_temperature_c": "temperature, °C", "system/gpu_power_w": "power, W",
+}  # fmt: skip
+"""What is measured of the machine, in words."""
 _REST = ChartGroup(
     "rest", "Further figures", "What else the run tells, such as the figures of losses of your own.", ("",)
 )
@@ -166,19 +187,33 @@ class ChartTable:
     rows: tuple[tuple[int, tuple[float | None, ...]], ...]
 
 
-def facts_of(job: JobRow) -> CurveFacts:
-    """Return the sizes from a job's result; None where there is none yet."""
+def facts_of(session: Session, job: JobRow, extents: Sequence[SeriesExtent]) -> CurveFacts:
+    """Return the sizes from a job's metrics and result.
+
+    None stands for a size that is not known (yet).
+    """
     found, training = job.found, job.spec.get("training") or {}
     result = found if isinstance(found, JobResult) else None
     batch = None if result is None or result.training is None else result.training.batch
     num_train = None if result is None else result.dataset.num_train
-    steps = None if num_train is None or not batch else max(1, math.ceil(num_train / batch))
+    estimated = None if num_train is None or not batch else max(1, math.ceil(num_train / batch))
+    steps = _steps(session, job, extents) or estimated
     teacher = {} if result is None or result.roles.teacher is None else {
         name: value for name, value in ((MAP, result.roles.teacher.map), (MAP50, result.roles.teacher.map50))
         if value is not None
     }  # fmt: skip
     epochs = training.get("epochs")
     return CurveFacts(num_train, steps, epochs if isinstance(epochs, int) else None, teacher)
+
+
+def _steps(session: Session, job: JobRow, extents: Sequence[SeriesExtent]) -> int | None:
+    """Return the steps of an epoch, the student's where it has begun."""
+    told = sorted((one for one in extents if one.series.name == _STEPS), key=lambda one: _place(one.series))
+    if not told:
+        return None
+    first = told[0]
+    found = metrics.at_steps(session, job.id, [first.series], {first.last})[first.series]
+    return next((round(point.value) for point in found.values() if point.value), None)
 
 
 def charts_of(extents: Sequence[SeriesExtent], groups: Sequence[ChartGroup]) -> tuple[JobChart, ...]:
@@ -197,9 +232,11 @@ def charts_of(extents: Sequence[SeriesExtent], groups: Sequence[ChartGroup]) -> 
 def training_charts(extents: Sequence[SeriesExtent]) -> tuple[JobChart, ...]:
     """Return the charts of the training; the last one has all further metrics."""
     known = (*TRAINING, *HEALTH)
+    measured = any(one.series.name == _SPEED for one in extents)
+    groups = [group for group in TRAINING if not (measured and group.made == "pace")]
     others = [one for one in extents if not any(_is_named(one.series.name, group) for group in known)]
     rest = _chart(_REST, [one for one in others if one.series.role != Role.JOB])
-    return (*charts_of(extents, TRAINING), *([rest] if rest else []))
+    return (*charts_of(extents, groups), *([rest] if rest else []))
 
 
 def health_charts(extents: Sequence[SeriesExtent]) -> tuple[JobChart, ...]:
@@ -208,7 +245,7 @@ def health_charts(extents: Sequence[SeriesExtent]) -> tuple[JobChart, ...]:
 
 
 def _belongs(series: SeriesName, group: ChartGroup) -> bool:
-    return series.role in group.roles and _is_named(series.name, group)
+    return series.name != _STEPS and series.role in group.roles and _is_named(series.name, group)
 
 
 def _is_named(name: str, group: ChartGroup) -> bool:
@@ -248,6 +285,8 @@ def _place(series: SeriesName) -> int:
 
 def _part(series: SeriesName) -> str:
     """Return what a metric measures, in words, whoever it is of."""
+    if series.name in _SYSTEM:
+        return _SYSTEM[series.name]
     last = series.name.rpartition("/")[2].removesuffix("_loss").replace("_", " ")
     return "all terms" if series.name == "train/kd_loss" else last
 

@@ -10,18 +10,21 @@ from html.parser import HTMLParser
 from threading import Lock
 from typing import Annotated
 
-from fastapi import Path, Request, Response
+from fastapi import Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from retort.access import Principal, Scope
 from retort.db import artifacts, jobs
 from retort.db.artifacts import ArtifactNotFound
 from retort.db.models import ArtifactRow
 from retort.errors import UserError
+from retort.spec.samples import SAMPLES, EpochSamples
 
 from retort_api.deps import AppState, Caller, JobId, Serving
 from retort_api.errors import OK
 from retort_api.file_response import FILE_POLICY, REPORT
+from retort_api.pages.job_documents import document
 from retort_api.pages.job_head import show
+from retort_api.pages.job_sample_epochs import sample_epochs
 from retort_api.pages.page_router import PageRouter
 
 router = PageRouter()
@@ -153,10 +156,19 @@ _CACHE = SampleCache()
 
 
 @router.page("/jobs/{job_id}/samples", scope=Scope.JOBS_READ)
-def show_samples(request: Request, service: Serving, caller: Caller, job_id: JobId) -> HTMLResponse:
+def show_samples(
+    request: Request,
+    service: Serving,
+    caller: Caller,
+    job_id: JobId,
+    epoch: Annotated[int | None, Query(ge=0, le=1_000_000)] = None,
+) -> HTMLResponse:
     """Show validation images with what each network made of them."""
     groups = sample_groups(service, caller, job_id)
-    return show(request, service, caller, job_id, "samples", "job_samples.html", groups=groups, outcomes=OUTCOMES)
+    over = sample_epochs(document(service, caller, job_id, SAMPLES, EpochSamples), epoch)
+    return show(
+        request, service, caller, job_id, "samples", "job_samples.html", groups=groups, outcomes=OUTCOMES, over=over
+    )
 
 
 @router.page("/jobs/{job_id}/samples/{number}", scope=Scope.JOBS_READ)

@@ -224,7 +224,14 @@ smoothing?.addEventListener("input", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", all);
 let waits = false;
+/** Offer steps as an axis once the training has told how many an epoch has. */
+function offerSteps(steps) {
+  charts.forEach((chart) => { chart.steps = steps; });
+  if (axis && ![...axis.options].some((one) => one.value === "step")) axis.add(new Option("step", "step"), 1);
+}
 document.addEventListener("job-metric", ({ detail }) => {
+  const steps = detail.values["system/steps_per_epoch"];
+  if (steps && detail.role !== "teacher") offerSteps(steps);
   charts.forEach((chart) => chart.grow(detail));
   if (!charts.length && !waits) { waits = true; setTimeout(() => location.reload(), AGAIN_MS); }
 });

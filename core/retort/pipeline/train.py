@@ -17,6 +17,7 @@ from retort.pipeline import extension
 from retort.pipeline.answers import CheckedNetworks, TrainedNetwork
 from retort.pipeline.context import Context
 from retort.pipeline.extras import for_leaves
+from retort.pipeline.machine import STEPS, MachineUse, gpus_of
 from retort.protocol.journal import Level
 from retort.spec import JobSpec
 from retort.spec.figures import Scores
@@ -43,10 +44,17 @@ class JournalCallback(TrainCallback):
         self._role = plan.role
         self._announced = 0
         self.optimisations: tuple[Optimisation, ...] = ()
+        self._machine = MachineUse(_gpus(context))
+        self._use: Values = {}
 
     def metric(self, step: int, values: Values) -> None:
-        """Record the values of one epoch."""
-        self._context.journal.metric(self._role, step, values)
+        """Record the values of one epoch, with what it took of the machine."""
+        use, self._use = self._use, {}
+        self._context.journal.metric(self._role, step, {**values, **use})
+
+    def trained(self, num_images: int, num_batches: int, seconds: float) -> None:
+        """Measure the machine while it has just trained."""
+        self._use = {STEPS: float(num_batches), **self._machine.of_epoch(num_images, seconds)}
 
     def checkpoint(self, epoch: int, path: Path, metrics: Values) -> None:
         """Keep and announce a checkpoint of the student.
@@ -187,6 +195,14 @@ def fit(
         optimisations=callback.optimisations,
         extras=tuple(tried.outcomes),
     )
+
+
+def _gpus(context: Context) -> list[str]:
+    """Return the names of the GPUs that the job trains on."""
+    from retort.training import environment
+
+    names = environment.variables().get("CUDA_VISIBLE_DEVICES")
+    return gpus_of(context.inputs.device, context.spec.resources.gpus, names)
 
 
 def _keep(path: Path, target: Path) -> Path:

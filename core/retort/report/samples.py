@@ -222,7 +222,7 @@ def gallery(context: Context, num_images: int = NUM_IMAGES) -> Gallery:
     pairs = _chosen(context.inputs.data_yaml.parent, MOST_LOOKED_AT)
     images = [image for image, _ in pairs]
     expected = [truth(image, label) for image, label in pairs]
-    found = {role.value: _predict(context, role, weights, images) for role, weights in _networks(context).items()}
+    found = {role.value: detect(context, role, weights, images) for role, weights in _networks(context).items()}
     legend = tuple(zip(names, COLORS, strict=False)) if len(names) <= len(COLORS) else ()
     tags = None if legend else names
 
@@ -231,9 +231,8 @@ def gallery(context: Context, num_images: int = NUM_IMAGES) -> Gallery:
             row(images[at], expected[at], {role: found[role][at] for role in found}, names, tags) for at in chosen
         )
 
-    step = max(1.0, len(pairs) / num_images)
-    spread = [int(number * step) for number in range(min(num_images, len(pairs)))]
-    groups = [Group("Spread over the set", "Validation images at even distances.", rows(spread))] if pairs else []
+    evenly = _evenly(len(pairs), num_images)
+    groups = [Group("Spread over the set", "Validation images at even distances.", rows(evenly))] if pairs else []
     for title, note, chosen in _extremes(found, expected):
         groups.append(Group(title, note, rows(chosen)))
     return Gallery(tuple(groups), legend)
@@ -283,8 +282,11 @@ def _networks(context: Context) -> Mapping[Role, Path]:
     return found
 
 
-def _predict(context: Context, role: Role, weights: Path, images: Sequence[Path]) -> list[list[DrawnBox]]:
-    """Detect with *weights*; classes that the data does not have are left out, others get the data's numbers."""
+def detect(context: Context, role: Role, weights: Path, images: Sequence[Path]) -> list[list[DrawnBox]]:
+    """Detect with *weights*, in the data's numbering.
+
+    Classes that the data does not have are left out.
+    """
     from retort.training import models
     from retort.training.detection import predict
     from retort.training.models import ClassMap
@@ -305,6 +307,18 @@ def _predict(context: Context, role: Role, weights: Path, images: Sequence[Path]
         ]
         for boxes in found
     ]
+
+
+def spread(data: Path, number: int) -> list[tuple[Path, Path]]:
+    """Return the images with their labels that the report shows first."""
+    pairs = _chosen(data, MOST_LOOKED_AT)
+    return [pairs[at] for at in _evenly(len(pairs), number)]
+
+
+def _evenly(size: int, number: int) -> list[int]:
+    """Choose at most *number* places of *size*, at even distances."""
+    step = max(1.0, size / number)
+    return [int(place * step) for place in range(min(number, size))]
 
 
 def _chosen(data: Path, most: int) -> list[tuple[Path, Path]]:

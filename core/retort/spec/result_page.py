@@ -16,6 +16,7 @@ from retort.spec.evaluated import EvaluationResult
 from retort.spec.mistakes import Mistakes
 from retort.spec.report import Manifest, Report
 from retort.spec.result import JobResult
+from retort.spec.samples import EpochSamples
 
 HEAD = """# What a job finds out, field by field
 
@@ -32,6 +33,7 @@ TOPS: dict[type[BaseModel], tuple[str, str]] = {
     Manifest: ("The manifest", "`manifest.json` goes with a student: where it comes from, byte by byte."),
     Mistakes: ("The mistakes", "`mistakes.json` tells what networks find wrongly or miss on the validation images."),
     Curves: ("The curves", "`curves.json` has the precision-recall curves and the confusion matrix of each network."),
+    EpochSamples: ("The samples", "`samples.json` has what the student saw on sample images after some epochs."),
 }
 _NAMES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
 

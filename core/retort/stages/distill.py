@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING
 
 from retort.constants import Role
@@ -10,8 +11,11 @@ from retort.labelling.dataset import data_yaml
 from retort.pipeline import progress, train
 from retort.pipeline.answers import TrainedNetwork
 from retort.pipeline.context import Context
+from retort.pipeline.extras import for_leaves
 from retort.pipeline.train import fit, network
+from retort.report.sample_epochs import publish_epochs
 from retort.spec import JobSpec
+from retort.spec.samples import SAMPLES
 
 if TYPE_CHECKING:
     from retort.training.config import TeacherConfig, TrainConfig
@@ -33,13 +37,15 @@ def cost(spec: JobSpec) -> float:
 
 
 def run(context: Context) -> TrainedNetwork:
-    """Train the student."""
-    return fit(
+    """Train the student, and look at sample images with its checkpoints."""
+    trained = fit(
         context,
         dataclasses.replace(train_config(context, Role.STUDENT), teaching=teacher_config(context)),
         teacher=train.weights(context),
         distillation=context.spec.distillation,
     )
+    for_leaves(context)(SAMPLES, partial(publish_epochs, context), None, listed=False)
+    return trained
 
 
 def teacher_config(context: Context) -> TeacherConfig:

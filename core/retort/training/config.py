@@ -145,6 +145,12 @@ class TrainCallback:
     def metric(self, step: int, values: dict[str, float | None]) -> None:
         """Take the values of epoch *step* (from 1; 0 before training)."""
 
+    def trained(self, num_images: int, num_batches: int, seconds: float) -> None:
+        """Take on how many images and batches an epoch has trained, and how long.
+
+        It comes after the epoch's last batch, before the epoch is measured.
+        """
+
     def checkpoint(self, epoch: int, path: Path, metrics: dict[str, float | None]) -> None:
         """Handle a complete published checkpoint."""
 

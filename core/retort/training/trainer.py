@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -264,6 +265,8 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         """Epochs that are measured and whose state is on the disk, or on its way; the same on every rank."""
         self._batch = 0
         self._told = 0.0
+        self._began = 0.0
+        self._num_images = 0
         super().__init__(overrides=arguments(plan))
         further = [one.weights for one in plan.teaching.further]
         teachers = [] if teacher is None else [teacher, *further]
@@ -374,6 +377,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         It checks on the first batch that the distillation teaches.
         """
         prepared = super().preprocess_batch(prepare(batch, self.device))
+        self._num_images += len(prepared["img"])
         if not isinstance(self.network, Distiller):  # which does so itself
             apply_ignore(criteria(self.student).values(), prepared)
         if self.monitor is not None:
@@ -498,7 +502,8 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
         return self._batch == len(self.train_loader)
 
     def _start_epoch(self, _: Any) -> None:
-        self._batch = 0
+        self._batch = self._num_images = 0
+        self._began = time.monotonic()
         if self.epoch == self.epochs - self.args.close_mosaic:
             self.recovery.wait()  # loader processes are forked anew, better not beside a thread
         self._oom_retries = 3  # upstream would halve the batch for one of student and control; that is the service's
@@ -525,6 +530,7 @@ class TrainingLoop(DetectionTrainer):  # type: ignore[misc]
 
     def _end_epoch(self, _: Any) -> None:
         self.tloss = comm.means(self.tloss.tensors())
+        self.callback.trained(self._num_images * comm.size(), self._batch, time.monotonic() - self._began)
 
     def poll(self, _: Any = None) -> None:
         """Send a heartbeat; stop when requested."""

@@ -67,7 +67,7 @@ def keeps_records(code: CodeType) -> bool:
 
 
 REPORT = [
-    audit.check, find_copies, view_images, samples._predict, samples.row, models.load, load_folded, health.rows, render,
+    audit.check, find_copies, view_images, samples.detect, samples.row, models.load, load_folded, health.rows, render,
 ]  # fmt: skip
 EXPORT = [
     evaluation.accuracy, evaluation.run_validation, evaluation.by_size, benchmark._load, benchmark.measure,

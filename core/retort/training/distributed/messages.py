@@ -33,6 +33,10 @@ class RankCallback(TrainCallback):
         """Pass on the values of one epoch."""
         self._first("metric", step=step, values=values)
 
+    def trained(self, num_images: int, num_batches: int, seconds: float) -> None:
+        """Pass on how fast an epoch was."""
+        self._first("trained", num_images=num_images, num_batches=num_batches, seconds=seconds)
+
     def checkpoint(self, epoch: int, path: Path, metrics: dict[str, float | None]) -> None:
         """Pass on a published checkpoint."""
         self._first("checkpoint", epoch=epoch, path=str(path), metrics=metrics)
