@@ -16,7 +16,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX UV_SYSTEM_PYTHON UV_PYTHON UV_TARGET UV_
 DEFAULTS := env $(foreach name,$(filter RETORT_%,$(.VARIABLES)),-u $(name))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-browser screenshots test-containers test-gpu gpu-check lock clean coverage newcomer docs lab notebooks
+.PHONY: help setup demo up test test-all check lint chaos chaos-quick fmt test-browser screenshots looks test-containers test-gpu gpu-check lock clean coverage newcomer docs lab notebooks
 
 help:
 	@echo "make TARGET, where TARGET is one of"
@@ -76,6 +76,9 @@ test-browser: $(READY)  ## run the part of make test that looks at the pages in 
 
 screenshots: $(READY)  ## take the documentation's pictures of every page anew (PAGES="jobs login" names some)
 	@$(DEFAULTS) env PYTHONPATH=tests $(BIN)/python -m browser.pictures $(PAGES)
+
+looks: $(READY)  ## take every page at two widths, light and dark, empty, full and failing, into LOOKS (a folder)
+	@$(DEFAULTS) env PYTHONPATH=tests $(BIN)/python -m browser.looks $(or $(LOOKS),$(error make looks LOOKS=folder [ARGS=word])) $(ARGS)
 
 test-containers: $(READY)  ## build the images and run one job through them (needs root, buildah and podman)
 	./deploy/test-containers.sh

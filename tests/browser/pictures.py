@@ -8,52 +8,78 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Literal
 
 from browser.pages_walk import PAGES, Filled, WalkedPage, filled_service, logged_in
 from browser.test_browser_report import CHROMIUM
 from PIL import Image, ImageChops, ImageStat
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from retort.db import Database, migrate
 from support import identity
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
-LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
-TALLEST = 2000
-COLOURS = 128
+WIDE, NARROW = (1440, "light"), (390, "dark")
+"""The two looks that stand beside each other in a picture."""
+TALLEST = 1200
+SCALE = 0.75
+COLOURS = 112
+"""So many of the commonest, and so many of the most different ones."""
+HEIGHT = 900
+"""Of a page, from its top: what is compared."""
 SMALL = (72, 45)
 """To this a picture is reduced before it is compared: letters become grey, and a machine's fonts do not matter."""
 
 
-def take(browser: Browser, service: Filled, walked: WalkedPage, path: str, look: tuple[int, str]) -> Image.Image:
-    """Return a picture of the page, no taller than people scroll."""
-    width, theme = look
-    viewport = {"width": width, "height": 900}
-    with logged_in(browser, service, walked.who, viewport=viewport, color_scheme=theme) as context:
+def take(browser: Browser, service: Filled, walked: WalkedPage, path: str) -> Image.Image:
+    """Return the page on a wide screen and, beside it, on a phone in the dark."""
+    with logged_in(browser, service, walked.who) as context:
         page = context.new_page()
         page.goto(service.url + path, wait_until="load")
         page.wait_for_selector(walked.drawn, state="attached")
-        page.wait_for_timeout(200)  # what scripts draw after the page has loaded
-        taken = Image.open(io.BytesIO(page.screenshot(full_page=True, animations="disabled")))
+        taken = [_look(page, *look) for look in (WIDE, NARROW)]
+    sizes = [(round(one.width * SCALE), round(one.height * SCALE)) for one in taken]
+    whole = Image.new("RGB", (sizes[0][0] + 12 + sizes[1][0], max(height for _, height in sizes)), "#8a8d94")
+    for one, size, left in zip(taken, sizes, (0, sizes[0][0] + 12), strict=True):
+        whole.paste(one.resize(size, Image.Resampling.LANCZOS), (left, 0))
+    return whole
+
+
+def _look(page: Page, width: int, theme: Literal["light", "dark"]) -> Image.Image:
+    page.set_viewport_size({"width": width, "height": HEIGHT})
+    page.emulate_media(color_scheme=theme)
+    page.wait_for_timeout(400)  # what scripts draw after the page has loaded
+    taken = Image.open(io.BytesIO(page.screenshot(full_page=True, animations="disabled")))
     return taken.convert("RGB").crop((0, 0, width, min(taken.height, TALLEST)))
 
 
-def difference(one: Image.Image, other: Image.Image) -> float:
-    """Return by how many of 255 levels two pictures differ, in the mean over their upper parts."""
-    height = min(one.height, other.height)
+def difference(kept: Image.Image, now: Image.Image) -> float:
+    """Return by how many of 255 levels the top of a page differs from its picture, in the mean."""
+    of_kept = kept.crop((0, 0, round(WIDE[0] * SCALE), round(HEIGHT * SCALE)))
     small = [
-        picture.convert("L").crop((0, 0, one.width, height)).resize(SMALL, Image.Resampling.BOX)
-        for picture in (one, other)
+        one.convert("L").resize(SMALL, Image.Resampling.BOX) for one in (of_kept, now.crop((0, 0, now.width, HEIGHT)))
     ]
     return float(ImageStat.Stat(ImageChops.difference(*small)).mean[0])
 
 
-def name(walked: WalkedPage, width: int, theme: str) -> str:
+def reduced(picture: Image.Image) -> Image.Image:
+    """Return the picture in few colours: its greys as they are, and what is coloured in its colour."""
+    chosen = [
+        picture.quantize(COLOURS, method, dither=Image.Dither.NONE).getpalette() or []
+        for method in (Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE)
+    ]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([level for colours in chosen for level in colours[: 3 * COLOURS]])
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+def name(walked: WalkedPage) -> str:
     """Return the file name of a picture."""
-    return f"{walked.name}-{width}-{theme}.png"
+    return f"{walked.name}.png"
 
 
 @contextmanager
-def _filled(folder: Path) -> Iterator[Filled]:
+def filled(folder: Path) -> Iterator[Filled]:
+    """Serve an empty service of its own."""
     template = folder / "template.db"
     with closing(Database(f"sqlite:///{template}")) as database:
         migrate.upgrade(database)
@@ -69,12 +95,10 @@ def main(wanted: Sequence[str]) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for walked in (page for page in PAGES if not wanted or page.name in wanted):
-            with tempfile.TemporaryDirectory() as folder, _filled(Path(folder)) as service:
-                path = walked.fill(service)
-                for look in LOOKS:
-                    taken = take(browser, service, walked, path, look).quantize(COLOURS, dither=Image.Dither.NONE)
-                    taken.save(FOLDER / name(walked, *look), optimize=True)
-                    sys.stderr.write(f"{name(walked, *look)}\n")
+            with tempfile.TemporaryDirectory() as folder, filled(Path(folder)) as service:
+                taken = take(browser, service, walked, walked.fill(service))
+                reduced(taken).save(FOLDER / name(walked), optimize=True)
+                sys.stderr.write(f"{name(walked)}\n")
 
 
 if __name__ == "__main__":

@@ -150,10 +150,10 @@ def test_a_page_is_accessible_light_and_within_its_policy_and_all_of_it_is_reach
         assert page.locator("h1").count() == 1
         read = page if walked.scripts else copy_of(page)
         assert complaints_of(read) == []
-        golden = pictures.FOLDER / pictures.name(walked, 1440, "light")
+        golden = pictures.FOLDER / pictures.name(walked)
         if golden.exists():
             with Image.open(golden) as kept:
-                now = Image.open(io.BytesIO(page.screenshot(full_page=True, animations="disabled")))
+                now = Image.open(io.BytesIO(page.screenshot(animations="disabled")))
                 assert pictures.difference(kept.convert("RGB"), now.convert("RGB")) <= MOST_LEVELS, "make screenshots"
         for shown in {page, read}:
             shown.emulate_media(color_scheme="dark")

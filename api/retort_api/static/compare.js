@@ -22,7 +22,7 @@ function draw() {
     axes: [{ ...ink, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] }, { ...ink, size: 64 }],
     series: [{ label: "epoch" }, ...names.map((label, at) => ({
       label, stroke: style(`series-${at + 1}`), width: 2, dash: dashes[at].split(" ").filter(Boolean).map(Number), spanGaps: true,
-      points: { show: few },
+      points: { show: few, fill: style("card") },
     }))],
   }, data, place);
 }

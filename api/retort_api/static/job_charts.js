@@ -105,7 +105,7 @@ class Chart {
     const width = (smoothed) => dense && (!smoothed || +smoothing.value < CALM) ? 1 / devicePixelRatio : smoothed || !faint ? 2 : 1;
     const line = (one, smoothed) => ({
       label: one.label, stroke: style(one.color), width: width(smoothed), dash: DASHES[one.role], spanGaps: true,
-      alpha: faint && !smoothed ? 0.3 : 1, show: smoothed ? faint : true, points: { show: this.data.epochs.length < 40 && !one.flat && !faint },
+      alpha: faint && !smoothed ? 0.3 : 1, show: smoothed ? faint : true, points: { fill: style("card"), show: this.data.epochs.length < 40 && !one.flat && !faint },
     });
     const ink = { stroke: style("soft"), grid: { stroke: style("grid"), width: 1 }, ticks: { stroke: style("grid"), width: 1 } };
     const whole = axis.value === "time" ? {} : { incrs: [1, 2, 5].flatMap((one) => [0, 1, 2, 3, 4, 5, 6].map((power) => one * 10 ** power)).sort((a, b) => a - b) };
