@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 from playwright.sync_api import Browser, BrowserContext, Page, Response
@@ -164,6 +165,17 @@ def _new_job(service: Filled) -> str:
     put_dataset(service.database, service.worker.store, service.folder, "street", findings=[doubt])
     put_model(service.database, service.worker.store, service.folder, "street-teacher")
     return "/new?change=training.batch=0"
+
+
+def _new_job_open(_service: Filled) -> str:
+    """Open every section of the form, by something wrong in each."""
+    wrong = (
+        "data.max_missing_labels=7", "teacher.weight=0", "teacher.ensemble=[{}]", "distillation.weak_teacher=x",
+        "distillation.losses=[{kind: pearson}, {kind: dfl, weight: x}]", "training.mosaic=7", "training.lr=7",
+        "arms=[x]", "exports=[{format: onnx, nms: 7}]", "tracking.wandb={}", "resources.gpus=0", "name=all",
+        "data.dataset=coco128", "teacher.weights=yolo11l.pt",
+    )  # fmt: skip
+    return f"/new?{urlencode([('change', one) for one in wrong])}"
 
 
 def _review(service: Filled) -> str:
@@ -338,6 +350,7 @@ PAGES: Sequence[WalkedPage] = (
     WalkedPage("jobs-empty", _empty, shares=True),
     WalkedPage("jobs", _jobs),
     WalkedPage("new-job", _new_job),
+    WalkedPage("new-job-open", _new_job_open, shares=True),
     WalkedPage("review", _review, shares=True),
     WalkedPage("mistakes", _mistakes, shares=True),
     WalkedPage("data-empty", lambda _: "/data?deleted=true", shares=True),
@@ -380,7 +393,7 @@ ROUTES: Mapping[str, str] = {
     "/": "jobs-first jobs-empty jobs",
     "/login": "login",
     "/login/oidc": "login-refused",
-    "/new": "new-job",
+    "/new": "new-job new-job-open",
     "/jobs/{job_id}/review": "review",
     "/jobs/{job_id}/mistakes": "mistakes",
     "/data": "data-empty data",
