@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -280,12 +281,28 @@ def show_inputs(journal: Journal, workdir: Path, *_: int) -> None:
     journal.finished(RESULT)
 
 
+_PICTURE = (
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAP//////////////////////////////////////////////////////////////////////////////////"
+    "////wAALCAABAAEBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAAAP/EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAIAQEAAD8AP//Z"
+)
+"""A JPEG of one grey pixel."""
+
+
+def mapped(journal: Journal, workdir: Path, epochs: int, attempt: int) -> None:
+    """Publish a picture of the maps of the first epoch, and then what any job publishes."""
+    (workdir / "maps.jpg").write_bytes(base64.b64decode(_PICTURE))
+    about = {"epoch": 1, "width": 1, "height": 1}
+    journal.artifact("heatmaps/epoch-0001.jpg", Role.STUDENT, "maps.jpg", "image/jpeg", about)
+    finish(journal, workdir, epochs, attempt)
+
+
 SCRIPTS = {
     "finish": finish, "steps": steps, "linger": linger, "checkpoint": checkpoint, "wait": wait, "stubborn": stubborn,
     "leave-child": leave_child, "crash": crash, "killed": killed, "diverged": diverged, "no-gpu": no_gpu,
     "flaky": flaky, "garbage": garbage, "train": train, "stuck": stuck, "tight": tight, "outside": outside,
     "searched": searched, "teach": teach, "teach-and-fail": teach_and_fail, "show-inputs": show_inputs,
     "review": review, "lost-picture": lost_picture, "lost-report": lost_report,
+    "mapped": mapped,
 }  # fmt: skip
 
 

@@ -103,12 +103,25 @@ def test_a_resumed_job_is_the_same_run_and_no_epoch_is_told_twice_or_lost(mlflow
     assert [row["student/epoch"] for row in rows if "student/train/loss" in row] == [1, 2, 3, 4, 5, 6]
 
 
-def test_files_are_handed_over_only_where_the_spec_says_so(mlflow_house: House):
-    job_id = submit(mlflow_house, "finish", {"mlflow": {"experiment": "cells", "artifacts": True}})
+@pytest.mark.parametrize("wanted", [True, False])
+def test_files_and_maps_are_handed_over_only_where_the_spec_says_so(mlflow_house: House, wanted: bool):
+    trackers = {
+        "mlflow": {"experiment": "cells", "artifacts": wanted},
+        "wandb": {**WANDB["wandb"], "artifacts": wanted},
+    }
+    job_id = submit(mlflow_house, "mapped", trackers)
     assert mlflow_house.run(job_id, tracking_timeout_s=PATIENCE_S) is JobState.SUCCEEDED
 
-    found = sorted(path.name for path in (mlflow_house.home / "tracking" / "mlartifacts").rglob("*.pt"))
-    assert found == ["student.pt"]
+    tracking = mlflow_house.home / "tracking"
+    found = sorted(path.name for path in (tracking / "mlartifacts").rglob("*.pt"))
+    assert found == (["student.pt"] if wanted else [])
+    images = [path.name.partition("+timestamp")[0] for path in (tracking / "mlartifacts").rglob("images/*.png")]
+    assert images == (["student~health~heatmaps+step+1"] if wanted else [])
+    mapped = [row["student/epoch"] for row in told_wandb(mlflow_house)[1] if "student/health/heatmaps" in row]
+    assert mapped == ([1] if wanted else [])
+    sent = [path.parent.name for path in (tracking / "wandb").rglob("media/images/**/heatmaps_*.jpg")]
+    assert sent == (["health"] if wanted else [])
+    assert warnings_of(mlflow_house, job_id) == []
 
 
 def test_what_a_run_names_outside_of_its_folder_is_never_handed_over(mlflow_house: House):

@@ -215,16 +215,21 @@ class TrackerDispatcher:
             values = {name: value for name, value in event.values.items() if self._is_news(event, name)}
             if values:
                 self._tell(event.model_copy(update={"values": values}), self._processes)
-        elif isinstance(event, ArtifactEvent) and (kinds := self._takers(event.name)) is not None:
+        elif isinstance(event, ArtifactEvent) and (kinds := self._takers(event)) is not None:
             path = (self._workdir / event.path).resolve()
             if path.is_relative_to(self._workdir) and path.is_file():
                 self._tell(event.model_copy(update={"path": str(path)}), kinds)
 
-    def _takers(self, name: str) -> set[Kind] | None:
-        """Return the trackers that are given the artifact *name*; None where it is for none."""
-        if name.startswith(HEATMAPS):
-            return {kind for kind in self._processes if kind == "tensorboard"}
-        return self._with_files if name in HANDED_OVER else None
+    def _takers(self, event: ArtifactEvent) -> set[Kind] | None:
+        """Return the trackers that are given the artifact; None where it is for none.
+
+        TensorBoard lies beside the artifacts. To the others the maps go as files do: they show the owner's images.
+        """
+        if not event.name.startswith(HEATMAPS):
+            return self._with_files if event.name in HANDED_OVER else None
+        mapped = event.metadata["epoch"]
+        shown = any(role == event.role and step >= mapped for (role, _), step in self._reached.items())
+        return {kind for kind in self._processes if kind == "tensorboard" or (kind in self._with_files and not shown)}
 
     def _switch_off(self, error: Exception) -> None:
         for process in self._processes.values():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from retort.constants import HEATMAPS
 from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
-from retort.tracking.session import TrackerConfig, figures, flat
+from retort.tracking.session import MAPS, TrackerConfig, figures, flat
 
 JOB_TAG = "retort.job_id"
 _ENDED = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
@@ -57,8 +58,17 @@ class Mlflow:
         self._log(values, at=event.at, step=event.step)
 
     def artifact(self, event: ArtifactEvent) -> None:
-        """Log a file as an artifact of the run."""
-        self._client.log_artifact(self._run_id, event.path)
+        """Log a file as an artifact, an epoch's maps as an image."""
+        if not event.name.startswith(HEATMAPS):
+            self._client.log_artifact(self._run_id, event.path)
+            return
+        from PIL import Image
+
+        with Image.open(event.path) as image:
+            self._client.log_image(
+                self._run_id, image, key=f"{event.role}/{MAPS}", step=event.metadata["epoch"],
+                timestamp=int(event.at * 1000), synchronous=True,
+            )  # fmt: skip
 
     def end(self, event: AnyEvent) -> None:
         """Log the final figures, and end the run with the attempt's state."""

@@ -13,6 +13,8 @@ from retort.spec import AnySpec, JobSpec, digest
 from retort.spec.result import JobResult, Result
 
 Kind = Literal["tensorboard", "wandb", "mlflow"]
+MAPS = "health/heatmaps"
+"""Tag of the pictures of an epoch's maps."""
 
 
 class TrackerConfig(FrozenModel):

@@ -18,14 +18,11 @@ from retort.constants import HEATMAPS, Role
 from retort.errors import TransientError
 from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
 from retort.tracking.dispatcher import COMMAND
-from retort.tracking.session import TrackerConfig, figures, flat
+from retort.tracking.session import MAPS, TrackerConfig, figures, flat
 
 ALIASES = {"train/kd/softmax_kl": "train/KL_loss"}
 """Metrics that are drawn under a second tag too: the name that the article's readers look for."""
 
-
-_MAPS = "health/heatmaps"
-"""Tag of the sheets of maps."""
 _RGB = 3
 
 
@@ -58,7 +55,7 @@ class TensorBoard:
             about = event.metadata
             image = {"width": about["width"], "height": about["height"], "colorspace": _RGB}
             image["encoded_image_string"] = Path(event.path).read_bytes()
-            self._write(event.role, about["epoch"], {"value": [{"tag": _MAPS, "image": image}]})
+            self._write(event.role, about["epoch"], {"value": [{"tag": MAPS, "image": image}]})
 
     def end(self, event: AnyEvent) -> None:
         """Write the spec, and the final figures as hyperparameter results."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from retort.constants import Role
+from retort.constants import HEATMAPS, Role
 from retort.protocol.events import AnyEvent, ArtifactEvent, FailedEvent, FinishedEvent, MetricEvent
-from retort.tracking.session import TrackerConfig, figures
+from retort.tracking.session import MAPS, TrackerConfig, figures
 
 
 class WeightsAndBiases:
@@ -48,7 +48,11 @@ class WeightsAndBiases:
         self._run.log({f"{event.role}/epoch": event.step, **values})
 
     def artifact(self, event: ArtifactEvent) -> None:
-        """Log a file as an artifact of the run."""
+        """Log a file as an artifact, an epoch's maps as an image."""
+        if event.name.startswith(HEATMAPS):
+            image = self._wandb.Image(event.path)
+            self._run.log({f"{event.role}/epoch": event.metadata["epoch"], f"{event.role}/{MAPS}": image})
+            return
         kind = "model" if event.name.endswith(".pt") else "report"
         artifact = self._wandb.Artifact(f"{self._run.id}-{event.name}", type=kind)
         artifact.add_file(event.path, name=event.name)
