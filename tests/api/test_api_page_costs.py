@@ -15,6 +15,7 @@ from retort.constants import MAP, Role
 from retort.db import Database, Lease
 from retort.db.models import EventRow, MetricRow
 from retort.db.session import add
+from retort.protocol.events import MetricEvent
 from retort.settings import Settings
 from retort.storage import Store
 from retort_api.app import create_app
@@ -165,6 +166,52 @@ def test_epochs_that_a_resumed_run_measures_again_replace_what_stood_there(peopl
         assert min(float(row["student"]) for row in rows_of(text)) > 0, "the lowest value was measured again"
     (few,) = [rows_of(people.get(f"{path}?points=10&after={after}").text) for after in (2_995,)]
     assert few == whole[2_995:]
+
+
+def test_a_chart_that_is_kept_is_what_would_be_read_anew_whoever_has_recorded_since(
+    people: TestClient, hands: Worker, own_settings: Settings
+):
+    lease = hands.claim(submitted(hands, "kept"))
+    said = iter(range(1, 10_000))
+
+    def record(step: int, score: float, role: Role = Role.STUDENT) -> None:
+        values: dict[str, float | None] = {MAP: score, TAUGHT: 0.9, "train/loss": 1.0}
+        hands.record(lease, MetricEvent(n=next(said), at=float(step), role=role, step=step, values=values))
+
+    def differs() -> dict[str, list[str]]:
+        """Charts of which two processes show other lowest, highest or latest values than the whole file has."""
+        wrong = {}
+        for chart in ("map", "gap", "task"):
+            path = f"/jobs/{lease.job_id}/charts/{chart}.csv"
+            whole = rows_of(people.get(path).text)
+            for client in (people, other):
+                thin = rows_of(client.get(f"{path}?points=100").text)
+                columns = [[[row[name] for row in rows if row[name]] for name in whole[0]] for rows in (whole, thin)]
+                ends = [[(min(c, key=float), max(c, key=float), c[-1]) for c in cs[2:]] for cs in columns]
+                if ends[0] != ends[1] or len({row["epoch"] for row in thin}) != len(thin):
+                    wrong[chart] = [str(ends), str(len(thin))]
+        return wrong
+
+    for step in range(1, 301):
+        record(step, 0.001 * step)
+    with TestClient(create_app(own_settings), base_url=LOCAL, headers=HEADERS, follow_redirects=False) as other:
+        for step in range(1, 4):
+            record(step, 0.1, Role.CONTROL)
+        assert differs() == {}
+        for step, score in ((301, 0.7), (302, 0.0), (150, 8.0), (303, 0.2), (150, 0.15), (302, 0.3)):
+            record(step, score)
+            assert differs() == {}, (step, score)
+        record(4, 0.05, Role.CONTROL)
+        assert differs() == {}
+
+
+def test_a_chart_that_was_looked_at_costs_what_has_come_since(people: TestClient, measured: dict[int, Lease]):
+    costs = [
+        ask(people, f"/jobs/{lease.job_id}/charts/{chart}.csv?points=1000")[0]
+        for chart in ("map", "gap")
+        for lease in measured.values()
+    ]
+    assert max(one.steps for one in costs) < 2_000
 
 
 def test_the_table_of_a_chart_has_values_of_its_file(people: TestClient, measured: dict[int, Lease]):
