@@ -59,3 +59,12 @@ def test_a_job_that_keeps_no_mistakes_says_so_and_shows_what_there_is(
     assert client.get(f"{page}?sort=worst").status_code == 422
     other = client.post("/v1/jobs", json=SPEC).json()["id"]
     assert "queued" in client.get(f"/jobs/{other}/mistakes").text
+
+
+def test_networks_alone_have_their_mistakes_under_their_names(client: TestClient, worker: Worker, lease: Lease) -> None:
+    publish_mistakes(worker, lease, ("red", "blue"), networks=("<i>weak.pt", "b.pt", "c.pt"))
+    page = client.get(f"/jobs/{lease.job_id}/mistakes").text
+    assert "&lt;i&gt;weak.pt is wrong or misses something on 16 of them" in page
+    assert "&lt;i&gt;weak.pt by class, the worst first" in page
+    assert re.findall(r"</span>([^<]*)</th><td", page)[:3] == ["&lt;i&gt;weak.pt", "b.pt", "c.pt"]
+    assert "student" not in page.split("<h1>")[1].lower()

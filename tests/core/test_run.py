@@ -28,6 +28,7 @@ from retort.protocol.events import (
     ProgressEvent,
     StageEvent,
 )
+from retort.spec.curves import Curves
 from retort.spec.samples import EpochSamples
 
 PUBLISHED = {
@@ -136,6 +137,18 @@ def test_student_checkpoints_are_announced_whole_and_set_beside_the_teacher(life
         assert zipfile.is_zipfile(life.workdir / event.path)
         assert event.metrics.keys() >= {"val/mAP50", "teacher/mAP50"}
     assert any(isinstance(event, LogEvent) and "beside teacher at epoch 2" in event.message for event in events)
+
+
+def test_the_report_draws_precision_by_recall_as_the_evaluation_recorded_it(life: Life):
+    recorded = Curves.model_validate_json((life.workdir / "artifacts" / "curves.json").read_bytes())
+    result = finish(life).result.model_dump(mode="json")
+    assert list(recorded.networks) == ["student", "teacher", "control"]
+    for role, one in recorded.networks.items():
+        assert one.map50 == pytest.approx(result["roles"][role]["map50"], abs=1e-5)
+        assert {curve.name: curve.ap50 for curve in one.classes} == pytest.approx(
+            {name: scores["ap50"] for name, scores in result["roles"][role]["per_class"].items()}, abs=1e-5
+        )
+    assert "Precision and recall" in (life.workdir / "artifacts" / "report.html").read_text()
 
 
 def test_samples_show_the_student_after_each_checkpoint_beside_every_label(life: Life):

@@ -8,6 +8,7 @@ from typing import Any
 
 from retort.constants import MAP, MAP50, Role
 from retort.pipeline.history import Curves
+from retort.spec.curves import Curves as RecordedCurves
 from retort.spec.exported import MeasuredExport
 from retort.spec.figures import ClassScores, Roles
 from retort.spec.result import JobResult
@@ -238,6 +239,32 @@ def comparisons(result: JobResult) -> list[Chart]:
     """Return every comparison chart that has values."""
     found = [_tradeoff(result), _sizes(result), _gains(result), _seeds(result)]
     return [drawn for drawn in found if drawn["data"]]
+
+
+def precision(found: RecordedCurves) -> list[Chart]:
+    """Return the chart of precision by recall, the mean over the classes."""
+    dashes = {Role.STUDENT: "solid", Role.CONTROL: "dot", Role.TEACHER: "dash"}
+    data = [
+        {
+            **line(role, _by_recall(found.networks[role].mean), color=role, dash=dash),
+            "hovertemplate": "recall %{x:.2f}: precision %{y:.3f}<extra>" + role + "</extra>",
+        }
+        for role, dash in dashes.items()
+        if role in found.networks
+    ]
+    note = (
+        f"The mean over the classes, on {found.num_images} images, at an IoU of {found.iou}: the area below a curve is "
+        "the mAP50. The page of the job has the classes one by one, and the confusion matrix."
+    )
+    layout = {
+        "xaxis": {"title": "recall", "range": [0, 1], "dtick": 0.2},
+        "yaxis": {"title": "precision", "range": [0, 1.02], "dtick": 0.2},
+    }
+    return [chart("precision", "Precision and recall", note, data, layout)] if data else []
+
+
+def _by_recall(values: Sequence[float]) -> dict[float, float]:
+    return {at / max(1, len(values) - 1): value for at, value in enumerate(values)}
 
 
 def quantization(result: JobResult) -> list[Chart]:

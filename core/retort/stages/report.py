@@ -25,6 +25,8 @@ from retort.report.usage import Usage, usage
 from retort.report.verdict import Noise, rise, verdict, with_verdict
 from retort.spec import JobSpec
 from retort.spec.arms import ArmFigures
+from retort.spec.curves import CURVES
+from retort.spec.curves import Curves as RecordedCurves
 from retort.spec.outcome import ExtraOutcome
 from retort.spec.report import HealthFinding, Manifest, Report
 from retort.spec.result import JobResult
@@ -127,6 +129,7 @@ def _tell_people(context: Context, found: _Findings, tried: Extras, earlier: tup
             "labelling": partial(charts.labelling, found.result),
         }.items()
     }
+    drawn["comparisons"] += tried("chart of precision by recall", partial(_precision, context), [], listed=False)
     result = _with(found.result, earlier, tried)
 
     def full() -> str:
@@ -139,6 +142,12 @@ def _tell_people(context: Context, found: _Findings, tried: Extras, earlier: tup
         result = _with(found.result, earlier, tried)
         plain = partial(plain_page, name, judged, result)
         tried(f"plain {PAGE}", partial(_publish_page, context, plain), None)
+
+
+def _precision(context: Context) -> list[charts.Chart]:
+    """Draw the curves that the evaluation has left, if it has."""
+    path = context.artifact(CURVES)
+    return charts.precision(RecordedCurves.model_validate_json(path.read_bytes())) if path.is_file() else []
 
 
 def _usage(context: Context, found: _Findings) -> Usage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from retort.report import charts
 from retort.training import curves
 from retort.training.bootstrap import Matches
 from retort.training.curves import Judged, gather
@@ -71,6 +72,16 @@ def test_of_many_classes_those_found_worst_are_kept_and_the_others_are_counted_t
     assert [one.name for one in found.networks["student"].classes] == ["blue"]
     both = gather({"student": network}, ["red", "blue", "grey"], iou=0.5, score_from=0.25)
     assert found.networks["student"].mean == both.networks["student"].mean, "the mean is over all classes"
+
+
+def test_the_report_draws_the_mean_of_each_role(network: Judged) -> None:
+    found = gather({"student": network, "teacher": network}, ["red", "blue", "grey"], iou=0.5, score_from=0.25)
+    (drawn,) = charts.precision(found)
+    assert [trace["name"] for trace in drawn["data"]] == ["student", "teacher"]
+    trace = drawn["data"][0]
+    assert np.trapezoid(trace["y"], trace["x"]) == pytest.approx(found.networks["student"].map50, abs=1e-4)
+    alone = gather({"weak.pt": network}, ["red", "blue", "grey"], iou=0.5, score_from=0.25)
+    assert charts.precision(alone) == [], "a report is of roles"
 
 
 def test_a_network_that_finds_nothing_has_a_curve_of_zeros_and_misses_all() -> None:
