@@ -55,7 +55,10 @@ def parse_document(text: str | bytes, limits: DocumentLimits = AS_USUAL) -> Any:
         raise SpecError([FieldProblem("$", _TOO_DEEP, _HINT)]) from error
 
 
-class _DocumentWriter(yaml.SafeDumper):
+_WRITER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _DocumentWriter(_WRITER):  # type: ignore[misc] # in C where there is one
     """Writer whose texts are texts to our reader, too, and that repeats what stands twice."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
@@ -63,7 +66,7 @@ class _DocumentWriter(yaml.SafeDumper):
         return True
 
 
-def _written_text(writer: _DocumentWriter, text: str) -> yaml.ScalarNode:
+def _written_text(writer: Any, text: str) -> Any:
     """Quote what YAML 1.2 would take for a number, and what could end a line."""
     is_text = len(text) <= _LONGEST_NUMBER and isinstance(_plain(text), str)
     style = None if is_text else "'"
@@ -73,7 +76,7 @@ def _written_text(writer: _DocumentWriter, text: str) -> yaml.ScalarNode:
 _DocumentWriter.add_representer(str, _written_text)
 
 
-def document_text(value: Any, *, width: float = 100, flow: bool = False) -> str:
+def document_text(value: Any, *, width: int = 100, flow: bool = False) -> str:
     """Return a value as YAML; *flow* writes mappings and lists in brackets."""
     return str(
         yaml.dump(

@@ -142,6 +142,11 @@ def test_what_is_wrong_stands_at_the_field_that_it_belongs_to_and_nothing_is_que
         held = [one for field, one in fields_of(answer.text) if field == name.replace("__", ".")]
         assert value in held, "what was typed is still there"
     assert small_client.get("/v1/jobs").json()["data"] == []
+    if changes.get("spec") == "name: [a":
+        assert "line 2, column 1" in answer.text.partition('id="e-spec" data-live>')[2].partition("</div>")[0]
+    focused = re.findall(r"<(?:input|select|textarea|fieldset)\b[^>]*? autofocus", answer.text)
+    assert len(focused) == 1, "the first wrong field has the focus"
+    assert f'id="f-{place}' in focused[0]
 
 
 def test_a_failed_job_comes_back_with_its_remedy_and_the_new_one_is_its_child(

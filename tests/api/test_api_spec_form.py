@@ -192,6 +192,30 @@ def test_starting_from_random_weights_is_said_by_null_and_not_by_nothing():
     assert left_out.document == {"student": {"model": "yolo11n"}}
 
 
+@pytest.mark.parametrize(
+    "act", ["add:nothing", "remove:exports.99", "remove:exports." + "9" * 9000, "usual:", "x:y", ":"]
+)
+def test_a_button_that_the_page_has_not_changes_nothing(act: str):
+    before = "name: a\nexports: [{format: onnx}, {format: ncnn}]\n"
+    assert edit(before, before, {}, act).text == before
+
+
+def test_what_is_no_value_of_its_field_stays_as_it_was_typed():
+    for name, typed in (("training.epochs", "{a: 1}"), ("training.lr", "[1]"), ("pseudo_labels.per_class", "car 7")):
+        edited = edit("name: a", "name: a", {**state_of({"name": "a"}), name: (typed,)})
+        assert state_of(edited.document)[name] == (typed,)
+
+
+def test_a_list_of_very_many_groups_costs_no_more_than_the_longest_that_may_be(small_client: TestClient):
+    text = "name: a\nexports:\n" + "- format: engine\n" * 3_000
+    answer = small_client.post(
+        "/new", data={"spec": text, "before": text, "control": "false", "do": "check"}, headers=SAME
+    )
+    assert answer.status_code == 200
+    assert answer.text.count('class="group"') < 100
+    assert edit(text, text, {"exports.1.batch": ("4",)}).document["exports"][1] == {"format": "engine", "batch": 4}
+
+
 def test_lines_of_fields_are_known_and_what_is_missing_has_that_of_its_section():
     found = lines_of(WRITTEN, ["training.seeds", "distillation.losses.1.levels", "training.batch", "nothing"])
     assert found == {"training.seeds": 10, "distillation.losses.1.levels": 19, "training.batch": 6}

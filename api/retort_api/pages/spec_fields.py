@@ -110,7 +110,9 @@ class FormControl:
             return text
         if self.kind == "list" and "," in text and not text.startswith("["):
             return [_read(one.strip()) for one in text.split(",") if one.strip()]
-        return _read(text)
+        found = _read(text)
+        held = {"list": list, "lines": dict}.get(self.kind, str)
+        return found if isinstance(found, int | float | str | held) else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ TRAIN = "train:"
 """Before the architecture of a teacher that the job is to train."""
 TERMS = ("labels", "priority")
 """Fields beside the spec, which belong to the submission."""
+MOST_GROUPS = 32
+"""Of a list, the first so many have controls: more than any list may have."""
 _PICKERS = ("data", "teacher", "student", "exports")
 _DATA = ("data.path", "data.dataset")
 """Fields that the picker of data writes, whatever they hold."""
@@ -123,7 +125,8 @@ def shown_sections(document: Mapping[str, Any]) -> tuple[ShownSection, ...]:
 
 
 def _shown_list(document: Mapping[str, Any], one: FormList) -> ShownList:
-    groups = [_group(one, place, item) for place, item in enumerate(_items(document, one))]
+    shown = _items(document, one)[:MOST_GROUPS]
+    groups = [_group(one, place, item) for place, item in enumerate(shown)]
     return ShownList(one, tuple(groups), isinstance(value_at(document, one.path), list))
 
 
@@ -151,7 +154,7 @@ def _usual(document: Mapping[str, Any], one: FormList) -> list[Any]:
 def _group_controls(document: Mapping[str, Any]) -> Iterator[tuple[FormGroup, Any]]:
     """Yield the groups of all lists, with what the document says of them."""
     for one in lists().values():
-        for place, item in enumerate(_items(document, one)):
+        for place, item in enumerate(_items(document, one)[:MOST_GROUPS]):
             yield _group(one, place, item), item
 
 
@@ -393,7 +396,7 @@ def _act(document: dict[str, Any], what: str, path: str) -> str:
         return f"{one.path}.{len(items) - 1}"
     if what == "usual":
         take_out(document, one.path)
-    elif what == "remove" and place.isdecimal() and int(place) < len(items):
+    elif what == "remove" and place in map(str, range(min(len(items), MOST_GROUPS))):
         del items[int(place)]
         _write_list(document, one, items)
     return ""

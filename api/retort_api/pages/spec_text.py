@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import partial
 from typing import Any
 
 from retort.documents import TextPlace, document_text, parse_document, text_places
 from retort.errors import SpecError
 
 _BLANK_LINE_START = re.compile(r" *")
+_ENDLESS = 1 << 30
+_MOST_ITEMS = 1000
+"""Of two lists together; longer ones are written anew, for comparing them takes long."""
 _ITEM_START = re.compile(r" *- +")
 
 
@@ -121,13 +125,18 @@ class _Changes:
             raise _CannotBeChangedError
         for inner, (_, one), (_, other) in zip(at.items, was, becomes, strict=True):
             if not _same(one, other):
-                yield from self._or_anew(inner, one, other, _Replacement(inner.start, inner.end, inline(other)))
+                yield from self._or_anew(inner, one, other, partial(self._value, inner, other))
 
-    def _or_anew(self, at: TextPlace, old: Any, new: Any, anew: _Replacement) -> Sequence[_Replacement]:
+    def _or_anew(
+        self, at: TextPlace, old: Any, new: Any, anew: Callable[[], _Replacement]
+    ) -> Sequence[_Replacement]:  # fmt: skip
         try:
             return list(self.of(at, old, new))
         except _CannotBeChangedError:
-            return [anew]
+            return [anew()]
+
+    def _value(self, at: TextPlace, new: Any) -> _Replacement:
+        return _Replacement(at.start, at.end, inline(new))
 
     def _mapping(self, at: TextPlace, old: dict[Any, Any], new: dict[Any, Any]) -> Iterator[_Replacement]:
         pairs = dict(zip(old, zip(at.keys or (), at.items, strict=True), strict=True))
@@ -135,7 +144,7 @@ class _Changes:
             if key not in new:
                 yield self._without(name.start, value.end, _BLANK_LINE_START)
             elif not _same(old[key], new[key]):
-                yield from self._or_anew(value, old[key], new[key], self._entry(name, value, new[key]))
+                yield from self._or_anew(value, old[key], new[key], partial(self._entry, name, value, new[key]))
         kept = [pairs[key] for key in old if key in new]
         if not kept:
             raise _CannotBeChangedError
@@ -160,6 +169,8 @@ class _Changes:
         return _Replacement(colon, value.end, f" {inline(new)}")
 
     def _list(self, at: TextPlace, old: list[Any], new: list[Any]) -> Iterator[_Replacement]:
+        if len(old) + len(new) > _MOST_ITEMS:
+            raise _CannotBeChangedError
         matcher = SequenceMatcher(a=[*map(_canonical, old)], b=[*map(_canonical, new)], autojunk=False)
         for _, a, a_end, b, b_end in (one for one in matcher.get_opcodes() if one[0] != "equal"):
             both = min(a_end - a, b_end - b)
@@ -173,8 +184,11 @@ class _Changes:
                 yield self._below(at.items[place - 1], added) if place else self._above(at.items[0], added)
 
     def _item(self, item: TextPlace, old: Any, new: Any) -> Sequence[_Replacement]:
-        made = inline(new) if item.in_brackets else _block(new, item.column)
-        return self._or_anew(item, old, new, _Replacement(item.start, item.end, made))
+        anew = partial(self._value if item.in_brackets else self._item_block, item, new)
+        return self._or_anew(item, old, new, anew)
+
+    def _item_block(self, item: TextPlace, new: Any) -> _Replacement:
+        return _Replacement(item.start, item.end, _block(new, item.column))
 
     def _above(self, at: TextPlace, lines: str) -> _Replacement:
         start = self._line_start(at.start)
@@ -201,7 +215,7 @@ class _Changes:
 
 def inline(value: Any) -> str:
     """Return a value as YAML on one line."""
-    return document_text(value, width=float("inf"), flow=True).removesuffix("\n").removesuffix("\n...")
+    return document_text(value, width=_ENDLESS, flow=True).removesuffix("\n").removesuffix("\n...")
 
 
 def _block(value: Any, column: int) -> str:
