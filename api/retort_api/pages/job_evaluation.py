@@ -90,7 +90,7 @@ def letterboxes(result: JobResult) -> tuple[str, ...]:
 
 
 def timed(result: JobResult) -> Iterator[TimedNetwork]:
-    """Yield the networks and files that have a latency, and the interval of the student's lead."""
+    """Yield the networks and files that have a latency."""
     named: Iterable[tuple[str, str, MeasuredFigures]] = [
         *((str(role), str(role), one) for role, one in result.roles.known()),
         *((one.path, f"series-{place % _SERIES + 1}", one) for place, one in enumerate(_forms(result.exports))),

@@ -1,4 +1,4 @@
-"""Place networks on the plane of latency and accuracy, with names that do not lie upon each other."""
+"""Place networks by latency and accuracy, with names that can be read."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def recommended(session: Session, data: str) -> str | None:
 
 
 def latest(session: Session, data: str) -> JobRow | None:
-    """Return the newest advice job about the dataset or folder *data*, whatever came of it."""
+    """Return the newest advice job about *data*, whatever came of it."""
     query = select(JobRow).where(JobRow.deleted_at.is_(None), *_about(data))
     return session.scalars(query.order_by(JobRow.id.desc()).limit(1)).first()
 
