@@ -26,7 +26,8 @@ from retort_api.pages import words
 from retort_api.pages.page_router import PageRoute
 
 PAGE_POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types retort"
 )
 HEADERS = {
     "Content-Security-Policy": PAGE_POLICY,

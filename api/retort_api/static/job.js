@@ -1,4 +1,5 @@
 // Follow one job over one stream: progress at once, the parts that change a moment later.
+import { parsed } from "./markup.js";
 
 const root = document.getElementById("job");
 const OFTEN = new Set(["state", "stage", "finished", "failed", "stopped", "awaiting_review", "artifact", "health", "end"]);
@@ -44,7 +45,7 @@ async function load() {
   last = performance.now();
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
   if (!answer || !answer.ok) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const page = parsed(await answer.text());
   document.title = page.title;
   for (const part of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(part.id);

@@ -1,4 +1,6 @@
 // Keep form and YAML in step as somebody types: the service, which reads both, says what each means by the other.
+import { parsed } from "./markup.js";
+
 const form = document.getElementById("job-form");
 const WAIT_MS = 350, LOOK_AGAIN_MS = 5000;
 let timer = 0, running = null, again = false;
@@ -56,7 +58,7 @@ async function check(act = "check") {
   running = fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
   try {
     const answer = await running;
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const page = parsed(await answer.text());
     if (page.getElementById("job-form")) take(page, sent);
     form.dataset.checked = String(Number(form.dataset.checked ?? 0) + 1);
   } catch { /* the service cannot be reached: what is typed stays, and Check tries again */ } finally {

@@ -1,4 +1,7 @@
 // What every page does with JavaScript; all of it works without, too.
+import { confine } from "./markup.js";
+
+if (globalThis.htmx) confine(htmx);
 
 /** Copy the text of the element that a button names in data-copy, or of the attribute itself. */
 async function copy(button) {
