@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -13,13 +14,15 @@ from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
-from retort.access import ClientRole
+from retort.access import ClientRole, Scope
 from retort.db import Database, keys
 from retort.db.session import database_now
 from retort.report.samples import STYLES
 from retort.settings import Settings
 from retort_api import static_files
 from retort_api.app import create_app
+from retort_api.errors import leaves
+from retort_api.pages.page_router import FormRoute
 from retort_api.pages.rendering import PAGE_POLICY
 from sqlalchemy import event
 from support.api_harness import LOCAL, SPEC
@@ -27,6 +30,7 @@ from support.identity import HEADERS, add_key, secret_of
 
 OWN = {"Origin": LOCAL, "Sec-Fetch-Site": "same-origin"}
 BROWSER = {"Accept": "text/html,*/*;q=0.8"}
+_PREFIXES = {"job_id": "job_", "sweep_id": "swp_", "webhook_id": "whk_", "key_id": "key_"}
 VENDOR = static_files.ROOT / "vendor"
 REPORT_CSS = Path(__file__).parents[2] / "core" / "retort" / "report" / "templates" / "report.css"
 
@@ -104,6 +108,7 @@ def test_logging_out_ends_the_session(browser: TestClient):
     assert browser.post("/logout", headers=OWN).headers["Location"] == "/login"
     browser.cookies.update(cookies)
     assert browser.get("/").status_code == 303
+    assert browser.post("/logout", headers=OWN).headers["Location"] == "/login", "again is harmless"
 
 
 @pytest.mark.parametrize(
@@ -162,6 +167,50 @@ def test_what_a_page_says_once_it_says_once_and_nobody_else_can_have_it_said(bro
     assert "no job was ticked" not in browser.get("/").text
     browser.cookies.set("retort_flash", "Send your key to evil.example")
     assert "evil.example" not in browser.get("/").text
+
+
+def test_a_form_whose_session_has_ended_is_kept_on_the_page_that_says_so_and_a_file_is_not(browser: TestClient):
+    typed = {"name": '"><script>alert(1)</script>', "labels": "a=1\r\nb=2", "key": ""}
+    told = browser.post("/jobs/bulk?x=1", data=typed, headers=OWN)
+    kept = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', told.text)
+    sent = browser.post("/data", data={"name": "a"}, files={"archive": ("a.zip", b"PK")}, headers=OWN)
+    large = browser.post("/jobs/bulk", data={"name": "x" * (1 << 20)}, headers=OWN)
+    alien = browser.post("/jobs/bulk", data=typed, headers={"Origin": "http://evil.example"})
+
+    assert (told.status_code, sent.status_code, large.status_code, alien.status_code) == (401, 401, 413, 403)
+    assert [(name, html.unescape(value)) for name, value in kept[2:]] == [
+        ("name", typed["name"]), ("labels", "a=1\nb=2"), ("key", ""),
+    ]  # fmt: skip
+    assert '<form method="post" action="/jobs/bulk?x=1">' in told.text
+    assert not any("Send it again" in answer.text for answer in (sent, large, alien))
+
+
+def test_a_reader_is_refused_on_a_page_by_every_form_that_asks_for_more(browser: TestClient, database: Database):
+    add_key(database, "reader", ClientRole.READER)
+    log_in(browser, "reader")
+    app: Any = browser.app
+    forms = [one for one in leaves(app.routes) if isinstance(one, FormRoute) and isinstance(one.demanded, Scope)]
+    assert len(forms) > 30
+    for route in forms:
+        path = re.sub(r"\{(\w+)\}", lambda place: f"{_PREFIXES.get(place[1], '')}{32 * '0'}", route.path)
+        told = browser.post(path, data={}, headers=OWN)
+        assert (told.status_code, "<h1>" in told.text) == (403, True), path
+    job_id = browser.post("/v1/jobs", json=SPEC, headers=HEADERS).json()["id"]
+    pages = (
+        "/",
+        f"/jobs/{job_id}",
+        f"/jobs/{job_id}/files",
+        "/data",
+        "/models",
+        "/workers",
+        "/settings",
+        "/settings/webhooks",
+        "/settings/quotas",
+    )
+    offered = {
+        action for path in pages for action in re.findall(r'method="post" action="([^"]+)"', browser.get(path).text)
+    }
+    assert offered == {"/theme", "/logout", "/settings/sessions/end"}
 
 
 def test_a_theme_is_kept_and_no_other_than_ours(browser: TestClient):

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from browser.form_stories import STORIES, Desk
-from browser.pages_walk import Filled, PageWatch, filled_service, logged_in
-from browser.test_browser_report import CHROMIUM
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from browser.pages_walk import Filled, PageWatch, logged_in
+from playwright.sync_api import Browser, BrowserContext, Page, Request
 from retort.access import ClientRole
 from retort.settings import Settings
 from retort_api.app import create_app
 from retort_api.errors import leaves
 from retort_api.pages.page_router import FormRoute
-
-
-@pytest.fixture(scope="module")
-def service(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    with filled_service(sqlite_template, tmp_path_factory.mktemp("forms")) as filled:
-        yield filled
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +38,6 @@ def test_a_story_presses_every_form_that_the_application_takes(routes: dict[str,
     assert sorted(told) == sorted(routes)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "plain"])
 @pytest.mark.parametrize("name", STORIES)
 def test_forms_do_what_they_say_with_scripts_and_without(

@@ -150,13 +150,21 @@ def listening(template: Path, home: Path, **chosen: Any) -> Iterator[str]:
     """Serve from a thread of this process, on a copy of the database *template*; yield the address."""
     database = home / "retort.db"
     database.write_bytes(template.read_bytes())
-    settings = Settings(home=home, database_url=f"sqlite:///{database}", port=(port := free_port()), **chosen)
-    server = uvicorn.Server(server_config(create_app(settings), settings, port=port))
+    with listening_as(Settings(home=home, database_url=f"sqlite:///{database}", **chosen)) as url:
+        yield url
+
+
+@contextmanager
+def listening_as(settings: Settings, *, port: int | None = None) -> Iterator[str]:
+    """Serve from a thread of this process; yield the address."""
+    settings = settings.model_copy(update={"port": port or free_port()})
+    config = server_config(create_app(settings), settings, port=settings.port, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         eventually(lambda: server.started or None, within_s=60)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{settings.port}"
     finally:
         server.should_exit = True
         thread.join()

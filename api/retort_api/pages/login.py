@@ -19,7 +19,7 @@ from retort_api.errors import KINDS, OK
 from retort_api.keyring import SESSION_COOKIE
 from retort_api.origin import OWN_PATH
 from retort_api.pages.page_router import PageRouter
-from retort_api.pages.rendering import THEME_COOKIE, THEMES, own_path, render, see_other
+from retort_api.pages.rendering import LOG_OUT, THEME_COOKIE, THEMES, own_path, render, see_other
 from retort_api.routes.login import end_login, is_secure, set_session
 
 router = PageRouter()
@@ -88,7 +88,7 @@ def log_in_by_key(request: Request, service: Serving, asked: Annotated[KeyForm, 
     return answer
 
 
-@router.form("/logout", scope=ANY_KEY)
+@router.form(LOG_OUT, scope=ANY_KEY)
 def log_out_of_pages(request: Request, service: Serving, caller: Caller) -> Response:
     """End the browser's session."""
     end_login(service, caller)

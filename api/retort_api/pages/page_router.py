@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from fastapi import Request
 from fastapi.responses import HTMLResponse
-from retort.access import Admission, Scope
+from retort.access import Admission, Scope, Unauthorized
 from retort.errors import UserError
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Send
@@ -17,6 +18,10 @@ from retort_api.errors import leaves
 
 FORM_LIMIT = 1 << 20
 """Largest body of a form in bytes, but for those that send files."""
+UNSENT = "unsent"
+"""Where a request keeps the fields of a form whose session has ended, so that nothing typed is lost."""
+_TYPED = b"application/x-www-form-urlencoded"
+_MOST_FIELDS = 1000
 _PROGRAMS = "/v1/"
 """Where the interface for programs begins."""
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
@@ -48,7 +53,15 @@ class FormRoute(PageRoute):
             raise UserError("the form does not say how large it is", code="body_too_large", hint="send Content-Length")
         if declared.isdecimal() and int(declared) > self.limit:
             raise UserError(f"the form is larger than {self.limit} bytes", code="body_too_large")
-        await super().handle(scope, receive, send)
+        try:
+            await super().handle(scope, receive, send)
+        except Unauthorized:
+            if headers.get(b"content-type", b"").startswith(_TYPED) and int(declared or 0) <= FORM_LIMIT:
+                async with Request(scope, receive).form(max_fields=_MOST_FIELDS) as sent:
+                    scope["state"][UNSENT] = [
+                        (name, str(value).replace("\r\n", "\n")) for name, value in sent.multi_items()
+                    ]
+            raise
 
 
 def form_paths(routes: Iterable[BaseRoute]) -> Callable[[str], bool]:

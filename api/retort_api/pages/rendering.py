@@ -23,7 +23,7 @@ from retort_api.deps import AppState, guarded
 from retort_api.errors import OK, Problem
 from retort_api.origin import OWN_PATH, SAFE_METHODS
 from retort_api.pages import words
-from retort_api.pages.page_router import PageRoute
+from retort_api.pages.page_router import UNSENT, PageRoute
 
 PAGE_POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -37,6 +37,7 @@ HEADERS = {
 }
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE, FLASH_COOKIE = "retort_theme", "retort_flash"
+LOG_OUT = "/logout"
 SEE_OTHER = 303
 _UNAUTHORIZED = 401
 _FLASH_S = 60
@@ -178,8 +179,12 @@ def page_of_problem(request: Request, problem: Problem) -> Response | None:
         return None
     if problem.status == _UNAUTHORIZED and request.method in SAFE_METHODS:
         return RedirectResponse(f"/login?{urlencode({'next': here(request)})}", SEE_OTHER, HEADERS)
-    back = own_path(_referred(request))
-    return render(request, "problem.html", title=problem.title, status=problem.status, problem=problem, back=back)
+    if problem.status == _UNAUTHORIZED and request.url.path == LOG_OUT:  # that is done already
+        return RedirectResponse("/login", SEE_OTHER, HEADERS)
+    back, unsent = own_path(_referred(request)), getattr(request.state, UNSENT, None)
+    return render(
+        request, "problem.html", title=problem.title, status=problem.status, problem=problem, back=back, unsent=unsent
+    )  # fmt: skip
 
 
 def _is_looked_at(request: Request) -> bool:

@@ -1,9 +1,10 @@
 // Follow one job over one stream: progress at once, the parts that change a moment later.
 import { parsed } from "./markup.js";
+import { loggedOut, over, trouble } from "./trouble.js";
 
 const root = document.getElementById("job");
 const OFTEN = new Set(["state", "stage", "finished", "failed", "stopped", "awaiting_review", "artifact", "health", "end"]);
-const QUIET_MS = 400, BUSY_MS = 2500;
+const QUIET_MS = 400, BUSY_MS = 2500, AGAIN_MS = 3000;
 let pending = null, last = 0;
 
 /** Seconds in words, as the server says them. */
@@ -40,11 +41,12 @@ function replace(part, fresh) {
   if (lines) lines.scrollTop = low ? lines.scrollHeight : kept;
 }
 
+/** Renew the parts of the page; return the page, or the answer where there was none. */
 async function load() {
   pending = null;
   last = performance.now();
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
-  if (!answer || !answer.ok) return;
+  if (!answer || loggedOut(answer) || !answer.ok) return answer;
   const page = parsed(await answer.text());
   document.title = page.title;
   for (const part of document.querySelectorAll("[data-live]")) {
@@ -52,6 +54,7 @@ async function load() {
     if (part.id === "job-log" && !document.getElementById("follow")?.checked) continue;
     if (fresh && !inUse(part)) replace(part, document.adoptNode(fresh));
   }
+  return page;
 }
 
 function refresh(quiet = QUIET_MS) {
@@ -70,11 +73,38 @@ function told(message) {
   else if (document.getElementById("job-log") || ["warning", "error"].includes(data.level)) refresh();
 }
 
-if (root && !("ended" in root.dataset)) {
-  const stream = new EventSource(`/v1/jobs/${root.dataset.job}/stream?after=${root.dataset.seq}`);
-  for (const type of [...OFTEN, "progress", "metric", "log", "checkpoint"]) stream.addEventListener(type, told);
+// A browser tries again by itself where a stream breaks off, and gives up where the service refuses it.
+let stream = null, seq = root?.dataset.seq, lost = false;
+
+function follow() {
+  stream = new EventSource(`/v1/jobs/${root.dataset.job}/stream?after=${seq}`);
+  for (const type of [...OFTEN, "progress", "metric", "log", "checkpoint"]) {
+    stream.addEventListener(type, (message) => { seq = message.lastEventId || seq; told(message); });
+  }
+  stream.addEventListener("open", found);
+  stream.addEventListener("error", lose);
   stream.addEventListener("end", () => stream.close());
+}
+
+function found() {
+  over("stream");
+  if (lost) refresh();
+  lost = false;
+}
+
+async function lose() {
+  lost = true;
+  const closed = stream.readyState === EventSource.CLOSED, page = closed ? await load() : null;
+  if (page instanceof Document && "ended" in page.getElementById("job").dataset) return over("stream");
+  if (page?.status === 404) return trouble("stream", "This job is gone.");
+  if (lost) trouble("stream", "The connection is lost. The page shows how the job was, and goes on by itself.");
+  if (closed && page?.status !== 401 && !page?.redirected) setTimeout(follow, AGAIN_MS);
+}
+
+if (root && !("ended" in root.dataset)) {
+  follow();
   addEventListener("pagehide", () => stream.close());
+  addEventListener("pageshow", (event) => { if (event.persisted) follow(); });
 }
 
 const lines = document.getElementById("lines");

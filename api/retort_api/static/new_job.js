@@ -1,5 +1,6 @@
 // Keep form and YAML in step as somebody types: the service, which reads both, says what each means by the other.
 import { parsed } from "./markup.js";
+import { loggedOut, over, trouble } from "./trouble.js";
 
 const form = document.getElementById("job-form");
 const WAIT_MS = 350, LOOK_AGAIN_MS = 5000;
@@ -58,10 +59,14 @@ async function check(act = "check") {
   running = fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
   try {
     const answer = await running;
+    loggedOut(answer);
+    over("check");
     const page = parsed(await answer.text());
     if (page.getElementById("job-form")) take(page, sent);
     form.dataset.checked = String(Number(form.dataset.checked ?? 0) + 1);
-  } catch { /* the service cannot be reached: what is typed stays, and Check tries again */ } finally {
+  } catch {
+    trouble("check", "The service does not answer: what you typed stays, and is not checked yet.");
+  } finally {
     running = null;
   }
   if (again) later();
