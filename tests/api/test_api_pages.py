@@ -292,6 +292,14 @@ def test_every_page_has_the_one_policy_and_no_script_or_style_of_its_own(browser
     assert browser.get("/login").headers["Content-Security-Policy"] == PAGE_POLICY
 
 
+def test_our_scripts_make_elements_of_text_in_one_place_alone():
+    sinks = re.compile(
+        r"DOMParser|parseHTMLUnsafe|(inner|outer)HTML\s*\+?=[^=]|insertAdjacentHTML|srcdoc|\beval\(|new Function"
+    )
+    found = {path.name for path in static_files.ROOT.glob("*.js") if sinks.search(path.read_text())}
+    assert found == {"markup.js"}, "browsers refuse it elsewhere: use parsed() of markup.js"
+
+
 def test_third_party_files_are_those_of_the_table_to_the_byte():
     table = json.loads((VENDOR / "vendored.json").read_text())
     listed = {file["to"]: file["sha256"] for package in table["packages"] for file in package["files"]}

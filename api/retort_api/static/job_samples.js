@@ -1,4 +1,5 @@
 // Move through the epochs of the sample images with a slider; without scripts there are links.
+import { parsed } from "./markup.js";
 
 const slider = document.getElementById("epoch");
 const epochs = slider.dataset.epochs.split(" ");
@@ -10,7 +11,7 @@ function pageOf(epoch) {
   if (!pages.has(epoch)) {
     const asked = fetch(`?epoch=${epoch}`).then(async (answer) => {
       if (!answer.ok) throw new Error(answer.statusText);
-      return new DOMParser().parseFromString(await answer.text(), "text/html");
+      return parsed(await answer.text());
     });
     asked.catch(() => pages.delete(epoch));
     pages.set(epoch, asked);
